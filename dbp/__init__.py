@@ -1,0 +1,34 @@
+"""dbp trains neural networks by data parallelism over MPI, to the same bits on any number of ranks.
+
+    dbp.fit(...)          train, on all ranks that mpirun started
+    dbp.nn, dbp.optim     what to train, and how
+    dbp.data              data sets; dbp.Data says where the examples of a run come from
+    dbp.autodiff          derivatives of functions of one's own
+
+Nothing but the name is loaded until it is used, as thousands of ranks may import at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Data", "Saving", "UserError", "__version__", "autodiff", "checkpoint", "data", "fit", "nn", "optim"]
+
+_HOMES = {"fit": "train", "Data": "settings", "Saving": "settings", "UserError": "errors"}
+_MODULES = ("autodiff", "checkpoint", "data", "nn", "optim")
+
+if TYPE_CHECKING:
+    from dbp import autodiff, checkpoint, data, nn, optim
+    from dbp.errors import UserError
+    from dbp.settings import Data, Saving
+    from dbp.train import fit
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"dbp.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"dbp.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'dbp' has no attribute {name!r}")

@@ -1,0 +1,202 @@
+"""The command line: dbp train, eval, predict, inspect, convert, run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dbp
+from dbp.errors import UserError
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import Checkpoint
+    from dbp.parallel import Communicator
+    from dbp.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; gives the exit code: 0 done, 1 failed, 2 the user's mistake."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.command(parsed))
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndbp: interrupted\n")
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from dbp.parallel import communicator_for_errors, tell
+
+        return tell(communicator_for_errors(), error)
+
+
+def _train(parsed: argparse.Namespace) -> int:
+    from dbp.config import read_config, settings_from
+    from dbp.parallel import agree, from_rank_0, world
+    from dbp.train import train
+
+    if parsed.overwrite and not parsed.fresh:
+        _fail("--overwrite deletes an earlier run's checkpoints and goes only with --fresh")
+    comm = world()
+    changes = [*parsed.set, *([f"out={json.dumps(parsed.out)}"] if parsed.out else [])]
+    table = from_rank_0(comm, read_config, Path(parsed.config), changes)
+    train(agree(comm, settings_from, table), comm, parsed.fresh, parsed.overwrite)
+    return 0
+
+
+def _fail(message: str) -> None:
+    error = UserError(message)
+    error.on_all_ranks = True
+    raise error
+
+
+def _eval(parsed: argparse.Namespace) -> int:
+    from dbp.inference import evaluate
+
+    return _infer(parsed, lambda settings, trained, comm: evaluate(settings, trained, parsed.data, comm))
+
+
+def _predict(parsed: argparse.Namespace) -> int:
+    from dbp.inference import predict
+
+    out, overwrite = Path(parsed.out), parsed.overwrite
+    return _infer(
+        parsed, lambda settings, trained, comm: predict(settings, trained, parsed.data, out, overwrite, comm)
+    )
+
+
+def _infer(
+    parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, Communicator], str]
+) -> int:
+    """Do something with a checkpoint's model on all ranks, and print the line that says what came out."""
+    from dbp.inference import load, settings_of
+    from dbp.parallel import agree, blas_threads, from_rank_0, together, world
+
+    comm = world()
+    checkpoint = from_rank_0(comm, load, Path(parsed.checkpoint))
+    settings = agree(comm, settings_of, checkpoint)
+    with together(comm), blas_threads(settings.threads):
+        line = action(settings, checkpoint, comm)
+    if comm.rank == 0:
+        sys.stdout.write(line + "\n")
+    return 0
+
+
+def _inspect(parsed: argparse.Namespace) -> int:
+    from dbp.checkpoint import digest_arrays
+    from dbp.inference import describe, find_checkpoint
+
+    path, checkpoint = find_checkpoint(Path(parsed.checkpoint))
+    text = digest_arrays(checkpoint.model) if parsed.digest else describe(path, checkpoint)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _convert(parsed: argparse.Namespace) -> int:
+    from dbp.data import convert
+
+    attributes: dict[str, object] = {"source": f"converted from {parsed.format}: {', '.join(parsed.files)}"}
+    files = [Path(name) for name in parsed.files]
+    if parsed.format == "idx":
+        columns = convert.from_idx(*files)
+    elif parsed.format == "npz":
+        columns = convert.from_npz(files[0], parsed.inputs, parsed.targets, parsed.weights)
+    else:
+        columns, classes = convert.from_csv(files[0], parsed.target, parsed.delimiter)
+        if classes:
+            attributes["classes"] = classes
+    count = convert.write_hdf5(Path(parsed.out), columns, attributes, parsed.overwrite)
+    shapes = ", ".join(
+        f"{name} {column.dtype} {' x '.join(map(str, column.shape))}"
+        for name, column in columns.items()
+        if column is not None
+    )
+    sys.stdout.write(f"{parsed.out}: {count:,} examples ({shapes})\n")
+    return 0
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from dbp.launch import launch
+
+    return launch(parsed.words, parsed.ranks, parsed.threads)
+
+
+# --- arguments --------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dbp", description=dbp.__doc__.splitlines()[0] if dbp.__doc__ else "")
+    parser.add_argument("--version", action="version", version=f"dbp {dbp.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    train = commands.add_parser("train", help="train as a config says, or go on with that training")
+    train.set_defaults(command=_train)
+    train.add_argument("config", metavar="CONFIG", help="a TOML file; see examples/")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
+    train.add_argument("--out", metavar="FOLDER", help="where the run's files go")
+    train.add_argument("--fresh", action="store_true", help="start anew; an earlier run is moved aside")
+    train.add_argument("--overwrite", action="store_true", help="with --fresh: delete the earlier run instead")
+
+    evaluate = commands.add_parser("eval", help="cost and metrics of a checkpoint on data")
+    evaluate.set_defaults(command=_eval)
+    _add_checkpoint(evaluate)
+    evaluate.add_argument("data", metavar="DATA", help="an HDF5 file with inputs and targets")
+
+    predict = commands.add_parser("predict", help="write the outputs of a checkpoint's model for data")
+    predict.set_defaults(command=_predict)
+    _add_checkpoint(predict)
+    predict.add_argument("data", metavar="DATA", help="an HDF5 file with inputs")
+    _add_out(predict)
+
+    inspect = commands.add_parser("inspect", help="what a checkpoint holds")
+    inspect.set_defaults(command=_inspect)
+    _add_checkpoint(inspect)
+    inspect.add_argument("--digest", action="store_true", help="print only a SHA-256 over all weights by name")
+
+    _add_convert(commands.add_parser("convert", help="make an HDF5 data file from another format"))
+
+    run = commands.add_parser(
+        "run", help="start a command on several ranks: dbp run -n 4 -- train CONFIG", usage="dbp run -n N -- COMMAND ..."
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")
+    run.add_argument("--threads", type=int, default=1, metavar="T", help="threads of a rank outside of training")
+    run.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
+    return parser
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run's folder for its newest")
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", metavar="OUT.h5", help="the HDF5 file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_convert)
+    formats = parser.add_subparsers(metavar="FORMAT", required=True, dest="format")
+
+    idx = formats.add_parser("idx", help="a pair of IDX files, plain or gzip, such as those of MNIST")
+    idx.add_argument("files", nargs=2, metavar=("IMAGES", "LABELS"))
+    _add_out(idx)
+
+    table = formats.add_parser("csv", help="a table with one column of targets")
+    table.add_argument("files", nargs=1, metavar="TABLE")
+    _add_out(table)
+    table.add_argument("--target", metavar="COLUMN", help="name or number of the targets' column (default: the last)")
+    table.add_argument("--delimiter", default=",", metavar="CHARACTER", help="between values (default: a comma)")
+
+    archive = formats.add_parser("npz", help="a NumPy archive of arrays")
+    archive.add_argument("files", nargs=1, metavar="ARCHIVE")
+    _add_out(archive)
+    archive.add_argument("--inputs", default="inputs", metavar="NAME", help="the array of inputs")
+    archive.add_argument("--targets", default="targets", metavar="NAME", help="the array of targets")
+    archive.add_argument("--weights", metavar="NAME", help="the array of weights, if any")

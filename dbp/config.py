@@ -1,0 +1,242 @@
+"""Config files: TOML to Settings and back, with every mistake named by its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dbp.data import Dataset
+from dbp.errors import UserError, unknown
+from dbp.nn import LAYERS, LOSSES, Sequential
+from dbp.optim import OPTIMIZERS, SCHEDULES
+from dbp.settings import Data, Saving, Settings
+
+Table = dict[str, Any]
+CUSTOM = "custom"  # a model of the user's own, which a config cannot hold
+
+
+def read_config(path: Path, changes: list[str]) -> Table:
+    """The table in a config file, with changes of the form key=value, known to describe settings."""
+    table = load_table(path, changes)
+    try:
+        settings_from(table)
+    except UserError as error:
+        raise UserError(f"config {path}: {error}") from None
+    return table
+
+
+def load_table(path: Path, changes: list[str]) -> Table:
+    """The table in a config file with its changes; a run's folder is named after the file by default."""
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise UserError(f"config {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"config {path} is not valid TOML: {error}") from None
+    for change in changes:
+        _apply(table, change)
+    table.setdefault("out", f"runs/{path.stem}")
+    return table
+
+
+def _apply(table: Table, change: str) -> None:
+    """Set one key, such as optimizer.learning_rate=0.01 or model.layers.0.units=64."""
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set takes key=value, but got {change!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a word without quotes
+    place: Any = table
+    *path, last = key.strip().split(".")
+    for part in path:
+        place = _item(place, part, key) if _has(place, part) else place.setdefault(part, {})
+    if isinstance(place, list):
+        _item(place, last, key)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise UserError(f"--set {key}: {'.'.join(path)} is a value, not a table")
+
+
+def _has(place: Any, part: str) -> bool:
+    return not isinstance(place, dict) or part in place
+
+
+def _item(place: Any, part: str, key: str) -> Any:
+    if isinstance(place, dict):
+        return place[part]
+    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+        return place[int(part)]
+    has = f"has {len(place)} entries, from 0" if isinstance(place, list) else "is a value"
+    raise UserError(f"--set {key}: there is no {part!r}: what stands there {has}")
+
+
+# --- tables to objects ------------------------------------------------------------------------------
+
+
+def settings_from(table: Mapping[str, Any]) -> Settings:
+    """The settings that a config's table describes; UserError names the key that is wrong."""
+    return typing.cast(
+        Settings,
+        _record(
+            Settings,
+            table,
+            "",
+            {
+                "model": _model,
+                "loss": lambda value, key: _named(LOSSES, {"kind": value}, key),
+                "data": lambda value, key: _record(Data, value, key, {}),
+                "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
+                "schedule": lambda value, key: _named(SCHEDULES, value, key),
+                "checkpoint": lambda value, key: _record(Saving, value, key, {}),
+            },
+        ),
+    )
+
+
+def _model(value: Any, key: str) -> Sequential:
+    table = _table(value, key)
+    if set(table) != {"layers"} or not isinstance(table["layers"], list):
+        wrong = next((k for k in table if k != "layers"), None)
+        if wrong is not None:
+            raise unknown("key", f"{key}.{wrong}", [f"{key}.layers"])
+        raise UserError(f"{key}.layers must be a list of layers, such as [{{ kind = 'dense', units = 10 }}]")
+    layers = [_named(LAYERS, layer, f"{key}.layers.{i}") for i, layer in enumerate(table["layers"])]
+    return Sequential(*layers)
+
+
+def _table(value: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{key} must be a table, but is {value!r}")
+    return value
+
+
+def _named(kinds: Mapping[str, type[Any]], value: Any, key: str) -> Any:
+    """An object of the kind that its table names."""
+    table = dict(_table(value, key))
+    if "kind" not in table:
+        raise UserError(f"{key} needs a kind; valid: {', '.join(sorted(kinds))}")
+    kind = table.pop("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise unknown(f"{key} kind", kind, kinds)
+    return _record(kinds[kind], table, key, {})
+
+
+def _record(cls: type[Any], value: Any, key: str, readers: Mapping[str, Any]) -> Any:
+    """A dataclass from a table of its fields; fields with a reader are read by it."""
+    import msgspec
+
+    table, prefix = _table(value, key), f"{key}." if key else ""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for name in table:
+        if name not in fields:
+            raise unknown("key", f"{prefix}{name}", [prefix + f for f in fields])
+    for name, field in fields.items():
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in table and not optional:
+            raise UserError(f"{prefix}{name} is missing; {cls.__name__} needs it")
+    types = typing.get_type_hints(cls)
+    values = {}
+    for name, given in table.items():
+        try:
+            if name in readers:
+                values[name] = readers[name](given, prefix + name)
+            else:
+                values[name] = msgspec.convert(given, _plain(types[name]))
+        except msgspec.ValidationError as error:
+            raise UserError(f"{prefix}{name} {_rule(error)}, but is {given!r}") from None
+    try:
+        return cls(**values)
+    except UserError as error:
+        raise UserError(f"{key}: {error}" if key else str(error)) from None
+
+
+def _rule(error: Exception) -> str:
+    """The rule in a message such as: Expected `int | null`, got `str`."""
+    rule = str(error).split(", got")[0].removeprefix("Expected ").replace("`", "")
+    for word, plain in {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.items():
+        rule = rule.replace(word, plain)
+    return "must be " + rule.replace(" | null", "").replace(" | ", " or ")
+
+
+def _plain(annotation: Any) -> Any:
+    """The part of a type that a config can express."""
+    options = typing.get_args(annotation)
+    plain = [t for t in options if t in (int, float, str, bool, type(None))]
+    return typing.Union[tuple(plain)] if plain else annotation  # noqa: UP007
+
+
+# --- objects to tables ------------------------------------------------------------------------------
+
+
+def table_from(settings: Settings) -> Table:
+    """The table that describes settings in full; objects of the user's own appear by name only."""
+    return {f.name: _value(v) for f in dataclasses.fields(settings) if (v := getattr(settings, f.name)) is not None}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Sequential):
+        return {"layers": [_value(layer) for layer in value.layers]}
+    if type(value) in LOSSES.values():
+        return value.kind
+    known = (*LAYERS.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), Data, Saving)
+    if type(value) in known:
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+        return kind | {name: _value(v) for name, v in fields.items() if v is not None}
+    if isinstance(value, Dataset):
+        return value.name
+    return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """A table as TOML text: plain values first, then one section per table."""
+    lines = [f"{name} = {_toml(value)}" for name, value in table.items() if not isinstance(value, Mapping)]
+    for name, section in table.items():
+        if isinstance(section, Mapping):
+            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[\n" + "".join(f"    {_toml(v)},\n" for v in value) + "]"
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for this one character
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
+    """Where two tables differ, a line per key, but for keys (or sections) that are free to change."""
+    old, new = _flat(stored), _flat(now)
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f"{f}.") for f in free):
+            lines.append(f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now")
+    return lines
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        items = [(str(i), item) for i, item in enumerate(value)]
+    else:
+        return {prefix: value}
+    flat = {}
+    for key, item in items:
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
+    return flat

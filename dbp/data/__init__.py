@@ -1,0 +1,21 @@
+"""Data sets, the order of their examples, checks, and converters to HDF5."""
+
+from dbp.data.check import block_count, check_blocks, combined
+from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
+from dbp.data.hdf5 import HDF5Dataset, data_path
+from dbp.data.order import Batches, Order
+
+__all__ = [
+    "ArrayDataset",
+    "Batches",
+    "Dataset",
+    "Examples",
+    "HDF5Dataset",
+    "Order",
+    "Subset",
+    "block_count",
+    "check_blocks",
+    "combined",
+    "data_path",
+    "scaled",
+]

@@ -1,0 +1,78 @@
+"""One pass over a data set before training: are all numbers usable, and which data is it?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from dbp.data.dataset import Array, Dataset, Examples
+from dbp.errors import UserError
+
+BLOCK_ROWS = 4096
+
+
+def block_count(data: Dataset) -> int:
+    """The number of blocks of rows in which a data set is checked."""
+    return -(-len(data) // BLOCK_ROWS)
+
+
+def check_blocks(
+    data: Dataset, blocks: range, check_targets: Callable[[Array, int], None]
+) -> list[bytes]:
+    """Check some blocks of rows, and give a digest of each.
+
+    Args:
+        data: the data set.
+        blocks: numbers of the blocks that this rank checks.
+        check_targets: called with some targets and the row of the first; raises UserError.
+
+    Raises:
+        UserError: naming the data set, the rule and the first row that breaks it.
+    """
+    digests = []
+    for block in blocks:
+        first = block * BLOCK_ROWS
+        examples = data.read(slice(first, first + BLOCK_ROWS))
+        try:
+            _check_inputs_and_weights(examples, first)
+            if examples.targets is None:
+                raise UserError("has no targets")
+            check_targets(examples.targets, first)
+        except UserError as error:
+            raise UserError(f"{data.name}: {error}") from None
+        digests.append(_digest(examples, data.scale))
+    return digests
+
+
+def combined(digests: list[bytes]) -> str:
+    """One digest of a data set, from those of all its blocks in order."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _check_inputs_and_weights(examples: Examples, first: int) -> None:
+    inputs, weights = examples.inputs, examples.weights
+    if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
+        row = int(np.argmax(~np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)))
+        value = inputs[row].ravel()[np.argmax(~np.isfinite(inputs[row].ravel()))]
+        raise UserError(
+            f"inputs must be finite, but those of example {first + row} contain {value}; "
+            "remove the example or replace the value"
+        )
+    if weights is not None:
+        wrong = ~(np.isfinite(weights) & (weights >= 0))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise UserError(
+                f"weights must be finite and not negative, but that of example {first + row} is {weights[row]}"
+            )
+
+
+def _digest(examples: Examples, scale: float | None) -> bytes:
+    digest = hashlib.sha256(repr(scale).encode())
+    for column in examples:
+        if column is not None:
+            digest.update(f"{column.dtype.str}{column.shape}".encode())
+            digest.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8))
+    return digest.digest()

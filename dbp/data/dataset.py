@@ -1,0 +1,124 @@
+"""Data sets: rows of inputs, targets and weights, in memory or in an HDF5 file."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dbp.data.order import Order
+from dbp.errors import UserError
+
+Array = NDArray[Any]
+Rows = slice | Array  # consecutive rows, or their numbers
+
+
+class Examples(NamedTuple):
+    """Some rows of a data set; weights are None where all examples weigh the same."""
+
+    inputs: Array
+    targets: Array | None
+    weights: Array | None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """What training asks of data."""
+
+    name: str
+    scale: float | None
+    input_shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        ...
+
+    def read(self, rows: Rows) -> Examples:
+        """These rows, as they are stored."""
+        ...
+
+
+def scaled(inputs: Array, scale: float | None, dtype: Any) -> Array:
+    """Inputs in the run's precision, times the data set's scale if it has one."""
+    numbers = inputs.astype(dtype)
+    if scale is not None:
+        numbers *= scale
+    return numbers
+
+
+def check_columns(name: str, inputs: Any, targets: Any, weights: Any) -> None:
+    """UserError if the columns of a data set are not numbers or do not have one row per example."""
+    for column, array in (("inputs", inputs), ("targets", targets), ("weights", weights)):
+        if array is None:
+            continue
+        if array.dtype.kind not in "buif":
+            raise UserError(f"{name}: {column} must be numbers, but have type {array.dtype}")
+        if array.ndim == 0 or len(array) != len(inputs):
+            raise UserError(
+                f"{name}: every column needs one row per example, but inputs have "
+                f"{len(inputs)} rows and {column} have {array.shape[0] if array.ndim else 'none'}"
+            )
+    if len(inputs) == 0:
+        raise UserError(f"{name}: has no examples")
+    if inputs.ndim < 2:
+        raise UserError(
+            f"{name}: inputs must have at least two axes, examples and features, but have shape "
+            f"{inputs.shape}; reshape one feature to (examples, 1)"
+        )
+    if weights is not None and weights.ndim != 1:
+        raise UserError(f"{name}: weights must be one number per example, but have shape {weights.shape}")
+
+
+class ArrayDataset:
+    """Examples that lie in memory, on every rank that holds this object.
+
+    Args:
+        inputs: (examples, ...), numbers.
+        targets: (examples,) or (examples, ...), as the loss wants them.
+        weights: (examples,), not negative; None for equal weights.
+        scale: inputs are multiplied by this when they are used.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        targets: Any = None,
+        weights: Any = None,
+        scale: float | None = None,
+        name: str = "the arrays",
+    ):
+        self._inputs = np.asarray(inputs)
+        self._targets = None if targets is None else np.asarray(targets)
+        self._weights = None if weights is None else np.asarray(weights)
+        self.name, self.scale = name, scale
+        check_columns(name, self._inputs, self._targets, self._weights)
+        self.input_shape = self._inputs.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def read(self, rows: Rows) -> Examples:
+        """These rows."""
+        targets = None if self._targets is None else self._targets[rows]
+        weights = None if self._weights is None else self._weights[rows]
+        return Examples(self._inputs[rows], targets, weights)
+
+
+class Subset:
+    """Those rows of a data set that lie at a run of positions of an order."""
+
+    def __init__(self, whole: Dataset, order: Order, positions: range):
+        self._whole, self._order, self._positions = whole, order, positions
+        self.name, self.scale, self.input_shape = whole.name, whole.scale, whole.input_shape
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def read(self, rows: Rows) -> Examples:
+        """These rows of the subset."""
+        chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        return self._whole.read(self._order(chosen + self._positions.start))

@@ -1,0 +1,169 @@
+"""A trained model on data: cost and metrics, predictions, and what its checkpoint holds."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dbp import config
+from dbp.autodiff import Array, array_of
+from dbp.checkpoint import Checkpoint, CheckpointFolder, read
+from dbp.data import Dataset, HDF5Dataset, block_count, check_blocks, scaled
+from dbp.display import duration, figures
+from dbp.errors import UserError
+from dbp.nn import initial_parameters, use
+from dbp.objective import Objective
+from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0, parts
+from dbp.settings import Settings
+
+CHUNK = 512  # examples per call of the model: fixed, so that bits do not depend on the number of ranks
+
+
+def find_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
+    """The checkpoint in a file, or the newest whole one of a run's folder."""
+    if not path.is_dir():
+        return path, read(path)
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    found, checkpoint, passed_over = CheckpointFolder(folder, keep=1).newest()
+    if found is None or checkpoint is None:
+        reasons = f": {'; '.join(passed_over)}" if passed_over else ""
+        raise UserError(f"folder {path} holds no whole checkpoint{reasons}")
+    return found, checkpoint
+
+
+def load(path: Path) -> Checkpoint:
+    """What inference needs of a checkpoint, small enough to be sent to all ranks."""
+    return replace(find_checkpoint(path)[1], optimizer={}, history={})
+
+
+def settings_of(checkpoint: Checkpoint) -> Settings:
+    """The settings of the run that wrote a checkpoint."""
+    table = tomllib.loads(checkpoint.config)
+    if config.CUSTOM in table["model"]:
+        raise UserError(
+            f"the checkpoint's model is the Python code {table['model'][config.CUSTOM]!r}, which a config cannot "
+            "name; use it from Python"
+        )
+    return config.settings_from(table)
+
+
+class Trained:
+    """The model of a checkpoint, ready for data of a given shape."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: Settings, data: Dataset):
+        self._settings, self._data = settings, data
+        example = np.zeros((2, *data.input_shape), settings.numpy_dtype)
+        try:
+            made, self.output_shape = initial_parameters(settings.model, example, 0, settings.numpy_dtype)
+        except UserError as error:
+            raise UserError(f"{data.name}: does not fit the checkpoint's model: {error}") from None
+        shapes = {name: array.shape for name, array in checkpoint.model.items()}
+        if wrong := [name for name, array in made.items() if array.shape != shapes.get(name)]:
+            raise UserError(
+                f"{data.name}: inputs of shape {data.input_shape} do not fit the checkpoint's model: {wrong[0]} "
+                f"would have shape {made[wrong[0]].shape}, but has {shapes.get(wrong[0])}"
+            )
+        self.parameters = {name: checkpoint.model[name] for name in made}
+
+    def outputs(self, inputs: Array) -> Array:
+        """The model's outputs for inputs as they are stored."""
+        numbers = scaled(inputs, self._data.scale, self._settings.numpy_dtype)
+        return array_of(self._settings.model(use(self.parameters), numbers))
+
+
+def _open(path: str, settings: Settings, targets: bool) -> HDF5Dataset:
+    names = settings.data
+    return HDF5Dataset(path, names.inputs, names.targets if targets else None, names.weights, names.scale)
+
+
+def evaluate(settings: Settings, checkpoint: Checkpoint, source: str, comm: Communicator) -> str:
+    """Cost and metrics of a checkpoint's model on a data set, over all ranks, as a line of text."""
+    data = agree(comm, _open, source, settings, True)
+    model = agree(comm, Trained, checkpoint, settings, data)
+    layout = Layout({name: array.shape for name, array in model.parameters.items()})
+    shards = Shards(int(checkpoint.progress["shards"]), comm.rank, comm.size)
+    dtype = settings.numpy_dtype
+    objective = Objective(settings.model, settings.loss, layout, comm, shards, dtype, model.output_shape)
+    mine = parts(block_count(data), comm.size, comm.rank)
+    agree(comm, check_blocks, data, mine, objective.check_targets)
+    totals = objective.evaluate(layout.flatten(model.parameters, dtype), data)
+    return f"{figures(totals.means(settings.loss.metrics))}  ({len(data):,} examples)"
+
+
+def predict(
+    settings: Settings, checkpoint: Checkpoint, source: str, out: Path, overwrite: bool, comm: Communicator
+) -> str:
+    """Write the outputs of a checkpoint's model for a data set's inputs, and what the loss makes of them."""
+    data = agree(comm, _open, source, settings, False)
+    model = agree(comm, Trained, checkpoint, settings, data)
+    partial = out.with_name(f".{out.name}.partial")
+    from_rank_0(comm, _check_writable, out, partial, overwrite)
+    try:
+        for start in range(0, len(data), CHUNK * comm.size):
+            mine = slice(start + comm.rank * CHUNK, min(start + (comm.rank + 1) * CHUNK, len(data)))
+            outputs = model.outputs(data.read(mine).inputs) if mine.start < mine.stop else None
+            pieces = [piece for piece in comm.gather(outputs) if piece is not None]
+            from_rank_0(comm, _append, partial, len(data), start, pieces, settings)
+        from_rank_0(comm, partial.replace, out)
+    finally:
+        if comm.rank == 0:
+            partial.unlink(missing_ok=True)
+    return f"{len(data):,} predictions written to {out}"
+
+
+def _check_writable(out: Path, partial: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists; choose another name or pass --overwrite")
+    try:
+        h5py.File(partial, "w").close()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise UserError(f"{out} cannot be written: {reason}") from None
+
+
+def _append(path: Path, examples: int, start: int, pieces: list[Array], settings: Settings) -> None:
+    outputs = np.concatenate(pieces)
+    columns = {"outputs": outputs} | settings.loss.predict(outputs)
+    with h5py.File(path, "a") as file:
+        for name, values in columns.items():
+            whole = file.require_dataset(name, (examples, *values.shape[1:]), values.dtype, exact=True)
+            whole[start : start + len(values)] = values
+
+
+def describe(path: Path, checkpoint: Checkpoint) -> str:
+    """What a checkpoint holds, in lines of text."""
+    progress = dict(checkpoint.progress)
+    state = "finished" if progress["finished"] else f"in epoch {int(progress['epoch']) + 1}"
+    lines = [
+        f"{path}",
+        f"{state}: {progress['epoch']} epochs, {progress['step']} steps, {duration(float(progress['elapsed']))}",
+        f"shards {progress['shards']}, seed {progress['seed']}",
+    ]
+    if checkpoint.history:
+        last = {name: float(column[-1]) for name, column in checkpoint.history.items()}
+        shown = {n: v for n, v in last.items() if n not in ("epoch", "step", "learning_rate", "seconds")}
+        lines += [
+            f"last epoch: {figures(shown)}",
+            f"best epoch: {progress['best_epoch']} (cost {progress['best_cost']:.4f})",
+        ]
+    lines += ["", "made with"]
+    lines += [f"  {name:10} {value}" for name, value in checkpoint.provenance.items()]
+    lines += ["", "arrays", *_table(checkpoint), "", "config", *_indented(checkpoint.config)]
+    return "\n".join(lines)
+
+
+def _table(checkpoint: Checkpoint) -> list[str]:
+    rows: list[tuple[str, Any]] = [(f"/{name}", array) for name, array in checkpoint.arrays()]
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:{width}}  {array.dtype}  {' x '.join(map(str, array.shape))}" for name, array in rows]
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" if line else "" for line in text.strip().splitlines()]
+

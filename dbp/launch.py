@@ -1,0 +1,151 @@
+"""dbp run: start a command on several ranks of this machine (or of the job's nodes), quietly and fast.
+
+It finds the MPI library that mpi4py loads and the launcher that belongs to it, gives each rank its cores
+and one BLAS thread, and leaves out what launchers print about a job that has ended by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from dbp.display import TERMINAL_WIDTH, terminal_width
+from dbp.errors import UserError
+from dbp.parallel import HOW_TO_GET_MPI
+
+COMMANDS = ("train", "eval", "predict", "inspect", "convert")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+# Set by batch systems: there the launcher knows which nodes it has, and their network must be used.
+BATCH_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "PE_HOSTFILE")
+
+
+def command_line(words: list[str]) -> list[str]:
+    """What a rank executes: a dbp command, a Python script, or any program."""
+    if words[0] in COMMANDS:
+        return [sys.executable, "-m", "dbp", *words]
+    if words[0].endswith(".py"):
+        return [sys.executable, *words]
+    return words
+
+
+def _library_vendor() -> str | None:
+    """The name of the MPI that mpi4py loads, found in another process so that none is set up in this one."""
+    code = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.get_vendor()[0])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def _matches(launcher: Path, vendor: str) -> bool:
+    try:
+        told = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    marks = {"Open MPI": ("Open MPI", "OpenRTE"), "MPICH": ("HYDRA", "MPICH"), "Intel MPI": ("Intel",)}
+    return any(mark in told.stdout + told.stderr for mark in marks.get(vendor, (vendor,)))
+
+
+def find_launcher(vendor: str) -> Path:
+    """The mpirun of that MPI: this environment's own, else the first on the PATH that belongs to it."""
+    own = Path(sys.executable).parent
+    folders = [own, *map(Path, os.environ.get("PATH", "").split(os.pathsep))]
+    candidates = [folder / name for folder in folders for name in ("mpirun", "mpiexec", "mpiexec.hydra")]
+    for candidate in dict.fromkeys(candidates):
+        if candidate.is_file() and os.access(candidate, os.X_OK) and _matches(candidate, vendor):
+            return candidate
+    raise UserError(f"mpi4py loads {vendor}, but no mpirun of {vendor} is on the PATH; load its module or install it")
+
+
+def _open_mpi_options(ranks: int, cores: int, threads: int) -> list[str]:
+    options = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    if ranks * threads <= cores:
+        return [*options, "--map-by", f"slot:PE={cores // ranks}:OVERSUBSCRIBE", "--bind-to", "core"]
+    return [*options, "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
+
+
+def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, str]:
+    defaults = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    if vendor == "Open MPI" and not any(name in os.environ for name in BATCH_JOB):
+        # On one machine only shared memory is needed; looking for networks takes a second.
+        defaults |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm", "OMPI_MCA_osc": "^ucx"}
+    if vendor == "Open MPI" and oversubscribed:
+        defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"
+    return defaults | os.environ | {TERMINAL_WIDTH: str(terminal_width(sys.stderr))}
+
+
+def launch(words: list[str], ranks: int | None, threads: int) -> int:
+    """Start the command on so many ranks and wait for it; gives its exit code."""
+    cores = len(os.sched_getaffinity(0))
+    if ranks is not None and ranks < 1:
+        raise UserError(f"-n must be at least 1, but is {ranks}")
+    ranks, command, vendor = ranks or cores, command_line(words), _library_vendor()
+    if shutil.which(command[0]) is None:
+        raise UserError(f"there is no command {command[0]!r}; valid: {', '.join(COMMANDS)}, a script.py, or a program")
+    if vendor is None:
+        sys.stderr.write(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}\n")
+        return _wait([*command], dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ)
+    launcher = find_launcher(vendor)
+    options = _open_mpi_options(ranks, cores, threads) if vendor == "Open MPI" else []
+    environment = _environment(vendor, ranks * threads > cores, threads)
+    return _wait([str(launcher), "-n", str(ranks), *options, *command], environment)
+
+
+def _wait(command: list[str], environment: dict[str, str]) -> int:
+    """Run the launcher, pass signals on to it, and its error output on to ours."""
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the launcher as well
+    assert process.stderr is not None
+    copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
+    code = process.wait()
+    return 128 - code if code < 0 else code
+
+
+BANNER = b"-" * 50
+NOISE = (b"MPI_ABORT was invoked", b"prterun", b"mpirun", b"mpiexec", b"MPI_Abort", b"non-zero", b"orterun")
+
+
+def copy_without_banners(source: int, target: BinaryIO) -> None:
+    """Copy a stream, but for the boxes between dashed lines in which Open MPI says that a job has ended."""
+    held = b""
+    while chunk := os.read(source, 65536):
+        held += chunk
+        held = _pass(held, target, final=False)
+    _pass(held, target, final=True)
+
+
+def _pass(text: bytes, target: BinaryIO, final: bool) -> bytes:
+    """Write what can be written of the text; gives the rest, which may be the beginning of a box."""
+    while text:
+        start = text.find(BANNER)
+        # A line of a few dashes at the very end may become a banner with the next bytes.
+        safe = len(text) - (len(text) - len(text.rstrip(b"-"))) if start < 0 else start
+        if final and start < 0:
+            safe = len(text)
+        target.write(text[:safe])
+        text = text[safe:]
+        if start < 0:
+            break
+        first = text.find(b"\n")
+        last = text.find(BANNER, first) if first >= 0 else -1
+        end = text.find(b"\n", last) if last >= 0 else -1
+        if end < 0 and not final:
+            break
+        end = len(text) - 1 if end < 0 else end
+        box, text = text[: end + 1], text[end + 1 :]
+        if not any(mark in box for mark in NOISE):
+            target.write(box)
+    target.flush()
+    return text

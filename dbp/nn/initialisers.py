@@ -1,0 +1,71 @@
+"""Initial values of parameters, by name.
+
+A shape is (inputs, ..., outputs): the last axis counts a layer's outputs and the others its inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from dbp.autodiff import Array
+from dbp.errors import unknown
+
+Shape = tuple[int, ...]
+Initialiser = Callable[[np.random.Generator, Shape], Array]
+
+
+def _fans(shape: Shape) -> tuple[int, int]:
+    return math.prod(shape[:-1]), shape[-1]
+
+
+def _uniform(rng: np.random.Generator, shape: Shape, variance: float) -> Array:
+    limit = math.sqrt(3 * variance)
+    return rng.uniform(-limit, limit, shape)
+
+
+def _normal(rng: np.random.Generator, shape: Shape, variance: float) -> Array:
+    return math.sqrt(variance) * rng.standard_normal(shape)
+
+
+def _glorot(shape: Shape) -> float:
+    return 2 / max(1, sum(_fans(shape)))
+
+
+def _he(shape: Shape) -> float:
+    return 2 / max(1, _fans(shape)[0])
+
+
+def _lecun(shape: Shape) -> float:
+    return 1 / max(1, _fans(shape)[0])
+
+
+def _orthogonal(rng: np.random.Generator, shape: Shape) -> Array:
+    rows, columns = _fans(shape)
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+    return np.reshape(q if rows >= columns else q.T, shape)
+
+
+# Glorot and Bengio 2010, equation 16; He et al. 2015, equation 10; LeCun et al. 1998, section 4.6;
+# orthogonal: Saxe, McClelland and Ganguli 2014.
+INITIALISERS: dict[str, Initialiser] = {
+    "zeros": lambda rng, shape: np.zeros(shape),
+    "ones": lambda rng, shape: np.ones(shape),
+    "glorot_uniform": lambda rng, shape: _uniform(rng, shape, _glorot(shape)),
+    "glorot_normal": lambda rng, shape: _normal(rng, shape, _glorot(shape)),
+    "he_uniform": lambda rng, shape: _uniform(rng, shape, _he(shape)),
+    "he_normal": lambda rng, shape: _normal(rng, shape, _he(shape)),
+    "lecun_uniform": lambda rng, shape: _uniform(rng, shape, _lecun(shape)),
+    "lecun_normal": lambda rng, shape: _normal(rng, shape, _lecun(shape)),
+    "orthogonal": _orthogonal,
+}
+
+
+def initialiser(name: str) -> Initialiser:
+    """The initialiser of that name; UserError for an unknown one."""
+    if name not in INITIALISERS:
+        raise unknown("initialiser", name, INITIALISERS)
+    return INITIALISERS[name]

@@ -1,0 +1,176 @@
+"""The cost over all ranks and its gradient: stages 2 to 5, where derivatives and ranks meet.
+
+cost = sum_i(w_i loss_i) / sum_i(w_i) over all examples i of the mini-batch, however they fall on shards
+and ranks; the gradient is exactly that of this cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.autodiff import Array, Tensor, array_of, pullback
+from dbp.data import Dataset, scaled
+from dbp.nn import Loss, Model, use
+from dbp.parallel import Communicator, Layout, Reduction, Shards, Sums
+
+
+class Shard(NamedTuple):
+    """The examples of one shard, ready for the model; weights are None where all are 1."""
+
+    number: int
+    inputs: Array
+    targets: Array
+    weights: Array | None
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over examples: of weights, of weighted losses, of weighted metrics."""
+
+    weight: float
+    loss: float
+    metrics: tuple[float, ...]
+
+    @property
+    def cost(self) -> float:
+        """The weighted mean of the losses; zero for no weight at all."""
+        return self.loss / self.weight if self.weight else 0.0
+
+    def __add__(self, other: Totals) -> Totals:
+        metrics = tuple(a + b for a, b in zip(self.metrics, other.metrics, strict=True))
+        return Totals(self.weight + other.weight, self.loss + other.loss, metrics)
+
+    def means(self, names: tuple[str, ...]) -> dict[str, float]:
+        """The cost and the weighted means of the metrics, by name."""
+        weight = self.weight or 1.0
+        return {"cost": self.cost, **{n: m / weight for n, m in zip(names, self.metrics, strict=True)}}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The cost of a mini-batch, its gradient by the flat weights, and the sums behind them."""
+
+    gradient: Array
+    totals: Totals
+
+    @property
+    def cost(self) -> float:
+        """The weighted mean of the losses."""
+        return self.totals.cost
+
+    @property
+    def finite(self) -> bool:
+        """Whether cost and gradient are numbers; a sum over the gradient is not if one element is not."""
+        return bool(np.isfinite(self.totals.loss) and np.isfinite(self.gradient.sum()))
+
+
+class Objective:
+    """The cost as a function of the flat weights, over the shards of the current mini-batch.
+
+    Args:
+        model: called on a scope and a shard's inputs.
+        loss: of each example.
+        layout: where the parameters lie in the flat vector.
+        comm: the ranks.
+        shards: who computes which part of the mini-batch.
+        dtype: of weights and gradient.
+        output_shape: of the model's outputs for one example.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        layout: Layout,
+        comm: Communicator,
+        shards: Shards,
+        dtype: np.dtype[Any],
+        output_shape: tuple[int, ...],
+    ):
+        self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
+        self.dtype, self.output_shape = dtype, output_shape
+        self.batch: list[Shard] = []
+        scalars = 2 + len(loss.metrics)
+        self._reduction = Reduction(comm, shards, layout.size, dtype, scalars)
+        self._evaluation = Reduction(comm, shards, 0, dtype, scalars)
+
+    def value_and_gradient(self, weights: Array) -> Evaluation:
+        """The cost of the current mini-batch and its gradient; collective, the same on every rank.
+
+        The gradient is valid until the next call.
+        """
+        tree = self._reduction.start()
+        for shard in self.batch:
+            sums = self._reduction.buffer()
+            self._add_gradient(weights, shard, sums)
+            tree.push(0, shard.number, sums)
+        total = self._reduction.total(tree)
+        totals = _totals(total)
+        if totals.weight:
+            total.vector /= totals.weight
+        return Evaluation(total.vector, totals)
+
+    def _add_gradient(self, weights: Array, shard: Shard, sums: Sums) -> None:
+        """The gradient of the shard's loss sum, and its sums; zero for a shard without examples."""
+        gradients = self.layout.views(sums.vector, writable=True)
+        if len(shard.inputs) == 0:
+            sums.bytes[:] = 0
+            return
+        leaves = {name: Tensor(view) for name, view in self.layout.views(weights).items()}
+        outputs = self.model(use(leaves), shard.inputs)
+        losses = self.loss(outputs, shard.targets)
+        ones = np.ones(len(shard.inputs), self.dtype)
+        cotangent = ones if shard.weights is None else shard.weights
+        for view, gradient in zip(
+            gradients.values(), pullback(losses, cotangent, list(leaves.values())), strict=True
+        ):
+            view[...] = 0 if gradient is None else gradient
+        sums.scalars[:] = self._sums(losses.value, outputs.value, shard)
+
+    def _sums(self, losses: Array, outputs: Array, shard: Shard) -> list[float]:
+        """Weight sum, loss sum and metric sums of some examples, in float64."""
+        weights = np.ones(len(losses)) if shard.weights is None else shard.weights.astype(np.float64)
+        columns = [losses, *self.loss.measure(outputs, shard.targets)]
+        return [float(weights.sum()), *(float(np.sum(c * weights, dtype=np.float64)) for c in columns)]
+
+    def shard(self, data: Dataset, rows: Any, number: int) -> Shard:
+        """Some rows of a data set, ready for the model."""
+        examples = data.read(rows)
+        assert examples.targets is not None
+        return Shard(
+            number,
+            scaled(examples.inputs, data.scale, self.dtype),
+            self.loss.prepare(examples.targets, self.output_shape, self.dtype),
+            None if examples.weights is None else examples.weights.astype(self.dtype),
+        )
+
+    def check_targets(self, targets: Array, first: int) -> None:
+        """UserError if targets, the first of which is that of row `first`, do not fit the model's outputs."""
+        self.loss.check(targets, self.output_shape, first)
+
+    def evaluate(self, weights: Array, data: Dataset, chunk: int = 512) -> Totals:
+        """Cost and metrics over a whole data set, without gradients; collective.
+
+        Each shard of the data is worked through in chunks of so many examples, to bound memory.
+        """
+        parameters = use(self.layout.views(weights))
+        tree = self._evaluation.start()
+        for number in self.shards.mine:
+            sums = self._evaluation.buffer()
+            sums.scalars[:] = 0
+            run = self.shards.of_batch(len(data), number)
+            for start in range(run.start, run.stop, chunk):
+                shard = self.shard(data, slice(start, min(start + chunk, run.stop)), number)
+                outputs = array_of(self.model(parameters, shard.inputs))
+                losses = array_of(self.loss(outputs, shard.targets))
+                sums.scalars += self._sums(losses, outputs, shard)
+            tree.push(0, number, sums)
+        return _totals(self._evaluation.total(tree))
+
+
+def _totals(sums: Sums) -> Totals:
+    weight, loss, *metrics = (float(x) for x in sums.scalars)
+    return Totals(weight, loss, tuple(metrics))

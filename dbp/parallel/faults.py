@@ -1,0 +1,97 @@
+"""What happens when something fails on one rank: all agree on the error, or all end at once.
+
+A rank that left alone would let the others wait for it for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dbp.errors import UserError
+from dbp.parallel.comm import Communicator
+
+Result = TypeVar("Result")
+
+
+def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Any, UserError | None]:
+    try:
+        return function(*arguments), None
+    except UserError as error:
+        error.on_all_ranks = True
+        return None, error
+
+
+def agree(comm: Communicator, function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function that does not communicate; if it meets a UserError on any rank, raise it on all.
+
+    Raises:
+        UserError: that of the lowest rank that met one, the same on every rank.
+    """
+    result, error = _attempt(function, arguments)
+    errors = [e for e in comm.gather(error) if e is not None]
+    if errors:
+        raise errors[0] from None
+    return result  # type: ignore[no-any-return]
+
+
+def from_rank_0(comm: Communicator, function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function on rank 0 only, and give its result (any object) to all; a UserError likewise."""
+    result, error = comm.broadcast(_attempt(function, arguments) if comm.rank == 0 else None)
+    if error is not None:
+        raise error from None
+    return result  # type: ignore[no-any-return]
+
+
+def tell(comm: Communicator, error: BaseException) -> int:
+    """Say once what went wrong, end the other ranks if this one failed alone, and give the exit code."""
+    where = f"rank {comm.rank} of {comm.size} on {socket.gethostname()}"
+    if isinstance(error, UserError):
+        code = error.exit_code
+        if error.on_all_ranks or comm.size == 1:
+            if comm.rank == 0:
+                sys.stderr.write(f"dbp: error: {error}\n")
+                sys.stderr.flush()
+            comm.gather(None)  # a launcher may end the others as soon as one has left
+            return code
+        sys.stderr.write(f"dbp: error: {where}: {error}\n")
+    else:
+        code = 1
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        # One write, so that the lines of several failing ranks do not mix.
+        sys.stderr.write(f"{trace}\ndbp: {where} failed with {type(error).__name__}; all ranks end\n")
+    sys.stderr.flush()
+    if comm.size > 1:
+        comm.abort(code)
+    return code
+
+
+@contextlib.contextmanager
+def together(comm: Communicator) -> Iterator[None]:
+    """A part that all ranks must pass: whatever leaves it early on one rank alone ends them all."""
+    try:
+        yield
+    except BaseException as error:
+        if comm.size > 1 and not (isinstance(error, UserError) and error.on_all_ranks):
+            tell(comm, error)
+        raise
+
+
+def end_all_on_exception(comm: Communicator) -> None:
+    """From now on an exception that a script does not catch is told once and ends all ranks."""
+
+    def hook(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+        code = tell(comm, error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        comm.finalize()
+        os._exit(code)  # an excepthook cannot set the exit code in another way
+
+    if comm.size > 1:
+        sys.excepthook = hook

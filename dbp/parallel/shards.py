@@ -1,0 +1,47 @@
+"""Shards: the S parts of every mini-batch, the runs of them that ranks own, and their summation tree.
+
+A shard is computed by one rank alone and shards are summed along a binary tree over their numbers, so a
+sum has the same bits whichever rank computed which shard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dbp.errors import UserError
+
+
+def parts(total: int, count: int, index: int) -> range:
+    """The index-th of `count` contiguous parts of range(total), whose sizes differ by at most one."""
+    return range(total * index // count, total * (index + 1) // count)
+
+
+@dataclass(frozen=True)
+class Shards:
+    """How many shards there are, and which of them this rank computes."""
+
+    count: int
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"shards must be at least 1, but is {self.count}")
+
+    def of_rank(self, rank: int) -> range:
+        """The numbers of the shards that a rank owns; empty for an idle rank."""
+        return parts(self.count, self.ranks, rank)
+
+    @property
+    def mine(self) -> range:
+        """The numbers of this rank's shards."""
+        return self.of_rank(self.rank)
+
+    @property
+    def idle_ranks(self) -> list[int]:
+        """The ranks that own no shard."""
+        return [rank for rank in range(self.ranks) if not self.of_rank(rank)]
+
+    def of_batch(self, examples: int, shard: int) -> range:
+        """The positions in a mini-batch (or data set) that belong to a shard; may be empty."""
+        return parts(examples, self.count, shard)

@@ -1,0 +1,262 @@
+"""A run in progress on this rank: data, model, weights, optimizer state, and its folder of files."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import tomllib
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dbp
+from dbp import config
+from dbp.checkpoint import Checkpoint, CheckpointFolder, commit
+from dbp.data import Dataset, HDF5Dataset, Order, Subset, block_count, check_blocks, combined
+from dbp.errors import UserError
+from dbp.nn import initial_parameters
+from dbp.objective import Objective
+from dbp.parallel import HOW_TO_GET_MPI, Communicator, Layout, Shards, agree, from_rank_0, parts
+from dbp.progress import Progress
+from dbp.settings import Data, Settings
+
+Say = Callable[[str], None]
+Found = tuple[Path | None, Checkpoint | None, list[str]]  # as CheckpointFolder.newest() gives it
+
+# What may differ between a checkpoint and the settings that go on from it; data is compared by content.
+FREE = ("epochs", "out", "checkpoint", "data.train", "data.validation", "data.test")
+
+
+def open_data(data: Data, source: Any) -> Dataset | None:
+    """The data set that a source names or is."""
+    if not isinstance(source, str):
+        return source if isinstance(source, Dataset) else None
+    return HDF5Dataset(source, data.inputs, data.targets, data.weights, data.scale)
+
+
+class Run:
+    """All that a rank holds of a run.
+
+    Args:
+        settings: what to do.
+        comm: the ranks.
+        blas: the BLAS kernel, which the promise of equal bits depends on.
+        fresh: do not look for checkpoints.
+    """
+
+    def __init__(self, settings: Settings, comm: Communicator, blas: str, fresh: bool = False):
+        self.settings, self.comm = settings, comm
+        self._blas = blas
+        self.folder = None
+        if settings.out is not None:
+            self.folder = CheckpointFolder(Path(settings.out) / "checkpoints", settings.checkpoint.keep)
+        agree(comm, self._open_data)
+        nothing: Found = (None, None, [])
+        self._stored = nothing if fresh else from_rank_0(comm, self._find_checkpoint)
+        stored_shards = self._stored[1].progress["shards"] if self._stored[1] else None
+        count = settings.shards or stored_shards or comm.size
+        self.shards = Shards(count, comm.rank, comm.size)
+        agree(comm, self._build_model)
+        self.digests = self._check_data()
+        self.progress = Progress(settings.loss.metrics)
+        self.learning_rate = settings.optimizer.learning_rate
+        self.optimizer_state = settings.optimizer.initial_state(self.weights)
+
+    # --- setting up ---------------------------------------------------------------------------------
+
+    def _open_data(self) -> None:
+        settings, data = self.settings, self.settings.data
+        whole = open_data(data, data.train)
+        assert whole is not None
+        self._files = {"train": whole, "test": open_data(data, data.test)}
+        self.train_data, self.test_data = whole, self._files["test"]
+        if isinstance(data.validation, float):
+            held_out = round(len(whole) * data.validation)
+            if not 0 < held_out < len(whole):
+                raise UserError(f"data.validation {data.validation} of {len(whole)} examples leaves none for one part")
+            order = Order(len(whole), settings.seed, "validation split")
+            border = len(whole) - held_out
+            self.train_data = Subset(whole, order, range(border))
+            self.validation_data: Dataset | None = Subset(whole, order, range(border, len(whole)))
+        else:
+            self.validation_data = self._files["validation"] = open_data(data, data.validation)
+        if settings.batch_size > len(self.train_data):
+            raise UserError(
+                f"batch_size is {settings.batch_size}, but there are only {len(self.train_data)} training examples; "
+                "it must not be larger"
+            )
+        for name, other in self._files.items():
+            if other is not None and other.input_shape != whole.input_shape:
+                raise UserError(
+                    f"{other.name}: {name} inputs have shape {other.input_shape} per example, but those of "
+                    f"{whole.name} have {whole.input_shape}"
+                )
+
+    def _build_model(self) -> None:
+        settings = self.settings
+        example = np.zeros((2, *self.train_data.input_shape), settings.numpy_dtype)
+        parameters, output_shape = initial_parameters(settings.model, example, settings.seed, settings.numpy_dtype)
+        self.layout = Layout({name: value.shape for name, value in parameters.items()})
+        self.weights = self.layout.flatten(parameters, settings.numpy_dtype)
+        self.objective = Objective(
+            settings.model,
+            settings.loss,
+            self.layout,
+            self.comm,
+            self.shards,
+            settings.numpy_dtype,
+            output_shape,
+        )
+
+    def _check_data(self) -> dict[str, str]:
+        """Check every row of all data, each rank its part, and give the digests."""
+        digests = {}
+        for name, data in self._files.items():
+            if data is not None:
+                mine = parts(block_count(data), self.comm.size, self.comm.rank)
+                found = agree(self.comm, check_blocks, data, mine, self.objective.check_targets)
+                digests[name] = combined([d for of_rank in self.comm.gather(found) for d in of_rank])
+        return digests
+
+    def introduce(self, say: Say) -> None:
+        """Say what will be done, on what."""
+        comm, settings = self.comm, self.settings
+        ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
+        say(
+            f"dbp {dbp.__version__}: {ranks} ({comm.description}), {self.shards.count} shards, "
+            f"{settings.threads} BLAS thread{'s' * (settings.threads > 1)} a rank ({self._blas})"
+        )
+        if "no MPI library" in comm.description:
+            say(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
+        counts = {"training": self.train_data, "validation": self.validation_data, "test": self.test_data}
+        sizes = ", ".join(f"{len(data):,} {name}" for name, data in counts.items() if data is not None)
+        say(f"{self.layout.size:,} parameters ({settings.dtype}); examples: {sizes}")
+        if idle := self.shards.idle_ranks:
+            names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
+            say(
+                f"warning: {names} nothing to do, as there are only {self.shards.count} shards for {comm.size} "
+                "ranks; start with fewer ranks, or anew with more shards"
+            )
+
+    # --- checkpoints --------------------------------------------------------------------------------
+
+    def _find_checkpoint(self) -> Found:
+        return self.folder.newest() if self.folder is not None else (None, None, [])
+
+    def start(self, fresh: bool, overwrite: bool, say: Say) -> None:
+        """Go on from the newest checkpoint that is whole, or start anew."""
+        path, stored, passed_over = self._stored
+        for reason in passed_over:
+            say(f"warning: passed over: {reason}")
+        if fresh:
+            from_rank_0(self.comm, self._start_afresh, overwrite, say)
+        elif stored is not None:
+            assert path is not None
+            agree(self.comm, self._restore, path, stored)
+            say(f"resumed from {path} at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+            if (was := stored.provenance.get("blas")) != self._blas:
+                say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
+        elif passed_over:
+            raise UserError(
+                f"{self.settings.out} holds checkpoints, but none of them is whole; start anew with --fresh"
+            )
+        self.comm.broadcast_array(self.weights)
+        from_rank_0(self.comm, self._prepare_folder)
+
+    def _start_afresh(self, overwrite: bool, say: Say) -> None:
+        if self.folder is None:
+            return
+        if overwrite:
+            say(f"deleted {self.folder.delete()} checkpoints of an earlier run in {self.folder.path}")
+        elif (aside := self.folder.set_aside()) is not None:
+            say(f"the checkpoints of an earlier run were moved to {aside}")
+
+    def _prepare_folder(self) -> None:
+        if self.folder is not None:
+            self.folder.prepare()
+            text = config.to_toml(config.table_from(self.settings))
+            commit(self.folder.path.parent / "config.toml", text.encode())
+
+    def _restore(self, path: Path, stored: Checkpoint) -> None:
+        self._compare(path, stored)
+        self.weights[:] = self.layout.flatten(stored.model, self.settings.numpy_dtype)
+        for name, vector in self.optimizer_state.items():
+            vector[:] = self.layout.flatten(stored.optimizer[name], self.settings.numpy_dtype)
+        self.progress.restore(stored.progress, stored.history)
+        if self.progress.epoch < self.settings.epochs:
+            self.progress.finished = False
+
+    def _compare(self, path: Path, stored: Checkpoint) -> None:
+        """UserError if the checkpoint is of another run than the settings describe."""
+        now = config.table_from(self.settings) | {"shards": self.shards.count}
+        then = tomllib.loads(stored.config) | {"shards": stored.progress["shards"]}
+        wrong = config.differences(then, now, FREE)
+        shapes = {name: list(array.shape) for name, array in stored.model.items()}
+        if shapes != {name: list(shape) for name, shape in self.layout.shapes.items()}:
+            wrong.append(f"parameters: {shapes} in the checkpoint, {dict(self.layout.shapes)} now")
+        for name in ("train", "validation"):
+            before, after = stored.progress.get(f"data_{name}"), self.digests.get(name)
+            if before != after:
+                wrong.append(f"{name} data: other examples now than in the checkpoint")
+        if wrong:
+            raise UserError(
+                f"checkpoint {path} is of another run ({'; '.join(wrong)}); start anew with --fresh, "
+                "or choose another folder with --out"
+            )
+
+    def save(self) -> None:
+        """Commit a checkpoint and the history; rank 0 writes, and all know whether it went well."""
+        if self.folder is not None:
+            from_rank_0(self.comm, self._save)
+
+    def _save(self) -> None:
+        assert self.folder is not None
+        self.folder.save(self.checkpoint(), self.progress.step)
+        columns = self.progress.history
+        rows = zip(*columns.values(), strict=True)
+        lines = [",".join(columns), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
+        commit(self.folder.path.parent / "history.csv", ("\n".join(lines) + "\n").encode())
+
+    def checkpoint(self) -> Checkpoint:
+        """The state of the run."""
+        data = {f"data_{name}": digest for name, digest in self.digests.items()}
+        return Checkpoint(
+            model=self.layout.views(self.weights),
+            optimizer={name: self.layout.views(vector) for name, vector in self.optimizer_state.items()},
+            history=self.progress.history_arrays(),
+            progress=self.progress.to_attributes()
+            | {"shards": self.shards.count, "seed": self.settings.seed}
+            | data,
+            provenance={
+                "dbp": dbp.__version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "blas": self._blas,
+                "mpi": self.comm.description,
+                "ranks": self.comm.size,
+                "processor": _processor(),
+                "host": socket.gethostname(),
+                "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            },
+            config=config.to_toml(config.table_from(self.settings)),
+        )
+
+    # --- evaluation ---------------------------------------------------------------------------------
+
+    def evaluate(self, data: Dataset | None) -> dict[str, float]:
+        """Cost and metrics on some data, exact over all ranks; empty without data."""
+        if data is None:
+            return {}
+        return self.objective.evaluate(self.weights, data).means(self.settings.loss.metrics)
+
+
+def _processor() -> str:
+    """The kind of processor, which bits may depend on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,128 @@
+"""What a run is: all that decides its result, checked. Configs and Python calls both end up here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dbp.data import ArrayDataset, Dataset
+from dbp.errors import UserError, unknown
+from dbp.nn import Loss, Model, Sequential, loss_named
+from dbp.optim import Constant, FirstOrder, Schedule
+
+DTYPES = ("float32", "float64")
+
+
+def _at_least(name: str, value: int | float, least: int) -> None:
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, but is {value}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the examples come from.
+
+    Args:
+        train: an HDF5 file ("dbp:digits-train" and the like come with dbp), a data set, or a tuple of
+            arrays (inputs, targets) or (inputs, targets, weights).
+        validation: a part of the training data between 0 and 1, or data of its own; evaluated every epoch.
+        test: data that is evaluated once, at the end.
+        inputs: name of the inputs in the HDF5 files.
+        targets: name of the targets.
+        weights: name of the weights; by default "weights" where there is such a data set.
+        scale: inputs are multiplied by this; by default by the attribute "scale" of the inputs.
+    """
+
+    train: str | Dataset | tuple[Any, ...]
+    validation: float | str | Dataset | tuple[Any, ...] | None = None
+    test: str | Dataset | tuple[Any, ...] | None = None
+    inputs: str = "inputs"
+    targets: str = "targets"
+    weights: str | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            if isinstance(columns := getattr(self, name), tuple):
+                data = ArrayDataset(*columns, scale=self.scale, name=f"the {name} arrays")
+                object.__setattr__(self, name, data)
+        if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
+            raise UserError(f"validation must be a file or a part between 0 and 1, but is {self.validation}")
+
+
+@dataclass(frozen=True)
+class Saving:
+    """When checkpoints are written (besides the run's end), and how many are kept; 0 means never."""
+
+    every_epochs: int = 1
+    every_steps: int = 0
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        _at_least("every_epochs", self.every_epochs, 0)
+        _at_least("every_steps", self.every_steps, 0)
+        _at_least("keep", self.keep, 1)
+
+    def due_after_step(self, step: int) -> bool:
+        """Whether to save when so many steps are done."""
+        return self.every_steps > 0 and step % self.every_steps == 0
+
+    def due_after_epoch(self, epoch: int) -> bool:
+        """Whether to save when so many epochs are done."""
+        return self.every_epochs > 0 and epoch % self.every_epochs == 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run.
+
+    Args:
+        model: a model, or a list of layers.
+        loss: a loss, or its name.
+        data: a Data, or what its `train` takes.
+        optimizer: the method, with its learning rate.
+        epochs: passes over the training data.
+        batch_size: examples in a mini-batch, over all ranks.
+        schedule: of the learning rate.
+        shards: parts of a mini-batch; by default the number of ranks of the run's first start.
+        seed: of everything random.
+        dtype: float32 or float64.
+        threads: BLAS threads of a rank (their number changes the bits).
+        out: the folder for the run's files; None to write none.
+        checkpoint: when to save.
+    """
+
+    model: Model
+    loss: Loss
+    data: Data
+    optimizer: FirstOrder
+    epochs: int
+    batch_size: int
+    schedule: Schedule = field(default_factory=Constant)
+    shards: int | None = None
+    seed: int = 0
+    dtype: str = "float32"
+    threads: int = 1
+    out: str | None = None
+    checkpoint: Saving = field(default_factory=Saving)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, (list, tuple)):
+            object.__setattr__(self, "model", Sequential(*self.model))
+        if isinstance(self.loss, str):
+            object.__setattr__(self, "loss", loss_named(self.loss))
+        if not isinstance(self.data, Data):
+            object.__setattr__(self, "data", Data(self.data))
+        for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0), ("threads", 1)):
+            _at_least(name, getattr(self, name), least)
+        if self.shards is not None:
+            _at_least("shards", self.shards, 1)
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype as NumPy's."""
+        return np.dtype(self.dtype)

@@ -1,0 +1,111 @@
+"""The training loop: the seven stages in order, from a mini-batch's examples to a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff import Array
+from dbp.data import Batches, Order
+from dbp.display import Display, duration, figures
+from dbp.errors import NotFiniteError
+from dbp.parallel import Communicator, agree, blas_threads, end_all_on_exception, together, world
+from dbp.run import Run
+from dbp.settings import Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: weights by name, the history by column, and cost and metrics on the test data."""
+
+    weights: dict[str, Array]
+    history: dict[str, list[float]]
+    test: dict[str, float]
+    steps: int
+
+
+def fit(*, fresh: bool = False, overwrite: bool = False, quiet: bool = False, **settings: Any) -> Result:
+    """Train, on all ranks of this job, or go on with the training that the folder `out` holds.
+
+    Args:
+        fresh: start anew; the checkpoints of an earlier run in `out` are moved aside.
+        overwrite: with fresh, delete those checkpoints instead.
+        quiet: print nothing.
+        settings: those of Settings: model, loss, data, optimizer, epochs, batch_size, ...
+
+    Raises:
+        UserError: a setting, the data or a checkpoint breaks a rule; told once and the same on every rank.
+    """
+    comm = world()
+    end_all_on_exception(comm)
+    return train(agree(comm, lambda: Settings(**settings)), comm, fresh, overwrite, quiet)
+
+
+def train(
+    settings: Settings, comm: Communicator, fresh: bool = False, overwrite: bool = False, quiet: bool = False
+) -> Result:
+    """Train as the settings say; see fit()."""
+    with together(comm), blas_threads(settings.threads) as blas, np.errstate(over="ignore", invalid="ignore"):
+        run = Run(settings, comm, blas, fresh)
+        steps = Batches(len(run.train_data), settings.batch_size).steps
+        with Display(not quiet and comm.rank == 0, settings.epochs, steps, settings.loss.metrics) as display:
+            run.introduce(display.say)
+            run.start(fresh, overwrite, display.say)
+            _epochs(run, display)
+            return _finish(run, display)
+
+
+def _epochs(run: Run, display: Display) -> None:
+    """All epochs that are left."""
+    settings, progress, data = run.settings, run.progress, run.train_data
+    batches = Batches(len(data), settings.batch_size)
+    while progress.epoch < settings.epochs:
+        order = Order(len(data), settings.seed, "order of examples", progress.epoch)
+        display.start_epoch(progress.epoch, progress.step_in_epoch)
+        while progress.step_in_epoch < batches.steps:
+            positions = batches.positions(progress.step_in_epoch)
+            _step(run, order, positions, settings.epochs * batches.steps)
+            display.after_step(len(positions), progress.totals)
+            if progress.step_in_epoch < batches.steps and settings.checkpoint.due_after_step(progress.step):
+                run.save()
+        rate = display.rate()
+        validation = run.evaluate(run.validation_data)
+        display.after_epoch(progress.after_epoch(validation, run.learning_rate), rate)
+        if settings.checkpoint.due_after_epoch(progress.epoch) or settings.checkpoint.due_after_step(progress.step):
+            run.save()
+
+
+def _step(run: Run, order: Order, positions: range, total_steps: int) -> None:
+    """One step on the mini-batch at these positions of the epoch's order."""
+    objective, settings, progress = run.objective, run.settings, run.progress
+    parts = [(number, run.shards.of_batch(len(positions), number)) for number in run.shards.mine]
+    objective.batch = [  # 1 data
+        objective.shard(run.train_data, order.rows(positions[part.start : part.stop]), number)
+        for number, part in parts
+    ]
+    factor = settings.schedule.factor(progress.step, total_steps)
+    run.learning_rate = settings.optimizer.learning_rate * factor
+    evaluation = settings.optimizer.step(  # 2 forward, 3 loss, 4 backward, 5 allreduce, 6 optimizer
+        objective, run.weights, run.optimizer_state, progress.step + 1, factor
+    )
+    if not evaluation.finite:
+        raise NotFiniteError(
+            f"the cost or its gradient is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, "
+            f"cost {evaluation.cost}); the weights before it are kept; try a smaller learning_rate"
+        )
+    progress.after_step(evaluation.totals)
+
+
+def _finish(run: Run, display: Display) -> Result:
+    """The last checkpoint, and the test."""
+    progress = run.progress
+    if not progress.finished:
+        progress.finished = True
+        run.save()
+    test = run.evaluate(run.test_data)
+    display.say(f"finished: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}")
+    if test:
+        display.say(f"test: {figures(test)}  ({len(run.test_data or ()):,} examples)")
+    return Result(run.layout.views(run.weights), progress.history, test, progress.step)
