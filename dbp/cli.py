@@ -66,14 +66,10 @@ def _predict(parsed: argparse.Namespace) -> int:
     from dbp.inference import predict
 
     out, overwrite = Path(parsed.out), parsed.overwrite
-    return _infer(
-        parsed, lambda settings, trained, comm: predict(settings, trained, parsed.data, out, overwrite, comm)
-    )
+    return _infer(parsed, lambda settings, trained, comm: predict(settings, trained, parsed.data, out, overwrite, comm))
 
 
-def _infer(
-    parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, Communicator], str]
-) -> int:
+def _infer(parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, Communicator], str]) -> int:
     """Do something with a checkpoint's model on all ranks, and print the line that says what came out."""
     from dbp.inference import load, settings_of
     from dbp.parallel import agree, blas_threads, from_rank_0, together, world
@@ -162,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_convert(commands.add_parser("convert", help="make an HDF5 data file from another format"))
 
     run = commands.add_parser(
-        "run", help="start a command on several ranks: dbp run -n 4 -- train CONFIG", usage="dbp run -n N -- COMMAND ..."
+        "run",
+        help="start a command on several ranks: dbp run -n 4 -- train CONFIG",
+        usage="dbp run -n N -- COMMAND ...",
     )
     run.set_defaults(command=_run)
     run.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")

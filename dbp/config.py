@@ -222,11 +222,11 @@ def _toml(value: Any) -> str:
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
     """Where two tables differ, a line per key, but for keys (or sections) that are free to change."""
     old, new = _flat(stored), _flat(now)
-    lines = []
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f"{f}.") for f in free):
-            lines.append(f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now")
-    return lines
+    return [
+        f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f"{f}.") for f in free)
+    ]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -236,7 +236,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         items = [(str(i), item) for i, item in enumerate(value)]
     else:
         return {prefix: value}
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, item in items:
         flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
     return flat

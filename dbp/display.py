@@ -123,9 +123,8 @@ class Display:
     def after_step(self, examples: int, totals: Totals) -> None:
         """A step on so many examples is done; totals are those of the epoch so far."""
         self._examples += examples
-        if self._bar is not None:
-            if self._bar.update():  # drawn, so that the next numbers may be prepared
-                self._bar.set_postfix_str(self._state(totals), refresh=False)
+        if self._bar is not None and self._bar.update():  # drawn: time to prepare the next numbers
+            self._bar.set_postfix_str(self._state(totals), refresh=False)
 
     def _state(self, totals: Totals) -> str:
         return f"{figures(totals.means(self._metrics))}  {self._rate():,.0f} examples/s"

@@ -14,15 +14,15 @@ import numpy as np
 from dbp import config
 from dbp.autodiff import Array, array_of
 from dbp.checkpoint import Checkpoint, CheckpointFolder, read
-from dbp.data import Dataset, HDF5Dataset, block_count, check_blocks, scaled
+from dbp.data import Dataset, HDF5Dataset, scaled
 from dbp.display import duration, figures
 from dbp.errors import UserError
+from dbp.loader import CHUNK, Loader
 from dbp.nn import initial_parameters, use
 from dbp.objective import Objective
-from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0, parts
+from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.settings import Settings
-
-CHUNK = 512  # examples per call of the model: fixed, so that bits do not depend on the number of ranks
+from dbp.sources import check_together
 
 
 def find_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
@@ -89,10 +89,10 @@ def evaluate(settings: Settings, checkpoint: Checkpoint, source: str, comm: Comm
     layout = Layout({name: array.shape for name, array in model.parameters.items()})
     shards = Shards(int(checkpoint.progress["shards"]), comm.rank, comm.size)
     dtype = settings.numpy_dtype
-    objective = Objective(settings.model, settings.loss, layout, comm, shards, dtype, model.output_shape)
-    mine = parts(block_count(data), comm.size, comm.rank)
-    agree(comm, check_blocks, data, mine, objective.check_targets)
-    totals = objective.evaluate(layout.flatten(model.parameters, dtype), data)
+    objective = Objective(settings.model, settings.loss, layout, comm, shards, dtype)
+    check_together(comm, data, lambda targets, first: settings.loss.check(targets, model.output_shape, first))
+    loader = Loader(data, settings.loss, model.output_shape, dtype, shards)
+    totals = objective.evaluate(layout.flatten(model.parameters, dtype), loader.chunks)
     return f"{figures(totals.means(settings.loss.metrics))}  ({len(data):,} examples)"
 
 
@@ -166,4 +166,3 @@ def _table(checkpoint: Checkpoint) -> list[str]:
 
 def _indented(text: str) -> list[str]:
     return [f"  {line}" if line else "" for line in text.strip().splitlines()]
-

@@ -6,13 +6,13 @@ and ranks; the gradient is exactly that of this cost.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.autodiff import Array, Tensor, array_of, pullback
-from dbp.data import Dataset, scaled
 from dbp.nn import Loss, Model, use
 from dbp.parallel import Communicator, Layout, Reduction, Shards, Sums
 
@@ -77,7 +77,6 @@ class Objective:
         comm: the ranks.
         shards: who computes which part of the mini-batch.
         dtype: of weights and gradient.
-        output_shape: of the model's outputs for one example.
     """
 
     def __init__(
@@ -88,10 +87,9 @@ class Objective:
         comm: Communicator,
         shards: Shards,
         dtype: np.dtype[Any],
-        output_shape: tuple[int, ...],
     ):
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
-        self.dtype, self.output_shape = dtype, output_shape
+        self.dtype = dtype
         self.batch: list[Shard] = []
         scalars = 2 + len(loss.metrics)
         self._reduction = Reduction(comm, shards, layout.size, dtype, scalars)
@@ -124,9 +122,7 @@ class Objective:
         losses = self.loss(outputs, shard.targets)
         ones = np.ones(len(shard.inputs), self.dtype)
         cotangent = ones if shard.weights is None else shard.weights
-        for view, gradient in zip(
-            gradients.values(), pullback(losses, cotangent, list(leaves.values())), strict=True
-        ):
+        for view, gradient in zip(gradients.values(), pullback(losses, cotangent, list(leaves.values())), strict=True):
             view[...] = 0 if gradient is None else gradient
         sums.scalars[:] = self._sums(losses.value, outputs.value, shard)
 
@@ -136,37 +132,22 @@ class Objective:
         columns = [losses, *self.loss.measure(outputs, shard.targets)]
         return [float(weights.sum()), *(float(np.sum(c * weights, dtype=np.float64)) for c in columns)]
 
-    def shard(self, data: Dataset, rows: Any, number: int) -> Shard:
-        """Some rows of a data set, ready for the model."""
-        examples = data.read(rows)
-        assert examples.targets is not None
-        return Shard(
-            number,
-            scaled(examples.inputs, data.scale, self.dtype),
-            self.loss.prepare(examples.targets, self.output_shape, self.dtype),
-            None if examples.weights is None else examples.weights.astype(self.dtype),
-        )
+    def evaluate(self, weights: Array, chunks: Callable[[int], Iterable[Shard]]) -> Totals:
+        """Cost and metrics of any number of examples, without gradients; collective.
 
-    def check_targets(self, targets: Array, first: int) -> None:
-        """UserError if targets, the first of which is that of row `first`, do not fit the model's outputs."""
-        self.loss.check(targets, self.output_shape, first)
-
-    def evaluate(self, weights: Array, data: Dataset, chunk: int = 512) -> Totals:
-        """Cost and metrics over a whole data set, without gradients; collective.
-
-        Each shard of the data is worked through in chunks of so many examples, to bound memory.
+        Args:
+            weights: the flat weights.
+            chunks: gives the examples of a shard, by its number, in pieces.
         """
         parameters = use(self.layout.views(weights))
         tree = self._evaluation.start()
         for number in self.shards.mine:
             sums = self._evaluation.buffer()
             sums.scalars[:] = 0
-            run = self.shards.of_batch(len(data), number)
-            for start in range(run.start, run.stop, chunk):
-                shard = self.shard(data, slice(start, min(start + chunk, run.stop)), number)
-                outputs = array_of(self.model(parameters, shard.inputs))
-                losses = array_of(self.loss(outputs, shard.targets))
-                sums.scalars += self._sums(losses, outputs, shard)
+            for chunk in chunks(number):
+                outputs = array_of(self.model(parameters, chunk.inputs))
+                losses = array_of(self.loss(outputs, chunk.targets))
+                sums.scalars += self._sums(losses, outputs, chunk)
             tree.push(0, number, sums)
         return _totals(self._evaluation.total(tree))
 

@@ -6,35 +6,30 @@ import platform
 import socket
 import tomllib
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import dbp
 from dbp import config
+from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, CheckpointFolder, commit
-from dbp.data import Dataset, HDF5Dataset, Order, Subset, block_count, check_blocks, combined
+from dbp.data import Dataset
 from dbp.errors import UserError
+from dbp.loader import Loader
 from dbp.nn import initial_parameters
 from dbp.objective import Objective
-from dbp.parallel import HOW_TO_GET_MPI, Communicator, Layout, Shards, agree, from_rank_0, parts
+from dbp.parallel import HOW_TO_GET_MPI, Communicator, Layout, Shards, agree, from_rank_0
 from dbp.progress import Progress
-from dbp.settings import Data, Settings
+from dbp.settings import Settings
+from dbp.sources import check_together, open_sources
 
 Say = Callable[[str], None]
 Found = tuple[Path | None, Checkpoint | None, list[str]]  # as CheckpointFolder.newest() gives it
 
 # What may differ between a checkpoint and the settings that go on from it; data is compared by content.
 FREE = ("epochs", "out", "checkpoint", "data.train", "data.validation", "data.test")
-
-
-def open_data(data: Data, source: Any) -> Dataset | None:
-    """The data set that a source names or is."""
-    if not isinstance(source, str):
-        return source if isinstance(source, Dataset) else None
-    return HDF5Dataset(source, data.inputs, data.targets, data.weights, data.scale)
 
 
 class Run:
@@ -53,73 +48,31 @@ class Run:
         self.folder = None
         if settings.out is not None:
             self.folder = CheckpointFolder(Path(settings.out) / "checkpoints", settings.checkpoint.keep)
-        agree(comm, self._open_data)
+        self.sources = agree(comm, open_sources, settings)
         nothing: Found = (None, None, [])
         self._stored = nothing if fresh else from_rank_0(comm, self._find_checkpoint)
         stored_shards = self._stored[1].progress["shards"] if self._stored[1] else None
-        count = settings.shards or stored_shards or comm.size
-        self.shards = Shards(count, comm.rank, comm.size)
+        self.shards = Shards(settings.shards or int(stored_shards or comm.size), comm.rank, comm.size)
         agree(comm, self._build_model)
-        self.digests = self._check_data()
+        self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics)
         self.learning_rate = settings.optimizer.learning_rate
         self.optimizer_state = settings.optimizer.initial_state(self.weights)
 
-    # --- setting up ---------------------------------------------------------------------------------
-
-    def _open_data(self) -> None:
-        settings, data = self.settings, self.settings.data
-        whole = open_data(data, data.train)
-        assert whole is not None
-        self._files = {"train": whole, "test": open_data(data, data.test)}
-        self.train_data, self.test_data = whole, self._files["test"]
-        if isinstance(data.validation, float):
-            held_out = round(len(whole) * data.validation)
-            if not 0 < held_out < len(whole):
-                raise UserError(f"data.validation {data.validation} of {len(whole)} examples leaves none for one part")
-            order = Order(len(whole), settings.seed, "validation split")
-            border = len(whole) - held_out
-            self.train_data = Subset(whole, order, range(border))
-            self.validation_data: Dataset | None = Subset(whole, order, range(border, len(whole)))
-        else:
-            self.validation_data = self._files["validation"] = open_data(data, data.validation)
-        if settings.batch_size > len(self.train_data):
-            raise UserError(
-                f"batch_size is {settings.batch_size}, but there are only {len(self.train_data)} training examples; "
-                "it must not be larger"
-            )
-        for name, other in self._files.items():
-            if other is not None and other.input_shape != whole.input_shape:
-                raise UserError(
-                    f"{other.name}: {name} inputs have shape {other.input_shape} per example, but those of "
-                    f"{whole.name} have {whole.input_shape}"
-                )
-
     def _build_model(self) -> None:
-        settings = self.settings
-        example = np.zeros((2, *self.train_data.input_shape), settings.numpy_dtype)
-        parameters, output_shape = initial_parameters(settings.model, example, settings.seed, settings.numpy_dtype)
+        settings, dtype = self.settings, self.settings.numpy_dtype
+        example = np.zeros((2, *self.sources.train.input_shape), dtype)
+        parameters, self._output_shape = initial_parameters(settings.model, example, settings.seed, dtype)
         self.layout = Layout({name: value.shape for name, value in parameters.items()})
-        self.weights = self.layout.flatten(parameters, settings.numpy_dtype)
-        self.objective = Objective(
-            settings.model,
-            settings.loss,
-            self.layout,
-            self.comm,
-            self.shards,
-            settings.numpy_dtype,
-            output_shape,
-        )
+        self.weights = self.layout.flatten(parameters, dtype)
+        self.objective = Objective(settings.model, settings.loss, self.layout, self.comm, self.shards, dtype)
 
-    def _check_data(self) -> dict[str, str]:
-        """Check every row of all data, each rank its part, and give the digests."""
-        digests = {}
-        for name, data in self._files.items():
-            if data is not None:
-                mine = parts(block_count(data), self.comm.size, self.comm.rank)
-                found = agree(self.comm, check_blocks, data, mine, self.objective.check_targets)
-                digests[name] = combined([d for of_rank in self.comm.gather(found) for d in of_rank])
-        return digests
+    def _check_targets(self, targets: Array, first: int) -> None:
+        self.settings.loss.check(targets, self._output_shape, first)
+
+    def loader(self, data: Dataset) -> Loader:
+        """What reads this rank's shards of a data set."""
+        return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards)
 
     def introduce(self, say: Say) -> None:
         """Say what will be done, on what."""
@@ -131,9 +84,7 @@ class Run:
         )
         if "no MPI library" in comm.description:
             say(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
-        counts = {"training": self.train_data, "validation": self.validation_data, "test": self.test_data}
-        sizes = ", ".join(f"{len(data):,} {name}" for name, data in counts.items() if data is not None)
-        say(f"{self.layout.size:,} parameters ({settings.dtype}); examples: {sizes}")
+        say(f"{self.layout.size:,} parameters ({settings.dtype}); examples: {self.sources.describe()}")
         if idle := self.shards.idle_ranks:
             names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
             say(
@@ -227,9 +178,7 @@ class Run:
             model=self.layout.views(self.weights),
             optimizer={name: self.layout.views(vector) for name, vector in self.optimizer_state.items()},
             history=self.progress.history_arrays(),
-            progress=self.progress.to_attributes()
-            | {"shards": self.shards.count, "seed": self.settings.seed}
-            | data,
+            progress=self.progress.to_attributes() | {"shards": self.shards.count, "seed": self.settings.seed} | data,
             provenance={
                 "dbp": dbp.__version__,
                 "python": platform.python_version(),
@@ -239,7 +188,7 @@ class Run:
                 "ranks": self.comm.size,
                 "processor": _processor(),
                 "host": socket.gethostname(),
-                "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
             },
             config=config.to_toml(config.table_from(self.settings)),
         )
@@ -250,7 +199,8 @@ class Run:
         """Cost and metrics on some data, exact over all ranks; empty without data."""
         if data is None:
             return {}
-        return self.objective.evaluate(self.weights, data).means(self.settings.loss.metrics)
+        totals = self.objective.evaluate(self.weights, self.loader(data).chunks)
+        return totals.means(self.settings.loss.metrics)
 
 
 def _processor() -> str:

@@ -20,6 +20,15 @@ def _at_least(name: str, value: int | float, least: int) -> None:
         raise UserError(f"{name} must be at least {least}, but is {value}")
 
 
+def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Dataset:
+    if len(columns) not in (2, 3):
+        raise UserError(
+            f"{name} must be (inputs, targets) or (inputs, targets, weights), but are {len(columns)} things"
+        )
+    inputs, targets, weights = (*columns, None)[:3]
+    return ArrayDataset(inputs, targets, weights, scale, name)
+
+
 @dataclass(frozen=True)
 class Data:
     """Where the examples come from.
@@ -46,8 +55,7 @@ class Data:
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
             if isinstance(columns := getattr(self, name), tuple):
-                data = ArrayDataset(*columns, scale=self.scale, name=f"the {name} arrays")
-                object.__setattr__(self, name, data)
+                object.__setattr__(self, name, _in_memory(columns, f"the {name} arrays", self.scale))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"validation must be a file or a part between 0 and 1, but is {self.validation}")
 

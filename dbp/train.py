@@ -49,7 +49,7 @@ def train(
     """Train as the settings say; see fit()."""
     with together(comm), blas_threads(settings.threads) as blas, np.errstate(over="ignore", invalid="ignore"):
         run = Run(settings, comm, blas, fresh)
-        steps = Batches(len(run.train_data), settings.batch_size).steps
+        steps = Batches(len(run.sources.train), settings.batch_size).steps
         with Display(not quiet and comm.rank == 0, settings.epochs, steps, settings.loss.metrics) as display:
             run.introduce(display.say)
             run.start(fresh, overwrite, display.say)
@@ -59,37 +59,32 @@ def train(
 
 def _epochs(run: Run, display: Display) -> None:
     """All epochs that are left."""
-    settings, progress, data = run.settings, run.progress, run.train_data
-    batches = Batches(len(data), settings.batch_size)
+    settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
+    loader = run.loader(run.sources.train)
+    batches = Batches(len(loader.data), settings.batch_size)
     while progress.epoch < settings.epochs:
-        order = Order(len(data), settings.seed, "order of examples", progress.epoch)
+        order = Order(len(loader.data), settings.seed, "order of examples", progress.epoch)
         display.start_epoch(progress.epoch, progress.step_in_epoch)
         while progress.step_in_epoch < batches.steps:
             positions = batches.positions(progress.step_in_epoch)
-            _step(run, order, positions, settings.epochs * batches.steps)
+            run.objective.batch = loader.batch(order, positions)  # 1 data
+            _step(run, settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
             display.after_step(len(positions), progress.totals)
-            if progress.step_in_epoch < batches.steps and settings.checkpoint.due_after_step(progress.step):
-                run.save()
+            if progress.step_in_epoch < batches.steps and saving.due_after_step(progress.step):
+                run.save()  # 7 checkpoint
         rate = display.rate()
-        validation = run.evaluate(run.validation_data)
+        validation = run.evaluate(run.sources.validation)
         display.after_epoch(progress.after_epoch(validation, run.learning_rate), rate)
-        if settings.checkpoint.due_after_epoch(progress.epoch) or settings.checkpoint.due_after_step(progress.step):
+        if saving.due_after_epoch(progress.epoch) or saving.due_after_step(progress.step):
             run.save()
 
 
-def _step(run: Run, order: Order, positions: range, total_steps: int) -> None:
-    """One step on the mini-batch at these positions of the epoch's order."""
-    objective, settings, progress = run.objective, run.settings, run.progress
-    parts = [(number, run.shards.of_batch(len(positions), number)) for number in run.shards.mine]
-    objective.batch = [  # 1 data
-        objective.shard(run.train_data, order.rows(positions[part.start : part.stop]), number)
-        for number, part in parts
-    ]
+def _step(run: Run, total_steps: int) -> None:
+    """One step on the current mini-batch: forward, loss, backward, allreduce, optimizer."""
+    settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps)
     run.learning_rate = settings.optimizer.learning_rate * factor
-    evaluation = settings.optimizer.step(  # 2 forward, 3 loss, 4 backward, 5 allreduce, 6 optimizer
-        objective, run.weights, run.optimizer_state, progress.step + 1, factor
-    )
+    evaluation = settings.optimizer.step(run.objective, run.weights, run.optimizer_state, progress.step + 1, factor)
     if not evaluation.finite:
         raise NotFiniteError(
             f"the cost or its gradient is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, "
@@ -104,8 +99,8 @@ def _finish(run: Run, display: Display) -> Result:
     if not progress.finished:
         progress.finished = True
         run.save()
-    test = run.evaluate(run.test_data)
+    test = run.evaluate(run.sources.test)
     display.say(f"finished: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}")
     if test:
-        display.say(f"test: {figures(test)}  ({len(run.test_data or ()):,} examples)")
+        display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
     return Result(run.layout.views(run.weights), progress.history, test, progress.step)

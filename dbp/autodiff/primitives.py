@@ -37,25 +37,25 @@ def _broadcast_tangent(t: Value, y: Value) -> Value:
     return t if np.shape(t) == np.shape(y) else broadcast_to(t, shape=np.shape(y))
 
 
-reshape = Primitive(
+reshape: Primitive = Primitive(
     "reshape",
     lambda x, shape: np.reshape(x, shape),
     reverse=[lambda g, y, x, shape: reshape(g, shape=np.shape(x))],
     forward=[lambda t, y, x, shape: reshape(t, shape=np.shape(y))],
 )
-transpose = Primitive(
+transpose: Primitive = Primitive(
     "transpose",
     np.transpose,
     reverse=[lambda g, y, x: transpose(g)],
     forward=[lambda t, y, x: transpose(t)],
 )
-broadcast_to = Primitive(
+broadcast_to: Primitive = Primitive(
     "broadcast_to",
     lambda x, shape: np.broadcast_to(x, shape),
     reverse=[lambda g, y, x, shape: unbroadcast(g, x)],
     forward=[lambda t, y, x, shape: broadcast_to(t, shape=shape)],
 )
-sum_ = Primitive(
+sum_: Primitive = Primitive(
     "sum",
     lambda x, axis=None: np.sum(x, axis=axis),
     reverse=[lambda g, y, x, axis=None: _keep_axes(g, x, axis)],
@@ -121,13 +121,13 @@ log = Primitive(
     reverse=[lambda g, y, x: g / x],
     forward=[lambda t, y, x: t / x],
 )
-sin = Primitive(
+sin: Primitive = Primitive(
     "sin",
     np.sin,
     reverse=[lambda g, y, x: g * cos(x)],
     forward=[lambda t, y, x: t * cos(x)],
 )
-cos = Primitive(
+cos: Primitive = Primitive(
     "cos",
     np.cos,
     reverse=[lambda g, y, x: -g * sin(x)],
@@ -206,7 +206,7 @@ log_softmax = Primitive(
     reverse=[lambda g, y, x: g - exp(y) * _last_axis_sum(g)],
     forward=[lambda t, y, x: t - _last_axis_sum(exp(y) * t)],
 )
-pick = Primitive(  # x[i, index[i]] of a matrix x
+pick: Primitive = Primitive(  # x[i, index[i]] of a matrix x
     "pick",
     lambda x, index: x[np.arange(len(x)), index],
     reverse=[lambda g, y, x, index: place(g, index=index, width=np.shape(x)[1])],
@@ -220,7 +220,7 @@ def _place(x: Array, index: Array, width: int) -> Array:
     return matrix
 
 
-place = Primitive(  # the matrix with x[i] at [i, index[i]] and zero elsewhere
+place: Primitive = Primitive(  # the matrix with x[i] at [i, index[i]] and zero elsewhere
     "place",
     _place,
     reverse=[lambda g, y, x, index, width: pick(g, index=index)],

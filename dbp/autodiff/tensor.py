@@ -43,6 +43,7 @@ class Primitive:
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
+        """The value on plain arrays; a node of the graph if a tensor is among the inputs."""
         for x in inputs:
             if type(x) is Tensor:
                 values = [x.value if type(x) is Tensor else x for x in inputs]

@@ -40,9 +40,7 @@ def _arguments(node: Tensor, record: bool) -> tuple[Value, tuple[Value, ...]]:
     return node.value, tuple(x.value if type(x) is Tensor else x for x in node.inputs)
 
 
-def pullback(
-    output: Tensor, cotangent: Value, leaves: Sequence[Tensor], record: bool = False
-) -> list[Value | None]:
+def pullback(output: Tensor, cotangent: Value, leaves: Sequence[Tensor], record: bool = False) -> list[Value | None]:
     """Reverse mode: for each leaf the cotangent that `cotangent` of the output gives it.
 
     Args:
@@ -73,9 +71,7 @@ def pullback(
     return [cotangents.get(leaf.created) for leaf in leaves]
 
 
-def pushforward(
-    output: Tensor, tangents: Sequence[tuple[Tensor, Value]], record: bool = False
-) -> Value | None:
+def pushforward(output: Tensor, tangents: Sequence[tuple[Tensor, Value]], record: bool = False) -> Value | None:
     """Forward mode: the tangent of the output for given tangents of leaves; None where it has none."""
     known: dict[int, Value] = {leaf.created: t for leaf, t in tangents}
     for node in _nodes_between([leaf for leaf, _ in tangents], [output]):
@@ -112,6 +108,5 @@ def value_and_gradient(function: Callable[..., Value], *points: Any) -> tuple[An
         raise ValueError(f"a gradient is that of one number, but the function gave shape {output.shape}")
     gradients = pullback(output, np.ones_like(output.value), leaves)
     return output.value, tuple(
-        np.zeros_like(leaf.value) if g is None else array_of(g)
-        for leaf, g in zip(leaves, gradients, strict=True)
+        np.zeros_like(leaf.value) if g is None else array_of(g) for leaf, g in zip(leaves, gradients, strict=True)
     )

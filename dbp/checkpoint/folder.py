@@ -68,7 +68,7 @@ class CheckpointFolder:
 
     def newest(self) -> tuple[Path | None, Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole, and why newer ones were passed over."""
-        passed_over = []
+        passed_over: list[str] = []
         for path in reversed(self.files()):
             try:
                 return path, read(path), passed_over

@@ -59,7 +59,7 @@ def digest_arrays(arrays: Mapping[str, Array]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -90,7 +90,7 @@ def to_image(checkpoint: Checkpoint) -> bytes:
             attributes = file.require_group(group).attrs
             for key, value in getattr(checkpoint, group).items():
                 _set(attributes, key, value)
-        root = {"format": FORMAT, "version": VERSION, "config": checkpoint.config}
+        root: dict[str, Scalar] = {"format": FORMAT, "version": VERSION, "config": checkpoint.config}
         for key, value in (*root.items(), ("contents", json.dumps(contents)), ("digest", _digest(checkpoint))):
             _set(file.attrs, key, value)
         file.flush()

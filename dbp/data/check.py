@@ -18,9 +18,7 @@ def block_count(data: Dataset) -> int:
     return -(-len(data) // BLOCK_ROWS)
 
 
-def check_blocks(
-    data: Dataset, blocks: range, check_targets: Callable[[Array, int], None]
-) -> list[bytes]:
+def check_blocks(data: Dataset, blocks: range, check_targets: Callable[[Array, int], None]) -> list[bytes]:
     """Check some blocks of rows, and give a digest of each.
 
     Args:
@@ -37,8 +35,7 @@ def check_blocks(
         examples = data.read(slice(first, first + BLOCK_ROWS))
         try:
             _check_inputs_and_weights(examples, first)
-            if examples.targets is None:
-                raise UserError("has no targets")
+            assert examples.targets is not None
             check_targets(examples.targets, first)
         except UserError as error:
             raise UserError(f"{data.name}: {error}") from None
@@ -74,5 +71,5 @@ def _digest(examples: Examples, scale: float | None) -> bytes:
     for column in examples:
         if column is not None:
             digest.update(f"{column.dtype.str}{column.shape}".encode())
-            digest.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
     return digest.digest()

@@ -118,9 +118,7 @@ def from_csv(path: Path, target: str | None, delimiter: str) -> tuple[dict[str, 
     """
     rows, lines = _table(path, delimiter)
     column = _column_number(target, len(rows[0]))
-    has_header = column is None or not all(
-        _is_number(cell) for i, cell in enumerate(rows[0]) if i != column
-    )
+    has_header = column is None or not all(_is_number(cell) for i, cell in enumerate(rows[0]) if i != column)
     if column is None:
         if target not in rows[0]:
             raise UserError(f"{path} has no column {target!r}; its first line has {', '.join(rows[0])}")

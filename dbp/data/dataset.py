@@ -86,13 +86,13 @@ class ArrayDataset:
     def __init__(
         self,
         inputs: Any,
-        targets: Any = None,
+        targets: Any,
         weights: Any = None,
         scale: float | None = None,
         name: str = "the arrays",
     ):
         self._inputs = np.asarray(inputs)
-        self._targets = None if targets is None else np.asarray(targets)
+        self._targets = np.asarray(targets)
         self._weights = None if weights is None else np.asarray(weights)
         self.name, self.scale = name, scale
         check_columns(name, self._inputs, self._targets, self._weights)
@@ -103,9 +103,8 @@ class ArrayDataset:
 
     def read(self, rows: Rows) -> Examples:
         """These rows."""
-        targets = None if self._targets is None else self._targets[rows]
         weights = None if self._weights is None else self._weights[rows]
-        return Examples(self._inputs[rows], targets, weights)
+        return Examples(self._inputs[rows], self._targets[rows], weights)
 
 
 class Subset:

@@ -20,7 +20,7 @@ ROUNDS = 8
 READ_AHEAD = 1 << 15  # positions whose rows are found in one go
 
 
-def _mix(x: Indices) -> Indices:
+def _mix(x: Indices) -> Any:
     """A hash of 64-bit words: the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -170,9 +170,7 @@ class MeanSquaredError:
         return {}
 
 
-LOSSES: dict[str, type[Loss]] = {
-    loss.kind: loss for loss in (CrossEntropy, BinaryCrossEntropy, MeanSquaredError)
-}
+LOSSES: dict[str, type[Loss]] = {loss.kind: loss for loss in (CrossEntropy, BinaryCrossEntropy, MeanSquaredError)}
 
 
 def loss_named(name: str) -> Loss:

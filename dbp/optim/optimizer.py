@@ -57,9 +57,7 @@ class FirstOrder(ABC):
         """The method's vectors, by name, each as long as the weights."""
         return {name: np.zeros_like(weights) for name in self.vectors}
 
-    def step(
-        self, objective: Differentiable[E], weights: Vector, state: State, number: int, factor: float
-    ) -> E:
+    def step(self, objective: Differentiable[E], weights: Vector, state: State, number: int, factor: float) -> E:
         """One step, in place; weights and state stay as they are if cost or gradient is not finite.
 
         Args:

@@ -1,0 +1,74 @@
+"""The data of a run: opened, split into training and validation, and checked by all ranks together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dbp.autodiff import Array
+from dbp.data import Dataset, HDF5Dataset, Order, Subset, block_count, check_blocks, combined
+from dbp.errors import UserError
+from dbp.parallel import Communicator, agree, parts
+from dbp.settings import Data, Settings
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The examples for each purpose, and the whole data sets (files) that they come from."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+    files: dict[str, Dataset]
+
+    def describe(self) -> str:
+        """The number of examples for each purpose."""
+        purposes = {"training": self.train, "validation": self.validation, "test": self.test}
+        return ", ".join(f"{len(data):,} {purpose}" for purpose, data in purposes.items() if data is not None)
+
+
+def open_data(data: Data, source: Any) -> Dataset | None:
+    """The data set that a source names or is; None for no source."""
+    if isinstance(source, str):
+        return HDF5Dataset(source, data.inputs, data.targets, data.weights, data.scale)
+    return source if isinstance(source, Dataset) else None
+
+
+def open_sources(settings: Settings) -> Sources:
+    """Open all data of a run; UserError if something is missing or does not fit together."""
+    data = settings.data
+    whole = open_data(data, data.train)
+    assert whole is not None
+    train, validation, test = whole, open_data(data, data.validation), open_data(data, data.test)
+    files = {"train": whole, "validation": validation, "test": test}
+    if isinstance(data.validation, float):
+        train, validation = _split(whole, data.validation, settings.seed)
+    if settings.batch_size > len(train):
+        raise UserError(
+            f"batch_size is {settings.batch_size}, but must not be larger than the training data, which has "
+            f"{len(train)} examples"
+        )
+    for purpose, other in files.items():
+        if other is not None and other.input_shape != whole.input_shape:
+            raise UserError(
+                f"{other.name}: {purpose} inputs have shape {other.input_shape} per example, but those of "
+                f"{whole.name} have {whole.input_shape}"
+            )
+    return Sources(train, validation, test, {name: file for name, file in files.items() if file is not None})
+
+
+def _split(whole: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Training and validation examples, chosen by the seed alone."""
+    held_out = round(len(whole) * part)
+    if not 0 < held_out < len(whole):
+        raise UserError(f"data.validation of {part} leaves no example on one side of {len(whole)}")
+    order, border = Order(len(whole), seed, "validation split"), len(whole) - held_out
+    return Subset(whole, order, range(border)), Subset(whole, order, range(border, len(whole)))
+
+
+def check_together(comm: Communicator, data: Dataset, check_targets: Callable[[Array, int], None]) -> str:
+    """Check every row of a data set, each rank its part, and give the digest of the whole; collective."""
+    mine = parts(block_count(data), comm.size, comm.rank)
+    digests = agree(comm, check_blocks, data, mine, check_targets)
+    return combined([digest for of_rank in comm.gather(digests) for digest in of_rank])
