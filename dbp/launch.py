@@ -121,7 +121,7 @@ def copy_without_banners(source: int, target: BinaryIO) -> None:
     """Copy a stream, but for the boxes between dashed lines in which Open MPI says that a job has ended."""
     held = b""
     while chunk := os.read(source, 65536):
-        held += chunk
+        held += chunk.replace(b"\0", b"")  # Open MPI ends some of its boxes with one
         held = _pass(held, target, final=False)
     _pass(held, target, final=True)
 

@@ -107,7 +107,10 @@ class Run:
         elif stored is not None:
             assert path is not None
             agree(self.comm, self._restore, path, stored)
-            say(f"resumed from {path} at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+            if self.progress.finished:
+                say(f"{path} is finished: raise epochs to go on from it, or start anew with --fresh")
+            else:
+                say(f"resumed from {path} at epoch {self.progress.epoch + 1}, step {self.progress.step}")
             if (was := stored.provenance.get("blas")) != self._blas:
                 say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
         elif passed_over:

@@ -11,7 +11,7 @@ from dbp.autodiff import Array
 from dbp.data import Batches, Order
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
-from dbp.parallel import Communicator, agree, blas_threads, end_all_on_exception, together, world
+from dbp.parallel import Communicator, agree, blas_threads, together, world
 from dbp.run import Run
 from dbp.settings import Settings
 
@@ -39,7 +39,6 @@ def fit(*, fresh: bool = False, overwrite: bool = False, quiet: bool = False, **
         UserError: a setting, the data or a checkpoint breaks a rule; told once and the same on every rank.
     """
     comm = world()
-    end_all_on_exception(comm)
     return train(agree(comm, lambda: Settings(**settings)), comm, fresh, overwrite, quiet)
 
 

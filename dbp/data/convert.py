@@ -10,7 +10,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
@@ -49,28 +49,20 @@ def write_hdf5(path: Path, columns: dict[str, Array | None], attributes: dict[st
     return len(inputs)
 
 
-def _open(path: Path) -> BinaryIO:
-    """A file for reading, unpacked if it is gzip (told by its first bytes, not by its name)."""
+def _content(path: Path) -> bytes:
+    """A file's bytes, unpacked if it is gzip (told by its first bytes, not by its name)."""
     try:
-        file = path.open("rb")
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except EOFError as error:
+        raise UserError(f"{path} cannot be unpacked: {error}") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if file.peek(2)[:2] == b"\x1f\x8b":
-        return gzip.open(file)  # type: ignore[return-value]
-    return file
-
-
-def _read_all(path: Path) -> bytes:
-    with _open(path) as file:
-        try:
-            return file.read()
-        except (OSError, EOFError) as error:
-            raise UserError(f"{path} cannot be unpacked: {error}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_idx(path: Path) -> Array:
     """The array in an IDX file: two zero bytes, type, number of axes, their lengths, the values."""
-    content = _read_all(path)
+    content = _content(path)
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
         raise UserError(f"{path} is not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}")
     kind, axes = np.dtype(IDX_TYPES[content[2]]), content[3]
@@ -92,7 +84,7 @@ def from_idx(images: Path, labels: Path) -> dict[str, Array | None]:
 def from_npz(path: Path, inputs: str, targets: str, weights: str | None) -> dict[str, Array | None]:
     """Columns from a NumPy archive, by the names of its arrays."""
     try:
-        with np.load(io.BytesIO(_read_all(path)), allow_pickle=False) as archive:
+        with np.load(io.BytesIO(_content(path)), allow_pickle=False) as archive:
             names = {"inputs": inputs, "targets": targets, "weights": weights}
             for name in names.values():
                 if name is not None and name not in archive:
@@ -141,7 +133,7 @@ def _table(path: Path, delimiter: str) -> tuple[list[list[str]], list[int]]:
     """The rows of cells, and the number of the line on which each ends."""
     rows, lines = [], []
     try:
-        reader = csv.reader(io.StringIO(_read_all(path).decode("utf-8-sig")), delimiter=delimiter)
+        reader = csv.reader(io.StringIO(_content(path).decode("utf-8-sig")), delimiter=delimiter)
         for row in reader:
             if row:
                 rows.append([cell.strip() for cell in row])

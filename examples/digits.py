@@ -1,0 +1,12 @@
+"""The digits from Python: mpirun -n 2 python examples/digits.py (or dbp run -n 2 -- examples/digits.py)."""
+
+import dbp
+from dbp.nn import Dense, Flatten
+
+result = dbp.fit(
+    model=[Flatten(), Dense(128, "relu"), Dense(10)],
+    loss="cross_entropy",
+    data=dbp.Data(train="dbp:digits-train", test="dbp:digits-test"),
+    optimizer=dbp.optim.Adam(learning_rate=3e-3),
+    epochs=10, batch_size=64, shards=4, seed=0,
+)  # fmt: skip

@@ -1,0 +1,42 @@
+"""A run whose model fails on one rank: failing.py RANK STEP WAY, WAY being raise, exit0, exit3, kill or user."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+
+import dbp
+from dbp.parallel import world
+
+rank, step, way = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+calls = 0
+
+
+def model(scope, x):
+    global calls
+    calls += 1
+    if world().rank == rank and calls == step:
+        if way == "raise":
+            raise ZeroDivisionError("the model failed")
+        if way == "user":
+            raise dbp.UserError("found on one rank only")
+        if way == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.exit(int(way.removeprefix("exit")))
+    return x @ scope.parameter("weight", (3, 2))
+
+
+x = np.random.default_rng(0).standard_normal((40, 3))
+if way == "outside" and world().rank == rank:
+    raise ZeroDivisionError("the script failed")
+dbp.fit(
+    model=model,
+    loss="mean_squared_error",
+    data=(x, x[:, :2]),
+    optimizer=dbp.optim.SGD(0.1),
+    epochs=1000,
+    batch_size=8,
+    shards=6,
+    quiet=True,
+)

@@ -1,0 +1,237 @@
+"""Checkpoints: whole or refused, the newest whole one found, nothing lost when a write fails."""
+
+import errno
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from dbp.checkpoint import Checkpoint, CheckpointFolder, commit, digest_arrays, read
+from dbp.checkpoint.format import to_image
+from dbp.errors import UserError
+
+MODEL = {"dense_1/weight": np.arange(6.0).reshape(2, 3), "dense_1/bias": np.zeros(3, np.float32)}
+FULL = Checkpoint(
+    model=MODEL,
+    optimizer={"mean": MODEL, "mean_square": MODEL},
+    history={"cost": np.array([1.0, 0.5])},
+    progress={"epoch": 2, "cost": 0.5, "finished": False, "best_cost": float("inf"), "data_train": "ab" * 32},
+    provenance={"host": "here"},
+    config="epochs = 3\n" + "# long\n" * 20000,  # longer than HDF5's limit for an attribute of the old kind
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    commit(tmp_path / "c.h5", to_image(FULL))
+    return tmp_path / "c.h5"
+
+
+def test_what_is_written_is_read(path):
+    found = read(path)
+    for name, array in FULL.arrays():
+        np.testing.assert_array_equal(dict(found.arrays())[name], array)
+        assert dict(found.arrays())[name].dtype == array.dtype
+    assert found.progress == FULL.progress
+    assert isinstance(found.progress["epoch"], int)
+    assert (found.provenance, found.config) == (FULL.provenance, FULL.config)
+
+
+def test_the_layout_is_as_documented(path):
+    with h5py.File(path) as file:
+        assert file["model/dense_1/weight"][1, 2] == 5
+        assert file["optimizer/mean_square/dense_1/bias"].shape == (3,)
+        assert file["progress"].attrs["epoch"] == 2
+        assert file.attrs["config"].decode().startswith("epochs = 3")
+
+
+def test_the_digest_of_weights_is_of_names_types_shapes_and_values():
+    base = digest_arrays(MODEL)
+    assert base == digest_arrays(dict(reversed(MODEL.items())))
+    others = [
+        {"dense_1/weight": MODEL["dense_1/weight"].reshape(3, 2), "dense_1/bias": MODEL["dense_1/bias"]},
+        {"dense_1/weight": MODEL["dense_1/weight"], "dense_2/bias": MODEL["dense_1/bias"]},
+        {"dense_1/weight": MODEL["dense_1/weight"], "dense_1/bias": np.zeros(3)},
+        {"dense_1/weight": MODEL["dense_1/weight"], "dense_1/bias": -MODEL["dense_1/bias"]},
+    ]
+    assert len({base, *map(digest_arrays, others)}) == 5
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
+    """A byte of padding may change; a value that was saved may not come back different."""
+    image = to_image(Checkpoint(model=MODEL, progress={"epoch": 2}, config="a = 1"))
+    bad = tmp_path / "bad.h5"
+    refused = 0
+    for offset in range(0, len(image), 3):
+        bad.write_bytes(image[:offset] + bytes([image[offset] ^ 0x41]) + image[offset + 1 :])
+        try:
+            found = read(bad)
+        except UserError:
+            refused += 1
+        else:
+            assert digest_arrays(found.model) == digest_arrays(MODEL)
+            assert (found.progress["epoch"], found.config) == (2, "a = 1")
+    assert refused > 50
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    image = to_image(Checkpoint(model=MODEL))
+    for length in range(0, len(image), 37):
+        (tmp_path / "bad.h5").write_bytes(image[:length])
+        with pytest.raises(UserError, match="damaged"):
+            read(tmp_path / "bad.h5")
+
+
+def edit(path, change):
+    with h5py.File(path, "a") as file:
+        change(file)
+
+
+def replace_weight(file, **storage):
+    del file["model/dense_1/weight"]
+    file.create_dataset("model/dense_1/weight", **storage)
+
+
+def soft_link(file):
+    file["w"] = file["model/dense_1/weight"]
+    del file["model/dense_1/weight"]
+    file["model/dense_1/weight"] = h5py.SoftLink("/w")
+
+
+def external_link(file):
+    del file["model/dense_1/weight"]
+    file["model/dense_1/weight"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def huge(file):
+    replace_weight(file, shape=(2**20, 2**20), dtype="f8")
+    contents = json.loads(file.attrs["contents"])
+    contents["model/dense_1/weight"] = ["<f8", [2**20, 2**20]]
+    file.attrs["contents"] = np.bytes_(json.dumps(contents))
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout(shape=(2, 3), dtype="f8")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", shape=(2, 3))
+    del file["model/dense_1/weight"]
+    file.create_virtual_dataset("model/dense_1/weight", layout)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        soft_link,
+        external_link,
+        huge,
+        virtual,
+        lambda f: replace_weight(f, data=np.zeros((2, 3))),
+        lambda f: replace_weight(f, data=MODEL["dense_1/weight"], chunks=(1, 3), compression="gzip"),
+        lambda f: replace_weight(f, shape=(2, 3), dtype="f8", external=[("/etc/hostname", 0, 48)]),
+        lambda f: replace_weight(f, data=np.zeros((2, 3), "f4")),
+        lambda f: f.attrs.modify("config", np.bytes_("epochs = 4")),
+        lambda f: f["progress"].attrs.modify("epoch", 3),
+        lambda f: f.attrs.__delitem__("contents"),
+        lambda f: f.__delitem__("progress"),
+        lambda f: f.attrs.modify("format", np.bytes_("other")),
+    ],
+)
+def test_files_that_were_tampered_with_are_refused(path, change):
+    edit(path, change)
+    with pytest.raises(UserError, match=r"c.h5 is (damaged|not a checkpoint|not made by dbp)"):
+        read(path)
+
+
+def test_a_newer_version_is_refused(path):
+    edit(path, lambda f: f.attrs.modify("version", 99))
+    with pytest.raises(UserError, match=r"has format 99.*update dbp"):
+        read(path)
+
+
+def test_a_missing_file_and_other_files(tmp_path):
+    with pytest.raises(UserError, match=r"x.h5 does not exist"):
+        read(tmp_path / "x.h5")
+    (tmp_path / "x.h5").write_text("hello")
+    with pytest.raises(UserError, match=r"x.h5 is damaged or not a checkpoint"):
+        read(tmp_path / "x.h5")
+
+
+# --- the folder -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = CheckpointFolder(tmp_path / "checkpoints", keep=2)
+    folder.prepare()
+    return folder
+
+
+def test_the_last_ones_are_kept(folder):
+    for step in (5, 10, 1000000000, 15):
+        folder.save(FULL, step)
+    assert [p.name for p in folder.files()] == ["step-000000015.h5", "step-1000000000.h5"]
+
+
+def test_the_newest_whole_one_is_found(folder):
+    for step in (5, 10):
+        folder.save(FULL, step)
+    newest = folder.files()[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    path, found, passed_over = folder.newest()
+    assert path.name == "step-000000005.h5"
+    assert found.progress == FULL.progress
+    assert len(passed_over) == 1
+    assert "step-000000010.h5 is damaged" in passed_over[0]
+    assert newest.exists()
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    assert CheckpointFolder(tmp_path / "none", 1).newest() == (None, None, [])
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_one(folder, monkeypatch, call):
+    """At each call of a commit: the error names file and reason, and nothing half-written stays."""
+    folder.save(FULL, 5)
+    before = folder.files()[0].read_bytes()
+
+    def fail(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if call == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    elif call == "replace":
+        monkeypatch.setattr("pathlib.Path.replace", fail)
+    else:
+        monkeypatch.setattr("dbp.checkpoint.folder.to_image", lambda checkpoint: fail())
+    with pytest.raises(UserError, match=r"step-000000010.h5 cannot be written: No space left"):
+        folder.save(FULL, 10)
+    assert [p.name for p in folder.path.iterdir()] == ["step-000000005.h5"]
+    assert folder.files()[0].read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/checkpoints cannot be written to: Not a directory.*--out"):
+        CheckpointFolder(tmp_path / "file" / "checkpoints", 1).prepare()
+
+
+def test_leftovers_of_a_killed_save_are_removed(folder):
+    (folder.path / ".step-000000007.h5.partial").write_text("half")
+    folder.save(FULL, 5)
+    folder.prepare()
+    assert [p.name for p in folder.path.iterdir()] == ["step-000000005.h5"]
+
+
+def test_an_old_run_is_set_aside_or_deleted(folder):
+    assert folder.set_aside() is None
+    folder.save(FULL, 5)
+    assert folder.set_aside().name == "checkpoints-old-1"
+    folder.prepare()
+    folder.save(FULL, 6)
+    assert folder.set_aside().name == "checkpoints-old-2"
+    folder.prepare()
+    folder.save(FULL, 7)
+    assert folder.delete() == 1
+    assert folder.files() == []

