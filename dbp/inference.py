@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from dbp import config
 from dbp.autodiff import Array, array_of
 from dbp.checkpoint import Checkpoint, CheckpointFolder, read
-from dbp.data import Dataset, HDF5Dataset, scaled
+from dbp.data import Dataset, HDF5Dataset, OutputFile, scaled
 from dbp.display import duration, figures
 from dbp.errors import UserError
 from dbp.loader import CHUNK, Loader
@@ -102,38 +100,21 @@ def predict(
     """Write the outputs of a checkpoint's model for a data set's inputs, and what the loss makes of them."""
     data = agree(comm, _open, source, settings, False)
     model = agree(comm, Trained, checkpoint, settings, data)
-    partial = out.with_name(f".{out.name}.partial")
-    from_rank_0(comm, _check_writable, out, partial, overwrite)
+    file = OutputFile(out, len(data), overwrite)
+    from_rank_0(comm, file.prepare)
     try:
         for start in range(0, len(data), CHUNK * comm.size):
             mine = slice(start + comm.rank * CHUNK, min(start + (comm.rank + 1) * CHUNK, len(data)))
             outputs = model.outputs(data.read(mine).inputs) if mine.start < mine.stop else None
             pieces = [piece for piece in comm.gather(outputs) if piece is not None]
-            from_rank_0(comm, _append, partial, len(data), start, pieces, settings)
-        from_rank_0(comm, partial.replace, out)
+            if comm.rank == 0:
+                whole = np.concatenate(pieces)
+                file.write(start, {"outputs": whole} | settings.loss.predict(whole))
+        from_rank_0(comm, file.finish)
     finally:
         if comm.rank == 0:
-            partial.unlink(missing_ok=True)
+            file.discard()
     return f"{len(data):,} predictions written to {out}"
-
-
-def _check_writable(out: Path, partial: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists; choose another name or pass --overwrite")
-    try:
-        h5py.File(partial, "w").close()
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise UserError(f"{out} cannot be written: {reason}") from None
-
-
-def _append(path: Path, examples: int, start: int, pieces: list[Array], settings: Settings) -> None:
-    outputs = np.concatenate(pieces)
-    columns = {"outputs": outputs} | settings.loss.predict(outputs)
-    with h5py.File(path, "a") as file:
-        for name, values in columns.items():
-            whole = file.require_dataset(name, (examples, *values.shape[1:]), values.dtype, exact=True)
-            whole[start : start + len(values)] = values
 
 
 def describe(path: Path, checkpoint: Checkpoint) -> str:

@@ -4,6 +4,7 @@ from dbp.data.check import block_count, check_blocks, combined
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
 from dbp.data.hdf5 import HDF5Dataset, data_path
 from dbp.data.order import Batches, Order
+from dbp.data.output import OutputFile
 
 __all__ = [
     "ArrayDataset",
@@ -12,6 +13,7 @@ __all__ = [
     "Examples",
     "HDF5Dataset",
     "Order",
+    "OutputFile",
     "Subset",
     "block_count",
     "check_blocks",

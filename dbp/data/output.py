@@ -1,0 +1,51 @@
+"""A file of results, row by row as many as the examples, that bears its name only when it is whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+
+from dbp.data.dataset import Array
+from dbp.errors import UserError
+
+
+class OutputFile:
+    """An HDF5 file that grows under a temporary name.
+
+    Args:
+        path: its name in the end.
+        rows: of every column.
+        overwrite: whether a file of that name may be replaced.
+    """
+
+    def __init__(self, path: Path, rows: int, overwrite: bool):
+        self._path, self._rows, self._overwrite = path, rows, overwrite
+        self._partial = path.with_name(f".{path.name}.partial")
+
+    def prepare(self) -> None:
+        """Make the temporary file; UserError if that or the final name cannot be had."""
+        if self._path.exists() and not self._overwrite:
+            raise UserError(f"{self._path} exists; choose another name or pass --overwrite")
+        try:
+            h5py.File(self._partial, "w").close()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            raise UserError(f"{self._path} cannot be written: {reason}") from None
+
+    def write(self, start: int, columns: Mapping[str, Array]) -> None:
+        """Write some rows of all columns, from this row on."""
+        with h5py.File(self._partial, "a") as file:
+            for name, values in columns.items():
+                whole = file.require_dataset(name, (self._rows, *values.shape[1:]), values.dtype, exact=True)
+                whole[start : start + len(values)] = values
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        """Remove what is not finished."""
+        self._partial.unlink(missing_ok=True)

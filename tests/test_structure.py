@@ -1,0 +1,99 @@
+"""The import rule, the size of files and functions, and the checks of ruff and mypy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "dbp"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What each part may import of the others; `errors` and `random` are the ground that all may stand on.
+GROUND = {"errors", "random"}
+LEAVES = ("autodiff", "parallel", "data", "checkpoint", "optim")
+ALLOWED = {
+    **{leaf: set() for leaf in LEAVES},
+    "errors": set(),
+    "random": set(),
+    "nn": {"autodiff"},
+    "objective": {"autodiff", "nn", "parallel"},
+    "loader": {"data", "nn", "objective", "parallel"},
+    "settings": {"data", "nn", "optim"},
+    "config": {"data", "nn", "optim", "settings"},
+    "sources": {"autodiff", "data", "parallel", "settings"},
+    "progress": {"objective"},
+    "display": {"objective"},
+    "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "parallel", "progress"}
+    | {"settings", "sources", "__init__"},
+    "train": {"autodiff", "data", "display", "parallel", "run", "settings"},
+    "inference": {"autodiff", "checkpoint", "config", "data", "display", "loader", "nn", "objective", "parallel"}
+    | {"settings", "sources"},
+    "launch": {"display", "parallel"},
+    "cli": {"checkpoint", "config", "data", "inference", "launch", "parallel", "settings", "train", "__init__"},
+    "__main__": {"cli"},
+}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    """The modules that a file imports, as dotted names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            if node.module == "dbp":
+                yield from (f"dbp.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_import_rule(path):
+    part = part_of(path)
+    if part == "__init__":  # names the parts, and loads them when they are asked for
+        return
+    for name in imports(path):
+        if name == "dbp" or name.startswith("dbp."):
+            other = name.split(".")[1] if "." in name else "__init__"
+            assert other == part or other in GROUND | ALLOWED[part], f"{part} must not import {other}"
+        if name.split(".")[0] == "mpi4py":
+            assert path == PACKAGE / "parallel" / "comm.py"
+        if name.split(".")[0] == "h5py":
+            assert part in ("data", "checkpoint"), f"{path} must leave HDF5 to data/ and checkpoint/"
+
+
+def test_the_rule_has_no_cycle():
+    order: list[str] = []
+    waiting = {part: needs - {"__init__"} for part, needs in ALLOWED.items()}
+    while waiting:
+        ready = [part for part, needs in waiting.items() if needs <= set(order)]
+        assert ready, f"a cycle among {sorted(waiting)}"
+        order += ready
+        for part in ready:
+            del waiting[part]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_fit_in_the_eye(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "every module says what it is"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_style_and_types(command):
+    outcome = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
