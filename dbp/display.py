@@ -12,42 +12,54 @@ from typing import Any, TextIO
 
 from dbp.objective import Totals
 
-# Set by `dbp run`, which stands between its ranks and the terminal: the width of the latter, or 0.
-TERMINAL_WIDTH = "DBP_TERMINAL_WIDTH"
+# Set by `dbp run`, through which its ranks' errors go: the path of the terminal on which they end, or nothing.
+TERMINAL = "DBP_TERMINAL"
 LAUNCHERS = ("mpirun", "mpiexec", "prterun", "orterun", "mpiexec.hydra", "srun")
 
 
-def _launcher_shows(descriptor: int) -> bool | None:
-    """Whether what a rank writes ends on a terminal: whether its launcher writes to one (Linux).
-
-    A rank itself cannot tell: it writes to a pipe, or to a pseudo-terminal that leads into a file.
-    """
+def _launchers_output(descriptor: int) -> str | None:
+    """Where the launcher of this rank writes to, as a path; None without a launcher (Linux)."""
     process = os.getppid()
     try:
         while process > 1:
             folder = Path(f"/proc/{process}")
             if (folder / "comm").read_text().strip() in LAUNCHERS:
-                return (folder / "fd" / str(descriptor)).resolve().as_posix().startswith(("/dev/pts/", "/dev/tty"))
+                return (folder / "fd" / str(descriptor)).readlink().as_posix()
             process = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         pass
     return None
 
 
-def terminal_width(stream: TextIO) -> int:
-    """The width of the terminal on which a stream ends; 0 if it ends elsewhere."""
-    if TERMINAL_WIDTH in os.environ:
-        return int(os.environ[TERMINAL_WIDTH])
-    shown = _launcher_shows(stream.fileno())
-    if not (stream.isatty() if shown is None else shown):
-        return 0
-    for source in ("/dev/tty", None):
-        try:
-            descriptor = os.open(source, os.O_RDONLY) if source else stream.fileno()
-            return os.get_terminal_size(descriptor).columns
-        except OSError:
-            continue
-    return 80
+def terminal_of(stream: TextIO) -> str | None:
+    """The terminal on which a stream ends, as a path; None if it ends elsewhere.
+
+    A rank cannot ask its own stream, which is a pipe or a pseudo-terminal that may lead into a file.
+    """
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a notebook's
+        return None
+    if descriptor == 2 and TERMINAL in os.environ:
+        return os.environ[TERMINAL] or None
+    path = _launchers_output(descriptor)
+    if path is None and stream.isatty():
+        path = os.ttyname(descriptor)
+    return path if path is not None and path.startswith(("/dev/pts/", "/dev/tty")) else None
+
+
+def _open_terminal(path: str | None) -> TextIO | None:
+    try:
+        return None if path is None else Path(path).open("w")
+    except OSError:  # that of another machine or container
+        return None
+
+
+def _width(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def duration(seconds: float) -> str:
@@ -75,10 +87,13 @@ class Display:
 
     def __init__(self, enabled: bool, epochs: int, steps: int, metrics: tuple[str, ...]):
         self._enabled, self._epochs, self._steps, self._metrics = enabled, epochs, steps, metrics
-        self._width = terminal_width(sys.stderr) if enabled else 0
-        # On one terminal the lines share the bar's stream, or they would overtake each other.
-        on_terminal = bool(self._width) and terminal_width(sys.stdout) > 0
-        self._lines: TextIO = sys.stderr if on_terminal else sys.stdout
+        # The bar is written to the terminal itself, as some launchers pass on whole lines only; and lines
+        # that end on the same terminal go the same way, or they would come before or after their turn.
+        path = terminal_of(sys.stderr) if enabled else None
+        self._terminal = _open_terminal(path)
+        self._lines: TextIO = sys.stdout
+        if self._terminal is not None and terminal_of(sys.stdout) == path:
+            self._lines = self._terminal
         self._bar: Any = None
         self._examples, self._since = 0, time.perf_counter()
 
@@ -89,6 +104,8 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_bar()
+        if self._terminal is not None:
+            self._terminal.close()
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -105,7 +122,7 @@ class Display:
     def start_epoch(self, epoch: int, done: int) -> None:
         """An epoch (counted from 0) begins or goes on after some steps."""
         self._examples, self._since = 0, time.perf_counter()
-        if not self._width:
+        if self._terminal is None:
             return
         from tqdm import tqdm
 
@@ -114,10 +131,11 @@ class Display:
             desc=f"epoch {epoch + 1}/{self._epochs}",
             total=self._steps,
             initial=done,
-            ncols=min(self._width - 1, 110),
+            ncols=min(_width(self._terminal) - 1, 110),
+            nrows=20,  # not asked of the stream, as not every pseudo-terminal has rows
             leave=False,
             bar_format="{desc} {bar} {n_fmt}/{total_fmt} {remaining} left{postfix}",
-            file=sys.stderr,
+            file=self._terminal,
         )
 
     def after_step(self, examples: int, totals: Totals) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from dbp.display import TERMINAL_WIDTH, terminal_width
+from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 
@@ -76,7 +76,7 @@ def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, s
         defaults |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm", "OMPI_MCA_osc": "^ucx"}
     if vendor == "Open MPI" and oversubscribed:
         defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"
-    return defaults | os.environ | {TERMINAL_WIDTH: str(terminal_width(sys.stderr))}
+    return defaults | os.environ | {TERMINAL: terminal_of(sys.stderr) or ""}
 
 
 def launch(words: list[str], ranks: int | None, threads: int) -> int:

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import pty
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -209,3 +211,35 @@ def test_the_example_script_runs_on_ranks(tmp_path):
     outcome = mpirun(2, ROOT / "examples" / "digits.py", cwd=tmp_path)
     assert outcome.code == 0, outcome.text
     assert "test: cost" in outcome.out
+
+
+def on_a_terminal(command):
+    """What a command shows on a terminal that it has to itself (its exit code is checked)."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=child, stdout=child, stderr=child, env=os.environ | LAUNCHER_SETTINGS, start_new_session=True
+    )
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # raised when the last process on the terminal has left
+        while chunk := os.read(parent, 65536):
+            shown += chunk
+    os.close(parent)
+    assert process.wait(timeout=20) == 0, shown
+    return shown.decode()
+
+
+@pytest.mark.parametrize("start", ["mpirun", "dbp run"])
+def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start):
+    train = [sys.executable, *DBP, "train", str(small)]
+    run_words = [sys.executable, *DBP, "run", "-n", "2", "--", "train", str(small)]
+    command = [launcher(), "-n", "2", *train] if start == "mpirun" else run_words
+    shown = on_a_terminal(command)
+    places = [shown.index(text) for text in ("dbp 0.1.0", "epoch 1/2  cost", "epoch 2/2  cost", "finished", "test:")]
+    assert places == sorted(places)
+    assert "\repoch 1/2 " in shown
+    assert "0/26" in shown
+    into_a_file = on_a_terminal(["sh", "-c", f"{shlex.join(command)} --fresh > {tmp_path}/log"])
+    assert "epoch 1/2  cost" not in into_a_file
+    assert "0/26" in into_a_file
+    assert len((tmp_path / "log").read_text().splitlines()) == 7
