@@ -1,4 +1,4 @@
-"""The digits from Python: mpirun -n 2 python examples/digits.py (or dbp run -n 2 -- examples/digits.py)."""
+"""The digits from Python, on the ranks that start it: dbp run -n 2 -- examples/digits.py"""
 
 import dbp
 from dbp.nn import Dense, Flatten
@@ -8,5 +8,5 @@ result = dbp.fit(
     loss="cross_entropy",
     data=dbp.Data(train="dbp:digits-train", test="dbp:digits-test"),
     optimizer=dbp.optim.Adam(learning_rate=3e-3),
-    epochs=10, batch_size=64, shards=4, seed=0,
+    epochs=5, batch_size=64, shards=4,
 )  # fmt: skip

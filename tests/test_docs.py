@@ -1,0 +1,126 @@
+"""README, docs and examples do what they say."""
+
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, dbp, run
+
+from dbp.nn import ACTIVATIONS, INITIALISERS, LAYERS, LOSSES
+from dbp.optim import OPTIMIZERS, SCHEDULES
+from dbp.settings import Data, Saving, Settings
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def same(got, expected):
+    """Equal but for speeds, times, versions and the last digits of costs, which depend on the processor."""
+    number = re.compile(r"\d+\.\d{4}\b")
+
+    def plain(text):
+        text = re.sub(r"[\d,]+ examples/s|in [\d.]+ s|\(Open MPI [\d.]+\)|\(openblas .*?\)", "*", text)
+        return number.sub("#", text).strip()
+
+    values = [float(x) for x in number.findall(got)], [float(x) for x in number.findall(expected)]
+    return plain(got) == plain(expected) and values[0] == pytest.approx(values[1], abs=0.03)
+
+
+def code_with_output():
+    for page in PAGES:
+        pairs = re.findall(r"```python\n(.*?)```(?:(?!```).)*?```text\n(.*?)```", page.read_text(), re.DOTALL)
+        last = {}
+        for code, output in pairs:
+            last[code] = output
+        for i, (code, output) in enumerate(last.items()):
+            yield pytest.param(code, output, id=f"{page.name}-{i}")
+
+
+@pytest.mark.parametrize(("code", "output"), code_with_output())
+def test_code_prints_what_is_shown(tmp_path, code, output):
+    (tmp_path / "example.py").write_text(code)
+    words = [sys.executable, "-m", "dbp", "run", "-n", "2", "--", "example.py"]
+    outcome = run(*(words if "dbp run -n 2" in README and "digits" in code else [sys.executable, "example.py"]),
+                  cwd=tmp_path)  # fmt: skip
+    assert outcome.code == 0, outcome.text
+    assert same(outcome.out, output), outcome.out
+    if "digits" in code:
+        assert code.strip() in (ROOT / "examples" / "digits.py").read_text()
+        assert len(code.strip().splitlines()) <= 12
+
+
+def test_every_block_of_code_has_its_output_checked():
+    shown = sum(len(blocks(page.read_text(), "python")) for page in PAGES)
+    assert shown == len(list(code_with_output()))
+
+
+def test_the_tree_is_that_of_the_folders():
+    (tree,) = blocks(README, "tree")
+    named = {line.split()[0] for line in tree.splitlines()}
+    package = {f"{p.name}/" for p in (ROOT / "dbp").iterdir() if (p / "__init__.py").exists()}
+    package |= {p.name for p in (ROOT / "dbp").glob("*.py") if not p.name.startswith("__")}
+    folders = {f"{p.name}/" for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    folders -= {"runs/", "build/", "dbp_mpi.egg-info/"}
+    assert named == package | folders
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_page_on_configs_names_every_key_and_kind():
+    text = (ROOT / "docs" / "config.md").read_text()
+    keys = {f.name for f in dataclasses.fields(Settings)} - {"model", "data", "optimizer", "schedule", "checkpoint"}
+    keys |= {f"data.{f.name}" for f in dataclasses.fields(Data)}
+    keys |= {f"checkpoint.{f.name}" for f in dataclasses.fields(Saving)}
+    keys |= {"model.layers", "optimizer.kind", "schedule.kind"}
+    assert set(re.findall(r"^\| `([a-z_.]+)` \|", text, re.MULTILINE)) == keys | set(LAYERS)
+    for kinds in (LAYERS, LOSSES, OPTIMIZERS, SCHEDULES):
+        for kind, cls in kinds.items():
+            assert f"`{kind}`" in text
+            assert all(f"`{field.name}`" in text for field in dataclasses.fields(cls))
+    assert all(f"`{name}`" in text for name in (*ACTIVATIONS, *INITIALISERS))
+
+
+def test_the_page_on_running_names_every_command():
+    text = (ROOT / "docs" / "running.md").read_text()
+    commands = re.findall(r"^    (\w+) ", dbp("--help").out, re.MULTILINE)
+    assert set(commands) == set(re.findall(r"^\| `dbp (\w+)", text, re.MULTILINE))
+
+
+def test_the_readme_names_the_commands_that_the_project_runs():
+    first, second = blocks(README, "sh")
+    assert "dbp run -n 2 -- train examples/digits.toml" in first
+    assert second.rstrip().endswith("-m pytest")
+
+
+@pytest.mark.skipif(not os.environ.get("CI"), reason="installs packages: set CI=true to have it run")
+def test_the_first_command_works_as_printed(tmp_path):
+    """In a fresh copy, with a Python that has nothing installed."""
+    skip = shutil.ignore_patterns(".git", ".venv*", "runs", "*.egg-info", "build", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, tmp_path / "dbp", ignore=skip)
+    base = os.path.dirname(os.path.realpath(sys.executable))  # noqa: PTH120
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PRTE_", "VIRTUAL_ENV"))}
+    outcome = subprocess.run(
+        ["bash", "-c", blocks(README, "sh")[0]],
+        cwd=tmp_path / "dbp",
+        env=environment | {"PATH": f"{base}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "dbp 0.1.0: 2 ranks" in outcome.stdout
+    accuracy = re.search(r"test: cost [\d.]+  accuracy ([\d.]+)", outcome.stdout)
+    assert float(accuracy.group(1)) >= 0.97
