@@ -8,5 +8,7 @@ result = dbp.fit(
     loss="cross_entropy",
     data=dbp.Data(train="dbp:digits-train", test="dbp:digits-test"),
     optimizer=dbp.optim.Adam(learning_rate=3e-3),
-    epochs=5, batch_size=64, shards=4,
-)  # fmt: skip
+    epochs=5,
+    batch_size=64,
+    shards=4,
+)
