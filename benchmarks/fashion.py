@@ -56,7 +56,7 @@ def train_with_kills(folder: Path, kills: int, ranks: int = 2) -> dict[str, obje
     command = [*DBP, *train_words(ranks, 0, out)]
     for kill in range(kills):
         job = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        time.sleep(rng.uniform(0.5, 5))
+        time.sleep(rng.uniform(0.5, 3.5))
         pattern = f"-m dbp train {CONFIG}.*{out}"
         found = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False)
         pids = [pid for pid in map(int, found.stdout.split()) if is_rank(pid)]

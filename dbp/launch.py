@@ -62,16 +62,34 @@ def find_launcher(vendor: str) -> Path:
     raise UserError(f"mpi4py loads {vendor}, but no mpirun of {vendor} is on the PATH; load its module or install it")
 
 
+def _cores() -> int:
+    """The cores that this process may use; threads of one core count once."""
+    allowed, siblings = os.sched_getaffinity(0), set()
+    for cpu in allowed:
+        try:
+            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            return len(allowed)
+    return len(siblings)
+
+
 def _open_mpi_options(ranks: int, cores: int, threads: int) -> list[str]:
+    """Each rank its own cores, if there are enough; several nodes of a batch job are left to the launcher."""
     options = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    if _in_batch_job():
+        return options
     if ranks * threads <= cores:
         return [*options, "--map-by", f"slot:PE={cores // ranks}:OVERSUBSCRIBE", "--bind-to", "core"]
     return [*options, "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
 
 
+def _in_batch_job() -> bool:
+    return any(name in os.environ for name in BATCH_JOB)
+
+
 def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, str]:
     defaults = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    if vendor == "Open MPI" and not any(name in os.environ for name in BATCH_JOB):
+    if vendor == "Open MPI" and not _in_batch_job():
         # On one machine only shared memory is needed; looking for networks takes a second.
         defaults |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm", "OMPI_MCA_osc": "^ucx"}
     if vendor == "Open MPI" and oversubscribed:
@@ -81,7 +99,7 @@ def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, s
 
 def launch(words: list[str], ranks: int | None, threads: int) -> int:
     """Start the command on so many ranks and wait for it; gives its exit code."""
-    cores = len(os.sched_getaffinity(0))
+    cores = _cores()
     if ranks is not None and ranks < 1:
         raise UserError(f"-n must be at least 1, but is {ranks}")
     ranks, command, vendor = ranks or cores, command_line(words), _library_vendor()
@@ -100,16 +118,23 @@ def _wait(command: list[str], environment: dict[str, str]) -> int:
     """Run the launcher, pass signals on to it, and its error output on to ours."""
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
+    interrupts = []
+
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:  # the terminal has sent it to the launcher as well
+            interrupts.append(number)
+            return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, pass_on)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the launcher as well
     assert process.stderr is not None
     copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
     code = process.wait()
+    if interrupts:
+        sys.stderr.write("\ndbp: interrupted\n")
+        return 130
     return 128 - code if code < 0 else code
 
 

@@ -92,6 +92,14 @@ def test_a_failing_rank_ends_all(rank, way):
         assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize("way", ["raise", "exit0", "kill"])
+def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
+    outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, way, python=mpich_python, timeout=30)
+    assert outcome.code != 0
+    assert outcome.err.count("dbp: rank 1 of 3 on ") == (way != "kill")
+    assert outcome.err.count("ZeroDivisionError: ") == (way == "raise")
+
+
 def test_a_script_is_told_its_mistake_once(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

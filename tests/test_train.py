@@ -36,10 +36,10 @@ def run(settings=BASE, **changes):
 
 
 def test_it_learns():
-    result = run(epochs=60)
+    result = run(epochs=150)
     assert result.test["accuracy"] >= 0.85
     assert result.history["cost"][-1] < 0.3 < result.history["cost"][0]
-    assert result.steps == 60 * 4
+    assert result.steps == 150 * 4
 
 
 def test_the_history_has_a_row_an_epoch():
