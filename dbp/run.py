@@ -5,16 +5,17 @@ from __future__ import annotations
 import platform
 import socket
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import dbp
 from dbp import config
 from dbp.autodiff import Array
-from dbp.checkpoint import Checkpoint, CheckpointFolder, commit
+from dbp.checkpoint import Checkpoint, CheckpointFolder
 from dbp.data import Dataset
 from dbp.errors import UserError
 from dbp.loader import Loader
@@ -28,8 +29,8 @@ from dbp.sources import check_together, open_sources
 Say = Callable[[str], None]
 Found = tuple[Path | None, Checkpoint | None, list[str]]  # as CheckpointFolder.newest() gives it
 
-# What may differ between a checkpoint and the settings that go on from it; data is compared by content.
-FREE = ("epochs", "out", "checkpoint", "data.train", "data.validation", "data.test")
+# What may differ between a checkpoint and the settings that go on from it.
+FREE = ("epochs", "out", "checkpoint")
 
 
 class Run:
@@ -95,11 +96,19 @@ class Run:
     # --- checkpoints --------------------------------------------------------------------------------
 
     def _find_checkpoint(self) -> Found:
-        return self.folder.newest() if self.folder is not None else (None, None, [])
+        """The newest whole checkpoint, if there are any; UserError if there are, but none is whole."""
+        path, stored, passed_over = self.folder.newest() if self.folder is not None else (None, None, [])
+        if stored is None and passed_over:
+            raise UserError(
+                f"{self.settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
+                f"({'; '.join(passed_over)})"
+            )
+        return path, stored, passed_over
 
     def start(self, fresh: bool, overwrite: bool, say: Say) -> None:
         """Go on from the newest checkpoint that is whole, or start anew."""
         path, stored, passed_over = self._stored
+        self._stored = (None, None, [])  # not to be held in memory while training
         for reason in passed_over:
             say(f"warning: passed over: {reason}")
         if fresh:
@@ -113,10 +122,6 @@ class Run:
                 say(f"resumed from {path} at epoch {self.progress.epoch + 1}, step {self.progress.step}")
             if (was := stored.provenance.get("blas")) != self._blas:
                 say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
-        elif passed_over:
-            raise UserError(
-                f"{self.settings.out} holds checkpoints, but none of them is whole; start anew with --fresh"
-            )
         self.comm.broadcast_array(self.weights)
         from_rank_0(self.comm, self._prepare_folder)
 
@@ -132,7 +137,7 @@ class Run:
         if self.folder is not None:
             self.folder.prepare()
             text = config.to_toml(config.table_from(self.settings))
-            commit(self.folder.path.parent / "config.toml", text.encode())
+            self.folder.commit_beside("config.toml", text)
 
     def _restore(self, path: Path, stored: Checkpoint) -> None:
         self._compare(path, stored)
@@ -147,7 +152,7 @@ class Run:
         """UserError if the checkpoint is of another run than the settings describe."""
         now = config.table_from(self.settings) | {"shards": self.shards.count}
         then = tomllib.loads(stored.config) | {"shards": stored.progress["shards"]}
-        wrong = config.differences(then, now, FREE)
+        wrong = config.differences(_without_files(then), _without_files(now), FREE)
         shapes = {name: list(array.shape) for name, array in stored.model.items()}
         if shapes != {name: list(shape) for name, shape in self.layout.shapes.items()}:
             wrong.append(f"parameters: {shapes} in the checkpoint, {dict(self.layout.shapes)} now")
@@ -172,7 +177,7 @@ class Run:
         columns = self.progress.history
         rows = zip(*columns.values(), strict=True)
         lines = [",".join(columns), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
-        commit(self.folder.path.parent / "history.csv", ("\n".join(lines) + "\n").encode())
+        self.folder.commit_beside("history.csv", "\n".join(lines) + "\n")
 
     def checkpoint(self) -> Checkpoint:
         """The state of the run."""
@@ -204,6 +209,13 @@ class Run:
             return {}
         totals = self.objective.evaluate(self.weights, self.loader(data).chunks)
         return totals.means(self.settings.loss.metrics)
+
+
+def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the names of its data, which is compared by content; a part of it, a number, stays."""
+    purposes = ("train", "validation", "test")
+    data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
+    return {**table, "data": data}
 
 
 def _processor() -> str:

@@ -213,7 +213,7 @@ def test_a_write_that_fails_leaves_the_old_one(folder, monkeypatch, call):
 
 def test_a_folder_that_cannot_be_written_to_is_told_at_once(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/checkpoints cannot be written to: Not a directory.*--out"):
+    with pytest.raises(UserError, match=r"file/checkpoints cannot be written: Not a directory.*--out"):
         CheckpointFolder(tmp_path / "file" / "checkpoints", 1).prepare()
 
 

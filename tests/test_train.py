@@ -134,6 +134,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
         ({"optimizer": SGD(0.1)}, r"optimizer.kind: 'adam' in the checkpoint, 'sgd' now"),
         ({"model": [nn.Dense(9, "tanh"), nn.Dense(3)]}, r"model.layers.0.units: 8 in the checkpoint, 9 now"),
         ({"data": Data((X + 1, Y), validation=0.2)}, r"train data: other examples"),
+        ({"data": Data((X, Y), validation=0.3)}, r"data.validation: 0.2 in the checkpoint, 0.3 now"),
+        ({"data": Data((X, Y), validation=(X, Y))}, r"data.validation: 0.2 .* 'not set' now; validation data: other"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, change, message):
@@ -171,7 +173,7 @@ def test_only_damaged_checkpoints_are_not_trained_over(tmp_path):
     run(out=str(tmp_path), checkpoint=Saving(keep=1))
     for path in CheckpointFolder(tmp_path / "checkpoints", 1).files():
         path.write_text("no")
-    with pytest.raises(UserError, match="none of them is whole; start anew with --fresh"):
+    with pytest.raises(UserError, match=r"none of them is whole; start anew with --fresh \(checkpoint .* is damaged"):
         run(out=str(tmp_path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from dbp.checkpoint.format import Checkpoint, read, to_image
@@ -30,6 +31,15 @@ def commit(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turns what the system says when a file cannot be written into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; see --out for another folder") from None
+
+
 class CheckpointFolder:
     """The checkpoints of one run, named by their step."""
 
@@ -42,29 +52,29 @@ class CheckpointFolder:
 
     def prepare(self) -> None:
         """Make the folder, show that it can be written to, and remove what a killed save left behind."""
-        try:
+        with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for partial in self.path.glob(".step-*.partial"):
                 partial.unlink()
             probe = self.path / ".probe"
             commit(probe, b"")
             probe.unlink()
-        except OSError as error:
-            raise UserError(
-                f"folder {self.path} cannot be written to: {error.strerror}; choose another with --out"
-            ) from None
 
     def save(self, checkpoint: Checkpoint, step: int) -> Path:
         """Commit a checkpoint, then remove those beyond the number to keep."""
         path = self.path / f"step-{step:09d}.h5"
-        try:
+        with writing_to(path):
             commit(path, to_image(checkpoint))
-        except OSError as error:
-            raise UserError(f"checkpoint {path} cannot be written: {error.strerror}") from None
-        for old in self.files()[: -self._keep]:
-            if old != path:
-                old.unlink()
+            for old in self.files()[: -self._keep]:
+                if old != path:
+                    old.unlink()
         return path
+
+    def commit_beside(self, name: str, text: str) -> None:
+        """Commit a text file of the run, beside the folder of its checkpoints."""
+        path = self.path.parent / name
+        with writing_to(path):
+            commit(path, text.encode())
 
     def newest(self) -> tuple[Path | None, Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole, and why newer ones were passed over."""
@@ -83,12 +93,14 @@ class CheckpointFolder:
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}-old-{number}")).exists():
             number += 1
-        self.path.rename(aside)
+        with writing_to(aside):
+            self.path.rename(aside)
         return aside
 
     def delete(self) -> int:
         """Delete the run's checkpoints; gives how many there were."""
         files = self.files()
-        for path in files:
-            path.unlink()
+        with writing_to(self.path):
+            for path in files:
+                path.unlink()
         return len(files)
