@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +130,18 @@ class Settings:
             _at_least("shards", self.shards, 1)
         if self.dtype not in DTYPES:
             raise unknown("dtype", self.dtype, DTYPES)
+
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """Settings by name; UserError for a name that there is not, or one that is missing."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for name in values:
+            if name not in fields:
+                raise unknown("setting", name, fields)
+        for name, f in fields.items():
+            if name not in values and f.default is f.default_factory is dataclasses.MISSING:
+                raise UserError(f"{name} is missing; a run needs it")
+        return cls(**values)
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

@@ -39,7 +39,7 @@ def fit(*, fresh: bool = False, overwrite: bool = False, quiet: bool = False, **
         UserError: a setting, the data or a checkpoint breaks a rule; told once and the same on every rank.
     """
     comm = world()
-    return train(agree(comm, lambda: Settings(**settings)), comm, fresh, overwrite, quiet)
+    return train(agree(comm, lambda: Settings.of(**settings)), comm, fresh, overwrite, quiet)
 
 
 def train(

@@ -92,6 +92,12 @@ def test_a_failing_rank_ends_all(rank, way):
         assert "Traceback" not in outcome.err
 
 
+def test_what_fails_on_all_ranks_is_told_once():
+    outcome = mpirun(3, PROGRAMS / "failing.py", -1, 20, "raise", timeout=30)
+    assert outcome.code == 1
+    assert outcome.err.count("Traceback") == 1
+
+
 @pytest.mark.parametrize("way", ["raise", "exit0", "kill"])
 def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
     outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, way, python=mpich_python, timeout=30)

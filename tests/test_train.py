@@ -212,6 +212,13 @@ def test_settings_in_short_form():
         Data((X,))
 
 
+def test_settings_by_name():
+    with pytest.raises(UserError, match="unknown setting 'batchsize'; did you mean 'batch_size'"):
+        Settings.of(batchsize=3)
+    with pytest.raises(UserError, match="loss is missing; a run needs it"):
+        Settings.of(model=[nn.Dense(3)])
+
+
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(epochs=1)

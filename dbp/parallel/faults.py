@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -18,6 +19,7 @@ from dbp.errors import UserError
 from dbp.parallel.comm import Communicator
 
 Result = TypeVar("Result")
+TURN = 0.25  # seconds that a launcher takes at most, as a rule, to end all ranks of a node
 
 
 def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Any, UserError | None]:
@@ -51,25 +53,29 @@ def from_rank_0(comm: Communicator, function: Callable[..., Result], *arguments:
 
 def tell(comm: Communicator, error: BaseException) -> int:
     """Say once what went wrong, end the other ranks if this one failed alone, and give the exit code."""
+    if isinstance(error, UserError) and (error.on_all_ranks or comm.size == 1):
+        if comm.rank == 0:
+            _write(f"dbp: error: {error}")
+        comm.gather(None)  # a launcher may end the others as soon as one has left
+        return error.exit_code
+    # The same mistake may meet several ranks at once; the first of them speaks, and ends the others.
+    time.sleep(TURN * min(comm.rank, 8))
     where = f"rank {comm.rank} of {comm.size} on {socket.gethostname()}"
     if isinstance(error, UserError):
         code = error.exit_code
-        if error.on_all_ranks or comm.size == 1:
-            if comm.rank == 0:
-                sys.stderr.write(f"dbp: error: {error}\n")
-                sys.stderr.flush()
-            comm.gather(None)  # a launcher may end the others as soon as one has left
-            return code
-        sys.stderr.write(f"dbp: error: {where}: {error}\n")
+        _write(f"dbp: error: {where}: {error}")
     else:
         code = 1
         trace = "".join(traceback.format_exception(error)).rstrip()
-        # One write, so that the lines of several failing ranks do not mix.
-        sys.stderr.write(f"{trace}\ndbp: {where} failed with {type(error).__name__}; all ranks end\n")
-    sys.stderr.flush()
+        _write(f"{trace}\ndbp: {where} failed with {type(error).__name__}; all ranks end")
     if comm.size > 1:
         comm.abort(code)
     return code
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 @contextlib.contextmanager

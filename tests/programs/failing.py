@@ -1,4 +1,4 @@
-"""A run whose model fails on one rank: failing.py RANK STEP WAY, WAY being raise, exit0, exit3, kill or user."""
+"""A run whose model fails: failing.py RANK STEP WAY, on one rank, or on all for -1; WAY as in the tests."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ calls = 0
 def model(scope, x):
     global calls
     calls += 1
-    if world().rank == rank and calls == step:
+    if rank in (-1, world().rank) and calls == step:
         if way == "raise":
             raise ZeroDivisionError("the model failed")
         if way == "user":
