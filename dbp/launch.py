@@ -90,8 +90,8 @@ def _in_batch_job() -> bool:
 def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, str]:
     defaults = dict.fromkeys(THREAD_VARIABLES, str(threads))
     if vendor == "Open MPI" and not _in_batch_job():
-        # On one machine only shared memory is needed; looking for networks takes a second.
-        defaults |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm", "OMPI_MCA_osc": "^ucx"}
+        # On one machine only shared memory is needed; some builds look for networks for a second.
+        defaults |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"}
     if vendor == "Open MPI" and oversubscribed:
         defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return defaults | os.environ | {TERMINAL: terminal_of(sys.stderr) or ""}
