@@ -19,7 +19,8 @@ from dbp.errors import UserError
 from dbp.parallel.comm import Communicator
 
 Result = TypeVar("Result")
-TURN = 0.25  # seconds that a launcher takes at most, as a rule, to end all ranks of a node
+PASSED_ON = 0.2  # seconds after which a launcher, as a rule, has passed on what a rank wrote
+TURN = PASSED_ON + 0.25  # seconds after which, as a rule, a rank that failed has ended all others
 
 
 def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Any, UserError | None]:
@@ -69,6 +70,7 @@ def tell(comm: Communicator, error: BaseException) -> int:
         trace = "".join(traceback.format_exception(error)).rstrip()
         _write(f"{trace}\ndbp: {where} failed with {type(error).__name__}; all ranks end")
     if comm.size > 1:
+        time.sleep(PASSED_ON)
         comm.abort(code)
     return code
 
