@@ -7,6 +7,7 @@ graph, for a first derivative, and on tensors when the derivative will be differ
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,10 @@ PRIMITIVES: dict[str, Primitive] = {}
 _creation = itertools.count()
 
 
+class ShapeError(ValueError):
+    """Inputs whose shapes do not fit an operation."""
+
+
 class Primitive:
     """An elementary operation, with its derivatives.
 
@@ -29,15 +34,16 @@ class Primitive:
     reverse[i](g, out, *inputs, **options)     the cotangent of input i, from that of the output, g
     forward[i](t, out, *inputs, **options)     the part of the output's tangent that input i's, t, causes
 
-    A rule that is None says that the output does not change smoothly with this input.
+    A rule that is None says that the output does not change smoothly with this input. Where any number of
+    inputs is taken, one rule is given the input's number first: reverse(i, g, out, *inputs, **options).
     """
 
     def __init__(
         self,
         name: str,
         value: Callable[..., Any],
-        reverse: Sequence[Rule | None],
-        forward: Sequence[Rule | None],
+        reverse: Sequence[Rule | None] | Rule,
+        forward: Sequence[Rule | None] | Rule,
     ):
         self.name, self.value, self.reverse, self.forward = name, value, reverse, forward
         PRIMITIVES[name] = self
@@ -47,11 +53,41 @@ class Primitive:
         for x in inputs:
             if type(x) is Tensor:
                 values = [x.value if type(x) is Tensor else x for x in inputs]
-                return Tensor(self.value(*values, **options), self, inputs, options)
-        return self.value(*inputs, **options)
+                return Tensor(self._compute(values, options), self, inputs, options)
+        return self._compute(inputs, options)
+
+    def _compute(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
+        try:
+            return self.value(*inputs, **options)
+        except (ValueError, IndexError) as error:
+            if isinstance(error, ShapeError):
+                raise
+            shapes = " and ".join(str(np.shape(x)) for x in inputs)
+            raise ShapeError(f"{self.name} of shapes {shapes}: {error}") from None
+
+    def pull(self, g: Value, y: Value, inputs: Sequence[Value], options: Any, wanted: Sequence[bool]) -> list[Value]:
+        """The cotangents of the wanted inputs, None for the others."""
+        rules = _rules(self.reverse, len(inputs))
+        return [
+            rule(g, y, *inputs, **options) if want and rule is not None else None
+            for rule, want in zip(rules, wanted, strict=True)
+        ]
+
+    def push(self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Any) -> Value | None:
+        """The output's tangent, from those of the inputs that have one; None if it has none."""
+        total: Value | None = None
+        for t, rule in zip(tangents, _rules(self.forward, len(inputs)), strict=True):
+            if t is not None and rule is not None:
+                part = rule(t, y, *inputs, **options)
+                total = part if total is None else total + part
+        return total
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
+
+def _rules(rules: Sequence[Rule | None] | Rule, count: int) -> Sequence[Rule | None]:
+    return [functools.partial(rules, i) for i in range(count)] if callable(rules) else rules
 
 
 def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
@@ -105,12 +141,23 @@ class Tensor:
     def __bool__(self) -> bool:
         return bool(self.value)
 
+    def __getitem__(self, index: Any) -> Value:
+        return PRIMITIVES["take"](self, index=index)
+
+    def __setitem__(self, index: Any, value: Value) -> None:
+        raise TypeError("a recorded array cannot be changed in place; make a new one, with where() for instance")
+
+    @property
+    def T(self) -> Value:  # noqa: N802
+        """The transpose, as NumPy names it."""
+        return PRIMITIVES["transpose"](self)
+
     __add__, __radd__ = _operator("add"), _operator("add", swapped=True)
     __sub__, __rsub__ = _operator("subtract"), _operator("subtract", swapped=True)
     __mul__, __rmul__ = _operator("multiply"), _operator("multiply", swapped=True)
     __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", swapped=True)
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", swapped=True)
-    __pow__ = _operator("power")
+    __pow__, __rpow__ = _operator("power"), _operator("power", swapped=True)
     __neg__ = _operator("negative")
 
 

@@ -1,112 +1,194 @@
-"""Derivatives of what was recorded: walks over the graph, backward (vjp) and forward (jvp).
+"""Derivatives of functions, as functions that can be differentiated again, in any combination.
 
-Both walks are loops over the nodes in the order of their creation. With record=True the rules run on
-tensors, so that the derivative is itself part of the graph and can be differentiated again.
+Functions take arrays, or dictionaries, lists and tuples of arrays, and give one array. What comes back is
+made of arrays; within a function that is itself being differentiated it is made of tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.tensor import Array, Tensor, Value, array_of
+from dbp.autodiff.graph import depends_on_others, pullback, pushforward
+from dbp.autodiff.primitives import identity, reshape, stack
+from dbp.autodiff.tensor import Tensor, Value, array_of
+from dbp.autodiff.tree import change, leaves_of, like
+
+Function = Callable[..., Any]
+By = int | tuple[int, ...]
 
 
-def _nodes_between(leaves: Iterable[Tensor], outputs: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors that depend on a leaf and on which an output depends, in the order of creation."""
-    found: dict[int, Tensor] = {}
-    waiting = list(outputs)
-    while waiting:
-        node = waiting.pop()
-        if node.created not in found:
-            found[node.created] = node
-            waiting += [x for x in node.inputs if type(x) is Tensor]
-    dependent = {leaf.created for leaf in leaves}
-    nodes = []
-    for created in sorted(found):
-        node = found[created]
-        if any(type(x) is Tensor and x.created in dependent for x in node.inputs):
-            dependent.add(created)
-            nodes.append(node)
-    return nodes
+@dataclass(frozen=True)
+class _Recording:
+    """A function's output and the leaves it was recorded from."""
+
+    points: Any  # a tree
+    leaves: list[Tensor]
+    output: Value
+    outer: bool  # whether an outer derivative must be able to go through the result
+
+    def gradient(self, cotangent: Value, record: bool = False) -> list[Value]:
+        """For each leaf its cotangent, zero where the output does not depend on it."""
+        record = record or self.outer or type(cotangent) is Tensor
+        found: list[Value | None] = [None] * len(self.leaves)
+        if type(self.output) is Tensor:
+            found = pullback(self.output, cotangent, self.leaves, record)
+        return [np.zeros_like(leaf.value) if g is None else g for leaf, g in zip(self.leaves, found, strict=True)]
+
+    def plain(self, x: Value) -> Value:
+        """A result as it is for an outer derivative, else its array."""
+        return x if self.outer else array_of(x)
 
 
-def _arguments(node: Tensor, record: bool) -> tuple[Value, tuple[Value, ...]]:
-    """The output and the inputs of a node, as its rules are to see them."""
-    if record:
-        return node, node.inputs
-    return node.value, tuple(x.value if type(x) is Tensor else x for x in node.inputs)
+def _leaf(point: Any) -> Tensor:
+    if type(point) is Tensor:
+        return identity(point)  # type: ignore[no-any-return]
+    array = np.asarray(point)
+    if array.dtype.kind != "f":
+        raise TypeError(f"a derivative by {array.dtype} does not exist; give floats, such as x.astype(float)")
+    return Tensor(array)
 
 
-def pullback(output: Tensor, cotangent: Value, leaves: Sequence[Tensor], record: bool = False) -> list[Value | None]:
-    """Reverse mode: for each leaf the cotangent that `cotangent` of the output gives it.
-
-    Args:
-        output: the end of the recorded graph.
-        cotangent: of the output's shape; dcost/doutput when a cost is differentiated.
-        leaves: the tensors to differentiate by.
-        record: whether the result is to be differentiated again (then it consists of tensors).
-
-    Returns:
-        One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
-    """
-    nodes = _nodes_between(leaves, [output])
-    keep = {leaf.created for leaf in leaves}
-    wanted = keep | {node.created for node in nodes}
-    cotangents: dict[int, Value] = {output.created: cotangent}
-    for node in reversed(nodes):
-        g = cotangents.get(node.created) if node.created in keep else cotangents.pop(node.created, None)
-        if g is None:
-            continue
-        assert node.primitive is not None
-        y, inputs = _arguments(node, record)
-        for x, rule in zip(node.inputs, node.primitive.reverse, strict=True):
-            if rule is None or type(x) is not Tensor or x.created not in wanted:
-                continue
-            part = rule(g, y, *inputs, **node.options)
-            before = cotangents.get(x.created)
-            cotangents[x.created] = part if before is None else before + part
-    return [cotangents.get(leaf.created) for leaf in leaves]
+def _record(function: Function, points: Any) -> _Recording:
+    """Call a function of the points, a tuple of trees, and keep the graph."""
+    leaves = [_leaf(point) for point in leaves_of(points)]
+    output = function(*like(points, leaves))
+    if isinstance(output, (dict, list, tuple)):
+        raise TypeError(f"a function to differentiate must give one array, but this one gave a {type(output).__name__}")
+    outer = any(type(point) is Tensor for point in leaves_of(points))
+    return _Recording(points, leaves, output, outer or (type(output) is Tensor and depends_on_others(output, leaves)))
 
 
-def pushforward(output: Tensor, tangents: Sequence[tuple[Tensor, Value]], record: bool = False) -> Value | None:
-    """Forward mode: the tangent of the output for given tangents of leaves; None where it has none."""
-    known: dict[int, Value] = {leaf.created: t for leaf, t in tangents}
-    for node in _nodes_between([leaf for leaf, _ in tangents], [output]):
-        if node.created in known:  # given by the caller
-            continue
-        assert node.primitive is not None
-        y, inputs = _arguments(node, record)
-        total: Value | None = None
-        for x, rule in zip(node.inputs, node.primitive.forward, strict=True):
-            t = known.get(x.created) if type(x) is Tensor else None
-            if rule is not None and t is not None:
-                part = rule(t, y, *inputs, **node.options)
-                total = part if total is None else total + part
-        if total is not None:
-            known[node.created] = total
-    return known.get(output.created)
+def _with(arguments: Sequence[Any], by: By, chosen: Sequence[Any]) -> list[Any]:
+    """The arguments with the chosen ones in their places."""
+    places = dict(zip((by,) if isinstance(by, int) else by, chosen, strict=True))
+    return [places.get(i, argument) for i, argument in enumerate(arguments)]
 
 
-def value_and_gradient(function: Callable[..., Value], *points: Any) -> tuple[Any, tuple[Array, ...]]:
-    """The value of a scalar function and its gradient by each of its arguments.
+def _record_by(function: Function, arguments: Sequence[Any], by: By) -> _Recording:
+    points = tuple(arguments[i] for i in ((by,) if isinstance(by, int) else by))
+    return _record(lambda *chosen: function(*_with(arguments, by, chosen)), points)
+
+
+def value_and_gradient(function: Function, by: By = 0) -> Function:
+    """The function that gives the value of a scalar function, and its gradient.
 
     Args:
-        function: of arrays, written with primitives and operators; gives one number.
-        points: the arguments, arrays of floats.
+        function: gives one number.
+        by: the argument to differentiate by, or several.
 
     Returns:
-        The value, and one array per argument, of its shape.
+        A function of the same arguments; its gradient has the form of the argument (a tuple for several).
     """
-    leaves = [Tensor(np.asarray(p)) for p in points]
-    output = function(*leaves)
-    if not isinstance(output, Tensor):  # does not depend on the arguments
-        return output, tuple(np.zeros_like(leaf.value) for leaf in leaves)
-    if output.value.size != 1:
-        raise ValueError(f"a gradient is that of one number, but the function gave shape {output.shape}")
-    gradients = pullback(output, np.ones_like(output.value), leaves)
-    return output.value, tuple(
-        np.zeros_like(leaf.value) if g is None else array_of(g) for leaf, g in zip(leaves, gradients, strict=True)
-    )
+
+    def both(*arguments: Any) -> tuple[Any, Any]:
+        recording = _record_by(function, arguments, by)
+        if np.size(array_of(recording.output)) != 1:
+            shape = np.shape(recording.output)
+            raise ValueError(f"a gradient is that of one number, but the function gave shape {shape}")
+        seed = np.ones_like(array_of(recording.output))
+        gradients = like(recording.points, [recording.plain(g) for g in recording.gradient(seed)])
+        return recording.plain(recording.output), gradients[0] if isinstance(by, int) else gradients
+
+    return both
+
+
+def gradient(function: Function, by: By = 0) -> Function:
+    """The gradient of a scalar function, as a function of the same arguments."""
+    return lambda *arguments: value_and_gradient(function, by)(*arguments)[1]
+
+
+def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """The value, and the function that takes a cotangent of it to those of the points (reverse mode)."""
+    recording = _record(function, points)
+
+    def pull(cotangent: Any) -> tuple[Any, ...]:
+        keep = recording.outer or type(cotangent) is Tensor
+        found = [g if keep else array_of(g) for g in recording.gradient(cotangent)]
+        return tuple(like(points, found))
+
+    return recording.plain(recording.output), pull
+
+
+def jvp(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The value, and its change for a change of the points (forward mode)."""
+    recording = _record(function, points)
+    given = leaves_of(tangents)
+    keep = recording.outer or any(type(t) is Tensor for t in given)
+    pairs = list(zip(recording.leaves, given, strict=True))
+    (tangent,) = pushforward([recording.output], pairs, record=keep)
+    tangent = np.zeros_like(array_of(recording.output)) if tangent is None else tangent
+    return recording.plain(recording.output), tangent if keep else array_of(tangent)
+
+
+def jacobian(function: Function, by: int = 0) -> Function:
+    """The derivative of every output by every number of one argument, an array; shape outputs + inputs.
+
+    Reverse mode where there are fewer outputs than inputs, else forward mode.
+    """
+
+    def matrix(*arguments: Any) -> Any:
+        recording = _record_by(function, arguments, by)
+        (leaf,), output = recording.leaves, recording.output
+        outputs, inputs = np.shape(output), leaf.shape
+        if 0 in (*outputs, *inputs):
+            return np.zeros((*outputs, *inputs), leaf.dtype)
+        if np.size(array_of(output)) <= leaf.value.size:
+            rows = [recording.gradient(e)[0] for e in _basis(array_of(output))]
+            return recording.plain(reshape(stack(rows), shape=(*outputs, *inputs)))
+        moved = [pushforward([output], [(leaf, e)], recording.outer)[0] for e in _basis(leaf.value)]
+        columns = [np.zeros_like(array_of(output)) if column is None else column for column in moved]
+        return recording.plain(reshape(stack(columns, axis=len(outputs)), shape=(*outputs, *inputs)))
+
+    return matrix
+
+
+def _basis(x: Any) -> list[Any]:
+    """The unit vectors of the space of x."""
+    flat = np.eye(x.size, dtype=x.dtype)
+    return [row.reshape(x.shape) for row in flat]
+
+
+def hessian(function: Function, by: int = 0) -> Function:
+    """The second derivatives of a scalar function by one argument, an array; shape inputs + inputs."""
+    return jacobian(gradient(function, by), by)
+
+
+def hessian_product(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The Hessian of a scalar function times a vector, forward over reverse (Pearlmutter 1994)."""
+    recording = _record(function, points)
+    gradients = recording.gradient(np.ones_like(array_of(recording.output)), record=True)
+    given = leaves_of(tangents)
+    keep = recording.outer or any(type(t) is Tensor for t in given)
+    found = pushforward(gradients, list(zip(recording.leaves, given, strict=True)), record=keep)
+    products = [_or_zero(h, leaf, keep) for h, leaf in zip(found, recording.leaves, strict=True)]
+    return tuple(like(points, products))
+
+
+def _or_zero(x: Value | None, leaf: Tensor, keep: bool) -> Value:
+    if x is None:
+        return np.zeros_like(leaf.value)
+    return x if keep else array_of(x)
+
+
+def gauss_newton_product(
+    outputs: Function, cost: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """J^T H J v: J of the outputs by the points, H the Hessian of a cost by the outputs (Schraudolph 2002).
+
+    Args:
+        outputs: of the points; one array.
+        cost: of the outputs; one number.
+        points: where, a tuple of arguments.
+        tangents: the vector v, in the form of the points.
+    """
+    recording = _record(outputs, points)
+    pairs = list(zip(recording.leaves, leaves_of(tangents), strict=True))
+    (moved,) = pushforward([recording.output], pairs, record=recording.outer)  # J v
+    if moved is None:
+        return tuple(change(lambda p: np.zeros_like(array_of(p)), points))
+    (curved,) = hessian_product(cost, (recording.plain(recording.output),), (moved,))  # H J v
+    return tuple(like(points, [recording.plain(g) for g in recording.gradient(curved)]))

@@ -1,0 +1,112 @@
+"""Functions of each number alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff.primitives.arithmetic import is_positive, log, sign
+from dbp.autodiff.tensor import Array, Primitive, Value
+
+exp = Primitive(
+    "exp",
+    np.exp,
+    reverse=[lambda g, y, x: g * y],
+    forward=[lambda t, y, x: t * y],
+)
+log1p = Primitive(
+    "log1p",
+    np.log1p,
+    reverse=[lambda g, y, x: g / (1 + x)],
+    forward=[lambda t, y, x: t / (1 + x)],
+)
+expm1 = Primitive(
+    "expm1",
+    np.expm1,
+    reverse=[lambda g, y, x: g * (y + 1)],
+    forward=[lambda t, y, x: t * (y + 1)],
+)
+sqrt = Primitive(
+    "sqrt",
+    np.sqrt,
+    reverse=[lambda g, y, x: 0.5 * g / y],
+    forward=[lambda t, y, x: 0.5 * t / y],
+)
+abs_ = Primitive(  # its derivative is 0 at 0
+    "abs",
+    np.abs,
+    reverse=[lambda g, y, x: g * sign(x)],
+    forward=[lambda t, y, x: t * sign(x)],
+)
+sin: Primitive = Primitive(
+    "sin",
+    np.sin,
+    reverse=[lambda g, y, x: g * cos(x)],
+    forward=[lambda t, y, x: t * cos(x)],
+)
+cos: Primitive = Primitive(
+    "cos",
+    np.cos,
+    reverse=[lambda g, y, x: -g * sin(x)],
+    forward=[lambda t, y, x: -t * sin(x)],
+)
+tanh = Primitive(
+    "tanh",
+    np.tanh,
+    reverse=[lambda g, y, x: g * (1 - y * y)],
+    forward=[lambda t, y, x: t * (1 - y * y)],
+)
+sigmoid = Primitive(  # by way of tanh, which neither overflows nor warns for large arguments
+    "sigmoid",
+    lambda x: 0.5 * np.tanh(0.5 * x) + 0.5,
+    reverse=[lambda g, y, x: g * (y * (1 - y))],
+    forward=[lambda t, y, x: t * (y * (1 - y))],
+)
+softplus = Primitive(  # log(1 + exp(x)), without overflow
+    "softplus",
+    lambda x: np.logaddexp(x, x.dtype.type(0)),
+    reverse=[lambda g, y, x: g * sigmoid(x)],
+    forward=[lambda t, y, x: t * sigmoid(x)],
+)
+relu = Primitive(
+    "relu",
+    lambda x: np.maximum(x, 0),
+    reverse=[lambda g, y, x: g * is_positive(y)],
+    forward=[lambda t, y, x: t * is_positive(y)],
+)
+
+
+def _elu(x: Array) -> Any:
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+def _elu_slope(y: Value, x: Value) -> Value:
+    return is_positive(x) + (1 - is_positive(x)) * (y + 1)
+
+
+elu = Primitive(  # x for x > 0, else exp(x) - 1 (Clevert, Unterthiner and Hochreiter 2016)
+    "elu",
+    _elu,
+    reverse=[lambda g, y, x: g * _elu_slope(y, x)],
+    forward=[lambda t, y, x: t * _elu_slope(y, x)],
+)
+
+
+def leaky_relu(x: Value, slope: float = 0.01) -> Value:
+    """X where it is positive, else slope x (Maas, Hannun and Ng 2013)."""
+    return (1 - slope) * relu(x) + slope * x
+
+
+def silu(x: Value) -> Value:
+    """X sigmoid(x) (Elfwing, Uchibe and Doya 2018)."""
+    return x * sigmoid(x)
+
+
+def gelu(x: Value) -> Value:
+    """X times the normal distribution function at x, by way of tanh (Hendrycks and Gimpel 2016)."""
+    return x * sigmoid(1.5957691216057308 * (x + 0.044715 * (x * x * x)))
+
+
+__all__ = ["abs_", "cos", "elu", "exp", "expm1", "gelu", "leaky_relu", "log", "log1p", "relu", "sigmoid", "silu"]
+__all__ += ["sin", "softplus", "sqrt", "tanh"]

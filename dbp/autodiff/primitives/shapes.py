@@ -1,0 +1,172 @@
+"""Primitives that move numbers without changing them, and the sum, which undoes broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff.tensor import Primitive, Value
+
+Axes = int | tuple[int, ...] | None
+
+
+def kept(x: Value, axis: Axes) -> tuple[int, ...]:
+    """The shape of x with the axes over which it is reduced at length one."""
+    n = np.ndim(x)
+    axes = range(n) if axis is None else [axis] if isinstance(axis, int) else axis
+    removed = {a % n for a in axes} if n else set()
+    return tuple(1 if i in removed else length for i, length in enumerate(np.shape(x)))
+
+
+def spread(g: Value, x: Value, axis: Axes) -> Value:
+    """What was reduced over `axis` of x, spread over these axes again."""
+    return broadcast_to(reshape(g, shape=kept(x, axis)), shape=np.shape(x))
+
+
+def unbroadcast(g: Value, x: Value) -> Value:
+    """Undo broadcasting: the cotangent g summed over the axes along which x was spread."""
+    target = np.shape(x)
+    if np.shape(g) == target:
+        return g
+    extra = np.ndim(g) - len(target)
+    stretched = [i + extra for i, n in enumerate(target) if n == 1 and np.shape(g)[i + extra] != 1]
+    return reshape(sum_(g, axis=(*range(extra), *stretched)), shape=target)
+
+
+def broadcast_tangent(t: Value, y: Value) -> Value:
+    """The tangent of an input that was spread to the output's shape."""
+    return t if np.shape(t) == np.shape(y) else broadcast_to(t, shape=np.shape(y))
+
+
+identity = Primitive(  # a place of its own in the graph for the same numbers
+    "identity",
+    lambda x: x,
+    reverse=[lambda g, y, x: g],
+    forward=[lambda t, y, x: t],
+)
+reshape: Primitive = Primitive(
+    "reshape",
+    lambda x, shape: np.reshape(x, shape),
+    reverse=[lambda g, y, x, shape: reshape(g, shape=np.shape(x))],
+    forward=[lambda t, y, x, shape: reshape(t, shape=np.shape(y))],
+)
+transpose: Primitive = Primitive(
+    "transpose",
+    lambda x, axes=None: np.transpose(x, axes),
+    reverse=[lambda g, y, x, axes=None: transpose(g, axes=None if axes is None else tuple(np.argsort(axes)))],
+    forward=[lambda t, y, x, axes=None: transpose(t, axes=axes)],
+)
+broadcast_to: Primitive = Primitive(
+    "broadcast_to",
+    lambda x, shape: np.broadcast_to(x, shape),
+    reverse=[lambda g, y, x, shape: unbroadcast(g, x)],
+    forward=[lambda t, y, x, shape: broadcast_to(t, shape=shape)],
+)
+sum_: Primitive = Primitive(
+    "sum",
+    lambda x, axis=None: np.sum(x, axis=axis),
+    reverse=[lambda g, y, x, axis=None: spread(g, x, axis)],
+    forward=[lambda t, y, x, axis=None: sum_(t, axis=axis)],
+)
+
+
+def _part(i: int, g: Value, xs: Sequence[Value], axis: int) -> Value:
+    """The part of a concatenation that came from input i."""
+    start = sum(np.shape(x)[axis] for x in xs[:i])
+    index: list[Any] = [slice(None)] * np.ndim(g)
+    index[axis] = slice(start, start + np.shape(xs[i])[axis])
+    return take(g, index=tuple(index))
+
+
+def _alone(i: int, t: Value, y: Value, xs: Sequence[Value], axis: int) -> Value:
+    """Input i's tangent at its place in a concatenation, with zeros beside it."""
+    before = sum(np.shape(x)[axis] for x in xs[:i])
+    width = [(0, 0)] * np.ndim(y)
+    width[axis] = (before, np.shape(y)[axis] - before - np.shape(xs[i])[axis])
+    return pad(t, width=tuple(width))
+
+
+concatenate: Primitive = Primitive(  # of any number of inputs
+    "concatenate",
+    lambda *xs, axis=0: np.concatenate(xs, axis=axis),
+    reverse=lambda i, g, y, *xs, axis=0: _part(i, g, xs, axis % np.ndim(y)),
+    forward=lambda i, t, y, *xs, axis=0: _alone(i, t, y, xs, axis % np.ndim(y)),
+)
+
+
+def stack(xs: Sequence[Value], axis: int = 0) -> Value:
+    """Inputs of one shape along a new axis."""
+    position = axis % (np.ndim(xs[0]) + 1)
+    shape = (*np.shape(xs[0])[:position], 1, *np.shape(xs[0])[position:])
+    return concatenate(*(reshape(x, shape=shape) for x in xs), axis=position)
+
+
+def split(x: Value, parts: int, axis: int = 0) -> list[Value]:
+    """X cut into parts of equal length along an axis."""
+    length, rest = divmod(np.shape(x)[axis], parts)
+    if rest:
+        raise ValueError(f"split: axis {axis} of shape {np.shape(x)} cannot be cut into {parts} equal parts")
+    index = [slice(None)] * (axis % np.ndim(x))
+    return [take(x, index=(*index, slice(i * length, (i + 1) * length))) for i in range(parts)]
+
+
+# --- places -----------------------------------------------------------------------------------------
+
+
+def _unpad(x: Value, width: tuple[tuple[int, int], ...]) -> Value:
+    places = zip(width, np.shape(x), strict=True)
+    return take(x, index=tuple(slice(before, n - after) for (before, after), n in places))
+
+
+pad: Primitive = Primitive(  # with zeros; width gives (before, after) for every axis
+    "pad",
+    lambda x, width: np.pad(x, width),
+    reverse=[lambda g, y, x, width: _unpad(g, width)],
+    forward=[lambda t, y, x, width: pad(t, width=width)],
+)
+take: Primitive = Primitive(  # x[index]: slices, numbers, arrays of whole numbers or of booleans
+    "take",
+    lambda x, index: x[index],
+    reverse=[lambda g, y, x, index: put(g, index=index, shape=np.shape(x))],
+    forward=[lambda t, y, x, index: take(t, index=index)],
+)
+
+
+def _put(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    whole = np.zeros(shape, x.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(part, (np.ndarray, list)) for part in parts):
+        np.add.at(whole, index, x)  # a row may be named twice
+    else:
+        whole[index] = x
+    return whole
+
+
+put: Primitive = Primitive(  # the transpose of take: x added up at [index] of zeros
+    "put",
+    _put,
+    reverse=[lambda g, y, x, index, shape: take(g, index=index)],
+    forward=[lambda t, y, x, index, shape: put(t, index=index, shape=shape)],
+)
+pick: Primitive = Primitive(  # x[i, index[i]] of a matrix x
+    "pick",
+    lambda x, index: x[np.arange(len(x)), index],
+    reverse=[lambda g, y, x, index: place(g, index=index, width=np.shape(x)[1])],
+    forward=[lambda t, y, x, index: pick(t, index=index)],
+)
+
+
+def _place(x: Any, index: Any, width: int) -> Any:
+    matrix = np.zeros((len(x), width), x.dtype)
+    matrix[np.arange(len(x)), index] = x
+    return matrix
+
+
+place: Primitive = Primitive(  # the matrix with x[i] at [i, index[i]] and zero elsewhere
+    "place",
+    _place,
+    reverse=[lambda g, y, x, index, width: pick(g, index=index)],
+    forward=[lambda t, y, x, index, width: place(t, index=index, width=width)],
+)

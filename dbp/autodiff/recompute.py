@@ -1,0 +1,54 @@
+"""Activation checkpointing: what a function recorded inside is not kept but computed again when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dbp.autodiff.graph import pullback, pushforward
+from dbp.autodiff.primitives import identity
+from dbp.autodiff.tensor import Primitive, Tensor, Value
+
+
+def recompute(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with one node in the graph in place of all that it does (Chen et al. 2016).
+
+    Its derivatives call it again. All that is to be differentiated by must be among its arguments.
+    """
+    return _Recomputed(function)
+
+
+class _Recomputed(Primitive):
+    """A primitive made of others, whose derivatives are found by recording it anew."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.name, self.value = f"recompute({getattr(function, '__name__', 'function')})", self._plain
+        self._function = function
+
+    def _plain(self, *inputs: Any) -> Any:
+        output = self._function(*inputs)
+        if type(output) is Tensor:
+            raise TypeError(f"{self.name} uses tensors that are not among its arguments; pass them as arguments")
+        return output
+
+    def _again(self, inputs: Sequence[Value], chosen: Sequence[bool]) -> tuple[list[Tensor | None], Tensor]:
+        leaves = [_leaf(x) if choose else None for x, choose in zip(inputs, chosen, strict=True)]
+        given = [x if leaf is None else leaf for x, leaf in zip(inputs, leaves, strict=True)]
+        return leaves, self._function(*given)
+
+    def pull(self, g: Value, y: Value, inputs: Sequence[Value], options: Any, wanted: Sequence[bool]) -> list[Value]:  # noqa: ARG002
+        """The cotangents of the wanted inputs."""
+        leaves, output = self._again(inputs, wanted)
+        record = any(type(x) is Tensor for x in (g, *inputs))
+        found = iter(pullback(output, g, [leaf for leaf in leaves if leaf is not None], record))
+        return [None if leaf is None else next(found) for leaf in leaves]
+
+    def push(self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Any) -> Value | None:  # noqa: ARG002
+        """The output's tangent."""
+        leaves, output = self._again(inputs, [t is not None for t in tangents])
+        pairs = [(leaf, t) for leaf, t in zip(leaves, tangents, strict=True) if leaf is not None]
+        return pushforward([output], pairs, any(type(x) is Tensor for x in (*tangents, *inputs)))[0]
+
+
+def _leaf(x: Value) -> Tensor:
+    return identity(x) if type(x) is Tensor else Tensor(x)
