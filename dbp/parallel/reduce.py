@@ -95,6 +95,9 @@ class Reduction:
         self._counts = [length * len(nodes) for nodes in self._nodes]
         self._mine = np.zeros(self._counts[shards.rank], np.uint8)
         self._received = np.zeros(sum(self._counts), np.uint8)
+        self._places = self._views(self._mine, len(self._nodes[shards.rank]))
+        self._all_nodes = [node for of_rank in self._nodes for node in of_rank]
+        self._parts = self._views(self._received, len(self._all_nodes))
         self._free: list[Sums] = []
 
     def buffer(self) -> Sums:
@@ -111,12 +114,11 @@ class Reduction:
     def total(self, mine: TreeSum) -> Sums:
         """The sum over the shards of all ranks, the same bits on every rank; valid until the next call."""
         assert [node[:2] for node in mine.nodes] == self._nodes[self.shards.rank]
-        for (_, _, part), place in zip(mine.nodes, self._views(self._mine, len(mine.nodes)), strict=True):
+        for (_, _, part), place in zip(mine.nodes, self._places, strict=True):
             place.bytes[:] = part.bytes
             self._free.append(part)
         self.comm.gather_bytes(self._mine, self._received, self._counts)
         tree = TreeSum()
-        nodes = [node for of_rank in self._nodes for node in of_rank]
-        for node, part in zip(nodes, self._views(self._received, len(nodes)), strict=True):
+        for node, part in zip(self._all_nodes, self._parts, strict=True):
             tree.push(*node, part)
         return tree.total()

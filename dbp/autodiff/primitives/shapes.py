@@ -66,7 +66,7 @@ broadcast_to: Primitive = Primitive(
 )
 sum_: Primitive = Primitive(
     "sum",
-    lambda x, axis=None: np.sum(x, axis=axis),
+    lambda x, axis=None: np.add.reduce(x, axis=axis),  # as np.sum, without its detours
     reverse=[lambda g, y, x, axis=None: spread(g, x, axis)],
     forward=[lambda t, y, x, axis=None: sum_(t, axis=axis)],
 )
