@@ -64,6 +64,8 @@ def find_launcher(vendor: str) -> Path:
 
 def _cores() -> int:
     """The cores that this process may use; threads of one core count once."""
+    if not hasattr(os, "sched_getaffinity"):  # only Linux has it
+        return os.cpu_count() or 1
     allowed, siblings = os.sched_getaffinity(0), set()
     for cpu in allowed:
         try:
@@ -117,7 +119,6 @@ def launch(words: list[str], ranks: int | None, threads: int) -> int:
 def _wait(command: list[str], environment: dict[str, str]) -> int:
     """Run the launcher, pass signals on to it, and its error output on to ours."""
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-
     interrupts = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
@@ -146,31 +147,26 @@ def copy_without_banners(source: int, target: BinaryIO) -> None:
     """Copy a stream, but for the boxes between dashed lines in which Open MPI says that a job has ended."""
     held = b""
     while chunk := os.read(source, 65536):
-        held += chunk.replace(b"\0", b"")  # Open MPI ends some of its boxes with one
-        held = _pass(held, target, final=False)
-    _pass(held, target, final=True)
-
-
-def _pass(text: bytes, target: BinaryIO, final: bool) -> bytes:
-    """Write what can be written of the text; gives the rest, which may be the beginning of a box."""
-    while text:
-        start = text.find(BANNER)
-        # A line of a few dashes at the very end may become a banner with the next bytes.
-        safe = len(text) - (len(text) - len(text.rstrip(b"-"))) if start < 0 else start
-        if final and start < 0:
-            safe = len(text)
-        target.write(text[:safe])
-        text = text[safe:]
-        if start < 0:
-            break
-        first = text.find(b"\n")
-        last = text.find(BANNER, first) if first >= 0 else -1
-        end = text.find(b"\n", last) if last >= 0 else -1
-        if end < 0 and not final:
-            break
-        end = len(text) - 1 if end < 0 else end
-        box, text = text[: end + 1], text[end + 1 :]
-        if not any(mark in box for mark in NOISE):
-            target.write(box)
+        held = _pass_on(held + chunk.replace(b"\0", b""), target)  # Open MPI ends some of its boxes with a zero
+    target.write(held)  # a box that was never closed
     target.flush()
-    return text
+
+
+def _pass_on(text: bytes, target: BinaryIO) -> bytes:
+    """Write what is known not to belong to a box; gives the rest, which may be the beginning of one."""
+    while (start := text.find(BANNER)) >= 0:
+        target.write(text[:start])
+        text = text[start:]
+        inside = text.find(b"\n")
+        closing = text.find(BANNER, inside) if inside >= 0 else -1
+        end = text.find(b"\n", closing) if closing >= 0 else -1
+        if end < 0:  # not all of the box is here
+            target.flush()
+            return text
+        if not any(mark in text[:end] for mark in NOISE):
+            target.write(text[: end + 1])
+        text = text[end + 1 :]
+    certain = len(text.rstrip(b"-"))  # dashes at the end may become a banner with the next bytes
+    target.write(text[:certain])
+    target.flush()
+    return text[certain:]

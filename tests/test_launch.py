@@ -1,0 +1,52 @@
+"""What `dbp run` executes, and what it leaves out of what the launcher prints."""
+
+import io
+import os
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbp.launch import command_line, copy_without_banners
+
+DASHES = b"-" * 74 + b"\n"
+NOISE = DASHES + b"MPI_ABORT was invoked on rank 1\n  Errorcode: 1\n" + DASHES
+OWN = DASHES + b"a table of my own\n" + DASHES
+
+
+@given(
+    st.lists(st.sampled_from([NOISE, OWN, b"text\n", b"-- short\n", b"\rbar 1/2", b"\n", b"a-b"]), max_size=6),
+    st.integers(1, 200),
+)
+def test_only_the_launchers_boxes_are_left_out(parts, size):
+    """However the stream is cut into pieces; every part begins on a line of its own here."""
+    lines = [part if part.endswith(b"\n") else part + b"\n" for part in parts]
+    stream = b"".join(lines)
+    source, sink = os.pipe()
+    os.write(sink, stream)
+    os.close(sink)
+    target, read = io.BytesIO(), os.read
+    try:
+        pytest.MonkeyPatch().setattr(os, "read", lambda descriptor, _size: read(descriptor, size))
+        copy_without_banners(source, target)
+    finally:
+        os.read = read
+        os.close(source)
+    assert target.getvalue() == b"".join(line for line in lines if line is not NOISE)
+
+
+def test_a_box_that_is_never_closed_is_shown():
+    source, sink = os.pipe()
+    os.write(sink, DASHES + b"prterun was killed\n")
+    os.close(sink)
+    target = io.BytesIO()
+    copy_without_banners(source, target)
+    os.close(source)
+    assert target.getvalue() == DASHES + b"prterun was killed\n"
+
+
+def test_commands_scripts_and_programs():
+    assert command_line(["train", "c.toml"]) == [sys.executable, "-m", "dbp", "train", "c.toml"]
+    assert command_line(["my.py", "1"]) == [sys.executable, "my.py", "1"]
+    assert command_line(["hostname"]) == ["hostname"]
