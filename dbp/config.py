@@ -93,7 +93,7 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
             "",
             {
                 "model": _model,
-                "loss": lambda value, key: _named(LOSSES, {"kind": value}, key),
+                "loss": lambda value, key: _named(LOSSES, {"kind": value} if isinstance(value, str) else value, key),
                 "data": lambda value, key: _record(Data, value, key, {}),
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
@@ -188,9 +188,9 @@ def _value(value: Any) -> Any:
         return value
     if isinstance(value, Sequential):
         return {"layers": [_value(layer) for layer in value.layers]}
-    if type(value) in LOSSES.values():
+    if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
-    known = (*LAYERS.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), Data, Saving)
+    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), Data, Saving)
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}

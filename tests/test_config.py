@@ -81,6 +81,8 @@ def test_objects_of_ones_own_appear_by_name():
         ("data.validation=other.h5", lambda s: s.data.validation == "other.h5"),
         ('out="a b"', lambda s: s.out == "a b"),
         ("dtype=float64", lambda s: s.dtype == "float64"),
+        ("loss=hinge", lambda s: s.loss == nn.Hinge()),
+        ("loss={kind='cross_entropy',label_smoothing=0.1}", lambda s: s.loss == nn.CrossEntropy(0.1)),
     ],
 )
 def test_set_changes_a_key(config, change, check):
@@ -100,6 +102,7 @@ def test_set_changes_a_key(config, change, check):
         ("model.layers.1.activation=rellu", "model.layers.1: unknown activation 'rellu'; did you mean 'relu'"),
         ("optimizer.kind=adm", "unknown optimizer kind 'adm'; did you mean 'adam'"),
         ("loss=cros_entropy", "unknown loss kind 'cros_entropy'; did you mean 'cross_entropy'"),
+        ("loss={kind='huber',delt=2}", "unknown key 'loss.delt'; did you mean 'loss.delta'"),
         ("epochs=many", "epochs must be a whole number, but is 'many'"),
         ("epochs=1.5", "epochs must be a whole number, but is 1.5"),
         ("epochs=true", "epochs must be a whole number, but is True"),

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import dbp.autodiff as ad
 from dbp import nn
@@ -118,6 +116,41 @@ def test_binary_cross_entropy_by_closed_form():
     np.testing.assert_allclose(nn.BinaryCrossEntropy().measure(z, y)[0], ((z > 0) == y).mean(axis=1))
 
 
+PROBABILITIES = np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4], [0.0, 0.5, 0.5]])
+LABELS = np.array([0, 2, 1, 1, 0])
+
+
+def test_cross_entropy_with_probabilities_and_smoothing():
+    logs = np.log(np.exp(X) / np.exp(X).sum(axis=1, keepdims=True))
+    loss = nn.CrossEntropy()
+    np.testing.assert_allclose(loss(X, PROBABILITIES), -(PROBABILITIES * logs).sum(axis=1))
+    np.testing.assert_allclose(loss(X, np.eye(3)[LABELS]), loss(X, LABELS))
+    smooth = 0.8 * np.eye(3)[LABELS] + 0.2 / 3
+    np.testing.assert_allclose(nn.CrossEntropy(0.2)(X, LABELS), loss(X, smooth))
+    assert loss.measure(X, PROBABILITIES)[0].tolist() == (X.argmax(1) == PROBABILITIES.argmax(1)).tolist()
+
+
+def test_kullback_leibler_is_zero_for_equal_probabilities():
+    inside = np.array([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])
+    np.testing.assert_allclose(nn.KullbackLeibler()(np.log(inside), inside), 0, atol=1e-15)
+    p = np.exp(X) / np.exp(X).sum(axis=1, keepdims=True)
+    t = np.where(PROBABILITIES > 0, PROBABILITIES, 1)
+    np.testing.assert_allclose(nn.KullbackLeibler()(X, PROBABILITIES), (PROBABILITIES * np.log(t / p)).sum(axis=1))
+
+
+def test_hinge_by_closed_form():
+    margins = np.maximum(0, 0.7 - X[np.arange(5), LABELS][:, None] + X)
+    margins[np.arange(5), LABELS] = 0
+    np.testing.assert_allclose(nn.Hinge(0.7)(X, LABELS), margins.mean(axis=1), atol=1e-15)
+
+
+def test_huber_and_absolute_error_by_closed_form():
+    difference = np.array([[0.3, -0.5, 2.0, -4.0]])
+    expected = np.array([0.5 * 0.09, 0.5 * 0.25, 1.5 * (2 - 0.75), 1.5 * (4 - 0.75)]).mean()
+    assert nn.Huber(1.5)(difference, 0 * difference).item() == pytest.approx(expected)
+    assert nn.MeanAbsoluteError()(difference, 0 * difference).item() == pytest.approx(6.8 / 4)
+
+
 def test_mean_squared_error_by_closed_form():
     y = X[::-1].copy()
     np.testing.assert_allclose(nn.MeanSquaredError()(X, y), ((X - y) ** 2).mean(axis=1))
@@ -130,6 +163,12 @@ def test_mean_squared_error_by_closed_form():
         (nn.CrossEntropy(), np.array([0, 2, 1, 1, 0])),
         (nn.BinaryCrossEntropy(), (X > 0).astype(float)),
         (nn.MeanSquaredError(), X[::-1].copy()),
+        (nn.CrossEntropy(0.1), np.array([0, 2, 1, 1, 0])),
+        (nn.CrossEntropy(), PROBABILITIES),
+        (nn.KullbackLeibler(), PROBABILITIES),
+        (nn.Hinge(), LABELS),
+        (nn.MeanAbsoluteError(), X[::-1] + 0.01),
+        (nn.Huber(0.5), X[::-1] + 0.01),
     ],
 )
 def test_losses_have_right_derivatives(loss, targets):
@@ -151,6 +190,10 @@ def test_targets_of_one_output_may_be_a_column_or_not():
         ("cross_entropy", np.array([0.0, 1.0]), (3,), r"one integer.*float64.*use mean_squared_error"),
         ("cross_entropy", np.array([[0], [1]]), (3,), r"one integer per example.*\(1,\)"),
         ("cross_entropy", np.array([0]), (3, 3), r"one row of outputs"),
+        ("cross_entropy", np.array([[0.5, 0.4]]), (2,), r"add up to 1, but example 10 has"),
+        ("kullback_leibler", np.array([[0.5, 0.5], [1.5, -0.5]]), (2,), r"add up to 1, but example 11 has"),
+        ("hinge", np.array([[0.5, 0.5]]), (2,), r"targets of hinge must be one integer"),
+        ("huber", np.zeros((2, 4)), (3,), r"outputs' shape"),
         ("binary_cross_entropy", np.array([0.0, 1.5]), (1,), r"from 0 to 1, but example 11 has 1.5"),
         ("mean_squared_error", np.array([0.0, np.nan]), (1,), r"finite.*example 11"),
         ("mean_squared_error", np.zeros((2, 4)), (3,), r"outputs' shape \(3,\).*have \(4,\)"),
@@ -162,7 +205,7 @@ def test_targets_that_do_not_fit(loss, targets, shape, message):
         nn.loss_named(loss).check(targets, shape, first=10)
 
 
-@given(st.sampled_from(["cross_entropy", "binary_cross_entropy", "mean_squared_error"]))
+@pytest.mark.parametrize("name", nn.LOSSES)
 def test_losses_by_name(name):
     assert nn.loss_named(name).kind == name
 
@@ -175,6 +218,9 @@ def test_losses_by_name(name):
         (lambda: nn.Dense(3, initialiser="he"), "unknown initialiser 'he'"),
         (lambda: nn.Sequential(), "at least one layer"),
         (lambda: nn.loss_named("mse"), "unknown loss 'mse'"),
+        (lambda: nn.CrossEntropy(1.0), "label_smoothing must be at least 0 and below 1, but is 1.0"),
+        (lambda: nn.Huber(0.0), "delta must be positive, but is 0.0"),
+        (lambda: nn.Hinge(-1.0), "margin must be positive, but is -1.0"),
         (lambda: outputs_of(nn.Dense(3), X.reshape(5, 3, 1)), r"\(3, 1\) per example; put a flatten layer"),
         (lambda: outputs_of(nn.Flatten(), X), "no parameters"),
         (lambda: outputs_of(lambda s, x: s.parameter("w", (2,)), X), "one output per example"),

@@ -3,7 +3,18 @@
 from dbp.nn.activations import ACTIVATIONS
 from dbp.nn.initialisers import INITIALISERS
 from dbp.nn.layers import LAYERS, Activation, Dense, Flatten, Layer, Sequential
-from dbp.nn.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, loss_named
+from dbp.nn.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Hinge,
+    Huber,
+    KullbackLeibler,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    loss_named,
+)
 from dbp.nn.scope import Model, Scope, initial_parameters, use
 
 __all__ = [
@@ -16,8 +27,12 @@ __all__ = [
     "CrossEntropy",
     "Dense",
     "Flatten",
+    "Hinge",
+    "Huber",
+    "KullbackLeibler",
     "Layer",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Model",
     "Scope",

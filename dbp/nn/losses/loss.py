@@ -1,0 +1,62 @@
+"""What a loss is: of each example, from the model's outputs and its target; and what is reported beside it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from dbp.autodiff import Array, Value, sum_
+from dbp.errors import UserError
+
+Shape = tuple[int, ...]
+
+
+class Loss(Protocol):
+    """What the objective asks of a loss."""
+
+    kind: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+
+    def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
+        """UserError, naming the rule, if targets do not fit outputs of this shape; first is their first row."""
+        ...
+
+    def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """The targets in the form in which the loss takes them."""
+        ...
+
+    def __call__(self, outputs: Value, targets: Array) -> Value:
+        """The loss of each example, shape (examples,)."""
+        ...
+
+    def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
+        """For each of the loss's metrics its value per example, shape (examples,)."""
+        ...
+
+    def predict(self, outputs: Array) -> dict[str, Array]:
+        """What the outputs say, by name, besides the outputs themselves."""
+        ...
+
+
+def example_mean(x: Value) -> Value:
+    """The mean over all axes but the first."""
+    return sum_(x, axis=tuple(range(1, np.ndim(x)))) / math.prod(np.shape(x)[1:])
+
+
+def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
+    """Targets are finite numbers of the outputs' shape."""
+    if targets.dtype.kind not in "buif":
+        raise UserError(f"targets must be numbers, but are {targets.dtype}")
+    shape = targets.shape[1:]
+    if shape != output_shape and not (shape == () and output_shape == (1,)):
+        raise UserError(f"targets must have the outputs' shape {output_shape} per example, but have {shape}")
+    if targets.dtype.kind == "f" and not np.isfinite(targets).all():
+        row = int(np.argmax(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)))
+        raise UserError(f"targets must be finite, but the one of example {first + row} is not")
+
+
+def as_numbers(targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Targets as numbers of the outputs' shape."""
+    return targets.astype(dtype).reshape(len(targets), *output_shape)
