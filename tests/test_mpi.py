@@ -133,7 +133,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
     rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
     command = [sys.executable, *DBP, "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
-    killed = 0
+    killed, patience = 0, 1.0
     for _ in range(12):
         job = subprocess.Popen(
             [launcher(), "-n", "3", *command],
@@ -141,13 +141,15 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(rng.uniform(0.4, 1.0))
+        time.sleep(patience * rng.uniform(0.4, 1.0))
         ranks = ranks_of(small)
         for pid in rng.sample(ranks, rng.choice([1, len(ranks)])) if ranks else []:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
         job.wait(timeout=20)
+        if not list(tmp_path.glob("run/checkpoints/step-*.h5")):  # a machine that starts jobs slowly
+            patience *= 1.4
     assert killed >= 12  # several at once in some jobs, none in one that had just ended
     outcome = mpirun(3, *command[1:])
     assert outcome.code == 0, outcome.text
