@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import dbp
-from dbp.errors import UserError
+from dbp.errors import UsageError
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Checkpoint
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; gives the exit code: 0 done, 1 failed, 2 the user's mistake."""
-    parsed = _parser().parse_args(arguments)
     try:
+        parsed = _parser().parse_args(arguments)
         return int(parsed.command(parsed))
     except KeyboardInterrupt:
         sys.stderr.write("\ndbp: interrupted\n")
@@ -42,18 +42,12 @@ def _train(parsed: argparse.Namespace) -> int:
     from dbp.train import train
 
     if parsed.overwrite and not parsed.fresh:
-        _fail("--overwrite deletes an earlier run's checkpoints and goes only with --fresh")
+        raise UsageError("--overwrite deletes an earlier run's checkpoints and goes only with --fresh")
     comm = world()
     changes = [*parsed.set, *([f"out={json.dumps(parsed.out)}"] if parsed.out else [])]
     table = from_rank_0(comm, read_config, Path(parsed.config), changes)
     train(agree(comm, settings_from, table), comm, parsed.fresh, parsed.overwrite)
     return 0
-
-
-def _fail(message: str) -> None:
-    error = UserError(message)
-    error.on_all_ranks = True
-    raise error
 
 
 def _eval(parsed: argparse.Namespace) -> int:
@@ -126,8 +120,15 @@ def _run(parsed: argparse.Namespace) -> int:
 # --- arguments --------------------------------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+    """Raises what it finds wrong, to be told as any mistake is: in one line, once for all ranks."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dbp", description=dbp.__doc__.splitlines()[0] if dbp.__doc__ else "")
+    parser = _Parser(prog="dbp", description=dbp.__doc__.splitlines()[0] if dbp.__doc__ else "")
     parser.add_argument("--version", action="version", version=f"dbp {dbp.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 

@@ -75,6 +75,11 @@ def figures(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
 
 
+def epoch_figures(row: Mapping[str, float]) -> str:
+    """The costs and metrics in a row of the history, in one line."""
+    return figures({k: v for k, v in row.items() if k not in ("epoch", "step", "learning_rate", "seconds")})
+
+
 class Display:
     """Prints nothing unless enabled; use it in a with statement.
 
@@ -145,16 +150,12 @@ class Display:
             self._bar.set_postfix_str(self._state(totals), refresh=False)
 
     def _state(self, totals: Totals) -> str:
-        return f"{figures(totals.means(self._metrics))}  {self._rate():,.0f} examples/s"
-
-    def _rate(self) -> float:
-        return self._examples / max(1e-9, time.perf_counter() - self._since)
+        return f"{figures(totals.means(self._metrics))}  {self.rate():,.0f} examples/s"
 
     def rate(self) -> float:
         """Examples per second in this epoch, over all ranks."""
-        return self._rate()
+        return self._examples / max(1e-9, time.perf_counter() - self._since)
 
     def after_epoch(self, row: Mapping[str, float], rate: float) -> None:
         """An epoch is done, with this row of the history."""
-        shown = {k: v for k, v in row.items() if k not in ("epoch", "step", "learning_rate", "seconds")}
-        self.say(f"epoch {row['epoch']:.0f}/{self._epochs}  {figures(shown)}  {rate:,.0f} examples/s")
+        self.say(f"epoch {row['epoch']:.0f}/{self._epochs}  {epoch_figures(row)}  {rate:,.0f} examples/s")

@@ -13,6 +13,12 @@ class UserError(Exception):
     on_all_ranks = False  # whether every rank raises the same one, so that one of them can tell it
 
 
+class UsageError(UserError):
+    """A mistake in the command line, which is that of every rank."""
+
+    on_all_ranks = True
+
+
 class NotFiniteError(UserError):
     """The cost or its gradient became infinite or not a number; the weights were left as they were."""
 

@@ -12,15 +12,15 @@ import numpy as np
 from dbp import config
 from dbp.autodiff import Array, array_of
 from dbp.checkpoint import Checkpoint, CheckpointFolder, read
-from dbp.data import Dataset, HDF5Dataset, OutputFile, scaled
-from dbp.display import duration, figures
+from dbp.data import Dataset, OutputFile, scaled
+from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
 from dbp.loader import CHUNK, Loader
 from dbp.nn import initial_parameters, use
 from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.settings import Settings
-from dbp.sources import check_together
+from dbp.sources import check_together, open_file
 
 
 def find_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
@@ -75,16 +75,11 @@ class Trained:
         return array_of(self._settings.model(use(self.parameters), numbers))
 
 
-def _open(path: str, settings: Settings, targets: bool) -> HDF5Dataset:
-    names = settings.data
-    return HDF5Dataset(path, names.inputs, names.targets if targets else None, names.weights, names.scale)
-
-
 def evaluate(settings: Settings, checkpoint: Checkpoint, source: str, comm: Communicator) -> str:
     """Cost and metrics of a checkpoint's model on a data set, over all ranks, as a line of text."""
-    data = agree(comm, _open, source, settings, True)
+    data = agree(comm, open_file, settings.data, source)
     model = agree(comm, Trained, checkpoint, settings, data)
-    layout = Layout({name: array.shape for name, array in model.parameters.items()})
+    layout = Layout.of(model.parameters)
     shards = Shards(int(checkpoint.progress["shards"]), comm.rank, comm.size)
     dtype = settings.numpy_dtype
     objective = Objective(settings.model, settings.loss, layout, comm, shards, dtype)
@@ -98,7 +93,7 @@ def predict(
     settings: Settings, checkpoint: Checkpoint, source: str, out: Path, overwrite: bool, comm: Communicator
 ) -> str:
     """Write the outputs of a checkpoint's model for a data set's inputs, and what the loss makes of them."""
-    data = agree(comm, _open, source, settings, False)
+    data = agree(comm, open_file, settings.data, source, False)
     model = agree(comm, Trained, checkpoint, settings, data)
     file = OutputFile(out, len(data), overwrite)
     from_rank_0(comm, file.prepare)
@@ -128,9 +123,8 @@ def describe(path: Path, checkpoint: Checkpoint) -> str:
     ]
     if checkpoint.history:
         last = {name: float(column[-1]) for name, column in checkpoint.history.items()}
-        shown = {n: v for n, v in last.items() if n not in ("epoch", "step", "learning_rate", "seconds")}
         lines += [
-            f"last epoch: {figures(shown)}",
+            f"last epoch: {epoch_figures(last)}",
             f"best epoch: {progress['best_epoch']} (cost {progress['best_cost']:.4f})",
         ]
     lines += ["", "made with"]

@@ -12,6 +12,7 @@ import numpy as np
 from dbp.objective import Totals
 
 History = dict[str, list[float]]
+COUNTED = ("epoch", "step", "step_in_epoch", "finished", "best_epoch", "best_cost", "elapsed")  # saved as they are
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Progress:
     history: History = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.totals = Totals(0.0, 0.0, (0.0,) * len(self.metrics))
+        self._start_epoch()
         self._since = time.perf_counter()
 
     def after_step(self, totals: Totals) -> None:
@@ -55,9 +56,11 @@ class Progress:
         cost = row.get("validation_cost", row["cost"])
         if cost < self.best_cost:
             self.best_epoch, self.best_cost = self.epoch, cost
-        self.step_in_epoch = 0
-        self.totals = Totals(0.0, 0.0, (0.0,) * len(self.metrics))
+        self._start_epoch()
         return row
+
+    def _start_epoch(self) -> None:
+        self.step_in_epoch, self.totals = 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))
 
     def clock(self) -> float:
         """Seconds of training so far."""
@@ -68,17 +71,17 @@ class Progress:
 
     def to_attributes(self) -> dict[str, Any]:
         """All but the history, as plain values by name."""
-        names = ("epoch", "step", "step_in_epoch", "finished", "best_epoch", "best_cost")
+        self.clock()
         sums = dict(zip(self.metrics, self.totals.metrics, strict=True))
         return (
-            {name: getattr(self, name) for name in names}
-            | {"elapsed": self.clock(), "epoch_weight": self.totals.weight, "epoch_loss": self.totals.loss}
+            {name: getattr(self, name) for name in COUNTED}
+            | {"epoch_weight": self.totals.weight, "epoch_loss": self.totals.loss}
             | {f"epoch_{name}": value for name, value in sums.items()}
         )
 
     def restore(self, attributes: Mapping[str, Any], history: Mapping[str, Any]) -> None:
         """Take up what to_attributes() gave, and the history."""
-        for name in ("epoch", "step", "step_in_epoch", "finished", "best_epoch", "best_cost", "elapsed"):
+        for name in COUNTED:
             setattr(self, name, attributes[name])
         sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
         self.totals = Totals(attributes["epoch_weight"], attributes["epoch_loss"], sums)

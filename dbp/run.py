@@ -64,7 +64,7 @@ class Run:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
         parameters, self._output_shape = initial_parameters(settings.model, example, settings.seed, dtype)
-        self.layout = Layout({name: value.shape for name, value in parameters.items()})
+        self.layout = Layout.of(parameters)
         self.weights = self.layout.flatten(parameters, dtype)
         self.objective = Objective(settings.model, settings.loss, self.layout, self.comm, self.shards, dtype)
 

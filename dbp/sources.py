@@ -28,10 +28,15 @@ class Sources:
         return ", ".join(f"{len(data):,} {purpose}" for purpose, data in purposes.items() if data is not None)
 
 
+def open_file(data: Data, path: str, with_targets: bool = True) -> HDF5Dataset:
+    """The data set in a file, whose columns bear the names that the settings give them."""
+    return HDF5Dataset(path, data.inputs, data.targets if with_targets else None, data.weights, data.scale)
+
+
 def open_data(data: Data, source: Any) -> Dataset | None:
     """The data set that a source names or is; None for no source."""
     if isinstance(source, str):
-        return HDF5Dataset(source, data.inputs, data.targets, data.weights, data.scale)
+        return open_file(data, source)
     return source if isinstance(source, Dataset) else None
 
 

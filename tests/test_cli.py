@@ -144,6 +144,9 @@ def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, messa
     ("words", "message"),
     [
         (["train", "none.toml"], "config none.toml cannot be read: No such file or directory"),
+        (["train"], "the following arguments are required: CONFIG; see dbp train --help"),
+        (["trian", "{small}"], "invalid choice: 'trian'"),
+        (["run", "-n", "two", "--", "train"], "argument -n: invalid int value: 'two'; see dbp run --help"),
         (["train", "{small}", "--overwrite"], "--overwrite deletes an earlier run's checkpoints and goes only with"),
         (["eval", "none", "dbp:digits-test"], "checkpoint none does not exist"),
         (["eval", ".", "dbp:digits-test"], "folder . holds no whole checkpoint"),

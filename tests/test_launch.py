@@ -27,12 +27,10 @@ def test_only_the_launchers_boxes_are_left_out(parts, size):
     os.write(sink, stream)
     os.close(sink)
     target, read = io.BytesIO(), os.read
-    try:
-        pytest.MonkeyPatch().setattr(os, "read", lambda descriptor, _size: read(descriptor, size))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "read", lambda descriptor, _size: read(descriptor, size))
         copy_without_banners(source, target)
-    finally:
-        os.read = read
-        os.close(source)
+    os.close(source)
     assert target.getvalue() == b"".join(line for line in lines if line is not NOISE)
 
 

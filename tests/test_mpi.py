@@ -74,6 +74,13 @@ def test_mistakes_are_told_once_not_once_a_rank(small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_wrong_command_line_is_told_once_too():
+    outcome = mpirun(3, *DBP, "train", "--fesh", "x.toml")
+    assert outcome.code == 2
+    assert outcome.err.count("unrecognized arguments: --fesh; see dbp --help") == 1
+    assert "usage" not in outcome.err
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("way", ["raise", "exit0", "exit3", "kill", "user", "outside"])
 def test_a_failing_rank_ends_all(rank, way):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbp.autodiff.graph import pullback, pushforward
-from dbp.autodiff.primitives import identity
 from dbp.autodiff.tensor import Primitive, Tensor, Value
+from dbp.autodiff.transforms import leaf_at
 
 
 def recompute(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,7 +32,7 @@ class _Recomputed(Primitive):
         return output
 
     def _again(self, inputs: Sequence[Value], chosen: Sequence[bool]) -> tuple[list[Tensor | None], Tensor]:
-        leaves = [_leaf(x) if choose else None for x, choose in zip(inputs, chosen, strict=True)]
+        leaves = [leaf_at(x) if choose else None for x, choose in zip(inputs, chosen, strict=True)]
         given = [x if leaf is None else leaf for x, leaf in zip(inputs, leaves, strict=True)]
         return leaves, self._function(*given)
 
@@ -48,7 +48,3 @@ class _Recomputed(Primitive):
         leaves, output = self._again(inputs, [t is not None for t in tangents])
         pairs = [(leaf, t) for leaf, t in zip(leaves, tangents, strict=True) if leaf is not None]
         return pushforward([output], pairs, any(type(x) is Tensor for x in (*tangents, *inputs)))[0]
-
-
-def _leaf(x: Value) -> Tensor:
-    return identity(x) if type(x) is Tensor else Tensor(x)

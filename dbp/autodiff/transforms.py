@@ -43,7 +43,8 @@ class _Recording:
         return x if self.outer else array_of(x)
 
 
-def _leaf(point: Any) -> Tensor:
+def leaf_at(point: Any) -> Tensor:
+    """A tensor to differentiate by, with the numbers of a point; TypeError if they are no floats."""
     if type(point) is Tensor:
         return identity(point)  # type: ignore[no-any-return]
     array = np.asarray(point)
@@ -54,7 +55,7 @@ def _leaf(point: Any) -> Tensor:
 
 def _record(function: Function, points: Any) -> _Recording:
     """Call a function of the points, a tuple of trees, and keep the graph."""
-    leaves = [_leaf(point) for point in leaves_of(points)]
+    leaves = [leaf_at(point) for point in leaves_of(points)]
     output = function(*like(points, leaves))
     if isinstance(output, (dict, list, tuple)):
         raise TypeError(f"a function to differentiate must give one array, but this one gave a {type(output).__name__}")

@@ -19,6 +19,11 @@ class Layout:
 
     shapes: Mapping[str, tuple[int, ...]]
 
+    @classmethod
+    def of(cls, parameters: Mapping[str, Array]) -> Layout:
+        """The layout of these parameters, in their order."""
+        return cls({name: array.shape for name, array in parameters.items()})
+
     @property
     def size(self) -> int:
         """The length of the vector."""

@@ -6,7 +6,7 @@ This is the plain form: every rank gets all partial sums and finishes the tree i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -32,7 +32,10 @@ class Sums:
         return self
 
 
-class TreeSum:
+Part = TypeVar("Part", Sums, int)  # what is added up in place
+
+
+class TreeSum(Generic[Part]):
     """The sum along the binary tree over the numbers 0 .. S-1, of parts that arrive from left to right.
 
     A node (level, index) is the sum of the numbers from index 2^level to (index + 1) 2^level. Two parts
@@ -42,11 +45,11 @@ class TreeSum:
         spent: is given each part whose sum has gone into another, for use again.
     """
 
-    def __init__(self, spent: Callable[[Sums], None] | None = None):
-        self.nodes: list[tuple[int, int, Sums]] = []
-        self._spent = spent or (lambda part: None)
+    def __init__(self, spent: Callable[[Part], None] | None = None):
+        self.nodes: list[tuple[int, int, Part]] = []
+        self._spent: Callable[[Part], None] = spent or (lambda part: None)
 
-    def push(self, level: int, index: int, part: Sums) -> None:
+    def push(self, level: int, index: int, part: Part) -> None:
         """Take in the next part to the right."""
         while self.nodes and index % 2 == 1 and self.nodes[-1][:2] == (level, index - 1):
             left = self.nodes.pop()[2]
@@ -55,7 +58,7 @@ class TreeSum:
             level, index, part = level + 1, index // 2, left
         self.nodes.append((level, index, part))
 
-    def total(self) -> Sums:
+    def total(self) -> Part:
         """The sum of all, when the last part is in: nodes without a right sibling move up unchanged."""
         while len(self.nodes) > 1:
             right = self.nodes.pop()[2]
@@ -67,14 +70,10 @@ class TreeSum:
 
 def subtrees(run: range) -> list[tuple[int, int]]:
     """The nodes (level, index) that remain when the shards of a run are summed as far as the tree allows."""
-    nodes: list[tuple[int, int]] = []
+    tree: TreeSum[int] = TreeSum()  # of numbers that do not matter, for its nodes
     for number in run:
-        level, index = 0, number
-        while nodes and index % 2 == 1 and nodes[-1] == (level, index - 1):
-            nodes.pop()
-            level, index = level + 1, index // 2
-        nodes.append((level, index))
-    return nodes
+        tree.push(0, number, 0)
+    return [(level, index) for level, index, _ in tree.nodes]
 
 
 class Reduction:
@@ -104,21 +103,21 @@ class Reduction:
         """A buffer for one shard's sums, with whatever was in it before."""
         return self._free.pop() if self._free else Sums(*self._shape)
 
-    def start(self) -> TreeSum:
+    def start(self) -> TreeSum[Sums]:
         """The sum over this rank's shards, to which each adds a buffer."""
         return TreeSum(spent=self._free.append)
 
     def _views(self, memory: np.ndarray[Any, Any], count: int) -> list[Sums]:
         return [Sums(*self._shape, memory=piece) for piece in np.split(memory, count)] if count else []
 
-    def total(self, mine: TreeSum) -> Sums:
+    def total(self, mine: TreeSum[Sums]) -> Sums:
         """The sum over the shards of all ranks, the same bits on every rank; valid until the next call."""
         assert [node[:2] for node in mine.nodes] == self._nodes[self.shards.rank]
         for (_, _, part), place in zip(mine.nodes, self._places, strict=True):
             place.bytes[:] = part.bytes
             self._free.append(part)
         self.comm.gather_bytes(self._mine, self._received, self._counts)
-        tree = TreeSum()
+        tree: TreeSum[Sums] = TreeSum()
         for node, part in zip(self._all_nodes, self._parts, strict=True):
             tree.push(*node, part)
         return tree.total()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.primitives.arithmetic import is_positive, log, sign
+from dbp.autodiff.primitives.arithmetic import is_positive, sign
 from dbp.autodiff.tensor import Array, Primitive, Value
 
 exp = Primitive(
@@ -106,7 +106,3 @@ def silu(x: Value) -> Value:
 def gelu(x: Value) -> Value:
     """X times the normal distribution function at x, by way of tanh (Hendrycks and Gimpel 2016)."""
     return x * sigmoid(1.5957691216057308 * (x + 0.044715 * (x * x * x)))
-
-
-__all__ = ["abs_", "cos", "elu", "exp", "expm1", "gelu", "leaky_relu", "log", "log1p", "relu", "sigmoid", "silu"]
-__all__ += ["sin", "softplus", "sqrt", "tanh"]
