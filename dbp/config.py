@@ -6,17 +6,18 @@ import dataclasses
 import json
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
-from dbp.nn import LAYERS, LOSSES, Sequential
+from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
 from dbp.settings import Data, Saving, Settings
 
 Table = dict[str, Any]
+Readers = Mapping[str, Callable[[Any, str], Any]]
 CUSTOM = "custom"  # a model of the user's own, which a config cannot hold
 
 
@@ -110,8 +111,15 @@ def _model(value: Any, key: str) -> Sequential:
         if wrong is not None:
             raise unknown("key", f"{key}.{wrong}", [f"{key}.layers"])
         raise UserError(f"{key}.layers must be a list of layers, such as [{{ kind = 'dense', units = 10 }}]")
-    layers = [_named(LAYERS, layer, f"{key}.layers.{i}") for i, layer in enumerate(table["layers"])]
-    return Sequential(*layers)
+    return Sequential(*_layers(table["layers"], f"{key}.layers"))
+
+
+def _layers(value: Any, key: str) -> tuple[Layer, ...]:
+    """A list of layers, some of which may hold layers themselves."""
+    if not isinstance(value, list):
+        raise UserError(f"{key} must be a list of layers, but is {value!r}")
+    readers = {"layers": _layers, "shortcut": _layers}
+    return tuple(_named(LAYERS, layer, f"{key}.{i}", readers) for i, layer in enumerate(value))
 
 
 def _table(value: Any, key: str) -> Mapping[str, Any]:
@@ -120,7 +128,7 @@ def _table(value: Any, key: str) -> Mapping[str, Any]:
     return value
 
 
-def _named(kinds: Mapping[str, type[Any]], value: Any, key: str) -> Any:
+def _named(kinds: Mapping[str, type[Any]], value: Any, key: str, readers: Readers | None = None) -> Any:
     """An object of the kind that its table names."""
     table = dict(_table(value, key))
     if "kind" not in table:
@@ -128,10 +136,10 @@ def _named(kinds: Mapping[str, type[Any]], value: Any, key: str) -> Any:
     kind = table.pop("kind")
     if not isinstance(kind, str) or kind not in kinds:
         raise unknown(f"{key} kind", kind, kinds)
-    return _record(kinds[kind], table, key, {})
+    return _record(kinds[kind], table, key, readers or {})
 
 
-def _record(cls: type[Any], value: Any, key: str, readers: Mapping[str, Any]) -> Any:
+def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
     """A dataclass from a table of its fields; fields with a reader are read by it."""
     import msgspec
 
@@ -163,15 +171,21 @@ def _record(cls: type[Any], value: Any, key: str, readers: Mapping[str, Any]) ->
 def _rule(error: Exception) -> str:
     """The rule in a message such as: Expected `int | null`, got `str`."""
     rule = str(error).split(", got")[0].removeprefix("Expected ").replace("`", "")
-    for word, plain in {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.items():
+    for word, plain in {
+        "array": "a list",
+        "int": "a whole number",
+        "float": "a number",
+        "str": "text",
+        "bool": "true or false",
+    }.items():
         rule = rule.replace(word, plain)
     return "must be " + rule.replace(" | null", "").replace(" | ", " or ")
 
 
 def _plain(annotation: Any) -> Any:
     """The part of a type that a config can express."""
-    options = typing.get_args(annotation)
-    plain = [t for t in options if t in (int, float, str, bool, type(None))]
+    options = () if typing.get_origin(annotation) is tuple else typing.get_args(annotation)
+    plain = [t for t in options if t in (int, float, str, bool, type(None)) or int in typing.get_args(t)]
     return typing.Union[tuple(plain)] if plain else annotation  # noqa: UP007
 
 
@@ -186,6 +200,8 @@ def table_from(settings: Settings) -> Table:
 def _value(value: Any) -> Any:
     if isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, tuple):
+        return [_value(item) for item in value]
     if isinstance(value, Sequential):
         return {"layers": [_value(layer) for layer in value.layers]}
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
@@ -209,11 +225,13 @@ def to_toml(table: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: Any, inner: bool = False) -> str:
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
-    if isinstance(value, list):
+        return "{ " + ", ".join(f"{key} = {_toml(v, inner=True)}" for key, v in value.items()) + " }"
+    if isinstance(value, list) and not inner and any(isinstance(v, Mapping) for v in value):
         return "[\n" + "".join(f"    {_toml(v)},\n" for v in value) + "]"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v, inner=True) for v in value) + "]"
     if isinstance(value, str):  # JSON's escapes are TOML's, but for this one character
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return json.dumps(value)

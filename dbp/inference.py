@@ -16,7 +16,7 @@ from dbp.data import Dataset, OutputFile, scaled
 from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
 from dbp.loader import CHUNK, Loader
-from dbp.nn import initial_parameters, use
+from dbp.nn import check_weights, initial_parameters, named_arrays, use
 from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.settings import Settings
@@ -58,21 +58,29 @@ class Trained:
         self._settings, self._data = settings, data
         example = np.zeros((2, *data.input_shape), settings.numpy_dtype)
         try:
-            made, self.output_shape = initial_parameters(settings.model, example, 0, settings.numpy_dtype)
+            made, self.output_shape, self.running = initial_parameters(settings.model, example, 0, settings.numpy_dtype)
         except UserError as error:
             raise UserError(f"{data.name}: does not fit the checkpoint's model: {error}") from None
         shapes = {name: array.shape for name, array in checkpoint.model.items()}
-        if wrong := [name for name, array in made.items() if array.shape != shapes.get(name)]:
+        if wrong := [n for n, a in (made | named_arrays(self.running)).items() if a.shape != shapes.get(n)]:
             raise UserError(
                 f"{data.name}: inputs of shape {data.input_shape} do not fit the checkpoint's model: {wrong[0]} "
                 f"would have shape {made[wrong[0]].shape}, but has {shapes.get(wrong[0])}"
             )
         self.parameters = {name: checkpoint.model[name] for name in made}
+        for name, array in named_arrays(self.running).items():
+            array[:] = checkpoint.model[name]
+
+    def check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
+        """UserError if targets or weights do not fit the model's outputs."""
+        loss = self._settings.loss
+        loss.check(targets, self.output_shape, first)
+        check_weights(weights, loss.places(self.output_shape))
 
     def outputs(self, inputs: Array) -> Array:
         """The model's outputs for inputs as they are stored."""
         numbers = scaled(inputs, self._data.scale, self._settings.numpy_dtype)
-        return array_of(self._settings.model(use(self.parameters), numbers))
+        return array_of(self._settings.model(use(self.parameters, self.running), numbers))
 
 
 def evaluate(settings: Settings, checkpoint: Checkpoint, source: str, comm: Communicator) -> str:
@@ -82,8 +90,8 @@ def evaluate(settings: Settings, checkpoint: Checkpoint, source: str, comm: Comm
     layout = Layout.of(model.parameters)
     shards = Shards(int(checkpoint.progress["shards"]), comm.rank, comm.size)
     dtype = settings.numpy_dtype
-    objective = Objective(settings.model, settings.loss, layout, comm, shards, dtype)
-    check_together(comm, data, lambda targets, first: settings.loss.check(targets, model.output_shape, first))
+    objective = Objective(settings.model, settings.loss, layout, comm, shards, dtype, model.running)
+    check_together(comm, data, model.check_targets)
     loader = Loader(data, settings.loss, model.output_shape, dtype, shards)
     totals = objective.evaluate(layout.flatten(model.parameters, dtype), loader.chunks)
     return f"{figures(totals.means(settings.loss.metrics))}  ({len(data):,} examples)"

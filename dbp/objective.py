@@ -6,19 +6,19 @@ and ranks; the gradient is exactly that of this cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Array, Tensor, array_of, pullback
-from dbp.nn import Loss, Model, use
+from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
+from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with
 from dbp.parallel import Communicator, Layout, Reduction, Shards, Sums
 
 
 class Shard(NamedTuple):
-    """The examples of one shard, ready for the model; weights are None where all are 1."""
+    """The examples of one shard, ready for the model; weights, of examples or of places, are None where all are 1."""
 
     number: int
     inputs: Array
@@ -55,6 +55,7 @@ class Evaluation:
 
     gradient: Array
     totals: Totals
+    moments: Array  # sums for the running moments
 
     @property
     def cost(self) -> float:
@@ -77,6 +78,8 @@ class Objective:
         comm: the ranks.
         shards: who computes which part of the mini-batch.
         dtype: of weights and gradient.
+        running: the model's running moments, by path.
+        seed: of the random numbers that layers such as dropout draw.
     """
 
     def __init__(
@@ -87,12 +90,16 @@ class Objective:
         comm: Communicator,
         shards: Shards,
         dtype: np.dtype[Any],
+        running: Mapping[str, RunningMoments] | None = None,
+        seed: int = 0,
     ):
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
-        self.dtype = dtype
+        self.dtype, self.running, self._seed = dtype, running or {}, seed
         self.batch: list[Shard] = []
-        scalars = 2 + len(loss.metrics)
-        self._reduction = Reduction(comm, shards, layout.size, dtype, scalars)
+        self.step = 0  # steps done so far, on which random numbers depend
+        self._scalars = scalars = 2 + len(loss.metrics)
+        moments = sum(place.width for place in self.running.values())
+        self._reduction = Reduction(comm, shards, layout.size, dtype, scalars + moments)
         self._evaluation = Reduction(comm, shards, 0, dtype, scalars)
 
     def value_and_gradient(self, weights: Array) -> Evaluation:
@@ -106,10 +113,10 @@ class Objective:
             self._add_gradient(weights, shard, sums)
             tree.push(0, shard.number, sums)
         total = self._reduction.total(tree)
-        totals = _totals(total)
+        totals = _totals(total.scalars[: self._scalars])
         if totals.weight:
             total.vector /= totals.weight
-        return Evaluation(total.vector, totals)
+        return Evaluation(total.vector, totals, total.scalars[self._scalars :])
 
     def _add_gradient(self, weights: Array, shard: Shard, sums: Sums) -> None:
         """The gradient of the shard's loss sum, and its sums; zero for a shard without examples."""
@@ -118,19 +125,28 @@ class Objective:
             sums.bytes[:] = 0
             return
         leaves = {name: Tensor(view) for name, view in self.layout.views(weights).items()}
-        outputs = self.model(use(leaves), shard.inputs)
-        losses = self.loss(outputs, shard.targets)
+        call = call_with(leaves, self.running, Draw(self._seed, self.step, shard.number))
+        outputs, losses = self._losses(call, shard)
         ones = np.ones(len(shard.inputs), self.dtype)
         cotangent = ones if shard.weights is None else shard.weights
         for view, gradient in zip(gradients.values(), pullback(losses, cotangent, list(leaves.values())), strict=True):
             view[...] = 0 if gradient is None else gradient
-        sums.scalars[:] = self._sums(losses.value, outputs.value, shard)
+        sums.scalars[: self._scalars] = self._sums(losses.value, outputs.value, shard)
+        if self.running:
+            sums.scalars[self._scalars :] = np.concatenate(all_sums(self.running, call.observed))
+
+    def _losses(self, call: Call, shard: Shard) -> tuple[Value, Value]:
+        """The model's outputs, and the loss of each example, or of each place where places have weights."""
+        outputs = self.model(Scope(call), shard.inputs)
+        return outputs, _as_weighted(self.loss(outputs, shard.targets), shard)
 
     def _sums(self, losses: Array, outputs: Array, shard: Shard) -> list[float]:
         """Weight sum, loss sum and metric sums of some examples, in float64."""
-        weights = np.ones(len(losses)) if shard.weights is None else shard.weights.astype(np.float64)
-        columns = [losses, *self.loss.measure(outputs, shard.targets)]
-        return [float(weights.sum()), *(float(np.sum(c * weights, dtype=np.float64)) for c in columns)]
+        columns = [losses, *(_as_weighted(c, shard) for c in self.loss.measure(outputs, shard.targets))]
+        if shard.weights is None:
+            return [float(len(losses)), *(float(np.add.reduce(c, dtype=np.float64)) for c in columns)]
+        weights = shard.weights.astype(np.float64)
+        return [float(weights.sum()), *(float(np.sum(c * weights)) for c in columns)]
 
     def evaluate(self, weights: Array, chunks: Callable[[int], Iterable[Shard]]) -> Totals:
         """Cost and metrics of any number of examples, without gradients; collective.
@@ -139,19 +155,24 @@ class Objective:
             weights: the flat weights.
             chunks: gives the examples of a shard, by its number, in pieces.
         """
-        parameters = use(self.layout.views(weights))
+        parameters = self.layout.views(weights)
         tree = self._evaluation.start()
         for number in self.shards.mine:
             sums = self._evaluation.buffer()
             sums.scalars[:] = 0
             for chunk in chunks(number):
-                outputs = array_of(self.model(parameters, chunk.inputs))
-                losses = array_of(self.loss(outputs, chunk.targets))
-                sums.scalars += self._sums(losses, outputs, chunk)
+                outputs, losses = self._losses(call_with(parameters, self.running), chunk)
+                sums.scalars += self._sums(array_of(losses), array_of(outputs), chunk)
             tree.push(0, number, sums)
-        return _totals(self._evaluation.total(tree))
+        return _totals(self._evaluation.total(tree).scalars)
 
 
-def _totals(sums: Sums) -> Totals:
-    weight, loss, *metrics = (float(x) for x in sums.scalars)
+def _as_weighted(losses: Value, shard: Shard) -> Value:
+    """Losses of places averaged where places have no weights of their own: one number a weight."""
+    axes = 1 if shard.weights is None else shard.weights.ndim
+    return losses if np.ndim(losses) == axes else mean(losses, axis=tuple(range(axes, np.ndim(losses))))
+
+
+def _totals(scalars: Array) -> Totals:
+    weight, loss, *metrics = scalars.tolist()
     return Totals(weight, loss, tuple(metrics))

@@ -19,7 +19,7 @@ from dbp.checkpoint import Checkpoint, CheckpointFolder
 from dbp.data import Dataset
 from dbp.errors import UserError
 from dbp.loader import Loader
-from dbp.nn import initial_parameters
+from dbp.nn import check_weights, initial_parameters, named_arrays
 from dbp.objective import Objective
 from dbp.parallel import HOW_TO_GET_MPI, Communicator, Layout, Shards, agree, from_rank_0
 from dbp.progress import Progress
@@ -63,13 +63,17 @@ class Run:
     def _build_model(self) -> None:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
-        parameters, self._output_shape = initial_parameters(settings.model, example, settings.seed, dtype)
+        parameters, self._output_shape, self.running = initial_parameters(settings.model, example, settings.seed, dtype)
         self.layout = Layout.of(parameters)
         self.weights = self.layout.flatten(parameters, dtype)
-        self.objective = Objective(settings.model, settings.loss, self.layout, self.comm, self.shards, dtype)
+        self.objective = Objective(
+            settings.model, settings.loss, self.layout, self.comm, self.shards, dtype, self.running, settings.seed
+        )
 
-    def _check_targets(self, targets: Array, first: int) -> None:
-        self.settings.loss.check(targets, self._output_shape, first)
+    def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
+        loss = self.settings.loss
+        loss.check(targets, self._output_shape, first)
+        check_weights(weights, loss.places(self._output_shape))
 
     def loader(self, data: Dataset) -> Loader:
         """What reads this rank's shards of a data set."""
@@ -142,6 +146,8 @@ class Run:
     def _restore(self, path: Path, stored: Checkpoint) -> None:
         self._compare(path, stored)
         self.weights[:] = self.layout.flatten(stored.model, self.settings.numpy_dtype)
+        for name, array in named_arrays(self.running).items():
+            array[:] = stored.model[name]
         for name, vector in self.optimizer_state.items():
             vector[:] = self.layout.flatten(stored.optimizer[name], self.settings.numpy_dtype)
         self.progress.restore(stored.progress, stored.history)
@@ -153,9 +159,9 @@ class Run:
         now = config.table_from(self.settings) | {"shards": self.shards.count}
         then = tomllib.loads(stored.config) | {"shards": stored.progress["shards"]}
         wrong = config.differences(_without_files(then), _without_files(now), FREE)
-        shapes = {name: list(array.shape) for name, array in stored.model.items()}
-        if shapes != {name: list(shape) for name, shape in self.layout.shapes.items()}:
-            wrong.append(f"parameters: {shapes} in the checkpoint, {dict(self.layout.shapes)} now")
+        shapes = {name: array.shape for name, array in stored.model.items()}
+        if shapes != (own := {name: array.shape for name, array in self._model_arrays().items()}):
+            wrong.append(f"parameters: {shapes} in the checkpoint, {own} now")
         for name in ("train", "validation"):
             before, after = stored.progress.get(f"data_{name}"), self.digests.get(name)
             if before != after:
@@ -179,11 +185,15 @@ class Run:
         lines = [",".join(columns), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
         self.folder.commit_beside("history.csv", "\n".join(lines) + "\n")
 
+    def _model_arrays(self) -> dict[str, Array]:
+        """Parameters and running moments by name."""
+        return self.layout.views(self.weights) | named_arrays(self.running)
+
     def checkpoint(self) -> Checkpoint:
         """The state of the run."""
         data = {f"data_{name}": digest for name, digest in self.digests.items()}
         return Checkpoint(
-            model=self.layout.views(self.weights),
+            model=self._model_arrays(),
             optimizer={name: self.layout.views(vector) for name, vector in self.optimizer_state.items()},
             history=self.progress.history_arrays(),
             progress=self.progress.to_attributes() | {"shards": self.shards.count, "seed": self.settings.seed} | data,

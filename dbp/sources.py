@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dbp.autodiff import Array
-from dbp.data import Dataset, HDF5Dataset, Order, Subset, block_count, check_blocks, combined
+from dbp.data import CheckTargets, Dataset, HDF5Dataset, Order, Subset, block_count, check_blocks, combined
 from dbp.errors import UserError
 from dbp.parallel import Communicator, agree, parts
 from dbp.settings import Data, Settings
@@ -72,7 +70,7 @@ def _split(whole: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
     return Subset(whole, order, range(border)), Subset(whole, order, range(border, len(whole)))
 
 
-def check_together(comm: Communicator, data: Dataset, check_targets: Callable[[Array, int], None]) -> str:
+def check_together(comm: Communicator, data: Dataset, check_targets: CheckTargets) -> str:
     """Check every row of a data set, each rank its part, and give the digest of the whole; collective."""
     mine = parts(block_count(data), comm.size, comm.rank)
     digests = agree(comm, check_blocks, data, mine, check_targets)

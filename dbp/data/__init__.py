@@ -1,6 +1,6 @@
 """Data sets, the order of their examples, checks, and converters to HDF5."""
 
-from dbp.data.check import block_count, check_blocks, combined
+from dbp.data.check import CheckTargets, block_count, check_blocks, combined
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
 from dbp.data.hdf5 import HDF5Dataset, data_path
 from dbp.data.order import Batches, Order
@@ -9,6 +9,7 @@ from dbp.data.output import OutputFile
 __all__ = [
     "ArrayDataset",
     "Batches",
+    "CheckTargets",
     "Dataset",
     "Examples",
     "HDF5Dataset",

@@ -12,19 +12,21 @@ from dbp.errors import UserError
 
 BLOCK_ROWS = 4096
 
+CheckTargets = Callable[[Array, Array | None, int], None]  # of some targets and weights, and the row of the first
+
 
 def block_count(data: Dataset) -> int:
     """The number of blocks of rows in which a data set is checked."""
     return -(-len(data) // BLOCK_ROWS)
 
 
-def check_blocks(data: Dataset, blocks: range, check_targets: Callable[[Array, int], None]) -> list[bytes]:
+def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> list[bytes]:
     """Check some blocks of rows, and give a digest of each.
 
     Args:
         data: the data set.
         blocks: numbers of the blocks that this rank checks.
-        check_targets: called with some targets and the row of the first; raises UserError.
+        check_targets: raises UserError for targets or weights that do not fit.
 
     Raises:
         UserError: naming the data set, the rule and the first row that breaks it.
@@ -36,7 +38,7 @@ def check_blocks(data: Dataset, blocks: range, check_targets: Callable[[Array, i
         try:
             _check_inputs_and_weights(examples, first)
             assert examples.targets is not None
-            check_targets(examples.targets, first)
+            check_targets(examples.targets, examples.weights, first)
         except UserError as error:
             raise UserError(f"{data.name}: {error}") from None
         digests.append(_digest(examples, data.scale))
@@ -60,9 +62,9 @@ def _check_inputs_and_weights(examples: Examples, first: int) -> None:
     if weights is not None:
         wrong = ~(np.isfinite(weights) & (weights >= 0))
         if wrong.any():
-            row = int(np.argmax(wrong))
+            row = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
             raise UserError(
-                f"weights must be finite and not negative, but that of example {first + row} is {weights[row]}"
+                f"weights must be finite and not negative, but that of example {first + row} is {weights[wrong][0]}"
             )
 
 

@@ -69,8 +69,6 @@ def check_columns(name: str, inputs: Any, targets: Any, weights: Any) -> None:
             f"{name}: inputs must have at least two axes, examples and features, but have shape "
             f"{inputs.shape}; reshape one feature to (examples, 1)"
         )
-    if weights is not None and weights.ndim != 1:
-        raise UserError(f"{name}: weights must be one number per example, but have shape {weights.shape}")
 
 
 class ArrayDataset:
@@ -79,7 +77,7 @@ class ArrayDataset:
     Args:
         inputs: (examples, ...), numbers.
         targets: (examples,) or (examples, ...), as the loss wants them.
-        weights: (examples,), not negative; None for equal weights.
+        weights: (examples,), or (examples, *places) where an example has several losses; not negative; 0 leaves out.
         scale: inputs are multiplied by this when they are used.
     """
 

@@ -1,6 +1,6 @@
 """Initial values of parameters, by name.
 
-A shape is (inputs, ..., outputs): the last axis counts a layer's outputs and the others its inputs.
+A shape is (taps ..., inputs, outputs): of a dense layer's matrix, or of a convolution's weights at all its taps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Initialiser = Callable[[np.random.Generator, Shape], Array]
 
 
 def _fans(shape: Shape) -> tuple[int, int]:
-    return math.prod(shape[:-1]), shape[-1]
+    """How many numbers an output depends on, and how many outputs a number goes into."""
+    taps = math.prod(shape[:-2])
+    return taps * math.prod(shape[-2:-1]), taps * shape[-1]
 
 
 def _uniform(rng: np.random.Generator, shape: Shape, variance: float) -> Array:
@@ -43,7 +45,7 @@ def _lecun(shape: Shape) -> float:
 
 
 def _orthogonal(rng: np.random.Generator, shape: Shape) -> Array:
-    rows, columns = _fans(shape)
+    rows, columns = math.prod(shape[:-1]), shape[-1]
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
     return np.reshape(q if rows >= columns else q.T, shape)
@@ -54,6 +56,7 @@ def _orthogonal(rng: np.random.Generator, shape: Shape) -> Array:
 INITIALISERS: dict[str, Initialiser] = {
     "zeros": lambda rng, shape: np.zeros(shape),
     "ones": lambda rng, shape: np.ones(shape),
+    "normal": lambda rng, shape: _normal(rng, shape, 1),
     "glorot_uniform": lambda rng, shape: _uniform(rng, shape, _glorot(shape)),
     "glorot_normal": lambda rng, shape: _normal(rng, shape, _glorot(shape)),
     "he_uniform": lambda rng, shape: _uniform(rng, shape, _he(shape)),

@@ -1,4 +1,4 @@
-"""Where a model finds its parameters: by name, made at the first call and looked up afterwards.
+"""Where a model finds what it needs: parameters and running moments by name, random numbers of its own.
 
 A model is any callable `model(scope, inputs) -> outputs`: a layer, or a function of one's own that asks
 `scope.parameter("weight", (inputs.shape[-1], 10))`. Asking twice for one name shares the parameter.
@@ -6,32 +6,97 @@ A model is any callable `model(scope, inputs) -> outputs`: a layer, or a functio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from dbp.autodiff import Array, Value
 from dbp.errors import UserError
 from dbp.nn.initialisers import Shape, initialiser
+from dbp.nn.moments import Moments, RunningMoments
 from dbp.random import generator
 
 Lookup = Callable[[str, Shape, str], Value]
+MomentsLookup = Callable[[str, int, float], RunningMoments]
+
+
+class Draw(NamedTuple):
+    """Which random numbers a training pass draws: the same for a shard whichever rank computes it."""
+
+    seed: int
+    step: int
+    shard: int
+
+
+@dataclass
+class Call:
+    """One call of a model: where its scopes look things up, and what they report.
+
+    Args:
+        parameter: gives a parameter by path, shape and initialiser.
+        running: gives running moments by path, channels and decay.
+        draw: of a training pass; None where nothing is random and running moments are used as they are.
+        watch: whether the weighted inputs of neurons are kept in `neurons`.
+    """
+
+    parameter: Lookup
+    running: MomentsLookup
+    draw: Draw | None = None
+    watch: bool = False
+    observed: dict[str, Moments] = field(default_factory=dict)
+    neurons: dict[str, list[Value]] = field(default_factory=dict)
+    drawn: Counter[str] = field(default_factory=Counter)
 
 
 class Scope:
     """A place in the model's tree of names."""
 
-    def __init__(self, lookup: Lookup, path: str = ""):
-        self._lookup, self._path = lookup, path
+    def __init__(self, call: Call, path: str = ""):
+        self._call, self._path = call, path
+
+    @property
+    def training(self) -> bool:
+        """Whether this pass is one of training, in which layers such as dropout are at work."""
+        return self._call.draw is not None
+
+    @property
+    def watching(self) -> bool:
+        """Whether weighted inputs are kept, so that layers must not pass them over."""
+        return self._call.watch
 
     def parameter(self, name: str, shape: Shape, initial: str = "glorot_uniform") -> Value:
         """The parameter of that name here, of this shape, at first filled by the named initialiser."""
-        return self._lookup(self._path + name, shape, initial)
+        return self._call.parameter(self._path + name, shape, initial)
 
     def inside(self, name: str) -> Scope:
         """The scope of a layer inside this one."""
-        return Scope(self._lookup, f"{self._path}{name}/")
+        return Scope(self._call, f"{self._path}{name}/")
+
+    def neurons(self, z: Value) -> Value:
+        """Z itself, the weighted inputs of this layer's neurons (last axis), made known to who watches."""
+        if self._call.watch:
+            self._call.neurons.setdefault(self._path.rstrip("/"), []).append(z)
+        return z
+
+    def running_moments(self, channels: int, decay: float) -> RunningMoments:
+        """The running mean and variance of this place."""
+        return self._call.running(self._path, channels, decay)
+
+    def observe(self, moments: Moments) -> None:
+        """Report the moments of a shard, from which the running ones follow."""
+        if self._path in self._call.observed:
+            raise UserError(f"running moments of {self._path!r} are used twice in one pass; give each use its own name")
+        self._call.observed[self._path] = moments
+
+    def generator(self) -> np.random.Generator:
+        """Random numbers of this place, step and shard, new ones at each request."""
+        assert self._call.draw is not None, "only a training pass is random"
+        seed, step, shard = self._call.draw
+        self._call.drawn[self._path] += 1
+        return generator(seed, f"noise of {self._path}", self._call.drawn[self._path], step, shard)
 
 
 class Model(Protocol):
@@ -42,9 +107,15 @@ class Model(Protocol):
         ...
 
 
-def initial_parameters(
-    model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32"
-) -> tuple[dict[str, Array], Shape]:
+class Initial(NamedTuple):
+    """What a model starts with: parameters and running moments by path, and the shape of an example's outputs."""
+
+    parameters: dict[str, Array]
+    output_shape: Shape
+    running: dict[str, RunningMoments]
+
+
+def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32") -> Initial:
     """The model's parameters by name, and the shape of its outputs for one example.
 
     Args:
@@ -54,6 +125,7 @@ def initial_parameters(
         dtype: of the parameters.
     """
     parameters: dict[str, Array] = {}
+    running: dict[str, RunningMoments] = {}
 
     def make(path: str, shape: Shape, initial: str) -> Array:
         if path not in parameters:
@@ -63,7 +135,10 @@ def initial_parameters(
             raise UserError(f"parameter {path!r} is asked for as {shape} and {parameters[path].shape}")
         return parameters[path]
 
-    outputs = model(Scope(make), inputs)
+    def make_running(path: str, channels: int, decay: float) -> RunningMoments:
+        return running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
+
+    outputs = model(Scope(Call(make, make_running)), inputs)
     if np.shape(outputs)[:1] != (len(inputs),):
         raise UserError(
             f"a model must give one output per example, but {len(inputs)} examples gave outputs of shape "
@@ -71,9 +146,22 @@ def initial_parameters(
         )
     if not parameters:
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
-    return parameters, tuple(np.shape(outputs)[1:])
+    return Initial(parameters, tuple(np.shape(outputs)[1:]), running)
 
 
-def use(parameters: Mapping[str, Value]) -> Scope:
-    """The scope in which a model finds these parameters, arrays or tensors, by name."""
-    return Scope(lambda path, _shape, _initial: parameters[path])
+def call_with(
+    parameters: Mapping[str, Value],
+    running: Mapping[str, RunningMoments] | None = None,
+    draw: Draw | None = None,
+    watch: bool = False,
+) -> Call:
+    """A call in which a model finds these parameters, arrays or tensors, and running moments, by path."""
+    moments = running or {}
+    return Call(lambda path, _shape, _initial: parameters[path], lambda path, _n, _d: moments[path], draw, watch)
+
+
+def use(
+    parameters: Mapping[str, Value], running: Mapping[str, RunningMoments] | None = None, draw: Draw | None = None
+) -> Scope:
+    """The scope of such a call; a training pass if it is told what to draw."""
+    return Scope(call_with(parameters, running, draw))

@@ -22,12 +22,14 @@ from dbp.autodiff.primitives.arithmetic import (
     subtract,
     where,
 )
+from dbp.autodiff.primitives.convolution import convolve, convolve_back, convolve_weights
 from dbp.autodiff.primitives.elementwise import (
     abs_,
     cos,
     elu,
     exp,
     expm1,
+    gate,
     gelu,
     leaky_relu,
     log1p,
@@ -39,6 +41,7 @@ from dbp.autodiff.primitives.elementwise import (
     sqrt,
     tanh,
 )
+from dbp.autodiff.primitives.pooling import average_pool, max_pool, tap_gather, tap_scatter, window_spread, window_sum
 from dbp.autodiff.primitives.reductions import (
     is_equal,
     log_softmax,
@@ -63,19 +66,26 @@ from dbp.autodiff.primitives.shapes import (
     take,
     transpose,
 )
+from dbp.autodiff.primitives.windows import Window
 
 __all__ = [
+    "Window",
     "abs_",
     "add",
+    "average_pool",
     "broadcast_to",
     "clip",
     "concatenate",
+    "convolve",
+    "convolve_back",
+    "convolve_weights",
     "cos",
     "divide",
     "einsum",
     "elu",
     "exp",
     "expm1",
+    "gate",
     "gelu",
     "identity",
     "is_equal",
@@ -87,6 +97,7 @@ __all__ = [
     "logsumexp",
     "matmul",
     "max_",
+    "max_pool",
     "maximum",
     "mean",
     "minimum",
@@ -112,7 +123,11 @@ __all__ = [
     "sum_",
     "take",
     "tanh",
+    "tap_gather",
+    "tap_scatter",
     "transpose",
     "variance",
     "where",
+    "window_spread",
+    "window_sum",
 ]

@@ -69,11 +69,17 @@ softplus = Primitive(  # log(1 + exp(x)), without overflow
     reverse=[lambda g, y, x: g * sigmoid(x)],
     forward=[lambda t, y, x: t * sigmoid(x)],
 )
+gate: Primitive = Primitive(  # g where y > 0, else 0; not differentiated by y
+    "gate",
+    lambda g, y: np.multiply(g, np.greater(y, 0)),
+    reverse=[lambda c, z, g, y: gate(c, y), None],
+    forward=[lambda t, z, g, y: gate(t, y), None],
+)
 relu = Primitive(
     "relu",
     lambda x: np.maximum(x, 0),
-    reverse=[lambda g, y, x: g * is_positive(y)],
-    forward=[lambda t, y, x: t * is_positive(y)],
+    reverse=[lambda g, y, x: gate(g, y)],
+    forward=[lambda t, y, x: gate(t, y)],
 )
 
 

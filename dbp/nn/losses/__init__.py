@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbp.errors import unknown
 from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler
-from dbp.nn.losses.loss import Loss
+from dbp.nn.losses.loss import Loss, check_weights
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -38,5 +38,6 @@ __all__ = [
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "check_weights",
     "loss_named",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Array, Value, sum_
+from dbp.autodiff import Array, Value
 from dbp.errors import UserError
 
 Shape = tuple[int, ...]
@@ -28,11 +27,15 @@ class Loss(Protocol):
         ...
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """The loss of each example, shape (examples,)."""
+        """The loss at each place of each example, shape (examples, *places)."""
+        ...
+
+    def places(self, output_shape: Shape) -> Shape:
+        """The shape of an example's losses: () for one; weights may be given to each."""
         ...
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """For each of the loss's metrics its value per example, shape (examples,)."""
+        """For each of the loss's metrics its value at each place, shape (examples, *places)."""
         ...
 
     def predict(self, outputs: Array) -> dict[str, Array]:
@@ -40,9 +43,11 @@ class Loss(Protocol):
         ...
 
 
-def example_mean(x: Value) -> Value:
-    """The mean over all axes but the first."""
-    return sum_(x, axis=tuple(range(1, np.ndim(x)))) / math.prod(np.shape(x)[1:])
+def check_weights(weights: Array | None, places: Shape) -> None:
+    """UserError unless there is a weight for each example, or for each of its places (0 and 1 make a mask)."""
+    if weights is not None and weights.shape[1:] != places[: weights.ndim - 1]:
+        fitting = "one number per example" + (f", or of shape {places} per example" if places else "")
+        raise UserError(f"weights must be {fitting}, but have shape {weights.shape[1:]} per example")
 
 
 def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:

@@ -1,4 +1,4 @@
-"""Losses of numbers: how far outputs are from targets of the same shape, averaged over the outputs."""
+"""Losses of numbers: how far outputs are from targets of the same shape, one loss for each output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from dbp.autodiff import Array, Value, abs_, clip
 from dbp.errors import UserError
-from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, example_mean
+from dbp.nn.losses.loss import Shape, as_numbers, check_numbers
 
 
 class Regression:
@@ -29,8 +29,12 @@ class Regression:
         return as_numbers(targets, output_shape, dtype)
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """The absolute difference, averaged over the outputs."""
-        return (np.mean(np.abs(outputs - targets), axis=tuple(range(1, outputs.ndim))),)
+        """The absolute difference."""
+        return (np.abs(outputs - targets),)
+
+    def places(self, output_shape: Shape) -> Shape:
+        """Every output is one."""
+        return output_shape
 
     def predict(self, outputs: Array) -> dict[str, Array]:  # noqa: ARG002
         """Nothing besides the outputs."""
@@ -44,9 +48,9 @@ class MeanSquaredError(Regression):
     kind: ClassVar[str] = "mean_squared_error"
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """The mean over the outputs of (output - target)^2."""
+        """(output - target)^2."""
         difference = outputs - targets
-        return example_mean(difference * difference)
+        return difference * difference
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ class MeanAbsoluteError(Regression):
     kind: ClassVar[str] = "mean_absolute_error"
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """The mean over the outputs of |output - target|."""
-        return example_mean(abs_(outputs - targets))
+        """|output - target|."""
+        return abs_(outputs - targets)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Huber(Regression):
             raise UserError(f"delta must be positive, but is {self.delta}")
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """The mean over the outputs of d (|output - target| - d / 2), d being that size, at most delta."""
+        """d (|output - target| - d / 2), d being that size, at most delta."""
         size = abs_(outputs - targets)
         d = clip(size, low=0.0, high=self.delta)
-        return example_mean(d * (size - 0.5 * d))
+        return d * (size - 0.5 * d)

@@ -1,0 +1,124 @@
+"""Convolution of images and its two adjoints: each is the derivative of the others, so the three are closed.
+
+Images are (examples, height, width, channels); weights (down, across, channels in / groups, channels out).
+As everywhere in this field the kernel is not flipped: these are cross-correlations.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff.primitives.windows import Pair, Window
+from dbp.autodiff.tensor import Array, Primitive
+
+
+def _check(channels: int, w: Array, groups: int, outputs: int | None = None) -> None:
+    if channels != w.shape[2] * groups or w.shape[3] % groups or outputs not in (None, w.shape[3]):
+        fit = f"{w.shape[2] * groups} channels" + (f" to {w.shape[3]}" if outputs is not None else "")
+        given = f"{channels}" + (f" and {outputs}" if outputs is not None else "")
+        groups_too = f" in {groups} groups" if groups > 1 else ""
+        raise ValueError(f"weights for {fit}{groups_too} do not fit {given} channels")
+
+
+def _rows(x: Array) -> Array:
+    """The channels of every place as rows of a matrix."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _product(x: Array, w: Array, groups: int) -> Any:
+    """X (examples, down, across, C) times w (C / groups, K), each group of channels with its own part of w."""
+    if groups == 1:
+        return np.matmul(_rows(x), w).reshape(*x.shape[:-1], w.shape[-1])
+    if w.shape[0] == 1:  # depth-wise: each channel makes outputs of its own
+        return (x[..., None] * w.reshape(groups, -1)).reshape(*x.shape[:-1], w.shape[-1])
+    parts = np.moveaxis(_rows(x).reshape(-1, groups, w.shape[0]), 1, 0)
+    outputs = np.matmul(parts, np.moveaxis(w.reshape(w.shape[0], groups, -1), 1, 0))
+    return np.moveaxis(outputs, 0, 1).reshape(*x.shape[:-1], w.shape[-1])
+
+
+def _product_back(g: Array, w: Array, groups: int) -> Any:
+    """G (examples, down, across, K) times the transpose of w (C / groups, K)."""
+    width = w.shape[0] * groups
+    if groups == 1:
+        return np.matmul(_rows(g), w.T).reshape(*g.shape[:-1], width)
+    parts = np.moveaxis(g.reshape(-1, groups, w.shape[1] // groups), 1, 0)
+    inputs = np.matmul(parts, np.moveaxis(w.reshape(w.shape[0], groups, -1), 1, 0).swapaxes(1, 2))
+    return np.moveaxis(inputs, 0, 1).reshape(*g.shape[:-1], width)
+
+
+def _outer(x: Array, g: Array, groups: int) -> Any:
+    """The sum over all places of x's channels times g's, group by group: (C / groups, K)."""
+    a, b = _rows(x), _rows(g)
+    if groups == 1:
+        return np.matmul(a.T, b)
+    a, b = a.reshape(len(a), groups, -1), b.reshape(len(b), groups, -1)
+    parts = np.matmul(np.moveaxis(a, 0, 2), np.moveaxis(b, 0, 1))  # groups, C / groups, K / groups
+    return np.moveaxis(parts, 0, 1).reshape(parts.shape[1], -1)
+
+
+def _convolve(x: Array, w: Array, window: Window, groups: int = 1) -> Any:
+    _check(x.shape[3], w, groups)
+    positions = window.positions(x.shape[1:3])
+    y = np.zeros((len(x), *positions, w.shape[3]), np.result_type(x, w))
+    for i, j, place in window.taps(window.padded(x), positions):
+        y += _product(place, w[i, j], groups)
+    return y
+
+
+def _spread(g: Array, w: Array, window: Window, image: Pair, groups: int = 1) -> Any:
+    channels = w.shape[2] * groups
+    _check(channels, w, groups, g.shape[3])
+    if window.positions(image) != g.shape[1:3]:
+        raise ValueError(f"the window has {window.positions(image)} positions on images of {image}")
+    whole = window.blank((len(g), *image, channels), np.result_type(g, w))
+    for i, j, place in window.taps(whole, g.shape[1:3]):
+        place += _product_back(g, w[i, j], groups)
+    return np.ascontiguousarray(window.unpadded(whole))
+
+
+def _correlate(x: Array, g: Array, window: Window, groups: int = 1) -> Any:
+    positions = window.positions(x.shape[1:3])
+    if positions != g.shape[1:3] or x.shape[3] % groups or g.shape[3] % groups:
+        raise ValueError(f"the window has {positions} positions on images of {x.shape[1:3]} ({groups} groups)")
+    w = np.empty((*window.size, x.shape[3] // groups, g.shape[3]), np.result_type(x, g))
+    for i, j, place in window.taps(window.padded(x), positions):
+        w[i, j] = _outer(place, g, groups)
+    return w
+
+
+convolve: Primitive = Primitive(  # images x with weights w
+    "convolve",
+    _convolve,
+    reverse=[
+        lambda g, y, x, w, **how: convolve_back(g, w, image=np.shape(x)[1:3], **how),
+        lambda g, y, x, w, **how: convolve_weights(x, g, **how),
+    ],
+    forward=[lambda t, y, x, w, **how: convolve(t, w, **how), lambda t, y, x, w, **how: convolve(x, t, **how)],
+)
+convolve_back: Primitive = Primitive(  # the transposed convolution: g, of the outputs' form, spread over images
+    "convolve_back",
+    _spread,
+    reverse=[
+        lambda c, y, g, w, image, **how: convolve(c, w, **how),
+        lambda c, y, g, w, image, **how: convolve_weights(c, g, **how),
+    ],
+    forward=[
+        lambda t, y, g, w, **how: convolve_back(t, w, **how),
+        lambda t, y, g, w, **how: convolve_back(g, t, **how),
+    ],
+)
+convolve_weights: Primitive = Primitive(  # what weights would correlate images x with outputs g
+    "convolve_weights",
+    _correlate,
+    reverse=[
+        lambda c, y, x, g, **how: convolve_back(g, c, image=np.shape(x)[1:3], **how),
+        lambda c, y, x, g, **how: convolve(x, c, **how),
+    ],
+    forward=[
+        lambda t, y, x, g, **how: convolve_weights(t, g, **how),
+        lambda t, y, x, g, **how: convolve_weights(x, t, **how),
+    ],
+)

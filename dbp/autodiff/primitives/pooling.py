@@ -1,0 +1,100 @@
+"""Pooling of images (examples, height, width, channels): the largest, or the mean, of every window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff.primitives.windows import Pair, Window
+from dbp.autodiff.tensor import Array, Primitive, Value, array_of
+
+
+def _max_pool(x: Array, window: Window) -> Any:
+    positions = window.positions(x.shape[1:3])
+    taps = window.taps(window.padded(x, -np.inf), positions)
+    _, _, first = next(taps)
+    y = first.copy()
+    for _, _, place in taps:
+        np.maximum(y, place, out=y)
+    return y
+
+
+def _largest_tap(x: Value, y: Value, window: Window) -> Array:
+    """The number of the first tap that holds a window's largest value, row by row."""
+    image, largest = array_of(x), array_of(y)
+    found = np.full(largest.shape, -1, np.int16)
+    for i, j, place in window.taps(window.padded(image, -np.inf), largest.shape[1:3]):
+        found[(found < 0) & (place == largest)] = i * window.size[1] + j
+    return found
+
+
+def _gather(x: Array, taps: Array, window: Window) -> Any:
+    y = np.zeros(taps.shape, x.dtype)
+    for i, j, place in window.taps(window.padded(x), taps.shape[1:3]):
+        y += place * (taps == i * window.size[1] + j)
+    return y
+
+
+def _scatter(g: Array, taps: Array, window: Window, image: Pair) -> Any:
+    whole = window.blank((len(g), *image, g.shape[3]), g.dtype)
+    for i, j, place in window.taps(whole, g.shape[1:3]):
+        place += g * (taps == i * window.size[1] + j)
+    return np.ascontiguousarray(window.unpadded(whole))
+
+
+max_pool: Primitive = Primitive(  # of equal values the first counts, row by row
+    "max_pool",
+    _max_pool,
+    reverse=[
+        lambda g, y, x, window: tap_scatter(g, taps=_largest_tap(x, y, window), window=window, image=np.shape(x)[1:3]),
+    ],
+    forward=[lambda t, y, x, window: tap_gather(t, taps=_largest_tap(x, y, window), window=window)],
+)
+tap_gather: Primitive = Primitive(  # from every window the value at the tap of that number
+    "tap_gather",
+    _gather,
+    reverse=[lambda g, y, x, taps, window: tap_scatter(g, taps=taps, window=window, image=np.shape(x)[1:3])],
+    forward=[lambda t, y, x, taps, window: tap_gather(t, taps=taps, window=window)],
+)
+tap_scatter: Primitive = Primitive(  # the transpose of tap_gather
+    "tap_scatter",
+    _scatter,
+    reverse=[lambda c, y, g, taps, window, image: tap_gather(c, taps=taps, window=window)],
+    forward=[lambda t, y, g, taps, window, image: tap_scatter(t, taps=taps, window=window, image=image)],
+)
+
+
+def _window_sum(x: Array, window: Window) -> Any:
+    positions = window.positions(x.shape[1:3])
+    y = np.zeros((len(x), *positions, x.shape[3]), x.dtype)
+    for _, _, place in window.taps(window.padded(x), positions):
+        y += place
+    return y
+
+
+def _window_spread(g: Array, window: Window, image: Pair) -> Any:
+    whole = window.blank((len(g), *image, g.shape[3]), g.dtype)
+    for _, _, place in window.taps(whole, g.shape[1:3]):
+        place += g
+    return np.ascontiguousarray(window.unpadded(whole))
+
+
+window_sum: Primitive = Primitive(  # the sum over every window
+    "window_sum",
+    _window_sum,
+    reverse=[lambda g, y, x, window: window_spread(g, window=window, image=np.shape(x)[1:3])],
+    forward=[lambda t, y, x, window: window_sum(t, window=window)],
+)
+window_spread: Primitive = Primitive(  # the transpose of window_sum
+    "window_spread",
+    _window_spread,
+    reverse=[lambda c, y, g, window, image: window_sum(c, window=window)],
+    forward=[lambda t, y, g, window, image: window_spread(t, window=window, image=image)],
+)
+
+
+def average_pool(x: Value, window: Window) -> Value:
+    """The mean of every window, over the places that lie in the image."""
+    inside = np.ones((1, *np.shape(x)[1:3], 1), array_of(x).dtype)
+    return window_sum(x, window=window) / _window_sum(inside, window)

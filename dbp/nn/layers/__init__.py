@@ -1,0 +1,78 @@
+"""Layers: settings without state, called with the scope that holds their parameters.
+
+Each is a frozen record of its settings, so that a model can be compared, printed and kept in a config.
+"""
+
+from dbp.nn.layers.containers import Residual, Sequential
+from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
+from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
+from dbp.nn.layers.layer import Layer
+from dbp.nn.layers.normalisation import BatchNorm, Dropout, GroupNorm, LayerNorm
+from dbp.nn.layers.pooling import (
+    AveragePool1d,
+    AveragePool2d,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    MaxPool1d,
+    MaxPool2d,
+)
+from dbp.nn.layers.recurrent import GRU, LSTM
+from dbp.nn.layers.sequences import Embedding, MultiHeadAttention, Position
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.kind: layer
+    for layer in (
+        Dense,
+        Activation,
+        Flatten,
+        Reshape,
+        Conv1d,
+        Conv2d,
+        ConvTranspose2d,
+        MaxPool1d,
+        MaxPool2d,
+        AveragePool1d,
+        AveragePool2d,
+        GlobalAveragePool,
+        GlobalMaxPool,
+        BatchNorm,
+        LayerNorm,
+        GroupNorm,
+        Dropout,
+        Embedding,
+        Position,
+        GRU,
+        LSTM,
+        MultiHeadAttention,
+        Residual,
+    )
+}
+
+__all__ = [
+    "GRU",
+    "LAYERS",
+    "LSTM",
+    "Activation",
+    "AveragePool1d",
+    "AveragePool2d",
+    "BatchNorm",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GroupNorm",
+    "Layer",
+    "LayerNorm",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MultiHeadAttention",
+    "Position",
+    "Reshape",
+    "Residual",
+    "Sequential",
+]

@@ -1,0 +1,114 @@
+"""Layers made of layers: one after the other, and around a shortcut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from dbp.autodiff import ShapeError, Value
+from dbp.errors import UserError
+from dbp.nn.activations import activation
+from dbp.nn.layers.convolution import Conv2d
+from dbp.nn.layers.layer import Layer
+from dbp.nn.layers.pooling import MaxPool2d
+from dbp.nn.scope import Scope
+
+
+@dataclass(frozen=True, init=False)
+class Sequential:
+    """Layers one after the other, named by kind and number: dense_1, dense_2, ..."""
+
+    kind: ClassVar[str] = "sequential"
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *layers: Layer):
+        if not layers:
+            raise UserError("a model needs at least one layer")
+        object.__setattr__(self, "layers", layers)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """A name per layer."""
+        seen: Counter[str] = Counter()
+        names = []
+        for layer in self.layers:
+            seen[layer.kind] += 1
+            names.append(f"{layer.kind}_{seen[layer.kind]}")
+        return tuple(names)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """The last layer's outputs."""
+        for name, layer, pool in self._stages:
+            try:
+                inner = scope.inside(name)
+                x = layer.pooled(inner, x, pool) if pool and isinstance(layer, Conv2d) else layer(inner, x)
+            except (UserError, ShapeError) as error:
+                raise type(error)(_located(name, error)) from None
+        return x
+
+    @cached_property
+    def _stages(self) -> tuple[tuple[str, Layer, int], ...]:
+        """Name, layer, and the size of the pooling that a convolution does along with its own work."""
+        return tuple(self._pair_up())
+
+    def _pair_up(self) -> Iterator[tuple[str, Layer, int]]:
+        after = (*self.layers[1:], None)
+        taken = False
+        for name, layer, following in zip(self.names, self.layers, after, strict=True):
+            if taken:
+                taken = False
+                continue
+            pool = following.tiles if isinstance(layer, Conv2d) and isinstance(following, MaxPool2d) else 0
+            taken = pool > 0
+            yield name, layer, pool
+
+
+def _located(name: str, error: Exception) -> str:
+    """The message with the layer's path in front: residual_1/dense_2: ..."""
+    message = str(error)
+    inner, colon, rest = message.partition(": ")
+    deeper = bool(colon) and all(part and part.replace("_", "").isalnum() for part in inner.split("/"))
+    return f"{name}/{inner}: {rest}" if deeper and inner[-1].isdigit() else f"{name}: {message}"
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What some layers make of the inputs, added to the inputs: activation(x + layers(x)) (He et al. 2016).
+
+    Args:
+        layers: one after the other.
+        shortcut: layers that the inputs go through before they are added, where shapes change; none by default.
+        activation: after the sum.
+    """
+
+    kind: ClassVar[str] = "residual"
+    layers: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...] = ()
+    activation: str = "linear"
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "shortcut"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        activation(self.activation)
+        Sequential(*self.layers)
+
+    @cached_property
+    def _paths(self) -> tuple[Sequential, Sequential | None]:
+        return Sequential(*self.layers), Sequential(*self.shortcut) if self.shortcut else None
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Outputs of the layers' shape."""
+        main, beside = self._paths
+        y = main(scope, x)
+        straight = beside(scope.inside("shortcut"), x) if beside else x
+        if np.shape(y) != np.shape(straight):
+            raise UserError(
+                f"the layers give {np.shape(y)[1:]} per example, but the shortcut gives {np.shape(straight)[1:]}; "
+                "both must be the same: give the shortcut layers of its own, such as a convolution of size 1"
+            )
+        return activation(self.activation)(y + straight)

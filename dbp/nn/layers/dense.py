@@ -1,0 +1,94 @@
+"""Weighted sums of all inputs, activations, and changes of shape."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dbp.autodiff import Value, dense_block, reshape
+from dbp.errors import UserError
+from dbp.nn.activations import activation
+from dbp.nn.initialisers import initialiser
+from dbp.nn.layers.layer import at_least
+from dbp.nn.scope import Scope
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Each output a weighted sum of all inputs: activation(x W + b).
+
+    Inputs (examples, ..., n), outputs (examples, ..., units); W is (n, units) and b (units,).
+    """
+
+    kind: ClassVar[str] = "dense"
+    units: int
+    activation: str = "linear"
+    initialiser: str = "glorot_uniform"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("units", self.units, 1)
+        activation(self.activation)
+        initialiser(self.initialiser)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """The outputs, along the last axis."""
+        if np.ndim(x) < 2:
+            raise UserError(f"takes a row of numbers per example, but its inputs have shape {np.shape(x)[1:]}")
+        w = scope.parameter("weight", (np.shape(x)[-1], self.units), self.initialiser)
+        b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
+        fused = self.activation == "relu" and not scope.watching
+        y = dense_block(x, w, b, relu_after=fused)
+        return y if fused else activation(self.activation)(scope.neurons(y))
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function as a layer of its own."""
+
+    kind: ClassVar[str] = "activation"
+    function: str
+
+    def __post_init__(self) -> None:
+        activation(self.function)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+        """The function of each input, or along the last axis for softmax."""
+        return activation(self.function)(x)
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """All numbers of an example in one row."""
+
+    kind: ClassVar[str] = "flatten"
+
+    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+        """Inputs (examples, ...) as (examples, n)."""
+        return reshape(x, shape=(len(x), math.prod(np.shape(x)[1:])))
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """The numbers of an example in another shape, such as (28, 28, 1) for images of one channel."""
+
+    kind: ClassVar[str] = "reshape"
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if not self.shape or min(self.shape) < 1:
+            raise UserError(f"shape must be positive lengths, but is {list(self.shape)}")
+
+    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+        """Inputs (examples, ...) as (examples, *shape)."""
+        given = np.shape(x)[1:]
+        if math.prod(given) != math.prod(self.shape):
+            raise UserError(
+                f"shape {self.shape} holds {math.prod(self.shape)} numbers per example, but its inputs have shape "
+                f"{given}, which are {math.prod(given)}"
+            )
+        return reshape(x, shape=(len(x), *self.shape))

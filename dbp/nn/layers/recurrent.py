@@ -1,0 +1,100 @@
+"""Recurrent layers, which read a sequence place by place: GRU and LSTM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dbp.autodiff import Value, array_of, dense_block, sigmoid, stack, take, tanh
+from dbp.nn.initialisers import initialiser
+from dbp.nn.layers.layer import at_least, check_axes
+from dbp.nn.scope import Scope
+
+
+@dataclass(frozen=True)
+class _Recurrent:
+    """Settings of a recurrent layer.
+
+    Inputs (examples, length, channels); outputs (examples, length, units), or (examples, units).
+
+    Args:
+        units: numbers in the state.
+        sequences: whether the state at every place is given, or that at the last one only.
+    """
+
+    units: int
+    sequences: bool = True
+    initialiser: str = "glorot_uniform"
+    recurrent_initialiser: str = "orthogonal"
+
+    def __post_init__(self) -> None:
+        at_least("units", self.units, 1)
+        initialiser(self.initialiser)
+        initialiser(self.recurrent_initialiser)
+
+    def _read(self, scope: Scope, x: Value, gates: int) -> tuple[list[Value], Value, Value]:
+        """The gates' weighted inputs at every place, the matrix for the state, and the first state."""
+        check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
+        n, length, channels = np.shape(x)
+        w = scope.parameter("weight", (channels, gates * self.units), self.initialiser)
+        z = dense_block(x, w, scope.parameter("bias", (gates * self.units,), "zeros"), relu_after=False)
+        u = scope.parameter("recurrent", (self.units, gates * self.units), self.recurrent_initialiser)
+        places = [take(z, index=(slice(None), t)) for t in range(length)]
+        return places, u, np.zeros((n, self.units), array_of(z).dtype)
+
+    def _gate(self, z: Value, number: int) -> Value:
+        return take(z, index=(slice(None), slice(number * self.units, (number + 1) * self.units)))
+
+    def _give(self, states: list[Value]) -> Value:
+        return stack(states, axis=1) if self.sequences else states[-1]
+
+
+@dataclass(frozen=True)
+class GRU(_Recurrent):
+    """Gated recurrent units (Cho et al. 2014), the reset gate after the product with the state.
+
+    r, u, c are the gates reset, update and candidate, in this order in the matrices:
+    c = tanh(x W_c + b_c + r (h U_c + d));  h = (1 - u) c + u h.
+    """
+
+    kind: ClassVar[str] = "gru"
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """The states."""
+        places, matrix, h = self._read(scope, x, gates=3)
+        shift = scope.parameter("candidate_bias", (self.units,), "zeros")
+        states = []
+        for z in places:
+            inner = h @ matrix
+            reset = sigmoid(self._gate(z, 0) + self._gate(inner, 0))
+            update = sigmoid(self._gate(z, 1) + self._gate(inner, 1))
+            candidate = scope.neurons(self._gate(z, 2) + reset * (self._gate(inner, 2) + shift))
+            h = tanh(candidate) * (1 - update) + update * h
+            states.append(h)
+        return self._give(states)
+
+
+@dataclass(frozen=True)
+class LSTM(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
+
+    i, f, c, o are the gates input, forget, candidate and output, in this order in the matrices:
+    m = f m + i tanh(c);  h = o tanh(m).
+    """
+
+    kind: ClassVar[str] = "lstm"
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """The states."""
+        places, matrix, h = self._read(scope, x, gates=4)
+        memory, states = h, []
+        for z in places:
+            gates = z + h @ matrix
+            let_in, keep, show = (sigmoid(self._gate(gates, k)) for k in (0, 1, 3))
+            candidate = scope.neurons(self._gate(gates, 2))
+            memory = keep * memory + let_in * tanh(candidate)
+            h = show * tanh(memory)
+            states.append(h)
+        return self._give(states)
