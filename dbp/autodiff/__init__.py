@@ -1,6 +1,6 @@
 """Derivatives of functions written with NumPy arrays: primitives, the graph, and transformations."""
 
-from dbp.autodiff.blocks import convolution_block, dense_block
+from dbp.autodiff.blocks import convolution_block, cross_entropy_block, dense_block
 from dbp.autodiff.check import check_derivatives
 from dbp.autodiff.graph import pullback, pushforward
 from dbp.autodiff.primitives import (
@@ -40,6 +40,7 @@ from dbp.autodiff.primitives import (
     softplus,
     split,
     sqrt,
+    square,
     stack,
     sum_,
     take,
@@ -81,6 +82,7 @@ __all__ = [
     "convolve_back",
     "convolve_weights",
     "cos",
+    "cross_entropy_block",
     "dense_block",
     "einsum",
     "elu",
@@ -117,6 +119,7 @@ __all__ = [
     "softplus",
     "split",
     "sqrt",
+    "square",
     "stack",
     "sum_",
     "take",

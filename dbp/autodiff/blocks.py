@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.primitives import Window, convolve, max_pool, relu, reshape
+from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, pick, relu, reshape
 from dbp.autodiff.recompute import Recomputed
 from dbp.autodiff.tensor import PRIMITIVES, Array, Tensor, Value
 
@@ -25,8 +25,11 @@ class Block(Recomputed):
     Args:
         specification: (*inputs, **options) -> output, of primitives.
         forward: (*arrays, **options) -> output and whatever backward wants to have kept.
-        backward: (g, output, kept, wanted, *arrays, **options) -> cotangents of the inputs, None where not wanted.
+        backward: (g, output, kept, wanted, places, *arrays, **options) -> cotangents of the inputs, None where not
+            wanted; it may put one into the array that places has for it, if there is one.
     """
+
+    takes_places = True
 
     def __init__(
         self,
@@ -41,28 +44,28 @@ class Block(Recomputed):
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
         """The output on plain arrays; a node of the graph if a tensor is among the inputs."""
-        output, kept = self._compute([x.value if type(x) is Tensor else x for x in inputs], options)
-        if any(type(x) is Tensor for x in inputs):
-            return Tensor(output, self, inputs, {"kept": kept, **options})
+        arrays = [x.value if type(x) is Tensor else x for x in inputs]
+        output, kept = self._compute(arrays, options)
+        for x in inputs:
+            if type(x) is Tensor:
+                return Tensor(output, self, inputs, {"kept": kept, "own": options})
         return output
 
     def pull(
         self, g: Value, y: Value, inputs: Sequence[Value], options: Options, wanted: Sequence[bool]
     ) -> list[Value]:
         """The cotangents of the wanted inputs."""
+        own = options["own"]
         if type(g) is Tensor or any(type(x) is Tensor for x in inputs):
-            return super().pull(g, y, inputs, _without_kept(options), wanted)
-        return list(self._backward(g, y, options["kept"], wanted, *inputs, **_without_kept(options)))
+            return super().pull(g, y, inputs, own, wanted)
+        places = options.get("places") or [None] * len(inputs)
+        return list(self._backward(g, y, options["kept"], wanted, places, *inputs, **own))
 
     def push(
         self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Options
     ) -> Value | None:
         """The output's tangent."""
-        return super().push(tangents, y, inputs, _without_kept(options))
-
-
-def _without_kept(options: Options) -> Options:
-    return {name: value for name, value in options.items() if name != "kept"}
+        return super().push(tangents, y, inputs, options["own"])
 
 
 # --- dense: activation(x w + b) ---------------------------------------------------------------------
@@ -90,19 +93,58 @@ def _dense_forward(x: Array, w: Array, b: Array | None, relu_after: bool) -> tup
 
 
 def _dense_backward(
-    g: Array, y: Array, _kept: None, wanted: Sequence[bool], x: Array, w: Array, _b: Array | None, relu_after: bool
+    g: Array,
+    y: Array,
+    _kept: None,
+    wanted: Sequence[bool],
+    places: Sequence[Array | None],
+    x: Array,
+    w: Array,
+    _b: Array | None,
+    relu_after: bool,
 ) -> Sequence[Array | None]:
     if relu_after:
         g = g * (y > 0)
     gz = rows_of(g)
     return (
         np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None,
-        np.matmul(rows_of(x).T, gz) if wanted[1] else None,
-        np.add.reduce(gz, axis=0) if wanted[2] else None,
+        np.matmul(rows_of(x).T, gz, out=places[1]) if wanted[1] else None,
+        np.add.reduce(gz, axis=0, out=places[2]) if wanted[2] else None,
     )
 
 
 dense_block = Block("dense_block", _dense, _dense_forward, _dense_backward)
+
+# --- cross-entropy: -log_softmax(z)[target] ---------------------------------------------------------
+
+
+def _cross_entropy(z: Value, targets: Array) -> Value:
+    losses = -pick(log_softmax(rows_of(z)), index=targets.reshape(-1))
+    return reshape(losses, shape=targets.shape)
+
+
+def _cross_entropy_forward(z: Array, targets: Array) -> tuple[Array, Array]:
+    logarithms = log_softmax(rows_of(z))
+    return -pick(logarithms, index=targets.reshape(-1)).reshape(targets.shape), logarithms
+
+
+def _cross_entropy_backward(
+    g: Array,
+    _y: Array,
+    logarithms: Array,
+    _wanted: Sequence[bool],
+    _places: Sequence[Array | None],
+    z: Array,
+    targets: Array,
+) -> Sequence[Array | None]:
+    """G times the probabilities, less 1 at the target."""
+    slope = np.exp(logarithms)
+    slope[np.arange(len(slope)), targets.reshape(-1)] -= 1
+    slope *= g.reshape(-1, 1)
+    return [slope.reshape(z.shape)]
+
+
+cross_entropy_block = Block("cross_entropy_block", _cross_entropy, _cross_entropy_forward, _cross_entropy_backward)
 
 # --- convolution: max_pool(relu(convolve(x, w) + b)) ------------------------------------------------
 

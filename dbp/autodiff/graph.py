@@ -6,9 +6,10 @@ tensors, so that the derivative is itself part of the graph and can be different
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dbp.autodiff.tensor import Tensor, Value
+from dbp.autodiff.tensor import Array, Tensor, Value
 
 
 def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dict[int, Tensor], bool]:
@@ -21,10 +22,11 @@ def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dic
     outside, waiting = False, list(outputs)
     while waiting:
         node = waiting.pop()
-        if node.created < oldest:
+        created = node.created
+        if created < oldest:
             outside = True
-        elif node.created not in found:
-            found[node.created] = node
+        elif created not in found:
+            found[created] = node
             waiting += [x for x in node.inputs if type(x) is Tensor]
     return found, outside
 
@@ -42,20 +44,28 @@ def _nodes_between(leaves: Sequence[Tensor], outputs: Iterable[Tensor]) -> list[
     nodes = []
     for created in sorted(found):
         node = found[created]
-        if any(type(x) is Tensor and x.created in dependent for x in node.inputs):
-            dependent.add(created)
-            nodes.append(node)
+        for x in node.inputs:
+            if type(x) is Tensor and x.created in dependent:
+                dependent.add(created)
+                nodes.append(node)
+                break
     return nodes
 
 
-def _arguments(node: Tensor, record: bool) -> tuple[Value, tuple[Value, ...]]:
+def _arguments(node: Tensor, record: bool) -> tuple[Value, Sequence[Value]]:
     """The output and the inputs of a node, as its rules are to see them."""
     if record:
         return node, node.inputs
-    return node.value, tuple(x.value if type(x) is Tensor else x for x in node.inputs)
+    return node.value, [x.value if type(x) is Tensor else x for x in node.inputs]
 
 
-def pullback(output: Tensor, cotangent: Value, leaves: Sequence[Tensor], record: bool = False) -> list[Value | None]:
+def pullback(
+    output: Tensor,
+    cotangent: Value,
+    leaves: Sequence[Tensor],
+    record: bool = False,
+    into: Sequence[Array] | None = None,
+) -> list[Value | None]:
     """Reverse mode: for each leaf the cotangent that `cotangent` of the output gives it.
 
     Args:
@@ -63,6 +73,7 @@ def pullback(output: Tensor, cotangent: Value, leaves: Sequence[Tensor], record:
         cotangent: of the output's shape; dcost/doutput when a cost is differentiated.
         leaves: the tensors to differentiate by.
         record: whether the result is to be differentiated again (then it consists of tensors).
+        into: an array for each leaf that is to hold its result, zeros where the output does not depend on it.
 
     Returns:
         One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
@@ -70,19 +81,44 @@ def pullback(output: Tensor, cotangent: Value, leaves: Sequence[Tensor], record:
     nodes = _nodes_between(leaves, [output])
     keep = {leaf.created for leaf in leaves}
     wanted = keep | {node.created for node in nodes}
+    places = {} if into is None else _places_of_single_use(nodes, leaves, into)
     cotangents: dict[int, Value] = {output.created: cotangent}
     for node in reversed(nodes):
         g = cotangents.get(node.created) if node.created in keep else cotangents.pop(node.created, None)
         if g is None:
             continue
-        assert node.primitive is not None
-        y, inputs = _arguments(node, record)
-        asked = [type(x) is Tensor and x.created in wanted for x in node.inputs]
-        for x, part in zip(node.inputs, node.primitive.pull(g, y, inputs, node.options, asked), strict=True):
+        primitive, inputs = node.primitive, node.inputs
+        assert primitive is not None
+        y, arguments = _arguments(node, record)
+        asked = [type(x) is Tensor and x.created in wanted for x in inputs]
+        if places and primitive.takes_places:
+            found = [places.get(x.created) if type(x) is Tensor else None for x in inputs]
+            parts = primitive.pull(g, y, arguments, node.options | {"places": found}, asked)
+        else:
+            parts = primitive.pull(g, y, arguments, node.options, asked)
+        for x, part in zip(inputs, parts, strict=True):
             if part is not None:
                 before = cotangents.get(x.created)
                 cotangents[x.created] = part if before is None else before + part
-    return [cotangents.get(leaf.created) for leaf in leaves]
+    results = [cotangents.get(leaf.created) for leaf in leaves]
+    if into is not None:
+        _fill(into, results)
+    return results
+
+
+def _places_of_single_use(nodes: Sequence[Tensor], leaves: Sequence[Tensor], into: Sequence[Array]) -> dict[int, Array]:
+    """Where the whole cotangent of a leaf may be written by the only node that uses it."""
+    uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
+    return {leaf.created: place for leaf, place in zip(leaves, into, strict=True) if uses[leaf.created] == 1}
+
+
+def _fill(into: Sequence[Array], results: Sequence[Value | None]) -> None:
+    """Bring results to the places that do not hold them yet."""
+    for place, result in zip(into, results, strict=True):
+        if result is None:
+            place.fill(0)
+        elif result is not place:
+            place[...] = result
 
 
 def pushforward(

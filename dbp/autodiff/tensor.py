@@ -38,6 +38,8 @@ class Primitive:
     inputs is taken, one rule is given the input's number first: reverse(i, g, out, *inputs, **options).
     """
 
+    takes_places = False  # whether pull() can write cotangents where the option `places` says
+
     def __init__(
         self,
         name: str,

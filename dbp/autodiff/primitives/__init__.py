@@ -39,6 +39,7 @@ from dbp.autodiff.primitives.elementwise import (
     sin,
     softplus,
     sqrt,
+    square,
     tanh,
 )
 from dbp.autodiff.primitives.pooling import average_pool, max_pool, tap_gather, tap_scatter, window_spread, window_sum
@@ -118,6 +119,7 @@ __all__ = [
     "softplus",
     "split",
     "sqrt",
+    "square",
     "stack",
     "subtract",
     "sum_",

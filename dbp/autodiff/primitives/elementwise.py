@@ -27,6 +27,12 @@ expm1 = Primitive(
     reverse=[lambda g, y, x: g * (y + 1)],
     forward=[lambda t, y, x: t * (y + 1)],
 )
+square = Primitive(
+    "square",
+    np.square,
+    reverse=[lambda g, y, x: g * (2 * x)],
+    forward=[lambda t, y, x: t * (2 * x)],
+)
 sqrt = Primitive(
     "sqrt",
     np.sqrt,

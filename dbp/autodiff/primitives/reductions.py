@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.primitives.elementwise import exp
+from dbp.autodiff.primitives.elementwise import exp, square
 from dbp.autodiff.primitives.shapes import Axes, kept, reshape, spread, sum_
 from dbp.autodiff.tensor import Array, Primitive, Value
 
@@ -24,7 +24,7 @@ def mean(x: Value, axis: Axes = None) -> Value:
 def variance(x: Value, axis: Axes = None) -> Value:
     """The mean squared distance from the mean, over some axes or over all."""
     difference = x - reshape(mean(x, axis), shape=kept(x, axis))
-    return mean(difference * difference, axis)
+    return mean(square(difference), axis)
 
 
 def _largest(x: Value, y: Value, axis: Axes) -> Value:

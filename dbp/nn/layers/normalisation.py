@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, array_of, mean, reshape, sqrt
+from dbp.autodiff import Value, array_of, mean, reshape, sqrt, square
 from dbp.errors import UserError
 from dbp.nn.layers.layer import at_least
 from dbp.nn.moments import Moments
@@ -59,7 +59,7 @@ class BatchNorm:
         axes = tuple(range(np.ndim(x) - 1))
         centre = mean(x, axis=axes)
         distance = x - centre
-        variance = mean(distance * distance, axis=axes)
+        variance = mean(square(distance), axis=axes)
         scope.observe(Moments(array_of(centre), array_of(variance), math.prod(np.shape(x)[:-1])))
         return _scaled(scope, distance / sqrt(variance + self.epsilon))
 
@@ -67,7 +67,7 @@ class BatchNorm:
 def _normalised(x: Value, axes: tuple[int, ...], epsilon: float) -> Value:
     shape = tuple(1 if i in axes else n for i, n in enumerate(np.shape(x)))
     distance = x - reshape(mean(x, axis=axes), shape=shape)
-    return distance / reshape(sqrt(mean(distance * distance, axis=axes) + epsilon), shape=shape)
+    return distance / reshape(sqrt(mean(square(distance), axis=axes) + epsilon), shape=shape)
 
 
 @dataclass(frozen=True)

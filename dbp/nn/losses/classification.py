@@ -8,7 +8,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Array, Value, log_softmax, mean, pick, relu, reshape, sigmoid, softplus, sum_
+from dbp.autodiff import (
+    Array,
+    Value,
+    cross_entropy_block,
+    log_softmax,
+    mean,
+    pick,
+    relu,
+    reshape,
+    sigmoid,
+    softplus,
+    sum_,
+)
 from dbp.errors import UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_numbers
 
@@ -111,8 +123,10 @@ class CrossEntropy(Classes):
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """-log softmax(outputs)[target]."""
-        logarithms, s = log_softmax(outputs), self.label_smoothing
-        certain = targets.ndim < np.ndim(outputs)
+        certain, s = targets.ndim < np.ndim(outputs), self.label_smoothing
+        if certain and not s:
+            return cross_entropy_block(outputs, targets=targets)
+        logarithms = log_softmax(outputs)
         loss = -_of_target(logarithms, targets) if certain else -sum_(logarithms * targets, axis=-1)
         return (1 - s) * loss - s * mean(logarithms, axis=-1) if s else loss
 

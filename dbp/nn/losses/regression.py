@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Array, Value, abs_, clip
+from dbp.autodiff import Array, Value, abs_, clip, square
 from dbp.errors import UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_numbers
 
@@ -49,8 +49,7 @@ class MeanSquaredError(Regression):
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """(output - target)^2."""
-        difference = outputs - targets
-        return difference * difference
+        return square(outputs - targets)
 
 
 @dataclass(frozen=True)
