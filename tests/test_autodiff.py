@@ -78,6 +78,10 @@ CASES = {
     "window_spread": (lambda g: p.window_spread(g, window=POOL, image=(5, 4)), [POOLED]),
     "elu": (p.elu, [X]),
     "dense_block": (lambda x, w, b: ad.dense_block(x, w, b, relu_after=True), [CUBE, X.T.copy(), X[0, :3]]),
+    "convolution_block": (
+        lambda x, w, b: ad.convolution_block(x, w, b, window=WINDOW, relu_after=True, pool=2),
+        [IMAGES[..., :2], KERNEL, X[0, :1].repeat(6)],
+    ),
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
     "max": (lambda x: p.max_(x, axis=1), [X]),
     "logsumexp": (lambda x: p.logsumexp(x, axis=0), [X]),

@@ -237,3 +237,30 @@ def test_losses_by_name(name):
 def test_mistakes_are_named(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_recomputed_layers_give_the_same_bits_and_keep_one_node():
+    inner = (nn.Dense(7, "tanh"), nn.Dropout(0.3), nn.BatchNorm(), nn.Dense(5), nn.Dropout(0.3))
+    plain, again = nn.Sequential(*inner), nn.Recompute(inner)
+    found = []
+    for layers in (plain, again):
+
+        def model(scope, x, layers=layers):
+            return nn.Dense(2)(
+                scope.inside("last"), layers(scope.inside("inner"), nn.Dense(4)(scope.inside("first"), x))
+            )
+
+        parameters, _, running = nn.initial_parameters(model, X, 0, "float64")
+        leaves = {name: ad.Tensor(p) for name, p in parameters.items()}
+        call = nn.call_with(leaves, running, nn.Draw(0, 3, 1))
+        outputs = model(nn.Scope(call), X)
+        gradients = ad.pullback(ad.sum_(outputs * outputs), np.ones(()), list(leaves.values()))
+        found.append((parameters, outputs.value, gradients, call.observed, outputs))
+    (names, y, g, seen, _), (names_again, y_again, g_again, seen_again, output) = found
+    assert list(names) == list(names_again)
+    np.testing.assert_array_equal(y, y_again)
+    for one, other in zip(g, g_again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert list(seen) == list(seen_again) == ["inner/batch_norm_1/"]
+    np.testing.assert_array_equal(seen["inner/batch_norm_1/"].variance, seen_again["inner/batch_norm_1/"].variance)
+    assert output.inputs[0].primitive.name.startswith("recompute")

@@ -6,12 +6,14 @@ derivative is to be differentiated; on plain arrays a fast version does the same
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from dbp.autodiff import kernels
 from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, pick, relu, reshape
 from dbp.autodiff.recompute import Recomputed
 from dbp.autodiff.tensor import PRIMITIVES, Array, Tensor, Value
@@ -158,4 +160,54 @@ def _convolution(
     return max_pool(y, window=Window((pool, pool), (pool, pool))) if pool else y
 
 
-convolution_block = _convolution
+def _convolution_forward(
+    x: Array, w: Array, b: Array | None, window: Window, relu_after: bool, pool: int
+) -> tuple[Array, Any]:
+    if x.shape[3] != w.shape[2]:
+        raise ValueError(f"weights for {w.shape[2]} channels do not fit {x.shape[3]}")
+    positions = window.positions(x.shape[1:3])
+    if pool:
+        Window((pool, pool), (pool, pool)).positions(positions)
+    return kernels.forward(x, w, b, **_of(window), relu=relu_after, pool=pool)
+
+
+def _convolution_backward(
+    g: Array,
+    y: Array,
+    kept: Any,
+    wanted: Sequence[bool],
+    _places: Sequence[Array | None],
+    x: Array,
+    w: Array,
+    b: Array | None,
+    window: Window,
+    relu_after: bool,
+    pool: int,
+) -> Sequence[Array | None]:
+    how = _of(window) | {"relu": relu_after, "pool": pool}
+    return kernels.backward(g, y, kept, x, w, **how, wanted=wanted[0], bias=b is not None)
+
+
+def _of(window: Window) -> Options:
+    return {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
+
+
+_one_group = Block("convolution_block", _convolution, _convolution_forward, _convolution_backward)
+
+
+def convolution_block(
+    x: Value, w: Value, b: Value | None, window: Window, groups: int = 1, relu_after: bool = False, pool: int = 0
+) -> Value:
+    """max_pool(relu(convolve(x, w) + b)), of which all but the first may be left out.
+
+    Args:
+        x: images (examples, height, width, channels).
+        w: weights (down, across, channels / groups, outputs).
+        b: (outputs,), or None.
+        window: of the convolution.
+        groups: of the channels.
+        relu_after: whether ReLU follows.
+        pool: size and stride of the max pooling, 0 for none.
+    """
+    block = _one_group if groups == 1 else functools.partial(_convolution, groups=groups)
+    return block(x, w, b, window=window, relu_after=relu_after, pool=pool)

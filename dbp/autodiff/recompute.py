@@ -10,7 +10,7 @@ from dbp.autodiff.tensor import Primitive, Tensor, Value
 from dbp.autodiff.transforms import leaf_at
 
 
-def recompute(function: Callable[..., Any]) -> Callable[..., Any]:
+def recompute(function: Callable[..., Any]) -> Recomputed:
     """The function with one node in the graph in place of all that it does (Chen et al. 2016).
 
     Its derivatives call it again. All that is to be differentiated by must be among its arguments.
@@ -30,6 +30,10 @@ class Recomputed(Primitive):
         if type(output) is Tensor:
             raise TypeError(f"{self.name} uses tensors that are not among its arguments; pass them as arguments")
         return output
+
+    def node(self, output: Value, inputs: tuple[Value, ...]) -> Tensor:
+        """The node of a call whose output is already known."""
+        return Tensor(output, self, inputs)
 
     def _again(
         self, inputs: Sequence[Value], chosen: Sequence[bool], options: dict[str, Any]

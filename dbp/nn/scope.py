@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Array, Value
+from dbp.autodiff import Array, Tensor, Value, array_of, recompute
 from dbp.errors import UserError
 from dbp.nn.initialisers import Shape, initialiser
 from dbp.nn.moments import Moments, RunningMoments
@@ -97,6 +97,31 @@ class Scope:
         seed, step, shard = self._call.draw
         self._call.drawn[self._path] += 1
         return generator(seed, f"noise of {self._path}", self._call.drawn[self._path], step, shard)
+
+
+def recomputed(model: Model, scope: Scope, x: Value) -> Value:
+    """The model's outputs, of which the graph keeps one node: what happens inside is computed again when needed.
+
+    The second time it finds the same parameters and random numbers, and reports nothing.
+    """
+    call, path = scope._call, scope._path  # noqa: SLF001
+    if call.watch:
+        return model(scope, x)
+    found: dict[str, Value] = {}
+    drawn = call.drawn.copy()
+
+    def look_up(name: str, shape: Shape, initial: str) -> Array:
+        found[name] = call.parameter(name, shape, initial)
+        return array_of(found[name])
+
+    def again(x: Value, *values: Value) -> Value:
+        given = dict(zip(found, values, strict=True))
+        quiet = Call(lambda name, _shape, _initial: given[name], call.running, call.draw, drawn=drawn.copy())
+        return model(Scope(quiet, path), x)
+
+    output = model(Scope(replace(call, parameter=look_up), path), array_of(x))
+    inputs = (x, *found.values())
+    return recompute(again).node(output, inputs) if any(type(i) is Tensor for i in inputs) else output
 
 
 class Model(Protocol):

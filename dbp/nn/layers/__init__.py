@@ -3,7 +3,7 @@
 Each is a frozen record of its settings, so that a model can be compared, printed and kept in a config.
 """
 
-from dbp.nn.layers.containers import Residual, Sequential
+from dbp.nn.layers.containers import Recompute, Residual, Sequential
 from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
 from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
 from dbp.nn.layers.layer import Layer
@@ -45,6 +45,7 @@ LAYERS: dict[str, type[Layer]] = {
         LSTM,
         MultiHeadAttention,
         Residual,
+        Recompute,
     )
 }
 
@@ -72,6 +73,7 @@ __all__ = [
     "MaxPool2d",
     "MultiHeadAttention",
     "Position",
+    "Recompute",
     "Reshape",
     "Residual",
     "Sequential",

@@ -16,7 +16,7 @@ from dbp.nn.activations import activation
 from dbp.nn.layers.convolution import Conv2d
 from dbp.nn.layers.layer import Layer
 from dbp.nn.layers.pooling import MaxPool2d
-from dbp.nn.scope import Scope
+from dbp.nn.scope import Scope, recomputed
 
 
 @dataclass(frozen=True, init=False)
@@ -112,3 +112,26 @@ class Residual:
                 "both must be the same: give the shortcut layers of its own, such as a convolution of size 1"
             )
         return activation(self.activation)(y + straight)
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """Layers one after the other, of which only the inputs are kept for the backward pass (Chen et al. 2016).
+
+    It takes the memory of their outputs away and costs a second forward pass through them.
+    """
+
+    kind: ClassVar[str] = "recompute"
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        Sequential(*self.layers)
+
+    @cached_property
+    def _model(self) -> Sequential:
+        return Sequential(*self.layers)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """The last layer's outputs."""
+        return recomputed(self._model, scope, x)

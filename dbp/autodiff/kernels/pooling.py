@@ -1,0 +1,76 @@
+"""What follows a convolution while its output is still in the cache: max pooling, bias and ReLU, and their reverse.
+
+Bias and ReLU come after the pooling: both keep the order of values, and there is less left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dbp.autodiff.kernels.scratch import Array, buffer
+
+
+def windows(z: Array, pool: int, rows: int = 1, columns: int = 2) -> list[Array]:
+    """The pool * pool views of `z`, row by row, that hold one place of every window; an odd rest is dropped."""
+    high, wide = z.shape[rows] // pool * pool, z.shape[columns] // pool * pool
+    views = []
+    for i in range(pool):
+        for j in range(pool):
+            index: list[slice] = [slice(None)] * z.ndim
+            index[rows], index[columns] = slice(i, high, pool), slice(j, wide, pool)
+            views.append(z[tuple(index)])
+    return views
+
+
+def maximum(candidates: Sequence[Array], out: Array, places: Array) -> None:
+    """The elementwise maximum of the candidates into `out`, and the number of the first that has it into `places`."""
+    np.copyto(out, candidates[0])
+    places.fill(0)
+    better = buffer("better", out.shape, np.bool_)
+    number = better.view(np.uint8)
+    for i, candidate in enumerate(candidates[1:], start=1):
+        np.greater(candidate, out, out=better)
+        np.maximum(out, candidate, out=out)
+        np.multiply(number, np.uint8(i), out=number)
+        np.maximum(places, number, out=places)  # a later winner has the larger number
+
+
+def spread(g: Array, places: Array, targets: Sequence[Array]) -> None:
+    """The reverse of `maximum`: each target becomes `g` where it was the maximum, and zero elsewhere."""
+    chosen = buffer("chosen", places.shape, np.bool_)
+    for i, target in enumerate(targets):
+        np.equal(places, np.uint8(i), out=chosen)
+        np.multiply(g, chosen, out=target)
+
+
+class Activation:
+    """Adds the bias and applies ReLU in place to contiguous arrays (..., run, K).
+
+    Both right sides are repeated `run` times: NumPy is three times slower with a scalar or with rows as short as K.
+    """
+
+    def __init__(self, b: Array | None, relu: bool) -> None:
+        self.b, self.relu = b, relu
+        self.bias = self.zeros = np.empty(0)
+
+    def apply(self, z: Array) -> None:
+        """Change `z` into relu(z + b)."""
+        run, size = z.shape[-2:]
+        flat = z.reshape(-1, run * size)
+        if self.zeros.size < run * size:
+            self.zeros = np.zeros(run * size, z.dtype)
+            self.bias = self.zeros if self.b is None else np.tile(self.b.astype(z.dtype, copy=False), run)
+        if self.b is not None:
+            np.add(flat, self.bias[: run * size], out=flat)
+        if self.relu:
+            np.maximum(flat, self.zeros[: run * size], out=flat)
+
+
+def masked(g: Array, y: Array, relu: bool) -> Array:
+    """The cotangent before ReLU, in scratch if it is not `g` itself: zero wherever the output is."""
+    if not relu:
+        return g
+    positive = np.greater(y, 0, out=buffer("positive", y.shape, np.bool_))
+    return np.multiply(g, positive, out=buffer("masked", g.shape, g.dtype))

@@ -1,0 +1,29 @@
+"""Scratch memory that is kept from call to call, because fresh large arrays cost a page fault every 4 KB.
+
+Each thread has its own. What a buffer holds is undefined when it is handed out.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+_CACHE_LINE = 64
+_kept = threading.local()
+
+
+def buffer(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """An array over the memory kept under `name`, valid until the name is asked for again."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    kept: dict[str, npt.NDArray[np.uint8]] = _kept.__dict__
+    if name not in kept or kept[name].size < size:
+        memory = np.empty(size + _CACHE_LINE, np.uint8)
+        start = -memory.ctypes.data % _CACHE_LINE
+        kept[name] = memory[start : start + size]
+    return kept[name][:size].view(dtype).reshape(shape)
