@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.autodiff.kernels import columns, winograd
+from dbp.autodiff.kernels import columns, pooling, winograd
 from dbp.autodiff.kernels.columns import Padding, Pair
 from dbp.autodiff.kernels.scratch import Array
 
 Saved = list[Array]
 
-LEAST_CHANNELS = 16  # in and out: with fewer, the transforms take longer than the products they save
+LEAST_CHANNELS = 16  # of the input: for fewer, small products make transforms slow
+LEAST_TILES = 64  # for fewer, transforming the weights takes longer than the products it saves
 
 
 def _by_winograd(x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, pool: int) -> bool:
     """Whether Winograd's method applies and pays: it is one for float32, whose rounding it multiplies."""
-    small = min(size + sum(pad) - 2 for size, pad in zip(x.shape[1:3], padding, strict=True)) < winograd.OUT
-    return (
+    if not (
         x.dtype == w.dtype == np.float32
         and w.shape[:2] == (3, 3)
         and stride == dilation == (1, 1)
         and pool in (0, 2)
-        and min(w.shape[2:]) >= LEAST_CHANNELS
-        and not small
-    )
+        and w.shape[2] >= LEAST_CHANNELS
+    ):
+        return False
+    grid = winograd.Grid.of(x, w, padding)
+    pixels, tiles = grid.images * grid.out_height * grid.out_width, grid.images * grid.down * grid.across
+    return tiles >= LEAST_TILES and 2 * pixels >= winograd.OUT**2 * tiles  # at least half of what tiles give is used
 
 
 def forward(
@@ -44,8 +47,10 @@ def forward(
     """Compute y = pool(relu(convolution(x, w) + b)), as cross-correlation, and what its reverse needs besides x, y, w.
 
     `padding` is ((top, bottom), (left, right)), `pool` 0 or the size and stride of a max pooling, without odd rests.
-    The largest error over the largest value, against float64, is 0.4e-6 by columns and 1.4e-6 by Winograd.
+    `winograd` states its rounding, about four times that of `columns`.
     """
+    if pool > pooling.MOST:
+        raise ValueError(f"pool must be at most {pooling.MOST}, got {pool}: pool apart from the convolution")
     if _by_winograd(x, w, stride, padding, dilation, pool):
         return winograd.forward(x, w, b, padding=padding, relu=relu, pool=pool)
     return columns.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, relu=relu, pool=pool)

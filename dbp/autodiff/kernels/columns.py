@@ -5,12 +5,13 @@ The rows are laid out for a few images, or a band of one, at a time, so that the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.pooling import Activation, masked, maximum, spread, windows
+from dbp.autodiff.kernels.pooling import Activation, forget, masked, maximum, spread, windows
 from dbp.autodiff.kernels.scratch import Array, buffer
 
 Pair = tuple[int, int]
@@ -18,6 +19,7 @@ Padding = tuple[Pair, Pair]
 
 ROUND_BYTES = 1 << 20  # of rows and outputs of a round: they share the caches with the weights
 LEAST_PIXELS = 256  # of a round: fewer make slow matrix products
+MOST_OUTPUTS = 3  # for each input channel: with more, spreading cotangents is less work than gathering them
 FEW_CHANNELS = 8  # below, a pixel's channels are too short a run to copy
 
 
@@ -40,46 +42,74 @@ class Columns:
         """The size of the output."""
         return self.high // self.scale, self.wide // self.scale
 
-    def rounds(self) -> Iterator[tuple[slice, slice]]:
-        """The images and output rows of each round; rows that the pooling drops are left out."""
+    def groups(self) -> Iterator[slice]:
+        """The images that are worked on together."""
+        together = max(1, self.pixels // max(1, self.high * self.wide))
+        for image in range(0, len(self.x), together):
+            yield slice(image, min(image + together, len(self.x)))
+
+    def bands(self, images: slice) -> Iterator[slice]:
+        """The output rows of each round: all at once for several images; rows that the pooling drops are left out."""
         if 0 in self.pooled:
             return
         high = self.pooled[0] * self.scale
-        together = max(1, self.pixels // (high * self.wide))
-        band = max(1, min(high, self.pixels // self.wide) // self.scale) * self.scale
-        for image in range(0, len(self.x), together):
-            for row in range(0, high, high if together > 1 else band):
-                stop = high if together > 1 else min(row + band, high)
-                yield slice(image, min(image + together, len(self.x))), slice(row, stop)
+        band = high
+        if images.stop - images.start == 1:
+            band = max(1, min(high, self.pixels // self.wide) // self.scale) * self.scale
+        for row in range(0, high, band):
+            yield slice(row, min(row + band, high))
 
     def matrix(self, images: slice, rows: slice) -> Array:
         """The rows of a round, in scratch, or in `x` itself if they lie there one after the other."""
         source = self._windows(self._padded(images, rows))[:, rows]
         if source.flags.c_contiguous:
-            return source.reshape(-1, source.shape[-1])
+            return source.reshape(-1, math.prod(self.kernel))
         matrix, target = self._target("columns", len(source), rows)
         np.copyto(target, source)
         return matrix
 
-    def scatter(self, g: Array, w: Array, dx: Array, images: slice, rows: slice) -> None:
-        """Add the cotangents g (pixels, K) of a round to the pixels they came from, and cut out finished images."""
-        flat = w.reshape(-1, w.shape[3])
-        count = images.stop - images.start
-        if self._windows(dx[images])[:, rows].flags.c_contiguous and self.size == dx.shape[1:3]:
-            np.matmul(g, flat.T, out=dx[images, rows].reshape(-1, dx.shape[3]))
-            return
-        matrix, source = self._target("columns", count, rows)
-        if self.planes:
-            np.matmul(flat, g.T, out=matrix.T)
+    def back(self, before: Array, w: Array, dx: Array) -> None:
+        """The cotangent of some images from that of their convolution, `before` (images, high, wide, K).
+
+        With stride 1 it is a convolution as well, with the kernel turned round; else, or where that is more work, each
+        pixel's cotangent is spread over the pixels it came from.
+        """
+        pads = [
+            (step * (taps - 1) - pad, length - wanted + pad)
+            for step, taps, pad, length, wanted in zip(
+                self.dilation, self.kernel, (self.top, self.left), dx.shape[1:3], before.shape[1:3], strict=False
+            )
+        ]
+        gather = w.shape[3] <= MOST_OUTPUTS * w.shape[2] and min(map(min, pads)) >= 0
+        if self.stride == (1, 1) and gather:
+            flipped = w[::-1, ::-1].swapaxes(2, 3)
+            whole = Columns(before, flipped, (1, 1), (pads[0], pads[1]), self.dilation, 0)
+            whole.correlate(flipped, dx)
         else:
-            np.matmul(g, flat.T, out=matrix)
-        padded = self._zeros("spread", count) if rows.start == 0 else self._image("spread", count)
-        target = self._windows(padded)[:, rows]
-        for i in range(self.kernel[0]):
-            for j in range(self.kernel[1]):
-                target[:, :, :, i, j] += source[:, :, :, i, j]
-        if rows.stop == self.pooled[0] * self.scale:
-            np.copyto(dx[images], self._inner(padded))
+            self._scatter(before, w, dx)
+
+    def correlate(self, w: Array, out: Array) -> None:
+        """The convolution itself, into contiguous `out`."""
+        flat = w.reshape(-1, w.shape[3])
+        for images in self.groups():
+            for rows in self.bands(images):
+                np.matmul(self.matrix(images, rows), flat, out=out[images, rows].reshape(-1, w.shape[3]))
+
+    def _scatter(self, before: Array, w: Array, dx: Array) -> None:
+        flat = w.reshape(-1, w.shape[3])
+        padded = self._zeros("spread", len(dx))
+        for rows in self.bands(slice(0, len(dx))):
+            g = before[:, rows].reshape(-1, w.shape[3])
+            matrix, source = self._target("columns", len(dx), rows)
+            if self.planes:
+                np.matmul(flat, g.T, out=matrix.T)
+            else:
+                np.matmul(g, flat.T, out=matrix)
+            target = self._windows(padded)[:, rows]
+            for i in range(self.kernel[0]):
+                for j in range(self.kernel[1]):
+                    target[:, :, :, i, j] += source[:, :, :, i, j]
+        np.copyto(dx, self._inner(padded))
 
     def _image(self, name: str, count: int) -> Array:
         channels = self.kernel[2]
@@ -117,9 +147,9 @@ class Columns:
         pixels = count, rows.stop - rows.start, self.wide
         if self.planes:
             memory = buffer(name, (*self.kernel, *pixels), self.x.dtype)
-            return memory.reshape(np.prod(self.kernel), -1).T, memory.transpose(3, 4, 5, 0, 1, 2)
+            return memory.reshape(math.prod(self.kernel), -1).T, memory.transpose(3, 4, 5, 0, 1, 2)
         memory = buffer(name, (*pixels, *self.kernel), self.x.dtype)
-        return memory.reshape(-1, np.prod(self.kernel)), memory
+        return memory.reshape(-1, math.prod(self.kernel)), memory
 
 
 def forward(
@@ -139,16 +169,19 @@ def forward(
     y = np.empty((len(x), *columns.pooled, outputs), x.dtype)
     places = np.empty(y.shape if pool else 0, np.uint8)
     activation = Activation(b, relu)
-    for images, rows in columns.rounds():
-        matrix = columns.matrix(images, rows)
-        band = images, slice(rows.start // scale, rows.stop // scale)
-        if pool:
-            z = buffer("outputs", (images.stop - images.start, rows.stop - rows.start, columns.wide, outputs), x.dtype)
-            np.matmul(matrix, flat, out=z.reshape(-1, outputs))
-            maximum(windows(z, pool), y[band], places[band])
-        else:
-            np.matmul(matrix, flat, out=y[band].reshape(-1, outputs))
-        activation.apply(y[band])
+    for images in columns.groups():
+        for rows in columns.bands(images):
+            matrix = columns.matrix(images, rows)
+            band = images, slice(rows.start // scale, rows.stop // scale)
+            if pool:
+                z = buffer("outputs", (len(x[images]), rows.stop - rows.start, columns.wide, outputs), x.dtype)
+                np.matmul(matrix, flat, out=z.reshape(-1, outputs))
+                maximum(windows(z, pool), y[band], places[band])
+            else:
+                np.matmul(matrix, flat, out=y[band].reshape(-1, outputs))
+            activation.apply(y[band])
+            if pool and relu:
+                forget(places[band], y[band])
     return y, [places] if pool else []
 
 
@@ -167,23 +200,22 @@ def backward(
     wanted: bool,
 ) -> tuple[Array | None, Array, Array]:
     """The cotangents of x, w and b."""
-    columns = Columns(x, w, stride, padding, dilation, pool)
-    outputs, scale = w.shape[3], columns.scale
+    columns, outputs = Columns(x, w, stride, padding, dilation, pool), w.shape[3]
     dw, db = np.zeros((w.size // max(outputs, 1), outputs), x.dtype), np.zeros(outputs, x.dtype)
     part = buffer("part", dw.shape, x.dtype)
-    dx = np.zeros(x.shape, x.dtype) if wanted else None
-    for images, rows in columns.rounds():
-        band = images, slice(rows.start // scale, rows.stop // scale)
-        before = masked(g[band], y[band], relu)
+    dx = np.empty(x.shape, x.dtype) if wanted else None
+    for images in columns.groups():
+        before = masked(g[images], y[images], relu and not pool)
         if pool:
-            shape = images.stop - images.start, rows.stop - rows.start, columns.wide, outputs
-            whole = buffer("outputs", shape, x.dtype)
+            whole = buffer("outputs", (len(x[images]), columns.high, columns.wide, outputs), x.dtype)
+            whole[:, columns.high // pool * pool :] = 0
             whole[:, :, columns.wide // pool * pool :] = 0
-            spread(before, saved[0][band], windows(whole, pool))
+            spread(before, saved[0][images], windows(whole, pool))
             before = whole
-        before = before.reshape(-1, outputs)
-        dw += np.matmul(columns.matrix(images, rows).T, before, out=part)
-        db += np.ones(len(before), x.dtype) @ before
+        for rows in columns.bands(images):
+            band = before[:, rows].reshape(-1, outputs)
+            dw += np.matmul(columns.matrix(images, rows).T, band, out=part)
+            db += np.ones(len(band), x.dtype) @ band
         if dx is not None:
-            columns.scatter(before, w, dx, images, rows)
+            columns.back(before, w, dx[images])
     return dx, dw.reshape(w.shape), db

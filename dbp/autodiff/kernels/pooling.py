@@ -11,6 +11,9 @@ import numpy as np
 
 from dbp.autodiff.kernels.scratch import Array, buffer
 
+NOWHERE = np.uint8(255)
+MOST = 15  # pixels along a window: larger ones have more places than a byte can tell
+
 
 def windows(z: Array, pool: int, rows: int = 1, columns: int = 2) -> list[Array]:
     """The pool * pool views of `z`, row by row, that hold one place of every window; an odd rest is dropped."""
@@ -43,6 +46,14 @@ def spread(g: Array, places: Array, targets: Sequence[Array]) -> None:
     for i, target in enumerate(targets):
         np.equal(places, np.uint8(i), out=chosen)
         np.multiply(g, chosen, out=target)
+
+
+def forget(places: Array, y: Array) -> None:
+    """Leave no place to the windows whose maximum ReLU cut off, so that the reverse need not look at `y`."""
+    cut = np.less_equal(y, 0, out=buffer("better", y.shape, np.bool_))
+    number = cut.view(np.uint8)
+    np.multiply(number, NOWHERE, out=number)
+    np.maximum(places, number, out=places)
 
 
 class Activation:
