@@ -104,8 +104,10 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
     )
 
 
-def _model(value: Any, key: str) -> Sequential:
+def _model(value: Any, key: str) -> Layer:
     table = _table(value, key)
+    if "kind" in table:
+        return _layer(table, key)
     if set(table) != {"layers"} or not isinstance(table["layers"], list):
         wrong = next((k for k in table if k != "layers"), None)
         if wrong is not None:
@@ -118,8 +120,14 @@ def _layers(value: Any, key: str) -> tuple[Layer, ...]:
     """A list of layers, some of which may hold layers themselves."""
     if not isinstance(value, list):
         raise UserError(f"{key} must be a list of layers, but is {value!r}")
-    readers = {"layers": _layers, "shortcut": _layers}
-    return tuple(_named(LAYERS, layer, f"{key}.{i}", readers) for i, layer in enumerate(value))
+    return tuple(_layer(layer, f"{key}.{i}") for i, layer in enumerate(value))
+
+
+def _layer(value: Any, key: str) -> Layer:
+    table = dict(_table(value, key))
+    if table.get("kind") == Sequential.kind:
+        return _model({name: item for name, item in table.items() if name != "kind"}, key)
+    return typing.cast(Layer, _named(LAYERS, table, key, {"layers": _layers, "shortcut": _layers}))
 
 
 def _table(value: Any, key: str) -> Mapping[str, Any]:
@@ -194,7 +202,10 @@ def _plain(annotation: Any) -> Any:
 
 def table_from(settings: Settings) -> Table:
     """The table that describes settings in full; objects of the user's own appear by name only."""
-    return {f.name: _value(v) for f in dataclasses.fields(settings) if (v := getattr(settings, f.name)) is not None}
+    table = {f.name: _value(v) for f in dataclasses.fields(settings) if (v := getattr(settings, f.name)) is not None}
+    if isinstance(settings.model, Sequential):  # what a model is unless it says otherwise
+        del table["model"]["kind"]
+    return table
 
 
 def _value(value: Any) -> Any:
@@ -203,7 +214,7 @@ def _value(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_value(item) for item in value]
     if isinstance(value, Sequential):
-        return {"layers": [_value(layer) for layer in value.layers]}
+        return {"kind": value.kind, "layers": [_value(layer) for layer in value.layers]}
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
     known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), Data, Saving)
@@ -214,6 +225,14 @@ def _value(value: Any) -> Any:
     if isinstance(value, Dataset):
         return value.name
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
+
+
+def custom_code(value: Any) -> str | None:
+    """The name of the first object of the user's own in a table, if there is one."""
+    if isinstance(value, Mapping) and CUSTOM in value:
+        return str(value[CUSTOM])
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return next((code for item in inner if (code := custom_code(item)) is not None), None)
 
 
 def to_toml(table: Mapping[str, Any]) -> str:

@@ -43,10 +43,10 @@ def load(path: Path) -> Checkpoint:
 def settings_of(checkpoint: Checkpoint) -> Settings:
     """The settings of the run that wrote a checkpoint."""
     table = tomllib.loads(checkpoint.config)
-    if config.CUSTOM in table["model"]:
+    if (code := config.custom_code(table["model"])) is not None:
         raise UserError(
-            f"the checkpoint's model is the Python code {table['model'][config.CUSTOM]!r}, which a config cannot "
-            "name; use it from Python"
+            f"the checkpoint's model is, or contains, the Python code {code!r}, which a config cannot name; use it "
+            "from Python"
         )
     return config.settings_from(table)
 

@@ -54,7 +54,7 @@ def _outer(x: Array, g: Array, groups: int) -> Any:
     a, b = _rows(x), _rows(g)
     if groups == 1:
         return np.matmul(a.T, b)
-    a, b = a.reshape(len(a), groups, -1), b.reshape(len(b), groups, -1)
+    a, b = (rows.reshape(len(rows), groups, rows.shape[1] // groups) for rows in (a, b))
     parts = np.matmul(np.moveaxis(a, 0, 2), np.moveaxis(b, 0, 1))  # groups, C / groups, K / groups
     return np.moveaxis(parts, 0, 1).reshape(parts.shape[1], -1)
 

@@ -17,6 +17,13 @@ from dbp.nn.scope import Scope
 Pool = Callable[..., Value]
 
 
+def _check_padding(padding: Padding, size: Sizes) -> None:
+    """UserError for padding that there is not, or so much that some window would hold nothing else."""
+    check_padding(padding)
+    if isinstance(padding, int) and padding >= min(pair("size", size)):
+        raise UserError(f"padding must be smaller than size, but is {padding} for size {size}")
+
+
 @dataclass(frozen=True)
 class _Pool2d:
     """Settings of a window over images; it moves by its own size unless told a stride."""
@@ -28,7 +35,7 @@ class _Pool2d:
     def __post_init__(self) -> None:
         pair("size", self.size)
         pair("stride", self.size if self.stride is None else self.stride)
-        check_padding(self.padding)
+        _check_padding(self.padding, self.size)
 
     def _apply(self, pool: Pool, x: Value) -> Value:
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
@@ -47,7 +54,7 @@ class _Pool1d:
     def __post_init__(self) -> None:
         pair("size", self.size, axes=1)
         pair("stride", self.size if self.stride is None else self.stride, axes=1)
-        check_padding(self.padding)
+        _check_padding(self.padding, self.size)
 
     def _apply(self, pool: Pool, x: Value) -> Value:
         check_axes(x, ("length", "channels"), "put a reshape layer in front")

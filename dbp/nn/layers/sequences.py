@@ -43,7 +43,8 @@ class Embedding:
         array: Array = np.asarray(x)
         if array.dtype.kind == "f" and self.entries > 2 ** (np.finfo(array.dtype).nmant + 1):
             raise UserError(f"entries must be at most {2 ** (np.finfo(array.dtype).nmant + 1)} in {array.dtype}")
-        numbers: Array = array.astype(np.intp)
+        with np.errstate(invalid="ignore"):  # what is no number is found below
+            numbers: Array = array.astype(np.intp)
         wrong = (numbers != array) | (numbers < 0) | (numbers >= self.entries)
         if wrong.any():
             raise UserError(
