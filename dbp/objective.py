@@ -6,6 +6,7 @@ and ranks; the gradient is exactly that of this cost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with
-from dbp.parallel import Communicator, Layout, Reduction, Shards, Sums
+from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, reduction_for
 
 
 class Shard(NamedTuple):
@@ -56,16 +57,13 @@ class Evaluation:
     gradient: Array
     totals: Totals
     moments: Array  # sums for the running moments
+    finite: bool  # whether cost and gradient are numbers
+    owned: slice  # of the weights, the part that this rank updates
 
     @property
     def cost(self) -> float:
         """The weighted mean of the losses."""
         return self.totals.cost
-
-    @property
-    def finite(self) -> bool:
-        """Whether cost and gradient are numbers; a sum over the gradient is not if one element is not."""
-        return bool(np.isfinite(self.totals.loss) and np.isfinite(self.gradient.sum()))
 
 
 class Objective:
@@ -80,6 +78,7 @@ class Objective:
         dtype: of weights and gradient.
         running: the model's running moments, by path.
         seed: of the random numbers that layers such as dropout draw.
+        arena: where the weights lie; by default every rank has its own.
     """
 
     def __init__(
@@ -92,6 +91,7 @@ class Objective:
         dtype: np.dtype[Any],
         running: Mapping[str, RunningMoments] | None = None,
         seed: int = 0,
+        arena: Arena | None = None,
     ):
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self._seed = dtype, running or {}, seed
@@ -99,50 +99,64 @@ class Objective:
         self.step = 0  # steps done so far, on which random numbers depend
         self._scalars = scalars = 2 + len(loss.metrics)
         moments = sum(place.width for place in self.running.values())
-        self._reduction = Reduction(comm, shards, layout.size, dtype, scalars + moments)
+        self.arena = arena or Arena(comm, layout.size, dtype, share=False)
+        self._reduction = reduction_for(self.arena, shards, scalars + moments)
         self._evaluation = Reduction(comm, shards, 0, dtype, scalars)
+        self._leaves_of: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
+        self._gradients_in: dict[int, tuple[Sums, list[Array]]] = {}
 
     def value_and_gradient(self, weights: Array) -> Evaluation:
         """The cost of the current mini-batch and its gradient; collective, the same on every rank.
 
         The gradient is valid until the next call.
         """
+        self.arena.fence()
         tree = self._reduction.start()
         for shard in self.batch:
             sums = self._reduction.buffer()
             self._add_gradient(weights, shard, sums)
             tree.push(0, shard.number, sums)
-        total = self._reduction.total(tree)
+        total = self._reduction.total(tree, divisor=0)
         totals = _totals(total.scalars[: self._scalars])
-        if totals.weight:
-            total.vector /= totals.weight
-        return Evaluation(total.vector, totals, total.scalars[self._scalars :])
+        finite = total.finite and math.isfinite(totals.loss)
+        return Evaluation(total.vector, totals, total.scalars[self._scalars :], finite, self.arena.owned)
 
     def _add_gradient(self, weights: Array, shard: Shard, sums: Sums) -> None:
         """The gradient of the shard's loss sum, and its sums; zero for a shard without examples."""
-        gradients = self.layout.views(sums.vector, writable=True)
         if len(shard.inputs) == 0:
             sums.bytes[:] = 0
             return
-        leaves = {name: Tensor(view) for name, view in self.layout.views(weights).items()}
+        leaves = self._leaves(weights)
         call = call_with(leaves, self.running, Draw(self._seed, self.step, shard.number))
         outputs, losses = self._losses(call, shard)
         ones = np.ones(len(shard.inputs), self.dtype)
         cotangent = ones if shard.weights is None else shard.weights
-        for view, gradient in zip(gradients.values(), pullback(losses, cotangent, list(leaves.values())), strict=True):
-            view[...] = 0 if gradient is None else gradient
+        pullback(losses, cotangent, list(leaves.values()), into=self._gradients(sums))
         sums.scalars[: self._scalars] = self._sums(losses.value, outputs.value, shard)
         if self.running:
             sums.scalars[self._scalars :] = np.concatenate(all_sums(self.running, call.observed))
 
+    def _leaves(self, weights: Array) -> dict[str, Tensor]:
+        """The parameters; made once for a vector, as they are views of it."""
+        if self._leaves_of[0] is not weights:
+            self._leaves_of = weights, {name: Tensor(view) for name, view in self.layout.views(weights).items()}
+        return self._leaves_of[1]
+
+    def _gradients(self, sums: Sums) -> list[Array]:
+        """The gradients by the parameters in a buffer, of which there are few, each used again and again."""
+        if id(sums) not in self._gradients_in:
+            views = self.layout.views(sums.vector, writable=True)
+            self._gradients_in[id(sums)] = sums, list(views.values())
+        return self._gradients_in[id(sums)][1]
+
     def _losses(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """The model's outputs, and the loss of each example, or of each place where places have weights."""
         outputs = self.model(Scope(call), shard.inputs)
-        return outputs, _as_weighted(self.loss(outputs, shard.targets), shard)
+        return outputs, as_weighted(self.loss(outputs, shard.targets), shard)
 
     def _sums(self, losses: Array, outputs: Array, shard: Shard) -> list[float]:
         """Weight sum, loss sum and metric sums of some examples, in float64."""
-        columns = [losses, *(_as_weighted(c, shard) for c in self.loss.measure(outputs, shard.targets))]
+        columns = [losses, *(as_weighted(c, shard) for c in self.loss.measure(outputs, shard.targets))]
         if shard.weights is None:
             return [float(len(losses)), *(float(np.add.reduce(c, dtype=np.float64)) for c in columns)]
         weights = shard.weights.astype(np.float64)
@@ -155,6 +169,7 @@ class Objective:
             weights: the flat weights.
             chunks: gives the examples of a shard, by its number, in pieces.
         """
+        self.arena.fence()
         parameters = self.layout.views(weights)
         tree = self._evaluation.start()
         for number in self.shards.mine:
@@ -166,8 +181,13 @@ class Objective:
             tree.push(0, number, sums)
         return _totals(self._evaluation.total(tree).scalars)
 
+    def free(self) -> None:
+        """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""
+        self._reduction.free()
+        self.arena.free()
 
-def _as_weighted(losses: Value, shard: Shard) -> Value:
+
+def as_weighted(losses: Value, shard: Shard) -> Value:
     """Losses of places averaged where places have no weights of their own: one number a weight."""
     axes = 1 if shard.weights is None else shard.weights.ndim
     return losses if np.ndim(losses) == axes else mean(losses, axis=tuple(range(axes, np.ndim(losses))))

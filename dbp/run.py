@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from dbp.errors import UserError
 from dbp.loader import Loader
 from dbp.nn import check_weights, initial_parameters, named_arrays
 from dbp.objective import Objective
-from dbp.parallel import HOW_TO_GET_MPI, Communicator, Layout, Shards, agree, from_rank_0
+from dbp.parallel import HOW_TO_GET_MPI, Arena, Communicator, Layout, Shards, agree, from_rank_0
 from dbp.progress import Progress
 from dbp.settings import Settings
 from dbp.sources import check_together, open_sources
@@ -54,21 +54,45 @@ class Run:
         self._stored = nothing if fresh else from_rank_0(comm, self._find_checkpoint)
         stored_shards = self._stored[1].progress["shards"] if self._stored[1] else None
         self.shards = Shards(settings.shards or int(stored_shards or comm.size), comm.rank, comm.size)
-        agree(comm, self._build_model)
+        parameters = agree(comm, self._build_model)
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics)
         self.learning_rate = settings.optimizer.learning_rate
-        self.optimizer_state = settings.optimizer.initial_state(self.weights)
+        self._place(parameters)
 
-    def _build_model(self) -> None:
+    def _build_model(self) -> dict[str, Array]:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
         parameters, self._output_shape, self.running = initial_parameters(settings.model, example, settings.seed, dtype)
         self.layout = Layout.of(parameters)
-        self.weights = self.layout.flatten(parameters, dtype)
+        return parameters
+
+    def _place(self, parameters: Mapping[str, Array]) -> None:
+        """Give weights, optimizer and objective their memory, which the ranks of a node may share; collective."""
+        settings, dtype = self.settings, self.settings.numpy_dtype
+        self.arena = Arena(self.comm, self.layout.size, dtype, vectors=1 + len(settings.optimizer.vectors))
+        self.weights = self.arena.vector()
+        self.arena.put(self.weights, self.layout.flatten(parameters, dtype))
+        self.optimizer_state = settings.optimizer.initial_state(self.arena.vector)
         self.objective = Objective(
-            settings.model, settings.loss, self.layout, self.comm, self.shards, dtype, self.running, settings.seed
+            settings.model,
+            settings.loss,
+            self.layout,
+            self.comm,
+            self.shards,
+            dtype,
+            self.running,
+            settings.seed,
+            self.arena,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Free what ranks share, which takes all of them: not where one leaves alone, as that ends the job."""
+        if error is None or (isinstance(error, UserError) and error.on_all_ranks):
+            self.objective.free()
 
     def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
         loss = self.settings.loss
@@ -126,7 +150,7 @@ class Run:
                 say(f"resumed from {path} at epoch {self.progress.epoch + 1}, step {self.progress.step}")
             if (was := stored.provenance.get("blas")) != self._blas:
                 say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
-        self.comm.broadcast_array(self.weights)
+        self.arena.settle(self.weights)
         from_rank_0(self.comm, self._prepare_folder)
 
     def _start_afresh(self, overwrite: bool, say: Say) -> None:
@@ -145,11 +169,11 @@ class Run:
 
     def _restore(self, path: Path, stored: Checkpoint) -> None:
         self._compare(path, stored)
-        self.weights[:] = self.layout.flatten(stored.model, self.settings.numpy_dtype)
+        self.arena.put(self.weights, self.layout.flatten(stored.model, self.settings.numpy_dtype))
         for name, array in named_arrays(self.running).items():
             array[:] = stored.model[name]
         for name, vector in self.optimizer_state.items():
-            vector[:] = self.layout.flatten(stored.optimizer[name], self.settings.numpy_dtype)
+            self.arena.put(vector, self.layout.flatten(stored.optimizer[name], self.settings.numpy_dtype))
         self.progress.restore(stored.progress, stored.history)
         if self.progress.epoch < self.settings.epochs:
             self.progress.finished = False
@@ -174,6 +198,7 @@ class Run:
 
     def save(self) -> None:
         """Commit a checkpoint and the history; rank 0 writes, and all know whether it went well."""
+        self.arena.fence()
         if self.folder is not None:
             from_rank_0(self.comm, self._save)
 
@@ -210,6 +235,11 @@ class Run:
             },
             config=config.to_toml(config.table_from(self.settings)),
         )
+
+    def final_weights(self) -> dict[str, Array]:
+        """Weights and running moments by name, in memory that outlives the run; collective."""
+        self.arena.fence()
+        return self.layout.views(self.weights.copy()) | named_arrays(self.running)
 
     # --- evaluation ---------------------------------------------------------------------------------
 

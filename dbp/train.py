@@ -12,14 +12,14 @@ from dbp.data import Batches, Order
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
 from dbp.nn import update_all
-from dbp.parallel import Communicator, agree, blas_threads, together, world
+from dbp.parallel import Communicator, agree, blas_threads, keep_freed_memory, together, world
 from dbp.run import Run
 from dbp.settings import Settings
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to: weights by name, the history by column, and cost and metrics on the test data."""
+    """What a run came to: weights and running moments by name, history by column, cost and metrics on the test data."""
 
     weights: dict[str, Array]
     history: dict[str, list[float]]
@@ -47,8 +47,13 @@ def train(
     settings: Settings, comm: Communicator, fresh: bool = False, overwrite: bool = False, quiet: bool = False
 ) -> Result:
     """Train as the settings say; see fit()."""
-    with together(comm), blas_threads(settings.threads) as blas, np.errstate(over="ignore", invalid="ignore"):
-        run = Run(settings, comm, blas, fresh)
+    keep_freed_memory()
+    with (
+        together(comm),
+        blas_threads(settings.threads) as blas,
+        np.errstate(over="ignore", invalid="ignore"),
+        Run(settings, comm, blas, fresh) as run,
+    ):
         steps = Batches(len(run.sources.train), settings.batch_size).steps
         with Display(not quiet and comm.rank == 0, settings.epochs, steps, settings.loss.metrics) as display:
             run.introduce(display.say)
@@ -105,4 +110,4 @@ def _finish(run: Run, display: Display) -> Result:
     display.say(f"finished: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}")
     if test:
         display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
-    return Result(run.layout.views(run.weights), progress.history, test, progress.step)
+    return Result(run.final_weights(), progress.history, test, progress.step)

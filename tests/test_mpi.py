@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, mpirun, run
@@ -81,13 +82,20 @@ def test_a_wrong_command_line_is_told_once_too():
     assert "usage" not in outcome.err
 
 
+def shared_windows():
+    """What lies in shared memory, but for the segments of the MPI libraries' own messages."""
+    names = {path.name for path in Path("/dev/shm").glob("*")}
+    return {name for name in names if not name.startswith(("sm_segment.", "mpich_shm_"))}
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("way", ["raise", "exit0", "exit3", "kill", "user", "outside"])
 def test_a_failing_rank_ends_all(rank, way):
-    start = time.monotonic()
+    start, before = time.monotonic(), shared_windows()
     outcome = mpirun(3, PROGRAMS / "failing.py", rank, 20, way, timeout=30)
     assert time.monotonic() - start < 20
     assert outcome.code != 0
+    assert shared_windows() <= before
     if way in ("raise", "outside"):
         assert outcome.err.count("ZeroDivisionError: ") == 1
         assert outcome.err.count("Traceback") == 1
@@ -99,6 +107,30 @@ def test_a_failing_rank_ends_all(rank, way):
         assert "Traceback" not in outcome.err
 
 
+def test_a_script_goes_on_after_runs_that_diverged(tmp_path):
+    """Each gives back its shared memory, or the third would be one of many that do not."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, os, dbp\n"
+        "x = np.random.default_rng(0).standard_normal((40, 100))\n"
+        "def fit(rate):\n"
+        "    model = [dbp.nn.Dense(100), dbp.nn.Dense(2)]\n"
+        "    return dbp.fit(model=model, loss='mean_squared_error', data=(x, x[:, :2]),\n"
+        "                   optimizer=dbp.optim.SGD(rate), epochs=3, batch_size=8, quiet=True)\n"
+        "for _ in range(3):\n"
+        "    try:\n"
+        "        fit(1e30)\n"
+        "    except dbp.UserError as error:\n"
+        "        assert 'not finite' in str(error)\n"
+        "    weights = fit(1e-4).weights\n"
+        "    maps = open('/proc/self/maps').read()\n"
+        "    assert 'osc_sm' not in maps and all(np.isfinite(w).all() for w in weights.values())\n"
+        "print('done', flush=True)\n"
+    )
+    outcome = mpirun(2, script)
+    assert (outcome.code, outcome.out) == (0, "done\ndone\n"), outcome.text
+
+
 def test_what_fails_on_all_ranks_is_told_once():
     outcome = mpirun(3, PROGRAMS / "failing.py", -1, 20, "raise", timeout=30)
     assert outcome.code == 1
@@ -107,8 +139,10 @@ def test_what_fails_on_all_ranks_is_told_once():
 
 @pytest.mark.parametrize("way", ["raise", "exit0", "kill"])
 def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
+    before = shared_windows()
     outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, way, python=mpich_python, timeout=30)
     assert outcome.code != 0
+    assert shared_windows() <= before
     assert outcome.err.count("dbp: rank 1 of 3 on ") == (way != "kill")
     assert outcome.err.count("ZeroDivisionError: ") == (way == "raise")
 

@@ -7,8 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.errors import UserError
-from dbp.parallel import Layout, OneProcess, Reduction, Shards, Sums, TreeSum, agree, from_rank_0, parts
-from dbp.parallel.reduce import subtrees
+from dbp.parallel import (
+    Arena,
+    Layout,
+    OneProcess,
+    Reduction,
+    Shards,
+    Sums,
+    TreeSum,
+    agree,
+    from_rank_0,
+    keep_freed_memory,
+    parts,
+    reduction_for,
+)
+from dbp.parallel.reduce import Division, subtrees
+from dbp.parallel.reduce_shared import additions
 
 
 @given(st.integers(0, 200), st.integers(1, 20))
@@ -73,6 +87,53 @@ def test_buffers_are_used_again():
     assert len(reduction._free) <= 4  # one more than the tree's levels
 
 
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_additions_leave_the_parts_as_they_are(count, ranks):
+    """Numbers in place of vectors: what comes into the place behind the parts is the sum of all."""
+    nodes = [node for rank in range(ranks) for node in subtrees(parts(count, ranks, rank))]
+    places = dict(enumerate(range(1, len(nodes) + 1)))
+    for left, right, target in additions(nodes):
+        assert target >= len(nodes)
+        places[target] = places[left] + places[right]
+    if len(nodes) > 1:
+        assert places[len(nodes)] == sum(range(1, len(nodes) + 1))
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 13])
+def test_shared_and_private_sums_by_closed_form(share, count):
+    size = 40_000  # more than one piece
+    reduction = reduction_for(Arena(OneProcess(), size, np.float32, share=share), Shards(count), 2)
+    assert isinstance(reduction, Reduction) != share
+    for step in range(1, 4):
+        tree = reduction.start()
+        for number in range(count):
+            sums = reduction.buffer()
+            sums.vector[:], sums.scalars[:] = step * number, (2, number)
+            tree.push(0, number, sums)
+        total = reduction.total(tree, divisor=0)
+        np.testing.assert_array_equal(total.vector, np.float32(step * count * (count - 1) / 2) / np.float32(2 * count))
+        assert total.scalars.tolist() == [2 * count, count * (count - 1) / 2]
+        assert total.finite
+    reduction.free()
+
+
+@settings(deadline=None)
+@given(st.just(0.0) | st.floats(1e-6, 1e30), st.lists(st.floats(width=32), min_size=1, max_size=20))
+def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values):
+    for divisor in (by, 2.0 ** round(np.log2(by + 1))):
+        source, target = np.array(values, np.float32), np.empty(len(values), np.float32)
+        with np.errstate(all="ignore"):
+            expected = source / np.float32(divisor or 1)
+            finite = Division(np.array([divisor]), 0, target.dtype)(source, target, np.zeros_like(target))
+        np.testing.assert_array_equal(target, expected)
+        assert finite == np.isfinite(expected).all()
+
+
+def test_freed_memory_can_be_kept_or_the_system_has_no_glibc():
+    assert keep_freed_memory() in (True, False)
+
+
 def test_sums_keep_float64_beside_float32():
     sums = leaf(0)
     sums.scalars[0] = 1 + 2.0**-40
@@ -111,3 +172,14 @@ def test_reduction_over_ranks(ranks):
     alone = mpirun(1, PROGRAMS / "reduction.py")
     assert outcome.out == alone.out
     assert len(outcome.out.splitlines()) == 6
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5, 7])
+def test_shared_memory_gives_the_bits_of_private_memory(ranks):
+    outcome = mpirun(ranks, PROGRAMS / "arena.py")
+    assert (outcome.code, outcome.text) == (0, "as in private memory\n")
+
+
+def test_shared_memory_with_mpich_too(mpich_python):
+    outcome = mpirun(3, PROGRAMS / "arena.py", python=mpich_python)
+    assert (outcome.code, outcome.text) == (0, "as in private memory\n")

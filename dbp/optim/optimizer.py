@@ -6,10 +6,9 @@ It never communicates: the objective gives the same numbers on every rank, so al
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError
@@ -34,6 +33,11 @@ class Evaluated(Protocol):
         """Whether cost and gradient are numbers."""
         ...
 
+    @property
+    def owned(self) -> slice:
+        """The part of the weights and of the state that is to be updated here; others may update the rest."""
+        ...
+
 
 E = TypeVar("E", bound=Evaluated, covariant=True)
 
@@ -53,9 +57,13 @@ class FirstOrder(ABC):
     vectors: ClassVar[tuple[str, ...]]
     learning_rate: float
 
-    def initial_state(self, weights: Vector) -> dict[str, Vector]:
-        """The method's vectors, by name, each as long as the weights."""
-        return {name: np.zeros_like(weights) for name in self.vectors}
+    def initial_state(self, zeros: Callable[[], Vector]) -> dict[str, Vector]:
+        """The method's vectors, by name, each as long as the weights.
+
+        Args:
+            zeros: gives a vector of that length.
+        """
+        return {name: zeros() for name in self.vectors}
 
     def step(self, objective: Differentiable[E], weights: Vector, state: State, number: int, factor: float) -> E:
         """One step, in place; weights and state stay as they are if cost or gradient is not finite.
@@ -70,8 +78,9 @@ class FirstOrder(ABC):
         evaluation = objective.value_and_gradient(weights)
         if evaluation.finite:
             gradient, rate = evaluation.gradient, self.learning_rate * factor
-            for start in range(0, len(weights), BLOCK):
-                piece = slice(start, start + BLOCK)
+            first, end, _ = evaluation.owned.indices(len(weights))
+            for start in range(first, end, BLOCK):
+                piece = slice(start, min(start + BLOCK, end))
                 vectors = {name: vector[piece] for name, vector in state.items()}
                 self.update(weights[piece], gradient[piece], vectors, number, rate)
         return evaluation

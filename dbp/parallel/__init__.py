@@ -1,28 +1,36 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
-from dbp.parallel.arena import Layout
+from dbp.parallel.arena import Arena
 from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
 from dbp.parallel.faults import agree, from_rank_0, tell, together
-from dbp.parallel.reduce import Reduction, Sums, TreeSum
+from dbp.parallel.layout import Layout
+from dbp.parallel.memory import keep_freed_memory
+from dbp.parallel.reduce import Reduction, Sums, Total, TreeSum
+from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.threads import blas_threads
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, world
 
 __all__ = [
     "HOW_TO_GET_MPI",
+    "Arena",
     "Communicator",
     "Layout",
     "MPICommunicator",
     "OneProcess",
     "Reduction",
     "Shards",
+    "SharedReduction",
     "Sums",
+    "Total",
     "TreeSum",
     "agree",
     "blas_threads",
     "communicator_for_errors",
     "from_rank_0",
+    "keep_freed_memory",
     "parts",
+    "reduction_for",
     "tell",
     "together",
     "world",

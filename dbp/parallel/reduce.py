@@ -1,17 +1,30 @@
 """The sum over all shards: gradient, loss sum, weight sum and metrics in one buffer, one message.
 
-This is the plain form: every rank gets all partial sums and finishes the tree itself.
+This is the plain form, for any number of nodes: every rank gets all partial sums and finishes the tree
+itself. The ranks of one node do it together, see reduce_shared.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from dbp.parallel.arena import Array
 from dbp.parallel.comm import Communicator
 from dbp.parallel.shards import Shards
+
+BLOCK = 32768  # elements that are worked on at a time, so that they stay in the cache
+
+
+class Total(NamedTuple):
+    """The sum over all shards; its vector may be a mean."""
+
+    vector: Array
+    scalars: Array
+    finite: bool  # whether every element of the vector is a number
 
 
 class Sums:
@@ -21,10 +34,14 @@ class Sums:
     """
 
     def __init__(self, size: int, dtype: Any, scalars: int, memory: np.ndarray[Any, Any] | None = None):
-        vector_bytes = -(-size * np.dtype(dtype).itemsize // 8) * 8
-        self.bytes = np.zeros(vector_bytes + 8 * scalars, np.uint8) if memory is None else memory
+        self.bytes = np.zeros(self.length(size, dtype, scalars), np.uint8) if memory is None else memory
         self.vector = self.bytes[: size * np.dtype(dtype).itemsize].view(dtype)
-        self.scalars = self.bytes[vector_bytes:].view(np.float64)
+        self.scalars = self.bytes[len(self.bytes) - 8 * scalars :].view(np.float64)
+
+    @staticmethod
+    def length(size: int, dtype: Any, scalars: int) -> int:
+        """In bytes, of which the numbers' begin at a multiple of 8."""
+        return -(-size * int(np.dtype(dtype).itemsize) // 8) * 8 + 8 * scalars
 
     def __iadd__(self, other: Sums) -> Sums:
         self.vector += other.vector
@@ -76,6 +93,32 @@ def subtrees(run: range) -> list[tuple[int, int]]:
     return [(level, index) for level, index, _ in tree.nodes]
 
 
+def blocks(run: slice) -> list[slice]:
+    """A run of elements in pieces that fit the cache."""
+    return [slice(start, min(start + BLOCK, run.stop)) for start in range(run.start, run.stop, BLOCK)]
+
+
+class Division:
+    """What is done to the sum of the vectors: it is divided by a scalar, and looked through for what is no number.
+
+    Args:
+        scalars: the sums of the numbers.
+        number: which of them to divide by; None, and a sum of zero, divide by 1, which changes no bit.
+        dtype: of the vectors.
+    """
+
+    def __init__(self, scalars: Array, number: int | None, dtype: np.dtype[Any]):
+        value = 1.0 if number is None else float(scalars[number]) or 1.0
+        power_of_two = 1 <= value < 2**60 and math.frexp(value)[0] == 0.5  # its inverse is exact, and faster
+        self._do = np.multiply if power_of_two else np.divide
+        self._by = dtype.type(1 / value if power_of_two else value)
+
+    def __call__(self, source: Array, target: Array, zeros: Array) -> bool:
+        """Target = source divided; whether all of it are numbers."""
+        self._do(source, self._by, target)
+        return bool(np.vdot(target, zeros) == 0)  # exact, as infinity times zero is not a number; vdot never warns
+
+
 class Reduction:
     """The sums of a run: buffers for this rank's shards, and the total over all ranks.
 
@@ -97,6 +140,9 @@ class Reduction:
         self._places = self._views(self._mine, len(self._nodes[shards.rank]))
         self._all_nodes = [node for of_rank in self._nodes for node in of_rank]
         self._parts = self._views(self._received, len(self._all_nodes))
+        vector = self._parts[0].vector  # where the tree's sum ends up
+        zeros = np.zeros(min(size, BLOCK), dtype)
+        self._pieces = [(vector[b], zeros[: b.stop - b.start]) for b in blocks(slice(0, size))]
         self._free: list[Sums] = []
 
     def buffer(self) -> Sums:
@@ -110,8 +156,13 @@ class Reduction:
     def _views(self, memory: np.ndarray[Any, Any], count: int) -> list[Sums]:
         return [Sums(*self._shape, memory=piece) for piece in np.split(memory, count)] if count else []
 
-    def total(self, mine: TreeSum[Sums]) -> Sums:
-        """The sum over the shards of all ranks, the same bits on every rank; valid until the next call."""
+    def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
+        """The sum over the shards of all ranks, the same bits on every rank; valid until the next call.
+
+        Args:
+            mine: the sum over this rank's shards.
+            divisor: the number of the scalar by whose sum the vector is divided, if that is not zero.
+        """
         assert [node[:2] for node in mine.nodes] == self._nodes[self.shards.rank]
         for (_, _, part), place in zip(mine.nodes, self._places, strict=True):
             place.bytes[:] = part.bytes
@@ -120,4 +171,10 @@ class Reduction:
         tree: TreeSum[Sums] = TreeSum()
         for node, part in zip(self._all_nodes, self._parts, strict=True):
             tree.push(*node, part)
-        return tree.total()
+        total = tree.total()
+        divide = Division(total.scalars, divisor, total.vector.dtype)
+        finite = [divide(piece, piece, zeros) for piece, zeros in self._pieces]
+        return Total(total.vector, total.scalars, all(finite))
+
+    def free(self) -> None:
+        """Nothing to do: all memory is this rank's own."""

@@ -22,7 +22,7 @@ def launched_by_mpi() -> bool:
 
 def _settings_for_a_single_process() -> None:
     # Open MPI looks for network devices even for one process, which takes a second with some builds.
-    for name, value in {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self", "OMPI_MCA_osc": "^ucx"}.items():
+    for name, value in {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self"}.items():
         os.environ.setdefault(name, value)
 
 
