@@ -4,6 +4,7 @@
     dbp.nn, dbp.optim     what to train, and how
     dbp.data              data sets; dbp.Data says where the examples of a run come from
     dbp.autodiff          derivatives of functions of one's own
+    dbp.insight           what a model consists of, what each neuron adds to the error, what a change would do
 
 Nothing but the name is loaded until it is used, as thousands of ranks may import at once.
 """
@@ -14,13 +15,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Data", "Saving", "UserError", "__version__", "autodiff", "checkpoint", "data", "fit", "nn", "optim"]
+__all__ = [
+    "Data",
+    "Saving",
+    "UserError",
+    "__version__",
+    "autodiff",
+    "checkpoint",
+    "data",
+    "fit",
+    "insight",
+    "nn",
+    "optim",
+]
 
 _HOMES = {"fit": "train", "Data": "settings", "Saving": "settings", "UserError": "errors"}
-_MODULES = ("autodiff", "checkpoint", "data", "nn", "optim")
+_MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
-    from dbp import autodiff, checkpoint, data, nn, optim
+    from dbp import autodiff, checkpoint, data, insight, nn, optim
     from dbp.errors import UserError
     from dbp.settings import Data, Saving
     from dbp.train import fit

@@ -1,4 +1,4 @@
-"""The command line: dbp train, eval, predict, inspect, convert, run."""
+"""The command line: dbp train, eval, predict, inspect, summary, neurons, convert, run."""
 
 from __future__ import annotations
 
@@ -88,6 +88,32 @@ def _inspect(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _summary(parsed: argparse.Namespace) -> int:
+    from dbp.config import read_config, settings_from
+    from dbp.insight.summary import parse_shape, summary_of
+
+    shape = None if parsed.input is None else parse_shape(parsed.input)
+    settings = settings_from(read_config(Path(parsed.config), parsed.set))
+    sys.stdout.write(f"{summary_of(settings, shape)}\n")
+    return 0
+
+
+def _neurons(parsed: argparse.Namespace) -> int:
+    from dbp.insight.report import neurons_text, what_if_text
+
+    if parsed.what_if and parsed.out:
+        raise UsageError("--out is for the figures of neurons and does not go with --what-if")
+    if parsed.top < 1:
+        raise UsageError(f"--top must be at least 1, but is {parsed.top}")
+    if parsed.what_if:
+        return _infer(parsed, lambda run, trained, comm: what_if_text(run, trained, parsed.data, parsed.what_if, comm))
+    out = Path(parsed.out) if parsed.out else None
+    return _infer(
+        parsed,
+        lambda run, trained, comm: neurons_text(run, trained, parsed.data, comm, parsed.top, out, parsed.overwrite),
+    )
+
+
 def _convert(parsed: argparse.Namespace) -> int:
     from dbp.data import convert
 
@@ -156,6 +182,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoint(inspect)
     inspect.add_argument("--digest", action="store_true", help="print only a SHA-256 over all weights by name")
 
+    _add_insight(commands)
+
     _add_convert(commands.add_parser("convert", help="make an HDF5 data file from another format"))
 
     run = commands.add_parser(
@@ -177,6 +205,30 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT.h5", help="the HDF5 file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
+
+
+def _add_insight(commands: argparse._SubParsersAction[_Parser]) -> None:
+    summary = commands.add_parser("summary", help="layers, shapes, parameters, work and memory of a config's model")
+    summary.set_defaults(command=_summary)
+    summary.add_argument("config", metavar="CONFIG", help="a TOML file; see examples/")
+    summary.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
+    summary.add_argument("--input", metavar="SHAPE", help="of one example, such as 28,28,1 (default: that of the data)")
+
+    neurons = commands.add_parser("neurons", help="what each neuron of a checkpoint adds to the error on data")
+    neurons.set_defaults(command=_neurons)
+    _add_checkpoint(neurons)
+    neurons.add_argument("data", metavar="DATA", help="an HDF5 file with inputs and targets")
+    neurons.add_argument("--top", type=int, default=5, metavar="N", help="units of each layer to show (default: 5)")
+    neurons.add_argument("--out", metavar="FILE.h5", help="write the figures of all units to an HDF5 file")
+    neurons.add_argument("--overwrite", action="store_true", help="replace FILE.h5 if it exists")
+    neurons.add_argument(
+        "--what-if",
+        action="append",
+        default=[],
+        metavar="LAYER/PARAMETER[INDEX]=NUMBER",
+        help="instead show what the cost does if this weight changes by +0.01 or -0.01, or becomes 0.5; several "
+        "make one change",
+    )
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:

@@ -62,10 +62,11 @@ class Trained:
         except UserError as error:
             raise UserError(f"{data.name}: does not fit the checkpoint's model: {error}") from None
         shapes = {name: array.shape for name, array in checkpoint.model.items()}
-        if wrong := [n for n, a in (made | named_arrays(self.running)).items() if a.shape != shapes.get(n)]:
+        own = made | named_arrays(self.running)
+        if wrong := [name for name, array in own.items() if array.shape != shapes.get(name)]:
             raise UserError(
                 f"{data.name}: inputs of shape {data.input_shape} do not fit the checkpoint's model: {wrong[0]} "
-                f"would have shape {made[wrong[0]].shape}, but has {shapes.get(wrong[0])}"
+                f"would have shape {own[wrong[0]].shape}, but has {shapes.get(wrong[0])}"
             )
         self.parameters = {name: checkpoint.model[name] for name in made}
         for name, array in named_arrays(self.running).items():

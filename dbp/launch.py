@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 
-COMMANDS = ("train", "eval", "predict", "inspect", "convert")
+COMMANDS = ("train", "eval", "predict", "inspect", "summary", "neurons", "convert")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 # Set by batch systems: there the launcher knows which nodes it has, and their network must be used.
 BATCH_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "PE_HOSTFILE")
@@ -140,6 +141,7 @@ def _wait(command: list[str], environment: dict[str, str]) -> int:
 
 
 BANNER = b"-" * 50
+STRAY = re.compile(rb"^\[[^\]\n]*\] PMIX ERROR: PMIX_ERR_UNREACH .*\n", re.MULTILINE)  # of a rank that has gone already
 NOISE = (b"MPI_ABORT was invoked", b"prterun", b"mpirun", b"mpiexec", b"MPI_Abort", b"non-zero", b"orterun")
 
 
@@ -155,7 +157,7 @@ def copy_without_banners(source: int, target: BinaryIO) -> None:
 def _pass_on(text: bytes, target: BinaryIO) -> bytes:
     """Write what is known not to belong to a box; gives the rest, which may be the beginning of one."""
     while (start := text.find(BANNER)) >= 0:
-        target.write(text[:start])
+        target.write(STRAY.sub(b"", text[:start]))
         text = text[start:]
         inside = text.find(b"\n")
         closing = text.find(BANNER, inside) if inside >= 0 else -1
@@ -167,6 +169,6 @@ def _pass_on(text: bytes, target: BinaryIO) -> bytes:
             target.write(text[: end + 1])
         text = text[end + 1 :]
     certain = len(text.rstrip(b"-"))  # dashes at the end may become a banner with the next bytes
-    target.write(text[:certain])
+    target.write(STRAY.sub(b"", text[:certain]))
     target.flush()
     return text[certain:]

@@ -48,3 +48,13 @@ def test_commands_scripts_and_programs():
     assert command_line(["train", "c.toml"]) == [sys.executable, "-m", "dbp", "train", "c.toml"]
     assert command_line(["my.py", "1"]) == [sys.executable, "my.py", "1"]
     assert command_line(["hostname"]) == ["hostname"]
+
+
+def test_what_open_mpi_says_of_a_rank_that_has_gone_is_left_out():
+    source, sink = os.pipe()
+    os.write(sink, b"[node:12345] PMIX ERROR: PMIX_ERR_UNREACH in file base/ptl.c at line 700\ndbp: error: [a] b\n")
+    os.close(sink)
+    target = io.BytesIO()
+    copy_without_banners(source, target)
+    os.close(source)
+    assert target.getvalue() == b"dbp: error: [a] b\n"

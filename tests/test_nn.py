@@ -264,3 +264,11 @@ def test_recomputed_layers_give_the_same_bits_and_keep_one_node():
     assert list(seen) == list(seen_again) == ["inner/batch_norm_1/"]
     np.testing.assert_array_equal(seen["inner/batch_norm_1/"].variance, seen_again["inner/batch_norm_1/"].variance)
     assert output.inputs[0].primitive.name.startswith("recompute")
+
+
+def test_running_moments_are_found_among_the_weights_of_a_result():
+    model = nn.Sequential(nn.Dense(3), nn.BatchNorm())
+    parameters, _, running = nn.initial_parameters(model, X, 0, "float64")
+    running["batch_norm_1/"].mean += 2
+    arrays = parameters | nn.named_arrays(running)
+    np.testing.assert_array_equal(model(nn.use(arrays), X), model(nn.use(parameters, running), X))

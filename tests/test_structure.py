@@ -31,8 +31,12 @@ ALLOWED = {
     "train": {"autodiff", "data", "display", "nn", "parallel", "run", "settings"},
     "inference": {"autodiff", "checkpoint", "config", "data", "display", "loader", "nn", "objective", "parallel"}
     | {"settings", "sources"},
+    "curvature": {"autodiff", "nn", "objective", "parallel"},
+    "insight": {"autodiff", "checkpoint", "curvature", "data", "loader", "nn", "objective", "parallel", "settings"}
+    | {"sources"},
     "launch": {"display", "parallel"},
-    "cli": {"checkpoint", "config", "data", "inference", "launch", "parallel", "settings", "train", "__init__"},
+    "cli": {"checkpoint", "config", "data", "inference", "insight", "launch", "parallel", "settings", "train"}
+    | {"__init__"},
     "__main__": {"cli"},
 }
 

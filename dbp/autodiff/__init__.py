@@ -1,8 +1,8 @@
 """Derivatives of functions written with NumPy arrays: primitives, the graph, and transformations."""
 
-from dbp.autodiff.blocks import convolution_block, cross_entropy_block, dense_block
+from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block
 from dbp.autodiff.check import check_derivatives
-from dbp.autodiff.graph import pullback, pushforward
+from dbp.autodiff.graph import nodes_of, pullback, pushforward
 from dbp.autodiff.primitives import (
     Window,
     abs_,
@@ -49,7 +49,7 @@ from dbp.autodiff.primitives import (
     variance,
     where,
 )
-from dbp.autodiff.recompute import recompute
+from dbp.autodiff.recompute import Recomputed, recompute
 from dbp.autodiff.tensor import PRIMITIVES, Array, Primitive, ShapeError, Tensor, Value, array_of
 from dbp.autodiff.transforms import (
     gauss_newton_product,
@@ -65,7 +65,9 @@ from dbp.autodiff.transforms import (
 __all__ = [
     "PRIMITIVES",
     "Array",
+    "Block",
     "Primitive",
+    "Recomputed",
     "ShapeError",
     "Tensor",
     "Value",
@@ -105,6 +107,7 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "nodes_of",
     "pad",
     "pick",
     "pullback",

@@ -53,6 +53,10 @@ class Block(Recomputed):
                 return Tensor(output, self, inputs, {"kept": kept, "own": options})
         return output
 
+    def inside(self, inputs: Sequence[Value], options: Options) -> Value:
+        """The specification, recorded from leaves in place of a node's tensors."""
+        return super().inside(inputs, options["own"])
+
     def pull(
         self, g: Value, y: Value, inputs: Sequence[Value], options: Options, wanted: Sequence[bool]
     ) -> list[Value]:

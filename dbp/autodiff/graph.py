@@ -31,6 +31,12 @@ def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dic
     return found, outside
 
 
+def nodes_of(output: Tensor) -> list[Tensor]:
+    """All tensors that an output was made of, leaves and itself included, in the order of creation."""
+    found, _ = _reachable([output], [])
+    return [found[created] for created in sorted(found)]
+
+
 def depends_on_others(output: Tensor, leaves: Sequence[Tensor]) -> bool:
     """Whether an output depends on tensors that were there before the leaves: those of an outer derivative."""
     sources = [x for leaf in leaves for x in leaf.inputs if type(x) is Tensor]

@@ -35,6 +35,11 @@ class Recomputed(Primitive):
         """The node of a call whose output is already known."""
         return Tensor(output, self, inputs)
 
+    def inside(self, inputs: Sequence[Value], options: dict[str, Any]) -> Value:
+        """What a node of these inputs does, recorded from leaves in place of its tensors."""
+        leaves = [Tensor(x.value) if type(x) is Tensor else x for x in inputs]
+        return self._function(*leaves, **options)
+
     def _again(
         self, inputs: Sequence[Value], chosen: Sequence[bool], options: dict[str, Any]
     ) -> tuple[list[Tensor | None], Tensor]:

@@ -1,4 +1,4 @@
-"""A file of results, row by row as many as the examples, that bears its name only when it is whole."""
+"""A file of results, by rows or in whole arrays, that bears its name only when it is whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OutputFile:
 
     Args:
         path: its name in the end.
-        rows: of every column.
+        rows: of every column that is written by rows.
         overwrite: whether a file of that name may be replaced.
     """
 
@@ -41,6 +41,13 @@ class OutputFile:
             for name, values in columns.items():
                 whole = file.require_dataset(name, (self._rows, *values.shape[1:]), values.dtype, exact=True)
                 whole[start : start + len(values)] = values
+
+    def put(self, arrays: Mapping[str, Array], attributes: Mapping[str, float]) -> None:
+        """Write whole arrays, by names such as group/name, and attributes of the file."""
+        with h5py.File(self._partial, "a") as file:
+            for name, values in arrays.items():
+                file[name] = values
+            file.attrs.update(attributes)
 
     def finish(self) -> None:
         """Give the file its name."""

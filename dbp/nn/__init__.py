@@ -45,7 +45,7 @@ from dbp.nn.losses import (
     loss_named,
 )
 from dbp.nn.moments import RunningMoments, all_sums, named_arrays, update_all
-from dbp.nn.scope import Call, Draw, Initial, Model, Scope, call_with, initial_parameters, use
+from dbp.nn.scope import Call, Draw, Initial, Model, Passed, Scope, call_with, initial_parameters, use
 
 __all__ = [
     "ACTIVATIONS",
@@ -85,6 +85,7 @@ __all__ = [
     "MeanSquaredError",
     "Model",
     "MultiHeadAttention",
+    "Passed",
     "Position",
     "Recompute",
     "Reshape",

@@ -15,8 +15,9 @@ import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, recompute
 from dbp.errors import UserError
+from dbp.nn.activations import linear
 from dbp.nn.initialisers import Shape, initialiser
-from dbp.nn.moments import Moments, RunningMoments
+from dbp.nn.moments import Moments, RunningMoments, named_arrays
 from dbp.random import generator
 
 Lookup = Callable[[str, Shape, str], Value]
@@ -32,6 +33,26 @@ class Draw(NamedTuple):
 
 
 @dataclass
+class Passed:
+    """A layer that a call went through, and what it made.
+
+    What it recorded was created after `began` and before `ended`, in the order of creation of tensors.
+    """
+
+    path: str
+    layer: Any
+    began: int
+    ended: int = 0
+    outputs: Value = None
+
+    def end(self, outputs: Value, pool: Passed | None = None) -> None:
+        """The layer is done, and with it the pooling that follows, if it was done along."""
+        self.ended, self.outputs = Tensor(0.0).created, outputs
+        if pool is not None:
+            pool.end(outputs)
+
+
+@dataclass
 class Call:
     """One call of a model: where its scopes look things up, and what they report.
 
@@ -39,7 +60,8 @@ class Call:
         parameter: gives a parameter by path, shape and initialiser.
         running: gives running moments by path, channels and decay.
         draw: of a training pass; None where nothing is random and running moments are used as they are.
-        watch: whether the weighted inputs of neurons are kept in `neurons`.
+        watch: whether weighted inputs of neurons are kept in `neurons`, and what neurons make of them in `activations`.
+        trace: takes note of the layers that the call goes through, of those inside of others after these, if given.
     """
 
     parameter: Lookup
@@ -48,6 +70,8 @@ class Call:
     watch: bool = False
     observed: dict[str, Moments] = field(default_factory=dict)
     neurons: dict[str, list[Value]] = field(default_factory=dict)
+    activations: dict[str, list[Value]] = field(default_factory=dict)
+    trace: list[Passed] | None = None
     drawn: Counter[str] = field(default_factory=Counter)
 
 
@@ -75,11 +99,21 @@ class Scope:
         """The scope of a layer inside this one."""
         return Scope(self._call, f"{self._path}{name}/")
 
-    def neurons(self, z: Value) -> Value:
-        """Z itself, the weighted inputs of this layer's neurons (last axis), made known to who watches."""
+    def neurons(self, z: Value, activation: Callable[[Value], Value] = linear) -> Value:
+        """activation(z), of the weighted inputs z of this layer's neurons (last axis); who watches is told of both."""
+        y = activation(z)
         if self._call.watch:
-            self._call.neurons.setdefault(self._path.rstrip("/"), []).append(z)
-        return z
+            path = self._path.rstrip("/")
+            self._call.neurons.setdefault(path, []).append(z)
+            self._call.activations.setdefault(path, []).append(y)
+        return y
+
+    def begin(self, layer: Any) -> Passed | None:
+        """Note, if the call is traced, that a layer begins here; who calls the layer says when it ends."""
+        if self._call.trace is None:
+            return None
+        self._call.trace.append(Passed(self._path.rstrip("/"), layer, Tensor(0.0).created))
+        return self._call.trace[-1]
 
     def running_moments(self, channels: int, decay: float) -> RunningMoments:
         """The running mean and variance of this place."""
@@ -180,9 +214,20 @@ def call_with(
     draw: Draw | None = None,
     watch: bool = False,
 ) -> Call:
-    """A call in which a model finds these parameters, arrays or tensors, and running moments, by path."""
-    moments = running or {}
-    return Call(lambda path, _shape, _initial: parameters[path], lambda path, _n, _d: moments[path], draw, watch)
+    """A call in which a model finds these parameters, arrays or tensors, and running moments, by path.
+
+    Running moments that are not given are found among the parameters, by the names that named_arrays() gives them.
+    """
+
+    def find(path: str, channels: int, decay: float) -> RunningMoments:
+        if running is not None:
+            return running[path]
+        moments = RunningMoments.at_start(channels, decay, np.float64)
+        for name, array in named_arrays({path: moments}).items():
+            array[:] = array_of(parameters[name])
+        return moments
+
+    return Call(lambda path, _shape, _initial: parameters[path], find, draw, watch)
 
 
 def use(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from dbp.nn.layers.convolution import Conv2d
 from dbp.nn.layers.layer import Layer
 from dbp.nn.layers.pooling import MaxPool2d
 from dbp.nn.scope import Scope, recomputed
+
+# Name and layer, and those of the pooling that a convolution does along with its own work.
+_Stage = tuple[str, Layer, tuple[str, MaxPool2d] | None]
 
 
 @dataclass(frozen=True, init=False)
@@ -46,25 +50,29 @@ class Sequential:
         for name, layer, pool in self._stages:
             try:
                 inner = scope.inside(name)
-                x = layer.pooled(inner, x, pool) if pool and isinstance(layer, Conv2d) else layer(inner, x)
+                passed = inner.begin(layer)
+                x = layer.pooled(inner, x, pool[1].tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
+                if passed is not None:
+                    passed.end(x, scope.inside(pool[0]).begin(pool[1]) if pool else None)
             except (UserError, ShapeError) as error:
                 raise type(error)(_located(name, error)) from None
         return x
 
     @cached_property
-    def _stages(self) -> tuple[tuple[str, Layer, int], ...]:
-        """Name, layer, and the size of the pooling that a convolution does along with its own work."""
+    def _stages(self) -> tuple[_Stage, ...]:
         return tuple(self._pair_up())
 
-    def _pair_up(self) -> Iterator[tuple[str, Layer, int]]:
-        after = (*self.layers[1:], None)
+    def _pair_up(self) -> Iterator[_Stage]:
+        named = list(zip(self.names, self.layers, strict=True))
         taken = False
-        for name, layer, following in zip(self.names, self.layers, after, strict=True):
+        for (name, layer), after in itertools.zip_longest(named, named[1:]):
             if taken:
                 taken = False
                 continue
-            pool = following.tiles if isinstance(layer, Conv2d) and isinstance(following, MaxPool2d) else 0
-            taken = pool > 0
+            pool = None
+            if isinstance(layer, Conv2d) and after and isinstance(after[1], MaxPool2d) and after[1].tiles:
+                pool = after[0], after[1]
+            taken = pool is not None
             yield name, layer, pool
 
 
@@ -105,13 +113,21 @@ class Residual:
         """Outputs of the layers' shape."""
         main, beside = self._paths
         y = main(scope, x)
-        straight = beside(scope.inside("shortcut"), x) if beside else x
+        straight = _beside(beside, scope, x) if beside else x
         if np.shape(y) != np.shape(straight):
             raise UserError(
                 f"the layers give {np.shape(y)[1:]} per example, but the shortcut gives {np.shape(straight)[1:]}; "
                 "both must be the same: give the shortcut layers of its own, such as a convolution of size 1"
             )
         return activation(self.activation)(y + straight)
+
+
+def _beside(layers: Sequential, scope: Scope, x: Value) -> Value:
+    """What the shortcut's layers make of the inputs; a mistake there is told with the path of the shortcut."""
+    try:
+        return layers(scope.inside("shortcut"), x)
+    except (UserError, ShapeError) as error:
+        raise type(error)(f"shortcut/{error}") from None
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _convolved(layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, p
     y = convolution_block(x, w, b, window=window, groups=layer.groups, relu_after=fused, pool=pool if fused else 0)
     if fused:
         return y
-    y = activation(layer.activation)(scope.neurons(y))
+    y = scope.neurons(y, activation(layer.activation))
     return max_pool(y, window=Window((pool, pool), (pool, pool))) if pool else y
 
 
@@ -157,7 +157,7 @@ class ConvTranspose2d:
         z = convolve_back(x, w, image=image, window=window_on(image, size, stride, self.padding))
         if self.bias:
             z = z + scope.parameter("bias", (self.filters,), "zeros")
-        return activation(self.activation)(scope.neurons(z))
+        return scope.neurons(z, activation(self.activation))
 
     def _image(self, small: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the outputs."""

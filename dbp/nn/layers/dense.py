@@ -42,7 +42,7 @@ class Dense:
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
         fused = self.activation == "relu" and not scope.watching
         y = dense_block(x, w, b, relu_after=fused)
-        return y if fused else activation(self.activation)(scope.neurons(y))
+        return y if fused else scope.neurons(y, activation(self.activation))
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,8 @@ class GRU(_Recurrent):
             inner = h @ matrix
             reset = sigmoid(self._gate(z, 0) + self._gate(inner, 0))
             update = sigmoid(self._gate(z, 1) + self._gate(inner, 1))
-            candidate = scope.neurons(self._gate(z, 2) + reset * (self._gate(inner, 2) + shift))
-            h = tanh(candidate) * (1 - update) + update * h
+            candidate = scope.neurons(self._gate(z, 2) + reset * (self._gate(inner, 2) + shift), tanh)
+            h = candidate * (1 - update) + update * h
             states.append(h)
         return self._give(states)
 
@@ -93,8 +93,8 @@ class LSTM(_Recurrent):
         for z in places:
             gates = z + h @ matrix
             let_in, keep, show = (sigmoid(self._gate(gates, k)) for k in (0, 1, 3))
-            candidate = scope.neurons(self._gate(gates, 2))
-            memory = keep * memory + let_in * tanh(candidate)
+            candidate = scope.neurons(self._gate(gates, 2), tanh)
+            memory = keep * memory + let_in * candidate
             h = show * tanh(memory)
             states.append(h)
         return self._give(states)

@@ -1,0 +1,108 @@
+"""What is looked into: a model at given weights, on the examples of a data set, over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff import Array
+from dbp.data import Dataset
+from dbp.errors import UserError
+from dbp.loader import Loader
+from dbp.nn import Loss, Model, RunningMoments, Sequential, check_weights, initial_parameters, loss_named, named_arrays
+from dbp.objective import Objective
+from dbp.parallel import Communicator, Layout, Shards, agree
+from dbp.settings import Data
+from dbp.sources import check_together, open_data
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, its weights, and what reads this rank's examples."""
+
+    model: Model
+    loss: Loss
+    parameters: dict[str, Array]
+    running: dict[str, RunningMoments]
+    data: Dataset
+    loader: Loader
+    comm: Communicator
+    shards: Shards
+    dtype: np.dtype[Any]
+
+    def objective(self) -> Objective:
+        """The cost over all ranks."""
+        layout = Layout.of(self.parameters)
+        return Objective(self.model, self.loss, layout, self.comm, self.shards, self.dtype, self.running)
+
+
+def subject(
+    model: Any,
+    loss: Loss | str,
+    weights: Mapping[str, Array],
+    data: Any,
+    comm: Communicator,
+    shards: int | None = None,
+    dtype: np.dtype[Any] | None = None,
+) -> Subject:
+    """A model on data, all of it checked; collective.
+
+    Args:
+        model: a model, or a list of layers.
+        loss: a loss, or its name.
+        weights: the parameters, and the running moments if the model has any, by name.
+        data: an HDF5 file, a data set, a Data whose `train` is meant, or (inputs, targets) or with weights.
+        comm: the ranks.
+        shards: parts of the data, on which the bits of sums depend; by default the number of ranks.
+        dtype: to compute in; by default that of the weights.
+
+    Raises:
+        UserError: weights, model and data do not fit together.
+    """
+    dtype = dtype or np.result_type(*weights.values())
+    model = Sequential(*model) if isinstance(model, (list, tuple)) else model
+    loss = loss_named(loss) if isinstance(loss, str) else loss
+    source = agree(comm, _opened, data)
+    parameters, output_shape, running = agree(comm, _fitted, model, weights, source, dtype)
+
+    def check_targets(targets: Array, given: Array | None, first: int) -> None:
+        loss.check(targets, output_shape, first)
+        check_weights(given, loss.places(output_shape))
+
+    check_together(comm, source, check_targets)
+    parts = Shards(shards or comm.size, comm.rank, comm.size)
+    loader = Loader(source, loss, output_shape, dtype, parts)
+    return Subject(model, loss, parameters, running, source, loader, comm, parts, dtype)
+
+
+def _opened(data: Any) -> Dataset:
+    settings = data if isinstance(data, Data) else Data(data)
+    found = open_data(settings, settings.train)
+    assert found is not None
+    return found
+
+
+def _fitted(
+    model: Model, weights: Mapping[str, Array], data: Dataset, dtype: np.dtype[Any]
+) -> tuple[dict[str, Array], tuple[int, ...], dict[str, RunningMoments]]:
+    """Parameters in this type, the shape of an example's outputs, and the running moments of the weights."""
+    example = np.zeros((2, *data.input_shape), dtype)
+    try:
+        made, output_shape, running = initial_parameters(model, example, 0, dtype)
+    except UserError as error:
+        raise UserError(f"{data.name}: does not fit the model: {error}") from None
+    for name, array in (made | named_arrays(running)).items():
+        if name not in weights:
+            raise UserError(
+                f"the weights lack {name}, which the model needs; take all of a checkpoint's, or those of this model"
+            )
+        if np.shape(weights[name]) != array.shape:
+            raise UserError(
+                f"{data.name}: with inputs of shape {data.input_shape} the model's {name} has shape {array.shape}, "
+                f"but the weights have {np.shape(weights[name])}"
+            )
+        array[...] = weights[name]
+    return made, output_shape, running

@@ -1,0 +1,58 @@
+"""Tables and numbers as text that fits a terminal of 100 columns."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+
+WIDTH = 100
+NARROWEST = 12
+PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+
+
+def amount(number: float, unit: str = "") -> str:
+    """Three digits and a prefix: 1.57 M."""
+    power = 0
+    while abs(number) >= 999.5 and power < len(PREFIXES) - 1:
+        number, power = number / 1000, power + 1
+    digits = 0 if power == 0 or abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
+    return f"{number:.{digits}f} {PREFIXES[power]}{unit}".rstrip()
+
+
+def size(count: float) -> str:
+    """A number of bytes."""
+    return amount(count, "B")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """28x28x1; 1 for a single number."""
+    return "x".join(map(str, shape)) or "1"
+
+
+def table(rows: Sequence[Sequence[str]], left: Sequence[int], gives_way: int | None = None) -> list[str]:
+    """Lines of aligned columns.
+
+    Args:
+        rows: all with as many cells.
+        left: numbers of the columns whose cells stand at the left; the others' stand at the right.
+        gives_way: number of the column whose cells are broken where lines would be wider than a terminal.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    excess = sum(widths) + 2 * (len(widths) - 1) - WIDTH
+    if gives_way is not None and excess > 0:
+        widths[gives_way] = max(NARROWEST, widths[gives_way] - excess)
+    lines = []
+    for row in rows:
+        broken = [_broken(cell, widths[i]) if i == gives_way else [cell] for i, cell in enumerate(row)]
+        for cells in itertools.zip_longest(*broken, fillvalue=""):
+            numbered = enumerate(zip(cells, widths, strict=True))
+            aligned = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in numbered]
+            lines.append("  ".join(aligned).rstrip())
+    return lines
+
+
+def _broken(cell: str, width: int) -> list[str]:
+    """A list of things in several lines, broken between things."""
+    whole = cell.replace(" ", "\xa0").replace(",\xa0", ", ")
+    return [line.replace("\xa0", " ") for line in textwrap.wrap(whole, width)]

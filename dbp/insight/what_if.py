@@ -1,0 +1,175 @@
+"""What would happen to the cost if some weights were others: predicted from its derivatives, and as it really is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff import Array
+from dbp.curvature import Curvature
+from dbp.errors import UserError, unknown
+from dbp.insight.subject import Subject, subject
+from dbp.insight.text import table
+from dbp.nn import Loss
+from dbp.parallel import Communicator, agree, blas_threads, together, world
+
+EXACT = np.dtype(np.float64)  # small changes of the cost would drown in the rounding of float32
+CHANGE = re.compile(r"(?P<name>[^\[\]=]+)(\[(?P<index>[^\[\]=]*)\])?\s*=(?P<value>.*)")
+SHOWN = 20  # changed weights that are listed in the text
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """A change d of the weights, and what the cost does."""
+
+    changes: tuple[tuple[str, float, float], ...]  # name with index, value now, new value
+    cost: float
+    first: float  # gradient . d
+    second: float  # d^T Hessian d / 2
+    real: float  # cost at the new weights, less the cost now
+    examples: int
+
+    def __str__(self) -> str:
+        rows = [["weight", "now", "new"]]
+        rows += [[name, f"{now:.8g}", f"{new:.8g}"] for name, now, new in self.changes[:SHOWN]]
+        if len(self.changes) > SHOWN:
+            rows.append([f"and {len(self.changes) - SHOWN:,} more", "", ""])
+        costs = [["", "change", "cost"], ["now", "", f"{self.cost:.10g}"]]
+        predicted = {"first order": self.first, "first and second order": self.first + self.second}
+        for name, change in (predicted | {"real": self.real}).items():
+            costs.append([name, f"{change:+.6e}", f"{self.cost + change:.10g}"])
+        return "\n".join(
+            [
+                *table(rows, left=(0,)),
+                "",
+                *table(costs, left=(0,)),
+                "",
+                f"The cost over {self.examples:,} examples, in float64; d is the change of all these weights together.",
+                "First order: gradient . d; second order: d^T Hessian d / 2. What the real change has beyond both",
+                "comes from higher orders, and from kinks such as ReLU's that d crosses.",
+            ]
+        )
+
+
+def what_if(
+    model: Any,
+    loss: Loss | str,
+    weights: Mapping[str, Array],
+    changed: Mapping[str, Array],
+    data: Any,
+    shards: int | None = None,
+) -> WhatIf:
+    """What the cost over some data does when weights change; on all ranks of this job.
+
+    Args:
+        model: a model, or a list of layers.
+        loss: a loss, or its name.
+        weights: by name, such as those of dbp.fit's result or of a checkpoint.
+        changed: new values of some of the parameters, whole arrays by name.
+        data: an HDF5 file, a data set, a Data whose `train` is meant, or (inputs, targets) or with weights.
+        shards: parts of the data, on which the bits depend; by default the number of ranks.
+
+    Raises:
+        UserError: model, weights and data do not fit together, or what is changed is no parameter.
+    """
+    comm = world()
+    with together(comm), blas_threads(1):
+        return what_if_of(subject(model, loss, weights, data, comm, shards, EXACT), changed)
+
+
+def what_if_of(examined: Subject, changed: Mapping[str, Array]) -> WhatIf:
+    """The same, of what has been checked already; collective."""
+    new = agree(examined.comm, _new_parameters, examined.parameters, changed)
+    objective, chunks = examined.objective(), examined.loader.chunks
+    now, then = (objective.layout.flatten(arrays, EXACT) for arrays in (examined.parameters, new))
+    curvature, d = Curvature(objective), then - now
+    cost = objective.evaluate(now, chunks).cost
+    first = curvature.slope(now, d, chunks)
+    second = float(d @ curvature.hessian_product(now, d, chunks)) / 2
+    real = objective.evaluate(then, chunks).cost - cost
+    return WhatIf(_listed(examined.parameters, new), cost, first, second, real, len(examined.data))
+
+
+def _new_parameters(parameters: Mapping[str, Array], changed: Mapping[str, Array]) -> dict[str, Array]:
+    for name, array in changed.items():
+        _check_name(name, parameters)
+        if np.shape(array) != parameters[name].shape:
+            raise UserError(f"{name} has shape {parameters[name].shape}, but its new values have {np.shape(array)}")
+    return {name: np.asarray(changed.get(name, array), EXACT) for name, array in parameters.items()}
+
+
+def _check_name(name: str, parameters: Mapping[str, Array]) -> None:
+    if name not in parameters:
+        raise unknown("parameter", name, parameters)
+
+
+def _listed(parameters: Mapping[str, Array], new: Mapping[str, Array]) -> tuple[tuple[str, float, float], ...]:
+    """The weights that change."""
+    found = []
+    for name, array in parameters.items():
+        for index in np.argwhere(array != new[name]):
+            place = tuple(index)
+            found.append((f"{name}[{','.join(map(str, place))}]", float(array[place]), float(new[name][place])))
+    return tuple(found)
+
+
+# --- changes in words -------------------------------------------------------------------------------
+
+
+def parse_changes(words: Sequence[str], parameters: Mapping[str, Array]) -> dict[str, Array]:
+    """New values of parameters from words such as dense_1/weight[3,17]=+0.01.
+
+    Args:
+        words: a sign before the number makes it a change, otherwise it is the new value; applied in their order.
+        parameters: their values now.
+
+    Raises:
+        UserError: there is no such parameter or index.
+    """
+    changed: dict[str, Array] = {}
+    for word in words:
+        match = CHANGE.fullmatch(word.strip())
+        if match is None:
+            raise UserError(
+                f"--what-if takes LAYER/PARAMETER[INDEX]=NUMBER, such as dense_1/bias[0]=+0.01, but is {word!r}"
+            )
+        name = match["name"].strip()
+        _check_name(name, parameters)
+        array = changed.setdefault(name, np.array(parameters[name], EXACT))
+        index = _index(name, match["index"], array.shape)
+        text = match["value"].strip()
+        value = _number(word, text)
+        array[index] = array[index] + value if text[0] in "+-" else value
+    return changed
+
+
+def _index(name: str, text: str | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if len(words) != len(shape) or not all(word.isdigit() for word in words):
+        example = ",".join(["0"] * len(shape))
+        raise UserError(f"{name} has shape {shape}, so an index is like [{example}], but is [{text or ''}]")
+    index = tuple(map(int, words))
+    if any(i >= n for i, n in zip(index, shape, strict=True)):
+        last = ",".join(str(n - 1) for n in shape)
+        raise UserError(f"{name} has shape {shape}, so indices go up to [{last}], but one is [{text}]")
+    return index
+
+
+def _number(word: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise UserError(f"--what-if {word}: {text!r} is not a number; write +0.01 for a change or 0.5 for a new value")
+    return value
+
+
+def what_if_in_words(examined: Subject, words: Sequence[str]) -> WhatIf:
+    """What the cost does when weights change as these words say; collective."""
+    comm: Communicator = examined.comm
+    return what_if_of(examined, agree(comm, parse_changes, words, examined.parameters))
