@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from dbp import config
-from dbp.autodiff import Array, array_of
 from dbp.checkpoint import Checkpoint, CheckpointFolder, read
-from dbp.data import Dataset, OutputFile, scaled
+from dbp.data import Dataset, OutputFile
 from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
 from dbp.loader import CHUNK, Loader
-from dbp.nn import check_weights, initial_parameters, named_arrays, use
 from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.settings import Settings
 from dbp.sources import check_together, open_file
+from dbp.trained import Trained
 
 
 def find_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
@@ -51,43 +50,14 @@ def settings_of(checkpoint: Checkpoint) -> Settings:
     return config.settings_from(table)
 
 
-class Trained:
-    """The model of a checkpoint, ready for data of a given shape."""
-
-    def __init__(self, checkpoint: Checkpoint, settings: Settings, data: Dataset):
-        self._settings, self._data = settings, data
-        example = np.zeros((2, *data.input_shape), settings.numpy_dtype)
-        try:
-            made, self.output_shape, self.running = initial_parameters(settings.model, example, 0, settings.numpy_dtype)
-        except UserError as error:
-            raise UserError(f"{data.name}: does not fit the checkpoint's model: {error}") from None
-        shapes = {name: array.shape for name, array in checkpoint.model.items()}
-        own = made | named_arrays(self.running)
-        if wrong := [name for name, array in own.items() if array.shape != shapes.get(name)]:
-            raise UserError(
-                f"{data.name}: inputs of shape {data.input_shape} do not fit the checkpoint's model: {wrong[0]} "
-                f"would have shape {own[wrong[0]].shape}, but has {shapes.get(wrong[0])}"
-            )
-        self.parameters = {name: checkpoint.model[name] for name in made}
-        for name, array in named_arrays(self.running).items():
-            array[:] = checkpoint.model[name]
-
-    def check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
-        """UserError if targets or weights do not fit the model's outputs."""
-        loss = self._settings.loss
-        loss.check(targets, self.output_shape, first)
-        check_weights(weights, loss.places(self.output_shape))
-
-    def outputs(self, inputs: Array) -> Array:
-        """The model's outputs for inputs as they are stored."""
-        numbers = scaled(inputs, self._data.scale, self._settings.numpy_dtype)
-        return array_of(self._settings.model(use(self.parameters, self.running), numbers))
+def _trained(settings: Settings, checkpoint: Checkpoint, data: Dataset) -> Trained:
+    return Trained(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype)
 
 
 def evaluate(settings: Settings, checkpoint: Checkpoint, source: str, comm: Communicator) -> str:
     """Cost and metrics of a checkpoint's model on a data set, over all ranks, as a line of text."""
     data = agree(comm, open_file, settings.data, source)
-    model = agree(comm, Trained, checkpoint, settings, data)
+    model = agree(comm, _trained, settings, checkpoint, data)
     layout = Layout.of(model.parameters)
     shards = Shards(int(checkpoint.progress["shards"]), comm.rank, comm.size)
     dtype = settings.numpy_dtype
@@ -103,7 +73,7 @@ def predict(
 ) -> str:
     """Write the outputs of a checkpoint's model for a data set's inputs, and what the loss makes of them."""
     data = agree(comm, open_file, settings.data, source, False)
-    model = agree(comm, Trained, checkpoint, settings, data)
+    model = agree(comm, _trained, settings, checkpoint, data)
     file = OutputFile(out, len(data), overwrite)
     from_rank_0(comm, file.prepare)
     try:

@@ -167,9 +167,7 @@ def test_data_of_another_shape_does_not_fit_a_checkpoint(trained, tmp_path):
     write(tmp_path / "wide.h5", np.zeros((3, 9, 9)), np.zeros(3, int))
     outcome = dbp("eval", trained[0], tmp_path / "wide.h5")
     assert outcome.code == 2
-    assert "inputs of shape (9, 9) do not fit the checkpoint's model: dense_1/weight would have shape (81, 16)" in (
-        outcome.err
-    )
+    assert "inputs of shape (9, 9) do not fit the model: dense_1/weight would have shape (81, 16)" in (outcome.err)
 
 
 @pytest.mark.usefixtures("trained")

@@ -29,11 +29,12 @@ ALLOWED = {
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "parallel", "progress"}
     | {"settings", "sources", "__init__"},
     "train": {"autodiff", "data", "display", "nn", "parallel", "run", "settings"},
-    "inference": {"autodiff", "checkpoint", "config", "data", "display", "loader", "nn", "objective", "parallel"}
-    | {"settings", "sources"},
+    "trained": {"autodiff", "data", "nn"},
+    "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
+    | {"sources", "trained"},
     "curvature": {"autodiff", "nn", "objective", "parallel"},
     "insight": {"autodiff", "checkpoint", "curvature", "data", "loader", "nn", "objective", "parallel", "settings"}
-    | {"sources"},
+    | {"sources", "trained"},
     "launch": {"display", "parallel"},
     "cli": {"checkpoint", "config", "data", "inference", "insight", "launch", "parallel", "settings", "train"}
     | {"__init__"},

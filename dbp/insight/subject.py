@@ -10,13 +10,13 @@ import numpy as np
 
 from dbp.autodiff import Array
 from dbp.data import Dataset
-from dbp.errors import UserError
 from dbp.loader import Loader
-from dbp.nn import Loss, Model, RunningMoments, Sequential, check_weights, initial_parameters, loss_named, named_arrays
+from dbp.nn import Loss, Model, RunningMoments, Sequential, loss_named
 from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree
 from dbp.settings import Data
 from dbp.sources import check_together, open_data
+from dbp.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,11 @@ def subject(
     model = Sequential(*model) if isinstance(model, (list, tuple)) else model
     loss = loss_named(loss) if isinstance(loss, str) else loss
     source = agree(comm, _opened, data)
-    parameters, output_shape, running = agree(comm, _fitted, model, weights, source, dtype)
-
-    def check_targets(targets: Array, given: Array | None, first: int) -> None:
-        loss.check(targets, output_shape, first)
-        check_weights(given, loss.places(output_shape))
-
-    check_together(comm, source, check_targets)
+    trained = agree(comm, Trained, model, loss, weights, source, dtype)
+    check_together(comm, source, trained.check_targets)
     parts = Shards(shards or comm.size, comm.rank, comm.size)
-    loader = Loader(source, loss, output_shape, dtype, parts)
-    return Subject(model, loss, parameters, running, source, loader, comm, parts, dtype)
+    loader = Loader(source, loss, trained.output_shape, dtype, parts)
+    return Subject(model, loss, trained.parameters, trained.running, source, loader, comm, parts, dtype)
 
 
 def _opened(data: Any) -> Dataset:
@@ -83,26 +78,3 @@ def _opened(data: Any) -> Dataset:
     found = open_data(settings, settings.train)
     assert found is not None
     return found
-
-
-def _fitted(
-    model: Model, weights: Mapping[str, Array], data: Dataset, dtype: np.dtype[Any]
-) -> tuple[dict[str, Array], tuple[int, ...], dict[str, RunningMoments]]:
-    """Parameters in this type, the shape of an example's outputs, and the running moments of the weights."""
-    example = np.zeros((2, *data.input_shape), dtype)
-    try:
-        made, output_shape, running = initial_parameters(model, example, 0, dtype)
-    except UserError as error:
-        raise UserError(f"{data.name}: does not fit the model: {error}") from None
-    for name, array in (made | named_arrays(running)).items():
-        if name not in weights:
-            raise UserError(
-                f"the weights lack {name}, which the model needs; take all of a checkpoint's, or those of this model"
-            )
-        if np.shape(weights[name]) != array.shape:
-            raise UserError(
-                f"{data.name}: with inputs of shape {data.input_shape} the model's {name} has shape {array.shape}, "
-                f"but the weights have {np.shape(weights[name])}"
-            )
-        array[...] = weights[name]
-    return made, output_shape, running
