@@ -130,8 +130,9 @@ def _cross_entropy(z: Value, targets: Array) -> Value:
 
 
 def _cross_entropy_forward(z: Array, targets: Array) -> tuple[Array, Array]:
-    logarithms = log_softmax(rows_of(z))
-    return -pick(logarithms, index=targets.reshape(-1)).reshape(targets.shape), logarithms
+    logarithms = log_softmax.value(rows_of(z))
+    losses = logarithms[np.arange(len(logarithms)), targets.reshape(-1)]
+    return np.negative(losses, out=losses).reshape(targets.shape), logarithms
 
 
 def _cross_entropy_backward(

@@ -1,0 +1,67 @@
+"""Every example runs as it stands, on two ranks, in a short form of itself."""
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT, dbp
+
+EXAMPLES = ROOT / "examples"
+RUN = ("run", "-n", "2", "--")
+TWO_EPOCHS = ("--set", "epochs=2")
+
+# The words after the example's name that make it short, and what it prints at its end.
+SHORT = {
+    "autoencoder.py": (("--epochs", "2"), r"autoencoder: 0\.\d+\n.*PCA with 8 components: 0\.0244"),
+    "burgers.py": (("--epochs", "2"), r"relative L2 error [\d.]+ %"),
+    "digits-conv.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy 0\.9"),
+    "digits-residual.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy 0\."),
+    "digits.py": ((), r"test: cost [\d.]+  accuracy 0\.9"),
+    "digits.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy 0\."),
+    "fashion-conv.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy [\d.]+  \(64 examples\)"),
+    "fashion.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy [\d.]+  \(64 examples\)"),
+    "logistic.py": (("--epochs", "2"), r"test: cost [\d.]+  accuracy 0\."),
+    "text.py lstm": (("--text", "fox.txt", "--epochs", "2"), r" \.\.\. [Tthequickbrownfxjmpsvlazydg\s]+"),
+    "text.py transformer": (("--text", "fox.txt", "--epochs", "2"), r" \.\.\. [Tthequickbrownfxjmpsvlazydg\s]+"),
+}
+
+
+def test_every_example_is_run():
+    assert {path.name for path in EXAMPLES.iterdir()} - {"__pycache__"} == {words.split()[0] for words in SHORT}
+
+
+def write_clothes(folder: Path) -> None:
+    """Files like those of Fashion-MNIST: images of bytes, each kind of its own brightness."""
+    rng = np.random.default_rng(0)
+    for name, count in (("fashion-train.h5", 512), ("fashion-test.h5", 64)):
+        kinds = rng.integers(0, 10, count)
+        with h5py.File(folder / name, "w") as file:
+            file["inputs"] = (25 * kinds[:, None, None] + rng.integers(0, 25, (count, 28, 28))).astype(np.uint8)
+            file["inputs"].attrs["scale"] = 1 / 255
+            file["targets"] = kinds.astype(np.uint8)
+
+
+@pytest.mark.parametrize("example", SHORT)
+def test_an_example_runs_on_two_ranks(tmp_path, example):
+    name, *model = example.split()
+    words, ending = SHORT[example]
+    write_clothes(tmp_path)
+    (tmp_path / "fox.txt").write_text("The quick brown fox jumps over the lazy dog\n" * 120)
+    train = ["train"] if name.endswith(".toml") else []
+    outcome = dbp(*RUN, *train, EXAMPLES / name, *model, *words, cwd=tmp_path)
+    assert outcome.code == 0, outcome.text
+    assert "2 ranks" in outcome.out
+    costs = [float(cost) for cost in re.findall(r"^epoch \d+/\d+  cost (\S+)", outcome.out, re.MULTILINE)]
+    assert len(costs) >= 2
+    assert np.isfinite(costs).all()
+    assert costs[-1] < costs[0]
+    assert re.search(ending, outcome.out), outcome.out
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)
+def test_an_example_says_how_it_is_started(path):
+    if path.is_file():
+        start = "train " if path.suffix == ".toml" else ""
+        assert f"dbp run -n 2 -- {start}examples/{path.name}" in path.read_text()
