@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +49,16 @@ def train(
     settings: Settings, comm: Communicator, fresh: bool = False, overwrite: bool = False, quiet: bool = False
 ) -> Result:
     """Train as the settings say; see fit()."""
+    with started(settings, comm, fresh, overwrite, quiet) as (run, display):
+        _epochs(run, display)
+        return _finish(run, display)
+
+
+@contextmanager
+def started(
+    settings: Settings, comm: Communicator, fresh: bool = False, overwrite: bool = False, quiet: bool = False
+) -> Iterator[tuple[Run, Display]]:
+    """A run at its first step, or at the one after its newest checkpoint, and what tells of it; collective."""
     keep_freed_memory()
     with (
         together(comm),
@@ -58,8 +70,7 @@ def train(
         with Display(not quiet and comm.rank == 0, settings.epochs, steps, settings.loss.metrics) as display:
             run.introduce(display.say)
             run.start(fresh, overwrite, display.say)
-            _epochs(run, display)
-            return _finish(run, display)
+            yield run, display
 
 
 def _epochs(run: Run, display: Display) -> None:
@@ -73,7 +84,7 @@ def _epochs(run: Run, display: Display) -> None:
         while progress.step_in_epoch < batches.steps:
             positions = batches.positions(progress.step_in_epoch)
             run.objective.batch = loader.batch(order, positions)  # 1 data
-            _step(run, settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
+            step(run, settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
             display.after_step(len(positions), progress.totals)
             if progress.step_in_epoch < batches.steps and saving.due_after_step(progress.step):
                 run.save()  # 7 checkpoint
@@ -84,7 +95,7 @@ def _epochs(run: Run, display: Display) -> None:
             run.save()
 
 
-def _step(run: Run, total_steps: int) -> None:
+def step(run: Run, total_steps: int) -> None:
     """One step on the current mini-batch: forward, loss, backward, allreduce, optimizer."""
     settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps)

@@ -82,6 +82,10 @@ CASES = {
         lambda x, w, b: ad.convolution_block(x, w, b, window=WINDOW, relu_after=True, pool=2),
         [IMAGES[..., :2], KERNEL, X[0, :1].repeat(6)],
     ),
+    "normalise_block": (
+        lambda x, scale, shift: ad.normalise_block(x, scale, shift, axes=(0, 2), epsilon=0.1),
+        [CUBE, X + 0.3, X[:, :1]],
+    ),
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
     "max": (lambda x: p.max_(x, axis=1), [X]),
     "logsumexp": (lambda x: p.logsumexp(x, axis=0), [X]),

@@ -1,6 +1,6 @@
 """Derivatives of functions written with NumPy arrays: primitives, the graph, and transformations."""
 
-from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block
+from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block, moments_of, normalise_block
 from dbp.autodiff.check import check_derivatives
 from dbp.autodiff.graph import nodes_of, pullback, pushforward
 from dbp.autodiff.primitives import (
@@ -107,7 +107,9 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "moments_of",
     "nodes_of",
+    "normalise_block",
     "pad",
     "pick",
     "pullback",

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import kernels
-from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, pick, relu, reshape
+from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mean, pick, relu, reshape, sqrt, square
+from dbp.autodiff.primitives.shapes import kept, unbroadcast
 from dbp.autodiff.recompute import Recomputed
 from dbp.autodiff.tensor import PRIMITIVES, Array, Tensor, Value
 
@@ -152,6 +153,77 @@ def _cross_entropy_backward(
 
 
 cross_entropy_block = Block("cross_entropy_block", _cross_entropy, _cross_entropy_forward, _cross_entropy_backward)
+
+# --- normalisation: (x - mean) / sqrt(variance + epsilon) scale + shift -------------------------------
+
+
+def moments_of(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and variance over some axes, which stay at length one."""
+    count = max(1, math.prod(x.shape[axis] for axis in axes))
+    centre = np.add.reduce(x, axis=axes, keepdims=True) / count
+    distance = x - centre
+    return centre, np.add.reduce(np.multiply(distance, distance, out=distance), axis=axes, keepdims=True) / count
+
+
+def _normalise(
+    x: Value,
+    scale: Value,
+    shift: Value,
+    axes: tuple[int, ...],
+    epsilon: float,
+    moments: Any = None,  # noqa: ARG001
+) -> Value:
+    shape = kept(x, axes)
+    distance = x - reshape(mean(x, axis=axes), shape=shape)
+    deviation = reshape(sqrt(mean(square(distance), axis=axes) + epsilon), shape=shape)
+    return distance / deviation * scale + shift
+
+
+def _normalise_forward(
+    x: Array, scale: Array, shift: Array, axes: tuple[int, ...], epsilon: float, moments: Any = None
+) -> tuple[Array, Any]:
+    centre, variance = moments or moments_of(x, axes)
+    inverse = 1 / np.sqrt(variance + epsilon)
+    y = x - centre
+    y *= inverse
+    y *= scale
+    y += shift
+    return y, (centre, inverse)
+
+
+def _normalise_backward(
+    g: Array,
+    _y: Array,
+    kept: Any,
+    wanted: Sequence[bool],
+    _places: Sequence[Array | None],
+    x: Array,
+    scale: Array,
+    shift: Array,
+    axes: tuple[int, ...],
+    epsilon: float,  # noqa: ARG001
+    moments: Any = None,  # noqa: ARG001
+) -> Sequence[Array | None]:
+    """Ioffe and Szegedy 2015, section 3, with the normalised x found again instead of kept."""
+    centre, inverse = kept
+    normal = x - centre
+    normal *= inverse
+    product = g * normal
+    by_scale = unbroadcast(product, scale) if wanted[1] else None
+    by_shift = unbroadcast(g, shift) if wanted[2] else None
+    if not wanted[0]:
+        return None, by_scale, by_shift
+    count = max(1, math.prod(x.shape[axis] for axis in axes))
+    product *= scale
+    normal *= np.add.reduce(product, axis=axes, keepdims=True) / -count
+    by_x = np.multiply(g, scale, out=product)
+    normal -= np.add.reduce(by_x, axis=axes, keepdims=True) / count
+    by_x += normal
+    by_x *= inverse
+    return by_x, by_scale, by_shift
+
+
+normalise_block = Block("normalise_block", _normalise, _normalise_forward, _normalise_backward)
 
 # --- convolution: max_pool(relu(convolve(x, w) + b)) ------------------------------------------------
 

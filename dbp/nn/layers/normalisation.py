@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, array_of, mean, reshape, sqrt, square
+from dbp.autodiff import Value, array_of, moments_of, normalise_block, reshape
 from dbp.errors import UserError
 from dbp.nn.layers.layer import at_least
 from dbp.nn.moments import Moments
@@ -25,10 +25,9 @@ def _check_part(name: str, value: float) -> None:
         raise UserError(f"{name} must be at least 0 and below 1, but is {value}")
 
 
-def _scaled(scope: Scope, x: Value) -> Value:
-    """X scaled and shifted channel by channel."""
-    channels = (np.shape(x)[-1],)
-    return x * scope.parameter("scale", channels, "ones") + scope.parameter("shift", channels, "zeros")
+def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
+    """What normalised numbers are multiplied by, and what is added then, channel by channel."""
+    return scope.parameter("scale", (channels,), "ones"), scope.parameter("shift", (channels,), "zeros")
 
 
 @dataclass(frozen=True)
@@ -54,20 +53,13 @@ class BatchNorm:
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Outputs of the inputs' shape."""
         running = scope.running_moments(np.shape(x)[-1], self.decay)
+        scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
         if not scope.training:
-            return _scaled(scope, (x - running.mean) / np.sqrt(running.variance + self.epsilon))
+            return (x - running.mean) / np.sqrt(running.variance + self.epsilon) * scale + shift
         axes = tuple(range(np.ndim(x) - 1))
-        centre = mean(x, axis=axes)
-        distance = x - centre
-        variance = mean(square(distance), axis=axes)
-        scope.observe(Moments(array_of(centre), array_of(variance), math.prod(np.shape(x)[:-1])))
-        return _scaled(scope, distance / sqrt(variance + self.epsilon))
-
-
-def _normalised(x: Value, axes: tuple[int, ...], epsilon: float) -> Value:
-    shape = tuple(1 if i in axes else n for i, n in enumerate(np.shape(x)))
-    distance = x - reshape(mean(x, axis=axes), shape=shape)
-    return distance / reshape(sqrt(mean(square(distance), axis=axes) + epsilon), shape=shape)
+        centre, variance = moments = moments_of(array_of(x), axes)
+        scope.observe(Moments(centre.reshape(-1), variance.reshape(-1), math.prod(np.shape(x)[:-1])))
+        return normalise_block(x, scale, shift, axes=axes, epsilon=self.epsilon, moments=moments)
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,8 @@ class LayerNorm:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Outputs of the inputs' shape."""
-        return _scaled(scope, _normalised(x, (np.ndim(x) - 1,), self.epsilon))
+        scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
+        return normalise_block(x, scale, shift, axes=(np.ndim(x) - 1,), epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -102,8 +95,11 @@ class GroupNorm:
         n, *places, channels = np.shape(x)
         if channels % self.groups:
             raise UserError(f"channels must be a multiple of groups ({self.groups}), but there are {channels}")
-        parts = reshape(x, shape=(n, math.prod(places), self.groups, channels // self.groups))
-        return _scaled(scope, reshape(_normalised(parts, (1, 3), self.epsilon), shape=(n, *places, channels)))
+        grouped = self.groups, channels // self.groups
+        parts = reshape(x, shape=(n, math.prod(places), *grouped))
+        scale, shift = (reshape(p, shape=grouped) for p in _scale_and_shift(scope, channels))
+        y = normalise_block(parts, scale, shift, axes=(1, 3), epsilon=self.epsilon)
+        return reshape(y, shape=np.shape(x))
 
 
 @dataclass(frozen=True)
