@@ -1,0 +1,126 @@
+"""dbp and its peers as programs: which are installed, how they are started, what they report."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steps.cases import RANKS
+
+STEPS = Path(__file__).parent / "steps"
+DBP = [sys.executable, "-m", "dbp", "run", "-n", str(RANKS), "--", str(STEPS / "dbp_steps.py")]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # where set, they may keep OpenBLAS from its best kernels
+TIMEOUT = 900  # seconds for a program that measures all cases
+
+
+class FailedError(Exception):
+    """A program that measures has ended with an error."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """dbp or a peer.
+
+    Args:
+        name: for the user.
+        command: what starts it.
+        threads: of each of its processes.
+    """
+
+    name: str
+    command: list[str]
+    threads: int
+
+    def run(self, *words: str) -> str:
+        """Run it to its end, and give what it prints; FailedError with its last words if it fails."""
+        environment = {name: value for name, value in os.environ.items() if name not in UNSET}
+        environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(
+                [*self.command, *words],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+            try:
+                printed, _ = process.communicate(timeout=TIMEOUT)
+            except BaseException as error:
+                end_session(process)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise FailedError(f"not done after {TIMEOUT} s") from None
+                raise
+            if process.returncode != 0:
+                errors.seek(0)
+                raise FailedError(last_words(errors.read()) or f"exit code {process.returncode}")
+        return printed
+
+    def measure(self, cases: Iterable[str], *words: str) -> dict[str, Any]:
+        """Its versions and results for these cases."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "results.json"
+            self.run("--cases", ",".join(cases), "--out", str(out), *words)
+            return json.loads(out.read_text())
+
+
+def end_session(process: subprocess.Popen[str]) -> None:
+    """End a launcher and its ranks: politely, so that it may end what it has started elsewhere, then by force."""
+    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 0)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(seconds or None)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def last_words(text: str) -> str:
+    """The last line that names an error, else the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if "Error: " in line or "error: " in line]
+    return (named or lines or [""])[-1]
+
+
+def has(python: str, package: str) -> bool:
+    """Whether that Python can import the package."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
+    try:
+        return subprocess.run([python, "-c", code], check=False, capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def own_program() -> Program:
+    """dbp, on two ranks."""
+    return Program("dbp", DBP, threads=1)
+
+
+def installed_programs(jax_python: str | None, notes: list[str]) -> list[Program]:
+    """dbp, and those of its peers that are installed; the others are noted. JAX is left out without a Python."""
+    found = [own_program()]
+    if importlib.util.find_spec("torch"):
+        found.append(Program("DDP", [*TORCHRUN, str(STEPS / "torch_steps.py")], threads=1))
+        found.append(Program("PyTorch", [sys.executable, str(STEPS / "torch_steps.py")], threads=RANKS))
+    else:
+        notes.append(f"PyTorch is not installed for {sys.executable}")
+    if jax_python is None:
+        return found
+    if has(jax_python, "jax"):
+        found.append(Program("JAX", [jax_python, str(STEPS / "jax_steps.py")], threads=RANKS))
+    else:
+        notes.append(f"JAX is not installed for {jax_python}; --jax-python names a Python that has it")
+    return found

@@ -1,0 +1,178 @@
+"""What dbp and its peers do alike: take the same arguments, time steps, count memory, write results.
+
+Nothing but the standard library, as a peer may live in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from cases import CASES, Case
+
+WARM_UP = 5  # steps
+LEAST = 0.3  # seconds of timed steps, so that the clock of /proc/stat, which ticks every 10 ms, says something
+MOST = 8000  # steps at most for that
+Step = Callable[[], object]
+
+
+class Ranks(Protocol):
+    """The processes that take steps together."""
+
+    rank: int
+
+    def barrier(self) -> None:
+        """Wait until the steps of all ranks are done."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, on every rank."""
+        ...
+
+
+class Alone:
+    """One process.
+
+    Args:
+        wait: returns when its steps are done, for frameworks that run ahead.
+    """
+
+    rank = 0
+
+    def __init__(self, wait: Callable[[], object] = lambda: None):
+        self._wait = wait
+
+    def barrier(self) -> None:
+        """Wait for the steps."""
+        self._wait()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value alone."""
+        return [value]
+
+
+class Report:
+    """Measurements by variant and case, and versions; written by rank 0.
+
+    Args:
+        program: what the program is, for its --help.
+    """
+
+    def __init__(self, program: str | None):
+        parser = argparse.ArgumentParser(description=(program or "").split("\n")[0])
+        parser.add_argument("--cases", default=",".join(CASES), help="names with commas between")
+        parser.add_argument("--repeats", type=int, default=3, help="least number of timed repetitions")
+        parser.add_argument("--out", type=Path, help="a JSON file for the results")
+        parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
+        parser.add_argument("--profile", action="store_true", help="tell where a step's time goes (dbp only)")
+        self.args = parser.parse_args()
+        self.cases = {name: CASES[name] for name in self.args.cases.split(",")}
+        self.versions: dict[str, str] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+        self._resident = Resident()
+
+    def start_counting_memory(self) -> None:
+        """What is imported and set up by now is not counted."""
+        self._resident = Resident()
+
+    def add(self, variant: str, name: str, step: Step, ranks: Ranks) -> None:
+        """Measure the step of a case; all ranks call this."""
+        measured = self._memory(step) if self.args.memory else measure(step, CASES[name], self.args.repeats, ranks)
+        per_rank = ranks.gather(measured)
+        if self.args.memory:
+            measured = {key: max(rank[key] for rank in per_rank) for key in measured}
+        self.results.setdefault(variant, {})[name] = measured
+
+    def _memory(self, step: Step) -> dict[str, float]:
+        take_first_steps(step)
+        return {"before_mb": self._resident.before, "grown_mb": self._resident.grown()}
+
+    def write(self, ranks: Ranks) -> None:
+        """The results as JSON, by rank 0."""
+        if ranks.rank == 0 and self.args.out:
+            self.args.out.write_text(json.dumps({"versions": self.versions, "results": self.results}))
+
+
+def take_first_steps(step: Step) -> None:
+    """In which frameworks load, compile and allocate."""
+    for _ in range(WARM_UP):
+        step()
+
+
+def measure(step: Step, case: Case, repeats: int, ranks: Ranks) -> dict[str, Any]:
+    """The median over repetitions of the time of a step, and what others used of the processors meanwhile."""
+    take_first_steps(step)
+    watch = Watch(ranks)
+    first = _repetition(step, case.steps, ranks)
+    enough = min(math.ceil(LEAST / (first * case.steps)), MOST // case.steps)
+    count = ranks.gather(max(repeats, enough))[0]
+    seconds = [first, *(_repetition(step, case.steps, ranks) for _ in range(count - 1))]
+    return {"ms": statistics.median(seconds) * 1e3, "repetitions": count, "others": watch.others()}
+
+
+def _repetition(step: Step, steps: int, ranks: Ranks) -> float:
+    """Seconds of a step, on average over so many."""
+    ranks.barrier()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    ranks.barrier()
+    return (time.perf_counter() - start) / steps
+
+
+class Watch:
+    """Tells how much of the processors was used by others than the ranks since it was made; collective."""
+
+    def __init__(self, ranks: Ranks):
+        self._ranks, self._start = ranks, time.perf_counter()
+        self._busy, self._own = busy_seconds(), time.process_time()
+
+    def others(self) -> float | None:
+        """In cores, on average; None where the system does not tell."""
+        own = sum(self._ranks.gather(time.process_time() - self._own))
+        busy, seconds = busy_seconds(), time.perf_counter() - self._start
+        if busy is None or self._busy is None:
+            return None
+        return max(0.0, busy - self._busy - own) / seconds
+
+
+def busy_seconds() -> float | None:
+    """Time that all processors together have not been idle, in which others' virtual machines count."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, interrupts, soft_interrupts, stolen = map(int, fields[1:9])
+    return (user + nice + system + interrupts + soft_interrupts + stolen) / os.sysconf("SC_CLK_TCK")
+
+
+class Resident:
+    """Tells by how much the resident memory of this process has grown at its highest since this was made."""
+
+    def __init__(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts anew
+        except OSError:
+            self.before = _status("VmHWM")
+        else:
+            self.before = _status("VmRSS")
+
+    def grown(self) -> float:
+        """In MB (10^6 bytes); memory that ranks share counts for every rank that has written to or read it."""
+        return _status("VmHWM") - self.before
+
+
+def _status(key: str) -> float:
+    """A line of /proc/self/status, in MB; not a number where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return math.nan
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(key)), math.nan)
