@@ -44,7 +44,7 @@ from dbp.nn.losses import (
     check_weights,
     loss_named,
 )
-from dbp.nn.moments import RunningMoments, all_sums, named_arrays, update_all
+from dbp.nn.moments import Moments, RunningMoments, all_sums, named_arrays, update_all
 from dbp.nn.scope import Call, Draw, Initial, Model, Passed, Scope, call_with, initial_parameters, use
 
 __all__ = [
@@ -84,6 +84,7 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Model",
+    "Moments",
     "MultiHeadAttention",
     "Passed",
     "Position",

@@ -17,7 +17,7 @@ Vector = NDArray[Any]
 State = Mapping[str, Vector]
 
 # Vectors are updated piece by piece, so that all passes of an update find the piece in the cache.
-BLOCK = 16384
+BLOCK = 32768
 
 
 class Evaluated(Protocol):
