@@ -58,7 +58,7 @@ class Evaluation:
     totals: Totals
     moments: Array  # sums for the running moments
     finite: bool  # whether cost and gradient are numbers
-    owned: slice  # of the weights, the part that this rank updates
+    owned: list[slice]  # of the weights, the parts that this rank updates
 
     @property
     def cost(self) -> float:
@@ -110,18 +110,18 @@ class Objective:
 
         The gradient is valid until the next call.
         """
-        self.arena.fence()
+        self.arena.fence(weights)
         tree = self._reduction.start()
         for shard in self.batch:
             sums = self._reduction.buffer()
-            self._add_gradient(weights, shard, sums)
+            self._add_gradient(weights, shard, sums, last=shard is self.batch[-1])
             tree.push(0, shard.number, sums)
         total = self._reduction.total(tree, divisor=0)
         totals = _totals(total.scalars[: self._scalars])
         finite = total.finite and math.isfinite(totals.loss)
         return Evaluation(total.vector, totals, total.scalars[self._scalars :], finite, self.arena.owned)
 
-    def _add_gradient(self, weights: Array, shard: Shard, sums: Sums) -> None:
+    def _add_gradient(self, weights: Array, shard: Shard, sums: Sums, last: bool) -> None:
         """The gradient of the shard's loss sum, and its sums; zero for a shard without examples."""
         if len(shard.inputs) == 0:
             sums.bytes[:] = 0
@@ -131,7 +131,8 @@ class Objective:
         outputs, losses = self._losses(call, shard)
         ones = np.ones(len(shard.inputs), self.dtype)
         cotangent = ones if shard.weights is None else shard.weights
-        pullback(losses, cotangent, list(leaves.values()), into=self._gradients(sums))
+        told = self._progress() if last and self._reduction.early else None
+        pullback(losses, cotangent, list(leaves.values()), into=self._gradients(sums), told=told)
         sums.scalars[: self._scalars] = self._sums(losses.value, outputs.value, shard)
         if self.running:
             sums.scalars[self._scalars :] = np.concatenate(all_sums(self.running, call.observed))
@@ -148,6 +149,18 @@ class Objective:
             views = self.layout.views(sums.vector, writable=True)
             self._gradients_in[id(sums)] = sums, list(views.values())
         return self._gradients_in[id(sums)][1]
+
+    def _progress(self) -> Callable[[int], None]:
+        """What takes the numbers of parameters whose gradients are complete, and tells the reduction how far it is."""
+        waiting, ends = set(range(len(self.layout.shapes))), self.layout.ends
+
+        def told(number: int) -> None:
+            last = max(waiting)
+            waiting.discard(number)
+            if number == last:
+                self._reduction.written(ends[max(waiting)] if waiting else 0)
+
+        return told
 
     def _losses(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """The model's outputs, and the loss of each example, or of each place where places have weights."""
@@ -169,7 +182,7 @@ class Objective:
             weights: the flat weights.
             chunks: gives the examples of a shard, by its number, in pieces.
         """
-        self.arena.fence()
+        self.arena.fence(weights)
         parameters = self.layout.views(weights)
         tree = self._evaluation.start()
         for number in self.shards.mine:

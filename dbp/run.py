@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 Found = tuple[Path | None, Checkpoint | None, list[str]]  # as CheckpointFolder.newest() gives it
 
 # What may differ between a checkpoint and the settings that go on from it.
-FREE = ("epochs", "out", "checkpoint")
+FREE = ("epochs", "out", "checkpoint", "divide_state")
 
 
 class Run:
@@ -70,7 +70,8 @@ class Run:
     def _place(self, parameters: Mapping[str, Array]) -> None:
         """Give weights, optimizer and objective their memory, which the ranks of a node may share; collective."""
         settings, dtype = self.settings, self.settings.numpy_dtype
-        self.arena = Arena(self.comm, self.layout.size, dtype, vectors=1 + len(settings.optimizer.vectors))
+        vectors, divide = 1 + len(settings.optimizer.vectors), settings.divide_state
+        self.arena = Arena(self.comm, self.layout.size, dtype, vectors, divide=divide)
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout.flatten(parameters, dtype))
         self.optimizer_state = settings.optimizer.initial_state(self.arena.vector)
@@ -198,13 +199,14 @@ class Run:
 
     def save(self) -> None:
         """Commit a checkpoint and the history; rank 0 writes, and all know whether it went well."""
-        self.arena.fence()
+        self.arena.fence(self.weights)
         if self.folder is not None:
-            from_rank_0(self.comm, self._save)
+            state = {name: self.arena.collected(vector) for name, vector in self.optimizer_state.items()}
+            from_rank_0(self.comm, self._save, state)
 
-    def _save(self) -> None:
+    def _save(self, optimizer_state: Mapping[str, Array]) -> None:
         assert self.folder is not None
-        self.folder.save(self.checkpoint(), self.progress.step)
+        self.folder.save(self.checkpoint(optimizer_state), self.progress.step)
         columns = self.progress.history
         rows = zip(*columns.values(), strict=True)
         lines = [",".join(columns), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
@@ -214,12 +216,12 @@ class Run:
         """Parameters and running moments by name."""
         return self.layout.views(self.weights) | named_arrays(self.running)
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, optimizer_state: Mapping[str, Array]) -> Checkpoint:
         """The state of the run."""
         data = {f"data_{name}": digest for name, digest in self.digests.items()}
         return Checkpoint(
             model=self._model_arrays(),
-            optimizer={name: self.layout.views(vector) for name, vector in self.optimizer_state.items()},
+            optimizer={name: self.layout.views(vector) for name, vector in optimizer_state.items()},
             history=self.progress.history_arrays(),
             progress=self.progress.to_attributes() | {"shards": self.shards.count, "seed": self.settings.seed} | data,
             provenance={
@@ -238,7 +240,7 @@ class Run:
 
     def final_weights(self) -> dict[str, Array]:
         """Weights and running moments by name, in memory that outlives the run; collective."""
-        self.arena.fence()
+        self.arena.fence(self.weights)
         return self.layout.views(self.weights.copy()) | named_arrays(self.running)
 
     # --- evaluation ---------------------------------------------------------------------------------

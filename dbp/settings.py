@@ -99,6 +99,8 @@ class Settings:
         seed: of everything random.
         dtype: float32 or float64.
         threads: BLAS threads of a rank (their number changes the bits).
+        divide_state: whether the optimizer's vectors are divided among all nodes instead of kept on each (ZeRO-1);
+            less memory, the same bits.
         out: the folder for the run's files; None to write none.
         checkpoint: when to save.
     """
@@ -114,6 +116,7 @@ class Settings:
     seed: int = 0
     dtype: str = "float32"
     threads: int = 1
+    divide_state: bool = False
     out: str | None = None
     checkpoint: Saving = field(default_factory=Saving)
 

@@ -49,6 +49,42 @@ def test_mpich_too(small, tmp_path, reference, mpich_python, ranks):
     assert (digest(tmp_path / "run"), results(outcome)) == reference
 
 
+LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """What one process makes of a larger network, with Adam and SGD, by name of the method."""
+    folder, digests = tmp_path_factory.mktemp("larger"), {}
+    (folder / "small.toml").write_text(SMALL)
+    for method in METHODS:
+        words = ("train", folder / "small.toml", *LARGER, *METHODS[method], "--out", folder / method)
+        assert dbp(*words).code == 0
+        digests[method] = digest(folder / method)
+    return digests
+
+
+METHODS = {"adam": (), "sgd": ("--set", 'optimizer={kind="sgd", learning_rate=0.05, momentum=0.9}')}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sizes", ["", "1,1", "2,1", "1,2,2"])
+def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
+    """Also with the state divided among the nodes, and resumed on other nodes in the middle of an epoch."""
+    ranks, env = sum(map(int, (sizes or "2").split(","))), {"DBP_NODE_SIZES": sizes}
+    train = (*DBP, "train", small, *LARGER, *METHODS[method], "--set", "checkpoint.keep=100")
+    outcome = mpirun(ranks, *train, env=env)
+    assert outcome.code == 0, outcome.text
+    assert digest(tmp_path / "run") == larger[method]
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        if path.name > "step-000000030.h5":
+            path.unlink()
+    divided = mpirun(ranks, *train, "--set", "divide_state=true", env=env)
+    assert divided.code == 0, divided.text
+    assert "at epoch 2, step 30" in divided.out
+    assert digest(tmp_path / "run") == larger[method]
+
+
 def test_idle_ranks_are_named_and_the_job_goes_on(small):
     outcome = mpirun(3, *DBP, "train", small, "--set", "shards=2")
     assert outcome.code == 0, outcome.text

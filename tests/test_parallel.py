@@ -1,5 +1,7 @@
 """Shards, their tree, and the reduction: closed forms and equal bits for any number of ranks."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from conftest import PROGRAMS, mpirun
@@ -21,8 +23,9 @@ from dbp.parallel import (
     parts,
     reduction_for,
 )
-from dbp.parallel.reduce import Division, subtrees
-from dbp.parallel.reduce_shared import additions
+from dbp.parallel.nodes import Deal, Nodes
+from dbp.parallel.reduce import Division
+from dbp.parallel.tree import Adder, additions, subtrees
 
 
 @given(st.integers(0, 200), st.integers(1, 20))
@@ -91,12 +94,48 @@ def test_buffers_are_used_again():
 def test_additions_leave_the_parts_as_they_are(count, ranks):
     """Numbers in place of vectors: what comes into the place behind the parts is the sum of all."""
     nodes = [node for rank in range(ranks) for node in subtrees(parts(count, ranks, rank))]
-    places = dict(enumerate(range(1, len(nodes) + 1)))
-    for left, right, target in additions(nodes):
-        assert target >= len(nodes)
-        places[target] = places[left] + places[right]
-    if len(nodes) > 1:
-        assert places[len(nodes)] == sum(range(1, len(nodes) + 1))
+    values = [np.array([float(number)]) for number in range(1, len(nodes) + 1)]
+    plan = additions(nodes)
+    assert all(target >= len(nodes) for _, _, target in plan.steps)
+    (total,) = Adder(plan, values, [np.zeros(1)], {}).add()
+    assert total == sum(range(1, len(nodes) + 1))
+    assert [value.item() for value in values] == list(range(1, len(nodes) + 1))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(1, 40))
+def test_nodes_add_what_they_have_and_all_of_it_makes_the_tree(sizes, count):
+    """First over runs of shards as nodes have them, whose last one comes apart, then over all nodes."""
+    ends = [0, *np.cumsum(sizes)]
+    ranks = max(ends[-1], 1)
+    runs = [range(count * a // ranks, count * b // ranks) for a, b in pairwise(ends)] if ends[-1] else [range(count)]
+    values, sums, left = np.random.default_rng(0).standard_normal(count).astype(np.float32), [], []
+    for run in runs:
+        nodes = subtrees(run, last_apart=True)
+        of_nodes = [np.array([recursive(values[i << level : (i + 1) << level])]) for level, i in nodes]
+        plan = additions(nodes, whole=False)
+        sums += Adder(plan, of_nodes, [np.zeros(1, np.float32) for _ in plan.left], {}).add()
+        left += plan.nodes
+    (total,) = Adder(additions(left), sums, [np.zeros(1, np.float32)], {}).add()
+    assert total == recursive(values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 60_000), st.integers(3000, 20_000))
+def test_a_deal_gives_every_element_one_owner_and_messages_fit(sizes, size, bucket):
+    deals = [Deal(size, Nodes(tuple(sizes), rank), bucket) for rank in range(sum(sizes))]
+    nodes = deals[0].nodes
+    for divided in (False, True):
+        counts = np.zeros((nodes.count, size), int)
+        for deal in deals:
+            for part in deal.updated(divided):
+                counts[deal.nodes.mine, part] += 1
+        assert ((counts.sum(axis=0) if divided else counts) == 1).all()
+    for run in deals[0].buckets:
+        for one in deals:
+            for node in one.others:
+                for message in one.outgoing(run, node):
+                    back = [m for m in deals[message.rank].incoming(run, one.nodes.mine) if m.rank == one.nodes.rank]
+                    assert [m.part for m in back] == [message.part]
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -180,6 +219,14 @@ def test_shared_memory_gives_the_bits_of_private_memory(ranks):
     assert (outcome.code, outcome.text) == (0, "as in private memory\n")
 
 
-def test_shared_memory_with_mpich_too(mpich_python):
-    outcome = mpirun(3, PROGRAMS / "arena.py", python=mpich_python)
+@pytest.mark.parametrize("sizes", ["1,1", "2,1", "1,3", "2,2,1"])
+def test_several_nodes_give_the_bits_of_one(sizes):
+    ranks = sum(map(int, sizes.split(",")))
+    outcome = mpirun(ranks, PROGRAMS / "arena.py", env={"DBP_NODE_SIZES": sizes})
+    assert (outcome.code, outcome.text) == (0, "as in private memory\n")
+
+
+@pytest.mark.parametrize("sizes", ["", "2,1"])
+def test_shared_memory_with_mpich_too(mpich_python, sizes):
+    outcome = mpirun(3, PROGRAMS / "arena.py", python=mpich_python, env={"DBP_NODE_SIZES": sizes})
     assert (outcome.code, outcome.text) == (0, "as in private memory\n")

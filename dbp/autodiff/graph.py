@@ -7,7 +7,7 @@ tensors, so that the derivative is itself part of the graph and can be different
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dbp.autodiff.tensor import Array, Tensor, Value
 
@@ -71,6 +71,7 @@ def pullback(
     leaves: Sequence[Tensor],
     record: bool = False,
     into: Sequence[Array] | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> list[Value | None]:
     """Reverse mode: for each leaf the cotangent that `cotangent` of the output gives it.
 
@@ -80,6 +81,7 @@ def pullback(
         leaves: the tensors to differentiate by.
         record: whether the result is to be differentiated again (then it consists of tensors).
         into: an array for each leaf that is to hold its result, zeros where the output does not depend on it.
+        told: with `into`, is given the number of each leaf as soon as its array is complete.
 
     Returns:
         One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
@@ -87,44 +89,74 @@ def pullback(
     nodes = _nodes_between(leaves, [output])
     keep = {leaf.created for leaf in leaves}
     wanted = keep | {node.created for node in nodes}
-    places = {} if into is None else _places_of_single_use(nodes, leaves, into)
     cotangents: dict[int, Value] = {output.created: cotangent}
+    places = None if into is None else _Places(nodes, leaves, into, cotangents, told)
     for node in reversed(nodes):
         g = cotangents.get(node.created) if node.created in keep else cotangents.pop(node.created, None)
-        if g is None:
-            continue
-        primitive, inputs = node.primitive, node.inputs
-        assert primitive is not None
-        y, arguments = _arguments(node, record)
-        asked = [type(x) is Tensor and x.created in wanted for x in inputs]
-        if places and primitive.takes_places:
-            found = [places.get(x.created) if type(x) is Tensor else None for x in inputs]
-            parts = primitive.pull(g, y, arguments, node.options | {"places": found}, asked)
-        else:
-            parts = primitive.pull(g, y, arguments, node.options, asked)
-        for x, part in zip(inputs, parts, strict=True):
-            if part is not None:
-                before = cotangents.get(x.created)
-                cotangents[x.created] = part if before is None else before + part
-    results = [cotangents.get(leaf.created) for leaf in leaves]
-    if into is not None:
-        _fill(into, results)
-    return results
+        if g is not None:
+            primitive, inputs = node.primitive, node.inputs
+            assert primitive is not None
+            y, arguments = _arguments(node, record)
+            asked = [type(x) is Tensor and x.created in wanted for x in inputs]
+            options = node.options
+            if places is not None and primitive.takes_places:
+                options = options | {"places": places.of(inputs)}
+            parts = primitive.pull(g, y, arguments, options, asked)
+            for x, part in zip(inputs, parts, strict=True):
+                if part is not None:
+                    before = cotangents.get(x.created)
+                    cotangents[x.created] = part if before is None else before + part
+        if places is not None:
+            places.after(node)
+    return [cotangents.get(leaf.created) for leaf in leaves]
 
 
-def _places_of_single_use(nodes: Sequence[Tensor], leaves: Sequence[Tensor], into: Sequence[Array]) -> dict[int, Array]:
-    """Where the whole cotangent of a leaf may be written by the only node that uses it."""
-    uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
-    return {leaf.created: place for leaf, place in zip(leaves, into, strict=True) if uses[leaf.created] == 1}
+class _Places:
+    """The arrays that are to hold the cotangents of leaves, filled as soon as nothing more is added to them.
 
+    Args:
+        nodes: between leaves and output.
+        leaves: whose cotangents are wanted.
+        into: the arrays.
+        cotangents: as found so far, by the tensors' order of creation.
+        told: see pullback().
+    """
 
-def _fill(into: Sequence[Array], results: Sequence[Value | None]) -> None:
-    """Bring results to the places that do not hold them yet."""
-    for place, result in zip(into, results, strict=True):
+    def __init__(
+        self,
+        nodes: Sequence[Tensor],
+        leaves: Sequence[Tensor],
+        into: Sequence[Array],
+        cotangents: dict[int, Value],
+        told: Callable[[int], None] | None,
+    ):
+        self._cotangents, self._told = cotangents, told or (lambda number: None)
+        self._place = {leaf.created: (i, place) for i, (leaf, place) in enumerate(zip(leaves, into, strict=True))}
+        self._uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
+        self._single = {created: place for created, (_, place) in self._place.items() if self._uses[created] == 1}
+        for created in self._place:
+            if self._uses[created] == 0:
+                self._fill(created)
+
+    def of(self, inputs: Sequence[Value]) -> list[Array | None]:
+        """Where the whole cotangent of an input may be written, as no other node uses it."""
+        return [self._single.get(x.created) if type(x) is Tensor else None for x in inputs]
+
+    def after(self, node: Tensor) -> None:
+        """A node has given its inputs all that it has to give."""
+        for x in node.inputs:
+            if type(x) is Tensor and x.created in self._place:
+                self._uses[x.created] -= 1
+                if self._uses[x.created] == 0:
+                    self._fill(x.created)
+
+    def _fill(self, created: int) -> None:
+        (number, place), result = self._place[created], self._cotangents.get(created)
         if result is None:
             place.fill(0)
         elif result is not place:
             place[...] = result
+        self._told(number)
 
 
 def pushforward(

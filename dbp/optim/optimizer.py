@@ -6,7 +6,7 @@ It never communicates: the objective gives the same numbers on every rank, so al
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ class Evaluated(Protocol):
         ...
 
     @property
-    def owned(self) -> slice:
-        """The part of the weights and of the state that is to be updated here; others may update the rest."""
+    def owned(self) -> Sequence[slice]:
+        """The parts of the weights and of the state that are to be updated here; others may update the rest."""
         ...
 
 
@@ -78,9 +78,7 @@ class FirstOrder(ABC):
         evaluation = objective.value_and_gradient(weights)
         if evaluation.finite:
             gradient, rate = evaluation.gradient, self.learning_rate * factor
-            first, end, _ = evaluation.owned.indices(len(weights))
-            for start in range(first, end, BLOCK):
-                piece = slice(start, min(start + BLOCK, end))
+            for piece in _pieces(evaluation.owned):
                 vectors = {name: vector[piece] for name, vector in state.items()}
                 self.update(weights[piece], gradient[piece], vectors, number, rate)
         return evaluation
@@ -88,6 +86,11 @@ class FirstOrder(ABC):
     @abstractmethod
     def update(self, w: Vector, g: Vector, state: State, number: int, learning_rate: float) -> None:
         """Update a piece of the weights and of the method's vectors in place."""
+
+
+def _pieces(parts: Sequence[slice]) -> list[slice]:
+    starts = [(start, part.stop) for part in parts for start in range(part.start, part.stop, BLOCK)]
+    return [slice(start, min(start + BLOCK, stop)) for start, stop in starts]
 
 
 def check_learning_rate(learning_rate: float) -> None:

@@ -5,18 +5,22 @@ from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
 from dbp.parallel.faults import agree, from_rank_0, tell, together
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory
-from dbp.parallel.reduce import Reduction, Sums, Total, TreeSum
+from dbp.parallel.nodes import Deal, Nodes
+from dbp.parallel.reduce import Reduction, Sums, Total
 from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.threads import blas_threads
+from dbp.parallel.tree import TreeSum, subtrees
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, world
 
 __all__ = [
     "HOW_TO_GET_MPI",
     "Arena",
     "Communicator",
+    "Deal",
     "Layout",
     "MPICommunicator",
+    "Nodes",
     "OneProcess",
     "Reduction",
     "Shards",
@@ -31,6 +35,7 @@ __all__ = [
     "keep_freed_memory",
     "parts",
     "reduction_for",
+    "subtrees",
     "tell",
     "together",
     "world",

@@ -5,18 +5,17 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dbp.parallel.comm import Bytes, Communicator
-from dbp.parallel.shards import parts
-
-Array = NDArray[Any]
+from dbp.parallel.comm import Bytes, Communicator, SharedMemory
+from dbp.parallel.exchange import WHOLE, Spread
+from dbp.parallel.nodes import Deal, Nodes
+from dbp.parallel.tree import Array
 
 PAGE = 4096  # bytes; what different ranks write lies in different pages, so that each page is near its writer
-GRAIN = 1024  # elements; owners' parts begin at multiples of it
 DIVIDED_FROM = 8192  # elements; a shorter vector is updated by every rank in less time than two barriers take
 
 
@@ -39,67 +38,109 @@ class Arena:
         size: length of a vector.
         dtype: type of a vector.
         vectors: how many will be asked for; all of them are shared, or none.
-        share: whether ranks of one node may share memory; the same bits come out of both ways.
+        share: whether ranks may share memory and divide work; the same bits come out of both ways.
+        divide: whether each vector is divided among the ranks of all nodes, not only among those of each
+            (Rajbhandari et al. 2020, ZeRO, stage 1): its parts are complete only after fence().
     """
 
-    def __init__(self, comm: Communicator, size: int, dtype: Any, vectors: int = 1, share: bool = True):
-        self.comm, self.size, self.dtype = comm, size, np.dtype(dtype)
-        self.may_share = share and comm.one_node
+    def __init__(
+        self, comm: Communicator, size: int, dtype: Any, vectors: int = 1, share: bool = True, divide: bool = False
+    ):
+        self.comm, self.size, self.dtype, self.may_share = comm, size, np.dtype(dtype), share
+        self.dealt = share and comm.size > 1 and size >= DIVIDED_FROM
         lengths = [size * self.dtype.itemsize] * vectors
-        self._memory = None
-        if self.may_share and comm.size > 1 and size >= DIVIDED_FROM:
-            self._memory = comm.shared_memory(sum(map(pages, lengths)))
+        self._memory = (
+            comm.shared_memory(sum(map(pages, lengths))) if self.dealt and max(comm.nodes.sizes) > 1 else None
+        )
         self._pieces = cut(self._memory.bytes, lengths) if self._memory else []
-        self.owned = self._part(comm.rank) if self.shared else slice(0, size)
+        together = self.shared or max(comm.nodes.sizes) == 1
+        self.nodes = comm.nodes if together else Nodes.alone(comm.size, comm.rank)
+        self.deal = Deal(size, self.nodes)
+        self.divided = divide and self.dealt and self.nodes.count > 1
+        self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, size)]
+        self._spreads: dict[int, Spread] = {}
 
     @property
     def shared(self) -> bool:
-        """Whether there is one copy for all ranks, of which each updates the part that it owns."""
+        """Whether there is one copy for all ranks of a node, of which each updates the parts that it owns."""
         return self._memory is not None
 
     @property
     def description(self) -> str:
         """How many copies there are, and why."""
-        if self.comm.size == 1:
+        ranks, nodes = self.comm.size, self.comm.nodes.count
+        if ranks == 1:
             return "one copy"
         if self.shared:
-            return f"one copy for {self.comm.size} ranks"
-        if not self.comm.one_node:
-            return "a copy a rank, as there are several nodes"
+            return f"one copy for {ranks} ranks" if nodes == 1 else f"a copy a node, for {ranks} ranks on {nodes} nodes"
+        if nodes == ranks:
+            return "a copy a rank, as each has a node of its own"
         reason = "it is small" if self.size < DIVIDED_FROM else "there is too little shared memory"
         return f"a copy a rank, as {reason if self.may_share else 'asked for'}"
 
-    def _part(self, rank: int) -> slice:
-        grains = parts(-(-self.size // GRAIN), self.comm.size, rank)
-        return slice(min(grains.start * GRAIN, self.size), min(grains.stop * GRAIN, self.size))
+    def memory(self, length: int) -> SharedMemory | None:
+        """More memory for the ranks that share a copy; collective. None, on all ranks, if it cannot be had."""
+        if self.dealt and not self.shared:
+            return SharedMemory(np.zeros(length, np.uint8))
+        return self.comm.shared_memory(length)
 
     def vector(self) -> Array:
         """A new vector of zeros; collective."""
         if not self.shared:
             return np.zeros(self.size, self.dtype)
         vector: Array = self._pieces.pop(0).view(self.dtype)
-        vector[self.owned] = 0  # the first to write to a page has it in the memory of its own socket
-        self.fence()
+        for part in self.owned:
+            vector[part] = 0  # the first to write to a page has it in the memory of its own socket
+        self.comm.node_barrier()
         return vector
 
     def put(self, vector: Array, values: Array) -> None:
         """Write values that every rank knows into a vector; settle() or fence() must follow."""
-        if not self.shared or self.comm.rank == 0:
-            vector[:] = values
+        for part in self.owned:
+            vector[part] = values[part]
 
     def settle(self, vector: Array) -> None:
-        """Give what rank 0 has put into a vector to all; collective."""
+        """Give what rank 0 knows of a vector to all, in case that others have come to other bits; collective."""
+        self.fence(vector)
         if self.shared:
-            self.fence()
+            self.comm.between_nodes(vector)
+            self.comm.node_barrier()
         else:
             self.comm.broadcast_array(vector)
 
-    def fence(self) -> None:
-        """After it all ranks see what the owners have written; collective."""
+    def fence(self, vector: Array) -> None:
+        """After it all ranks see what the owners have written to a vector; collective."""
+        if self.divided:
+            if id(vector) not in self._spreads:
+                self._spreads[id(vector)] = Spread(self.comm, self.deal, vector)
+            self._spreads[id(vector)]()
         if self.shared:
-            self.comm.barrier()
+            self.comm.node_barrier()
+
+    def collected(self, vector: Array) -> Array:
+        """The whole of a vector on rank 0, whoever owns which part of it; elsewhere what there is of it; collective."""
+        if not self.divided:
+            return vector
+        comm, whole = self.comm, np.empty_like(vector) if self.comm.rank == 0 else vector
+        messages = []
+        for rank in range(comm.size):
+            near = rank in self.nodes.runs[0]
+            for part in Deal(self.size, Nodes(self.nodes.sizes, rank)).updated(divided=True):
+                if comm.rank == 0 and near:
+                    whole[part] = vector[part]
+                elif comm.rank == 0:
+                    messages.append(comm.incoming(whole[part], rank, WHOLE))
+                elif comm.rank == rank and not near:
+                    messages.append(comm.outgoing(vector[part], 0, WHOLE))
+        comm.start(messages)
+        while not comm.done(messages):
+            os.sched_yield()
+        comm.discard(messages)
+        return whole
 
     def free(self) -> None:
         """Give shared memory back; collective. Its vectors must not be used any more."""
+        for spread in self._spreads.values():
+            spread.free()
         if self._memory is not None:
             self._memory.free()

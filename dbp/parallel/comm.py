@@ -6,15 +6,20 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dbp.errors import UserError
+from dbp.parallel.nodes import Nodes
+
 Bytes = NDArray[np.uint8]
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  where Linux keeps the memory that processes share; its size is limited
 LEFT_FREE = 1 << 24  # bytes of it that are left to others, such as the MPI library's own messages
+NODE_SIZES = "DBP_NODE_SIZES"  # ranks of each node, such as 2,1: to try out on one machine what several do
 
 
 class SharedMemory:
@@ -29,7 +34,8 @@ class Communicator(ABC):
 
     rank: int
     size: int
-    one_node: bool  # whether all ranks run on one node
+    nodes: Nodes  # ranks of one node have numbers that follow each other
+    threads: bool  # whether several threads may communicate at the same time
     description: str
 
     @abstractmethod
@@ -50,11 +56,46 @@ class Communicator(ABC):
 
     @abstractmethod
     def barrier(self) -> None:
-        """After it every rank sees what any rank wrote to shared memory before it."""
+        """Waits for all ranks."""
+
+    @abstractmethod
+    def node_barrier(self) -> None:
+        """After it every rank of a node sees what any of them wrote to shared memory before it."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Orders what this rank reads from and writes to shared memory before and after it; not collective."""
 
     @abstractmethod
     def shared_memory(self, length: int) -> SharedMemory | None:
-        """So many bytes for all ranks together, not yet written; None, on all ranks, if they cannot be had."""
+        """So many bytes for the ranks of each node, not yet written; None, on all ranks, if one node has too little.
+
+        What a node's length is may differ from that of other nodes.
+        """
+
+    @abstractmethod
+    def between_nodes(self, array: NDArray[Any]) -> None:
+        """The array of the first rank of the first node, written into that of each other node's first rank."""
+
+    @abstractmethod
+    def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
+        """A message of at most 2 GiB that can be sent to a rank again and again; not collective."""
+
+    @abstractmethod
+    def incoming(self, array: NDArray[Any], rank: int, tag: int) -> Any:
+        """The place of such a message from a rank; not collective."""
+
+    @abstractmethod
+    def start(self, messages: Sequence[Any]) -> None:
+        """Begin to send or receive them."""
+
+    @abstractmethod
+    def done(self, messages: Sequence[Any]) -> bool:
+        """Whether all of them are sent or received; makes them go on."""
+
+    @abstractmethod
+    def discard(self, messages: Sequence[Any]) -> None:
+        """They will not be sent or received again."""
 
     @abstractmethod
     def finalize(self) -> None:
@@ -68,7 +109,7 @@ class Communicator(ABC):
 class OneProcess(Communicator):
     """One rank, without MPI."""
 
-    size, one_node = 1, True
+    size, nodes, threads = 1, Nodes((1,)), False
 
     def __init__(self, description: str = "one process", rank: int = 0):
         self.description, self.rank = description, rank
@@ -91,12 +132,28 @@ class OneProcess(Communicator):
     def barrier(self) -> None:
         """Nothing to do."""
 
+    node_barrier = sync = finalize = barrier
+
     def shared_memory(self, length: int) -> SharedMemory | None:
         """Memory of this process."""
         return SharedMemory(np.zeros(length, np.uint8))
 
-    def finalize(self) -> None:
+    between_nodes = broadcast_array
+
+    def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
+        """There is nobody else."""
+        raise NotImplementedError
+
+    incoming = outgoing
+
+    def start(self, messages: Sequence[Any]) -> None:
         """Nothing to do."""
+
+    discard = start
+
+    def done(self, messages: Sequence[Any]) -> bool:
+        """There are none."""
+        return not messages
 
     def abort(self, code: int) -> None:
         """Leave at once."""
@@ -107,11 +164,16 @@ class MPICommunicator(Communicator):
     """The ranks that MPI started together."""
 
     def __init__(self, mpi: Any):
-        self._mpi, self._comm = mpi, mpi.COMM_WORLD.Dup()
+        self._mpi = mpi
+        number = _number_of_node(mpi.COMM_WORLD, mpi.COMM_TYPE_SHARED)
+        self._comm = mpi.COMM_WORLD.Split(0, number)  # ranks of one node in turn, in the order that they had
+        self._messages = self._comm.Dup()
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        node = self._comm.Split_type(mpi.COMM_TYPE_SHARED)
-        self.one_node = node.Get_size() == self.size
-        node.Free()
+        self._node = self._comm.Split(number)
+        self._first = self._comm.Split(min(self._node.Get_rank(), 1))  # of each node; the others have one of their own
+        numbers = self._comm.allgather(number)
+        self.nodes = Nodes(tuple(numbers.count(n) for n in dict.fromkeys(numbers)), self.rank)
+        self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
         self._windows: list[Any] = []
         vendor, version = mpi.get_vendor()
         self.description = f"{vendor} {'.'.join(map(str, version))}"
@@ -125,10 +187,8 @@ class MPICommunicator(Communicator):
         return list(self._comm.allgather(value))
 
     def broadcast_array(self, array: NDArray[Any]) -> None:
-        """In pieces, as a message holds at most 2 GiB in some MPI libraries."""
-        flat = array.reshape(-1).view(np.uint8)
-        for start in range(0, flat.size, 1 << 30):
-            self._comm.Bcast(flat[start : start + (1 << 30)])
+        """MPI_Bcast."""
+        _broadcast(self._comm, array)
 
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
         """One Allgatherv; counts are in units of 8 bytes there, so that 16 GiB fit."""
@@ -138,21 +198,29 @@ class MPICommunicator(Communicator):
         self._comm.Allgatherv([mine.view(np.uint64), self._mpi.UINT64_T], receive)
 
     def barrier(self) -> None:
-        """MPI_Barrier between two MPI_Win_sync, as the standard wants it for shared windows."""
-        for window in self._windows:
-            window.Sync()
+        """MPI_Barrier."""
         self._comm.Barrier()
+
+    def node_barrier(self) -> None:
+        """MPI_Barrier between two MPI_Win_sync, as the standard wants it for shared windows."""
+        self.sync()
+        self._node.Barrier()
+        self.sync()
+
+    def sync(self) -> None:
+        """MPI_Win_sync."""
         for window in self._windows:
             window.Sync()
 
     def shared_memory(self, length: int) -> SharedMemory | None:
-        """A shared window, allocated by rank 0; the pages belong to who writes to them first."""
+        """A shared window, allocated by a node's first rank; the pages belong to who writes to them first."""
         if self.size == 1:
             return SharedMemory(np.zeros(length, np.uint8))
-        if not self.one_node or not all(self.gather(_has_room(length))):
+        if not all(self.gather(_has_room(length))):
             return None
         try:
-            window = self._mpi.Win.Allocate_shared(length if self.rank == 0 else 0, 1, comm=self._comm)
+            first = self._node.Get_rank() == 0
+            window = self._mpi.Win.Allocate_shared(length if first else 0, 1, comm=self._node)
         except self._mpi.Exception:
             window = None
         if not all(self.gather(window is not None)):
@@ -168,6 +236,33 @@ class MPICommunicator(Communicator):
             window.Unlock_all()
             window.Free()
 
+    def between_nodes(self, array: NDArray[Any]) -> None:
+        """MPI_Bcast among the first ranks of the nodes."""
+        if self._node.Get_rank() == 0:
+            _broadcast(self._first, array)
+
+    def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
+        """MPI_Send_init."""
+        return self._messages.Send_init([array.view(np.uint8), self._mpi.BYTE], rank, tag)
+
+    def incoming(self, array: NDArray[Any], rank: int, tag: int) -> Any:
+        """MPI_Recv_init."""
+        return self._messages.Recv_init([array.view(np.uint8), self._mpi.BYTE], rank, tag)
+
+    def start(self, messages: Sequence[Any]) -> None:
+        """MPI_Startall."""
+        if messages:
+            self._mpi.Prequest.Startall(messages)
+
+    def done(self, messages: Sequence[Any]) -> bool:
+        """MPI_Testall."""
+        return bool(self._mpi.Request.Testall(messages)) if messages else True
+
+    def discard(self, messages: Sequence[Any]) -> None:
+        """MPI_Request_free."""
+        for message in messages:
+            message.Free()
+
     def finalize(self) -> None:
         """MPI_Finalize."""
         self._mpi.Finalize()
@@ -177,6 +272,27 @@ class MPICommunicator(Communicator):
         sys.stdout.flush()
         sys.stderr.flush()
         self._mpi.COMM_WORLD.Abort(code)
+
+
+def _broadcast(comm: Any, array: NDArray[Any]) -> None:
+    """In pieces, as a message holds at most 2 GiB in some MPI libraries."""
+    flat = array.reshape(-1).view(np.uint8)
+    for start in range(0, flat.size, 1 << 30):
+        comm.Bcast(flat[start : start + (1 << 30)])
+
+
+def _number_of_node(world: Any, shared: int) -> int:
+    """The number of this rank's node, which is that of its lowest rank unless NODE_SIZES tells another."""
+    rank, size = world.Get_rank(), world.Get_size()
+    if not (told := os.environ.get(NODE_SIZES)):
+        node = world.Split_type(shared)
+        number = node.bcast(rank)
+        node.Free()
+        return int(number)
+    sizes = [int(part) if part.strip().isdecimal() else 0 for part in told.split(",")]
+    if min(sizes) < 1 or sum(sizes) != size:
+        raise UserError(f"{NODE_SIZES} must be numbers of ranks that make {size}, but is {told!r}")
+    return next(node for node, end in enumerate(accumulate(sizes)) if rank < end)
 
 
 def _has_room(length: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,11 @@ class Layout:
     def size(self) -> int:
         """The length of the vector."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def ends(self) -> list[int]:
+        """Where each parameter ends."""
+        return list(accumulate(math.prod(shape) for shape in self.shapes.values()))
 
     def views(self, vector: Array, writable: bool = False) -> dict[str, Array]:
         """The parameters by name, as views of the vector; read-only unless asked otherwise."""

@@ -1,20 +1,19 @@
 """The sum over all shards: gradient, loss sum, weight sum and metrics in one buffer, one message.
 
-This is the plain form, for any number of nodes: every rank gets all partial sums and finishes the tree
-itself. The ranks of one node do it together, see reduce_shared.
+This is the plain form, which is fast for few numbers: every rank gets all partial sums and finishes the tree
+itself. For long vectors the ranks divide the work, see reduce_shared.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.parallel.arena import Array
 from dbp.parallel.comm import Communicator
 from dbp.parallel.shards import Shards
+from dbp.parallel.tree import Array, TreeSum, pieces, subtrees
 
 BLOCK = 32768  # elements that are worked on at a time, so that they stay in the cache
 
@@ -47,55 +46,6 @@ class Sums:
         self.vector += other.vector
         self.scalars += other.scalars
         return self
-
-
-Part = TypeVar("Part", Sums, int)  # what is added up in place
-
-
-class TreeSum(Generic[Part]):
-    """The sum along the binary tree over the numbers 0 .. S-1, of parts that arrive from left to right.
-
-    A node (level, index) is the sum of the numbers from index 2^level to (index + 1) 2^level. Two parts
-    are added as soon as both children of a node are there, so no more than one part a level is held.
-
-    Args:
-        spent: is given each part whose sum has gone into another, for use again.
-    """
-
-    def __init__(self, spent: Callable[[Part], None] | None = None):
-        self.nodes: list[tuple[int, int, Part]] = []
-        self._spent: Callable[[Part], None] = spent or (lambda part: None)
-
-    def push(self, level: int, index: int, part: Part) -> None:
-        """Take in the next part to the right."""
-        while self.nodes and index % 2 == 1 and self.nodes[-1][:2] == (level, index - 1):
-            left = self.nodes.pop()[2]
-            left += part
-            self._spent(part)
-            level, index, part = level + 1, index // 2, left
-        self.nodes.append((level, index, part))
-
-    def total(self) -> Part:
-        """The sum of all, when the last part is in: nodes without a right sibling move up unchanged."""
-        while len(self.nodes) > 1:
-            right = self.nodes.pop()[2]
-            level, index, left = self.nodes.pop()
-            left += right
-            self.nodes.append((level, index, left))
-        return self.nodes[0][2]
-
-
-def subtrees(run: range) -> list[tuple[int, int]]:
-    """The nodes (level, index) that remain when the shards of a run are summed as far as the tree allows."""
-    tree: TreeSum[int] = TreeSum()  # of numbers that do not matter, for its nodes
-    for number in run:
-        tree.push(0, number, 0)
-    return [(level, index) for level, index, _ in tree.nodes]
-
-
-def blocks(run: slice) -> list[slice]:
-    """A run of elements in pieces that fit the cache."""
-    return [slice(start, min(start + BLOCK, run.stop)) for start in range(run.start, run.stop, BLOCK)]
 
 
 class Division:
@@ -142,8 +92,10 @@ class Reduction:
         self._parts = self._views(self._received, len(self._all_nodes))
         vector = self._parts[0].vector  # where the tree's sum ends up
         zeros = np.zeros(min(size, BLOCK), dtype)
-        self._pieces = [(vector[b], zeros[: b.stop - b.start]) for b in blocks(slice(0, size))]
+        self._pieces = [(vector[p], zeros[: p.stop - p.start]) for p in pieces(slice(0, size), BLOCK)]
         self._free: list[Sums] = []
+
+    early = False  # whether sums begin before all shards are there
 
     def buffer(self) -> Sums:
         """A buffer for one shard's sums, with whatever was in it before."""
@@ -152,6 +104,9 @@ class Reduction:
     def start(self) -> TreeSum[Sums]:
         """The sum over this rank's shards, to which each adds a buffer."""
         return TreeSum(spent=self._free.append)
+
+    def written(self, start: int) -> None:
+        """The last shard's vector is complete from this element on; of no use here."""
 
     def _views(self, memory: np.ndarray[Any, Any], count: int) -> list[Sums]:
         return [Sums(*self._shape, memory=piece) for piece in np.split(memory, count)] if count else []

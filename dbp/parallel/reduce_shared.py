@@ -1,100 +1,47 @@
-"""The sum over all shards for the ranks of one node: each adds up its own part of all ranks' gradients.
+"""The sum over all shards of a long vector: each rank adds up its own part of it.
 
-The gradients lie in shared memory, written there by the backward pass, so nothing is copied or sent. It is
-fast because each element is added once on a node, in pieces that stay in the cache, and it is the sum of
-the plain form to the last bit because the tree is the same.
+The gradients of a node's ranks lie in memory that they share, written there by the backward pass, so that nothing is
+copied or sent within a node. It is fast because each element is added once on a node, in pieces that stay in the
+cache, and it is the sum of the plain form to the last bit because the tree is the same. Between nodes, see exchange.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from dbp.parallel.arena import Arena, Array, cut, pages
+from dbp.parallel.arena import Arena, cut, pages
 from dbp.parallel.comm import SharedMemory
-from dbp.parallel.reduce import BLOCK, Division, Reduction, Sums, Total, TreeSum, blocks, subtrees
+from dbp.parallel.exchange import Exchange
+from dbp.parallel.nodes import Nodes
+from dbp.parallel.reduce import BLOCK, Division, Reduction, Sums, Total
 from dbp.parallel.shards import Shards
-
-Nodes = list[tuple[int, int]]
-
-
-class _Noted:
-    """Stands for a part in the tree, and notes what is added to it."""
-
-    def __init__(self, number: int, notes: list[tuple[int, int]]):
-        self.number, self.notes = number, notes
-
-    def __iadd__(self, other: _Noted) -> _Noted:
-        self.notes.append((self.number, other.number))
-        return self
+from dbp.parallel.tree import Adder, Array, Node, TreeSum, additions, pieces, subtrees
 
 
-def additions(nodes: Nodes) -> list[tuple[int, int, int]]:
-    """The tree's additions in order, as numbers of the places (left, right, sum) that leave the parts as they are.
-
-    Of n parts, in the places 0 to n - 1, the sum of all comes into place n, sums on the way into those behind.
-    """
-    notes: list[tuple[int, int]] = []
-    tree: TreeSum[Any] = TreeSum()
-    for number, node in enumerate(nodes):
-        tree.push(*node, _Noted(number, notes))
-    tree.total()
-    count, free, steps = len(nodes), list(range(2 * len(nodes), len(nodes), -1)), []
-    place = list(range(count))  # where the sum that began with a part is now
-    for left, right in notes:
-        target = place[left] if place[left] >= count else free.pop() if left else count
-        steps.append((place[left], place[right], target))
-        if place[right] > count:
-            free.append(place[right])
-        place[left] = target
-    return steps
-
-
-class Adder:
-    """Adds up the same piece of all parts along the tree.
-
-    Args:
-        steps: as additions() gives them.
-        parts: the piece of each part.
-        total: where the sum goes.
-        spare: memory for the sums on the way, by place; the first piece is the longest.
-    """
-
-    def __init__(self, steps: list[tuple[int, int, int]], parts: list[Array], total: Array, spare: dict[int, Array]):
-        places = dict(enumerate([*parts, total]))
-        for place in {target for _, _, target in steps} - set(places):
-            if place not in spare:
-                spare[place] = np.empty_like(total)
-            places[place] = spare[place][: len(total)]
-        self.steps = [(places[left], places[right], places[target]) for left, right, target in steps]
-        self.source, self.total = total if steps else parts[0], total
-
-    def add(self) -> Array:
-        """Gives the sum, which is the part itself where there is only one."""
-        for left, right, target in self.steps:
-            np.add(left, right, target)
-        return self.source
+def parts_of(run: range) -> list[Node]:
+    """The parts that a rank's shards leave: the last is not added to the others, so that others can begin with it."""
+    return subtrees(run, last_apart=True)
 
 
 @dataclass(frozen=True)
 class _Turn:
     """One set of buffers, and what is done with them."""
 
-    handed: list[Sums | None]  # for each of this rank's shards, the shared buffer that its node's sum ends up in
+    parts: list[Sums]  # of all ranks of the node
     mine: list[Sums]
+    handed: list[Sums | None]  # for each of this rank's shards, the shared buffer that its node's sum ends up in
     scalars: Adder
-    pieces: list[tuple[Adder, Array]]  # of the vector, with as many zeros
 
 
 class SharedReduction:
-    """The sums of a run, as Reduction gives them, in shared memory.
+    """The sums of a run, as Reduction gives them, by the ranks together.
 
-    A vector that the arena divides among the ranks is added up by its owners, between two barriers. A short
-    one is added up by every rank for itself after one barrier; then there are two sets of buffers that take
-    turns, so that a fast rank does not write into what a slow one still reads.
+    A vector that the arena deals to the ranks is added up by its owners, between two barriers. A short one is added
+    up by every rank for itself after one barrier; then there are two sets of buffers that take turns, so that a fast
+    rank does not write into what a slow one still reads.
 
     Args:
         arena: who owns which part of the vector.
@@ -104,42 +51,68 @@ class SharedReduction:
     """
 
     def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory):
-        self._comm, self._divided, self._memory = arena.comm, arena.shared, memory
-        self._shape, self._rank, self._owned = (arena.size, arena.dtype, scalars), shards.rank, arena.owned
-        self._runs = [subtrees(shards.of_rank(rank)) for rank in range(shards.ranks)]
-        pieces = cut(memory.bytes, lengths(arena, shards, scalars))
-        if self._divided:
-            self._flags, self._vector = pieces.pop().data, pieces.pop().view(arena.dtype)
-            self._vector[arena.owned] = 0  # as in Arena.vector()
+        self._arena, self._comm, self._shards, self._memory = arena, arena.comm, shards, memory
+        self._shape, nodes = (arena.size, arena.dtype, scalars), _nodes_of(arena)
+        self._runs = [[parts_of(shards.of_rank(rank)) for rank in run] for run in nodes.runs]
+        self._here = nodes.mine
+        parts = cut(memory.bytes, lengths(arena, shards, scalars))
+        if arena.dealt:
+            progress, self._flags, self._vector = parts.pop().view(np.int64), parts.pop(), parts.pop().view(arena.dtype)
+            progress[arena.comm.rank - nodes.runs[self._here].start] = 0
+            for part in arena.owned:
+                self._vector[part] = 0  # as in Arena.vector()
         else:
             self._vector = np.zeros(arena.size, arena.dtype)
         self._scalars = np.zeros(scalars)
-        count, self._spare = sum(map(len, self._runs)), dict[int, Array]()
-        parts = [Sums(*self._shape, memory=piece) for piece in pieces]
-        self._turns = [self._turn(parts[i : i + count], shards.mine) for i in range(0, len(parts), count)]
-        self._handed: Iterator[Sums | None] = iter(())
+        count, self._place = sum(map(len, self._runs[self._here])), shards.rank - nodes.runs[self._here].start
+        sums = [Sums(*self._shape, memory=part) for part in parts]
+        self._turns = [self._turn(sums[i : i + count]) for i in range(0, max(len(sums), 1), max(count, 1))]
         self._free: list[Sums] = []
+        self._handed: Iterator[Sums | None] = iter(())
+        self._zeros = np.zeros(BLOCK, arena.dtype)
+        self._pieces = [piece for part in arena.owned for piece in pieces(part, BLOCK)]
+        spare: dict[int, Array] = {}
+        self._adders = [self._adders_of(turn, spare) for turn in self._turns] if nodes.count == 1 else []
+        self._exchange, self._numbers = None, None
+        if nodes.count > 1:
+            of_nodes = [[node for run in runs for node in run] for runs in self._runs]
+            vectors = [part.vector for part in self._turns[0].parts]
+            self._exchange = Exchange(
+                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, progress
+            )
+            self._numbers = Reduction(arena.comm, shards, 0, arena.dtype, scalars)
+        self._comm.node_barrier()
 
-    def _turn(self, parts: list[Sums], shards: range) -> _Turn:
-        before = sum(map(len, self._runs[: self._rank]))
-        nodes = self._runs[self._rank]
+    def _turn(self, parts: list[Sums]) -> _Turn:
+        runs = self._runs[self._here]
+        nodes, before = runs[self._place], sum(map(len, runs[: self._place]))
         mine = parts[before : before + len(nodes)]
         for part in mine:
             part.bytes[:] = 0
         first = {index << level: part for (level, index), part in zip(nodes, mine, strict=True)}
-        steps = additions([node for run in self._runs for node in run])
-        scalars = Adder(steps, [part.scalars for part in parts], self._scalars, {})
-        zeros = np.zeros(BLOCK, self._vector.dtype)
-        pieces = [
-            (Adder(steps, [part.vector[b] for part in parts], self._vector[b], self._spare), zeros[: b.stop - b.start])
-            for b in blocks(self._owned)
+        plan = additions([node for run in runs for node in run])
+        scalars = Adder(plan, [part.scalars for part in parts], [self._scalars] * len(plan.left), {})
+        return _Turn(parts, mine, [first.get(number) for number in self._shards.mine], scalars)
+
+    def _adders_of(self, turn: _Turn, spare: dict[int, Array]) -> list[Adder]:
+        plan = additions([node for run in self._runs[0] for node in run])
+        return [
+            Adder(plan, [part.vector[piece] for part in turn.parts], [self._vector[piece]], spare)
+            for piece in self._pieces
         ]
-        return _Turn([first.get(number) for number in shards], mine, scalars, pieces)
+
+    @property
+    def early(self) -> bool:
+        """Whether sums begin before all shards are there."""
+        return self._exchange is not None
 
     def start(self) -> TreeSum[Sums]:
         """The sum over this rank's shards, to which each adds a buffer, in their order."""
         self._handed = iter(self._turns[0].handed)
-        return TreeSum(spent=self._free.append)
+        if self._exchange is not None:
+            self._exchange.begin()
+        mine = self._shards.mine
+        return TreeSum(spent=self._free.append, last=mine[-1] if mine else None)
 
     def buffer(self) -> Sums:
         """A buffer for the next shard's sums, with whatever was in it before."""
@@ -148,40 +121,82 @@ class SharedReduction:
             return shared
         return self._free.pop() if self._free else Sums(*self._shape)
 
+    def written(self, start: int) -> None:
+        """The last shard's vector is complete from this element on."""
+        if self._exchange is not None:
+            self._exchange.written(start)
+
     def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
-        """The sum over the shards of all ranks; see Reduction.total()."""
-        turn = self._turns[0]
-        assert all(node[2] is part for node, part in zip(mine.nodes, turn.mine, strict=True))
-        self._comm.barrier()
-        self._scalars[:] = turn.scalars.add()
-        divide = Division(self._scalars, divisor, self._vector.dtype)
-        finite = True
-        for adder, zeros in turn.pieces:
-            finite &= divide(adder.add(), adder.total, zeros)
-        if self._divided:
-            self._flags[self._rank] = finite
-            self._comm.barrier()
-            finite = 0 not in self._flags
-        else:
-            self._turns.reverse()
+        """The sum over the shards of all ranks, where this rank owns it; see Reduction.total()."""
+        assert all(node[2] is part for node, part in zip(mine.nodes, self._turns[0].mine, strict=True))
+        finite = self._total_of_node(divisor) if self._exchange is None else self._total_of_nodes(mine, divisor)
+        if self._arena.dealt:
+            finite = self._agreed(finite)
         return Total(self._vector, self._scalars, finite)
+
+    def _total_of_node(self, divisor: int | None) -> bool:
+        turn, adders = self._turns[0], self._adders[0]
+        self._comm.node_barrier()
+        (self._scalars[:],) = turn.scalars.add()
+        divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
+        for piece, adder in zip(self._pieces, adders, strict=True):
+            (found,) = adder.add()
+            finite &= divide(found, self._vector[piece], self._zeros[: len(found)])
+        if not self._arena.dealt:
+            self._turns.reverse()
+            self._adders.reverse()
+        return finite
+
+    def _total_of_nodes(self, mine: TreeSum[Sums], divisor: int | None) -> bool:
+        assert self._exchange is not None
+        assert self._numbers is not None
+        self._exchange.written(0)
+        tree = self._numbers.start()
+        for level, index, part in mine.nodes:
+            numbers = self._numbers.buffer()
+            numbers.scalars[:] = part.scalars
+            tree.push(level, index, numbers)
+        self._scalars[:] = self._numbers.total(tree).scalars
+        self._exchange.finish()
+        divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
+        for piece in self._pieces:
+            found = self._vector[piece]
+            finite &= divide(found, found, self._zeros[: len(found)])
+        return finite
+
+    def _agreed(self, finite: bool) -> bool:
+        """Whether all owners have found numbers; after it no rank of this node reads what others have summed."""
+        self._flags[self._place] = finite
+        self._comm.node_barrier()
+        found = 0 not in self._flags
+        return all(self._comm.gather(found)) if self._arena.divided else found
 
     def free(self) -> None:
         """Give the shared memory back; collective. Sums must not be used any more."""
+        if self._exchange is not None:
+            self._exchange.free()
         self._memory.free()
 
 
+def _nodes_of(arena: Arena) -> Nodes:
+    """The nodes within which memory is shared."""
+    return arena.nodes if arena.dealt else arena.comm.nodes
+
+
 def lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
-    """The bytes of all ranks' parts, then of the sum of the vectors, and of a flag a rank."""
-    part = Sums.length(arena.size, arena.dtype, scalars)
-    count = sum(len(subtrees(shards.of_rank(rank))) for rank in range(shards.ranks))
-    return [part] * count + [arena.size * arena.dtype.itemsize, shards.ranks] if arena.shared else [part] * (2 * count)
+    """The bytes of the parts of this node's ranks, then of the sum of the vectors, of a flag and a number a rank."""
+    part, nodes = Sums.length(arena.size, arena.dtype, scalars), _nodes_of(arena)
+    ranks = nodes.runs[nodes.mine]
+    count = sum(len(parts_of(shards.of_rank(rank))) for rank in ranks)
+    if not arena.dealt:
+        return [part] * (2 * count)
+    return [part] * count + [arena.size * arena.dtype.itemsize, len(ranks), 8 * len(ranks)]
 
 
 def reduction_for(arena: Arena, shards: Shards, scalars: int) -> Reduction | SharedReduction:
-    """What sums vectors as long as the arena's, in shared memory if it may and can be had; collective."""
-    if arena.may_share:
-        memory = arena.comm.shared_memory(sum(map(pages, lengths(arena, shards, scalars))))
+    """What sums vectors as long as the arena's, by all ranks together if it may and can be; collective."""
+    if arena.may_share and (arena.dealt or arena.comm.nodes.count == 1):
+        memory = arena.memory(sum(map(pages, lengths(arena, shards, scalars))))
         if memory is not None:
             return SharedReduction(arena, shards, scalars, memory)
     return Reduction(arena.comm, shards, arena.size, arena.dtype, scalars)

@@ -1,4 +1,4 @@
-"""Sums and updates in shared memory against private memory, bit for bit, and what an arena promises."""
+"""Sums and updates that ranks divide against those that each does alone, bit for bit, and what an arena promises."""
 
 import numpy as np
 
@@ -13,22 +13,27 @@ comm = world()
 class Problem:
     """As an objective: the gradient of a shard depends on the step, the shard and the weights alone."""
 
-    def __init__(self, size, count, dtype, share):
+    def __init__(self, size, count, dtype, share, divide=False):
         self.size, self.dtype, self.calls, self.bad = size, dtype, 0, None
         self.shards = Shards(count, comm.rank, comm.size)
-        self.arena = Arena(comm, size, dtype, vectors=3, share=share)
+        self.arena = Arena(comm, size, dtype, vectors=3, share=share, divide=divide)
         self.reduction = reduction_for(self.arena, self.shards, 2)
 
     def value_and_gradient(self, weights):
-        self.arena.fence()
+        self.arena.fence(weights)
         self.calls += 1
         tree = self.reduction.start()
         for number in self.shards.mine:
             sums = self.reduction.buffer()
-            sums.vector[:] = generator(self.calls, "test", number).standard_normal(self.size) - weights
-            sums.scalars[:] = 1 + number % 3, number
+            values = generator(self.calls, "test", number).standard_normal(self.size) - weights
             if (self.calls, number) == self.bad:
-                sums.vector[-1] = np.inf
+                values[-1] = np.inf
+            if number == self.shards.mine[-1]:  # from the end to the beginning, as backward does
+                for start in (2 * self.size // 3, self.size // 5, 0):
+                    sums.vector[start:] = values[start:]
+                    self.reduction.written(start)
+            sums.vector[:] = values
+            sums.scalars[:] = 1 + number % 3, number
             tree.push(0, number, sums)
         total, numbers = self.reduction.total(tree, divisor=0), range(self.shards.count)
         assert total.scalars.tolist() == [sum(1 + n % 3 for n in numbers), sum(numbers)]
@@ -44,8 +49,16 @@ class Evaluated:
         self.gradient, self.finite, self.owned = total.vector, total.finite, owned
 
 
+def owned_of(gradient, arena):
+    """The gradient where it is owned, and zeros."""
+    found = np.zeros_like(gradient)
+    for part in arena.owned:
+        found[part] = gradient[part]
+    return found
+
+
 def trained(problem):
-    """Weights and gradients of some steps, of which one is not finite and one is evaluated twice."""
+    """Weights and the owned gradients of some steps, of which one is not finite and one is evaluated twice."""
     arena, seen = problem.arena, []
     weights = arena.vector()
     arena.put(weights, np.linspace(-1, 1, problem.size).astype(problem.dtype))
@@ -58,36 +71,55 @@ def trained(problem):
         seen.append(evaluation.gradient.copy())
         if step == 5:
             seen.append(problem.value_and_gradient(weights).gradient.copy())
-    arena.fence()
-    seen += [weights.copy(), *(vector.copy() for vector in state.values())]
-    arena.fence()
+    arena.fence(weights)
+    whole = [weights.copy(), *(arena.collected(vector).copy() for vector in state.values())]
+    arena.fence(weights)
     problem.free()
-    return seen
+    return seen, whole
 
 
-for size, count in ((0, 2), (5, 1), (1001, 7), (DIVIDED_FROM, 3), (100_003, 1), (70_000, 12)):
-    for dtype in (np.float32, np.float64)[: 1 + (size == 1001 or size > DIVIDED_FROM)]:
-        shared, private = (Problem(size, count, dtype, share) for share in (True, False))
-        assert isinstance(shared.reduction, SharedReduction)
-        assert isinstance(private.reduction, Reduction)
-        assert shared.arena.shared == (comm.size > 1 and size >= DIVIDED_FROM)
-        assert not private.arena.shared
-        owned = comm.gather(shared.arena.owned)
-        if shared.arena.shared:
-            assert [s.start for s in owned] == [0, *(s.stop for s in owned[:-1])]
-            assert owned[-1].stop == size
-        else:
-            assert owned == [slice(0, size)] * comm.size
-        for a, b in zip(trained(shared), trained(private), strict=True):
-            np.testing.assert_array_equal(a, b)
+def owners(arena):
+    """How many ranks of each node own each element."""
+    counts = np.zeros((comm.nodes.count if arena.shared else comm.size, arena.size), int)
+    for rank, parts in enumerate(comm.gather(arena.owned)):
+        node = next(n for n, run in enumerate(comm.nodes.runs) if rank in run) if arena.shared else rank
+        for part in parts:
+            counts[node, part] += 1
+    return counts
+
+
+for size, count in ((0, 2), (5, 1), (1001, 7), (DIVIDED_FROM, 3), (100_003, 1), (70_000, 12), (600_011, 5)):
+    for dtype in (np.float32, np.float64)[: 1 + (size in (1001, 100_003))]:
+        plain = Problem(size, count, dtype, share=False)
+        assert isinstance(plain.reduction, Reduction)
+        assert not plain.arena.shared
+        gradients, whole = trained(plain)
+        for divide in (False, True)[: 1 + (comm.nodes.count > 1)]:
+            problem = Problem(size, count, dtype, share=True, divide=divide)
+            arena, dealt = problem.arena, comm.size > 1 and size >= DIVIDED_FROM
+            assert arena.dealt == dealt
+            assert arena.divided == (dealt and divide)
+            assert isinstance(problem.reduction, SharedReduction) == (dealt or comm.nodes.count == 1)
+            if dealt and not divide:
+                assert (owners(arena) == 1).all()
+            elif dealt:
+                assert (owners(arena).sum(axis=0) == 1).all()
+            found, found_whole = trained(problem)
+            for a, b in zip(gradients, found, strict=True):
+                np.testing.assert_array_equal(owned_of(a, arena), owned_of(b, arena))
+            for number, (a, b) in enumerate(zip(whole, found_whole, strict=True)):
+                if number == 0 or comm.rank == 0 or not arena.divided:
+                    np.testing.assert_array_equal(a, b)
 
 # More than there is: private memory instead, on all ranks, for vectors as for sums.
 if comm.size > 1:
     assert comm.shared_memory(1 << 50) is None
-    large = Arena(comm, 1 << 48, np.float64)
-    assert not large.shared
-    assert large.description == "a copy a rank, as there is too little shared memory"
-comm.one_node = False
-assert not Arena(comm, 100_000, np.float32).shared
+    comm.shared_memory = lambda length: None
+    problem = Problem(100_003, 3, np.float32, share=True)
+    assert not problem.arena.shared
+    assert "a copy a rank" in problem.arena.description
+    for a, b in zip(trained(Problem(100_003, 3, np.float32, share=False)), trained(problem), strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
 if comm.rank == 0:
     print("as in private memory")

@@ -1,0 +1,140 @@
+"""Which ranks share a node, and how a long vector is dealt to them: who adds up, finishes and updates which part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from dbp.parallel.shards import parts
+
+GRAIN = 1024  # elements; parts of a vector begin at multiples of it, but for those of a bucket
+BUCKET = 1 << 18  # elements that nodes exchange together, while others are still being computed
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The ranks, node by node, and where this one is.
+
+    Args:
+        sizes: ranks of each node; they are numbered one node after the other.
+        rank: of this process.
+    """
+
+    sizes: tuple[int, ...]
+    rank: int = 0
+
+    @classmethod
+    def alone(cls, ranks: int, rank: int) -> Nodes:
+        """As if every rank had a node of its own."""
+        return cls((1,) * ranks, rank)
+
+    @property
+    def count(self) -> int:
+        """The number of nodes."""
+        return len(self.sizes)
+
+    @cached_property
+    def runs(self) -> list[range]:
+        """The ranks of each node."""
+        ends = list(accumulate(self.sizes))
+        return [range(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
+
+    @cached_property
+    def mine(self) -> int:
+        """The number of this rank's node."""
+        return next(node for node, run in enumerate(self.runs) if self.rank in run)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A part of a vector that goes from one rank to another."""
+
+    rank: int
+    part: slice
+
+
+@dataclass(frozen=True)
+class Deal:
+    """A vector dealt to the ranks.
+
+    It is cut into buckets, a bucket into a part for each node, which finishes its sum, and such a part into one for
+    each rank of a node: so every node, and every rank of a node, has the same share of each bucket.
+
+    Args:
+        size: of the vector.
+        nodes: the ranks.
+        bucket: elements of a bucket; one node has only one bucket.
+    """
+
+    size: int
+    nodes: Nodes
+    bucket: int = BUCKET
+
+    @cached_property
+    def buckets(self) -> list[slice]:
+        """From the end of the vector to its beginning, as backward goes through the parameters."""
+        if self.nodes.count == 1:
+            return [slice(0, self.size)]
+        starts = range(0, self.size, self.bucket)
+        return [slice(start, min(start + self.bucket, self.size)) for start in reversed(starts)]
+
+    def added(self, bucket: slice, node: int, rank: int) -> slice:
+        """Of the part that a node finishes, what a rank adds up over the ranks of its own node."""
+        home = _cut(bucket, self.nodes.count, node)
+        own = next(run for run in self.nodes.runs if rank in run)
+        return _cut(home, len(own), rank - own.start)
+
+    def finished(self, bucket: slice) -> slice:
+        """What this rank adds up over all nodes."""
+        return self.added(bucket, self.nodes.mine, self.nodes.rank)
+
+    def outgoing(self, bucket: slice, node: int) -> list[Message]:
+        """To whom of another node this rank sends what it has added up for that node."""
+        mine = self.added(bucket, node, self.nodes.rank)
+        return _messages((rank, mine, self.added(bucket, node, rank)) for rank in self.nodes.runs[node])
+
+    def incoming(self, bucket: slice, node: int) -> list[Message]:
+        """From whom of another node this rank gets what that one has added up for this rank's node."""
+        mine = self.finished(bucket)
+        here = self.nodes.mine
+        return _messages((rank, mine, self.added(bucket, here, rank)) for rank in self.nodes.runs[node])
+
+    @property
+    def others(self) -> list[int]:
+        """All nodes but this rank's, beginning with the next, so that not all begin with the same."""
+        return [(self.nodes.mine + step) % self.nodes.count for step in range(1, self.nodes.count)]
+
+    def updated(self, divided: bool) -> list[slice]:
+        """The parts of the vector that this rank updates, from left to right.
+
+        Args:
+            divided: among all ranks; else among those of each node.
+        """
+        nodes = [self.nodes.mine] if divided else range(self.nodes.count)
+        found = [self.added(bucket, node, self.nodes.rank) for bucket in self.buckets for node in nodes]
+        return _joined(sorted((part for part in found if part.start < part.stop), key=lambda part: part.start))
+
+
+def _cut(run: slice, count: int, index: int) -> slice:
+    """The index-th of so many parts of a run, which begin at grains."""
+    grains = parts(-(-(run.stop - run.start) // GRAIN), count, index)
+    start, stop = (min(run.start + grain * GRAIN, run.stop) for grain in (grains.start, grains.stop))
+    return slice(start, stop)
+
+
+def _messages(pairs: Iterable[tuple[int, slice, slice]]) -> list[Message]:
+    found = [Message(rank, slice(max(a.start, b.start), min(a.stop, b.stop))) for rank, a, b in pairs]
+    return [message for message in found if message.part.start < message.part.stop]
+
+
+def _joined(runs: Sequence[slice]) -> list[slice]:
+    """Runs in order, those that touch made one."""
+    joined: list[slice] = []
+    for run in runs:
+        if joined and joined[-1].stop == run.start:
+            joined[-1] = slice(joined[-1].start, run.stop)
+        else:
+            joined.append(run)
+    return joined
