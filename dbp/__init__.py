@@ -19,6 +19,7 @@ __all__ = [
     "Data",
     "Saving",
     "UserError",
+    "Watching",
     "__version__",
     "autodiff",
     "checkpoint",
@@ -29,13 +30,13 @@ __all__ = [
     "optim",
 ]
 
-_HOMES = {"fit": "train", "Data": "settings", "Saving": "settings", "UserError": "errors"}
+_HOMES = {"fit": "train", "Data": "settings", "Saving": "settings", "Watching": "settings", "UserError": "errors"}
 _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
     from dbp.errors import UserError
-    from dbp.settings import Data, Saving
+    from dbp.settings import Data, Saving, Watching
     from dbp.train import fit
 
 

@@ -14,7 +14,7 @@ from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.settings import Data, Saving, Settings
+from dbp.settings import Data, Saving, Settings, Watching
 
 Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
@@ -99,6 +99,7 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 "checkpoint": lambda value, key: _record(Saving, value, key, {}),
+                "watch": lambda value, key: _record(Watching, value, key, {}),
             },
         ),
     )
@@ -217,7 +218,7 @@ def _value(value: Any) -> Any:
         return {"kind": value.kind, "layers": [_value(layer) for layer in value.layers]}
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
-    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), Data, Saving)
+    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), Data, Saving, Watching)
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}

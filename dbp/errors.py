@@ -26,6 +26,13 @@ class NotFiniteError(UserError):
     on_all_ranks = True  # seen in the sum over all ranks
 
 
+class DivergedError(UserError):
+    """Nodes no longer have the same weights."""
+
+    exit_code = 70
+    on_all_ranks = True  # compared by all
+
+
 def unknown(what: str, name: object, valid: Iterable[str]) -> UserError:
     """An unknown name, with the nearest valid one if there is one that near, else with all of them."""
     names = sorted(valid)

@@ -15,7 +15,7 @@ import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with
-from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, reduction_for
+from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, reduction_for, stages
 
 
 class Shard(NamedTuple):
@@ -110,13 +110,16 @@ class Objective:
 
         The gradient is valid until the next call.
         """
+        clock = self.arena.comm.stages
         self.arena.fence(weights)
         tree = self._reduction.start()
         for shard in self.batch:
             sums = self._reduction.buffer()
             self._add_gradient(weights, shard, sums, last=shard is self.batch[-1])
             tree.push(0, shard.number, sums)
+        clock.enter(stages.SUM)
         total = self._reduction.total(tree, divisor=0)
+        clock.enter(stages.UPDATE)
         totals = _totals(total.scalars[: self._scalars])
         finite = total.finite and math.isfinite(totals.loss)
         return Evaluation(total.vector, totals, total.scalars[self._scalars :], finite, self.arena.owned)
@@ -128,7 +131,10 @@ class Objective:
             return
         leaves = self._leaves(weights)
         call = call_with(leaves, self.running, Draw(self._seed, self.step, shard.number))
+        clock = self.arena.comm.stages
+        clock.enter(stages.FORWARD)
         outputs, losses = self._losses(call, shard)
+        clock.enter(stages.BACKWARD)
         ones = np.ones(len(shard.inputs), self.dtype)
         cotangent = ones if shard.weights is None else shard.weights
         told = self._progress() if last and self._reduction.early else None
@@ -182,6 +188,8 @@ class Objective:
             weights: the flat weights.
             chunks: gives the examples of a shard, by its number, in pieces.
         """
+        clock = self.arena.comm.stages
+        clock.enter(stages.EVALUATION)
         self.arena.fence(weights)
         parameters = self.layout.views(weights)
         tree = self._evaluation.start()
@@ -189,10 +197,13 @@ class Objective:
             sums = self._evaluation.buffer()
             sums.scalars[:] = 0
             for chunk in chunks(number):
+                clock.enter(stages.EVALUATION)
                 outputs, losses = self._losses(call_with(parameters, self.running), chunk)
                 sums.scalars += self._sums(array_of(losses), array_of(outputs), chunk)
             tree.push(0, number, sums)
-        return _totals(self._evaluation.total(tree).scalars)
+        totals = _totals(self._evaluation.total(tree).scalars)
+        clock.enter(stages.OTHER)
+        return totals
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""

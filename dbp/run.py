@@ -17,11 +17,22 @@ from dbp import config
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, CheckpointFolder
 from dbp.data import Dataset
-from dbp.errors import UserError
+from dbp.errors import DivergedError, UserError
 from dbp.loader import Loader
 from dbp.nn import check_weights, initial_parameters, named_arrays
 from dbp.objective import Objective
-from dbp.parallel import HOW_TO_GET_MPI, Arena, Communicator, Layout, Shards, agree, from_rank_0
+from dbp.parallel import (
+    HOW_TO_GET_MPI,
+    Arena,
+    Communicator,
+    Layout,
+    Shards,
+    agree,
+    difference,
+    from_rank_0,
+    must_be_alike,
+    stages,
+)
 from dbp.progress import Progress
 from dbp.settings import Settings
 from dbp.sources import check_together, open_sources
@@ -30,7 +41,7 @@ Say = Callable[[str], None]
 Found = tuple[Path | None, Checkpoint | None, list[str]]  # as CheckpointFolder.newest() gives it
 
 # What may differ between a checkpoint and the settings that go on from it.
-FREE = ("epochs", "out", "checkpoint", "divide_state")
+FREE = ("epochs", "out", "checkpoint", "watch", "divide_state")
 
 
 class Run:
@@ -49,12 +60,16 @@ class Run:
         self.folder = None
         if settings.out is not None:
             self.folder = CheckpointFolder(Path(settings.out) / "checkpoints", settings.checkpoint.keep)
+        must_be_alike(comm, _versions(), "start the same installation of dbp and Python on all nodes")
+        must_be_alike(comm, _flat(config.table_from(settings)), "give all ranks the same settings")
         self.sources = agree(comm, open_sources, settings)
+        must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         nothing: Found = (None, None, [])
         self._stored = nothing if fresh else from_rank_0(comm, self._find_checkpoint)
         stored_shards = self._stored[1].progress["shards"] if self._stored[1] else None
         self.shards = Shards(settings.shards or int(stored_shards or comm.size), comm.rank, comm.size)
         parameters = agree(comm, self._build_model)
+        must_be_alike(comm, self._shapes(parameters), "the model must not depend on the rank")
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics)
         self.learning_rate = settings.optimizer.learning_rate
@@ -66,6 +81,10 @@ class Run:
         parameters, self._output_shape, self.running = initial_parameters(settings.model, example, settings.seed, dtype)
         self.layout = Layout.of(parameters)
         return parameters
+
+    def _shapes(self, parameters: Mapping[str, Array]) -> dict[str, object]:
+        shapes: dict[str, object] = {f"parameter {name}": array.shape for name, array in parameters.items()}
+        return shapes | {f"running moments {name}": place.width for name, place in self.running.items()}
 
     def _place(self, parameters: Mapping[str, Array]) -> None:
         """Give weights, optimizer and objective their memory, which the ranks of a node may share; collective."""
@@ -108,6 +127,7 @@ class Run:
         """Say what will be done, on what."""
         comm, settings = self.comm, self.settings
         ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
+        ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
         say(
             f"dbp {dbp.__version__}: {ranks} ({comm.description}), {self.shards.count} shards, "
             f"{settings.threads} BLAS thread{'s' * (settings.threads > 1)} a rank ({self._blas})"
@@ -197,12 +217,28 @@ class Run:
                 "or choose another folder with --out"
             )
 
+    def compare(self) -> None:
+        """DivergedError if nodes do not have the same weights; collective."""
+        self.arena.fence(self.weights)
+        wrong = difference(self.arena, self.weights, self.layout)
+        if wrong is not None:
+            raise DivergedError(
+                f"after step {self.progress.step} the weights of some nodes differ from those of the others: {wrong}; "
+                "no checkpoint was written from them; look at the memory and the processors there, and start again "
+                "to go on from the last checkpoint"
+            )
+
     def save(self) -> None:
         """Commit a checkpoint and the history; rank 0 writes, and all know whether it went well."""
-        self.arena.fence(self.weights)
+        if self.settings.watch.compare_every_steps:
+            self.compare()
+        else:
+            self.arena.fence(self.weights)
+        before = self.comm.stages.enter(stages.CHECKPOINT)
         if self.folder is not None:
             state = {name: self.arena.collected(vector) for name, vector in self.optimizer_state.items()}
             from_rank_0(self.comm, self._save, state)
+        self.comm.stages.enter(before)
 
     def _save(self, optimizer_state: Mapping[str, Array]) -> None:
         assert self.folder is not None
@@ -225,9 +261,7 @@ class Run:
             history=self.progress.history_arrays(),
             progress=self.progress.to_attributes() | {"shards": self.shards.count, "seed": self.settings.seed} | data,
             provenance={
-                "dbp": dbp.__version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
+                **_versions(),
                 "blas": self._blas,
                 "mpi": self.comm.description,
                 "ranks": self.comm.size,
@@ -251,6 +285,19 @@ class Run:
             return {}
         totals = self.objective.evaluate(self.weights, self.loader(data).chunks)
         return totals.means(self.settings.loss.metrics)
+
+
+def _versions() -> dict[str, str]:
+    """What may decide the result besides settings and data."""
+    return {"dbp": dbp.__version__, "python": platform.python_version(), "numpy": np.__version__}
+
+
+def _flat(table: Mapping[str, Any], path: str = "") -> dict[str, object]:
+    """A config by the full names of its keys."""
+    flat: dict[str, object] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return flat
 
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:

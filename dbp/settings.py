@@ -84,6 +84,29 @@ class Saving:
 
 
 @dataclass(frozen=True)
+class Watching:
+    """How a run is watched over; 0 means never.
+
+    Args:
+        compare_every_steps: the nodes compare their weights after every so many steps, and before each checkpoint.
+        warn_after: seconds of waiting for a rank, after which it is named with what it does.
+        end_after: seconds of waiting after which all ranks are ended.
+    """
+
+    compare_every_steps: int = 100
+    warn_after: float = 60.0
+    end_after: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for name in ("compare_every_steps", "warn_after", "end_after"):
+            _at_least(name, getattr(self, name), 0)
+
+    def due_after_step(self, step: int) -> bool:
+        """Whether to compare when so many steps are done."""
+        return self.compare_every_steps > 0 and step % self.compare_every_steps == 0
+
+
+@dataclass(frozen=True)
 class Settings:
     """A run.
 
@@ -103,6 +126,7 @@ class Settings:
             less memory, the same bits.
         out: the folder for the run's files; None to write none.
         checkpoint: when to save.
+        watch: how the run is watched over.
     """
 
     model: Model
@@ -119,6 +143,7 @@ class Settings:
     divide_state: bool = False
     out: str | None = None
     checkpoint: Saving = field(default_factory=Saving)
+    watch: Watching = field(default_factory=Watching)
 
     def __post_init__(self) -> None:
         if isinstance(self.model, (list, tuple)):

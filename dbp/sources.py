@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dbp.data import CheckTargets, Dataset, HDF5Dataset, Order, Subset, block_count, check_blocks, combined
+from dbp.data import (
+    CheckTargets,
+    Dataset,
+    HDF5Dataset,
+    Order,
+    Subset,
+    block_count,
+    check_blocks,
+    combined,
+    sample_digest,
+)
 from dbp.errors import UserError
 from dbp.parallel import Communicator, agree, parts
 from dbp.settings import Data, Settings
@@ -19,6 +29,10 @@ class Sources:
     validation: Dataset | None
     test: Dataset | None
     files: dict[str, Dataset]
+
+    def samples(self) -> dict[str, str]:
+        """Short digests by purpose, that other data is most unlikely to have."""
+        return {f"{purpose} data": sample_digest(data) for purpose, data in self.files.items()}
 
     def describe(self) -> str:
         """The number of examples for each purpose."""

@@ -14,7 +14,7 @@ from dbp.data import Batches, Order
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
 from dbp.nn import update_all
-from dbp.parallel import Communicator, agree, blas_threads, keep_freed_memory, together, world
+from dbp.parallel import Communicator, Watch, agree, blas_threads, keep_freed_memory, stages, together, world
 from dbp.run import Run
 from dbp.settings import Settings
 
@@ -64,6 +64,7 @@ def started(
         together(comm),
         blas_threads(settings.threads) as blas,
         np.errstate(over="ignore", invalid="ignore"),
+        Watch(comm, settings.watch.warn_after, settings.watch.end_after),
         Run(settings, comm, blas, fresh) as run,
     ):
         steps = Batches(len(run.sources.train), settings.batch_size).steps
@@ -83,9 +84,12 @@ def _epochs(run: Run, display: Display) -> None:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
         while progress.step_in_epoch < batches.steps:
             positions = batches.positions(progress.step_in_epoch)
+            run.comm.stages.enter(stages.DATA)
             run.objective.batch = loader.batch(order, positions)  # 1 data
             step(run, settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
             display.after_step(len(positions), progress.totals)
+            if settings.watch.due_after_step(progress.step):
+                run.compare()
             if progress.step_in_epoch < batches.steps and saving.due_after_step(progress.step):
                 run.save()  # 7 checkpoint
         rate = display.rate()
@@ -109,6 +113,7 @@ def step(run: Run, total_steps: int) -> None:
         )
     update_all(run.running, evaluation.moments)
     progress.after_step(evaluation.totals)
+    run.comm.stages.step = progress.step
 
 
 def _finish(run: Run, display: Display) -> Result:

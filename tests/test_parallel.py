@@ -23,7 +23,7 @@ from dbp.parallel import (
     parts,
     reduction_for,
 )
-from dbp.parallel.nodes import Deal, Nodes
+from dbp.parallel.deal import Deal, Nodes
 from dbp.parallel.reduce import Division
 from dbp.parallel.tree import Adder, additions, subtrees
 

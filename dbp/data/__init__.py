@@ -1,6 +1,6 @@
 """Data sets, the order of their examples, checks, and converters to HDF5."""
 
-from dbp.data.check import CheckTargets, block_count, check_blocks, combined
+from dbp.data.check import CheckTargets, block_count, check_blocks, combined, sample_digest
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
 from dbp.data.hdf5 import HDF5Dataset, data_path
 from dbp.data.order import Batches, Order
@@ -20,5 +20,6 @@ __all__ = [
     "check_blocks",
     "combined",
     "data_path",
+    "sample_digest",
     "scaled",
 ]

@@ -1,16 +1,20 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
+from dbp.parallel.agreement import differing, must_be_alike
 from dbp.parallel.arena import Arena
 from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
+from dbp.parallel.deal import Deal, Nodes
 from dbp.parallel.faults import agree, from_rank_0, tell, together
+from dbp.parallel.guard import difference
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory
-from dbp.parallel.nodes import Deal, Nodes
 from dbp.parallel.reduce import Reduction, Sums, Total
 from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
+from dbp.parallel.stages import Stages
 from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum, subtrees
+from dbp.parallel.watch import Watch
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, world
 
 __all__ = [
@@ -25,14 +29,19 @@ __all__ = [
     "Reduction",
     "Shards",
     "SharedReduction",
+    "Stages",
     "Sums",
     "Total",
     "TreeSum",
+    "Watch",
     "agree",
     "blas_threads",
     "communicator_for_errors",
+    "difference",
+    "differing",
     "from_rank_0",
     "keep_freed_memory",
+    "must_be_alike",
     "parts",
     "reduction_for",
     "subtrees",

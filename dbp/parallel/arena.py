@@ -5,14 +5,13 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from dbp.parallel.comm import Bytes, Communicator, SharedMemory
+from dbp.parallel.deal import Deal, Nodes
 from dbp.parallel.exchange import WHOLE, Spread
-from dbp.parallel.nodes import Deal, Nodes
 from dbp.parallel.tree import Array
 
 PAGE = 4096  # bytes; what different ranks write lies in different pages, so that each page is near its writer
@@ -133,8 +132,7 @@ class Arena:
                 elif comm.rank == rank and not near:
                     messages.append(comm.outgoing(vector[part], 0, WHOLE))
         comm.start(messages)
-        while not comm.done(messages):
-            os.sched_yield()
+        comm.stages.wait_until(lambda: comm.done(messages))
         comm.discard(messages)
         return whole
 

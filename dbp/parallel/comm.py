@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError
-from dbp.parallel.nodes import Nodes
+from dbp.parallel.deal import Nodes
+from dbp.parallel.stages import WAITING, Stages
 
 Bytes = NDArray[np.uint8]
 
@@ -37,6 +38,7 @@ class Communicator(ABC):
     nodes: Nodes  # ranks of one node have numbers that follow each other
     threads: bool  # whether several threads may communicate at the same time
     description: str
+    stages: Stages  # the clock of this rank, which knows when it waits
 
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
@@ -112,7 +114,7 @@ class OneProcess(Communicator):
     size, nodes, threads = 1, Nodes((1,)), False
 
     def __init__(self, description: str = "one process", rank: int = 0):
-        self.description, self.rank = description, rank
+        self.description, self.rank, self.stages = description, rank, Stages()
 
     def broadcast(self, value: Any) -> Any:
         """The value."""
@@ -164,7 +166,7 @@ class MPICommunicator(Communicator):
     """The ranks that MPI started together."""
 
     def __init__(self, mpi: Any):
-        self._mpi = mpi
+        self._mpi, self.stages = mpi, Stages()
         number = _number_of_node(mpi.COMM_WORLD, mpi.COMM_TYPE_SHARED)
         self._comm = mpi.COMM_WORLD.Split(0, number)  # ranks of one node in turn, in the order that they had
         self._messages = self._comm.Dup()
@@ -178,33 +180,42 @@ class MPICommunicator(Communicator):
         vendor, version = mpi.get_vendor()
         self.description = f"{vendor} {'.'.join(map(str, version))}"
 
+    def _waiting(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what may wait for other ranks."""
+        before = self.stages.enter(WAITING)
+        try:
+            return function(*arguments)
+        finally:
+            self.stages.enter(before)
+
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value, pickled."""
-        return self._comm.bcast(value)
+        return self._waiting(self._comm.bcast, value)
 
     def gather(self, value: Any) -> list[Any]:
         """Everyone's values, pickled."""
-        return list(self._comm.allgather(value))
+        return list(self._waiting(self._comm.allgather, value))
 
     def broadcast_array(self, array: NDArray[Any]) -> None:
         """MPI_Bcast."""
-        _broadcast(self._comm, array)
+        self._waiting(_broadcast, self._comm, array)
 
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
         """One Allgatherv; counts are in units of 8 bytes there, so that 16 GiB fit."""
         words = [count // 8 for count in counts]
         starts = [sum(words[:r]) for r in range(self.size)]
+        send = [mine.view(np.uint64), self._mpi.UINT64_T]
         receive = [everyones.view(np.uint64), (words, starts), self._mpi.UINT64_T]
-        self._comm.Allgatherv([mine.view(np.uint64), self._mpi.UINT64_T], receive)
+        self._waiting(self._comm.Allgatherv, send, receive)
 
     def barrier(self) -> None:
         """MPI_Barrier."""
-        self._comm.Barrier()
+        self._waiting(self._comm.Barrier)
 
     def node_barrier(self) -> None:
         """MPI_Barrier between two MPI_Win_sync, as the standard wants it for shared windows."""
         self.sync()
-        self._node.Barrier()
+        self._waiting(self._node.Barrier)
         self.sync()
 
     def sync(self) -> None:
@@ -239,7 +250,7 @@ class MPICommunicator(Communicator):
     def between_nodes(self, array: NDArray[Any]) -> None:
         """MPI_Bcast among the first ranks of the nodes."""
         if self._node.Get_rank() == 0:
-            _broadcast(self._first, array)
+            self._waiting(_broadcast, self._first, array)
 
     def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
         """MPI_Send_init."""

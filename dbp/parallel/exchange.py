@@ -8,7 +8,6 @@ things arrive has no influence on the bits.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from dbp.parallel.comm import Communicator
-from dbp.parallel.nodes import Deal
+from dbp.parallel.deal import Deal
 from dbp.parallel.tree import Adder, Additions, Array, Node, additions
 
 PARTS, SUMS, VECTORS, WHOLE = range(
@@ -51,8 +50,7 @@ class Spread:
     def __call__(self) -> None:
         """Do it; the ranks of a node must wait for each other after it."""
         self._comm.start(self._messages)
-        while not self._comm.done(self._messages):
-            os.sched_yield()
+        self._comm.stages.wait_until(lambda: self._comm.done(self._messages))
 
     def free(self) -> None:
         """It will not be used again."""
@@ -194,8 +192,15 @@ class Exchange:
         self.written(0)
         if self._helper is not None:
             self._helper.pause()
-        while not self.advance():
-            os.sched_yield()
+        self._comm.stages.wait_until(self.advance, self._missing)
+
+    def _missing(self) -> list[int]:
+        """The ranks that have not yet sent what this rank waits for."""
+        if self._finished == len(self._buckets):
+            return sorted(self._deal.nodes.runs[node][0] for node in self._deal.others)
+        bucket = self._deal.buckets[self._finished]
+        senders = [m.rank for node in self._deal.others for m in self._deal.incoming(bucket, node)]
+        return sorted(set(senders))
 
     def free(self) -> None:
         """It will not be used again."""

@@ -60,7 +60,7 @@ def tell(comm: Communicator, error: BaseException) -> int:
         comm.gather(None)  # a launcher may end the others as soon as one has left
         return error.exit_code
     # The same mistake may meet several ranks at once; the first of them speaks, and ends the others.
-    time.sleep(TURN * min(comm.rank, 8))
+    time.sleep(TURN * min(comm.rank, 8) * (2 if comm.nodes.count > 1 else 1))
     where = f"rank {comm.rank} of {comm.size} on {socket.gethostname()}"
     if isinstance(error, UserError):
         code = error.exit_code

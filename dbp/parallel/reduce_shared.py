@@ -14,8 +14,8 @@ import numpy as np
 
 from dbp.parallel.arena import Arena, cut, pages
 from dbp.parallel.comm import SharedMemory
+from dbp.parallel.deal import Nodes
 from dbp.parallel.exchange import Exchange
-from dbp.parallel.nodes import Nodes
 from dbp.parallel.reduce import BLOCK, Division, Reduction, Sums, Total
 from dbp.parallel.shards import Shards
 from dbp.parallel.tree import Adder, Array, Node, TreeSum, additions, pieces, subtrees

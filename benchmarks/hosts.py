@@ -1,0 +1,214 @@
+"""Several hosts on one machine: network namespaces with their own addresses and names, and real TCP between them.
+
+    python benchmarks/hosts.py 2,1 [--rate 1gbit] -- train examples/digits.toml
+    python benchmarks/hosts.py 1,1 -- python script.py
+
+Starts hosts with so many ranks each, runs a command of dbp or a program on all ranks with Open MPI's mpirun, and ends
+the hosts. `--rate` limits what each host sends, as a network of that speed would. Needs Linux, root, and the programs
+ip, tc, unshare and nsenter (Debian: iproute2, util-linux). Nothing of the machine itself is changed: a host is one
+process that holds namespaces, and ends with this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+NEEDED = ("ip", "tc", "unshare", "nsenter", "mount", "hostname")
+NETWORK = "10.77.0"  # of addresses that only the hosts see
+NAMESPACES = ("--net", "--uts", "--ipc", "--mount")
+FIRST_TO_DIE = 1  # PR_SET_PDEATHSIG
+SETTINGS = {  # all hosts share the cores of one machine, and talk over TCP
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_pml": "ob1",
+    "OMPI_MCA_btl": "self,sm,tcp",
+    "OMPI_MCA_osc": "^ucx",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def why_not() -> str | None:
+    """What keeps this machine from having hosts; None if nothing does."""
+    if missing := [name for name in NEEDED if shutil.which(name) is None]:
+        return f"there is no {missing[0]}; install iproute2 and util-linux"
+    if os.geteuid() != 0:
+        return "namespaces need root"
+    try:
+        subprocess.run(["unshare", *NAMESPACES, "true"], check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"namespaces are not permitted here ({error})"
+    return None
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(FIRST_TO_DIE, signal.SIGKILL)
+
+
+class Hosts:
+    """Hosts h0, h1, ... joined by a switch, until the end of a with statement.
+
+    Args:
+        count: how many.
+        rate: what each may send, in tc's words, such as 1gbit; None for no limit.
+    """
+
+    def __init__(self, count: int, rate: str | None = None):
+        self.names = [f"h{number}" for number in range(count)]
+        self._rate = rate
+        self._holders: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="hosts-")
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for holder in self._holders.values():
+            self._end_all_in(holder.pid)
+            holder.kill()
+            holder.wait()
+        self._folder.cleanup()
+
+    @staticmethod
+    def _end_all_in(holder: int) -> None:
+        """End what still runs in a host, but never what runs outside of it."""
+        network = Path(f"/proc/{holder}/ns/net").readlink()
+        if network == Path("/proc/self/ns/net").readlink():
+            return
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "ns" / "net").readlink() == network:
+                    os.kill(int(process.name), signal.SIGKILL)
+            except OSError:
+                continue
+
+    def _start(self) -> None:
+        folder = Path(self._folder.name)
+        self._hold("switch", "--net")
+        for command in ("link set lo up", "link add br0 type bridge", "link set br0 up"):
+            self._ip("switch", command)
+        lines = ["127.0.0.1 localhost", *(f"{NETWORK}.{10 + i} {name}" for i, name in enumerate(self.names))]
+        (folder / "hosts").write_text("\n".join(lines) + "\n")
+        for number, name in enumerate(self.names):
+            self._hold(name, *NAMESPACES)
+            self._ip(
+                "switch",
+                f"link add eth0 netns {self._holders[name].pid} type veth peer name {name}",
+                f"link set {name} master br0 up",
+            )
+            self.run(name, "hostname", name)
+            self.run(name, "mount", "--bind", str(folder / "hosts"), "/etc/hosts")
+            self.run(name, "mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", "/dev/shm")
+            self._ip(name, "link set lo up", f"addr add {NETWORK}.{10 + number}/24 dev eth0", "link set eth0 up")
+            if self._rate is not None:
+                limit = ["rate", self._rate, "burst", "128kb", "latency", "20ms"]
+                self.run(name, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", *limit)
+        self._write_agent(folder / "agent")
+
+    def _hold(self, name: str, *namespaces: str) -> None:
+        """Start the process that holds a host's namespaces, and wait until it has them."""
+        process = subprocess.Popen(
+            ["unshare", *namespaces, "sleep", "infinity"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,
+            start_new_session=True,
+        )
+        self._holders[name] = process
+        for _ in range(2000):
+            if Path(f"/proc/{process.pid}/comm").read_text().strip() == "sleep":
+                return
+            time.sleep(0.005)
+        raise RuntimeError(f"the host {name} does not start")
+
+    def _enter(self, name: str) -> list[str]:
+        kinds = ["-n"] if name == "switch" else ["-n", "-u", "-i", "-m"]
+        return ["nsenter", "-t", str(self._holders[name].pid), *kinds]
+
+    def run(self, name: str, *command: str) -> str:
+        """Run a command in a host, and give what it prints."""
+        return subprocess.run([*self._enter(name), *command], check=True, capture_output=True, text=True).stdout
+
+    def _ip(self, name: str, *commands: str) -> None:
+        for command in commands:
+            self.run(name, "ip", *command.split())
+
+    def _write_agent(self, path: Path) -> None:
+        """What mpirun calls in place of ssh: options, a host, and words for a shell there."""
+        entries = "".join(f"  {name}) in='{' '.join(self._enter(name))} --wd=/';;\n" for name in self.names)
+        clean = 'env -i HOME="$HOME" USER=root PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin'
+        path.write_text(
+            "#!/bin/sh\n"
+            'while :; do case "$1" in -x|-n|-q|-X|-T) shift;; -l|-p|-o) shift 2;; *) break;; esac; done\n'
+            f'host=$1; shift\ncase "$host" in\n{entries}esac\nexec $in {clean} sh -c "$*"\n'
+        )
+        path.chmod(0o755)
+
+    def sent(self, name: str) -> int:
+        """The bytes that a host has sent so far."""
+        return int(self.run(name, "cat", "/sys/class/net/eth0/statistics/tx_bytes"))
+
+    def mpirun(self, ranks: list[int], *words: str, mpirun: str | None = None) -> list[str]:
+        """The command line that starts so many ranks on each host, with Open MPI, from the first one."""
+        slots = ",".join(f"{name}:{count}" for name, count in zip(self.names, ranks, strict=True))
+        launcher = mpirun or str(Path(sys.executable).parent / "mpirun")
+        agent = str(Path(self._folder.name) / "agent")
+        place = [f"--wd={Path.cwd()}"]
+        options = ["--prtemca", "plm_ssh_agent", agent, "--host", slots, "-n", str(sum(ranks)), "--bind-to", "none"]
+        exported = [word for name in _exported() for word in ("-x", name)]
+        return [*self._enter(self.names[0]), *place, launcher, *options, *exported, *words]
+
+
+def _exported() -> list[str]:
+    """Variables that ranks on other hosts are to have too."""
+    pattern = re.compile(r"(OMP|OMPI|OPENBLAS|MKL|PYTHON|DBP)_?[A-Z_]*$")
+    return sorted(name for name in {**os.environ, **SETTINGS} if pattern.match(name) and name != "PYTHONHASHSEED")
+
+
+def environment() -> dict[str, str]:
+    """Of the launcher."""
+    return {**SETTINGS, **os.environ}
+
+
+def main() -> int:
+    """Start hosts, run the command, end them."""
+    summary, _, details = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ranks", help="of each host, with commas between")
+    parser.add_argument("--rate", help="what each host may send, such as 1gbit")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="of dbp, or a program")
+    args = parser.parse_args()
+    if reason := why_not():
+        parser.error(reason)
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    ranks = [int(part) for part in args.ranks.split(",")]
+    command = words if shutil.which(words[0]) else [sys.executable, "-m", "dbp", *words]
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    with Hosts(len(ranks), args.rate) as hosts:
+        return subprocess.run(hosts.mpirun(ranks, *command), env=environment(), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The replica guard: copies of the weights on different nodes must be the same, to the last bit."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections import Counter
+
+from dbp.parallel.arena import Arena
+from dbp.parallel.deal import Nodes
+from dbp.parallel.layout import Layout
+from dbp.parallel.shards import parts
+from dbp.parallel.tree import Array, pieces
+
+BLOCK = 1 << 18  # elements with a digest of their own
+
+
+def difference(arena: Arena, weights: Array, layout: Layout) -> str | None:
+    """Which copies of the weights differ from those of most nodes, and where; None if none does; collective.
+
+    Each rank takes the digests of its part of its node's copy; 64 bits of BLAKE2, so that an error goes unseen once
+    in 2^64 times. The weights must not change meanwhile.
+    """
+    comm = arena.comm
+    nodes = comm.nodes if arena.shared else Nodes.alone(comm.size, comm.rank)
+    if nodes.count == 1:
+        return None
+    ranks = nodes.runs[nodes.mine]
+    blocks = pieces(slice(0, len(weights)), BLOCK)
+    mine = parts(len(blocks), len(ranks), comm.rank - ranks.start)
+    found = b"".join(_digest(weights[blocks[i]]) for i in mine)
+    everyones = comm.gather((found, socket.gethostname()))
+    copies = [b"".join(everyones[rank][0] for rank in run) for run in nodes.runs]
+    usual, _ = Counter(copies).most_common(1)[0]
+    told = []
+    for run, copy in zip(nodes.runs, copies, strict=True):
+        if copy != usual:
+            wrong = [blocks[i] for i in range(len(blocks)) if copy[8 * i : 8 * i + 8] != usual[8 * i : 8 * i + 8]]
+            who = f"rank {run[0]}" if len(run) == 1 else f"ranks {run[0]} to {run[-1]}"
+            told.append(f"those of {who} on {everyones[run[0]][1]} in {', '.join(_names(wrong, layout))}")
+    return "; ".join(told) or None
+
+
+def _digest(block: Array) -> bytes:
+    return hashlib.blake2b(block.tobytes(), digest_size=8).digest()
+
+
+def _names(wrong: list[slice], layout: Layout) -> list[str]:
+    """The parameters that lie in some blocks."""
+    starts = [0, *layout.ends]
+    return [
+        name
+        for name, start, end in zip(layout.shapes, starts, layout.ends, strict=False)
+        if any(block.start < end and start < block.stop for block in wrong)
+    ]

@@ -1,0 +1,53 @@
+"""What a rank is doing now, and for how long it has done what: its own work apart from waiting for others."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+NAMES = ("data", "forward", "backward", "sum", "update", "evaluation", "checkpoint", "other", "waiting")
+DATA, FORWARD, BACKWARD, SUM, UPDATE, EVALUATION, CHECKPOINT, OTHER, WAITING = range(len(NAMES))
+
+AT_ONCE = 1e-3  # seconds in which one who waits looks again and again
+PAUSE = 5e-5  # seconds between two looks from then on, in which whoever shares the core can go on
+
+
+def nobody() -> list[int]:
+    """No rank in particular is waited for."""
+    return []
+
+
+class Stages:
+    """The clock of a rank: one stage at a time, each with the seconds spent in it."""
+
+    def __init__(self) -> None:
+        self.seconds = [0.0] * len(NAMES)
+        self.current, self.since = OTHER, time.perf_counter()
+        self.step = 0  # steps done
+        self.missing: Callable[[], Sequence[int]] = nobody  # while waiting, the ranks known not to have arrived
+
+    def enter(self, stage: int) -> int:
+        """Begin a stage; gives the one before."""
+        now, before = time.perf_counter(), self.current
+        self.seconds[before] += now - self.since
+        self.since, self.current = now, stage
+        return before
+
+    def begin(self) -> None:
+        """Forget the seconds so far."""
+        self.seconds, self.since = [0.0] * len(NAMES), time.perf_counter()
+
+    def wait_until(self, done: Callable[[], bool], missing: Callable[[], Sequence[int]] = nobody) -> None:
+        """Return when done() gives true; missing() tells for which ranks it waits."""
+        start = time.perf_counter()
+        before, self.missing = self.enter(WAITING), missing
+        try:
+            while not done():
+                if time.perf_counter() - start < AT_ONCE:
+                    os.sched_yield()
+                else:
+                    time.sleep(PAUSE)
+        finally:
+            self.missing = nobody
+            self.enter(before)
