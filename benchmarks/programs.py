@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from typing import Any
 from steps.cases import RANKS
 
 STEPS = Path(__file__).parent / "steps"
-DBP = [sys.executable, "-m", "dbp", "run", "-n", str(RANKS), "--", str(STEPS / "dbp_steps.py")]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # where set, they may keep OpenBLAS from its best kernels
 TIMEOUT = 900  # seconds for a program that measures all cases
@@ -67,11 +64,11 @@ class Program:
                 raise FailedError(last_words(errors.read()) or f"exit code {process.returncode}")
         return printed
 
-    def measure(self, cases: Iterable[str], *words: str) -> dict[str, Any]:
-        """Its versions and results for these cases."""
+    def measure(self, *words: str) -> dict[str, Any]:
+        """Its versions and results."""
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "results.json"
-            self.run("--cases", ",".join(cases), "--out", str(out), *words)
+            self.run("--out", str(out), *words)
             return json.loads(out.read_text())
 
 
@@ -104,19 +101,32 @@ def has(python: str, package: str) -> bool:
         return False
 
 
-def own_program() -> Program:
-    """dbp, on two ranks."""
-    return Program("dbp", DBP, threads=1)
+def own_program(script: str = "dbp_steps.py", ranks: int = RANKS) -> Program:
+    """dbp, on ranks with one thread each."""
+    start = [sys.executable, "-m", "dbp", "run", "-n", str(ranks), "--", str(STEPS / script)]
+    return Program("dbp", start, threads=1)
+
+
+def torchrun(name: str, script: str, ranks: int = RANKS) -> Program:
+    """PyTorch, in processes with one thread each."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return Program(name, [*start, str(STEPS / script)], threads=1)
+
+
+def has_torch(notes: list[str]) -> bool:
+    """Whether PyTorch is installed; if not, that is noted."""
+    found = importlib.util.find_spec("torch") is not None
+    if not found:
+        notes.append(f"PyTorch is not installed for {sys.executable}")
+    return found
 
 
 def installed_programs(jax_python: str | None, notes: list[str]) -> list[Program]:
     """dbp, and those of its peers that are installed; the others are noted. JAX is left out without a Python."""
     found = [own_program()]
-    if importlib.util.find_spec("torch"):
-        found.append(Program("DDP", [*TORCHRUN, str(STEPS / "torch_steps.py")], threads=1))
+    if has_torch(notes):
+        found.append(torchrun("DDP", "torch_steps.py"))
         found.append(Program("PyTorch", [sys.executable, str(STEPS / "torch_steps.py")], threads=RANKS))
-    else:
-        notes.append(f"PyTorch is not installed for {sys.executable}")
     if jax_python is None:
         return found
     if has(jax_python, "jax"):

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 Results = dict[str, dict[str, dict[str, Any]]]  # measurements by variant and case
 DISTURBED = 0.1  # cores that others used on average, above which a time is marked
-COLUMNS: dict[str, tuple[str, ...]] = {  # of the table, and the variants of which each takes the best
-    "dbp": ("dbp",),
-    "DDP": ("DDP",),
-    "best DDP": ("DDP", "DDP plain", "DDP channels last"),
-    "PyTorch": ("PyTorch", "PyTorch channels last"),
-    "JAX": ("JAX",),
-}
-PEERS = tuple(variant for column in ("best DDP", "PyTorch", "JAX") for variant in COLUMNS[column])
+OWN = ("dbp",)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a table shows.
+
+    Args:
+        columns: times, and the variants of which each takes the best.
+        ratios: multiples of dbp's time, and the variants of which each takes the best.
+    """
+
+    columns: dict[str, tuple[str, ...]]
+    ratios: dict[str, tuple[str, ...]]
 
 
 def best(results: Results, variants: Iterable[str], case: str) -> float | None:
@@ -32,7 +39,7 @@ def median_time(rounds: list[Results], variants: Iterable[str], case: str) -> fl
 def median_ratio(rounds: list[Results], variants: Iterable[str], case: str) -> float | None:
     """The median over rounds of the best of some variants, as a multiple of dbp's time in the same round."""
     peer = [best(results, variants, case) for results in rounds]
-    own = [best(results, COLUMNS["dbp"], case) for results in rounds]
+    own = [best(results, OWN, case) for results in rounds]
     return None if None in (*peer, *own) else statistics.median(a / b for a, b in zip(peer, own, strict=True))
 
 
@@ -42,13 +49,13 @@ def most_used_by_others(rounds: list[Results], variants: Iterable[str], case: st
     return max((cores for cores in found if cores is not None), default=None)
 
 
-def summary(rounds: list[Results], case: str) -> dict[str, Any]:
+def summary(comparison: Comparison, rounds: list[Results], case: str) -> dict[str, dict[str, float | None]]:
     """Of one case: milliseconds and others' use of the processors by column, and the ratios."""
+    columns, ratios = comparison.columns.items(), comparison.ratios.items()
     return {
-        "ms": {name: median_time(rounds, variants, case) for name, variants in COLUMNS.items()},
-        "others": {name: most_used_by_others(rounds, variants, case) for name, variants in COLUMNS.items()},
-        "DDP/dbp": median_ratio(rounds, COLUMNS["DDP"], case),
-        "best/dbp": median_ratio(rounds, PEERS, case),
+        "ms": {name: median_time(rounds, variants, case) for name, variants in columns},
+        "others": {name: most_used_by_others(rounds, variants, case) for name, variants in columns},
+        "ratios": {name: median_ratio(rounds, variants, case) for name, variants in ratios},
     }
 
 
@@ -62,13 +69,14 @@ def number(value: float | None, digits: int = 2, mark: str = " ") -> str:
     return ("-" if value is None else f"{value:.{digits}f}") + mark
 
 
-def time_table(rows: dict[str, dict[str, Any]]) -> str:
-    """Milliseconds of a step, and the ratios."""
-    lines = [line("ms per step", (f"{name} " for name in (*COLUMNS, "DDP/dbp", "best/dbp")))]
+def time_table(title: str, rows: dict[str, dict[str, Any]]) -> str:
+    """Milliseconds, and the ratios."""
+    some = next(iter(rows.values()))
+    lines = [line(title, (f"{name} " for name in (*some["ms"], *some["ratios"])))]
     for case, row in rows.items():
         marks = {name: "*" if (cores or 0) > DISTURBED else " " for name, cores in row["others"].items()}
         times = [number(ms, 2 if (ms or 1) >= 1 else 3, marks[name]) for name, ms in row["ms"].items()]
-        lines.append(line(case, [*times, number(row["DDP/dbp"]), number(row["best/dbp"])]))
+        lines.append(line(case, [*times, *map(number, row["ratios"].values())]))
     return "\n".join(lines)
 
 

@@ -19,70 +19,24 @@ processor time that others used while it was measured is shown too. A peer that 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from programs import FailedError, Program, installed_programs, own_program
+from commands import Notes, carry_out, few_cores, footnotes, parsed, parser, positive
+from programs import Program, installed_programs, own_program
+from rounds import Measured, measure_all
 from steps.cases import CASES, RANKS
-from tables import Results, disturbance_table, memory_table, summary, time_table
+from tables import Comparison, Results, disturbance_table, memory_table, summary, time_table
+
+DDP = {"DDP": ("DDP",), "best DDP": ("DDP", "DDP plain", "DDP channels last")}
+ONE_PROCESS = {"PyTorch": ("PyTorch", "PyTorch channels last"), "JAX": ("JAX",)}
+PEERS = (*DDP["best DDP"], *ONE_PROCESS["PyTorch"], *ONE_PROCESS["JAX"])
+COMPARISON = Comparison({"dbp": ("dbp",), **DDP, **ONE_PROCESS}, {"DDP/dbp": DDP["DDP"], "best/dbp": PEERS})
 
 
-def say(text: str) -> None:
-    """Tell the user how far it is."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-@dataclass
-class Measured:
-    """What came out.
-
-    Args:
-        rounds: the results of each round.
-        versions: of dbp, its peers, and their libraries.
-        notes: for the user, beneath the table.
-    """
-
-    rounds: list[Results]
-    versions: dict[str, str]
-    notes: list[str]
-
-
-def measure_all(programs: list[Program], cases: list[str], rounds: int, notes: list[str], *words: str) -> Measured:
-    """Run all programs in turn, in several rounds; a peer that fails is left out from then on."""
-    measured, running = Measured([], {}, notes), list(programs)
-    for number in range(rounds):
-        results: Results = {}
-        for program in list(running):
-            start = time.perf_counter()
-            say(f"round {number + 1} of {rounds}: {program.name} on {', '.join(cases)}")
-            try:
-                told = program.measure(cases, *words)
-            except FailedError as error:
-                if program.name == "dbp":
-                    raise
-                running.remove(program)
-                notes.append(f"{program.name} failed: {error}")
-                say(notes[-1])
-                continue
-            results |= told["results"]
-            measured.versions |= told["versions"]
-            say(f"    {time.perf_counter() - start:.0f} s")
-        measured.rounds.append(results)
-    complete = set.intersection(*map(set, measured.rounds))  # what failed in any round is left out of all
-    measured.rounds = [{v: by_case for v, by_case in r.items() if v in complete} for r in measured.rounds]
-    return measured
-
-
-def measure_memory(programs: list[Program], cases: list[str], notes: list[str]) -> Measured:
+def measure_memory(programs: list[Program], cases: list[str], notes: Notes) -> Measured:
     """Each case in processes of its own, so that none finds memory that another has left."""
     results: Results = {}
     versions: dict[str, str] = {}
@@ -92,28 +46,10 @@ def measure_memory(programs: list[Program], cases: list[str], notes: list[str]) 
         for variant, by_case in one.rounds[0].items():
             results.setdefault(variant, {}).update(by_case)
         versions |= one.versions
-    return Measured([results], versions, notes)
+    return Measured([results], versions)
 
 
-# --- the machine and the command line -------------------------------------------------------------------
-
-
-def machine() -> dict[str, Any]:
-    """The processor, its cores, and the system."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processor = models[0] if models else platform.processor() or platform.machine()
-    return {"processor": processor, "cores": cores, "system": platform.platform(), "python": platform.python_version()}
-
-
-def footnotes(measured: Measured) -> str:
-    """Machine, versions and notes."""
-    facts = machine() | measured.versions
-    return "\n".join([*(f"{name}: {value}" for name, value in facts.items()), *measured.notes])
+# --- the command line ----------------------------------------------------------------------------------
 
 
 def case_names(text: str) -> list[str]:
@@ -122,13 +58,6 @@ def case_names(text: str) -> list[str]:
     if unknown := [name for name in names if name not in CASES]:
         raise argparse.ArgumentTypeError(f"there is no case {unknown[0]!r}; valid: {', '.join(CASES)}")
     return names
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is {text!r}")
-    return int(text)
 
 
 def python(text: str) -> str:
@@ -142,66 +71,46 @@ def python(text: str) -> str:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    summary_line, _, details = (__doc__ or "").partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary_line, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=case_names, default=list(CASES), help=f"some of {','.join(CASES)}")
-    parser.add_argument("--rounds", type=positive, default=3, help="how often all run in turn (3)")
-    parser.add_argument("--repeats", type=positive, default=3, help="least number of repetitions in a round (3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
-    parser.add_argument("--jax-python", type=python, default=sys.executable, metavar="PATH", help="a Python with jax")
-    what = parser.add_mutually_exclusive_group()
+    known = parser(__doc__)
+    known.add_argument("--cases", type=case_names, default=list(CASES), help=f"some of {','.join(CASES)}")
+    known.add_argument("--rounds", type=positive, default=3, help="how often all run in turn (3)")
+    known.add_argument("--repeats", type=positive, default=3, help="least number of repetitions in a round (3)")
+    known.add_argument("--jax-python", type=python, default=sys.executable, metavar="PATH", help="a Python with jax")
+    what = known.add_mutually_exclusive_group()
     what.add_argument("--memory", action="store_true", help="measure resident memory, of dbp and DDP")
     what.add_argument("--profile", type=case_names, metavar="CASE", help="tell where dbp's time goes")
-    parsed = parser.parse_args()
-    if parsed.json and not parsed.json.absolute().parent.is_dir():
-        parser.error(f"--json: there is no folder {parsed.json.absolute().parent}")
-    if parsed.memory and not Path("/proc/self/status").exists():
-        parser.error("--memory needs /proc/self/status, which only Linux has")
-    if parsed.json and parsed.profile:
-        parser.error("--json goes with times and memory, not with --profile")
-    return parsed
+    args = parsed(known)
+    if args.memory and not Path("/proc/self/status").exists():
+        known.error("--memory needs /proc/self/status, which only Linux has")
+    if args.json and args.profile:
+        known.error("--json goes with times and memory, not with --profile")
+    return args
 
 
-def report_times(args: argparse.Namespace, notes: list[str]) -> dict[str, Any]:
+def report_times(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Measure times and print them; gives all of it."""
     found = installed_programs(args.jax_python, notes)
     measured = measure_all(found, args.cases, args.rounds, notes, "--repeats", str(args.repeats))
-    rows = {case: summary(measured.rounds, case) for case in args.cases}
-    print(time_table(rows), disturbance_table(rows), footnotes(measured), sep="\n\n")
+    rows = {case: summary(COMPARISON, measured.rounds, case) for case in args.cases}
+    print(time_table("ms per step", rows), disturbance_table(rows), footnotes(measured.versions, notes), sep="\n\n")
     return {"summary": rows, "rounds": measured.rounds, "versions": measured.versions}
 
 
-def report_memory(args: argparse.Namespace, notes: list[str]) -> dict[str, Any]:
+def report_memory(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Measure memory and print it; gives all of it."""
     measured = measure_memory(installed_programs(None, notes), args.cases, notes)
-    print(memory_table(measured.rounds[0], args.cases), footnotes(measured), sep="\n\n")
+    print(memory_table(measured.rounds[0], args.cases), footnotes(measured.versions, notes), sep="\n\n")
     return {"memory": measured.rounds[0], "versions": measured.versions}
 
 
-def main() -> int:
+def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Measure what the command line asks for."""
-    args = arguments()
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # not without ending what was started
-    notes: list[str] = []
-    if machine()["cores"] < RANKS:
-        notes.append(f"warning: {RANKS} ranks or threads share one core here; these times say little")
-    try:
-        if args.profile:
-            print(own_program().run("--profile", "--cases", ",".join(args.profile)), end="")
-            return 0
-        told = report_memory(args, notes) if args.memory else report_times(args, notes)
-    except FailedError as error:
-        say(f"dbp failed: {error}")
-        return 1
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine(), **told, "notes": notes}, indent=1) + "\n")
-    return 0
+    if args.profile:
+        print(own_program().run("--profile", "--cases", ",".join(args.profile)), end="")
+        return {}
+    notes += few_cores(RANKS)
+    return report_memory(args, notes) if args.memory else report_times(args, notes)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(carry_out(report, arguments()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 RANKS = 2
 CLASSES = 10
+LARGE_LAYERS = 4  # of a large case, between layers as wide
 
 
 class Layer(NamedTuple):
@@ -61,6 +63,12 @@ class Case:
     def images(self) -> bool:
         """Whether the examples are images."""
         return len(self.shape) == 3
+
+
+def large_case(parameters: int) -> Case:
+    """Dense layers with about so many parameters; their examples are small beside them."""
+    width = round(math.sqrt(parameters / LARGE_LAYERS))
+    return Case((64,), _mlp(*[width] * (LARGE_LAYERS + 1), CLASSES), batch=256, steps=5, adam=True)
 
 
 CNN = (Layer("conv", 32), Layer("conv", 64), POOL, FLATTEN, *_mlp(128, CLASSES))

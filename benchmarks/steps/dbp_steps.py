@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from cases import CASES, CLASSES, RANKS, Case, Layer
+from cases import CASES, CLASSES, Case, Layer
 from measure import Report, Step, take_first_steps
 
 import dbp
@@ -33,10 +33,10 @@ def layer_of(layer: Layer) -> nn.Layer:
     return nn.MaxPool2d(2) if layer.kind == "pool" else nn.Flatten()
 
 
-def settings_of(case: Case) -> Settings:
+def settings_of(case: Case, ranks: int) -> Settings:
     """A run whose data is one mini-batch."""
     rng = np.random.default_rng(0)
-    examples = case.batch * RANKS
+    examples = case.batch * ranks
     inputs = rng.standard_normal((examples, *case.shape), np.float32)
     return Settings.of(
         model=[layer_of(layer) for layer in case.network],
@@ -50,7 +50,7 @@ def settings_of(case: Case) -> Settings:
 
 def in_training(case: Case, comm: Communicator, action: Callable[[Step, Run], None]) -> None:
     """Call action(step, run) with the step of a run that dbp.fit would begin."""
-    with train.started(settings_of(case), comm, fresh=True, quiet=True) as (run, _):
+    with train.started(settings_of(case, comm.size), comm, fresh=True, quiet=True) as (run, _):
         data = run.sources.train
         order = Order(len(data), run.settings.seed, "order of examples", 0)
         run.objective.batch = run.loader(data).batch(order, range(len(data)))

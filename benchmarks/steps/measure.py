@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from cases import CASES, Case
+from cases import CASES
 
 WARM_UP = 5  # steps
 LEAST = 0.3  # seconds of timed steps, so that the clock of /proc/stat, which ticks every 10 ms, says something
-MOST = 8000  # steps at most for that
+MOST = 200_000  # steps at most for that
 Step = Callable[[], object]
 
 
@@ -63,9 +63,10 @@ class Report:
 
     Args:
         program: what the program is, for its --help.
+        case_of: gives what a case's name stands for, with the number of its steps in one repetition.
     """
 
-    def __init__(self, program: str | None):
+    def __init__(self, program: str | None, case_of: Callable[[str], Any] = CASES.__getitem__):
         parser = argparse.ArgumentParser(description=(program or "").split("\n")[0])
         parser.add_argument("--cases", default=",".join(CASES), help="names with commas between")
         parser.add_argument("--repeats", type=int, default=3, help="least number of timed repetitions")
@@ -73,7 +74,7 @@ class Report:
         parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
         parser.add_argument("--profile", action="store_true", help="tell where a step's time goes (dbp only)")
         self.args = parser.parse_args()
-        self.cases = {name: CASES[name] for name in self.args.cases.split(",")}
+        self.cases = {name: case_of(name) for name in self.args.cases.split(",")}
         self.versions: dict[str, str] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self._resident = Resident()
@@ -84,10 +85,11 @@ class Report:
 
     def add(self, variant: str, name: str, step: Step, ranks: Ranks) -> None:
         """Measure the step of a case; all ranks call this."""
-        measured = self._memory(step) if self.args.memory else measure(step, CASES[name], self.args.repeats, ranks)
-        per_rank = ranks.gather(measured)
         if self.args.memory:
-            measured = {key: max(rank[key] for rank in per_rank) for key in measured}
+            per_rank = ranks.gather(self._memory(step))
+            measured = {key: max(rank[key] for rank in per_rank) for key in per_rank[0]}
+        else:
+            measured = measure(step, self.cases[name].steps, self.args.repeats, ranks)
         self.results.setdefault(variant, {})[name] = measured
 
     def _memory(self, step: Step) -> dict[str, float]:
@@ -106,14 +108,14 @@ def take_first_steps(step: Step) -> None:
         step()
 
 
-def measure(step: Step, case: Case, repeats: int, ranks: Ranks) -> dict[str, Any]:
-    """The median over repetitions of the time of a step, and what others used of the processors meanwhile."""
+def measure(step: Step, steps: int, repeats: int, ranks: Ranks) -> dict[str, Any]:
+    """The median over repetitions of so many steps of the time of one, and what others used of the processors."""
     take_first_steps(step)
     watch = Watch(ranks)
-    first = _repetition(step, case.steps, ranks)
-    enough = min(math.ceil(LEAST / (first * case.steps)), MOST // case.steps)
+    first = _repetition(step, steps, ranks)
+    enough = min(math.ceil(LEAST / (first * steps)), MOST // steps)
     count = ranks.gather(max(repeats, enough))[0]
-    seconds = [first, *(_repetition(step, case.steps, ranks) for _ in range(count - 1))]
+    seconds = [first, *(_repetition(step, steps, ranks) for _ in range(count - 1))]
     return {"ms": statistics.median(seconds) * 1e3, "repetitions": count, "others": watch.others()}
 
 

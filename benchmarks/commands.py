@@ -1,0 +1,91 @@
+"""What the commands of this folder have in common: arguments, words for the user, the machine, the JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from programs import FailedError
+
+Notes = list[str]  # for the user, beneath the table
+Measurement = Callable[[argparse.Namespace, Notes], dict[str, Any]]
+
+
+def say(text: str) -> None:
+    """Tell the user how far it is."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, and the system."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processor = models[0] if models else platform.processor() or platform.machine()
+    return {"processor": processor, "cores": cores, "system": platform.platform(), "python": platform.python_version()}
+
+
+def footnotes(versions: dict[str, str], notes: Notes) -> str:
+    """Machine, versions and notes."""
+    return "\n".join([*(f"{name}: {value}" for name, value in (machine() | versions).items()), *notes])
+
+
+def few_cores(ranks: int) -> Notes:
+    """A warning where ranks must share cores."""
+    cores = machine()["cores"]
+    if cores >= ranks:
+        return []
+    return [f"warning: {ranks} ranks or threads, but this machine gives {cores} cores; these times say little"]
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is {text!r}")
+    return int(text)
+
+
+def parser(program: str | None) -> argparse.ArgumentParser:
+    """Of a command line that may name a JSON file; the module's docstring is its help."""
+    summary_line, _, details = (program or "").partition("\n")
+    made = argparse.ArgumentParser(
+        description=summary_line, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    return made
+
+
+def parsed(known: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments of this process."""
+    args = known.parse_args()
+    if args.json and not args.json.absolute().parent.is_dir():
+        known.error(f"--json: there is no folder {args.json.absolute().parent}")
+    return args
+
+
+def carry_out(measurement: Measurement, args: argparse.Namespace) -> int:
+    """Measure, which prints tables and may note things, and write what that gives; gives the exit code."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # not without ending what was started
+    notes: Notes = []
+    try:
+        told = measurement(args, notes)
+    except FailedError as error:
+        say(f"dbp failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine(), **told, "notes": notes}, indent=1) + "\n")
+    return 0

@@ -1,0 +1,49 @@
+"""Programs that measure, one after the other, in several rounds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from commands import Notes, say
+from programs import FailedError, Program
+from tables import Results
+
+
+@dataclass
+class Measured:
+    """What came out.
+
+    Args:
+        rounds: the results of each round.
+        versions: of dbp, its peers, and their libraries.
+    """
+
+    rounds: list[Results]
+    versions: dict[str, str]
+
+
+def measure_all(programs: list[Program], cases: list[str], rounds: int, notes: Notes, *words: str) -> Measured:
+    """Run all programs in turn, in several rounds; a peer that fails is left out from then on, and that is noted."""
+    measured, running = Measured([], {}), list(programs)
+    for number in range(rounds):
+        results: Results = {}
+        for program in list(running):
+            start = time.perf_counter()
+            say(f"round {number + 1} of {rounds}: {program.name} on {', '.join(cases)}")
+            try:
+                told = program.measure("--cases", ",".join(cases), *words)
+            except FailedError as error:
+                if program.name == "dbp":
+                    raise
+                running.remove(program)
+                notes.append(f"{program.name} failed: {error}")
+                say(notes[-1])
+                continue
+            results |= told["results"]
+            measured.versions |= told["versions"]
+            say(f"    {time.perf_counter() - start:.0f} s")
+        measured.rounds.append(results)
+    complete = set.intersection(*map(set, measured.rounds))  # what failed in any round is left out of all
+    measured.rounds = [{v: by_case for v, by_case in r.items() if v in complete} for r in measured.rounds]
+    return measured

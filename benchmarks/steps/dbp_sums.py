@@ -1,0 +1,70 @@
+"""The sum over ranks by dbp, in shared and in private memory, and by MPI; to be started on some ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from measure import Report
+from mpi4py import MPI
+from vectors import Vector
+
+import dbp
+from dbp.parallel import Arena, Communicator, Reduction, Shards, reduction_for, world
+
+SETS = 2  # of buffers that a reduction may use in turn
+
+
+def sum_of(reduction: Any, shards: Shards, fill: Callable[[Any], None] = lambda buffer: None) -> np.ndarray:
+    """The sum over ranks of what lies in this rank's buffer, or is first written there."""
+    tree = reduction.start()
+    for number in shards.mine:
+        sums = reduction.buffer()
+        fill(sums.vector)
+        tree.push(0, number, sums)
+    return reduction.total(tree).vector
+
+
+def measure_dbp(report: Report, comm: Communicator, name: str, vector: Vector) -> None:
+    """As training uses it, with gradients where backward has written them, and with memory of each rank's own."""
+    shards = Shards(comm.size, comm.rank, comm.size)
+    for variant, share in (("dbp", True), ("dbp private", False)):
+        arena = Arena(comm, vector.bytes // 4, np.float32, share=share)
+        reduction = reduction_for(arena, shards, 1) if share else Reduction(comm, shards, arena.size, arena.dtype, 1)
+        values = vector.of_rank(comm.rank)
+        for _ in range(SETS):
+            vector.check(sum_of(reduction, shards, lambda buffer, v=values: np.copyto(buffer, v)), comm.size, variant)
+        report.add(variant, name, lambda r=reduction: sum_of(r, shards), comm)
+        vector.check(sum_of(reduction, shards), comm.size, variant)
+        if share:
+            report.results["dbp"][name]["memory"] = arena.description
+        comm.barrier()
+        reduction.free()
+        arena.free()
+
+
+def measure_mpi(report: Report, comm: Communicator, name: str, vector: Vector) -> None:
+    """MPI_Allreduce into another vector, and in place, for which zeros are summed, as sums of sums would overflow."""
+    mine, total = vector.of_rank(comm.rank), np.empty(vector.bytes // 4, np.float32)
+    MPI.COMM_WORLD.Allreduce(mine, total)
+    vector.check(total, comm.size, "MPI_Allreduce")
+    report.add("MPI", name, lambda: MPI.COMM_WORLD.Allreduce(mine, total), comm)
+    MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, mine)
+    vector.check(mine, comm.size, "MPI_Allreduce in place")
+    mine[:] = 0
+    report.add("MPI in place", name, lambda: MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, mine), comm)
+
+
+def main() -> None:
+    """Check and measure each size in turn."""
+    comm, report = world(), Report(__doc__, Vector.of)
+    report.versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description}
+    for name, vector in report.cases.items():
+        measure_dbp(report, comm, name, vector)
+        measure_mpi(report, comm, name, vector)
+    report.write(comm)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The memory of all ranks of a node together, before and while a large model is trained; to be started on ranks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from cases import CASES, Case, large_case
+from dbp_steps import in_training
+from measure import Step, take_first_steps
+
+import dbp
+from dbp.parallel import Communicator, world
+from dbp.run import Run
+
+KINDS = {"all": "Pss:", "private": "Pss_Anon:", "shared": "Pss_Shmem:", "files": "Pss_File:"}
+INTERVAL = 0.02  # seconds between two looks
+BLAS_SIDE = 4096  # of a matrix that does not fit the memory that BLAS works in
+Memory = dict[str, float]  # in MB (10^6 bytes), by kind
+
+
+def memory_of(processes: list[int]) -> Memory:
+    """The proportional set sizes of processes, added up: what several of them share counts once."""
+    total = dict.fromkeys(KINDS, 0.0)
+    for process in processes:
+        fields = (line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:])
+        found = {words[0]: int(words[1]) for words in fields}
+        for kind, field in KINDS.items():
+            total[kind] += found[field] * 1024 / 1e6
+    return total
+
+
+class Highest:
+    """Looks again and again, within its block, for the most that these processes have held; no processes, no looks."""
+
+    def __init__(self, processes: list[int]):
+        self.memory = dict.fromkeys(KINDS, 0.0)
+        self._processes, self._done = processes, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while self._processes and not self._done.wait(INTERVAL):
+            self.memory = max(self.memory, memory_of(self._processes), key=lambda memory: memory["all"])
+
+    def __enter__(self) -> Highest:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def activations(case: Case, itemsize: int) -> int:
+    """Bytes of a rank: the outputs of all layers, and the errors of the layer that backward goes through.
+
+    These are the errors of its outputs after and before the ReLU, and of its inputs.
+    """
+    widths = [layer.size for layer in case.network]
+    return case.batch * (sum(widths) + 3 * max(widths)) * itemsize
+
+
+def have_blas_take_its_memory() -> None:
+    """By a large matrix product; it packs matrices there, and keeps it."""
+    matrix = np.ones((BLAS_SIDE, BLAS_SIDE), np.float32)
+    np.matmul(matrix[: BLAS_SIDE // 8], matrix)
+
+
+class Watched:
+    """The memory of the node of these ranks, at moments at which none of them is on its way."""
+
+    def __init__(self, comm: Communicator):
+        self._comm, everyone = comm, comm.gather(os.getpid())
+        self.processes = everyone if comm.rank == 0 else []
+        self.found: dict[str, Any] = {}
+
+    def note(self, moment: str) -> None:
+        """What is held now; collective."""
+        self._comm.barrier()
+        self.found[moment] = memory_of(self.processes)
+        self._comm.barrier()
+
+    def train(self, case: Case) -> None:
+        """A few steps of a large case, after those of the smallest network."""
+        have_blas_take_its_memory()
+        in_training(CASES["mlp-small"], self._comm, lambda step, _run: take_first_steps(step))
+        self.note("libraries")
+        with Highest(self.processes) as highest:
+            in_training(case, self._comm, self._large)
+        self.found["highest"] = highest.memory
+        self.found["activations"] = activations(case, 4) / 1e6
+
+    def _large(self, step: Step, run: Run) -> None:
+        self.note("started")
+        take_first_steps(step)
+        self.note("trained")
+        self.found["vector"] = run.weights.nbytes / 1e6
+        self.found["parameters"] = run.layout.size
+        self.found["optimizer vectors"] = len(run.optimizer_state)
+        self.found["weights"] = run.arena.description
+
+
+def main() -> None:
+    """Measure, and have rank 0 write it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--parameters", type=int, required=True, help="about so many")
+    parser.add_argument("--out", type=Path, required=True, help="a JSON file for the results")
+    args, comm = parser.parse_args(), world()
+    node = Watched(comm)
+    node.train(large_case(args.parameters))
+    if comm.rank == 0:
+        versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description}
+        args.out.write_text(json.dumps({"versions": versions, "results": node.found}))
+
+
+if __name__ == "__main__":
+    main()
