@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
-from dbp.parallel import HOW_TO_GET_MPI
+from dbp.parallel import HOW_TO_GET_MPI, usable_cores
 
 COMMANDS = ("train", "eval", "predict", "inspect", "summary", "neurons", "convert")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -63,19 +63,6 @@ def find_launcher(vendor: str) -> Path:
     raise UserError(f"mpi4py loads {vendor}, but no mpirun of {vendor} is on the PATH; load its module or install it")
 
 
-def _cores() -> int:
-    """The cores that this process may use; threads of one core count once."""
-    if not hasattr(os, "sched_getaffinity"):  # only Linux has it
-        return os.cpu_count() or 1
-    allowed, siblings = os.sched_getaffinity(0), set()
-    for cpu in allowed:
-        try:
-            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
-        except OSError:
-            return len(allowed)
-    return len(siblings)
-
-
 def _open_mpi_options(ranks: int, cores: int, threads: int) -> list[str]:
     """Each rank its own cores, if there are enough; several nodes of a batch job are left to the launcher."""
     options = ["--allow-run-as-root"] if os.geteuid() == 0 else []
@@ -102,7 +89,7 @@ def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, s
 
 def launch(words: list[str], ranks: int | None, threads: int) -> int:
     """Start the command on so many ranks and wait for it; gives its exit code."""
-    cores = _cores()
+    cores = usable_cores()
     if ranks is not None and ranks < 1:
         raise UserError(f"-n must be at least 1, but is {ranks}")
     ranks, command, vendor = ranks or cores, command_line(words), _library_vendor()

@@ -21,7 +21,7 @@ from dbp.errors import UserError
 from dbp.loader import Loader
 from dbp.nn import check_weights, initial_parameters, named_arrays
 from dbp.objective import Objective
-from dbp.parallel import HOW_TO_GET_MPI, Arena, Communicator, Layout, Shards, agree, from_rank_0
+from dbp.parallel import HOW_TO_GET_MPI, Arena, Communicator, Layout, Shards, agree, from_rank_0, processor
 from dbp.progress import Progress
 from dbp.settings import Settings
 from dbp.sources import check_together, open_sources
@@ -229,7 +229,7 @@ class Run:
                 "blas": self._blas,
                 "mpi": self.comm.description,
                 "ranks": self.comm.size,
-                "processor": _processor(),
+                "processor": processor(),
                 "host": socket.gethostname(),
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
             },
@@ -256,12 +256,3 @@ def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
     purposes = ("train", "validation", "test")
     data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
     return {**table, "data": data}
-
-
-def _processor() -> str:
-    """The kind of processor, which bits may depend on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -2,6 +2,7 @@
 
 from dbp.parallel.arena import Arena
 from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
+from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.faults import agree, from_rank_0, tell, together
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory
@@ -18,6 +19,7 @@ __all__ = [
     "Layout",
     "MPICommunicator",
     "OneProcess",
+    "Place",
     "Reduction",
     "Shards",
     "SharedReduction",
@@ -30,8 +32,10 @@ __all__ = [
     "from_rank_0",
     "keep_freed_memory",
     "parts",
+    "processor",
     "reduction_for",
     "tell",
     "together",
+    "usable_cores",
     "world",
 ]
