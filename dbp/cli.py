@@ -71,7 +71,7 @@ def _infer(parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, C
     comm = world()
     checkpoint = from_rank_0(comm, load, Path(parsed.checkpoint))
     settings = agree(comm, settings_of, checkpoint)
-    with together(comm), blas_threads(settings.threads):
+    with together(comm), blas_threads(settings.thread_count):
         line = action(settings, checkpoint, comm)
     if comm.rank == 0:
         sys.stdout.write(line + "\n")

@@ -99,6 +99,7 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 "checkpoint": lambda value, key: _record(Saving, value, key, {}),
+                "threads": lambda value, key: value,  # a number or a word, which Settings tells apart
             },
         ),
     )

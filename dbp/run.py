@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -21,16 +22,55 @@ from dbp.errors import UserError
 from dbp.loader import Loader
 from dbp.nn import check_weights, initial_parameters, named_arrays
 from dbp.objective import Objective
-from dbp.parallel import HOW_TO_GET_MPI, Arena, Communicator, Layout, Shards, agree, from_rank_0, processor
+from dbp.parallel import (
+    HOW_TO_GET_MPI,
+    Arena,
+    Communicator,
+    Layout,
+    Node,
+    Shards,
+    agree,
+    complaints,
+    from_rank_0,
+    processor,
+    threads_for,
+)
 from dbp.progress import Progress
-from dbp.settings import Settings
+from dbp.settings import AUTO, Settings
 from dbp.sources import check_together, open_sources
 
 Say = Callable[[str], None]
 Found = tuple[Path | None, Checkpoint | None, list[str]]  # as CheckpointFolder.newest() gives it
+NOTHING: Found = (None, None, [])
 
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = ("epochs", "out", "checkpoint")
+
+
+def _folder(settings: Settings) -> CheckpointFolder | None:
+    """Where the run's checkpoints are kept, if they are."""
+    if settings.out is None:
+        return None
+    return CheckpointFolder(Path(settings.out) / "checkpoints", settings.checkpoint.keep)
+
+
+def find_checkpoint(settings: Settings) -> Found:
+    """The newest whole checkpoint, if there are any; UserError if there are, but none is whole."""
+    folder = _folder(settings)
+    path, stored, passed_over = NOTHING if folder is None else folder.newest()
+    if stored is None and passed_over:
+        raise UserError(
+            f"{settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
+            f"({'; '.join(passed_over)})"
+        )
+    return path, stored, passed_over
+
+
+def with_threads(settings: Settings, stored: Checkpoint | None, nodes: Sequence[Node]) -> Settings:
+    """The settings with a number of threads: where it is left open that of the checkpoint, else one a core."""
+    if settings.threads != AUTO:
+        return settings
+    return replace(settings, threads=tomllib.loads(stored.config)["threads"] if stored else threads_for(nodes))
 
 
 class Run:
@@ -40,19 +80,15 @@ class Run:
         settings: what to do.
         comm: the ranks.
         blas: the BLAS kernel, which the promise of equal bits depends on.
-        fresh: do not look for checkpoints.
+        stored: what its folder holds.
     """
 
-    def __init__(self, settings: Settings, comm: Communicator, blas: str, fresh: bool = False):
+    def __init__(self, settings: Settings, comm: Communicator, blas: str, stored: Found = NOTHING):
         self.settings, self.comm = settings, comm
-        self._blas = blas
-        self.folder = None
-        if settings.out is not None:
-            self.folder = CheckpointFolder(Path(settings.out) / "checkpoints", settings.checkpoint.keep)
+        self._blas, self._stored = blas, stored
+        self.folder = _folder(settings)
         self.sources = agree(comm, open_sources, settings)
-        nothing: Found = (None, None, [])
-        self._stored = nothing if fresh else from_rank_0(comm, self._find_checkpoint)
-        stored_shards = self._stored[1].progress["shards"] if self._stored[1] else None
+        stored_shards = stored[1].progress["shards"] if stored[1] else None
         self.shards = Shards(settings.shards or int(stored_shards or comm.size), comm.rank, comm.size)
         parameters = agree(comm, self._build_model)
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
@@ -103,13 +139,13 @@ class Run:
         """What reads this rank's shards of a data set."""
         return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards)
 
-    def introduce(self, say: Say) -> None:
-        """Say what will be done, on what."""
+    def introduce(self, say: Say, nodes: Sequence[Node]) -> None:
+        """Say what will be done, on what, and what is wrong with where the ranks run."""
         comm, settings = self.comm, self.settings
         ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
         say(
             f"dbp {dbp.__version__}: {ranks} ({comm.description}), {self.shards.count} shards, "
-            f"{settings.threads} BLAS thread{'s' * (settings.threads > 1)} a rank ({self._blas})"
+            f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} a rank ({self._blas})"
         )
         if "no MPI library" in comm.description:
             say(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
@@ -120,23 +156,15 @@ class Run:
                 f"warning: {names} nothing to do, as there are only {self.shards.count} shards for {comm.size} "
                 "ranks; start with fewer ranks, or anew with more shards"
             )
+        for complaint in complaints(nodes, settings.thread_count):
+            say(f"warning: {complaint}")
 
     # --- checkpoints --------------------------------------------------------------------------------
-
-    def _find_checkpoint(self) -> Found:
-        """The newest whole checkpoint, if there are any; UserError if there are, but none is whole."""
-        path, stored, passed_over = self.folder.newest() if self.folder is not None else (None, None, [])
-        if stored is None and passed_over:
-            raise UserError(
-                f"{self.settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
-                f"({'; '.join(passed_over)})"
-            )
-        return path, stored, passed_over
 
     def start(self, fresh: bool, overwrite: bool, say: Say) -> None:
         """Go on from the newest checkpoint that is whole, or start anew."""
         path, stored, passed_over = self._stored
-        self._stored = (None, None, [])  # not to be held in memory while training
+        self._stored = NOTHING  # not to be held in memory while training
         for reason in passed_over:
             say(f"warning: passed over: {reason}")
         if fresh:

@@ -6,6 +6,7 @@ from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.faults import agree, from_rank_0, tell, together
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory
+from dbp.parallel.nodes import Node, complaints, hints, nodes_of, threads_for
 from dbp.parallel.reduce import Reduction, Sums, Total, TreeSum
 from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
@@ -18,6 +19,7 @@ __all__ = [
     "Communicator",
     "Layout",
     "MPICommunicator",
+    "Node",
     "OneProcess",
     "Place",
     "Reduction",
@@ -29,12 +31,16 @@ __all__ = [
     "agree",
     "blas_threads",
     "communicator_for_errors",
+    "complaints",
     "from_rank_0",
+    "hints",
     "keep_freed_memory",
+    "nodes_of",
     "parts",
     "processor",
     "reduction_for",
     "tell",
+    "threads_for",
     "together",
     "usable_cores",
     "world",
