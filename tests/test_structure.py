@@ -37,7 +37,8 @@ ALLOWED = {
     "insight": {"autodiff", "checkpoint", "curvature", "data", "loader", "nn", "objective", "parallel", "settings"}
     | {"sources", "text", "trained"},
     "launch": {"display", "parallel"},
-    "cli": {"checkpoint", "config", "data", "inference", "insight", "launch", "parallel", "settings", "train"}
+    "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
+    "cli": {"checkpoint", "config", "data", "doctor", "inference", "insight", "launch", "parallel", "settings", "train"}
     | {"__init__"},
     "__main__": {"cli"},
 }

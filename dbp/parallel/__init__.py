@@ -11,7 +11,7 @@ from dbp.parallel.reduce import Reduction, Sums, Total, TreeSum
 from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.threads import blas_threads
-from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, world
+from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, world
 
 __all__ = [
     "HOW_TO_GET_MPI",
@@ -35,6 +35,7 @@ __all__ = [
     "from_rank_0",
     "hints",
     "keep_freed_memory",
+    "launched_by_mpi",
     "nodes_of",
     "parts",
     "processor",
