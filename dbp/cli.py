@@ -1,4 +1,4 @@
-"""The command line: dbp train, eval, predict, inspect, summary, neurons, convert, run."""
+"""The command line: dbp train, eval, predict, inspect, summary, neurons, convert, run, doctor."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _infer(parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, C
     comm = world()
     checkpoint = from_rank_0(comm, load, Path(parsed.checkpoint))
     settings = agree(comm, settings_of, checkpoint)
-    with together(comm), blas_threads(settings.threads):
+    with together(comm), blas_threads(settings.thread_count):
         line = action(settings, checkpoint, comm)
     if comm.rank == 0:
         sys.stdout.write(line + "\n")
@@ -143,6 +143,12 @@ def _run(parsed: argparse.Namespace) -> int:
     return launch(parsed.words, parsed.ranks, parsed.threads)
 
 
+def _doctor(parsed: argparse.Namespace) -> int:
+    from dbp.doctor import doctor
+
+    return doctor(parsed.threads)
+
+
 # --- arguments --------------------------------------------------------------------------------------
 
 
@@ -195,6 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")
     run.add_argument("--threads", type=int, default=1, metavar="T", help="threads of a rank outside of training")
     run.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
+
+    doctor = commands.add_parser("doctor", help="whether ranks can train here, how fast, and what to mend")
+    doctor.set_defaults(command=_doctor)
+    doctor.add_argument("--threads", default="1", metavar="T", help="of a rank: a number, or auto (default: 1)")
     return parser
 
 

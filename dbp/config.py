@@ -100,6 +100,7 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 "checkpoint": lambda value, key: _record(Saving, value, key, {}),
                 "watch": lambda value, key: _record(Watching, value, key, {}),
+                "threads": lambda value, key: value,  # a number or a word, which Settings tells apart
             },
         ),
     )

@@ -19,9 +19,9 @@ from typing import BinaryIO
 
 from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
-from dbp.parallel import HOW_TO_GET_MPI
+from dbp.parallel import HOW_TO_GET_MPI, usable_cores
 
-COMMANDS = ("train", "eval", "predict", "inspect", "summary", "neurons", "convert")
+COMMANDS = ("train", "eval", "predict", "inspect", "summary", "neurons", "convert", "doctor")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 # Set by batch systems: there the launcher knows which nodes it has, and their network must be used.
 BATCH_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "PE_HOSTFILE")
@@ -36,7 +36,7 @@ def command_line(words: list[str]) -> list[str]:
     return words
 
 
-def _library_vendor() -> str | None:
+def library_vendor() -> str | None:
     """The name of the MPI that mpi4py loads, found in another process so that none is set up in this one."""
     code = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.get_vendor()[0])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -61,19 +61,6 @@ def find_launcher(vendor: str) -> Path:
         if candidate.is_file() and os.access(candidate, os.X_OK) and _matches(candidate, vendor):
             return candidate
     raise UserError(f"mpi4py loads {vendor}, but no mpirun of {vendor} is on the PATH; load its module or install it")
-
-
-def _cores() -> int:
-    """The cores that this process may use; threads of one core count once."""
-    if not hasattr(os, "sched_getaffinity"):  # only Linux has it
-        return os.cpu_count() or 1
-    allowed, siblings = os.sched_getaffinity(0), set()
-    for cpu in allowed:
-        try:
-            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
-        except OSError:
-            return len(allowed)
-    return len(siblings)
 
 
 def _open_mpi_options(ranks: int, cores: int, threads: int) -> list[str]:
@@ -102,10 +89,10 @@ def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, s
 
 def launch(words: list[str], ranks: int | None, threads: int) -> int:
     """Start the command on so many ranks and wait for it; gives its exit code."""
-    cores = _cores()
+    cores = usable_cores()
     if ranks is not None and ranks < 1:
         raise UserError(f"-n must be at least 1, but is {ranks}")
-    ranks, command, vendor = ranks or cores, command_line(words), _library_vendor()
+    ranks, command, vendor = ranks or cores, command_line(words), library_vendor()
     if shutil.which(command[0]) is None:
         raise UserError(f"there is no command {command[0]!r}; valid: {', '.join(COMMANDS)}, a script.py, or a program")
     if vendor is None:

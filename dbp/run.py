@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -26,22 +27,53 @@ from dbp.parallel import (
     Arena,
     Communicator,
     Layout,
+    Node,
     Shards,
     agree,
+    complaints,
     difference,
     from_rank_0,
     must_be_alike,
+    processor,
     stages,
+    threads_for,
 )
 from dbp.progress import Progress
-from dbp.settings import Settings
+from dbp.settings import AUTO, Settings
 from dbp.sources import check_together, open_sources
 
 Say = Callable[[str], None]
 Found = tuple[Path | None, Checkpoint | None, list[str]]  # as CheckpointFolder.newest() gives it
+NOTHING: Found = (None, None, [])
 
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = ("epochs", "out", "checkpoint", "watch", "divide_state")
+
+
+def _folder(settings: Settings) -> CheckpointFolder | None:
+    """Where the run's checkpoints are kept, if they are."""
+    if settings.out is None:
+        return None
+    return CheckpointFolder(Path(settings.out) / "checkpoints", settings.checkpoint.keep)
+
+
+def find_checkpoint(settings: Settings) -> Found:
+    """The newest whole checkpoint, if there are any; UserError if there are, but none is whole."""
+    folder = _folder(settings)
+    path, stored, passed_over = NOTHING if folder is None else folder.newest()
+    if stored is None and passed_over:
+        raise UserError(
+            f"{settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
+            f"({'; '.join(passed_over)})"
+        )
+    return path, stored, passed_over
+
+
+def with_threads(settings: Settings, stored: Checkpoint | None, nodes: Sequence[Node]) -> Settings:
+    """The settings with a number of threads: where it is left open that of the checkpoint, else one a core."""
+    if settings.threads != AUTO:
+        return settings
+    return replace(settings, threads=tomllib.loads(stored.config)["threads"] if stored else threads_for(nodes))
 
 
 class Run:
@@ -51,22 +83,18 @@ class Run:
         settings: what to do.
         comm: the ranks.
         blas: the BLAS kernel, which the promise of equal bits depends on.
-        fresh: do not look for checkpoints.
+        stored: what its folder holds.
     """
 
-    def __init__(self, settings: Settings, comm: Communicator, blas: str, fresh: bool = False):
+    def __init__(self, settings: Settings, comm: Communicator, blas: str, stored: Found = NOTHING):
         self.settings, self.comm = settings, comm
-        self._blas = blas
-        self.folder = None
-        if settings.out is not None:
-            self.folder = CheckpointFolder(Path(settings.out) / "checkpoints", settings.checkpoint.keep)
+        self._blas, self._stored = blas, stored
+        self.folder = _folder(settings)
         must_be_alike(comm, _versions(), "start the same installation of dbp and Python on all nodes")
         must_be_alike(comm, _flat(config.table_from(settings)), "give all ranks the same settings")
         self.sources = agree(comm, open_sources, settings)
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
-        nothing: Found = (None, None, [])
-        self._stored = nothing if fresh else from_rank_0(comm, self._find_checkpoint)
-        stored_shards = self._stored[1].progress["shards"] if self._stored[1] else None
+        stored_shards = stored[1].progress["shards"] if stored[1] else None
         self.shards = Shards(settings.shards or int(stored_shards or comm.size), comm.rank, comm.size)
         parameters = agree(comm, self._build_model)
         must_be_alike(comm, self._shapes(parameters), "the model must not depend on the rank")
@@ -92,7 +120,7 @@ class Run:
         vectors, divide = 1 + len(settings.optimizer.vectors), settings.divide_state
         self.arena = Arena(self.comm, self.layout.size, dtype, vectors, divide=divide)
         self.weights = self.arena.vector()
-        self.arena.put(self.weights, self.layout.flatten(parameters, dtype))
+        self.arena.put(self.weights, self.layout, parameters)
         self.optimizer_state = settings.optimizer.initial_state(self.arena.vector)
         self.objective = Objective(
             settings.model,
@@ -123,14 +151,14 @@ class Run:
         """What reads this rank's shards of a data set."""
         return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards)
 
-    def introduce(self, say: Say) -> None:
-        """Say what will be done, on what."""
+    def introduce(self, say: Say, nodes: Sequence[Node]) -> None:
+        """Say what will be done, on what, and what is wrong with where the ranks run."""
         comm, settings = self.comm, self.settings
         ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
         ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
         say(
             f"dbp {dbp.__version__}: {ranks} ({comm.description}), {self.shards.count} shards, "
-            f"{settings.threads} BLAS thread{'s' * (settings.threads > 1)} a rank ({self._blas})"
+            f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} a rank ({self._blas})"
         )
         if "no MPI library" in comm.description:
             say(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
@@ -141,23 +169,15 @@ class Run:
                 f"warning: {names} nothing to do, as there are only {self.shards.count} shards for {comm.size} "
                 "ranks; start with fewer ranks, or anew with more shards"
             )
+        for complaint in complaints(nodes, settings.thread_count):
+            say(f"warning: {complaint}")
 
     # --- checkpoints --------------------------------------------------------------------------------
-
-    def _find_checkpoint(self) -> Found:
-        """The newest whole checkpoint, if there are any; UserError if there are, but none is whole."""
-        path, stored, passed_over = self.folder.newest() if self.folder is not None else (None, None, [])
-        if stored is None and passed_over:
-            raise UserError(
-                f"{self.settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
-                f"({'; '.join(passed_over)})"
-            )
-        return path, stored, passed_over
 
     def start(self, fresh: bool, overwrite: bool, say: Say) -> None:
         """Go on from the newest checkpoint that is whole, or start anew."""
         path, stored, passed_over = self._stored
-        self._stored = (None, None, [])  # not to be held in memory while training
+        self._stored = NOTHING  # not to be held in memory while training
         for reason in passed_over:
             say(f"warning: passed over: {reason}")
         if fresh:
@@ -190,11 +210,11 @@ class Run:
 
     def _restore(self, path: Path, stored: Checkpoint) -> None:
         self._compare(path, stored)
-        self.arena.put(self.weights, self.layout.flatten(stored.model, self.settings.numpy_dtype))
+        self.arena.put(self.weights, self.layout, stored.model)
         for name, array in named_arrays(self.running).items():
             array[:] = stored.model[name]
         for name, vector in self.optimizer_state.items():
-            self.arena.put(vector, self.layout.flatten(stored.optimizer[name], self.settings.numpy_dtype))
+            self.arena.put(vector, self.layout, stored.optimizer[name])
         self.progress.restore(stored.progress, stored.history)
         if self.progress.epoch < self.settings.epochs:
             self.progress.finished = False
@@ -265,7 +285,7 @@ class Run:
                 "blas": self._blas,
                 "mpi": self.comm.description,
                 "ranks": self.comm.size,
-                "processor": _processor(),
+                "processor": processor(),
                 "host": socket.gethostname(),
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
             },
@@ -305,12 +325,3 @@ def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
     purposes = ("train", "validation", "test")
     data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
     return {**table, "data": data}
-
-
-def _processor() -> str:
-    """The kind of processor, which bits may depend on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

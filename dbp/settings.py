@@ -14,6 +14,7 @@ from dbp.nn import Loss, Model, Sequential, loss_named
 from dbp.optim import Constant, FirstOrder, Schedule
 
 DTYPES = ("float32", "float64")
+AUTO = "auto"
 
 
 def _at_least(name: str, value: int | float, least: int) -> None:
@@ -121,7 +122,8 @@ class Settings:
         shards: parts of a mini-batch; by default the number of ranks of the run's first start.
         seed: of everything random.
         dtype: float32 or float64.
-        threads: BLAS threads of a rank (their number changes the bits).
+        threads: BLAS threads of a rank (their number changes the bits); "auto" for as many as each rank has
+            cores at the run's first start.
         divide_state: whether the optimizer's vectors are divided among all nodes instead of kept on each (ZeRO-1);
             less memory, the same bits.
         out: the folder for the run's files; None to write none.
@@ -139,7 +141,7 @@ class Settings:
     shards: int | None = None
     seed: int = 0
     dtype: str = "float32"
-    threads: int = 1
+    threads: int | str = 1
     divide_state: bool = False
     out: str | None = None
     checkpoint: Saving = field(default_factory=Saving)
@@ -152,8 +154,12 @@ class Settings:
             object.__setattr__(self, "loss", loss_named(self.loss))
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", Data(self.data))
-        for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0), ("threads", 1)):
+        for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0)):
             _at_least(name, getattr(self, name), least)
+        if self.threads != AUTO:
+            if not isinstance(self.threads, int) or isinstance(self.threads, bool):
+                raise UserError(f"threads must be a whole number or {AUTO!r}, but is {self.threads!r}")
+            _at_least("threads", self.threads, 1)
         if self.shards is not None:
             _at_least("shards", self.shards, 1)
         if self.dtype not in DTYPES:
@@ -170,6 +176,12 @@ class Settings:
             if name not in values and f.default is f.default_factory is dataclasses.MISSING:
                 raise UserError(f"{name} is missing; a run needs it")
         return cls(**values)
+
+    @property
+    def thread_count(self) -> int:
+        """The number of threads, which must be settled by now."""
+        assert isinstance(self.threads, int)
+        return self.threads
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

@@ -14,8 +14,19 @@ from dbp.data import Batches, Order
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
 from dbp.nn import update_all
-from dbp.parallel import Communicator, Watch, agree, blas_threads, keep_freed_memory, stages, together, world
-from dbp.run import Run
+from dbp.parallel import (
+    Communicator,
+    Watch,
+    agree,
+    blas_threads,
+    from_rank_0,
+    keep_freed_memory,
+    nodes_of,
+    stages,
+    together,
+    world,
+)
+from dbp.run import NOTHING, Run, find_checkpoint, with_threads
 from dbp.settings import Settings
 
 
@@ -59,18 +70,23 @@ def started(
     settings: Settings, comm: Communicator, fresh: bool = False, overwrite: bool = False, quiet: bool = False
 ) -> Iterator[tuple[Run, Display]]:
     """A run at its first step, or at the one after its newest checkpoint, and what tells of it; collective."""
-    keep_freed_memory()
+    with together(comm):
+        nodes = nodes_of(comm)
+        stored = NOTHING if fresh else from_rank_0(comm, find_checkpoint, settings)
+        settings = with_threads(settings, stored[1], nodes)
     with (
         together(comm),
-        blas_threads(settings.threads) as blas,
+        blas_threads(settings.thread_count) as blas,
         np.errstate(over="ignore", invalid="ignore"),
         Watch(comm, settings.watch.warn_after, settings.watch.end_after),
-        Run(settings, comm, blas, fresh) as run,
+        Run(settings, comm, blas, stored) as run,
     ):
+        del stored  # the run lets go of it when it has taken up what it needs
         steps = Batches(len(run.sources.train), settings.batch_size).steps
         with Display(not quiet and comm.rank == 0, settings.epochs, steps, settings.loss.metrics) as display:
-            run.introduce(display.say)
+            run.introduce(display.say, nodes)
             run.start(fresh, overwrite, display.say)
+            keep_freed_memory()  # from here on: what the start has used goes back to the system
             yield run, display
 
 

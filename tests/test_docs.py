@@ -13,7 +13,7 @@ from conftest import ROOT, dbp, run
 
 from dbp.nn import ACTIVATIONS, INITIALISERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.settings import Data, Saving, Settings
+from dbp.settings import Data, Saving, Settings, Watching
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()
@@ -82,9 +82,17 @@ def test_links_lead_somewhere():
 
 def test_the_page_on_configs_names_every_key_and_kind():
     text = (ROOT / "docs" / "config.md").read_text()
-    keys = {f.name for f in dataclasses.fields(Settings)} - {"model", "data", "optimizer", "schedule", "checkpoint"}
+    keys = {f.name for f in dataclasses.fields(Settings)} - {
+        "model",
+        "data",
+        "optimizer",
+        "schedule",
+        "checkpoint",
+        "watch",
+    }
     keys |= {f"data.{f.name}" for f in dataclasses.fields(Data)}
     keys |= {f"checkpoint.{f.name}" for f in dataclasses.fields(Saving)}
+    keys |= {f"watch.{f.name}" for f in dataclasses.fields(Watching)}
     keys |= {"model.layers", "optimizer.kind", "schedule.kind"}
     assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", text, re.MULTILINE)) == keys | set(LAYERS) | set(LOSSES)
     for kinds in (LAYERS, LOSSES, OPTIMIZERS, SCHEDULES):

@@ -18,6 +18,7 @@ ALLOWED = {
     **{leaf: set() for leaf in LEAVES},
     "errors": set(),
     "random": set(),
+    "text": set(),
     "nn": {"autodiff"},
     "objective": {"autodiff", "nn", "parallel"},
     "loader": {"data", "nn", "objective", "parallel"},
@@ -34,9 +35,10 @@ ALLOWED = {
     | {"sources", "trained"},
     "curvature": {"autodiff", "nn", "objective", "parallel"},
     "insight": {"autodiff", "checkpoint", "curvature", "data", "loader", "nn", "objective", "parallel", "settings"}
-    | {"sources", "trained"},
+    | {"sources", "text", "trained"},
     "launch": {"display", "parallel"},
-    "cli": {"checkpoint", "config", "data", "inference", "insight", "launch", "parallel", "settings", "train"}
+    "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
+    "cli": {"checkpoint", "config", "data", "doctor", "inference", "insight", "launch", "parallel", "settings", "train"}
     | {"__init__"},
     "__main__": {"cli"},
 }

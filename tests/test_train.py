@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import tomllib
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from dbp import nn
 from dbp.checkpoint import CheckpointFolder, digest_arrays
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import SGD, Adam, Cosine
-from dbp.parallel import OneProcess
+from dbp.parallel import Node, OneProcess
 from dbp.settings import Data, Saving, Settings
 from dbp.train import train
 
@@ -115,6 +116,29 @@ def test_the_checkpoint_decides_the_shards_if_the_settings_do_not(tmp_path):
     _, checkpoint, _ = CheckpointFolder(tmp_path / "checkpoints", 1).newest()
     assert checkpoint.progress["shards"] == 3
     assert resumed.steps == 16
+
+
+def on_cores(monkeypatch, count):
+    node = Node("here", {0: frozenset(range(count))}, frozenset(range(count)))
+    monkeypatch.setattr("dbp.train.nodes_of", lambda comm: [node])
+
+
+def test_the_checkpoint_decides_the_threads_if_the_settings_do_not(tmp_path, monkeypatch):
+    on_cores(monkeypatch, 2)
+    run(out=str(tmp_path), epochs=2, threads="auto")
+    on_cores(monkeypatch, 1)
+    run(out=str(tmp_path), threads="auto")
+    assert newest_config(tmp_path)["threads"] == 2
+    with pytest.raises(UserError, match=r"threads: 2 in the checkpoint, 1 now.*--fresh"):
+        run(out=str(tmp_path), threads=1)
+    run(out=str(tmp_path), threads=2)
+    run(out=str(tmp_path), threads="auto", fresh=True)
+    assert newest_config(tmp_path)["threads"] == 1
+
+
+def newest_config(folder):
+    _, checkpoint, _ = CheckpointFolder(folder / "checkpoints", 1).newest()
+    return tomllib.loads(checkpoint.config)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):

@@ -14,6 +14,11 @@ from dbp.errors import UserError, unknown
 PACKAGED = "dbp:"
 
 
+def versions() -> tuple[str, str]:
+    """Those of h5py and of the HDF5 library."""
+    return h5py.version.version, h5py.version.hdf5_version
+
+
 def packaged_names() -> list[str]:
     """The names of the data sets that come with dbp."""
     return [PACKAGED + path.stem for path in Path(__file__).parent.glob("*.h5")]

@@ -14,10 +14,10 @@ import numpy as np
 from dbp.autodiff import Array, Tensor, Value, array_of, pullback
 from dbp.errors import UserError
 from dbp.insight.subject import Subject, subject
-from dbp.insight.text import table
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.objective import Shard, as_weighted
 from dbp.parallel import Reduction, agree, blas_threads, together, world
+from dbp.text import table
 
 TOP_LEVEL = "model"  # the name of neurons that a model has at the root of its tree of names
 LEGEND = (

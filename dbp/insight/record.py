@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, nodes_of
-from dbp.insight.text import shape_text
 from dbp.insight.work import NOTHING, Memory, Work, work_of
 from dbp.nn import Conv2d, Draw, Initial, Loss, MaxPool2d, Model, Passed, Scope, call_with
+from dbp.text import shape_text
 
 INNER = ("layers", "shortcut")  # settings that are layers, and have rows of their own
 UNSEEN = (*INNER, "initialiser", "recurrent_initialiser")

@@ -11,12 +11,12 @@ import numpy as np
 
 from dbp.errors import UserError
 from dbp.insight.record import Place, record
-from dbp.insight.text import amount, shape_text, size, table
 from dbp.insight.work import Work
 from dbp.nn import Loss, Model, Sequential, initial_parameters, loss_named
 from dbp.parallel import parts
 from dbp.settings import Settings
 from dbp.sources import open_data
+from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]
 FEW, MORE = 2, 3  # examples of the two records, between which the growth by each further example is found

@@ -3,11 +3,13 @@
 from dbp.parallel.agreement import differing, must_be_alike
 from dbp.parallel.arena import Arena
 from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
+from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.deal import Deal, Nodes
 from dbp.parallel.faults import agree, from_rank_0, tell, together
 from dbp.parallel.guard import difference
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory
+from dbp.parallel.nodes import Node, complaints, hints, nodes_of, threads_for
 from dbp.parallel.reduce import Reduction, Sums, Total
 from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
@@ -15,7 +17,7 @@ from dbp.parallel.stages import Stages
 from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum, subtrees
 from dbp.parallel.watch import Watch
-from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, world
+from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, world
 
 __all__ = [
     "HOW_TO_GET_MPI",
@@ -24,8 +26,10 @@ __all__ = [
     "Deal",
     "Layout",
     "MPICommunicator",
+    "Node",
     "Nodes",
     "OneProcess",
+    "Place",
     "Reduction",
     "Shards",
     "SharedReduction",
@@ -37,15 +41,22 @@ __all__ = [
     "agree",
     "blas_threads",
     "communicator_for_errors",
+    "complaints",
     "difference",
     "differing",
     "from_rank_0",
+    "hints",
     "keep_freed_memory",
+    "launched_by_mpi",
     "must_be_alike",
+    "nodes_of",
     "parts",
+    "processor",
     "reduction_for",
     "subtrees",
     "tell",
+    "threads_for",
     "together",
+    "usable_cores",
     "world",
 ]

@@ -5,6 +5,7 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from dbp.parallel.comm import Bytes, Communicator, SharedMemory
 from dbp.parallel.deal import Deal, Nodes
 from dbp.parallel.exchange import WHOLE, Spread
+from dbp.parallel.layout import Layout
 from dbp.parallel.tree import Array
 
 PAGE = 4096  # bytes; what different ranks write lies in different pages, so that each page is near its writer
@@ -93,10 +95,10 @@ class Arena:
         self.comm.node_barrier()
         return vector
 
-    def put(self, vector: Array, values: Array) -> None:
-        """Write values that every rank knows into a vector; settle() or fence() must follow."""
+    def put(self, vector: Array, layout: Layout, parameters: Mapping[str, Array]) -> None:
+        """Write parameters that every rank knows into a vector; settle() or fence() must follow."""
         for part in self.owned:
-            vector[part] = values[part]
+            layout.write(parameters, vector, part)
 
     def settle(self, vector: Array) -> None:
         """Give what rank 0 knows of a vector to all, in case that others have come to other bits; collective."""

@@ -39,6 +39,8 @@ class Communicator(ABC):
     threads: bool  # whether several threads may communicate at the same time
     description: str
     stages: Stages  # the clock of this rank, which knows when it waits
+    thread_level: str = ""  # how far several threads of a rank may use MPI
+    reason: str = ""  # why there is no MPI, if there is none
 
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
@@ -113,8 +115,8 @@ class OneProcess(Communicator):
 
     size, nodes, threads = 1, Nodes((1,)), False
 
-    def __init__(self, description: str = "one process", rank: int = 0):
-        self.description, self.rank, self.stages = description, rank, Stages()
+    def __init__(self, description: str = "one process", rank: int = 0, reason: str = ""):
+        self.description, self.rank, self.reason, self.stages = description, rank, reason, Stages()
 
     def broadcast(self, value: Any) -> Any:
         """The value."""
@@ -179,6 +181,8 @@ class MPICommunicator(Communicator):
         self._windows: list[Any] = []
         vendor, version = mpi.get_vendor()
         self.description = f"{vendor} {'.'.join(map(str, version))}"
+        levels = {mpi.THREAD_SINGLE: "single", mpi.THREAD_FUNNELED: "funneled", mpi.THREAD_SERIALIZED: "serialized"}
+        self.thread_level = levels.get(mpi.Query_thread(), "multiple")
 
     def _waiting(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call what may wait for other ranks."""
@@ -306,13 +310,19 @@ def _number_of_node(world: Any, shared: int) -> int:
     return next(node for node, end in enumerate(accumulate(sizes)) if rank < end)
 
 
-def _has_room(length: int) -> bool:
-    """Whether shared memory is large enough; if not, a process would be killed as it writes to it."""
+def free_shared_memory() -> int | None:
+    """Bytes of it that are free; None on a system that keeps it elsewhere, without a limit that we know of."""
     try:
         free = os.statvfs(SHARED_MEMORY)
-    except OSError:  # a system that keeps it elsewhere, without a limit that we know of
-        return True
-    return length + LEFT_FREE <= free.f_bavail * free.f_frsize
+    except OSError:
+        return None
+    return free.f_bavail * free.f_frsize
+
+
+def _has_room(length: int) -> bool:
+    """Whether shared memory is large enough; if not, a process would be killed as it writes to it."""
+    free = free_shared_memory()
+    return free is None or length + LEFT_FREE <= free
 
 
 def mpi_communicator() -> Communicator:
@@ -321,6 +331,6 @@ def mpi_communicator() -> Communicator:
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError):
-        return OneProcess("one process, no MPI library found")
+    except (ImportError, RuntimeError) as error:
+        return OneProcess("one process, no MPI library found", reason=" ".join(str(error).split()))
     return MPICommunicator(MPI)

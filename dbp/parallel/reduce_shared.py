@@ -40,8 +40,8 @@ class SharedReduction:
     """The sums of a run, as Reduction gives them, by the ranks together.
 
     A vector that the arena deals to the ranks is added up by its owners, between two barriers. A short one is added
-    up by every rank for itself after one barrier; then there are two sets of buffers that take turns, so that a fast
-    rank does not write into what a slow one still reads.
+    up by every rank for itself after one barrier; then several ranks have two sets of buffers that take turns, so
+    that a fast one does not write into what a slow one still reads.
 
     Args:
         arena: who owns which part of the vector.
@@ -189,7 +189,7 @@ def lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
     ranks = nodes.runs[nodes.mine]
     count = sum(len(parts_of(shards.of_rank(rank))) for rank in ranks)
     if not arena.dealt:
-        return [part] * (2 * count)
+        return [part] * (count if arena.comm.size == 1 else 2 * count)
     return [part] * count + [arena.size * arena.dtype.itemsize, len(ranks), 8 * len(ranks)]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dbp.optim import Adam
-from dbp.parallel import Arena, Reduction, Shards, SharedReduction, reduction_for, world
+from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction, reduction_for, world
 from dbp.parallel.arena import DIVIDED_FROM
 from dbp.random import generator
 
@@ -61,7 +61,8 @@ def trained(problem):
     """Weights and the owned gradients of some steps, of which one is not finite and one is evaluated twice."""
     arena, seen = problem.arena, []
     weights = arena.vector()
-    arena.put(weights, np.linspace(-1, 1, problem.size).astype(problem.dtype))
+    values = np.linspace(-1, 1, problem.size).astype(problem.dtype)
+    arena.put(weights, Layout.of({"all": values}), {"all": values})
     arena.settle(weights)
     state = Adam().initial_state(arena.vector)
     problem.bad = (4, problem.shards.count - 1) if problem.size else None

@@ -1,0 +1,10 @@
+"""A rank that was started on one core: pinned.py CORE WORDS... runs the command line with these words."""
+
+import os
+import sys
+
+os.sched_setaffinity(0, {int(sys.argv[1])})
+
+from dbp.cli import main  # noqa: E402  after pinning, as threads that libraries start inherit it
+
+sys.exit(main(sys.argv[2:]))
