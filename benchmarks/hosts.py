@@ -166,11 +166,12 @@ class Hosts:
 
     def sent(self, name: str) -> int:
         """The bytes that a host has sent so far."""
-        return int(self.run(name, "cat", "/sys/class/net/eth0/statistics/tx_bytes"))
+        lines = self.run(name, "cat", "/proc/self/net/dev").splitlines()
+        return next(int(line.split()[9]) for line in lines if line.split()[0] == "eth0:")
 
     def mpirun(self, ranks: list[int], *words: str, mpirun: str | None = None) -> list[str]:
         """The command line that starts so many ranks on each host, with Open MPI, from the first one."""
-        slots = ",".join(f"{name}:{count}" for name, count in zip(self.names, ranks, strict=True))
+        slots = ",".join(f"{name}:{count}" for name, count in zip(self.names, ranks, strict=True) if count)
         launcher = mpirun or str(Path(sys.executable).parent / "mpirun")
         agent = str(Path(self._folder.name) / "agent")
         place = [f"--wd={Path.cwd()}"]
@@ -194,17 +195,20 @@ def main() -> int:
     """Start hosts, run the command, end them."""
     summary, _, details = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+        usage="hosts.py RANKS[,RANKS ...] [--rate RATE] -- COMMAND ...",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("ranks", help="of each host, with commas between")
     parser.add_argument("--rate", help="what each host may send, such as 1gbit")
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="of dbp, or a program")
-    args = parser.parse_args()
-    if reason := why_not():
+    border = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, words = parser.parse_args(sys.argv[1:border]), sys.argv[border + 1 :]
+    if reason := why_not() or ("a command must follow after --" if not words else None):
         parser.error(reason)
-    words = args.words[1:] if args.words[:1] == ["--"] else args.words
     ranks = [int(part) for part in args.ranks.split(",")]
-    command = words if shutil.which(words[0]) else [sys.executable, "-m", "dbp", *words]
+    program = shutil.which(words[0])
+    command = [program, *words[1:]] if program else [sys.executable, "-m", "dbp", *words]
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with Hosts(len(ranks), args.rate) as hosts:
         return subprocess.run(hosts.mpirun(ranks, *command), env=environment(), check=False).returncode

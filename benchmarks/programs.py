@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,18 @@ class Program:
         name: for the user.
         command: what starts it.
         threads: of each of its processes.
+        environment: variables, besides those of this process.
     """
 
     name: str
     command: list[str]
     threads: int
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *words: str) -> str:
         """Run it to its end, and give what it prints; FailedError with its last words if it fails."""
-        environment = {name: value for name, value in os.environ.items() if name not in UNSET}
+        environment = {**self.environment, **os.environ}
+        environment = {name: value for name, value in environment.items() if name not in UNSET}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         with tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(

@@ -34,6 +34,7 @@ from dbp.parallel import (
     difference,
     from_rank_0,
     must_be_alike,
+    must_fit,
     processor,
     stages,
     threads_for,
@@ -118,6 +119,9 @@ class Run:
         """Give weights, optimizer and objective their memory, which the ranks of a node may share; collective."""
         settings, dtype = self.settings, self.settings.numpy_dtype
         vectors, divide = 1 + len(settings.optimizer.vectors), settings.divide_state
+        vector, state = self.layout.size * dtype.itemsize, vectors - 1
+        held = -(-state // self.comm.nodes.count) if divide else state
+        must_fit(self.comm, once=(2 + held) * vector, each=vector)  # weights, the summed gradient; each its own
         self.arena = Arena(self.comm, self.layout.size, dtype, vectors, divide=divide)
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)
@@ -163,6 +167,8 @@ class Run:
         if "no MPI library" in comm.description:
             say(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
         say(f"{self.layout.size:,} parameters ({settings.dtype}); examples: {self.sources.describe()}")
+        if self.arena.lacks_memory:
+            say(f"warning: every rank keeps weights and optimizer state of its own, as {self.comm.refused}")
         if idle := self.shards.idle_ranks:
             names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
             say(
@@ -267,6 +273,11 @@ class Run:
         rows = zip(*columns.values(), strict=True)
         lines = [",".join(columns), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
         self.folder.commit_beside("history.csv", "\n".join(lines) + "\n")
+
+    def write_beside(self, name: str, text: str) -> None:
+        """Write a file of the run's folder, if there is one; collective."""
+        if self.folder is not None:
+            from_rank_0(self.comm, self.folder.commit_beside, name, text)
 
     def _model_arrays(self) -> dict[str, Array]:
         """Parameters and running moments by name."""

@@ -28,6 +28,7 @@ from dbp.parallel import (
 )
 from dbp.run import NOTHING, Run, find_checkpoint, with_threads
 from dbp.settings import Settings
+from dbp.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def train(
 ) -> Result:
     """Train as the settings say; see fit()."""
     with started(settings, comm, fresh, overwrite, quiet) as (run, display):
+        first = run.progress.step
         _epochs(run, display)
-        return _finish(run, display)
+        return _finish(run, display, steps=run.progress.step - first)
 
 
 @contextmanager
@@ -92,6 +94,7 @@ def started(
 
 def _epochs(run: Run, display: Display) -> None:
     """All epochs that are left."""
+    run.comm.stages.begin()
     settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
     loader = run.loader(run.sources.train)
     batches = Batches(len(loader.data), settings.batch_size)
@@ -132,14 +135,18 @@ def step(run: Run, total_steps: int) -> None:
     run.comm.stages.step = progress.step
 
 
-def _finish(run: Run, display: Display) -> Result:
-    """The last checkpoint, and the test."""
+def _finish(run: Run, display: Display, steps: int) -> Result:
+    """The last checkpoint, the test, and where the time of so many steps went."""
     progress = run.progress
     if not progress.finished:
         progress.finished = True
         run.save()
     test = run.evaluate(run.sources.test)
     display.say(f"finished: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}")
+    if steps:
+        timing = Timing.gathered(run.comm, steps)
+        run.write_beside("timing.csv", timing.table())
+        display.say(str(timing))
     if test:
         display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
     return Result(run.final_weights(), progress.history, test, progress.step)

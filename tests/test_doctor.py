@@ -9,7 +9,7 @@ import pytest
 from conftest import PROGRAMS, dbp, launcher, mpirun, run
 
 from dbp.doctor import Facts, _differences, _nodes_table
-from dbp.parallel import Node, OneProcess, trials
+from dbp.parallel import Node, Nodes, OneProcess, trials
 
 DOCTOR = ("-m", "dbp", "doctor")
 
@@ -124,7 +124,7 @@ def test_ranks_that_differ_are_named():
 class Two(OneProcess):
     """Rank 0 of two, of which the other answers in a certain way."""
 
-    size = 2
+    size, nodes = 2, Nodes((2,))
 
     def __init__(self, answer, memory=True):
         super().__init__()

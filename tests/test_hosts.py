@@ -1,9 +1,10 @@
 """Jobs over several hosts, with real TCP between them, where the machine permits namespaces."""
 
+import shlex
 import sys
 
 import pytest
-from conftest import ROOT, SMALL, dbp, digest, run
+from conftest import ROOT, SMALL, dbp, digest, launcher, run
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from hosts import Hosts, environment, why_not
@@ -50,7 +51,7 @@ def test_a_rank_that_fails_on_another_host_ends_all(tmp_path):
         "dbp.fit(model=model, loss='mean_squared_error', data=(x, x[:, :2]),\n"
         "        optimizer=dbp.optim.SGD(0.1), epochs=3, batch_size=8, quiet=True)\n"
     )
-    outcome = on_hosts((1, 2), sys.executable, script, timeout=40)
+    outcome = on_hosts((2, 1), sys.executable, script, timeout=40)
     assert outcome.code != 0
     assert outcome.text.count("ZeroDivisionError: on h1") == 1
     assert "of 3 on h1 failed" in outcome.text
@@ -66,3 +67,13 @@ def test_ranks_of_different_hosts_talk_over_their_network(small, tmp_path):
         steps, bytes_of_weights = 52, 4 * (65 * 300 + 301 * 10)
         assert 0.9 < (hosts.sent("h0") - before) / (steps * bytes_of_weights) < 1.6
     assert digest(tmp_path / "run")
+
+
+def test_too_little_shared_memory_is_told_and_costs_no_bit(small, tmp_path, reference):
+    """In a mount namespace of its own, where shared memory is as small as in some containers."""
+    command = [launcher(), "-n", "2", sys.executable, "-m", "dbp", "train", small, *LARGER]
+    little = "mount -t tmpfs -o size=12m tmpfs /dev/shm && exec " + shlex.join(map(str, command))
+    outcome = run("unshare", "--mount", "sh", "-c", little)
+    assert outcome.code == 0, outcome.text
+    assert outcome.out.count("warning: every rank keeps weights and optimizer state of its own, as /dev/shm of ") == 1
+    assert digest(tmp_path / "run") == reference

@@ -20,6 +20,7 @@ from dbp.parallel import (
     agree,
     from_rank_0,
     keep_freed_memory,
+    must_fit,
     parts,
     reduction_for,
 )
@@ -164,13 +165,22 @@ def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values
         source, target = np.array(values, np.float32), np.empty(len(values), np.float32)
         with np.errstate(all="ignore"):
             expected = source / np.float32(divisor or 1)
-            finite = Division(np.array([divisor]), 0, target.dtype)(source, target, np.zeros_like(target))
+            finite = Division(np.array([divisor]), 0, target.dtype)(source, target)
         np.testing.assert_array_equal(target, expected)
         assert finite == np.isfinite(expected).all()
 
 
 def test_freed_memory_can_be_kept_or_the_system_has_no_glibc():
     assert keep_freed_memory() in (True, False)
+
+
+def test_a_run_that_cannot_fit_in_memory_is_refused():
+    must_fit(OneProcess(), once=1 << 20, each=1 << 20)
+    with pytest.raises(
+        UserError, match=r"do not fit in memory: .* MB, but needs 1,152,921,504,607; take more nodes"
+    ) as caught:
+        must_fit(OneProcess(), once=1 << 59, each=1 << 59)
+    assert caught.value.on_all_ranks
 
 
 def test_sums_keep_float64_beside_float32():

@@ -29,7 +29,8 @@ ALLOWED = {
     "display": {"objective"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "parallel", "progress"}
     | {"settings", "sources", "__init__"},
-    "train": {"autodiff", "data", "display", "nn", "parallel", "run", "settings"},
+    "timing": {"parallel"},
+    "train": {"autodiff", "data", "display", "nn", "parallel", "run", "settings", "timing"},
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
     | {"sources", "trained"},

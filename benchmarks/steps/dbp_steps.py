@@ -6,19 +6,18 @@ import cProfile
 import io
 import pstats
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from cases import CASES, CLASSES, Case, Layer
 from measure import Report, Step, take_first_steps
 
 import dbp
-from dbp import nn, objective, optim, train
+from dbp import nn, optim, train
 from dbp.data import Order
-from dbp.parallel import Arena, Communicator, Reduction, SharedReduction, blas_threads, world
+from dbp.parallel import Communicator, blas_threads, world
+from dbp.parallel.deal import BUCKET
+from dbp.parallel.stages import NAMES
 from dbp.run import Run
 from dbp.settings import Settings
 
@@ -33,10 +32,9 @@ def layer_of(layer: Layer) -> nn.Layer:
     return nn.MaxPool2d(2) if layer.kind == "pool" else nn.Flatten()
 
 
-def settings_of(case: Case, ranks: int) -> Settings:
+def settings_of(case: Case, examples: int) -> Settings:
     """A run whose data is one mini-batch."""
     rng = np.random.default_rng(0)
-    examples = case.batch * ranks
     inputs = rng.standard_normal((examples, *case.shape), np.float32)
     return Settings.of(
         model=[layer_of(layer) for layer in case.network],
@@ -48,9 +46,9 @@ def settings_of(case: Case, ranks: int) -> Settings:
     )
 
 
-def in_training(case: Case, comm: Communicator, action: Callable[[Step, Run], None]) -> None:
-    """Call action(step, run) with the step of a run that dbp.fit would begin."""
-    with train.started(settings_of(case, comm.size), comm, fresh=True, quiet=True) as (run, _):
+def in_training(case: Case, comm: Communicator, action: Callable[[Step, Run], None], examples: int = 0) -> None:
+    """Call action(step, run) with the step of a run that dbp.fit would begin; on as many examples as the case says."""
+    with train.started(settings_of(case, examples or case.batch * comm.size), comm, fresh=True, quiet=True) as (run, _):
         data = run.sources.train
         order = Order(len(data), run.settings.seed, "order of examples", 0)
         run.objective.batch = run.loader(data).batch(order, range(len(data)))
@@ -60,64 +58,25 @@ def in_training(case: Case, comm: Communicator, action: Callable[[Step, Run], No
 # --- where the time goes --------------------------------------------------------------------------------
 
 
-class Stages:
-    """Time by stage; a stage within another counts only for itself."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._inner = [0.0]  # seconds spent in stages within the current one
-
-    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose time counts for the stage."""
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            self._inner.append(0.0)
-            start = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                elapsed = time.perf_counter() - start
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed - self._inner.pop()
-                self._inner[-1] += elapsed
-
-        return wrapper
-
-    @contextmanager
-    def watching(self, run: Run) -> Iterator[None]:
-        """Have the functions of dbp that do a stage's work timed."""
-        places = [
-            ("forward and loss", objective.Objective, "_losses"),
-            ("backward", objective, "pullback"),
-            ("loss and metric sums", objective.Objective, "_sums"),
-            ("reduction", Reduction, "total"),
-            ("reduction", SharedReduction, "total"),
-            ("waiting for other ranks", type(run.comm), "barrier"),
-            ("waiting for other ranks", Arena, "fence"),
-            ("update", type(run.settings.optimizer), "update"),
-        ]
-        originals = [(owner, name, getattr(owner, name)) for _, owner, name in places]
-        try:
-            for stage, owner, name in places:
-                setattr(owner, name, self.timed(stage, getattr(owner, name)))
-            yield
-        finally:
-            for owner, name, function in originals:
-                setattr(owner, name, function)
+def seconds_by_stage(comm: Communicator, steps: int) -> dict[str, float]:
+    """Of a step of this rank, since its clock began."""
+    comm.stages.enter(comm.stages.current)
+    return {name: seconds / max(steps, 1) for name, seconds in zip(NAMES, comm.stages.seconds, strict=True)}
 
 
 def profile(name: str, case: Case, step: Step, run: Run) -> None:
     """Print, on rank 0, the time of a step by stage and by function."""
     take_first_steps(step)
-    stages = Stages()
-    with stages.watching(run):
-        _repeat(stages.timed("the rest", step), case.steps)
+    run.comm.stages.begin()
+    _repeat(step, case.steps)
+    stages = seconds_by_stage(run.comm, case.steps)
     profiler = cProfile.Profile()
     profiler.runcall(_repeat, step, case.steps)
     if run.comm.rank == 0:
         functions = io.StringIO()
         pstats.Stats(profiler, stream=functions).strip_dirs().sort_stats("tottime").print_stats(15)
         sys.stdout.write(
-            f"{name}: a step of rank 0 of {run.comm.size}, by stage\n\n{_stage_table(stages, case.steps)}\n"
+            f"{name}: a step of rank 0 of {run.comm.size}, by stage\n\n{_stage_table(stages)}\n"
             f"by function, {case.steps} steps, slowed down by the profiler\n{functions.getvalue()}"
         )
 
@@ -127,11 +86,22 @@ def _repeat(step: Step, steps: int) -> None:
         step()
 
 
-def _stage_table(stages: Stages, steps: int) -> str:
-    total = sum(stages.seconds.values())
-    rows = [(stage, seconds) for stage, seconds in stages.seconds.items() if stage != "the rest"]
-    rows += [("the rest", stages.seconds["the rest"]), ("all", total)]
-    return "".join(f"{stage:24s} {s / steps * 1e3:9.3f} ms  {s / total:6.1%}\n" for stage, s in rows)
+def _stage_table(stages: dict[str, float]) -> str:
+    total = sum(stages.values())
+    rows = [(stage, seconds) for stage, seconds in stages.items() if seconds] + [("all", total)]
+    return "".join(f"{stage:12s} {s * 1e3:9.3f} ms  {s / total:6.1%}\n" for stage, s in rows)
+
+
+def add(report: Report, name: str, step: Step, run: Run) -> None:
+    """Measure a case; besides the time of a step what it consists of."""
+    comm, first, last_bucket = run.comm, run.progress.step, max(0, run.layout.size - BUCKET)
+    comm.stages.begin()
+    report.add("dbp", name, step, comm)
+    report.results["dbp"][name] |= {
+        "stages": seconds_by_stage(comm, run.progress.step - first),
+        "parameters": run.layout.size,
+        "last": run.layout.size - max(start for start in [0, *run.layout.ends] if start <= last_bucket),
+    }
 
 
 def main() -> None:
@@ -148,9 +118,9 @@ def main() -> None:
             if report.args.profile:
                 profile(name, case, step, run)
             else:
-                report.add("dbp", name, step, comm)
+                add(report, name, step, run)
 
-        in_training(case, comm, action)
+        in_training(case, comm, action, report.args.examples)
     report.write(comm)
 
 

@@ -70,6 +70,7 @@ class Report:
         parser = argparse.ArgumentParser(description=(program or "").split("\n")[0])
         parser.add_argument("--cases", default=",".join(CASES), help="names with commas between")
         parser.add_argument("--repeats", type=int, default=3, help="least number of timed repetitions")
+        parser.add_argument("--examples", type=int, default=0, help="of all ranks in a step (default: the case's)")
         parser.add_argument("--out", type=Path, help="a JSON file for the results")
         parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
         parser.add_argument("--profile", action="store_true", help="tell where a step's time goes (dbp only)")

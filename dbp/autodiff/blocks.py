@@ -121,6 +121,7 @@ def _dense_backward(
 
 
 dense_block = Block("dense_block", _dense, _dense_forward, _dense_backward)
+dense_block.separable = True
 
 # --- cross-entropy: -log_softmax(z)[target] ---------------------------------------------------------
 

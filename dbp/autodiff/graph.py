@@ -7,7 +7,7 @@ tensors, so that the derivative is itself part of the graph and can be different
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dbp.autodiff.tensor import Array, Tensor, Value
 
@@ -101,11 +101,12 @@ def pullback(
             options = node.options
             if places is not None and primitive.takes_places:
                 options = options | {"places": places.of(inputs)}
-            parts = primitive.pull(g, y, arguments, options, asked)
-            for x, part in zip(inputs, parts, strict=True):
-                if part is not None:
-                    before = cotangents.get(x.created)
-                    cotangents[x.created] = part if before is None else before + part
+            for now in [asked] if places is None else places.turns(node, asked):
+                parts = primitive.pull(g, y, arguments, options, now)
+                for x, part in zip(inputs, parts, strict=True):
+                    if part is not None:
+                        before = cotangents.get(x.created)
+                        cotangents[x.created] = part if before is None else before + part
         if places is not None:
             places.after(node)
     return [cotangents.get(leaf.created) for leaf in leaves]
@@ -130,7 +131,7 @@ class _Places:
         cotangents: dict[int, Value],
         told: Callable[[int], None] | None,
     ):
-        self._cotangents, self._told = cotangents, told or (lambda number: None)
+        self._cotangents, self._told, self._listens = cotangents, told or (lambda number: None), told is not None
         self._place = {leaf.created: (i, place) for i, (leaf, place) in enumerate(zip(leaves, into, strict=True))}
         self._uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
         self._single = {created: place for created, (_, place) in self._place.items() if self._uses[created] == 1}
@@ -142,10 +143,26 @@ class _Places:
         """Where the whole cotangent of an input may be written, as no other node uses it."""
         return [self._single.get(x.created) if type(x) is Tensor else None for x in inputs]
 
+    def turns(self, node: Tensor, asked: list[bool]) -> Iterator[list[bool]]:
+        """What is asked of a node in turn: at first the cotangents of leaves, if somebody waits to be told of them."""
+        assert node.primitive is not None
+        leaves = [type(x) is Tensor and x.created in self._single for x in node.inputs]
+        first = [want and leaf for want, leaf in zip(asked, leaves, strict=True)]
+        if self._listens and node.primitive.separable and any(first) and first != asked:
+            yield first
+            self._settle([x for x, done in zip(node.inputs, first, strict=True) if done])
+            yield [want and not leaf for want, leaf in zip(asked, leaves, strict=True)]
+        else:
+            yield asked
+
     def after(self, node: Tensor) -> None:
         """A node has given its inputs all that it has to give."""
-        for x in node.inputs:
-            if type(x) is Tensor and x.created in self._place:
+        self._settle([x for x in node.inputs if type(x) is Tensor])
+
+    def _settle(self, inputs: Sequence[Tensor]) -> None:
+        """One use of these is done with; those of a single use may be done with twice."""
+        for x in inputs:
+            if x.created in self._place and self._uses[x.created] > 0:
                 self._uses[x.created] -= 1
                 if self._uses[x.created] == 0:
                     self._fill(x.created)

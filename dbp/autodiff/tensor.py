@@ -39,6 +39,7 @@ class Primitive:
     """
 
     takes_places = False  # whether pull() can write cotangents where the option `places` says
+    separable = False  # whether pull() can give the cotangents of some inputs, then of others, for little more work
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from dbp.parallel.deal import Deal, Nodes
 from dbp.parallel.faults import agree, from_rank_0, tell, together
 from dbp.parallel.guard import difference
 from dbp.parallel.layout import Layout
-from dbp.parallel.memory import keep_freed_memory
+from dbp.parallel.memory import keep_freed_memory, must_fit
 from dbp.parallel.nodes import Node, complaints, hints, nodes_of, threads_for
 from dbp.parallel.reduce import Reduction, Sums, Total
 from dbp.parallel.reduce_shared import SharedReduction, reduction_for
@@ -49,6 +49,7 @@ __all__ = [
     "keep_freed_memory",
     "launched_by_mpi",
     "must_be_alike",
+    "must_fit",
     "nodes_of",
     "parts",
     "processor",

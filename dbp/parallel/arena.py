@@ -76,8 +76,13 @@ class Arena:
             return f"one copy for {ranks} ranks" if nodes == 1 else f"a copy a node, for {ranks} ranks on {nodes} nodes"
         if nodes == ranks:
             return "a copy a rank, as each has a node of its own"
-        reason = "it is small" if self.size < DIVIDED_FROM else "there is too little shared memory"
+        reason = "it is small" if self.size < DIVIDED_FROM else self.comm.refused
         return f"a copy a rank, as {reason if self.may_share else 'asked for'}"
+
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether ranks of one node have copies of their own only because they could not share memory."""
+        return self.dealt and not self.shared and max(self.comm.nodes.sizes) > 1
 
     def memory(self, length: int) -> SharedMemory | None:
         """More memory for the ranks that share a copy; collective. None, on all ranks, if it cannot be had."""

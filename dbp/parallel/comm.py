@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError
+from dbp.parallel.cores import usable_cores
 from dbp.parallel.deal import Nodes
 from dbp.parallel.stages import WAITING, Stages
 
@@ -39,6 +41,7 @@ class Communicator(ABC):
     threads: bool  # whether several threads may communicate at the same time
     description: str
     stages: Stages  # the clock of this rank, which knows when it waits
+    refused: str = ""  # why shared memory could not be had, the last time that it was asked for
     thread_level: str = ""  # how far several threads of a rank may use MPI
     reason: str = ""  # why there is no MPI, if there is none
 
@@ -168,7 +171,7 @@ class MPICommunicator(Communicator):
     """The ranks that MPI started together."""
 
     def __init__(self, mpi: Any):
-        self._mpi, self.stages = mpi, Stages()
+        self._mpi = mpi
         number = _number_of_node(mpi.COMM_WORLD, mpi.COMM_TYPE_SHARED)
         self._comm = mpi.COMM_WORLD.Split(0, number)  # ranks of one node in turn, in the order that they had
         self._messages = self._comm.Dup()
@@ -178,6 +181,7 @@ class MPICommunicator(Communicator):
         numbers = self._comm.allgather(number)
         self.nodes = Nodes(tuple(numbers.count(n) for n in dict.fromkeys(numbers)), self.rank)
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
+        self.stages = Stages(crowded=self._node.Get_size() > usable_cores())
         self._windows: list[Any] = []
         vendor, version = mpi.get_vendor()
         self.description = f"{vendor} {'.'.join(map(str, version))}"
@@ -231,7 +235,8 @@ class MPICommunicator(Communicator):
         """A shared window, allocated by a node's first rank; the pages belong to who writes to them first."""
         if self.size == 1:
             return SharedMemory(np.zeros(length, np.uint8))
-        if not all(self.gather(_has_room(length))):
+        if short := [text for text in self.gather(_too_small(length)) if text]:
+            self.refused = short[0]
             return None
         try:
             first = self._node.Get_rank() == 0
@@ -239,6 +244,7 @@ class MPICommunicator(Communicator):
         except self._mpi.Exception:
             window = None
         if not all(self.gather(window is not None)):
+            self.refused = f"{self.description} gives none"
             return None
         window.Lock_all(self._mpi.MODE_NOCHECK)
         self._windows.append(window)
@@ -319,10 +325,13 @@ def free_shared_memory() -> int | None:
     return free.f_bavail * free.f_frsize
 
 
-def _has_room(length: int) -> bool:
-    """Whether shared memory is large enough; if not, a process would be killed as it writes to it."""
+def _too_small(length: int) -> str:
+    """Says so if there is too little shared memory here; a process that wrote to it would be killed."""
     free = free_shared_memory()
-    return free is None or length + LEFT_FREE <= free
+    if free is None or length + LEFT_FREE <= free:
+        return ""
+    place = f"{SHARED_MEMORY} of {socket.gethostname()}"
+    return f"{place} has {free / 1e6:,.0f} MB free, but {(length + LEFT_FREE) / 1e6:,.0f} MB are needed"
 
 
 def mpi_communicator() -> Communicator:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from dbp.parallel.tree import Adder, Additions, Array, Node, additions
 PARTS, SUMS, VECTORS, WHOLE = range(
     4
 )  # tags: messages between two ranks arrive in the order of sending for each of them
+IN_FLIGHT = 2  # messages to another node at the same time
 LOOK_AGAIN = 3e-4  # seconds until the thread looks again: a link of 1 Gbit/s moves less than a fragment meanwhile
 
 
@@ -101,6 +103,8 @@ class Exchange:
         self._receiving = [m for b in self._buckets for m in (*b.into, *b.sums_into)]
         self._progress, self._place = progress, comm.rank - deal.nodes.runs[deal.nodes.mine].start
         self._round = self._added = self._finished = 0
+        self._queue, self._sending = deque[Any](), list[Any]()
+        self._most = IN_FLIGHT * len(deal.others)
         self._helper = _Helper(self.advance) if comm.threads else None
 
     def _sums(self, parts: Sequence[Array]) -> list[list[Array]]:
@@ -152,6 +156,7 @@ class Exchange:
     def begin(self) -> None:
         """A new sum; what was there before must not be needed any more on any rank of this node."""
         self._round, self._added, self._finished = self._round + 1, 0, 0
+        assert not self._queue
         self._comm.start(self._receiving)
         if self._helper is not None:
             self._helper.resume()
@@ -171,15 +176,27 @@ class Exchange:
             bucket = buckets[self._added]
             for adder in bucket.adders:
                 adder.add()
-            comm.start(bucket.out)
+            self._queue += bucket.out
             self._added += 1
+        self._send()
         while self._finished < len(buckets) and comm.done(buckets[self._finished].into):
             if self._finished == self._added:
-                return False
+                break
             buckets[self._finished].finish()
-            comm.start(buckets[self._finished].sums_out)
+            self._queue += buckets[self._finished].sums_out
             self._finished += 1
-        return self._finished == len(buckets) and comm.done(self._messages)
+        self._send()
+        return self._finished == len(buckets) and not self._queue and comm.done(self._messages)
+
+    def _send(self) -> None:
+        """Begin with what is next, but only with so much that the first is not held up by what comes later.
+
+        Else the parts of all buckets would arrive at the same time, late, and the other direction stand idle meanwhile.
+        """
+        self._sending = [message for message in self._sending if not self._comm.done([message])]
+        while self._queue and len(self._sending) < self._most:
+            self._sending.append(self._queue.popleft())
+            self._comm.start(self._sending[-1:])
 
     def _ready(self) -> int:
         """How many buckets all ranks of this node have written."""

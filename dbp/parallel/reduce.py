@@ -63,10 +63,11 @@ class Division:
         self._do = np.multiply if power_of_two else np.divide
         self._by = dtype.type(1 / value if power_of_two else value)
 
-    def __call__(self, source: Array, target: Array, zeros: Array) -> bool:
+    def __call__(self, source: Array, target: Array) -> bool:
         """Target = source divided; whether all of it are numbers."""
         self._do(source, self._by, target)
-        return bool(np.vdot(target, zeros) == 0)  # exact, as infinity times zero is not a number; vdot never warns
+        # A sum of squares is finite only if all are; the other way round large numbers may fail.
+        return math.isfinite(np.dot(target, target)) or bool(np.isfinite(target).all())
 
 
 class Reduction:
@@ -91,8 +92,7 @@ class Reduction:
         self._all_nodes = [node for of_rank in self._nodes for node in of_rank]
         self._parts = self._views(self._received, len(self._all_nodes))
         vector = self._parts[0].vector  # where the tree's sum ends up
-        zeros = np.zeros(min(size, BLOCK), dtype)
-        self._pieces = [(vector[p], zeros[: p.stop - p.start]) for p in pieces(slice(0, size), BLOCK)]
+        self._pieces = [vector[piece] for piece in pieces(slice(0, size), BLOCK)]
         self._free: list[Sums] = []
 
     early = False  # whether sums begin before all shards are there
@@ -128,7 +128,7 @@ class Reduction:
             tree.push(*node, part)
         total = tree.total()
         divide = Division(total.scalars, divisor, total.vector.dtype)
-        finite = [divide(piece, piece, zeros) for piece, zeros in self._pieces]
+        finite = [divide(piece, piece) for piece in self._pieces]
         return Total(total.vector, total.scalars, all(finite))
 
     def free(self) -> None:

@@ -69,7 +69,6 @@ class SharedReduction:
         self._turns = [self._turn(sums[i : i + count]) for i in range(0, max(len(sums), 1), max(count, 1))]
         self._free: list[Sums] = []
         self._handed: Iterator[Sums | None] = iter(())
-        self._zeros = np.zeros(BLOCK, arena.dtype)
         self._pieces = [piece for part in arena.owned for piece in pieces(part, BLOCK)]
         spare: dict[int, Array] = {}
         self._adders = [self._adders_of(turn, spare) for turn in self._turns] if nodes.count == 1 else []
@@ -141,7 +140,7 @@ class SharedReduction:
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
         for piece, adder in zip(self._pieces, adders, strict=True):
             (found,) = adder.add()
-            finite &= divide(found, self._vector[piece], self._zeros[: len(found)])
+            finite &= divide(found, self._vector[piece])
         if not self._arena.dealt:
             self._turns.reverse()
             self._adders.reverse()
@@ -160,8 +159,7 @@ class SharedReduction:
         self._exchange.finish()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
         for piece in self._pieces:
-            found = self._vector[piece]
-            finite &= divide(found, found, self._zeros[: len(found)])
+            finite &= divide(self._vector[piece], self._vector[piece])
         return finite
 
     def _agreed(self, finite: bool) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 NAMES = ("data", "forward", "backward", "sum", "update", "evaluation", "checkpoint", "other", "waiting")
 DATA, FORWARD, BACKWARD, SUM, UPDATE, EVALUATION, CHECKPOINT, OTHER, WAITING = range(len(NAMES))
 
-AT_ONCE = 1e-3  # seconds in which one who waits looks again and again
+AT_ONCE = 0.1, 1e-3  # seconds in which one who waits looks again and again: with a core of its own, and without
 PAUSE = 5e-5  # seconds between two looks from then on, in which whoever shares the core can go on
 
 
@@ -19,9 +19,14 @@ def nobody() -> list[int]:
 
 
 class Stages:
-    """The clock of a rank: one stage at a time, each with the seconds spent in it."""
+    """The clock of a rank: one stage at a time, each with the seconds spent in it.
 
-    def __init__(self) -> None:
+    Args:
+        crowded: whether the rank has no core of its own.
+    """
+
+    def __init__(self, crowded: bool = False) -> None:
+        self._at_once = AT_ONCE[crowded]
         self.seconds = [0.0] * len(NAMES)
         self.current, self.since = OTHER, time.perf_counter()
         self.step = 0  # steps done
@@ -44,7 +49,7 @@ class Stages:
         before, self.missing = self.enter(WAITING), missing
         try:
             while not done():
-                if time.perf_counter() - start < AT_ONCE:
+                if time.perf_counter() - start < self._at_once:
                     os.sched_yield()
                 else:
                     time.sleep(PAUSE)

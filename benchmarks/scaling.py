@@ -1,0 +1,211 @@
+"""Scaling of a training step over ranks and hosts, and what a model of it says of larger clusters.
+
+    python benchmarks/scaling.py [--case mlp-adam] [--rate 1gbit] [--hosts 2,4] [--json FILE]
+
+On one machine: the time of a step with 1, 2, ... ranks up to the number of cores, each with as many examples as in
+the case (weak scaling), and all together with as many as two ranks have (strong scaling). Over emulated hosts, joined
+by links of that speed (see hosts.py; left out where namespaces are not permitted): the time of a step with one rank a
+host, beside what the link alone takes for the bytes of the step, PyTorch DDP over the same link, and the model.
+
+The model: backward hands over its first bucket after `first` seconds; from then on each host sends, and receives at
+the same time, 2 (N - 1) / N of the gradient, at the bandwidth that plain TCP reached on that link, while the rest is
+computed; the optimizer comes last:
+
+    step = max(compute, first + bytes / bandwidth) + update + 4 latencies
+
+Computing is taken from one rank alone, and slower by as much as ranks share cores. Its parameters are printed, so
+that its table for larger clusters, with 10 and 100 Gbit/s, can be computed anew for other machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from commands import Notes, carry_out, footnotes, machine, parsed, parser, say
+from hosts import Hosts, environment, why_not
+from programs import STEPS, FailedError, Program, has_torch, own_program
+from steps.cases import CASES
+from tables import line, number
+
+CLUSTERS = (2, 4, 8, 16, 64, 256)
+LINKS = {"1 Gbit/s": (1e9, 100e-6), "10 Gbit/s": (1e10, 30e-6), "100 Gbit/s": (1e11, 3e-6)}  # and latencies in s
+
+
+@dataclass(frozen=True)
+class Model:
+    """Of a step.
+
+    Args:
+        parameters: of the network.
+        compute: seconds of forward, loss and backward on a core of its own.
+        first: seconds until the first bucket is complete.
+        update: seconds of the optimizer on all parameters.
+        ranks: of a host, which divide the update and share its link.
+    """
+
+    parameters: int
+    compute: float
+    first: float
+    update: float
+    ranks: int = 1
+
+    def bytes(self, hosts: int) -> float:
+        """That each host sends, and receives."""
+        return 2 * (hosts - 1) / hosts * 4 * self.parameters
+
+    def step(self, hosts: int, bandwidth: float, latency: float, slower: float = 1.0) -> float:
+        """Seconds of a step.
+
+        Args:
+            hosts: how many.
+            bandwidth: bytes a second, each way.
+            latency: seconds of a small message.
+            slower: how many times as long computing takes, where ranks share cores.
+        """
+        if hosts == 1:
+            return (self.compute + self.update / self.ranks) * slower
+        sent = slower * self.first + self.bytes(hosts) / bandwidth
+        return max(slower * self.compute, sent) + slower * self.update / self.ranks + 4 * latency
+
+
+def measured(program: Program, case: str, *words: str) -> dict[str, Any]:
+    """What a program tells of a case."""
+    return program.measure("--cases", case, *words)["results"]
+
+
+def on_one_machine(case: str, cores: int) -> tuple[list[dict[str, float]], Model]:
+    """Milliseconds by number of ranks, and the model with what one rank alone has shown."""
+    rows = []
+    for ranks in [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]:
+        say(f"{ranks} rank{'s' * (ranks > 1)} on this machine")
+        program = own_program(ranks=ranks)
+        weak = measured(program, case)["dbp"][case]
+        strong = measured(program, case, "--examples", str(2 * CASES[case].batch))["dbp"][case]
+        rows.append({"ranks": ranks, "weak": weak["ms"], "strong": strong["ms"], "stages": weak["stages"]})
+        if ranks == 1:
+            model = model_of(weak)
+    return rows, model
+
+
+def model_of(told: dict[str, Any]) -> Model:
+    """From the stages of one rank's steps."""
+    stages, parameters = told["stages"], told["parameters"]
+    compute = stages["forward"] + stages["backward"] + stages["other"] + stages["data"] + stages["sum"]
+    first = stages["forward"] + stages["backward"] * told["last"] / parameters
+    return Model(parameters, compute, first, stages["update"])
+
+
+def started(name: str, command: list[str]) -> Program:
+    """A program on hosts."""
+    return Program(name, command, threads=1, environment=environment())
+
+
+def on_hosts(case: str, count: int, rate: str, model: Model, cores: int, with_torch: bool) -> dict[str, Any]:
+    """Milliseconds of a step over so many hosts, and what it is to be compared with."""
+    say(f"{count} hosts with one rank each, {rate}")
+    ranks, python = [1] * count, sys.executable
+    with Hosts(count, rate) as hosts, tempfile.TemporaryDirectory() as folder:
+        sent = hosts.sent("h0")
+        program = started("dbp", hosts.mpirun(ranks, python, str(STEPS / "dbp_steps.py")))
+        told = measured(program, case)["dbp"][case]
+        sent = hosts.sent("h0") - sent
+        two = started("link", hosts.mpirun([1, 1, *[0] * (count - 2)], python, str(STEPS / "link.py")))
+        link = two.measure("--bytes", str(int(model.bytes(count))))["results"]["link"]["link"]
+        ddp = None
+        if with_torch:
+            script = Path(folder) / "start.sh"
+            script.write_text(DDP.format(count=count, python=python, script=STEPS / "torch_steps.py"))
+            with contextlib.suppress(FailedError):
+                torch = started("DDP", hosts.mpirun(ranks, "/bin/sh", str(script)))
+                ddp = measured(torch, case)["DDP"][case]["ms"]
+    slower = max(1.0, count / cores)
+    bandwidth = model.bytes(count) / link["seconds"]
+    predicted = model.step(count, bandwidth, link["latency"], slower)
+    return {
+        "hosts": count,
+        "dbp": told["ms"],
+        "compute": slower * (model.compute + model.update) * 1e3,
+        "link": link["seconds"] * 1e3,
+        "latency": link["latency"],
+        "model": predicted * 1e3,
+        "DDP": ddp,
+        "sent": sent,
+    }
+
+
+DDP = """export RANK=$OMPI_COMM_WORLD_RANK WORLD_SIZE={count} LOCAL_RANK=0 MASTER_ADDR=h0 MASTER_PORT=29511
+export GLOO_SOCKET_IFNAME=eth0
+exec {python} {script} "$@"
+"""
+
+
+def machine_table(rows: list[dict[str, float]]) -> str:
+    """Weak and strong scaling on one machine."""
+    one = rows[0]
+    lines = [line("one machine", ("ranks", "weak ms", "efficiency", "strong ms", "speed-up"))]
+    for row in rows:
+        cells = [str(row["ranks"]), number(row["weak"]), number(one["weak"] / row["weak"])]
+        lines.append(line("", [*cells, number(row["strong"]), number(one["strong"] / row["strong"])]))
+    return "\n".join(lines)
+
+
+def hosts_table(rows: list[dict[str, Any]], rate: str) -> str:
+    """Over hosts, beside the link, the model and DDP."""
+    titles = ("hosts", "dbp ms", "compute", "link", "dbp/larger", "model", "model/dbp", "DDP ms")
+    lines = [line(f"hosts, {rate}", titles)]
+    for row in rows:
+        larger = max(row["compute"], row["link"])
+        cells = [str(row["hosts"]), *(number(row[key], 1) for key in ("dbp", "compute", "link"))]
+        cells += [number(row["dbp"] / larger), number(row["model"], 1), number(row["model"] / row["dbp"])]
+        lines.append(line("", [*cells, number(row["DDP"], 1)]))
+    return "\n".join(lines)
+
+
+def clusters_table(model: Model) -> str:
+    """What the model says of larger clusters: the part of the time in which processors compute."""
+    lines = [line("efficiency, model", [f"{hosts} hosts" for hosts in CLUSTERS])]
+    for name, (bits, latency) in LINKS.items():
+        alone = model.step(1, 1, 0)
+        lines.append(line(name, [number(alone / model.step(n, bits / 8, latency)) for n in CLUSTERS]))
+    return "\n".join(lines)
+
+
+def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
+    """Measure, print, and give all of it."""
+    cores = machine()["cores"]
+    rows, model = on_one_machine(args.case, cores)
+    tables, over_hosts = [machine_table(rows)], []
+    if reason := why_not():
+        notes.append(f"no hosts were emulated: {reason}")
+    else:
+        with_torch = has_torch(notes)
+        over_hosts = [on_hosts(args.case, count, args.rate, model, cores, with_torch) for count in args.hosts]
+        tables.append(hosts_table(over_hosts, args.rate))
+    tables.append(clusters_table(model))
+    facts = {name: f"{value:.6g}" for name, value in asdict(model).items()}
+    print(*tables, footnotes({f"model: {name}": text for name, text in facts.items()}, notes), sep="\n\n")
+    return {"machine_rows": rows, "hosts": over_hosts, "model": asdict(model)}
+
+
+def counts(text: str) -> list[int]:
+    """Numbers of hosts."""
+    return [int(part) for part in text.split(",") if int(part) > 1]
+
+
+def main() -> int:
+    """Measure what the command line asks for."""
+    known = parser(__doc__)
+    known.add_argument("--case", choices=list(CASES), default="mlp-adam", help="of steps/cases.py (mlp-adam)")
+    known.add_argument("--rate", default="1gbit", help="what each host may send (1gbit)")
+    known.add_argument("--hosts", type=counts, default=[2, 4], help="numbers of hosts (2,4)")
+    return carry_out(report, parsed(known))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Where the time of a run went: each rank's own work by stage, apart from its waiting for others."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbp.parallel import Communicator
+from dbp.parallel.stages import CHECKPOINT, EVALUATION, NAMES, WAITING
+
+OF_A_STEP = [stage for stage in range(len(NAMES)) if stage not in (EVALUATION, CHECKPOINT)]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The clocks of all ranks.
+
+    Args:
+        hosts: of each rank.
+        seconds: of each rank, by stage.
+        steps: that were done meanwhile.
+    """
+
+    hosts: Sequence[str]
+    seconds: Sequence[Sequence[float]]
+    steps: int
+
+    @classmethod
+    def gathered(cls, comm: Communicator, steps: int) -> Timing:
+        """The clocks as they are now; collective."""
+        comm.stages.enter(comm.stages.current)
+        everyones = comm.gather((socket.gethostname(), list(comm.stages.seconds)))
+        return cls([host for host, _ in everyones], [seconds for _, seconds in everyones], steps)
+
+    def own_work(self, rank: int) -> float:
+        """Seconds of a rank in steps, without waiting."""
+        return sum(self.seconds[rank][stage] for stage in OF_A_STEP if stage != WAITING)
+
+    def __str__(self) -> str:
+        """One line: the time of a step by stage, on average over ranks, and which rank works least and which most."""
+        ranks = range(len(self.seconds))
+        mean = [sum(self.seconds[rank][stage] for rank in ranks) / len(ranks) for stage in range(len(NAMES))]
+        whole = sum(mean[stage] for stage in OF_A_STEP)
+        parts = ", ".join(f"{NAMES[stage]} {mean[stage] / whole:.0%}" for stage in OF_A_STEP if mean[stage])
+        line = f"a step took {self._per_step(whole)}: {parts}"
+        if len(ranks) == 1:
+            return line
+        least, most = min(ranks, key=self.own_work), max(ranks, key=self.own_work)
+        extremes = [f"{self._per_step(self.own_work(rank))} (rank {rank})" for rank in (least, most)]
+        return f"{line}; own work {' to '.join(extremes)}"
+
+    def _per_step(self, seconds: float) -> str:
+        milliseconds = seconds / self.steps * 1e3
+        return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.3g} s"
+
+    def table(self) -> str:
+        """As comma-separated values: a line a rank with its seconds by stage."""
+        lines = [f"rank,host,{','.join(NAMES)}"]
+        for rank, (host, seconds) in enumerate(zip(self.hosts, self.seconds, strict=True)):
+            lines.append(f"{rank},{host},{','.join(f'{s:.6f}' for s in seconds)}")
+        return "\n".join(lines) + "\n"
