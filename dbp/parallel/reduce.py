@@ -15,7 +15,7 @@ from dbp.parallel.comm import Communicator
 from dbp.parallel.shards import Shards
 from dbp.parallel.tree import Array, TreeSum, pieces, subtrees
 
-BLOCK = 32768  # elements that are worked on at a time, so that they stay in the cache
+BLOCK = 65536  # elements that are worked on at a time, so that what was added is still in the cache
 
 
 class Total(NamedTuple):

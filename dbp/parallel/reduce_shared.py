@@ -70,6 +70,7 @@ class SharedReduction:
         self._free: list[Sums] = []
         self._handed: Iterator[Sums | None] = iter(())
         self._pieces = [piece for part in arena.owned for piece in pieces(part, BLOCK)]
+        self._sums = [self._vector[piece] for piece in self._pieces]
         spare: dict[int, Array] = {}
         self._adders = [self._adders_of(turn, spare) for turn in self._turns] if nodes.count == 1 else []
         self._exchange, self._numbers = None, None
@@ -127,7 +128,8 @@ class SharedReduction:
 
     def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
         """The sum over the shards of all ranks, where this rank owns it; see Reduction.total()."""
-        assert all(node[2] is part for node, part in zip(mine.nodes, self._turns[0].mine, strict=True))
+        assert len(mine.nodes) == len(self._turns[0].mine)
+        assert not mine.nodes or mine.nodes[-1][2] is self._turns[0].mine[-1]
         finite = self._total_of_node(divisor) if self._exchange is None else self._total_of_nodes(mine, divisor)
         if self._arena.dealt:
             finite = self._agreed(finite)
@@ -138,9 +140,8 @@ class SharedReduction:
         self._comm.node_barrier()
         (self._scalars[:],) = turn.scalars.add()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
-        for piece, adder in zip(self._pieces, adders, strict=True):
-            (found,) = adder.add()
-            finite &= divide(found, self._vector[piece])
+        for adder, target in zip(adders, self._sums, strict=True):
+            finite &= divide(adder.add()[0], target)
         if not self._arena.dealt:
             self._turns.reverse()
             self._adders.reverse()
@@ -158,8 +159,8 @@ class SharedReduction:
         self._scalars[:] = self._numbers.total(tree).scalars
         self._exchange.finish()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
-        for piece in self._pieces:
-            finite &= divide(self._vector[piece], self._vector[piece])
+        for found in self._sums:
+            finite &= divide(found, found)
         return finite
 
     def _agreed(self, finite: bool) -> bool:
