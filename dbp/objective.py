@@ -79,6 +79,7 @@ class Objective:
         running: the model's running moments, by path.
         seed: of the random numbers that layers such as dropout draw.
         arena: where the weights lie; by default every rank has its own.
+        messages: the form in which gradients travel between nodes.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Objective:
         running: Mapping[str, RunningMoments] | None = None,
         seed: int = 0,
         arena: Arena | None = None,
+        messages: str = "full",
     ):
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self._seed = dtype, running or {}, seed
@@ -100,7 +102,7 @@ class Objective:
         self._scalars = scalars = 2 + len(loss.metrics)
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout.size, dtype, share=False)
-        self._reduction = reduction_for(self.arena, shards, scalars + moments)
+        self._reduction = reduction_for(self.arena, shards, scalars + moments, messages)
         self._evaluation = Reduction(comm, shards, 0, dtype, scalars)
         self._leaves_of: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradients_in: dict[int, tuple[Sums, list[Array]]] = {}

@@ -136,6 +136,7 @@ class Run:
             self.running,
             settings.seed,
             self.arena,
+            settings.messages,
         )
 
     def __enter__(self) -> Self:

@@ -14,6 +14,7 @@ from dbp.nn import Loss, Model, Sequential, loss_named
 from dbp.optim import Constant, FirstOrder, Schedule
 
 DTYPES = ("float32", "float64")
+MESSAGES = ("full", "bfloat16", "float16")
 AUTO = "auto"
 
 
@@ -126,6 +127,8 @@ class Settings:
             cores at the run's first start.
         divide_state: whether the optimizer's vectors are divided among all nodes instead of kept on each (ZeRO-1);
             less memory, the same bits.
+        messages: in what form gradients travel between nodes: "full", or rounded to "bfloat16" or "float16", so that
+            half as many bytes are sent, and the bits depend on the nodes.
         out: the folder for the run's files; None to write none.
         checkpoint: when to save.
         watch: how the run is watched over.
@@ -143,6 +146,7 @@ class Settings:
     dtype: str = "float32"
     threads: int | str = 1
     divide_state: bool = False
+    messages: str = "full"
     out: str | None = None
     checkpoint: Saving = field(default_factory=Saving)
     watch: Watching = field(default_factory=Watching)
@@ -162,8 +166,15 @@ class Settings:
             _at_least("threads", self.threads, 1)
         if self.shards is not None:
             _at_least("shards", self.shards, 1)
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """In what form they are kept and sent."""
+        for what, value, valid in (("dtype", self.dtype, DTYPES), ("form of messages", self.messages, MESSAGES)):
+            if value not in valid:
+                raise unknown(what, value, valid)
+        if self.messages != "full" and self.dtype != "float32":
+            raise UserError(f'messages must be "full" with dtype {self.dtype}, but is {self.messages!r}')
 
     @classmethod
     def of(cls, **values: Any) -> Settings:

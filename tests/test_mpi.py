@@ -85,6 +85,17 @@ def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
     assert digest(tmp_path / "run") == larger[method]
 
 
+@pytest.mark.parametrize("form", ["bfloat16", "float16"])
+def test_nodes_may_send_shorter_numbers(small, tmp_path, larger, form):
+    """The weights are nearly those of full messages, and, as is compared before each checkpoint, alike on all nodes."""
+    train = (*DBP, "train", small, *LARGER, "--set", f"messages={form}")
+    outcome = mpirun(3, *train, env={"DBP_NODE_SIZES": "1,2"})
+    assert outcome.code == 0, outcome.text
+    assert digest(tmp_path / "run") != larger["adam"]
+    assert float(outcome.out.partition("test: cost ")[2].split()[0]) < 0.5
+    assert mpirun(3, *train, "--set", "dtype=float64").code == 2
+
+
 def test_idle_ranks_are_named_and_the_job_goes_on(small):
     outcome = mpirun(3, *DBP, "train", small, "--set", "shards=2")
     assert outcome.code == 0, outcome.text

@@ -27,6 +27,7 @@ from dbp.parallel import (
 from dbp.parallel.deal import Deal, Nodes
 from dbp.parallel.reduce import Division
 from dbp.parallel.tree import Adder, additions, subtrees
+from dbp.parallel.wire import Wire
 
 
 @given(st.integers(0, 200), st.integers(1, 20))
@@ -172,6 +173,27 @@ def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values
 
 def test_freed_memory_can_be_kept_or_the_system_has_no_glibc():
     assert keep_freed_memory() in (True, False)
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=50))
+def test_messages_of_16_bits_are_rounded_to_the_nearest(values):
+    numbers = np.array(values, np.float32)
+    for form, bits, most in (("bfloat16", 8, 3.38e38), ("float16", 11, 65503.0)):
+        sent, pack = Wire(form).outgoing(numbers)
+        received = np.empty_like(numbers)
+        message, unpack = Wire(form).incoming(received)
+        pack()
+        assert sent.nbytes == 2 * len(values)
+        message[:] = sent
+        unpack()
+        np.testing.assert_array_equal(np.isnan(received), np.isnan(numbers))
+        usual = (np.abs(numbers) < most) & (np.abs(numbers) > 1e-4)
+        assert (np.abs(received[usual] - numbers[usual]) <= np.abs(numbers[usual]) * 2.0**-bits).all()
+        alike = numbers.copy()
+        Wire(form).rounding(alike)()
+        np.testing.assert_array_equal(alike, received)
+    full, _ = Wire("full").outgoing(numbers)
+    assert full.base is numbers.base
 
 
 def test_a_run_that_cannot_fit_in_memory_is_refused():

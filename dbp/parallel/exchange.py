@@ -11,15 +11,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dbp.parallel.comm import Communicator
-from dbp.parallel.deal import Deal
+from dbp.parallel.deal import Deal, Message
 from dbp.parallel.tree import Adder, Additions, Array, Node, additions
+from dbp.parallel.wire import Action, Wire
 
 PARTS, SUMS, VECTORS, WHOLE = range(
     4
@@ -28,11 +29,47 @@ IN_FLIGHT = 2  # messages to another node at the same time
 LOOK_AGAIN = 3e-4  # seconds until the thread looks again: a link of 1 Gbit/s moves less than a fragment meanwhile
 
 
-def spreading(comm: Communicator, deal: Deal, bucket: slice, vector: Array, tag: int) -> tuple[list[Any], list[Any]]:
-    """Messages out and in by which every node gets what the ranks of the others have finished of a bucket."""
-    out = [comm.outgoing(vector[m.part], m.rank, tag) for node in deal.others for m in deal.incoming(bucket, node)]
-    into = [comm.incoming(vector[m.part], m.rank, tag) for node in deal.others for m in deal.outgoing(bucket, node)]
-    return out, into
+class Messages:
+    """Messages to other ranks, or from them, with what must be done to their numbers before, or after.
+
+    Args:
+        comm: the ranks.
+        wire: how numbers travel.
+        tag: of all of them.
+    """
+
+    def __init__(self, comm: Communicator, wire: Wire, tag: int):
+        self._comm, self._wire, self._tag = comm, wire, tag
+        self.all: list[Any] = []
+        self._actions: list[Action] = []
+
+    def send(self, vector: Array, messages: Iterable[Message]) -> None:
+        """These parts of a vector are to be sent; ready() before that."""
+        for message in messages:
+            array, action = self._wire.outgoing(vector[message.part])
+            self._add(self._comm.outgoing(array, message.rank, self._tag), action)
+
+    def receive(self, vector: Array, messages: Iterable[Message]) -> None:
+        """These parts of a vector are to be received; ready() after that."""
+        for message in messages:
+            array, action = self._wire.incoming(vector[message.part])
+            self._add(self._comm.incoming(array, message.rank, self._tag), action)
+
+    def _add(self, message: Any, action: Action) -> None:
+        self.all.append(message)
+        self._actions.append(action)
+
+    def ready(self) -> None:
+        """Bring what is sent, or what was received, up to date."""
+        for action in self._actions:
+            action()
+
+
+def spreading(deal: Deal, bucket: slice, vector: Array, out: Messages, into: Messages) -> None:
+    """Messages by which every node gets what the ranks of the others have finished of a bucket."""
+    for node in deal.others:
+        out.send(vector, deal.incoming(bucket, node))
+        into.receive(vector, deal.outgoing(bucket, node))
 
 
 class Spread:
@@ -46,8 +83,10 @@ class Spread:
 
     def __init__(self, comm: Communicator, deal: Deal, vector: Array):
         self._comm, self.vector = comm, vector
-        both = [spreading(comm, deal, bucket, vector, VECTORS) for bucket in deal.buckets]
-        self._messages = [message for out, into in both for message in (*into, *out)]
+        out, into = Messages(comm, Wire("full"), VECTORS), Messages(comm, Wire("full"), VECTORS)
+        for bucket in deal.buckets:
+            spreading(deal, bucket, vector, out, into)
+        self._messages = [*into.all, *out.all]
 
     def __call__(self) -> None:
         """Do it; the ranks of a node must wait for each other after it."""
@@ -63,12 +102,12 @@ class Spread:
 class _Bucket:
     """What is done with a bucket, in this order."""
 
-    adders: list[Adder] = field(default_factory=list)  # over the ranks of this node, for each node
-    out: list[Any] = field(default_factory=list)
-    into: list[Any] = field(default_factory=list)
-    finish: Callable[[], None] = lambda: None
-    sums_out: list[Any] = field(default_factory=list)
-    sums_into: list[Any] = field(default_factory=list)
+    adders: list[Adder]  # over the ranks of this node, for each node
+    out: Messages
+    into: Messages
+    finish: Action
+    sums_out: Messages
+    sums_into: Messages
 
 
 class Exchange:
@@ -82,6 +121,7 @@ class Exchange:
         total: where the sum comes: where this rank updates it, or only what this rank finishes of it.
         spread: whether a finished sum is sent to all nodes.
         progress: a number for each rank of this node, shared by them, zero at first.
+        form: in which numbers travel, of those in wire.FORMS.
     """
 
     def __init__(
@@ -93,14 +133,18 @@ class Exchange:
         total: Array,
         spread: bool,
         progress: Array,
+        form: str = "full",
     ):
         self._comm, self._deal, self._total, self._spread = comm, deal, total, spread
+        self._wire = Wire(form)
         self._plans = [additions(of_node, whole=False) for of_node in nodes]
         self._plan_of_all = additions([node for plan in self._plans for node in plan.nodes])
         self._spare: dict[int, Array] = {}
         self._buckets = [self._bucket(bucket, parts, sums) for sums in [self._sums(parts)] for bucket in deal.buckets]
-        self._messages = [m for b in self._buckets for m in (*b.into, *b.sums_into, *b.out, *b.sums_out)]
-        self._receiving = [m for b in self._buckets for m in (*b.into, *b.sums_into)]
+        self._messages = [
+            m for b in self._buckets for m in (*b.into.all, *b.sums_into.all, *b.out.all, *b.sums_out.all)
+        ]
+        self._receiving = [m for b in self._buckets for m in (*b.into.all, *b.sums_into.all)]
         self._progress, self._place = progress, comm.rank - deal.nodes.runs[deal.nodes.mine].start
         self._round = self._added = self._finished = 0
         self._queue, self._sending = deque[Any](), list[Any]()
@@ -119,35 +163,35 @@ class Exchange:
         ]
 
     def _bucket(self, run: slice, parts: Sequence[Array], sums: list[list[Array]]) -> _Bucket:
-        comm, deal, bucket = self._comm, self._deal, _Bucket()
-        here, plan = deal.nodes.mine, self._plans[deal.nodes.mine]
-        for node in [*deal.others, here]:
-            mine = deal.added(run, node, comm.rank)
-            bucket.adders.append(self._adder(plan, parts, sums[here], mine))
+        comm, deal, here = self._comm, self._deal, self._deal.nodes.mine
+        places = [deal.added(run, node, comm.rank) for node in [*deal.others, here]]
+        adders = [self._adder(self._plans[here], parts, sums[here], place) for place in places]
+        out, into, sums_out, sums_into = (Messages(comm, self._wire, tag) for tag in (PARTS, PARTS, SUMS, SUMS))
         for node in deal.others:
-            bucket.out += [
-                comm.outgoing(array[m.part], m.rank, PARTS) for array in sums[here] for m in deal.outgoing(run, node)
-            ]
-            bucket.into += [
-                comm.incoming(array[m.part], m.rank, PARTS) for array in sums[node] for m in deal.incoming(run, node)
-            ]
+            for array in sums[here]:
+                out.send(array, deal.outgoing(run, node))
+            for array in sums[node]:
+                into.receive(array, deal.incoming(run, node))
         if self._spread:
-            bucket.sums_out, bucket.sums_into = spreading(comm, deal, run, self._total, SUMS)
-        bucket.finish = self._finish(deal.finished(run), [array for of_node in sums for array in of_node])
-        return bucket
+            spreading(deal, run, self._total, sums_out, sums_into)
+        finish = self._finish(deal.finished(run), [array for of_node in sums for array in of_node])
+        return _Bucket(adders, out, into, finish, sums_out, sums_into)
 
     def _adder(self, plan: Additions, parts: Sequence[Array], sums: Sequence[Array], piece: slice) -> Adder:
         return Adder(plan, [part[piece] for part in parts], [array[piece] for array in sums], self._spare)
 
-    def _finish(self, piece: slice, sums: Sequence[Array]) -> Callable[[], None]:
+    def _finish(self, piece: slice, sums: Sequence[Array]) -> Action:
         """What sums up a piece over all nodes."""
         adder, total = self._adder(self._plan_of_all, sums, [self._total], piece), self._total[piece]
         elsewhere = not np.shares_memory(adder.sums[0], total)  # where there is only one part
+        as_sent = self._wire.rounding(total) if self._spread else None
 
         def finish() -> None:
             (found,) = adder.add()
             if elsewhere:
                 total[:] = found
+            if as_sent is not None:
+                as_sent()
 
         return finish
 
@@ -176,14 +220,18 @@ class Exchange:
             bucket = buckets[self._added]
             for adder in bucket.adders:
                 adder.add()
-            self._queue += bucket.out
+            bucket.out.ready()
+            self._queue += bucket.out.all
             self._added += 1
         self._send()
-        while self._finished < len(buckets) and comm.done(buckets[self._finished].into):
+        while self._finished < len(buckets) and comm.done(buckets[self._finished].into.all):
             if self._finished == self._added:
                 break
-            buckets[self._finished].finish()
-            self._queue += buckets[self._finished].sums_out
+            bucket = buckets[self._finished]
+            bucket.into.ready()
+            bucket.finish()
+            bucket.sums_out.ready()
+            self._queue += bucket.sums_out.all
             self._finished += 1
         self._send()
         return self._finished == len(buckets) and not self._queue and comm.done(self._messages)
@@ -210,6 +258,8 @@ class Exchange:
         if self._helper is not None:
             self._helper.pause()
         self._comm.stages.wait_until(self.advance, self._missing)
+        for bucket in self._buckets:
+            bucket.sums_into.ready()
 
     def _missing(self) -> list[int]:
         """The ranks that have not yet sent what this rank waits for."""

@@ -48,9 +48,10 @@ class SharedReduction:
         shards: who computes which shard.
         scalars: how many numbers are summed besides.
         memory: of the lengths that lengths() gives.
+        form: in which numbers travel between nodes.
     """
 
-    def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory):
+    def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory, form: str = "full"):
         self._arena, self._comm, self._shards, self._memory = arena, arena.comm, shards, memory
         self._shape, nodes = (arena.size, arena.dtype, scalars), _nodes_of(arena)
         self._runs = [[parts_of(shards.of_rank(rank)) for rank in run] for run in nodes.runs]
@@ -78,7 +79,7 @@ class SharedReduction:
             of_nodes = [[node for run in runs for node in run] for runs in self._runs]
             vectors = [part.vector for part in self._turns[0].parts]
             self._exchange = Exchange(
-                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, progress
+                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, progress, form
             )
             self._numbers = Reduction(arena.comm, shards, 0, arena.dtype, scalars)
         self._comm.node_barrier()
@@ -192,10 +193,10 @@ def lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
     return [part] * count + [arena.size * arena.dtype.itemsize, len(ranks), 8 * len(ranks)]
 
 
-def reduction_for(arena: Arena, shards: Shards, scalars: int) -> Reduction | SharedReduction:
+def reduction_for(arena: Arena, shards: Shards, scalars: int, form: str = "full") -> Reduction | SharedReduction:
     """What sums vectors as long as the arena's, by all ranks together if it may and can be; collective."""
     if arena.may_share and (arena.dealt or arena.comm.nodes.count == 1):
         memory = arena.memory(sum(map(pages, lengths(arena, shards, scalars))))
         if memory is not None:
-            return SharedReduction(arena, shards, scalars, memory)
+            return SharedReduction(arena, shards, scalars, memory, form)
     return Reduction(arena.comm, shards, arena.size, arena.dtype, scalars)
