@@ -88,7 +88,7 @@ def started(
         with Display(not quiet and comm.rank == 0, settings.epochs, steps, settings.loss.metrics) as display:
             run.introduce(display.say, nodes)
             run.start(fresh, overwrite, display.say)
-            keep_freed_memory()  # from here on: what the start has used goes back to the system
+            keep_freed_memory()  # not before: what the start has used is not needed again
             yield run, display
 
 

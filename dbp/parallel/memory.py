@@ -38,12 +38,14 @@ def must_fit(comm: Communicator, once: int, each: int) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """From now on freed memory stays with this process, where glibc manages it; gives whether it does.
+    """Give back what is free now, and from now on keep what is freed, where glibc manages it; gives whether it does.
 
     Given back to the system, it must be fetched anew, page by page, by the next large array.
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt, trim = library.mallopt, library.malloc_trim
     except (OSError, AttributeError, TypeError):  # another C library, or none that can be asked
         return False
+    trim(0)
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST) and bool(mallopt(M_TRIM_THRESHOLD, LARGEST[0]))
