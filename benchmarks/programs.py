@@ -91,7 +91,7 @@ def end_session(process: subprocess.Popen[str]) -> None:
 
 def last_words(text: str) -> str:
     """The last line that names an error, else the last line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if any(map(str.isalpha, line))]
     named = [line for line in lines if "Error: " in line or "error: " in line]
     return (named or lines or [""])[-1]
 

@@ -1,0 +1,46 @@
+"""The benchmarks run, print their tables and write what they measured; the figures themselves are not looked at."""
+
+import json
+import sys
+
+import pytest
+from conftest import ROOT, run
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import scaling
+from programs import last_words
+
+COMMANDS = {
+    "versus_torch.py": (("--cases", "mlp-small", "--rounds", "1"), "mlp-small"),
+    "reduction.py": (("--sizes", "4KiB", "--rounds", "1"), "4KiB"),
+    "memory.py": (("--ranks", "1,2", "--parameters", "1e5"), "parameters: a vector has"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, name):
+    words, shown = COMMANDS[name]
+    outcome = run(sys.executable, ROOT / "benchmarks" / name, *words, "--json", tmp_path / "out.json", timeout=120)
+    assert outcome.code == 0, outcome.text
+    assert shown in outcome.out
+    assert json.loads((tmp_path / "out.json").read_text())["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "scaling.py"])
+def test_a_folder_that_is_missing_is_found_before_anything_is_measured(name):
+    outcome = run(sys.executable, ROOT / "benchmarks" / name, "--json", "/nonexistent/out.json")
+    assert outcome.code == 2
+    assert "there is no folder /nonexistent" in outcome.err
+
+
+def test_the_model_of_scaling_takes_the_larger_of_computing_and_sending():
+    model = scaling.Model(parameters=1_000_000, compute=0.010, first=0.004, update=0.002, ranks=2)
+    assert model.step(1, 1.0, 0.0) == pytest.approx(0.011)
+    assert model.bytes(2) == 4e6
+    assert model.step(2, bandwidth=1e9, latency=0.0) == pytest.approx(0.011)  # 4 ms + 4 ms of sending are hidden
+    assert model.step(2, bandwidth=1e8, latency=1e-4) == pytest.approx(0.004 + 0.040 + 0.001 + 0.0004)
+
+
+def test_last_words_name_the_error():
+    assert last_words("a\nValueError: b\n-----\n") == "ValueError: b"
+    assert last_words("told\n=====\n") == "told"
