@@ -475,6 +475,25 @@ def test_summary_of_a_config_with_and_without_its_data(trained):
     assert "such as --input 28,28,1" in without.err
 
 
+def test_layers_that_do_not_fit_an_example_are_told_in_one_line(trained):
+    outcome = dbp(
+        "summary",
+        trained / "small.toml",
+        "--input",
+        "8,8,1",
+        "--set",
+        "model.layers.0={kind='conv2d',filters=2,size=9}",
+    )
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "inputs of shape (8, 8, 1) do not fit the model: conv2d_1: a window of size 9 does not fit" in outcome.err
+    with pytest.raises(UserError, match=r"in product \(line \d+ of test_insight.py\): matmul: Input operand 1 has"):
+        summary(product, (4,))
+
+
+def product(scope, x):
+    return x @ np.ones((5, 2)) * scope.parameter("w", (1,))
+
+
 def test_the_shape_of_an_example_in_words():
     assert [parse_shape(text) for text in ("28,28,1", "784", "(8, 8)", "8,")] == [(28, 28, 1), (784,), (8, 8), (8,)]
     for text in ("8,x", "8,0", "", "-3"):
