@@ -238,6 +238,16 @@ def test_wrong_words_for_a_change(word, message):
         parse_changes([word], {"a/w": np.zeros((2, 3))})
 
 
+def test_what_if_of_no_change_and_of_far_too_large_a_one():
+    model, data = nn.Sequential(nn.Dense(3)), (X, Y)
+    weights = weights_of(model, X)
+    same = what_if(model, "cross_entropy", weights, {"dense_1/bias": weights["dense_1/bias"] + 0}, data)
+    assert str(same) == "nothing changes: the weights have these values already"
+    bias = weights["dense_1/bias"] + 1e300 * np.eye(3)[0]
+    squares = what_if(model, "mean_squared_error", weights, {"dense_1/bias": bias}, (X, np.zeros((len(X), 3))))
+    assert "inf" in str(squares)
+
+
 def test_what_if_refuses_what_is_no_parameter():
     model, data = nn.Sequential(nn.Dense(3)), (X, Y)
     weights = weights_of(model, X)
