@@ -50,7 +50,7 @@ def check_layer(layer: Any) -> None:
         name = getattr(layer, "__name__", type(layer).__name__)
         raise UserError(
             f"{name} has no kind, after which a layer in a list is named; give its class one, such as "
-            f"kind: ClassVar[str] = {name.lower()!r}, or make it the whole model"
+            "kind: ClassVar[str] = 'mine', or make it the whole model"
         )
 
 
