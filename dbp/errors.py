@@ -33,9 +33,68 @@ class DivergedError(UserError):
     on_all_ranks = True  # compared by all
 
 
+# What other frameworks call it, and people type.
+ALIASES = {
+    "avgpool": "average_pool2d",
+    "avg_pool": "average_pool2d",
+    "bce": "binary_cross_entropy",
+    "bn": "batch_norm",
+    "ce": "cross_entropy",
+    "conv": "conv2d",
+    "convolution": "conv2d",
+    "deconv": "conv_transpose2d",
+    "eps": "epsilon",
+    "fc": "dense",
+    "features": "units",
+    "hidden": "units",
+    "kernel_initializer": "initialiser",
+    "kernel_size": "size",
+    "kl": "kullback_leibler",
+    "kld": "kullback_leibler",
+    "l1": "mean_absolute_error",
+    "l2": "mean_squared_error",
+    "linear": "dense",
+    "lr": "learning_rate",
+    "mae": "mean_absolute_error",
+    "maxpool": "max_pool2d",
+    "max_pool": "max_pool2d",
+    "mse": "mean_squared_error",
+    "multi_head_attention": "attention",
+    "nll": "cross_entropy",
+    "num_epochs": "epochs",
+    "num_heads": "heads",
+    "out_channels": "filters",
+    "out_features": "units",
+    "p": "rate",
+    "softmax_cross_entropy": "cross_entropy",
+    "swish": "silu",
+    "xavier": "glorot_uniform",
+    "kaiming": "he_normal",
+}
+
+
+def nearest(name: object, valid: Iterable[str]) -> str | None:
+    """The valid name that is meant, if one is near: by its last part after a dot, in small letters, or as an alias."""
+    before, dot, last = str(name).rpartition(".")
+    lasts = {n.removeprefix(before + dot).lower(): n for n in valid if n.startswith(before + dot)}
+    word = last.lower().replace("-", "_").replace(" ", "_")
+    bare = {n.replace("_", ""): n for n in lasts}
+    alias = ALIASES.get(word)
+    if word in lasts or alias in lasts:
+        return lasts[word if word in lasts else str(alias)]
+    if (plain := word.replace("_", "")) in bare:
+        return lasts[bare[plain]]
+    near = difflib.get_close_matches(word, lasts, n=1, cutoff=0.6)
+    return lasts[near[0]] if near else None
+
+
+def remedy(name: object, valid: Iterable[str]) -> str:
+    """What to write instead of an unknown name: the nearest valid one, or else one of them all."""
+    names = sorted(valid)
+    near = nearest(name, names)
+    return f"did you mean {near!r}?" if near else "valid: " + ", ".join(names)
+
+
 def unknown(what: str, name: object, valid: Iterable[str]) -> UserError:
     """An unknown name, with the nearest valid one if there is one that near, else with all of them."""
-    names = sorted(valid)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    remedy = f"did you mean {near[0]!r}?" if near else "valid: " + ", ".join(names)
-    return UserError(f"unknown {what} {name!r}; {remedy}")
+    return UserError(f"unknown {what} {name!r}; {remedy(name, valid)}")

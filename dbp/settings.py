@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
-from dbp.nn import Loss, Model, Sequential, loss_named
+from dbp.nn import Loss, Model, as_loss, as_model
 from dbp.optim import Constant, FirstOrder, Schedule
 
 DTYPES = ("float32", "float64")
@@ -152,10 +152,8 @@ class Settings:
     watch: Watching = field(default_factory=Watching)
 
     def __post_init__(self) -> None:
-        if isinstance(self.model, (list, tuple)):
-            object.__setattr__(self, "model", Sequential(*self.model))
-        if isinstance(self.loss, str):
-            object.__setattr__(self, "loss", loss_named(self.loss))
+        object.__setattr__(self, "model", as_model(self.model))
+        object.__setattr__(self, "loss", as_loss(self.loss))
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", Data(self.data))
         for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dbp.autodiff import Array
 from dbp.data import (
     CheckTargets,
     Dataset,
@@ -87,5 +88,18 @@ def _split(whole: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
 def check_together(comm: Communicator, data: Dataset, check_targets: CheckTargets) -> str:
     """Check every row of a data set, each rank its part, and give the digest of the whole; collective."""
     mine = parts(block_count(data), comm.size, comm.rank)
-    digests = agree(comm, check_blocks, data, mine, check_targets)
-    return combined([digest for of_rank in comm.gather(digests) for digest in of_rank])
+    weights: list[bool] = []  # whether a block has any
+
+    def check(targets: Array, given: Array | None, first: int) -> None:
+        check_targets(targets, given, first)
+        weights.append(given is None or bool(given.any()))
+
+    digests = agree(comm, check_blocks, data, mine, check)
+    found = comm.gather((digests, weights))
+    agree(comm, _check_any, data, [w for _, of_rank in found for w in of_rank])
+    return combined([digest for of_rank, _ in found for digest in of_rank])
+
+
+def _check_any(data: Dataset, weights: list[bool]) -> None:
+    if weights and not any(weights):
+        raise UserError(f"{data.name}: the weights of all examples are 0, so that none of them counts")

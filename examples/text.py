@@ -58,7 +58,10 @@ def write(model, weights, numbers, count, temperature=0.7):
     return numbers[-count:]
 
 
-text = arguments.text.read_text() if arguments.text else "\n".join(topics.values())
+try:
+    text = arguments.text.read_text() if arguments.text else "\n".join(topics.values())
+except (OSError, UnicodeDecodeError) as error:
+    parser.exit(2, f"text.py: {arguments.text} cannot be read: {getattr(error, 'strerror', 'it is not text')}\n")
 lines = [line.strip() for line in text.splitlines()]
 text = "\n".join(line for line in lines if line[:1].isalpha())  # without tables, rules and code
 characters, numbers = np.unique(list(text), return_inverse=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import dbp.autodiff as ad
 from dbp.autodiff import primitives as p
+from dbp.autodiff.primitives.error_function import erfc
 from dbp.autodiff.primitives.shapes import unbroadcast
 
 RNG = np.random.default_rng(1)
@@ -89,6 +90,7 @@ CASES = {
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
     "max": (lambda x: p.max_(x, axis=1), [X]),
     "logsumexp": (lambda x: p.logsumexp(x, axis=0), [X]),
+    "erfc": (erfc, [X]),
     "log_softmax": (p.log_softmax, [X]),
     "softmax": (p.softmax, [X]),
     "pick": (lambda x: p.pick(x, index=INDEX), [X]),

@@ -103,6 +103,9 @@ def write(path, inputs, targets, **more):
             file[name] = values
 
 
+LAYERS = "[{{kind='reshape',shape=[8,8,1]}},{},{{kind='flatten'}},{{kind='dense',units=10}}]"
+IMAGES = LAYERS.format("{kind='conv2d',filters=2,size=9}")
+POOLED = LAYERS.format("{kind='max_pool2d',size=9}")
 X, Y = np.random.default_rng(0).random((60, 8, 8)), np.arange(60) % 10
 
 
@@ -121,6 +124,11 @@ X, Y = np.random.default_rng(0).random((60, 8, 8)), np.arange(60) % 10
         (["data.train=weights.h5"], "weights must be finite and not negative, but that of example 3 is -1.0"),
         (["dtype=float8"], "unknown dtype 'float8'"),
         (["model.layers.0={kind='dense',units=3}"], "is a flatten layer missing?"),
+        (
+            [f"model.layers={IMAGES}"],
+            "conv2d_1: a window of size 9 does not fit its inputs of 8 x 8; size must be at most",
+        ),
+        ([f"model.layers={POOLED}"], "max_pool2d_1: a window of size 9 does not fit its inputs of 8 x 8; size must be"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, message):
@@ -136,7 +144,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, messa
     assert outcome.code == 2
     assert outcome.out == ""
     assert len(outcome.err.splitlines()) == 1
-    assert message.format(folder=tmp_path) in outcome.err
+    assert message.replace("{folder}", str(tmp_path)) in outcome.err
     assert not (tmp_path / "run").exists()
 
 

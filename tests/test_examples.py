@@ -1,12 +1,13 @@
 """Every example runs as it stands, on two ranks, in a short form of itself."""
 
 import re
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, dbp
+from conftest import ROOT, dbp, run
 
 EXAMPLES = ROOT / "examples"
 RUN = ("run", "-n", "2", "--")
@@ -58,6 +59,12 @@ def test_an_example_runs_on_two_ranks(tmp_path, example):
     assert np.isfinite(costs).all()
     assert costs[-1] < costs[0]
     assert re.search(ending, outcome.out), outcome.out
+
+
+def test_a_text_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    outcome = run(sys.executable, EXAMPLES / "text.py", "lstm", "--text", "nothere", cwd=tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "text.py: nothere cannot be read: No such file or directory\n"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)

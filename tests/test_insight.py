@@ -238,6 +238,16 @@ def test_wrong_words_for_a_change(word, message):
         parse_changes([word], {"a/w": np.zeros((2, 3))})
 
 
+def test_what_if_of_no_change_and_of_far_too_large_a_one():
+    model, data = nn.Sequential(nn.Dense(3)), (X, Y)
+    weights = weights_of(model, X)
+    same = what_if(model, "cross_entropy", weights, {"dense_1/bias": weights["dense_1/bias"] + 0}, data)
+    assert str(same) == "nothing changes: the weights have these values already"
+    bias = weights["dense_1/bias"] + 1e300 * np.eye(3)[0]
+    squares = what_if(model, "mean_squared_error", weights, {"dense_1/bias": bias}, (X, np.zeros((len(X), 3))))
+    assert "inf" in str(squares)
+
+
 def test_what_if_refuses_what_is_no_parameter():
     model, data = nn.Sequential(nn.Dense(3)), (X, Y)
     weights = weights_of(model, X)
@@ -473,6 +483,25 @@ def test_summary_of_a_config_with_and_without_its_data(trained):
     assert (without.code, len(without.err.splitlines())) == (2, 1)
     assert "none.h5 does not exist" in without.err
     assert "such as --input 28,28,1" in without.err
+
+
+def test_layers_that_do_not_fit_an_example_are_told_in_one_line(trained):
+    outcome = dbp(
+        "summary",
+        trained / "small.toml",
+        "--input",
+        "8,8,1",
+        "--set",
+        "model.layers.0={kind='conv2d',filters=2,size=9}",
+    )
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert "inputs of shape (8, 8, 1) do not fit the model: conv2d_1: a window of size 9 does not fit" in outcome.err
+    with pytest.raises(UserError, match=r"in product \(line \d+ of test_insight.py\): matmul: Input operand 1 has"):
+        summary(product, (4,))
+
+
+def product(scope, x):
+    return x @ np.ones((5, 2)) * scope.parameter("w", (1,))
 
 
 def test_the_shape_of_an_example_in_words():

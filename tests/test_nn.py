@@ -1,10 +1,13 @@
 """Layers, losses and initialisers: closed forms and gradients."""
 
+import math
+
 import numpy as np
 import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.autodiff.primitives.error_function import erfc
 from dbp.errors import UserError
 from dbp.nn.initialisers import INITIALISERS
 from dbp.random import generator
@@ -60,6 +63,27 @@ def test_activations_by_closed_form():
     np.testing.assert_allclose(nn.ACTIVATIONS["softmax"](x), np.exp(x) / np.exp(x).sum())
     inner = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
     np.testing.assert_allclose(nn.ACTIVATIONS["gelu"](x), 0.5 * x * (1 + np.tanh(inner)))
+
+
+@pytest.mark.parametrize("x", [np.linspace(-6, 27, 20001), np.linspace(-1, 5, 20001)])
+def test_the_error_function_to_the_last_digits(x):
+    """Also where one less the error function would have none left."""
+    expected = np.array([math.erfc(number) for number in x])
+    np.testing.assert_allclose(erfc(x), expected, rtol=1e-15, atol=1e-308)
+    np.testing.assert_allclose(erfc(x.astype(np.float32)), expected, rtol=2e-5, atol=1e-36)
+    assert erfc(x.astype(np.float32)).dtype == np.float32
+
+
+def test_the_error_function_at_its_ends():
+    np.testing.assert_array_equal(erfc(np.array([np.inf, -np.inf, np.nan, 0.0, 30, -30])), [0, 2, np.nan, 1, 0, 2])
+    assert erfc(1) == erfc(1.0) == pytest.approx(math.erfc(1), rel=1e-15)
+    assert erfc(np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_exact_gelu_by_closed_form_far_out_too():
+    x = np.array([-30.0, -9, -3, -0.5, 0, 0.7, 4, 20])
+    expected = [number / 2 * math.erfc(-number / math.sqrt(2)) for number in x]
+    np.testing.assert_allclose(nn.ACTIVATIONS["gelu_exact"](x), expected, rtol=1e-12)
 
 
 VARIANCES = {
@@ -225,7 +249,16 @@ def test_losses_by_name(name):
         (lambda: nn.Dense(3, "rellu"), "unknown activation 'rellu'; did you mean 'relu'"),
         (lambda: nn.Dense(3, initialiser="he"), "unknown initialiser 'he'"),
         (lambda: nn.Sequential(), "at least one layer"),
-        (lambda: nn.loss_named("mse"), "unknown loss 'mse'"),
+        (lambda: nn.loss_named("mse"), "unknown loss 'mse'; did you mean 'mean_squared_error'"),
+        (
+            lambda: nn.as_loss(abs),
+            "loss abs lacks kind, metrics, check, prepare, places, measure, predict; give a name",
+        ),
+        (lambda: nn.as_loss(None), "loss None lacks .*, predict, __call__; give a name"),
+        (lambda: nn.as_loss(nn.Huber), r"loss Huber is a class; make an object of it: Huber\(\)"),
+        (lambda: nn.as_model(nn.Dense), r"Dense is a class; make an object of it: Dense\(\.\.\.\)"),
+        (lambda: nn.as_model("dense"), r"model must be a layer, a list of layers or a function .* but is 'dense'"),
+        (lambda: nn.as_model([nn.Dense]), "Dense is a class"),
         (lambda: nn.CrossEntropy(1.0), "label_smoothing must be at least 0 and below 1, but is 1.0"),
         (lambda: nn.Huber(0.0), "delta must be positive, but is 0.0"),
         (lambda: nn.Hinge(-1.0), "margin must be positive, but is -1.0"),
@@ -272,3 +305,105 @@ def test_running_moments_are_found_among_the_weights_of_a_result():
     running["batch_norm_1/"].mean += 2
     arrays = parameters | nn.named_arrays(running)
     np.testing.assert_array_equal(model(nn.use(arrays), X), model(nn.use(parameters, running), X))
+
+
+@pytest.mark.parametrize("loss", [nn.MeanSquaredError(), nn.MeanAbsoluteError(), nn.Huber(), nn.BinaryCrossEntropy()])
+def test_outputs_and_targets_of_two_shapes_are_not_paired_up(loss):
+    with pytest.raises(ad.ShapeError, match=r"outputs have shape \(3, 1\), but targets \(3,\)"):
+        loss(np.ones((3, 1)), np.zeros(3))
+
+
+# --- models that do not fit -------------------------------------------------------------------------
+
+
+def plain_product(scope, x):
+    return x @ np.ones((4, 2)) + scope.parameter("bias", (2,))
+
+
+def plain_sum(scope, x):
+    return x + np.ones(2) + scope.parameter("bias", (1,))
+
+
+def product(scope, x):
+    return x @ scope.parameter("w", (4, 2))
+
+
+def primitive(scope, x):
+    return ad.concatenate(x, scope.parameter("w", (4, 2)), axis=1)
+
+
+def with_numpy(scope, x):
+    return np.reshape(x, (4, -1)) * scope.parameter("w", (1,))
+
+
+def inside_of_layers(scope, x):
+    return nn.Sequential(nn.Dense(4), nn.Residual((nn.Dense(3),)))(scope, x)
+
+
+MISFITS = {
+    plain_product: r"in plain_product \(line \d+ of test_nn.py\): matmul: Input operand 1 has a mismatch",
+    plain_sum: r"in plain_sum \(line \d+ of test_nn.py\): operands could not be broadcast together with shapes \(5,3\)",
+    product: r"in product \(line \d+ of test_nn.py\): matmul: Input operand 1 has a mismatch",
+    primitive: r"in primitive \(line \d+ of test_nn.py\): concatenate of shapes \(5, 3\) and \(4, 2\)",
+    with_numpy: r"in with_numpy \(line \d+ of test_nn.py\): cannot reshape array of size 15",
+    inside_of_layers: r"residual_1: the layers give \(3,\)",
+}
+
+
+@pytest.mark.parametrize("model", MISFITS, ids=lambda model: model.__name__)
+def test_a_function_whose_shapes_do_not_fit_is_named(model):
+    with pytest.raises(UserError, match=f"^{MISFITS[model]}"):
+        outputs_of(model, X)
+
+
+def test_an_error_of_another_kind_keeps_its_traceback():
+    def wrong(scope, x):
+        return x * float("many") * scope.parameter("w", (1,))
+
+    def inside(scope, x):
+        return nn.Dense(2)(scope, x.tolist())
+
+    with pytest.raises(ValueError, match="could not convert"):
+        outputs_of(wrong, X)
+    with pytest.raises(AttributeError):
+        outputs_of(inside, X)
+
+
+@pytest.mark.parametrize("stage", ["while the model is built", "in use", "in a recomputed layer"])
+def test_parameters_cannot_be_changed_in_place(stage):
+    def doubled(scope, x):
+        w = scope.parameter("w", (3, 2))
+        w *= 2
+        return x @ w
+
+    def model(scope, x):
+        return nn.Recompute((Kind(doubled),))(scope, x) if "recomputed" in stage else doubled(scope, x)
+
+    use = nn.use({"w": np.ones((3, 2)), "kind_1/w": np.ones((3, 2))})
+    with pytest.raises(ValueError, match="read-only"):
+        _ = model(use, X) if stage == "in use" else outputs_of(model, X)
+
+
+class Kind:
+    kind = "kind"
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, scope, x):
+        return self.function(scope, x)
+
+
+def test_weights_that_are_missing_are_named():
+    model = nn.Sequential(nn.Dense(3), nn.BatchNorm())
+    parameters, _, running = nn.initial_parameters(model, X, 0)
+    parameters["dense_1/wieght"] = parameters.pop("dense_1/weight")
+    with pytest.raises(
+        UserError, match=r"^dense_1: the model needs 'dense_1/weight', .* did you mean 'dense_1/wieght'"
+    ):
+        model(nn.use(parameters, running), X)
+    parameters["dense_1/weight"] = parameters.pop("dense_1/wieght")
+    with pytest.raises(UserError, match=r"^batch_norm_1: the model needs 'batch_norm_1/running_mean', which is not"):
+        model(nn.use(parameters), X)
+    with pytest.raises(UserError, match=r"^batch_norm_1: the model needs the running moments of 'batch_norm_1'"):
+        model(nn.use(parameters, {}), X)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dbp.autodiff as ad
+from dbp import nn
 from dbp.autodiff import primitives as p
 
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -48,7 +49,7 @@ def check_second_order(function, *points):
 
 UNARY = ["exp", "expm1", "square", "abs", "sin", "cos", "tanh", "sigmoid", "softplus", "relu", "elu", "negative"]
 POSITIVE = ["log", "log1p", "sqrt"]
-COMPOSED = {"leaky_relu": p.leaky_relu, "silu": p.silu, "gelu": p.gelu}
+COMPOSED = {"leaky_relu": p.leaky_relu, "silu": p.silu, "gelu": p.gelu, "gelu_exact": nn.ACTIVATIONS["gelu_exact"]}
 
 
 @pytest.mark.parametrize("name", [*UNARY, *POSITIVE, *COMPOSED])

@@ -25,6 +25,7 @@ ACTIVATIONS = {
     "elu": functional.elu,
     "silu": functional.silu,
     "gelu": functools.partial(functional.gelu, approximate="tanh"),
+    "gelu_exact": functional.gelu,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "softplus": functional.softplus,

@@ -50,6 +50,12 @@ def test_the_history_has_a_row_an_epoch():
     assert {"cost", "accuracy", "validation_cost", "validation_accuracy", "learning_rate", "seconds"} <= set(history)
 
 
+@pytest.mark.parametrize("data", [{"train": (X, Y, 0.0 * Y)}, {"train": (X, Y), "validation": (X, Y, 0.0 * Y)}])
+def test_data_of_which_nothing_counts_is_refused(data):
+    with pytest.raises(UserError, match="arrays: the weights of all examples are 0, so that none of them counts"):
+        run(data=Data(**data))
+
+
 def test_weights_are_read_only_and_by_name():
     weights = run().weights
     assert list(weights) == ["dense_1/weight", "dense_1/bias", "dense_2/weight", "dense_2/bias"]

@@ -309,6 +309,18 @@ ROOMY = Window((3, 3), padding=((0, 0), (1, 0)))
             r"convolve of shapes \(2, 5, 4, 4\) and \(3, 3, 2, 5\): ",
         ),
         (
+            lambda: convolve(X, np.zeros((2, 3, 4, 6)), window=Window((3, 3))),
+            r"convolve of shapes .*: weights of shape \(2, 3, 4, 6\) do not fit a window of \(3, 3\)$",
+        ),
+        (
+            lambda: convolve_back(np.zeros((2, 3, 2, 6)), np.zeros((5, 5, 4, 6)), image=(5, 4), window=Window((3, 3))),
+            r"convolve_back of shapes .*: weights of shape \(5, 5, 4, 6\) do not fit a window of \(3, 3\)$",
+        ),
+        (
+            lambda: ad.convolution_block(X, np.zeros((5, 5, 4, 6)), None, window=Window((3, 3))),
+            r"convolution_block of .*: weights of shape \(5, 5, 4, 6\) do not fit a window of \(3, 3\)$",
+        ),
+        (
             lambda: convolve(X, np.zeros((7, 7, 4, 6)), window=LARGE),
             r"convolve of shapes .*: a window of \(7, 7\) \(dilation \(1, 1\)\) does not fit \(5, 4\)$",
         ),
@@ -341,3 +353,17 @@ ROOMY = Window((3, 3), padding=((0, 0), (1, 0)))
 def test_shapes_that_do_not_fit_are_named(call, message):
     with pytest.raises(ad.ShapeError, match=message):
         call()
+
+
+@pytest.mark.parametrize("wrong", [{"size": (0, 3)}, {"stride": (1, 0)}, {"dilation": (-1, 1)}], ids=str)
+def test_a_window_that_cannot_slide_is_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(ad.ShapeError, match=f"^{name} of a window must be at least 1"):
+        Window(**({"size": (3, 3)} | wrong))
+
+
+def test_whole_numbers_are_pooled_with_padding_without_a_warning():
+    x = -np.arange(1, 10).reshape(1, 3, 3, 1)
+    y = max_pool(x, window=Window((2, 2), (2, 2), ((1, 0), (1, 0))))
+    np.testing.assert_array_equal(y[0, :, :, 0], [[-1, -2], [-4, -5]])
+    assert y.dtype == x.dtype

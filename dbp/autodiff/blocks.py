@@ -15,6 +15,7 @@ import numpy as np
 
 from dbp.autodiff import kernels
 from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mean, pick, relu, reshape, sqrt, square
+from dbp.autodiff.primitives.convolution import check_weights
 from dbp.autodiff.primitives.shapes import kept, unbroadcast
 from dbp.autodiff.recompute import Recomputed
 from dbp.autodiff.tensor import PRIMITIVES, Array, Tensor, Value
@@ -241,12 +242,18 @@ def _convolution(
 def _convolution_forward(
     x: Array, w: Array, b: Array | None, window: Window, relu_after: bool, pool: int
 ) -> tuple[Array, Any]:
-    if x.shape[3] != w.shape[2]:
-        raise ValueError(f"weights for {w.shape[2]} channels do not fit {x.shape[3]}")
+    check_weights(x.shape[3], w, window)
     positions = window.positions(x.shape[1:3])
     if pool:
         Window((pool, pool), (pool, pool)).positions(positions)
+    x, w = _alike(x, w)
     return kernels.forward(x, w, b, **_of(window), relu=relu_after, pool=pool)
+
+
+def _alike(x: Array, w: Array) -> tuple[Array, Array]:
+    """Both in the larger type, as the kernels want them."""
+    dtype = np.result_type(x, w)
+    return x.astype(dtype, copy=False), w.astype(dtype, copy=False)
 
 
 def _convolution_backward(
@@ -257,13 +264,14 @@ def _convolution_backward(
     _places: Sequence[Array | None],
     x: Array,
     w: Array,
-    b: Array | None,
+    _b: Array | None,
     window: Window,
     relu_after: bool,
     pool: int,
 ) -> Sequence[Array | None]:
     how = _of(window) | {"relu": relu_after, "pool": pool}
-    return kernels.backward(g, y, kept, x, w, **how, wanted=wanted[0], bias=b is not None)
+    dx, dw, db = kernels.backward(g, y, kept, *_alike(x, w), **how, wanted=wanted[0], bias=wanted[2])
+    return dx, dw if wanted[1] else None, db
 
 
 def _of(window: Window) -> Options:
@@ -287,5 +295,5 @@ def convolution_block(
         relu_after: whether ReLU follows.
         pool: size and stride of the max pooling, 0 for none.
     """
-    block = _one_group if groups == 1 else functools.partial(_convolution, groups=groups)
+    block = _one_group if groups == 1 and pool <= kernels.MOST_POOL else functools.partial(_convolution, groups=groups)
     return block(x, w, b, window=window, relu_after=relu_after, pool=pool)

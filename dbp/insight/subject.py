@@ -11,7 +11,7 @@ import numpy as np
 from dbp.autodiff import Array
 from dbp.data import Dataset
 from dbp.loader import Loader
-from dbp.nn import Loss, Model, RunningMoments, Sequential, loss_named
+from dbp.nn import Loss, Model, RunningMoments, as_loss, as_model
 from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree
 from dbp.settings import Data
@@ -63,8 +63,7 @@ def subject(
         UserError: weights, model and data do not fit together.
     """
     dtype = dtype or np.result_type(*weights.values())
-    model = Sequential(*model) if isinstance(model, (list, tuple)) else model
-    loss = loss_named(loss) if isinstance(loss, str) else loss
+    model, loss = as_model(model), as_loss(loss)
     source = agree(comm, _opened, data)
     trained = agree(comm, Trained, model, loss, weights, source, dtype)
     check_together(comm, source, trained.check_targets)

@@ -12,7 +12,7 @@ import numpy as np
 from dbp.errors import UserError
 from dbp.insight.record import Place, record
 from dbp.insight.work import Work
-from dbp.nn import Loss, Model, Sequential, initial_parameters, loss_named
+from dbp.nn import Loss, Model, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
 from dbp.settings import Settings
 from dbp.sources import open_data
@@ -182,8 +182,7 @@ def summary(
     Raises:
         UserError: the model does not take inputs of this shape.
     """
-    model = Sequential(*model) if isinstance(model, (list, tuple)) else model
-    loss = loss_named(loss) if isinstance(loss, str) else loss
+    model, loss = as_model(model), None if loss is None else as_loss(loss)
     few, more = (_places(model, input_shape, loss, dtype, examples) for examples in (FEW, MORE))
     rows = tuple(_row(a, b) for a, b in zip(few, more, strict=True))
     kind, vectors = (None, None) if optimizer is None else (optimizer.kind, len(optimizer.vectors))

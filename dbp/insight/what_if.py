@@ -34,6 +34,8 @@ class WhatIf:
     examples: int
 
     def __str__(self) -> str:
+        if not self.changes:
+            return "nothing changes: the weights have these values already"
         rows = [["weight", "now", "new"]]
         rows += [[name, f"{now:.8g}", f"{new:.8g}"] for name, now, new in self.changes[:SHOWN]]
         if len(self.changes) > SHOWN:
@@ -87,10 +89,11 @@ def what_if_of(examined: Subject, changed: Mapping[str, Array]) -> WhatIf:
     objective, chunks = examined.objective(), examined.loader.chunks
     now, then = (objective.layout.flatten(arrays, EXACT) for arrays in (examined.parameters, new))
     curvature, d = Curvature(objective), then - now
-    cost = objective.evaluate(now, chunks).cost
-    first = curvature.slope(now, d, chunks)
-    second = float(d @ curvature.hessian_product(now, d, chunks)) / 2
-    real = objective.evaluate(then, chunks).cost - cost
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is shown as it is
+        cost = objective.evaluate(now, chunks).cost
+        first = curvature.slope(now, d, chunks)
+        second = float(d @ curvature.hessian_product(now, d, chunks)) / 2
+        real = objective.evaluate(then, chunks).cost - cost
     return WhatIf(_listed(examined.parameters, new), cost, first, second, real, len(examined.data))
 
 

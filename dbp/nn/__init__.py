@@ -1,6 +1,7 @@
 """Networks: layers, activations, initialisers, losses."""
 
 from dbp.nn.activations import ACTIVATIONS
+from dbp.nn.initial import Initial, initial_parameters
 from dbp.nn.initialisers import INITIALISERS
 from dbp.nn.layers import (
     GRU,
@@ -30,6 +31,7 @@ from dbp.nn.layers import (
     Reshape,
     Residual,
     Sequential,
+    as_model,
 )
 from dbp.nn.losses import (
     LOSSES,
@@ -41,11 +43,12 @@ from dbp.nn.losses import (
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
+    as_loss,
     check_weights,
     loss_named,
 )
 from dbp.nn.moments import Moments, RunningMoments, all_sums, named_arrays, update_all
-from dbp.nn.scope import Call, Draw, Initial, Model, Passed, Scope, call_with, initial_parameters, use
+from dbp.nn.scope import Call, Draw, Model, Passed, Scope, call_with, use
 
 __all__ = [
     "ACTIVATIONS",
@@ -95,6 +98,8 @@ __all__ = [
     "Scope",
     "Sequential",
     "all_sums",
+    "as_loss",
+    "as_model",
     "call_with",
     "check_weights",
     "initial_parameters",

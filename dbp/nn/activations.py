@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dbp.autodiff import Value, elu, gelu, leaky_relu, relu, sigmoid, silu, softmax, softplus, tanh
+from dbp.autodiff.primitives.error_function import gelu_exact
 from dbp.errors import unknown
 
 
@@ -20,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
     "elu": elu,
     "silu": silu,
     "gelu": gelu,
+    "gelu_exact": gelu_exact,
     "sigmoid": sigmoid,
     "tanh": tanh,
     "softplus": softplus,

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, recompute
-from dbp.errors import UserError
+from dbp.errors import UserError, remedy
 from dbp.nn.activations import linear
-from dbp.nn.initialisers import Shape, initialiser
+from dbp.nn.initialisers import Shape
 from dbp.nn.moments import Moments, RunningMoments, named_arrays
 from dbp.random import generator
 
@@ -166,46 +166,24 @@ class Model(Protocol):
         ...
 
 
-class Initial(NamedTuple):
-    """What a model starts with: parameters and running moments by path, and the shape of an example's outputs."""
+def read_only(array: Array) -> Array:
+    """The same array, which its user cannot change: a parameter belongs to all who ask for it."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
-    parameters: dict[str, Array]
-    output_shape: Shape
-    running: dict[str, RunningMoments]
+
+def _find(parameters: Mapping[str, Value], name: str) -> Value:
+    """The parameter of that name; UserError, with the nearest name, if there is none."""
+    if name not in parameters:
+        raise UserError(f"the model needs {name!r}, which is not among its weights; {remedy(name, parameters)}")
+    return parameters[name]
 
 
-def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32") -> Initial:
-    """The model's parameters by name, and the shape of its outputs for one example.
-
-    Args:
-        model: called once, so that it asks for its parameters.
-        inputs: a few examples; only their shape and type matter.
-        seed: each parameter is drawn from a stream of its own, keyed by seed and name.
-        dtype: of the parameters.
-    """
-    parameters: dict[str, Array] = {}
-    running: dict[str, RunningMoments] = {}
-
-    def make(path: str, shape: Shape, initial: str) -> Array:
-        if path not in parameters:
-            rng = generator(seed, f"initial weights of {path}")
-            parameters[path] = initialiser(initial)(rng, shape).astype(dtype)
-        elif parameters[path].shape != shape:
-            raise UserError(f"parameter {path!r} is asked for as {shape} and {parameters[path].shape}")
-        return parameters[path]
-
-    def make_running(path: str, channels: int, decay: float) -> RunningMoments:
-        return running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
-
-    outputs = model(Scope(Call(make, make_running)), inputs)
-    if np.shape(outputs)[:1] != (len(inputs),):
-        raise UserError(
-            f"a model must give one output per example, but {len(inputs)} examples gave outputs of shape "
-            f"{np.shape(outputs)}"
-        )
-    if not parameters:
-        raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
-    return Initial(parameters, tuple(np.shape(outputs)[1:]), running)
+def _unfit(path: str, found: Shape, shape: Shape) -> UserError:
+    if len(found) == len(shape) == 2 and found[1:] == shape[1:]:
+        return UserError(f"its inputs have {shape[0]} channels, but weights are for {found[0]} ({path!r} is {found})")
+    return UserError(f"inputs of this shape need {path!r} of shape {shape}, but it has {found}")
 
 
 def call_with(
@@ -219,15 +197,25 @@ def call_with(
     Running moments that are not given are found among the parameters, by the names that named_arrays() gives them.
     """
 
+    def look_up(path: str, shape: Shape, _initial: str) -> Value:
+        found = _find(parameters, path)
+        if type(found) is Tensor and found.value.shape == shape:  # in a step of training, which may be short
+            return found
+        if np.shape(found) != shape:
+            raise _unfit(path, np.shape(found), shape)
+        return read_only(found) if type(found) is np.ndarray else found
+
     def find(path: str, channels: int, decay: float) -> RunningMoments:
         if running is not None:
+            if path not in running:
+                raise UserError(f"the model needs the running moments of {path.rstrip('/')!r}, which are not given")
             return running[path]
         moments = RunningMoments.at_start(channels, decay, np.float64)
         for name, array in named_arrays({path: moments}).items():
-            array[:] = array_of(parameters[name])
+            array[:] = array_of(_find(parameters, name))
         return moments
 
-    return Call(lambda path, _shape, _initial: parameters[path], find, draw, watch)
+    return Call(look_up, find, draw, watch)
 
 
 def use(

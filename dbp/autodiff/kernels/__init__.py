@@ -14,6 +14,7 @@ from dbp.autodiff.kernels.scratch import Array
 
 Saved = list[Array]
 
+MOST_POOL = pooling.MOST
 LEAST_CHANNELS = 16  # of the input: for fewer, small products make transforms slow
 LEAST_TILES = 64  # for fewer, transforming the weights takes longer than the products it saves
 

@@ -15,7 +15,10 @@ from dbp.autodiff.primitives.windows import Pair, Window
 from dbp.autodiff.tensor import Array, Primitive
 
 
-def _check(channels: int, w: Array, groups: int, outputs: int | None = None) -> None:
+def check_weights(channels: int, w: Array, window: Window, groups: int = 1, outputs: int | None = None) -> None:
+    """ValueError unless weights are for this window and these channels."""
+    if w.ndim != 4 or w.shape[:2] != window.size:
+        raise ValueError(f"weights of shape {w.shape} do not fit a window of {window.size}")
     if channels != w.shape[2] * groups or w.shape[3] % groups or outputs not in (None, w.shape[3]):
         fit = f"{w.shape[2] * groups} channels" + (f" to {w.shape[3]}" if outputs is not None else "")
         given = f"{channels}" + (f" and {outputs}" if outputs is not None else "")
@@ -60,7 +63,7 @@ def _outer(x: Array, g: Array, groups: int) -> Any:
 
 
 def _convolve(x: Array, w: Array, window: Window, groups: int = 1) -> Any:
-    _check(x.shape[3], w, groups)
+    check_weights(x.shape[3], w, window, groups)
     positions = window.positions(x.shape[1:3])
     y = np.zeros((len(x), *positions, w.shape[3]), np.result_type(x, w))
     for i, j, place in window.taps(window.padded(x), positions):
@@ -69,8 +72,8 @@ def _convolve(x: Array, w: Array, window: Window, groups: int = 1) -> Any:
 
 
 def _spread(g: Array, w: Array, window: Window, image: Pair, groups: int = 1) -> Any:
-    channels = w.shape[2] * groups
-    _check(channels, w, groups, g.shape[3])
+    channels = w.shape[2] * groups if w.ndim == 4 else 0
+    check_weights(channels, w, window, groups, g.shape[3])
     if window.positions(image) != g.shape[1:3]:
         raise ValueError(f"the window has {window.positions(image)} positions on images of {image}")
     whole = window.blank((len(g), *image, channels), np.result_type(g, w))

@@ -10,9 +10,14 @@ from dbp.autodiff.primitives.windows import Pair, Window
 from dbp.autodiff.tensor import Array, Primitive, Value, array_of
 
 
+def _surrounded(x: Array, window: Window) -> Array:
+    """The images with what is never the largest around them."""
+    return window.padded(x, -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min)
+
+
 def _max_pool(x: Array, window: Window) -> Any:
     positions = window.positions(x.shape[1:3])
-    taps = window.taps(window.padded(x, -np.inf), positions)
+    taps = window.taps(_surrounded(x, window), positions)
     _, _, first = next(taps)
     y = first.copy()
     for _, _, place in taps:
@@ -24,7 +29,7 @@ def _largest_tap(x: Value, y: Value, window: Window) -> Array:
     """The number of the first tap that holds a window's largest value, row by row."""
     image, largest = array_of(x), array_of(y)
     found = np.full(largest.shape, -1, np.int16)
-    for i, j, place in window.taps(window.padded(image, -np.inf), largest.shape[1:3]):
+    for i, j, place in window.taps(_surrounded(image, window), largest.shape[1:3]):
         found[(found < 0) & (place == largest)] = i * window.size[1] + j
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dbp.autodiff.tensor import Array
+from dbp.autodiff.tensor import Array, ShapeError
 
 Pair = tuple[int, int]
 
@@ -25,13 +25,18 @@ class Window:
     padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
     dilation: Pair = (1, 1)
 
+    def __post_init__(self) -> None:
+        for name in ("size", "stride", "dilation"):
+            if min(getattr(self, name)) < 1:
+                raise ShapeError(f"{name} of a window must be at least 1, but is {getattr(self, name)}")
+
     def positions(self, image: Pair) -> Pair:
         """How many positions the window has on an image, down and across."""
         down, across = (
             (n + sum(p) - d * (k - 1) - 1) // s + 1
             for n, p, d, k, s in zip(image, self.padding, self.dilation, self.size, self.stride, strict=True)
         )
-        if min(down, across) < 1 or min(self.size) < 1:
+        if min(down, across) < 1:
             around = f" padded by {self.padding}" if any(map(any, self.padding)) else ""
             raise ValueError(f"a window of {self.size} (dilation {self.dilation}) does not fit {image}{around}")
         return down, across

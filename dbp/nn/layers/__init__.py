@@ -3,7 +3,7 @@
 Each is a frozen record of its settings, so that a model can be compared, printed and kept in a config.
 """
 
-from dbp.nn.layers.containers import Recompute, Residual, Sequential
+from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model
 from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
 from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
 from dbp.nn.layers.layer import Layer
@@ -77,4 +77,5 @@ __all__ = [
     "Reshape",
     "Residual",
     "Sequential",
+    "as_model",
 ]

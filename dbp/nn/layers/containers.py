@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError
 from dbp.nn.activations import activation
-from dbp.nn.layers.convolution import Conv2d
-from dbp.nn.layers.layer import Layer
+from dbp.nn.layers.convolution import Conv2d, PoolError
+from dbp.nn.layers.layer import Layer, check_layer, check_no_class
 from dbp.nn.layers.pooling import MaxPool2d
-from dbp.nn.scope import Scope, recomputed
+from dbp.nn.scope import Model, Scope, recomputed
 
 # Name and layer, and those of the pooling that a convolution does along with its own work.
 _Stage = tuple[str, Layer, tuple[str, MaxPool2d] | None]
@@ -30,10 +30,11 @@ class Sequential:
     kind: ClassVar[str] = "sequential"
     layers: tuple[Layer, ...]
 
-    def __init__(self, *layers: Layer):
-        if not layers:
+    def __init__(self, *layers: Layer | Sequence[Layer]):
+        given = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
+        object.__setattr__(self, "layers", _layers_of(given, "layers"))
+        if not self.layers:
             raise UserError("a model needs at least one layer")
-        object.__setattr__(self, "layers", layers)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -54,6 +55,9 @@ class Sequential:
                 x = layer.pooled(inner, x, pool[1].tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
                 if passed is not None:
                     passed.end(x, scope.inside(pool[0]).begin(pool[1]) if pool else None)
+            except PoolError as error:
+                assert pool is not None
+                raise UserError(_located(pool[0], error)) from None
             except (UserError, ShapeError) as error:
                 raise type(error)(_located(name, error)) from None
         return x
@@ -74,6 +78,24 @@ class Sequential:
                 pool = after[0], after[1]
             taken = pool is not None
             yield name, layer, pool
+
+
+def as_model(given: Any) -> Model:
+    """A model, or a list of layers, as a model; UserError for anything else."""
+    if isinstance(given, (list, tuple)):
+        return Sequential(*given)
+    check_no_class(given)
+    if not callable(given):
+        raise UserError(f"model must be a layer, a list of layers or a function model(scope, x), but is {given!r}")
+    return cast(Model, given)
+
+
+def _layers_of(given: Any, name: str) -> tuple[Layer, ...]:
+    if not isinstance(given, (list, tuple)):
+        raise UserError(f"{name} must be a list of layers, but is {given!r}")
+    for layer in given:
+        check_layer(layer)
+    return tuple(given)
 
 
 def _located(name: str, error: Exception) -> str:
@@ -101,7 +123,7 @@ class Residual:
 
     def __post_init__(self) -> None:
         for name in ("layers", "shortcut"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, _layers_of(getattr(self, name), name))
         activation(self.activation)
         Sequential(*self.layers)
 
@@ -141,7 +163,7 @@ class Recompute:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", _layers_of(self.layers, "layers"))
         Sequential(*self.layers)
 
     @cached_property

@@ -11,9 +11,13 @@ from dbp.autodiff import Value, Window, convolution_block, convolve_back, max_po
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initialisers import initialiser
-from dbp.nn.layers.layer import at_least, check_axes
-from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, window_on
+from dbp.nn.layers.layer import check_axes, counts
+from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, slides, window_on
 from dbp.nn.scope import Scope
+
+
+class PoolError(UserError):
+    """What is wrong with the pooling that a convolution does along with its own work."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,8 @@ class Conv2d:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _check(self.filters, self.groups, self.padding)
-        for name in ("size", "stride", "dilation"):
-            pair(name, getattr(self, name))
+        _check(self)
+        slides(self, "size", "stride", "dilation")
         activation(self.activation)
         initialiser(self.initialiser)
 
@@ -57,10 +60,10 @@ class Conv2d:
     def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
         """The largest of every pool x pool outputs (0: all outputs), found while an image is in the cache."""
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
-        window = window_on(
-            np.shape(x)[1:3], pair("size", self.size), pair("stride", self.stride), self.padding,
-            pair("dilation", self.dilation),
-        )  # fmt: skip
+        size, stride, dilation = map(pair, (self.size, self.stride, self.dilation))
+        window = window_on(np.shape(x)[1:3], size, stride, self.padding, dilation)
+        if pool:
+            _check_pool(window.positions(np.shape(x)[1:3]), pool)
         return _convolved(self, scope, x, window, pool)
 
 
@@ -84,9 +87,8 @@ class Conv1d:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _check(self.filters, self.groups, self.padding)
-        for name in ("size", "stride", "dilation"):
-            pair(name, getattr(self, name), axes=1)
+        _check(self)
+        slides(self, "size", "stride", "dilation", axes=1)
         activation(self.activation)
         initialiser(self.initialiser)
 
@@ -94,25 +96,33 @@ class Conv1d:
         """The activated outputs."""
         check_axes(x, ("length", "channels"), "put a reshape layer in front")
         n, length, channels = np.shape(x)
-        size, stride, dilation = (pair("", v, axes=1) for v in (self.size, self.stride, self.dilation))
+        size, stride, dilation = (pair(v, axes=1) for v in (self.size, self.stride, self.dilation))
         window = window_on((1, length), size, stride, self.padding, dilation, axes=1)
         y = _convolved(self, scope, reshape(x, shape=(n, 1, length, channels)), window, 0)
         return reshape(y, shape=(n, *np.shape(y)[2:]))
 
 
-def _check(filters: int, groups: int, padding: Padding) -> None:
-    at_least("filters", filters, 1)
-    at_least("groups", groups, 1)
-    if filters % groups:
-        raise UserError(f"filters must be a multiple of groups ({groups}), but are {filters}")
-    check_padding(padding)
+def _check(layer: Conv1d | Conv2d) -> None:
+    counts(layer, "filters", "groups")
+    if layer.filters % layer.groups:
+        raise UserError(f"filters must be a multiple of groups ({layer.groups}), but are {layer.filters}")
+    check_padding(layer.padding)
+
+
+def _check_pool(positions: tuple[int, int], pool: int) -> None:
+    """The pooling that follows says itself what is wrong with it."""
+    try:
+        window_on(positions, (pool, pool), (pool, pool), "valid")
+    except UserError as error:
+        raise PoolError(str(error)) from None
 
 
 def _convolved(layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, pool: int) -> Value:
     """The layer's outputs for images x; fused where nobody watches the weighted inputs and ReLU or nothing follows."""
     channels = np.shape(x)[3]
     if channels % layer.groups:
-        raise UserError(f"channels must be a multiple of groups ({layer.groups}), but there are {channels}")
+        shape = np.shape(x)[2 if isinstance(layer, Conv1d) else 1 :]
+        raise UserError(f"channels must be a multiple of groups ({layer.groups}), but its inputs have shape {shape}")
     w = scope.parameter("weight", (*window.size, channels // layer.groups, layer.filters), layer.initialiser)
     b = scope.parameter("bias", (layer.filters,), "zeros") if layer.bias else None
     fused = layer.activation == "relu" and not scope.watching
@@ -141,16 +151,16 @@ class ConvTranspose2d:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _check(self.filters, 1, self.padding)
-        pair("size", self.size)
-        pair("stride", self.stride)
+        counts(self, "filters")
+        check_padding(self.padding)
+        slides(self, "size", "stride")
         activation(self.activation)
         initialiser(self.initialiser)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The activated outputs."""
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (7, 7, 64)")
-        size, stride = pair("size", self.size), pair("stride", self.stride)
+        size, stride = pair(self.size), pair(self.stride)
         small = np.shape(x)[1:3]
         image = self._image(small, size, stride)
         w = scope.parameter("weight", (*size, self.filters, np.shape(x)[3]), self.initialiser)

@@ -12,7 +12,7 @@ from dbp.autodiff import Value, dense_block, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initialisers import initialiser
-from dbp.nn.layers.layer import at_least
+from dbp.nn.layers.layer import counts, is_whole
 from dbp.nn.scope import Scope
 
 
@@ -30,7 +30,7 @@ class Dense:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        at_least("units", self.units, 1)
+        counts(self, "units")
         activation(self.activation)
         initialiser(self.initialiser)
 
@@ -79,7 +79,9 @@ class Reshape:
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
+        if not isinstance(self.shape, (list, tuple)) or not all(map(is_whole, self.shape)):
+            raise UserError(f"shape must be a list of whole numbers, but is {self.shape!r}")
+        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
         if not self.shape or min(self.shape) < 1:
             raise UserError(f"shape must be positive lengths, but is {list(self.shape)}")
 

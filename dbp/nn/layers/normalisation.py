@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff import Value, array_of, moments_of, normalise_block, reshape
 from dbp.errors import UserError
-from dbp.nn.layers.layer import at_least
+from dbp.nn.layers.layer import counts
 from dbp.nn.moments import Moments
 from dbp.nn.scope import Scope
 
@@ -87,14 +87,16 @@ class GroupNorm:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        at_least("groups", self.groups, 1)
+        counts(self, "groups")
         _check_epsilon(self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Outputs of the inputs' shape."""
         n, *places, channels = np.shape(x)
         if channels % self.groups:
-            raise UserError(f"channels must be a multiple of groups ({self.groups}), but there are {channels}")
+            raise UserError(
+                f"channels must be a multiple of groups ({self.groups}), but its inputs have shape {np.shape(x)[1:]}"
+            )
         grouped = self.groups, channels // self.groups
         parts = reshape(x, shape=(n, math.prod(places), *grouped))
         scale, shift = (reshape(p, shape=grouped) for p in _scale_and_shift(scope, channels))

@@ -11,7 +11,7 @@ import numpy as np
 from dbp.autodiff import Value, Window, average_pool, max_, max_pool, mean, reshape
 from dbp.errors import UserError
 from dbp.nn.layers.layer import check_axes
-from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, window_on
+from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, slides, window_on
 from dbp.nn.scope import Scope
 
 Pool = Callable[..., Value]
@@ -20,7 +20,7 @@ Pool = Callable[..., Value]
 def _check_padding(padding: Padding, size: Sizes) -> None:
     """UserError for padding that there is not, or so much that some window would hold nothing else."""
     check_padding(padding)
-    if isinstance(padding, int) and padding >= min(pair("size", size)):
+    if not isinstance(padding, str) and padding >= min(pair(size)):
         raise UserError(f"padding must be smaller than size, but is {padding} for size {size}")
 
 
@@ -33,13 +33,12 @@ class _Pool2d:
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:
-        pair("size", self.size)
-        pair("stride", self.size if self.stride is None else self.stride)
+        slides(self, "size", *([] if self.stride is None else ["stride"]))
         _check_padding(self.padding, self.size)
 
     def _apply(self, pool: Pool, x: Value) -> Value:
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
-        size, stride = pair("size", self.size), pair("stride", self.size if self.stride is None else self.stride)
+        size, stride = pair(self.size), pair(self.size if self.stride is None else self.stride)
         return pool(x, window=window_on(np.shape(x)[1:3], size, stride, self.padding))
 
 
@@ -52,15 +51,13 @@ class _Pool1d:
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:
-        pair("size", self.size, axes=1)
-        pair("stride", self.size if self.stride is None else self.stride, axes=1)
+        slides(self, "size", *([] if self.stride is None else ["stride"]), axes=1)
         _check_padding(self.padding, self.size)
 
     def _apply(self, pool: Pool, x: Value) -> Value:
         check_axes(x, ("length", "channels"), "put a reshape layer in front")
         n, length, channels = np.shape(x)
-        size = pair("size", self.size, axes=1)
-        stride = pair("stride", self.size if self.stride is None else self.stride, axes=1)
+        size, stride = pair(self.size, axes=1), pair(self.size if self.stride is None else self.stride, axes=1)
         window: Window = window_on((1, length), size, stride, self.padding, axes=1)
         y = pool(reshape(x, shape=(n, 1, length, channels)), window=window)
         return reshape(y, shape=(n, *np.shape(y)[2:]))

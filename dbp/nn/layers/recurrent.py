@@ -9,7 +9,7 @@ import numpy as np
 
 from dbp.autodiff import Value, array_of, dense_block, sigmoid, stack, take, tanh
 from dbp.nn.initialisers import initialiser
-from dbp.nn.layers.layer import at_least, check_axes
+from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.scope import Scope
 
 
@@ -30,7 +30,7 @@ class _Recurrent:
     recurrent_initialiser: str = "orthogonal"
 
     def __post_init__(self) -> None:
-        at_least("units", self.units, 1)
+        counts(self, "units")
         initialiser(self.initialiser)
         initialiser(self.recurrent_initialiser)
 
@@ -47,8 +47,11 @@ class _Recurrent:
     def _gate(self, z: Value, number: int) -> Value:
         return take(z, index=(slice(None), slice(number * self.units, (number + 1) * self.units)))
 
-    def _give(self, states: list[Value]) -> Value:
-        return stack(states, axis=1) if self.sequences else states[-1]
+    def _give(self, states: list[Value], first: Value) -> Value:
+        """What is given of the states at all places, and of the one before them."""
+        if not self.sequences:
+            return states[-1] if states else first
+        return stack(states, axis=1) if states else np.zeros((len(first), 0, self.units), first.dtype)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class GRU(_Recurrent):
         """The states."""
         places, matrix, h = self._read(scope, x, gates=3)
         shift = scope.parameter("candidate_bias", (self.units,), "zeros")
-        states = []
+        first, states = h, []
         for z in places:
             inner = h @ matrix
             reset = sigmoid(self._gate(z, 0) + self._gate(inner, 0))
@@ -73,7 +76,7 @@ class GRU(_Recurrent):
             candidate = scope.neurons(self._gate(z, 2) + reset * (self._gate(inner, 2) + shift), tanh)
             h = candidate * (1 - update) + update * h
             states.append(h)
-        return self._give(states)
+        return self._give(states, first)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class LSTM(_Recurrent):
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The states."""
         places, matrix, h = self._read(scope, x, gates=4)
-        memory, states = h, []
+        first, memory, states = h, h, []
         for z in places:
             gates = z + h @ matrix
             let_in, keep, show = (sigmoid(self._gate(gates, k)) for k in (0, 1, 3))
@@ -97,4 +100,4 @@ class LSTM(_Recurrent):
             memory = keep * memory + let_in * candidate
             h = show * tanh(memory)
             states.append(h)
-        return self._give(states)
+        return self._give(states, first)

@@ -11,7 +11,7 @@ import numpy as np
 from dbp.autodiff import Array, Tensor, Value, dense_block, reshape, softmax, take, transpose
 from dbp.errors import UserError
 from dbp.nn.initialisers import initialiser
-from dbp.nn.layers.layer import at_least, check_axes
+from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.scope import Scope
 
 
@@ -28,8 +28,7 @@ class Embedding:
     initialiser: str = "normal"
 
     def __post_init__(self) -> None:
-        at_least("entries", self.entries, 1)
-        at_least("units", self.units, 1)
+        counts(self, "entries", "units")
         initialiser(self.initialiser)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
@@ -39,7 +38,10 @@ class Embedding:
 
     def _numbers(self, x: Value) -> Array:
         if type(x) is Tensor:
-            raise UserError("takes numbers of entries, by which nothing can be differentiated")
+            raise UserError(
+                "takes whole numbers, by which nothing can be differentiated, but a layer before it made floats; "
+                "put the embedding first"
+            )
         array: Array = np.asarray(x)
         if array.dtype.kind == "f" and self.entries > 2 ** (np.finfo(array.dtype).nmant + 1):
             raise UserError(f"entries must be at most {2 ** (np.finfo(array.dtype).nmant + 1)} in {array.dtype}")
@@ -49,7 +51,7 @@ class Embedding:
         if wrong.any():
             raise UserError(
                 f"takes whole numbers from 0 to {self.entries - 1}, but its inputs contain {array[wrong][0]}; "
-                "are the inputs scaled, or entries too few?"
+                "are the inputs scaled, does a layer before it change them, or are entries too few?"
             )
         return numbers
 
@@ -88,7 +90,7 @@ class MultiHeadAttention:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        at_least("heads", self.heads, 1)
+        counts(self, "heads")
         initialiser(self.initialiser)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
@@ -96,7 +98,9 @@ class MultiHeadAttention:
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
         n, length, channels = np.shape(x)
         if channels % self.heads:
-            raise UserError(f"channels must be a multiple of heads ({self.heads}), but there are {channels}")
+            raise UserError(
+                f"channels must be a multiple of heads ({self.heads}), but its inputs have shape {np.shape(x)[1:]}"
+            )
         query, key, value = (self._split(self._project(scope, x, name)) for name in ("query", "key", "value"))
         scores = (query @ transpose(key, axes=(0, 1, 3, 2))) / math.sqrt(channels / self.heads)
         if self.causal:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from dbp.autodiff import Window
 from dbp.errors import UserError, unknown
-from dbp.nn.layers.layer import at_least
+from dbp.nn.layers.layer import is_whole, whole
 
 Sizes = int | tuple[int, int]
 Padding = int | str  # "valid" (none), "same" (as many positions as the image has places, by the stride), or a number
 PADDINGS = ("valid", "same")
 
 
-def pair(name: str, value: Sizes, axes: Literal[1, 2] = 2, single: int = 1) -> tuple[int, int]:
-    """A setting for both axes; for one axis the first is `single`."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if axes == 1:
-        if not isinstance(value, int):
-            raise UserError(f"{name} must be one whole number, but is {value!r}")
-        both = (single, value)
-    if len(both) != 2 or not all(isinstance(n, int) for n in both):
-        raise UserError(f"{name} must be a whole number or two, but is {value!r}")
-    at_least(name, min(both), 0 if single == 0 else 1)
-    return both[0], both[1]
+def pair(value: Sizes, axes: Literal[1, 2] = 2) -> tuple[int, int]:
+    """A setting for both axes; along a sequence the first is 1."""
+    down, across = (value, value) if isinstance(value, int) else value
+    return (1, across) if axes == 1 else (down, across)
+
+
+def slides(layer: Any, *names: str, axes: Literal[1, 2] = 2) -> None:
+    """Settings of a layer for the axes that its window slides along; UserError for those that are none."""
+    for name in names:
+        value = getattr(layer, name)
+        if axes == 1 or is_whole(value):
+            if not is_whole(value):
+                raise UserError(f"{name} must be one whole number, but is {value!r}")
+            object.__setattr__(layer, name, whole(name, value, 1))
+        elif isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_whole, value)):
+            object.__setattr__(layer, name, tuple(whole(name, number, 1) for number in value))
+        else:
+            raise UserError(f"{name} must be a whole number or two, but is {value!r}")
 
 
 def check_padding(padding: Padding) -> None:
@@ -32,7 +39,7 @@ def check_padding(padding: Padding) -> None:
         if padding not in PADDINGS:
             raise unknown("padding", padding, PADDINGS)
     else:
-        at_least("padding", padding, 0)
+        whole("padding", padding, 0)
 
 
 def window_on(
@@ -43,13 +50,33 @@ def window_on(
     dilation: tuple[int, int] = (1, 1),
     axes: Literal[1, 2] = 2,
 ) -> Window:
-    """The window for images of this height and width."""
+    """The window for images of this height and width; UserError, naming what would fit, if it is larger."""
     if padding == "same":
         pads = [_same(n, k, s, d) for n, k, s, d in zip(image, size, stride, dilation, strict=True)]
     else:
         each = 0 if padding == "valid" else int(padding)
         pads = [(0, 0) if axes == 1 else (each, each), (each, each)]
-    return Window(size, stride, (pads[0], pads[1]), dilation)
+    window = Window(size, stride, (pads[0], pads[1]), dilation)
+    _check_fit(window, image, axes)
+    return window
+
+
+def _check_fit(window: Window, image: tuple[int, int], axes: Literal[1, 2]) -> None:
+    down, across = ((n + sum(p) - 1) // d + 1 for n, p, d in zip(image, window.padding, window.dilation, strict=True))
+    if down >= window.size[0] and across >= window.size[1]:
+        return
+    spread = f" with dilation {_short(window.dilation, axes)}" if max(window.dilation) > 1 else ""
+    remedy = f"size must be at most {_short((down, across), axes)}, or padding 'same'"
+    raise UserError(
+        f"a window of size {_short(window.size, axes)}{spread} does not fit its inputs of "
+        f"{f'length {image[1]}' if axes == 1 else f'{image[0]} x {image[1]}'}; "
+        f"{remedy if min(image) else 'there is nothing in them'}"
+    )
+
+
+def _short(both: tuple[int, int], axes: Literal[1, 2]) -> str:
+    """One number where it says all."""
+    return str(both[1] if axes == 1 or both[0] == both[1] else both)
 
 
 def _same(length: int, size: int, stride: int, dilation: int) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dbp.errors import unknown
+from typing import Any, cast
+
+from dbp.errors import UserError, unknown
 from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler
 from dbp.nn.losses.loss import Loss, check_weights
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
@@ -28,6 +30,24 @@ def loss_named(name: str) -> Loss:
     return LOSSES[name]()
 
 
+PARTS = ("kind", "metrics", "check", "prepare", "places", "measure", "predict")
+
+
+def as_loss(given: Any) -> Loss:
+    """A loss, or the one of a name; UserError, saying what is missing, for anything else."""
+    if isinstance(given, str):
+        return loss_named(given)
+    if isinstance(given, type):
+        raise UserError(f"loss {given.__name__} is a class; make an object of it: {given.__name__}()")
+    missing = [part for part in PARTS if not hasattr(given, part)] + ["__call__"] * (not callable(given))
+    if missing:
+        raise UserError(
+            f"loss {getattr(given, '__name__', repr(given))} lacks {', '.join(missing)}; give a name (valid: "
+            f"{', '.join(sorted(LOSSES))}) or an object with all that dbp.nn.Loss lists"
+        )
+    return cast(Loss, given)
+
+
 __all__ = [
     "LOSSES",
     "BinaryCrossEntropy",
@@ -38,6 +58,7 @@ __all__ = [
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "as_loss",
     "check_weights",
     "loss_named",
 ]

@@ -22,7 +22,7 @@ from dbp.autodiff import (
     sum_,
 )
 from dbp.errors import UserError
-from dbp.nn.losses.loss import Shape, as_numbers, check_numbers
+from dbp.nn.losses.loss import Shape, as_numbers, check_alike, check_numbers
 
 TOLERANCE = 1e-3  # of the sum of probabilities, which may have been stored in half precision
 
@@ -201,6 +201,7 @@ class BinaryCrossEntropy:
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """log(1 + exp(z)) - y z, which is -y log p - (1 - y) log(1 - p) for p = sigmoid(z)."""
+        check_alike(outputs, targets)
         return softplus(outputs) - outputs * targets
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Array, Value
+from dbp.autodiff import Array, ShapeError, Value
 from dbp.errors import UserError
 
 Shape = tuple[int, ...]
@@ -60,6 +60,12 @@ def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         row = int(np.argmax(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)))
         raise UserError(f"targets must be finite, but the one of example {first + row} is not")
+
+
+def check_alike(outputs: Value, targets: Array) -> None:
+    """ShapeError, as NumPy would make all pairs of them, unless outputs and targets have one shape."""
+    if np.shape(outputs) != np.shape(targets):
+        raise ShapeError(f"outputs have shape {np.shape(outputs)}, but targets {np.shape(targets)}")
 
 
 def as_numbers(targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:

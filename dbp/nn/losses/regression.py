@@ -9,7 +9,7 @@ import numpy as np
 
 from dbp.autodiff import Array, Value, abs_, clip, square
 from dbp.errors import UserError
-from dbp.nn.losses.loss import Shape, as_numbers, check_numbers
+from dbp.nn.losses.loss import Shape, as_numbers, check_alike, check_numbers
 
 
 class Regression:
@@ -49,6 +49,7 @@ class MeanSquaredError(Regression):
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """(output - target)^2."""
+        check_alike(outputs, targets)
         return square(outputs - targets)
 
 
@@ -60,6 +61,7 @@ class MeanAbsoluteError(Regression):
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """|output - target|."""
+        check_alike(outputs, targets)
         return abs_(outputs - targets)
 
 
@@ -76,6 +78,7 @@ class Huber(Regression):
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """d (|output - target| - d / 2), d being that size, at most delta."""
+        check_alike(outputs, targets)
         size = abs_(outputs - targets)
         d = clip(size, low=0.0, high=self.delta)
         return d * (size - 0.5 * d)
