@@ -35,7 +35,6 @@ SETTINGS = {  # all hosts share the cores of one machine, and talk over TCP
     "OMPI_MCA_pml": "ob1",
     "OMPI_MCA_btl": "self,sm,tcp",
     "OMPI_MCA_osc": "^ucx",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
@@ -183,12 +182,13 @@ class Hosts:
 def _exported() -> list[str]:
     """Variables that ranks on other hosts are to have too."""
     pattern = re.compile(r"(OMP|OMPI|OPENBLAS|MKL|PYTHON|DBP)_?[A-Z_]*$")
-    return sorted(name for name in {**os.environ, **SETTINGS} if pattern.match(name) and name != "PYTHONHASHSEED")
+    return sorted(name for name in {*os.environ, *environment(1)} if pattern.match(name) and name != "PYTHONHASHSEED")
 
 
-def environment() -> dict[str, str]:
-    """Of the launcher."""
-    return {**SETTINGS, **os.environ}
+def environment(ranks: int) -> dict[str, str]:
+    """Of the launcher of so many ranks on all hosts, which have the cores of one machine."""
+    crowded = {"OMPI_MCA_mpi_yield_when_idle": str(int(ranks > len(os.sched_getaffinity(0))))}
+    return {**SETTINGS, **crowded, **os.environ}
 
 
 def main() -> int:
@@ -211,7 +211,7 @@ def main() -> int:
     command = [program, *words[1:]] if program else [sys.executable, "-m", "dbp", *words]
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with Hosts(len(ranks), args.rate) as hosts:
-        return subprocess.run(hosts.mpirun(ranks, *command), env=environment(), check=False).returncode
+        return subprocess.run(hosts.mpirun(ranks, *command), env=environment(sum(ranks)), check=False).returncode
 
 
 if __name__ == "__main__":

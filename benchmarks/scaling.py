@@ -101,9 +101,9 @@ def model_of(told: dict[str, Any]) -> Model:
     return Model(parameters, compute, first, stages["update"])
 
 
-def started(name: str, command: list[str]) -> Program:
+def started(name: str, command: list[str], ranks: int) -> Program:
     """A program on hosts."""
-    return Program(name, command, threads=1, environment=environment())
+    return Program(name, command, threads=1, environment=environment(ranks))
 
 
 def on_hosts(case: str, count: int, rate: str, model: Model, cores: int, with_torch: bool) -> dict[str, Any]:
@@ -112,17 +112,17 @@ def on_hosts(case: str, count: int, rate: str, model: Model, cores: int, with_to
     ranks, python = [1] * count, sys.executable
     with Hosts(count, rate) as hosts, tempfile.TemporaryDirectory() as folder:
         sent = hosts.sent("h0")
-        program = started("dbp", hosts.mpirun(ranks, python, str(STEPS / "dbp_steps.py")))
+        program = started("dbp", hosts.mpirun(ranks, python, str(STEPS / "dbp_steps.py")), count)
         told = measured(program, case)["dbp"][case]
         sent = hosts.sent("h0") - sent
-        two = started("link", hosts.mpirun([1, 1, *[0] * (count - 2)], python, str(STEPS / "link.py")))
+        two = started("link", hosts.mpirun([1, 1, *[0] * (count - 2)], python, str(STEPS / "link.py")), 2)
         link = two.measure("--bytes", str(int(model.bytes(count))))["results"]["link"]["link"]
         ddp = None
         if with_torch:
             script = Path(folder) / "start.sh"
             script.write_text(DDP.format(count=count, python=python, script=STEPS / "torch_steps.py"))
             with contextlib.suppress(FailedError):
-                torch = started("DDP", hosts.mpirun(ranks, "/bin/sh", str(script)))
+                torch = started("DDP", hosts.mpirun(ranks, "/bin/sh", str(script)), count)
                 ddp = measured(torch, case)["DDP"][case]["ms"]
     slower = max(1.0, count / cores)
     bandwidth = model.bytes(count) / link["seconds"]

@@ -29,9 +29,11 @@ def test_train_says_what_it_does(trained):
     assert "validation accuracy" in lines[3]
     assert lines[3].endswith("examples/s")
     assert lines[4].startswith("finished: 2 epochs, 52 steps in ")
-    assert lines[5].startswith("test: cost ")
+    assert lines[5].startswith("a step took ")
+    assert "backward " in lines[5]
+    assert lines[6].startswith("test: cost ")
     assert outcome.err == ""
-    assert sorted(p.name for p in folder.iterdir()) == ["checkpoints", "config.toml", "history.csv"]
+    assert sorted(p.name for p in folder.iterdir()) == ["checkpoints", "config.toml", "history.csv", "timing.csv"]
 
 
 def test_the_run_folder_can_be_read_by_other_programs(trained):

@@ -62,7 +62,7 @@ def test_ranks_of_different_hosts_talk_over_their_network(small, tmp_path):
         assert hosts.run("h1", "hostname").strip() == "h1"
         before = hosts.sent("h0")
         train = (sys.executable, "-m", "dbp", "train", small, *LARGER)
-        outcome = run(*hosts.mpirun([1, 1], *map(str, train)), env=environment() | BARE)
+        outcome = run(*hosts.mpirun([1, 1], *map(str, train)), env=environment(2) | BARE)
         assert outcome.code == 0, outcome.text
         steps, bytes_of_weights = 52, 4 * (65 * 300 + 301 * 10)
         assert 0.9 < (hosts.sent("h0") - before) / (steps * bytes_of_weights) < 1.6

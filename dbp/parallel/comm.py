@@ -22,6 +22,7 @@ Bytes = NDArray[np.uint8]
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  where Linux keeps the memory that processes share; its size is limited
 LEFT_FREE = 1 << 24  # bytes of it that are left to others, such as the MPI library's own messages
+YIELD = "OMPI_MCA_mpi_yield_when_idle"  # by which a user, or dbp run, tells Open MPI that ranks share cores
 NODE_SIZES = "DBP_NODE_SIZES"  # ranks of each node, such as 2,1: to try out on one machine what several do
 
 
@@ -181,7 +182,7 @@ class MPICommunicator(Communicator):
         numbers = self._comm.allgather(number)
         self.nodes = Nodes(tuple(numbers.count(n) for n in dict.fromkeys(numbers)), self.rank)
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
-        self.stages = Stages(crowded=self._node.Get_size() > usable_cores())
+        self.stages = Stages(crowded=os.environ.get(YIELD) == "1" or self._node.Get_size() > usable_cores())
         self._windows: list[Any] = []
         vendor, version = mpi.get_vendor()
         self.description = f"{vendor} {'.'.join(map(str, version))}"
