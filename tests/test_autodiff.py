@@ -283,6 +283,20 @@ def test_indexing_as_numpy_does(index):
     ad.check_derivatives(lambda x: p.take(x, index=index), X)
 
 
+@pytest.mark.parametrize(
+    "index", [((0, 0, 1),), ([0, 0, 1],), [0, 0, 1], (range(2), (1, 1)), ((0, 0), slice(1, 3)), True]
+)
+def test_places_named_twice_add_up(index):
+    ad.check_derivatives(lambda x: p.square(p.take(x, index=index)), X)
+    np.testing.assert_array_equal(ad.gradient(lambda x: p.sum_(x[((0, 0, 1),)] * 1.0))(X[0]), [2, 1, 0, 0])
+
+
+@pytest.mark.parametrize("axes", [(-1, 0, 1), (1, -1, 0), (-2, -3, -1), [2, 0, 1]])
+def test_axes_counted_from_the_end(axes):
+    np.testing.assert_array_equal(p.transpose(CUBE, axes=axes), np.transpose(CUBE, axes))
+    ad.check_derivatives(lambda x: p.square(p.transpose(x, axes=axes)), CUBE)
+
+
 def test_stack_and_split_undo_each_other():
     parts = p.split(ad.Tensor(CUBE), 2, axis=2)
     assert [part.shape for part in parts] == [(2, 3, 2)] * 2

@@ -52,10 +52,17 @@ reshape: Primitive = Primitive(
     reverse=[lambda g, y, x, shape: reshape(g, shape=np.shape(x))],
     forward=[lambda t, y, x, shape: reshape(t, shape=np.shape(y))],
 )
+
+
+def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The order of axes that undoes a transposition."""
+    return None if axes is None else tuple(int(i) for i in np.argsort([axis % len(axes) for axis in axes]))
+
+
 transpose: Primitive = Primitive(
     "transpose",
     lambda x, axes=None: np.transpose(x, axes),
-    reverse=[lambda g, y, x, axes=None: transpose(g, axes=None if axes is None else tuple(np.argsort(axes)))],
+    reverse=[lambda g, y, x, axes=None: transpose(g, axes=_inverse(axes))],
     forward=[lambda t, y, x, axes=None: transpose(t, axes=axes)],
 )
 broadcast_to: Primitive = Primitive(
@@ -137,10 +144,10 @@ take: Primitive = Primitive(  # x[index]: slices, numbers, arrays of whole numbe
 def _put(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     whole = np.zeros(shape, x.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, (np.ndarray, list)) for part in parts):
-        np.add.at(whole, index, x)  # a row may be named twice
-    else:
+    if all(part is None or part is ... or isinstance(part, (int, np.integer, slice)) for part in parts):
         whole[index] = x
+    else:
+        np.add.at(whole, index, x)  # a row may be named twice
     return whole
 
 
