@@ -181,6 +181,44 @@ def test_gauss_newton_equals_the_hessian_for_linear_outputs():
     np.testing.assert_allclose(product, ad.hessian_product(lambda x: cost(outputs(x)), (X,), (V,))[0])
 
 
+@pytest.mark.parametrize(
+    ("product", "expected"),
+    [
+        (lambda s: ad.gauss_newton_product(ad.tanh, lambda y: ad.sum_(ad.exp(y)), (X,), (s * V,)), 1),
+        (lambda s: ad.gauss_newton_product(ad.tanh, lambda y: s * ad.sum_(ad.exp(y)), (X,), (V,)), 1),
+        (lambda s: ad.gauss_newton_product(lambda x: s * x, lambda y: ad.sum_(y * y), (X,), (V,)), 2),
+        (lambda s: ad.gauss_newton_product(ad.tanh, lambda y: ad.sum_(ad.exp(s * y)), (X,), (V,)), None),
+        (
+            lambda s: ad.gauss_newton_product(lambda x: ad.tanh(s * x), lambda y: ad.sum_(ad.exp(y)), (X,), (s * V,)),
+            None,
+        ),
+    ],
+)
+def test_gauss_newton_products_are_differentiated_by_all_they_depend_on(product, expected):
+    """By the vector, by what the cost uses and by what the outputs use, in both modes."""
+    number = lambda s: ad.sum_(product(s)[0] * V)  # noqa: E731
+    ad.check_derivatives(number, 0.7)
+    if expected is not None:  # the product is a power of s
+        assert ad.gradient(number)(0.7) == pytest.approx(expected * number(0.7) / 0.7)
+
+
+def test_by_counts_from_the_end_too():
+    f = lambda x, y: ad.sum_(x * x * y)  # noqa: E731
+    np.testing.assert_allclose(ad.gradient(f, by=-1)(X, V), X * X)
+    for by in ((0, -1), [0, 1], (np.int64(0), 1)):
+        for g, expected in zip(ad.gradient(f, by=by)(X, V), (2 * X * V, X * X), strict=True):
+            np.testing.assert_allclose(g, expected)
+
+
+def test_tangents_go_by_name_and_take_the_type_of_their_points():
+    points, tangents = {"a": X, "b": V}, {"b": 0 * V, "a": np.ones(4)}
+    np.testing.assert_allclose(ad.jvp(lambda p: p["a"] * p["b"], (points,), (tangents,))[1], V)
+    single = X.astype(np.float32)
+    assert ad.jvp(ad.sin, (single,), (V,))[1].dtype == np.float32
+    assert ad.vjp(ad.sin, single)[1](V)[0].dtype == np.float32
+    assert ad.hessian_product(wavy, (single,), ([1, 2, 3, 4],))[0].dtype == np.float32
+
+
 # --- recompute --------------------------------------------------------------------------------------
 
 
@@ -224,6 +262,20 @@ def test_recompute_takes_all_it_depends_on_as_arguments():
         (lambda: ad.gradient(ad.tanh)(X), ValueError, r"a gradient is that of one number.*\(4,\)"),
         (lambda: ad.gradient(ad.sum_)(np.arange(3)), TypeError, r"by int64 does not exist; give floats"),
         (lambda: ad.gradient(lambda x: (x, x))(X), TypeError, "must give one array, but this one gave a tuple"),
+        (lambda: ad.gradient(lambda x: None)(X), TypeError, "must give one array, but this one gave a NoneType"),
+        (lambda: ad.jvp(lambda x: "x", (X,), (V,)), TypeError, "must give one array, but this one gave a str"),
+        (lambda: ad.gradient(wavy, by=1)(X), ValueError, "by=1 names argument 1, but the function was given 1"),
+        (lambda: ad.gradient(wavy, by=(0, -1))(X), ValueError, "names an argument of the 1 twice"),
+        (lambda: ad.hessian(wavy, by=-2)(X), ValueError, "by=-2 names argument -2"),
+        (lambda: ad.jvp(ad.sin, (X,), (V[:1],)), ad.ShapeError, r"tangent of shape \(1,\) .*point, of shape \(4,\)"),
+        (lambda: ad.vjp(ad.sin, X)[1](1.0), ad.ShapeError, r"cotangent of shape \(\) .*value, of shape \(4,\)"),
+        (lambda: ad.hessian_product(wavy, (X,), (2.0,)), ad.ShapeError, r"tangent of shape \(\)"),
+        (lambda: ad.gauss_newton_product(ad.tanh, wavy, (X,), (A,)), ad.ShapeError, r"tangent of shape \(4, 4\)"),
+        (lambda: ad.hessian_product(ad.tanh, (X,), (V,)), ValueError, r"a Hessian is that of one number.*\(4,\)"),
+        (lambda: ad.gauss_newton_product(ad.tanh, ad.sin, (X,), (V,)), ValueError, "a Hessian is that of one number"),
+        (lambda: ad.jvp(lambda x, y: x * y, (X, V), (V,)), ValueError, "form of the points: 2 of them, not 1"),
+        (lambda: ad.jvp(ad.sin, (X,), V), ValueError, "form of the points: 1 of them, not ndarray"),
+        (lambda: ad.jvp(lambda p: p["a"], ({"a": X},), ({"b": X},)), ValueError, "a dictionary of a"),
     ],
 )
 def test_mistakes_are_named(call, error, message):

@@ -129,6 +129,11 @@ class Tensor:
         return self.value.ndim
 
     @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.value.size
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The array's type."""
         return self.value.dtype
