@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbp.autodiff.graph import pullback, pushforward
-from dbp.autodiff.tensor import Primitive, Tensor, Value
+from dbp.autodiff.tensor import Primitive, Tensor, Value, recorded
 from dbp.autodiff.transforms import leaf_at
 
 
@@ -33,7 +33,7 @@ class Recomputed(Primitive):
 
     def node(self, output: Value, inputs: tuple[Value, ...]) -> Tensor:
         """The node of a call whose output is already known."""
-        return Tensor(output, self, inputs)
+        return recorded(output, self, inputs, {}, {})
 
     def inside(self, inputs: Sequence[Value], options: dict[str, Any]) -> Value:
         """What a node of these inputs does, recorded from leaves in place of its tensors."""

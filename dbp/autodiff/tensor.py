@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dbp.autodiff.guard import watching
+
 Array = NDArray[Any]
 Value = Any  # an array, a number or a Tensor: what primitives and rules take and give
 Rule = Callable[..., Value]
@@ -55,7 +57,7 @@ class Primitive:
         for x in inputs:
             if type(x) is Tensor:
                 values = [x.value if type(x) is Tensor else x for x in inputs]
-                return Tensor(self._compute(values, options), self, inputs, options)
+                return recorded(self._compute(values, options), self, inputs, options, options)
         return self._compute(inputs, options)
 
     def _compute(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
@@ -166,6 +168,16 @@ class Tensor:
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", swapped=True)
     __pow__, __rpow__ = _operator("power"), _operator("power", swapped=True)
     __neg__ = _operator("negative")
+
+
+def recorded(
+    output: Any, primitive: Primitive, inputs: tuple[Value, ...], options: dict[str, Any], given: dict[str, Any]
+) -> Tensor:
+    """A node of the graph; while a transformation records, what it was given is kept from changes."""
+    if watching.guard is not None:
+        watching.guard.keep(inputs)
+        watching.guard.keep(given.values())
+    return Tensor(output, primitive, inputs, options)
 
 
 def array_of(x: Value) -> Array:

@@ -2,6 +2,9 @@
 
 Functions take arrays, or dictionaries, lists and tuples of arrays, and give one array. What comes back is
 made of arrays; within a function that is itself being differentiated it is made of tensors.
+
+Derivatives are those at the points as they are given: writable arrays among them are copied. Results are
+writable arrays of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.graph import depends_on_others, pullback, pushforward
+from dbp.autodiff.guard import Guard, Seal
 from dbp.autodiff.primitives import identity, reshape, stack
 from dbp.autodiff.tensor import ShapeError, Tensor, Value, array_of
 from dbp.autodiff.tree import along, change, leaves_of, like
@@ -29,6 +33,7 @@ class _Recording:
     leaves: list[Tensor]
     output: Value
     outer: bool  # whether an outer derivative must be able to go through the result
+    seal: Seal | None = None  # of the arrays that were used, if derivatives are found later
 
     def gradient(self, cotangent: Value, record: bool = False) -> list[Value]:
         """For each leaf its cotangent, zero where the output does not depend on it."""
@@ -71,14 +76,24 @@ def _fitting(given: Any, place: Value, name: str, of_what: str) -> Value:
     return given if type(given) is Tensor else np.asarray(given, array_of(place).dtype)
 
 
-def _record(function: Function, points: Any) -> _Recording:
-    """Call a function of the points, a tuple of trees, and keep the graph."""
-    leaves = [leaf_at(point) for point in leaves_of(points)]
-    output = function(*like(points, leaves))
+def _unshared(point: Any) -> Any:
+    """A point that nobody else changes; who gives a read-only array does not either."""
+    return point.copy() if isinstance(point, np.ndarray) and point.flags.writeable else point
+
+
+def _record(function: Function, points: Any, later: bool = False) -> _Recording:
+    """Call a function of the points, a tuple of trees, and keep the graph, perhaps for later."""
+    leaves = [leaf_at(_unshared(point)) for point in leaves_of(points)]
+    with Guard() as guard:
+        output = function(*like(points, leaves))
+        seal = guard.seal() if later else None
+        outer = any(type(point) is Tensor for point in leaves_of(points))
+        outer = outer or (type(output) is Tensor and depends_on_others(output, leaves))
+        if outer:
+            guard.hand_over()
     if not isinstance(output, (Tensor, np.ndarray, np.number, float, int)):
         raise TypeError(f"a function to differentiate must give one array, but this one gave a {type(output).__name__}")
-    outer = any(type(point) is Tensor for point in leaves_of(points))
-    return _Recording(points, leaves, output, outer or (type(output) is Tensor and depends_on_others(output, leaves)))
+    return _Recording(points, leaves, output, outer, seal)
 
 
 def _places(by: By, count: int) -> list[int]:
@@ -130,11 +145,13 @@ def gradient(function: Function, by: By = 0) -> Function:
 
 def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """The value, and the function that takes a cotangent of it to those of the points (reverse mode)."""
-    recording = _record(function, points)
+    recording = _record(function, points, later=True)
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         cotangent = _fitting(cotangent, recording.output, "cotangent", "value")
         keep = recording.outer or type(cotangent) is Tensor
+        assert recording.seal is not None
+        recording.seal.check()
         found = [g if keep else array_of(g) for g in recording.gradient(cotangent)]
         return tuple(like(points, found))
 
