@@ -375,3 +375,17 @@ def test_memory_that_cannot_be_made_writable_again_is_compared():
     with pytest.raises(ValueError, match="has been changed since it was recorded"):
         ad.gradient(scaled)(X)
     assert b.flags.writeable
+
+
+def test_results_are_writable_arrays_of_their_own():
+    both = lambda x, y: x + y  # noqa: E731
+    x, v = X.copy(), V.copy()
+    value, pull = ad.vjp(both, x, v)
+    results = [value, *pull(v), *pull(v), *ad.jvp(lambda a: a, (x,), (v,)), ad.gradient(ad.sum_)(x)]
+    results += [*ad.gradient(lambda a, b: ad.sum_(a + b), (0, 1))(x, v), ad.vjp(lambda a: x, v)[0]]
+    results += [*ad.hessian_product(lambda a: ad.sum_(a * a) / 2, (x,), (v,)), ad.hessian(quadratic)(x)]
+    results += ad.gauss_newton_product(lambda a: a, lambda a: ad.sum_(a * a) / 2, (x,), (v,))
+    results += [ad.jacobian(lambda a: a)(x), *ad.value_and_gradient(quadratic)(x)]
+    for i, result in enumerate(results):
+        assert result.flags.writeable
+        assert not any(np.shares_memory(result, other) for other in (x, v, *results[:i]))

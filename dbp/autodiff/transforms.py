@@ -18,7 +18,7 @@ import numpy as np
 from dbp.autodiff.graph import depends_on_others, pullback, pushforward
 from dbp.autodiff.guard import Guard, Seal
 from dbp.autodiff.primitives import identity, reshape, stack
-from dbp.autodiff.tensor import ShapeError, Tensor, Value, array_of
+from dbp.autodiff.tensor import Array, ShapeError, Tensor, Value, array_of
 from dbp.autodiff.tree import along, change, leaves_of, like
 
 Function = Callable[..., Any]
@@ -55,8 +55,20 @@ class _Recording:
         return [(leaf, _fitting(t, leaf, "tangent", "point")) for leaf, t in zip(self.leaves, given, strict=True)]
 
     def plain(self, x: Value) -> Value:
-        """A result as it is for an outer derivative, else its array."""
-        return x if self.outer else array_of(x)
+        """A result as it is for an outer derivative, else an array of its own."""
+        return x if self.outer else np.array(array_of(x))
+
+
+def _own(results: Sequence[Value], given: Sequence[Any] = ()) -> list[Array]:
+    """Results as writable arrays that share memory neither with each other nor with what was given."""
+    arrays: list[Array] = []
+    taken = {id(x) for x in given}
+    for x in results:
+        array = array_of(x)
+        shared = array.base is not None or id(array) in taken or not array.flags.writeable
+        arrays.append(array.copy() if shared else array)
+        taken.add(id(array))
+    return arrays
 
 
 def leaf_at(point: Any) -> Tensor:
@@ -132,7 +144,7 @@ def value_and_gradient(function: Function, by: By = 0) -> Function:
     def both(*arguments: Any) -> tuple[Any, Any]:
         recording = _record_by(function, arguments, by)
         found = recording.gradient(recording.seed("gradient"))
-        gradients = like(recording.points, [recording.plain(g) for g in found])
+        gradients = like(recording.points, found if recording.outer else _own(found))
         return recording.plain(recording.output), gradients if isinstance(by, (tuple, list)) else gradients[0]
 
     return both
@@ -152,8 +164,8 @@ def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[An
         keep = recording.outer or type(cotangent) is Tensor
         assert recording.seal is not None
         recording.seal.check()
-        found = [g if keep else array_of(g) for g in recording.gradient(cotangent)]
-        return tuple(like(points, found))
+        found = recording.gradient(cotangent)
+        return tuple(like(points, found if keep else _own(found, [cotangent])))
 
     return recording.plain(recording.output), pull
 
@@ -165,7 +177,8 @@ def jvp(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) 
     keep = recording.outer or any(type(t) is Tensor for _, t in pairs)
     (tangent,) = pushforward([recording.output], pairs, record=keep)
     tangent = np.zeros_like(array_of(recording.output)) if tangent is None else tangent
-    return recording.plain(recording.output), tangent if keep else array_of(tangent)
+    value = recording.plain(recording.output)
+    return value, tangent if keep else _own([tangent], [t for _, t in pairs])[0]
 
 
 def jacobian(function: Function, by: int = 0) -> Function:
@@ -208,14 +221,9 @@ def hessian_product(function: Function, points: tuple[Any, ...], tangents: tuple
     gradients = recording.gradient(recording.seed("Hessian"), record=True)
     keep = recording.outer or any(type(t) is Tensor for _, t in pairs)
     found = pushforward(gradients, pairs, record=keep)
-    products = [_or_zero(h, leaf, keep) for h, leaf in zip(found, recording.leaves, strict=True)]
-    return tuple(like(points, products))
-
-
-def _or_zero(x: Value | None, leaf: Tensor, keep: bool) -> Value:
-    if x is None:
-        return np.zeros_like(leaf.value)
-    return x if keep else array_of(x)
+    leaves = recording.leaves
+    products = [np.zeros_like(leaf.value) if h is None else h for h, leaf in zip(found, leaves, strict=True)]
+    return tuple(like(points, products if keep else _own(products, [t for _, t in pairs])))
 
 
 def gauss_newton_product(
@@ -230,9 +238,11 @@ def gauss_newton_product(
         tangents: the vector v, in the form of the points.
     """
     recording = _record(outputs, points)
-    (moved,) = pushforward([recording.output], recording.moves(tangents), record=recording.outer)  # J v
+    pairs = recording.moves(tangents)
+    (moved,) = pushforward([recording.output], pairs, record=recording.outer)  # J v
     if moved is None:
         return tuple(change(lambda p: np.zeros_like(array_of(p)), points))
     (curved,) = hessian_product(cost, (recording.plain(recording.output),), (moved,))  # H J v
     keep = recording.outer or type(curved) is Tensor  # as v or what the cost uses may be differentiated too
-    return tuple(like(points, [g if keep else array_of(g) for g in recording.gradient(curved)]))
+    found = recording.gradient(curved)
+    return tuple(like(points, found if keep else _own(found, [t for _, t in pairs])))
