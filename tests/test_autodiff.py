@@ -276,6 +276,119 @@ def test_einsum(rule, shapes):
     ad.check_derivatives(lambda *xs: p.einsum(*xs, rule=rule), *xs, tolerance=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("rule", "shapes"),
+    [
+        ("ij,jk->ik", [(2, 1), (3, 4)]),
+        ("ij,ij->i", [(1, 3), (2, 1)]),
+        ("ii->", [(3, 3)]),
+        ("ii->i", [(3, 3)]),
+        ("bii,i->b", [(2, 3, 3), (3,)]),
+        ("iji,i", [(2, 3, 2), (2,)]),
+        ("iii", [(2, 2, 2)]),
+        ("ji", [(2, 3)]),
+        ("ij,jk", [(2, 3), (3, 4)]),
+        ("...ij,jk->...ik", [(5, 2, 3), (3, 4)]),
+        ("...i,...i", [(5, 2, 3), (2, 3)]),
+        ("...i->i...", [(5, 2, 3)]),
+        ("..., ...", [(), (2, 3)]),
+    ],
+)
+def test_einsum_by_every_rule_of_numpy(rule, shapes):
+    xs = [numbers(shape, i) for i, shape in enumerate(shapes)]
+    np.testing.assert_allclose(p.einsum(*xs, rule=rule), np.einsum(rule, *xs))
+    ad.check_derivatives(lambda *xs: p.square(p.einsum(*xs, rule=rule)), *xs, tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((5, 2, 3), (3,)), ((3,), (5, 3, 2)), ((0,), (0,)), ((3,), (3, 0))],
+)
+def test_matmul_of_vectors(shapes):
+    a, b = (numbers(shape, i) for i, shape in enumerate(shapes))
+    np.testing.assert_allclose((ad.Tensor(a) @ b).value, a @ b)
+    ad.check_derivatives(lambda a, b: p.sin(a @ b), a, b)
+    ad.check_derivatives(lambda a, b: ad.gradient(lambda x: p.sum_(p.sin(x @ b)))(a), a, b)
+    np.testing.assert_allclose((ad.Tensor(a) @ b.tolist()).value, a @ b)
+
+
+@pytest.mark.parametrize("width", [1, (1, 2), ((1, 2),), ((0, 1), (2, 0))])
+def test_widths_of_padding(width):
+    np.testing.assert_array_equal(p.pad(X, width), np.pad(X, width))
+    ad.check_derivatives(lambda x: p.square(p.pad(x, width)), X)
+
+
+@pytest.mark.parametrize("axis", [None, 1, -1, [0, 2], (1, -1), np.int64(0), ()])
+@pytest.mark.parametrize("function", [(p.sum_, np.sum), (p.mean, np.mean), (p.max_, np.max)])
+def test_axes_and_those_kept(function, axis):
+    ours, numpys = function
+    axes = tuple(axis) if isinstance(axis, list) else axis
+    for keepdims in (False, True):
+        got = ours(CUBE, axis=axis, keepdims=keepdims)
+        np.testing.assert_allclose(got, numpys(CUBE, axis=axes, keepdims=keepdims))
+        ad.check_derivatives(lambda x, keep=keepdims: p.square(ours(x, axis=axis, keepdims=keep)), CUBE)
+    ad.check_derivatives(lambda x: p.logsumexp(x, axis=axis), CUBE)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax_along_any_axis(axis):
+    np.testing.assert_allclose(p.softmax(CUBE, axis=axis).sum(axis), 1)
+    np.testing.assert_allclose(np.exp(p.log_softmax(CUBE, axis)), p.softmax(CUBE, axis))
+    for function in (p.softmax, p.log_softmax):
+        ad.check_derivatives(lambda x, f=function: p.square(f(x, axis=axis)), CUBE)
+
+
+def test_sums_of_exponentials_at_their_ends():
+    low = -np.inf
+    rows = np.array([[low, low], [low, 1.0], [1e4, 1e4]])
+    np.testing.assert_allclose(p.logsumexp(rows, axis=1), [low, 1, 1e4 + np.log(2)])
+    np.testing.assert_allclose(
+        ad.gradient(lambda x: p.sum_(p.logsumexp(x, axis=1)))(rows), [[0, 0], [0, 1], [0.5, 0.5]]
+    )
+    assert p.logsumexp(np.array([np.inf, 0.0])) == np.inf
+    np.testing.assert_array_equal(p.logsumexp(np.zeros((2, 0)), axis=1), [low, low])
+    for function in (p.softmax, p.log_softmax):
+        assert function(np.zeros((2, 0))).shape == (2, 0)
+        ad.check_derivatives(function, np.zeros((2, 0)))
+
+
+def test_masked_scores_have_a_tangent():
+    mask, masked = X > 0, lambda x: p.where(X > 0, x, -np.inf)
+    np.testing.assert_array_equal(ad.jvp(masked, (X,), (X,))[1], np.where(mask, X, 0))
+    weights = lambda x: p.softmax(masked(x))  # noqa: E731
+    value, tangent = ad.jvp(weights, (X,), (X,))
+    np.testing.assert_allclose(tangent, value * (X - np.sum(value * X, axis=-1, keepdims=True)))
+    assert ad.jvp(masked, (X.astype(np.float32),), (X,))[1].dtype == np.float32
+
+
+def test_powers_at_zero():
+    x = np.array([0.0, 2.0])
+    power = lambda n: lambda x: p.sum_(x**n)  # noqa: E731
+    for n in (0, 0.0, np.array([0.0, 0.0])):
+        np.testing.assert_array_equal(ad.gradient(power(n))(x), [0, 0])
+    for n in (1, 1.0, np.array([1.0, 1.0])):
+        np.testing.assert_array_equal(ad.hessian(power(n))(x), np.zeros((2, 2)))
+    for n in (2, 2.0, np.array([2.0, 2.0])):
+        third = ad.gradient(lambda x, n=n: p.sum_(ad.hessian(power(n))(x)))
+        np.testing.assert_array_equal(third(x), [0, 0])
+    by_exponent = ad.gradient(lambda b: p.sum_(x**b))
+    np.testing.assert_allclose(by_exponent(np.array([2.0, 3.0])), [0, 8 * np.log(2)])
+    np.testing.assert_allclose(ad.gradient(lambda b: p.sum_(by_exponent(b)))(np.ones(2))[0], 0)
+    ad.check_derivatives(lambda x, n: ad.gradient(lambda x: p.sum_(x**n))(x), x + 1, np.zeros(2))
+
+
+def test_powers_of_numbers_keep_the_type():
+    for base in (2.0, 2, np.float32(2)):
+        assert ad.gradient(lambda a, base=base: p.sum_(base**a))(X.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("function", [p.softplus, p.sigmoid, p.elu, p.relu, p.tanh, p.softmax, p.logsumexp])
+def test_numbers_and_lists(function):
+    np.testing.assert_array_equal(function([1.0, -2.0]), function(np.array([1.0, -2.0])))
+    if function is not p.softmax:
+        assert function(1.0) == function(np.array(1.0))
+
+
 @pytest.mark.parametrize("index", [0, slice(1, None), (slice(None), -1), (..., 0), ROWS, X > 0, (ROWS, ROWS), None])
 def test_indexing_as_numpy_does(index):
     leaf = ad.Tensor(X)
@@ -319,11 +432,23 @@ def test_ties_share_the_derivative():
     [
         (lambda: ad.Tensor(X) @ X, r"matmul of shapes \(3, 4\) and \(3, 4\): "),
         (lambda: X.T @ ad.Tensor(X[:2]), r"matmul of shapes \(4, 3\) and \(2, 4\): "),
-        (lambda: ad.Tensor(X) @ X[0], r"both need at least two axes; reshape a vector"),
         (lambda: ad.Tensor(X) + np.ones(3), r"add of shapes \(3, 4\) and \(3,\): "),
         (lambda: p.reshape(X, shape=(5, 5)), r"reshape of shapes \(3, 4\): "),
         (lambda: ad.Tensor(X)[7], r"take of shapes \(3, 4\): index 7 is out of bounds"),
-        (lambda: p.einsum(X, rule="ii"), r"einsum of shapes .*must be like 'ij,jk->ik'"),
+        (lambda: ad.Tensor(X) * np.ones(3), r"multiply .*lengths must be equal, or 1, axis by axis from the last"),
+        (
+            lambda: X[:2, :3] @ ad.Tensor(np.ones((2, 8))),
+            r"\(2, 3\) and \(2, 8\): the last axis of the left, 3, must be "
+            "as long as the first of the right, 2",
+        ),
+        (lambda: ad.Tensor(CUBE) @ CUBE, "4, must be as long as the last but one of the right, 3"),
+        (lambda: ad.Tensor(CUBE) @ np.ones((3, 4, 1)), r"not their stacks: \(2,\) and \(3,\) must"),
+        (lambda: ad.Tensor(X) @ 2.0, r"a number has no axis to sum over; multiply by it with \*"),
+        (lambda: p.reshape(X[0], shape=(3,)), r"reshape of shapes \(4,\): 4 elements do not fit \(3,\)"),
+        (lambda: p.concatenate(X, X.T), r"\(3, 4\) and \(4, 3\): .*of equal lengths but for axis 0"),
+        (lambda: p.einsum(X, rule="ijk->"), r"the term 'ijk' does not fit the 2 axes of \(3, 4\)"),
+        (lambda: p.einsum(X, X, rule="ij"), "the rule has 1 terms for 2 inputs"),
+        (lambda: p.einsum(X, rule="ij->ii"), r"einsum of shapes .*letters of the inputs, each once"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(call, message):

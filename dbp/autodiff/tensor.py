@@ -88,7 +88,10 @@ class Primitive:
             if isinstance(error, ShapeError):
                 raise
             shapes = " and ".join(str(np.shape(x)) for x in inputs)
-            raise ShapeError(f"{self.name} of shapes {shapes}: {error}") from None
+            rule = (
+                "lengths must be equal, or 1, axis by axis from the last" if isinstance(self.value, np.ufunc) else error
+            )
+            raise ShapeError(f"{self.name} of shapes {shapes}: {rule}") from None
 
     def pull(self, g: Value, y: Value, inputs: Sequence[Value], options: Any, wanted: Sequence[bool]) -> list[Value]:
         """The cotangents of the wanted inputs, None for the others."""
