@@ -241,6 +241,40 @@ def test_recompute_changes_no_derivative():
     ad.check_derivatives(ad.recompute(block), x, w)
 
 
+def test_recompute_of_trees_and_by_name():
+    x, point = RNG.standard_normal((3, 4)), {"w": A.copy(), "rest": [V.copy(), 2.0]}
+
+    def layer(parameters, x, scale=1.0, power=2):
+        return ad.tanh(x @ parameters["w"] + parameters["rest"][0]) ** power * parameters["rest"][1] * scale
+
+    def whole(function):
+        return lambda parameters, x, s: ad.sum_(function(parameters, x, scale=s, power=3))
+
+    plain, light = (ad.gradient(whole(f), (0, 1, 2))(point, x, 0.5) for f in (layer, ad.recompute(layer)))
+    for a, b in zip(*map(ad.transforms.leaves_of, (plain, light)), strict=True):
+        np.testing.assert_allclose(a, b)
+    tangents = (point, x, 1.0)
+    for a, b in zip(
+        *(
+            ad.transforms.leaves_of(ad.hessian_product(whole(f), tangents, tangents))
+            for f in (layer, ad.recompute(layer))
+        ),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b)
+    uneven = lambda x, pair: ad.tanh(x @ pair[0]) + pair[1]  # noqa: E731
+    ad.check_derivatives(lambda x: ad.recompute(uneven)(x, [A, V]), x)
+    assert type(ad.recompute(layer)(point, x)) is np.ndarray
+    leaf = ad.Tensor(A)
+    assert ad.recompute(layer)({"w": leaf, "rest": [V, 2.0]}, x).inputs[0] is leaf
+    with pytest.raises(TypeError, match=r"recompute\(pair\) must give one array, not a tuple"):
+        ad.recompute(pair)(leaf)
+
+
+def pair(x):
+    return x, x
+
+
 def test_recompute_keeps_one_node():
     x = ad.Tensor(X.reshape(1, 4))
     y = ad.recompute(block)(x, A)
