@@ -482,6 +482,11 @@ def test_comparisons_are_of_numbers():
     ad.check_derivatives(lambda a: p.square(a[a > 0.2]), X)
 
 
+def test_the_plain_numbers_of_a_tensor_are_read_only():
+    with pytest.raises(ValueError, match="read-only"):
+        ad.array_of(ad.Tensor(X.copy()))[0] = 1
+
+
 def test_tensors_are_sequences():
     row = ad.Tensor(X[0])
     a, b, c, d = row

@@ -272,5 +272,9 @@ def recorded(
 
 
 def array_of(x: Value) -> Array:
-    """The plain array of a tensor, an array or a number."""
-    return x.value if type(x) is Tensor else np.asarray(x)
+    """The plain array of a tensor, read-only as derivatives depend on it, of an array or of a number."""
+    if type(x) is not Tensor:
+        return np.asarray(x)
+    view = x.value.view()
+    view.flags.writeable = False
+    return view

@@ -64,7 +64,7 @@ def _own(results: Sequence[Value], given: Sequence[Any] = ()) -> list[Array]:
     arrays: list[Array] = []
     taken = {id(x) for x in given}
     for x in results:
-        array = array_of(x)
+        array = x.value if type(x) is Tensor else np.asarray(x)
         shared = array.base is not None or id(array) in taken or not array.flags.writeable
         arrays.append(array.copy() if shared else array)
         taken.add(id(array))
