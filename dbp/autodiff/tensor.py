@@ -232,7 +232,7 @@ class Tensor:
     def __array_function__(self, function: Callable[..., Any], _: Any, inputs: Any, options: Any) -> Any:
         """What has to do with shapes only; other functions of NumPy are refused."""
         if function in OF_SHAPE:
-            return function(*map(array_of, inputs), **options)
+            return function(self.value, *inputs[1:], **options)
         raise _refusal(function.__name__)
 
     def __getitem__(self, index: Any) -> Value:
