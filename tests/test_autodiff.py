@@ -278,11 +278,138 @@ def test_einsum(rule, shapes):
     ad.check_derivatives(lambda *xs: p.einsum(*xs, rule=rule), *xs, tolerance=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("rule", "shapes"),
+    [
+        ("ij,jk->ik", [(2, 1), (3, 4)]),
+        ("ij,ij->i", [(1, 3), (2, 1)]),
+        ("ii->", [(3, 3)]),
+        ("ii->i", [(3, 3)]),
+        ("bii,i->b", [(2, 3, 3), (3,)]),
+        ("iji,i", [(2, 3, 2), (2,)]),
+        ("iii", [(2, 2, 2)]),
+        ("ji", [(2, 3)]),
+        ("ij,jk", [(2, 3), (3, 4)]),
+        ("...ij,jk->...ik", [(5, 2, 3), (3, 4)]),
+        ("...i,...i", [(5, 2, 3), (2, 3)]),
+        ("...i->i...", [(5, 2, 3)]),
+        ("..., ...", [(), (2, 3)]),
+    ],
+)
+def test_einsum_by_every_rule_of_numpy(rule, shapes):
+    xs = [numbers(shape, i) for i, shape in enumerate(shapes)]
+    np.testing.assert_allclose(p.einsum(*xs, rule=rule), np.einsum(rule, *xs))
+    ad.check_derivatives(lambda *xs: p.square(p.einsum(*xs, rule=rule)), *xs, tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((5, 2, 3), (3,)), ((3,), (5, 3, 2)), ((0,), (0,)), ((3,), (3, 0))],
+)
+def test_matmul_of_vectors(shapes):
+    a, b = (numbers(shape, i) for i, shape in enumerate(shapes))
+    np.testing.assert_allclose((ad.Tensor(a) @ b).value, a @ b)
+    ad.check_derivatives(lambda a, b: p.sin(a @ b), a, b)
+    ad.check_derivatives(lambda a, b: ad.gradient(lambda x: p.sum_(p.sin(x @ b)))(a), a, b)
+    np.testing.assert_allclose((ad.Tensor(a) @ b.tolist()).value, a @ b)
+
+
+@pytest.mark.parametrize("width", [1, (1, 2), ((1, 2),), ((0, 1), (2, 0))])
+def test_widths_of_padding(width):
+    np.testing.assert_array_equal(p.pad(X, width), np.pad(X, width))
+    ad.check_derivatives(lambda x: p.square(p.pad(x, width)), X)
+
+
+@pytest.mark.parametrize("axis", [None, 1, -1, [0, 2], (1, -1), np.int64(0), ()])
+@pytest.mark.parametrize("function", [(p.sum_, np.sum), (p.mean, np.mean), (p.max_, np.max)])
+def test_axes_and_those_kept(function, axis):
+    ours, numpys = function
+    axes = tuple(axis) if isinstance(axis, list) else axis
+    for keepdims in (False, True):
+        got = ours(CUBE, axis=axis, keepdims=keepdims)
+        np.testing.assert_allclose(got, numpys(CUBE, axis=axes, keepdims=keepdims))
+        ad.check_derivatives(lambda x, keep=keepdims: p.square(ours(x, axis=axis, keepdims=keep)), CUBE)
+    ad.check_derivatives(lambda x: p.logsumexp(x, axis=axis), CUBE)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax_along_any_axis(axis):
+    np.testing.assert_allclose(p.softmax(CUBE, axis=axis).sum(axis), 1)
+    np.testing.assert_allclose(np.exp(p.log_softmax(CUBE, axis)), p.softmax(CUBE, axis))
+    for function in (p.softmax, p.log_softmax):
+        ad.check_derivatives(lambda x, f=function: p.square(f(x, axis=axis)), CUBE)
+
+
+def test_sums_of_exponentials_at_their_ends():
+    low = -np.inf
+    rows = np.array([[low, low], [low, 1.0], [1e4, 1e4]])
+    np.testing.assert_allclose(p.logsumexp(rows, axis=1), [low, 1, 1e4 + np.log(2)])
+    np.testing.assert_allclose(
+        ad.gradient(lambda x: p.sum_(p.logsumexp(x, axis=1)))(rows), [[0, 0], [0, 1], [0.5, 0.5]]
+    )
+    assert p.logsumexp(np.array([np.inf, 0.0])) == np.inf
+    np.testing.assert_array_equal(p.logsumexp(np.zeros((2, 0)), axis=1), [low, low])
+    for function in (p.softmax, p.log_softmax):
+        assert function(np.zeros((2, 0))).shape == (2, 0)
+        ad.check_derivatives(function, np.zeros((2, 0)))
+
+
+def test_masked_scores_have_a_tangent():
+    mask, masked = X > 0, lambda x: p.where(X > 0, x, -np.inf)
+    np.testing.assert_array_equal(ad.jvp(masked, (X,), (X,))[1], np.where(mask, X, 0))
+    weights = lambda x: p.softmax(masked(x))  # noqa: E731
+    value, tangent = ad.jvp(weights, (X,), (X,))
+    np.testing.assert_allclose(tangent, value * (X - np.sum(value * X, axis=-1, keepdims=True)))
+    assert ad.jvp(masked, (X.astype(np.float32),), (X,))[1].dtype == np.float32
+
+
+def test_powers_at_zero():
+    x = np.array([0.0, 2.0])
+    power = lambda n: lambda x: p.sum_(x**n)  # noqa: E731
+    for n in (0, 0.0, np.array([0.0, 0.0])):
+        np.testing.assert_array_equal(ad.gradient(power(n))(x), [0, 0])
+    for n in (1, 1.0, np.array([1.0, 1.0])):
+        np.testing.assert_array_equal(ad.hessian(power(n))(x), np.zeros((2, 2)))
+    for n in (2, 2.0, np.array([2.0, 2.0])):
+        third = ad.gradient(lambda x, n=n: p.sum_(ad.hessian(power(n))(x)))
+        np.testing.assert_array_equal(third(x), [0, 0])
+    by_exponent = ad.gradient(lambda b: p.sum_(x**b))
+    np.testing.assert_allclose(by_exponent(np.array([2.0, 3.0])), [0, 8 * np.log(2)])
+    np.testing.assert_allclose(ad.gradient(lambda b: p.sum_(by_exponent(b)))(np.ones(2))[0], 0)
+    ad.check_derivatives(lambda x, n: ad.gradient(lambda x: p.sum_(x**n))(x), x + 1, np.zeros(2))
+
+
+def test_powers_of_numbers_keep_the_type():
+    for base in (2.0, 2, np.float32(2)):
+        assert ad.gradient(lambda a, base=base: p.sum_(base**a))(X.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("function", [p.softplus, p.sigmoid, p.elu, p.relu, p.tanh, p.softmax, p.logsumexp])
+def test_numbers_and_lists(function):
+    np.testing.assert_array_equal(function([1.0, -2.0]), function(np.array([1.0, -2.0])))
+    if function is not p.softmax:
+        assert function(1.0) == function(np.array(1.0))
+
+
 @pytest.mark.parametrize("index", [0, slice(1, None), (slice(None), -1), (..., 0), ROWS, X > 0, (ROWS, ROWS), None])
 def test_indexing_as_numpy_does(index):
     leaf = ad.Tensor(X)
     np.testing.assert_array_equal(leaf[index].value, X[index])
     ad.check_derivatives(lambda x: p.take(x, index=index), X)
+
+
+@pytest.mark.parametrize(
+    "index", [((0, 0, 1),), ([0, 0, 1],), [0, 0, 1], (range(2), (1, 1)), ((0, 0), slice(1, 3)), True]
+)
+def test_places_named_twice_add_up(index):
+    ad.check_derivatives(lambda x: p.square(p.take(x, index=index)), X)
+    np.testing.assert_array_equal(ad.gradient(lambda x: p.sum_(x[((0, 0, 1),)] * 1.0))(X[0]), [2, 1, 0, 0])
+
+
+@pytest.mark.parametrize("axes", [(-1, 0, 1), (1, -1, 0), (-2, -3, -1), [2, 0, 1]])
+def test_axes_counted_from_the_end(axes):
+    np.testing.assert_array_equal(p.transpose(CUBE, axes=axes), np.transpose(CUBE, axes))
+    ad.check_derivatives(lambda x: p.square(p.transpose(x, axes=axes)), CUBE)
 
 
 def test_stack_and_split_undo_each_other():
@@ -307,11 +434,23 @@ def test_ties_share_the_derivative():
     [
         (lambda: ad.Tensor(X) @ X, r"matmul of shapes \(3, 4\) and \(3, 4\): "),
         (lambda: X.T @ ad.Tensor(X[:2]), r"matmul of shapes \(4, 3\) and \(2, 4\): "),
-        (lambda: ad.Tensor(X) @ X[0], r"both need at least two axes; reshape a vector"),
         (lambda: ad.Tensor(X) + np.ones(3), r"add of shapes \(3, 4\) and \(3,\): "),
         (lambda: p.reshape(X, shape=(5, 5)), r"reshape of shapes \(3, 4\): "),
         (lambda: ad.Tensor(X)[7], r"take of shapes \(3, 4\): index 7 is out of bounds"),
-        (lambda: p.einsum(X, rule="ii"), r"einsum of shapes .*must be like 'ij,jk->ik'"),
+        (lambda: ad.Tensor(X) * np.ones(3), r"multiply .*lengths must be equal, or 1, axis by axis from the last"),
+        (
+            lambda: X[:2, :3] @ ad.Tensor(np.ones((2, 8))),
+            r"\(2, 3\) and \(2, 8\): the last axis of the left, 3, must be "
+            "as long as the first of the right, 2",
+        ),
+        (lambda: ad.Tensor(CUBE) @ CUBE, "4, must be as long as the last but one of the right, 3"),
+        (lambda: ad.Tensor(CUBE) @ np.ones((3, 4, 1)), r"not their stacks: \(2,\) and \(3,\) must"),
+        (lambda: ad.Tensor(X) @ 2.0, r"a number has no axis to sum over; multiply by it with \*"),
+        (lambda: p.reshape(X[0], shape=(3,)), r"reshape of shapes \(4,\): 4 elements do not fit \(3,\)"),
+        (lambda: p.concatenate(X, X.T), r"\(3, 4\) and \(4, 3\): .*of equal lengths but for axis 0"),
+        (lambda: p.einsum(X, rule="ijk->"), r"the term 'ijk' does not fit the 2 axes of \(3, 4\)"),
+        (lambda: p.einsum(X, X, rule="ij"), "the rule has 1 terms for 2 inputs"),
+        (lambda: p.einsum(X, rule="ij->ii"), r"einsum of shapes .*letters of the inputs, each once"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(call, message):
@@ -323,3 +462,90 @@ def test_a_recorded_array_is_not_changed_in_place():
     x = ad.Tensor(X)
     with pytest.raises(TypeError, match="cannot be changed in place"):
         x[0] = 1.0
+
+
+# --- tensors as arrays --------------------------------------------------------------------------------
+
+
+def test_comparisons_are_of_numbers():
+    x, y = ad.Tensor(X), ad.Tensor(X[::-1].copy())
+    for mask, expected in [
+        (x > 0, X > 0),
+        (x >= y, X[::-1] <= X),
+        (x == X, X == X),
+        (np.not_equal(X, y), X[::-1] != X),
+        (0.5 < x, X > 0.5),  # noqa: SIM300
+        (np.less_equal(X, x), X == X),
+    ]:
+        assert type(mask) is np.ndarray
+        np.testing.assert_array_equal(mask, expected)
+    assert len({x, x, y}) == 2
+    ad.check_derivatives(lambda a: p.where(a > 0, a * a, -a), X)
+    ad.check_derivatives(lambda a: p.square(a[a > 0.2]), X)
+
+
+def test_the_plain_numbers_of_a_tensor_are_read_only():
+    with pytest.raises(ValueError, match="read-only"):
+        ad.array_of(ad.Tensor(X.copy()))[0] = 1
+
+
+def test_tensors_are_sequences():
+    row = ad.Tensor(X[0])
+    a, b, c, d = row
+    np.testing.assert_array_equal([x.value for x in (a, b, c, d)], X[0])
+    ad.check_derivatives(lambda x: p.square(sum(x)), X)
+    assert X[0, 1] in row
+    assert 77.0 not in row
+    assert [rows.shape for rows in ad.Tensor(X)] == [(4,)] * 3
+
+
+def test_operators_between_arrays_and_tensors():
+    x, y = ad.Tensor(X), X[:1] + 3
+    for value in (np.float64(2), np.float32(2), y):
+        np.testing.assert_array_equal((value * x).value, value * X)
+        np.testing.assert_array_equal((value - x).value, value - X)
+        np.testing.assert_array_equal((value / x).value, value / X)
+    assert (np.float32(2) * ad.Tensor(X.astype(np.float32))).dtype == np.float32
+    ad.check_derivatives(lambda a: np.float64(2) ** a + abs(a) + (+a), X)
+    for operand in ([1.0, 2.0, 3.0, 4.0], (1.0, 2.0, 3.0, 4.0)):
+        ad.check_derivatives(lambda a, operand=operand: operand * a / operand + operand - a, X)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: np.sin(x), "np.sin records no derivative: use dbp.autodiff.sin"),
+        (lambda x: np.abs(x), "use dbp.autodiff.abs_"),
+        (lambda x: np.add(x, 1, out=np.zeros(3)), "np.add into an array .*use dbp.autodiff.add"),
+        (lambda x: np.add.reduce(x), "use dbp.autodiff.add"),
+        (lambda x: np.mean(x), "np.mean records no derivative: use dbp.autodiff.mean"),
+        (lambda x: np.sum(x), "use dbp.autodiff.sum_"),
+        (lambda x: np.concatenate([x, x]), "use dbp.autodiff.concatenate"),
+        (lambda x: np.where(x > 0, x, 0), "use dbp.autodiff.where"),
+        (lambda x: np.linalg.norm(x), "np.norm .*use the functions of dbp.autodiff, or array_of"),
+        (lambda x: np.asarray(x), "its derivative would be lost"),
+        (lambda x: x * [x[0], x[1], x[2]], r"stack\(\) for a list of recorded arrays"),
+        (lambda x: p.add([x[0], x[1], x[2]], np.ones(3)), r"stack\(\) for a list of recorded arrays"),
+        (lambda x: p.sum_([x, x]), r"stack\(\) for a list of recorded arrays"),
+        (lambda x: float(x[0]), r"float\(x\) of a recorded x loses its derivative"),
+        (lambda x: p.add(x, 1, 2), "add takes 2 inputs, but 3 were given"),
+        (lambda x: p.reshape(x, (3, 1), 2, 3), "reshape takes 1 inputs and the options shape, but 4 were given"),
+    ],
+)
+def test_what_would_lose_derivatives_is_refused(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(ad.Tensor(np.arange(3.0)))
+
+
+def test_options_may_be_given_in_their_order():
+    for x in (X, ad.Tensor(X)):
+        for got, expected in [
+            (p.reshape(x, (2, 6)), X.reshape(2, 6)),
+            (p.sum_(x, 0), X.sum(0)),
+            (p.transpose(x, (1, 0)), X.T),
+            (p.clip(x, -0.5, 0.8), X.clip(-0.5, 0.8)),
+            (p.max_(x, 1), X.max(1)),
+            (p.broadcast_to(x, (2, 3, 4)), np.broadcast_to(X, (2, 3, 4))),
+        ]:
+            np.testing.assert_array_equal(ad.array_of(got), expected)
+    ad.check_derivatives(lambda x: p.square(p.sum_(p.clip(x, -0.5, 0.8), 0)), X)

@@ -181,6 +181,44 @@ def test_gauss_newton_equals_the_hessian_for_linear_outputs():
     np.testing.assert_allclose(product, ad.hessian_product(lambda x: cost(outputs(x)), (X,), (V,))[0])
 
 
+@pytest.mark.parametrize(
+    ("product", "expected"),
+    [
+        (lambda s: ad.gauss_newton_product(ad.tanh, lambda y: ad.sum_(ad.exp(y)), (X,), (s * V,)), 1),
+        (lambda s: ad.gauss_newton_product(ad.tanh, lambda y: s * ad.sum_(ad.exp(y)), (X,), (V,)), 1),
+        (lambda s: ad.gauss_newton_product(lambda x: s * x, lambda y: ad.sum_(y * y), (X,), (V,)), 2),
+        (lambda s: ad.gauss_newton_product(ad.tanh, lambda y: ad.sum_(ad.exp(s * y)), (X,), (V,)), None),
+        (
+            lambda s: ad.gauss_newton_product(lambda x: ad.tanh(s * x), lambda y: ad.sum_(ad.exp(y)), (X,), (s * V,)),
+            None,
+        ),
+    ],
+)
+def test_gauss_newton_products_are_differentiated_by_all_they_depend_on(product, expected):
+    """By the vector, by what the cost uses and by what the outputs use, in both modes."""
+    number = lambda s: ad.sum_(product(s)[0] * V)  # noqa: E731
+    ad.check_derivatives(number, 0.7)
+    if expected is not None:  # the product is a power of s
+        assert ad.gradient(number)(0.7) == pytest.approx(expected * number(0.7) / 0.7)
+
+
+def test_by_counts_from_the_end_too():
+    f = lambda x, y: ad.sum_(x * x * y)  # noqa: E731
+    np.testing.assert_allclose(ad.gradient(f, by=-1)(X, V), X * X)
+    for by in ((0, -1), [0, 1], (np.int64(0), 1)):
+        for g, expected in zip(ad.gradient(f, by=by)(X, V), (2 * X * V, X * X), strict=True):
+            np.testing.assert_allclose(g, expected)
+
+
+def test_tangents_go_by_name_and_take_the_type_of_their_points():
+    points, tangents = {"a": X, "b": V}, {"b": 0 * V, "a": np.ones(4)}
+    np.testing.assert_allclose(ad.jvp(lambda p: p["a"] * p["b"], (points,), (tangents,))[1], V)
+    single = X.astype(np.float32)
+    assert ad.jvp(ad.sin, (single,), (V,))[1].dtype == np.float32
+    assert ad.vjp(ad.sin, single)[1](V)[0].dtype == np.float32
+    assert ad.hessian_product(wavy, (single,), ([1, 2, 3, 4],))[0].dtype == np.float32
+
+
 # --- recompute --------------------------------------------------------------------------------------
 
 
@@ -201,6 +239,40 @@ def test_recompute_changes_no_derivative():
     ):
         np.testing.assert_allclose(a, b)
     ad.check_derivatives(ad.recompute(block), x, w)
+
+
+def test_recompute_of_trees_and_by_name():
+    x, point = RNG.standard_normal((3, 4)), {"w": A.copy(), "rest": [V.copy(), 2.0]}
+
+    def layer(parameters, x, scale=1.0, power=2):
+        return ad.tanh(x @ parameters["w"] + parameters["rest"][0]) ** power * parameters["rest"][1] * scale
+
+    def whole(function):
+        return lambda parameters, x, s: ad.sum_(function(parameters, x, scale=s, power=3))
+
+    plain, light = (ad.gradient(whole(f), (0, 1, 2))(point, x, 0.5) for f in (layer, ad.recompute(layer)))
+    for a, b in zip(*map(ad.transforms.leaves_of, (plain, light)), strict=True):
+        np.testing.assert_allclose(a, b)
+    tangents = (point, x, 1.0)
+    for a, b in zip(
+        *(
+            ad.transforms.leaves_of(ad.hessian_product(whole(f), tangents, tangents))
+            for f in (layer, ad.recompute(layer))
+        ),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b)
+    uneven = lambda x, pair: ad.tanh(x @ pair[0]) + pair[1]  # noqa: E731
+    ad.check_derivatives(lambda x: ad.recompute(uneven)(x, [A, V]), x)
+    assert type(ad.recompute(layer)(point, x)) is np.ndarray
+    leaf = ad.Tensor(A)
+    assert ad.recompute(layer)({"w": leaf, "rest": [V, 2.0]}, x).inputs[0] is leaf
+    with pytest.raises(TypeError, match=r"recompute\(pair\) must give one array, not a tuple"):
+        ad.recompute(pair)(leaf)
+
+
+def pair(x):
+    return x, x
 
 
 def test_recompute_keeps_one_node():
@@ -224,8 +296,130 @@ def test_recompute_takes_all_it_depends_on_as_arguments():
         (lambda: ad.gradient(ad.tanh)(X), ValueError, r"a gradient is that of one number.*\(4,\)"),
         (lambda: ad.gradient(ad.sum_)(np.arange(3)), TypeError, r"by int64 does not exist; give floats"),
         (lambda: ad.gradient(lambda x: (x, x))(X), TypeError, "must give one array, but this one gave a tuple"),
+        (lambda: ad.gradient(lambda x: None)(X), TypeError, "must give one array, but this one gave a NoneType"),
+        (lambda: ad.jvp(lambda x: "x", (X,), (V,)), TypeError, "must give one array, but this one gave a str"),
+        (lambda: ad.gradient(wavy, by=1)(X), ValueError, "by=1 names argument 1, but the function was given 1"),
+        (lambda: ad.gradient(wavy, by=(0, -1))(X), ValueError, "names an argument of the 1 twice"),
+        (lambda: ad.hessian(wavy, by=-2)(X), ValueError, "by=-2 names argument -2"),
+        (lambda: ad.jvp(ad.sin, (X,), (V[:1],)), ad.ShapeError, r"tangent of shape \(1,\) .*point, of shape \(4,\)"),
+        (lambda: ad.vjp(ad.sin, X)[1](1.0), ad.ShapeError, r"cotangent of shape \(\) .*value, of shape \(4,\)"),
+        (lambda: ad.hessian_product(wavy, (X,), (2.0,)), ad.ShapeError, r"tangent of shape \(\)"),
+        (lambda: ad.gauss_newton_product(ad.tanh, wavy, (X,), (A,)), ad.ShapeError, r"tangent of shape \(4, 4\)"),
+        (lambda: ad.hessian_product(ad.tanh, (X,), (V,)), ValueError, r"a Hessian is that of one number.*\(4,\)"),
+        (lambda: ad.gauss_newton_product(ad.tanh, ad.sin, (X,), (V,)), ValueError, "a Hessian is that of one number"),
+        (lambda: ad.jvp(lambda x, y: x * y, (X, V), (V,)), ValueError, "form of the points: 2 of them, not 1"),
+        (lambda: ad.jvp(ad.sin, (X,), V), ValueError, "form of the points: 1 of them, not ndarray"),
+        (lambda: ad.jvp(lambda p: p["a"], ({"a": X},), ({"b": X},)), ValueError, "a dictionary of a"),
     ],
 )
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# --- arrays that change -------------------------------------------------------------------------------
+
+
+def test_derivatives_are_those_at_the_points_as_they_were():
+    z = X.copy()
+    value, pull = ad.vjp(ad.sin, z)
+    z[:] = 0
+    np.testing.assert_allclose(pull(V)[0], np.cos(X) * V)
+    np.testing.assert_allclose(value, np.sin(X))
+
+    def overwritten(a):
+        y = a * a
+        z[:] = 10
+        return ad.sum_(y)
+
+    z[:] = X
+    np.testing.assert_allclose(ad.gradient(overwritten)(z), 2 * X)
+
+
+@pytest.mark.parametrize("view", [lambda b: b, lambda b: b[::-1], lambda b: np.frombuffer(bytearray(b.tobytes()))])
+def test_an_array_is_not_changed_while_derivatives_depend_on_it(view):
+    b, index = view(V.copy()), np.array([0, 1])
+
+    def scaled(a):
+        y = a * b
+        b[0] += 1
+        return ad.sum_(y)
+
+    def picked(a):
+        y = a[index]
+        index[0] += 1
+        return ad.sum_(y)
+
+    transforms = [
+        lambda f: ad.gradient(f)(X),
+        lambda f: ad.vjp(f, X),
+        lambda f: ad.jvp(f, (X,), (V,)),
+        lambda f: ad.hessian(f)(X),
+        lambda f: ad.gradient(lambda s: ad.gradient(lambda a: s * f(a))(X)[0])(2.0),
+    ]
+    for transform in transforms:
+        for function in (scaled, picked):
+            with pytest.raises(ValueError, match="read-only") as caught:
+                transform(function)
+            assert "make new arrays instead" in caught.value.__notes__[0]
+    assert b.flags.writeable
+    assert index.flags.writeable
+    np.testing.assert_array_equal(b, view(V))
+
+
+def test_an_array_is_not_changed_before_the_outer_derivative_is_found():
+    b = V.copy()
+
+    def outer(s):
+        inner = ad.gradient(lambda a: ad.sum_(s * a * b))(X)
+        b[:] = 0
+        return ad.sum_(inner * inner)
+
+    with pytest.raises(ValueError, match="read-only"):
+        ad.gradient(outer)(2.0)
+    b[:] = 0  # writable again
+
+    def apart(s):
+        w = X.copy()
+        for _ in range(2):
+            w -= 0.1 * ad.gradient(lambda a: ad.sum_(a * a))(w)
+        return s * s
+
+    assert ad.gradient(apart)(2.0) == 4  # an inner derivative of its own leaves nothing behind
+
+
+def test_a_pullback_tells_of_changed_arrays():
+    b = V.copy()
+    _, pull = ad.vjp(lambda a: a * b, X)
+    np.testing.assert_allclose(pull(V)[0], V * V)
+    b[1] = 7
+    with pytest.raises(ValueError, match=r"an array of shape \(4,\) has been changed since it was recorded"):
+        pull(V)
+
+
+def test_memory_that_cannot_be_made_writable_again_is_compared():
+    b = pytest.importorskip("torch").ones(4).numpy()
+    assert b.flags.writeable
+
+    def scaled(a):
+        y = a * b
+        b[0] += 1
+        return ad.sum_(y)
+
+    with pytest.raises(ValueError, match="has been changed since it was recorded"):
+        ad.gradient(scaled)(X)
+    assert b.flags.writeable
+
+
+def test_results_are_writable_arrays_of_their_own():
+    both = lambda x, y: x + y  # noqa: E731
+    x, v = X.copy(), V.copy()
+    value, pull = ad.vjp(both, x, v)
+    results = [value, *pull(v), *pull(v), *ad.jvp(lambda a: a, (x,), (v,)), ad.gradient(ad.sum_)(x)]
+    results += [*ad.gradient(lambda a, b: ad.sum_(a + b), (0, 1))(x, v), ad.vjp(lambda a: x, v)[0]]
+    results += [*ad.hessian_product(lambda a: ad.sum_(a * a) / 2, (x,), (v,)), ad.hessian(quadratic)(x)]
+    results += ad.gauss_newton_product(lambda a: a, lambda a: ad.sum_(a * a) / 2, (x,), (v,))
+    results += [ad.jacobian(lambda a: a)(x), *ad.value_and_gradient(quadratic)(x)]
+    for i, result in enumerate(results):
+        assert result.flags.writeable
+        assert not any(np.shares_memory(result, other) for other in (x, v, *results[:i]))

@@ -18,7 +18,7 @@ from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mea
 from dbp.autodiff.primitives.convolution import check_weights
 from dbp.autodiff.primitives.shapes import kept, unbroadcast
 from dbp.autodiff.recompute import Recomputed
-from dbp.autodiff.tensor import PRIMITIVES, Array, Tensor, Value
+from dbp.autodiff.tensor import PRIMITIVES, Array, Tensor, Value, recorded
 
 Options = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Block(Recomputed):
         output, kept = self._compute(arrays, options)
         for x in inputs:
             if type(x) is Tensor:
-                return Tensor(output, self, inputs, {"kept": kept, "own": options})
+                return recorded(output, self, inputs, {"kept": kept, "own": options}, options)
         return output
 
     def inside(self, inputs: Sequence[Value], options: Options) -> Value:

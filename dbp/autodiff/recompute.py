@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbp.autodiff.graph import pullback, pushforward
-from dbp.autodiff.tensor import Primitive, Tensor, Value
+from dbp.autodiff.tensor import Primitive, Tensor, Value, recorded
 from dbp.autodiff.transforms import leaf_at
+from dbp.autodiff.tree import leaves_of, like
 
 
 def recompute(function: Callable[..., Any]) -> Recomputed:
@@ -25,15 +26,33 @@ class Recomputed(Primitive):
         self.name, self.value = f"recompute({getattr(function, '__name__', 'function')})", self._plain
         self._function = function
 
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """The output; one node of the graph if a tensor is among the inputs, in trees of them, or among the options."""
+        leaves = leaves_of([inputs, options])
+        trees = any(isinstance(x, (dict, list, tuple)) for x in inputs)
+        if not trees and all(type(x) is not Tensor for x in leaves_of(options)):
+            return super().__call__(*inputs, **options)
+
+        def flat(*leaves: Any) -> Any:
+            given, named = like([inputs, options], list(leaves))
+            return self._function(*given, **named)
+
+        flat.__name__ = getattr(self._function, "__name__", "function")
+        return Primitive.__call__(Recomputed(flat), *leaves)
+
     def _plain(self, *inputs: Any, **options: Any) -> Any:
         output = self._function(*inputs, **options)
+        if isinstance(output, (tuple, list, dict)) or output is None:
+            raise TypeError(
+                f"{self.name} must give one array, not a {type(output).__name__}; stack() makes one of several"
+            )
         if type(output) is Tensor:
             raise TypeError(f"{self.name} uses tensors that are not among its arguments; pass them as arguments")
         return output
 
     def node(self, output: Value, inputs: tuple[Value, ...]) -> Tensor:
         """The node of a call whose output is already known."""
-        return Tensor(output, self, inputs)
+        return recorded(output, self, inputs, {}, {})
 
     def inside(self, inputs: Sequence[Value], options: dict[str, Any]) -> Value:
         """What a node of these inputs does, recorded from leaves in place of its tensors."""

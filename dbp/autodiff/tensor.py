@@ -8,12 +8,16 @@ graph, for a first derivative, and on tensors when the derivative will be differ
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dbp.autodiff.guard import watching
 
 Array = NDArray[Any]
 Value = Any  # an array, a number or a Tensor: what primitives and rules take and give
@@ -40,6 +44,7 @@ class Primitive:
 
     takes_places = False  # whether pull() can write cotangents where the option `places` says
     separable = False  # whether pull() can give the cotangents of some inputs, then of others, for little more work
+    most = sys.maxsize  # inputs; what is given after them are options
 
     def __init__(
         self,
@@ -49,15 +54,33 @@ class Primitive:
         forward: Sequence[Rule | None] | Rule,
     ):
         self.name, self.value, self.reverse, self.forward = name, value, reverse, forward
+        if not callable(reverse):
+            self.most = len(reverse)
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
         """The value on plain arrays; a node of the graph if a tensor is among the inputs."""
+        if len(inputs) > self.most:
+            inputs, options = inputs[: self.most], self._named(inputs[self.most :]) | options
+        recording = lists = False
         for x in inputs:
-            if type(x) is Tensor:
-                values = [x.value if type(x) is Tensor else x for x in inputs]
-                return Tensor(self._compute(values, options), self, inputs, options)
+            kind = type(x)
+            recording |= kind is Tensor
+            lists |= kind is list or kind is tuple
+        if recording:
+            if lists:  # rules reckon with arrays
+                inputs = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs)
+            values = [x.value if type(x) is Tensor else x for x in inputs]
+            return recorded(self._compute(values, options), self, inputs, options, options)
         return self._compute(inputs, options)
+
+    def _named(self, options: tuple[Any, ...]) -> dict[str, Any]:
+        """Options that are given without their names, after the inputs."""
+        names = [] if isinstance(self.value, np.ufunc) else [*inspect.signature(self.value).parameters][self.most :]
+        if len(options) > len(names):
+            taken = f" and the options {', '.join(names)}" if names else ""
+            raise TypeError(f"{self.name} takes {self.most} inputs{taken}, but {self.most + len(options)} were given")
+        return dict(zip(names, options, strict=False))
 
     def _compute(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
         try:
@@ -66,7 +89,10 @@ class Primitive:
             if isinstance(error, ShapeError):
                 raise
             shapes = " and ".join(str(np.shape(x)) for x in inputs)
-            raise ShapeError(f"{self.name} of shapes {shapes}: {error}") from None
+            rule = (
+                "lengths must be equal, or 1, axis by axis from the last" if isinstance(self.value, np.ufunc) else error
+            )
+            raise ShapeError(f"{self.name} of shapes {shapes}: {rule}") from None
 
     def pull(self, g: Value, y: Value, inputs: Sequence[Value], options: Any, wanted: Sequence[bool]) -> list[Value]:
         """The cotangents of the wanted inputs, None for the others."""
@@ -102,11 +128,42 @@ def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
     return method
 
 
+def _comparison(compare: np.ufunc) -> Callable[[Tensor, Any], Any]:
+    """The method of a comparison: of the numbers, giving a plain array of booleans, as it has no derivative."""
+    return lambda self, other: compare(self.value, array_of(other))
+
+
+OPERATORS = {"add", "subtract", "multiply", "divide", "matmul", "power"}
+COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+OF_SHAPE = {np.shape, np.ndim, np.size}
+ELSEWHERE = {  # where NumPy's functions are that are not primitives of the same name
+    "absolute": "abs_",
+    "amax": "max_",
+    "dot": "matmul",
+    "max": "max_",
+    "mean": "mean",
+    "split": "split",
+    "stack": "stack",
+    "sum": "sum_",
+    "var": "variance",
+    **dict.fromkeys(("ravel", "squeeze", "expand_dims"), "reshape"),
+    **dict.fromkeys(("swapaxes", "moveaxis"), "transpose"),
+    **dict.fromkeys(("vstack", "hstack", "append"), "concatenate"),
+}
+
+
+def _refusal(name: str, out: bool = False) -> TypeError:
+    """What to say where NumPy's function of this name is called on a tensor."""
+    here = ELSEWHERE.get(name) or (name if name in PRIMITIVES else None)
+    remedy = f"use dbp.autodiff.{here}" if here else "use the functions of dbp.autodiff"
+    which = f"np.{name} into an array" if out else f"np.{name}"
+    return TypeError(f"{which} records no derivative: {remedy}, or array_of(x) for the plain numbers of x")
+
+
 class Tensor:
     """An array in the graph: a leaf (no primitive), or what a primitive made of its inputs."""
 
     __slots__ = ("created", "inputs", "options", "primitive", "value")
-    __array_ufunc__ = None  # so that `array * tensor` asks the tensor
 
     def __init__(
         self,
@@ -130,6 +187,11 @@ class Tensor:
         return self.value.ndim
 
     @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.value.size
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The array's type."""
         return self.value.dtype
@@ -143,6 +205,36 @@ class Tensor:
 
     def __bool__(self) -> bool:
         return bool(self.value)
+
+    def __float__(self) -> float:
+        raise TypeError("float(x) of a recorded x loses its derivative; take x itself, or float(array_of(x))")
+
+    def __iter__(self) -> Iterator[Value]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, x: Any) -> bool:
+        return array_of(x) in self.value
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        raise TypeError(
+            "a recorded array is not made a plain one, as its derivative would be lost: use the functions of "
+            "dbp.autodiff, stack() for a list of recorded arrays, or array_of(x) for the plain numbers of x"
+        )
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """The operators between arrays and tensors; other functions of NumPy are refused."""
+        name = ufunc.__name__
+        if method == "__call__" and not options and name in OPERATORS:
+            return PRIMITIVES[name](*inputs)
+        if method == "__call__" and not options and name in COMPARISONS:
+            return ufunc(*map(array_of, inputs))
+        raise _refusal(name, out="out" in options)
+
+    def __array_function__(self, function: Callable[..., Any], _: Any, inputs: Any, options: Any) -> Any:
+        """What has to do with shapes only; other functions of NumPy are refused."""
+        if function in OF_SHAPE:
+            return function(self.value, *inputs[1:], **options)
+        raise _refusal(function.__name__)
 
     def __getitem__(self, index: Any) -> Value:
         return PRIMITIVES["take"](self, index=index)
@@ -161,9 +253,29 @@ class Tensor:
     __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", swapped=True)
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", swapped=True)
     __pow__, __rpow__ = _operator("power"), _operator("power", swapped=True)
-    __neg__ = _operator("negative")
+    __neg__, __abs__, __pos__ = _operator("negative"), _operator("abs"), _operator("identity")
+    __eq__, __ne__ = _comparison(np.equal), _comparison(np.not_equal)
+    __lt__, __le__ = _comparison(np.less), _comparison(np.less_equal)
+    __gt__, __ge__ = _comparison(np.greater), _comparison(np.greater_equal)
+    __hash__ = object.__hash__
+
+
+def recorded(
+    output: Any, primitive: Primitive, inputs: tuple[Value, ...], options: dict[str, Any], given: dict[str, Any]
+) -> Tensor:
+    """A node of the graph; while a transformation records, what it was given is kept from changes."""
+    guard = watching.guard
+    if guard is not None:
+        guard.keep(inputs)
+        if given:
+            guard.keep(given.values())
+    return Tensor(output, primitive, inputs, options)
 
 
 def array_of(x: Value) -> Array:
-    """The plain array of a tensor, an array or a number."""
-    return x.value if type(x) is Tensor else np.asarray(x)
+    """The plain array of a tensor, read-only as derivatives depend on it, of an array or of a number."""
+    if type(x) is not Tensor:
+        return np.asarray(x)
+    view = x.value.view()
+    view.flags.writeable = False
+    return view

@@ -2,6 +2,9 @@
 
 Functions take arrays, or dictionaries, lists and tuples of arrays, and give one array. What comes back is
 made of arrays; within a function that is itself being differentiated it is made of tensors.
+
+Derivatives are those at the points as they are given: writable arrays among them are copied. Results are
+writable arrays of their own.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.graph import depends_on_others, pullback, pushforward
+from dbp.autodiff.guard import Guard, Seal
 from dbp.autodiff.primitives import identity, reshape, stack
-from dbp.autodiff.tensor import Tensor, Value, array_of
-from dbp.autodiff.tree import change, leaves_of, like
+from dbp.autodiff.tensor import Array, ShapeError, Tensor, Value, array_of
+from dbp.autodiff.tree import along, change, leaves_of, like
 
 Function = Callable[..., Any]
 By = int | tuple[int, ...]
@@ -29,6 +33,7 @@ class _Recording:
     leaves: list[Tensor]
     output: Value
     outer: bool  # whether an outer derivative must be able to go through the result
+    seal: Seal | None = None  # of the arrays that were used, if derivatives are found later
 
     def gradient(self, cotangent: Value, record: bool = False) -> list[Value]:
         """For each leaf its cotangent, zero where the output does not depend on it."""
@@ -38,9 +43,32 @@ class _Recording:
             found = pullback(self.output, cotangent, self.leaves, record)
         return [np.zeros_like(leaf.value) if g is None else g for leaf, g in zip(self.leaves, found, strict=True)]
 
+    def seed(self, of_what: str) -> Value:
+        """The cotangent of the one number that the function gives; ValueError if it gives more or fewer."""
+        if np.size(self.output) != 1:
+            raise ValueError(f"a {of_what} is that of one number, but the function gave shape {np.shape(self.output)}")
+        return np.ones_like(array_of(self.output))
+
+    def moves(self, tangents: Any) -> list[tuple[Tensor, Value]]:
+        """Each leaf with its tangent, of trees that have the form of the points."""
+        given = along(self.points, tangents, "tangents", "points")
+        return [(leaf, _fitting(t, leaf, "tangent", "point")) for leaf, t in zip(self.leaves, given, strict=True)]
+
     def plain(self, x: Value) -> Value:
-        """A result as it is for an outer derivative, else its array."""
-        return x if self.outer else array_of(x)
+        """A result as it is for an outer derivative, else an array of its own."""
+        return x if self.outer else np.array(array_of(x))
+
+
+def _own(results: Sequence[Value], given: Sequence[Any] = ()) -> list[Array]:
+    """Results as writable arrays that share memory neither with each other nor with what was given."""
+    arrays: list[Array] = []
+    taken = {id(x) for x in given}
+    for x in results:
+        array = x.value if type(x) is Tensor else np.asarray(x)
+        shared = array.base is not None or id(array) in taken or not array.flags.writeable
+        arrays.append(array.copy() if shared else array)
+        taken.add(id(array))
+    return arrays
 
 
 def leaf_at(point: Any) -> Tensor:
@@ -53,25 +81,53 @@ def leaf_at(point: Any) -> Tensor:
     return Tensor(array)
 
 
-def _record(function: Function, points: Any) -> _Recording:
-    """Call a function of the points, a tuple of trees, and keep the graph."""
-    leaves = [leaf_at(point) for point in leaves_of(points)]
-    output = function(*like(points, leaves))
-    if isinstance(output, (dict, list, tuple)):
+def _fitting(given: Any, place: Value, name: str, of_what: str) -> Value:
+    """A tangent or cotangent in the type of what it belongs to; ShapeError if it has another shape."""
+    if np.shape(given) != np.shape(place):
+        raise ShapeError(f"a {name} of shape {np.shape(given)} does not fit its {of_what}, of shape {np.shape(place)}")
+    return given if type(given) is Tensor else np.asarray(given, array_of(place).dtype)
+
+
+def _unshared(point: Any) -> Any:
+    """A point that nobody else changes; who gives a read-only array does not either."""
+    return point.copy() if isinstance(point, np.ndarray) and point.flags.writeable else point
+
+
+def _record(function: Function, points: Any, later: bool = False) -> _Recording:
+    """Call a function of the points, a tuple of trees, and keep the graph, perhaps for later."""
+    leaves = [leaf_at(_unshared(point)) for point in leaves_of(points)]
+    with Guard() as guard:
+        output = function(*like(points, leaves))
+        seal = guard.seal() if later else None
+        outer = any(type(point) is Tensor for point in leaves_of(points))
+        outer = outer or (type(output) is Tensor and depends_on_others(output, leaves))
+        if outer:
+            guard.hand_over()
+    if not isinstance(output, (Tensor, np.ndarray, np.number, float, int)):
         raise TypeError(f"a function to differentiate must give one array, but this one gave a {type(output).__name__}")
-    outer = any(type(point) is Tensor for point in leaves_of(points))
-    return _Recording(points, leaves, output, outer or (type(output) is Tensor and depends_on_others(output, leaves)))
+    return _Recording(points, leaves, output, outer, seal)
 
 
-def _with(arguments: Sequence[Any], by: By, chosen: Sequence[Any]) -> list[Any]:
-    """The arguments with the chosen ones in their places."""
-    places = dict(zip((by,) if isinstance(by, int) else by, chosen, strict=True))
-    return [places.get(i, argument) for i, argument in enumerate(arguments)]
+def _places(by: By, count: int) -> list[int]:
+    """The numbers of the arguments to differentiate by, counted from the first."""
+    numbers = by if isinstance(by, (tuple, list)) else (by,)
+    for i in numbers:
+        if not -count <= i < count:
+            raise ValueError(f"by={by} names argument {i}, but the function was given {count}, 0 to {count - 1}")
+    places = [i % count for i in numbers]
+    if len(set(places)) < len(places):
+        raise ValueError(f"by={by} names an argument of the {count} twice")
+    return places
 
 
 def _record_by(function: Function, arguments: Sequence[Any], by: By) -> _Recording:
-    points = tuple(arguments[i] for i in ((by,) if isinstance(by, int) else by))
-    return _record(lambda *chosen: function(*_with(arguments, by, chosen)), points)
+    places = _places(by, len(arguments))
+
+    def of_the_chosen(*chosen: Any) -> Any:
+        given = dict(zip(places, chosen, strict=True))
+        return function(*(given.get(i, argument) for i, argument in enumerate(arguments)))
+
+    return _record(of_the_chosen, tuple(arguments[i] for i in places))
 
 
 def value_and_gradient(function: Function, by: By = 0) -> Function:
@@ -87,12 +143,9 @@ def value_and_gradient(function: Function, by: By = 0) -> Function:
 
     def both(*arguments: Any) -> tuple[Any, Any]:
         recording = _record_by(function, arguments, by)
-        if np.size(array_of(recording.output)) != 1:
-            shape = np.shape(recording.output)
-            raise ValueError(f"a gradient is that of one number, but the function gave shape {shape}")
-        seed = np.ones_like(array_of(recording.output))
-        gradients = like(recording.points, [recording.plain(g) for g in recording.gradient(seed)])
-        return recording.plain(recording.output), gradients[0] if isinstance(by, int) else gradients
+        found = recording.gradient(recording.seed("gradient"))
+        gradients = like(recording.points, found if recording.outer else _own(found))
+        return recording.plain(recording.output), gradients if isinstance(by, (tuple, list)) else gradients[0]
 
     return both
 
@@ -104,12 +157,15 @@ def gradient(function: Function, by: By = 0) -> Function:
 
 def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """The value, and the function that takes a cotangent of it to those of the points (reverse mode)."""
-    recording = _record(function, points)
+    recording = _record(function, points, later=True)
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
+        cotangent = _fitting(cotangent, recording.output, "cotangent", "value")
         keep = recording.outer or type(cotangent) is Tensor
-        found = [g if keep else array_of(g) for g in recording.gradient(cotangent)]
-        return tuple(like(points, found))
+        assert recording.seal is not None
+        recording.seal.check()
+        found = recording.gradient(cotangent)
+        return tuple(like(points, found if keep else _own(found, [cotangent])))
 
     return recording.plain(recording.output), pull
 
@@ -117,12 +173,12 @@ def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[An
 def jvp(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """The value, and its change for a change of the points (forward mode)."""
     recording = _record(function, points)
-    given = leaves_of(tangents)
-    keep = recording.outer or any(type(t) is Tensor for t in given)
-    pairs = list(zip(recording.leaves, given, strict=True))
+    pairs = recording.moves(tangents)
+    keep = recording.outer or any(type(t) is Tensor for _, t in pairs)
     (tangent,) = pushforward([recording.output], pairs, record=keep)
     tangent = np.zeros_like(array_of(recording.output)) if tangent is None else tangent
-    return recording.plain(recording.output), tangent if keep else array_of(tangent)
+    value = recording.plain(recording.output)
+    return value, tangent if keep else _own([tangent], [t for _, t in pairs])[0]
 
 
 def jacobian(function: Function, by: int = 0) -> Function:
@@ -161,18 +217,13 @@ def hessian(function: Function, by: int = 0) -> Function:
 def hessian_product(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """The Hessian of a scalar function times a vector, forward over reverse (Pearlmutter 1994)."""
     recording = _record(function, points)
-    gradients = recording.gradient(np.ones_like(array_of(recording.output)), record=True)
-    given = leaves_of(tangents)
-    keep = recording.outer or any(type(t) is Tensor for t in given)
-    found = pushforward(gradients, list(zip(recording.leaves, given, strict=True)), record=keep)
-    products = [_or_zero(h, leaf, keep) for h, leaf in zip(found, recording.leaves, strict=True)]
-    return tuple(like(points, products))
-
-
-def _or_zero(x: Value | None, leaf: Tensor, keep: bool) -> Value:
-    if x is None:
-        return np.zeros_like(leaf.value)
-    return x if keep else array_of(x)
+    pairs = recording.moves(tangents)
+    gradients = recording.gradient(recording.seed("Hessian"), record=True)
+    keep = recording.outer or any(type(t) is Tensor for _, t in pairs)
+    found = pushforward(gradients, pairs, record=keep)
+    leaves = recording.leaves
+    products = [np.zeros_like(leaf.value) if h is None else h for h, leaf in zip(found, leaves, strict=True)]
+    return tuple(like(points, products if keep else _own(products, [t for _, t in pairs])))
 
 
 def gauss_newton_product(
@@ -187,9 +238,11 @@ def gauss_newton_product(
         tangents: the vector v, in the form of the points.
     """
     recording = _record(outputs, points)
-    pairs = list(zip(recording.leaves, leaves_of(tangents), strict=True))
+    pairs = recording.moves(tangents)
     (moved,) = pushforward([recording.output], pairs, record=recording.outer)  # J v
     if moved is None:
         return tuple(change(lambda p: np.zeros_like(array_of(p)), points))
     (curved,) = hessian_product(cost, (recording.plain(recording.output),), (moved,))  # H J v
-    return tuple(like(points, [recording.plain(g) for g in recording.gradient(curved)]))
+    keep = recording.outer or type(curved) is Tensor  # as v or what the cost uses may be differentiated too
+    found = recording.gradient(curved)
+    return tuple(like(points, found if keep else _own(found, [t for _, t in pairs])))

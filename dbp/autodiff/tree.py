@@ -15,6 +15,23 @@ def leaves_of(tree: Any) -> list[Any]:
     return [tree]
 
 
+def along(tree: Any, other: Any, name: str, of_what: str) -> list[Any]:
+    """The leaves of another tree in the order of the first's; ValueError, with both names, if their forms differ."""
+    if isinstance(tree, dict):
+        if not isinstance(other, dict) or other.keys() != tree.keys():
+            raise ValueError(
+                f"{name} must be in the form of the {of_what}: a dictionary of {', '.join(map(str, tree))}"
+            )
+        return [leaf for key, branch in tree.items() for leaf in along(branch, other[key], name, of_what)]
+    if isinstance(tree, (list, tuple)):
+        if not isinstance(other, (list, tuple)) or len(other) != len(tree):
+            given = len(other) if isinstance(other, (list, tuple)) else type(other).__name__
+            raise ValueError(f"{name} must be in the form of the {of_what}: {len(tree)} of them, not {given}")
+        pairs = zip(tree, other, strict=True)
+        return [leaf for branch, beside in pairs for leaf in along(branch, beside, name, of_what)]
+    return [other]
+
+
 def like(tree: Any, leaves: list[Any]) -> Any:
     """A tree of the same form with other leaves."""
     return _fill(tree, iter(leaves))

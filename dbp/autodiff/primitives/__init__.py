@@ -9,7 +9,6 @@ from dbp.autodiff.primitives.arithmetic import (
     add,
     clip,
     divide,
-    einsum,
     is_positive,
     log,
     matmul,
@@ -23,6 +22,7 @@ from dbp.autodiff.primitives.arithmetic import (
     where,
 )
 from dbp.autodiff.primitives.convolution import convolve, convolve_back, convolve_weights
+from dbp.autodiff.primitives.einsum import einsum
 from dbp.autodiff.primitives.elementwise import (
     abs_,
     cos,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.primitives.shapes import broadcast_tangent, broadcast_to, reshape, transpose, unbroadcast
-from dbp.autodiff.tensor import Array, Primitive, Value
+from dbp.autodiff.primitives.shapes import broadcast_tangent, reshape, transpose, unbroadcast
+from dbp.autodiff.tensor import Array, Primitive, Tensor, Value, array_of
 
 add = Primitive(
     "add",
@@ -40,14 +39,29 @@ negative = Primitive(
     reverse=[lambda g, y, x: -g],
     forward=[lambda t, y, x: -t],
 )
-power = Primitive(  # by a tensor exponent, x must be positive
+
+
+def _by_base(x: Value, n: Value) -> Value:
+    """n x^(n-1), and zero for x = n = 0, where x^n is 1 all around."""
+    if isinstance(n, (int, float)):  # which leaves float32 as it is
+        return n * x ** (n - 1 if n else 0)
+    return n * x ** where((x == 0) & (n == 0), n, n - 1)
+
+
+def _by_exponent(y: Value, x: Value, n: Value) -> Value:
+    """x^n log(x), and zero for x = 0, where it tends to zero."""
+    base = x if type(x) is Tensor else np.asarray(x, array_of(y).dtype)
+    return y * log(where((base == 0) & (n >= 0), 1, base))
+
+
+power = Primitive(  # by a tensor exponent, x must not be negative
     "power",
     np.power,
     reverse=[
-        lambda g, y, x, n: unbroadcast(g * (n * x ** (n - 1)), x),
-        lambda g, y, x, n: unbroadcast(g * (y * log(x)), n),
+        lambda g, y, x, n: unbroadcast(g * _by_base(x, n), x),
+        lambda g, y, x, n: unbroadcast(g * _by_exponent(y, x, n), n),
     ],
-    forward=[lambda t, y, x, n: t * (n * x ** (n - 1)), lambda t, y, x, n: t * (y * log(x))],
+    forward=[lambda t, y, x, n: t * _by_base(x, n), lambda t, y, x, n: t * _by_exponent(y, x, n)],
 )
 log: Primitive = Primitive(
     "log",
@@ -100,13 +114,13 @@ where: Primitive = Primitive(  # a where the condition, an array of booleans, ho
     np.where,
     reverse=[
         None,
-        lambda g, y, c, a, b: unbroadcast(where(c, g, 0.0 * g), a),
-        lambda g, y, c, a, b: unbroadcast(where(c, 0.0 * g, g), b),
+        lambda g, y, c, a, b: unbroadcast(where(c, g, 0), a),
+        lambda g, y, c, a, b: unbroadcast(where(c, 0, g), b),
     ],
     forward=[
         None,
-        lambda t, y, c, a, b: where(c, broadcast_to(t, shape=np.shape(y)), 0.0 * y),
-        lambda t, y, c, a, b: where(c, 0.0 * y, broadcast_to(t, shape=np.shape(y))),
+        lambda t, y, c, a, b: where(c, broadcast_tangent(t, y), 0),
+        lambda t, y, c, a, b: where(c, 0, broadcast_tangent(t, y)),
     ],
 )
 clip: Primitive = Primitive(  # to the range from low to high, numbers; the derivative is 1 within, ends included
@@ -132,43 +146,50 @@ def _swap(x: Value) -> Value:
 
 
 def _matmul(a: Array, b: Array) -> Any:
-    if a.ndim < 2 or b.ndim < 2:
-        raise ValueError("both need at least two axes; reshape a vector to a row or a column")
-    return np.matmul(a, b)
+    try:
+        return np.matmul(a, b)
+    except ValueError:
+        raise ValueError(_misfit(np.shape(a), np.shape(b))) from None
 
 
-matmul: Primitive = Primitive(  # of matrices, or of stacks of matrices
+def _misfit(a: tuple[int, ...], b: tuple[int, ...]) -> str:
+    if not a or not b:
+        return "a number has no axis to sum over; multiply by it with *"
+    if a[-1] != b[-2:][0]:
+        place = "last but one" if len(b) > 2 else "first"
+        return f"the last axis of the left, {a[-1]}, must be as long as the {place} of the right, {b[-2:][0]}"
+    return (
+        f"the matrices fit, but not their stacks: {a[:-2]} and {b[:-2]} must be equal, or 1, axis by axis from the last"
+    )
+
+
+def _row(a: Value) -> Value:
+    """A vector on the left as the matrix that it stands for."""
+    return a if np.ndim(a) > 1 else reshape(a, shape=(1, *np.shape(a)))
+
+
+def _column(b: Value) -> Value:
+    """A vector on the right as the matrix that it stands for."""
+    return b if np.ndim(b) > 1 else reshape(b, shape=(*np.shape(b), 1))
+
+
+def _product(g: Value, a: Value, b: Value) -> Value:
+    """The cotangent of a @ b with the axes that it would have for matrices."""
+    columns = (*np.shape(g), 1) if np.ndim(b) == 1 else np.shape(g)
+    shape = (*columns[:-1], 1, columns[-1]) if np.ndim(a) == 1 else columns
+    return g if shape == np.shape(g) else reshape(g, shape=shape)
+
+
+def _shaped(g: Value, x: Value) -> Value:
+    return g if np.shape(g) == np.shape(x) else reshape(g, shape=np.shape(x))
+
+
+matmul: Primitive = Primitive(  # of vectors, matrices, and stacks of matrices, as NumPy does it
     "matmul",
     _matmul,
     reverse=[
-        lambda g, y, a, b: unbroadcast(g @ _swap(b), a),
-        lambda g, y, a, b: unbroadcast(_swap(a) @ g, b),
+        lambda g, y, a, b: _shaped(unbroadcast(_product(g, a, b) @ _swap(_column(b)), _row(a)), a),
+        lambda g, y, a, b: _shaped(unbroadcast(_swap(_row(a)) @ _product(g, a, b), _column(b)), b),
     ],
     forward=[lambda t, y, a, b: t @ b, lambda t, y, a, b: a @ t],
-)
-
-
-def _einsum(*xs: Array, rule: str) -> Any:
-    terms, arrow, output = rule.replace(" ", "").partition("->")
-    if not arrow or "." in rule or any(len(set(term)) < len(term) for term in (*terms.split(","), output)):
-        raise ValueError(f"rule {rule!r} must be like 'ij,jk->ik': with an arrow, no dots, no letter twice in a term")
-    return np.einsum(rule, *xs, optimize=len(xs) > 2)
-
-
-def _einsum_cotangent(i: int, g: Value, xs: Sequence[Value], rule: str) -> Value:
-    """The other inputs and g multiplied, summed over the letters that input i has not, spread over its own."""
-    terms, _, output = rule.replace(" ", "").partition("->")
-    subscripts = terms.split(",")
-    others = [*subscripts[:i], *subscripts[i + 1 :]]
-    letters = [x for x in subscripts[i] if x in output or any(x in other for other in others)]
-    part = einsum(*xs[:i], *xs[i + 1 :], g, rule=f"{','.join([*others, output])}->{''.join(letters)}")
-    shape = tuple(n if x in letters else 1 for x, n in zip(subscripts[i], np.shape(xs[i]), strict=True))
-    return broadcast_to(reshape(part, shape=shape), shape=np.shape(xs[i]))
-
-
-einsum: Primitive = Primitive(  # of any number of inputs, by Einstein's rule: 'ij,jk->ik'
-    "einsum",
-    _einsum,
-    reverse=lambda i, g, y, *xs, rule: _einsum_cotangent(i, g, xs, rule),
-    forward=lambda i, t, y, *xs, rule: einsum(*xs[:i], t, *xs[i + 1 :], rule=rule),
 )

@@ -65,13 +65,13 @@ tanh = Primitive(
 )
 sigmoid = Primitive(  # by way of tanh, which neither overflows nor warns for large arguments
     "sigmoid",
-    lambda x: 0.5 * np.tanh(0.5 * x) + 0.5,
+    lambda x: 0.5 * np.tanh(np.multiply(0.5, x)) + 0.5,
     reverse=[lambda g, y, x: g * (y * (1 - y))],
     forward=[lambda t, y, x: t * (y * (1 - y))],
 )
 softplus = Primitive(  # log(1 + exp(x)), without overflow
     "softplus",
-    lambda x: np.logaddexp(x, x.dtype.type(0)),
+    lambda x: np.logaddexp(x, 0),
     reverse=[lambda g, y, x: g * sigmoid(x)],
     forward=[lambda t, y, x: t * sigmoid(x)],
 )
@@ -90,7 +90,7 @@ relu = Primitive(
 
 
 def _elu(x: Array) -> Any:
-    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+    return np.where(np.greater(x, 0), x, np.expm1(np.minimum(x, 0)))
 
 
 def _elu_slope(y: Value, x: Value) -> Value:

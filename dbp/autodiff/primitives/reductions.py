@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dbp.autodiff.primitives.arithmetic import where
 from dbp.autodiff.primitives.elementwise import exp, square
-from dbp.autodiff.primitives.shapes import Axes, kept, reshape, spread, sum_
+from dbp.autodiff.primitives.shapes import Axes, axes_of, kept, reshape, spread, sum_
 from dbp.autodiff.tensor import Array, Primitive, Value
 
 
@@ -16,9 +17,9 @@ def _count(x: Value, axis: Axes) -> int:
     return math.prod(n for n, k in zip(np.shape(x), kept(x, axis), strict=True) if k == 1)
 
 
-def mean(x: Value, axis: Axes = None) -> Value:
+def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     """The mean over some axes, or over all."""
-    return sum_(x, axis=axis) / _count(x, axis)
+    return sum_(x, axis=axis, keepdims=keepdims) / _count(x, axis)
 
 
 def variance(x: Value, axis: Axes = None) -> Value:
@@ -41,44 +42,55 @@ is_equal = Primitive(  # 1 where a = b, else 0; its derivative is zero
 )
 max_: Primitive = Primitive(
     "max",
-    lambda x, axis=None: np.max(x, axis=axis),
-    reverse=[lambda g, y, x, axis=None: spread(g, x, axis) * _largest(x, y, axis)],
-    forward=[lambda t, y, x, axis=None: sum_(t * _largest(x, y, axis), axis=axis)],
+    lambda x, axis=None, keepdims=False: np.max(x, axis=axes_of(axis), keepdims=keepdims),
+    reverse=[lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis) * _largest(x, y, axis)],
+    forward=[lambda t, y, x, axis=None, keepdims=False: sum_(t * _largest(x, y, axis), axis=axis, keepdims=keepdims)],
 )
 
 
 def _logsumexp(x: Array, axis: Axes = None) -> Any:
-    top = np.max(x, axis=axis, keepdims=True)
-    return np.reshape(top, np.shape(np.sum(x, axis=axis))) + np.log(np.sum(np.exp(x - top), axis=axis))
+    axes = axes_of(axis)
+    top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):  # of nothing, or of -inf only, it is -inf
+        whole = top + np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True))
+    return np.squeeze(whole, axis=axes)
+
+
+def _share(x: Value, y: Value, axis: Axes) -> Value:
+    """Each one's part of the sum exp(y); zero where all are -inf."""
+    return exp(x - spread(where(y == -np.inf, 0, y), x, axis))
 
 
 logsumexp: Primitive = Primitive(  # log(sum(exp(x))), without overflow
     "logsumexp",
     _logsumexp,
-    reverse=[lambda g, y, x, axis=None: spread(g, x, axis) * exp(x - spread(y, x, axis))],
-    forward=[lambda t, y, x, axis=None: sum_(t * exp(x - spread(y, x, axis)), axis=axis)],
+    reverse=[lambda g, y, x, axis=None: spread(g, x, axis) * _share(x, y, axis)],
+    forward=[lambda t, y, x, axis=None: sum_(t * _share(x, y, axis), axis=axis)],
 )
 
 
-def _last_axis_sum(x: Value) -> Value:
-    return spread(sum_(x, axis=-1), x, -1)
+def _sum_along(x: Value, axis: int) -> Value:
+    return sum_(x, axis=axis, keepdims=True)
 
 
-def _log_softmax(x: Array) -> Any:
-    shifted = x - np.maximum.reduce(x, axis=-1, keepdims=True)  # as np.max, without its detours
-    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=-1, keepdims=True))
+def _log_softmax(x: Array, axis: int = -1) -> Any:
+    top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-np.inf)  # as np.max, without its detours
+    shifted = np.subtract(x, top)
+    if shifted.size:
+        shifted -= np.log(np.add.reduce(np.exp(shifted), axis=axis, keepdims=True))
     return shifted
 
 
-log_softmax: Primitive = Primitive(  # along the last axis
+log_softmax: Primitive = Primitive(
     "log_softmax",
     _log_softmax,
-    reverse=[lambda g, y, x: g - exp(y) * _last_axis_sum(g)],
-    forward=[lambda t, y, x: t - _last_axis_sum(exp(y) * t)],
+    reverse=[lambda g, y, x, axis=-1: g - exp(y) * _sum_along(g, axis)],
+    forward=[lambda t, y, x, axis=-1: t - _sum_along(exp(y) * t, axis)],
 )
-softmax: Primitive = Primitive(  # along the last axis
+softmax: Primitive = Primitive(
     "softmax",
-    lambda x: np.exp(_log_softmax(x)),
-    reverse=[lambda g, y, x: y * (g - _last_axis_sum(g * y))],
-    forward=[lambda t, y, x: y * (t - _last_axis_sum(t * y))],
+    lambda x, axis=-1: np.exp(_log_softmax(x, axis)),
+    reverse=[lambda g, y, x, axis=-1: y * (g - _sum_along(g * y, axis))],
+    forward=[lambda t, y, x, axis=-1: y * (t - _sum_along(t * y, axis))],
 )

@@ -6,16 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.exceptions import AxisError
 
 from dbp.autodiff.tensor import Primitive, Value
 
-Axes = int | tuple[int, ...] | None
+Axes = int | Sequence[int] | None
+
+
+def axes_of(axis: Axes) -> Any:
+    """Axes as NumPy's reductions take them."""
+    return tuple(axis) if isinstance(axis, list) else axis
 
 
 def kept(x: Value, axis: Axes) -> tuple[int, ...]:
     """The shape of x with the axes over which it is reduced at length one."""
     n = np.ndim(x)
-    axes = range(n) if axis is None else [axis] if isinstance(axis, int) else axis
+    axes = range(n) if axis is None else [axis] if isinstance(axis, (int, np.integer)) else axis
     removed = {a % n for a in axes} if n else set()
     return tuple(1 if i in removed else length for i, length in enumerate(np.shape(x)))
 
@@ -40,6 +46,13 @@ def broadcast_tangent(t: Value, y: Value) -> Value:
     return t if np.shape(t) == np.shape(y) else broadcast_to(t, shape=np.shape(y))
 
 
+def _reshape(x: Any, shape: Any) -> Any:
+    try:
+        return np.reshape(x, shape)
+    except ValueError:
+        raise ValueError(f"{np.size(x)} elements do not fit {shape}") from None
+
+
 identity = Primitive(  # a place of its own in the graph for the same numbers
     "identity",
     lambda x: x,
@@ -48,14 +61,21 @@ identity = Primitive(  # a place of its own in the graph for the same numbers
 )
 reshape: Primitive = Primitive(
     "reshape",
-    lambda x, shape: np.reshape(x, shape),
+    _reshape,
     reverse=[lambda g, y, x, shape: reshape(g, shape=np.shape(x))],
     forward=[lambda t, y, x, shape: reshape(t, shape=np.shape(y))],
 )
+
+
+def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The order of axes that undoes a transposition."""
+    return None if axes is None else tuple(int(i) for i in np.argsort([axis % len(axes) for axis in axes]))
+
+
 transpose: Primitive = Primitive(
     "transpose",
     lambda x, axes=None: np.transpose(x, axes),
-    reverse=[lambda g, y, x, axes=None: transpose(g, axes=None if axes is None else tuple(np.argsort(axes)))],
+    reverse=[lambda g, y, x, axes=None: transpose(g, axes=_inverse(axes))],
     forward=[lambda t, y, x, axes=None: transpose(t, axes=axes)],
 )
 broadcast_to: Primitive = Primitive(
@@ -66,9 +86,9 @@ broadcast_to: Primitive = Primitive(
 )
 sum_: Primitive = Primitive(
     "sum",
-    lambda x, axis=None: np.add.reduce(x, axis=axis),  # as np.sum, without its detours
-    reverse=[lambda g, y, x, axis=None: spread(g, x, axis)],
-    forward=[lambda t, y, x, axis=None: sum_(t, axis=axis)],
+    lambda x, axis=None, keepdims=False: np.add.reduce(x, axis=axes_of(axis), keepdims=keepdims),
+    reverse=[lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis)],
+    forward=[lambda t, y, x, axis=None, keepdims=False: sum_(t, axis=axis, keepdims=keepdims)],
 )
 
 
@@ -88,9 +108,18 @@ def _alone(i: int, t: Value, y: Value, xs: Sequence[Value], axis: int) -> Value:
     return pad(t, width=tuple(width))
 
 
+def _concatenate(*xs: Any, axis: int = 0) -> Any:
+    try:
+        return np.concatenate(xs, axis=axis)
+    except AxisError:
+        raise
+    except ValueError:
+        raise ValueError(f"they must have equally many axes, of equal lengths but for axis {axis}") from None
+
+
 concatenate: Primitive = Primitive(  # of any number of inputs
     "concatenate",
-    lambda *xs, axis=0: np.concatenate(xs, axis=axis),
+    _concatenate,
     reverse=lambda i, g, y, *xs, axis=0: _part(i, g, xs, axis % np.ndim(y)),
     forward=lambda i, t, y, *xs, axis=0: _alone(i, t, y, xs, axis % np.ndim(y)),
 )
@@ -115,12 +144,12 @@ def split(x: Value, parts: int, axis: int = 0) -> list[Value]:
 # --- places -----------------------------------------------------------------------------------------
 
 
-def _unpad(x: Value, width: tuple[tuple[int, int], ...]) -> Value:
-    places = zip(width, np.shape(x), strict=True)
+def _unpad(x: Value, width: Any) -> Value:
+    places = zip(np.broadcast_to(width, (np.ndim(x), 2)).tolist(), np.shape(x), strict=True)
     return take(x, index=tuple(slice(before, n - after) for (before, after), n in places))
 
 
-pad: Primitive = Primitive(  # with zeros; width gives (before, after) for every axis
+pad: Primitive = Primitive(  # with zeros; width is (before, after) for each axis, or for all, or one number for all
     "pad",
     lambda x, width: np.pad(x, width),
     reverse=[lambda g, y, x, width: _unpad(g, width)],
@@ -137,10 +166,10 @@ take: Primitive = Primitive(  # x[index]: slices, numbers, arrays of whole numbe
 def _put(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     whole = np.zeros(shape, x.dtype)
     parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(part, (np.ndarray, list)) for part in parts):
-        np.add.at(whole, index, x)  # a row may be named twice
-    else:
+    if all(part is None or part is ... or isinstance(part, (int, np.integer, slice)) for part in parts):
         whole[index] = x
+    else:
+        np.add.at(whole, index, x)  # a row may be named twice
     return whole
 
 
