@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from commands import Notes, say
 from programs import FailedError, Program
@@ -23,22 +24,30 @@ class Measured:
     versions: dict[str, str]
 
 
+def measured_or_noted(program: Program, notes: Notes, *words: str) -> dict[str, Any] | None:
+    """What a program tells; of a peer that fails, the failure is noted, and it has a second chance before it is None."""
+    for _ in range(2):
+        try:
+            return program.measure(*words)
+        except FailedError as error:
+            if program.name == "dbp":
+                raise
+            notes.append(f"{program.name} failed: {error}")
+            say(notes[-1])
+    return None
+
+
 def measure_all(programs: list[Program], cases: list[str], rounds: int, notes: Notes, *words: str) -> Measured:
-    """Run all programs in turn, in several rounds; a peer that fails is left out from then on, and that is noted."""
+    """Run all programs in turn, in several rounds; a peer that fails is left out from then on."""
     measured, running = Measured([], {}), list(programs)
     for number in range(rounds):
         results: Results = {}
         for program in list(running):
             start = time.perf_counter()
             say(f"round {number + 1} of {rounds}: {program.name} on {', '.join(cases)}")
-            try:
-                told = program.measure("--cases", ",".join(cases), *words)
-            except FailedError as error:
-                if program.name == "dbp":
-                    raise
+            told = measured_or_noted(program, notes, "--cases", ",".join(cases), *words)
+            if told is None:
                 running.remove(program)
-                notes.append(f"{program.name} failed: {error}")
-                say(notes[-1])
                 continue
             results |= told["results"]
             measured.versions |= told["versions"]

@@ -20,7 +20,6 @@ that its table for larger clusters, with 10 and 100 Gbit/s, can be computed anew
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -106,24 +105,26 @@ def started(name: str, command: list[str], ranks: int) -> Program:
     return Program(name, command, threads=1, environment=environment(ranks))
 
 
-def on_hosts(case: str, count: int, rate: str, model: Model, cores: int, with_torch: bool) -> dict[str, Any]:
+def on_hosts(
+    case: str, count: int, rate: str, model: Model, cores: int, with_torch: bool, notes: Notes
+) -> dict[str, Any]:
     """Milliseconds of a step over so many hosts, and what it is to be compared with."""
     say(f"{count} hosts with one rank each, {rate}")
     ranks, python = [1] * count, sys.executable
     with Hosts(count, rate) as hosts, tempfile.TemporaryDirectory() as folder:
-        sent = hosts.sent("h0")
         program = started("dbp", hosts.mpirun(ranks, python, str(STEPS / "dbp_steps.py")), count)
         told = measured(program, case)["dbp"][case]
-        sent = hosts.sent("h0") - sent
         two = started("link", hosts.mpirun([1, 1, *[0] * (count - 2)], python, str(STEPS / "link.py")), 2)
         link = two.measure("--bytes", str(int(model.bytes(count))))["results"]["link"]["link"]
         ddp = None
         if with_torch:
             script = Path(folder) / "start.sh"
             script.write_text(DDP.format(count=count, python=python, script=STEPS / "torch_steps.py"))
-            with contextlib.suppress(FailedError):
-                torch = started("DDP", hosts.mpirun(ranks, "/bin/sh", str(script)), count)
+            torch = started("DDP", hosts.mpirun(ranks, "/bin/sh", str(script)), count)
+            try:
                 ddp = measured(torch, case)["DDP"][case]["ms"]
+            except FailedError as error:
+                notes.append(f"DDP failed on {count} hosts: {error}")
     slower = max(1.0, count / cores)
     bandwidth = model.bytes(count) / link["seconds"]
     predicted = model.step(count, bandwidth, link["latency"], slower)
@@ -135,7 +136,6 @@ def on_hosts(case: str, count: int, rate: str, model: Model, cores: int, with_to
         "latency": link["latency"],
         "model": predicted * 1e3,
         "DDP": ddp,
-        "sent": sent,
     }
 
 
@@ -185,7 +185,7 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
         notes.append(f"no hosts were emulated: {reason}")
     else:
         with_torch = has_torch(notes)
-        over_hosts = [on_hosts(args.case, count, args.rate, model, cores, with_torch) for count in args.hosts]
+        over_hosts = [on_hosts(args.case, count, args.rate, model, cores, with_torch, notes) for count in args.hosts]
         tables.append(hosts_table(over_hosts, args.rate))
     tables.append(clusters_table(model))
     facts = {name: f"{value:.6g}" for name, value in asdict(model).items()}

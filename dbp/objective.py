@@ -216,7 +216,7 @@ class Objective:
 def as_weighted(losses: Value, shard: Shard) -> Value:
     """Losses of places averaged where places have no weights of their own: one number a weight."""
     axes = 1 if shard.weights is None else shard.weights.ndim
-    return losses if np.ndim(losses) == axes else mean(losses, axis=tuple(range(axes, np.ndim(losses))))
+    return losses if losses.ndim == axes else mean(losses, axis=tuple(range(axes, losses.ndim)))
 
 
 def _totals(scalars: Array) -> Totals:

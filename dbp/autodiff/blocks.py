@@ -88,7 +88,7 @@ def _dense(x: Value, w: Value, b: Value | None, relu_after: bool) -> Value:
 
 def rows_of(x: Value) -> Value:
     """The last axis of x as the rows of a matrix."""
-    return x if np.ndim(x) == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
+    return x if x.ndim == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
 
 
 def _dense_forward(x: Array, w: Array, b: Array | None, relu_after: bool) -> tuple[Array, None]:

@@ -101,14 +101,16 @@ def pullback(
             options = node.options
             if places is not None and primitive.takes_places:
                 options = options | {"places": places.of(inputs)}
-            for now in [asked] if places is None else places.turns(node, asked):
+            for now in [asked] if places is None or told is None else places.turns(node, asked):
                 parts = primitive.pull(g, y, arguments, options, now)
                 for x, part in zip(inputs, parts, strict=True):
                     if part is not None:
                         before = cotangents.get(x.created)
                         cotangents[x.created] = part if before is None else before + part
-        if places is not None:
+        if places is not None and told is not None:
             places.after(node)
+    if places is not None:
+        places.finish()
     return [cotangents.get(leaf.created) for leaf in leaves]
 
 
@@ -131,12 +133,12 @@ class _Places:
         cotangents: dict[int, Value],
         told: Callable[[int], None] | None,
     ):
-        self._cotangents, self._told, self._listens = cotangents, told or (lambda number: None), told is not None
+        self._cotangents, self._told = cotangents, told or (lambda number: None)
         self._place = {leaf.created: (i, place) for i, (leaf, place) in enumerate(zip(leaves, into, strict=True))}
         self._uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
         self._single = {created: place for created, (_, place) in self._place.items() if self._uses[created] == 1}
-        for created in self._place:
-            if self._uses[created] == 0:
+        if told is not None:
+            for created in [created for created in self._place if self._uses[created] == 0]:
                 self._fill(created)
 
     def of(self, inputs: Sequence[Value]) -> list[Array | None]:
@@ -144,11 +146,11 @@ class _Places:
         return [self._single.get(x.created) if type(x) is Tensor else None for x in inputs]
 
     def turns(self, node: Tensor, asked: list[bool]) -> Iterator[list[bool]]:
-        """What is asked of a node in turn: at first the cotangents of leaves, if somebody waits to be told of them."""
+        """What is asked of a node in turn: at first the cotangents of leaves, as somebody waits to be told of them."""
         assert node.primitive is not None
         leaves = [type(x) is Tensor and x.created in self._single for x in node.inputs]
         first = [want and leaf for want, leaf in zip(asked, leaves, strict=True)]
-        if self._listens and node.primitive.separable and any(first) and first != asked:
+        if node.primitive.separable and any(first) and first != asked:
             yield first
             self._settle([x for x, done in zip(node.inputs, first, strict=True) if done])
             yield [want and not leaf for want, leaf in zip(asked, leaves, strict=True)]
@@ -159,6 +161,11 @@ class _Places:
         """A node has given its inputs all that it has to give."""
         self._settle([x for x in node.inputs if type(x) is Tensor])
 
+    def finish(self) -> None:
+        """All nodes have given what they have to give."""
+        for created in list(self._place):
+            self._fill(created)
+
     def _settle(self, inputs: Sequence[Tensor]) -> None:
         """One use of these is done with; those of a single use may be done with twice."""
         for x in inputs:
@@ -168,7 +175,7 @@ class _Places:
                     self._fill(x.created)
 
     def _fill(self, created: int) -> None:
-        (number, place), result = self._place[created], self._cotangents.get(created)
+        (number, place), result = self._place.pop(created), self._cotangents.get(created)
         if result is None:
             place.fill(0)
         elif result is not place:

@@ -10,7 +10,7 @@ from itertools import accumulate
 from dbp.parallel.shards import parts
 
 GRAIN = 1024  # elements; parts of a vector begin at multiples of it, but for those of a bucket
-BUCKET = 1 << 18  # elements that nodes exchange together, while others are still being computed
+BUCKET = 1 << 17  # elements that nodes exchange together, while others are still being computed
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ class Dense:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The outputs, along the last axis."""
-        if np.ndim(x) < 2:
+        if x.ndim < 2:
             raise UserError(f"takes a row of numbers per example, but its inputs have shape {np.shape(x)[1:]}")
-        w = scope.parameter("weight", (np.shape(x)[-1], self.units), self.initialiser)
+        w = scope.parameter("weight", (x.shape[-1], self.units), self.initialiser)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
         fused = self.activation == "relu" and not scope.watching
         y = dense_block(x, w, b, relu_after=fused)

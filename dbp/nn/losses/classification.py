@@ -61,7 +61,7 @@ def _check_probabilities(kind: str, targets: Array, output_shape: Shape, first: 
 
 def _rows(x: Value) -> Value:
     """The last axis as rows of a matrix."""
-    return x if np.ndim(x) == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
+    return x if x.ndim == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
 
 
 def _of_target(x: Value, targets: Array) -> Value:
@@ -123,7 +123,7 @@ class CrossEntropy(Classes):
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """-log softmax(outputs)[target]."""
-        certain, s = targets.ndim < np.ndim(outputs), self.label_smoothing
+        certain, s = targets.ndim < outputs.ndim, self.label_smoothing
         if certain and not s:
             return cross_entropy_block(outputs, targets=targets)
         logarithms = log_softmax(outputs)
@@ -143,7 +143,7 @@ class KullbackLeibler(Classes):
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """The cross-entropy less the target's own entropy."""
         loss = CrossEntropy()(outputs, targets)
-        if targets.ndim < np.ndim(outputs):
+        if targets.ndim < outputs.ndim:
             return loss
         logarithms = np.log(np.where(targets > 0, targets, 1))
         return loss + np.sum(targets * logarithms, axis=-1)
