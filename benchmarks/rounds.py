@@ -25,7 +25,7 @@ class Measured:
 
 
 def measured_or_noted(program: Program, notes: Notes, *words: str) -> dict[str, Any] | None:
-    """What a program tells; of a peer that fails, the failure is noted, and it has a second chance before it is None."""
+    """What a program tells; a peer that fails, which is noted, has a second chance before it is None."""
     for _ in range(2):
         try:
             return program.measure(*words)
