@@ -28,7 +28,8 @@ from typing import Any
 
 from commands import Notes, carry_out, footnotes, machine, parsed, parser, say
 from hosts import Hosts, environment, why_not
-from programs import STEPS, FailedError, Program, has_torch, own_program
+from programs import STEPS, Program, has_torch, own_program
+from rounds import measured_or_noted
 from steps.cases import CASES
 from tables import line, number
 
@@ -121,10 +122,8 @@ def on_hosts(
             script = Path(folder) / "start.sh"
             script.write_text(DDP.format(count=count, python=python, script=STEPS / "torch_steps.py"))
             torch = started("DDP", hosts.mpirun(ranks, "/bin/sh", str(script)), count)
-            try:
-                ddp = measured(torch, case)["DDP"][case]["ms"]
-            except FailedError as error:
-                notes.append(f"DDP failed on {count} hosts: {error}")
+            if told_by_torch := measured_or_noted(torch, notes, "--cases", case):
+                ddp = told_by_torch["results"]["DDP"][case]["ms"]
     slower = max(1.0, count / cores)
     bandwidth = model.bytes(count) / link["seconds"]
     predicted = model.step(count, bandwidth, link["latency"], slower)
