@@ -244,7 +244,7 @@ class Run:
                 "or choose another folder with --out"
             )
 
-    def compare(self) -> None:
+    def compare_nodes(self) -> None:
         """DivergedError if nodes do not have the same weights; collective."""
         self.arena.fence(self.weights)
         wrong = difference(self.arena, self.weights, self.layout)
@@ -258,7 +258,7 @@ class Run:
     def save(self) -> None:
         """Commit a checkpoint and the history; rank 0 writes, and all know whether it went well."""
         if self.settings.watch.compare_every_steps:
-            self.compare()
+            self.compare_nodes()
         else:
             self.arena.fence(self.weights)
         before = self.comm.stages.enter(stages.CHECKPOINT)

@@ -108,7 +108,7 @@ def _epochs(run: Run, display: Display) -> None:
             step(run, settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
             display.after_step(len(positions), progress.totals)
             if settings.watch.due_after_step(progress.step):
-                run.compare()
+                run.compare_nodes()
             if progress.step_in_epoch < batches.steps and saving.due_after_step(progress.step):
                 run.save()  # 7 checkpoint
         rate = display.rate()
@@ -133,6 +133,7 @@ def step(run: Run, total_steps: int) -> None:
     update_all(run.running, evaluation.moments)
     progress.after_step(evaluation.totals)
     run.comm.stages.step = progress.step
+    run.comm.stages.enter(stages.OTHER)
 
 
 def _finish(run: Run, display: Display, steps: int) -> Result:

@@ -4,7 +4,7 @@ from dbp.parallel.agreement import differing, must_be_alike
 from dbp.parallel.arena import Arena
 from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
 from dbp.parallel.cores import Place, processor, usable_cores
-from dbp.parallel.deal import Deal, Nodes
+from dbp.parallel.deal import Nodes
 from dbp.parallel.faults import agree, from_rank_0, tell, together
 from dbp.parallel.guard import difference
 from dbp.parallel.layout import Layout
@@ -15,7 +15,7 @@ from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.stages import Stages
 from dbp.parallel.threads import blas_threads
-from dbp.parallel.tree import TreeSum, subtrees
+from dbp.parallel.tree import TreeSum
 from dbp.parallel.watch import Watch
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, world
 
@@ -23,7 +23,6 @@ __all__ = [
     "HOW_TO_GET_MPI",
     "Arena",
     "Communicator",
-    "Deal",
     "Layout",
     "MPICommunicator",
     "Node",
@@ -54,7 +53,6 @@ __all__ = [
     "parts",
     "processor",
     "reduction_for",
-    "subtrees",
     "tell",
     "threads_for",
     "together",

@@ -39,7 +39,6 @@ class Communicator(ABC):
     rank: int
     size: int
     nodes: Nodes  # ranks of one node have numbers that follow each other
-    threads: bool  # whether several threads may communicate at the same time
     description: str
     stages: Stages  # the clock of this rank, which knows when it waits
     refused: str = ""  # why shared memory could not be had, the last time that it was asked for
@@ -117,7 +116,7 @@ class Communicator(ABC):
 class OneProcess(Communicator):
     """One rank, without MPI."""
 
-    size, nodes, threads = 1, Nodes((1,)), False
+    size, nodes = 1, Nodes((1,))
 
     def __init__(self, description: str = "one process", rank: int = 0, reason: str = ""):
         self.description, self.rank, self.reason, self.stages = description, rank, reason, Stages()
@@ -181,7 +180,6 @@ class MPICommunicator(Communicator):
         self._first = self._comm.Split(min(self._node.Get_rank(), 1))  # of each node; the others have one of their own
         numbers = self._comm.allgather(number)
         self.nodes = Nodes(tuple(numbers.count(n) for n in dict.fromkeys(numbers)), self.rank)
-        self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
         self.stages = Stages(crowded=os.environ.get(YIELD) == "1" or self._node.Get_size() > usable_cores())
         self._windows: list[Any] = []
         vendor, version = mpi.get_vendor()

@@ -22,9 +22,8 @@ from dbp.parallel.deal import Deal, Message
 from dbp.parallel.tree import Adder, Additions, Array, Node, additions
 from dbp.parallel.wire import Action, Wire
 
-PARTS, SUMS, VECTORS, WHOLE = range(
-    4
-)  # tags: messages between two ranks arrive in the order of sending for each of them
+# Tags: messages between two ranks arrive in the order of sending, for each of them apart.
+PARTS, SUMS, VECTORS, WHOLE = range(4)
 IN_FLIGHT = 2  # messages to another node at the same time
 LOOK_AGAIN = 3e-4  # seconds until the thread looks again: a link of 1 Gbit/s moves less than a fragment meanwhile
 
@@ -82,7 +81,7 @@ class Spread:
     """
 
     def __init__(self, comm: Communicator, deal: Deal, vector: Array):
-        self._comm, self.vector = comm, vector
+        self._comm, self._vector = comm, vector  # held, so that no other vector comes to have its id
         out, into = Messages(comm, Wire("full"), VECTORS), Messages(comm, Wire("full"), VECTORS)
         for bucket in deal.buckets:
             spreading(deal, bucket, vector, out, into)
@@ -149,7 +148,7 @@ class Exchange:
         self._round = self._added = self._finished = 0
         self._queue, self._sending = deque[Any](), list[Any]()
         self._most = IN_FLIGHT * len(deal.others)
-        self._helper = _Helper(self.advance) if comm.threads else None
+        self._helper = _Helper(self.advance) if comm.thread_level == "multiple" else None
 
     def _sums(self, parts: Sequence[Array]) -> list[list[Array]]:
         """For each node the arrays that hold what was added up there; those of other nodes receive it.

@@ -42,7 +42,7 @@ def difference(arena: Arena, weights: Array, layout: Layout) -> str | None:
 
 
 def _digest(block: Array) -> bytes:
-    return hashlib.blake2b(block.tobytes(), digest_size=8).digest()
+    return hashlib.blake2b(block.data, digest_size=8).digest()
 
 
 def _names(wrong: list[slice], layout: Layout) -> list[str]:
