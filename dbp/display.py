@@ -75,9 +75,13 @@ def figures(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
 
 
+# Columns of the history that are not shown in the line of an epoch.
+COUNTS = ("epoch", "step", "evaluations", "products", "learning_rate", "step_length", "seconds")
+
+
 def epoch_figures(row: Mapping[str, float]) -> str:
     """The costs and metrics in a row of the history, in one line."""
-    return figures({k: v for k, v in row.items() if k not in ("epoch", "step", "learning_rate", "seconds")})
+    return figures({k: v for k, v in row.items() if k not in COUNTS})
 
 
 class Display:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with
-from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, reduction_for, stages
+from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, Vectors, reduction_for, stages
 
 
 class Shard(NamedTuple):
@@ -58,7 +58,6 @@ class Evaluation:
     totals: Totals
     moments: Array  # sums for the running moments
     finite: bool  # whether cost and gradient are numbers
-    owned: list[slice]  # of the weights, the parts that this rank updates
 
     @property
     def cost(self) -> float:
@@ -98,10 +97,13 @@ class Objective:
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self._seed = dtype, running or {}, seed
         self.batch: list[Shard] = []
+        self.whole = False  # whether that is all examples, at every step
         self.step = 0  # steps done so far, on which random numbers depend
+        self._random = False  # whether a layer has drawn any
         self._scalars = scalars = 2 + len(loss.metrics)
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout.size, dtype, share=False)
+        self.space = Vectors(self.arena, layout)
         self._reduction = reduction_for(self.arena, shards, scalars + moments, messages)
         self._evaluation = Reduction(comm, shards, 0, dtype, scalars)
         self._leaves_of: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
@@ -124,7 +126,12 @@ class Objective:
         clock.enter(stages.UPDATE)
         totals = _totals(total.scalars[: self._scalars])
         finite = total.finite and math.isfinite(totals.loss)
-        return Evaluation(total.vector, totals, total.scalars[self._scalars :], finite, self.arena.owned)
+        return Evaluation(total.vector, totals, total.scalars[self._scalars :], finite)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether this is the same function at every step."""
+        return self.whole and not self._random
 
     def _add_gradient(self, weights: Array, shard: Shard, sums: Sums, last: bool) -> None:
         """The gradient of the shard's loss sum, and its sums; zero for a shard without examples."""
@@ -136,6 +143,7 @@ class Objective:
         clock = self.arena.comm.stages
         clock.enter(stages.FORWARD)
         outputs, losses = self._losses(call, shard)
+        self._random |= bool(call.drawn)
         clock.enter(stages.BACKWARD)
         ones = np.ones(len(shard.inputs), self.dtype)
         cotangent = ones if shard.weights is None else shard.weights
@@ -209,6 +217,7 @@ class Objective:
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""
+        self.space.free()
         self._reduction.free()
         self.arena.free()
 

@@ -12,7 +12,18 @@ import numpy as np
 from dbp.objective import Totals
 
 History = dict[str, list[float]]
-COUNTED = ("epoch", "step", "step_in_epoch", "finished", "best_epoch", "best_cost", "elapsed")  # saved as they are
+# Saved as they are.
+COUNTED = (
+    "epoch",
+    "step",
+    "step_in_epoch",
+    "evaluations",
+    "products",
+    "finished",
+    "outcome",
+    "best_epoch",
+    "best_cost",
+)
 
 
 @dataclass
@@ -27,7 +38,10 @@ class Progress:
     epoch: int = 0  # complete ones
     step: int = 0  # since the start of the run
     step_in_epoch: int = 0
+    evaluations: int = 0  # of the cost, by the optimizer, since the start of the run
+    products: int = 0  # with second derivatives
     finished: bool = False
+    outcome: str = ""  # why the optimizer could not go on, if it could not
     best_epoch: int = 0  # by validation cost if there is validation, else by training cost
     best_cost: float = float("inf")
     elapsed: float = 0.0  # seconds of training, over all starts
@@ -38,16 +52,24 @@ class Progress:
         self._start_epoch()
         self._since = time.perf_counter()
 
-    def after_step(self, totals: Totals) -> None:
+    def after_step(self, totals: Totals, evaluations: int = 1, products: int = 0) -> None:
         """Count a step."""
         self.step += 1
+        self.evaluations += evaluations
+        self.products += products
         self.step_in_epoch += 1
         self.totals = self.totals + totals
 
-    def after_epoch(self, validation: Mapping[str, float], learning_rate: float) -> dict[str, float]:
-        """Count an epoch, and give its row of the history."""
+    def after_epoch(self, validation: Mapping[str, float], length: Mapping[str, float]) -> dict[str, float]:
+        """Count an epoch, and give its row of the history.
+
+        Args:
+            validation: cost and metrics on the validation data.
+            length: of the last step, by what it is called.
+        """
         self.epoch += 1
-        row = {"epoch": float(self.epoch), "step": float(self.step), "learning_rate": learning_rate}
+        row = {name: float(getattr(self, name)) for name in ("epoch", "step", "evaluations", "products")}
+        row |= length
         row |= self.totals.means(self.metrics)
         row |= {f"validation_{name}": value for name, value in validation.items()}
         row["seconds"] = self.clock()
@@ -74,14 +96,14 @@ class Progress:
         self.clock()
         sums = dict(zip(self.metrics, self.totals.metrics, strict=True))
         return (
-            {name: getattr(self, name) for name in COUNTED}
+            {name: getattr(self, name) for name in (*COUNTED, "elapsed")}
             | {"epoch_weight": self.totals.weight, "epoch_loss": self.totals.loss}
             | {f"epoch_{name}": value for name, value in sums.items()}
         )
 
     def restore(self, attributes: Mapping[str, Any], history: Mapping[str, Any]) -> None:
         """Take up what to_attributes() gave, and the history."""
-        for name in COUNTED:
+        for name in (*COUNTED, "elapsed"):
             setattr(self, name, attributes[name])
         sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
         self.totals = Totals(attributes["epoch_weight"], attributes["epoch_loss"], sums)

@@ -17,11 +17,12 @@ import dbp
 from dbp import config
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, CheckpointFolder
-from dbp.data import Dataset
+from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, UserError
 from dbp.loader import Loader
 from dbp.nn import check_weights, initial_parameters, named_arrays
 from dbp.objective import Objective
+from dbp.optim import State
 from dbp.parallel import (
     HOW_TO_GET_MPI,
     Arena,
@@ -101,8 +102,10 @@ class Run:
         must_be_alike(comm, self._shapes(parameters), "the model must not depend on the rank")
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics)
-        self.learning_rate = settings.optimizer.learning_rate
+        self.length = 0.0  # of the last step: its learning rate, or what a line search found
+        self.batches = Batches(len(self.sources.train), settings.batch_size)
         self._place(parameters)
+        self.objective.whole = self.batches.steps == 1
 
     def _build_model(self) -> dict[str, Array]:
         settings, dtype = self.settings, self.settings.numpy_dtype
@@ -118,14 +121,14 @@ class Run:
     def _place(self, parameters: Mapping[str, Array]) -> None:
         """Give weights, optimizer and objective their memory, which the ranks of a node may share; collective."""
         settings, dtype = self.settings, self.settings.numpy_dtype
-        vectors, divide = 1 + len(settings.optimizer.vectors), settings.divide_state
-        vector, state = self.layout.size * dtype.itemsize, vectors - 1
+        method, divide = settings.optimizer, settings.divide_state
+        vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
         held = -(-state // self.comm.nodes.count) if divide else state
         must_fit(self.comm, once=(2 + held) * vector, each=vector)  # weights, the summed gradient; each its own
-        self.arena = Arena(self.comm, self.layout.size, dtype, vectors, divide=divide)
+        self.arena = Arena(self.comm, self.layout.size, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)
-        self.optimizer_state = settings.optimizer.initial_state(self.arena.vector)
+        self.state = State.of(method, self.arena.vector)
         self.objective = Objective(
             settings.model,
             settings.loss,
@@ -155,6 +158,16 @@ class Run:
     def loader(self, data: Dataset) -> Loader:
         """What reads this rank's shards of a data set."""
         return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards)
+
+    def order(self, epoch: int) -> Order:
+        """In which an epoch takes the examples; if it takes all at once, always the same."""
+        fixed = 0 if self.objective.whole else epoch
+        return Order(len(self.sources.train), self.settings.seed, "order of examples", fixed)
+
+    @property
+    def at_end_of_epoch(self) -> bool:
+        """Whether all mini-batches of the epoch are done."""
+        return self.progress.step_in_epoch >= self.batches.steps
 
     def introduce(self, say: Say, nodes: Sequence[Node]) -> None:
         """Say what will be done, on what, and what is wrong with where the ranks run."""
@@ -193,7 +206,8 @@ class Run:
             assert path is not None
             agree(self.comm, self._restore, path, stored)
             if self.progress.finished:
-                say(f"{path} is finished: raise epochs to go on from it, or start anew with --fresh")
+                outcome, more = self.progress.outcome, "raise epochs to go on from it, or "
+                say(f"{path} is finished: {outcome or more + 'start anew with --fresh'}")
             else:
                 say(f"resumed from {path} at epoch {self.progress.epoch + 1}, step {self.progress.step}")
             if (was := stored.provenance.get("blas")) != self._blas:
@@ -220,10 +234,11 @@ class Run:
         self.arena.put(self.weights, self.layout, stored.model)
         for name, array in named_arrays(self.running).items():
             array[:] = stored.model[name]
-        for name, vector in self.optimizer_state.items():
+        for name, vector in self.state.vectors.items():
             self.arena.put(vector, self.layout, stored.optimizer[name])
+        self.state.numbers.update(stored.method)
         self.progress.restore(stored.progress, stored.history)
-        if self.progress.epoch < self.settings.epochs:
+        if self.progress.epoch < self.settings.epochs and not self.progress.outcome:
             self.progress.finished = False
 
     def _compare(self, path: Path, stored: Checkpoint) -> None:
@@ -263,7 +278,7 @@ class Run:
             self.arena.fence(self.weights)
         before = self.comm.stages.enter(stages.CHECKPOINT)
         if self.folder is not None:
-            state = {name: self.arena.collected(vector) for name, vector in self.optimizer_state.items()}
+            state = {name: self.arena.collected(vector) for name, vector in self.state.vectors.items()}
             from_rank_0(self.comm, self._save, state)
         self.comm.stages.enter(before)
 
@@ -290,6 +305,7 @@ class Run:
         return Checkpoint(
             model=self._model_arrays(),
             optimizer={name: self.layout.views(vector) for name, vector in optimizer_state.items()},
+            method=self.state.numbers,
             history=self.progress.history_arrays(),
             progress=self.progress.to_attributes() | {"shards": self.shards.count, "seed": self.settings.seed} | data,
             provenance={

@@ -11,7 +11,7 @@ import numpy as np
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss, Model, as_loss, as_model
-from dbp.optim import Constant, FirstOrder, Schedule
+from dbp.optim import Constant, FirstOrder, Method, Schedule
 
 DTYPES = ("float32", "float64")
 MESSAGES = ("full", "bfloat16", "float16")
@@ -116,7 +116,7 @@ class Settings:
         model: a model, or a list of layers.
         loss: a loss, or its name.
         data: a Data, or what its `train` takes.
-        optimizer: the method, with its learning rate.
+        optimizer: the method, with its settings.
         epochs: passes over the training data.
         batch_size: examples in a mini-batch, over all ranks.
         schedule: of the learning rate.
@@ -137,7 +137,7 @@ class Settings:
     model: Model
     loss: Loss
     data: Data
-    optimizer: FirstOrder
+    optimizer: Method
     epochs: int
     batch_size: int
     schedule: Schedule = field(default_factory=Constant)
@@ -165,6 +165,11 @@ class Settings:
         if self.shards is not None:
             _at_least("shards", self.shards, 1)
         self._check_numbers()
+        if self.schedule != Constant() and not isinstance(self.optimizer, FirstOrder):
+            raise UserError(
+                f"schedule {self.schedule.kind!r} is of learning rates, which optimizer {self.optimizer.kind!r} has none of; "
+                "leave it out"
+            )
 
     def _check_numbers(self) -> None:
         """In what form they are kept and sent."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Array
-from dbp.data import Batches, Order
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
 from dbp.nn import update_all
+from dbp.optim import Outcome
 from dbp.parallel import (
     Communicator,
     Watch,
@@ -84,8 +84,8 @@ def started(
         Run(settings, comm, blas, stored) as run,
     ):
         del stored  # the run lets go of it when it has taken up what it needs
-        steps = Batches(len(run.sources.train), settings.batch_size).steps
-        with Display(not quiet and comm.rank == 0, settings.epochs, steps, settings.loss.metrics) as display:
+        shown = not quiet and comm.rank == 0
+        with Display(shown, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
             run.introduce(display.say, nodes)
             run.start(fresh, overwrite, display.say)
             keep_freed_memory()  # not before: what the start has used is not needed again
@@ -96,42 +96,50 @@ def _epochs(run: Run, display: Display) -> None:
     """All epochs that are left."""
     run.comm.stages.begin()
     settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
-    loader = run.loader(run.sources.train)
-    batches = Batches(len(loader.data), settings.batch_size)
-    while progress.epoch < settings.epochs:
-        order = Order(len(loader.data), settings.seed, "order of examples", progress.epoch)
+    while progress.epoch < settings.epochs and not progress.outcome:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
-        while progress.step_in_epoch < batches.steps:
-            positions = batches.positions(progress.step_in_epoch)
-            run.comm.stages.enter(stages.DATA)
-            run.objective.batch = loader.batch(order, positions)  # 1 data
-            step(run, settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
-            display.after_step(len(positions), progress.totals)
+        for examples in _steps(run):
+            display.after_step(examples, progress.totals)
             if settings.watch.due_after_step(progress.step):
                 run.compare_nodes()
-            if progress.step_in_epoch < batches.steps and saving.due_after_step(progress.step):
+            if not run.at_end_of_epoch and saving.due_after_step(progress.step):
                 run.save()  # 7 checkpoint
         rate = display.rate()
         validation = run.evaluate(run.sources.validation)
-        display.after_epoch(progress.after_epoch(validation, run.learning_rate), rate)
+        display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length: run.length}), rate)
         if saving.due_after_epoch(progress.epoch) or saving.due_after_step(progress.step):
             run.save()
+
+
+def _steps(run: Run) -> Iterator[int]:
+    """The steps that are left of an epoch, each with its number of examples; fewer if the optimizer cannot go on."""
+    progress, batches, loader = run.progress, run.batches, run.loader(run.sources.train)
+    order = run.order(progress.epoch)
+    while not run.at_end_of_epoch and not progress.outcome:
+        positions = batches.positions(progress.step_in_epoch)
+        run.comm.stages.enter(stages.DATA)
+        if not (run.objective.whole and run.objective.batch):
+            run.objective.batch = loader.batch(order, positions)  # 1 data
+        step(run, run.settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
+        yield len(positions)
 
 
 def step(run: Run, total_steps: int) -> None:
     """One step on the current mini-batch: forward, loss, backward, allreduce, optimizer."""
     settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps)
-    run.learning_rate = settings.optimizer.learning_rate * factor
     run.objective.step = progress.step
-    evaluation = settings.optimizer.step(run.objective, run.weights, run.optimizer_state, progress.step + 1, factor)
-    if not evaluation.finite:
+    taken = settings.optimizer.step(run.objective, run.weights, run.state, progress.step + 1, factor)
+    if taken.outcome is Outcome.NOT_FINITE:
         raise NotFiniteError(
             f"the cost or its gradient is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, "
-            f"cost {evaluation.cost}); the weights before it are kept; try a smaller learning_rate"
+            f"cost {taken.evaluation.cost}); the weights before it are kept; {taken.reason}"
         )
-    update_all(run.running, evaluation.moments)
-    progress.after_step(evaluation.totals)
+    if taken.outcome is not Outcome.GOES_ON:
+        progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value
+    update_all(run.running, taken.evaluation.moments)
+    progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
+    run.length = taken.length
     run.comm.stages.step = progress.step
     run.comm.stages.enter(stages.OTHER)
 
@@ -143,7 +151,8 @@ def _finish(run: Run, display: Display, steps: int) -> Result:
         progress.finished = True
         run.save()
     test = run.evaluate(run.sources.test)
-    display.say(f"finished: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}")
+    how = progress.outcome or "finished"
+    display.say(f"{how}: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}")
     if steps:
         timing = Timing.gathered(run.comm, steps)
         run.write_beside("timing.csv", timing.table())

@@ -27,10 +27,10 @@ ALLOWED = {
     "sources": {"autodiff", "data", "parallel", "settings"},
     "progress": {"objective"},
     "display": {"objective"},
-    "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "parallel", "progress"}
+    "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
     | {"settings", "sources", "__init__"},
     "timing": {"parallel"},
-    "train": {"autodiff", "data", "display", "nn", "parallel", "run", "settings", "timing"},
+    "train": {"autodiff", "display", "nn", "optim", "parallel", "run", "settings", "timing"},
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
     | {"sources", "trained"},

@@ -7,7 +7,7 @@ from dbp import nn
 from dbp.data import ArrayDataset, Batches, Order
 from dbp.loader import Loader
 from dbp.objective import Objective
-from dbp.optim import SGD, Adam
+from dbp.optim import SGD, Adam, State
 from dbp.parallel import Layout, OneProcess, Shards
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
@@ -79,14 +79,14 @@ def test_costs_step_for_step(loss, method, dtype):
     objective = Objective(model, nn.loss_named(loss), layout, OneProcess(), shards, precision)
     loader = Loader(ArrayDataset(X, TARGETS[loss], WEIGHTS), nn.loss_named(loss), output_shape, precision, shards)
     weights = layout.flatten(parameters, dtype)
-    state = method.initial_state(lambda: np.zeros_like(weights))
+    state = State.of(method, lambda: np.zeros_like(weights))
     batches, costs, rows = Batches(230, 32), [], []
     for step in range(STEPS):
         epoch, within = divmod(step, batches.steps)
         order, positions = Order(230, 0, "order", epoch), batches.positions(within)
         rows.append(order.rows(positions))
         objective.batch = loader.batch(order, positions)
-        costs.append(method.step(objective, weights, state, step + 1, 1.0).cost)
+        costs.append(method.step(objective, weights, state, step + 1, 1.0).evaluation.cost)
     expected = list(torch_costs(loss, method, parameters, rows, getattr(torch, dtype)))
     np.testing.assert_allclose(costs, expected, rtol=1e-5 if dtype == "float32" else 1e-10)
     assert len(set(costs)) == STEPS  # so something moved

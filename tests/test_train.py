@@ -47,7 +47,15 @@ def test_the_history_has_a_row_an_epoch():
     history = run().history
     assert history["epoch"] == [1, 2, 3, 4]
     assert history["step"] == [4, 8, 12, 16]
-    assert {"cost", "accuracy", "validation_cost", "validation_accuracy", "learning_rate", "seconds"} <= set(history)
+    assert {
+        "cost",
+        "accuracy",
+        "validation_cost",
+        "validation_accuracy",
+        "learning_rate",
+        "seconds",
+        "evaluations",
+    } <= set(history)
 
 
 @pytest.mark.parametrize("data", [{"train": (X, Y, 0.0 * Y)}, {"train": (X, Y), "validation": (X, Y, 0.0 * Y)}])

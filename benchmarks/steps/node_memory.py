@@ -104,7 +104,7 @@ class Watched:
         self.note("trained")
         self.found["vector"] = run.weights.nbytes / 1e6
         self.found["parameters"] = run.layout.size
-        self.found["optimizer vectors"] = len(run.optimizer_state)
+        self.found["optimizer vectors"] = len(run.state.vectors)
         self.found["weights"] = run.arena.description
 
 

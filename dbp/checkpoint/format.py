@@ -2,6 +2,7 @@
 
     /model/<layer>/<parameter>                  weights
     /optimizer/<vector>/<layer>/<parameter>     the optimizer's vectors
+    /method/<name>                              and its numbers
     /history/<column>                           one number an epoch
     /progress, /provenance                      attributes: where the run stands, what it ran on
     attributes of the root                      format, version, config (TOML), contents, digest
@@ -37,6 +38,7 @@ class Checkpoint:
 
     model: Mapping[str, Array]
     optimizer: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    method: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
     progress: Mapping[str, Scalar] = field(default_factory=dict)
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
@@ -49,6 +51,8 @@ class Checkpoint:
         for vector, parameters in self.optimizer.items():
             for name, array in parameters.items():
                 yield f"optimizer/{vector}/{name}", array
+        for name, array in self.method.items():
+            yield f"method/{name}", array
         for name, array in self.history.items():
             yield f"history/{name}", array
 
@@ -120,7 +124,7 @@ def _read(file: h5py.File, file_size: int) -> Checkpoint:
         raise UserError("is not a checkpoint of dbp")
     if root["version"] > VERSION:
         raise UserError(f"has format {root['version']}, but this dbp reads up to {VERSION}; update dbp")
-    arrays: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}, "history": {}}
+    arrays: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}, "method": {}, "history": {}}
     room = file_size
     for name, (dtype, shape) in json.loads(root["contents"]).items():
         room -= math.prod(shape) * np.dtype(dtype).itemsize
@@ -133,6 +137,7 @@ def _read(file: h5py.File, file_size: int) -> Checkpoint:
     checkpoint = Checkpoint(
         model=arrays["model"],
         optimizer=optimizer,
+        method=arrays["method"],
         history=arrays["history"],
         progress=_attributes(file["progress"]),
         provenance=_attributes(file["provenance"]),

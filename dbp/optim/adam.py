@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.errors import UserError
-from dbp.optim.optimizer import FirstOrder, State, Vector, check_fraction, check_learning_rate
+from dbp.optim.first_order import FirstOrder, Vectors, check_fraction, check_learning_rate
+from dbp.optim.method import Vector
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Adam(FirstOrder):
     """
 
     kind: ClassVar[str] = "adam"
-    vectors: ClassVar[tuple[str, ...]] = ("gradients", "squares")
+    vectors = ("gradients", "squares")
     learning_rate: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
@@ -35,9 +36,9 @@ class Adam(FirstOrder):
         if not self.epsilon > 0:
             raise UserError(f"epsilon must be positive, but is {self.epsilon}")
 
-    def update(self, w: Vector, g: Vector, state: State, number: int, learning_rate: float) -> None:
+    def update(self, w: Vector, g: Vector, vectors: Vectors, number: int, learning_rate: float) -> None:
         """One step on a piece."""
-        m, v = state["gradients"], state["squares"]
+        m, v = vectors["gradients"], vectors["squares"]
         np.multiply(m, self.beta1, out=m)
         np.add(m, g, out=m)
         np.multiply(v, self.beta2, out=v)

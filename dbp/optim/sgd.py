@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.optim.optimizer import FirstOrder, State, Vector, check_fraction, check_learning_rate
+from dbp.optim.first_order import FirstOrder, Vectors, check_fraction, check_learning_rate
+from dbp.optim.method import Vector
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class SGD(FirstOrder):
     """v = momentum v + g;  w = w - learning_rate v."""
 
     kind: ClassVar[str] = "sgd"
-    vectors: ClassVar[tuple[str, ...]] = ("velocity",)
+    vectors = ("velocity",)
     learning_rate: float
     momentum: float = 0.0
 
@@ -23,9 +24,9 @@ class SGD(FirstOrder):
         check_learning_rate(self.learning_rate)
         check_fraction("momentum", self.momentum)
 
-    def update(self, w: Vector, g: Vector, state: State, number: int, learning_rate: float) -> None:  # noqa: ARG002
+    def update(self, w: Vector, g: Vector, vectors: Vectors, number: int, learning_rate: float) -> None:  # noqa: ARG002
         """One step on a piece."""
-        v = state["velocity"]
+        v = vectors["velocity"]
         np.multiply(v, self.momentum, out=v)
         np.add(v, g, out=v)
         np.subtract(w, learning_rate * v, out=w)

@@ -16,6 +16,7 @@ from dbp.parallel.shards import Shards, parts
 from dbp.parallel.stages import Stages
 from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum
+from dbp.parallel.vectors import Vectors
 from dbp.parallel.watch import Watch
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, world
 
@@ -36,6 +37,7 @@ __all__ = [
     "Sums",
     "Total",
     "TreeSum",
+    "Vectors",
     "Watch",
     "agree",
     "blas_threads",

@@ -108,6 +108,10 @@ class Arena:
     def settle(self, vector: Array) -> None:
         """Give what rank 0 knows of a vector to all, in case that others have come to other bits; collective."""
         self.fence(vector)
+        self.give(vector)
+
+    def give(self, vector: Array) -> None:
+        """What rank 0 has written to the whole of a vector, for all; collective."""
         if self.shared:
             self.comm.between_nodes(vector)
             self.comm.node_barrier()

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dbp.optim import Adam
-from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction, reduction_for, world
+from dbp.optim import Adam, State
+from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction, Vectors, reduction_for, world
 from dbp.parallel.arena import DIVIDED_FROM
 from dbp.random import generator
 
@@ -18,6 +18,9 @@ class Problem:
         self.shards = Shards(count, comm.rank, comm.size)
         self.arena = Arena(comm, size, dtype, vectors=3, share=share, divide=divide)
         self.reduction = reduction_for(self.arena, self.shards, 2)
+        third, seventh = size // 3, size // 7  # parameters of which one has no element
+        shapes = {"a": (third,), "none": (0, 3), "b": (seventh, 1), "c": (size - third - seventh,)}
+        self.space = Vectors(self.arena, Layout(shapes))
 
     def value_and_gradient(self, weights):
         self.arena.fence(weights)
@@ -37,16 +40,17 @@ class Problem:
             tree.push(0, number, sums)
         total, numbers = self.reduction.total(tree, divisor=0), range(self.shards.count)
         assert total.scalars.tolist() == [sum(1 + n % 3 for n in numbers), sum(numbers)]
-        return Evaluated(total, self.arena.owned)
+        return Evaluated(total)
 
     def free(self):
+        self.space.free()
         self.reduction.free()
         self.arena.free()
 
 
 class Evaluated:
-    def __init__(self, total, owned):
-        self.gradient, self.finite, self.owned = total.vector, total.finite, owned
+    def __init__(self, total):
+        self.gradient, self.finite = total.vector, total.finite
 
 
 def owned_of(gradient, arena):
@@ -64,19 +68,41 @@ def trained(problem):
     values = np.linspace(-1, 1, problem.size).astype(problem.dtype)
     arena.put(weights, Layout.of({"all": values}), {"all": values})
     arena.settle(weights)
-    state = Adam().initial_state(arena.vector)
+    state = State.of(Adam(), arena.vector)
     problem.bad = (4, problem.shards.count - 1) if problem.size else None
     for step in range(1, 7):
-        evaluation = Adam(1e-2).step(problem, weights, state, step, 1.0)
+        evaluation = Adam(1e-2).step(problem, weights, state, step, 1.0).evaluation
         assert evaluation.finite == (problem.bad is None or problem.calls != 4)
         seen.append(evaluation.gradient.copy())
         if step == 5:
             seen.append(problem.value_and_gradient(weights).gradient.copy())
     arena.fence(weights)
-    whole = [weights.copy(), *(arena.collected(vector).copy() for vector in state.values())]
+    seen += steering(problem.space, weights, *state.vectors.values())
+    whole = [weights.copy(), *(arena.collected(vector).copy() for vector in state.vectors.values())]
     arena.fence(weights)
+    if arena.comm.rank == 0:
+        weights[:] = np.arange(problem.size)
+    problem.space.give(weights)
+    np.testing.assert_array_equal(weights, np.arange(problem.size, dtype=problem.dtype))
+    arena.comm.barrier()
     problem.free()
     return seen, whole
+
+
+def steering(space, a, b, c):
+    """Inner products and norms, which are whole on every rank."""
+    found = [space.dots([a, b], [a, b, c]), space.dots([a], [c]), space.squares(b), space.dots([c, b, a], [b])]
+    found.append(np.array([space.dot(b, b)]))
+    arrays = [space.collected(x) for x in (a, b, c)]
+    if space.first:
+        arrays = [x.astype(float) for x in arrays]
+        exact = np.array([[x @ y for y in arrays] for x in arrays[:2]])
+        np.testing.assert_allclose(found[0], exact, rtol=1e-5, atol=1e-2)
+        sizes = [np.prod(shape, dtype=int) for shape in space.shapes.values()]
+        squares = [part @ part for part in np.split(arrays[1], np.cumsum(sizes)[:-1])]
+        np.testing.assert_allclose(found[2], squares, rtol=1e-5)
+    space.fence(b)
+    return found
 
 
 def owners(arena):
@@ -107,7 +133,9 @@ for size, count in ((0, 2), (5, 1), (1001, 7), (DIVIDED_FROM, 3), (100_003, 1), 
                 assert (owners(arena).sum(axis=0) == 1).all()
             found, found_whole = trained(problem)
             for a, b in zip(gradients, found, strict=True):
-                np.testing.assert_array_equal(owned_of(a, arena), owned_of(b, arena))
+                if len(a) == size == len(b) and a.ndim == 1:
+                    a, b = owned_of(a, arena), owned_of(b, arena)
+                np.testing.assert_array_equal(a, b)
             for number, (a, b) in enumerate(zip(whole, found_whole, strict=True)):
                 if number == 0 or comm.rank == 0 or not arena.divided:
                     np.testing.assert_array_equal(a, b)

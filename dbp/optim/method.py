@@ -1,0 +1,205 @@
+"""What an optimizer is: serial NumPy code on flat vectors that asks an objective for cost and derivatives.
+
+It never communicates: objective and vectors give the same numbers on every rank, so all ranks decide alike. Of each
+vector it writes only the parts that are owned here, as others write the rest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+Vector = NDArray[Any]
+
+# Vectors are worked on piece by piece, so that all passes of an update find the piece in the cache.
+BLOCK = 32768
+
+
+class Evaluated(Protocol):
+    """A cost and its gradient."""
+
+    @property
+    def cost(self) -> float:
+        """The weighted mean of the losses."""
+        ...
+
+    @property
+    def gradient(self) -> Vector:
+        """By the flat weights, where they are owned; valid until the objective is asked again."""
+        ...
+
+    @property
+    def finite(self) -> bool:
+        """Whether cost and gradient are numbers."""
+        ...
+
+
+E = TypeVar("E", bound=Evaluated)
+E_co = TypeVar("E_co", bound=Evaluated, covariant=True)
+
+
+class Space(Protocol):
+    """The vectors of all parameters: who owns which parts, and the numbers that steer."""
+
+    @property
+    def owned(self) -> Sequence[slice]:
+        """The parts of each vector that are to be written here; others write the rest."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of the parameters, by name, in their order in a vector."""
+        ...
+
+    def fence(self, vector: Vector) -> None:
+        """After it the whole of a vector can be read, until somebody writes to it again."""
+        ...
+
+    def dot(self, a: Vector, b: Vector) -> float:
+        """The inner product of two vectors."""
+        ...
+
+    def dots(self, left: Sequence[Vector], right: Sequence[Vector]) -> NDArray[Any]:
+        """The inner products of each of some vectors with each of others, in float64: one pass over all of them."""
+        ...
+
+    def squares(self, vector: Vector) -> NDArray[Any]:
+        """The sum of squares of each parameter's elements, in float64."""
+        ...
+
+    def jobs(self, count: int) -> range:
+        """Which of so many pieces of work, each of which goes into a vector, are to be done here."""
+        ...
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that speaks for all, if one has to."""
+        ...
+
+    def tell(self, value: Any) -> Any:
+        """The first rank's value (any small object), on every rank."""
+        ...
+
+    def give(self, vector: Vector) -> None:
+        """What the first rank has written to the whole of a vector, for all."""
+        ...
+
+    def collected(self, vector: Vector) -> Vector:
+        """The whole of a vector on the first rank; elsewhere what there is of it."""
+        ...
+
+
+class Objective(Protocol[E_co]):
+    """What an optimizer may ask: the cost as a function of the flat weights, and its derivatives."""
+
+    @property
+    def space(self) -> Space:
+        """That the weights lie in."""
+        ...
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is the same function as in the step before: all examples at once, and nothing random."""
+        ...
+
+    def value_and_gradient(self, weights: Vector) -> E_co:
+        """The cost at these weights, and its gradient."""
+        ...
+
+
+class Outcome(Enum):
+    """How a step of a method ended; the values are for users to read."""
+
+    GOES_ON = "goes on"
+    CONVERGED = "converged"
+    OUT_OF_EVALUATIONS = "out of evaluations"
+    LINE_SEARCH_FAILED = "the line search failed"
+    NEGATIVE_CURVATURE = "negative curvature"
+    NOT_FINITE = "not finite"
+
+
+@dataclass(frozen=True)
+class Step(Generic[E]):
+    """What a step came to.
+
+    Args:
+        evaluation: of cost and gradient, from which the step's figures are taken.
+        outcome: whether the method goes on, or why it cannot.
+        evaluations: of cost, or of cost and gradient.
+        products: with second derivatives.
+        length: by what the direction was multiplied; the learning rate of methods that have one.
+        reason: more about the outcome, for users.
+    """
+
+    evaluation: E
+    outcome: Outcome = Outcome.GOES_ON
+    evaluations: int = 1
+    products: int = 0
+    length: float = 0.0
+    reason: str = ""
+
+
+@dataclass
+class State:
+    """What a method remembers from step to step; a checkpoint holds all of it but what is for use within a step.
+
+    Args:
+        vectors: by name, each as long as the weights.
+        numbers: by name, a float64 array each.
+        scratch: vectors whose contents are of no use after a step.
+    """
+
+    vectors: dict[str, Vector] = field(default_factory=dict)
+    numbers: dict[str, NDArray[Any]] = field(default_factory=dict)
+    scratch: dict[str, Vector] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, method: Method, zeros: Callable[[], Vector]) -> State:
+        """What a method begins with; zeros gives a vector."""
+        vectors, scratch = ({name: zeros() for name in names} for names in (method.vectors, method.scratch))
+        return cls(vectors, method.numbers(), scratch)
+
+
+class Method(ABC):
+    """An optimizer: its settings; what changes is kept in a State."""
+
+    kind: ClassVar[str]
+    length: ClassVar[str] = "step_length"  # what Step.length is called
+
+    @property
+    @abstractmethod
+    def vectors(self) -> tuple[str, ...]:
+        """The names of the vectors that it keeps."""
+
+    @property
+    def scratch(self) -> tuple[str, ...]:
+        """The names of vectors that it needs besides, within a step."""
+        return ()
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """The numbers that it keeps, as they are at first, by name; their shapes may change."""
+        return {}
+
+    @abstractmethod
+    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
+        """One step, in place; weights and vectors stay as they are if cost or gradient is not finite.
+
+        Args:
+            objective: gives cost and derivatives.
+            weights: the flat weights.
+            state: what the method remembers.
+            number: of the step, counted from 1.
+            factor: on the learning rate, from the schedule.
+        """
+
+
+def pieces(parts: Sequence[slice], length: int = BLOCK) -> Iterator[slice]:
+    """Parts of a vector in pieces of this length, the last of each of which may be shorter."""
+    for part in parts:
+        for start in range(part.start, part.stop, length):
+            yield slice(start, min(start + length, part.stop))

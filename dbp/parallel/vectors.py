@@ -1,0 +1,239 @@
+"""Numbers that steer, from the arena's vectors: inner products and norms, with the same bits on every rank.
+
+A vector is cut into fixed blocks. The owner of a block finds its part of a product, and every rank adds up the parts
+in the order of blocks, so that the result does not depend on who owns what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dbp.errors import UserError
+from dbp.parallel.arena import Arena
+from dbp.parallel.comm import SharedMemory
+from dbp.parallel.deal import GRAIN, Deal, Nodes
+from dbp.parallel.layout import Layout
+from dbp.parallel.tree import Array, pieces
+
+AT_A_TIME = 8 * GRAIN  # elements of each vector: what several products need is then still in the cache
+
+
+class Vectors:
+    """What an optimizer asks about the vectors of an arena; all methods but jobs are collective.
+
+    Args:
+        arena: where the vectors lie, and who owns which parts.
+        layout: of the parameters in them.
+    """
+
+    def __init__(self, arena: Arena, layout: Layout):
+        self.arena, self.layout = arena, layout
+        self._memory: list[SharedMemory] = []
+        self._tables: list[Array] = []  # two that take turns, so that a fast rank does not write what a slow one reads
+
+    @property
+    def owned(self) -> Sequence[slice]:
+        """The parts of each vector that this rank updates; others may update the rest."""
+        return self.arena.owned
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of the parameters, in the order in which they follow each other in a vector."""
+        return self.layout.shapes
+
+    def zeros(self) -> Array:
+        """A new vector of zeros."""
+        return self.arena.vector()
+
+    def fence(self, vector: Array) -> None:
+        """After it all ranks see what the owners have written to a vector."""
+        self.arena.fence(vector)
+
+    def dot(self, a: Array, b: Array) -> float:
+        """The inner product of two vectors."""
+        return float(self.dots([a], [b])[0, 0])
+
+    def dots(self, left: Sequence[Array], right: Sequence[Array]) -> Array:
+        """The inner products of each of some vectors with each of others, found in one pass over all of them.
+
+        Returns:
+            float64, shape (left, right).
+        """
+        table = self._table(len(left) * len(right), self._blocks)
+        cube = table.reshape(len(left), len(right), self._blocks)
+        for piece in self._pieces:
+            first = piece.start // GRAIN
+            for j, b in enumerate(right):
+                of_b = _Rows(b[piece])
+                for i, a in enumerate(left):
+                    of_b.products(a[piece], cube[i, j, first:])
+        self._complete(table, self._ranges, lambda: self._everyones_blocks)
+        found: Array = np.add.reduce(cube, axis=2)
+        return found
+
+    def squares(self, vector: Array) -> Array:
+        """The sum of squares of each parameter's elements, float64."""
+        starts = self._segments
+        table = self._table(1, len(starts))[0]
+        for part, run in zip(self.owned, self._segment_ranges, strict=True):
+            for first in range(run.start, run.stop, 64):
+                last = min(first + 64, run.stop)
+                begin, end = starts[first], starts[last] if last < len(starts) else part.stop
+                piece = vector[begin : min(end, part.stop)].astype(np.float64)
+                np.multiply(piece, piece, out=piece)
+                np.add.reduceat(piece, starts[first:last] - begin, out=table[first:last])
+        self._complete(table[None], self._segment_ranges, lambda: self._everyones_segments)
+        found = np.zeros(len(self._first_segments))
+        filled = np.diff([*self._first_segments, len(starts)]) > 0  # reduceat gives an element for an empty run
+        found[filled] = np.add.reduceat(table, self._first_segments[filled]) if filled.any() else 0
+        return found
+
+    def jobs(self, count: int) -> range:
+        """Which of so many pieces of work, whose results go into vectors, this rank does for those that see them."""
+        arena = self.arena
+        if not arena.dealt:
+            return range(count)
+        if arena.divided:
+            return range(arena.comm.rank, count, arena.comm.size)
+        ranks = arena.nodes.runs[arena.nodes.mine]
+        return range(arena.comm.rank - ranks.start, count, len(ranks))
+
+    # --- one rank speaks for all ------------------------------------------------------------------------
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that speaks for all."""
+        return self.arena.comm.rank == 0
+
+    def tell(self, value: Any) -> Any:
+        """The first rank's value (any small object), on every rank."""
+        return self.arena.comm.broadcast(value)
+
+    def give(self, vector: Array) -> None:
+        """What the first rank has written to the whole of a vector, for all."""
+        self.arena.give(vector)
+
+    def collected(self, vector: Array) -> Array:
+        """The whole of a vector on the first rank; elsewhere what there is of it."""
+        return self.arena.collected(vector)
+
+    # --- blocks -----------------------------------------------------------------------------------------
+
+    @property
+    def _blocks(self) -> int:
+        return -(-self.layout.size // GRAIN)
+
+    @cached_property
+    def _pieces(self) -> list[slice]:
+        return [piece for part in self.owned for piece in pieces(part, AT_A_TIME)]
+
+    @cached_property
+    def _ranges(self) -> list[range]:
+        """The blocks of each part that this rank owns."""
+        return [_blocks_of(part) for part in self.owned]
+
+    @cached_property
+    def _segments(self) -> Array:
+        """Where blocks and parameters begin: the parts of a sum over one parameter."""
+        begins = [0, *self.layout.ends][:-1]
+        starts = set(range(0, self.layout.size, GRAIN)) | {start for start in begins if start < self.layout.size}
+        return np.array(sorted(starts), np.int64)
+
+    @cached_property
+    def _first_segments(self) -> Array:
+        """Of each parameter."""
+        return np.searchsorted(self._segments, [0, *self.layout.ends][:-1])
+
+    def _segments_of(self, part: slice) -> range:
+        first, last = np.searchsorted(self._segments, [part.start, part.stop])
+        return range(int(first), int(last))
+
+    @cached_property
+    def _segment_ranges(self) -> list[range]:
+        return [self._segments_of(part) for part in self.owned]
+
+    def _table(self, rows: int, columns: int) -> Array:
+        """Memory for the parts of some products, which the ranks of a node share if each finds some of them."""
+        if not self._is_common:
+            return np.empty((rows, columns))
+        if not self._tables or self._tables[0].size < rows * columns:
+            self._grow(8 * rows * columns)
+        self._tables.reverse()
+        return self._tables[0][: rows * columns].reshape(rows, columns)
+
+    @property
+    def _is_common(self) -> bool:
+        return self.arena.shared and not self.arena.divided
+
+    def _grow(self, length: int) -> None:
+        self.free()
+        for _ in range(2):
+            memory = self.arena.comm.shared_memory(length)
+            if memory is None:
+                raise UserError(f"there is no shared memory for inner products, as {self.arena.comm.refused}")
+            self._memory.append(memory)
+            self._tables.append(memory.bytes.view(np.float64))
+
+    def _complete(self, table: Array, mine: Sequence[range], everyones: Callable[[], list[list[range]]]) -> None:
+        """Wait for what the other ranks of the node have found, or get what all ranks have."""
+        if self._is_common:
+            self.arena.comm.node_barrier()
+        elif self.arena.divided:
+            self._gather(table, mine, everyones())
+
+    def _gather(self, table: Array, mine: Sequence[range], everyones: list[list[range]]) -> None:
+        counts = [8 * len(table) * sum(map(len, ranges)) for ranges in everyones]
+        sent = np.concatenate([table[:, :0], *(table[:, run.start : run.stop] for run in mine)], axis=1)
+        received = np.empty(sum(counts), np.uint8)
+        self.arena.comm.gather_bytes(sent.reshape(-1).view(np.uint8), received, counts)
+        ends = np.cumsum(counts)
+        for ranges, end, count in zip(everyones, ends, counts, strict=True):
+            found, column = received[end - count : end].view(np.float64).reshape(len(table), -1), 0
+            for run in ranges:
+                table[:, run.start : run.stop] = found[:, column : column + len(run)]
+                column += len(run)
+
+    def _owned_by(self, rank: int) -> list[slice]:
+        """With a vector that is divided among all ranks."""
+        return Deal(self.layout.size, Nodes(self.arena.nodes.sizes, rank)).updated(divided=True)
+
+    @cached_property
+    def _everyones_blocks(self) -> list[list[range]]:
+        return [[_blocks_of(part) for part in self._owned_by(rank)] for rank in range(self.arena.comm.size)]
+
+    @cached_property
+    def _everyones_segments(self) -> list[list[range]]:
+        return [[self._segments_of(part) for part in self._owned_by(rank)] for rank in range(self.arena.comm.size)]
+
+    def free(self) -> None:
+        """Give shared memory back."""
+        for memory in self._memory:
+            memory.free()
+        self._memory, self._tables = [], []
+
+
+def _blocks_of(part: slice) -> range:
+    return range(part.start // GRAIN, -(-part.stop // GRAIN))
+
+
+class _Rows:
+    """A piece of a vector as rows of a block each, and a rest."""
+
+    def __init__(self, piece: Array):
+        self._whole = len(piece) // GRAIN
+        self._rows, self._rest = self._split(piece)
+
+    def _split(self, piece: Array) -> tuple[Array, Array]:
+        border = self._whole * GRAIN
+        return piece[:border].reshape(self._whole, GRAIN), piece[border:]
+
+    def products(self, other: Array, target: Array) -> None:
+        """The inner product with each block of another piece, into the first elements of the target."""
+        rows, rest = self._split(other)
+        target[: self._whole] = np.vecdot(self._rows, rows)
+        if len(rest):
+            target[self._whole] = np.dot(self._rest, rest)

@@ -1,0 +1,152 @@
+"""Problems with known minima, as objectives of one process: the plain form of what optimizers ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbp.optim import Outcome, State
+
+
+@dataclass
+class Evaluated:
+    gradient: np.ndarray
+    cost: float
+    finite: bool = True
+
+
+class Space:
+    """All of each vector is owned here, in two parts."""
+
+    first = True
+
+    def __init__(self, size, shapes=None):
+        self.shapes = shapes or {"all": (size,)}
+        self.owned = [slice(0, size // 2), slice(size // 2, size)]
+
+    def fence(self, vector):
+        pass
+
+    give = fence
+
+    def dots(self, left, right):
+        return np.array([[np.dot(a.astype(float), b.astype(float)) for b in right] for a in left])
+
+    def dot(self, a, b):
+        return float(self.dots([a], [b])[0, 0])
+
+    def squares(self, vector):
+        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        return np.array([(part.astype(float) ** 2).sum() for part in np.split(vector, np.cumsum(sizes)[:-1])])
+
+    def jobs(self, count):
+        return range(count)
+
+    def tell(self, value):
+        return value
+
+    def collected(self, vector):
+        return vector
+
+
+class Function:
+    """A function of a vector, with its derivatives; counts what it is asked.
+
+    Args:
+        value: of a vector.
+        gradient: of a vector.
+        hessian: of a vector, a matrix; gauss_newton is the same unless it is given.
+        start: where to begin.
+        minimum: where it is smallest.
+    """
+
+    lasting = True
+
+    def __init__(self, value, gradient, hessian=None, start=(), minimum=None, gauss_newton=None):
+        self.value_of, self.gradient_of, self.hessian_of = value, gradient, hessian
+        self.gauss_newton_of = gauss_newton or hessian
+        self.start, self.minimum = np.array(start, float), None if minimum is None else np.array(minimum, float)
+        self.space = Space(len(self.start))
+        self.evaluations = self.products = 0
+
+    def value_and_gradient(self, w):
+        self.evaluations += 1
+        cost, gradient = float(self.value_of(w)), self.gradient_of(w)
+        return Evaluated(gradient, cost, bool(np.isfinite(cost) and np.isfinite(gradient).all()))
+
+
+def rosenbrock(n=2):
+    """Along a curved valley (Rosenbrock 1960); for more than two numbers coupled pairwise."""
+
+    def value(w):
+        return np.sum((1 - w[:-1]) ** 2 + 100 * (w[1:] - w[:-1] ** 2) ** 2)
+
+    def gradient(w):
+        g, bend = np.zeros_like(w), w[1:] - w[:-1] ** 2
+        g[:-1] = -2 * (1 - w[:-1]) - 400 * w[:-1] * bend
+        g[1:] += 200 * bend
+        return g
+
+    def jacobian(w):
+        rows = np.zeros((2 * n - 2, n), w.dtype)
+        rows[np.arange(n - 1), np.arange(n - 1)] = -1
+        rows[np.arange(n - 1, 2 * n - 2), np.arange(n - 1)] = -20 * w[:-1]
+        rows[np.arange(n - 1, 2 * n - 2), np.arange(1, n)] = 10
+        return rows
+
+    def gauss_newton(w):
+        return 2 * jacobian(w).T @ jacobian(w)
+
+    def hessian(w):
+        bend = w[1:] - w[:-1] ** 2
+        return gauss_newton(w) + np.diag([*(-400 * bend), 0])
+
+    start = np.tile([-1.2, 1.0], n)[:n]
+    return Function(value, gradient, hessian, start, np.ones(n), gauss_newton)
+
+
+def quadratic(n=50, condition=1e4, seed=0):
+    """With eigenvalues from 1 to the condition number, its minimum somewhere."""
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    a, there = (q * np.geomspace(1, condition, n)) @ q.T, rng.normal(size=n)
+    return Function(
+        lambda w: 0.5 * (w - there) @ a @ (w - there), lambda w: a @ (w - there), lambda w: a, np.zeros(n), there
+    )
+
+
+def logistic(n=10, examples=200, decay=1e-2, seed=0):
+    """Logistic regression with decay; its minimum by Newton's method."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(examples, n)), rng.integers(0, 2, examples)
+    sign = 2 * y - 1
+
+    def value(w):
+        return np.logaddexp(0, -sign * (x @ w)).mean() + 0.5 * decay * w @ w
+
+    def gradient(w):
+        return -(x.T @ (sign / (1 + np.exp(sign * (x @ w))))) / examples + decay * w
+
+    def hessian(w):
+        p = 1 / (1 + np.exp(-x @ w))
+        return (x.T * (p * (1 - p))) @ x / examples + decay * np.eye(n)
+
+    there = np.zeros(n)
+    for _ in range(50):
+        there = there - np.linalg.solve(hessian(there), gradient(there))
+    return Function(value, gradient, hessian, np.zeros(n), there)
+
+
+BOWL = Function(lambda w: 0.5 * (w * w).sum(), lambda w: w.copy(), lambda w: np.eye(len(w)))
+
+
+def steps(method, function, start, count, schedule=None):
+    """So many steps, or until the method cannot go on: weights, state and the last step."""
+    w = np.array(start) if hasattr(start, "dtype") else np.array(start, float)
+    function.space, state, taken = Space(len(w)), State.of(method, lambda: np.zeros_like(w)), None
+    for t in range(count):
+        taken = method.step(function, w, state, t + 1, schedule.factor(t, count) if schedule else 1.0)
+        if taken.outcome is not Outcome.GOES_ON:
+            break
+    return w, state, taken
