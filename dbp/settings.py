@@ -167,8 +167,7 @@ class Settings:
         self._check_numbers()
         if self.schedule != Constant() and not isinstance(self.optimizer, FirstOrder):
             raise UserError(
-                f"schedule {self.schedule.kind!r} is of learning rates, which optimizer {self.optimizer.kind!r} has none of; "
-                "leave it out"
+                f"schedule {self.schedule.kind!r} is of learning rates, but {self.optimizer.kind!r} has none; leave it out"
             )
 
     def _check_numbers(self) -> None:

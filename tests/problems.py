@@ -75,6 +75,13 @@ class Function:
         cost, gradient = float(self.value_of(w)), self.gradient_of(w)
         return Evaluated(gradient, cost, bool(np.isfinite(cost) and np.isfinite(gradient).all()))
 
+    def value(self, w):
+        self.evaluations += 1
+        return float(self.value_of(w))
+
+    def curvature(self, w, part=1.0):  # noqa: ARG002
+        return Derivatives(self, w)
+
 
 def rosenbrock(n=2):
     """Along a curved valley (Rosenbrock 1960); for more than two numbers coupled pairwise."""
@@ -136,6 +143,27 @@ def logistic(n=10, examples=200, decay=1e-2, seed=0):
     for _ in range(50):
         there = there - np.linalg.solve(hessian(there), gradient(there))
     return Function(value, gradient, hessian, np.zeros(n), there)
+
+
+class Derivatives:
+    """The second derivatives of a function at a point."""
+
+    def __init__(self, function, w):
+        self.function, self.w = function, w.copy()
+
+    def hessian_product(self, vector):
+        self.function.products += 1
+        return self.function.hessian_of(self.w) @ vector
+
+    def gauss_newton_product(self, vector):
+        self.function.products += 1
+        return self.function.gauss_newton_of(self.w) @ vector
+
+    def gauss_newton_matrix(self):
+        return self.function.gauss_newton_of(self.w)
+
+    def squared_gradients(self, probes):  # noqa: ARG002
+        return self.function.gradient_of(self.w) ** 2
 
 
 BOWL = Function(lambda w: 0.5 * (w * w).sum(), lambda w: w.copy(), lambda w: np.eye(len(w)))

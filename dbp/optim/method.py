@@ -94,6 +94,30 @@ class Space(Protocol):
         ...
 
 
+class Curvature(Protocol):
+    """The second derivatives of a cost at a point; what it gives is valid until it or the objective is asked again."""
+
+    def hessian_product(self, vector: Vector) -> Vector:
+        """The Hessian times a vector."""
+        ...
+
+    def gauss_newton_product(self, vector: Vector) -> Vector:
+        """J^T H J times a vector: J of the outputs by the weights, H the Hessian of the cost by the outputs."""
+        ...
+
+    def gauss_newton_matrix(self) -> NDArray[Any]:
+        """J^T H J as a whole, float64: for few weights. The same on every rank."""
+        ...
+
+    def squared_gradients(self, probes: int) -> Vector:
+        """The weighted sum of the squares of the examples' own gradients, over the sum of weights.
+
+        Args:
+            probes: gradients with random signs, from which it is estimated (Hutchinson 1989).
+        """
+        ...
+
+
 class Objective(Protocol[E_co]):
     """What an optimizer may ask: the cost as a function of the flat weights, and its derivatives."""
 
@@ -109,6 +133,18 @@ class Objective(Protocol[E_co]):
 
     def value_and_gradient(self, weights: Vector) -> E_co:
         """The cost at these weights, and its gradient."""
+        ...
+
+    def value(self, weights: Vector) -> float:
+        """The cost at these weights."""
+        ...
+
+    def curvature(self, weights: Vector, part: float = 1.0) -> Curvature:
+        """The second derivatives at these weights, which must not change while they are asked for.
+
+        Args:
+            part: of the mini-batch that is used.
+        """
         ...
 
 
