@@ -166,9 +166,7 @@ class Settings:
             _at_least("shards", self.shards, 1)
         self._check_numbers()
         if self.schedule != Constant() and not isinstance(self.optimizer, FirstOrder):
-            raise UserError(
-                f"schedule {self.schedule.kind!r} is of learning rates, but {self.optimizer.kind!r} has none; leave it out"
-            )
+            raise UserError(f"schedule is of learning rates, of which {self.optimizer.kind!r} has none; leave it out")
 
     def _check_numbers(self) -> None:
         """In what form they are kept and sent."""

@@ -2,13 +2,15 @@
 
 from dbp.optim.adam import Adam
 from dbp.optim.first_order import FirstOrder
+from dbp.optim.lbfgs import LBFGS
 from dbp.optim.method import Method, Outcome, State, Step
 from dbp.optim.schedules import SCHEDULES, Constant, Cosine, Schedule
 from dbp.optim.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam)}
+OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam, LBFGS)}
 
 __all__ = [
+    "LBFGS",
     "OPTIMIZERS",
     "SCHEDULES",
     "SGD",

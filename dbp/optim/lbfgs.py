@@ -1,0 +1,164 @@
+"""L-BFGS (Liu and Nocedal 1989) with a line search for the strong Wolfe conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dbp.errors import UserError
+from dbp.optim.history import History
+from dbp.optim.line_search import Found, strong_wolfe
+from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, pieces
+
+
+@dataclass(frozen=True)
+class LBFGS(Method):
+    """Steps along -H g, with H the inverse Hessian as the last steps have shown it (Nocedal and Wright 2006, 7.5).
+
+    An iteration takes one mini-batch: both gradients of a pair are over all of its examples, so that their difference
+    shows curvature and not the change of examples (full overlap: Bollapragada et al. 2018, section 2). It is at its
+    best where the mini-batch is the whole data set; then no evaluation is repeated and convergence is found. A pair
+    without positive curvature is left out.
+
+    Args:
+        memory: pairs that are kept.
+        gradient_tolerance: the norm of the gradient at which it has converged.
+        cost_tolerance: the part of the cost by which a step must lower it, or it has converged.
+        evaluations: of cost and gradient that one line search may take.
+    """
+
+    kind: ClassVar[str] = "lbfgs"
+    memory: int = 10
+    gradient_tolerance: float = 1e-7
+    cost_tolerance: float = 1e-12
+    evaluations: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "evaluations"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        for name in ("gradient_tolerance", "cost_tolerance"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"{name} must be 0 or a positive number, but is {getattr(self, name)}")
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The pairs, and the gradient at the weights."""
+        return ("gradient", *History.vectors(self.memory))
+
+    scratch = ("trial",)
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """Those of the history; cost and products of the gradient at the weights, if they are known."""
+        return History.numbers(self.memory) | {"cost": np.zeros(0), "products": np.zeros(0)}
+
+    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
+        """One iteration: a direction and a line search; see Method.step()."""
+        return _Iteration(self, objective, weights, state).run()
+
+
+class _Iteration(Generic[E]):
+    """One step: what is at its start, and what is tried."""
+
+    def __init__(self, method: LBFGS, objective: Objective[E], weights: Vector, state: State):
+        self.method, self.objective, self.weights, self.state = method, objective, weights, state
+        self.space, self.history = objective.space, History(state, method.memory)
+        self.gradient, self.trial = state.vectors["gradient"], state.scratch["trial"]
+        self.evaluations = 0
+
+    def run(self) -> Step[E]:
+        """The step."""
+        numbers = self.state.numbers
+        if not (self.objective.lasting and len(numbers["cost"])):
+            evaluation = self._evaluate(self.weights)
+            if not evaluation.finite:
+                return self._end(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
+            self._keep(evaluation.cost, evaluation.gradient)
+            numbers["products"] = self.history.products(self.space, self.gradient)
+            if self._has_converged():
+                return self._end(evaluation, Outcome.CONVERGED, reason=self._norm())
+        slope = self.history.find_direction(self.space, self.gradient, numbers["products"])
+        if not slope < 0:  # rounding has spoiled the history
+            self.history.forget()
+            numbers["products"] = numbers["products"][-1:]
+            slope = self.history.find_direction(self.space, self.gradient, numbers["products"])
+        return self._search(slope)
+
+    def _search(self, slope: float) -> Step[E]:
+        """Along the direction; then the pair, and what the next step begins with."""
+        cost, norm = float(self.state.numbers["cost"][0]), float(self.state.numbers["products"][-1]) ** 0.5
+        first = 1.0 if self.history.pairs else min(1.0, 1 / norm)
+        search, evaluation = strong_wolfe(cost, slope, first, self.method.evaluations), None
+        length = next(search)
+        while True:
+            evaluation = self._try(length)
+            slope = self.space.dot(self.history.direction, evaluation.gradient) if evaluation.finite else float("nan")
+            try:
+                length = search.send((evaluation.cost, slope))
+            except StopIteration as end:
+                found: Found = end.value
+                break
+        if found.length == 0:
+            return self._failed()
+        if not found.is_last:
+            evaluation = self._try(found.length)
+        self._accept(evaluation, found.length)
+        return self._judged(evaluation, found.length, cost)
+
+    def _judged(self, evaluation: E, length: float, before: float) -> Step[E]:
+        lower = before - evaluation.cost
+        if self._has_converged():
+            return self._end(evaluation, Outcome.CONVERGED, length, self._norm())
+        if self.objective.lasting and lower <= self.method.cost_tolerance * abs(before):
+            reason = f"the last step lowered the cost by {lower:.1e}"
+            return self._end(evaluation, Outcome.CONVERGED, length, reason)
+        return self._end(evaluation, Outcome.GOES_ON, length)
+
+    def _failed(self) -> Step[E]:
+        """No step lowers the cost: forget what the direction came from, or give up if it was the gradient itself."""
+        evaluation = self._evaluate(self.weights)
+        hopeless = not self.history.pairs and self.objective.lasting
+        self.history.forget()
+        self.state.numbers["products"] = self.state.numbers["products"][-1:]
+        reason = f"no step along the gradient lowers the cost; {self._norm()}"
+        return self._end(evaluation, Outcome.LINE_SEARCH_FAILED, reason=reason) if hopeless else self._end(evaluation)
+
+    def _end(self, evaluation: E, outcome: Outcome = Outcome.GOES_ON, length: float = 0.0, reason: str = "") -> Step[E]:
+        return Step(evaluation, outcome, self.evaluations, length=length, reason=reason)
+
+    def _evaluate(self, weights: Vector) -> E:
+        self.evaluations += 1
+        return self.objective.value_and_gradient(weights)
+
+    def _try(self, length: float) -> E:
+        """Cost and gradient after a step of this length."""
+        direction, factor = self.history.direction, self.trial.dtype.type(length)
+        for piece in pieces(self.space.owned):
+            np.multiply(direction[piece], factor, out=self.trial[piece])
+            np.add(self.weights[piece], self.trial[piece], out=self.trial[piece])
+        return self._evaluate(self.trial)
+
+    def _accept(self, evaluation: E, length: float) -> None:
+        """Move to the trial, and take in the pair."""
+        change, gradient = self.history.change, evaluation.gradient
+        for piece in pieces(self.space.owned):
+            np.subtract(gradient[piece], self.gradient[piece], out=change[piece])
+            self.weights[piece] = self.trial[piece]
+            self.gradient[piece] = gradient[piece]
+        self.state.numbers["cost"] = np.array([evaluation.cost])
+        self.state.numbers["products"] = self.history.add(self.space, length, self.gradient)
+
+    def _keep(self, cost: float, gradient: Vector) -> None:
+        for piece in pieces(self.space.owned):
+            self.gradient[piece] = gradient[piece]
+        self.state.numbers["cost"] = np.array([cost])
+
+    def _has_converged(self) -> bool:
+        square = float(self.state.numbers["products"][-1])
+        return self.objective.lasting and square <= self.method.gradient_tolerance**2
+
+    def _norm(self) -> str:
+        return f"the gradient's norm is {float(self.state.numbers['products'][-1]) ** 0.5:.1e}"
