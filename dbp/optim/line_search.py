@@ -141,7 +141,7 @@ class _Interval:
 
     def found(self, last: float) -> Found:
         """The best of what was tried, if it lowers the value enough."""
-        good = self.best.length > 0 and self.best.value <= self._line(self.best.length)
+        good = self.best.value < self.start.value and self.best.value <= self._line(self.best.length)
         return Found(self.best.length if good else 0.0, is_wolfe=False, is_last=self.best.length == last)
 
 
