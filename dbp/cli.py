@@ -79,10 +79,10 @@ def _infer(parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, C
 
 
 def _inspect(parsed: argparse.Namespace) -> int:
-    from dbp.checkpoint import digest_arrays
-    from dbp.inference import describe, find_checkpoint
+    from dbp.checkpoint import digest_arrays, find
+    from dbp.inference import describe
 
-    path, checkpoint = find_checkpoint(Path(parsed.checkpoint))
+    path, checkpoint = find(Path(parsed.checkpoint))
     text = digest_arrays(checkpoint.model) if parsed.digest else describe(path, checkpoint)
     sys.stdout.write(text + "\n")
     return 0

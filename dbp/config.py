@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
@@ -226,7 +229,16 @@ def _value(value: Any) -> Any:
         return kind | {name: _value(v) for name, v in fields.items() if v is not None}
     if isinstance(value, Dataset):
         return value.name
+    if isinstance(value, Mapping):  # weights, of which it is enough to tell them from others
+        return {CUSTOM: f"weights {_digest(value)}"}
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
+
+
+def _digest(weights: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name, array in weights.items():
+        digest.update(f"{name}\0{np.asarray(array).dtype}\0".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def custom_code(value: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dbp import config
-from dbp.checkpoint import Checkpoint, CheckpointFolder, read
+from dbp.checkpoint import Checkpoint, find
 from dbp.data import Dataset, OutputFile
 from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
@@ -22,21 +22,9 @@ from dbp.sources import check_together, open_file
 from dbp.trained import Trained
 
 
-def find_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
-    """The checkpoint in a file, or the newest whole one of a run's folder."""
-    if not path.is_dir():
-        return path, read(path)
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    found, checkpoint, passed_over = CheckpointFolder(folder, keep=1).newest()
-    if found is None or checkpoint is None:
-        reasons = f": {'; '.join(passed_over)}" if passed_over else ""
-        raise UserError(f"folder {path} holds no whole checkpoint{reasons}")
-    return found, checkpoint
-
-
 def load(path: Path) -> Checkpoint:
     """What inference needs of a checkpoint, small enough to be sent to all ranks."""
-    return replace(find_checkpoint(path)[1], optimizer={}, history={})
+    return replace(find(path)[1], optimizer={}, history={})
 
 
 def settings_of(checkpoint: Checkpoint) -> Settings:

@@ -16,11 +16,11 @@ import numpy as np
 import dbp
 from dbp import config
 from dbp.autodiff import Array
-from dbp.checkpoint import Checkpoint, CheckpointFolder
+from dbp.checkpoint import Checkpoint, CheckpointFolder, find
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, UserError
 from dbp.loader import Loader
-from dbp.nn import check_weights, initial_parameters, named_arrays
+from dbp.nn import check_weights, initial_parameters, named_arrays, take_over
 from dbp.objective import Objective
 from dbp.optim import State
 from dbp.parallel import (
@@ -98,7 +98,7 @@ class Run:
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         stored_shards = stored[1].progress["shards"] if stored[1] else None
         self.shards = Shards(settings.shards or int(stored_shards or comm.size), comm.rank, comm.size)
-        parameters = agree(comm, self._build_model)
+        parameters = agree(comm, self._build_model, self._given_weights())
         must_be_alike(comm, self._shapes(parameters), "the model must not depend on the rank")
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics)
@@ -107,12 +107,22 @@ class Run:
         self._place(parameters)
         self.objective.whole = self.batches.steps == 1
 
-    def _build_model(self) -> dict[str, Array]:
+    def _build_model(self, given: Mapping[str, Array] | None) -> dict[str, Array]:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
-        parameters, self._output_shape, self.running = initial_parameters(settings.model, example, settings.seed, dtype)
+        initial = initial_parameters(settings.model, example, settings.seed, dtype)
+        parameters, self._output_shape, self.running = initial
         self.layout = Layout.of(parameters)
+        if given is not None:
+            take_over(initial, given, f"weights {settings.weights}" if isinstance(settings.weights, str) else "weights")
         return parameters
+
+    def _given_weights(self) -> Mapping[str, Array] | None:
+        """What the settings say to begin with; not read where a checkpoint says more."""
+        weights = self.settings.weights
+        if isinstance(weights, str):
+            return None if self._stored[1] else from_rank_0(self.comm, lambda: find(Path(weights))[1].model)
+        return weights
 
     def _shapes(self, parameters: Mapping[str, Array]) -> dict[str, object]:
         shapes: dict[str, object] = {f"parameter {name}": array.shape for name, array in parameters.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,6 +121,8 @@ class Settings:
         epochs: passes over the training data.
         batch_size: examples in a mini-batch, over all ranks.
         schedule: of the learning rate.
+        weights: what the run begins with, by default drawn at random: a checkpoint, another run's folder for its newest
+            one, or weights by name as a Result has them.
         shards: parts of a mini-batch; by default the number of ranks of the run's first start.
         seed: of everything random.
         dtype: float32 or float64.
@@ -141,6 +144,7 @@ class Settings:
     epochs: int
     batch_size: int
     schedule: Schedule = field(default_factory=Constant)
+    weights: str | Mapping[str, Any] | None = None
     shards: int | None = None
     seed: int = 0
     dtype: str = "float32"

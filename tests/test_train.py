@@ -10,7 +10,7 @@ import pytest
 from dbp import nn
 from dbp.checkpoint import CheckpointFolder, digest_arrays
 from dbp.errors import NotFiniteError, UserError
-from dbp.optim import SGD, Adam, Cosine
+from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Node, OneProcess
 from dbp.settings import Data, Saving, Settings
 from dbp.train import train
@@ -69,6 +69,48 @@ def test_weights_are_read_only_and_by_name():
     assert list(weights) == ["dense_1/weight", "dense_1/bias", "dense_2/weight", "dense_2/bias"]
     with pytest.raises(ValueError, match="read-only"):
         weights["dense_1/bias"][0] = 1
+
+
+def test_a_run_may_begin_with_the_weights_of_another(tmp_path):
+    first = run(out=str(tmp_path / "first"))
+    for weights in (
+        first.weights,
+        str(tmp_path / "first"),
+        str(tmp_path / "first" / "checkpoints" / "step-000000016.h5"),
+    ):
+        untrained = run(weights=weights, epochs=0)
+        assert digest_arrays(untrained.weights) == digest_arrays(first.weights)
+    second = tmp_path / "second"
+    whole = run(weights=first.weights, optimizer=LBFGS(), schedule=Constant(), out=str(second))
+    assert whole.history["cost"][-1] < first.history["cost"][-1]
+    again = run(weights=first.weights, optimizer=LBFGS(), schedule=Constant(), out=str(second))
+    assert digest_arrays(again.weights) == digest_arrays(whole.weights)
+    with pytest.raises(UserError, match=r"weights.custom: 'weights .*' in the checkpoint, 'weights .*' now"):
+        run(weights=whole.weights, optimizer=LBFGS(), schedule=Constant(), out=str(second))
+    shutil.rmtree(tmp_path / "first")
+    with pytest.raises(UserError, match=r"checkpoint .*first does not exist"):
+        run(weights=str(tmp_path / "first"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("dense_1/bias"), r"weights: 'dense_1/bias' is missing, which the model needs; take all of"),
+        (
+            lambda w: w.update(dense_1x=w["dense_1/bias"]),
+            r"weights: the model has no 'dense_1x'; did you mean",
+        ),
+        (
+            lambda w: w.update({"dense_1/bias": np.zeros(4)}),
+            r"weights: 'dense_1/bias' has shape \(4,\), but the model needs \(8,\)",
+        ),
+    ],
+)
+def test_weights_of_another_model_are_refused(change, message):
+    weights = dict(run(epochs=0).weights)
+    change(weights)
+    with pytest.raises(UserError, match=message):
+        run(weights=weights)
 
 
 def test_the_same_settings_give_the_same_bits_and_another_seed_others():

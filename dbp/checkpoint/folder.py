@@ -104,3 +104,15 @@ class CheckpointFolder:
             for path in files:
                 path.unlink()
         return len(files)
+
+
+def find(path: Path) -> tuple[Path, Checkpoint]:
+    """The checkpoint in a file, or the newest whole one of a run's folder; UserError if there is none."""
+    if not path.is_dir():
+        return path, read(path)
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    found, checkpoint, passed_over = CheckpointFolder(folder, keep=1).newest()
+    if found is None or checkpoint is None:
+        reasons = f": {'; '.join(passed_over)}" if passed_over else ""
+        raise UserError(f"folder {path} holds no whole checkpoint{reasons}")
+    return found, checkpoint

@@ -1,7 +1,7 @@
 """Networks: layers, activations, initialisers, losses."""
 
 from dbp.nn.activations import ACTIVATIONS
-from dbp.nn.initial import Initial, initial_parameters
+from dbp.nn.initial import Initial, initial_parameters, take_over
 from dbp.nn.initialisers import INITIALISERS
 from dbp.nn.layers import (
     GRU,
@@ -105,6 +105,7 @@ __all__ = [
     "initial_parameters",
     "loss_named",
     "named_arrays",
+    "take_over",
     "update_all",
     "use",
 ]

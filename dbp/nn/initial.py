@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.autodiff import Array, ShapeError, Value
-from dbp.errors import UserError
+from dbp.errors import UserError, remedy
 from dbp.nn.initialisers import Shape, initialiser
-from dbp.nn.moments import RunningMoments
+from dbp.nn.moments import RunningMoments, named_arrays
 from dbp.nn.scope import Call, Model, Scope, read_only
 from dbp.random import generator
 
@@ -63,6 +64,32 @@ def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[A
     if not parameters:
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
     return Initial(parameters, tuple(np.shape(outputs)[1:]), running)
+
+
+def take_over(initial: Initial, weights: Mapping[str, Array], source: str) -> None:
+    """Give parameters and running moments the numbers of other weights of the same model, such as another run's.
+
+    Args:
+        initial: what the model starts with.
+        weights: by name, as a checkpoint or a result has them.
+        source: of the weights, as an error names it.
+
+    Raises:
+        UserError: they are not the weights of this model.
+    """
+    arrays = initial.parameters | named_arrays(initial.running)
+    for name in weights:
+        if name not in arrays:
+            raise UserError(f"{source}: the model has no {name!r}; {remedy(name, arrays)}")
+    for name, array in arrays.items():
+        if name not in weights:
+            raise UserError(
+                f"{source}: {name!r} is missing, which the model needs; take all of a checkpoint or a result"
+            )
+        if np.shape(weights[name]) != array.shape:
+            shape = np.shape(weights[name])
+            raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {array.shape}")
+        array[...] = weights[name]
 
 
 def _called(model: Model, scope: Scope, inputs: Array) -> Value:
