@@ -1,0 +1,150 @@
+"""dbp's side: whole runs of optimizers on one problem, cost against evaluations and time; or SciPy's on one rank."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dbp
+from dbp import train
+from dbp.config import settings_from
+from dbp.nn import Dense, Sequential
+from dbp.optim import Outcome
+from dbp.parallel import blas_threads, world
+from dbp.parallel.stages import UPDATE
+from dbp.run import Run
+from dbp.settings import Data, Settings
+
+HEADER = 16  # bytes of an IDX file of images
+
+
+def deep_autoencoder(images: Path, count: int) -> dict[str, Any]:
+    """784-256-64-256-784 on images, all in one mini-batch."""
+    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=HEADER)
+    x = pixels.reshape(-1, 784)[:count].astype(np.float64) / 255
+    layers = [Dense(256, "tanh"), Dense(64, "tanh"), Dense(256, "tanh"), Dense(784)]
+    return {"model": Sequential(*layers), "loss": "mean_squared_error", "data": (x, x)}
+
+
+def digits_autoencoder() -> dict[str, Any]:
+    """64-16-8-16-64 on the digits that come with dbp."""
+    from dbp.data import HDF5Dataset
+
+    digits = HDF5Dataset("dbp:digits-train", "inputs", "targets", None, None)
+    x = digits.read(slice(0, len(digits))).inputs.reshape(len(digits), -1) * digits.scale
+    layers = [Dense(16, "tanh"), Dense(8, "tanh"), Dense(16, "tanh"), Dense(64)]
+    return {"model": Sequential(*layers), "loss": "mean_squared_error", "data": (x, x)}
+
+
+def settings_of(problem: dict[str, Any], table: dict[str, Any]) -> Settings:
+    """A run of the problem; the table holds the optimizer, and what else differs."""
+    examples = len(problem["data"][0])
+    some = settings_from({"loss": problem["loss"], "model": {"layers": []}, "data": {"train": ""}} | COMMON | table)
+    batch = table.get("batch_size") or examples
+    return Settings.of(**{f: getattr(some, f) for f in KEPT}, **(problem | {"data": Data(problem["data"])}), batch_size=batch)
+
+
+COMMON = {"epochs": 1, "batch_size": 1, "dtype": "float64", "shards": 2}
+KEPT = ("optimizer", "epochs", "schedule", "dtype", "shards")
+
+
+def points(run: Run, seconds: float) -> Iterator[dict[str, float]]:
+    """Train until the time or the epochs are over; what holds after each epoch, whose own measuring takes no time.
+
+    The cost is that over all examples: that of the last step where it was over all, else found anew.
+    """
+    used, stages = 0.0, run.comm.stages
+    stages.begin()
+    while run.progress.epoch < run.settings.epochs and not run.progress.outcome and used < seconds:
+        start = time.perf_counter()
+        costs = [step for step in train.steps_of_epoch(run)]
+        del costs
+        used += run.comm.broadcast(time.perf_counter() - start)
+        totals = run.progress.totals
+        cost = totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
+        run.progress.after_epoch({}, {})
+        yield {
+            "cost": cost,
+            "evaluations": run.progress.evaluations / run.batches.steps,
+            "products": run.progress.products,
+            "seconds": used,
+        }
+
+
+def own_run(settings: Settings, seconds: float) -> dict[str, Any]:
+    """The points of a run of dbp, and how it ended."""
+    with train.started(settings, world(), fresh=True, quiet=True) as (run, _):
+        found = list(points(run, seconds))
+        stages = run.comm.stages
+        stages.enter(stages.current)
+        return {"points": found, "outcome": run.progress.outcome, "outside": stages.seconds[UPDATE], "weights": run.layout.size}
+
+
+def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
+    """SciPy's L-BFGS-B on the same cost from the same weights, in this one process."""
+    from scipy.optimize import minimize
+
+    found: list[dict[str, float]] = []
+    with train.started(settings, world(), fresh=True, quiet=True) as (run, _):
+        order = run.order(0)
+        run.objective.batch = run.loader(run.sources.train).batch(order, run.batches.positions(0))
+        start, inside, evaluations = time.perf_counter(), [0.0], [0]
+
+        def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
+            begin = time.perf_counter()
+            run.weights[:] = w
+            evaluation = run.objective.value_and_gradient(run.weights)
+            gradient = evaluation.gradient.astype(np.float64)
+            inside[0], evaluations[0] = inside[0] + time.perf_counter() - begin, evaluations[0] + 1
+            return evaluation.cost, gradient
+
+        def note(intermediate_result: Any) -> None:
+            found.append(
+                {
+                    "cost": float(intermediate_result.fun),
+                    "evaluations": evaluations[0],
+                    "products": 0,
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+
+        options = {"maxiter": iterations, "maxfun": 10 * iterations, "ftol": 0.0, "gtol": 0.0, "maxcor": 10}
+        ended = minimize(cost, run.weights.copy(), jac=True, method="L-BFGS-B", callback=note, options=options)
+        seconds = time.perf_counter() - start
+        return {"points": found, "outcome": ended.message, "outside": seconds - inside[0], "weights": run.layout.size}
+
+
+def main() -> None:
+    """Run what the command line says, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--examples", type=int, default=5000)
+    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--scipy", action="store_true")
+    parser.add_argument("--runs", type=json.loads, help="tables of settings, by the name of the run")
+    args = parser.parse_args()
+    problem = deep_autoencoder(args.images, args.examples) if args.images else digits_autoencoder()
+    comm, results = world(), {}
+    with blas_threads(1) as blas:
+        versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    for name, table in args.runs.items():
+        settings = settings_of(problem, {"epochs": args.iterations} | table)
+        if args.scipy:
+            results[name] = scipy_run(settings, args.iterations)
+        else:
+            results[name] = own_run(settings, args.seconds)
+    if args.out and comm.rank == 0:
+        args.out.write_text(json.dumps({"versions": versions, "results": results}))
+
+
+if __name__ == "__main__":
+    main()
