@@ -98,7 +98,7 @@ def _epochs(run: Run, display: Display) -> None:
     settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
     while progress.epoch < settings.epochs and not progress.outcome:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
-        for examples in _steps(run):
+        for examples in steps_of_epoch(run):
             display.after_step(examples, progress.totals)
             if settings.watch.due_after_step(progress.step):
                 run.compare_nodes()
@@ -111,7 +111,7 @@ def _epochs(run: Run, display: Display) -> None:
             run.save()
 
 
-def _steps(run: Run) -> Iterator[int]:
+def steps_of_epoch(run: Run) -> Iterator[int]:
     """The steps that are left of an epoch, each with its number of examples; fewer if the optimizer cannot go on."""
     progress, batches, loader = run.progress, run.batches, run.loader(run.sources.train)
     order = run.order(progress.epoch)

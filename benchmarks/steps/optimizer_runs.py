@@ -16,7 +16,6 @@ import dbp
 from dbp import train
 from dbp.config import settings_from
 from dbp.nn import Dense, Sequential
-from dbp.optim import Outcome
 from dbp.parallel import blas_threads, world
 from dbp.parallel.stages import UPDATE
 from dbp.run import Run
@@ -46,9 +45,11 @@ def digits_autoencoder() -> dict[str, Any]:
 def settings_of(problem: dict[str, Any], table: dict[str, Any]) -> Settings:
     """A run of the problem; the table holds the optimizer, and what else differs."""
     examples = len(problem["data"][0])
-    some = settings_from({"loss": problem["loss"], "model": {"layers": []}, "data": {"train": ""}} | COMMON | table)
+    some = settings_from({"loss": problem["loss"], "model": {"layers": [{"kind": "dense", "units": 1}]}, "data": {"train": ""}} | COMMON | table)
     batch = table.get("batch_size") or examples
-    return Settings.of(**{f: getattr(some, f) for f in KEPT}, **(problem | {"data": Data(problem["data"])}), batch_size=batch)
+    return Settings.of(
+        **{f: getattr(some, f) for f in KEPT}, **(problem | {"data": Data(problem["data"])}), batch_size=batch
+    )
 
 
 COMMON = {"epochs": 1, "batch_size": 1, "dtype": "float64", "shards": 2}
@@ -64,8 +65,8 @@ def points(run: Run, seconds: float) -> Iterator[dict[str, float]]:
     stages.begin()
     while run.progress.epoch < run.settings.epochs and not run.progress.outcome and used < seconds:
         start = time.perf_counter()
-        costs = [step for step in train.steps_of_epoch(run)]
-        del costs
+        for _ in train.steps_of_epoch(run):
+            pass
         used += run.comm.broadcast(time.perf_counter() - start)
         totals = run.progress.totals
         cost = totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
@@ -84,7 +85,12 @@ def own_run(settings: Settings, seconds: float) -> dict[str, Any]:
         found = list(points(run, seconds))
         stages = run.comm.stages
         stages.enter(stages.current)
-        return {"points": found, "outcome": run.progress.outcome, "outside": stages.seconds[UPDATE], "weights": run.layout.size}
+        return {
+            "points": found,
+            "outcome": run.progress.outcome,
+            "outside": stages.seconds[UPDATE],
+            "weights": run.layout.size,
+        }
 
 
 def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
