@@ -45,7 +45,11 @@ def digits_autoencoder() -> dict[str, Any]:
 def settings_of(problem: dict[str, Any], table: dict[str, Any]) -> Settings:
     """A run of the problem; the table holds the optimizer, and what else differs."""
     examples = len(problem["data"][0])
-    some = settings_from({"loss": problem["loss"], "model": {"layers": [{"kind": "dense", "units": 1}]}, "data": {"train": ""}} | COMMON | table)
+    some = settings_from(
+        {"loss": problem["loss"], "model": {"layers": [{"kind": "dense", "units": 1}]}, "data": {"train": ""}}
+        | COMMON
+        | table
+    )
     batch = table.get("batch_size") or examples
     return Settings.of(
         **{f: getattr(some, f) for f in KEPT}, **(problem | {"data": Data(problem["data"])}), batch_size=batch
@@ -56,33 +60,29 @@ COMMON = {"epochs": 1, "batch_size": 1, "dtype": "float64", "shards": 2}
 KEPT = ("optimizer", "epochs", "schedule", "dtype", "shards")
 
 
-def points(run: Run, seconds: float) -> Iterator[dict[str, float]]:
-    """Train until the time or the epochs are over; what holds after each epoch, whose own measuring takes no time.
+def points(run: Run, seconds: float, passes: float) -> Iterator[dict[str, float]]:
+    """Train until time, passes or epochs are over; what holds after each epoch, to find which takes no time.
 
     The cost is that over all examples: that of the last step where it was over all, else found anew.
     """
-    used, stages = 0.0, run.comm.stages
-    stages.begin()
-    while run.progress.epoch < run.settings.epochs and not run.progress.outcome and used < seconds:
+    used, done, progress = 0.0, 0.0, run.progress
+    run.comm.stages.begin()
+    while progress.epoch < run.settings.epochs and not progress.outcome and used < seconds and done < passes:
         start = time.perf_counter()
         for _ in train.steps_of_epoch(run):
             pass
         used += run.comm.broadcast(time.perf_counter() - start)
-        totals = run.progress.totals
-        cost = totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
-        run.progress.after_epoch({}, {})
-        yield {
-            "cost": cost,
-            "evaluations": run.progress.evaluations / run.batches.steps,
-            "products": run.progress.products,
-            "seconds": used,
-        }
+        cost = progress.totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
+        progress.after_epoch({}, {})
+        evaluations = progress.evaluations / run.batches.steps
+        done = evaluations + progress.products
+        yield {"cost": cost, "evaluations": evaluations, "products": progress.products, "seconds": used}
 
 
-def own_run(settings: Settings, seconds: float) -> dict[str, Any]:
+def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
     with train.started(settings, world(), fresh=True, quiet=True) as (run, _):
-        found = list(points(run, seconds))
+        found = list(points(run, seconds, passes))
         stages = run.comm.stages
         stages.enter(stages.current)
         return {
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=5000)
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--passes", type=float, default=float("inf"))
     parser.add_argument("--scipy", action="store_true")
     parser.add_argument("--runs", type=json.loads, help="tables of settings, by the name of the run")
     args = parser.parse_args()
@@ -147,7 +148,7 @@ def main() -> None:
         if args.scipy:
             results[name] = scipy_run(settings, args.iterations)
         else:
-            results[name] = own_run(settings, args.seconds)
+            results[name] = own_run(settings, args.seconds, args.passes)
     if args.out and comm.rank == 0:
         args.out.write_text(json.dumps({"versions": versions, "results": results}))
 

@@ -19,7 +19,7 @@ from dbp.parallel.deal import GRAIN, Deal, Nodes
 from dbp.parallel.layout import Layout
 from dbp.parallel.tree import Array, pieces
 
-AT_A_TIME = 8 * GRAIN  # elements of each vector: what several products need is then still in the cache
+AT_A_TIME = 8  # blocks of each vector: what several products need is then still in the cache
 
 
 class Vectors:
@@ -65,12 +65,17 @@ class Vectors:
         """
         table = self._table(len(left) * len(right), self._blocks)
         cube = table.reshape(len(left), len(right), self._blocks)
-        for piece in self._pieces:
-            first = piece.start // GRAIN
-            for j, b in enumerate(right):
-                of_b = _Rows(b[piece])
-                for i, a in enumerate(left):
-                    of_b.products(a[piece], cube[i, j, first:])
+        whole = self.layout.size // GRAIN
+        rows, others = ([v[: whole * GRAIN].reshape(whole, GRAIN) for v in vectors] for vectors in (left, right))
+        for run in self._runs:
+            near = [(j, b[run]) for j, b in enumerate(others)]
+            for a, places in zip(rows, cube, strict=True):
+                row = a[run]  # from memory into the cache, once for all others
+                for j, b in near:
+                    np.vecdot(row, b, out=places[j, run])
+        if whole < self._blocks and self._ranges and self._blocks - 1 in self._ranges[-1]:
+            rest = slice(whole * GRAIN, None)
+            cube[:, :, whole] = [[np.dot(a[rest], b[rest]) for b in right] for a in left]
         self._complete(table, self._ranges, lambda: self._everyones_blocks)
         found: Array = np.add.reduce(cube, axis=2)
         return found
@@ -128,8 +133,11 @@ class Vectors:
         return -(-self.layout.size // GRAIN)
 
     @cached_property
-    def _pieces(self) -> list[slice]:
-        return [piece for part in self.owned for piece in pieces(part, AT_A_TIME)]
+    def _runs(self) -> list[slice]:
+        """Of whole blocks that this rank owns, so many at a time that what several products need is in the cache."""
+        whole = self.layout.size // GRAIN
+        owned = [slice(run.start, min(run.stop, whole)) for run in self._ranges]
+        return [piece for run in owned for piece in pieces(run, AT_A_TIME)]
 
     @cached_property
     def _ranges(self) -> list[range]:
@@ -218,22 +226,3 @@ class Vectors:
 
 def _blocks_of(part: slice) -> range:
     return range(part.start // GRAIN, -(-part.stop // GRAIN))
-
-
-class _Rows:
-    """A piece of a vector as rows of a block each, and a rest."""
-
-    def __init__(self, piece: Array):
-        self._whole = len(piece) // GRAIN
-        self._rows, self._rest = self._split(piece)
-
-    def _split(self, piece: Array) -> tuple[Array, Array]:
-        border = self._whole * GRAIN
-        return piece[:border].reshape(self._whole, GRAIN), piece[border:]
-
-    def products(self, other: Array, target: Array) -> None:
-        """The inner product with each block of another piece, into the first elements of the target."""
-        rows, rest = self._split(other)
-        target[: self._whole] = np.vecdot(self._rows, rows)
-        if len(rest):
-            target[self._whole] = np.dot(self._rest, rest)

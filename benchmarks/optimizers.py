@@ -1,0 +1,162 @@
+"""What optimizers reach by how many evaluations and how much time, all on one problem; L-BFGS beside SciPy's.
+
+    python benchmarks/optimizers.py [--fashion FOLDER] [--plot FILE.svg] [--json FILE]
+
+All methods train an autoencoder (64-16-8-16-64, tanh) of the digits that come with dbp, in float64 on two ranks, those
+of first order on mini-batches with a learning rate that was found by trying, all others on all examples at once. Cost
+is that over all examples; "passes" are evaluations of the cost over all examples, with or without its gradient, and
+products with second derivatives. Finding the cost of mini-batch methods anew after each epoch counts neither as a pass
+nor as time.
+
+With a folder that holds train-images-idx3-ubyte.gz of Fashion-MNIST, L-BFGS trains a deep autoencoder
+(784-256-64-256-784, tanh, 5,000 images, float64) on two ranks, and SciPy's L-BFGS-B the same cost from the same weights
+on one rank, 100 iterations each. "outside" is the part of the time that was not spent in the cost and its gradient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from commands import Notes, carry_out, footnotes, parsed, parser, positive, say
+from programs import has, own_program
+from tables import line, number
+
+PROGRAM, RANKS = "optimizer_runs.py", 2
+IMAGES = "train-images-idx3-ubyte.gz"
+Points = list[dict[str, float]]
+
+# Settings of each run on the digits: what differs from all examples at once and a constant learning rate.
+SMALL = {"batch_size": 48, "schedule": {"kind": "cosine"}}
+RUNS: dict[str, dict[str, Any]] = {
+    "L-BFGS": {"optimizer": {"kind": "lbfgs"}},
+}
+PASSES = 300  # of each method, about
+
+
+def passes(point: dict[str, float]) -> float:
+    """Evaluations and products."""
+    return point["evaluations"] + point["products"]
+
+
+def cost_at(points: Points, value: str, limit: float) -> float | None:
+    """The lowest cost by a number of passes, or of seconds."""
+    of = {"passes": passes, "seconds": lambda point: point["seconds"]}[value]
+    return min((point["cost"] for point in points if of(point) <= limit), default=None)
+
+
+def method_table(results: dict[str, Any]) -> str:
+    """The lowest cost of each method by several numbers of passes and seconds."""
+    limits = [("passes", 30), ("passes", 100), ("passes", 300), ("seconds", 1), ("seconds", 3), ("seconds", 10)]
+    lines = [line("lowest cost within", (f"{limit} {value} " for value, limit in limits))]
+    for name, result in results.items():
+        costs = [cost_at(result["points"], value, limit) for value, limit in limits]
+        lines.append(line(name, (number(cost, 5) for cost in costs)))
+    return "\n".join(lines)
+
+
+def peer_table(own: dict[str, Any], peer: dict[str, Any]) -> str:
+    """L-BFGS beside SciPy's."""
+    titles = ("iterations", "evaluations", "cost", "seconds", "outside")
+    lines = [line("deep autoencoder", (f"{title} " for title in titles))]
+    for name, result in (("dbp, 2 ranks", own), ("SciPy, 1 rank", peer)):
+        last = result["points"][-1]
+        part = f"{result['outside'] / last['seconds']:.1%} "
+        cells = [number(len(result["points"]), 0), number(last["evaluations"], 0), number(last["cost"], 6)]
+        lines.append(line(name, [*cells, number(last["seconds"], 1), part]))
+    reached = first_at(own["points"], peer["points"][-1]["cost"])
+    if reached is None:
+        return "\n".join([*lines, "dbp has not come to the cost that SciPy came to"])
+    ratio = reached["seconds"] / peer["points"][-1]["seconds"]
+    return "\n".join(
+        [*lines, f"dbp came to SciPy's cost after {reached['evaluations']:.0f} evaluations, in {ratio:.2f} of its time"]
+    )
+
+
+def first_at(points: Points, cost: float) -> dict[str, float] | None:
+    """The first point with that cost or a lower one."""
+    return next((point for point in points if point["cost"] <= cost), None)
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Cost against passes, and against time."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True, layout="constrained")
+    colours = plt.get_cmap("tab20").colors
+    for ax, (title, of) in zip(
+        axes, (("passes over the data", passes), ("seconds", lambda p: p["seconds"])), strict=True
+    ):
+        for i, (name, result) in enumerate(results.items()):
+            points = result["points"]
+            dashed = "--" if "batch_size" in RUNS[name] else "-"
+            x, y = [of(p) for p in points], [p["cost"] for p in points]
+            ax.plot(x, y, dashed, label=name, color=colours[i % len(colours)], linewidth=1.3)
+        ax.set(xlabel=title, xscale="log", yscale="log")
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("cost over all examples")
+    figure.legend(loc="outside right center", fontsize=8)
+    figure.savefig(path)
+
+
+def compare_with_scipy(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Both on the deep autoencoder."""
+    runs = json.dumps({"L-BFGS": {"optimizer": {"kind": "lbfgs"}}})
+    words = ["--images", str(folder / IMAGES), "--runs", runs, "--examples", str(args.examples)]
+    words += ["--iterations", str(args.iterations)]
+    say("the deep autoencoder: dbp on two ranks")
+    own = own_program(PROGRAM, RANKS).measure(*words)["results"]["L-BFGS"]
+    say("the deep autoencoder: SciPy on one rank")
+    peer = own_program(PROGRAM, 1).measure(*words, "--scipy")["results"]["L-BFGS"]
+    print(peer_table(own, peer), end="\n\n")
+    return {"dbp": own, "scipy": peer}
+
+
+def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
+    """Run all methods, print tables, draw; gives all of it."""
+    told: dict[str, Any] = {}
+    with_scipy = has(sys.executable, "scipy")
+    if args.fashion and with_scipy:
+        told["deep autoencoder"] = compare_with_scipy(args.fashion, args)
+    if not with_scipy:
+        notes.append(f"SciPy is not installed for {sys.executable}")
+    runs = {name: table for name, table in RUNS.items() if with_scipy or table["optimizer"]["kind"] != "scipy"}
+    if args.methods:
+        runs = {name: table for name, table in runs.items() if name in args.methods.split(",")}
+    results, versions = {}, {}
+    for name, table in runs.items():
+        say(f"the digits: {name}")
+        limits = ["--seconds", str(args.seconds), "--passes", str(args.passes), "--iterations", str(args.passes)]
+        found = own_program(PROGRAM, RANKS).measure("--runs", json.dumps({name: table}), *limits)
+        results |= found["results"]
+        versions = found["versions"]
+    print(method_table(results), footnotes(versions, notes), sep="\n\n")
+    if args.plot:
+        plot(results, args.plot)
+    return told | {"digits": results, "versions": versions}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    known = parser(__doc__)
+    known.add_argument("--fashion", type=Path, metavar="FOLDER", help=f"with {IMAGES}, for the comparison with SciPy")
+    known.add_argument("--examples", type=positive, default=5000, help="of that comparison (5000)")
+    known.add_argument("--iterations", type=positive, default=100, help="of that comparison (100)")
+    known.add_argument("--methods", help="some of the methods, with commas between (all)")
+    known.add_argument("--passes", type=positive, default=PASSES, help=f"of each method on the digits ({PASSES})")
+    known.add_argument("--seconds", type=positive, default=30, help="at most for each method (30)")
+    known.add_argument("--plot", type=Path, metavar="FILE", help="draw cost against passes and time (.svg, .png)")
+    args = parsed(known)
+    if args.fashion and not (args.fashion / IMAGES).exists():
+        known.error(f"--fashion: there is no {args.fashion / IMAGES}")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(carry_out(report, arguments()))
