@@ -1,29 +1,70 @@
 """Every method under mpirun: the same bits on any number of ranks and nodes, and after a second start."""
 
+import sys
+
 import pytest
-from conftest import PROGRAMS, mpirun
+from conftest import PROGRAMS, ROOT, mpirun, run
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from hosts import why_not
+
+PROGRAM = PROGRAMS / "methods.py"
+SOME = ("sgd", "adam", "lbfgs")  # for what does not depend on the method
 
 
-def digests(folder, ranks, *words, nodes=None):
+def digests(outcome):
     """What the program prints: the digest of the weights, by method."""
-    env = {"DBP_NODE_SIZES": nodes} if nodes else {}
-    outcome = mpirun(ranks, PROGRAMS / "methods.py", folder / f"{ranks}-{nodes}-{len(words)}", *words, env=env)
     assert outcome.code == 0, outcome.text
-    return dict(line.rsplit(" ", 1) for line in outcome.out.splitlines())
+    return dict(line.split(": ") for line in outcome.out.splitlines())
 
 
 @pytest.fixture(scope="module")
 def of_one_rank(tmp_path_factory):
-    return digests(tmp_path_factory.mktemp("one"), 1)
+    found = digests(mpirun(1, PROGRAM, tmp_path_factory.mktemp("one")))
+    assert len(set(found.values())) == len(found)
+    return found
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_any_number_of_ranks(ranks, of_one_rank, tmp_path):
-    assert digests(tmp_path, ranks) == of_one_rank
-    assert len(set(of_one_rank.values())) == len(of_one_rank)
+    assert digests(mpirun(ranks, PROGRAM, tmp_path)) == of_one_rank
 
 
 @pytest.mark.parametrize("words", [(), ("--divide",)])
 @pytest.mark.parametrize("nodes", ["2,1", "1,1"])
 def test_any_nodes(nodes, words, of_one_rank, tmp_path):
-    assert digests(tmp_path, sum(map(int, nodes.split(","))), *words, nodes=nodes) == of_one_rank
+    ranks = sum(map(int, nodes.split(",")))
+    assert digests(mpirun(ranks, PROGRAM, tmp_path, *words, env={"DBP_NODE_SIZES": nodes})) == of_one_rank
+
+
+@pytest.mark.parametrize(
+    ("ranks", "nodes", "words"),
+    [
+        (5, "", ()),
+        (8, "", ()),
+        (2, "", ("--private",)),
+        (5, "", ("--private",)),
+        (4, "1,2,1", ("--private",)),
+        (8, "3,4,1", ()),
+        (8, "3,4,1", ("--divide",)),
+    ],
+)
+def test_many_ranks_and_private_memory(ranks, nodes, words, of_one_rank, tmp_path):
+    found = digests(mpirun(ranks, PROGRAM, tmp_path, *SOME, *words, env={"DBP_NODE_SIZES": nodes}, timeout=120))
+    assert found == {name: of_one_rank[name] for name in SOME}
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), [(1, ""), (3, ""), (5, "2,2,1")])
+def test_mpich_too(ranks, nodes, of_one_rank, tmp_path, mpich_python):
+    outcome = mpirun(ranks, PROGRAM, tmp_path, *SOME, python=mpich_python, env={"DBP_NODE_SIZES": nodes}, timeout=120)
+    assert digests(outcome) == {name: of_one_rank[name] for name in SOME}
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize("words", [(), ("--private",)])
+@pytest.mark.parametrize("hosts", ["1,2", "1,2,1"])
+def test_hosts_with_a_network_between(hosts, words, of_one_rank, tmp_path):
+    command = (sys.executable, ROOT / "benchmarks" / "hosts.py", hosts, "--", sys.executable, PROGRAM, tmp_path)
+    few = ("adam", "lbfgs")
+    outcome = run(*command, *few, *words, env={"OMPI_MCA_btl": "self,sm,tcp"}, timeout=120)
+    assert digests(outcome) == {name: of_one_rank[name] for name in few}

@@ -8,12 +8,14 @@ import numpy as np
 import dbp
 from dbp.checkpoint import digest_arrays
 from dbp.nn import Dense
-from dbp.optim import LBFGS
+from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import world
 from dbp.random import generator
 
 WHOLE, PART = 96, 32  # examples in a mini-batch: all there are, or fewer
 METHODS = {
+    "sgd": (SGD(0.05, momentum=0.9), PART),
+    "adam": (Adam(1e-2), PART),
     "lbfgs": (LBFGS(memory=3), WHOLE),
     "lbfgs of parts": (LBFGS(memory=3), PART),
 }
@@ -26,7 +28,10 @@ parser = argparse.ArgumentParser()
 parser.add_argument("folder", type=Path, help="for the runs' files")
 parser.add_argument("methods", nargs="*", default=METHODS, help="all, if none is named")
 parser.add_argument("--divide", action="store_true", help="vectors among all nodes")
+parser.add_argument("--private", action="store_true", help="no memory that ranks share")
 options = parser.parse_args()
+if options.private:
+    world().shared_memory = lambda length: None
 
 for name in options.methods:
     method, batch_size = METHODS[name]
@@ -53,4 +58,4 @@ for name in options.methods:
     assert parts.history["cost"] == whole.history["cost"]
     assert whole.history["cost"][-1] < whole.history["cost"][0]
     if world().rank == 0:
-        print(name, found)
+        print(f"{name}: {found}")
