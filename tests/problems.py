@@ -30,6 +30,9 @@ class Space:
 
     give = fence
 
+    def fence_jobs(self, vector, parts):
+        pass
+
     def dots(self, left, right):
         return np.array([[np.dot(a.astype(float), b.astype(float)) for b in right] for a in left])
 
