@@ -36,7 +36,8 @@ def find_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
 
 def load(path: Path) -> Checkpoint:
     """What inference needs of a checkpoint, small enough to be sent to all ranks."""
-    return replace(find_checkpoint(path)[1], optimizer={}, history={})
+    found = find_checkpoint(path)[1]
+    return replace(found, model=found.trained, optimizer={}, history={})
 
 
 def settings_of(checkpoint: Checkpoint) -> Settings:

@@ -112,6 +112,7 @@ class Run:
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
         parameters, self._output_shape, self.running = initial_parameters(settings.model, example, settings.seed, dtype)
         self.layout = Layout.of(parameters)
+        settings.optimizer.check(self.layout.shapes)
         return parameters
 
     def _shapes(self, parameters: Mapping[str, Array]) -> dict[str, object]:
@@ -129,6 +130,8 @@ class Run:
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)
         self.state = State.of(method, self.arena.vector)
+        if (trained := self.state.trained(self.weights)) is not self.weights:
+            self.arena.put(trained, self.layout, parameters)
         self.objective = Objective(
             settings.model,
             settings.loss,
@@ -321,9 +324,10 @@ class Run:
         )
 
     def final_weights(self) -> dict[str, Array]:
-        """Weights and running moments by name, in memory that outlives the run; collective."""
-        self.arena.fence(self.weights)
-        return self.layout.views(self.weights.copy()) | named_arrays(self.running)
+        """The weights to use and running moments by name, in memory that outlives the run; collective."""
+        trained = self.state.trained(self.weights)
+        self.arena.fence(trained)
+        return self.layout.views(trained.copy()) | named_arrays(self.running)
 
     # --- evaluation ---------------------------------------------------------------------------------
 
@@ -331,7 +335,7 @@ class Run:
         """Cost and metrics on some data, exact over all ranks; empty without data."""
         if data is None:
             return {}
-        totals = self.objective.evaluate(self.weights, self.loader(data).chunks)
+        totals = self.objective.evaluate(self.state.trained(self.weights), self.loader(data).chunks)
         return totals.means(self.settings.loss.metrics)
 
 
