@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
+import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -190,14 +192,17 @@ def _rule(error: Exception) -> str:
         "float": "a number",
         "str": "text",
         "bool": "true or false",
+        "object": "a table",
     }.items():
         rule = rule.replace(word, plain)
-    return "must be " + rule.replace(" | null", "").replace(" | ", " or ")
+    whole = "must have values that are each " if " - at `$" in str(error) else "must be "
+    return whole + rule.replace(" | null", "").replace(" | ", " or ")
 
 
 def _plain(annotation: Any) -> Any:
     """The part of a type that a config can express."""
-    options = () if typing.get_origin(annotation) is tuple else typing.get_args(annotation)
+    alternatives = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    options = typing.get_args(annotation) if alternatives else ()
     plain = [t for t in options if t in (int, float, str, bool, type(None)) or int in typing.get_args(t)]
     return typing.Union[tuple(plain)] if plain else annotation  # noqa: UP007
 
@@ -218,6 +223,8 @@ def _value(value: Any) -> Any:
         return value
     if isinstance(value, tuple):
         return [_value(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _value(item) for name, item in value.items()}
     if isinstance(value, Sequential):
         return {"kind": value.kind, "layers": [_value(layer) for layer in value.layers]}
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
@@ -260,14 +267,23 @@ def to_toml(table: Mapping[str, Any]) -> str:
 
 def _toml(value: Any, inner: bool = False) -> str:
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(v, inner=True)}" for key, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(v, inner=True)}" for key, v in value.items()) + " }"
     if isinstance(value, list) and not inner and any(isinstance(v, Mapping) for v in value):
         return "[\n" + "".join(f"    {_toml(v)},\n" for v in value) + "]"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(v, inner=True) for v in value) + "]"
-    if isinstance(value, str):  # JSON's escapes are TOML's, but for this one character
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, str):
+        return _text(value)
     return json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
+
+
+def _text(text: str) -> str:
+    """In quotes: JSON's escapes are TOML's, but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:

@@ -76,7 +76,7 @@ def figures(values: Mapping[str, float]) -> str:
 
 
 # Columns of the history that are not shown in the line of an epoch.
-COUNTS = ("epoch", "step", "evaluations", "products", "learning_rate", "step_length", "seconds")
+COUNTS = ("epoch", "step", "evaluations", "products", "skipped", "learning_rate", "step_length", "seconds")
 
 
 def epoch_figures(row: Mapping[str, float]) -> str:
@@ -163,3 +163,6 @@ class Display:
     def after_epoch(self, row: Mapping[str, float], rate: float) -> None:
         """An epoch is done, with this row of the history."""
         self.say(f"epoch {row['epoch']:.0f}/{self._epochs}  {epoch_figures(row)}  {rate:,.0f} examples/s")
+        if skipped := int(row["skipped"]):
+            steps = "1 step was" if skipped == 1 else f"{skipped:,} steps were"
+            self.say(f"warning: {steps} skipped, as the cost or its gradient was not finite")

@@ -24,7 +24,8 @@ from dbp.trained import Trained
 
 def load(path: Path) -> Checkpoint:
     """What inference needs of a checkpoint, small enough to be sent to all ranks."""
-    return replace(find(path)[1], optimizer={}, history={})
+    found = find(path)[1]
+    return replace(found, model=found.trained, optimizer={}, history={})
 
 
 def settings_of(checkpoint: Checkpoint) -> Settings:

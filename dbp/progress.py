@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ COUNTED = (
     "step_in_epoch",
     "evaluations",
     "products",
+    "skipped",
     "finished",
     "outcome",
     "best_epoch",
@@ -40,6 +42,7 @@ class Progress:
     step_in_epoch: int = 0
     evaluations: int = 0  # of the cost, by the optimizer, since the start of the run
     products: int = 0  # with second derivatives
+    skipped: int = 0  # steps of the epoch whose cost or gradient was not finite
     finished: bool = False
     outcome: str = ""  # why the optimizer could not go on, if it could not
     best_epoch: int = 0  # by validation cost if there is validation, else by training cost
@@ -60,6 +63,18 @@ class Progress:
         self.step_in_epoch += 1
         self.totals = self.totals + totals
 
+    def after_skipped_step(self, evaluations: int = 1) -> None:
+        """Count a step whose cost or gradient is not finite, and that changes nothing else."""
+        self.step += 1
+        self.evaluations += evaluations
+        self.step_in_epoch += 1
+        self.skipped += 1
+
+    @property
+    def costs(self) -> list[float]:
+        """Of the epochs so far, on the validation data if there are any."""
+        return self.history.get("validation_cost") or self.history.get("cost", [])
+
     def after_epoch(self, validation: Mapping[str, float], length: Mapping[str, float]) -> dict[str, float]:
         """Count an epoch, and give its row of the history.
 
@@ -68,9 +83,12 @@ class Progress:
             length: of the last step, by what it is called.
         """
         self.epoch += 1
-        row = {name: float(getattr(self, name)) for name in ("epoch", "step", "evaluations", "products")}
+        row = {name: float(getattr(self, name)) for name in ("epoch", "step", "evaluations", "products", "skipped")}
         row |= length
-        row |= self.totals.means(self.metrics)
+        means = self.totals.means(self.metrics)
+        if self.skipped and self.skipped == self.step_in_epoch:
+            means = dict.fromkeys(means, math.nan)
+        row |= means
         row |= {f"validation_{name}": value for name, value in validation.items()}
         row["seconds"] = self.clock()
         for name, value in row.items():
@@ -82,7 +100,7 @@ class Progress:
         return row
 
     def _start_epoch(self) -> None:
-        self.step_in_epoch, self.totals = 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))
+        self.skipped, self.step_in_epoch, self.totals = 0, 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))
 
     def clock(self) -> float:
         """Seconds of training so far."""

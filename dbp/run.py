@@ -115,13 +115,14 @@ class Run:
         self.layout = Layout.of(parameters)
         if given is not None:
             take_over(initial, given, f"weights {settings.weights}" if isinstance(settings.weights, str) else "weights")
+        settings.optimizer.check(self.layout.shapes)
         return parameters
 
     def _given_weights(self) -> Mapping[str, Array] | None:
         """What the settings say to begin with; not read where a checkpoint says more."""
         weights = self.settings.weights
         if isinstance(weights, str):
-            return None if self._stored[1] else from_rank_0(self.comm, lambda: find(Path(weights))[1].model)
+            return None if self._stored[1] else from_rank_0(self.comm, lambda: find(Path(weights))[1].trained)
         return weights
 
     def _shapes(self, parameters: Mapping[str, Array]) -> dict[str, object]:
@@ -139,6 +140,8 @@ class Run:
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)
         self.state = State.of(method, self.arena.vector)
+        if (trained := self.state.trained(self.weights)) is not self.weights:
+            self.arena.put(trained, self.layout, parameters)
         self.objective = Objective(
             settings.model,
             settings.loss,
@@ -331,9 +334,10 @@ class Run:
         )
 
     def final_weights(self) -> dict[str, Array]:
-        """Weights and running moments by name, in memory that outlives the run; collective."""
-        self.arena.fence(self.weights)
-        return self.layout.views(self.weights.copy()) | named_arrays(self.running)
+        """The weights to use and running moments by name, in memory that outlives the run; collective."""
+        trained = self.state.trained(self.weights)
+        self.arena.fence(trained)
+        return self.layout.views(trained.copy()) | named_arrays(self.running)
 
     # --- evaluation ---------------------------------------------------------------------------------
 
@@ -341,7 +345,7 @@ class Run:
         """Cost and metrics on some data, exact over all ranks; empty without data."""
         if data is None:
             return {}
-        totals = self.objective.evaluate(self.weights, self.loader(data).chunks)
+        totals = self.objective.evaluate(self.state.trained(self.weights), self.loader(data).chunks)
         return totals.means(self.settings.loss.metrics)
 
 

@@ -127,7 +127,7 @@ def steps_of_epoch(run: Run) -> Iterator[int]:
 def step(run: Run, total_steps: int) -> None:
     """One step on the current mini-batch: forward, loss, backward, allreduce, optimizer."""
     settings, progress = run.settings, run.progress
-    factor = settings.schedule.factor(progress.step, total_steps)
+    factor = settings.schedule.factor(progress.step, total_steps, progress.costs)
     run.objective.step = progress.step
     taken = settings.optimizer.step(run.objective, run.weights, run.state, progress.step + 1, factor)
     if taken.outcome is Outcome.NOT_FINITE:
@@ -135,10 +135,13 @@ def step(run: Run, total_steps: int) -> None:
             f"the cost or its gradient is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, "
             f"cost {taken.evaluation.cost}); the weights before it are kept; {taken.reason}"
         )
-    if taken.outcome is not Outcome.GOES_ON:
+    if taken.outcome not in (Outcome.GOES_ON, Outcome.SKIPPED):
         progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value
-    update_all(run.running, taken.evaluation.moments)
-    progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
+    if taken.outcome is Outcome.SKIPPED:
+        progress.after_skipped_step(taken.evaluations)
+    else:
+        update_all(run.running, taken.evaluation.moments)
+        progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
     run.length = taken.length
     run.comm.stages.step = progress.step
     run.comm.stages.enter(stages.OTHER)

@@ -30,6 +30,9 @@ class Space:
 
     give = fence
 
+    def fence_jobs(self, vector, parts):
+        pass
+
     def dots(self, left, right):
         return np.array([[np.dot(a.astype(float), b.astype(float)) for b in right] for a in left])
 
@@ -169,10 +172,10 @@ class Derivatives:
 BOWL = Function(lambda w: 0.5 * (w * w).sum(), lambda w: w.copy(), lambda w: np.eye(len(w)))
 
 
-def steps(method, function, start, count, schedule=None):
+def steps(method, function, start, count, schedule=None, shapes=None):
     """So many steps, or until the method cannot go on: weights, state and the last step."""
     w = np.array(start) if hasattr(start, "dtype") else np.array(start, float)
-    function.space, state, taken = Space(len(w)), State.of(method, lambda: np.zeros_like(w)), None
+    function.space, state, taken = Space(len(w), shapes), State.of(method, lambda: np.zeros_like(w)), None
     for t in range(count):
         taken = method.step(function, w, state, t + 1, schedule.factor(t, count) if schedule else 1.0)
         if taken.outcome is not Outcome.GOES_ON:

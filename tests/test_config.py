@@ -11,7 +11,7 @@ from dbp import nn
 from dbp.config import differences, load_table, read_config, settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
-from dbp.optim import SGD, Adam, Cosine
+from dbp.optim import OPTIMIZERS, SCHEDULES, SGD, Adam, Cosine
 from dbp.settings import Data, Saving, Settings
 
 
@@ -42,8 +42,18 @@ def test_examples_are_valid(name):
     assert read_config(ROOT / "examples" / f"{name}.toml", [])["out"] == f"runs/{name}"
 
 
-def test_settings_survive_being_written_and_read(config):
-    settings = settings_with(config)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ("optimizer={kind='muon', matrices=['a', 'b'], layer_rates={'dense_1/*'=0.5, 'ü \"x\".y'=2}}",),
+        *([f"optimizer={{kind='{kind}', learning_rate=0.1}}"] for kind in OPTIMIZERS),
+        *([f"schedule={{kind='{kind}', warmup_steps=3}}"] for kind in SCHEDULES),
+    ],
+    ids=str,
+)
+def test_settings_survive_being_written_and_read(config, changes):
+    settings = settings_with(config, *changes)
     text = to_toml(table_from(settings))
     assert settings_from(tomllib.loads(text)) == settings
 
@@ -81,6 +91,8 @@ def test_objects_of_ones_own_appear_by_name():
         ("data.validation=other.h5", lambda s: s.data.validation == "other.h5"),
         ('out="a b"', lambda s: s.out == "a b"),
         ("dtype=float64", lambda s: s.dtype == "float64"),
+        ("optimizer.decay=['*/weight']", lambda s: s.optimizer == Adam(1e-2, decay=("*/weight",))),
+        ("optimizer.layer_rates.dense_1/*=2", lambda s: s.optimizer == Adam(1e-2, layer_rates={"dense_1/*": 2.0})),
         ("loss=hinge", lambda s: s.loss == nn.Hinge()),
         ("loss={kind='cross_entropy',label_smoothing=0.1}", lambda s: s.loss == nn.CrossEntropy(0.1)),
     ],
@@ -111,7 +123,15 @@ def test_set_changes_a_key(config, change, check):
         ("model.layers.1.out_features=3", "'model.layers.1.out_features'; did you mean 'model.layers.1.units'"),
         ("optimizer.lr=1", "unknown key 'optimizer.lr'; did you mean 'optimizer.learning_rate'"),
         ("optimizer.LearningRate=1", "unknown key 'optimizer.LearningRate'; did you mean 'optimizer.learning_rate'"),
-        ("optimizer.weight_decay=1", "unknown key 'optimizer.weight_decay'; valid: optimizer.beta1, "),
+        ("optimizer.momentum=1", "unknown key 'optimizer.momentum'; valid: optimizer.average, optimizer.beta1, "),
+        ("optimizer.decay=all", "optimizer.decay must be a list, but is 'all'"),
+        ("optimizer.decay=[1]", r"optimizer.decay must have values that are each text, but is \[1\]"),
+        ("optimizer.layer_rates=2", "optimizer.layer_rates must be a table, but is 2"),
+        ("optimizer.layer_rates.a=fast", "optimizer.layer_rates must have values that are each a number, but is {'a'"),
+        ("optimizer.layer_rates.a=-1", "optimizer: the factor of layer_rates for 'a' must be a number and not neg"),
+        ("optimizer.when_not_finite=skp", "optimizer: unknown when_not_finite 'skp'; did you mean 'skip'"),
+        ("schedule={kind='plateau',patience=1.5}", "schedule.patience must be a whole number, but is 1.5"),
+        ("schedule={kind='one-cycle'}", "unknown schedule kind 'one-cycle'; did you mean 'one_cycle'"),
         ("loss=mse", "unknown loss kind 'mse'; did you mean 'mean_squared_error'"),
         ("loss=BCE", "unknown loss kind 'BCE'; did you mean 'binary_cross_entropy'"),
         ("loss=nll", "unknown loss kind 'nll'; did you mean 'cross_entropy'"),

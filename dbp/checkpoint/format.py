@@ -1,7 +1,7 @@
 """Named arrays to an HDF5 file and back: the state of a run, whole or not at all.
 
     /model/<layer>/<parameter>                  weights
-    /optimizer/<vector>/<layer>/<parameter>     the optimizer's vectors
+    /optimizer/<vector>/<layer>/<parameter>     the optimizer's vectors; `average` holds the weights to be used
     /method/<name>                              and its numbers
     /history/<column>                           one number an epoch
     /progress, /provenance                      attributes: where the run stands, what it ran on
@@ -43,6 +43,11 @@ class Checkpoint:
     progress: Mapping[str, Scalar] = field(default_factory=dict)
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
     config: str = ""
+
+    @property
+    def trained(self) -> dict[str, Array]:
+        """The weights to be used, and running moments: averaged weights, where the optimizer keeps an average."""
+        return {**self.model, **self.optimizer.get("average", {})}
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """All arrays with their names in the file."""

@@ -1,26 +1,57 @@
 """Optimizers and learning-rate schedules."""
 
-from dbp.optim.adam import Adam
+from dbp.optim.adagrad import Adagrad
+from dbp.optim.adam import Adam, AdamW
 from dbp.optim.first_order import FirstOrder
+from dbp.optim.layerwise import LAMB, LARS
 from dbp.optim.lbfgs import LBFGS
+from dbp.optim.lion import Lion
 from dbp.optim.method import Method, Outcome, State, Step
-from dbp.optim.schedules import SCHEDULES, Constant, Cosine, Schedule
+from dbp.optim.muon import Muon
+from dbp.optim.nadam import NAdam
+from dbp.optim.rmsprop import RMSprop
+from dbp.optim.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    Schedule,
+    StepDecay,
+)
 from dbp.optim.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam, LBFGS)}
+OPTIMIZERS: dict[str, type[Method]] = {
+    method.kind: method for method in (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon, LBFGS)
+}
 
 __all__ = [
+    "LAMB",
+    "LARS",
     "LBFGS",
     "OPTIMIZERS",
     "SCHEDULES",
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Constant",
     "Cosine",
+    "Exponential",
     "FirstOrder",
+    "Lion",
     "Method",
+    "Muon",
+    "NAdam",
+    "OneCycle",
     "Outcome",
+    "Plateau",
+    "Polynomial",
+    "RMSprop",
     "Schedule",
     "State",
     "Step",
+    "StepDecay",
 ]

@@ -1,16 +1,16 @@
-"""Adam (Kingma and Ba 2015, Algorithm 1)."""
+"""Adam (Kingma and Ba 2015, Algorithm 1), and AdamW (Loshchilov and Hutter 2019, Algorithm 2)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from dbp.errors import UserError
-from dbp.optim.first_order import FirstOrder, Vectors, check_fraction, check_learning_rate
+from dbp.optim.first_order import FirstOrder, Work, check_fraction, check_positive, decouple
 from dbp.optim.method import Vector
+from dbp.optim.pieces import Piece
 
 
 @dataclass(frozen=True)
@@ -23,33 +23,56 @@ class Adam(FirstOrder):
     """
 
     kind: ClassVar[str] = "adam"
-    vectors = ("gradients", "squares")
     learning_rate: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_learning_rate(self.learning_rate)
+        super().__post_init__()
         check_fraction("beta1", self.beta1)
         check_fraction("beta2", self.beta2)
-        if not self.epsilon > 0:
-            raise UserError(f"epsilon must be positive, but is {self.epsilon}")
+        check_positive("epsilon", self.epsilon)
 
-    def update(self, w: Vector, g: Vector, vectors: Vectors, number: int, learning_rate: float) -> None:
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The names of the vectors that it keeps."""
+        return ("gradients", "squares", *super().vectors)
+
+    def update(self, p: Piece, work: Work) -> None:
         """One step on a piece."""
-        m, v = vectors["gradients"], vectors["squares"]
-        np.multiply(m, self.beta1, out=m)
-        np.add(m, g, out=m)
-        np.multiply(v, self.beta2, out=v)
-        size = np.multiply(g, g)
-        np.add(v, size, out=v)
-        if learning_rate == 0:  # at the end of a schedule
+        self.remember(p)
+        if p.rate == 0:  # at the end of a schedule
             return
-        # Both corrections and the learning rate go into the divisor.
-        scale = (1 - self.beta1**number) / ((1 - self.beta1) * learning_rate)
-        np.sqrt(v, out=size)
-        np.multiply(size, scale * math.sqrt((1 - self.beta2) / (1 - self.beta2**number)), out=size)
-        np.add(size, scale * self.epsilon, out=size)
-        np.divide(m, size, out=size)
-        np.subtract(w, size, out=w)
+        change = self.direction(p, work.number, p.rate, out=p.spare[0])
+        np.subtract(p.w, change, out=p.w)
+
+    def remember(self, p: Piece) -> None:
+        """Take the gradient into m and v."""
+        m, v, square = p.vectors["gradients"], p.vectors["squares"], p.spare[0]
+        np.multiply(m, self.beta1, out=m)
+        np.add(m, p.g, out=m)
+        np.multiply(v, self.beta2, out=v)
+        np.multiply(p.g, p.g, out=square)
+        np.add(v, square, out=v)
+
+    def direction(self, p: Piece, number: int, rate: float, out: Vector) -> Vector:
+        """Rate m' / (sqrt(v') + epsilon)."""
+        # Both corrections and the rate go into the divisor.
+        scale = (1 - self.beta1**number) / ((1 - self.beta1) * rate)
+        np.sqrt(p.vectors["squares"], out=out)
+        np.multiply(out, scale * math.sqrt((1 - self.beta2) / (1 - self.beta2**number)), out=out)
+        np.add(out, scale * self.epsilon, out=out)
+        return np.divide(p.vectors["gradients"], out, out=out)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam, with w = w - learning_rate weight_decay w before each step, in place of decay in the gradient."""
+
+    kind: ClassVar[str] = "adamw"
+    weight_decay: float = field(default=1e-2, kw_only=True)
+
+    def shrink(self, p: Piece) -> None:
+        """Have weights decay apart from the gradient."""
+        decouple(p)

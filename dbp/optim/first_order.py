@@ -1,45 +1,228 @@
-"""Methods that need one gradient a step and treat every weight alike."""
+"""Methods that need one gradient a step, and what they have in common: decay, clipping, averaging, skipping."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from dbp.errors import UserError
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, pieces
+import numpy as np
+from numpy.typing import NDArray
 
-Vectors = Mapping[str, Vector]
+from dbp.errors import UserError, unknown
+from dbp.optim.method import AVERAGE, BLOCK, E, Method, Objective, Outcome, Space, State, Step, Vector
+from dbp.optim.pieces import Part, Piece, Setting, Shapes, check_patterns, matches, parts_of
+
+SKIPPED = "skipped"
 
 
+class Work(NamedTuple):
+    """What there is to do in a step.
+
+    Args:
+        space: that the vectors lie in.
+        weights: the flat weights.
+        gradient: where it is owned.
+        state: what the method remembers.
+        number: of the step, counted from 1, without those that were skipped.
+        rate: the learning rate.
+        scale: factor on the gradient.
+    """
+
+    space: Space
+    weights: Vector
+    gradient: Vector
+    state: State
+    number: int
+    rate: float
+    scale: float
+
+
+class Plan(NamedTuple):
+    """What is the same at every step.
+
+    Args:
+        settings: of each parameter.
+        parts: of what is owned.
+        spare: rows to compute in.
+    """
+
+    settings: list[Setting]
+    parts: list[Part]
+    spare: Vector
+
+
+@dataclass(frozen=True, kw_only=True)
 class FirstOrder(Method):
-    """A method that needs one gradient a step and treats every weight alike."""
+    """A method that needs one gradient a step.
+
+    Args:
+        learning_rate: by which directions are multiplied.
+        weight_decay: how strongly weights are drawn to zero.
+        decay: patterns of the names of parameters that are; by default those with two or more axes.
+        layer_rates: factors on the learning rate by patterns of names; those of all that match are multiplied.
+        clip_norm: a gradient with a larger norm is scaled down to it; 0 for none.
+        clip_value: what each number of the gradient is then limited to; 0 for none.
+        average: decay of an exponential moving average of the weights, which is then used for them; 0 for none.
+        when_not_finite: what happens at a cost or gradient that is not finite: "stop", or "skip" the step.
+    """
 
     length = "learning_rate"
     learning_rate: float
+    weight_decay: float = 0.0
+    decay: tuple[str, ...] = ()
+    layer_rates: Mapping[str, float] = field(default_factory=dict)
+    clip_norm: float = 0.0
+    clip_value: float = 0.0
+    average: float = 0.0
+    when_not_finite: str = "stop"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decay", tuple(self.decay))
+        check_learning_rate(self.learning_rate)
+        check_fraction("average", self.average)
+        for name in ("weight_decay", "clip_norm", "clip_value"):
+            check_not_negative(name, getattr(self, name))
+        for pattern, factor in self.layer_rates.items():
+            check_not_negative(f"the factor of layer_rates for {pattern!r}", factor)
+        if self.when_not_finite not in ("stop", "skip"):
+            raise unknown("when_not_finite", self.when_not_finite, ("stop", "skip"))
+
+    def check(self, shapes: Shapes) -> None:
+        """UserError if a pattern is that of no parameter."""
+        check_patterns("decay", self.decay, shapes)
+        check_patterns("layer_rates", self.layer_rates, shapes)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The names of the vectors that it keeps."""
+        return (AVERAGE,) if self.average else ()
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """The steps that were skipped, where they may be."""
+        return {SKIPPED: np.zeros(1)} if self.when_not_finite == "skip" else {}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """One gradient and one update; see Method.step()."""
         evaluation, rate = objective.value_and_gradient(weights), self.learning_rate * factor
         if not evaluation.finite:
-            return Step(evaluation, Outcome.NOT_FINITE, length=rate, reason="try a smaller learning_rate")
-        gradient = evaluation.gradient
-        for piece in pieces(objective.space.owned):
-            vectors = {name: vector[piece] for name, vector in state.vectors.items()}
-            self.update(weights[piece], gradient[piece], vectors, number, rate)
+            if SKIPPED not in state.numbers:
+                reason = "try a smaller learning_rate, clip_norm, or when_not_finite = 'skip'"
+                return Step(evaluation, Outcome.NOT_FINITE, length=rate, reason=reason)
+            state.numbers[SKIPPED] += 1
+            return Step(evaluation, Outcome.SKIPPED, length=rate)
+        if SKIPPED in state.numbers:
+            number -= int(state.numbers[SKIPPED][0])
+        scale = self._scale(objective.space, evaluation.gradient) if self.clip_norm else 1.0
+        self.advance(Work(objective.space, weights, evaluation.gradient, state, number, rate, scale))
         return Step(evaluation, length=rate)
 
+    def _scale(self, space: Space, gradient: Vector) -> float:
+        """What brings the gradient's norm down to clip_norm; the small number is that of PyTorch."""
+        square = space.dot(gradient, gradient)
+        if not math.isfinite(square):  # beyond what float32 can hold
+            square = float(space.squares(gradient).sum())
+        return min(1.0, self.clip_norm / (math.sqrt(square) + 1e-6))
+
+    def advance(self, work: Work) -> None:
+        """Update weights and vectors."""
+        for piece in self.pieces(work):
+            self.prepare(piece, work)
+            self.update(piece, work)
+            self.finish(piece, work)
+
     @abstractmethod
-    def update(self, w: Vector, g: Vector, vectors: Vectors, number: int, learning_rate: float) -> None:
+    def update(self, p: Piece, work: Work) -> None:
         """Update a piece of the weights and of the method's vectors in place."""
 
+    def settings(self, shapes: Shapes) -> list[Setting]:
+        """What is settled for each parameter."""
+        return [Setting(self._factor(name), self._decay(name, shape)) for name, shape in shapes.items()]
 
-def check_learning_rate(learning_rate: float) -> None:
+    def _factor(self, name: str) -> float:
+        return math.prod(factor for pattern, factor in self.layer_rates.items() if matches([pattern], name))
+
+    def _decay(self, name: str, shape: tuple[int, ...]) -> float:
+        chosen = matches(self.decay, name) if self.decay else len(shape) > 1
+        return self.weight_decay if chosen else 0.0
+
+    # --- pieces -----------------------------------------------------------------------------------------
+
+    def pieces(self, work: Work) -> Iterator[Piece]:
+        """What is owned, piece by piece."""
+        weights, gradient, rate, state = work.weights, work.gradient, work.rate, work.state
+        _, parts, spare = self.plan(work)
+        vectors = (state.vectors | state.scratch).items()
+        for where, setting in parts:
+            w = weights[where]
+            own = {name: vector[where] for name, vector in vectors}
+            factor, decay, group = setting
+            yield Piece(w, gradient[where], own, spare[:, : len(w)], rate * factor, decay, group, where)
+
+    def plan(self, work: Work) -> Plan:
+        """What is the same at every step, found at the first."""
+        derived = work.state.derived
+        if "plan" not in derived:
+            shapes = work.space.shapes
+            settings = self.settings(shapes)
+            parts = parts_of(work.space.owned, shapes, settings)
+            derived["plan"] = Plan(settings, parts, np.empty((3, BLOCK), work.weights.dtype))
+        plan: Plan = derived["plan"]
+        return plan
+
+    def prepare(self, p: Piece, work: Work) -> None:
+        """Clip the gradient, and have weights decay."""
+        own = p.spare[2]
+        if work.scale != 1:
+            p.g = np.multiply(p.g, work.scale, out=own)
+        if self.clip_value:
+            p.g = np.clip(p.g, -self.clip_value, self.clip_value, out=own)
+        if p.decay:
+            self.shrink(p)
+
+    def shrink(self, p: Piece) -> None:
+        """Have weights decay: g = g + decay w, the gradient with that of the penalty decay/2 ||w||^2."""
+        np.multiply(p.w, p.decay, out=p.spare[0])
+        p.g = np.add(p.g, p.spare[0], out=p.spare[2])
+
+    def finish(self, p: Piece, work: Work) -> None:
+        """Take new weights into their average, which begins with the first."""
+        if self.average:
+            mean, change = p.vectors[AVERAGE], p.spare[0]
+            if work.number == 1:
+                mean[:] = p.w
+                return
+            np.subtract(p.w, mean, out=change)
+            np.multiply(change, 1 - self.average, out=change)
+            np.add(mean, change, out=mean)
+
+
+def decouple(p: Piece) -> None:
+    """Have weights decay apart from the gradient: w = w - learning_rate decay w (Loshchilov and Hutter 2019)."""
+    np.multiply(p.w, 1 - p.rate * p.decay, out=p.w)
+
+
+def check_learning_rate(learning_rate: float, name: str = "learning_rate") -> None:
     """UserError unless it is a positive number."""
     if not 0 < learning_rate < float("inf"):
-        raise UserError(f"learning_rate must be a positive number, but is {learning_rate}")
+        raise UserError(f"{name} must be a positive number, but is {learning_rate}")
 
 
 def check_fraction(name: str, value: float) -> None:
     """UserError unless the value is at least 0 and below 1."""
     if not 0 <= value < 1:
         raise UserError(f"{name} must be at least 0 and below 1, but is {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """UserError unless the value is positive."""
+    if not value > 0:
+        raise UserError(f"{name} must be positive, but is {value}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """UserError unless the value is a number from 0 on."""
+    if not 0 <= value < float("inf"):
+        raise UserError(f"{name} must be a number and not negative, but is {value}")

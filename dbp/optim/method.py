@@ -19,6 +19,9 @@ Vector = NDArray[Any]
 # Vectors are worked on piece by piece, so that all passes of an update find the piece in the cache.
 BLOCK = 32768
 
+# The vector of a state that, if there is one, holds the weights to use in place of those that are stepped from.
+AVERAGE = "average"
+
 
 class Evaluated(Protocol):
     """A cost and its gradient."""
@@ -74,6 +77,10 @@ class Space(Protocol):
 
     def jobs(self, count: int) -> range:
         """Which of so many pieces of work, each of which goes into a vector, are to be done here."""
+        ...
+
+    def fence_jobs(self, vector: Vector, parts: Sequence[slice]) -> None:
+        """After it these parts of a vector can be read, each written by who had its number among the jobs."""
         ...
 
     @property
@@ -152,6 +159,7 @@ class Outcome(Enum):
     """How a step of a method ended; the values are for users to read."""
 
     GOES_ON = "goes on"
+    SKIPPED = "skipped"
     CONVERGED = "converged"
     OUT_OF_EVALUATIONS = "out of evaluations"
     LINE_SEARCH_FAILED = "the line search failed"
@@ -188,17 +196,23 @@ class State:
         vectors: by name, each as long as the weights.
         numbers: by name, a float64 array each.
         scratch: vectors whose contents are of no use after a step.
+        derived: what was found from the settings and the space, and need not be found again; by name.
     """
 
     vectors: dict[str, Vector] = field(default_factory=dict)
     numbers: dict[str, NDArray[Any]] = field(default_factory=dict)
     scratch: dict[str, Vector] = field(default_factory=dict)
+    derived: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, method: Method, zeros: Callable[[], Vector]) -> State:
         """What a method begins with; zeros gives a vector."""
         vectors, scratch = ({name: zeros() for name in names} for names in (method.vectors, method.scratch))
         return cls(vectors, method.numbers(), scratch)
+
+    def trained(self, weights: Vector) -> Vector:
+        """The weights to use: their average, if one is kept, in place of those that are stepped from."""
+        return self.vectors.get(AVERAGE, weights)
 
 
 class Method(ABC):
@@ -220,6 +234,9 @@ class Method(ABC):
     def numbers(self) -> dict[str, NDArray[Any]]:
         """The numbers that it keeps, as they are at first, by name; their shapes may change."""
         return {}
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:  # noqa: B027
+        """UserError if the settings do not fit a model with parameters of these shapes, by name."""
 
     @abstractmethod
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:

@@ -3,64 +3,216 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from dbp.errors import UserError
 
 
-class Schedule(Protocol):
-    """What training asks of a schedule."""
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """A factor for every step, which depends on nothing else than what factor() is told.
+
+    Args:
+        warmup_steps: in which it rises, in equal parts, to where the schedule begins.
+    """
 
     kind: ClassVar[str]
-
-    def factor(self, step: int, steps: int) -> float:
-        """The factor for a step, counted from 0, of a run of so many steps."""
-        ...
-
-
-def _check(warmup_steps: int) -> None:
-    if warmup_steps < 0:
-        raise UserError(f"warmup_steps must not be negative, but is {warmup_steps}")
-
-
-@dataclass(frozen=True)
-class Constant:
-    """Rises in equal parts during the warm-up, then stays at 1."""
-
-    kind: ClassVar[str] = "constant"
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.warmup_steps)
+        if self.warmup_steps < 0:
+            raise UserError(f"warmup_steps must not be negative, but is {self.warmup_steps}")
 
-    def factor(self, step: int, steps: int) -> float:  # noqa: ARG002
-        """The factor for this step."""
-        return min(1.0, (step + 1) / (self.warmup_steps + 1))
+    def factor(self, step: int, steps: int, costs: Sequence[float] = ()) -> float:
+        """The factor for a step.
+
+        Args:
+            step: counted from 0.
+            steps: of the run.
+            costs: of the epochs so far: those of the validation data, if there are any.
+        """
+        rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        return rise * self.after_warmup(max(0, step - self.warmup_steps), max(1, steps - self.warmup_steps), costs)
+
+    @abstractmethod
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:
+        """The factor of the schedule itself, which begins after the warm-up."""
+
+
+def _part(step: int, steps: int) -> float:
+    """What part of a run is over, from 0 at its first step to 1 at its last."""
+    return min(1.0, step / max(1, steps - 1))
+
+
+def _check_from_0_to_1(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} must lie from 0 to 1, but is {value}")
+
+
+def _check_at_least(least: int, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= least:
+            raise UserError(f"{name} must be at least {least}, but is {value}")
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """Rises during the warm-up, then falls along half a cosine to final_factor at the run's last step.
+class Constant(Schedule):
+    """Stays at 1."""
+
+    kind: ClassVar[str] = "constant"
+
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
+        """The factor for this step."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """Is multiplied by gamma after every so many steps."""
+
+    kind: ClassVar[str] = "step"
+    every_steps: int = 1000
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_at_least(1, every_steps=self.every_steps)
+        _check_from_0_to_1(gamma=self.gamma)
+
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
+        """The factor for this step."""
+        return float(self.gamma ** (step // self.every_steps))
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """Is multiplied by gamma after every step."""
+
+    kind: ClassVar[str] = "exponential"
+    gamma: float = 0.999
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_from_0_to_1(gamma=self.gamma)
+
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
+        """The factor for this step."""
+        return float(self.gamma**step)
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """Falls from 1 to final_factor at the run's last step, as (1 - part)^power does to 0."""
+
+    kind: ClassVar[str] = "polynomial"
+    power: float = 1.0
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.power > 0:
+            raise UserError(f"power must be positive, but is {self.power}")
+        _check_from_0_to_1(final_factor=self.final_factor)
+
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
+        """The factor for this step."""
+        left = 1 - _part(step, steps)
+        return self.final_factor + (1 - self.final_factor) * float(left**self.power)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Falls along half a cosine from 1 to final_factor at the run's last step.
 
     Loshchilov and Hutter 2017, equation 5, without restarts.
     """
 
     kind: ClassVar[str] = "cosine"
-    warmup_steps: int = 0
     final_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.warmup_steps)
-        if not 0 <= self.final_factor <= 1:
-            raise UserError(f"final_factor must lie from 0 to 1, but is {self.final_factor}")
+        super().__post_init__()
+        _check_from_0_to_1(final_factor=self.final_factor)
 
-    def factor(self, step: int, steps: int) -> float:
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """The factor for this step."""
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        part = min(1.0, (step - self.warmup_steps) / max(1, steps - 1 - self.warmup_steps))
-        return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * part)) / 2
+        return _along_cosine(1.0, self.final_factor, _part(step, steps))
 
 
-SCHEDULES: dict[str, type[Schedule]] = {s.kind: s for s in (Constant, Cosine)}
+def _along_cosine(start: float, end: float, part: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Rises along half a cosine from initial_factor to 1, then falls to final_factor (Smith and Topin 2018).
+
+    Args:
+        rise: part of the steps in which it rises.
+        initial_factor: at the first step.
+        final_factor: at the last.
+    """
+
+    kind: ClassVar[str] = "one_cycle"
+    rise: float = 0.3
+    initial_factor: float = 0.04
+    final_factor: float = 4e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("rise", "initial_factor", "final_factor")
+        _check_from_0_to_1(**{name: getattr(self, name) for name in names})
+
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
+        """The factor for this step."""
+        top, last = max(0.0, self.rise * steps - 1), steps - 1
+        if step < top:
+            return _along_cosine(self.initial_factor, 1.0, step / top)
+        return _along_cosine(1.0, self.final_factor, min(1.0, (step - top) / (last - top)) if top < last else 0.0)
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """Is multiplied by gamma where the cost of epochs has not become better for more than `patience` of them.
+
+    Args:
+        gamma: the factor.
+        patience: epochs without a better cost that are waited for.
+        threshold: by what part a cost must be smaller than the best so far to be better.
+        cooldown: epochs after a reduction that do not count.
+        final_factor: below which it does not go.
+    """
+
+    kind: ClassVar[str] = "plateau"
+    gamma: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    cooldown: int = 0
+    final_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("gamma", "threshold", "final_factor")
+        _check_from_0_to_1(**{name: getattr(self, name) for name in names})
+        _check_at_least(0, patience=self.patience, cooldown=self.cooldown)
+
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
+        """The factor after epochs with these costs: found from all of them, so that a resumed run needs no more."""
+        factor, best, waited, rest = 1.0, math.inf, 0, 0
+        for cost in costs:
+            better = cost < best * (1 - self.threshold)
+            best = cost if better else best
+            waited = 0 if better or rest else waited + 1
+            rest = max(0, rest - 1)
+            if waited > self.patience:
+                factor, waited, rest = max(self.final_factor, factor * self.gamma), 0, self.cooldown
+        return factor
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    schedule.kind: schedule for schedule in (Constant, StepDecay, Exponential, Polynomial, Cosine, OneCycle, Plateau)
+}

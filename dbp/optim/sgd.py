@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum (Polyak 1964; Sutskever et al. 2013)."""
+"""Stochastic gradient descent with momentum (Polyak 1964; Nesterov 1983; Sutskever et al. 2013)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,40 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.optim.first_order import FirstOrder, Vectors, check_fraction, check_learning_rate
-from dbp.optim.method import Vector
+from dbp.errors import UserError
+from dbp.optim.first_order import FirstOrder, Work, check_fraction
+from dbp.optim.pieces import Piece
 
 
 @dataclass(frozen=True)
 class SGD(FirstOrder):
-    """v = momentum v + g;  w = w - learning_rate v."""
+    """v = momentum v + g;  w = w - learning_rate v, or with nesterov w = w - learning_rate (g + momentum v)."""
 
     kind: ClassVar[str] = "sgd"
-    vectors = ("velocity",)
     learning_rate: float
     momentum: float = 0.0
+    nesterov: bool = False
 
     def __post_init__(self) -> None:
-        check_learning_rate(self.learning_rate)
+        super().__post_init__()
         check_fraction("momentum", self.momentum)
+        if self.nesterov and not self.momentum:
+            raise UserError("nesterov needs momentum, but momentum is 0; set it, such as to 0.9")
 
-    def update(self, w: Vector, g: Vector, vectors: Vectors, number: int, learning_rate: float) -> None:  # noqa: ARG002
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The names of the vectors that it keeps."""
+        return (*(("velocity",) if self.momentum else ()), *super().vectors)
+
+    def update(self, p: Piece, work: Work) -> None:  # noqa: ARG002
         """One step on a piece."""
-        v = vectors["velocity"]
-        np.multiply(v, self.momentum, out=v)
-        np.add(v, g, out=v)
-        np.subtract(w, learning_rate * v, out=w)
+        direction, change = p.g, p.spare[0]
+        if self.momentum:
+            direction = v = p.vectors["velocity"]
+            np.multiply(v, self.momentum, out=v)
+            np.add(v, p.g, out=v)
+        if self.nesterov:
+            np.multiply(v, self.momentum, out=change)
+            direction = np.add(change, p.g, out=change)
+        np.multiply(direction, p.rate, out=change)
+        np.subtract(p.w, change, out=p.w)

@@ -5,13 +5,13 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dbp.parallel.comm import Bytes, Communicator, SharedMemory
-from dbp.parallel.deal import Deal, Nodes
+from dbp.parallel.deal import Deal, Nodes, spread_jobs
 from dbp.parallel.exchange import WHOLE, Spread
 from dbp.parallel.layout import Layout
 from dbp.parallel.tree import Array
@@ -59,7 +59,7 @@ class Arena:
         self.deal = Deal(size, self.nodes)
         self.divided = divide and self.dealt and self.nodes.count > 1
         self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, size)]
-        self._spreads: dict[int, Spread] = {}
+        self._spreads: dict[Hashable, Spread] = {}
 
     @property
     def shared(self) -> bool:
@@ -122,8 +122,25 @@ class Arena:
         """After it all ranks see what the owners have written to a vector; collective."""
         if self.divided:
             if id(vector) not in self._spreads:
-                self._spreads[id(vector)] = Spread(self.comm, self.deal, vector)
+                self._spreads[id(vector)] = Spread(self.comm, vector, *self.deal.spread())
             self._spreads[id(vector)]()
+        if self.shared:
+            self.comm.node_barrier()
+
+    def jobs(self, count: int) -> range:
+        """Which of so many pieces of work, whose results go into vectors, this rank does for those that see them."""
+        if not self.dealt:
+            return range(count)
+        ranks = range(self.comm.size) if self.divided else self.nodes.runs[self.nodes.mine]
+        return range(self.comm.rank - ranks.start, count, len(ranks))
+
+    def fence_jobs(self, vector: Array, parts: Sequence[slice]) -> None:
+        """After it all ranks see these parts of a vector, each written by who had its number in jobs(); collective."""
+        if self.divided:
+            key = id(vector), tuple((part.start, part.stop) for part in parts)
+            if key not in self._spreads:
+                self._spreads[key] = Spread(self.comm, vector, *spread_jobs(self.nodes, parts))
+            self._spreads[key]()
         if self.shared:
             self.comm.node_barrier()
 

@@ -106,6 +106,12 @@ class Deal:
         """All nodes but this rank's, beginning with the next, so that not all begin with the same."""
         return [(self.nodes.mine + step) % self.nodes.count for step in range(1, self.nodes.count)]
 
+    def spread(self) -> tuple[list[Message], list[Message]]:
+        """What this rank sends and receives, so that all nodes have what the ranks of each have finished."""
+        pairs = [(bucket, node) for bucket in self.buckets for node in self.others]
+        sent = [message for pair in pairs for message in self.incoming(*pair)]
+        return sent, [message for pair in pairs for message in self.outgoing(*pair)]
+
     def updated(self, divided: bool) -> list[slice]:
         """The parts of the vector that this rank updates, from left to right.
 
@@ -115,6 +121,22 @@ class Deal:
         nodes = [self.nodes.mine] if divided else range(self.nodes.count)
         found = [self.added(bucket, node, self.nodes.rank) for bucket in self.buckets for node in nodes]
         return _joined(sorted((part for part in found if part.start < part.stop), key=lambda part: part.start))
+
+
+def spread_jobs(nodes: Nodes, parts: Sequence[slice]) -> tuple[list[Message], list[Message]]:
+    """What this rank sends and receives, so that all nodes have parts that were dealt, one by one, to all ranks."""
+    sent, received, ranks = [], [], sum(nodes.sizes)
+    for number, part in enumerate(parts):
+        writer = number % ranks
+        for run in nodes.runs:
+            reader = run[number % len(run)]  # for all of its node
+            if writer in run or part.start == part.stop:
+                continue
+            if nodes.rank == writer:
+                sent.append(Message(reader, part))
+            if nodes.rank == reader:
+                received.append(Message(writer, part))
+    return sent, received
 
 
 def _cut(run: slice, count: int, index: int) -> slice:

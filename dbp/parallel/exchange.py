@@ -72,19 +72,20 @@ def spreading(deal: Deal, bucket: slice, vector: Array, out: Messages, into: Mes
 
 
 class Spread:
-    """Gives to all nodes what the ranks of each have of a vector that is divided among all; collective.
+    """Gives to all nodes what ranks of others have of a vector; collective.
 
     Args:
         comm: the ranks.
-        deal: who has what.
         vector: of which the ranks of a node have one copy.
+        sent: parts that this rank sends.
+        received: parts that it gets.
     """
 
-    def __init__(self, comm: Communicator, deal: Deal, vector: Array):
+    def __init__(self, comm: Communicator, vector: Array, sent: Iterable[Message], received: Iterable[Message]):
         self._comm, self._vector = comm, vector  # held, so that no other vector comes to have its id
         out, into = Messages(comm, Wire("full"), VECTORS), Messages(comm, Wire("full"), VECTORS)
-        for bucket in deal.buckets:
-            spreading(deal, bucket, vector, out, into)
+        out.send(vector, sent)
+        into.receive(vector, received)
         self._messages = [*into.all, *out.all]
 
     def __call__(self) -> None:

@@ -99,13 +99,11 @@ class Vectors:
 
     def jobs(self, count: int) -> range:
         """Which of so many pieces of work, whose results go into vectors, this rank does for those that see them."""
-        arena = self.arena
-        if not arena.dealt:
-            return range(count)
-        if arena.divided:
-            return range(arena.comm.rank, count, arena.comm.size)
-        ranks = arena.nodes.runs[arena.nodes.mine]
-        return range(arena.comm.rank - ranks.start, count, len(ranks))
+        return self.arena.jobs(count)
+
+    def fence_jobs(self, vector: Array, parts: Sequence[slice]) -> None:
+        """After it all ranks see these parts of a vector, each written by who had its number among the jobs."""
+        self.arena.fence_jobs(vector, parts)
 
     # --- one rank speaks for all ------------------------------------------------------------------------
 

@@ -1,0 +1,122 @@
+"""Learning-rate schedules: as PyTorch's, and by their definitions."""
+
+import numpy as np
+import pytest
+
+from dbp.errors import UserError
+from dbp.optim import SCHEDULES, Constant, Cosine, Exponential, OneCycle, Plateau, Polynomial, StepDecay
+
+STEPS = 40
+
+
+def factors(schedule, steps=STEPS):
+    return [schedule.factor(t, steps) for t in range(steps)]
+
+
+def torch_factors(kind, **options):
+    """The factors of a schedule of PyTorch on a learning rate of 1."""
+    torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = getattr(torch.optim.lr_scheduler, kind)(optimizer, **options)
+    for _ in range(STEPS):
+        yield optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        if schedule.last_epoch < STEPS - 1:
+            schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kind", "options"),
+    [
+        (Constant(), "ConstantLR", {"factor": 1.0}),
+        (StepDecay(every_steps=7, gamma=0.5), "StepLR", {"step_size": 7, "gamma": 0.5}),
+        (Exponential(gamma=0.9), "ExponentialLR", {"gamma": 0.9}),
+        (Polynomial(power=2.0), "PolynomialLR", {"total_iters": STEPS - 1, "power": 2.0}),
+        (Cosine(final_factor=0.1), "CosineAnnealingLR", {"T_max": STEPS - 1, "eta_min": 0.1}),
+        (
+            OneCycle(),
+            "OneCycleLR",
+            {"max_lr": 1.0, "total_steps": STEPS, "cycle_momentum": False},
+        ),
+        (
+            OneCycle(rise=0.5, initial_factor=0.1, final_factor=0.01),
+            "OneCycleLR",
+            {"max_lr": 1.0, "total_steps": STEPS, "pct_start": 0.5, "div_factor": 10, "final_div_factor": 10}
+            | {"cycle_momentum": False},
+        ),
+    ],
+    ids=str,
+)
+def test_as_pytorch(schedule, kind, options):
+    np.testing.assert_allclose(factors(schedule), list(torch_factors(kind, **options)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"patience": 0, "cooldown": 2},
+        {"patience": 2, "threshold": 0.1},
+        {"patience": 1, "gamma": 0.5, "cooldown": 1, "final_factor": 0.2},
+    ],
+    ids=str,
+)
+def test_plateau_as_pytorch(options):
+    torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
+    rng = np.random.default_rng(0)
+    costs = list(np.geomspace(3, 1, 90).clip(1.5) + 0.3 * rng.random(90))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    names = {"gamma": "factor", "final_factor": "min_lr"}
+    options_there = {names.get(name, name): value for name, value in options.items()}
+    there = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, eps=0, **options_there)
+    for epoch in range(len(costs) + 1):
+        found = Plateau(**options).factor(10 * epoch, 1000, costs[:epoch])
+        assert found == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12, abs=1e-8)
+        if epoch < len(costs):
+            there.step(costs[epoch])
+    assert found < 1
+
+
+def test_a_cost_that_is_no_number_is_no_better_one():
+    assert Plateau(patience=1).factor(0, 9, [1.0, np.nan, np.nan]) == 0.1
+    assert Plateau(patience=1).factor(0, 9, [np.nan, 1.0, 0.9]) == 1.0
+
+
+@pytest.mark.parametrize("kind", sorted(SCHEDULES))
+def test_warm_up_in_front_of_any(kind):
+    """It rises in equal parts to where the schedule begins, which then takes the steps that are left."""
+    plain, warm = factors(SCHEDULES[kind](), 20), factors(SCHEDULES[kind](warmup_steps=4), 24)
+    np.testing.assert_allclose(warm[:4], [plain[0] * (t + 1) / 5 for t in range(4)])
+    assert warm[4:] == plain
+
+
+@pytest.mark.parametrize("kind", sorted(SCHEDULES))
+def test_short_runs(kind):
+    for steps in (1, 2, 3):
+        for warmup in (0, 5):
+            assert all(0 <= factor <= 1 for factor in factors(SCHEDULES[kind](warmup_steps=warmup), steps))
+
+
+def test_ends():
+    assert factors(Polynomial(final_factor=0.25))[-1] == 0.25
+    assert factors(OneCycle())[-1] == pytest.approx(4e-6)
+    assert factors(OneCycle(rise=1.0))[-1] == 1.0
+    assert factors(OneCycle(rise=0.0))[0] == 1.0
+    assert factors(OneCycle(final_factor=0.0, rise=0.9), 10)[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StepDecay(every_steps=0), "every_steps must be at least 1, but is 0"),
+        (lambda: StepDecay(gamma=1.5), "gamma must lie from 0 to 1, but is 1.5"),
+        (lambda: Exponential(gamma=-1), "gamma must lie from 0 to 1"),
+        (lambda: Polynomial(power=0), "power must be positive, but is 0"),
+        (lambda: OneCycle(rise=2), "rise must lie from 0 to 1, but is 2"),
+        (lambda: Plateau(patience=-1), "patience must be at least 0, but is -1"),
+        (lambda: Plateau(warmup_steps=-1), "warmup_steps must not be negative, but is -1"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
