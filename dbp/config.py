@@ -8,6 +8,7 @@ import tomllib
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from dbp.data import Dataset
@@ -194,7 +195,7 @@ def _rule(error: Exception) -> str:
 
 def _plain(annotation: Any) -> Any:
     """The part of a type that a config can express."""
-    options = () if typing.get_origin(annotation) is tuple else typing.get_args(annotation)
+    options = typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, UnionType) else ()
     plain = [t for t in options if t in (int, float, str, bool, type(None)) or int in typing.get_args(t)]
     return typing.Union[tuple(plain)] if plain else annotation  # noqa: UP007
 
@@ -223,7 +224,8 @@ def _value(value: Any) -> Any:
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}
-        return kind | {name: _value(v) for name, v in fields.items() if v is not None}
+        free = {name: v for name, v in fields.items() if isinstance(v, Mapping)}  # tables of plain values
+        return kind | {name: _value(v) for name, v in fields.items() if v is not None and name not in free} | free
     if isinstance(value, Dataset):
         return value.name
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}

@@ -4,6 +4,7 @@ from dbp.optim.adam import Adam
 from dbp.optim.first_order import FirstOrder
 from dbp.optim.method import Method, Outcome, State, Step
 from dbp.optim.schedules import SCHEDULES, Constant, Cosine, Schedule
+from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
 OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam)}
@@ -19,6 +20,7 @@ __all__ = [
     "Method",
     "Outcome",
     "Schedule",
+    "Scipy",
     "State",
     "Step",
 ]
