@@ -1,4 +1,4 @@
-"""The cost over all ranks and its gradient: stages 2 to 5, where derivatives and ranks meet.
+"""The cost over all ranks and its derivatives: stages 2 to 5, where derivatives and ranks meet.
 
 cost = sum_i(w_i loss_i) / sum_i(w_i) over all examples i of the mini-batch, however they fall on shards
 and ranks; the gradient is exactly that of this cost.
@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
-from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with
+from dbp.curvature import Curvature, Curved
+from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with, read_only, use
 from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, Vectors, reduction_for, stages
+from dbp.random import generator
 
 
 class Shard(NamedTuple):
@@ -25,6 +27,15 @@ class Shard(NamedTuple):
     inputs: Array
     targets: Array
     weights: Array | None
+
+    def rows(self, which: Any) -> Shard:
+        """Some of the examples, in arrays that nobody may change."""
+        arrays = (None if array is None else array[which] for array in self[1:])
+        inputs, targets, weights = (None if array is None else read_only(array) for array in arrays)
+        return Shard(self.number, inputs, targets, weights)  # type: ignore[arg-type]
+
+
+Chunks = Callable[[int], Iterable[Shard]]  # the examples of a shard, by its number, in pieces that bound the memory
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ class Objective:
             sums.bytes[:] = 0
             return
         leaves = self._leaves(weights)
-        call = call_with(leaves, self.running, Draw(self._seed, self.step, shard.number))
+        call = call_with(leaves, self.running, self._draw(shard))
         clock = self.arena.comm.stages
         clock.enter(stages.FORWARD)
         outputs, losses = self._losses(call, shard)
@@ -152,6 +163,9 @@ class Objective:
         sums.scalars[: self._scalars] = self._sums(losses.value, outputs.value, shard)
         if self.running:
             sums.scalars[self._scalars :] = np.concatenate(all_sums(self.running, call.observed))
+
+    def _draw(self, shard: Shard) -> Draw:
+        return Draw(self._seed, self.step, shard.number)
 
     def _leaves(self, weights: Array) -> dict[str, Tensor]:
         """The parameters; made once for a vector, as they are views of it."""
@@ -191,15 +205,28 @@ class Objective:
         weights = shard.weights.astype(np.float64)
         return [float(weights.sum()), *(float(np.sum(c * weights)) for c in columns)]
 
-    def evaluate(self, weights: Array, chunks: Callable[[int], Iterable[Shard]]) -> Totals:
+    def value(self, weights: Array) -> float:
+        """The cost of the current mini-batch, that of value_and_gradient(); collective, the same on every rank."""
+        filled = {shard.number: [shard] if len(shard.inputs) else [] for shard in self.batch}
+        total = self._total(weights, filled.__getitem__, stages.FORWARD, self._draw)
+        self.arena.comm.stages.enter(stages.UPDATE)
+        return total.cost
+
+    def evaluate(self, weights: Array, chunks: Chunks) -> Totals:
         """Cost and metrics of any number of examples, without gradients; collective.
 
         Args:
             weights: the flat weights.
             chunks: gives the examples of a shard, by its number, in pieces.
         """
+        totals = self._total(weights, chunks, stages.EVALUATION)
+        self.arena.comm.stages.enter(stages.OTHER)
+        return totals
+
+    def _total(self, weights: Array, chunks: Chunks, stage: int, draw: Callable[[Shard], Draw] | None = None) -> Totals:
+        """Cost and metrics; of a training pass if it is told what to draw."""
         clock = self.arena.comm.stages
-        clock.enter(stages.EVALUATION)
+        clock.enter(stage)
         self.arena.fence(weights)
         parameters = self.layout.views(weights)
         tree = self._evaluation.start()
@@ -207,13 +234,64 @@ class Objective:
             sums = self._evaluation.buffer()
             sums.scalars[:] = 0
             for chunk in chunks(number):
-                clock.enter(stages.EVALUATION)
-                outputs, losses = self._losses(call_with(parameters, self.running), chunk)
+                clock.enter(stage)
+                call = call_with(parameters, self.running, draw(chunk) if draw else None)
+                outputs, losses = self._losses(call, chunk)
                 sums.scalars += self._sums(array_of(losses), array_of(outputs), chunk)
             tree.push(0, number, sums)
-        totals = _totals(self._evaluation.total(tree).scalars)
-        clock.enter(stages.OTHER)
-        return totals
+        return _totals(self._evaluation.total(tree).scalars)
+
+    # --- second derivatives -----------------------------------------------------------------------------
+
+    def curvature(self, weights: Array, part: float = 1.0) -> Curvature:
+        """The second derivatives of the current mini-batch's cost, at weights that must not change; collective.
+
+        Each rank keeps what its shards have computed for as long as the result lives. In the products dropout is
+        that of this step, and normalisation that of training.
+
+        Args:
+            weights: the flat weights.
+            part: the part of each shard's examples that is used.
+        """
+        self.arena.fence(weights)
+        at = self.layout.views(weights)
+        chosen = {s.number: s.rows(self._window(len(s.inputs), part)) for s in self.batch if len(s.inputs)}
+        curved = {number: [self._curved(at, shard, self._draw(shard))] for number, shard in chosen.items()}
+        return self._summed(lambda number: curved.get(number, []))
+
+    def evaluated_curvature(self, weights: Array, chunks: Chunks) -> Curvature:
+        """The second derivatives of the cost of any number of examples, the model used as in evaluation; collective.
+
+        Args:
+            weights: the flat weights, which must not change.
+            chunks: gives the examples of a shard, by its number, in pieces; each product goes through them anew.
+        """
+        self.arena.fence(weights)
+        at = self.layout.views(weights)
+        return self._summed(lambda number: (self._curved(at, chunk.rows(...)) for chunk in chunks(number)))
+
+    def _summed(self, examples: Callable[[int], Iterable[Curved]]) -> Curvature:
+        return Curvature(examples, self.arena, self.layout, self.shards, self._reduction)
+
+    def _window(self, count: int, part: float) -> Any:
+        """Which of a shard's examples are used for a part: the first, as batches are shuffled.
+
+        If there is one batch, which is always the same, different steps see different examples.
+        """
+        size, first = math.ceil(part * count), 0
+        if self.whole and size < count:
+            first = int(generator(self._seed, "part of the batch", self.step).random() * count)
+        return slice(first, first + size) if first + size <= count else np.arange(first, first + size) % count
+
+    def _curved(self, at: Mapping[str, Array], shard: Shard, draw: Draw | None = None) -> Curved:
+        return Curved(
+            outputs=lambda parameters: self.model(use(parameters, self.running, draw), shard.inputs),
+            losses=lambda outputs: as_weighted(self.loss(outputs, shard.targets), shard),
+            weights=shard.weights,
+            at=at,
+            count=len(shard.inputs),
+            draw=draw or (0, 0, 0),
+        )
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""

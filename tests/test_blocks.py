@@ -19,6 +19,7 @@ CASES = {
     "dense": ("dense_block", [ROWS, W[0, 0], B], {"relu_after": True}),
     "dense without bias": ("dense_block", [ROWS, W[0, 0], None], {"relu_after": False}),
     "dense of places": ("dense_block", [X, W[0, 0], B], {"relu_after": False}),
+    "dense of places with ReLU": ("dense_block", [X, W[0, 0], B], {"relu_after": True}),
     "cross-entropy": ("cross_entropy_block", [ROWS], {"targets": np.array([0, 2, 1, 1])}),
     "normalise": ("normalise_block", [X, SCALE, SCALE[::-1].copy()], {"axes": (0, 1, 2), "epsilon": 0.1}),
     "convolution": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": False, "pool": 0}),
@@ -63,6 +64,8 @@ def test_any_part_of_the_inputs_may_be_asked_for(name, chosen):
     products = (ad.hessian_product(f, tuple(points), directions) for f in (fast, plain))
     for own, other in zip(*products, strict=True):
         np.testing.assert_allclose(own, other, atol=1e-10)
+    own, other = (ad.jvp(f, tuple(points), directions)[1] for f in (fast, plain))
+    np.testing.assert_allclose(own, other, atol=1e-10)
 
 
 @pytest.mark.parametrize("chosen", subsets(WINOGRAD), ids=str)

@@ -20,7 +20,8 @@ ALLOWED = {
     "random": set(),
     "text": set(),
     "nn": {"autodiff"},
-    "objective": {"autodiff", "nn", "parallel"},
+    "curvature": {"autodiff", "parallel"},
+    "objective": {"autodiff", "curvature", "nn", "parallel"},
     "loader": {"data", "nn", "objective", "parallel"},
     "settings": {"data", "nn", "optim"},
     "config": {"data", "nn", "optim", "settings"},
@@ -34,9 +35,8 @@ ALLOWED = {
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
     | {"sources", "trained"},
-    "curvature": {"autodiff", "nn", "objective", "parallel"},
-    "insight": {"autodiff", "checkpoint", "curvature", "data", "loader", "nn", "objective", "parallel", "settings"}
-    | {"sources", "text", "trained"},
+    "insight": {"autodiff", "checkpoint", "data", "loader", "nn", "objective", "parallel", "settings", "sources"}
+    | {"text", "trained"},
     "launch": {"display", "parallel"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
     "cli": {"checkpoint", "config", "data", "doctor", "inference", "insight", "launch", "parallel", "settings", "train"}

@@ -59,12 +59,14 @@ from dbp.autodiff.primitives import (
 from dbp.autodiff.recompute import Recomputed, recompute
 from dbp.autodiff.tensor import PRIMITIVES, Array, Primitive, ShapeError, Tensor, Value, array_of
 from dbp.autodiff.transforms import (
+    Linearisation,
     gauss_newton_product,
     gradient,
     hessian,
     hessian_product,
     jacobian,
     jvp,
+    linearise,
     value_and_gradient,
     vjp,
 )
@@ -73,6 +75,7 @@ __all__ = [
     "PRIMITIVES",
     "Array",
     "Block",
+    "Linearisation",
     "Primitive",
     "Recomputed",
     "ShapeError",
@@ -107,6 +110,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "leaky_relu",
+    "linearise",
     "log",
     "log1p",
     "log_softmax",

@@ -31,6 +31,7 @@ class Block(Recomputed):
         forward: (*arrays, **options) -> output and whatever backward wants to have kept.
         backward: (g, output, kept, wanted, places, *arrays, **options) -> cotangents of the inputs, None where not
             wanted; it may put one into the array that places has for it, if there is one.
+        tangent: (tangents, output, *arrays, **options) -> tangent of the output; by default the specification's.
     """
 
     takes_places = True
@@ -41,9 +42,10 @@ class Block(Recomputed):
         specification: Callable[..., Value],
         forward: Callable[..., tuple[Array, Any]],
         backward: Callable[..., Sequence[Value | None]],
+        tangent: Callable[..., Value] | None = None,
     ):
         super().__init__(specification)
-        self.name, self.value, self._backward = name, forward, backward
+        self.name, self.value, self._backward, self._tangent = name, forward, backward, tangent
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
@@ -73,7 +75,9 @@ class Block(Recomputed):
         self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Options
     ) -> Value | None:
         """The output's tangent."""
-        return super().push(tangents, y, inputs, options["own"])
+        if self._tangent is None or any(type(x) is Tensor for x in (*tangents, *inputs)):
+            return super().push(tangents, y, inputs, options["own"])
+        return self._tangent(tangents, y, *inputs, **options["own"])
 
 
 # --- dense: activation(x w + b) ---------------------------------------------------------------------
@@ -121,7 +125,22 @@ def _dense_backward(
     )
 
 
-dense_block = Block("dense_block", _dense, _dense_forward, _dense_backward)
+def _dense_tangent(
+    tangents: Sequence[Array | None], y: Array, x: Array, w: Array, _b: Array | None, relu_after: bool
+) -> Array:
+    """What the changes of x, w and b cause together."""
+    (tx, tw, tb), rows = tangents, rows_of(y)
+    t: Array = np.zeros_like(rows) if tx is None else np.matmul(rows_of(tx), w)
+    if tw is not None:
+        t += np.matmul(rows_of(x), tw)
+    if tb is not None:
+        t += tb
+    if relu_after:
+        t *= rows > 0
+    return t.reshape(y.shape)
+
+
+dense_block = Block("dense_block", _dense, _dense_forward, _dense_backward, _dense_tangent)
 dense_block.separable = True
 
 # --- cross-entropy: -log_softmax(z)[target] ---------------------------------------------------------

@@ -10,14 +10,14 @@ writable arrays of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dbp.autodiff.graph import depends_on_others, pullback, pushforward
 from dbp.autodiff.guard import Guard, Seal
-from dbp.autodiff.primitives import identity, reshape, stack
+from dbp.autodiff.primitives import identity, reshape, stack, sum_
 from dbp.autodiff.tensor import Array, ShapeError, Tensor, Value, array_of
 from dbp.autodiff.tree import along, change, leaves_of, like
 
@@ -31,7 +31,7 @@ class _Recording:
 
     points: Any  # a tree
     leaves: list[Tensor]
-    output: Value
+    output: Any  # one array, but for Linearisation a tree
     outer: bool  # whether an outer derivative must be able to go through the result
     seal: Seal | None = None  # of the arrays that were used, if derivatives are found later
 
@@ -50,9 +50,9 @@ class _Recording:
         return np.ones_like(array_of(self.output))
 
     def moves(self, tangents: Any) -> list[tuple[Tensor, Value]]:
-        """Each leaf with its tangent, of trees that have the form of the points."""
-        given = along(self.points, tangents, "tangents", "points")
-        return [(leaf, _fitting(t, leaf, "tangent", "point")) for leaf, t in zip(self.leaves, given, strict=True)]
+        """Each leaf that moves with its tangent, of trees that have the form of the points."""
+        given = zip(self.leaves, along(self.points, tangents, "tangents", "points"), strict=True)
+        return [(leaf, _fitting(t, leaf, "tangent", "point")) for leaf, t in given if t is not None]
 
     def plain(self, x: Value) -> Value:
         """A result as it is for an outer derivative, else an array of its own."""
@@ -94,17 +94,19 @@ def _unshared(point: Any) -> Any:
 
 
 def _record(function: Function, points: Any, later: bool = False) -> _Recording:
-    """Call a function of the points, a tuple of trees, and keep the graph, perhaps for later."""
+    """Call a function of the points, a tuple of trees, and keep the graph; if for later, it may give a tree too."""
     leaves = [leaf_at(_unshared(point)) for point in leaves_of(points)]
     with Guard() as guard:
         output = function(*like(points, leaves))
+        outputs = leaves_of(output) if later else [output]
         seal = guard.seal() if later else None
         outer = any(type(point) is Tensor for point in leaves_of(points))
-        outer = outer or (type(output) is Tensor and depends_on_others(output, leaves))
+        outer = outer or any(type(y) is Tensor and depends_on_others(y, leaves) for y in outputs)
         if outer:
             guard.hand_over()
-    if not isinstance(output, (Tensor, np.ndarray, np.number, float, int)):
-        raise TypeError(f"a function to differentiate must give one array, but this one gave a {type(output).__name__}")
+    for y in outputs:
+        if not isinstance(y, (Tensor, np.ndarray, np.number, float, int)):
+            raise TypeError(f"a function to differentiate must give one array, but this one gave a {type(y).__name__}")
     return _Recording(points, leaves, output, outer, seal)
 
 
@@ -155,19 +157,60 @@ def gradient(function: Function, by: By = 0) -> Function:
     return lambda *arguments: value_and_gradient(function, by)(*arguments)[1]
 
 
+class Linearisation:
+    """A function near a point, recorded once: value + J (x - point), of which J and its transpose can be asked often.
+
+    What the function gives may be a tree too, such as a gradient, whose J is the Hessian.
+    """
+
+    def __init__(self, function: Function, point: Any):
+        self._recording = _record(function, (point,), later=True)
+
+    @property
+    def value(self) -> Any:
+        """What the function gives at the point."""
+        return change(self._recording.plain, self._recording.output)
+
+    def push(self, tangent: Any) -> Any:
+        """J times a tangent, which has the form of the point, with None for what does not move (forward mode)."""
+        recording, outputs = self._checked(), leaves_of(self._recording.output)
+        pairs = recording.moves((tangent,))
+        keep = recording.outer or any(type(t) is Tensor for _, t in pairs)
+        moved = pushforward(outputs, pairs, record=keep)
+        found = [np.zeros_like(array_of(y)) if t is None else t for y, t in zip(outputs, moved, strict=True)]
+        return like(recording.output, found if keep else _own(found, [t for _, t in pairs]))
+
+    def pull(self, cotangent: Any) -> Any:
+        """The transpose of J times a cotangent, which has the form of the value (reverse mode)."""
+        recording, outputs = self._checked(), leaves_of(self._recording.output)
+        given = along(recording.output, cotangent, "cotangents", "value")
+        given = [_fitting(g, y, "cotangent", "value") for g, y in zip(given, outputs, strict=True)]
+        keep = recording.outer or any(type(g) is Tensor for g in given)
+        # Of several outputs it is the gradient of their inner product with what is given.
+        output = outputs[0] if len(outputs) == 1 else sum(map(_inner, given, outputs))
+        seed = given[0] if len(outputs) == 1 else np.ones_like(array_of(output))
+        found = replace(recording, output=output).gradient(seed, keep)
+        return like(recording.points, found if keep else _own(found, given))[0]
+
+    def _checked(self) -> _Recording:
+        assert self._recording.seal is not None
+        self._recording.seal.check()
+        return self._recording
+
+
+def _inner(a: Value, b: Value) -> Value:
+    return sum_(a * b)
+
+
+def linearise(function: Function, point: Any) -> Linearisation:
+    """The function's linear part at a point, a tree: for many products with its derivative, which is recorded once."""
+    return Linearisation(function, point)
+
+
 def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """The value, and the function that takes a cotangent of it to those of the points (reverse mode)."""
-    recording = _record(function, points, later=True)
-
-    def pull(cotangent: Any) -> tuple[Any, ...]:
-        cotangent = _fitting(cotangent, recording.output, "cotangent", "value")
-        keep = recording.outer or type(cotangent) is Tensor
-        assert recording.seal is not None
-        recording.seal.check()
-        found = recording.gradient(cotangent)
-        return tuple(like(points, found if keep else _own(found, [cotangent])))
-
-    return recording.plain(recording.output), pull
+    linear = Linearisation(lambda given: function(*given), points)
+    return linear.value, linear.pull
 
 
 def jvp(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:

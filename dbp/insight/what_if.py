@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Array
-from dbp.curvature import Curvature
 from dbp.errors import UserError, unknown
 from dbp.insight.subject import Subject, subject
 from dbp.nn import Loss
@@ -88,11 +87,11 @@ def what_if_of(examined: Subject, changed: Mapping[str, Array]) -> WhatIf:
     new = agree(examined.comm, _new_parameters, examined.parameters, changed)
     objective, chunks = examined.objective(), examined.loader.chunks
     now, then = (objective.layout.flatten(arrays, EXACT) for arrays in (examined.parameters, new))
-    curvature, d = Curvature(objective), then - now
+    curvature, d = objective.evaluated_curvature(now, chunks), then - now
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is shown as it is
         cost = objective.evaluate(now, chunks).cost
-        first = curvature.slope(now, d, chunks)
-        second = float(d @ curvature.hessian_product(now, d, chunks)) / 2
+        first = float(d @ curvature.gradient())
+        second = float(d @ curvature.hessian_product(d)) / 2
         real = objective.evaluate(then, chunks).cost - cost
     return WhatIf(_listed(examined.parameters, new), cost, first, second, real, len(examined.data))
 

@@ -48,7 +48,7 @@ from dbp.nn.losses import (
     loss_named,
 )
 from dbp.nn.moments import Moments, RunningMoments, all_sums, named_arrays, update_all
-from dbp.nn.scope import Call, Draw, Model, Passed, Scope, call_with, use
+from dbp.nn.scope import Call, Draw, Model, Passed, Scope, call_with, read_only, use
 
 __all__ = [
     "ACTIVATIONS",
@@ -105,6 +105,7 @@ __all__ = [
     "initial_parameters",
     "loss_named",
     "named_arrays",
+    "read_only",
     "update_all",
     "use",
 ]

@@ -1,0 +1,58 @@
+"""Costs and products with second derivatives of a network at some weights: digests of their bits."""
+
+import hashlib
+
+import numpy as np
+
+from dbp import nn
+from dbp.objective import Objective, Shard
+from dbp.parallel import Arena, Layout, Shards, world
+from dbp.parallel.arena import DIVIDED_FROM
+
+comm = world()
+rng = np.random.default_rng(0)
+x, y, weights = (rng.standard_normal((23, 30)).astype(np.float32), rng.integers(0, 4, 23), rng.random(23, np.float32))
+INPUTS = [(x, y, weights), (x[:3], y[:3], None)]  # also less examples than shards
+
+
+def digests(units, divide):
+    """Of what each of some steps gives, which lies in vectors that are whole here, or dealt to the ranks."""
+    model = nn.Sequential(nn.Dense(units, "tanh"), nn.Dropout(0.3), nn.Dense(4))
+    parameters, _, _ = nn.initial_parameters(model, x, 1, "float32")
+    layout, shards = Layout.of(parameters), Shards(5, comm.rank, comm.size)
+    arena = Arena(comm, layout.size, "float32", vectors=3, divide=divide)
+    assert arena.dealt == (comm.size > 1 and layout.size >= DIVIDED_FROM)
+    w, v, kept = arena.vector(), arena.vector(), arena.vector()
+    objective = Objective(model, nn.CrossEntropy(), layout, comm, shards, np.dtype("float32"), {}, 1, arena)
+    arena.put(w, layout, parameters)
+    found = []
+
+    def keep(given):
+        for part in arena.owned:
+            kept[part] = given[part]
+        arena.fence(kept)
+        found.append(arena.collected(kept).copy())
+        comm.barrier()
+
+    for objective.step, columns in enumerate(INPUTS):
+        rows = [(n, shards.of_batch(len(columns[0]), n)) for n in shards.mine]
+        objective.batch = [Shard(n, *(None if a is None else a[r.start : r.stop] for a in columns)) for n, r in rows]
+        for part in arena.owned:
+            v[part] = np.sin(np.arange(part.start, part.stop))
+        curvature = objective.curvature(w, part=0.6)
+        keep(objective.value_and_gradient(w).gradient)
+        keep(curvature.gauss_newton_product(v))
+        keep(curvature.hessian_product(v))
+        keep(curvature.squared_gradients(2))
+        found.append(np.array(objective.value(w)))
+        if layout.size < 1000:
+            found.append(curvature.gauss_newton_matrix())
+            assert len(set(comm.gather(found[-1].tobytes()))) == 1
+    objective.free()
+    return hashlib.sha256(b"".join(array.tobytes() for array in found)).hexdigest()
+
+
+for units in (8, 400):
+    several = {digests(units, divide) for divide in (False, True)}
+    if comm.rank == 0:
+        print(units, *several)
