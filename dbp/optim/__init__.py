@@ -7,7 +7,7 @@ from dbp.optim.schedules import SCHEDULES, Constant, Cosine, Schedule
 from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam)}
+OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam, Scipy)}
 
 __all__ = [
     "OPTIMIZERS",

@@ -152,7 +152,7 @@ class Lead:
 
     def __init__(self, method: Asked, start: Vector):
         self._method, self.at, self.direction = method, start, start
-        self._iterate = start
+        self._iterate, self._iterations = start, 0
         self._aside = Aside(lambda ask: _minimize(method, start, ask))
         self._answer: Any = None
         self._waiting: Any = None  # a question that was asked while the step before ended
@@ -220,6 +220,7 @@ class Lead:
             return self._no_number("its iterate has no cost")
         length = float(np.linalg.norm(at - self._iterate))
         self.at = self._iterate = at
+        self._iterations += 1
         self._seen = [] if place is None else [(_mark(at), True)]
         return Order(What.END, place=place, outcome=outcome, reason=reason, length=length)
 
@@ -235,7 +236,7 @@ class Lead:
         return self._end(result.x, failed, reason)
 
     def _raised(self, error: BaseException) -> Order:
-        if self._seen or not isinstance(error, (TypeError, ValueError, Warning)):
+        if self._iterations or not isinstance(error, (TypeError, ValueError, Warning)):
             raise error
         method = self._method.name
         how = (

@@ -18,7 +18,7 @@ from dbp.optim.method import Curvature, E, Method, Objective, Outcome, State, St
 from dbp.optim.scipy_lead import METHODS, REFUSED, Asked, Lead, Order, What
 
 LASTING = (
-    "optimizer 'scipy' needs the same cost at every evaluation: batch_size must be at least the number of training "
+    "optimizer 'scipy' needs the same cost at every evaluation: batch_size must be the number of training "
     "examples, and no layer may draw random numbers, as dropout does; or take another optimizer, which has no such need"
 )
 HOW_TO_GET_SCIPY = "pip install 'dbp-mpi[scipy]'"
