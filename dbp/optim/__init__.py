@@ -2,12 +2,13 @@
 
 from dbp.optim.adam import Adam
 from dbp.optim.first_order import FirstOrder
+from dbp.optim.levenberg_marquardt import LevenbergMarquardt
 from dbp.optim.method import Method, Outcome, State, Step
 from dbp.optim.schedules import SCHEDULES, Constant, Cosine, Schedule
 from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam, Scipy)}
+OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in (SGD, Adam, LevenbergMarquardt, Scipy)}
 
 __all__ = [
     "OPTIMIZERS",
@@ -17,6 +18,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "FirstOrder",
+    "LevenbergMarquardt",
     "Method",
     "Outcome",
     "Schedule",
