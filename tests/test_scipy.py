@@ -1,10 +1,13 @@
 """SciPy's methods: the same iterates as SciPy alone, outcomes as data, and a thread that ends in every case."""
 
+import os
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, mpirun
+from conftest import PROGRAMS, ROOT, mpirun
 from problems import Function, Space, logistic, quadratic, rosenbrock, steps
 
 import dbp
@@ -223,6 +226,14 @@ def test_one_that_is_not_answered_ends():
     assert ended == [1]
 
 
+def test_who_waits_can_be_interrupted():
+    aside = Aside(lambda ask: time.sleep(1))
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        aside.next()
+    aside.close()
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_run_that_ends_early_leaves_no_thread(name, count):
@@ -274,6 +285,14 @@ def test_an_exception_ends_the_thread(error):
 
     with pytest.raises(error):
         dbp.fit(**SMALL, model=model, optimizer=Scipy(), epochs=100)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_exception_on_one_rank_ends_all(rank):
+    outcome = mpirun(2, PROGRAMS / "failing.py", rank, 8, "raise", "scipy", timeout=60)
+    assert outcome.code == 1
+    assert outcome.err.count(f"dbp: rank {rank} of 2") == 1
+    assert "failed with ZeroDivisionError; all ranks end" in outcome.err
 
 
 def test_mini_batches_and_random_layers_are_refused_before_the_first_step():

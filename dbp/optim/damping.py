@@ -79,25 +79,29 @@ def propose(matrix: Array, gradient: Array, radius: float) -> Proposal:
 
 
 def _damped_step(matrix: Array, gradient: Array, radius: float) -> tuple[Array, float]:
-    """The step and its damping, by Newton's method on 1 / norm (Hebden 1973) within bounds."""
-    lower, upper = 0.0, float(np.linalg.norm(gradient)) / radius
-    damping, excess, step = 0.0, 0.0, -gradient / upper  # the limit of large dampings
-    solved = _solve(matrix, gradient, 0.0)
+    """The step and its damping, by Newton's method on 1 / norm (Hebden 1973) within bounds.
+
+    Dampings begin with what rounding adds to the matrix anyway, so that one of lower rank does as well.
+    """
+    lower, upper = float(np.finfo(np.float64).eps * matrix.trace()), float(np.linalg.norm(gradient)) / radius
+    step = -gradient / upper  # the limit of large dampings
+    solved = _solve(matrix, gradient, lower)
     if solved is not None:
         found, norm, change = solved
         if norm <= (1 + NEAR) * radius:
             return found, 0.0
-        lower = (norm - radius) / (radius * change)
+        lower = max(lower, (norm - radius) / (radius * change))
+    damping = 0.0
     for _ in range(ATTEMPTS):
         if not lower < damping < upper:
             damping = max(0.001 * upper, (lower * upper) ** 0.5)  # (a)
         solved = _solve(matrix, gradient, damping)
-        if solved is None:  # rounding: a matrix that is singular to the last digits
+        if solved is None:  # rounding has made it indefinite
             lower, damping = damping, 0.0
             continue
         step, norm, change = solved
-        before, excess = excess, norm - radius  # (b): phi
-        if abs(excess) <= NEAR * radius or (lower == 0 and excess <= before < 0):
+        excess = norm - radius  # (b): phi
+        if abs(excess) <= NEAR * radius:
             break
         lower, upper = (max(lower, damping), upper) if excess > 0 else (lower, min(upper, damping))
         damping = max(lower, damping + excess / (radius * change))  # (c)
