@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
-from conftest import PROGRAMS, ROOT, mpirun
+import threadpoolctl
+from conftest import PROGRAMS, ROOT, mpirun, run
 from problems import Function, Space, logistic, quadratic, rosenbrock, steps
 
 import dbp
@@ -97,6 +99,26 @@ def test_there_is_no_limit_on_iterations_by_default():
     function = rosenbrock(10)
     taken = minimised(Scipy("SLSQP", {"ftol": 1e-300}), function, count=300)[1]
     assert taken.outcome is not Outcome.OUT_OF_EVALUATIONS
+
+
+def test_scipy_is_not_imported_before_it_is_needed():
+    outcome = run(sys.executable, "-c", "import dbp.optim, dbp.config, sys; sys.exit('scipy' in sys.modules)", cwd=ROOT)
+    assert outcome.code == 0
+
+
+def test_the_blas_of_scipy_takes_one_thread_meanwhile():
+    def threads():
+        found = threadpoolctl.threadpool_info()
+        return {p["filepath"]: p["num_threads"] for p in found if p["user_api"] == "blas"}
+
+    seen = []
+    function = Function(lambda w: (seen.append(threads()), w @ w)[1], lambda w: 2 * w, start=[1.0, 2])
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = threads()
+        minimised(Scipy(), function)
+        assert threads() == before
+    for path, number in seen[0].items():
+        assert number == (1 if "scipy.libs" in path else before[path])
 
 
 # --- numbers that are none --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,16 @@ def _minimize(method: Asked, start: Vector, ask: Ask) -> Any:
     )
 
 
+def _one_thread() -> Any:
+    """Have SciPy's own BLAS, if it has one, take one thread, as their number would change the bits; can be undone."""
+    from threadpoolctl import ThreadpoolController
+
+    libraries = ThreadpoolController()
+    paths = [library.filepath for library in libraries.lib_controllers if library.user_api == "blas"]
+    own = [path for path in paths if any(part.split(".")[0] == "scipy" for part in Path(path).parts[:-1])]
+    return libraries.select(filepath=own).limit(limits=1)
+
+
 # --- what the first rank tells all ranks to do ------------------------------------------------------
 
 
@@ -153,6 +164,7 @@ class Lead:
     def __init__(self, method: Asked, start: Vector):
         self._method, self.at, self.direction = method, start, start
         self._iterate, self._iterations = start, 0
+        self._threads = _one_thread()  # not by SciPy's thread: such settings may be those of the thread that makes them
         self._aside = Aside(lambda ask: _minimize(method, start, ask))
         self._answer: Any = None
         self._waiting: Any = None  # a question that was asked while the step before ended
@@ -247,6 +259,7 @@ class Lead:
     def close(self) -> None:
         """End SciPy's thread."""
         self._aside.close()
+        self._threads.restore_original_limits()
 
 
 def _mark(vector: Vector) -> bytes:

@@ -167,15 +167,9 @@ def _all_raise(wrong: str) -> None:
 
 
 def _import_scipy() -> str:
-    """What is wrong if SciPy cannot be had; its own BLAS gets one thread, whose number would change the bits."""
-    from threadpoolctl import ThreadpoolController
-
-    before = {library.filepath for library in ThreadpoolController().lib_controllers}
+    """What is wrong if SciPy cannot be had."""
     try:
         importlib.import_module("scipy.optimize")
     except ImportError as error:
         return f"optimizer 'scipy' needs SciPy, which cannot be imported ({error}); {HOW_TO_GET_SCIPY}"
-    for library in ThreadpoolController().lib_controllers:
-        if library.user_api == "blas" and library.filepath not in before:
-            library.set_num_threads(1)
     return ""
