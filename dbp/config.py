@@ -233,7 +233,8 @@ def _value(value: Any) -> Any:
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}
-        return kind | {name: _value(v) for name, v in fields.items() if v is not None}
+        free = {name: v for name, v in fields.items() if isinstance(v, Mapping)}  # tables of plain values
+        return kind | {name: _value(v) for name, v in fields.items() if v is not None and name not in free} | free
     if isinstance(value, Dataset):
         return value.name
     if isinstance(value, Mapping):  # weights, of which it is enough to tell them from others

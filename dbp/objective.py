@@ -137,7 +137,7 @@ class Objective:
         clock.enter(stages.UPDATE)
         totals = _totals(total.scalars[: self._scalars])
         finite = total.finite and math.isfinite(totals.loss)
-        return Evaluation(total.vector, totals, total.scalars[self._scalars :], finite)
+        return Evaluation(total.vector, totals, total.scalars[self._scalars :].copy(), finite)
 
     @property
     def lasting(self) -> bool:

@@ -160,6 +160,7 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Free what ranks share, which takes all of them: not where one leaves alone, as that ends the job."""
+        self.state.close()
         if error is None or (isinstance(error, UserError) and error.on_all_ranks):
             self.objective.free()
 
@@ -223,6 +224,8 @@ class Run:
                 say(f"{path} is finished: {outcome or more + 'start anew with --fresh'}")
             else:
                 say(f"resumed from {path} at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+                if self.settings.optimizer.forgets:
+                    say(f"note: {self.settings.optimizer.forgets}")
             if (was := stored.provenance.get("blas")) != self._blas:
                 say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
         self.arena.settle(self.weights)

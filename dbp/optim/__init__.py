@@ -5,6 +5,7 @@ from dbp.optim.adam import Adam, AdamW
 from dbp.optim.first_order import FirstOrder
 from dbp.optim.layerwise import LAMB, LARS
 from dbp.optim.lbfgs import LBFGS
+from dbp.optim.levenberg_marquardt import LevenbergMarquardt
 from dbp.optim.lion import Lion
 from dbp.optim.method import Method, Outcome, State, Step
 from dbp.optim.muon import Muon
@@ -21,11 +22,12 @@ from dbp.optim.schedules import (
     Schedule,
     StepDecay,
 )
+from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Method]] = {
-    method.kind: method for method in (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon, LBFGS)
-}
+_METHODS: tuple[type[Method], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
+_METHODS += (LBFGS, LevenbergMarquardt, Scipy)
+OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in _METHODS}
 
 __all__ = [
     "LAMB",
@@ -41,6 +43,7 @@ __all__ = [
     "Cosine",
     "Exponential",
     "FirstOrder",
+    "LevenbergMarquardt",
     "Lion",
     "Method",
     "Muon",
@@ -51,6 +54,7 @@ __all__ = [
     "Polynomial",
     "RMSprop",
     "Schedule",
+    "Scipy",
     "State",
     "Step",
     "StepDecay",

@@ -165,6 +165,7 @@ class Outcome(Enum):
     LINE_SEARCH_FAILED = "the line search failed"
     NEGATIVE_CURVATURE = "negative curvature"
     NOT_FINITE = "not finite"
+    FAILED = "the method failed"
 
 
 @dataclass(frozen=True)
@@ -188,21 +189,31 @@ class Step(Generic[E]):
     reason: str = ""
 
 
+class Running(Protocol):
+    """What goes on from step to step beside the training."""
+
+    def close(self) -> None:
+        """End it; not collective."""
+        ...
+
+
 @dataclass
 class State:
-    """What a method remembers from step to step; a checkpoint holds all of it but what is for use within a step.
+    """What a method remembers from step to step; a checkpoint holds its vectors and numbers.
 
     Args:
         vectors: by name, each as long as the weights.
         numbers: by name, a float64 array each.
         scratch: vectors whose contents are of no use after a step.
         derived: what was found from the settings and the space, and need not be found again; by name.
+        running: what no checkpoint can hold, if there is any; made by the first step.
     """
 
     vectors: dict[str, Vector] = field(default_factory=dict)
     numbers: dict[str, NDArray[Any]] = field(default_factory=dict)
     scratch: dict[str, Vector] = field(default_factory=dict)
     derived: dict[str, Any] = field(default_factory=dict)
+    running: Running | None = None
 
     @classmethod
     def of(cls, method: Method, zeros: Callable[[], Vector]) -> State:
@@ -214,12 +225,18 @@ class State:
         """The weights to use: their average, if one is kept, in place of those that are stepped from."""
         return self.vectors.get(AVERAGE, weights)
 
+    def close(self) -> None:
+        """End what runs; not collective."""
+        if self.running is not None:
+            self.running.close()
+
 
 class Method(ABC):
     """An optimizer: its settings; what changes is kept in a State."""
 
     kind: ClassVar[str]
     length: ClassVar[str] = "step_length"  # what Step.length is called
+    forgets: ClassVar[str] = ""  # what a resumed run has to do without, for users; nothing as a rule
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""A run whose model fails: failing.py RANK STEP WAY, on one rank, or on all for -1; WAY as in the tests."""
+"""A run whose model fails: failing.py RANK STEP WAY [scipy], on one rank, or on all for -1; WAY as in the tests."""
 
 import os
 import signal
@@ -30,13 +30,14 @@ def model(scope, x):
 x = np.random.default_rng(0).standard_normal((40, 3))
 if way == "outside" and world().rank == rank:
     raise ZeroDivisionError("the script failed")
+by_scipy = sys.argv[4:] == ["scipy"]
 dbp.fit(
     model=model,
     loss="mean_squared_error",
     data=(x, x[:, :2]),
-    optimizer=dbp.optim.SGD(0.1),
+    optimizer=dbp.optim.Scipy("Newton-CG") if by_scipy else dbp.optim.SGD(0.1),
     epochs=1000,
-    batch_size=8,
+    batch_size=40 if by_scipy else 8,
     shards=6,
     quiet=True,
 )
