@@ -212,7 +212,10 @@ def _plain(annotation: Any) -> Any:
 
 def table_from(settings: Settings) -> Table:
     """The table that describes settings in full; objects of the user's own appear by name only."""
-    table = {f.name: _value(v) for f in dataclasses.fields(settings) if (v := getattr(settings, f.name)) is not None}
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    if isinstance(settings.weights, Mapping):  # it is enough to tell them from others
+        values["weights"] = {CUSTOM: f"weights {_digest(settings.weights)}"}
+    table = {name: _value(value) for name, value in values.items() if value is not None}
     if isinstance(settings.model, Sequential):  # what a model is unless it says otherwise
         del table["model"]["kind"]
     return table
@@ -233,12 +236,9 @@ def _value(value: Any) -> Any:
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}
-        free = {name: v for name, v in fields.items() if isinstance(v, Mapping)}  # tables of plain values
-        return kind | {name: _value(v) for name, v in fields.items() if v is not None and name not in free} | free
+        return kind | {name: _value(v) for name, v in fields.items() if v is not None}
     if isinstance(value, Dataset):
         return value.name
-    if isinstance(value, Mapping):  # weights, of which it is enough to tell them from others
-        return {CUSTOM: f"weights {_digest(value)}"}
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
 
 

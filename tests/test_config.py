@@ -11,7 +11,7 @@ from dbp import nn
 from dbp.config import differences, load_table, read_config, settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
-from dbp.optim import OPTIMIZERS, SCHEDULES, SGD, Adam, Cosine
+from dbp.optim import OPTIMIZERS, SCHEDULES, SGD, Adam, Cosine, FirstOrder
 from dbp.settings import Data, Saving, Settings
 
 
@@ -42,12 +42,16 @@ def test_examples_are_valid(name):
     assert read_config(ROOT / "examples" / f"{name}.toml", [])["out"] == f"runs/{name}"
 
 
+WITHOUT_RATE = sorted(kind for kind, method in OPTIMIZERS.items() if not issubclass(method, FirstOrder))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         (),
         ("optimizer={kind='muon', matrices=['a', 'b'], layer_rates={'dense_1/*'=0.5, 'ü \"x\".y'=2}}",),
-        *([f"optimizer={{kind='{kind}', learning_rate=0.1}}"] for kind in OPTIMIZERS),
+        *([f"optimizer={{kind='{kind}', learning_rate=0.1}}"] for kind in OPTIMIZERS if kind not in WITHOUT_RATE),
+        *([f"optimizer={{kind='{kind}'}}", "schedule={kind='constant'}"] for kind in WITHOUT_RATE),
         *([f"schedule={{kind='{kind}', warmup_steps=3}}"] for kind in SCHEDULES),
     ],
     ids=str,
