@@ -7,7 +7,7 @@ import pytest
 from problems import BOWL, Function, rosenbrock, steps
 
 from dbp.errors import UserError
-from dbp.optim import OPTIMIZERS, SGD, Adam, Constant, Cosine, Outcome
+from dbp.optim import OPTIMIZERS, SGD, Adam, Constant, Cosine, Outcome, TruncatedNewton
 from dbp.optim.method import BLOCK
 
 ROSENBROCK = rosenbrock()
@@ -80,7 +80,7 @@ def test_cosine_schedule():
 
 
 def test_methods_by_name():
-    assert {"sgd": SGD, "adam": Adam} == OPTIMIZERS
+    assert {"sgd": SGD, "adam": Adam, "newton": TruncatedNewton} == OPTIMIZERS
 
 
 @pytest.mark.parametrize(
