@@ -66,17 +66,15 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--method", choices=("newton", "sgd"), default="newton")
 parser.add_argument("--epochs", type=int, default=100)
 parser.add_argument("--examples", type=int, default=20_000)
-parser.add_argument("--iterations", type=int, default=100, help="of conjugate gradients in a step, at most")
-parser.add_argument("--part", type=float, default=0.2, help="of the images, from which curvature is taken")
-parser.add_argument("--rate", type=float, default=1e-3, help="the learning rate of SGD")
-parser.add_argument("--momentum", type=float, default=0.95, help="of SGD")
+parser.add_argument("--iterations", type=int, default=250, help="of conjugate gradients in a step, at most")
+parser.add_argument("--part", type=float, default=0.2, help="of a mini-batch, from which curvature is taken")
+parser.add_argument("--rate", type=float, default=3e-3, help="the learning rate of SGD")
+parser.add_argument("--momentum", type=float, default=0.99, help="of SGD")
 parser.add_argument("--out", help="folder for checkpoints and the history")
 options = parser.parse_args()
 
-methods = {
-    "newton": (TruncatedNewton(damping=45.0, iterations=options.iterations, part=options.part), options.examples),
-    "sgd": (SGD(options.rate, options.momentum), 200),
-}
+hessian_free = TruncatedNewton(damping=45.0, iterations=options.iterations, part=options.part)
+methods = {"newton": (hessian_free, min(5000, options.examples)), "sgd": (SGD(options.rate, options.momentum), 200)}
 optimizer, batch_size = methods[options.method]
 train, test = curves(options.examples, "train"), curves(options.examples // 2, "test")
 hidden = [Dense(width, "sigmoid", "sparse") for width in WIDTHS]
