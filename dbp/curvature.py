@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Array, Linearisation, Value, gradient, linearise, sum_
-from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction
+from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction, stages
 from dbp.random import generator
 
 Parameters = Mapping[str, Any]  # by name; or what is of their form, such as a tangent
@@ -174,6 +174,7 @@ class Curvature:
         size = self._layout.size
         reduction = Reduction(self._arena.comm, self._shards, size * size, np.float64, 1)
         tree = reduction.start()
+        self._arena.comm.stages.enter(stages.PRODUCTS)
         for number in self._shards.mine:
             sums = reduction.buffer()
             sums.bytes[:] = 0
@@ -181,7 +182,9 @@ class Curvature:
                 curved.add_gauss_newton_matrix(sums.vector.reshape(size, size))
                 sums.scalars += curved.weight
             tree.push(0, number, sums)
-        return reduction.total(tree, divisor=0).vector.reshape(size, size)
+        total = reduction.total(tree, divisor=0)
+        self._arena.comm.stages.enter(stages.UPDATE)
+        return total.vector.reshape(size, size)
 
     def _read(self, vector: Array) -> Parameters:
         self._arena.fence(vector)
@@ -189,14 +192,19 @@ class Curvature:
 
     def _sum(self, product: Callable[[Curved], Parameters]) -> Array:
         """The sum of what the examples give, over the sum of all weights."""
+        clock = self._arena.comm.stages
         tree = self._reduction.start()
         for number in self._shards.mine:
             sums = self._reduction.buffer()
             sums.bytes[:] = 0
             places = self._layout.views(sums.vector, writable=True)
+            clock.enter(stages.PRODUCTS)
             for curved in self._examples(number):
                 for name, part in product(curved).items():
                     places[name] += part
                 sums.scalars[0] += curved.weight
             tree.push(0, number, sums)
-        return self._reduction.total(tree, divisor=0).vector
+        clock.enter(stages.SUM)
+        total = self._reduction.total(tree, divisor=0)
+        clock.enter(stages.UPDATE)
+        return total.vector

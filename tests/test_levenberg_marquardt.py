@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import PROGRAMS, mpirun, run
 from problems import Function, logistic, quadratic, rosenbrock, steps
 
 import dbp
@@ -253,29 +252,6 @@ def test_a_run_that_converges_says_so(capsys):
     assert "converged (" in capsys.readouterr().out
     solution = np.linalg.lstsq(np.column_stack([X, np.ones(40)]), np.sin(X[:, :2]))[0]
     np.testing.assert_allclose(np.vstack(list(result.weights.values())), solution, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def on_one_rank():
-    pytest.importorskip("scipy")
-    outcome = run("python", PROGRAMS / "full_batch.py", timeout=120)
-    assert outcome.code == 0, outcome.text
-    assert len(outcome.out.splitlines()) == 11
-    return outcome.out
-
-
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_any_number_of_ranks_has_the_same_bits(ranks, on_one_rank):
-    outcome = mpirun(ranks, PROGRAMS / "full_batch.py", timeout=180)
-    assert outcome.code == 0, outcome.text
-    assert outcome.out == on_one_rank
-
-
-@pytest.mark.parametrize("divide", [[], ["divide"]], ids=["whole", "divided"])
-def test_several_nodes_have_the_same_bits(divide, on_one_rank):
-    outcome = mpirun(3, PROGRAMS / "full_batch.py", *divide, env={"DBP_NODE_SIZES": "2,1"}, timeout=180)
-    assert outcome.code == 0, outcome.text
-    assert outcome.out == on_one_rank
 
 
 # --- settings ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from hosts import why_not
 
 PROGRAM = PROGRAMS / "methods.py"
-SOME = ("sgd", "adam", "lbfgs")  # for what does not depend on the method
+SOME = ("sgd", "adam", "clipped", "lbfgs", "newton")  # for what does not depend on the method
 
 
 def digests(outcome):

@@ -97,6 +97,7 @@ VARIANCES = {
     "lecun_uniform": 1 / 300,
     "lecun_normal": 1 / 300,
     "orthogonal": 1 / 300,
+    "sparse": 15 / 300,
 }
 
 
@@ -106,6 +107,13 @@ def test_initialisers_have_their_variance(name):
     assert values.shape == (300, 200)
     assert values.var() == pytest.approx(VARIANCES[name], rel=0.05, abs=1e-12)
     assert abs(values.mean() - (name == "ones")) < 0.01
+
+
+@pytest.mark.parametrize(("shape", "connections"), [((300, 20), 15), ((3, 3, 4, 7), 15), ((6, 5), 6)])
+def test_sparse_weights_connect_an_output_with_a_few_inputs(shape, connections):
+    w = INITIALISERS["sparse"](generator(0, "w"), shape)
+    assert w.shape == shape
+    assert (np.count_nonzero(w.reshape(-1, shape[-1]), axis=0) == connections).all()
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6)])

@@ -68,7 +68,7 @@ def test_resumed_to_the_same_bits(tmp_path, method):
 @pytest.fixture(scope="module")
 def alone():
     """What one process makes of all methods."""
-    outcome = mpirun(1, PROGRAMS / "optimizers.py")
+    outcome = mpirun(1, PROGRAMS / "first_order.py")
     assert outcome.code == 0, outcome.text
     assert len(set(outcome.out.splitlines())) == 12
     return outcome.out
@@ -76,7 +76,7 @@ def alone():
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
-    outcome = mpirun(ranks, PROGRAMS / "optimizers.py")
+    outcome = mpirun(ranks, PROGRAMS / "first_order.py")
     assert outcome.code == 0, outcome.text
     assert outcome.out == alone
 
@@ -85,7 +85,7 @@ def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
 @pytest.mark.parametrize("divided", [(), ("divided",)], ids=["whole", "divided"])
 def test_any_nodes_give_the_same_bits(alone, sizes, divided):
     outcome = mpirun(
-        sum(map(int, sizes.split(","))), PROGRAMS / "optimizers.py", *divided, env={"DBP_NODE_SIZES": sizes}
+        sum(map(int, sizes.split(","))), PROGRAMS / "first_order.py", *divided, env={"DBP_NODE_SIZES": sizes}
     )
     assert outcome.code == 0, outcome.text
     assert outcome.out == alone

@@ -14,6 +14,7 @@ from dbp.autodiff import Array
 from dbp.errors import unknown
 
 Shape = tuple[int, ...]
+CONNECTIONS = 15  # of an output, with sparse weights
 Initialiser = Callable[[np.random.Generator, Shape], Array]
 
 
@@ -51,8 +52,18 @@ def _orthogonal(rng: np.random.Generator, shape: Shape) -> Array:
     return np.reshape(q if rows >= columns else q.T, shape)
 
 
+def _sparse(rng: np.random.Generator, shape: Shape) -> Array:
+    """A few numbers of variance 1 for each output: so many that its sum varies, whatever the number of inputs."""
+    inputs, outputs = math.prod(shape[:-1]), shape[-1]
+    weights = np.zeros((inputs, outputs))
+    for column in weights.T:
+        chosen = rng.permutation(inputs)[:CONNECTIONS]
+        column[chosen] = rng.standard_normal(len(chosen))
+    return weights.reshape(shape)
+
+
 # Glorot and Bengio 2010, equation 16; He et al. 2015, equation 10; LeCun et al. 1998, section 4.6;
-# orthogonal: Saxe, McClelland and Ganguli 2014.
+# orthogonal: Saxe, McClelland and Ganguli 2014; sparse: Martens 2010, section 5.
 INITIALISERS: dict[str, Initialiser] = {
     "zeros": lambda rng, shape: np.zeros(shape),
     "ones": lambda rng, shape: np.ones(shape),
@@ -64,6 +75,7 @@ INITIALISERS: dict[str, Initialiser] = {
     "lecun_uniform": lambda rng, shape: _uniform(rng, shape, _lecun(shape)),
     "lecun_normal": lambda rng, shape: _normal(rng, shape, _lecun(shape)),
     "orthogonal": _orthogonal,
+    "sparse": _sparse,
 }
 
 

@@ -10,6 +10,7 @@ from dbp.optim.lion import Lion
 from dbp.optim.method import Method, Outcome, State, Step
 from dbp.optim.muon import Muon
 from dbp.optim.nadam import NAdam
+from dbp.optim.newton import TruncatedNewton
 from dbp.optim.rmsprop import RMSprop
 from dbp.optim.schedules import (
     SCHEDULES,
@@ -26,7 +27,7 @@ from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
 _METHODS: tuple[type[Method], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
-_METHODS += (LBFGS, LevenbergMarquardt, Scipy)
+_METHODS += (LBFGS, TruncatedNewton, LevenbergMarquardt, Scipy)
 OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in _METHODS}
 
 __all__ = [
@@ -58,4 +59,5 @@ __all__ = [
     "State",
     "Step",
     "StepDecay",
+    "TruncatedNewton",
 ]

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-NAMES = ("data", "forward", "backward", "sum", "update", "evaluation", "checkpoint", "other", "waiting")
-DATA, FORWARD, BACKWARD, SUM, UPDATE, EVALUATION, CHECKPOINT, OTHER, WAITING = range(len(NAMES))
+NAMES = ("data", "forward", "backward", "products", "sum", "update", "evaluation", "checkpoint", "other", "waiting")
+DATA, FORWARD, BACKWARD, PRODUCTS, SUM, UPDATE, EVALUATION, CHECKPOINT, OTHER, WAITING = range(len(NAMES))
 
 AT_ONCE = 0.1, 1e-3  # seconds in which one who waits looks again and again: with a core of its own, and without
 PAUSE = 5e-5  # seconds between two looks from then on, in which whoever shares the core can go on

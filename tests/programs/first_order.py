@@ -1,5 +1,5 @@
 """Every method of first order with its options, over a model whose vectors are dealt: digests of weights after a few
-steps. optimizers.py [divided] divides the state among the nodes."""
+steps. first_order.py [divided] divides the state among the nodes."""
 
 import sys
 

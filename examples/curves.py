@@ -1,0 +1,92 @@
+"""The deep autoencoder of images of curves by the Hessian-free method, from random weights (Martens 2010).
+
+The images are made as Hinton and Salakhutdinov 2006 describe them: each shows a curve through three random points, so
+that six numbers tell all about it, and the network has to find such six numbers.
+    dbp run -n 2 -- examples/curves.py
+    dbp run -n 2 -- examples/curves.py --method sgd
+"""
+
+import argparse
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+import dbp
+from dbp.autodiff import sigmoid, sum_
+from dbp.nn import BinaryCrossEntropy, Dense
+from dbp.optim import SGD, TruncatedNewton
+from dbp.parallel import world
+from dbp.random import generator
+
+SIDE, SAMPLES, BRUSH = 28, 60, 0.8  # pixels; points at which a curve is sampled; width of the brush in pixels
+WIDTHS = 400, 200, 100, 50, 25
+
+
+def curves(count, part):
+    """So many images (count, 784) with ink from 0 to 1, of curves through three random points each."""
+    points = SIDE * generator(0, f"curves to {part}").uniform(0.15, 0.85, (count, 3, 1, 2)).astype(np.float32)
+    return np.concatenate([drawn(points[i : i + 500]) for i in range(0, count, 500)])
+
+
+def drawn(points):
+    """What a round brush leaves along the parabolas that are at three points for t = 0, 1/2 and 1."""
+    first, middle, last = points.transpose(1, 0, 2, 3)
+    t = np.linspace(0, 1, SAMPLES, dtype=np.float32)[:, None]
+    bend = 2 * (first - 2 * middle + last)
+    slope = last - first - bend
+    length = np.linalg.norm(slope + 2 * t * bend, axis=-1, keepdims=True) / SAMPLES  # of the curve around each sample
+    x, y = np.moveaxis(first + t * slope + t**2 * bend, -1, 0)[..., None] - np.arange(SIDE, dtype=np.float32) - 0.5
+    across, down = np.exp(-0.5 * (x / BRUSH) ** 2), np.exp(-0.5 * (y / BRUSH) ** 2)
+    ink = (down * length).transpose(0, 2, 1) @ across / (np.sqrt(2 * np.pi) * BRUSH)
+    return np.minimum(1, ink).reshape(-1, SIDE * SIDE).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Ink(BinaryCrossEntropy):
+    """The cross-entropy of all pixels of an image together, and their squared error."""
+
+    kind: ClassVar[str] = "ink"
+    metrics: ClassVar[tuple[str, ...]] = ("squared_error",)
+
+    def __call__(self, outputs, targets):
+        """One loss for each image."""
+        return sum_(super().__call__(outputs, targets), axis=1)
+
+    def measure(self, outputs, targets):
+        """One squared error for each image."""
+        return (np.sum((sigmoid(outputs) - targets) ** 2, axis=1),)
+
+    def places(self, output_shape):  # noqa: ARG002
+        """None: an image has one loss."""
+        return ()
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--method", choices=("newton", "sgd"), default="newton")
+parser.add_argument("--epochs", type=int, default=100)
+parser.add_argument("--examples", type=int, default=20_000)
+parser.add_argument("--iterations", type=int, default=250, help="of conjugate gradients in a step, at most")
+parser.add_argument("--part", type=float, default=0.2, help="of a mini-batch, from which curvature is taken")
+parser.add_argument("--rate", type=float, default=3e-3, help="the learning rate of SGD")
+parser.add_argument("--momentum", type=float, default=0.99, help="of SGD")
+parser.add_argument("--out", help="folder for checkpoints and the history")
+options = parser.parse_args()
+
+hessian_free = TruncatedNewton(damping=45.0, iterations=options.iterations, part=options.part)
+methods = {"newton": (hessian_free, min(5000, options.examples)), "sgd": (SGD(options.rate, options.momentum), 200)}
+optimizer, batch_size = methods[options.method]
+train, test = curves(options.examples, "train"), curves(options.examples // 2, "test")
+hidden = [Dense(width, "sigmoid", "sparse") for width in WIDTHS]
+result = dbp.fit(
+    model=[*hidden, Dense(6, initialiser="sparse"), *hidden[::-1], Dense(SIDE * SIDE, initialiser="sparse")],
+    loss=Ink(),
+    data=dbp.Data(train=(train, train), test=(test, test)),  # the targets are the inputs
+    optimizer=optimizer,
+    epochs=options.epochs,
+    batch_size=batch_size,
+    shards=4,
+    out=options.out,
+)
+if world().rank == 0:
+    print(f"squared error of a test image: {result.test['squared_error']:.3f}")
