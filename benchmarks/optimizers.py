@@ -27,13 +27,32 @@ from tables import line, number
 
 PROGRAM, RANKS = "optimizer_runs.py", 2
 IMAGES = "train-images-idx3-ubyte.gz"
+SCIPY = ("L-BFGS-B", "CG", "TNC", "Newton-CG", "trust-ncg", "trust-krylov")
 Points = list[dict[str, float]]
 
 # Settings of each run on the digits: what differs from all examples at once and a constant learning rate.
 SMALL = {"batch_size": 48, "schedule": {"kind": "cosine"}}
-RUNS: dict[str, dict[str, Any]] = {
-    "L-BFGS": {"optimizer": {"kind": "lbfgs"}},
+RATES = {
+    "SGD": ("sgd", 0.3),
+    "momentum": ("sgd", 0.1),
+    "Adagrad": ("adagrad", 0.03),
+    "RMSprop": ("rmsprop", 1e-3),
+    "Adam": ("adam", 3e-3),
+    "NAdam": ("nadam", 3e-3),
+    "LARS": ("lars", 30.0),
+    "LAMB": ("lamb", 0.02),
+    "Lion": ("lion", 3e-4),
+    "Muon": ("muon", 0.01),
 }
+RUNS: dict[str, dict[str, Any]] = {
+    **{name: SMALL | {"optimizer": {"kind": kind, "learning_rate": rate}} for name, (kind, rate) in RATES.items()},
+    "L-BFGS": {"optimizer": {"kind": "lbfgs"}},
+    "Hessian-free": {"optimizer": {"kind": "newton"}},
+    "Newton, trust region": {"optimizer": {"kind": "newton", "curvature": "hessian", "control": "trust_region"}},
+    "Levenberg-Marquardt": {"optimizer": {"kind": "levenberg_marquardt"}},
+    **{f"SciPy {method}": {"optimizer": {"kind": "scipy", "method": method}} for method in SCIPY},
+}
+RUNS["momentum"]["optimizer"] |= {"momentum": 0.9}
 PASSES = 300  # of each method, about
 
 

@@ -76,7 +76,7 @@ def figures(values: Mapping[str, float]) -> str:
 
 
 # Columns of the history that are not shown in the line of an epoch.
-COUNTS = ("epoch", "step", "evaluations", "products", "skipped", "learning_rate", "step_length", "seconds")
+COUNTS = ("epoch", "step", "evaluations", "products", "skipped", "learning_rate", "step_length", "step_norm", "seconds")
 
 
 def epoch_figures(row: Mapping[str, float]) -> str:

@@ -28,7 +28,9 @@ METHODS = {
     "levenberg_marquardt": (LevenbergMarquardt(), WHOLE, SMALL),
     "levenberg_marquardt in a subspace": (LevenbergMarquardt(subspace=5), WHOLE, LARGE),
 }
-METHODS |= {f"scipy {name}": (Scipy(name), WHOLE, SMALL if name in ("BFGS", "SLSQP") else LARGE) for name in OF_SCIPY}
+METHODS |= {f"scipy {name}": (Scipy(name), WHOLE, LARGE) for name in OF_SCIPY}
+METHODS["scipy BFGS"] = Scipy("BFGS"), WHOLE, SMALL
+METHODS["scipy SLSQP"] = Scipy("SLSQP"), WHOLE, [Dense(3, "tanh"), Dense(8)]
 
 rng = generator(0, "test")
 x = rng.standard_normal((WHOLE, 64))
