@@ -53,7 +53,7 @@ RUNS: dict[str, dict[str, Any]] = {
     **{f"SciPy {method}": {"optimizer": {"kind": "scipy", "method": method}} for method in SCIPY},
 }
 RUNS["momentum"]["optimizer"] |= {"momentum": 0.9}
-PASSES = 300  # of each method, about
+PASSES = 3000  # of each method, about
 
 
 def passes(point: dict[str, float]) -> float:
@@ -69,7 +69,7 @@ def cost_at(points: Points, value: str, limit: float) -> float | None:
 
 def method_table(results: dict[str, Any]) -> str:
     """The lowest cost of each method by several numbers of passes and seconds."""
-    limits = [("passes", 30), ("passes", 100), ("passes", 300), ("seconds", 1), ("seconds", 3), ("seconds", 10)]
+    limits = [("passes", 30), ("passes", 300), ("passes", 3000), ("seconds", 1), ("seconds", 5), ("seconds", 20)]
     lines = [line("lowest cost within", (f"{limit} {value} " for value, limit in limits))]
     for name, result in results.items():
         costs = [cost_at(result["points"], value, limit) for value, limit in limits]
@@ -169,7 +169,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--iterations", type=positive, default=100, help="of that comparison (100)")
     known.add_argument("--methods", help="some of the methods, with commas between (all)")
     known.add_argument("--passes", type=positive, default=PASSES, help=f"of each method on the digits ({PASSES})")
-    known.add_argument("--seconds", type=positive, default=30, help="at most for each method (30)")
+    known.add_argument("--seconds", type=positive, default=20, help="at most for each method (20)")
     known.add_argument("--plot", type=Path, metavar="FILE", help="draw cost against passes and time (.svg, .png)")
     args = parsed(known)
     if args.fashion and not (args.fashion / IMAGES).exists():

@@ -143,6 +143,8 @@ def main() -> None:
     comm, results = world(), {}
     with blas_threads(1) as blas:
         versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    if "scipy" in {table["optimizer"]["kind"] for table in args.runs.values()}:
+        import scipy.optimize  # noqa: F401  which takes a second at its first import
     for name, table in args.runs.items():
         settings = settings_of(problem, {"epochs": args.iterations} | table)
         if args.scipy:
