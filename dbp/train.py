@@ -33,7 +33,14 @@ from dbp.timing import Timing
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to: weights and running moments by name, history by column, cost and metrics on the test data."""
+    """What a run came to.
+
+    Args:
+        weights: and running moments, by name; averaged weights, where the optimizer keeps an average.
+        history: by column.
+        test: cost and metrics on the test data.
+        steps: of the run.
+    """
 
     weights: dict[str, Array]
     history: dict[str, list[float]]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError, unknown
-from dbp.optim.method import AVERAGE, BLOCK, E, Method, Objective, Outcome, Space, State, Step, Vector
+from dbp.optim.method import AVERAGE, E, Method, Objective, Outcome, Space, State, Step, Vector
 from dbp.optim.pieces import Part, Piece, Setting, Shapes, check_patterns, matches, parts_of
 
 SKIPPED = "skipped"
@@ -44,14 +44,14 @@ class Plan(NamedTuple):
     """What is the same at every step.
 
     Args:
+        weights: in which the pieces lie.
         settings: of each parameter.
-        parts: of what is owned.
-        spare: rows to compute in.
+        pieces: of what is owned, each with a factor on the learning rate.
     """
 
+    weights: Vector
     settings: list[Setting]
-    parts: list[Part]
-    spare: Vector
+    pieces: list[tuple[Piece, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,25 +152,31 @@ class FirstOrder(Method):
 
     def pieces(self, work: Work) -> Iterator[Piece]:
         """What is owned, piece by piece."""
-        weights, gradient, rate, state = work.weights, work.gradient, work.rate, work.state
-        _, parts, spare = self.plan(work)
-        vectors = (state.vectors | state.scratch).items()
-        for where, setting in parts:
-            w = weights[where]
-            own = {name: vector[where] for name, vector in vectors}
-            factor, decay, group = setting
-            yield Piece(w, gradient[where], own, spare[:, : len(w)], rate * factor, decay, group, where)
+        gradient, rate = work.gradient, work.rate
+        for piece, factor in self.plan(work).pieces:
+            piece.g, piece.rate = gradient[piece.where], rate * factor
+            yield piece
 
     def plan(self, work: Work) -> Plan:
-        """What is the same at every step, found at the first."""
-        derived = work.state.derived
-        if "plan" not in derived:
+        """What is the same at every step, found at the first: it takes as long as short updates do."""
+        plan: Plan | None = work.state.derived.get("plan")
+        if plan is None or plan.weights is not work.weights:
             shapes = work.space.shapes
             settings = self.settings(shapes)
-            parts = parts_of(work.space.owned, shapes, settings)
-            derived["plan"] = Plan(settings, parts, np.empty((3, BLOCK), work.weights.dtype))
-        plan: Plan = derived["plan"]
+            pieces = self._pieces(work, parts_of(work.space.owned, shapes, settings))
+            plan = work.state.derived["plan"] = Plan(work.weights, settings, pieces)
         return plan
+
+    def _pieces(self, work: Work, parts: list[Part]) -> list[tuple[Piece, float]]:
+        vectors, found = work.state.vectors | work.state.scratch, []
+        longest = max((part.where.stop - part.where.start for part in parts), default=0)
+        spare = np.empty((3, longest), work.weights.dtype)
+        for where, (factor, decay, group) in parts:
+            own = {name: vector[where] for name, vector in vectors.items()}
+            w = work.weights[where]
+            rows = [row[: len(w)] for row in spare]
+            found.append((Piece(w, work.gradient[where], own, rows, work.rate, decay, group, where), factor))
+        return found
 
     def prepare(self, p: Piece, work: Work) -> None:
         """Clip the gradient, and have weights decay."""

@@ -44,7 +44,11 @@ class Lion(FirstOrder):
         m, change = p.vectors["gradients"], p.spare[0]
         np.multiply(m, self.beta1 * (1 - self.beta2) / (1 - self.beta1), out=change)
         np.add(change, p.g, out=change)
-        np.sign(change, out=change)
+        # Its sign, which np.sign finds much slower, as it branches at each number.
+        above, below, *_ = p.spare[1].view(np.int8).reshape(-1, len(change))
+        np.greater(change, 0, out=above.view(np.bool_))
+        np.less(change, 0, out=below.view(np.bool_))
+        np.subtract(above, below, out=change)
         np.multiply(change, p.rate, out=change)
         np.subtract(p.w, change, out=p.w)
         np.multiply(m, self.beta2, out=m)

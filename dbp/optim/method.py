@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Vector = NDArray[Any]
 
 # Vectors are worked on piece by piece, so that all passes of an update find the piece in the cache.
-BLOCK = 32768
+BLOCK = 65536
 
 # The vector of a state that, if there is one, holds the weights to use in place of those that are stepped from.
 AVERAGE = "average"

@@ -55,7 +55,7 @@ class Piece:
     w: Vector
     g: Vector
     vectors: dict[str, Vector]
-    spare: Vector
+    spare: list[Vector]
     rate: float
     decay: float
     group: int

@@ -84,13 +84,13 @@ class Vectors:
         """The sum of squares of each parameter's elements, float64."""
         starts = self._segments
         table = self._table(1, len(starts))[0]
-        for part, run in zip(self.owned, self._segment_ranges, strict=True):
-            for first in range(run.start, run.stop, 64):
-                last = min(first + 64, run.stop)
-                begin, end = starts[first], starts[last] if last < len(starts) else part.stop
-                piece = vector[begin : min(end, part.stop)].astype(np.float64)
-                np.multiply(piece, piece, out=piece)
-                np.add.reduceat(piece, starts[first:last] - begin, out=table[first:last])
+        for first, where, width in self._runs:
+            rows = vector[where].reshape(-1, width)
+            with np.errstate(over="ignore"):
+                sums = np.vecdot(rows, rows)
+            if not np.isfinite(sums).all():  # more than float32 holds
+                sums = np.square(rows, dtype=np.float64).sum(axis=1)
+            table[first : first + len(rows)] = sums
         self._complete(table[None], self._segment_ranges, lambda: self._everyones_segments)
         found = np.zeros(len(self._first_segments))
         filled = np.diff([*self._first_segments, len(starts)]) > 0  # reduceat gives an element for an empty run
@@ -161,6 +161,20 @@ class Vectors:
     @cached_property
     def _segment_ranges(self) -> list[range]:
         return [self._segments_of(part) for part in self.owned]
+
+    @cached_property
+    def _runs(self) -> list[tuple[int, slice, int]]:
+        """Of what is owned: the first of segments of the same length that follow each other, where they lie, length."""
+        runs: list[tuple[int, slice, int]] = []
+        ends = [*self._segments[1:].tolist(), self.layout.size]
+        for segments in self._segment_ranges:
+            for number in segments:
+                start, end = int(self._segments[number]), ends[number]
+                if runs and runs[-1][1].stop == start and runs[-1][2] == end - start:
+                    runs[-1] = (runs[-1][0], slice(runs[-1][1].start, end), end - start)
+                else:
+                    runs.append((number, slice(start, end), end - start))
+        return runs
 
     def _table(self, rows: int, columns: int) -> Array:
         """Memory for the parts of some products, which the ranks of a node share if each finds some of them."""

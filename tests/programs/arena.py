@@ -1,5 +1,7 @@
 """Sums and updates that ranks divide against those that each does alone, bit for bit, and what an arena promises."""
 
+import itertools
+
 import numpy as np
 
 from dbp.optim import Adam, State
@@ -79,6 +81,7 @@ def trained(problem):
     arena.fence(weights)
     seen += steering(problem.space, weights, *state.vectors.values())
     whole = [weights.copy(), *(arena.collected(vector).copy() for vector in state.vectors.values())]
+    check_jobs(problem.space, weights)
     arena.fence(weights)
     if arena.comm.rank == 0:
         weights[:] = np.arange(problem.size)
@@ -87,6 +90,19 @@ def trained(problem):
     arena.comm.barrier()
     problem.free()
     return seen, whole
+
+
+def check_jobs(space, vector):
+    """Pieces of work are each done by one rank of those that see them, and then seen by all; twice, as in steps."""
+    for turn in range(2):
+        ends = [0, *np.sort(generator(turn, "parts").integers(0, len(vector) + 1, 6)), len(vector)]
+        parts = [slice(int(start), int(end)) for start, end in itertools.pairwise(ends)]
+        space.fence(vector)
+        for number in space.jobs(len(parts)):
+            vector[parts[number]] = number + turn
+        space.fence_jobs(vector, parts)
+        for number, part in enumerate(parts):
+            assert (vector[part] == number + turn).all()
 
 
 def steering(space, a, b, c):
