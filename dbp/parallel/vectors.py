@@ -67,7 +67,7 @@ class Vectors:
         cube = table.reshape(len(left), len(right), self._blocks)
         whole = self.layout.size // GRAIN
         rows, others = ([v[: whole * GRAIN].reshape(whole, GRAIN) for v in vectors] for vectors in (left, right))
-        for run in self._runs:
+        for run in self._block_runs:
             near = [(j, b[run]) for j, b in enumerate(others)]
             for a, places in zip(rows, cube, strict=True):
                 row = a[run]  # from memory into the cache, once for all others
@@ -84,12 +84,13 @@ class Vectors:
         """The sum of squares of each parameter's elements, float64."""
         starts = self._segments
         table = self._table(1, len(starts))[0]
-        for first, where, width in self._runs:
+        for first, where, width in self._segment_runs:
             rows = vector[where].reshape(-1, width)
             with np.errstate(over="ignore"):
-                sums = np.vecdot(rows, rows)
-            if not np.isfinite(sums).all():  # more than float32 holds
-                sums = np.square(rows, dtype=np.float64).sum(axis=1)
+                sums = np.vecdot(rows, rows).astype(np.float64)
+            if not np.isfinite(sums).all():
+                large = ~np.isfinite(sums)  # more than float32 holds
+                sums[large] = np.square(rows[large], dtype=np.float64).sum(axis=1)
             table[first : first + len(rows)] = sums
         self._complete(table[None], self._segment_ranges, lambda: self._everyones_segments)
         found = np.zeros(len(self._first_segments))
@@ -131,7 +132,7 @@ class Vectors:
         return -(-self.layout.size // GRAIN)
 
     @cached_property
-    def _runs(self) -> list[slice]:
+    def _block_runs(self) -> list[slice]:
         """Of whole blocks that this rank owns, so many at a time that what several products need is in the cache."""
         whole = self.layout.size // GRAIN
         owned = [slice(run.start, min(run.stop, whole)) for run in self._ranges]
@@ -163,7 +164,7 @@ class Vectors:
         return [self._segments_of(part) for part in self.owned]
 
     @cached_property
-    def _runs(self) -> list[tuple[int, slice, int]]:
+    def _segment_runs(self) -> list[tuple[int, slice, int]]:
         """Of what is owned: the first of segments of the same length that follow each other, where they lie, length."""
         runs: list[tuple[int, slice, int]] = []
         ends = [*self._segments[1:].tolist(), self.layout.size]
