@@ -17,7 +17,7 @@ FEW_CURVES = ("--examples", "400", "--iterations", "10", "--rate", "1e-4")
 # The words after the example's name that make it short, and what it prints at its end.
 SHORT = {
     "autoencoder.py": (("--epochs", "2"), r"autoencoder: 0\.\d+\n.*PCA with 8 components: 0\.0244"),
-    "burgers.py": (("--epochs", "2"), r"relative L2 error [\d.]+ %"),
+    "burgers.py": (("--epochs", "2", "--stages", "1", "--iterations", "3"), r"L-BFGS: relative L2 error [\d.]+ %"),
     "curves.py --method newton": (("--epochs", "3", *FEW_CURVES), r"squared error of a test image: [\d.]+"),
     "curves.py --method sgd": (("--epochs", "2", *FEW_CURVES), r"squared error of a test image: [\d.]+"),
     "digits-conv.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy 0\.9"),
