@@ -20,21 +20,21 @@ def digests(outcome):
 
 @pytest.fixture(scope="module")
 def of_one_rank(tmp_path_factory):
-    found = digests(mpirun(1, PROGRAM, tmp_path_factory.mktemp("one")))
+    found = digests(mpirun(1, PROGRAM, tmp_path_factory.mktemp("one"), timeout=180))
     assert len(set(found.values())) == len(found)
     return found
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_any_number_of_ranks(ranks, of_one_rank, tmp_path):
-    assert digests(mpirun(ranks, PROGRAM, tmp_path)) == of_one_rank
+    assert digests(mpirun(ranks, PROGRAM, tmp_path, timeout=180)) == of_one_rank
 
 
 @pytest.mark.parametrize("words", [(), ("--divide",)])
 @pytest.mark.parametrize("nodes", ["2,1", "1,1"])
 def test_any_nodes(nodes, words, of_one_rank, tmp_path):
     ranks = sum(map(int, nodes.split(",")))
-    assert digests(mpirun(ranks, PROGRAM, tmp_path, *words, env={"DBP_NODE_SIZES": nodes})) == of_one_rank
+    assert digests(mpirun(ranks, PROGRAM, tmp_path, *words, env={"DBP_NODE_SIZES": nodes}, timeout=180)) == of_one_rank
 
 
 @pytest.mark.parametrize(
