@@ -139,7 +139,7 @@ class Run:
         self.arena = Arena(self.comm, self.layout.size, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)
-        self.state = State.of(method, self.arena.vector)
+        self.state = State.of(method, self.arena.vectors)
         if (trained := self.state.trained(self.weights)) is not self.weights:
             self.arena.put(trained, self.layout, parameters)
         self.objective = Objective(

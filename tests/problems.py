@@ -36,6 +36,9 @@ class Space:
     def dots(self, left, right):
         return np.array([[np.dot(a.astype(float), b.astype(float)) for b in right] for a in left])
 
+    def combine(self, numbers, rows, target):
+        target[:] = sum(number * row for number, row in zip(numbers, rows, strict=True) if number)
+
     def dot(self, a, b):
         return float(self.dots([a], [b])[0, 0])
 
@@ -172,10 +175,19 @@ class Derivatives:
 BOWL = Function(lambda w: 0.5 * (w * w).sum(), lambda w: w.copy(), lambda w: np.eye(len(w)))
 
 
+def rows_like(w):
+    """What gives a state its vectors."""
+    return lambda count: np.zeros((count, len(w)), w.dtype)
+
+
 def steps(method, function, start, count, schedule=None, shapes=None):
     """So many steps, or until the method cannot go on: weights, state and the last step."""
     w = np.array(start) if hasattr(start, "dtype") else np.array(start, float)
-    function.space, state, taken = Space(len(w), shapes), State.of(method, lambda: np.zeros_like(w)), None
+    function.space, state, taken = (
+        Space(len(w), shapes),
+        State.of(method, rows_like(w)),
+        None,
+    )
     for t in range(count):
         taken = method.step(function, w, state, t + 1, schedule.factor(t, count) if schedule else 1.0)
         if taken.outcome is not Outcome.GOES_ON:

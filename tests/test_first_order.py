@@ -79,7 +79,7 @@ def trained(method, objective=None, count=STEPS):
     objective = objective or Noisy()
     method.check(objective.shapes)
     w = objective.start.copy()
-    state, seen = State.of(method, lambda: np.zeros_like(w)), []
+    state, seen = State.of(method, lambda count: np.zeros((count, len(w)), w.dtype)), []
     for t in range(1, count + 1):
         method.step(objective, w, state, t, 1.0)
         seen.append(w.copy())
@@ -428,7 +428,10 @@ def test_a_step_that_is_skipped_changes_nothing(method):
 def test_outcomes_of_steps_that_are_not_finite():
     for method, outcome in ((SGD(0.1), Outcome.NOT_FINITE), (SGD(0.1, when_not_finite="skip"), Outcome.SKIPPED)):
         objective, w = Noisy(bad=(1,)), np.ones(SIZE)
-        assert method.step(objective, w, State.of(method, lambda: np.zeros(SIZE)), 1, 1.0).outcome is outcome
+        assert (
+            method.step(objective, w, State.of(method, lambda count: np.zeros((count, SIZE))), 1, 1.0).outcome
+            is outcome
+        )
         assert (w == 1).all()
 
 

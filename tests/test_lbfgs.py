@@ -107,17 +107,17 @@ def test_the_direction_is_that_of_the_matrix():
         v = np.eye(6) - np.outer(y, s) / (y @ s)
         h = v.T @ h @ v + np.outer(s, s) / (y @ s)
     gradient = problem.gradient_of(w)
-    slope = history.find_direction(problem.space, gradient, state.numbers["products"])
+    slope = history.find_direction(problem.space, state.numbers["products"])
     np.testing.assert_allclose(history.direction, -h @ gradient, rtol=1e-9)
     assert slope == pytest.approx(-gradient @ h @ gradient)
 
 
 def test_curvature_that_is_not_positive_is_left_out():
-    state = State({name: np.zeros(2) for name in History.vectors(3)}, History.numbers(3))
+    state = State(numbers=History.numbers(3), rows=np.zeros((len(History.vectors(3)), 2)))
     history, space = History(state, 3), rosenbrock().space
     for change, kept in ((1.0, 1), (-1.0, 1), (0.0, 1), (2.0, 2)):
-        history.direction[:], history.change[:] = 1, change
-        products = history.add(space, 0.5, np.ones(2))
+        history.gradient[:], history.direction[:], history.change[:] = 1, 1, change
+        products = history.add(space, 0.5)
         assert len(history.pairs) == kept
         assert len(products) == 2 * kept + 1
 
@@ -135,7 +135,7 @@ def test_a_new_function_at_every_step():
     noisy = Function(value, lambda w: exact(w) + noise[0], start=problem.start)
     noisy.lasting = False
     method, w = LBFGS(), noisy.start.copy()
-    state = State.of(method, lambda: np.zeros(20))
+    state = State.of(method, lambda count: np.zeros((count, 20)))
     for number in range(60):
         noise[0] = rng.normal(size=20) * 1e-3
         step = method.step(noisy, w, state, number + 1, 1.0)

@@ -129,7 +129,7 @@ def test_the_radius_follows_the_ratio_as_in_lmder():
     function = quadratic(3, 10)  # of which the model is exact
     state_radius = []
     for radius in (1e-3, 1e3):
-        w, state = function.start.copy(), State.of(DENSE, lambda: np.zeros(3))
+        w, state = function.start.copy(), State.of(DENSE, lambda count: np.zeros((count, 3)))
         state.numbers["radius"] = np.array([radius])
         taken = DENSE.step(function, w, state, 1, 1.0)
         state_radius.append(taken.length)
@@ -141,13 +141,13 @@ def test_the_radius_follows_the_ratio_as_in_lmder():
 def test_the_subspace_is_built_once_a_step():
     function = rosenbrock(6)
     function.products = 0
-    w, state = function.start.copy(), State.of(SUBSPACE, lambda: np.zeros(6))
+    w, state = function.start.copy(), State.of(SUBSPACE, lambda count: np.zeros((count, 6)))
     for number in range(1, 9):
         before = function.products
         taken = SUBSPACE.step(function, w, state, number, 1.0)
         assert taken.products == function.products - before <= 6
     few = LevenbergMarquardt(dense_up_to=0, subspace=2)
-    w, state = function.start.copy(), State.of(few, lambda: np.zeros(6))
+    w, state = function.start.copy(), State.of(few, lambda count: np.zeros((count, 6)))
     assert few.step(function, w, state, 1, 1.0).products == 2
 
 
@@ -210,7 +210,7 @@ class MiniBatches:
 @pytest.mark.parametrize("method", [DENSE, SUBSPACE], ids=["dense", "subspace"])
 def test_mini_batches_do_not_end_a_run(method):
     batches, w = MiniBatches(), np.zeros(2)
-    state = State.of(method, lambda: np.zeros(2))
+    state = State.of(method, lambda count: np.zeros((count, 2)))
     for number in range(1, 7):
         batches.draw()
         function = batches.as_function

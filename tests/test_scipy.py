@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 from conftest import PROGRAMS, ROOT, mpirun, run
-from problems import Function, Space, logistic, quadratic, rosenbrock, steps
+from problems import Function, Space, logistic, quadratic, rosenbrock, rows_like, steps
 
 import dbp
 from dbp import config
@@ -45,7 +45,10 @@ def minimised(method, function, start=None, count=2000):
 def test_iterates_and_evaluations_are_those_of_scipy(name, problem):
     function = PROBLEMS[problem]
     function.evaluations = function.products = 0
-    w, state = function.start.copy(), State.of(Scipy(name), lambda: np.zeros_like(function.start))
+    w, state = (
+        function.start.copy(),
+        State.of(Scipy(name), rows_like(function.start)),
+    )
     function.space, iterates, counted = Space(len(w)), [], np.zeros(2, int)
     for t in range(2000):
         taken = Scipy(name).step(function, w, state, t + 1, 1.0)
@@ -199,7 +202,7 @@ def test_an_error_of_scipy_is_raised(monkeypatch):
 
     made_up(monkeypatch, minimize)
     function = quadratic(3)
-    state = State.of(Scipy(), lambda: np.zeros(3))
+    state = State.of(Scipy(), lambda count: np.zeros((count, 3)))
     with pytest.raises(IndexError, match="in SciPy"):
         Scipy().step(function, function.start.copy(), state, 1, 1.0)
     state.close()
@@ -208,7 +211,7 @@ def test_an_error_of_scipy_is_raised(monkeypatch):
 @pytest.mark.parametrize("options", [{"memory": 5}, {"maxcor": "many"}, {"jac": True}])
 def test_options_that_scipy_does_not_take(options):
     function = quadratic(3)
-    state = State.of(Scipy(), lambda: np.zeros(3))
+    state = State.of(Scipy(), lambda count: np.zeros((count, 3)))
     with pytest.raises(UserError, match=r"optimizer.options are not those of SciPy's L-BFGS-B: .*show_options"):
         Scipy(options=options).step(function, function.start.copy(), state, 1, 1.0)
     state.close()

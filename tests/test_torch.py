@@ -79,7 +79,7 @@ def test_costs_step_for_step(loss, method, dtype):
     objective = Objective(model, nn.loss_named(loss), layout, OneProcess(), shards, precision)
     loader = Loader(ArrayDataset(X, TARGETS[loss], WEIGHTS), nn.loss_named(loss), output_shape, precision, shards)
     weights = layout.flatten(parameters, dtype)
-    state = State.of(method, lambda: np.zeros_like(weights))
+    state = State.of(method, lambda count: np.zeros((count, len(weights)), weights.dtype))
     batches, costs, rows = Batches(230, 32), [], []
     for step in range(STEPS):
         epoch, within = divmod(step, batches.steps)

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.optim.method import Space, State, Vector, pieces
-
-PIECE = 8192  # elements; a piece of the direction then stays in the nearest cache while others are added to it
+from dbp.optim.method import Space, State, Vector
 
 
 class History:
@@ -28,12 +26,21 @@ class History:
     """
 
     def __init__(self, state: State, memory: int):
-        self._vectors, self._numbers, self._memory = state.vectors, state.numbers, memory
+        self._rows, self._numbers, self._memory = state.rows, state.numbers, memory
+        self.gradient = self._rows[0]
 
     @staticmethod
     def vectors(memory: int) -> tuple[str, ...]:
-        """One more step than pairs, as the next direction is found while all pairs are still needed."""
-        return (*(f"step_{i}" for i in range(memory + 1)), *(f"change_{i}" for i in range(memory + 1)))
+        """The gradient and the pairs: one more of them, as the next direction is found while all are still needed."""
+        return ("gradient", *(f"step_{i}" for i in range(memory + 1)), *(f"change_{i}" for i in range(memory + 1)))
+
+    def _step(self, pair: int) -> int:
+        """The row of its step."""
+        return 1 + pair
+
+    def _change(self, pair: int) -> int:
+        """The row of its change of the gradient."""
+        return 2 + self._memory + pair
 
     @staticmethod
     def numbers(memory: int) -> dict[str, NDArray[Any]]:
@@ -63,58 +70,58 @@ class History:
     @property
     def direction(self) -> Vector:
         """That of the next step, at the free place."""
-        return self._vectors[f"step_{self.free}"]
+        row: Vector = self._rows[self._step(self.free)]
+        return row
 
     @property
     def change(self) -> Vector:
         """That of the gradient along it, at the free place."""
-        return self._vectors[f"change_{self.free}"]
+        row: Vector = self._rows[self._change(self.free)]
+        return row
 
-    def _of(self, pairs: Sequence[int]) -> list[Vector]:
-        return [self._vectors[f"{name}_{i}"] for name in ("step", "change") for i in pairs]
+    def _of(self, pairs: Sequence[int]) -> list[int]:
+        """The rows of all steps, then of all changes."""
+        return [*map(self._step, pairs), *map(self._change, pairs)]
 
-    def products(self, space: Space, gradient: Vector) -> NDArray[Any]:
-        """Those of the steps, the changes and the gradient itself with a gradient."""
-        return space.dots([*self._of(self.pairs), gradient], [gradient])[:, 0]
+    def products(self, space: Space) -> NDArray[Any]:
+        """Those of the gradient with the steps, with the changes and with itself."""
+        found: NDArray[Any] = space.dots(self._rows, self._rows[:1])[[*self._of(self.pairs), 0], 0]
+        return found
 
-    def add(self, space: Space, length: float, gradient: Vector) -> NDArray[Any]:
+    def add(self, space: Space, length: float) -> NDArray[Any]:
         """Take in the pair at the free place, if its curvature is positive; gives products() with the new gradient.
 
         Args:
             space: that of the vectors.
             length: of the step along the direction.
-            gradient: at the end of the step.
         """
         new, before = self.free, self.pairs
-        pairs = [*before, new]
-        found = space.dots([*self._of(pairs), gradient], [self.change, gradient])
-        with_change, with_gradient = found[:, 0], found[:, 1]
-        count = len(pairs)
-        curvature, square = with_change[count - 1], with_change[2 * count - 1]
-        kept = length * curvature > np.finfo(gradient.dtype).eps * square  # Byrd et al. 1995, equation 3.9
-        if kept:
+        pairs, row = [*before, new], self._change(new)
+        found = space.dots(self._rows, self._rows[::row][:2])  # with the gradient and with the change, in one pass
+        with_gradient, with_change = found[:, 0], found[:, 1]
+        curvature, square = with_change[self._step(new)], with_change[row]
+        if length * curvature > np.finfo(self._rows.dtype).eps * square:  # Byrd et al. 1995, equation 3.9
             self._numbers["lengths"][new] = length
-            self._numbers["step_changes"][pairs, new] = with_change[:count]
+            self._numbers["step_changes"][pairs, new] = with_change[[*map(self._step, pairs)]]
             for table in (self._numbers["change_changes"], self._numbers["change_changes"].T):
-                table[new, pairs] = with_change[count : 2 * count]
-            dropped = len(pairs) - self._memory if len(pairs) > self._memory else 0
-            self._numbers["pairs"] = np.array(pairs[dropped:], np.int64)
-        chosen = [i for i, pair in enumerate(pairs) if pair in self.pairs]
-        return with_gradient[[*chosen, *(count + i for i in chosen), 2 * count]]
+                table[new, pairs] = with_change[[*map(self._change, pairs)]]
+            self._numbers["pairs"] = np.array(pairs[-self._memory :], np.int64)
+        products: NDArray[Any] = with_gradient[[*self._of(self.pairs), 0]]
+        return products
 
-    def find_direction(self, space: Space, gradient: Vector, products: NDArray[Any]) -> float:
+    def find_direction(self, space: Space, products: NDArray[Any]) -> float:
         """Write the next direction to its place; gives the slope along it.
 
         Args:
             space: that of the vectors.
-            gradient: at the weights.
-            products: with it.
+            products: with the gradient.
         """
         of_steps, of_changes, of_gradient = self._coefficients(products)
-        terms = [(-of_gradient, gradient)]
-        terms += [(-c, v) for c, v in zip([*of_steps, *of_changes], self._of(self.pairs), strict=True)]
-        _combine(space, self.direction, terms)
-        return -float(np.dot([*of_steps, *of_changes, of_gradient], products))
+        coefficients = np.array([*of_steps, *of_changes, of_gradient])
+        numbers = np.zeros(len(self._rows))
+        numbers[[*self._of(self.pairs), 0]] = -coefficients
+        space.combine(numbers, self._rows, self.direction)
+        return -float(np.dot(coefficients, products))
 
     def _coefficients(self, products: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], float]:
         """Of H times the gradient: the two-loop recursion (Nocedal and Wright 2006, Algorithm 7.4) on inner products.
@@ -136,15 +143,3 @@ class History:
             along_change = gamma * (yg[i] - alpha @ yy[i]) + beta[:i] @ sy[:i, i]
             beta[i] = alpha[i] - along_change / sy[i, i]
         return beta * lengths, -gamma * alpha, gamma
-
-
-def _combine(space: Space, target: Vector, terms: Sequence[tuple[float, Vector]]) -> None:
-    """The sum of vectors times numbers."""
-    typed = [(target.dtype.type(factor), vector) for factor, vector in terms]
-    scratch = np.empty(PIECE, target.dtype)
-    for piece in pieces(space.owned, PIECE):
-        place, term = target[piece], scratch[: piece.stop - piece.start]
-        np.multiply(typed[0][1][piece], typed[0][0], out=place)
-        for factor, vector in typed[1:]:
-            np.multiply(vector[piece], factor, out=term)
-            np.add(place, term, out=place)

@@ -46,8 +46,8 @@ class LBFGS(Method):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The pairs, and the gradient at the weights."""
-        return ("gradient", *History.vectors(self.memory))
+        """The gradient at the weights, and the pairs."""
+        return History.vectors(self.memory)
 
     scratch = ("trial",)
 
@@ -66,7 +66,7 @@ class _Iteration(Generic[E]):
     def __init__(self, method: LBFGS, objective: Objective[E], weights: Vector, state: State):
         self.method, self.objective, self.weights, self.state = method, objective, weights, state
         self.space, self.history = objective.space, History(state, method.memory)
-        self.gradient, self.trial = state.vectors["gradient"], state.scratch["trial"]
+        self.gradient, self.trial = self.history.gradient, state.scratch["trial"]
         self.evaluations = 0
 
     def run(self) -> Step[E]:
@@ -77,14 +77,14 @@ class _Iteration(Generic[E]):
             if not evaluation.finite:
                 return self._end(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
             self._keep(evaluation.cost, evaluation.gradient)
-            numbers["products"] = self.history.products(self.space, self.gradient)
+            numbers["products"] = self.history.products(self.space)
             if self._has_converged():
                 return self._end(evaluation, Outcome.CONVERGED, reason=self._norm())
-        slope = self.history.find_direction(self.space, self.gradient, numbers["products"])
+        slope = self.history.find_direction(self.space, numbers["products"])
         if not slope < 0:  # rounding has spoiled the history
             self.history.forget()
             numbers["products"] = numbers["products"][-1:]
-            slope = self.history.find_direction(self.space, self.gradient, numbers["products"])
+            slope = self.history.find_direction(self.space, numbers["products"])
         return self._search(slope)
 
     def _search(self, slope: float) -> Step[E]:
@@ -149,7 +149,7 @@ class _Iteration(Generic[E]):
             self.weights[piece] = self.trial[piece]
             self.gradient[piece] = gradient[piece]
         self.state.numbers["cost"] = np.array([evaluation.cost])
-        self.state.numbers["products"] = self.history.add(self.space, length, self.gradient)
+        self.state.numbers["products"] = self.history.add(self.space, length)
 
     def _keep(self, cost: float, gradient: Vector) -> None:
         for piece in pieces(self.space.owned):

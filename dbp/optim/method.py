@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[Any]
+Vectors = Sequence[Vector] | NDArray[Any]  # some of them, or an array whose rows they are
 
 # Vectors are worked on piece by piece, so that all passes of an update find the piece in the cache.
 BLOCK = 65536
@@ -67,8 +69,15 @@ class Space(Protocol):
         """The inner product of two vectors."""
         ...
 
-    def dots(self, left: Sequence[Vector], right: Sequence[Vector]) -> NDArray[Any]:
-        """The inner products of each of some vectors with each of others, in float64: one pass over all of them."""
+    def dots(self, left: Vectors, right: Vectors) -> NDArray[Any]:
+        """The inner products of each of some vectors with each of others, in float64: one pass over all of them.
+
+        It is fastest where both are the rows of an array.
+        """
+        ...
+
+    def combine(self, numbers: NDArray[Any], rows: NDArray[Any], target: Vector) -> None:
+        """Write the sum of rows times numbers to a vector, which may be one of them if its number is 0."""
         ...
 
     def squares(self, vector: Vector) -> NDArray[Any]:
@@ -205,6 +214,7 @@ class State:
         vectors: by name, each as long as the weights.
         numbers: by name, a float64 array each.
         scratch: vectors whose contents are of no use after a step.
+        rows: the vectors below each other, in the order of their names.
         derived: what was found from the settings and the space, and need not be found again; by name.
         running: what no checkpoint can hold, if there is any; made by the first step.
     """
@@ -212,14 +222,18 @@ class State:
     vectors: dict[str, Vector] = field(default_factory=dict)
     numbers: dict[str, NDArray[Any]] = field(default_factory=dict)
     scratch: dict[str, Vector] = field(default_factory=dict)
+    rows: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 0)))
     derived: dict[str, Any] = field(default_factory=dict)
     running: Running | None = None
 
     @classmethod
-    def of(cls, method: Method, zeros: Callable[[], Vector]) -> State:
-        """What a method begins with; zeros gives a vector."""
-        vectors, scratch = ({name: zeros() for name in names} for names in (method.vectors, method.scratch))
-        return cls(vectors, method.numbers(), scratch)
+    def of(cls, method: Method, zeros: Callable[[int], NDArray[Any]]) -> State:
+        """What a method begins with; zeros gives so many vectors, the rows of one array."""
+        count = len(method.vectors)
+        rows = zeros(count + len(method.scratch))
+        vectors = dict(zip(method.vectors, rows[:count], strict=True))
+        scratch = dict(zip(method.scratch, rows[count:], strict=True))
+        return cls(vectors, method.numbers(), scratch, rows[:count])
 
     def trained(self, weights: Vector) -> Vector:
         """The weights to use: their average, if one is kept, in place of those that are stepped from."""

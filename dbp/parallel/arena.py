@@ -49,11 +49,9 @@ class Arena:
     ):
         self.comm, self.size, self.dtype, self.may_share = comm, size, np.dtype(dtype), share
         self.dealt = share and comm.size > 1 and size >= DIVIDED_FROM
-        lengths = [size * self.dtype.itemsize] * vectors
-        self._memory = (
-            comm.shared_memory(sum(map(pages, lengths))) if self.dealt and max(comm.nodes.sizes) > 1 else None
-        )
-        self._pieces = cut(self._memory.bytes, lengths) if self._memory else []
+        length = vectors * pages(size * self.dtype.itemsize)
+        self._memory = comm.shared_memory(length) if self.dealt and max(comm.nodes.sizes) > 1 else None
+        self._used = 0  # bytes of it
         together = self.shared or max(comm.nodes.sizes) == 1
         self.nodes = comm.nodes if together else Nodes.alone(comm.size, comm.rank)
         self.deal = Deal(size, self.nodes)
@@ -92,13 +90,22 @@ class Arena:
 
     def vector(self) -> Array:
         """A new vector of zeros; collective."""
-        if not self.shared:
-            return np.zeros(self.size, self.dtype)
-        vector: Array = self._pieces.pop(0).view(self.dtype)
-        for part in self.owned:
-            vector[part] = 0  # the first to write to a page has it in the memory of its own socket
-        self.comm.node_barrier()
+        vector: Array = self.vectors(1)[0]
         return vector
+
+    def vectors(self, count: int) -> Array:
+        """New vectors of zeros, the rows of one array; collective."""
+        if not self.shared:
+            return np.zeros((count, self.size), self.dtype)
+        assert self._memory is not None
+        length = pages(self.size * self.dtype.itemsize)
+        memory = self._memory.bytes[self._used : self._used + count * length]
+        self._used += count * length
+        rows: Array = memory.view(self.dtype).reshape(count, length // self.dtype.itemsize)[:, : self.size]
+        for part in self.owned:
+            rows[:, part] = 0  # the first to write to a page has it in the memory of its own socket
+        self.comm.node_barrier()
+        return rows
 
     def put(self, vector: Array, layout: Layout, parameters: Mapping[str, Array]) -> None:
         """Write parameters that every rank knows into a vector; settle() or fence() must follow."""

@@ -19,6 +19,7 @@ from dbp.parallel.deal import GRAIN, Deal, Nodes
 from dbp.parallel.layout import Layout
 from dbp.parallel.tree import Array, pieces
 
+Rows = Sequence[Array] | Array
 AT_A_TIME = 8  # blocks of each vector: what several products need is then still in the cache
 
 
@@ -57,8 +58,12 @@ class Vectors:
         """The inner product of two vectors."""
         return float(self.dots([a], [b])[0, 0])
 
-    def dots(self, left: Sequence[Array], right: Sequence[Array]) -> Array:
+    def dots(self, left: Rows, right: Rows) -> Array:
         """The inner products of each of some vectors with each of others, found in one pass over all of them.
+
+        Args:
+            left: vectors; where both are rows of an array, blocks are multiplied as matrices, which is faster.
+            right: the others.
 
         Returns:
             float64, shape (left, right).
@@ -66,19 +71,38 @@ class Vectors:
         table = self._table(len(left) * len(right), self._blocks)
         cube = table.reshape(len(left), len(right), self._blocks)
         whole = self.layout.size // GRAIN
-        rows, others = ([v[: whole * GRAIN].reshape(whole, GRAIN) for v in vectors] for vectors in (left, right))
-        for run in self._block_runs:
-            near = [(j, b[run]) for j, b in enumerate(others)]
-            for a, places in zip(rows, cube, strict=True):
-                row = a[run]  # from memory into the cache, once for all others
-                for j, b in near:
-                    np.vecdot(row, b, out=places[j, run])
-        if whole < self._blocks and self._ranges and self._blocks - 1 in self._ranges[-1]:
+        for run in self._whole_blocks:
+            if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+                products = np.matmul(_in_blocks(left, run), _in_blocks(right, run).transpose(0, 2, 1))
+                cube[:, :, run] = products.transpose(1, 2, 0)
+            else:
+                for piece in pieces(run, AT_A_TIME):
+                    _add_products(left, right, piece, cube)
+        if self._owns_rest:
             rest = slice(whole * GRAIN, None)
             cube[:, :, whole] = [[np.dot(a[rest], b[rest]) for b in right] for a in left]
         self._complete(table, self._ranges, lambda: self._everyones_blocks)
         found: Array = np.add.reduce(cube, axis=2)
         return found
+
+    def combine(self, numbers: Array, rows: Array, target: Array) -> None:
+        """The sum of the rows of an array times numbers, where it is owned; not collective.
+
+        Args:
+            numbers: one for each row.
+            rows: vectors.
+            target: where the sum goes; it may be one of the rows, if that one's number is 0.
+        """
+        factors = numbers.astype(rows.dtype)[None]
+        for run in self._whole_blocks:
+            for piece in pieces(run, AT_A_TIME):  # one product a block, so that no bit depends on who owns which
+                place = target[piece.start * GRAIN : piece.stop * GRAIN].reshape(-1, 1, GRAIN)
+                place[...] = 0  # as 0 times what was there before might be no number
+                place[...] = np.matmul(factors, _in_blocks(rows, piece))
+        if self._owns_rest:
+            rest = slice(self.layout.size // GRAIN * GRAIN, None)
+            target[rest] = 0
+            target[rest] = np.matmul(factors, rows[:, rest])[0]
 
     def squares(self, vector: Array) -> Array:
         """The sum of squares of each parameter's elements, float64."""
@@ -132,11 +156,16 @@ class Vectors:
         return -(-self.layout.size // GRAIN)
 
     @cached_property
-    def _block_runs(self) -> list[slice]:
-        """Of whole blocks that this rank owns, so many at a time that what several products need is in the cache."""
+    def _whole_blocks(self) -> list[slice]:
+        """Those of each part that this rank owns."""
         whole = self.layout.size // GRAIN
-        owned = [slice(run.start, min(run.stop, whole)) for run in self._ranges]
-        return [piece for run in owned for piece in pieces(run, AT_A_TIME)]
+        return [slice(run.start, min(run.stop, whole)) for run in self._ranges]
+
+    @property
+    def _owns_rest(self) -> bool:
+        """Whether this rank owns the last block, and it is a short one."""
+        whole = self.layout.size // GRAIN
+        return whole < self._blocks and bool(self._ranges) and self._ranges[-1].stop == self._blocks
 
     @cached_property
     def _ranges(self) -> list[range]:
@@ -239,3 +268,18 @@ class Vectors:
 
 def _blocks_of(part: slice) -> range:
     return range(part.start // GRAIN, -(-part.stop // GRAIN))
+
+
+def _in_blocks(rows: Array, run: slice) -> Array:
+    """Some whole blocks of all rows, shape (blocks, rows, elements of a block); a view."""
+    return rows[:, run.start * GRAIN : run.stop * GRAIN].reshape(len(rows), -1, GRAIN).transpose(1, 0, 2)
+
+
+def _add_products(left: Rows, right: Rows, run: slice, cube: Array) -> None:
+    """The products of some whole blocks; each vector on the left comes into the cache once for all on the right."""
+    where = slice(run.start * GRAIN, run.stop * GRAIN)
+    near = [b[where].reshape(-1, GRAIN) for b in right]
+    for a, places in zip(left, cube, strict=True):
+        row = a[where].reshape(-1, GRAIN)
+        for b, place in zip(near, places, strict=True):
+            np.vecdot(row, b, out=place[run])

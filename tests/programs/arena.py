@@ -18,7 +18,7 @@ class Problem:
     def __init__(self, size, count, dtype, share, divide=False):
         self.size, self.dtype, self.calls, self.bad = size, dtype, 0, None
         self.shards = Shards(count, comm.rank, comm.size)
-        self.arena = Arena(comm, size, dtype, vectors=3, share=share, divide=divide)
+        self.arena = Arena(comm, size, dtype, vectors=6, share=share, divide=divide)
         self.reduction = reduction_for(self.arena, self.shards, 2)
         third, seventh = size // 3, size // 7  # parameters of which one has no element
         shapes = {"a": (third,), "none": (0, 3), "b": (seventh, 1), "c": (size - third - seventh,)}
@@ -70,7 +70,7 @@ def trained(problem):
     values = np.linspace(-1, 1, problem.size).astype(problem.dtype)
     arena.put(weights, Layout.of({"all": values}), {"all": values})
     arena.settle(weights)
-    state = State.of(Adam(), arena.vector)
+    state = State.of(Adam(), arena.vectors)
     problem.bad = (4, problem.shards.count - 1) if problem.size else None
     for step in range(1, 7):
         evaluation = Adam(1e-2).step(problem, weights, state, step, 1.0).evaluation
@@ -117,6 +117,14 @@ def steering(space, a, b, c):
         sizes = [np.prod(shape, dtype=int) for shape in space.shapes.values()]
         squares = [part @ part for part in np.split(arrays[1], np.cumsum(sizes)[:-1])]
         np.testing.assert_allclose(found[2], squares, rtol=1e-5)
+    rows = space.arena.vectors(3)
+    for part in space.owned:
+        rows[0, part], rows[1, part], rows[2, part] = a[part], b[part], np.inf
+    found.append(space.dots(rows[:2], rows[::-1][1:]))
+    space.combine(np.array([-0.3, 0.7, 0.0]), rows, rows[2])
+    found.append(space.dots(rows, rows[2:]))
+    for part in space.owned:
+        np.testing.assert_allclose(rows[2, part], 0.7 * b[part] - 0.3 * a[part], rtol=1e-4, atol=1e-5)
     space.fence(b)
     return found
 
