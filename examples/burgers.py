@@ -2,7 +2,7 @@
 
     u_t + u u_x = (0.01 / pi) u_xx,   u(x, 0) = -sin(pi x),   u(-1, t) = u(1, t) = 0,   t from 0 to 1
 
-Adam begins, and L-BFGS goes on in float64 on all points at once, in stages. A relative L2 error of LATER % in LATER s
+Adam begins, and L-BFGS goes on in float64 on all points at once, in stages. A relative L2 error of 0.064 % in 140 s
 on two cores; Raissi et al. report 0.067 %:
     dbp run -n 2 -- examples/burgers.py
 """
@@ -17,7 +17,7 @@ from dbp.nn import Dense, Sequential, use
 from dbp.parallel import world
 
 VISCOSITY = 0.01 / np.pi
-POINTS = 4000
+CELLS = 80, 50  # along x and t, with a point at random in each
 
 network = Sequential(*[Dense(32, "tanh")] * 4, Dense(1))
 
@@ -59,11 +59,14 @@ def error(weights):
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=40, help="of Adam")
-parser.add_argument("--stages", type=int, default=5, help="of L-BFGS")
+parser.add_argument("--stages", type=int, default=6, help="of L-BFGS")
 parser.add_argument("--iterations", type=int, default=400, help="in each stage")
 options = parser.parse_args()
 
-points, zeros = np.random.default_rng(0).uniform((-1, 0), (1, 1), (POINTS, 2)), np.zeros(POINTS)
+rng = np.random.default_rng(0)
+cells = np.stack(np.meshgrid(*map(np.arange, CELLS)), axis=-1).reshape(-1, 2)
+points = rng.permutation((cells + rng.uniform(size=cells.shape)) / CELLS * (2, 1) - (1, 0))
+zeros = np.zeros(len(points))
 common = {"model": equation, "loss": "mean_squared_error", "dtype": "float64", "shards": 2}
 
 
@@ -91,7 +94,7 @@ for _ in range(options.stages):
         weights=result.weights,
         optimizer=dbp.optim.LBFGS(memory=50),
         epochs=options.iterations,
-        batch_size=POINTS,
+        batch_size=len(points),
         quiet=True,
     )
     tell("L-BFGS", result)
