@@ -72,7 +72,12 @@ def duration(seconds: float) -> str:
 
 def figures(values: Mapping[str, float]) -> str:
     """Named numbers in one line."""
-    return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in values.items())
+    return "  ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in values.items())
+
+
+def _figure(value: float) -> str:
+    """Four decimals, or as many digits where these would tell nothing, or too much."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 
 
 # Columns of the history that are not shown in the line of an epoch.
