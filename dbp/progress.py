@@ -25,6 +25,7 @@ COUNTED = (
     "outcome",
     "best_epoch",
     "best_cost",
+    "elapsed",
 )
 
 
@@ -114,14 +115,14 @@ class Progress:
         self.clock()
         sums = dict(zip(self.metrics, self.totals.metrics, strict=True))
         return (
-            {name: getattr(self, name) for name in (*COUNTED, "elapsed")}
+            {name: getattr(self, name) for name in COUNTED}
             | {"epoch_weight": self.totals.weight, "epoch_loss": self.totals.loss}
             | {f"epoch_{name}": value for name, value in sums.items()}
         )
 
     def restore(self, attributes: Mapping[str, Any], history: Mapping[str, Any]) -> None:
         """Take up what to_attributes() gave, and the history."""
-        for name in (*COUNTED, "elapsed"):
+        for name in COUNTED:
             setattr(self, name, attributes[name])
         sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
         self.totals = Totals(attributes["epoch_weight"], attributes["epoch_loss"], sums)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dbp.errors import UserError
 from dbp.optim.history import History
 from dbp.optim.line_search import Found, strong_wolfe
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, pieces
+from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, follow, pieces
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Iteration(Generic[E]):
         """Along the direction; then the pair, and what the next step begins with."""
         cost, norm = float(self.state.numbers["cost"][0]), float(self.state.numbers["products"][-1]) ** 0.5
         first = 1.0 if self.history.pairs else min(1.0, 1 / norm)
-        search, evaluation = strong_wolfe(cost, slope, first, self.method.evaluations), None
+        search = strong_wolfe(cost, slope, first, self.method.evaluations)
         length = next(search)
         while True:
             evaluation = self._try(length)
@@ -135,10 +135,7 @@ class _Iteration(Generic[E]):
 
     def _try(self, length: float) -> E:
         """Cost and gradient after a step of this length."""
-        direction, factor = self.history.direction, self.trial.dtype.type(length)
-        for piece in pieces(self.space.owned):
-            np.multiply(direction[piece], factor, out=self.trial[piece])
-            np.add(self.weights[piece], self.trial[piece], out=self.trial[piece])
+        follow(self.space, self.history.direction, length, self.weights, self.trial)
         return self._evaluate(self.trial)
 
     def _accept(self, evaluation: E, length: float) -> None:
@@ -152,8 +149,7 @@ class _Iteration(Generic[E]):
         self.state.numbers["products"] = self.history.add(self.space, length)
 
     def _keep(self, cost: float, gradient: Vector) -> None:
-        for piece in pieces(self.space.owned):
-            self.gradient[piece] = gradient[piece]
+        copy(self.space, gradient, self.gradient)
         self.state.numbers["cost"] = np.array([cost])
 
     def _has_converged(self) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dbp.errors import UserError
 from dbp.optim.damping import Proposal
 from dbp.optim.gauss_newton import Dense, GaussNewton, Subspace
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, pieces
+from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, pieces
 
 ACCEPTED = (
     1e-4  # the part of the predicted reduction that a step must come to; this and the others as in MINPACK's lmder
@@ -135,8 +135,7 @@ class _Iteration(Generic[E]):
 
     def _accept(self, evaluation: E, radius: float, reason: str) -> Step[E]:
         """Move to the trial."""
-        for piece in pieces(self.space.owned):
-            self.weights[piece] = self.trial[piece]
+        copy(self.space, self.trial, self.weights)
         self._keep(evaluation)
         self.numbers["radius"] = np.array([radius])
         converged = reason and self.objective.lasting
@@ -165,9 +164,7 @@ class _Iteration(Generic[E]):
 
     def _keep(self, evaluation: E) -> None:
         """Cost and gradient at the weights."""
-        gradient = evaluation.gradient
-        for piece in pieces(self.space.owned):
-            self.gradient[piece] = gradient[piece]
+        copy(self.space, evaluation.gradient, self.gradient)
         self.numbers["cost"] = np.array([evaluation.cost])
 
     @property

@@ -287,3 +287,16 @@ def pieces(parts: Sequence[slice], length: int = BLOCK) -> Iterator[slice]:
     for part in parts:
         for start in range(part.start, part.stop, length):
             yield slice(start, min(start + length, part.stop))
+
+
+def copy(space: Space, source: Vector, target: Vector) -> None:
+    """Write what is owned of one vector to another."""
+    for piece in pieces(space.owned):
+        target[piece] = source[piece]
+
+
+def follow(space: Space, direction: Vector, length: float, start: Vector, target: Vector) -> None:
+    """Write start + length direction to a vector, where it is owned."""
+    for piece in pieces(space.owned):
+        np.multiply(direction[piece], length, out=target[piece])
+        np.add(start[piece], target[piece], out=target[piece])

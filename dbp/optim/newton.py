@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dbp.errors import UserError, unknown
 from dbp.optim.conjugate_gradients import Iterate, Work, conjugate_gradients
 from dbp.optim.first_order import check_fraction
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, pieces
+from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, follow, pieces
 
 STORED = 5  # iterates besides the last, to go back to
 SPACING = 1.5  # between their numbers
@@ -133,8 +133,7 @@ class _Iteration(Generic[E]):
         self.space, self.evaluation, self.cost = objective.space, evaluation, evaluation.cost
         self.evaluations, self.products = 1, 0
         self.gradient = state.scratch["gradient"]  # kept, as products go where the objective has put it
-        for piece in pieces(self.space.owned):
-            self.gradient[piece] = evaluation.gradient[piece]
+        copy(self.space, evaluation.gradient, self.gradient)
         self.norm = math.sqrt(self.space.dot(self.gradient, self.gradient))
         self.solution = (state.vectors if method.vectors else state.scratch)["solution"]
 
@@ -180,9 +179,7 @@ class _Iteration(Generic[E]):
     def cost_at(self, direction: Vector, length: float = 1.0) -> float:
         """The cost so far along a direction; infinite where it is no number."""
         trial = self.state.scratch["trial"]
-        for piece in pieces(self.space.owned):
-            np.multiply(direction[piece], length, out=trial[piece])
-            trial[piece] += self.weights[piece]
+        follow(self.space, direction, length, self.weights, trial)
         self.evaluations += 1
         cost = self.objective.value(trial)
         return cost if math.isfinite(cost) else math.inf
@@ -266,8 +263,7 @@ class _Damped(_Iteration[E]):
                 return self._solve()
             if last.number == due and last.curvature > 0:
                 place = self.state.scratch[f"iterate_{len(stored) % STORED}"]
-                for part in self.space.owned:
-                    place[part] = self.solution[part]
+                copy(self.space, self.solution, place)
                 stored.append((due, _Candidate(place, last.model)))
                 due = math.ceil(due * SPACING)
         before = [candidate for number, candidate in stored[-STORED:] if number < last.number]

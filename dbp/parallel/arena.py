@@ -129,7 +129,7 @@ class Arena:
         """After it all ranks see what the owners have written to a vector; collective."""
         if self.divided:
             if id(vector) not in self._spreads:
-                self._spreads[id(vector)] = Spread(self.comm, vector, *self.deal.spread())
+                self._spreads[id(vector)] = Spread(self.comm, vector, *self.deal.spread(self.deal.buckets))
             self._spreads[id(vector)]()
         if self.shared:
             self.comm.node_barrier()
@@ -151,6 +151,10 @@ class Arena:
         if self.shared:
             self.comm.node_barrier()
 
+    def owned_by(self, rank: int) -> list[slice]:
+        """What a rank updates of a vector that is divided among all ranks."""
+        return Deal(self.size, Nodes(self.nodes.sizes, rank)).updated(divided=True)
+
     def collected(self, vector: Array) -> Array:
         """The whole of a vector on rank 0, whoever owns which part of it; elsewhere what there is of it; collective."""
         if not self.divided:
@@ -159,7 +163,7 @@ class Arena:
         messages = []
         for rank in range(comm.size):
             near = rank in self.nodes.runs[0]
-            for part in Deal(self.size, Nodes(self.nodes.sizes, rank)).updated(divided=True):
+            for part in self.owned_by(rank):
                 if comm.rank == 0 and near:
                     whole[part] = vector[part]
                 elif comm.rank == 0:

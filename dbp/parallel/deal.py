@@ -106,9 +106,9 @@ class Deal:
         """All nodes but this rank's, beginning with the next, so that not all begin with the same."""
         return [(self.nodes.mine + step) % self.nodes.count for step in range(1, self.nodes.count)]
 
-    def spread(self) -> tuple[list[Message], list[Message]]:
-        """What this rank sends and receives, so that all nodes have what the ranks of each have finished."""
-        pairs = [(bucket, node) for bucket in self.buckets for node in self.others]
+    def spread(self, buckets: Iterable[slice]) -> tuple[list[Message], list[Message]]:
+        """What this rank sends and receives, so that all nodes have what the ranks of each have finished of buckets."""
+        pairs = [(bucket, node) for bucket in buckets for node in self.others]
         sent = [message for pair in pairs for message in self.incoming(*pair)]
         return sent, [message for pair in pairs for message in self.outgoing(*pair)]
 

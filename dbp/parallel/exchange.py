@@ -64,13 +64,6 @@ class Messages:
             action()
 
 
-def spreading(deal: Deal, bucket: slice, vector: Array, out: Messages, into: Messages) -> None:
-    """Messages by which every node gets what the ranks of the others have finished of a bucket."""
-    for node in deal.others:
-        out.send(vector, deal.incoming(bucket, node))
-        into.receive(vector, deal.outgoing(bucket, node))
-
-
 class Spread:
     """Gives to all nodes what ranks of others have of a vector; collective.
 
@@ -173,7 +166,9 @@ class Exchange:
             for array in sums[node]:
                 into.receive(array, deal.incoming(run, node))
         if self._spread:
-            spreading(deal, run, self._total, sums_out, sums_into)
+            sent, received = deal.spread([run])
+            sums_out.send(self._total, sent)
+            sums_into.receive(self._total, received)
         finish = self._finish(deal.finished(run), [array for of_node in sums for array in of_node])
         return _Bucket(adders, out, into, finish, sums_out, sums_into)
 

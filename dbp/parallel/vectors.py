@@ -15,7 +15,7 @@ import numpy as np
 from dbp.errors import UserError
 from dbp.parallel.arena import Arena
 from dbp.parallel.comm import SharedMemory
-from dbp.parallel.deal import GRAIN, Deal, Nodes
+from dbp.parallel.deal import GRAIN
 from dbp.parallel.layout import Layout
 from dbp.parallel.tree import Array, pieces
 
@@ -24,7 +24,7 @@ AT_A_TIME = 8  # blocks of each vector: what several products need is then still
 
 
 class Vectors:
-    """What an optimizer asks about the vectors of an arena; all methods but jobs are collective.
+    """What an optimizer asks about the vectors of an arena; all methods but jobs and combine are collective.
 
     Args:
         arena: where the vectors lie, and who owns which parts.
@@ -46,10 +46,6 @@ class Vectors:
         """The shapes of the parameters, in the order in which they follow each other in a vector."""
         return self.layout.shapes
 
-    def zeros(self) -> Array:
-        """A new vector of zeros."""
-        return self.arena.vector()
-
     def fence(self, vector: Array) -> None:
         """After it all ranks see what the owners have written to a vector."""
         self.arena.fence(vector)
@@ -70,7 +66,6 @@ class Vectors:
         """
         table = self._table(len(left) * len(right), self._blocks)
         cube = table.reshape(len(left), len(right), self._blocks)
-        whole = self.layout.size // GRAIN
         for run in self._whole_blocks:
             if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
                 products = np.matmul(_in_blocks(left, run), _in_blocks(right, run).transpose(0, 2, 1))
@@ -79,8 +74,8 @@ class Vectors:
                 for piece in pieces(run, AT_A_TIME):
                     _add_products(left, right, piece, cube)
         if self._owns_rest:
-            rest = slice(whole * GRAIN, None)
-            cube[:, :, whole] = [[np.dot(a[rest], b[rest]) for b in right] for a in left]
+            rest = slice(self._whole * GRAIN, None)
+            cube[:, :, self._whole] = [[np.dot(a[rest], b[rest]) for b in right] for a in left]
         self._complete(table, self._ranges, lambda: self._everyones_blocks)
         found: Array = np.add.reduce(cube, axis=2)
         return found
@@ -100,7 +95,7 @@ class Vectors:
                 place[...] = 0  # as 0 times what was there before might be no number
                 place[...] = np.matmul(factors, _in_blocks(rows, piece))
         if self._owns_rest:
-            rest = slice(self.layout.size // GRAIN * GRAIN, None)
+            rest = slice(self._whole * GRAIN, None)
             target[rest] = 0
             target[rest] = np.matmul(factors, rows[:, rest])[0]
 
@@ -155,17 +150,20 @@ class Vectors:
     def _blocks(self) -> int:
         return -(-self.layout.size // GRAIN)
 
+    @property
+    def _whole(self) -> int:
+        """Blocks without the last, if that is a short one."""
+        return self.layout.size // GRAIN
+
     @cached_property
     def _whole_blocks(self) -> list[slice]:
         """Those of each part that this rank owns."""
-        whole = self.layout.size // GRAIN
-        return [slice(run.start, min(run.stop, whole)) for run in self._ranges]
+        return [slice(run.start, min(run.stop, self._whole)) for run in self._ranges]
 
     @property
     def _owns_rest(self) -> bool:
         """Whether this rank owns the last block, and it is a short one."""
-        whole = self.layout.size // GRAIN
-        return whole < self._blocks and bool(self._ranges) and self._ranges[-1].stop == self._blocks
+        return self._whole < self._blocks and bool(self._ranges) and self._ranges[-1].stop == self._blocks
 
     @cached_property
     def _ranges(self) -> list[range]:
@@ -247,17 +245,13 @@ class Vectors:
                 table[:, run.start : run.stop] = found[:, column : column + len(run)]
                 column += len(run)
 
-    def _owned_by(self, rank: int) -> list[slice]:
-        """With a vector that is divided among all ranks."""
-        return Deal(self.layout.size, Nodes(self.arena.nodes.sizes, rank)).updated(divided=True)
-
     @cached_property
     def _everyones_blocks(self) -> list[list[range]]:
-        return [[_blocks_of(part) for part in self._owned_by(rank)] for rank in range(self.arena.comm.size)]
+        return [[_blocks_of(part) for part in self.arena.owned_by(rank)] for rank in range(self.arena.comm.size)]
 
     @cached_property
     def _everyones_segments(self) -> list[list[range]]:
-        return [[self._segments_of(part) for part in self._owned_by(rank)] for rank in range(self.arena.comm.size)]
+        return [[self._segments_of(part) for part in self.arena.owned_by(rank)] for rank in range(self.arena.comm.size)]
 
     def free(self) -> None:
         """Give shared memory back."""
