@@ -50,7 +50,7 @@ RUNS: dict[str, dict[str, Any]] = {
     **{name: SMALL | {"optimizer": {"kind": kind, "learning_rate": rate}} for name, (kind, rate) in RATES.items()},
     "L-BFGS": {"optimizer": {"kind": "lbfgs"}},
     "Hessian-free": {"optimizer": {"kind": "newton", "damping": 0.01}},
-    "Newton, trust region": {"optimizer": {"kind": "newton", "curvature": "hessian", "control": "trust_region"}},
+    "Newton trust region": {"optimizer": {"kind": "newton", "curvature": "hessian", "control": "trust_region"}},
     "Levenberg-Marquardt": {"optimizer": {"kind": "levenberg_marquardt"}},
     **{f"SciPy {method}": {"optimizer": {"kind": "scipy", "method": method}} for method in SCIPY},
 }

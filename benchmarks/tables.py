@@ -61,7 +61,7 @@ def summary(comparison: Comparison, rounds: list[Results], case: str) -> dict[st
 
 def line(title: str, cells: Iterable[str]) -> str:
     """A line of a table."""
-    return (title.ljust(18) + "".join(f"{cell:>12s}" for cell in cells)).rstrip()
+    return (title.ljust(20) + "".join(f"{cell:>12s}" for cell in cells)).rstrip()
 
 
 def number(value: float | None, digits: int = 2, mark: str = " ") -> str:
