@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "Data",
+    "EarlyStopping",
     "Saving",
     "UserError",
     "Watching",
@@ -30,13 +31,17 @@ __all__ = [
     "optim",
 ]
 
-_HOMES = {"fit": "train", "Data": "settings", "Saving": "settings", "Watching": "settings", "UserError": "errors"}
+_HOMES = {
+    "fit": "train",
+    **dict.fromkeys(("Data", "EarlyStopping", "Saving", "Watching"), "settings"),
+    "UserError": "errors",
+}
 _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
     from dbp.errors import UserError
-    from dbp.settings import Data, Saving, Watching
+    from dbp.settings import Data, EarlyStopping, Saving, Watching
     from dbp.train import fit
 
 

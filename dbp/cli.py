@@ -1,4 +1,4 @@
-"""The command line: dbp train, eval, predict, inspect, summary, neurons, convert, run, doctor."""
+"""The command line: dbp train, eval, predict, inspect, verify, summary, neurons, convert, run, doctor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import dbp
-from dbp.errors import UsageError
+from dbp.errors import DataError, UsageError
+from dbp.stopping import parse_time, signals
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Checkpoint
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; gives the exit code: 0 done, 1 failed, 2 the user's mistake."""
+    if (sys.argv[1:] if arguments is None else arguments)[:1] == ["train"]:
+        signals.catch()  # before anything that takes long
     try:
         parsed = _parser().parse_args(arguments)
         return int(parsed.command(parsed))
@@ -39,14 +42,22 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(parsed: argparse.Namespace) -> int:
     from dbp.config import read_config, settings_from
     from dbp.parallel import agree, from_rank_0, world
+    from dbp.resuming import Start
     from dbp.train import train
 
     if parsed.overwrite and not parsed.fresh:
         raise UsageError("--overwrite deletes an earlier run's checkpoints and goes only with --fresh")
+    start = Start(
+        fresh=parsed.fresh,
+        overwrite=parsed.overwrite,
+        retry=parsed.retry,
+        accept=tuple(parsed.accept),
+        time_limit=None if parsed.time_limit is None else parse_time(parsed.time_limit),
+    )
     comm = world()
     changes = [*parsed.set, *([f"out={json.dumps(parsed.out)}"] if parsed.out else [])]
     table = from_rank_0(comm, read_config, Path(parsed.config), changes)
-    train(agree(comm, settings_from, table), comm, parsed.fresh, parsed.overwrite)
+    train(agree(comm, settings_from, table), comm, start)
     return 0
 
 
@@ -82,10 +93,18 @@ def _inspect(parsed: argparse.Namespace) -> int:
     from dbp.checkpoint import digest_arrays, find
     from dbp.inference import describe
 
-    path, checkpoint = find(Path(parsed.checkpoint))
-    text = digest_arrays(checkpoint.model) if parsed.digest else describe(path, checkpoint)
+    with find(Path(parsed.checkpoint)) as found:
+        text = digest_arrays(found.load().model) if parsed.digest else describe(found)
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    from dbp.checkpoint import all_of, verdict
+
+    verdicts = [verdict(path) for path in all_of(Path(parsed.checkpoint))]
+    sys.stdout.writelines(f"{text}\n" for text, _ in verdicts)
+    return 0 if all(whole for _, whole in verdicts) else DataError.exit_code
 
 
 def _summary(parsed: argparse.Namespace) -> int:
@@ -171,6 +190,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", metavar="FOLDER", help="where the run's files go")
     train.add_argument("--fresh", action="store_true", help="start anew; an earlier run is moved aside")
     train.add_argument("--overwrite", action="store_true", help="with --fresh: delete the earlier run instead")
+    train.add_argument("--accept", action="append", default=[], metavar="KEY", help="go on though this key has changed")
+    train.add_argument("--retry", action="store_true", help="go on though the run has ended early again and again")
+    train.add_argument(
+        "--time-limit", metavar="TIME", help="save and stop before this: seconds, or hours:minutes:seconds"
+    )
 
     evaluate = commands.add_parser("eval", help="cost and metrics of a checkpoint on data")
     evaluate.set_defaults(command=_eval)
@@ -182,6 +206,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoint(predict)
     predict.add_argument("data", metavar="DATA", help="an HDF5 file with inputs")
     _add_out(predict)
+
+    verify = commands.add_parser("verify", help="whether a checkpoint, or each of a run's, is whole")
+    verify.set_defaults(command=_verify)
+    verify.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run's folder for all of its")
 
     inspect = commands.add_parser("inspect", help="what a checkpoint holds")
     inspect.set_defaults(command=_inspect)

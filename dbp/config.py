@@ -19,10 +19,11 @@ from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.settings import Data, Saving, Settings, Watching
+from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
 
 Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
+SECTIONS = (Data, Saving, Watching, EarlyStopping)
 CUSTOM = "custom"  # a model of the user's own, which a config cannot hold
 
 
@@ -105,6 +106,7 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 "checkpoint": lambda value, key: _record(Saving, value, key, {}),
                 "watch": lambda value, key: _record(Watching, value, key, {}),
+                "early_stopping": lambda value, key: _record(EarlyStopping, value, key, {}),
                 "threads": lambda value, key: value,  # a number or a word, which Settings tells apart
             },
         ),
@@ -232,7 +234,7 @@ def _value(value: Any) -> Any:
         return {"kind": value.kind, "layers": [_value(layer) for layer in value.layers]}
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
-    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), Data, Saving, Watching)
+    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS)
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}
@@ -287,14 +289,14 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def differences(stored: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]) -> list[str]:
-    """Where two tables differ, a line per key, but for keys (or sections) that are free to change."""
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Where two tables differ: keys, each with a line about it."""
     old, new = _flat(stored), _flat(now)
-    return [
-        f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now"
+    return {
+        key: f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not any(key == f or key.startswith(f"{f}.") for f in free)
-    ]
+        if old.get(key) != new.get(key)
+    }
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,18 @@ class UsageError(UserError):
     on_all_ranks = True
 
 
+class DataError(UserError):
+    """A file holds other bytes than were written to it, or none that dbp has written."""
+
+    exit_code = 65
+
+
+class StorageError(UserError):
+    """A file could not be written, or a disk not be used."""
+
+    exit_code = 74
+
+
 class NotFiniteError(UserError):
     """The cost or its gradient became infinite or not a number; the weights were left as they were."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dbp import config
-from dbp.checkpoint import Checkpoint, find
+from dbp.checkpoint import Checkpoint, Opened, find
 from dbp.data import Dataset, OutputFile
 from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
@@ -19,12 +20,16 @@ from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.settings import Settings
 from dbp.sources import check_together, open_file
+from dbp.text import shape_text, table
 from dbp.trained import Trained
+
+EPOCHS = 10  # of the history that are shown
 
 
 def load(path: Path) -> Checkpoint:
     """What inference needs of a checkpoint, small enough to be sent to all ranks."""
-    found = find(path)[1]
+    with find(path) as opened:
+        found = opened.load()
     return replace(found, model=found.trained, optimizer={}, history={})
 
 
@@ -80,31 +85,35 @@ def predict(
     return f"{len(data):,} predictions written to {out}"
 
 
-def describe(path: Path, checkpoint: Checkpoint) -> str:
+def describe(found: Opened) -> str:
     """What a checkpoint holds, in lines of text."""
-    progress = dict(checkpoint.progress)
+    progress = found.progress
     state = "finished" if progress["finished"] else f"in epoch {int(progress['epoch']) + 1}"
     lines = [
-        f"{path}",
+        f"{found.path}",
         f"{state}: {progress['epoch']} epochs, {progress['step']} steps, {duration(float(progress['elapsed']))}",
         f"shards {progress['shards']}, seed {progress['seed']}",
     ]
-    if checkpoint.history:
-        last = {name: float(column[-1]) for name, column in checkpoint.history.items()}
-        lines += [
-            f"last epoch: {epoch_figures(last)}",
-            f"best epoch: {progress['best_epoch']} (cost {progress['best_cost']:.4f})",
-        ]
-    lines += ["", "made with"]
-    lines += [f"  {name:10} {value}" for name, value in checkpoint.provenance.items()]
-    lines += ["", "arrays", *_table(checkpoint), "", "config", *_indented(checkpoint.config)]
+    columns = {name[8:]: found.array(name) for name in found.entries if name.startswith("history/")}
+    if columns:
+        lines += [f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})", "", *_history(columns)]
+    lines += ["", "progress", *_pairs(progress), "", "made with", *_pairs(found.provenance)]
+    arrays = [[f"/{e.name}", str(np.dtype(e.dtype)), shape_text(e.shape)] for e in found.entries.values()]
+    shown = "\n".join(table(arrays, left=range(3)))
+    lines += ["", "arrays", *_indented(shown), "", "config", *_indented(found.config)]
     return "\n".join(lines)
 
 
-def _table(checkpoint: Checkpoint) -> list[str]:
-    rows: list[tuple[str, Any]] = [(f"/{name}", array) for name, array in checkpoint.arrays()]
-    width = max(len(name) for name, _ in rows)
-    return [f"  {name:{width}}  {array.dtype}  {' x '.join(map(str, array.shape))}" for name, array in rows]
+def _history(columns: Mapping[str, Any]) -> list[str]:
+    """The last epochs."""
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    title = "history" if len(rows) <= EPOCHS else f"history (the last {EPOCHS} of {len(rows)} epochs)"
+    return [title, *(f"  {int(row['epoch'])}  {epoch_figures(row)}" for row in rows[-EPOCHS:])]
+
+
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    width = max(map(len, values), default=0)
+    return [f"  {name:{width}}  {value}" for name, value in values.items()]
 
 
 def _indented(text: str) -> list[str]:

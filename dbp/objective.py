@@ -110,6 +110,7 @@ class Objective:
         self.batch: list[Shard] = []
         self.whole = False  # whether that is all examples, at every step
         self.step = 0  # steps done so far, on which random numbers depend
+        self.asked = False  # whether a rank has asked for something since this was set
         self._random = False  # whether a layer has drawn any
         self._scalars = scalars = 2 + len(loss.metrics)
         moments = sum(place.width for place in self.running.values())
@@ -135,6 +136,7 @@ class Objective:
         clock.enter(stages.SUM)
         total = self._reduction.total(tree, divisor=0)
         clock.enter(stages.UPDATE)
+        self.asked |= total.asked
         totals = _totals(total.scalars[: self._scalars])
         finite = total.finite and math.isfinite(totals.loss)
         return Evaluation(total.vector, totals, total.scalars[self._scalars :].copy(), finite)
@@ -239,7 +241,9 @@ class Objective:
                 outputs, losses = self._losses(call, chunk)
                 sums.scalars += self._sums(array_of(losses), array_of(outputs), chunk)
             tree.push(0, number, sums)
-        return _totals(self._evaluation.total(tree).scalars)
+        total = self._evaluation.total(tree)
+        self.asked |= total.asked
+        return _totals(total.scalars)
 
     # --- second derivatives -----------------------------------------------------------------------------
 

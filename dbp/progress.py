@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +24,35 @@ COUNTED = (
     "finished",
     "outcome",
     "best_epoch",
-    "best_cost",
+    "best_step",
+    "best_value",
     "elapsed",
 )
+
+
+def columns(metrics: tuple[str, ...], validation: bool) -> list[str]:
+    """Those of the history by which epochs are compared."""
+    own = ["cost", *metrics]
+    return [*own, *(f"validation_{name}" for name in own)] if validation else own
+
+
+def better(column: str, value: float, best: float) -> bool:
+    """Whether a value of a column of the history is better than another, which may be no number."""
+    if math.isnan(value) or math.isnan(best):
+        return not math.isnan(value)
+    return value > best if column.endswith("accuracy") else value < best
+
+
+def epochs_since_best(column: str, values: Sequence[float], least_change: float) -> int:
+    """How many epochs have passed since a value was better than all before, by at least so much."""
+    best, since = math.nan, 0
+    for value in values:
+        worse = value - least_change if column.endswith("accuracy") else value + least_change
+        if better(column, worse, best):
+            best, since = value, 0
+        else:
+            since += 1
+    return since
 
 
 @dataclass
@@ -35,9 +61,11 @@ class Progress:
 
     Args:
         metrics: names of the loss's metrics.
+        best_by: column of the history by which the best epoch is found.
     """
 
     metrics: tuple[str, ...]
+    best_by: str = "cost"
     epoch: int = 0  # complete ones
     step: int = 0  # since the start of the run
     step_in_epoch: int = 0
@@ -46,8 +74,9 @@ class Progress:
     skipped: int = 0  # steps of the epoch whose cost or gradient was not finite
     finished: bool = False
     outcome: str = ""  # why the optimizer could not go on, if it could not
-    best_epoch: int = 0  # by validation cost if there is validation, else by training cost
-    best_cost: float = float("inf")
+    best_epoch: int = 0
+    best_step: int = 0  # at its end
+    best_value: float = math.nan
     elapsed: float = 0.0  # seconds of training, over all starts
     totals: Totals = field(init=False)
     history: History = field(default_factory=dict)
@@ -94,11 +123,16 @@ class Progress:
         row["seconds"] = self.clock()
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
-        cost = row.get("validation_cost", row["cost"])
-        if cost < self.best_cost:
-            self.best_epoch, self.best_cost = self.epoch, cost
+        value = row[self.best_by]
+        if better(self.best_by, value, self.best_value):
+            self.best_epoch, self.best_step, self.best_value = self.epoch, self.step, value
         self._start_epoch()
         return row
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the run is at the end of its best epoch."""
+        return self.best_step == self.step > 0
 
     def _start_epoch(self) -> None:
         self.skipped, self.step_in_epoch, self.totals = 0, 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))

@@ -66,16 +66,26 @@ class Data:
 
 @dataclass(frozen=True)
 class Saving:
-    """When checkpoints are written (besides the run's end), and how many are kept; 0 means never."""
+    """When checkpoints are written, besides the run's end, and which are kept; 0 means never.
+
+    Args:
+        every_epochs: after every so many epochs.
+        every_steps: after every so many steps.
+        keep: so many of the newest are kept,
+        keep_every: and those whose step is a multiple of this,
+        best: and the best by this column of the history, such as "validation_accuracy"; "" for none. One is written
+            after each epoch that is better than all before.
+    """
 
     every_epochs: int = 1
     every_steps: int = 0
     keep: int = 3
+    keep_every: int = 0
+    best: str = ""
 
     def __post_init__(self) -> None:
-        _at_least("every_epochs", self.every_epochs, 0)
-        _at_least("every_steps", self.every_steps, 0)
-        _at_least("keep", self.keep, 1)
+        for name, least in (("every_epochs", 0), ("every_steps", 0), ("keep", 1), ("keep_every", 0)):
+            _at_least(name, getattr(self, name), least)
 
     def due_after_step(self, step: int) -> bool:
         """Whether to save when so many steps are done."""
@@ -87,6 +97,25 @@ class Saving:
 
 
 @dataclass(frozen=True)
+class EarlyStopping:
+    """When a run ends before its last epoch.
+
+    Args:
+        patience: after more than so many epochs without a better value; 0 for never.
+        metric: column of the history that is looked at; by default the cost, of the validation data if there are any.
+        least_change: by which a value must be better than the best so far to count.
+    """
+
+    patience: int = 0
+    metric: str = ""
+    least_change: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("patience", "least_change"):
+            _at_least(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True)
 class Watching:
     """How a run is watched over; 0 means never.
 
@@ -94,14 +123,16 @@ class Watching:
         compare_every_steps: the nodes compare their weights after every so many steps, and before each checkpoint.
         warn_after: seconds of waiting for a rank, after which it is named with what it does.
         end_after: seconds of waiting after which all ranks are ended.
+        most_starts: so often a run may start from the same step without coming to its next checkpoint.
     """
 
     compare_every_steps: int = 100
     warn_after: float = 60.0
     end_after: float = 1800.0
+    most_starts: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("compare_every_steps", "warn_after", "end_after"):
+        for name in ("compare_every_steps", "warn_after", "end_after", "most_starts"):
             _at_least(name, getattr(self, name), 0)
 
     def due_after_step(self, step: int) -> bool:
@@ -135,6 +166,7 @@ class Settings:
         out: the folder for the run's files; None to write none.
         checkpoint: when to save.
         watch: how the run is watched over.
+        early_stopping: when it ends before its last epoch.
     """
 
     model: Model
@@ -154,6 +186,7 @@ class Settings:
     out: str | None = None
     checkpoint: Saving = field(default_factory=Saving)
     watch: Watching = field(default_factory=Watching)
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))

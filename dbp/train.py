@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from dbp.autodiff import Array
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
+from dbp.keeping import Keeper
 from dbp.nn import update_all
 from dbp.optim import Outcome
 from dbp.parallel import (
@@ -26,8 +27,11 @@ from dbp.parallel import (
     together,
     world,
 )
-from dbp.run import NOTHING, Run, find_checkpoint, with_threads
+from dbp.progress import epochs_since_best
+from dbp.resuming import Start, peek, with_threads
+from dbp.run import Run
 from dbp.settings import Settings
+from dbp.stopping import signals
 from dbp.timing import Timing
 
 
@@ -48,58 +52,68 @@ class Result:
     steps: int
 
 
-def fit(*, fresh: bool = False, overwrite: bool = False, quiet: bool = False, **settings: Any) -> Result:
+def fit(
+    *,
+    fresh: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    retry: bool = False,
+    accept: Sequence[str] = (),
+    time_limit: float | None = None,
+    **settings: Any,
+) -> Result:
     """Train, on all ranks of this job, or go on with the training that the folder `out` holds.
 
     Args:
         fresh: start anew; the checkpoints of an earlier run in `out` are moved aside.
         overwrite: with fresh, delete those checkpoints instead.
         quiet: print nothing.
+        retry: start although the run has ended before its next checkpoint again and again.
+        accept: settings that may differ from those of the checkpoint, such as "optimizer.learning_rate".
+        time_limit: seconds after the start of the training until which it is to have stopped.
         settings: those of Settings: model, loss, data, optimizer, epochs, batch_size, ...
 
     Raises:
         UserError: a setting, the data or a checkpoint breaks a rule; told once and the same on every rank.
+        SystemExit: a signal, a stop file or the time limit asked to stop: saved, code 75.
     """
     comm = world()
-    return train(agree(comm, lambda: Settings.of(**settings)), comm, fresh, overwrite, quiet)
+    start = Start(fresh, overwrite, quiet, retry, tuple(accept), time_limit)
+    return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
 
 
-def train(
-    settings: Settings, comm: Communicator, fresh: bool = False, overwrite: bool = False, quiet: bool = False
-) -> Result:
+def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
     """Train as the settings say; see fit()."""
-    with started(settings, comm, fresh, overwrite, quiet) as (run, display):
+    with started(settings, comm, start) as (run, keeper, display):
         first = run.progress.step
-        _epochs(run, display)
-        return _finish(run, display, steps=run.progress.step - first)
+        _epochs(run, keeper, display)
+        return _finish(run, keeper, display, steps=run.progress.step - first)
 
 
 @contextmanager
-def started(
-    settings: Settings, comm: Communicator, fresh: bool = False, overwrite: bool = False, quiet: bool = False
-) -> Iterator[tuple[Run, Display]]:
-    """A run at its first step, or at the one after its newest checkpoint, and what tells of it; collective."""
+def started(settings: Settings, comm: Communicator, start: Start) -> Iterator[tuple[Run, Keeper, Display]]:
+    """A run at its first step or after its newest checkpoint, what keeps it, and what tells of it; collective."""
     with together(comm):
         nodes = nodes_of(comm)
-        stored = NOTHING if fresh else from_rank_0(comm, find_checkpoint, settings)
-        settings = with_threads(settings, stored[1], nodes)
+        earlier = None if start.fresh else from_rank_0(comm, peek, settings)
+        settings = with_threads(settings, earlier, nodes)
     with (
         together(comm),
+        signals,
         blas_threads(settings.thread_count) as blas,
         np.errstate(over="ignore", invalid="ignore"),
         Watch(comm, settings.watch.warn_after, settings.watch.end_after),
-        Run(settings, comm, blas, stored) as run,
+        Run(settings, comm, blas, earlier) as run,
     ):
-        del stored  # the run lets go of it when it has taken up what it needs
-        shown = not quiet and comm.rank == 0
+        shown = not start.quiet and comm.rank == 0
         with Display(shown, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
             run.introduce(display.say, nodes)
-            run.start(fresh, overwrite, display.say)
-            keep_freed_memory()  # not before: what the start has used is not needed again
-            yield run, display
+            with Keeper(run, start, earlier, display.say) as keeper:
+                keep_freed_memory()  # not before: what the start has used is not needed again
+                yield run, keeper, display
 
 
-def _epochs(run: Run, display: Display) -> None:
+def _epochs(run: Run, keeper: Keeper, display: Display) -> None:
     """All epochs that are left."""
     run.comm.stages.begin()
     settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
@@ -109,13 +123,34 @@ def _epochs(run: Run, display: Display) -> None:
             display.after_step(examples, progress.totals)
             if settings.watch.due_after_step(progress.step):
                 run.compare_nodes()
-            if not run.at_end_of_epoch and saving.due_after_step(progress.step):
-                run.save()  # 7 checkpoint
+            if not run.at_end_of_epoch:
+                _after_step(run, keeper)
         rate = display.rate()
         validation = run.evaluate(run.sources.validation)
         display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length: run.length}), rate)
-        if saving.due_after_epoch(progress.epoch) or saving.due_after_step(progress.step):
-            run.save()
+        _stop_early(run)
+        if progress.epoch == settings.epochs or progress.outcome:
+            break  # what is saved then is the finished run
+        if (saving.best and progress.is_best) or saving.due_after_epoch(progress.epoch):
+            keeper.save()
+        _after_step(run, keeper)
+
+
+def _after_step(run: Run, keeper: Keeper) -> None:
+    """Save if it is time for that, and stop if a rank has asked for it."""
+    keeper.after_step()
+    if run.settings.checkpoint.due_after_step(run.progress.step):
+        keeper.save()  # 7 checkpoint
+    if run.objective.asked:
+        raise keeper.stop()
+
+
+def _stop_early(run: Run) -> None:
+    """End the run if it has not become better for too many epochs."""
+    rule, progress = run.settings.early_stopping, run.progress
+    since = epochs_since_best(run.stops_by, progress.history[run.stops_by], rule.least_change)
+    if rule.patience and since > rule.patience and not progress.outcome:
+        progress.outcome = f"stopped early ({run.stops_by.replace('_', ' ')} was not better for {since} epochs)"
 
 
 def steps_of_epoch(run: Run) -> Iterator[int]:
@@ -154,19 +189,21 @@ def step(run: Run, total_steps: int) -> None:
     run.comm.stages.enter(stages.OTHER)
 
 
-def _finish(run: Run, display: Display, steps: int) -> Result:
+def _finish(run: Run, keeper: Keeper, display: Display, steps: int) -> Result:
     """The last checkpoint, the test, and where the time of so many steps went."""
-    progress = run.progress
+    progress, failed = run.progress, ""
     if not progress.finished:
         progress.finished = True
-        run.save()
+        failed = keeper.finish()
     test = run.evaluate(run.sources.test)
     how = progress.outcome or "finished"
-    display.say(f"{how}: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}")
+    message = f"{how}: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}"
+    display.say(message)
     if steps:
         timing = Timing.gathered(run.comm, steps)
-        run.write_beside("timing.csv", timing.table())
+        keeper.write_beside("timing.csv", timing.table())
         display.say(str(timing))
     if test:
         display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
+    keeper.end(failed, message)
     return Result(run.final_weights(), progress.history, test, progress.step)

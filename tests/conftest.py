@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dbp.checkpoint import Checkpoint, checkpoints_of
+
 ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -87,6 +89,13 @@ def digest(folder) -> str:
     outcome = dbp("inspect", "--digest", folder)
     assert outcome.code == 0, outcome.text
     return outcome.out.strip()
+
+
+def newest_checkpoint(folder) -> Checkpoint:
+    """The newest whole checkpoint of a run."""
+    with checkpoints_of(Path(folder)).newest() as newest:
+        assert newest.found is not None, newest.passed_over
+        return newest.found.load()
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dbp.checkpoint import Checkpoint, CheckpointFolder, commit, digest_arrays, read
-from dbp.checkpoint.format import to_image
+from dbp.checkpoint import Checkpoint, CheckpointFolder, Keep, digest_arrays, read, write
 from dbp.errors import UserError
 
 MODEL = {"dense_1/weight": np.arange(6.0).reshape(2, 3), "dense_1/bias": np.zeros(3, np.float32)}
@@ -25,7 +24,7 @@ FULL = Checkpoint(
 
 @pytest.fixture
 def path(tmp_path):
-    commit(tmp_path / "c.h5", to_image(FULL))
+    write(tmp_path / "c.h5", FULL)
     return tmp_path / "c.h5"
 
 
@@ -61,8 +60,8 @@ def test_the_digest_of_weights_is_of_names_types_shapes_and_values():
 
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
     """A byte of padding may change; a value that was saved may not come back different."""
-    image = to_image(Checkpoint(model=MODEL, progress={"epoch": 2}, config="a = 1"))
-    bad = tmp_path / "bad.h5"
+    write(tmp_path / "good.h5", Checkpoint(model=MODEL, progress={"epoch": 2}, config="a = 1"))
+    image, bad = (tmp_path / "good.h5").read_bytes(), tmp_path / "bad.h5"
     refused = 0
     for offset in range(0, len(image), 3):
         bad.write_bytes(image[:offset] + bytes([image[offset] ^ 0x41]) + image[offset + 1 :])
@@ -77,7 +76,8 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
 
 
 def test_every_truncation_is_noticed(tmp_path):
-    image = to_image(Checkpoint(model=MODEL))
+    write(tmp_path / "good.h5", Checkpoint(model=MODEL))
+    image = (tmp_path / "good.h5").read_bytes()
     for length in range(0, len(image), 37):
         (tmp_path / "bad.h5").write_bytes(image[:length])
         with pytest.raises(UserError, match="damaged"):
@@ -162,7 +162,7 @@ def test_a_missing_file_and_other_files(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = CheckpointFolder(tmp_path / "checkpoints", keep=2)
+    folder = CheckpointFolder(tmp_path / "checkpoints", Keep(2))
     folder.prepare()
     return folder
 
@@ -178,16 +178,18 @@ def test_the_newest_whole_one_is_found(folder):
         folder.save(FULL, step)
     newest = folder.files()[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    path, found, passed_over = folder.newest()
-    assert path.name == "step-000000005.h5"
-    assert found.progress == FULL.progress
-    assert len(passed_over) == 1
-    assert "step-000000010.h5 is damaged" in passed_over[0]
-    assert newest.exists()
+    with folder.newest() as usable:
+        assert usable.found.path.name == "step-000000005.h5"
+        assert usable.found.progress == FULL.progress
+        assert list(usable.passed_over) == [newest]
+        assert "step-000000010.h5 is damaged" in usable.passed_over[newest]
+    folder.prepare(tuple(usable.passed_over))
+    assert [p.name for p in sorted(folder.path.iterdir())] == ["step-000000005.h5", "step-000000010.h5.damaged"]
 
 
 def test_an_empty_folder_has_none(tmp_path):
-    assert CheckpointFolder(tmp_path / "none", 1).newest() == (None, None, [])
+    with CheckpointFolder(tmp_path / "none", Keep(1)).newest() as usable:
+        assert (usable.found, usable.passed_over) == (None, {})
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
@@ -204,8 +206,8 @@ def test_a_write_that_fails_leaves_the_old_one(folder, monkeypatch, call):
     elif call == "replace":
         monkeypatch.setattr("pathlib.Path.replace", fail)
     else:
-        monkeypatch.setattr("dbp.checkpoint.folder.to_image", lambda checkpoint: fail())
-    with pytest.raises(UserError, match=r"step-000000010.h5 cannot be written: No space left"):
+        monkeypatch.setattr("dbp.checkpoint.writing._write_at", fail)
+    with pytest.raises(UserError, match=r"step-000000010.h5 cannot be written: No space left on device .errno 28"):
         folder.save(FULL, 10)
     assert [p.name for p in folder.path.iterdir()] == ["step-000000005.h5"]
     assert folder.files()[0].read_bytes() == before
@@ -214,7 +216,7 @@ def test_a_write_that_fails_leaves_the_old_one(folder, monkeypatch, call):
 def test_a_folder_that_cannot_be_written_to_is_told_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/checkpoints cannot be written: Not a directory.*--out"):
-        CheckpointFolder(tmp_path / "file" / "checkpoints", 1).prepare()
+        CheckpointFolder(tmp_path / "file" / "checkpoints", Keep(1)).prepare()
 
 
 def test_leftovers_of_a_killed_save_are_removed(folder):

@@ -13,7 +13,7 @@ from conftest import ROOT, dbp, run
 
 from dbp.nn import ACTIVATIONS, INITIALISERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.settings import Data, Saving, Settings, Watching
+from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()
@@ -89,10 +89,12 @@ def test_the_page_on_configs_names_every_key_and_kind():
         "schedule",
         "checkpoint",
         "watch",
+        "early_stopping",
     }
     keys |= {f"data.{f.name}" for f in dataclasses.fields(Data)}
     keys |= {f"checkpoint.{f.name}" for f in dataclasses.fields(Saving)}
     keys |= {f"watch.{f.name}" for f in dataclasses.fields(Watching)}
+    keys |= {f"early_stopping.{f.name}" for f in dataclasses.fields(EarlyStopping)}
     keys |= {"model.layers", "optimizer.kind", "schedule.kind"}
     assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", text, re.MULTILINE)) == keys.union(
         LAYERS, LOSSES, OPTIMIZERS, SCHEDULES

@@ -5,13 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import PROGRAMS, dbp, mpirun
+from conftest import PROGRAMS, dbp, mpirun, newest_checkpoint
 
 from dbp import nn
-from dbp.checkpoint import CheckpointFolder, digest_arrays, read
+from dbp.checkpoint import digest_arrays, read
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
+from dbp.resuming import Start
 from dbp.settings import Data, Saving, Settings
 from dbp.train import train
 
@@ -43,7 +44,7 @@ METHODS = [SGD(0.01, 0.9, nesterov=True, **OPTIONS), *(method(learning_rate=0.01
 
 
 def run(settings=BASE, **changes):
-    return train(dataclasses.replace(settings, **changes), OneProcess(), quiet=True)
+    return train(dataclasses.replace(settings, **changes), OneProcess(), Start(quiet=True))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
@@ -91,13 +92,9 @@ def test_any_nodes_give_the_same_bits(alone, sizes, divided):
     assert outcome.out == alone
 
 
-def newest(folder):
-    return CheckpointFolder(folder / "checkpoints", 1).newest()[1]
-
-
 def test_the_average_is_used_and_the_weights_are_kept(tmp_path):
     result = run(out=str(tmp_path))
-    checkpoint = newest(tmp_path)
+    checkpoint = newest_checkpoint(tmp_path)
     averaged, raw = checkpoint.optimizer["average"], checkpoint.model
     assert digest_arrays(result.weights) == digest_arrays(averaged) == digest_arrays(checkpoint.trained)
     assert digest_arrays(raw) != digest_arrays(averaged)
@@ -109,7 +106,7 @@ def test_the_average_is_used_and_the_weights_are_kept(tmp_path):
 def test_before_the_first_step_the_average_is_that_of_the_first_weights(tmp_path):
     result = run(out=str(tmp_path), epochs=0)
     assert digest_arrays(result.weights) == digest_arrays(run(epochs=0, optimizer=Adam()).weights)
-    assert digest_arrays(newest(tmp_path).trained) == digest_arrays(result.weights)
+    assert digest_arrays(newest_checkpoint(tmp_path).trained) == digest_arrays(result.weights)
 
 
 def test_the_command_line_uses_the_average_too(small, tmp_path):

@@ -12,12 +12,13 @@ PACKAGE = ROOT / "dbp"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part may import of the others; `errors` and `random` are the ground that all may stand on.
-GROUND = {"errors", "random"}
+GROUND = {"errors", "random", "stopping"}
 LEAVES = ("autodiff", "parallel", "data", "checkpoint", "optim")
 ALLOWED = {
     **{leaf: set() for leaf in LEAVES},
     "errors": set(),
     "random": set(),
+    "stopping": set(),
     "text": set(),
     "nn": {"autodiff"},
     "curvature": {"autodiff", "parallel"},
@@ -28,19 +29,23 @@ ALLOWED = {
     "sources": {"autodiff", "data", "parallel", "settings"},
     "progress": {"objective"},
     "display": {"objective"},
+    "resuming": {"checkpoint", "config", "parallel", "settings"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
-    | {"settings", "sources", "__init__"},
+    | {"resuming", "settings", "sources", "__init__"},
+    "run_folder": {"checkpoint", "settings"},
+    "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "resuming", "run", "run_folder"},
     "timing": {"parallel"},
-    "train": {"autodiff", "display", "nn", "optim", "parallel", "run", "settings", "timing"},
+    "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "resuming", "run", "settings"}
+    | {"timing"},
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
-    | {"sources", "trained"},
+    | {"sources", "text", "trained"},
     "insight": {"autodiff", "checkpoint", "data", "loader", "nn", "objective", "parallel", "settings", "sources"}
     | {"text", "trained"},
     "launch": {"display", "parallel"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
-    "cli": {"checkpoint", "config", "data", "doctor", "inference", "insight", "launch", "parallel", "settings", "train"}
-    | {"__init__"},
+    "cli": {"checkpoint", "config", "data", "doctor", "inference", "insight", "launch", "parallel", "resuming"}
+    | {"settings", "train", "__init__"},
     "__main__": {"cli"},
 }
 

@@ -6,12 +6,14 @@ import tomllib
 
 import numpy as np
 import pytest
+from conftest import newest_checkpoint
 
 from dbp import nn
-from dbp.checkpoint import CheckpointFolder, digest_arrays
+from dbp.checkpoint import checkpoints_of, digest_arrays
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Node, OneProcess
+from dbp.resuming import Start
 from dbp.settings import Data, Saving, Settings
 from dbp.train import train
 
@@ -32,8 +34,8 @@ BASE = Settings(
 
 
 def run(settings=BASE, **changes):
-    options = {name: changes.pop(name) for name in ("fresh", "overwrite") if name in changes}
-    return train(dataclasses.replace(settings, **changes), OneProcess(), quiet=True, **options)
+    options = {name: changes.pop(name) for name in ("fresh", "overwrite", "accept", "retry") if name in changes}
+    return train(dataclasses.replace(settings, **changes), OneProcess(), Start(quiet=True, **options))
 
 
 def test_it_learns():
@@ -152,11 +154,11 @@ def test_from_every_checkpoint_to_the_same_weights_and_history(tmp_path, step):
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = run(out=str(tmp_path))
-    files = [p.name for p in CheckpointFolder(tmp_path / "checkpoints", 1).files()]
+    files = [p.name for p in checkpoints_of(tmp_path).files()]
     again = run(out=str(tmp_path))
     assert digest_arrays(again.weights) == digest_arrays(first.weights)
     assert again.test == first.test
-    assert [p.name for p in CheckpointFolder(tmp_path / "checkpoints", 1).files()] == files
+    assert [p.name for p in checkpoints_of(tmp_path).files()] == files
 
 
 def test_more_epochs_go_on_from_the_end(tmp_path):
@@ -169,7 +171,7 @@ def test_more_epochs_go_on_from_the_end(tmp_path):
 def test_the_checkpoint_decides_the_shards_if_the_settings_do_not(tmp_path):
     run(out=str(tmp_path), epochs=2)
     resumed = run(out=str(tmp_path), shards=None)
-    _, checkpoint, _ = CheckpointFolder(tmp_path / "checkpoints", 1).newest()
+    checkpoint = newest_checkpoint(tmp_path)
     assert checkpoint.progress["shards"] == 3
     assert resumed.steps == 16
 
@@ -193,13 +195,13 @@ def test_the_checkpoint_decides_the_threads_if_the_settings_do_not(tmp_path, mon
 
 
 def newest_config(folder):
-    _, checkpoint, _ = CheckpointFolder(folder / "checkpoints", 1).newest()
+    checkpoint = newest_checkpoint(folder)
     return tomllib.loads(checkpoint.config)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
     whole = run(out=str(tmp_path))
-    newest = CheckpointFolder(tmp_path / "checkpoints", 1).files()[-1]
+    newest = checkpoints_of(tmp_path).files()[-1]
     newest.write_bytes(newest.read_bytes()[:999])
     assert digest_arrays(run(out=str(tmp_path)).weights) == digest_arrays(whole.weights)
 
@@ -235,7 +237,7 @@ def test_a_model_of_ones_own_is_told_apart_by_its_parameters(tmp_path):
 
     run(out=str(tmp_path), model=narrow)
     wide.__qualname__ = narrow.__qualname__
-    with pytest.raises(UserError, match=r"parameters: .*'w'.*'v'"):
+    with pytest.raises(UserError, match=r"model/w is <f4 \(5, 3\) in the checkpoint, but this run has <f4 \(5, 4\)"):
         run(out=str(tmp_path), model=wide)
 
 
@@ -243,7 +245,7 @@ def test_fresh_keeps_the_old_run_unless_told_otherwise(tmp_path):
     first = run(out=str(tmp_path), seed=0)
     second = run(out=str(tmp_path), seed=1, fresh=True)
     assert digest_arrays(first.weights) != digest_arrays(second.weights)
-    _, old, _ = CheckpointFolder(tmp_path / "checkpoints-old-1", 1).newest()
+    old = newest_checkpoint(tmp_path / "checkpoints-old-1")
     assert digest_arrays(old.model) == digest_arrays(first.weights)
     run(out=str(tmp_path), seed=2, fresh=True, overwrite=True)
     assert not (tmp_path / "checkpoints-old-2").exists()
@@ -251,7 +253,7 @@ def test_fresh_keeps_the_old_run_unless_told_otherwise(tmp_path):
 
 def test_only_damaged_checkpoints_are_not_trained_over(tmp_path):
     run(out=str(tmp_path), checkpoint=Saving(keep=1))
-    for path in CheckpointFolder(tmp_path / "checkpoints", 1).files():
+    for path in checkpoints_of(tmp_path).files():
         path.write_text("no")
     with pytest.raises(UserError, match=r"none of them is whole; start anew with --fresh \(checkpoint .* is damaged"):
         run(out=str(tmp_path))
@@ -262,7 +264,7 @@ def test_divergence_stops_and_keeps_the_last_weights(tmp_path):
     settings = dataclasses.replace(BASE, model=[nn.Dense(1)], loss=nn.MeanSquaredError(), data=data)
     with pytest.raises(NotFiniteError, match=r"not finite at step \d+ .*smaller learning_rate"):
         run(settings, optimizer=SGD(1e3), out=str(tmp_path), epochs=40, checkpoint=Saving(every_steps=1))
-    _, checkpoint, _ = CheckpointFolder(tmp_path / "checkpoints", 1).newest()
+    checkpoint = newest_checkpoint(tmp_path)
     assert all(np.isfinite(array).all() for array in checkpoint.model.values())
 
 

@@ -18,6 +18,7 @@ from dbp.data import Order
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.deal import BUCKET
 from dbp.parallel.stages import NAMES
+from dbp.resuming import Start
 from dbp.run import Run
 from dbp.settings import Settings
 
@@ -48,7 +49,11 @@ def settings_of(case: Case, examples: int) -> Settings:
 
 def in_training(case: Case, comm: Communicator, action: Callable[[Step, Run], None], examples: int = 0) -> None:
     """Call action(step, run) with the step of a run that dbp.fit would begin; on as many examples as the case says."""
-    with train.started(settings_of(case, examples or case.batch * comm.size), comm, fresh=True, quiet=True) as (run, _):
+    with train.started(settings_of(case, examples or case.batch * comm.size), comm, Start(fresh=True, quiet=True)) as (
+        run,
+        _,
+        _,
+    ):
         data = run.sources.train
         order = Order(len(data), run.settings.seed, "order of examples", 0)
         run.objective.batch = run.loader(data).batch(order, range(len(data)))

@@ -18,6 +18,7 @@ from dbp.config import settings_from
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.stages import UPDATE
+from dbp.resuming import Start
 from dbp.run import Run
 from dbp.settings import Data, Settings
 
@@ -81,7 +82,7 @@ def points(run: Run, seconds: float, passes: float) -> Iterator[dict[str, float]
 
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
-    with train.started(settings, world(), fresh=True, quiet=True) as (run, _):
+    with train.started(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
         found = list(points(run, seconds, passes))
         stages = run.comm.stages
         stages.enter(stages.current)
@@ -98,7 +99,7 @@ def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
     from scipy.optimize import minimize
 
     found: list[dict[str, float]] = []
-    with train.started(settings, world(), fresh=True, quiet=True) as (run, _):
+    with train.started(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
         order = run.order(0)
         run.objective.batch = run.loader(run.sources.train).batch(order, run.batches.positions(0))
         start, inside, evaluations = time.perf_counter(), [0.0], [0]

@@ -1,6 +1,29 @@
 """Checkpoints: the state of a run in one HDF5 file."""
 
-from dbp.checkpoint.folder import CheckpointFolder, commit, find
-from dbp.checkpoint.format import Checkpoint, digest_arrays, read
+from dbp.checkpoint.beside import Writer
+from dbp.checkpoint.commit import commit, writing_to
+from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict
+from dbp.checkpoint.format import Checkpoint, digest_arrays, size_of
+from dbp.checkpoint.reading import Opened, opened, read
+from dbp.checkpoint.writing import write
 
-__all__ = ["Checkpoint", "CheckpointFolder", "commit", "digest_arrays", "find", "read"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointFolder",
+    "Keep",
+    "Newest",
+    "Opened",
+    "Writer",
+    "all_of",
+    "checkpoints_of",
+    "commit",
+    "digest_arrays",
+    "find",
+    "opened",
+    "read",
+    "size_of",
+    "step_of",
+    "verdict",
+    "write",
+    "writing_to",
+]

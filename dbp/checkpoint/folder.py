@@ -3,88 +3,139 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dbp.checkpoint.format import Checkpoint, read, to_image
-from dbp.errors import UserError
+from dbp.checkpoint.commit import commit, partial_name, writing_to
+from dbp.checkpoint.format import Checkpoint
+from dbp.checkpoint.reading import Opened, opened
+from dbp.checkpoint.writing import write
+from dbp.errors import DataError, UserError
+
+NAME = re.compile(r"step-(\d+)\.h5")
+BEST = "best.h5"  # a link to the best one
+DAMAGED = ".damaged"  # what is added to the names of files that cannot be used, so that they are kept
 
 
-def commit(path: Path, content: bytes) -> None:
-    """Write a file such that at any instant either the old or the whole new one bears its name."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # so that the new name outlives a power cut
-    finally:
-        os.close(folder)
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints are kept.
+
+    Args:
+        last: so many of the newest.
+        every: and those whose steps are multiples of this; 0 for none.
+    """
+
+    last: int
+    every: int = 0
 
 
-@contextlib.contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turns what the system says when a file cannot be written into a UserError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; see --out for another folder") from None
+@dataclass
+class Newest:
+    """The newest checkpoint that can be used, if there is one.
+
+    Args:
+        found: it, open for reading.
+        passed_over: files that cannot be used, and why.
+    """
+
+    found: Opened | None = None
+    passed_over: dict[Path, str] = field(default_factory=dict)
 
 
 class CheckpointFolder:
     """The checkpoints of one run, named by their step."""
 
-    def __init__(self, path: Path, keep: int):
+    def __init__(self, path: Path, keep: Keep):
         self.path, self._keep = path, keep
 
     def files(self) -> list[Path]:
         """The committed checkpoints, oldest first."""
-        return sorted(self.path.glob("step-*.h5"))
+        return sorted((path for path in self.path.glob("step-*.h5") if NAME.fullmatch(path.name)), key=step_of)
 
-    def prepare(self) -> None:
-        """Make the folder, show that it can be written to, and remove what a killed save left behind."""
+    def prepare(self, damaged: tuple[Path, ...] = ()) -> None:
+        """Make the folder, show that it can be written to, remove what a killed save left, rename damaged files."""
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            for partial in self.path.glob(".step-*.partial"):
+            for partial in self.path.glob(".*.partial"):
                 partial.unlink()
+            for path in damaged:
+                path.replace(path.with_name(path.name + DAMAGED))
             probe = self.path / ".probe"
             commit(probe, b"")
             probe.unlink()
 
-    def save(self, checkpoint: Checkpoint, step: int) -> Path:
-        """Commit a checkpoint, then remove those beyond the number to keep."""
-        path = self.path / f"step-{step:09d}.h5"
+    def path_of(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.path / f"step-{step:09d}.h5"
+
+    def save(self, checkpoint: Checkpoint, step: int, best: int | None = None) -> Path:
+        """Commit a checkpoint, then remove those that need not be kept.
+
+        Args:
+            checkpoint: to be saved.
+            step: of the run.
+            best: the step of the best checkpoint, which is kept as well; None if there is none.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        path = self.path_of(step)
         with writing_to(path):
-            commit(path, to_image(checkpoint))
-            for old in self.files()[: -self._keep]:
-                if old != path:
-                    old.unlink()
+            write(path, checkpoint)
+        with writing_to(self.path / BEST):
+            self._link(best)
+        with writing_to(self.path):
+            for old in self._superfluous(path, best):
+                old.unlink()
         return path
 
-    def commit_beside(self, name: str, text: str) -> None:
-        """Commit a text file of the run, beside the folder of its checkpoints."""
-        path = self.path.parent / name
-        with writing_to(path):
-            commit(path, text.encode())
+    def _superfluous(self, newest: Path, best: int | None) -> Iterator[Path]:
+        files = self.files()
+        kept = {newest, *files[-self._keep.last :]}
+        for path in files:
+            step = step_of(path)
+            if path not in kept and step != best and not (self._keep.every and step % self._keep.every == 0):
+                yield path
 
-    def newest(self) -> tuple[Path | None, Checkpoint | None, list[str]]:
-        """The newest checkpoint that is whole, and why newer ones were passed over."""
-        passed_over: list[str] = []
-        for path in reversed(self.files()):
-            try:
-                return path, read(path), passed_over
-            except UserError as error:
-                passed_over.append(str(error))
-        return None, None, passed_over
+    def _link(self, best: int | None) -> None:
+        """Have the name of the best one lead to it."""
+        link = self.path / BEST
+        if best is None or not (target := self.path_of(best)).exists():
+            return
+        if not link.is_symlink() or link.readlink().name != target.name:
+            fresh = partial_name(link)
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(target.name)
+            fresh.replace(link)
+
+    @contextlib.contextmanager
+    def newest(self, refuse: Callable[[Opened], str | None] = lambda _: None, verify: bool = True) -> Iterator[Newest]:
+        """The newest checkpoint that is whole, and why newer ones were passed over.
+
+        Args:
+            refuse: says why a checkpoint whose structure is sound is not to be used, before its arrays are read.
+            verify: whether its arrays are verified, which takes as long as reading them.
+        """
+        newest = Newest()
+        with contextlib.ExitStack() as stack:
+            for path in reversed(self.files()):
+                with contextlib.ExitStack() as attempt:
+                    try:
+                        found = attempt.enter_context(opened(path))
+                        if reason := refuse(found):
+                            raise DataError(f"checkpoint {path} cannot be used: {reason}")
+                        if verify:
+                            found.verify()
+                    except (UserError, OSError) as error:
+                        newest.passed_over[path] = str(error)
+                        continue
+                    newest.found = found
+                    stack.enter_context(attempt.pop_all())
+                    break
+            yield newest
 
     def set_aside(self) -> Path | None:
         """Move the folder to a new name beside it, if there is anything in it; gives that name."""
@@ -101,18 +152,61 @@ class CheckpointFolder:
         """Delete the run's checkpoints; gives how many there were."""
         files = self.files()
         with writing_to(self.path):
+            (self.path / BEST).unlink(missing_ok=True)
             for path in files:
                 path.unlink()
         return len(files)
 
 
-def find(path: Path) -> tuple[Path, Checkpoint]:
-    """The checkpoint in a file, or the newest whole one of a run's folder; UserError if there is none."""
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's name."""
+    match = NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
+def checkpoints_of(path: Path) -> CheckpointFolder:
+    """The checkpoints in a run's folder, or in the folder of them."""
+    return CheckpointFolder(path / "checkpoints" if (path / "checkpoints").is_dir() else path, Keep(1))
+
+
+def all_of(path: Path) -> list[Path]:
+    """A checkpoint, or all of a run's, oldest first; UserError if there is none."""
     if not path.is_dir():
-        return path, read(path)
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    found, checkpoint, passed_over = CheckpointFolder(folder, keep=1).newest()
-    if found is None or checkpoint is None:
-        reasons = f": {'; '.join(passed_over)}" if passed_over else ""
-        raise UserError(f"folder {path} holds no whole checkpoint{reasons}")
-    return found, checkpoint
+        return [path]
+    files = checkpoints_of(path).files()
+    if not files:
+        raise UserError(f"folder {path} holds no checkpoint")
+    return files
+
+
+def verdict(path: Path) -> tuple[str, bool]:
+    """A line on whether a checkpoint is whole, and whether it is; UserError if it does not exist."""
+    try:
+        with opened(path) as found:
+            found.verify()
+            return f"{path}: whole, step {found.progress.get('step')}, {found.size:,} bytes in arrays", True
+    except DataError as error:
+        return str(error), False
+    except OSError as error:
+        return f"checkpoint {path} cannot be read: {error.strerror}", False
+
+
+@contextlib.contextmanager
+def find(path: Path) -> Iterator[Opened]:
+    """The checkpoint in a file, or the newest whole one of a run's folder.
+
+    Raises:
+        UserError: there is none.
+        DataError: none is whole.
+    """
+    if not path.is_dir():
+        with opened(path) as found:
+            yield found
+        return
+    with checkpoints_of(path).newest() as newest:
+        if newest.found is None and newest.passed_over:
+            raise DataError(f"folder {path} holds no whole checkpoint: {'; '.join(newest.passed_over.values())}")
+        if newest.found is None:
+            raise UserError(f"folder {path} holds no checkpoint")
+        yield newest.found

@@ -1,4 +1,4 @@
-"""Named arrays to an HDF5 file and back: the state of a run, whole or not at all.
+"""What a checkpoint holds, and how it lies in an HDF5 file: the state of a run, whole or not at all.
 
     /model/<layer>/<parameter>                  weights
     /optimizer/<vector>/<layer>/<parameter>     the optimizer's vectors; `average` holds the weights to be used
@@ -7,8 +7,8 @@
     /progress, /provenance                      attributes: where the run stands, what it ran on
     attributes of the root                      format, version, config (TOML), contents, digest
 
-`contents` lists all arrays with types and shapes, and `digest` is a SHA-256 over names, types, shapes,
-values and attributes, so that a file is either known to be whole or refused.
+`contents` lists all arrays, each with its type, its shape and a SHA-256 of its values; `digest` is a SHA-256 over
+that list, the config and all other attributes. So a file is either known to be whole, array by array, or refused.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.errors import UserError
-
 Array = NDArray[Any]
 Scalar = int | float | str | bool
-FORMAT, VERSION = "dbp checkpoint", 1
+FORMAT, VERSION = "dbp checkpoint", 2
+GROUPS = ("model", "optimizer", "method", "history")
+AT_A_TIME = 1 << 22  # bytes that are hashed or written between two chances for other threads
 
 
 @dataclass(frozen=True)
@@ -62,115 +60,89 @@ class Checkpoint:
             yield f"history/{name}", array
 
 
+def assembled(arrays: Iterable[tuple[str, Array]], progress: Any, provenance: Any, config: str) -> Checkpoint:
+    """The checkpoint that has these arrays, by their names in the file."""
+    groups: dict[str, dict[str, Array]] = {group: {} for group in GROUPS}
+    optimizer: dict[str, dict[str, Array]] = {}
+    for name, array in arrays:
+        group, _, rest = name.partition("/")
+        groups[group][rest] = array
+        if group == "optimizer":
+            vector, _, parameter = rest.partition("/")
+            optimizer.setdefault(vector, {})[parameter] = array
+    return Checkpoint(groups["model"], optimizer, groups["method"], groups["history"], progress, provenance, config)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An array of the file.
+
+    Args:
+        name: in the file.
+        dtype: as NumPy writes it, such as <f4.
+        shape: of the array.
+        digest: SHA-256 of its values.
+        offset: of its first byte in the file.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return size_of(self.dtype, self.shape)
+
+
+def size_of(dtype: str, shape: tuple[int, ...]) -> int:
+    """Of an array, in bytes."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def raw(array: Array) -> memoryview:
+    """The bytes of an array."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def pieces(data: memoryview) -> Iterator[memoryview]:
+    """Bytes, so many at a time."""
+    for start in range(0, len(data), AT_A_TIME):
+        yield data[start : start + AT_A_TIME]
+
+
+def digest_of(data: memoryview) -> str:
+    """A SHA-256 of bytes."""
+    digest = hashlib.sha256()
+    for piece in pieces(data):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def entry_of(name: str, array: Array) -> Entry:
+    """An array that is to be written."""
+    return Entry(name, array.dtype.str, array.shape, digest_of(raw(array)))
+
+
+def contents_of(entries: Iterable[Entry]) -> str:
+    """The list of all arrays, as text."""
+    return json.dumps({entry.name: [entry.dtype, list(entry.shape), entry.digest] for entry in entries})
+
+
+def digest_of_all(version: int, contents: str, config: str, progress: Any, provenance: Any) -> str:
+    """A SHA-256 over everything, as the list has those of the arrays."""
+    words = json.dumps([FORMAT, version, contents, config, dict(progress), dict(provenance)], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()
+
+
 def digest_arrays(arrays: Mapping[str, Array]) -> str:
     """A SHA-256 over arrays by name: names, types, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = arrays[name]
         digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
+        for piece in pieces(raw(array)):
+            digest.update(piece)
     return digest.hexdigest()
-
-
-def _digest(checkpoint: Checkpoint) -> str:
-    words = json.dumps(
-        [FORMAT, VERSION, checkpoint.config, dict(checkpoint.progress), dict(checkpoint.provenance)],
-        sort_keys=True,
-    )
-    return hashlib.sha256((words + digest_arrays(dict(checkpoint.arrays()))).encode()).hexdigest()
-
-
-def _set(attributes: h5py.AttributeManager, name: str, value: Scalar) -> None:
-    if isinstance(value, str):  # of fixed length, as h5ls and old readers show them best
-        data = value.encode()
-        attributes.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(1, len(data))))
-    else:
-        attributes[name] = value
-
-
-def to_image(checkpoint: Checkpoint) -> bytes:
-    """The bytes of the HDF5 file, built in memory: a half-written one can never be taken for a whole one."""
-    with h5py.File("image", "w", driver="core", backing_store=False, libver=("v108", "v110")) as file:
-        contents = {}
-        for name, array in checkpoint.arrays():
-            file.create_dataset(name, data=array)
-            contents[name] = [array.dtype.str, list(array.shape)]
-        for group in ("progress", "provenance"):
-            attributes = file.require_group(group).attrs
-            for key, value in getattr(checkpoint, group).items():
-                _set(attributes, key, value)
-        root: dict[str, Scalar] = {"format": FORMAT, "version": VERSION, "config": checkpoint.config}
-        for key, value in (*root.items(), ("contents", json.dumps(contents)), ("digest", _digest(checkpoint))):
-            _set(file.attrs, key, value)
-        file.flush()
-        return bytes(file.id.get_file_image())
-
-
-def read(path: Path) -> Checkpoint:
-    """The checkpoint in a file, verified.
-
-    Raises:
-        UserError: the file is missing, not a checkpoint, of a newer version, damaged, or not made by dbp.
-    """
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
-    try:
-        with h5py.File(path, "r") as file:
-            return _read(file, path.stat().st_size)
-    except UserError as error:
-        raise UserError(f"checkpoint {path} {error}") from None
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
-        raise UserError(f"checkpoint {path} is damaged or not a checkpoint: {error}") from None
-
-
-def _read(file: h5py.File, file_size: int) -> Checkpoint:
-    root = _attributes(file)
-    if root.get("format") != FORMAT:
-        raise UserError("is not a checkpoint of dbp")
-    if root["version"] > VERSION:
-        raise UserError(f"has format {root['version']}, but this dbp reads up to {VERSION}; update dbp")
-    arrays: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}, "method": {}, "history": {}}
-    room = file_size
-    for name, (dtype, shape) in json.loads(root["contents"]).items():
-        room -= math.prod(shape) * np.dtype(dtype).itemsize
-        group, _, rest = name.partition("/")
-        arrays[group][rest] = _array(file, name, dtype, tuple(shape), room)
-    optimizer: dict[str, dict[str, Array]] = {}
-    for name, array in arrays["optimizer"].items():
-        vector, _, parameter = name.partition("/")
-        optimizer.setdefault(vector, {})[parameter] = array
-    checkpoint = Checkpoint(
-        model=arrays["model"],
-        optimizer=optimizer,
-        method=arrays["method"],
-        history=arrays["history"],
-        progress=_attributes(file["progress"]),
-        provenance=_attributes(file["provenance"]),
-        config=root["config"],
-    )
-    if _digest(checkpoint) != root["digest"]:
-        raise UserError("is damaged: its contents do not match their digest")
-    return checkpoint
-
-
-def _attributes(item: Any) -> dict[str, Any]:
-    values = {}
-    for key in item.attrs:
-        value = item.attrs[key]
-        values[key] = value.decode() if isinstance(value, bytes) else getattr(value, "item", lambda v=value: v)()
-    return values
-
-
-def _array(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...], room: int) -> Array:
-    """One array, only if it lies in this very file, in one piece, as large as the contents say."""
-    place: Any = file
-    for part in name.split("/"):
-        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
-            raise UserError(f"is damaged or not made by dbp: {name!r} is missing or a link")
-        place = place[part]
-    plain = isinstance(place, h5py.Dataset) and not place.is_virtual and place.external is None
-    if not plain or place.chunks is not None or place.dtype.str != dtype or place.dtype.kind not in "fiu":
-        raise UserError(f"is not made by dbp: {name!r} is not a plain array of type {dtype}")
-    if place.shape != shape or room < 0:
-        raise UserError(f"is damaged or not made by dbp: {name!r} is larger than the file or than it says")
-    return np.asarray(place[()])

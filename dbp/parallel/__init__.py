@@ -3,6 +3,7 @@
 from dbp.parallel.agreement import differing, must_be_alike
 from dbp.parallel.arena import Arena
 from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
+from dbp.parallel.copies import Copies
 from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.deal import Nodes
 from dbp.parallel.faults import agree, from_rank_0, tell, together
@@ -24,6 +25,7 @@ __all__ = [
     "HOW_TO_GET_MPI",
     "Arena",
     "Communicator",
+    "Copies",
     "Layout",
     "MPICommunicator",
     "Node",

@@ -5,7 +5,7 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from dbp.parallel.exchange import WHOLE, Spread
 from dbp.parallel.layout import Layout
 from dbp.parallel.tree import Array
 
+Message = Callable[[Array, int, int], Any]  # Communicator.outgoing or .incoming
 PAGE = 4096  # bytes; what different ranks write lies in different pages, so that each page is near its writer
 DIVIDED_FROM = 8192  # elements; a shorter vector is updated by every rank in less time than two barriers take
 
@@ -155,25 +156,52 @@ class Arena:
         """What a rank updates of a vector that is divided among all ranks."""
         return Deal(self.size, Nodes(self.nodes.sizes, rank)).updated(divided=True)
 
-    def collected(self, vector: Array) -> Array:
-        """The whole of a vector on rank 0, whoever owns which part of it; elsewhere what there is of it; collective."""
+    def collected(self, vector: Array, whole: Array | None = None) -> Array:
+        """The whole of a vector on rank 0, whoever owns which part of it; elsewhere what there is of it; collective.
+
+        Args:
+            vector: of this arena.
+            whole: where rank 0 wants it; by default in new memory.
+        """
         if not self.divided:
             return vector
-        comm, whole = self.comm, np.empty_like(vector) if self.comm.rank == 0 else vector
-        messages = []
+        if whole is None or self.comm.rank > 0:
+            whole = np.empty_like(vector) if self.comm.rank == 0 else vector
+        self._between_rank_0_and_owners(vector, whole, self.comm.outgoing, self.comm.incoming)
+        return whole
+
+    def dispersed(self, whole: Array, vector: Array) -> None:
+        """What rank 0 has of a vector, for all who own or see parts of it; collective.
+
+        Args:
+            whole: on rank 0; it may be the vector itself.
+            vector: of this arena.
+        """
+        if not self.divided:
+            if self.comm.rank == 0 and whole is not vector:
+                vector[:] = whole
+            self.give(vector)
+            return
+        self._between_rank_0_and_owners(vector, whole, self.comm.incoming, self.comm.outgoing)
+        if self.shared:
+            self.comm.node_barrier()
+
+    def _between_rank_0_and_owners(self, vector: Array, whole: Array, of_owner: Message, of_rank_0: Message) -> None:
+        """Parts of a vector go from their owners to rank 0, or the other way; those near it are copied."""
+        comm, messages, collecting = self.comm, [], of_owner == self.comm.outgoing
         for rank in range(comm.size):
             near = rank in self.nodes.runs[0]
             for part in self.owned_by(rank):
                 if comm.rank == 0 and near:
-                    whole[part] = vector[part]
+                    source, target = (vector, whole) if collecting else (whole, vector)
+                    target[part] = source[part]
                 elif comm.rank == 0:
-                    messages.append(comm.incoming(whole[part], rank, WHOLE))
+                    messages.append(of_rank_0(whole[part], rank, WHOLE))
                 elif comm.rank == rank and not near:
-                    messages.append(comm.outgoing(vector[part], 0, WHOLE))
+                    messages.append(of_owner(vector[part], 0, WHOLE))
         comm.start(messages)
         comm.stages.wait_until(lambda: comm.done(messages))
         comm.discard(messages)
-        return whole
 
     def free(self) -> None:
         """Give shared memory back; collective. Its vectors must not be used any more."""

@@ -33,6 +33,11 @@ class SharedMemory:
         self.bytes, self.free = memory, free
 
 
+def nothing() -> bool:
+    """Nothing is asked for."""
+    return False
+
+
 class Communicator(ABC):
     """What the ranks say to each other. All methods but abort are collective: every rank calls them."""
 
@@ -44,6 +49,7 @@ class Communicator(ABC):
     refused: str = ""  # why shared memory could not be had, the last time that it was asked for
     thread_level: str = ""  # how far several threads of a rank may use MPI
     reason: str = ""  # why there is no MPI, if there is none
+    asks: Callable[[], bool] = staticmethod(nothing)  # whether this rank asks all for something, with every sum
 
     @abstractmethod
     def broadcast(self, value: Any) -> Any:

@@ -86,7 +86,7 @@ def together(comm: Communicator) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if comm.size > 1 and not (isinstance(error, UserError) and error.on_all_ranks):
+        if comm.size > 1 and not getattr(error, "on_all_ranks", False):
             tell(comm, error)
         raise
 

@@ -15,6 +15,7 @@ from dbp.parallel.comm import Communicator
 from dbp.parallel.shards import Shards
 from dbp.parallel.tree import Array, TreeSum, pieces, subtrees
 
+ASKED = 8  # bytes that follow a rank's sums, by which it tells whether it asks for something
 BLOCK = 65536  # elements that are worked on at a time, so that what was added is still in the cache
 
 
@@ -24,6 +25,7 @@ class Total(NamedTuple):
     vector: Array
     scalars: Array
     finite: bool  # whether every element of the vector is a number
+    asked: bool = False  # whether a rank has asked for something, see Communicator.asks
 
 
 class Sums:
@@ -85,12 +87,15 @@ class Reduction:
         self.comm, self.shards, self._shape = comm, shards, (size, dtype, scalars)
         self._nodes = [subtrees(shards.of_rank(rank)) for rank in range(shards.ranks)]
         length = Sums(*self._shape).bytes.size
-        self._counts = [length * len(nodes) for nodes in self._nodes]
+        self._counts = [length * len(nodes) + ASKED for nodes in self._nodes]
         self._mine = np.zeros(self._counts[shards.rank], np.uint8)
         self._received = np.zeros(sum(self._counts), np.uint8)
         self._places = self._views(self._mine, len(self._nodes[shards.rank]))
         self._all_nodes = [node for of_rank in self._nodes for node in of_rank]
-        self._parts = self._views(self._received, len(self._all_nodes))
+        everyones = np.split(self._received, np.cumsum(self._counts)[:-1])
+        views = [self._views(own, len(nodes)) for own, nodes in zip(everyones, self._nodes, strict=True)]
+        self._parts = [part for of_rank in views for part in of_rank]
+        self._asked = [own[-ASKED:] for own in everyones]
         vector = self._parts[0].vector  # where the tree's sum ends up
         self._pieces = [vector[piece] for piece in pieces(slice(0, size), BLOCK)]
         self._free: list[Sums] = []
@@ -109,7 +114,7 @@ class Reduction:
         """The last shard's vector is complete from this element on; of no use here."""
 
     def _views(self, memory: np.ndarray[Any, Any], count: int) -> list[Sums]:
-        return [Sums(*self._shape, memory=piece) for piece in np.split(memory, count)] if count else []
+        return [Sums(*self._shape, memory=piece) for piece in np.split(memory[:-ASKED], count)] if count else []
 
     def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
         """The sum over the shards of all ranks, the same bits on every rank; valid until the next call.
@@ -122,6 +127,7 @@ class Reduction:
         for (_, _, part), place in zip(mine.nodes, self._places, strict=True):
             place.bytes[:] = part.bytes
             self._free.append(part)
+        self._mine[-ASKED:] = self.comm.asks()
         self.comm.gather_bytes(self._mine, self._received, self._counts)
         tree: TreeSum[Sums] = TreeSum()
         for node, part in zip(self._all_nodes, self._parts, strict=True):
@@ -129,7 +135,7 @@ class Reduction:
         total = tree.total()
         divide = Division(total.scalars, divisor, total.vector.dtype)
         finite = [divide(piece, piece) for piece in self._pieces]
-        return Total(total.vector, total.scalars, all(finite))
+        return Total(total.vector, total.scalars, all(finite), any(own[0] for own in self._asked))
 
     def free(self) -> None:
         """Nothing to do: all memory is this rank's own."""

@@ -58,12 +58,14 @@ class SharedReduction:
         self._here = nodes.mine
         parts = cut(memory.bytes, lengths(arena, shards, scalars))
         if arena.dealt:
-            progress, self._flags, self._vector = parts.pop().view(np.int64), parts.pop(), parts.pop().view(arena.dtype)
+            progress, flags, self._vector = parts.pop().view(np.int64), parts.pop(), parts.pop().view(arena.dtype)
             progress[arena.comm.rank - nodes.runs[self._here].start] = 0
             for part in arena.owned:
                 self._vector[part] = 0  # as in Arena.vector()
         else:
-            self._vector = np.zeros(arena.size, arena.dtype)
+            self._vector, flags = np.zeros(arena.size, arena.dtype), parts.pop()
+        self._flags = flags.reshape(2, -1)  # a row a turn, or for what is finite and what is asked for
+        self._flags[:, arena.comm.rank - nodes.runs[self._here].start] = 0
         self._scalars = np.zeros(scalars)
         count, self._place = sum(map(len, self._runs[self._here])), shards.rank - nodes.runs[self._here].start
         sums = [Sums(*self._shape, memory=part) for part in parts]
@@ -131,24 +133,31 @@ class SharedReduction:
         """The sum over the shards of all ranks, where this rank owns it; see Reduction.total()."""
         assert len(mine.nodes) == len(self._turns[0].mine)
         assert not mine.nodes or mine.nodes[-1][2] is self._turns[0].mine[-1]
-        finite = self._total_of_node(divisor) if self._exchange is None else self._total_of_nodes(mine, divisor)
+        if self._exchange is not None:
+            finite, asked = self._total_of_nodes(mine, divisor)
+            return Total(self._vector, self._scalars, self._agreed(finite), asked)
+        finite, asked = self._total_of_node(divisor)
         if self._arena.dealt:
-            finite = self._agreed(finite)
-        return Total(self._vector, self._scalars, finite)
+            finite, asked = self._agreed(finite), bool(self._flags[1].any())
+        return Total(self._vector, self._scalars, finite, asked)
 
-    def _total_of_node(self, divisor: int | None) -> bool:
-        turn, adders = self._turns[0], self._adders[0]
+    def _total_of_node(self, divisor: int | None) -> tuple[bool, bool]:
+        turn, adders, flags = self._turns[0], self._adders[0], self._flags[1]
+        flags[self._place] = self._comm.asks()
         self._comm.node_barrier()
         (self._scalars[:],) = turn.scalars.add()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
         for adder, target in zip(adders, self._sums, strict=True):
             finite &= divide(adder.add()[0], target)
-        if not self._arena.dealt:
-            self._turns.reverse()
-            self._adders.reverse()
-        return finite
+        if self._arena.dealt:
+            return finite, False  # told after the barrier that follows
+        asked = bool(flags.any())
+        self._turns.reverse()
+        self._adders.reverse()
+        self._flags = self._flags[::-1]
+        return finite, asked
 
-    def _total_of_nodes(self, mine: TreeSum[Sums], divisor: int | None) -> bool:
+    def _total_of_nodes(self, mine: TreeSum[Sums], divisor: int | None) -> tuple[bool, bool]:
         assert self._exchange is not None
         assert self._numbers is not None
         self._exchange.written(0)
@@ -157,18 +166,19 @@ class SharedReduction:
             numbers = self._numbers.buffer()
             numbers.scalars[:] = part.scalars
             tree.push(level, index, numbers)
-        self._scalars[:] = self._numbers.total(tree).scalars
+        numbers_of_all = self._numbers.total(tree)
+        self._scalars[:] = numbers_of_all.scalars
         self._exchange.finish()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
         for found in self._sums:
             finite &= divide(found, found)
-        return finite
+        return finite, numbers_of_all.asked
 
     def _agreed(self, finite: bool) -> bool:
         """Whether all owners have found numbers; after it no rank of this node reads what others have summed."""
-        self._flags[self._place] = finite
+        self._flags[0, self._place] = finite
         self._comm.node_barrier()
-        found = 0 not in self._flags
+        found = 0 not in self._flags[0]
         return all(self._comm.gather(found)) if self._arena.divided else found
 
     def free(self) -> None:
@@ -184,13 +194,13 @@ def _nodes_of(arena: Arena) -> Nodes:
 
 
 def lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
-    """The bytes of the parts of this node's ranks, then of the sum of the vectors, of a flag and a number a rank."""
+    """The bytes of the parts of this node's ranks, then of the sum of the vectors, of flags and a number a rank."""
     part, nodes = Sums.length(arena.size, arena.dtype, scalars), _nodes_of(arena)
     ranks = nodes.runs[nodes.mine]
     count = sum(len(parts_of(shards.of_rank(rank))) for rank in ranks)
     if not arena.dealt:
-        return [part] * (count if arena.comm.size == 1 else 2 * count)
-    return [part] * count + [arena.size * arena.dtype.itemsize, len(ranks), 8 * len(ranks)]
+        return [part] * (count if arena.comm.size == 1 else 2 * count) + [2 * len(ranks)]
+    return [part] * count + [arena.size * arena.dtype.itemsize, 2 * len(ranks), 8 * len(ranks)]
 
 
 def reduction_for(arena: Arena, shards: Shards, scalars: int, form: str = "full") -> Reduction | SharedReduction:

@@ -1,0 +1,164 @@
+"""How a run begins: anew, or from the newest whole checkpoint, if that is one of the same run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dbp import config
+from dbp.checkpoint import CheckpointFolder, Keep, Opened, size_of
+from dbp.errors import DataError, UserError
+from dbp.parallel import Node, threads_for
+from dbp.settings import AUTO, Settings
+
+# What may differ between a checkpoint and the settings that go on from it.
+FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run is to begin.
+
+    Args:
+        fresh: anew; the checkpoints of an earlier run in its folder are moved aside.
+        overwrite: with fresh, delete those checkpoints instead.
+        quiet: print nothing.
+        retry: although it has ended before its next checkpoint again and again.
+        accept: keys of settings that may differ from those of the checkpoint, besides those that always may.
+        time_limit: seconds after the start of the process, until which the run is to have stopped; None for no limit.
+    """
+
+    fresh: bool = False
+    overwrite: bool = False
+    quiet: bool = False
+    retry: bool = False
+    accept: tuple[str, ...] = ()
+    time_limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What is known of a checkpoint without its arrays; the same on every rank."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]]  # types and shapes
+
+    @classmethod
+    def of(cls, found: Opened) -> Earlier:
+        """That of an open checkpoint; DataError if it lacks what every checkpoint has."""
+        arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
+        try:
+            settings = tomllib.loads(found.config)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise DataError(f"checkpoint {found.path} is damaged: its config is not valid ({error})") from None
+        return cls(found.path, settings, found.progress, found.provenance, arrays)
+
+
+def peek(settings: Settings) -> Earlier | None:
+    """The newest checkpoint of the run whose structure is sound; its arrays are not yet read.
+
+    Raises:
+        DataError: there are checkpoints, but none is sound.
+    """
+    if settings.out is None:
+        return None
+    passed_over: list[str] = []
+    folder = CheckpointFolder(Path(settings.out) / "checkpoints", Keep(1))
+    with folder.newest(verify=False) as newest:
+        if newest.found is not None:
+            return Earlier.of(newest.found)
+        passed_over += newest.passed_over.values()
+    if passed_over:
+        raise none_whole(settings, passed_over)
+    return None
+
+
+def none_whole(settings: Settings, passed_over: Sequence[str]) -> DataError:
+    """What to say if there are checkpoints, but none can be used."""
+    return DataError(
+        f"{settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
+        f"({'; '.join(passed_over)})"
+    )
+
+
+def with_threads(settings: Settings, earlier: Earlier | None, nodes: Sequence[Node]) -> Settings:
+    """The settings with a number of threads: where it is left open that of the checkpoint, else one a core."""
+    if settings.threads != AUTO:
+        return settings
+    return replace(settings, threads=int(earlier.settings["threads"]) if earlier else threads_for(nodes))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a run differs from the one that wrote a checkpoint.
+
+    Args:
+        wrong: what must not differ, by key, in words.
+        free: what may.
+    """
+
+    wrong: Mapping[str, str]
+    free: Mapping[str, str]
+
+    @classmethod
+    def between(cls, earlier: Earlier, settings: Settings, shards: int, digests: Mapping[str, str]) -> Comparison:
+        """That of a checkpoint with settings and data."""
+        now = _without_files(config.table_from(settings)) | {"shards": shards}
+        then = _without_files(earlier.settings) | {"shards": earlier.progress["shards"]}
+        told = config.differences(then, now)
+        for purpose in ("train", "validation"):
+            if earlier.progress.get(f"data_{purpose}") != digests.get(purpose):
+                key, other = f"data.{purpose}", f"{purpose} data: other examples now than in the checkpoint"
+                told[key] = f"{told[key]}; {other}" if key in told else other
+        free = {key: text for key, text in told.items() if covered(key, FREE)}
+        return cls({key: text for key, text in told.items() if key not in free}, free)
+
+
+def covered(key: str, names: Sequence[str]) -> bool:
+    """Whether a key, or the section that it lies in, is among some names."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def check_same_run(earlier: Earlier, found: Comparison, accept: Sequence[str]) -> None:
+    """UserError if the checkpoint is of another run than the settings describe, but for what is accepted."""
+    wrong = {key: text for key, text in found.wrong.items() if not covered(key, accept)}
+    if wrong:
+        keys = " ".join(f"--accept {key}" for key in wrong)
+        raise UserError(
+            f"checkpoint {earlier.path} is of another run ({'; '.join(wrong.values())}); start anew with --fresh, "
+            f"choose another folder with --out, or go on nevertheless with {keys}"
+        )
+
+
+def check_arrays(earlier: Earlier, expected: Mapping[str, tuple[str, tuple[int, ...]]], most: int) -> str | None:
+    """Why the arrays of a checkpoint are not those of a run; None if they are.
+
+    Args:
+        earlier: the checkpoint.
+        expected: types and shapes that arrays of the model and of the optimizer must have, by name.
+        most: bytes of all others.
+    """
+    rest = 0
+    for name, (dtype, shape) in earlier.arrays.items():
+        if name.startswith(("model/", "optimizer/")):
+            if expected.get(name) != (dtype, shape):
+                here = "nothing of that name" if name not in expected else f"{expected[name][0]} {expected[name][1]}"
+                return f"{name} is {dtype} {shape} in the checkpoint, but this run has {here}"
+        else:
+            rest += size_of(dtype, shape)
+    if missing := [name for name in expected if name not in earlier.arrays]:
+        return f"it lacks {missing[0]}, which this run has"
+    return f"its history and numbers take {rest:,} bytes" if rest > most else None
+
+
+def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the names of its data, which is compared by content; a part of it, a number, stays."""
+    purposes = ("train", "validation", "test")
+    data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
+    return {**table, "data": data}

@@ -1,0 +1,169 @@
+"""The folder of a run: its lock, its status, its checkpoints, and the text files beside them. Rank 0 only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from dbp.checkpoint import CheckpointFolder, Keep, commit, writing_to
+from dbp.errors import StorageError, UserError
+from dbp.settings import Saving
+
+STATUS, LOCK, STOP = "status.json", ".lock", "stop"
+BEAT = 10.0  # seconds after which the status of a run that goes on is written again
+# Variables by which batch systems tell the number of the job.
+JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "JOB_ID")
+WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # 524: of NFS, without a name
+
+
+def now() -> str:
+    """The time, as text."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunFolder:
+    """The files of a run.
+
+    Args:
+        path: of the folder.
+        saving: which checkpoints are kept.
+    """
+
+    def __init__(self, path: Path, saving: Saving):
+        self.path = path
+        self.checkpoints = CheckpointFolder(path / "checkpoints", Keep(saving.keep, saving.keep_every))
+        self._lock: TextIO | None = None
+        self._status: dict[str, Any] = {}
+        self._beat, self._telling = 0.0, threading.Lock()
+
+    @property
+    def stop_file(self) -> Path:
+        """Whose presence asks the run to stop."""
+        return self.path / STOP
+
+    # --- the lock ---------------------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """Keep others from running here, for as long as this process lives.
+
+        The system gives the lock back at the end of the process, however it ends, so that none is ever left behind.
+
+        Raises:
+            UserError: another run has it.
+            StorageError: the folder cannot be written to.
+        """
+        with writing_to(self.path / LOCK):
+            self.path.mkdir(parents=True, exist_ok=True)
+            while not self._lock_file():
+                pass
+
+    def _lock_file(self) -> bool:
+        """Whether the file that was locked is still the one of that name; an owner removes it at its end."""
+        path = self.path / LOCK
+        self._lock = path.open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in WITHOUT_LOCKS:  # then two runs at once are the user's own affair
+                return True
+            self._lock.close()
+            self._lock = None
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise UserError(
+                f"folder {self.path} belongs to a run that is going on ({_read(path) or 'it has not told where'}); "
+                "wait for its end, stop it, or choose another folder with --out"
+            ) from None
+        if not path.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), path.stat()):
+            self._lock.close()
+            return False
+        self._lock.truncate(0)
+        self._lock.write(", ".join(f"{name} {value}" for name, value in _process().items()))
+        self._lock.flush()
+        return True
+
+    def unlock(self) -> None:
+        """Give it back."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.path / LOCK).unlink(missing_ok=True)
+                self._lock.close()
+            self._lock = None
+
+    # --- the status -------------------------------------------------------------------------------------
+
+    def begin(self, step: int, most_starts: int, retry: bool) -> None:
+        """A run begins, or goes on from a step; UserError if it has done so too often without getting on.
+
+        Args:
+            step: where it begins.
+            most_starts: so many starts from the same step are allowed; 0 for any number.
+            retry: count anew.
+        """
+        earlier = self.status()
+        again = earlier.get("from_step") == step and earlier.get("state") not in ("finished", None)
+        starts = earlier.get("starts", 0) + 1 if again and not retry else 1
+        if most_starts and starts > most_starts:
+            raise UserError(
+                f"the run in {self.path} was started {starts - 1} times from step {step} and never came to its next "
+                "checkpoint; see why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
+            )
+        self._status = {"from_step": step, "starts": starts, "started": now()} | _process()
+
+    def status(self) -> dict[str, Any]:
+        """What is told of the run by the last process that wrote to the folder; nothing if there is none."""
+        try:
+            status = json.loads((self.path / STATUS).read_text())
+        except (OSError, ValueError):
+            return {}
+        return status if isinstance(status, dict) else {}
+
+    def tell(self, state: str, **more: Any) -> None:
+        """Write the status: running, finished, stopped or failed, and more by name."""
+        with self._telling:
+            self._status |= {"state": state, "updated": now()} | more
+            self._beat = time.monotonic()
+            self.commit(STATUS, json.dumps(self._status, indent=1) + "\n")
+
+    def beat(self, **more: Any) -> None:
+        """The run goes on: write so now and then; a disk that fails is told by the next checkpoint."""
+        if time.monotonic() - self._beat > BEAT:
+            with contextlib.suppress(StorageError):
+                self.tell("running", **more)
+
+    # --- other files ------------------------------------------------------------------------------------
+
+    def commit(self, name: str, text: str) -> None:
+        """Commit a text file."""
+        path = self.path / name
+        with writing_to(path):
+            commit(path, text.encode())
+
+    def commit_history(self, history: Mapping[str, Sequence[float]]) -> None:
+        """The history as a table."""
+        rows = zip(*history.values(), strict=True)
+        lines = [",".join(history), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
+        self.commit("history.csv", "\n".join(lines) + "\n")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _process() -> dict[str, Any]:
+    """Which process this is."""
+    job = next((os.environ[name] for name in JOBS if name in os.environ), None)
+    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job} if job else {})

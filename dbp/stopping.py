@@ -1,0 +1,139 @@
+"""What asks a run to stop after the step in progress: a signal, a stop file, a time limit.
+
+A signal's handler only sets a flag, which goes to all ranks with the sums of the step. This is imported before
+anything that takes long, so that no signal finds a rank without its handler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dbp.errors import UserError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+LOOK = 1.0  # seconds between two looks for the stop file
+RESERVE = 2.0  # times the longest step and the longest save that are left before a time limit
+AT_LEAST = 2.0  # seconds that are
+
+
+class Stopped(SystemExit):
+    """A run was asked to stop: its state is saved, and the same command goes on with it."""
+
+    on_all_ranks = True
+
+    def __init__(self, code: int, message: str):
+        super().__init__(code)
+        self.message = message
+
+
+class Signals:
+    """Remembers the signals that this process gets."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._before: dict[int, Any] = {}
+        self._users = 0
+        self.since = time.monotonic()
+
+    def __enter__(self) -> None:
+        self._users += 1
+        self.catch()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._users -= 1
+        if not self._users:
+            self.release()
+
+    def catch(self) -> None:
+        """From now on they are remembered; a second SIGINT ends the process at once."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            if number not in self._before and signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
+
+    def release(self) -> None:
+        """Have signals do again what they did before, and forget them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before, self.received = {}, []
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in self.received:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.received.append(number)
+
+
+signals = Signals()
+
+
+class Stopping:
+    """Whether a run is to stop.
+
+    Args:
+        leads: whether this rank looks for the stop file and at the time.
+        file: whose presence asks for it.
+        limit: seconds after the start of the process until which the run must have ended.
+    """
+
+    def __init__(self, leads: bool, file: Path | None = None, limit: float | None = None):
+        self._leads, self._file, self._limit = leads, file, limit
+        self._looked = self._last = time.monotonic()
+        self._longest = self._save = 0.0
+        self.reason = ""
+
+    def asks(self) -> bool:
+        """Whether this rank asks for it; called with every sum."""
+        if not self.reason and (signals.received or self._leads):
+            self.reason = self._found()
+        return bool(self.reason)
+
+    def _found(self) -> str:
+        if signals.received:
+            return signal.Signals(signals.received[0]).name
+        now = time.monotonic()
+        if self._limit is not None and now - signals.since + self._reserve > self._limit:
+            return f"the time limit of {self._limit:g} s"
+        if self._file is not None and now - self._looked > LOOK:
+            self._looked = now
+            if self._file.exists():
+                return f"the file {self._file}"
+        return ""
+
+    @property
+    def _reserve(self) -> float:
+        return RESERVE * (self._longest + self._save) + AT_LEAST
+
+    def after_step(self) -> None:
+        """A step is done, with all that lay between it and the one before."""
+        now = time.monotonic()
+        self._longest, self._last = max(self._longest, now - self._last), now
+
+    def after_save(self, seconds: float) -> None:
+        """A checkpoint took so many seconds."""
+        self._save = max(self._save, seconds)
+
+    def obeyed(self) -> None:
+        """The run stops: the file has done its work."""
+        if self._leads and self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
+
+
+def parse_time(text: str) -> float:
+    """Seconds, from a number of them, or from [days-][hours:]minutes:seconds; UserError for anything else."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d+)?)", text.strip())
+    if match is None:
+        raise UserError(f"--time-limit takes seconds, or hours:minutes:seconds such as 4:00:00, but got {text!r}")
+    days, first, second, seconds = match.groups()
+    hours, minutes = (first, second) if second is not None else (0, first)
+    return 86400 * int(days or 0) + 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
