@@ -21,10 +21,9 @@ from dbp.parallel import Copies, agree, from_rank_0, processor, stages
 from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_run, none_whole
 from dbp.run import Run, versions
 from dbp.run_folder import RunFolder, now
-from dbp.stopping import Stopped, Stopping
+from dbp.stopping import NOT_FINISHED, Stopped, Stopping
 
 Say = Callable[[str], None]
-NOT_FINISHED = 75  # exit code: saved, run me again (EX_TEMPFAIL)
 TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them
 LEFT = 1 << 26  # bytes that history, numbers and running moments may have besides what the model says
 PATIENCE = 2.0  # seconds that a failing rank 0 waits for what is being written

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
+from dbp.stopping import NOT_FINISHED
 
 COMMANDS = ("train", "eval", "predict", "inspect", "verify", "summary", "neurons", "convert", "doctor")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -105,26 +106,37 @@ def launch(words: list[str], ranks: int | None, threads: int) -> int:
 
 
 def _wait(command: list[str], environment: dict[str, str]) -> int:
-    """Run the launcher, pass signals on to it, and its error output on to ours."""
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    """Run the launcher, pass on to it what asks the job to stop, and its error output on to ours."""
+    # In a group of its own, as the terminal would interrupt the launcher, which leaves ranks no time to save.
+    stdin = subprocess.DEVNULL if sys.stdin is not None and sys.stdin.isatty() else None
+    process = subprocess.Popen(command, env=environment, stdin=stdin, stderr=subprocess.PIPE, process_group=0)
     interrupts = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT:  # the terminal has sent it to the launcher as well
+        if number == signal.SIGINT:
             interrupts.append(number)
-            return
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+            process.send_signal(_passed_on(number, len(interrupts)))
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(number, pass_on)
     assert process.stderr is not None
     copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
     code = process.wait()
-    if interrupts:
+    if interrupts and code not in (0, NOT_FINISHED):
         sys.stderr.write("\ndbp: interrupted\n")
         return 130
     return 128 - code if code < 0 else code
+
+
+def _passed_on(number: int, interrupts: int) -> int:
+    """What the launcher is sent: all launchers pass on SIGUSR1, by which training is asked to save and stop.
+
+    A second interrupt ends the ranks at once, a third the launcher.
+    """
+    if number == signal.SIGHUP or interrupts == 2:
+        return signal.SIGTERM
+    return signal.SIGKILL if interrupts > 2 else signal.SIGUSR1
 
 
 BANNER = b"-" * 50

@@ -135,6 +135,34 @@ def shared_windows():
     return {name for name in names if not name.startswith(("sm_segment.", "mpich_shm_"))}
 
 
+def interrupted(python, small, number):
+    """The outcome of dbp run when it gets a signal in the middle of training."""
+    command = [python, *DBP, "run", "-n", "2", "--", "train", str(small), "--set", "epochs=100000"]
+    process = subprocess.Popen(
+        command, env=os.environ | LAUNCHER_SETTINGS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("epoch 2/"):
+        assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_dbp_run_has_a_training_save_before_it_ends(small, tmp_path, number):
+    code, out, err = interrupted(sys.executable, small, number)
+    assert (code, err) == (75, "")
+    step = int(out.partition(": saved step ")[2].partition(";")[0])
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step:09d}.h5").exists()
+
+
+def test_dbp_run_with_mpich_has_a_training_save_too(small, mpich_python):
+    code, out, err = interrupted(mpich_python, small, signal.SIGINT)
+    assert (code, err) == (75, "")
+    assert ": saved step " in out
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("way", ["raise", "exit0", "exit3", "kill", "user", "outside"])
 def test_a_failing_rank_ends_all(rank, way):
