@@ -37,10 +37,12 @@ ALLOWED = {
     | {"sources", "trained"},
     "insight": {"autodiff", "checkpoint", "data", "loader", "nn", "objective", "parallel", "settings", "sources"}
     | {"text", "trained"},
+    "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "progress", "settings", "sources", "text"}
+    | {"__init__"},
     "launch": {"display", "parallel"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
-    "cli": {"checkpoint", "config", "data", "doctor", "inference", "insight", "launch", "parallel", "settings", "train"}
-    | {"__init__"},
+    "cli": {"checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
+    | {"settings", "train", "__init__"},
     "__main__": {"cli"},
 }
 
