@@ -1,5 +1,7 @@
-"""Models in the formats of other programs: ONNX."""
+"""Weights and models in the formats of others: safetensors, NumPy archives, ONNX; theirs as checkpoints."""
 
+from dbp.exchange.export import export
 from dbp.exchange.onnx import onnx_model
+from dbp.exchange.to_checkpoint import import_weights
 
-__all__ = ["onnx_model"]
+__all__ = ["export", "import_weights", "onnx_model"]
