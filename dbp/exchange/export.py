@@ -71,6 +71,8 @@ def _onnx(checkpoint: Checkpoint, input_shape: Shape | None, scale: float | None
         )
     shape, scale = inputs_of(data_from(table), input_shape, scale)
     model = onnx_model(model_from(table), checkpoint.trained, shape, scale, _properties(checkpoint))
-    operators = len(model.graph.node)
-    about = f"{operators} operators, inputs of shape {('examples', *shape)} that are multiplied by {scale:g}"
+    count = len(model.graph.node)
+    about = (
+        f"{count} operator{'s' * (count != 1)}, inputs of shape {('examples', *shape)} that are multiplied by {scale:g}"
+    )
     return model.SerializeToString(), about.replace("'", "")
