@@ -1,4 +1,4 @@
-"""The command line: dbp train, eval, predict, inspect, verify, summary, neurons, convert, run, doctor."""
+"""The command line: what is asked for, and the part of dbp that does it; see docs/running.md."""
 
 from __future__ import annotations
 
@@ -156,6 +156,29 @@ def _convert(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _export(parsed: argparse.Namespace) -> int:
+    from dbp.exchange import export
+    from dbp.insight.summary import parse_shape
+
+    shape = None if parsed.input is None else parse_shape(parsed.input)
+    line = export(Path(parsed.checkpoint), Path(parsed.out), parsed.overwrite, shape, parsed.scale)
+    sys.stdout.write(line + "\n")
+    return 0
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from dbp.exchange import import_weights
+    from dbp.insight.summary import parse_shape
+
+    shape = None if parsed.input is None else parse_shape(parsed.input)
+    weights, config, out = Path(parsed.weights), Path(parsed.config), Path(parsed.out)
+    line = import_weights(
+        weights, config, out, parsed.set, parsed.origin, parsed.rename, shape, overwrite=parsed.overwrite
+    )
+    sys.stdout.write(line + "\n")
+    return 0
+
+
 def _run(parsed: argparse.Namespace) -> int:
     from dbp.launch import launch
 
@@ -219,6 +242,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_insight(commands)
 
     _add_convert(commands.add_parser("convert", help="make an HDF5 data file from another format"))
+
+    _add_exchange(commands)
 
     run = commands.add_parser(
         "run",
@@ -289,3 +314,33 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     archive.add_argument("--inputs", default="inputs", metavar="NAME", help="the array of inputs")
     archive.add_argument("--targets", default="targets", metavar="NAME", help="the array of targets")
     archive.add_argument("--weights", metavar="NAME", help="the array of weights, if any")
+
+
+def _add_exchange(commands: argparse._SubParsersAction[_Parser]) -> None:
+    export = commands.add_parser("export", help="write a checkpoint's weights, or its model, for other programs")
+    export.set_defaults(command=_export)
+    _add_checkpoint(export)
+    export.add_argument("out", metavar="OUT", help="ends in .safetensors or .npz (weights) or .onnx (model)")
+    export.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    export.add_argument("--input", metavar="SHAPE", help="of one example, for .onnx (default: that of the data)")
+    export.add_argument(
+        "--scale", type=float, metavar="S", help="of the inputs, for .onnx (default: that of config or data)"
+    )
+
+    take = commands.add_parser("import", help="make a checkpoint of weights from elsewhere")
+    take.set_defaults(command=_import)
+    take.add_argument("weights", metavar="WEIGHTS", help="a .safetensors or .npz file")
+    take.add_argument("config", metavar="CONFIG", help="a TOML file whose model the weights are for")
+    _add_out(take)
+    take.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
+    take.add_argument("--input", metavar="SHAPE", help="of one example, such as 28,28,1 (default: that of the data)")
+    take.add_argument(
+        "--from", dest="origin", default="dbp", metavar="ORIGIN", help="pytorch for names and axes of a state_dict"
+    )
+    take.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="of a name or its leading parts; * is a part, or a piece of one",
+    )

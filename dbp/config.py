@@ -113,6 +113,16 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
     )
 
 
+def model_from(table: Mapping[str, Any]) -> Layer:
+    """The model alone of a config's table, which may hold things of the user's own elsewhere."""
+    return _model(table["model"], "model")
+
+
+def data_from(table: Mapping[str, Any]) -> Data:
+    """Where a config's examples come from, alone as well."""
+    return typing.cast(Data, _record(Data, table["data"], "data", {}))
+
+
 def _model(value: Any, key: str) -> Layer:
     table = _table(value, key)
     if "kind" in table:

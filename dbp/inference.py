@@ -41,6 +41,7 @@ def settings_of(checkpoint: Checkpoint) -> Settings:
             f"the checkpoint's model is, or contains, the Python code {code!r}, which a config cannot name; use it "
             "from Python"
         )
+    table.pop("weights", None)  # that it began with are of no use, and may be no file's
     return config.settings_from(table)
 
 

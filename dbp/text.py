@@ -56,3 +56,9 @@ def _broken(cell: str, width: int) -> list[str]:
     """A list of things in several lines, broken between things."""
     whole = cell.replace(" ", "\xa0").replace(",\xa0", ", ")
     return [line.replace("\xa0", " ") for line in textwrap.wrap(whole, width)]
+
+
+def shortened(names: Sequence[str], most: int = 10) -> str:
+    """Names one after the other, of which only the first are told where there are many."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

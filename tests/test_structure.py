@@ -42,9 +42,12 @@ ALLOWED = {
     | {"sources", "text", "trained"},
     "insight": {"autodiff", "checkpoint", "data", "loader", "nn", "objective", "parallel", "settings", "sources"}
     | {"text", "trained"},
+    "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "progress", "settings", "sources", "text"}
+    | {"__init__"},
     "launch": {"display", "parallel"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
-    "cli": {"checkpoint", "config", "data", "doctor", "inference", "insight", "launch", "parallel", "resuming"}
+    "cli": {"checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
+    | {"resuming"}
     | {"settings", "train", "__init__"},
     "__main__": {"cli"},
 }

@@ -162,14 +162,14 @@ class ConvTranspose2d:
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (7, 7, 64)")
         size, stride = pair(self.size), pair(self.stride)
         small = np.shape(x)[1:3]
-        image = self._image(small, size, stride)
+        image = self.image(small, size, stride)
         w = scope.parameter("weight", (*size, self.filters, np.shape(x)[3]), self.initialiser)
         z = convolve_back(x, w, image=image, window=window_on(image, size, stride, self.padding))
         if self.bias:
             z = z + scope.parameter("bias", (self.filters,), "zeros")
         return scope.neurons(z, activation(self.activation))
 
-    def _image(self, small: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+    def image(self, small: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the outputs."""
         if self.padding == "same":
             return small[0] * stride[0], small[1] * stride[1]

@@ -1,0 +1,7 @@
+"""Weights and models in the formats of others: safetensors, NumPy archives, ONNX; theirs as checkpoints."""
+
+from dbp.exchange.export import export
+from dbp.exchange.onnx import onnx_model
+from dbp.exchange.to_checkpoint import import_weights
+
+__all__ = ["export", "import_weights", "onnx_model"]

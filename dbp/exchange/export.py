@@ -1,0 +1,79 @@
+"""A checkpoint's weights, or its model with them, in a file that others read."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import dbp
+from dbp.checkpoint import Checkpoint, find
+from dbp.config import custom_code, data_from, model_from
+from dbp.errors import UserError
+from dbp.exchange.files import WRITERS, must_be_free, save
+from dbp.exchange.inputs import Shape, inputs_of
+from dbp.exchange.onnx import onnx_model
+
+ONNX = ".onnx"
+
+
+def export(
+    checkpoint: Path,
+    out: Path,
+    overwrite: bool = False,
+    input_shape: Shape | None = None,
+    scale: float | None = None,
+) -> str:
+    """Write the weights to be used and running moments, or the model with them; gives a line that says what.
+
+    Args:
+        checkpoint: a file, or a run's folder for its newest one.
+        out: ends in .safetensors or .npz for the weights by name, in .onnx for the model.
+        overwrite: whether a file of that name may be replaced.
+        input_shape: of one example, for ONNX; by default that of the training data.
+        scale: what the ONNX graph multiplies its inputs by; by default that of the config or the training data.
+
+    Raises:
+        UserError: there is no such checkpoint, what it holds cannot be put into the file, or that cannot be written.
+    """
+    endings = (*WRITERS, ONNX)
+    if out.suffix not in endings:
+        raise UserError(f"{out} must end in {', '.join(endings[:-1])} or {endings[-1]}, which says what to write")
+    if out.suffix != ONNX and not (input_shape is None and scale is None):
+        raise UserError(f"--input and --scale are for ONNX, and do not go with {out.suffix}")
+    must_be_free(out, overwrite)
+    with find(checkpoint) as opened:
+        found = opened.load()
+    content, about = _onnx(found, input_shape, scale) if out.suffix == ONNX else _weights(found, out.suffix)
+    save(out, content)
+    return f"{out}: {about}"
+
+
+def _properties(checkpoint: Checkpoint) -> dict[str, str]:
+    """Where the file is from."""
+    return {
+        "dbp_version": dbp.__version__,
+        "config_digest": hashlib.sha256(checkpoint.config.encode()).hexdigest(),
+    }
+
+
+def _weights(checkpoint: Checkpoint, ending: str) -> tuple[bytes, str]:
+    weights = checkpoint.trained
+    numbers = sum(array.size for array in weights.values())
+    return WRITERS[ending](weights, _properties(checkpoint)), f"{len(weights):,} arrays of {numbers:,} numbers"
+
+
+def _onnx(checkpoint: Checkpoint, input_shape: Shape | None, scale: float | None) -> tuple[bytes, str]:
+    table = tomllib.loads(checkpoint.config)
+    if (code := custom_code(table["model"])) is not None:
+        raise UserError(
+            f"the checkpoint's model is, or contains, the Python code {code!r}, which cannot be put into ONNX; export "
+            "its weights as .safetensors or .npz"
+        )
+    shape, scale = inputs_of(data_from(table), input_shape, scale)
+    model = onnx_model(model_from(table), checkpoint.trained, shape, scale, _properties(checkpoint))
+    count = len(model.graph.node)
+    about = (
+        f"{count} operator{'s' * (count != 1)}, inputs of shape {('examples', *shape)} that are multiplied by {scale:g}"
+    )
+    return model.SerializeToString(), about.replace("'", "")

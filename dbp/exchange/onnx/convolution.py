@@ -1,0 +1,58 @@
+"""Convolutions and the transposed convolution in ONNX: channels first, filters as (filters, channels, *size)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from dbp import nn
+from dbp.autodiff import Array, Window
+from dbp.exchange.onnx.activations import activate
+from dbp.exchange.onnx.graph import Place, Value
+from dbp.exchange.onnx.windows import image_of, window_attributes
+from dbp.nn.layers.windows import pair, window_on
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
+
+
+def conv2d(place: Place, layer: nn.Conv2d, x: Value) -> Value:
+    """The activated outputs."""
+    size, stride, dilation = map(pair, (layer.size, layer.stride, layer.dilation))
+    window = window_on(image_of(x.shape), size, stride, layer.padding, dilation)
+    return _convolved(place, layer, x, window, place.weight("weight"), axes=2)
+
+
+def conv1d(place: Place, layer: nn.Conv1d, x: Value) -> Value:
+    """The activated outputs."""
+    size, stride, dilation = (pair(v, axes=1) for v in (layer.size, layer.stride, layer.dilation))
+    window = window_on(image_of(x.shape), size, stride, layer.padding, dilation, axes=1)
+    return _convolved(place, layer, x, window, place.weight("weight")[0], axes=1)
+
+
+def _convolved(
+    place: Place, layer: nn.Conv1d | nn.Conv2d, x: Value, window: Window, w: Array, axes: Literal[1, 2]
+) -> Value:
+    places = window.positions(image_of(x.shape))[-axes:]
+    attributes = window_attributes(window, axes) | {"group": layer.groups}
+    return _with_filters(place, layer, "Conv", replace(x, shape=(*places, layer.filters)), w, attributes)
+
+
+def _with_filters(place: Place, layer: Convolution, op: str, x: Value, w: Array, attributes: dict[str, Any]) -> Value:
+    """The activated outputs of an operator, for inputs that bear the outputs' shape already."""
+    *spatial, before, last = range(w.ndim)
+    taken = [place.constant("weight", w.transpose(last, before, *spatial))]
+    if layer.bias:
+        taken.append(place.constant("bias", place.weight("bias")))
+    return activate(place, layer.activation, place.apply(op, place.channels_first(x), *taken, **attributes))
+
+
+def conv_transpose2d(place: Place, layer: nn.ConvTranspose2d, x: Value) -> Value:
+    """The activated outputs; what no window reaches, as with a stride beyond its size, lies at the end."""
+    size, stride, small = pair(layer.size), pair(layer.stride), image_of(x.shape)
+    image = layer.image(small, size, stride)
+    window = window_on(image, size, stride, layer.padding)
+    reached = [(n - 1) * s + k - sum(p) for n, s, k, p in zip(small, stride, size, window.padding, strict=True)]
+    more = {"output_padding": [whole - part for whole, part in zip(image, reached, strict=True)]}
+    grown = replace(x, shape=(*image, layer.filters))
+    attributes = window_attributes(window, 2) | more
+    return _with_filters(place, layer, "ConvTranspose", grown, place.weight("weight"), attributes)

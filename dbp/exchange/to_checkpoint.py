@@ -1,0 +1,149 @@
+"""Weights from elsewhere as a checkpoint of a config's model."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dbp
+from dbp.autodiff import Array
+from dbp.checkpoint import Checkpoint, write
+from dbp.config import read_config, settings_from, table_from, to_toml
+from dbp.errors import UserError, unknown
+from dbp.exchange.files import Weights, must_be_free, open_weights, saving
+from dbp.exchange.inputs import Shape, input_shape_of
+from dbp.exchange.pytorch import IGNORED, Rule, rules_of, same
+from dbp.exchange.rename import renamed
+from dbp.nn import initial_parameters, named_arrays
+from dbp.progress import Progress
+from dbp.settings import AUTO, Settings
+from dbp.text import shortened
+
+ORIGINS = ("dbp", "pytorch")
+
+
+def import_weights(
+    weights: Path,
+    config: Path,
+    out: Path,
+    changes: Sequence[str] = (),
+    origin: str = "dbp",
+    renames: Sequence[str] = (),
+    input_shape: Shape | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Write a checkpoint that holds the weights, as a run begins with, eval or predict take; gives a line about it.
+
+    Args:
+        weights: a .safetensors or .npz file.
+        config: whose model the weights are for.
+        out: the checkpoint.
+        changes: to keys of the config.
+        origin: whose names and order of axes the weights have: "dbp", or "pytorch" for those of a state_dict.
+        renames: OLD=NEW, see renamed().
+        input_shape: of one example; by default that of the training data.
+        overwrite: whether a file of that name may be replaced.
+
+    Raises:
+        UserError: weights and model do not fit together, or a file cannot be read or written.
+    """
+    if origin not in ORIGINS:
+        raise unknown("origin of weights", origin, ORIGINS)
+    must_be_free(out, overwrite)
+    settings = settings_from(read_config(config, list(changes)))
+    found = open_weights(weights)
+    arrays = _arrays(settings, found, origin, renames, input_shape, f"weights {weights}")
+    with saving(out):
+        write(out, _checkpoint(settings, arrays, str(weights)))
+    return f"{out}: {sum(array.size for array in arrays.values()):,} numbers from {weights} in {settings.dtype}"
+
+
+def _arrays(
+    settings: Settings,
+    weights: Weights,
+    origin: str,
+    renames: Sequence[str],
+    input_shape: Shape | None,
+    source: str,
+) -> dict[str, Array]:
+    """The model's arrays with the numbers of the weights; UserError, with all that is wrong, if they do not fit."""
+    shape, dtype = input_shape_of(settings.data, input_shape), settings.numpy_dtype
+    initial = initial_parameters(settings.model, np.zeros((2, *shape), dtype), settings.seed, dtype)
+    needed = initial.parameters | named_arrays(initial.running)
+    old_names = renamed(weights.names, renames)
+    rules: Mapping[str, Rule] = {}
+    if origin == "pytorch":
+        rules = rules_of(settings.model, initial, shape)
+        old_names = {name.replace(".", "/"): old for name, old in old_names.items() if not name.endswith(IGNORED)}
+    made_of = {name: rules.get(name, Rule((name,), same)) for name in needed}
+    used = dict.fromkeys(theirs for rule in made_of.values() for theirs in rule.names)
+    missing = [name for name in used if name not in old_names]
+    unexpected = [old for name, old in old_names.items() if name not in used]
+    misshapen = _fill(needed, made_of, weights, old_names)
+    _must_fit(source, missing, unexpected, misshapen)
+    return needed
+
+
+def _fill(
+    arrays: Mapping[str, Array], made_of: Mapping[str, Rule], weights: Weights, old_names: Mapping[str, str]
+) -> list[str]:
+    """Put in what is there and fits; gives what is there and does not fit."""
+    misshapen = []
+    most = sum(array.size for array in arrays.values())  # no array of a file needs to be larger
+    for name, rule in made_of.items():
+        if not all(theirs in old_names for theirs in rule.names):
+            continue
+        old = [old_names[theirs] for theirs in rule.names]
+        shapes = [weights.shape(o) for o in old]
+        made = None
+        if all(math.prod(shape) <= most for shape in shapes):
+            made = _made(rule, [weights.read(o) for o in old])
+        if made is None or made.shape != arrays[name].shape:
+            given = ", ".join(f"{o} {shape}" for o, shape in zip(old, shapes, strict=True))
+            misshapen.append(f"{given} for {name} {arrays[name].shape}")
+        else:
+            arrays[name][...] = made
+    return misshapen
+
+
+def _made(rule: Rule, arrays: list[Array]) -> Array | None:
+    try:
+        return rule.make(*arrays)
+    except (ValueError, IndexError):
+        return None
+
+
+def _must_fit(source: str, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
+    wrong = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    if any(wrong.values()):
+        found = "; ".join(f"{what}: {shortened(names)}" for what, names in wrong.items() if names)
+        raise UserError(
+            f"{source} do not fit the config's model: {found}; change names with --rename OLD=NEW, and pass --from "
+            "pytorch for weights of PyTorch, or give the config with which they were trained"
+        )
+
+
+def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) -> Checkpoint:
+    """As of a run that has done no step."""
+    if settings.threads == AUTO:  # which only the start of a run decides
+        settings = replace(settings, threads=1)
+    counted: dict[str, Any] = Progress(settings.loss.metrics).to_attributes()
+    return Checkpoint(
+        model=arrays,
+        progress=counted | {"elapsed": 0.0, "shards": settings.shards or 1, "seed": settings.seed},
+        provenance={
+            "dbp": dbp.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "imported": source,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        config=to_toml(table_from(settings)),
+    )
