@@ -250,7 +250,7 @@ class Keeper:
     def _wait(self) -> str:
         failure, begun = self._writer.wait()
         if failure is not None:
-            if str(failure) != self._failed:
+            if _reason(failure) != _reason(self._failed):
                 self._say(f"warning: {failure}; training goes on, and the next checkpoint is tried")
             self._failed, self._saved = str(failure), -1
         elif begun:
@@ -357,6 +357,11 @@ class Keeper:
             self.folder.commit(name, text)
         except UserError as error:
             self._say(f"warning: {error}")
+
+
+def _reason(failure: object) -> str:
+    """Why a file could not be written, whichever it was."""
+    return str(failure).partition(" cannot be written: ")[2]
 
 
 def _together(error: BaseException | None) -> bool:

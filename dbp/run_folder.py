@@ -62,7 +62,7 @@ class RunFolder:
             UserError: another run has it.
             StorageError: the folder cannot be written to.
         """
-        with writing_to(self.path / LOCK):
+        with writing_to(self.path, "; see --out for another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
             while not self._lock_file():
                 pass

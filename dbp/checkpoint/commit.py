@@ -55,10 +55,10 @@ def commit(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def writing_to(path: Path) -> Iterator[None]:
+def writing_to(path: Path, remedy: str = "") -> Iterator[None]:
     """Turns what the system says when a file cannot be written into a StorageError that names the file."""
     try:
         yield
     except OSError as error:
         reason = f"{error.strerror} (errno {error.errno})" if error.errno else str(error)
-        raise StorageError(f"{path} cannot be written: {reason}; see --out for another folder") from None
+        raise StorageError(f"{path} cannot be written: {reason}{remedy}") from None

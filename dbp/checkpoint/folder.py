@@ -57,7 +57,7 @@ class CheckpointFolder:
 
     def prepare(self, damaged: tuple[Path, ...] = ()) -> None:
         """Make the folder, show that it can be written to, remove what a killed save left, rename damaged files."""
-        with writing_to(self.path):
+        with writing_to(self.path, "; see --out for another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
             for partial in self.path.glob(".*.partial"):
                 partial.unlink()
