@@ -59,7 +59,7 @@ def test_the_last_ones_every_kth_and_the_best_are_kept(tmp_path):
     best = int(checkpoint.progress["best_step"])
     assert best == 4 * (int(np.argmin(costs)) + 1) < 20
     assert set(steps(tmp_path)) == {best, 6, 12, 18, 20}
-    assert os.readlink(tmp_path / "checkpoints" / "best.h5") == f"step-{best:09d}.h5"
+    assert (tmp_path / "checkpoints" / "best.h5").readlink().name == f"step-{best:09d}.h5"
     assert read(tmp_path / "checkpoints" / "best.h5").progress["step"] == best
 
 
@@ -182,9 +182,10 @@ def test_the_status_tells_where_the_run_stands(tmp_path):
 def test_a_signal_stops_after_the_step_and_the_rest_follows(tmp_path, capsys, number):
     whole = run()
     before = signal.getsignal(number)
-    with signals, pytest.raises(Stopped) as stopped:
+    with signals:
         os.kill(os.getpid(), number)
-        run(tmp_path, Start(), checkpoint=Saving())
+        with pytest.raises(Stopped) as stopped:
+            run(tmp_path, Start(), checkpoint=Saving())
     assert stopped.value.code == 75
     assert signal.getsignal(number) == before
     name = signal.Signals(number).name
@@ -227,9 +228,10 @@ def test_a_time_limit_leaves_time_for_a_step_and_a_save(monkeypatch):
 
 
 def test_without_a_folder_nothing_is_saved_and_the_code_says_so(capsys):
-    with signals, pytest.raises(Stopped) as stopped:
+    with signals:
         os.kill(os.getpid(), signal.SIGUSR1)
-        run(start=Start())
+        with pytest.raises(Stopped) as stopped:
+            run(start=Start())
     assert stopped.value.code == 1
     assert "nothing was saved, as the run has no folder" in capsys.readouterr().out
 
