@@ -243,6 +243,11 @@ class Keeper:
         self._comm.stages.enter(before)
         return failed
 
+    @property
+    def writing(self) -> bool:
+        """Whether a checkpoint is being written, on rank 0; not collective."""
+        return self._writer.busy
+
     def settle(self) -> str:
         """Wait until what was begun is written; gives what prevented the last writing, if anything did."""
         return str(from_rank_0(self._comm, self._wait)) if self.folder is not None else ""

@@ -14,6 +14,7 @@ COMMANDS = {
     "versus_torch.py": (("--cases", "mlp-small", "--rounds", "1"), "mlp-small"),
     "reduction.py": (("--sizes", "4KiB", "--rounds", "1"), "4KiB"),
     "optimizers.py": (("--methods", "Adam,L-BFGS", "--passes", "3"), "L-BFGS"),
+    "checkpoint.py": (("--parameters", "1e5", "--saves", "2"), "of a step"),
     "memory.py": (("--ranks", "1,2", "--parameters", "1e5"), "parameters: a vector has"),
 }
 

@@ -31,6 +31,11 @@ class Writer:
         except BaseException as error:  # raised, or given, by wait()
             self._failure = error
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is still writing."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self) -> tuple[StorageError | None, bool]:
         """Wait until what was begun is written; gives what prevented it, if anything did, and whether any was begun."""
         begun = self._thread is not None

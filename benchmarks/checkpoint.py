@@ -1,0 +1,73 @@
+"""What checkpoints cost: how long training waits for one, and how long it takes to go on from one.
+
+    python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--folder FOLDER] [--json FILE]
+
+Trains dense layers with Adam, whose checkpoints hold three vectors, in a run's folder in FOLDER (by default that of
+temporary files). "step" is the median time of a step without a checkpoint, "stall" the time for which training waits
+when one begins (the copy of the state), also as a part of a step; "beside" is the time of a step while one is
+written, "written" the time until it is written, verified and has its name. "resume" is by how much longer a run takes
+to begin if it goes on from a checkpoint: to find, verify and read it. Times in ms, of the slowest rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from commands import Notes, carry_out, few_cores, footnotes, parsed, parser, positive, say
+from memory import parameters
+from programs import own_program
+from tables import line, number
+
+
+def sizes(text: str) -> list[int]:
+    """Numbers of parameters with commas between."""
+    return [parameters(word) for word in text.split(",")]
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    known = parser(__doc__)
+    known.add_argument("--ranks", type=positive, default=2)
+    known.add_argument("--parameters", type=sizes, default=[2_000_000, 20_000_000], help="with commas between")
+    known.add_argument("--batch", type=positive, default=256, help="examples in a step (256)")
+    known.add_argument("--saves", type=positive, default=7, help="checkpoints of which the median is taken (7)")
+    known.add_argument("--folder", type=Path, help="where checkpoints are written")
+    return parsed(known)
+
+
+def table(found: dict[int, dict[str, Any]]) -> str:
+    """A line for each size."""
+    titles = ("MB", "step", "stall", "of a step", "longest", "beside", "written", "resume")
+    lines = [line("parameters", (f"{title} " for title in titles))]
+    for count, row in found.items():
+        ms = [
+            None if row[name] is None else row[name] * 1e3 for name in ("longest stall", "step beside", "written after")
+        ]
+        step, stall = row["step"] * 1e3, row["stall"] * 1e3
+        resume = (row["resume"] - row["start anew"]) * 1e3
+        figures = [number(row["bytes"] / 1e6, 0), *(number(x, 1) for x in (step, stall)), number(stall / step, 2)]
+        lines.append(line(f"{count:,}", [*figures, *(number(x, 1) for x in ms), number(resume, 0)]))
+    return "\n".join(lines)
+
+
+def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
+    """Measure each size, in processes of its own, and print a table; gives all of it."""
+    notes += few_cores(args.ranks)
+    found: dict[int, dict[str, Any]] = {}
+    versions: dict[str, str] = {}
+    for count in args.parameters:
+        say(f"parameters: {count:,}")
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            words = ("--parameters", count, "--batch", args.batch, "--saves", args.saves, "--folder", folder)
+            told = own_program("checkpoint_steps.py", args.ranks).measure(*map(str, words))
+        found[told["results"]["parameters"]], versions = told["results"], told["versions"]
+    print(table(found), footnotes(versions, notes), sep="\n\n")
+    return {"sizes": found, "versions": versions}
+
+
+if __name__ == "__main__":
+    sys.exit(carry_out(report, arguments()))

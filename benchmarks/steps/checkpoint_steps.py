@@ -1,0 +1,102 @@
+"""What checkpoints cost: steps with and without one being written beside them, and going on from one; on ranks."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from cases import large_case
+from dbp_steps import settings_of
+from measure import take_first_steps
+
+import dbp
+from dbp import train
+from dbp.data import Order
+from dbp.keeping import Keeper
+from dbp.parallel import Communicator, world
+from dbp.resuming import Start
+from dbp.run import Run
+from dbp.settings import Saving, Settings
+
+ALONE = 20  # steps without a checkpoint between two with one
+FOREVER = 1_000_000  # steps
+
+
+def settings(parameters: int, batch: int, folder: Path) -> Settings:
+    """A run with Adam, so that a checkpoint has three vectors."""
+    plain = settings_of(dataclasses.replace(large_case(parameters), batch=batch), batch)
+    return dataclasses.replace(plain, out=str(folder), checkpoint=Saving(keep=2))
+
+
+def timed(comm: Communicator, action: Any) -> float:
+    """Seconds that it takes, on the rank where it takes longest."""
+    comm.barrier()
+    start = time.perf_counter()
+    action()
+    return max(comm.gather(time.perf_counter() - start))
+
+
+def saves(run: Run, keeper: Keeper, count: int) -> dict[str, Any]:
+    """Steps, saves, and the steps beside which these are written."""
+    alone: list[float] = []
+    stalls: list[float] = []
+    beside: list[float] = []
+    written: list[float] = []
+
+    def step() -> None:
+        train.step(run, FOREVER)
+
+    take_first_steps(step)
+    for _ in range(count):
+        alone += [timed(run.comm, step) for _ in range(ALONE)]
+        start = time.perf_counter()
+        stalls.append(timed(run.comm, keeper.save))
+        while run.comm.broadcast(keeper.writing):
+            beside.append(timed(run.comm, step))
+        written.append(time.perf_counter() - start)
+        keeper.settle()
+    return {
+        "step": statistics.median(alone),
+        "stall": statistics.median(stalls),
+        "longest stall": max(stalls),
+        "step beside": statistics.median(beside) if beside else None,
+        "written after": statistics.median(written),
+        "parameters": run.layout.size,
+    }
+
+
+def main() -> None:
+    """Save some checkpoints in a new run, and go on from the last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parameters", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--saves", type=int, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    comm, told = world(), settings(args.parameters, args.batch, args.folder)
+    with train.started(told, comm, Start(fresh=True, quiet=True)) as (run, keeper, _):
+        data = run.sources.train
+        run.objective.batch = run.loader(data).batch(Order(len(data), 0, "order of examples", 0), range(len(data)))
+        results = saves(run, keeper, args.saves)
+        keeper.save_now()
+    for name, start in (("start anew", Start(fresh=True, quiet=True)), ("resume", Start(quiet=True))):
+        begun = time.perf_counter()
+        if name == "start anew":
+            without = dataclasses.replace(told, out=None)
+            with train.started(without, comm, start):
+                results[name] = max(comm.gather(time.perf_counter() - begun))
+        else:
+            with train.started(told, comm, start):
+                results[name] = max(comm.gather(time.perf_counter() - begun))
+    if comm.rank == 0:
+        results["bytes"] = max(path.stat().st_size for path in args.folder.glob("checkpoints/step-*.h5"))
+        args.out.write_text(json.dumps({"versions": {"dbp": dbp.__version__}, "results": results}))
+
+
+main()
