@@ -301,14 +301,15 @@ class _Helper:
 
     def end(self) -> None:
         """The thread ends."""
-        self._ended = True
-        self._working.set()
+        with self._lock:
+            self._ended = True
+            self._working.set()
         self._thread.join()
 
     def _work(self) -> None:
         while self._working.wait() and not self._ended:
             with self._lock:
-                if self._working.is_set():
+                if self._working.is_set() and not self._ended:
                     self._step()
             time.sleep(LOOK_AGAIN)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.parallel.arena import Arena, cut, pages
-from dbp.parallel.comm import SharedMemory
 from dbp.parallel.deal import Nodes
 from dbp.parallel.exchange import Exchange
 from dbp.parallel.reduce import BLOCK, Division, Reduction, Sums, Total
 from dbp.parallel.shards import Shards
+from dbp.parallel.shared import SharedMemory
 from dbp.parallel.tree import Adder, Array, Node, TreeSum, additions, pieces, subtrees
 
 
