@@ -121,7 +121,8 @@ class Communicator(ABC):
     def survivors(self, seconds: float) -> Communicator:
         """A communicator of the ranks that live, in the order that they had; collective among them.
 
-        This one is revoked. What was made with it should be freed before the like is made with the new one.
+        This one is revoked. What was made with it is to be freed after it, and before the like is made with the new
+        one: until then messages of ranks that go on may still be written to it.
 
         Args:
             seconds: after which all ranks end with the exit code AGAIN.

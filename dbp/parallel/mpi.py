@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from dbp.errors import UserError
 from dbp.parallel.comm import AGAIN, Communicator, OneProcess, RankLostError
+from dbp.parallel.connections import Connections, has_failed, reconnected
 from dbp.parallel.cores import usable_cores
 from dbp.parallel.deadline import Deadline
 from dbp.parallel.deal import Nodes
@@ -41,25 +41,18 @@ class MPICommunicator(Communicator):
 
     Args:
         mpi: mpi4py's module.
-        ranks: MPI's communicator of them, on which all that it takes to come together is done; it is not used later.
-        number: of this rank's node, which ranks of other nodes do not have.
+        connections: of these ranks.
+        number: of this rank's node.
         survives: whether ranks outlive others.
     """
 
-    def __init__(self, mpi: Any, ranks: Any, number: int, survives: bool):
-        self._mpi, self._ranks, self._number, self.survives = mpi, ranks, number, survives
-        self._comm = ranks.Split(0, number)  # ranks of one node in turn, in the order that they had
-        self._messages = ranks.Split(0, number)
-        self._node = ranks.Split(number)
-        self._first = ranks.Split(min(self._node.Get_rank(), 1), number)  # of each node; the others have one too
-        found = sorted(ranks.allgather((number, ranks.Get_rank(), secrets.token_hex(8))))
-        numbers = [number for number, *_ in found]
+    def __init__(self, mpi: Any, connections: Connections, number: int, survives: bool):
+        self._mpi, self._number, self.survives = mpi, number, survives
+        self._ranks, self._comm, self._messages, self._node, self._first, told = connections
+        numbers = sorted(told[:, 0].tolist())
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.nodes = Nodes(tuple(numbers.count(n) for n in dict.fromkeys(numbers)), self.rank)
-        self._name, self._names = (
-            f"dbp-{found[numbers.index(number)][-1]}",
-            0,
-        )  # of files in memory; how many there were
+        self._name, self._names = f"dbp-{told[told[:, 0] == number][0, 1]:x}", 0  # of files in memory; how many so far
         self.stages = Stages(crowded=os.environ.get(YIELD) == "1" or self._node.Get_size() > usable_cores())
         if survives:
             self.stages.check = self._check
@@ -67,17 +60,20 @@ class MPICommunicator(Communicator):
         self.description = f"{vendor} {'.'.join(map(str, version))}"
         levels = {mpi.THREAD_SINGLE: "single", mpi.THREAD_FUNNELED: "funneled", mpi.THREAD_SERIALIZED: "serialized"}
         self.thread_level = levels.get(mpi.Query_thread(), "multiple")
+        one = self.thread_level == "serialized"
+        self._turn = threading.RLock() if one else contextlib.nullcontext()  # of the thread that may use MPI
 
     # --- what is said -------------------------------------------------------------------------------
 
     def _try(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function of MPI that may fail because ranks have died."""
-        try:
-            return function(*arguments)
-        except self._mpi.Exception as error:
-            if self.survives and self._broken(error):
-                self._give_up(error)
-            raise
+        with self._turn:
+            try:
+                return function(*arguments)
+            except self._mpi.Exception as error:
+                if self.survives and self._broken(error):
+                    self._give_up(error)
+                raise
 
     def _waiting(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call what may wait for other ranks.
@@ -187,7 +183,8 @@ class MPICommunicator(Communicator):
     def _over(self, message: Any) -> bool:
         """Whether a message is sent or received, or never will be."""
         try:
-            return bool(message.Test())
+            with self._turn:
+                return bool(message.Test())
         except self._mpi.Exception:
             return True
 
@@ -203,27 +200,21 @@ class MPICommunicator(Communicator):
 
     # --- when ranks die -----------------------------------------------------------------------------
 
-    def _failures(self) -> int:
-        """How many of these ranks are known to have died."""
-        group = self._ranks.Get_failed()
-        count = int(group.Get_size())
-        group.Free()
-        return count
-
     def _broken(self, error: Any = None) -> bool:
         """Whether ranks have died, or others have found so; or this error says it."""
         mpi = self._mpi
         classes = (mpi.ERR_PROC_FAILED, mpi.ERR_PROC_FAILED_PENDING, mpi.ERR_REVOKED)
         if error is not None and error.Get_error_class() in classes:
             return True
-        return self._failures() > 0 or any(comm.Is_revoked() for comm in (self._ranks, *self._all))
+        with self._turn:
+            return has_failed(self._ranks) or any(comm.Is_revoked() for comm in self._all)
 
     def _soon_broken(self) -> bool:
         """Whether ranks have died, as far as it is told within a moment."""
         end = time.perf_counter() + TOLD
         while not (broken := self._broken()) and time.perf_counter() < end:
             time.sleep(TOLD / 100)
-            with contextlib.suppress(self._mpi.Exception):
+            with contextlib.suppress(self._mpi.Exception), self._turn:
                 self._comm.Iprobe()  # in which MPI takes notice
         return broken
 
@@ -254,33 +245,19 @@ class MPICommunicator(Communicator):
 
     def revoke(self) -> None:
         """MPI_Comm_revoke of all that ranks wait in."""
-        if not self.survives:
-            return
-        for comm in self._all:
-            comm.Revoke()
+        if self.survives:
+            with self._turn:
+                for comm in self._all:
+                    comm.Revoke()
 
     def survivors(self, seconds: float) -> Communicator:
         """Shrink what MPI started, come together, and agree that all have; anew if more die meanwhile."""
         assert self.survives
         self.revoke()
-        with self._in_time(seconds):
-            while (found := self._rebuilt(self._mpi.COMM_WORLD.Shrink())) is None:
-                pass
+        with self._in_time(seconds), self._turn:
+            connections = reconnected(self._mpi, self._number)
+        found = MPICommunicator(self._mpi, connections, self._number, survives=True)
         found.lost = self._without(found)
-        return found
-
-    def _rebuilt(self, ranks: Any) -> MPICommunicator | None:
-        """The communicator of these ranks; None on all of them if one has died meanwhile."""
-        found, agreed = None, False
-        with contextlib.suppress(self._mpi.Exception):
-            found = MPICommunicator(self._mpi, ranks, self._number, survives=True)
-        if found is None:
-            ranks.Revoke()  # lets go those that still wait in it
-        with contextlib.suppress(self._mpi.Exception):
-            agreed = bool(ranks.Agree(int(found is not None)))
-        if found is None or not agreed:
-            ranks.Revoke()
-            return None
         return found
 
     def _without(self, other: MPICommunicator) -> tuple[int, ...]:
@@ -364,13 +341,21 @@ def mpi_communicator() -> Communicator:
 
 def _all_ranks(fault_tolerant: bool) -> Communicator:
     try:
+        import mpi4py
+
+        if fault_tolerant:  # where several threads may use it, Open MPI's TCP waits for itself when a rank has died
+            mpi4py.rc.thread_level = "serialized"
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         return OneProcess("one process, no MPI library found", reason=" ".join(str(error).split()))
     survives = fault_tolerant and MPI.ERR_PROC_FAILED != MPI.ERR_REVOKED and MPI.get_vendor()[0] == "Open MPI"
     world = MPI.COMM_WORLD
     try:
-        return MPICommunicator(MPI, world, _number_of_node(world, MPI.COMM_TYPE_SHARED), survives)
+        number = _number_of_node(world, MPI.COMM_TYPE_SHARED)
+        connections = Connections.of(world, number)
+        if survives:
+            world.Agree(1)  # an error if not all live
+        return MPICommunicator(MPI, connections, number, survives)
     except MPI.Exception:
         if survives:
             world.Abort(AGAIN)

@@ -151,14 +151,13 @@ class SharedReduction:
     def _total_of_nodes(self, mine: TreeSum[Sums], divisor: int | None) -> bool:
         assert self._exchange is not None
         assert self._numbers is not None
-        self._exchange.written(0)
+        self._exchange.finish()
         tree = self._numbers.start()
         for level, index, part in mine.nodes:
             numbers = self._numbers.buffer()
             numbers.scalars[:] = part.scalars
             tree.push(level, index, numbers)
         self._scalars[:] = self._numbers.total(tree).scalars
-        self._exchange.finish()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
         for found in self._sums:
             finite &= divide(found, found)

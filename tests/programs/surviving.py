@@ -112,9 +112,10 @@ def train(comm):
             return job.weights.copy(), times
         except RankLostError:
             lost_at = lost_at or time.perf_counter()
+            comm = meet(done)
             if job is not None:
                 job.free()
-            job, comm = None, meet(done)
+            job = None
 
 
 weights, times = train(world())
