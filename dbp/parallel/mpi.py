@@ -79,7 +79,7 @@ class MPICommunicator(Communicator):
         """Call what may wait for other ranks.
 
         Where one has died, Open MPI may say that all went well, and give what nobody has sent; what it knows of the
-        dead tells. A rank to which such values were passed on learns of it before the next barrier lets it go.
+        dead tells. A rank to which such values were passed on learns of it from confirm().
         """
         before = self.stages.enter(WAITING)
         try:
