@@ -32,9 +32,9 @@ from dbp.parallel import (
     trials,
     world,
 )
-from dbp.parallel.comm import SHARED_MEMORY, free_shared_memory
 from dbp.parallel.limits import available_memory
 from dbp.parallel.nodes import counted, ranks_text
+from dbp.parallel.shared import SHARED_MEMORY, free_shared_memory
 from dbp.text import WIDTH, size, table
 
 AUTO = "auto"

@@ -199,7 +199,7 @@ def test_a_script_goes_on_after_runs_that_diverged(tmp_path):
         "        assert 'not finite' in str(error)\n"
         "    weights = fit(1e-4).weights\n"
         "    maps = open('/proc/self/maps').read()\n"
-        "    assert 'osc_sm' not in maps and all(np.isfinite(w).all() for w in weights.values())\n"
+        "    assert 'dbp-' not in maps and all(np.isfinite(w).all() for w in weights.values())\n"
         "print('done', flush=True)\n"
     )
     outcome = mpirun(2, script)

@@ -80,7 +80,7 @@ def test_the_import_rule(path):
             other = name.split(".")[1] if "." in name else "__init__"
             assert other == part or other in GROUND | ALLOWED[part], f"{part} must not import {other}"
         if name.split(".")[0] == "mpi4py":
-            assert path == PACKAGE / "parallel" / "comm.py"
+            assert path == PACKAGE / "parallel" / "mpi.py"
         if name.split(".")[0] == "h5py":
             assert part in ("data", "checkpoint"), f"{path} must leave HDF5 to data/ and checkpoint/"
 

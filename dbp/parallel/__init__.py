@@ -2,7 +2,7 @@
 
 from dbp.parallel.agreement import differing, must_be_alike
 from dbp.parallel.arena import Arena
-from dbp.parallel.comm import Communicator, MPICommunicator, OneProcess
+from dbp.parallel.comm import AGAIN, Communicator, OneProcess, RankLostError
 from dbp.parallel.copies import Copies
 from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.deal import Nodes
@@ -19,19 +19,20 @@ from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum
 from dbp.parallel.vectors import Vectors
 from dbp.parallel.watch import Watch
-from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, world
+from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, survivors, world
 
 __all__ = [
+    "AGAIN",
     "HOW_TO_GET_MPI",
     "Arena",
     "Communicator",
     "Copies",
     "Layout",
-    "MPICommunicator",
     "Node",
     "Nodes",
     "OneProcess",
     "Place",
+    "RankLostError",
     "Reduction",
     "Shards",
     "SharedReduction",
@@ -57,6 +58,7 @@ __all__ = [
     "parts",
     "processor",
     "reduction_for",
+    "survivors",
     "tell",
     "threads_for",
     "together",

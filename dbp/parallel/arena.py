@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from dbp.parallel.comm import Bytes, Communicator, SharedMemory
+from dbp.parallel.comm import Communicator
 from dbp.parallel.deal import Deal, Nodes, spread_jobs
 from dbp.parallel.exchange import WHOLE, Spread
 from dbp.parallel.layout import Layout
+from dbp.parallel.shared import Bytes, SharedMemory
 from dbp.parallel.tree import Array
 
 Message = Callable[[Array, int, int], Any]  # Communicator.outgoing or .incoming

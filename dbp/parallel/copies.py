@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dbp.parallel.arena import Arena, pages
-from dbp.parallel.comm import SharedMemory
+from dbp.parallel.shared import SharedMemory
 from dbp.parallel.tree import Array
 
 

@@ -142,7 +142,7 @@ class Exchange:
         self._round = self._added = self._finished = 0
         self._queue, self._sending = deque[Any](), list[Any]()
         self._most = IN_FLIGHT * len(deal.others)
-        self._helper = _Helper(self.advance) if comm.thread_level == "multiple" else None
+        self._helper = _Helper(self.advance) if comm.thread_level in ("serialized", "multiple") else None
 
     def _sums(self, parts: Sequence[Array]) -> list[list[Array]]:
         """For each node the arrays that hold what was added up there; those of other nodes receive it.
@@ -301,14 +301,15 @@ class _Helper:
 
     def end(self) -> None:
         """The thread ends."""
-        self._ended = True
-        self._working.set()
+        with self._lock:
+            self._ended = True
+            self._working.set()
         self._thread.join()
 
     def _work(self) -> None:
         while self._working.wait() and not self._ended:
             with self._lock:
-                if self._working.is_set():
+                if self._working.is_set() and not self._ended:
                     self._step()
             time.sleep(LOOK_AGAIN)
 

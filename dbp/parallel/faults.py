@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dbp.errors import UserError
-from dbp.parallel.comm import Communicator
+from dbp.parallel.comm import Communicator, RankLostError
 
 Result = TypeVar("Result")
 PASSED_ON = 0.2  # seconds after which a launcher, as a rule, has passed on what a rank wrote
@@ -65,6 +65,9 @@ def tell(comm: Communicator, error: BaseException) -> int:
     if isinstance(error, UserError):
         code = error.exit_code
         _write(f"dbp: error: {where}: {error}")
+    elif isinstance(error, RankLostError):
+        code = 1
+        _write(f"dbp: error: {where}: {error}; all ranks end")
     else:
         code = 1
         trace = "".join(traceback.format_exception(error)).rstrip()
@@ -101,5 +104,5 @@ def end_all_on_exception(comm: Communicator) -> None:
         comm.finalize()
         os._exit(code)  # an excepthook cannot set the exit code in another way
 
-    if comm.size > 1:
+    if comm.size > 1 or comm.lost:
         sys.excepthook = hook

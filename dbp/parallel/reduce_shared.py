@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.parallel.arena import Arena, cut, pages
-from dbp.parallel.comm import SharedMemory
 from dbp.parallel.deal import Nodes
 from dbp.parallel.exchange import Exchange
 from dbp.parallel.reduce import BLOCK, Division, Reduction, Sums, Total
 from dbp.parallel.shards import Shards
+from dbp.parallel.shared import SharedMemory
 from dbp.parallel.tree import Adder, Array, Node, TreeSum, additions, pieces, subtrees
 
 
@@ -160,7 +160,7 @@ class SharedReduction:
     def _total_of_nodes(self, mine: TreeSum[Sums], divisor: int | None) -> tuple[bool, bool]:
         assert self._exchange is not None
         assert self._numbers is not None
-        self._exchange.written(0)
+        self._exchange.finish()
         tree = self._numbers.start()
         for level, index, part in mine.nodes:
             numbers = self._numbers.buffer()
@@ -168,7 +168,6 @@ class SharedReduction:
             tree.push(level, index, numbers)
         numbers_of_all = self._numbers.total(tree)
         self._scalars[:] = numbers_of_all.scalars
-        self._exchange.finish()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
         for found in self._sums:
             finite &= divide(found, found)

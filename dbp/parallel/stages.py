@@ -11,11 +11,16 @@ DATA, FORWARD, BACKWARD, PRODUCTS, SUM, UPDATE, EVALUATION, CHECKPOINT, OTHER, W
 
 AT_ONCE = 0.1, 1e-3  # seconds in which one who waits looks again and again: with a core of its own, and without
 PAUSE = 5e-5  # seconds between two looks from then on, in which whoever shares the core can go on
+CHECK = 0.05  # seconds after which one who waits asks whether there is still something to wait for
 
 
 def nobody() -> list[int]:
     """No rank in particular is waited for."""
     return []
+
+
+def nothing() -> None:
+    """All is well."""
 
 
 class Stages:
@@ -31,6 +36,7 @@ class Stages:
         self.current, self.since = OTHER, time.perf_counter()
         self.step = 0  # steps done
         self.missing: Callable[[], Sequence[int]] = nobody  # while waiting, the ranks known not to have arrived
+        self.check: Callable[[], None] = nothing  # raises what is wrong while this rank waits
 
     def enter(self, stage: int) -> int:
         """Begin a stage; gives the one before."""
@@ -45,11 +51,15 @@ class Stages:
 
     def wait_until(self, done: Callable[[], bool], missing: Callable[[], Sequence[int]] = nobody) -> None:
         """Return when done() gives true; missing() tells for which ranks it waits."""
-        start = time.perf_counter()
+        start = checked = time.perf_counter()
         before, self.missing = self.enter(WAITING), missing
         try:
             while not done():
-                if time.perf_counter() - start < self._at_once:
+                now = time.perf_counter()
+                if now - checked > CHECK:
+                    self.check()
+                    checked = now
+                if now - start < self._at_once:
                     os.sched_yield()
                 else:
                     time.sleep(PAUSE)

@@ -14,9 +14,9 @@ import numpy as np
 
 from dbp.errors import UserError
 from dbp.parallel.arena import Arena
-from dbp.parallel.comm import SharedMemory
 from dbp.parallel.deal import GRAIN
 from dbp.parallel.layout import Layout
+from dbp.parallel.shared import SharedMemory
 from dbp.parallel.tree import Array, pieces
 
 Rows = Sequence[Array] | Array

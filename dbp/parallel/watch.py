@@ -84,8 +84,7 @@ class Watch:
         self._done.set()
         if self._thread is not None:
             self._thread.join()
-            alone = error is not None and not getattr(error, "on_all_ranks", False)
-            if self._memory is not None and not alone:
+            if self._memory is not None:
                 self._memory.free()
 
     def _work(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 from dbp.errors import UserError
-from dbp.parallel.comm import Communicator, OneProcess, mpi_communicator
+from dbp.parallel.comm import Communicator, OneProcess
 from dbp.parallel.faults import end_all_on_exception
+from dbp.parallel.mpi import mpi_communicator
 
 # Variables by which launchers tell a process how many there are; mpirun and srun set them before main().
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE")
@@ -36,20 +36,36 @@ def _check_against_launcher(size: int, description: str) -> None:
         )
 
 
-@functools.cache
+_found: list[Communicator] = []  # the communicator of this job, as soon as there is one
+
+
 def world() -> Communicator:
-    """All ranks of this job; one process where no MPI library is installed.
+    """All ranks of this job, or those that live; one process where no MPI library is installed.
 
     From here on an exception that a script does not catch ends all ranks.
 
     Raises:
         UserError: the launcher meant several ranks, but MPI knows of one.
     """
-    if not launched_by_mpi():
-        _settings_for_a_single_process()
-    communicator = mpi_communicator()
-    _check_against_launcher(communicator.size, communicator.description)
+    if not _found:
+        if not launched_by_mpi():
+            _settings_for_a_single_process()
+        communicator = mpi_communicator()
+        _check_against_launcher(communicator.size, communicator.description)
+        end_all_on_exception(communicator)
+        _found.append(communicator)
+    return _found[0]
+
+
+def survivors(seconds: float) -> Communicator:
+    """The ranks of this job that live, which are the world from now on; collective among them.
+
+    Args:
+        seconds: after which all ranks end with the exit code AGAIN.
+    """
+    communicator = world().survivors(seconds)
     end_all_on_exception(communicator)
+    _found[:] = [communicator]
     return communicator
 
 

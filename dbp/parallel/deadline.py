@@ -1,0 +1,78 @@
+"""An end to what may hang for ever: the process ends at a time, whatever it does then."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import sys
+from types import TracebackType
+from typing import Any
+
+# From POSIX's time.h and signal.h, as Linux has them.
+CLOCK_MONOTONIC, SIGEV_THREAD = 1, 2
+
+
+class _Event(ctypes.Structure):
+    """struct sigevent: a function that a thread of the C library calls, with a value."""
+
+    _fields_ = (
+        ("value", ctypes.c_long),
+        ("signal", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("function", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("padding", ctypes.c_char * 64),
+    )
+
+
+class Deadline:
+    """Ends this process with an exit code unless the with statement is left in time; says then where it hung.
+
+    A thread of Python could not, as long as a library keeps the interpreter's lock, as mpi4py does while MPI starts.
+    Where the system has no such timers there is no deadline.
+
+    Args:
+        seconds: until then.
+        code: of the process.
+    """
+
+    def __init__(self, seconds: float, code: int):
+        self._seconds, self._code = seconds, code
+        self._library: Any = None
+        self._timer = ctypes.c_void_p()
+
+    def __enter__(self) -> Deadline:
+        library = _library()
+        if library is not None:
+            leave = ctypes.cast(library["_exit"], ctypes.c_void_p)  # the C function: at once, without clearing up
+            event = _Event(self._code, 0, SIGEV_THREAD, leave.value, None)
+            if library.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)) == 0:
+                self._library = library
+                self._start(self._seconds)
+        return self
+
+    def _start(self, seconds: float) -> None:
+        whole = int(seconds)
+        times = (ctypes.c_long * 4)(0, 0, whole, max(int((seconds - whole) * 1e9), int(whole == 0)))
+        self._library.timer_settime(self._timer, 0, times, None)
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback_later(0.98 * seconds, file=sys.__stderr__)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._library is not None:
+            self._library.timer_delete(self._timer)
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _library() -> Any:
+    """The C library, if it has timers; older ones have them apart."""
+    for name in (None, "librt.so.1"):
+        try:
+            library = ctypes.CDLL(name)
+            if library.timer_create and library["_exit"]:
+                return library
+        except (OSError, AttributeError, TypeError):
+            continue
+    return None
