@@ -182,7 +182,7 @@ def _import(parsed: argparse.Namespace) -> int:
 def _run(parsed: argparse.Namespace) -> int:
     from dbp.launch import launch
 
-    return launch(parsed.words, parsed.ranks, parsed.threads)
+    return launch(parsed.words, parsed.ranks, parsed.threads, parsed.survive)
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
@@ -253,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     run.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")
     run.add_argument("--threads", type=int, default=1, metavar="T", help="threads of a rank outside of training")
+    run.add_argument("--survive", action="store_true", help="ranks of a training go on when others die (Open MPI 5)")
     run.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
 
     doctor = commands.add_parser("doctor", help="whether ranks can train here, how fast, and what to mend")

@@ -268,7 +268,7 @@ def _launchable(comm: Communicator) -> list[str]:
         return []
     from dbp.launch import find_launcher, library_vendor
 
-    if (vendor := library_vendor()) is None:
+    if (vendor := library_vendor()[0]) is None:
         return [f"no MPI library was found, so training runs as one rank ({comm.reason}); {HOW_TO_GET_MPI}"]
     try:
         return [f"to examine several ranks: dbp run -n 2 -- doctor (with {find_launcher(vendor)})"]

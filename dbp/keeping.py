@@ -17,7 +17,7 @@ from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Opened, Writer
 from dbp.errors import StorageError, UserError
 from dbp.nn import named_arrays
-from dbp.parallel import Copies, agree, from_rank_0, processor, stages
+from dbp.parallel import Copies, RankLostError, agree, from_rank_0, processor, stages
 from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_run, none_whole
 from dbp.run import Run, versions
 from dbp.run_folder import RunFolder, now
@@ -66,7 +66,7 @@ class Keeper:
         del self._comm.asks
         if self.folder is not None and self._comm.rank == 0:
             self._writer.end(None if _together(error) else PATIENCE)
-            if error is not None and not isinstance(error, Stopped):
+            if error is not None and not isinstance(error, (Stopped, RankLostError)):
                 with contextlib.suppress(StorageError):
                     self.folder.tell("failed", message=str(error) or type(error).__name__)
         self._leave(error)
@@ -74,7 +74,9 @@ class Keeper:
     def _leave(self, error: BaseException | None) -> None:
         if self.folder is not None:
             self.folder.unlock()
-        if self._copies is not None and _together(error):
+        if self._copies is not None and isinstance(error, RankLostError):
+            error.left.append(self._copies.free)
+        elif self._copies is not None and _together(error):
             self._copies.free()
 
     # --- the beginning ----------------------------------------------------------------------------------
@@ -227,6 +229,7 @@ class Keeper:
         if self._copies is not None:
             self.settle()
             self._copies.take([run.weights, *run.state.vectors.values()])
+            self._comm.confirm()  # that all have copied what is theirs
             self._saved = run.progress.step
             if self._comm.rank == 0:
                 best = run.progress.best_step if run.settings.checkpoint.best else None

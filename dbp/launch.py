@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -20,12 +21,15 @@ from typing import BinaryIO
 from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
-from dbp.stopping import NOT_FINISHED
+from dbp.stopping import ENDED, NOT_FINISHED
 
 COMMANDS = ("train", "eval", "predict", "inspect", "verify", "summary", "neurons", "convert", "doctor")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 # Set by batch systems: there the launcher knows which nodes it has, and their network must be used.
 BATCH_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "PE_HOSTFILE")
+
+
+SURVIVE = ("--with-ft", "ulfm")  # has Open MPI's launcher let ranks die, and tell the others
 
 
 def command_line(words: list[str]) -> list[str]:
@@ -37,11 +41,13 @@ def command_line(words: list[str]) -> list[str]:
     return words
 
 
-def library_vendor() -> str | None:
-    """The name of the MPI that mpi4py loads, found in another process so that none is set up in this one."""
-    code = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.get_vendor()[0])"
+def library_vendor() -> tuple[str | None, int]:
+    """Name and major version of the MPI that mpi4py loads, found in another process so that none is set up in this."""
+    code = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py.MPI import get_vendor"
+    code += "; name, version = get_vendor(); print(version[0], name)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    version, _, vendor = found.stdout.strip().partition(" ")
+    return vendor or None, int(version or 0)
 
 
 def _matches(launcher: Path, vendor: str) -> bool:
@@ -88,21 +94,44 @@ def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, s
     return defaults | os.environ | {TERMINAL: terminal_of(sys.stderr) or ""}
 
 
-def launch(words: list[str], ranks: int | None, threads: int) -> int:
-    """Start the command on so many ranks and wait for it; gives its exit code."""
+def launch(words: list[str], ranks: int | None, threads: int, survive: bool = False) -> int:
+    """Start the command on so many ranks and wait for it; gives its exit code.
+
+    Args:
+        words: the command.
+        ranks: how many; by default one a core.
+        threads: of a rank, outside of training.
+        survive: whether ranks that live go on when others die.
+    """
     cores = usable_cores()
     if ranks is not None and ranks < 1:
         raise UserError(f"-n must be at least 1, but is {ranks}")
-    ranks, command, vendor = ranks or cores, command_line(words), library_vendor()
+    ranks, command, (vendor, version) = ranks or cores, command_line(words), library_vendor()
     if shutil.which(command[0]) is None:
         raise UserError(f"there is no command {command[0]!r}; valid: {', '.join(COMMANDS)}, a script.py, or a program")
+    if survive and (vendor != "Open MPI" or version < 5):
+        found = f"{vendor} {version}" if vendor else "none"
+        raise UserError(f"--survive needs Open MPI 5 or later, but mpi4py loads {found}; leave it out, or install that")
     if vendor is None:
         sys.stderr.write(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}\n")
         return _wait([*command], dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ)
     launcher = find_launcher(vendor)
     options = _open_mpi_options(ranks, cores, threads) if vendor == "Open MPI" else []
     environment = _environment(vendor, ranks * threads > cores, threads)
+    if survive:
+        return _wait_for_survivors([str(launcher), *SURVIVE, "-n", str(ranks), *options, *command], environment)
     return _wait([str(launcher), "-n", str(ranks), *options, *command], environment)
+
+
+def _wait_for_survivors(command: list[str], environment: dict[str, str]) -> int:
+    """As _wait(); but a launcher that lets ranks die ends well even if all have: so one must have come to its end."""
+    with tempfile.TemporaryDirectory(prefix="dbp-") as folder:
+        mark = Path(folder) / "ended"
+        code = _wait(command, environment | {ENDED: str(mark)})
+        if code == 0 and not mark.exists():
+            sys.stderr.write("dbp: all ranks have died; the same command goes on from the last checkpoint\n")
+            return NOT_FINISHED
+        return code
 
 
 def _wait(command: list[str], environment: dict[str, str]) -> int:

@@ -31,6 +31,7 @@ class Start:
         retry: although it has ended before its next checkpoint again and again.
         accept: keys of settings that may differ from those of the checkpoint, besides those that always may.
         time_limit: seconds after the start of the process, until which the run is to have stopped; None for no limit.
+        ranks: how many there were when the job began, if some have died since.
     """
 
     fresh: bool = False
@@ -39,6 +40,7 @@ class Start:
     retry: bool = False
     accept: tuple[str, ...] = ()
     time_limit: float | None = None
+    ranks: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,16 @@ def none_whole(settings: Settings, passed_over: Sequence[str]) -> DataError:
     )
 
 
-def with_threads(settings: Settings, earlier: Earlier | None, nodes: Sequence[Node]) -> Settings:
-    """The settings with a number of threads: where it is left open that of the checkpoint, else one a core."""
-    if settings.threads != AUTO:
-        return settings
-    return replace(settings, threads=int(earlier.settings["threads"]) if earlier else threads_for(nodes))
+def settled(settings: Settings, earlier: Earlier | None, nodes: Sequence[Node], ranks: int) -> Settings:
+    """The settings with numbers of threads and shards.
+
+    Where these are left open they are those of the checkpoint, else a thread a core and a shard a rank.
+    """
+    if settings.threads == AUTO:
+        settings = replace(settings, threads=int(earlier.settings["threads"]) if earlier else threads_for(nodes))
+    if settings.shards is None:
+        settings = replace(settings, shards=int(earlier.progress["shards"]) if earlier else ranks)
+    return settings
 
 
 @dataclass(frozen=True)

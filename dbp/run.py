@@ -25,6 +25,7 @@ from dbp.parallel import (
     Communicator,
     Layout,
     Node,
+    RankLostError,
     Shards,
     agree,
     complaints,
@@ -57,8 +58,8 @@ class Run:
         must_be_alike(comm, _flat(config.table_from(settings)), "give all ranks the same settings")
         self.sources = agree(comm, open_sources, settings)
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
-        stored_shards = int(earlier.progress["shards"]) if earlier else None
-        self.shards = Shards(settings.shards or stored_shards or comm.size, comm.rank, comm.size)
+        assert settings.shards is not None
+        self.shards = Shards(settings.shards, comm.rank, comm.size)
         parameters = agree(comm, self._build_model, self._given_weights())
         must_be_alike(comm, self._shapes(parameters), "the model must not depend on the rank")
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
@@ -133,6 +134,9 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Free what ranks share, which takes all of them: not where one leaves alone, as that ends the job."""
         self.state.close()
+        if isinstance(error, RankLostError):
+            error.left.append(self.objective.free)
+            return
         if error is None or getattr(error, "on_all_ranks", False):
             self.objective.free()
 

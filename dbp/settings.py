@@ -124,16 +124,22 @@ class Watching:
         warn_after: seconds of waiting for a rank, after which it is named with what it does.
         end_after: seconds of waiting after which all ranks are ended.
         most_starts: so often a run may start from the same step without coming to its next checkpoint.
+        least_ranks: as long as so many ranks live, a run that can outlive ranks goes on without the others.
+        recover_within: seconds in which they must have come together.
     """
 
     compare_every_steps: int = 100
     warn_after: float = 60.0
     end_after: float = 1800.0
     most_starts: int = 3
+    least_ranks: int = 1
+    recover_within: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("compare_every_steps", "warn_after", "end_after", "most_starts"):
             _at_least(name, getattr(self, name), 0)
+        for name in ("least_ranks", "recover_within"):
+            _at_least(name, getattr(self, name), 1)
 
     def due_after_step(self, step: int) -> bool:
         """Whether to compare when so many steps are done."""

@@ -19,6 +19,7 @@ from typing import Any
 from dbp.errors import UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+ENDED = "DBP_ENDED"  # set by dbp run: a file that a rank makes at its end, if it is not killed
 NOT_FINISHED = 75  # exit code of a run that is saved and to be started again (EX_TEMPFAIL)
 LOOK = 1.0  # seconds between two looks for the stop file
 RESERVE = 2.0  # times the longest step and the longest save that are left before a time limit

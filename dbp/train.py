@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from dbp.keeping import Keeper
 from dbp.nn import update_all
 from dbp.optim import Outcome
 from dbp.parallel import (
+    AGAIN,
     Communicator,
+    RankLostError,
     Watch,
     agree,
     blas_threads,
@@ -24,14 +27,15 @@ from dbp.parallel import (
     keep_freed_memory,
     nodes_of,
     stages,
+    survivors,
     together,
     world,
 )
 from dbp.progress import epochs_since_best
-from dbp.resuming import Start, peek, with_threads
+from dbp.resuming import Start, peek, settled
 from dbp.run import Run
 from dbp.settings import Settings
-from dbp.stopping import signals
+from dbp.stopping import Stopped, signals
 from dbp.timing import Timing
 
 
@@ -83,11 +87,41 @@ def fit(
 
 
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
-    """Train as the settings say; see fit()."""
-    with started(settings, comm, start) as (run, keeper, display):
-        first = run.progress.step
-        _epochs(run, keeper, display)
-        return _finish(run, keeper, display, steps=run.progress.step - first)
+    """Train as the settings say; see fit(). Where ranks can outlive others, who lives goes on."""
+    start = replace(start, ranks=comm.size)
+    while True:
+        run = None
+        try:
+            with started(settings, comm, start) as (run, keeper, display):
+                first = run.progress.step
+                _epochs(run, keeper, display)
+                result = _finish(run, keeper, display, steps=run.progress.step - first)
+                comm.confirm()  # all are done, so that none goes on without the others
+                return result
+        except RankLostError as error:
+            if not comm.survives:
+                raise
+            comm = _survivors(settings, error)
+            begun = run is not None
+            start = replace(start, fresh=start.fresh and not begun, retry=True)
+            settings = settings if run is None else run.settings
+
+
+def _survivors(settings: Settings, error: RankLostError) -> Communicator:
+    """The ranks that live; Stopped if they are too few."""
+    comm = survivors(settings.watch.recover_within)
+    for free in error.left:
+        free()
+    count, least = len(comm.lost), settings.watch.least_ranks
+    died = f"rank{'s' * (count > 1)} {', '.join(map(str, comm.lost))} died, {comm.size} of {comm.size + count} live"
+    enough = comm.size >= least
+    if comm.rank == 0:
+        what = "they go on" if enough else f"too few, as watch.least_ranks is {least}; the same command goes on"
+        sys.stderr.write(f"warning: {died}: {what} from the last checkpoint\n")
+        sys.stderr.flush()
+    if not enough:
+        raise Stopped(AGAIN, died)
+    return comm
 
 
 @contextmanager
@@ -96,7 +130,7 @@ def started(settings: Settings, comm: Communicator, start: Start) -> Iterator[tu
     with together(comm):
         nodes = nodes_of(comm)
         earlier = None if start.fresh else from_rank_0(comm, peek, settings)
-        settings = with_threads(settings, earlier, nodes)
+        settings = settled(settings, earlier, nodes, start.ranks or comm.size)
     with (
         together(comm),
         signals,

@@ -20,6 +20,12 @@ AGAIN = 75  # exit code of a job that may well succeed when it is started again
 class RankLostError(Exception):
     """Other ranks have died, or have found that some have: the communicator is of no more use, see survivors()."""
 
+    on_all_ranks = True
+
+    def __init__(self, *words: object):
+        super().__init__(*words)
+        self.left: list[Callable[[], None]] = []  # what is to be freed when the survivors have met
+
 
 def nothing() -> bool:
     """Nothing is asked for."""

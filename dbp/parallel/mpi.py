@@ -61,6 +61,7 @@ class MPICommunicator(Communicator):
         levels = {mpi.THREAD_SINGLE: "single", mpi.THREAD_FUNNELED: "funneled", mpi.THREAD_SERIALIZED: "serialized"}
         self.thread_level = levels.get(mpi.Query_thread(), "multiple")
         one = self.thread_level == "serialized"
+        self._parted = False
         self._turn = threading.RLock() if one else contextlib.nullcontext()  # of the thread that may use MPI
 
     # --- what is said -------------------------------------------------------------------------------
@@ -233,15 +234,27 @@ class MPICommunicator(Communicator):
             self._give_up()
 
     def confirm(self) -> None:
-        """MPI_Comm_agree, which comes to the same end on all ranks that live."""
+        """MPI_Comm_agree, which comes to the same end on all ranks that live.
+
+        It is not ended by a revocation: so a rank that has given up takes part once more, see _part().
+        """
         if self.survives:
             before = self.stages.enter(WAITING)
+            alive = 0
             try:
                 alive = self._try(self._comm.Agree, int(not self._broken()))
             finally:
+                self._parted = not alive
                 self.stages.enter(before)
             if not alive:
                 self._give_up()
+
+    def _part(self) -> None:
+        """Let go the ranks that wait in confirm() for this one, which will not come."""
+        if not self._parted:
+            self._parted = True
+            with contextlib.suppress(self._mpi.Exception), self._turn:
+                self._comm.Agree(0)
 
     def revoke(self) -> None:
         """MPI_Comm_revoke of all that ranks wait in."""
@@ -255,6 +268,7 @@ class MPICommunicator(Communicator):
         assert self.survives
         self.revoke()
         with self._in_time(seconds), self._turn:
+            self._part()
             connections = reconnected(self._mpi, self._number)
         found = MPICommunicator(self._mpi, connections, self._number, survives=True)
         found.lost = self._without(found)

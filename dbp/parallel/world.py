@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+from pathlib import Path
 
 from dbp.errors import UserError
 from dbp.parallel.comm import Communicator, OneProcess
 from dbp.parallel.faults import end_all_on_exception
 from dbp.parallel.mpi import mpi_communicator
+from dbp.stopping import ENDED
 
 # Variables by which launchers tell a process how many there are; mpirun and srun set them before main().
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE")
@@ -53,6 +56,8 @@ def world() -> Communicator:
         communicator = mpi_communicator()
         _check_against_launcher(communicator.size, communicator.description)
         end_all_on_exception(communicator)
+        if mark := os.environ.get(ENDED):
+            atexit.register(Path(mark).touch)
         _found.append(communicator)
     return _found[0]
 

@@ -1,0 +1,69 @@
+"""A training in which ranks are killed: dying.py FOLDER KILL[,KILL ...].
+
+Each KILL is STAGE:TIME:RANK: by the rank's number at the start, when it comes to the stage for that time (from 0).
+"""
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+
+import dbp
+from dbp import nn
+from dbp.keeping import Keeper
+from dbp.parallel import Copies, world
+from dbp.parallel.reduce import Reduction
+from dbp.parallel.reduce_shared import SharedReduction
+
+first = world().rank
+kills = {
+    (stage, int(number)) for stage, number, rank in (k.split(":") for k in sys.argv[2].split(",")) if int(rank) == first
+}
+come = Counter()
+
+
+def dying(stage, owner, name, wait=0.0):
+    """Have a method kill its rank, after a moment in which others come to wait for it."""
+    method = getattr(owner, name)
+
+    def instead(*arguments, **options):
+        number = come[stage]
+        come[stage] += 1
+        if (stage, number) in kills:
+            time.sleep(wait)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*arguments, **options)
+
+    setattr(owner, name, instead)
+
+
+dying("sum", SharedReduction, "total", wait=0.05)
+dying("plain", Reduction, "total", wait=0.05)
+dying("update", dbp.optim.Adam, "update")
+dying("copy", Copies, "take")
+dying("write", Keeper, "_write")
+dying("restore", Keeper, "restore")
+dying("begin", Keeper, "_begin")
+dying("finish", Keeper, "end")
+dying("forward", nn.Dense, "__call__")
+
+rng = np.random.default_rng(0)
+x = rng.standard_normal((96, 20)).astype(np.float32)
+result = dbp.fit(
+    model=[nn.Dense(int(os.environ.get("UNITS", "16")), "tanh"), nn.Dropout(0.2), nn.Dense(3)],
+    loss="cross_entropy",
+    data=dbp.Data((x, rng.integers(3, size=96)), validation=0.25),
+    optimizer=dbp.optim.Adam(1e-2),
+    epochs=4,
+    batch_size=12,
+    seed=3,
+    out=sys.argv[1],
+    checkpoint=dbp.Saving(every_steps=2, keep=100),
+    watch=dbp.Watching(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
+    divide_state="divide" in sys.argv,
+)
+if world().rank == 0:
+    print(f"steps: {result.steps}; ranks left: {world().size}", flush=True)
