@@ -7,6 +7,7 @@ training that reads HDF5 files meanwhile does not wait for a lock.
 
 from __future__ import annotations
 
+import bisect
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,20 @@ class Recorder(io.RawIOBase):
         self.length = self._position if size is None else size
         return self.length
 
+    def runs(self) -> dict[int, bytearray]:
+        """What was written, by position, without gaps in between: as few pieces as there can be."""
+        ends: dict[int, int] = {}
+        first = -1
+        for start, piece in sorted(self.pieces, key=lambda written: written[0]):
+            if first < 0 or start > ends[first]:
+                first = start
+            ends[first] = max(ends.get(first, 0), start + len(piece))
+        starts, runs = list(ends), {start: bytearray(end - start) for start, end in ends.items()}
+        for offset, piece in self.pieces:
+            start = starts[bisect.bisect(starts, offset) - 1]
+            runs[start][offset - start : offset - start + len(piece)] = piece
+        return runs
+
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Commit a checkpoint to a file: it is read again and verified before it bears the name.
@@ -88,8 +103,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     frame, offsets = _frame(entries, checkpoint, {"contents": contents, "digest": digest})
     with committed(path, lambda partial: _verify(partial, digest)) as file:
         file.truncate(frame.length)
-        for offset, piece in frame.pieces:
-            _write_at(file, offset, memoryview(piece))
+        for offset, run in frame.runs().items():
+            _write_at(file, offset, memoryview(run))
         for name, array in arrays.items():
             if array.size:
                 _write_at(file, offsets[name], raw(array))
