@@ -46,6 +46,7 @@ class Keeper:
         stop_file = None if self.folder is None else self.folder.stop_file
         self._stopping = Stopping(self._comm.rank == 0, stop_file, start.time_limit)
         self._writer, self._failed, self._seconds = Writer(), "", 0.0
+        self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
         self._source: Opened | None = None  # what is restored from, on rank 0
         self._copies: Copies | None = None
@@ -207,11 +208,8 @@ class Keeper:
 
     def _read(self, whole: Array, group: str) -> None:
         assert self._source is not None
-        try:
-            for name, view in self._run.layout.views(whole, writable=True).items():
-                self._source.read_into(f"{group}/{name}", view)
-        except OSError as error:
-            raise StorageError(f"{self._source.path} cannot be read: {error.strerror}") from None
+        for name, view in self._run.layout.views(whole, writable=True).items():
+            self._source.read_into(f"{group}/{name}", view)
 
     # --- saving -----------------------------------------------------------------------------------------
 
@@ -262,6 +260,7 @@ class Keeper:
             if self._failed:
                 self._say("checkpoints are written again")
             self._failed = ""
+            self._warn(self._beside)
             self._stopping.after_save(self._seconds)
         return self._failed
 
@@ -269,10 +268,21 @@ class Keeper:
         """In a thread of its own."""
         assert self.folder is not None
         began, step = time.monotonic(), int(checkpoint.progress["step"])
-        path = self.folder.checkpoints.save(checkpoint, step, best)
-        self.folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})
-        self.folder.tell("running", checkpoint=path.name, **status)
+        path = self.folder.checkpoints.save(checkpoint, step)
+        try:
+            self.folder.checkpoints.tidy(path, best)
+            self.folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})
+            self.folder.tell("running", checkpoint=path.name, **status)
+            self._beside = ""
+        except StorageError as error:  # the state itself is saved
+            self._beside = str(error)
         self._seconds = time.monotonic() - began
+
+    def _warn(self, failed: str) -> None:
+        """Tell once what could not be written beside a checkpoint."""
+        if failed and failed != self._told:
+            self._say(f"warning: {failed}; the checkpoint itself is written")
+        self._told = failed
 
     def checkpoint(self) -> Checkpoint:
         """The state of the run, as it was copied; rank 0 only."""
@@ -349,7 +359,10 @@ class Keeper:
 
     def _tell(self, state: str, message: str) -> None:
         if self.folder is not None:
-            self.folder.tell(state, message=message, **self._status())
+            try:
+                self.folder.tell(state, message=message, **self._status())
+            except StorageError as error:
+                self._warn(str(error))
 
     def write_beside(self, name: str, text: str) -> None:
         """Write a file of the run's folder, if there is one; a failure is told."""

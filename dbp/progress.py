@@ -30,6 +30,15 @@ COUNTED = (
 )
 
 
+def complaint(attributes: Mapping[str, Any]) -> str | None:
+    """What is wrong with attributes that to_attributes() is said to have given; None if nothing is."""
+    for name in COUNTED:
+        value, usual = attributes.get(name), Progress.__dataclass_fields__[name].default
+        if type(value) is not type(usual) or (type(value) is int and value < 0):
+            return f"its {name} is {value!r}"
+    return None
+
+
 def columns(metrics: tuple[str, ...], validation: bool) -> list[str]:
     """Those of the history by which epochs are compared."""
     own = ["cost", *metrics]

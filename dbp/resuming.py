@@ -12,8 +12,10 @@ from dbp import config
 from dbp.checkpoint import CheckpointFolder, Keep, Opened, size_of
 from dbp.errors import DataError, UserError
 from dbp.parallel import Node, threads_for
+from dbp.progress import complaint
 from dbp.settings import AUTO, Settings
 
+DEEPEST = 50  # tables and lists within one another in a config
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping")
 
@@ -55,8 +57,10 @@ class Earlier:
         arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
         try:
             settings = tomllib.loads(found.config)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"checkpoint {found.path} is damaged: its config is not valid ({error})") from None
+        if reason := _not_of_a_run(settings, found.progress, arrays):
+            raise DataError(f"checkpoint {found.path} was not made by a run: {reason}")
         return cls(found.path, settings, found.progress, found.provenance, arrays)
 
 
@@ -70,13 +74,18 @@ def peek(settings: Settings) -> Earlier | None:
         return None
     passed_over: list[str] = []
     folder = CheckpointFolder(Path(settings.out) / "checkpoints", Keep(1))
-    with folder.newest(verify=False) as newest:
+    with folder.newest(_unsound, verify=False) as newest:
         if newest.found is not None:
             return Earlier.of(newest.found)
         passed_over += newest.passed_over.values()
     if passed_over:
         raise none_whole(settings, passed_over)
     return None
+
+
+def _unsound(found: Opened) -> None:
+    """DataError if no run has written a checkpoint."""
+    Earlier.of(found)
 
 
 def none_whole(settings: Settings, passed_over: Sequence[str]) -> DataError:
@@ -155,6 +164,27 @@ def check_arrays(earlier: Earlier, expected: Mapping[str, tuple[str, tuple[int, 
     if missing := [name for name in expected if name not in earlier.arrays]:
         return f"it lacks {missing[0]}, which this run has"
     return f"its history and numbers take {rest:,} bytes" if rest > most else None
+
+
+def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
+    """What no run has written there; None if all is as it should be."""
+    if _deeper(settings, DEEPEST):
+        return f"its config is nested more than {DEEPEST} deep"
+    if not isinstance(settings.get("data"), dict) or type(settings.get("threads")) is not int:
+        return "its config has no data or no threads"
+    if type(shards := progress.get("shards")) is not int or shards < 1:
+        return f"its number of shards is {shards!r}"
+    if reason := complaint(progress):
+        return reason
+    wrong = (name for name, (_, shape) in arrays.items() if name.startswith("history/") and len(shape) != 1)
+    return next((f"{name} is no column" for name in wrong), None)
+
+
+def _deeper(table: Any, levels: int) -> bool:
+    """Whether tables or lists lie in one another more than so many deep."""
+    if not isinstance(table, (dict, list)):
+        return False
+    return levels == 0 or any(_deeper(x, levels - 1) for x in (table.values() if isinstance(table, dict) else table))
 
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:

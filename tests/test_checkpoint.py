@@ -169,7 +169,7 @@ def folder(tmp_path):
 
 def test_the_last_ones_are_kept(folder):
     for step in (5, 10, 1000000000, 15):
-        folder.save(FULL, step)
+        folder.tidy(folder.save(FULL, step))
     assert [p.name for p in folder.files()] == ["step-000000015.h5", "step-1000000000.h5"]
 
 

@@ -29,7 +29,7 @@ ALLOWED = {
     "sources": {"autodiff", "data", "parallel", "settings"},
     "progress": {"objective"},
     "display": {"objective"},
-    "resuming": {"checkpoint", "config", "parallel", "settings"},
+    "resuming": {"checkpoint", "config", "parallel", "progress", "settings"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
     | {"resuming", "settings", "sources", "__init__"},
     "run_folder": {"checkpoint", "settings"},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from dbp.errors import StorageError
+
+WITHOUT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that know no such thing for folders
 
 
 def partial_name(path: Path) -> Path:
@@ -44,6 +47,9 @@ def sync_folder(path: Path) -> None:
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno not in WITHOUT_SYNC:
+            raise
     finally:
         os.close(folder)
 
@@ -52,6 +58,15 @@ def commit(path: Path, content: bytes) -> None:
     """Write a small file."""
     with committed(path) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def reading_from(path: Path) -> Iterator[None]:
+    """Turns what the system says when a file or folder cannot be read into a StorageError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror} (errno {error.errno})") from None
 
 
 @contextlib.contextmanager

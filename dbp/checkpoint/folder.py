@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dbp.checkpoint.commit import commit, partial_name, writing_to
+from dbp.checkpoint.commit import commit, partial_name, reading_from, writing_to
 from dbp.checkpoint.format import Checkpoint
-from dbp.checkpoint.reading import Opened, opened
+from dbp.checkpoint.reading import Opened, opened, too_large
 from dbp.checkpoint.writing import write
-from dbp.errors import DataError, UserError
+from dbp.errors import DataError, StorageError, UserError
 
 NAME = re.compile(r"step-(\d+)\.h5")
 BEST = "best.h5"  # a link to the best one
@@ -52,8 +53,17 @@ class CheckpointFolder:
         self.path, self._keep = path, keep
 
     def files(self) -> list[Path]:
-        """The committed checkpoints, oldest first."""
-        return sorted((path for path in self.path.glob("step-*.h5") if NAME.fullmatch(path.name)), key=step_of)
+        """The committed checkpoints, oldest first.
+
+        Raises:
+            StorageError: the folder is there, but cannot be looked into: then it is not taken for an empty one.
+        """
+        with reading_from(self.path):
+            try:
+                found = list(self.path.iterdir())
+            except (FileNotFoundError, NotADirectoryError):
+                found = []
+        return sorted((path for path in found if NAME.fullmatch(path.name)), key=step_of)
 
     def prepare(self, damaged: tuple[Path, ...] = ()) -> None:
         """Make the folder, show that it can be written to, remove what a killed save left, rename damaged files."""
@@ -62,7 +72,7 @@ class CheckpointFolder:
             for partial in self.path.glob(".*.partial"):
                 partial.unlink()
             for path in damaged:
-                path.replace(path.with_name(path.name + DAMAGED))
+                path.rename(_unused(path.with_name(path.name + DAMAGED)))
             probe = self.path / ".probe"
             commit(probe, b"")
             probe.unlink()
@@ -71,26 +81,28 @@ class CheckpointFolder:
         """Where the checkpoint of a step lies."""
         return self.path / f"step-{step:09d}.h5"
 
-    def save(self, checkpoint: Checkpoint, step: int, best: int | None = None) -> Path:
-        """Commit a checkpoint, then remove those that need not be kept.
-
-        Args:
-            checkpoint: to be saved.
-            step: of the run.
-            best: the step of the best checkpoint, which is kept as well; None if there is none.
-
-        Raises:
-            StorageError: it could not be written.
-        """
+    def save(self, checkpoint: Checkpoint, step: int) -> Path:
+        """Commit a checkpoint; StorageError if it could not be written."""
         path = self.path_of(step)
         with writing_to(path):
             write(path, checkpoint)
+        return path
+
+    def tidy(self, newest: Path, best: int | None = None) -> None:
+        """Remove the checkpoints that need not be kept.
+
+        Args:
+            newest: what was saved last, and is kept.
+            best: the step of the best one, which is kept as well; None if there is none.
+
+        Raises:
+            StorageError: the folder could not be changed.
+        """
         with writing_to(self.path / BEST):
             self._link(best)
         with writing_to(self.path):
-            for old in self._superfluous(path, best):
+            for old in self._superfluous(newest, best):
                 old.unlink()
-        return path
 
     def _superfluous(self, newest: Path, best: int | None) -> Iterator[Path]:
         files = self.files()
@@ -129,7 +141,7 @@ class CheckpointFolder:
                             raise DataError(f"checkpoint {path} cannot be used: {reason}")
                         if verify:
                             found.verify()
-                    except (UserError, OSError) as error:
+                    except UserError as error:
                         newest.passed_over[path] = str(error)
                         continue
                     newest.found = found
@@ -142,7 +154,7 @@ class CheckpointFolder:
         if not self.files():
             return None
         number = 1
-        while (aside := self.path.with_name(f"{self.path.name}-old-{number}")).exists():
+        while os.path.lexists(aside := self.path.with_name(f"{self.path.name}-old-{number}")):
             number += 1
         with writing_to(aside):
             self.path.rename(aside)
@@ -156,6 +168,15 @@ class CheckpointFolder:
             for path in files:
                 path.unlink()
         return len(files)
+
+
+def _unused(path: Path) -> Path:
+    """That name, or with the first number that no file has."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def step_of(path: Path) -> int:
@@ -186,10 +207,8 @@ def verdict(path: Path) -> tuple[str, bool]:
         with opened(path) as found:
             found.verify()
             return f"{path}: whole, step {found.progress.get('step')}, {found.size:,} bytes in arrays", True
-    except DataError as error:
+    except (DataError, StorageError) as error:
         return str(error), False
-    except OSError as error:
-        return f"checkpoint {path} cannot be read: {error.strerror}", False
 
 
 @contextlib.contextmanager
@@ -204,7 +223,7 @@ def find(path: Path) -> Iterator[Opened]:
         with opened(path) as found:
             yield found
         return
-    with checkpoints_of(path).newest() as newest:
+    with checkpoints_of(path).newest(too_large) as newest:
         if newest.found is None and newest.passed_over:
             raise DataError(f"folder {path} holds no whole checkpoint: {'; '.join(newest.passed_over.values())}")
         if newest.found is None:

@@ -12,7 +12,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dbp.checkpoint.commit import reading_from
 from dbp.checkpoint.format import (
     AT_A_TIME,
     FORMAT,
@@ -36,7 +38,8 @@ from dbp.checkpoint.format import (
 from dbp.errors import DataError, UserError
 
 DEEPEST = 64  # parts of an array's name
-MOST_ATTRIBUTES = 1000
+MOST_ATTRIBUTES, MOST_ARRAYS, MOST_CONFIG = 1000, 1 << 16, 1 << 20  # the last in characters
+PLAIN = re.compile(r"[<>|][fiu][0-9]{1,2}")  # types of arrays
 # What the library raises at files that are not as they should be.
 DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
 
@@ -68,13 +71,24 @@ class Opened:
 
         What is in the target then is of no use.
         """
-        entry, digest = self.entries[name], hashlib.sha256()
-        self.file.seek(entry.offset)
-        for piece in pieces(target.reshape(-1).view(np.uint8).data):
-            if self.file.readinto(piece) != len(piece):
-                raise self._damaged(name, "is cut off")
+        digest = hashlib.sha256()
+        for piece in self._read(self.entries[name], pieces(target.reshape(-1).view(np.uint8).data)):
             digest.update(piece)
-        return self._checked(entry, digest.hexdigest(), target)
+        return self._checked(self.entries[name], digest.hexdigest(), target)
+
+    def _read(self, entry: Entry, targets: Iterable[memoryview]) -> Iterator[memoryview]:
+        """Read an array piece by piece; gives each piece when it is full, as the system may give a part only."""
+        with reading_from(self.path):
+            self.file.seek(entry.offset)
+        for target in targets:
+            done = 0
+            while done < len(target):
+                with reading_from(self.path):
+                    count = self.file.readinto(target[done:])
+                if not count:
+                    raise self._damaged(entry.name, "is cut off")
+                done += count
+            yield target
 
     def _checked(self, entry: Entry, digest: str, target: Array) -> Array:
         if entry.digest and digest != entry.digest:
@@ -91,14 +105,10 @@ class Opened:
             return
         buffer = memoryview(bytearray(min(AT_A_TIME, max(1, self.size))))
         for entry in self.entries.values():
-            digest, left = hashlib.sha256(), entry.size
-            self.file.seek(entry.offset)
-            while left:
-                count = self.file.readinto(buffer[: min(left, len(buffer))])
-                if not count:
-                    raise self._damaged(entry.name, "is cut off")
-                digest.update(buffer[:count])
-                left -= count
+            digest = hashlib.sha256()
+            lengths = (min(entry.size - start, len(buffer)) for start in range(0, entry.size, len(buffer)))
+            for piece in self._read(entry, (buffer[:length] for length in lengths)):
+                digest.update(piece)
             self._checked(entry, digest.hexdigest(), np.empty(0))
 
     def load(self) -> Checkpoint:
@@ -107,15 +117,18 @@ class Opened:
         Raises:
             DataError: it is damaged, or larger than this machine's memory.
         """
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if self.size > memory:
-            raise DataError(
-                f"checkpoint {self.path} claims arrays of {self.size:,} bytes, but this machine has {memory:,}"
-            )
+        if reason := too_large(self):
+            raise DataError(f"checkpoint {self.path} cannot be used: {reason}")
         arrays = {name: self.array(name) for name in self.entries}
         if self.version == 1 and _digest_1(arrays, self) != self.digest:
             raise DataError(f"checkpoint {self.path} is damaged: its contents do not match their digest")
         return assembled(arrays.items(), self.progress, self.provenance, self.config)
+
+
+def too_large(found: Opened) -> str | None:
+    """Why the arrays of a checkpoint cannot all be loaded; None if they can."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return f"its arrays take {found.size:,} bytes, but this machine has {memory:,}" if found.size > memory else None
 
 
 def _digest_1(arrays: dict[str, Array], found: Opened) -> str:
@@ -131,9 +144,11 @@ def opened(path: Path) -> Iterator[Opened]:
     Raises:
         UserError: the file is missing.
         DataError: it is not a checkpoint, of a newer version, damaged, or not made by dbp.
+        StorageError: it cannot be read.
     """
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
+    with reading_from(path):
+        if not path.is_file():
+            raise UserError(f"checkpoint {path} " + ("is not a file" if os.path.lexists(path) else "does not exist"))
     try:
         # HDF5 asks for no lock: the file is never changed, and others may be reading it, or the system has none.
         with path.open("rb", buffering=0) as file, h5py.File(path, "r", locking=False) as structure:
@@ -142,8 +157,13 @@ def opened(path: Path) -> Iterator[Opened]:
         raise DataError(f"checkpoint {path} {error}") from None
     except DAMAGE as error:
         raise DataError(f"checkpoint {path} is damaged or not a checkpoint: {_short(error)}") from None
-    with path.open("rb", buffering=0) as file:
+    with reading_from(path):
+        file = path.open("rb", buffering=0)
+    try:
         yield replace(found, file=file)
+    finally:
+        with contextlib.suppress(OSError):  # nothing was written
+            file.close()
 
 
 def read(path: Path) -> Checkpoint:
@@ -152,8 +172,9 @@ def read(path: Path) -> Checkpoint:
         return found.load()
 
 
-def _short(error: BaseException) -> str:
-    text = str(error)
+def _short(error: object) -> str:
+    """In one line."""
+    text = " ".join(str(error).split())
     return text if len(text) < 300 else text[:300] + " ..."
 
 
@@ -170,16 +191,29 @@ def _opened(path: Path, file: io.FileIO, structure: h5py.File) -> Opened:
     progress = _attributes(_group(structure, "progress"), size)
     provenance = _attributes(_group(structure, "provenance"), size)
     contents, config = root["contents"], root["config"]
+    if not all(isinstance(text, str) for text in (contents, config, root["digest"])) or len(config) > MOST_CONFIG:
+        raise DataError("is not made by dbp: its contents, config and digest are not such texts")
     if version > 1 and digest_of_all(version, contents, config, progress, provenance) != root["digest"]:
         raise DataError("is damaged: its list of contents or its attributes do not match their digest")
-    entries, room = {}, size
-    for name, told in json.loads(contents).items():
-        entry = Entry(name, told[0], tuple(told[1]), told[2] if version > 1 else "")
+    entries, room, listed = {}, size, json.loads(contents)
+    if len(listed) > MOST_ARRAYS:
+        raise DataError(f"is not made by dbp: it has more than {MOST_ARRAYS:,} arrays")
+    for name, told in listed.items():
+        entry = _listed(name, told if version > 1 else [*told, ""])
         room -= entry.size
-        if room < 0 or min(entry.shape, default=0) < 0:
-            raise DataError(f"is damaged or not made by dbp: {name!r} is larger than the file")
+        if room < 0:
+            raise DataError(f"is damaged or not made by dbp: {_short(name)!r} is larger than the file")
         entries[name] = _found(structure, entry, size)
     return Opened(path, version, config, progress, provenance, entries, root["digest"], file)
+
+
+def _listed(name: str, told: Any) -> Entry:
+    """A line of the list of contents."""
+    dtype, shape, digest = told
+    plain = isinstance(dtype, str) and PLAIN.fullmatch(dtype) and isinstance(digest, str) and isinstance(shape, list)
+    if not plain or not all(type(length) is int and length >= 0 for length in shape):
+        raise DataError(f"is damaged or not made by dbp: its list of contents describes no array at {_short(name)!r}")
+    return Entry(name, dtype, tuple(shape), digest)
 
 
 def _attributes(item: Any, size: int) -> dict[str, Any]:
@@ -204,7 +238,7 @@ def _item(structure: h5py.File, name: str) -> Any:
     for part in parts:
         plain = isinstance(place, h5py.Group) and part not in ("", ".", "..")
         if not plain or not isinstance(place.get(part, getlink=True), h5py.HardLink):
-            raise DataError(f"is damaged or not made by dbp: {name!r} is missing or a link")
+            raise DataError(f"is damaged or not made by dbp: {_short(name)!r} is missing or a link")
         place = place[part]
     return place
 
@@ -220,14 +254,14 @@ def _found(structure: h5py.File, entry: Entry, size: int) -> Entry:
     """The entry with its place, if it is a plain array in this very file, as the list says."""
     item = _item(structure, entry.name)
     if not isinstance(item, h5py.Dataset) or entry.name.partition("/")[0] not in GROUPS:
-        raise DataError(f"is not made by dbp: {entry.name!r} is not an array of one")
+        raise DataError(f"is not made by dbp: {_short(entry.name)!r} is not an array of one")
     stored = item.id.get_create_plist()
     in_one_piece = stored.get_layout() == h5py.h5d.CONTIGUOUS and stored.get_nfilters() == 0
     if not in_one_piece or stored.get_external_count() or item.dtype.str != entry.dtype or item.dtype.kind not in "fiu":
-        raise DataError(f"is not made by dbp: {entry.name!r} is not a plain array of type {entry.dtype}")
+        raise DataError(f"is not made by dbp: {_short(entry.name)!r} is not a plain array of type {entry.dtype}")
     if item.shape != entry.shape:
-        raise DataError(f"is damaged or not made by dbp: {entry.name!r} has not the shape that it says")
+        raise DataError(f"is damaged or not made by dbp: {_short(entry.name)!r} has not the shape that it says")
     offset = item.id.get_offset() if entry.size else 0
     if offset is None or offset + entry.size > size:
-        raise DataError(f"is damaged or not made by dbp: {entry.name!r} is not all there")
+        raise DataError(f"is damaged or not made by dbp: {_short(entry.name)!r} is not all there")
     return replace(entry, offset=offset)
