@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from breaking.injector import ALWAYS, FAULTS, Calls, Fault
 
+from breaking.injector import ALWAYS, FAULTS, Calls, Fault
 from dbp.checkpoint import Checkpoint, CheckpointFolder, Keep, digest_arrays
 from dbp.errors import StorageError
 
