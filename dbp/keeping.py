@@ -251,14 +251,17 @@ class Keeper:
 
     def settle(self) -> str:
         """Wait until what was begun is written; gives what prevented the last writing, if anything did."""
-        return str(from_rank_0(self._comm, self._wait)) if self.folder is not None else ""
+        failed = str(from_rank_0(self._comm, self._wait)) if self.folder is not None else ""
+        if failed:  # on all ranks, as all of them must agree on whether the next one is needed
+            self._saved = -1
+        return failed
 
     def _wait(self) -> str:
         failure, begun = self._writer.wait()
         if failure is not None:
             if _reason(failure) != _reason(self._failed):
                 self._say(f"warning: {failure}; training goes on, and the next checkpoint is tried")
-            self._failed, self._saved = str(failure), -1
+            self._failed = str(failure)
         elif begun:
             if self._failed:
                 self._say("checkpoints are written again")
@@ -329,7 +332,7 @@ class Keeper:
                 f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
             )
             return Stopped(1, why)
-        if failed := self.save_now():
+        if failed := self._save_for_good():
             raise self._unsaved(failed)
         self._say(f"{why}: saved step {run.progress.step}; the same command goes on from it")
         from_rank_0(self._comm, self._tell, "stopped", why)
@@ -339,6 +342,10 @@ class Keeper:
     def finish(self) -> str:
         """The last checkpoint; gives what prevented it, if anything did, after some tries."""
         self._saved = -1  # as the run was not known to be finished then
+        return self._save_for_good()
+
+    def _save_for_good(self) -> str:
+        """As save_now, with some tries."""
         failed = self.save_now()
         for _ in range(TRIES - 1):
             if failed:

@@ -1,0 +1,103 @@
+"""A small run, what it comes to when nothing breaks, and whether a folder holds a part of just that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbp.checkpoint import Checkpoint, checkpoints_of, digest_arrays, read
+from dbp.errors import UserError
+
+CONFIG = """
+loss = "cross_entropy"
+epochs = 2
+batch_size = 50
+shards = 4
+seed = 3
+
+[data]
+train = "dbp:digits-train"
+validation = 0.1
+
+[model]
+layers = [
+    { kind = "flatten" },
+    { kind = "dense", units = 16, activation = "tanh" },
+    { kind = "dense", units = 10 },
+]
+
+[optimizer]
+kind = "adam"
+learning_rate = 1e-2
+
+[checkpoint]
+every_steps = 10
+keep = 100
+
+[watch]
+most_starts = 0
+"""
+TIMES = ("history/seconds",)  # arrays that differ from run to run
+
+
+def digest_of(checkpoint: Checkpoint) -> str:
+    """Of all that decides how a run goes on: arrays but times, and where it stands."""
+    arrays = {name: array for name, array in checkpoint.arrays() if name not in TIMES}
+    still = {name: value for name, value in checkpoint.progress.items() if name not in ("elapsed", "finished")}
+    return f"{digest_arrays(arrays)} {sorted(still.items())}"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The run that nothing has broken.
+
+    Args:
+        digests: of its checkpoints, by step.
+        last: its last step.
+        half: the folder of one that goes on to it.
+    """
+
+    digests: Mapping[int, str]
+    last: int
+    half: Path
+
+    @classmethod
+    def of(cls, folder: Path, half: Path) -> Whole:
+        """That in a folder."""
+        found = {}
+        for path in checkpoints_of(folder).files():
+            checkpoint = read(path)
+            found[int(checkpoint.progress["step"])] = digest_of(checkpoint)
+        return cls(found, max(found), half)
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether a folder holds its last checkpoint."""
+        return f"step-{self.last:09d}.h5" in {path.name for path in checkpoints_of(folder).files()}
+
+
+def wrong_in(folder: Path, whole: Whole, *, finished: bool, clean: bool = False) -> str:
+    """What is wrong in the folder of a run that was broken; nothing if all is as it should be.
+
+    Args:
+        folder: of the run.
+        whole: what it should be a part of.
+        finished: whether it must have come to its end.
+        clean: whether nothing may be left of a save that was broken off.
+    """
+    files = checkpoints_of(folder).files() if folder.exists() else []
+    for path in files:
+        try:
+            checkpoint = read(path)
+        except UserError as error:
+            return f"loss: {error}"
+        step = int(checkpoint.progress["step"])
+        if path.name != f"step-{step:09d}.h5":
+            return f"wrong bits: {path.name} is of step {step}"
+        if step in whole.digests and digest_of(checkpoint) != whole.digests[step]:
+            return f"wrong bits: in {path.name}"
+    if finished and not (whole.is_finished(folder) and read(files[-1]).progress["finished"]):
+        return f"loss: it has ended, but its newest checkpoint is {files[-1].name if files else 'none'}"
+    if clean and (left := [*folder.rglob("*.partial"), *folder.rglob(".probe"), *folder.rglob(".lock")]):
+        return f"leftovers: {', '.join(path.name for path in left)}"
+    return ""
