@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dbp import config
-from dbp.checkpoint import Checkpoint, Opened, find
+from dbp.checkpoint import Checkpoint, Opened, find, table_of
 from dbp.data import Dataset, OutputFile
 from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
@@ -35,7 +34,7 @@ def load(path: Path) -> Checkpoint:
 
 def settings_of(checkpoint: Checkpoint) -> Settings:
     """The settings of the run that wrote a checkpoint."""
-    table = tomllib.loads(checkpoint.config)
+    table = table_of(checkpoint.config)
     if (code := config.custom_code(table["model"])) is not None:
         raise UserError(
             f"the checkpoint's model is, or contains, the Python code {code!r}, which a config cannot name; use it "

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dbp import config
-from dbp.checkpoint import CheckpointFolder, Keep, Opened, size_of
+from dbp.checkpoint import CheckpointFolder, Keep, Opened, size_of, table_of
 from dbp.errors import DataError, UserError
 from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
 from dbp.settings import AUTO, Settings
 
-DEEPEST = 50  # tables and lists within one another in a config
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping")
 
@@ -58,9 +56,9 @@ class Earlier:
         """That of an open checkpoint; DataError if it lacks what every checkpoint has."""
         arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
         try:
-            settings = tomllib.loads(found.config)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"checkpoint {found.path} is damaged: its config is not valid ({error})") from None
+            settings = table_of(found.config)
+        except DataError as error:
+            raise DataError(f"checkpoint {found.path} was not made by a run: {error}") from None
         if reason := _not_of_a_run(settings, found.progress, arrays):
             raise DataError(f"checkpoint {found.path} was not made by a run: {reason}")
         return cls(found.path, settings, found.progress, found.provenance, arrays)
@@ -175,8 +173,6 @@ def check_arrays(earlier: Earlier, expected: Mapping[str, tuple[str, tuple[int, 
 
 def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
     """What no run has written there; None if all is as it should be."""
-    if _deeper(settings, DEEPEST):
-        return f"its config is nested more than {DEEPEST} deep"
     if not isinstance(settings.get("data"), dict) or type(settings.get("threads")) is not int:
         return "its config has no data or no threads"
     if type(shards := progress.get("shards")) is not int or shards < 1:
@@ -185,13 +181,6 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
         return reason
     wrong = (name for name, (_, shape) in arrays.items() if name.startswith("history/") and len(shape) != 1)
     return next((f"{name} is no column" for name in wrong), None)
-
-
-def _deeper(table: Any, levels: int) -> bool:
-    """Whether tables or lists lie in one another more than so many deep."""
-    if not isinstance(table, (dict, list)):
-        return False
-    return levels == 0 or any(_deeper(x, levels - 1) for x in (table.values() if isinstance(table, dict) else table))
 
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:

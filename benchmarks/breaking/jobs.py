@@ -17,7 +17,6 @@ from pathlib import Path
 from breaking import injector
 from breaking.injector import ALWAYS, DELAY, SYNCING, Fault
 from breaking.runs import CONFIG, Whole, wrong_in
-
 from dbp.checkpoint import checkpoints_of
 
 SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, without searching for networks
@@ -112,7 +111,7 @@ class Job:
             pid = pid or self.rank(rank)
             if pid and self._is_at(stage, pid):
                 return pid
-            time.sleep(0.002)
+            time.sleep(0.005)
         return None
 
     def _is_at(self, stage: str, pid: int) -> bool:

@@ -5,6 +5,7 @@ from dbp.checkpoint.commit import commit, writing_to
 from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict
 from dbp.checkpoint.format import Checkpoint, digest_arrays, size_of
 from dbp.checkpoint.reading import Opened, opened, read
+from dbp.checkpoint.told import table_of
 from dbp.checkpoint.writing import write
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "read",
     "size_of",
     "step_of",
+    "table_of",
     "verdict",
     "write",
     "writing_to",

@@ -38,7 +38,8 @@ from dbp.checkpoint.format import (
 from dbp.errors import DataError, UserError
 
 DEEPEST = 64  # parts of an array's name
-MOST_ATTRIBUTES, MOST_ARRAYS, MOST_CONFIG = 1000, 1 << 16, 1 << 20  # the last in characters
+MOST_ATTRIBUTES, MOST_ARRAYS = 1000, 1 << 15
+MOST_CONFIG, MOST_TEXT = 1 << 20, 1 << 16  # in bytes: of the config, and of other attributes than those of the root
 PLAIN = re.compile(r"[<>|][fiu][0-9]{1,2}")  # types of arrays
 # What the library raises at files that are not as they should be.
 DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
@@ -188,8 +189,8 @@ def _opened(path: Path, file: io.FileIO, structure: h5py.File) -> Opened:
         raise DataError(f"is damaged: it has the format {version!r}")
     if version > VERSION:
         raise DataError(f"has format {version}, but this dbp reads up to {VERSION}; update dbp")
-    progress = _attributes(_group(structure, "progress"), size)
-    provenance = _attributes(_group(structure, "provenance"), size)
+    progress = _attributes(_group(structure, "progress"), MOST_TEXT)
+    provenance = _attributes(_group(structure, "provenance"), MOST_TEXT)
     contents, config = root["contents"], root["config"]
     if not all(isinstance(text, str) for text in (contents, config, root["digest"])) or len(config) > MOST_CONFIG:
         raise DataError("is not made by dbp: its contents, config and digest are not such texts")
@@ -216,14 +217,14 @@ def _listed(name: str, told: Any) -> Entry:
     return Entry(name, dtype, tuple(shape), digest)
 
 
-def _attributes(item: Any, size: int) -> dict[str, Any]:
-    """The attributes of a group, of which each must be one number or one text of fixed length."""
+def _attributes(item: Any, most: int) -> dict[str, Any]:
+    """The attributes of a group, of which each must be one number or one text of fixed length, of so many bytes."""
     if len(item.attrs) > MOST_ATTRIBUTES:
         raise DataError(f"is not made by dbp: it has more than {MOST_ATTRIBUTES} attributes")
     values = {}
     for key in item.attrs:
         stored = item.attrs.get_id(key)
-        if stored.shape != () or stored.dtype.kind not in "Siufb" or stored.get_storage_size() > size:
+        if stored.shape != () or stored.dtype.kind not in "Siufb" or stored.get_storage_size() > most:
             raise DataError(f"is not made by dbp: its attribute {key[:60]!r} is not a plain number or text")
         value = item.attrs[key]
         values[key] = value.decode() if isinstance(value, bytes) else value.item()
@@ -236,7 +237,7 @@ def _item(structure: h5py.File, name: str) -> Any:
     if len(parts) > DEEPEST:
         raise DataError(f"is not made by dbp: {name[:60]!r} ... lies deeper than {DEEPEST} groups")
     for part in parts:
-        plain = isinstance(place, h5py.Group) and part not in ("", ".", "..")
+        plain = isinstance(place, h5py.Group) and part not in ("", ".", "..") and "\0" not in part
         if not plain or not isinstance(place.get(part, getlink=True), h5py.HardLink):
             raise DataError(f"is damaged or not made by dbp: {_short(name)!r} is missing or a link")
         place = place[part]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from pathlib import Path
 
 import dbp
-from dbp.checkpoint import Checkpoint, find
+from dbp.checkpoint import Checkpoint, find, table_of
 from dbp.config import custom_code, data_from, model_from
 from dbp.errors import UserError
 from dbp.exchange.files import WRITERS, must_be_free, save
@@ -64,7 +63,7 @@ def _weights(checkpoint: Checkpoint, ending: str) -> tuple[bytes, str]:
 
 
 def _onnx(checkpoint: Checkpoint, input_shape: Shape | None, scale: float | None) -> tuple[bytes, str]:
-    table = tomllib.loads(checkpoint.config)
+    table = table_of(checkpoint.config)
     if (code := custom_code(table["model"])) is not None:
         raise UserError(
             f"the checkpoint's model is, or contains, the Python code {code!r}, which cannot be put into ONNX; export "

@@ -1,0 +1,375 @@
+"""Files that are made to do harm: each function of HOSTILE turns a good checkpoint of some path into one.
+
+Most are sealed again: their digest is that of what they say, as one who knows the format would write it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dbp.checkpoint.format import digest_of_all
+
+Change = Callable[[Path], None]
+HOSTILE: dict[str, Change] = {}
+GIANT = 1 << 42  # bytes
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
+
+
+def seal(file: h5py.File) -> None:
+    """Give a file the digest of what it says now."""
+    root = {key: _plain(file.attrs[key]) for key in ("version", "contents", "config")}
+    groups = [{key: _plain(value) for key, value in file[name].attrs.items()} for name in ("progress", "provenance")]
+    set_attribute(file, "digest", digest_of_all(root["version"], root["contents"], root["config"], *groups))
+
+
+def set_attribute(item: Any, name: str, value: Any) -> None:
+    """Replace an attribute; a text becomes one of fixed length, as dbp writes it."""
+    if isinstance(value, str):
+        data = value.encode()
+        item.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(1, len(data))))
+    else:
+        item.attrs.create(name, value)
+
+
+def listed(file: h5py.File) -> dict[str, list[Any]]:
+    """The list of contents."""
+    return json.loads(file.attrs["contents"])  # type: ignore[no-any-return]
+
+
+def list_again(file: h5py.File, contents: Any) -> None:
+    """Replace the list of contents."""
+    set_attribute(file, "contents", contents if isinstance(contents, str) else json.dumps(contents))
+
+
+def victim(file: h5py.File) -> str:
+    """The name of an array of weights."""
+    return next(name for name in listed(file) if name.startswith("model/") and file[name].ndim == 2)
+
+
+def inside(name: str, change: Callable[[h5py.File], None], sealed: bool = True) -> None:
+    """Add a change that is made through HDF5."""
+
+    def make(path: Path) -> None:
+        with h5py.File(path, "r+", libver=("earliest", "v110")) as file:
+            change(file)
+            if sealed:
+                seal(file)
+
+    HOSTILE[name] = make
+
+
+def stored(name: str, **storage: Any) -> None:
+    """Add a change that stores an array in another way; shape and data as they were, unless they are given."""
+
+    def change(file: h5py.File) -> None:
+        array = victim(file)
+        data = file[array][...]
+        del file[array]
+        if "shape" not in storage and "data" not in storage:
+            storage["data"] = data
+        file.create_dataset(array, **storage)
+        told = listed(file)
+        told[array] = [file[array].dtype.str, list(file[array].shape or ()), told[array][2]]
+        list_again(file, told)
+
+    inside(name, change)
+
+
+def linked(name: str, link: Callable[[h5py.File, str], Any]) -> None:
+    """Add a change that puts a link in an array's place."""
+
+    def change(file: h5py.File) -> None:
+        array = victim(file)
+        made = link(file, array)
+        del file[array]
+        file[array] = made
+
+    inside(name, change)
+
+
+def contents(name: str, change: Callable[[dict[str, list[Any]], str], Any]) -> None:
+    """Add a change of the list of contents: gives the new one, as text or to be written as JSON."""
+    inside(name, lambda file: list_again(file, change(listed(file), victim(file))))
+
+
+def described(name: str, dtype: Any = None, shape: Any = None) -> None:
+    """Add a change of what the list says of an array."""
+
+    def change(told: dict[str, list[Any]], array: str) -> Any:
+        told[array][0] = dtype if dtype is not None else told[array][0]
+        told[array][1] = shape if shape is not None else told[array][1]
+        return told
+
+    contents(name, change)
+
+
+def attribute(name: str, place: str, key: str, value: Any, sealed: bool = True) -> None:
+    """Add a change of an attribute."""
+    inside(name, lambda file: set_attribute(file[place], key, value), sealed)
+
+
+def instead(name: str, make: Callable[[Path], None]) -> None:
+    """Add something else than a file of HDF5."""
+
+    def change(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    HOSTILE[name] = change
+
+
+# --- links and names ----------------------------------------------------------------------------------
+
+linked("external link", lambda _file, _array: h5py.ExternalLink("/etc/passwd", "/x"))
+linked("external link to HDF5", lambda file, array: h5py.ExternalLink(f"{file.filename}.other", array))
+linked("soft link that leads nowhere", lambda _file, _array: h5py.SoftLink("/nowhere"))
+linked("soft link to itself", lambda _file, array: h5py.SoftLink(f"/{array}"))
+
+
+def _soft(file: h5py.File, array: str) -> h5py.SoftLink:
+    file["elsewhere"] = file[array]
+    return h5py.SoftLink("/elsewhere")
+
+
+linked("soft link", _soft)
+
+
+def _renamed(name: str) -> Callable[[dict[str, list[Any]], str], Any]:
+    return lambda told, array: {name.format(array) if key == array else key: value for key, value in told.items()}
+
+
+for title, pattern in {
+    "an empty name": "",
+    "a name of a group": "model",
+    "a name with ..": "history/../{}",
+    "a name with .": "./{}",
+    "a name with empty parts": "model//{}",
+    "a name from the root": "/{}",
+    "a name with zero": "{}\0",
+    "a name of many lines": "model/\n\n{}",
+    "a name of many letters": "model/" + "x" * 1_000_000,
+    "a name of many parts": "model/" + "a/" * 10_000 + "x",
+    "a name of another group": "progress/{}",
+}.items():
+    contents(title, _renamed(pattern))
+
+
+def _cycle(file: h5py.File) -> None:
+    file["model/loop"] = file["model"]
+    told, array = listed(file), victim(file)
+    list_again(file, told | {f"model/{'loop/' * 40}{array[6:]}": told[array]})
+
+
+def _deep(file: h5py.File) -> None:
+    place = file["model"]
+    for _ in range(10_000):
+        place = place.create_group("a")
+    place["x"] = np.zeros(3)
+    list_again(file, listed(file) | {"model/" + "a/" * 10_000 + "x": ["<f8", [3], "0" * 64]})
+
+
+inside("a cycle of hard links", _cycle)
+inside("10,000 groups within one another", _deep)
+
+# --- how arrays are stored ------------------------------------------------------------------------------
+
+stored("chunks", chunks=True)
+stored("gzip", chunks=True, compression="gzip")
+stored("a gzip bomb", shape=(1 << 14, 1 << 14), dtype="f4", chunks=(1 << 10, 1 << 14), compression="gzip", fillvalue=0)
+stored("a checksum filter", chunks=True, fletcher32=True)
+stored("4 TiB in chunks that are not there", shape=(1 << 20, 1 << 20), dtype="f4", chunks=(1 << 10, 1 << 10))
+stored("4 TiB that are not there", shape=(1 << 20, 1 << 20), dtype="f4")
+stored("a shape whose size overflows", shape=(1 << 32, 1 << 32), dtype="f4", chunks=(1, 1))
+stored("a shape that may grow", shape=(2, 3), maxshape=(None, 3), dtype="f4", chunks=True)
+stored("external storage", shape=(2, 3), dtype="f4", external=[("/etc/passwd", 0, 24)])
+stored("external storage that is named by a variable", shape=(2, 3), dtype="f4", external=[("${HOME}/x", 0, 24)])
+stored("no data space", data=h5py.Empty("f4"))
+stored("object references", shape=(3,), dtype=h5py.ref_dtype)
+stored("region references", shape=(3,), dtype=h5py.regionref_dtype)
+stored("texts of any length", data=["a" * 1000] * 30, dtype=h5py.string_dtype())
+stored("texts of fixed length", data=np.array([b"abc"] * 30))
+stored("arrays of any length", shape=(3,), dtype=h5py.vlen_dtype("f4"))
+stored("compound data", data=np.zeros(3, [("a", "f4"), ("b", "i8")]))
+stored("opaque data", data=np.zeros(3, "V9"))
+stored("arrays in arrays", data=np.zeros(3, "(2,2)f4"))
+stored("complex numbers", data=np.zeros((2, 3), "c8"))
+stored("bools", data=np.zeros((2, 3), bool))
+
+
+def _create(file: h5py.File, array: str, storage: h5py.h5p.PropDCID) -> None:
+    space, shape = file[array].id.get_space(), file[array].shape
+    del file[array]
+    if storage.get_layout() == h5py.h5d.CHUNKED:
+        storage.set_chunk(shape)
+    h5py.h5d.create(file.id, array.encode(), h5py.h5t.IEEE_F32LE, space, dcpl=storage)
+
+
+def _compact(file: h5py.File) -> None:
+    storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    storage.set_layout(h5py.h5d.COMPACT)
+    _create(file, victim(file), storage)
+
+
+def _unknown_filter(file: h5py.File) -> None:
+    storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    storage.set_layout(h5py.h5d.CHUNKED)
+    storage.set_filter(32_999, h5py.h5z.FLAG_OPTIONAL, (1, 2, 3))
+    _create(file, victim(file), storage)
+
+
+def _virtual(file: h5py.File) -> None:
+    array = victim(file)
+    shape = file[array].shape
+    layout = h5py.VirtualLayout(shape=shape, dtype="f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", shape=shape)
+    del file[array]
+    file.create_virtual_dataset(array, layout)
+
+
+inside("compact storage", _compact)
+inside("a filter that is not known", _unknown_filter)
+inside("a virtual data set", _virtual)
+
+# --- attributes -----------------------------------------------------------------------------------------
+
+for title, value in {
+    "of text": "2",
+    "of an array": np.array([2, 2]),
+    "of a fraction": 2.5,
+    "zero": 0,
+    "below zero": -3,
+    "of the future": 99,
+}.items():
+    attribute(f"a version {title}", "/", "version", value, sealed=False)
+attribute("a format of a number", "/", "format", 5)
+attribute("another format", "/", "format", "keras")
+attribute("contents of a number", "/", "contents", 5)
+attribute("a config of a number", "/", "config", 5)
+attribute("a digest of a number", "/", "digest", 5, sealed=False)
+attribute("an array as attribute", "progress", "step", np.arange(1000), sealed=False)
+attribute("a text of 60 MB as attribute", "provenance", "host", "x" * 60_000_000)
+for key, value in {"shards": "4", "step": "5", "epoch": -1, "finished": 1, "best_value": 1, "outcome": 5}.items():
+    attribute(f"progress with {key} {value!r}", "progress", key, value)
+attribute("no shards at all", "progress", "shards", 0)
+
+
+def _vlen(file: h5py.File) -> None:
+    file["provenance"].attrs["host"] = "of any length"  # as h5py stores a text
+
+
+def _reference(file: h5py.File) -> None:
+    file["provenance"].attrs.create("host", file["model"].ref, dtype=h5py.ref_dtype)
+
+
+def _many(file: h5py.File) -> None:
+    for number in range(3000):
+        file["provenance"].attrs[f"a{number}"] = number
+
+
+inside("a text of any length as attribute", _vlen, sealed=False)
+inside("a reference as attribute", _reference, sealed=False)
+inside("3,000 attributes", _many)
+inside("no progress", lambda file: file.__delitem__("progress"), sealed=False)
+inside("a number missing in progress", lambda file: file["progress"].attrs.__delitem__("step"))
+inside("no list of contents", lambda file: file.attrs.__delitem__("contents"), sealed=False)
+inside("no digest", lambda file: file.attrs.__delitem__("digest"), sealed=False)
+
+# --- the list of contents -------------------------------------------------------------------------------
+
+contents("a list nested 100,000 deep", lambda _told, _array: "[" * 100_000)
+contents("objects nested 100,000 deep", lambda _told, _array: '{"a":' * 100_000)
+contents("a number of 5,000 digits", lambda told, array: json.dumps(told).replace("[", "[" + "1" * 5000 + ",", 1))
+contents(
+    "a list of 100,000 arrays", lambda told, _array: told | {f"model/{i}": ["<f4", [0], ""] for i in range(100_000)}
+)
+contents("no JSON", lambda _told, _array: "import os")
+for value in ("[]", "5", '"x"', "null", '{"model/x": 5}', '{"model/x": []}', '{"model/x": {"a": 1}}', "{}"):
+    contents(f"contents {value}", lambda _told, _array, value=value: value)
+for dtype in (
+    "O",
+    "V2000000000",
+    "f8,i4",
+    "f8," * 10_000 + "f8",
+    "(9,9)f4",
+    "<U9",
+    "M8[ns]",
+    ">f16",
+    5,
+    ["<f4"],
+    "$(x)",
+):
+    described(f"type {str(dtype)[:12]} {len(str(dtype))}", dtype=dtype)
+for shape in ([-1, -30], [1 << 32, 1 << 32], [1 << 62, 4], [True, 30], ["2", 3], 7, "ab", {"a": 1}, [1.0, 2.0], [None]):
+    described(f"shape {shape}", shape=shape)
+described("shape of 100,000 ones", shape=[1] * 100_000)
+described("shape of 500 large numbers", shape=[10**30] * 500)
+
+# --- the config -----------------------------------------------------------------------------------------
+
+for title, text in {
+    "no TOML": "epochs = = 3",
+    "arrays nested 10,000 deep": "a = " + "[" * 10_000,
+    "arrays nested 300 deep": "threads = 1\n[data]\nx = " + "[" * 300 + "]" * 300,
+    "a key of 30,000 parts": "a" + ".a" * 30_000 + " = 1",
+    "tables of 300 parts": "threads = 1\n[data]\n[a" + ".a" * 300 + "]",
+    "a number of 9,000 digits": "a = " + "9" * 9000,
+    "text of 20 MB": "# " + "x" * 20_000_000,
+    "no data": "epochs = 2",
+    "data of a number": "threads = 1\ndata = 5",
+    "threads of text": 'threads = "auto"\n[data]\ntrain = "x"',
+}.items():
+    attribute(f"a config with {title}", "/", "config", text)
+
+# --- more than the file has, and other things -----------------------------------------------------------
+
+
+def _giant(name: str) -> Change:
+    """An array of 4 TiB in a file that is as long, but takes no room on the disk."""
+
+    def change(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            storage.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            space = h5py.h5s.create_simple((GIANT // 4,))
+            h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F32LE, space, dcpl=storage)
+            list_again(file, listed(file) | {name: ["<f4", [GIANT // 4], "0" * 64]})
+            seal(file)
+
+    return change
+
+
+HOSTILE["4 TiB of weights in a sparse file"] = _giant("model/giant")
+HOSTILE["4 TiB of history in a sparse file"] = _giant("history/giant")
+
+
+def _table(file: h5py.File) -> None:
+    file["history/table"] = np.zeros((3, 3))
+    list_again(file, listed(file) | {"history/table": ["<f8", [3, 3], "0" * 64]})
+
+
+inside("a table as a column of the history", _table)
+
+
+HOSTILE["cut off"] = lambda path: os.truncate(path, path.stat().st_size - 100)
+HOSTILE["half of it"] = lambda path: os.truncate(path, path.stat().st_size // 2)
+HOSTILE["empty"] = lambda path: os.truncate(path, 0)
+instead("a text file", lambda path: path.write_text("hello\n" * 1000))
+instead("zeros", lambda path: path.write_bytes(bytes(100_000)))
+instead("a folder", lambda path: path.mkdir())
+instead("a pipe", os.mkfifo)
+instead("a link to a pipe", lambda path: (os.mkfifo(f"{path}.pipe"), path.symlink_to(f"{path}.pipe")))
+instead("a link that leads nowhere", lambda path: path.symlink_to("/nowhere"))
+instead("a link to itself", lambda path: path.symlink_to(path.name))
+instead("a link to an endless file", lambda path: path.symlink_to("/dev/zero"))
+instead("a link to a text file", lambda path: path.symlink_to("/etc/passwd"))

@@ -1,0 +1,60 @@
+"""Opens checkpoints that may be hostile, one by one: `opens.py GOOD FILE ...`; started with injector.environment().
+
+GOOD holds the arrays that a run expects. Prints a line of JSON for each file: what refused it, in how many seconds, by
+how many MB memory has grown. In the log of calls, a file named after each begins its part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+from dbp.checkpoint.reading import opened
+from dbp.errors import UserError
+from dbp.resuming import Earlier, check_arrays
+
+MOST = 1 << 26  # bytes of history and numbers
+
+
+def refused(path: Path, expected: dict[str, tuple[str, tuple[int, ...]]]) -> str:
+    """Why a run would not go on from a file; nothing if it would."""
+    try:
+        with opened(path) as found:
+            if reason := check_arrays(Earlier.of(found), expected, MOST):
+                return reason
+            found.verify()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def main() -> None:
+    """Open each file in a process of its own, so that memory is counted from the same start."""
+    good, *files = map(Path, sys.argv[1:])
+    with opened(good) as found:
+        earlier = Earlier.of(found)
+    expected = {n: e for n, e in earlier.arrays.items() if n.startswith(("model/", "optimizer/"))}
+    assert not refused(good, expected)
+    for path in files:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(OSError):
+                os.open(f"/nowhere/{path.name}", os.O_RDONLY)
+            before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+            reason = refused(path, expected)
+            told = {"refused": reason, "seconds": time.monotonic() - began}
+            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+            sys.stdout.write(json.dumps({"file": path.name, **told, "grown_mb": grown}) + "\n")
+            sys.stdout.flush()
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code == 0, f"{path} has ended a process with {code}"
+
+
+if __name__ == "__main__":
+    main()
