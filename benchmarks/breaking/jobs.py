@@ -31,6 +31,7 @@ SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, w
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+PROGRAM = Path(__file__).with_name("program.py")
 ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
 LIMIT, GONE = 60.0, 5.0  # seconds for a job, and for all of it to be gone when a rank has died
 SLOW = Fault("slow disk", DELAY, 150, SYNCING)
@@ -49,11 +50,20 @@ class Job:
         ranks: how many; 0 for one that is started directly.
         words: of the command line, besides.
         more: environment variables.
+        happens: what is to happen to a rank by itself: the first words of program.py.
     """
 
-    def __init__(self, folder: Path, ranks: int, *words: str, more: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        ranks: int,
+        *words: str,
+        more: Mapping[str, str] | None = None,
+        happens: tuple[str, ...] = (),
+    ):
         self.folder, self.ranks, self._mark = folder, ranks, f"BREAK_JOB={uuid.uuid4().hex}"
-        train = [sys.executable, "-m", "dbp", "train", str(folder / "config.toml"), "--out", str(folder / "run")]
+        program = [str(PROGRAM), *happens] if happens else ["-m", "dbp"]
+        train = [sys.executable, *program, "train", str(folder / "config.toml"), "--out", str(folder / "run")]
         start = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks else []
         environment = os.environ | SETTINGS | dict([self._mark.split("=")]) | (ALONE if not ranks else {})
         self.log = folder / f"log-{uuid.uuid4().hex[:8]}"
@@ -147,62 +157,40 @@ class Bench:
             assert job.wait() == 0, job.text
         return cls(folder, Whole.of(folder / "whole" / "run", folder / "none"))
 
-    def job(self, ranks: int, *words: str, more: Mapping[str, str] | None = None, name: str = "job") -> Job:
-        """A job of that run; under the same name it goes on with it."""
-        (self.folder / name).mkdir(exist_ok=True)
-        (self.folder / name / "config.toml").write_text(LONGER)
-        return Job(self.folder / name, ranks, *words, more=more)
+    @property
+    def run(self) -> Path:
+        """The folder of the job's run."""
+        return self.folder / "job" / "run"
 
-    def clear(self, name: str = "job") -> Path:
-        """Forget a job's run; gives its folder."""
-        shutil.rmtree(self.folder / name, ignore_errors=True)
-        return self.folder / name / "run"
+    def job(
+        self,
+        ranks: int,
+        *words: str,
+        more: Mapping[str, str] | None = None,
+        happens: tuple[str, ...] = (),
+        fresh: bool = True,
+    ) -> Job:
+        """A job, whose run begins anew unless it is to go on."""
+        if fresh:
+            shutil.rmtree(self.folder / "job", ignore_errors=True)
+            (self.folder / "job").mkdir()
+        (self.folder / "job" / "config.toml").write_text(LONGER)
+        return Job(self.folder / "job", ranks, *words, more=more, happens=happens)
 
-    def goes_on(self, ranks: int, name: str = "job") -> str:
+    def goes_on(self, ranks: int, *words: str) -> str:
         """Start the job again, without a fault, and compare what it comes to; gives what is wrong."""
-        with self.job(ranks, name=name) as job:
+        with self.job(ranks, *words, fresh=False) as job:
             code = job.wait()
             if code is None:
                 return f"hang: going on, {job.text[-300:]}"
             if code != 0:
                 return f"loss: going on ended with {code}: {job.text[-300:]}"
-        return wrong_in(self.folder / name / "run", self.whole, finished=True, clean=True)
+        return wrong_in(self.run, self.whole, finished=True, clean=True)
 
 
 def slow_disk(folder: Path) -> dict[str, str]:
     """Variables of a job whose checkpoints take a while, but whose start does not."""
     return injector.environment(folder, SLOW, at=13, count=ALWAYS)
-
-
-def stopped(bench: Bench, ranks: int, victims: list[int], stage: str, number: int, twice: bool, again: int) -> str:
-    """A signal to some ranks at a stage: the job saves and ends, and goes on later; gives what is wrong.
-
-    Args:
-        bench: for jobs.
-        ranks: of the job.
-        victims: which of them get the signal.
-        stage: of STAGES.
-        number: of the signal.
-        twice: whether each gets it twice, which for SIGINT means that the job is to end at once.
-        again: ranks of the job that goes on.
-    """
-    run = bench.clear()
-    with bench.job(ranks, more=slow_disk(run) if stage == "save" else None) as job:
-        pids = [job.at(stage, victim) for victim in victims]
-        before = newest_step(run)
-        for _ in range(1 + twice):
-            for pid in filter(None, pids):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            time.sleep(0.03 * twice)
-        code = job.wait()
-        if code is None:
-            return f"hang: {job.text[-300:]}"
-        if left := _left(job):
-            return left
-        if not (twice and number == signal.SIGINT) and (wrong := _wrong_stop(bench, job, code, run, before)):
-            return wrong
-    return bench.goes_on(again)
 
 
 def newest_step(run: Path) -> int:
@@ -211,65 +199,98 @@ def newest_step(run: Path) -> int:
     return int(files[-1].stem[5:]) if files else -1
 
 
-def _wrong_stop(bench: Bench, job: Job, code: int, run: Path, before: int) -> str:
-    text = job.text
-    if code == 0:
-        return wrong_in(run, bench.whole, finished=True)
-    saved = newest_step(run)
-    if code != 75 or text.count("stop requested by ") != 1 or "Traceback" in text:
-        return f"loss: it ended with {code}: {text[-400:]}"
-    if f"saved step {saved};" not in text or saved <= before:
-        return f"loss: its newest checkpoint is of step {saved}, before it was {before}: {text[-400:]}"
-    return wrong_in(run, bench.whole, finished=False)
-
-
-def _left(job: Job) -> str:
-    """What is left of a job that has ended, after at most GONE seconds."""
-    ends = time.monotonic() + GONE
-    while (left := job.processes()) and time.monotonic() < ends:
-        time.sleep(0.02)
-    return f"hang: {len(left)} processes are left" if left else ""
-
-
 def shared_memory() -> set[str]:
     """What lies in shared memory, but for the segments of the MPI libraries' own messages."""
     names = {path.name for path in Path("/dev/shm").glob("*")}
     return {name for name in names if not name.startswith(("sm_segment.", "mpich_shm_"))}
 
 
-def died(bench: Bench, ranks: int, victim: int, stage: str, number: int, again: int) -> str:
-    """A rank dies at a stage: all end, and the job goes on later; gives what is wrong."""
-    run, before = bench.clear(), shared_memory()
-    with bench.job(ranks, more=slow_disk(run) if stage == "save" else None) as job:
-        pid = job.at(stage, victim)
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        began = time.monotonic()
-        if (code := job.wait()) is None:
-            return f"hang: {job.text[-300:]}"
-        if left := _left(job):
-            return left
-        if code != 0 and time.monotonic() - began > GONE:
-            return f"hang: the others ended after {time.monotonic() - began:.1f} s"
-        if shared_memory() - before:
-            return f"leftovers: {shared_memory() - before} in /dev/shm"
-        if wrong := wrong_in(run, bench.whole, finished=code == 0):
-            return wrong
-    return bench.goes_on(again)
+@dataclass(frozen=True)
+class Told:
+    """How a job has ended.
+
+    Args:
+        code: its exit code; None if it had to be ended.
+        text: what it printed.
+        seconds: from what happened to it to its end, if that is known.
+        before: the newest step that was saved when that happened.
+        left: processes and shared memory that are left, in words.
+    """
+
+    code: int | None
+    text: str
+    seconds: float = 0.0
+    before: int = -1
+    left: str = ""
+
+    @property
+    def end(self) -> str:
+        """The code and the last words."""
+        return f"it ended with {self.code}: {self.text[-500:]}"
+
+
+def ended(job: Job, shared: set[str], began: float | None = None, before: int = -1) -> Told:
+    """Wait for a job's end, and look at what is left."""
+    code = job.wait()
+    seconds = 0.0 if began is None else time.monotonic() - began
+    ends = time.monotonic() + GONE
+    while (left := job.processes()) and code is not None and time.monotonic() < ends:
+        time.sleep(0.02)
+    words = [f"{len(left)} processes"] * bool(left) + sorted(shared_memory() - shared)
+    return Told(code, job.text, seconds, before, ", ".join(words))
+
+
+def sent(bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list[int]) -> Told:
+    """A job some of whose ranks get signals, one after the other, at a stage of STAGES."""
+    shared = shared_memory()
+    with bench.job(ranks, more=slow_disk(bench.run) if stage == "save" else None) as job:
+        pids = [job.at(stage, victim) for victim in victims]
+        before, began = newest_step(bench.run), time.monotonic()
+        for number in numbers:
+            for pid in filter(None, pids):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            time.sleep(0.03 * (len(numbers) > 1))
+        return ended(job, shared, began, before)
+
+
+def happened(bench: Bench, ranks: int, rank: int | str, place: str, number: int, way: str) -> Told:
+    """A job to one of whose ranks, or to all, something happens by itself; see program.py."""
+    shared = shared_memory()
+    with bench.job(ranks, happens=(str(rank), place, str(number), way)) as job:
+        return ended(job, shared)
+
+
+def wrong_stop(bench: Bench, told: Told, again: int) -> str:
+    """What is wrong with a job that was asked to stop, and with the one of so many ranks that goes on."""
+    if told.code is None or told.left:
+        return f"hang: {told.left}, {told.end}"
+    if told.code == 0:
+        return wrong_in(bench.run, bench.whole, finished=True)
+    saved = newest_step(bench.run)
+    if told.code != 75 or told.text.count("stop requested by ") != 1 or "Traceback" in told.text:
+        return f"loss: {told.end}"
+    if f"saved step {saved};" not in told.text or saved <= told.before:
+        return f"loss: its newest checkpoint is of step {saved}, before it was of {told.before}: {told.end}"
+    return wrong_in(bench.run, bench.whole, finished=False) or bench.goes_on(again)
+
+
+def wrong_death(bench: Bench, told: Told, again: int) -> str:
+    """What is wrong with a job of which a rank has died, and with the one of so many ranks that goes on."""
+    if told.code is None or told.left or (told.code != 0 and told.seconds > GONE):
+        return f"hang: {told.left}, after {told.seconds:.1f} s {told.end}"
+    if told.text.count("Traceback") > 1:
+        return f"crash: told more than once: {told.end}"
+    return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again)
 
 
 def with_disk(bench: Bench, ranks: int, fault: Fault, at: int, count: int, again: int) -> str:
-    """File calls of a job fail; gives what is wrong with it, and with the one that goes on."""
-    run = bench.clear()
-    with bench.job(ranks, more=injector.environment(run, fault, at, count)) as job:
-        if (code := job.wait()) is None:
-            return f"hang: {job.text[-300:]}"
-        if left := _left(job):
-            return left
-        allowed = (0, 74) if fault.what != injector.KILL else None
-        if (allowed and code not in allowed) or "Traceback" in job.text:
-            return f"crash: it ended with {code}: {job.text[-400:]}"
-        if wrong := wrong_in(run, bench.whole, finished=code == 0):
-            return wrong
-    return bench.goes_on(again)
+    """File calls of a job fail; gives what is wrong with it, and with the one of so many ranks that goes on."""
+    shared = shared_memory()
+    with bench.job(ranks, more=injector.environment(bench.run, fault, at, count)) as job:
+        told = ended(job, shared)
+    if told.code is None or told.left:
+        return f"hang: {told.left}, {told.end}"
+    if (fault.what != injector.KILL and told.code not in (0, 74)) or "Traceback" in told.text:
+        return f"crash: {told.end}"
+    return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again)
