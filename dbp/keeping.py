@@ -25,7 +25,6 @@ from dbp.stopping import NOT_FINISHED, Stopped, Stopping
 
 Say = Callable[[str], None]
 TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them
-LEFT = 1 << 26  # bytes that history, numbers and running moments may have besides what the model says
 PATIENCE = 2.0  # seconds that a failing rank 0 waits for what is being written
 
 
@@ -199,7 +198,7 @@ class Keeper:
         arrays = {f"model/{name}": array for name, array in run.model_arrays(run.weights).items()}
         for vector in run.state.vectors:
             arrays |= {f"optimizer/{vector}/{name}": array for name, array in run.layout.views(run.weights).items()}
-        return check_arrays(earlier, {name: (array.dtype.str, array.shape) for name, array in arrays.items()}, LEFT)
+        return check_arrays(earlier, {name: (array.dtype.str, array.shape) for name, array in arrays.items()})
 
     def _fill(self, vector: Array, group: str) -> None:
         """Bring back a vector, which rank 0 reads for all."""

@@ -14,6 +14,8 @@ from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
 from dbp.settings import AUTO, Settings
 
+LARGE = ("model/", "optimizer/")  # arrays whose shapes the model says
+MOST_SMALL = 1 << 26  # bytes of all others
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping")
 
@@ -150,25 +152,19 @@ def check_same_run(earlier: Earlier, found: Comparison, accept: Sequence[str]) -
         )
 
 
-def check_arrays(earlier: Earlier, expected: Mapping[str, tuple[str, tuple[int, ...]]], most: int) -> str | None:
+def check_arrays(earlier: Earlier, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str | None:
     """Why the arrays of a checkpoint are not those of a run; None if they are.
 
     Args:
         earlier: the checkpoint.
         expected: types and shapes that arrays of the model and of the optimizer must have, by name.
-        most: bytes of all others.
     """
-    rest = 0
     for name, (dtype, shape) in earlier.arrays.items():
-        if name.startswith(("model/", "optimizer/")):
-            if expected.get(name) != (dtype, shape):
-                here = "nothing of that name" if name not in expected else f"{expected[name][0]} {expected[name][1]}"
-                return f"{name} is {dtype} {shape} in the checkpoint, but this run has {here}"
-        else:
-            rest += size_of(dtype, shape)
-    if missing := [name for name in expected if name not in earlier.arrays]:
-        return f"it lacks {missing[0]}, which this run has"
-    return f"its history and numbers take {rest:,} bytes" if rest > most else None
+        if name.startswith(LARGE) and expected.get(name) != (dtype, shape):
+            here = "nothing of that name" if name not in expected else f"{expected[name][0]} {expected[name][1]}"
+            return f"{name} is {dtype} {shape} in the checkpoint, but this run has {here}"
+    missing = [name for name in expected if name not in earlier.arrays]
+    return f"it lacks {missing[0]}, which this run has" if missing else None
 
 
 def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
@@ -179,7 +175,10 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
         return f"its number of shards is {shards!r}"
     if reason := complaint(progress):
         return reason
-    wrong = (name for name, (_, shape) in arrays.items() if name.startswith("history/") and len(shape) != 1)
+    small = {name: array for name, array in arrays.items() if not name.startswith(LARGE)}
+    if (size := sum(size_of(*array) for array in small.values())) > MOST_SMALL:
+        return f"its history and numbers take {size:,} bytes"
+    wrong = (name for name, (_, shape) in small.items() if name.startswith("history/") and len(shape) != 1)
     return next((f"{name} is no column" for name in wrong), None)
 
 

@@ -18,14 +18,12 @@ from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
 from dbp.resuming import Earlier, check_arrays
 
-MOST = 1 << 26  # bytes of history and numbers
-
 
 def refused(path: Path, expected: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     """Why a run would not go on from a file; nothing if it would."""
     try:
         with opened(path) as found:
-            if reason := check_arrays(Earlier.of(found), expected, MOST):
+            if reason := check_arrays(Earlier.of(found), expected):
                 return reason
             found.verify()
     except UserError as error:

@@ -1,8 +1,8 @@
 """The command line of dbp, in which something happens to one rank: `program.py RANK PLACE NUMBER WAY WORDS ...`.
 
 PLACE is what the rank is about to do, for the NUMBER-th time: import, begin, step, save, evaluate or finish. WAY is
-what happens: raise, user (an error of the user, on this rank only), exit0, exit3, or the name of a signal, which may
-be given twice as in SIGINT,SIGINT.
+what happens: raise, user (an error of the user, on this rank only), exit0, exit3, wait1.5 (so many seconds), or the
+name of a signal, which may be given twice as in SIGINT,SIGINT.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ def happen() -> None:
         raise UserError("found on one rank only")
     if WAY.startswith("exit"):
         sys.exit(int(WAY.removeprefix("exit")))
+    if WAY.startswith("wait"):
+        time.sleep(float(WAY.removeprefix("wait")))
+        return
     for number, name in enumerate(WAY.split(",")):
         time.sleep(PAUSE * (number > 0))
         os.kill(os.getpid(), signal.Signals[name])

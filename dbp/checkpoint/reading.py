@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -205,6 +206,9 @@ def _opened(path: Path, file: io.FileIO, structure: h5py.File) -> Opened:
         if room < 0:
             raise DataError(f"is damaged or not made by dbp: {_short(name)!r} is larger than the file")
         entries[name] = _found(structure, entry, size)
+    places = sorted((entry.offset, entry.size) for entry in entries.values() if entry.size)
+    if any(offset + length > after for (offset, length), (after, _) in itertools.pairwise(places)):
+        raise DataError("is not made by dbp: its arrays lie in one another")
     return Opened(path, version, config, progress, provenance, entries, root["digest"], file)
 
 
