@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; gives the exit code: 0 done, 1 failed, 2 the user's mistake."""
-    if (sys.argv[1:] if arguments is None else arguments)[:1] == ["train"]:
-        signals.catch()  # before anything that takes long
+    if (sys.argv[1:] if arguments is None else arguments)[:1] != ["train"]:
+        return _run_command(arguments)
+    signals.enter()  # before anything that takes long
+    try:
+        return _run_command(arguments)
+    finally:
+        signals.leave(ends=arguments is None)
+
+
+def _run_command(arguments: list[str] | None) -> int:
     try:
         parsed = _parser().parse_args(arguments)
         return int(parsed.command(parsed))

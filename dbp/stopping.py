@@ -46,27 +46,38 @@ class Signals:
         self.since = time.monotonic()
 
     def __enter__(self) -> None:
-        self._users += 1
-        self.catch()
+        self.enter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._users -= 1
-        if not self._users:
-            self.release()
+        self.leave(ends=isinstance(error, Stopped))
 
-    def catch(self) -> None:
+    def enter(self) -> None:
         """From now on they are remembered; a second SIGINT ends the process at once."""
+        self._users += 1
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            if number not in self._before and signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._handle)
+            if number in self._before or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._handle)
 
-    def release(self) -> None:
-        """Have signals do again what they did before, and forget them."""
+    def leave(self, *, ends: bool) -> None:
+        """When all who have entered have left: signals do again what they did before, and are forgotten.
+
+        Args:
+            ends: the process is about to end: a signal that comes late must not change its exit code, so that all are
+                ignored but a second SIGINT.
+        """
+        self._users -= 1
+        if self._users:
+            return
         for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before, self.received = {}, []
+            if not ends:
+                signal.signal(number, handler)
+            elif number != signal.SIGINT:
+                signal.signal(number, signal.SIG_IGN)
+        if not ends:
+            self._before, self.received = {}, []
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and number in self.received:

@@ -215,6 +215,7 @@ class Told:
         seconds: from what happened to it to its end, if that is known.
         before: the newest step that was saved when that happened.
         left: processes and shared memory that are left, in words.
+        met: whether it has met what was to happen.
     """
 
     code: int | None
@@ -222,6 +223,7 @@ class Told:
     seconds: float = 0.0
     before: int = -1
     left: str = ""
+    met: bool = True
 
     @property
     def end(self) -> str:
@@ -229,7 +231,7 @@ class Told:
         return f"it ended with {self.code}: {self.text[-500:]}"
 
 
-def ended(job: Job, shared: set[str], began: float | None = None, before: int = -1) -> Told:
+def ended(job: Job, shared: set[str], began: float | None = None, before: int = -1, met: bool = True) -> Told:
     """Wait for a job's end, and look at what is left."""
     code = job.wait()
     seconds = 0.0 if began is None else time.monotonic() - began
@@ -237,7 +239,7 @@ def ended(job: Job, shared: set[str], began: float | None = None, before: int = 
     while (left := job.processes()) and code is not None and time.monotonic() < ends:
         time.sleep(0.02)
     words = [f"{len(left)} processes"] * bool(left) + sorted(shared_memory() - shared)
-    return Told(code, job.text, seconds, before, ", ".join(words))
+    return Told(code, job.text, seconds, before, ", ".join(words), met)
 
 
 def sent(bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list[int]) -> Told:
@@ -251,7 +253,7 @@ def sent(bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             time.sleep(0.03 * (len(numbers) > 1))
-        return ended(job, shared, began, before)
+        return ended(job, shared, began, before, any(pids))
 
 
 def happened(bench: Bench, ranks: int, rank: int | str, place: str, number: int, way: str) -> Told:
@@ -284,13 +286,16 @@ def wrong_death(bench: Bench, told: Told, again: int) -> str:
     return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again)
 
 
-def with_disk(bench: Bench, ranks: int, fault: Fault, at: int, count: int, again: int) -> str:
-    """File calls of a job fail; gives what is wrong with it, and with the one of so many ranks that goes on."""
-    shared = shared_memory()
-    with bench.job(ranks, more=injector.environment(bench.run, fault, at, count)) as job:
+def with_disk(bench: Bench, ranks: int, fault: Fault, at: int, count: int, again: int) -> tuple[str, bool]:
+    """File calls of a job fail; gives what is wrong with it and with the one that goes on, and whether any failed."""
+    log, shared = bench.folder / "calls", shared_memory()
+    log.write_text("")
+    with bench.job(ranks, more=injector.environment(bench.run, fault, at, count, log)) as job:
         told = ended(job, shared)
+    met = " BROKEN\n" in log.read_text()
     if told.code is None or told.left:
-        return f"hang: {told.left}, {told.end}"
-    if (fault.what != injector.KILL and told.code not in (0, 74)) or "Traceback" in told.text:
-        return f"crash: {told.end}"
-    return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again)
+        return f"hang: {told.left}, {told.end}", met
+    allowed = (0, 74) if fault.what != injector.KILL or not met else range(1, 256)
+    if told.code not in allowed or "Traceback" in told.text:
+        return f"crash: {told.end}", met
+    return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again), met

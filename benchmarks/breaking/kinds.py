@@ -185,20 +185,20 @@ def other_files(log: Path, files: list[Path]) -> dict[str, str]:
 # --- jobs ---------------------------------------------------------------------------------------------
 
 
-def each(place: Place, count: int, draw: Callable[[Place], tuple[str, str]]) -> Iterator[Case]:
+def each(place: Place, count: int, draw: Callable[[Place], Case]) -> Iterator[Case]:
     """Cases that are drawn and carried out one by one."""
     for _ in range(count):
-        yield Case(*draw(place))
+        yield draw(place)
 
 
-def disk_of_a_job(place: Place) -> tuple[str, str]:
+def disk_of_a_job(place: Place) -> Case:
     """File calls of a job."""
     ranks, (name, count, at) = place.rng.choice(place.ranks), _drawn(place, CALLS_OF_A_JOB)
-    wrong = jobs.with_disk(place.bench, ranks, FAULTS[name], at, count, place.again())
-    return f"{ranks} ranks, {name} {_counts(count)}, call {at}", wrong
+    wrong, met = jobs.with_disk(place.bench, ranks, FAULTS[name], at, count, place.again())
+    return Case(f"{ranks} ranks, {name} {_counts(count)}, call {at}", wrong, met)
 
 
-def signals(place: Place) -> tuple[str, str]:
+def signals(place: Place) -> Case:
     """Signals that ask a job to stop, to one rank or to all, from outside at a stage or in a certain step."""
     rng, bench, ranks = place.rng, place.bench, place.rng.choice([*place.ranks, 5])  # of 5 ranks one has no shard
     number = rng.choice(STOPS)
@@ -209,15 +209,14 @@ def signals(place: Place) -> tuple[str, str]:
         words = f"{number.name}{' twice' * twice} to {victims} of {ranks} at {stage}"
     else:
         rank, last = rng.choice(["all", *range(ranks)]), bench.whole.last
-        where, at = rng.choice(
-            [("step", 1), ("step", rng.randint(2, last)), ("step", last), ("finish", 1), ("import", 1)]
-        )
+        steps = [("step", at) for at in (1, rng.randint(2, last), last)]
+        where, at = rng.choice([*steps, ("finish", 1), ("import", 1)])
         told = jobs.happened(bench, ranks, rank, where, at, number.name)
         words = f"{number.name} to {rank} of {ranks} at {where} {at}"
-    return words, jobs.wrong_stop(bench, told, place.again())
+    return Case(words, jobs.wrong_stop(bench, told, place.again()), told.met)
 
 
-def deaths(place: Place) -> tuple[str, str]:
+def deaths(place: Place) -> Case:
     """A rank is killed, raises or leaves at a stage or in a certain step; a second SIGINT too ends all."""
     rng, bench, ranks = place.rng, place.bench, place.rng.choice(place.ranks)
     rank = rng.randrange(ranks)
@@ -230,10 +229,10 @@ def deaths(place: Place) -> tuple[str, str]:
         at, way = rng.randint(1, {"step": bench.whole.last, "save": 40, "evaluate": 12}.get(where, 1)), rng.choice(ways)
         told = jobs.happened(bench, ranks, rank, where, at, way)
         words = f"{way} on {rank} of {ranks} at {where} {at}"
-    return words, jobs.wrong_death(bench, told, place.again())
+    return Case(words, jobs.wrong_death(bench, told, place.again()), told.met)
 
 
-def others(place: Place) -> tuple[str, str]:
+def others(place: Place) -> Case:
     """A stop file, a time limit, a second job, starts that come to nothing, hostile files in the run's folder."""
     names = {
         "a stop file": folders.by_stop_file,
@@ -246,16 +245,16 @@ def others(place: Place) -> tuple[str, str]:
     if name == "bad files":
         bad = [place.hostile() for _ in range(3)]
         bad = [name for name in bad if name not in ANOTHER_RUN]
-        return f"bad files: {bad}", folders.by_bad_files(place.bench, ranks, place.again() or 2, bad)
-    return name, names[name](place.bench, ranks, place.again())
+        return Case(f"bad files: {bad}", folders.by_bad_files(place.bench, ranks, place.again(), bad))
+    return Case(name, names[name](place.bench, ranks, place.again()))
 
 
-def disks(place: Place) -> tuple[str, str]:
+def disks(place: Place) -> Case:
     """Real small disks that are full, for a while or for good, or read-only."""
     name, ranks = place.rng.choice(["full", "full for a while", "read-only"]), place.rng.choice(place.ranks)
     if name == "read-only":
-        return name, folders.by_read_only(place.bench, ranks)
-    return name, folders.by_full_disk(place.bench, ranks, place.again(), heals=name != "full")
+        return Case(name, folders.by_read_only(place.bench, ranks))
+    return Case(name, folders.by_full_disk(place.bench, ranks, place.again(), heals=name != "full"))
 
 
 # Sound files that are checkpoints of another run as far as anyone can tell: the start is refused, nothing is touched.

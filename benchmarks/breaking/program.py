@@ -57,7 +57,7 @@ def main() -> int:
     from dbp.stopping import signals
 
     if RANK in ("all", os.environ.get("OMPI_COMM_WORLD_RANK", "0")):
-        signals.catch()
+        signals.enter()
         if PLACE == "import":
             happen()
         else:
