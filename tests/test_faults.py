@@ -1,0 +1,205 @@
+"""Whatever breaks: nothing is lost, hangs, or comes out with other bits. More of each: benchmarks/faults.py."""
+
+import json
+import os
+import random
+import signal
+import sys
+
+import pytest
+from conftest import ROOT, launcher
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from breaking import folders, injector, jobs, kinds
+from breaking.hostile import HOSTILE
+from breaking.injector import ALWAYS, FAULTS
+from breaking.runs import wrong_in
+
+needs_compiler = pytest.mark.skipif(injector.why_not() is not None, reason=str(injector.why_not()))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """Where jobs run, and what they must come to."""
+    launcher()
+    return jobs.Bench.made(tmp_path_factory.mktemp("bench") / "jobs")
+
+
+@pytest.fixture
+def place(bench, tmp_path):
+    return kinds.Place(tmp_path, bench, random.Random(int(os.environ.get("DBP_TEST_SEED", "0"))))
+
+
+# --- file calls that fail -------------------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize("count", [1, ALWAYS])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_file_call_of_a_save_may_fail(place, fault, count):
+    """Every call of the changing kind, every third of the others: the sweep ends at a save that is not touched."""
+    folder, step = place.fresh("saves"), 1 if fault in ("ENOSPC", "EDQUOT") else 3
+    cases = json.dumps([(fault, count, 1, step)])
+    environment = injector.environment(folder / "run")
+    told = list(kinds.program("saves.py", str(folder), cases, environment=environment))
+    assert [x for x in told if x["wrong"]] == []
+    assert [x["at"] for x in told] == list(range(1, 1 + step * len(told), step))
+    assert len(told) * step > 30
+
+
+@needs_compiler
+def test_a_save_that_writes_in_place_would_be_found_out(place):
+    """The sweep sees what it is there to see."""
+    folder = place.fresh("saves")
+    (folder / "sitecustomize.py").write_text(
+        "import contextlib\n"
+        "from dbp.checkpoint import writing\n"
+        "@contextlib.contextmanager\n"
+        "def in_place(path, check=None):\n"
+        "    with path.open('wb') as file:\n"
+        "        yield file\n"
+        "writing.committed = in_place\n"
+    )
+    environment = injector.environment(folder / "run") | {"PYTHONPATH": f"{folder}:{ROOT}:{ROOT / 'benchmarks'}"}
+    told = list(kinds.program("saves.py", str(folder), json.dumps([("SIGKILL", 1, 1, 2)]), environment=environment))
+    assert [x for x in told if x["wrong"].startswith("loss")] != []
+
+
+@needs_compiler
+def test_file_calls_of_a_training_may_fail(place):
+    """From its start or from a checkpoint, once or for good; what goes on comes to the bits of an unbroken run."""
+    cases = list(kinds.trainings(place, 24))
+    assert [case for case in cases if case.wrong] == []
+    assert sum(case.met for case in cases) > 12
+
+
+@needs_compiler
+@pytest.mark.parametrize(("fault", "at", "count"), [("ENOSPC", 100, ALWAYS), ("EIO", 150, 1), ("SIGKILL", 130, 1)])
+def test_file_calls_of_a_job_may_fail(bench, fault, at, count):
+    assert jobs.with_disk(bench, 2, FAULTS[fault], at, count, again=0) == ("", True)
+
+
+def test_full_disks(bench, tmp_path):
+    """Training goes on, that is told once; with room again in mid-run checkpoints are written, else the code is 74."""
+    if reason := folders.why_no_disks(tmp_path):
+        pytest.skip(reason)
+    assert folders.by_full_disk(bench, 2, again=0, heals=True) == ""
+    assert folders.by_full_disk(bench, 2, again=0, heals=False) == ""
+    assert folders.by_read_only(bench, 2) == ""
+
+
+# --- files that are not as they were written -----------------------------------------------------------
+
+
+def test_changed_bytes_are_noticed(place):
+    assert [case for case in kinds.images(place, 300) if case.wrong] == []
+
+
+@needs_compiler
+def test_hostile_files_are_refused(place):
+    """In one line, within a second, in little memory, and without any other file being opened."""
+    cases = list(kinds.hostile(place, len(HOSTILE)))
+    assert {case.words for case in cases} == set(HOSTILE)
+    assert [case for case in cases if case.wrong] == []
+
+
+def test_hostile_files_in_a_runs_folder_are_passed_over(bench):
+    """All of them lie there as newer checkpoints; each is told, and kept under another name."""
+    names = [name for name in HOSTILE if name not in kinds.ANOTHER_RUN and "60 MB" not in name]
+    assert folders.by_bad_files(bench, 1, 0, names) == ""
+
+
+@pytest.mark.parametrize("name", kinds.ANOTHER_RUN)
+def test_a_checkpoint_of_another_run_is_refused_and_nothing_touched(bench, name):
+    assert "ended with 2" in folders.by_bad_files(bench, 1, 0, [name])
+    assert len(list(bench.run.rglob("*.damaged"))) == 0
+    assert "damaged" not in "".join(path.name for path in bench.run.rglob("*"))
+
+
+# --- stopping ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ranks", "victims", "stage", "numbers"),
+    [
+        (2, [1], "import", [signal.SIGTERM]),
+        (3, [0, 1, 2], "start", [signal.SIGINT]),
+        (5, [0], "steps", [signal.SIGUSR1, signal.SIGUSR1]),  # one that has no shard, twice
+        pytest.param(2, [1], "save", [signal.SIGUSR2], marks=needs_compiler),
+    ],
+)
+def test_a_signal_saves_and_stops(bench, ranks, victims, stage, numbers):
+    told = jobs.sent(bench, ranks, victims, stage, numbers)
+    assert jobs.wrong_stop(bench, told, again=0) == ""
+
+
+def test_signals_until_the_very_end_are_harmless(bench):
+    told = jobs.sent(bench, 2, [0, 1], "steps", [signal.SIGUSR1] * 40)
+    assert jobs.wrong_stop(bench, told, again=3) == ""
+
+
+@pytest.mark.parametrize(
+    ("rank", "where", "way", "code"), [("all", 1, "SIGTERM", 75), (1, -1, "SIGUSR1", 75), (0, 0, "SIGTERM", 0)]
+)
+def test_a_signal_in_the_first_and_the_last_steps(bench, rank, where, way, code):
+    at = where if where > 0 else bench.whole.last + where
+    told = jobs.happened(bench, 2, rank, "step", at, way)
+    assert told.code == code, told.text
+    assert jobs.wrong_stop(bench, told, again=0) == ""
+
+
+def test_a_second_interrupt_ends_at_once(bench):
+    told = jobs.happened(bench, 2, 1, "step", 50, "SIGINT,SIGINT")
+    assert told.code not in (0, 75), told.text
+    assert jobs.wrong_death(bench, told, again=0) == ""
+
+
+@pytest.mark.parametrize("by", [folders.by_stop_file, folders.by_time_limit])
+def test_other_ways_to_stop(bench, by):
+    assert by(bench, 2, again=0) == ""
+
+
+# --- ranks that die ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ranks", "victim", "stage", "number"),
+    [
+        (2, 1, "import", signal.SIGKILL),
+        (3, 0, "start", signal.SIGSEGV),
+        pytest.param(3, 2, "save", signal.SIGKILL, marks=needs_compiler),
+    ],
+)
+def test_all_end_when_a_rank_dies(bench, ranks, victim, stage, number):
+    told = jobs.sent(bench, ranks, [victim], stage, [number])
+    assert told.code != 0
+    assert jobs.wrong_death(bench, told, again=0) == ""
+
+
+@pytest.mark.parametrize(
+    ("rank", "place", "at", "way"),
+    [(0, "begin", 1, "raise"), (1, "save", 3, "exit0"), (2, "evaluate", 2, "exit3"), (0, "finish", 1, "SIGKILL")],
+)
+def test_all_end_when_a_rank_raises_or_leaves(bench, rank, place, at, way):
+    told = jobs.happened(bench, 3, rank, place, at, way)
+    assert told.code != 0
+    assert jobs.wrong_death(bench, told, again=0) == ""
+
+
+# --- the folder -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [folders.by_two_jobs, folders.by_dying_again])
+def test_other_jobs_in_the_folder(bench, by):
+    assert by(bench, 1, again=0) == ""
+
+
+def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
+    """One epoch has 26 steps: the run is killed in steps 10, 20 and 28, so that it goes on from 7, 14 and 26."""
+    for number, step in enumerate((10, 20, 28)):
+        at = step - (0, 7, 14)[number]  # counted from where it goes on
+        with bench.job(0, happens=("0", "step", str(at), "SIGKILL"), fresh=number == 0) as job:
+            assert job.wait() == -signal.SIGKILL
+        assert jobs.newest_step(bench.run) == (7, 14, 26)[number]
+        assert wrong_in(bench.run, bench.whole, finished=False) == ""
+    assert bench.goes_on(2) == ""
