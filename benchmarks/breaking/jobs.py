@@ -17,7 +17,6 @@ from pathlib import Path
 from breaking import injector
 from breaking.injector import ALWAYS, DELAY, SYNCING, Fault
 from breaking.runs import CONFIG, Whole, wrong_in
-
 from dbp.checkpoint import checkpoints_of
 
 SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, without searching for networks
