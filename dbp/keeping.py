@@ -331,13 +331,13 @@ class Keeper:
             self._say(
                 f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
             )
-            return Stopped(1, why)
+            return Stopped(1)
         if failed := self._save_for_good():
             raise self._unsaved(failed)
         self._say(f"{why}: saved step {run.progress.step}; the same command goes on from it")
         from_rank_0(self._comm, self._tell, "stopped", why)
         self._stopping.obeyed()
-        return Stopped(NOT_FINISHED, why)
+        return Stopped(NOT_FINISHED)
 
     def finish(self) -> str:
         """The last checkpoint; gives what prevented it, if anything did, after some tries."""

@@ -2,7 +2,7 @@
 
 from dbp.parallel.agreement import differing, must_be_alike
 from dbp.parallel.arena import Arena
-from dbp.parallel.comm import AGAIN, Communicator, OneProcess, RankLostError
+from dbp.parallel.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.copies import Copies
 from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.deal import Nodes
@@ -22,7 +22,6 @@ from dbp.parallel.watch import Watch
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, survivors, world
 
 __all__ = [
-    "AGAIN",
     "HOW_TO_GET_MPI",
     "Arena",
     "Communicator",

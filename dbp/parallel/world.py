@@ -66,7 +66,7 @@ def survivors(seconds: float) -> Communicator:
     """The ranks of this job that live, which are the world from now on; collective among them.
 
     Args:
-        seconds: after which all ranks end with the exit code AGAIN.
+        seconds: after which all ranks end with the exit code NOT_FINISHED.
     """
     communicator = world().survivors(seconds)
     end_all_on_exception(communicator)
