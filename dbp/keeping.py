@@ -17,7 +17,7 @@ from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Opened, Writer
 from dbp.errors import StorageError, UserError
 from dbp.nn import named_arrays
-from dbp.parallel import Copies, RankLostError, agree, from_rank_0, processor, stages
+from dbp.parallel import Copies, RankLostError, agree, all_leave, from_rank_0, processor, stages
 from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_run, none_whole
 from dbp.run import Run, versions
 from dbp.run_folder import RunFolder, now
@@ -56,8 +56,8 @@ class Keeper:
     def __enter__(self) -> Self:
         try:
             self._begin()
-        except BaseException as error:
-            self._leave(error)
+        except BaseException:
+            self._leave()
             raise
         self._comm.asks = self._stopping.asks
         return self
@@ -65,18 +65,16 @@ class Keeper:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del self._comm.asks
         if self.folder is not None and self._comm.rank == 0:
-            self._writer.end(None if _together(error) else PATIENCE)
+            self._writer.end(None if all_leave(error) else PATIENCE)
             if error is not None and not isinstance(error, (Stopped, RankLostError)):
                 with contextlib.suppress(StorageError):
                     self.folder.tell("failed", message=str(error) or type(error).__name__)
-        self._leave(error)
+        self._leave()
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _leave(self) -> None:
         if self.folder is not None:
             self.folder.unlock()
-        if self._copies is not None and isinstance(error, RankLostError):
-            error.left.append(self._copies.free)
-        elif self._copies is not None and _together(error):
+        if self._copies is not None:
             self._copies.free()
 
     # --- the beginning ----------------------------------------------------------------------------------
@@ -390,8 +388,3 @@ class Keeper:
 def _reason(failure: object) -> str:
     """Why a file could not be written, whichever it was."""
     return str(failure).partition(" cannot be written: ")[2]
-
-
-def _together(error: BaseException | None) -> bool:
-    """Whether all ranks leave at this point."""
-    return error is None or getattr(error, "on_all_ranks", False)

@@ -28,6 +28,7 @@ from dbp.parallel import (
     RankLostError,
     Shards,
     agree,
+    all_leave,
     complaints,
     difference,
     from_rank_0,
@@ -106,9 +107,8 @@ class Run:
         vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
         held = -(-state // self.comm.nodes.count) if divide else state
         copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
-        must_fit(
-            self.comm, once=(2 + held + copied) * vector, each=vector
-        )  # weights, the summed gradient; each its own
+        # Once a node weights and the summed gradient; each rank a gradient of its own.
+        must_fit(self.comm, once=(2 + held + copied) * vector, each=vector)
         self.arena = Arena(self.comm, self.layout.size, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)
@@ -136,8 +136,7 @@ class Run:
         self.state.close()
         if isinstance(error, RankLostError):
             error.left.append(self.objective.free)
-            return
-        if error is None or getattr(error, "on_all_ranks", False):
+        elif all_leave(error):
             self.objective.free()
 
     def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:

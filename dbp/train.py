@@ -89,7 +89,7 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
     """Train as the settings say; see fit(). Where ranks can outlive others, who lives goes on."""
     start = replace(start, ranks=comm.size)
     while True:
-        run = None
+        run = keeper = display = None  # what an attempt held is let go before the next needs as much
         try:
             with started(settings, comm, start) as (run, keeper, display):
                 first = run.progress.step

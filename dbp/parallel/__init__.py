@@ -6,7 +6,7 @@ from dbp.parallel.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.copies import Copies
 from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.deal import Nodes
-from dbp.parallel.faults import agree, from_rank_0, tell, together
+from dbp.parallel.faults import agree, all_leave, from_rank_0, tell, together
 from dbp.parallel.guard import difference
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory, must_fit
@@ -42,6 +42,7 @@ __all__ = [
     "Vectors",
     "Watch",
     "agree",
+    "all_leave",
     "blas_threads",
     "communicator_for_errors",
     "complaints",
