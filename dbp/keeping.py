@@ -6,7 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +18,10 @@ from dbp.checkpoint import Checkpoint, Opened, Writer
 from dbp.errors import StorageError, UserError
 from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, agree, all_leave, from_rank_0, processor, stages
+from dbp.provenance import now, versions
 from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_run, none_whole
-from dbp.run import Run, versions
-from dbp.run_folder import RunFolder, now
+from dbp.run import Run
+from dbp.run_folder import RunFolder
 from dbp.stopping import NOT_FINISHED, Stopped, Stopping
 
 Say = Callable[[str], None]
@@ -107,7 +108,7 @@ class Keeper:
     def _prepare(self, damaged: tuple[Path, ...]) -> None:
         if self.folder is not None:
             self.folder.checkpoints.prepare(damaged)
-            self.folder.commit("config.toml", config.to_toml(config.table_from(self._run.settings)))
+            self.folder.commit("config.toml", self._config)
             step, most = self._run.progress.step, self._run.settings.watch.most_starts
             self.folder.begin(step, most, self._start.retry or self._start.fresh)
             self.folder.tell("running", **self._status())
@@ -289,7 +290,7 @@ class Keeper:
         self._told = failed
 
     def checkpoint(self) -> Checkpoint:
-        """The state of the run, as it was copied; rank 0 only."""
+        """The state of the run, as it was copied; rank 0 only. Training waits for it."""
         assert self._copies is not None
         run, (weights, *vectors) = self._run, self._copies.rows
         data = {f"data_{name}": digest for name, digest in run.digests.items()}
@@ -300,17 +301,20 @@ class Keeper:
             method={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),
             progress=run.progress.to_attributes() | attributes,
-            provenance={
-                **versions(),
-                "blas": run.blas,
-                "mpi": self._comm.description,
-                "ranks": self._comm.size,
-                "processor": processor(),
-                "host": socket.gethostname(),
-                "written": now(),
-            },
-            config=config.to_toml(config.table_from(run.settings)),
+            provenance=self._provenance | {"written": now()},
+            config=self._config,
         )
+
+    @cached_property
+    def _config(self) -> str:
+        return config.to_toml(config.table_from(self._run.settings))
+
+    @cached_property
+    def _provenance(self) -> dict[str, str | int]:
+        """What the run is made on."""
+        comm = self._comm
+        where = {"processor": processor(), "host": socket.gethostname()}
+        return {**versions(), "blas": self._run.blas, "mpi": comm.description, "ranks": comm.size, **where}
 
     # --- during training, and at its end ------------------------------------------------------------------
 

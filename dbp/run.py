@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +35,7 @@ from dbp.parallel import (
     must_fit,
 )
 from dbp.progress import Progress, columns
+from dbp.provenance import versions
 from dbp.resuming import Earlier
 from dbp.settings import Settings
 from dbp.sources import check_together, open_sources
@@ -217,11 +217,6 @@ class Run:
 def _weights_in(path: Path) -> dict[str, Array]:
     with find(path) as found:
         return found.load().trained
-
-
-def versions() -> dict[str, str]:
-    """What may decide the result besides settings and data."""
-    return {"dbp": dbp.__version__, "python": platform.python_version(), "numpy": np.__version__}
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> dict[str, object]:

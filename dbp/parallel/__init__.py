@@ -19,10 +19,11 @@ from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum
 from dbp.parallel.vectors import Vectors
 from dbp.parallel.watch import Watch
-from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, survivors, world
+from dbp.parallel.world import HOW_TO_GET_MPI, JOB_NUMBERS, communicator_for_errors, launched_by_mpi, survivors, world
 
 __all__ = [
     "HOW_TO_GET_MPI",
+    "JOB_NUMBERS",
     "Arena",
     "Communicator",
     "Copies",
