@@ -6,7 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +17,11 @@ from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Opened, Writer
 from dbp.errors import StorageError, UserError
 from dbp.nn import named_arrays
-from dbp.parallel import Copies, RankLostError, agree, from_rank_0, processor, stages
+from dbp.parallel import Copies, RankLostError, agree, all_leave, from_rank_0, processor, stages
+from dbp.provenance import now, versions
 from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_run, none_whole
-from dbp.run import Run, versions
-from dbp.run_folder import RunFolder, now
+from dbp.run import Run
+from dbp.run_folder import RunFolder
 from dbp.stopping import NOT_FINISHED, Stopped, Stopping
 
 Say = Callable[[str], None]
@@ -55,8 +56,8 @@ class Keeper:
     def __enter__(self) -> Self:
         try:
             self._begin()
-        except BaseException as error:
-            self._leave(error)
+        except BaseException:
+            self._leave()
             raise
         self._comm.asks = self._stopping.asks
         return self
@@ -64,18 +65,16 @@ class Keeper:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del self._comm.asks
         if self.folder is not None and self._comm.rank == 0:
-            self._writer.end(None if _together(error) else PATIENCE)
+            self._writer.end(None if all_leave(error) else PATIENCE)
             if error is not None and not isinstance(error, (Stopped, RankLostError)):
                 with contextlib.suppress(StorageError):
                     self.folder.tell("failed", message=str(error) or type(error).__name__)
-        self._leave(error)
+        self._leave()
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _leave(self) -> None:
         if self.folder is not None:
             self.folder.unlock()
-        if self._copies is not None and isinstance(error, RankLostError):
-            error.left.append(self._copies.free)
-        elif self._copies is not None and _together(error):
+        if self._copies is not None:
             self._copies.free()
 
     # --- the beginning ----------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ class Keeper:
     def _prepare(self, damaged: tuple[Path, ...]) -> None:
         if self.folder is not None:
             self.folder.checkpoints.prepare(damaged)
-            self.folder.commit("config.toml", config.to_toml(config.table_from(self._run.settings)))
+            self.folder.commit("config.toml", self._config)
             step, most = self._run.progress.step, self._run.settings.watch.most_starts
             self.folder.begin(step, most, self._start.retry or self._start.fresh)
             self.folder.tell("running", **self._status())
@@ -290,7 +289,7 @@ class Keeper:
         self._told = failed
 
     def checkpoint(self) -> Checkpoint:
-        """The state of the run, as it was copied; rank 0 only."""
+        """The state of the run, as it was copied; rank 0 only. Training waits for it."""
         assert self._copies is not None
         run, (weights, *vectors) = self._run, self._copies.rows
         data = {f"data_{name}": digest for name, digest in run.digests.items()}
@@ -301,17 +300,20 @@ class Keeper:
             method={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),
             progress=run.progress.to_attributes() | attributes,
-            provenance={
-                **versions(),
-                "blas": run.blas,
-                "mpi": self._comm.description,
-                "ranks": self._comm.size,
-                "processor": processor(),
-                "host": socket.gethostname(),
-                "written": now(),
-            },
-            config=config.to_toml(config.table_from(run.settings)),
+            provenance=self._provenance | {"written": now()},
+            config=self._config,
         )
+
+    @cached_property
+    def _config(self) -> str:
+        return config.to_toml(config.table_from(self._run.settings))
+
+    @cached_property
+    def _provenance(self) -> dict[str, str | int]:
+        """What the run is made on."""
+        comm = self._comm
+        where = {"processor": processor(), "host": socket.gethostname()}
+        return {**versions(), "blas": self._run.blas, "mpi": comm.description, "ranks": comm.size, **where}
 
     # --- during training, and at its end ------------------------------------------------------------------
 
@@ -330,13 +332,13 @@ class Keeper:
             self._say(
                 f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
             )
-            return Stopped(1, why)
+            return Stopped(1)
         if failed := self._save_for_good():
             raise self._unsaved(failed)
         self._say(f"{why}: saved step {run.progress.step}; the same command goes on from it")
         from_rank_0(self._comm, self._tell, "stopped", why)
         self._stopping.obeyed()
-        return Stopped(NOT_FINISHED, why)
+        return Stopped(NOT_FINISHED)
 
     def finish(self) -> str:
         """The last checkpoint; gives what prevented it, if anything did, after some tries."""
@@ -389,8 +391,3 @@ class Keeper:
 def _reason(failure: object) -> str:
     """Why a file could not be written, whichever it was."""
     return str(failure).partition(" cannot be written: ")[2]
-
-
-def _together(error: BaseException | None) -> bool:
-    """Whether all ranks leave at this point."""
-    return error is None or getattr(error, "on_all_ranks", False)

@@ -20,13 +20,13 @@ from typing import BinaryIO
 
 from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
-from dbp.parallel import HOW_TO_GET_MPI, usable_cores
+from dbp.parallel import HOW_TO_GET_MPI, JOB_NUMBERS, usable_cores
 from dbp.stopping import ENDED, NOT_FINISHED
 
 COMMANDS = ("train", "eval", "predict", "inspect", "verify", "summary", "neurons", "convert", "doctor")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 # Set by batch systems: there the launcher knows which nodes it has, and their network must be used.
-BATCH_JOB = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "PE_HOSTFILE")
+BATCH_JOB = (*JOB_NUMBERS, "PE_HOSTFILE")
 
 
 SURVIVE = ("--with-ft", "ulfm")  # has Open MPI's launcher let ranks die, and tell the others

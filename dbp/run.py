@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +27,7 @@ from dbp.parallel import (
     RankLostError,
     Shards,
     agree,
+    all_leave,
     complaints,
     difference,
     from_rank_0,
@@ -35,6 +35,7 @@ from dbp.parallel import (
     must_fit,
 )
 from dbp.progress import Progress, columns
+from dbp.provenance import versions
 from dbp.resuming import Earlier
 from dbp.settings import Settings
 from dbp.sources import check_together, open_sources
@@ -106,9 +107,8 @@ class Run:
         vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
         held = -(-state // self.comm.nodes.count) if divide else state
         copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
-        must_fit(
-            self.comm, once=(2 + held + copied) * vector, each=vector
-        )  # weights, the summed gradient; each its own
+        # Once a node weights and the summed gradient; each rank a gradient of its own.
+        must_fit(self.comm, once=(2 + held + copied) * vector, each=vector)
         self.arena = Arena(self.comm, self.layout.size, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)
@@ -136,8 +136,7 @@ class Run:
         self.state.close()
         if isinstance(error, RankLostError):
             error.left.append(self.objective.free)
-            return
-        if error is None or getattr(error, "on_all_ranks", False):
+        elif all_leave(error):
             self.objective.free()
 
     def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
@@ -218,11 +217,6 @@ class Run:
 def _weights_in(path: Path) -> dict[str, Array]:
     with find(path) as found:
         return found.load().trained
-
-
-def versions() -> dict[str, str]:
-    """What may decide the result besides settings and data."""
-    return {"dbp": dbp.__version__, "python": platform.python_version(), "numpy": np.__version__}
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> dict[str, object]:

@@ -11,24 +11,19 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from dbp.checkpoint import CheckpointFolder, Keep, commit, writing_to
 from dbp.errors import StorageError, UserError
+from dbp.parallel import JOB_NUMBERS
+from dbp.provenance import now
 from dbp.settings import Saving
 
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
 BEAT = 10.0  # seconds after which the status of a run that goes on is written again
-# Variables by which batch systems tell the number of the job.
-JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID", "JOB_ID")
+JOBS = (*JOB_NUMBERS, "JOB_ID")
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # 524: of NFS, without a name
-
-
-def now() -> str:
-    """The time, as text."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class RunFolder:

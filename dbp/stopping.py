@@ -31,10 +31,6 @@ class Stopped(SystemExit):
 
     on_all_ranks = True
 
-    def __init__(self, code: int, message: str):
-        super().__init__(code)
-        self.message = message
-
 
 class Signals:
     """Remembers the signals that this process gets."""

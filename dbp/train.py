@@ -17,7 +17,6 @@ from dbp.keeping import Keeper
 from dbp.nn import update_all
 from dbp.optim import Outcome
 from dbp.parallel import (
-    AGAIN,
     Communicator,
     RankLostError,
     Watch,
@@ -35,7 +34,7 @@ from dbp.progress import epochs_since_best
 from dbp.resuming import Start, peek, settled
 from dbp.run import Run
 from dbp.settings import Settings
-from dbp.stopping import Stopped, signals
+from dbp.stopping import NOT_FINISHED, Stopped, signals
 from dbp.timing import Timing
 
 
@@ -90,7 +89,7 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
     """Train as the settings say; see fit(). Where ranks can outlive others, who lives goes on."""
     start = replace(start, ranks=comm.size)
     while True:
-        run = None
+        run = keeper = display = None  # what an attempt held is let go before the next needs as much
         try:
             with started(settings, comm, start) as (run, keeper, display):
                 first = run.progress.step
@@ -120,7 +119,7 @@ def _survivors(settings: Settings, error: RankLostError) -> Communicator:
         sys.stderr.write(f"warning: {died}: {what} from the last checkpoint\n")
         sys.stderr.flush()
     if not enough:
-        raise Stopped(AGAIN, died)
+        raise Stopped(NOT_FINISHED)
     return comm
 
 

@@ -1,4 +1,4 @@
-"""Problems with known minima, as objectives of one process: the plain form of what optimizers ask."""
+"""Three classes of examples; and problems with known minima, as objectives of one process, as optimizers ask them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.optim import Outcome, State
+
+X = np.random.default_rng(0).standard_normal((60, 5))
+Y = (X[:, 0] > X[:, 1]).astype(int) + (X[:, 2] > 0)
 
 
 @dataclass

@@ -4,10 +4,8 @@ import json
 import sys
 
 import pytest
-from conftest import ROOT, run
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 import scaling
+from conftest import ROOT, run
 from programs import last_words
 
 COMMANDS = {

@@ -3,8 +3,8 @@
 import sys
 
 import pytest
+from breaking.jobs import shared_memory
 from conftest import PROGRAMS, dbp, digest, launcher, mpirun, run
-from test_mpi import shared_windows
 
 PROGRAM = PROGRAMS / "dying.py"
 
@@ -47,14 +47,14 @@ def undisturbed(tmp_path_factory):
     ],
 )
 def test_who_lives_finishes_with_the_same_bits(tmp_path, undisturbed, ranks, kills, words, env):
-    before = shared_windows()
+    before = shared_memory()
     outcome = survivable(ranks, tmp_path / "run", kills, *words, **env)
     assert outcome.code == 0, outcome.text
     left = ranks - len(kills.split(","))
     assert f"steps: 24; ranks left: {left}" in outcome.out
     assert outcome.err.count("they go on from the last checkpoint") >= 1
     assert digest(tmp_path / "run") == undisturbed(ranks, env.get("UNITS", "16"))
-    assert shared_windows() <= before
+    assert shared_memory() <= before
     assert not list(tmp_path.rglob(".*"))  # no lock, nothing half-written
 
 

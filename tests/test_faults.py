@@ -4,16 +4,13 @@ import json
 import os
 import random
 import signal
-import sys
 
 import pytest
-from conftest import ROOT, launcher
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 from breaking import folders, injector, jobs, kinds
 from breaking.hostile import HOSTILE
 from breaking.injector import ALWAYS, FAULTS
 from breaking.runs import wrong_in
+from conftest import ROOT, launcher
 
 needs_compiler = pytest.mark.skipif(injector.why_not() is not None, reason=str(injector.why_not()))
 
@@ -44,7 +41,7 @@ def test_every_file_call_of_a_save_may_fail(place, fault, count):
     told = list(kinds.program("saves.py", str(folder), cases, environment=environment))
     assert [x for x in told if x["wrong"]] == []
     assert [x["at"] for x in told] == list(range(1, 1 + step * len(told), step))
-    assert len(told) * step > 30
+    assert len(told) * step >= 20
 
 
 @needs_compiler
@@ -149,7 +146,7 @@ def test_a_signal_in_the_first_and_the_last_steps(bench, rank, where, way, code)
 
 
 def test_a_second_interrupt_ends_at_once(bench):
-    told = jobs.happened(bench, 2, 1, "step", 50, "SIGINT,SIGINT")
+    told = jobs.happened(bench, 2, 1, "step", 50, "SIGINT,wait0.2,SIGINT")
     assert told.code not in (0, 75), told.text
     assert jobs.wrong_death(bench, told, again=0) == ""
 
@@ -198,7 +195,7 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
     """One epoch has 26 steps: the run is killed in steps 10, 20 and 28, so that it goes on from 7, 14 and 26."""
     for number, step in enumerate((10, 20, 28)):
         at = step - (0, 7, 14)[number]  # counted from where it goes on
-        with bench.job(0, happens=("0", "step", str(at), "SIGKILL"), fresh=number == 0) as job:
+        with bench.job(0, happens=("0", "step", str(at), "wait0.5,SIGKILL"), fresh=number == 0) as job:
             assert job.wait() == -signal.SIGKILL
         assert jobs.newest_step(bench.run) == (7, 14, 26)[number]
         assert wrong_in(bench.run, bench.whole, finished=False) == ""

@@ -5,8 +5,6 @@ import sys
 
 import pytest
 from conftest import ROOT, SMALL, dbp, digest, launcher, run
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 from hosts import Hosts, environment, why_not
 
 LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks

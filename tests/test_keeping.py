@@ -10,9 +10,10 @@ import signal
 import numpy as np
 import pytest
 from conftest import newest_checkpoint
+from problems import X, Y
 
 from dbp import nn
-from dbp.checkpoint import checkpoints_of, digest_arrays, read
+from dbp.checkpoint import checkpoints_of, digest_arrays, read, step_of
 from dbp.errors import StorageError, UserError
 from dbp.optim import SGD, Adam
 from dbp.parallel import OneProcess
@@ -22,9 +23,6 @@ from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.stopping import Stopped, Stopping, parse_time, signals
 from dbp.train import train
 
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((60, 5))
-Y = (X[:, 0] > X[:, 1]).astype(int) + (X[:, 2] > 0)
 BASE = Settings(
     model=[nn.Dense(8, "tanh"), nn.Dense(3)],
     loss="cross_entropy",
@@ -42,7 +40,7 @@ def run(out=None, start=None, **changes):
 
 
 def steps(folder):
-    return [int(path.stem[5:]) for path in checkpoints_of(folder).files()]
+    return [step_of(path) for path in checkpoints_of(folder).files()]
 
 
 # --- what is kept -----------------------------------------------------------------------------------

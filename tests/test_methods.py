@@ -4,8 +4,6 @@ import sys
 
 import pytest
 from conftest import PROGRAMS, ROOT, mpirun, run
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 from hosts import why_not
 
 PROGRAM = PROGRAMS / "methods.py"

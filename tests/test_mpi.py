@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from breaking.jobs import shared_memory
 from conftest import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, mpirun, run
 
 DBP = ("-m", "dbp")
@@ -129,12 +129,6 @@ def test_a_wrong_command_line_is_told_once_too():
     assert "usage" not in outcome.err
 
 
-def shared_windows():
-    """What lies in shared memory, but for the segments of the MPI libraries' own messages."""
-    names = {path.name for path in Path("/dev/shm").glob("*")}
-    return {name for name in names if not name.startswith(("sm_segment.", "mpich_shm_"))}
-
-
 def interrupted(python, small, number):
     """The outcome of dbp run when it gets a signal in the middle of training."""
     command = [python, *DBP, "run", "-n", "2", "--", "train", str(small), "--set", "epochs=100000"]
@@ -166,11 +160,11 @@ def test_dbp_run_with_mpich_has_a_training_save_too(small, mpich_python):
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("way", ["raise", "exit0", "exit3", "kill", "user", "outside"])
 def test_a_failing_rank_ends_all(rank, way):
-    start, before = time.monotonic(), shared_windows()
+    start, before = time.monotonic(), shared_memory()
     outcome = mpirun(3, PROGRAMS / "failing.py", rank, 20, way, timeout=30)
     assert time.monotonic() - start < 20
     assert outcome.code != 0
-    assert shared_windows() <= before
+    assert shared_memory() <= before
     if way in ("raise", "outside"):
         assert outcome.err.count("ZeroDivisionError: ") == 1
         assert outcome.err.count("Traceback") == 1
@@ -214,10 +208,10 @@ def test_what_fails_on_all_ranks_is_told_once():
 
 @pytest.mark.parametrize("way", ["raise", "exit0", "kill"])
 def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
-    before = shared_windows()
+    before = shared_memory()
     outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, way, python=mpich_python, timeout=30)
     assert outcome.code != 0
-    assert shared_windows() <= before
+    assert shared_memory() <= before
     assert outcome.err.count("dbp: rank 1 of 3 on ") == (way != "kill")
     assert outcome.err.count("ZeroDivisionError: ") == (way == "raise")
 

@@ -31,9 +31,10 @@ ALLOWED = {
     "display": {"objective"},
     "resuming": {"checkpoint", "config", "parallel", "progress", "settings"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
-    | {"resuming", "settings", "sources", "__init__"},
-    "run_folder": {"checkpoint", "settings"},
-    "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "resuming", "run", "run_folder"},
+    | {"provenance", "resuming", "settings", "sources", "__init__"},
+    "provenance": {"__init__"},
+    "run_folder": {"checkpoint", "parallel", "provenance", "settings"},
+    "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "resuming", "run", "run_folder"},
     "timing": {"parallel"},
     "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "resuming", "run", "settings"}
     | {"timing"},
@@ -42,7 +43,18 @@ ALLOWED = {
     | {"sources", "text", "trained"},
     "insight": {"autodiff", "checkpoint", "data", "loader", "nn", "objective", "parallel", "settings", "sources"}
     | {"text", "trained"},
-    "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "progress", "settings", "sources", "text"}
+    "exchange": {
+        "autodiff",
+        "checkpoint",
+        "config",
+        "data",
+        "nn",
+        "progress",
+        "provenance",
+        "settings",
+        "sources",
+        "text",
+    }
     | {"__init__"},
     "launch": {"display", "parallel"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},

@@ -6,10 +6,8 @@ import random
 import sys
 
 import pytest
-from conftest import PROGRAMS, ROOT, launcher, mpirun, run
-from test_mpi import shared_windows
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
+from breaking.jobs import shared_memory
+from conftest import PROGRAMS, launcher, mpirun, run
 from hosts import Hosts, environment, why_not
 
 PROGRAM = PROGRAMS / "surviving.py"
@@ -69,13 +67,13 @@ CASES = [
 
 @pytest.mark.parametrize(("sizes", "kills", "words"), CASES, ids=str)
 def test_who_lives_goes_on_to_the_same_bits(tmp_path, reference, sizes, kills, words):
-    before = shared_windows()
+    before = shared_memory()
     nodes = ",".join(map(str, sizes)) if len(sizes) > 1 else ""
     outcome = survivable(
         sum(sizes), PROGRAM, tmp_path / "out.npy", ",".join(kills), *words, env={"DBP_NODE_SIZES": nodes}
     )
     check(outcome, tmp_path / "out.npy", reference, sum(sizes), kills)
-    assert shared_windows() <= before
+    assert shared_memory() <= before
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -85,6 +83,9 @@ def test_over_two_hosts(tmp_path, reference):
         words = ("--with-ft", "ulfm", sys.executable, str(PROGRAM), str(tmp_path / "out.npy"), ",".join(kills))
         outcome = run(*hosts.mpirun([2, 2], *words), env=environment(4) | {"OMPI_MCA_btl": "self,sm,tcp"})
     check(outcome, tmp_path / "out.npy", reference, 4, kills)
+
+
+ONE_DIES = "comm = world()\nif comm.rank == 1:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
 
 
 def script(tmp_path, text):
@@ -109,10 +110,7 @@ def test_one_that_dies_before_mpi_has_started_ends_all(tmp_path):
 def test_one_that_does_not_come_ends_all(tmp_path):
     path = script(
         tmp_path,
-        "comm = world()\n"
-        "if comm.rank == 1:\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "if comm.rank == 2:\n"
+        ONE_DIES + "if comm.rank == 2:\n"
         "    time.sleep(60)\n"
         "try:\n"
         "    comm.barrier()\n"
@@ -127,11 +125,7 @@ def test_one_that_does_not_come_ends_all(tmp_path):
 def test_what_nobody_catches_ends_all_and_is_told_once(tmp_path):
     path = script(
         tmp_path,
-        "comm = world()\n"
-        "if comm.rank == 1:\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "comm.barrier()\n"
-        "time.sleep(60)\n",
+        ONE_DIES + "comm.barrier()\ntime.sleep(60)\n",
     )
     outcome = survivable(3, path, timeout=20)
     assert outcome.code == 1

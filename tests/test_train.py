@@ -7,6 +7,7 @@ import tomllib
 import numpy as np
 import pytest
 from conftest import newest_checkpoint
+from problems import X, Y
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays
@@ -17,9 +18,6 @@ from dbp.resuming import Start
 from dbp.settings import Data, Saving, Settings
 from dbp.train import train
 
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((60, 5))
-Y = (X[:, 0] > X[:, 1]).astype(int) + (X[:, 2] > 0)
 BASE = Settings(
     model=[nn.Dense(8, "tanh"), nn.Dense(3)],
     loss="cross_entropy",

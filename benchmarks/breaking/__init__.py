@@ -1,1 +1,1 @@
-"""Breaks things: disks, files, processes; and looks at what is left. For benchmarks/faults.py and the tests."""
+"""Breaks things: disks, files, processes; and looks at what is left. For the tests."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from breaking import injector
 from breaking.injector import ALWAYS, DELAY, SYNCING, Fault
 from breaking.runs import CONFIG, Whole, wrong_in
-from dbp.checkpoint import checkpoints_of
+from dbp.checkpoint import checkpoints_of, step_of
 
 SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, without searching for networks
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -196,7 +196,7 @@ def slow_disk(folder: Path) -> dict[str, str]:
 def newest_step(run: Path) -> int:
     """The step of the newest checkpoint; -1 if there is none."""
     files = checkpoints_of(run).files() if run.exists() else []
-    return int(files[-1].stem[5:]) if files else -1
+    return step_of(files[-1]) if files else -1
 
 
 def shared_memory() -> set[str]:

@@ -224,7 +224,7 @@ def deaths(place: Place) -> Case:
         stage, number = rng.choice(STAGES), rng.choice(DEATHS)
         told, words = jobs.sent(bench, ranks, [rank], stage, [number]), f"{number.name} to {rank} of {ranks} at {stage}"
     else:
-        ways = ["raise", "user", "exit0", "exit3", "SIGKILL", "SIGSEGV", "SIGINT,SIGINT"]
+        ways = ["raise", "user", "exit0", "exit3", "SIGKILL", "SIGSEGV", "SIGINT,wait0.2,SIGINT"]
         where = rng.choice(["begin", "step", "save", "evaluate", "finish"])
         at, way = rng.randint(1, {"step": bench.whole.last, "save": 40, "evaluate": 12}.get(where, 1)), rng.choice(ways)
         told = jobs.happened(bench, ranks, rank, where, at, way)

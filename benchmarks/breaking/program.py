@@ -1,8 +1,8 @@
-"""The command line of dbp, in which something happens to one rank: `program.py RANK PLACE NUMBER WAY WORDS ...`.
+"""The command line of dbp, in which something happens to one rank: `program.py RANK PLACE NUMBER WAYS WORDS ...`.
 
-PLACE is what the rank is about to do, for the NUMBER-th time: import, begin, step, save, evaluate or finish. WAY is
-what happens: raise, user (an error of the user, on this rank only), exit0, exit3, wait1.5 (so many seconds), or the
-name of a signal, which may be given twice as in SIGINT,SIGINT.
+PLACE is what the rank is about to do, for the NUMBER-th time: import, begin, step, save, evaluate or finish. WAYS says
+what happens, one after the other with commas between: raise, user (an error of the user, on this rank only), exit0,
+exit3, wait1.5 (so many seconds), or the name of a signal.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-RANK, PLACE, NUMBER, WAY = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-PAUSE = 0.2  # seconds between two signals
+RANK, PLACE, NUMBER, WAYS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
 
 def happen() -> None:
     """What happens to the rank."""
+    for way in WAYS.split(","):
+        _happen(way)
+
+
+def _happen(way: str) -> None:
     from dbp.errors import UserError
 
-    if WAY == "raise":
+    if way == "raise":
         raise ZeroDivisionError("as was asked for")
-    if WAY == "user":
+    if way == "user":
         raise UserError("found on one rank only")
-    if WAY.startswith("exit"):
-        sys.exit(int(WAY.removeprefix("exit")))
-    if WAY.startswith("wait"):
-        time.sleep(float(WAY.removeprefix("wait")))
-        return
-    for number, name in enumerate(WAY.split(",")):
-        time.sleep(PAUSE * (number > 0))
-        os.kill(os.getpid(), signal.Signals[name])
+    if way.startswith("exit"):
+        sys.exit(int(way.removeprefix("exit")))
+    if way.startswith("wait"):
+        time.sleep(float(way.removeprefix("wait")))
+    else:
+        os.kill(os.getpid(), signal.Signals[way])
 
 
 def before(owner: Any, name: str) -> None:

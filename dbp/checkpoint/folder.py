@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from dbp.checkpoint.commit import commit, partial_name, reading_from, writing_to
@@ -72,7 +73,9 @@ class CheckpointFolder:
             for partial in self.path.glob(".*.partial"):
                 partial.unlink()
             for path in damaged:
-                path.rename(_unused(path.with_name(path.name + DAMAGED)))
+                name = path.name + DAMAGED
+                names = (path.with_name(f"{name}-{number}" if number > 1 else name) for number in count(1))
+                path.rename(_unused(names))
             probe = self.path / ".probe"
             commit(probe, b"")
             probe.unlink()
@@ -153,9 +156,7 @@ class CheckpointFolder:
         """Move the folder to a new name beside it, if there is anything in it; gives that name."""
         if not self.files():
             return None
-        number = 1
-        while os.path.lexists(aside := self.path.with_name(f"{self.path.name}-old-{number}")):
-            number += 1
+        aside = _unused(self.path.with_name(f"{self.path.name}-old-{number}") for number in count(1))
         with writing_to(aside):
             self.path.rename(aside)
         return aside
@@ -170,13 +171,9 @@ class CheckpointFolder:
         return len(files)
 
 
-def _unused(path: Path) -> Path:
-    """That name, or with the first number that no file has."""
-    number, free = 1, path
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
+def _unused(names: Iterable[Path]) -> Path:
+    """The first of these that nothing bears."""
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def step_of(path: Path) -> int:

@@ -73,10 +73,16 @@ class Opened:
 
         What is in the target then is of no use.
         """
+        self._check(self.entries[name], pieces(target.reshape(-1).view(np.uint8).data))
+        return target
+
+    def _check(self, entry: Entry, targets: Iterable[memoryview]) -> None:
+        """Read an array piece by piece, and compare it with its digest, if it has one."""
         digest = hashlib.sha256()
-        for piece in self._read(self.entries[name], pieces(target.reshape(-1).view(np.uint8).data)):
+        for piece in self._read(entry, targets):
             digest.update(piece)
-        return self._checked(self.entries[name], digest.hexdigest(), target)
+        if entry.digest and digest.hexdigest() != entry.digest:
+            raise self._damaged(entry.name, "does not match its digest")
 
     def _read(self, entry: Entry, targets: Iterable[memoryview]) -> Iterator[memoryview]:
         """Read an array piece by piece; gives each piece when it is full, as the system may give a part only."""
@@ -92,11 +98,6 @@ class Opened:
                 done += count
             yield target
 
-    def _checked(self, entry: Entry, digest: str, target: Array) -> Array:
-        if entry.digest and digest != entry.digest:
-            raise self._damaged(entry.name, "does not match its digest")
-        return target
-
     def _damaged(self, name: str, how: str) -> DataError:
         return DataError(f"checkpoint {self.path} is damaged: {name} {how}")
 
@@ -107,11 +108,8 @@ class Opened:
             return
         buffer = memoryview(bytearray(min(AT_A_TIME, max(1, self.size))))
         for entry in self.entries.values():
-            digest = hashlib.sha256()
             lengths = (min(entry.size - start, len(buffer)) for start in range(0, entry.size, len(buffer)))
-            for piece in self._read(entry, (buffer[:length] for length in lengths)):
-                digest.update(piece)
-            self._checked(entry, digest.hexdigest(), np.empty(0))
+            self._check(entry, (buffer[:length] for length in lengths))
 
     def load(self) -> Checkpoint:
         """All of it.

@@ -31,6 +31,7 @@ from dbp.checkpoint.format import (
     raw,
 )
 from dbp.checkpoint.reading import opened
+from dbp.errors import UserError
 
 ALIGNED = 4096  # bytes: larger objects begin at multiples of it
 
@@ -118,8 +119,6 @@ def _write_at(file: BinaryIO, offset: int, data: memoryview) -> None:
 
 
 def _verify(path: Path, digest: str) -> None:
-    from dbp.errors import UserError
-
     try:
         with opened(path) as found:
             found.verify()

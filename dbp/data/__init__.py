@@ -4,7 +4,7 @@ from dbp.data.check import CheckTargets, block_count, check_blocks, combined, sa
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
 from dbp.data.hdf5 import HDF5Dataset, data_path
 from dbp.data.order import Batches, Order
-from dbp.data.output import OutputFile
+from dbp.data.output import OutputFile, must_be_free
 
 __all__ = [
     "ArrayDataset",
@@ -20,6 +20,7 @@ __all__ = [
     "check_blocks",
     "combined",
     "data_path",
+    "must_be_free",
     "sample_digest",
     "scaled",
 ]

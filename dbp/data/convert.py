@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from dbp.data.dataset import Array, check_columns
+from dbp.data.output import must_be_free
 from dbp.errors import UserError
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -30,8 +31,7 @@ def write_hdf5(path: Path, columns: dict[str, Array | None], attributes: dict[st
     check_columns(str(path), *(columns.get(name) for name in ("inputs", "targets", "weights")))
     inputs = columns["inputs"]
     assert inputs is not None
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; choose another name or pass --overwrite")
+    must_be_free(path, overwrite)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with h5py.File(partial, "w") as file:

@@ -12,6 +12,12 @@ from dbp.data.dataset import Array
 from dbp.errors import UserError
 
 
+def must_be_free(path: Path, overwrite: bool) -> None:
+    """UserError if there is a file of that name already, which may not be replaced."""
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; choose another name or pass --overwrite")
+
+
 class OutputFile:
     """An HDF5 file that grows under a temporary name.
 
@@ -27,8 +33,7 @@ class OutputFile:
 
     def prepare(self) -> None:
         """Make the temporary file; UserError if that or the final name cannot be had."""
-        if self._path.exists() and not self._overwrite:
-            raise UserError(f"{self._path} exists; choose another name or pass --overwrite")
+        must_be_free(self._path, self._overwrite)
         try:
             h5py.File(self._partial, "w").close()
         except OSError as error:

@@ -157,12 +157,6 @@ def open_weights(path: Path) -> Weights:
     return READERS[path.suffix](path)
 
 
-def must_be_free(path: Path, overwrite: bool) -> None:
-    """UserError if there is a file of that name already, which may not be replaced."""
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; choose another name or pass --overwrite")
-
-
 def save(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; UserError if it cannot be written."""
     with saving(path):

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import dbp
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, write
 from dbp.config import read_config, settings_from, table_from, to_toml
+from dbp.data import must_be_free
 from dbp.errors import UserError, unknown
-from dbp.exchange.files import Weights, must_be_free, open_weights, saving
+from dbp.exchange.files import Weights, open_weights, saving
 from dbp.exchange.inputs import Shape, input_shape_of
 from dbp.exchange.pytorch import IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
 from dbp.nn import initial_parameters, named_arrays
 from dbp.progress import Progress
+from dbp.provenance import now, versions
 from dbp.settings import AUTO, Settings
 from dbp.text import shortened
 
@@ -138,12 +137,6 @@ def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) ->
     return Checkpoint(
         model=arrays,
         progress=counted | {"elapsed": 0.0, "shards": settings.shards or 1, "seed": settings.seed},
-        provenance={
-            "dbp": dbp.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "imported": source,
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
+        provenance={**versions(), "imported": source, "written": now()},
         config=to_toml(table_from(settings)),
     )

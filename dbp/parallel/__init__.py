@@ -2,11 +2,11 @@
 
 from dbp.parallel.agreement import differing, must_be_alike
 from dbp.parallel.arena import Arena
-from dbp.parallel.comm import AGAIN, Communicator, OneProcess, RankLostError
+from dbp.parallel.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.copies import Copies
 from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.deal import Nodes
-from dbp.parallel.faults import agree, from_rank_0, tell, together
+from dbp.parallel.faults import agree, all_leave, from_rank_0, tell, together
 from dbp.parallel.guard import difference
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory, must_fit
@@ -19,11 +19,11 @@ from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum
 from dbp.parallel.vectors import Vectors
 from dbp.parallel.watch import Watch
-from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, launched_by_mpi, survivors, world
+from dbp.parallel.world import HOW_TO_GET_MPI, JOB_NUMBERS, communicator_for_errors, launched_by_mpi, survivors, world
 
 __all__ = [
-    "AGAIN",
     "HOW_TO_GET_MPI",
+    "JOB_NUMBERS",
     "Arena",
     "Communicator",
     "Copies",
@@ -43,6 +43,7 @@ __all__ = [
     "Vectors",
     "Watch",
     "agree",
+    "all_leave",
     "blas_threads",
     "communicator_for_errors",
     "complaints",

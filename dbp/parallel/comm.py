@@ -14,8 +14,6 @@ from dbp.parallel.deal import Nodes
 from dbp.parallel.shared import Bytes, SharedMemory, fence
 from dbp.parallel.stages import Stages
 
-AGAIN = 75  # exit code of a job that may well succeed when it is started again
-
 
 class RankLostError(Exception):
     """Other ranks have died, or have found that some have: the communicator is of no more use, see survivors()."""
@@ -137,7 +135,7 @@ class Communicator(ABC):
         one: until then messages of ranks that go on may still be written to it.
 
         Args:
-            seconds: after which all ranks end with the exit code AGAIN.
+            seconds: after which all ranks end with the exit code NOT_FINISHED.
         """
 
 

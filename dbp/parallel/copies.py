@@ -58,6 +58,6 @@ class Copies:
             arena.comm.node_barrier()
 
     def free(self) -> None:
-        """Give shared memory back; collective."""
+        """Give shared memory back."""
         if self._memory is not None:
             self._memory.free()

@@ -83,13 +83,18 @@ def _write(text: str) -> None:
     sys.stderr.flush()
 
 
+def all_leave(error: BaseException | None) -> bool:
+    """Whether all ranks leave a part, as they do without an error and with one that each of them raises."""
+    return error is None or getattr(error, "on_all_ranks", False)
+
+
 @contextlib.contextmanager
 def together(comm: Communicator) -> Iterator[None]:
     """A part that all ranks must pass: whatever leaves it early on one rank alone ends them all."""
     try:
         yield
     except BaseException as error:
-        if comm.size > 1 and not getattr(error, "on_all_ranks", False):
+        if comm.size > 1 and not all_leave(error):
             tell(comm, error)
         raise
 

