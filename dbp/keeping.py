@@ -1,4 +1,4 @@
-"""A run's state to its folder and back: how it begins, is saved beside the training, stops and ends."""
+"""A run's state to its folder: how it begins, is saved beside the training, stops and ends."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from dbp import config
-from dbp.autodiff import Array
-from dbp.checkpoint import Checkpoint, Opened, Writer
+from dbp.checkpoint import Checkpoint, Writer
 from dbp.errors import StorageError, UserError
 from dbp.nn import named_arrays
-from dbp.parallel import Copies, RankLostError, agree, all_leave, from_rank_0, processor, stages
+from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor, stages
 from dbp.provenance import now, versions
-from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_run, none_whole
+from dbp.restoring import Restorer
+from dbp.resuming import Earlier, Start
 from dbp.run import Run
 from dbp.run_folder import RunFolder
 from dbp.stopping import NOT_FINISHED, Stopped, Stopping
@@ -48,7 +46,6 @@ class Keeper:
         self._writer, self._failed, self._seconds = Writer(), "", 0.0
         self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
-        self._source: Opened | None = None  # what is restored from, on rank 0
         self._copies: Copies | None = None
         if self.folder is not None:
             self._copies = Copies(run.arena, 1 + len(run.state.vectors))
@@ -86,8 +83,8 @@ class Keeper:
         damaged: tuple[Path, ...] = ()
         if self._start.fresh:
             from_rank_0(comm, self._set_aside)
-        elif self._earlier is not None:
-            damaged = self._resume(self._earlier)
+        elif self._earlier is not None and self.folder is not None:
+            damaged = Restorer(run, self.folder).resume(self._earlier, self._start.accept, self._say)
         run.arena.settle(run.weights)
         from_rank_0(comm, self._prepare, damaged)
 
@@ -121,95 +118,6 @@ class Keeper:
             "steps": settings.epochs * self._run.batches.steps,
             "ranks": self._comm.size,
         }
-
-    # --- going on ---------------------------------------------------------------------------------------
-
-    def _resume(self, earlier: Earlier) -> tuple[Path, ...]:
-        """Take up the newest whole checkpoint; gives the files that were passed over."""
-        run, progress = self._run, self._run.progress
-        comparison = Comparison.between(earlier, run.settings, run.shards.count, run.digests)
-        agree(self._comm, check_same_run, earlier, comparison, self._start.accept)
-        agree(self._comm, self._check_arrays, earlier)
-        path, passed_over = self.restore()
-        for text in passed_over.values():
-            self._say(f"warning: {text}; an older one is used, and this one kept with another name")
-        changes = [*comparison.free.values(), *comparison.wrong.values(), *self._other_ranks(earlier)]
-        if progress.finished:
-            how = progress.outcome or "raise epochs to go on from it, or start anew with --fresh"
-            self._say(f"{path} is finished: {how}")
-        else:
-            self._say(f"resumed from {path} at epoch {progress.epoch + 1}, step {progress.step}")
-            if run.settings.optimizer.forgets:
-                self._say(f"note: {run.settings.optimizer.forgets}")
-        if changes:
-            self._say(f"note: what differs from the run so far: {'; '.join(changes)}")
-        if (was := earlier.provenance.get("blas")) != run.blas:
-            self._say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
-        return tuple(passed_over)
-
-    def _other_ranks(self, earlier: Earlier) -> list[str]:
-        was = earlier.provenance.get("ranks")
-        return [] if was == self._comm.size else [f"ranks: {was} in the checkpoint, {self._comm.size} now"]
-
-    def restore(self) -> tuple[Path, dict[Path, str]]:
-        """Bring back the state in the newest whole checkpoint; gives its name, and files that cannot be used and why.
-
-        Raises:
-            DataError: there is none, or it is not one of this run.
-        """
-        run, comm = self._run, self._comm
-        with contextlib.ExitStack() as stack:
-            path, passed_over, small, progress = from_rank_0(comm, self._open, stack)
-            self._fill(run.weights, "model")
-            for name, vector in run.state.vectors.items():
-                self._fill(vector, f"optimizer/{name}")
-            self._source = None
-        for name, array in named_arrays(run.running).items():
-            array[...] = small[f"model/{name}"]
-        run.state.numbers.update({name[7:]: array for name, array in small.items() if name.startswith("method/")})
-        run.state.derived.clear()
-        history = {name[8:]: array for name, array in small.items() if name.startswith("history/")}
-        run.progress.restore(progress, history)
-        if run.progress.epoch < run.settings.epochs and not run.progress.outcome:
-            run.progress.finished = False
-        return path, passed_over
-
-    def _open(self, stack: contextlib.ExitStack) -> tuple[Path, dict[Path, str], dict[str, Array], Mapping[str, Any]]:
-        assert self.folder is not None
-        newest = stack.enter_context(self.folder.checkpoints.newest(lambda found: self._refuse(Earlier.of(found))))
-        if newest.found is None:
-            raise none_whole(self._run.settings, list(newest.passed_over.values()))
-        self._source = found = newest.found
-        large = {f"model/{name}" for name in self._run.layout.shapes}
-        names = [name for name in found.entries if name not in large and not name.startswith("optimizer/")]
-        return found.path, newest.passed_over, {name: found.array(name) for name in names}, found.progress
-
-    def _check_arrays(self, earlier: Earlier) -> None:
-        if reason := self._refuse(earlier):
-            raise UserError(
-                f"checkpoint {earlier.path} is of another run ({reason}); start anew with --fresh, or choose another "
-                "folder with --out"
-            )
-
-    def _refuse(self, earlier: Earlier) -> str | None:
-        """Why a checkpoint is not one of this run: then its arrays are not even read."""
-        run = self._run
-        arrays = {f"model/{name}": array for name, array in run.model_arrays(run.weights).items()}
-        for vector in run.state.vectors:
-            arrays |= {f"optimizer/{vector}/{name}": array for name, array in run.layout.views(run.weights).items()}
-        return check_arrays(earlier, {name: (array.dtype.str, array.shape) for name, array in arrays.items()})
-
-    def _fill(self, vector: Array, group: str) -> None:
-        """Bring back a vector, which rank 0 reads for all."""
-        arena = self._run.arena
-        whole = np.empty_like(vector) if arena.divided and self._comm.rank == 0 else vector
-        from_rank_0(self._comm, self._read, whole, group)
-        arena.dispersed(whole, vector)
-
-    def _read(self, whole: Array, group: str) -> None:
-        assert self._source is not None
-        for name, view in self._run.layout.views(whole, writable=True).items():
-            self._source.read_into(f"{group}/{name}", view)
 
     # --- saving -----------------------------------------------------------------------------------------
 

@@ -34,7 +34,9 @@ ALLOWED = {
     | {"provenance", "resuming", "settings", "sources", "__init__"},
     "provenance": {"__init__"},
     "run_folder": {"checkpoint", "parallel", "provenance", "settings"},
-    "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "resuming", "run", "run_folder"},
+    "restoring": {"autodiff", "checkpoint", "nn", "parallel", "resuming", "run", "run_folder"},
+    "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "restoring", "resuming", "run"}
+    | {"run_folder"},
     "timing": {"parallel"},
     "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "resuming", "run", "settings"}
     | {"timing"},

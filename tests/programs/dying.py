@@ -17,6 +17,7 @@ from dbp.keeping import Keeper
 from dbp.parallel import Copies, world
 from dbp.parallel.reduce import Reduction
 from dbp.parallel.reduce_shared import SharedReduction
+from dbp.restoring import Restorer
 
 first = world().rank
 kills = {
@@ -45,7 +46,7 @@ dying("plain", Reduction, "total", wait=0.05)
 dying("update", dbp.optim.Adam, "update")
 dying("copy", Copies, "take")
 dying("write", Keeper, "_write")
-dying("restore", Keeper, "restore")
+dying("restore", Restorer, "restore")
 dying("begin", Keeper, "_begin")
 dying("finish", Keeper, "end")
 dying("forward", nn.Dense, "__call__")

@@ -1,0 +1,128 @@
+"""A run's state, brought back from the newest whole checkpoint of its folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff import Array
+from dbp.checkpoint import Opened
+from dbp.errors import UserError
+from dbp.nn import named_arrays
+from dbp.parallel import agree, from_rank_0
+from dbp.resuming import Comparison, Earlier, check_arrays, check_same_run, none_whole
+from dbp.run import Run
+from dbp.run_folder import RunFolder
+
+
+class Restorer:
+    """Brings back the state of a run; its methods are collective.
+
+    Args:
+        run: whose state it is.
+        folder: where its checkpoints are.
+    """
+
+    def __init__(self, run: Run, folder: RunFolder):
+        self._run, self._comm, self._folder = run, run.comm, folder
+        self._source: Opened | None = None  # what is restored from, on rank 0
+
+    def resume(self, earlier: Earlier, accept: Sequence[str], say: Callable[[str], None]) -> tuple[Path, ...]:
+        """Take up the newest whole checkpoint, and say so; gives the files that were passed over.
+
+        Args:
+            earlier: that checkpoint, as it was found at the start.
+            accept: settings that may differ from it.
+            say: what a line is said with.
+
+        Raises:
+            UserError: it is one of another run.
+            DataError: none is whole.
+        """
+        run, progress = self._run, self._run.progress
+        comparison = Comparison.between(earlier, run.settings, run.shards.count, run.digests)
+        agree(self._comm, check_same_run, earlier, comparison, accept)
+        agree(self._comm, self._check_arrays, earlier)
+        path, passed_over = self.restore()
+        for text in passed_over.values():
+            say(f"warning: {text}; an older one is used, and this one kept with another name")
+        changes = [*comparison.free.values(), *comparison.wrong.values(), *self._other_ranks(earlier)]
+        if progress.finished:
+            how = progress.outcome or "raise epochs to go on from it, or start anew with --fresh"
+            say(f"{path} is finished: {how}")
+        else:
+            say(f"resumed from {path} at epoch {progress.epoch + 1}, step {progress.step}")
+            if run.settings.optimizer.forgets:
+                say(f"note: {run.settings.optimizer.forgets}")
+        if changes:
+            say(f"note: what differs from the run so far: {'; '.join(changes)}")
+        if (was := earlier.provenance.get("blas")) != run.blas:
+            say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
+        return tuple(passed_over)
+
+    def _other_ranks(self, earlier: Earlier) -> list[str]:
+        was = earlier.provenance.get("ranks")
+        return [] if was == self._comm.size else [f"ranks: {was} in the checkpoint, {self._comm.size} now"]
+
+    def restore(self) -> tuple[Path, dict[Path, str]]:
+        """Bring back the state in the newest whole checkpoint; gives its name, and files that cannot be used and why.
+
+        Raises:
+            DataError: there is none, or it is not one of this run.
+        """
+        run, comm = self._run, self._comm
+        with contextlib.ExitStack() as stack:
+            path, passed_over, small, progress = from_rank_0(comm, self._open, stack)
+            self._fill(run.weights, "model")
+            for name, vector in run.state.vectors.items():
+                self._fill(vector, f"optimizer/{name}")
+            self._source = None
+        for name, array in named_arrays(run.running).items():
+            array[...] = small[f"model/{name}"]
+        run.state.numbers.update({name[7:]: array for name, array in small.items() if name.startswith("method/")})
+        run.state.derived.clear()
+        history = {name[8:]: array for name, array in small.items() if name.startswith("history/")}
+        run.progress.restore(progress, history)
+        if run.progress.epoch < run.settings.epochs and not run.progress.outcome:
+            run.progress.finished = False
+        return path, passed_over
+
+    def _open(self, stack: contextlib.ExitStack) -> tuple[Path, dict[Path, str], dict[str, Array], Mapping[str, Any]]:
+        newest = stack.enter_context(self._folder.checkpoints.newest(lambda found: self._refuse(Earlier.of(found))))
+        if newest.found is None:
+            raise none_whole(self._run.settings, list(newest.passed_over.values()))
+        self._source = found = newest.found
+        large = {f"model/{name}" for name in self._run.layout.shapes}
+        names = [name for name in found.entries if name not in large and not name.startswith("optimizer/")]
+        return found.path, newest.passed_over, {name: found.array(name) for name in names}, found.progress
+
+    def _check_arrays(self, earlier: Earlier) -> None:
+        if reason := self._refuse(earlier):
+            raise UserError(
+                f"checkpoint {earlier.path} is of another run ({reason}); start anew with --fresh, or choose another "
+                "folder with --out"
+            )
+
+    def _refuse(self, earlier: Earlier) -> str | None:
+        """Why a checkpoint is not one of this run: then its arrays are not even read."""
+        run = self._run
+        arrays = {f"model/{name}": array for name, array in run.model_arrays(run.weights).items()}
+        for vector in run.state.vectors:
+            arrays |= {f"optimizer/{vector}/{name}": array for name, array in run.layout.views(run.weights).items()}
+        return check_arrays(earlier, {name: (array.dtype.str, array.shape) for name, array in arrays.items()})
+
+    def _fill(self, vector: Array, group: str) -> None:
+        """Bring back a vector, which rank 0 reads for all."""
+        arena = self._run.arena
+        whole = np.empty_like(vector) if arena.divided and self._comm.rank == 0 else vector
+        from_rank_0(self._comm, self._read, whole, group)
+        arena.dispersed(whole, vector)
+
+    def _read(self, whole: Array, group: str) -> None:
+        assert self._source is not None
+        for name, view in self._run.layout.views(whole, writable=True).items():
+            self._source.read_into(f"{group}/{name}", view)
