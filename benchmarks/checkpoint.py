@@ -1,17 +1,21 @@
-"""What checkpoints cost: how long training waits for one, and how long it takes to go on from one.
+"""What checkpoints cost, how long it takes to go on from one, and how long ranks take to go on when one has died.
 
-    python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--folder FOLDER] [--json FILE]
+    python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--deaths 5] [--folder FOLDER]
+                                    [--json FILE]
 
 Trains dense layers with Adam, whose checkpoints hold three vectors, in a run's folder in FOLDER (by default that of
 temporary files). "step" is the median time of a step without a checkpoint, "stall" the time for which training waits
 when one begins (the copy of the state), also as a part of a step; "beside" is the time of a step while one is
 written, "written" the time until it is written, verified and has its name. "resume" is by how much longer a run takes
-to begin if it goes on from a checkpoint: to find, verify and read it. Times in ms, of the slowest rank.
+to begin if it goes on from a checkpoint: to find, verify and read it. "noticed", "met" and "recovered": with one rank
+more, which is killed, the time from then until all others know, until they have come together, and until they begin
+their next step, from the last checkpoint; with Open MPI 5. Times in ms, of the slowest rank.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -19,8 +23,10 @@ from typing import Any
 
 from commands import Notes, carry_out, few_cores, footnotes, parsed, parser, positive, say
 from memory import parameters
-from programs import own_program
+from programs import FailedError, own_program
 from tables import line, number
+
+RECOVERY = ("noticed", "met", "recovered")
 
 
 def sizes(text: str) -> list[int]:
@@ -35,6 +41,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--parameters", type=sizes, default=[2_000_000, 20_000_000], help="with commas between")
     known.add_argument("--batch", type=positive, default=256, help="examples in a step (256)")
     known.add_argument("--saves", type=positive, default=7, help="checkpoints of which the median is taken (7)")
+    known.add_argument("--deaths", type=positive, default=5, help="of ranks, of which the median is taken (5)")
     known.add_argument("--folder", type=Path, help="where checkpoints are written")
     return parsed(known)
 
@@ -44,14 +51,38 @@ def table(found: dict[int, dict[str, Any]]) -> str:
     titles = ("MB", "step", "stall", "of a step", "longest", "beside", "written", "resume")
     lines = [line("parameters", (f"{title} " for title in titles))]
     for count, row in found.items():
-        ms = [
-            None if row[name] is None else row[name] * 1e3 for name in ("longest stall", "step beside", "written after")
-        ]
-        step, stall = row["step"] * 1e3, row["stall"] * 1e3
-        resume = (row["resume"] - row["start anew"]) * 1e3
-        figures = [number(row["bytes"] / 1e6, 0), *(number(x, 1) for x in (step, stall)), number(stall / step, 2)]
-        lines.append(line(f"{count:,}", [*figures, *(number(x, 1) for x in ms), number(resume, 0)]))
+        step, stall = row["step"], row["stall"]
+        figures = [number(row["bytes"] / 1e6, 0), ms(step), ms(stall), number(stall / step, 2)]
+        figures += [ms(row[name]) for name in ("longest stall", "step beside", "written after")]
+        lines.append(line(f"{count:,}", [*figures, ms(row["resume"] - row["start anew"], 0)]))
     return "\n".join(lines)
+
+
+def table_of_recovery(found: dict[int, dict[str, Any]]) -> str:
+    """The same for the times after a death."""
+    lines = [line("parameters", (f"{title} " for title in RECOVERY))]
+    lines += [line(f"{count:,}", [ms(row.get(name), 0) for name in RECOVERY]) for count, row in found.items()]
+    return "\n".join(lines)
+
+
+def ms(seconds: float | None, digits: int = 1) -> str:
+    """In milliseconds."""
+    return number(None if seconds is None else seconds * 1e3, digits)
+
+
+def recovery(args: argparse.Namespace, count: int, notes: Notes) -> dict[str, float]:
+    """The medians of what happens when a rank has died; nothing where others cannot outlive it."""
+    told = []
+    for _ in range(args.deaths):
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            words = ("--parameters", count, "--batch", args.batch, "--folder", Path(folder) / "run")
+            try:
+                program = own_program("recovery_steps.py", args.ranks + 1, "--survive")
+                told.append(program.measure(*map(str, words))["results"])
+            except FailedError as error:
+                notes.append(f"no recovery was measured: {error}")
+                return {}
+    return {name: statistics.median(result[name] for result in told) for name in RECOVERY}
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
@@ -65,7 +96,8 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
             words = ("--parameters", count, "--batch", args.batch, "--saves", args.saves, "--folder", folder)
             told = own_program("checkpoint_steps.py", args.ranks).measure(*map(str, words))
         found[told["results"]["parameters"]], versions = told["results"], told["versions"]
-    print(table(found), footnotes(versions, notes), sep="\n\n")
+        told["results"] |= recovery(args, count, notes)
+    print(table(found), table_of_recovery(found), footnotes(versions, notes), sep="\n\n")
     return {"sizes": found, "versions": versions}
 
 

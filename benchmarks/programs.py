@@ -105,9 +105,9 @@ def has(python: str, package: str) -> bool:
         return False
 
 
-def own_program(script: str = "dbp_steps.py", ranks: int = RANKS) -> Program:
-    """dbp, on ranks with one thread each."""
-    start = [sys.executable, "-m", "dbp", "run", "-n", str(ranks), "--", str(STEPS / script)]
+def own_program(script: str = "dbp_steps.py", ranks: int = RANKS, *options: str) -> Program:
+    """dbp, on ranks with one thread each, with options of dbp run."""
+    start = [sys.executable, "-m", "dbp", "run", "-n", str(ranks), *options, "--", str(STEPS / script)]
     return Program("dbp", start, threads=1)
 
 

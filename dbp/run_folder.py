@@ -114,6 +114,9 @@ class RunFolder:
                 "checkpoint; see why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
             )
         self._status = {"from_step": step, "starts": starts, "started": now()} | _process()
+        with writing_to(self.path):
+            for left in self.path.glob(".*.partial"):  # by a process that was killed or whose disk was full
+                left.unlink()
 
     def status(self) -> dict[str, Any]:
         """What is told of the run by the last process that wrote to the folder; nothing if there is none."""

@@ -183,6 +183,16 @@ def test_all_end_when_a_rank_raises_or_leaves(bench, rank, place, at, way):
     assert jobs.wrong_death(bench, told, again=0) == ""
 
 
+@pytest.mark.parametrize(
+    ("ranks", "victims", "place", "at"), [(2, "0", "sum", 100), (4, "1,3", "update", 9), (3, "0", "write", 3)]
+)
+def test_some_outlive_others(bench, ranks, victims, place, at):
+    told = jobs.happened(bench, ranks, victims, place, at, "SIGKILL", survive=True)
+    assert told.code == 0, told.text
+    assert "they go on from the last checkpoint" in told.text
+    assert jobs.wrong_survival(bench, told, again=0) == ""
+
+
 # --- the folder -------------------------------------------------------------------------------------------
 
 

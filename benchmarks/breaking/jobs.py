@@ -51,6 +51,7 @@ class Job:
         words: of the command line, besides.
         more: environment variables.
         happens: what is to happen to a rank by itself: the first words of program.py.
+        survive: whether ranks are to outlive others.
     """
 
     def __init__(
@@ -60,16 +61,16 @@ class Job:
         *words: str,
         more: Mapping[str, str] | None = None,
         happens: tuple[str, ...] = (),
+        survive: bool = False,
     ):
         self.folder, self.ranks, self._mark = folder, ranks, f"BREAK_JOB={uuid.uuid4().hex}"
         program = [str(PROGRAM), *happens] if happens else ["-m", "dbp"]
-        train = [sys.executable, *program, "train", str(folder / "config.toml"), "--out", str(folder / "run")]
-        start = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks else []
+        train = [*program, "train", str(folder / "config.toml"), "--out", str(folder / "run")]
         environment = os.environ | SETTINGS | dict([self._mark.split("=")]) | (ALONE if not ranks else {})
         self.log = folder / f"log-{uuid.uuid4().hex[:8]}"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*start, *train, *words],
+                [*_start(ranks, survive), *train, *words],
                 env=environment | dict(more or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -136,6 +137,14 @@ class Job:
         return any((run / "checkpoints").glob(pattern))
 
 
+def _start(ranks: int, survive: bool) -> list[str]:
+    """What starts so many ranks of a Python program."""
+    if survive:
+        return [sys.executable, "-m", "dbp", "run", "--survive", "-n", str(ranks), "--", sys.executable]
+    launcher = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks else []
+    return [*launcher, sys.executable]
+
+
 @dataclass
 class Bench:
     """A folder for jobs, and the run that nothing has broken.
@@ -169,13 +178,14 @@ class Bench:
         more: Mapping[str, str] | None = None,
         happens: tuple[str, ...] = (),
         fresh: bool = True,
+        survive: bool = False,
     ) -> Job:
         """A job, whose run begins anew unless it is to go on."""
         if fresh:
             shutil.rmtree(self.folder / "job", ignore_errors=True)
             (self.folder / "job").mkdir()
         (self.folder / "job" / "config.toml").write_text(LONGER)
-        return Job(self.folder / "job", ranks, *words, more=more, happens=happens)
+        return Job(self.folder / "job", ranks, *words, more=more, happens=happens, survive=survive)
 
     def goes_on(self, ranks: int, *words: str) -> str:
         """Start the job again, without a fault, and compare what it comes to; gives what is wrong."""
@@ -242,10 +252,12 @@ def ended(job: Job, shared: set[str], began: float | None = None, before: int = 
     return Told(code, job.text, seconds, before, ", ".join(words), met)
 
 
-def sent(bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list[int]) -> Told:
+def sent(
+    bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list[int], *, survive: bool = False
+) -> Told:
     """A job some of whose ranks get signals, one after the other, at a stage of STAGES."""
     shared = shared_memory()
-    with bench.job(ranks, more=slow_disk(bench.run) if stage == "save" else None) as job:
+    with bench.job(ranks, more=slow_disk(bench.run) if stage == "save" else None, survive=survive) as job:
         pids = [job.at(stage, victim) for victim in victims]
         before, began = newest_step(bench.run), time.monotonic()
         for number in numbers:
@@ -256,10 +268,12 @@ def sent(bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list
         return ended(job, shared, began, before, any(pids))
 
 
-def happened(bench: Bench, ranks: int, rank: int | str, place: str, number: int, way: str) -> Told:
-    """A job to one of whose ranks, or to all, something happens by itself; see program.py."""
+def happened(
+    bench: Bench, ranks: int, rank: int | str, place: str, number: int, way: str, *, survive: bool = False
+) -> Told:
+    """A job to one of whose ranks, to some or to all something happens by itself; see program.py."""
     shared = shared_memory()
-    with bench.job(ranks, happens=(str(rank), place, str(number), way)) as job:
+    with bench.job(ranks, happens=(str(rank), place, str(number), way), survive=survive) as job:
         return ended(job, shared)
 
 
@@ -284,6 +298,16 @@ def wrong_death(bench: Bench, told: Told, again: int) -> str:
     if told.text.count("Traceback") > 1:
         return f"crash: told more than once: {told.end}"
     return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again)
+
+
+def wrong_survival(bench: Bench, told: Told, again: int) -> str:
+    """What is wrong with a job that is to outlive some of its ranks; if it has not, with the one that goes on."""
+    if told.code is None or told.left:
+        return f"hang: {told.left}, {told.end}"
+    if told.code not in (0, 75) or "Traceback" in told.text:
+        return f"loss: {told.end}"
+    whole = told.code == 0
+    return wrong_in(bench.run, bench.whole, finished=whole, clean=whole) or ("" if whole else bench.goes_on(again))
 
 
 def with_disk(bench: Bench, ranks: int, fault: Fault, at: int, count: int, again: int) -> tuple[str, bool]:

@@ -232,6 +232,25 @@ def deaths(place: Place) -> Case:
     return Case(words, jobs.wrong_death(bench, told, place.again()), told.met)
 
 
+def survivals(place: Place) -> Case:
+    """One rank or two are killed, and the others go on without them, where the MPI library lets them."""
+    rng, bench, ranks = place.rng, place.bench, place.rng.choice([2, 3, 4])
+    victims = rng.sample(range(ranks), rng.choice([1, 1, 2]) if ranks > 2 else 1)
+    if rng.random() < 0.3:
+        stage = rng.choice(STAGES[1:])  # before that there is no MPI yet that could tell of it
+        told = jobs.sent(bench, ranks, victims, stage, [signal.SIGKILL], survive=True)
+        words = f"SIGKILL to {victims} of {ranks} at {stage}"
+    else:
+        most = bench.whole.last
+        times = {"step": most, "sum": most, "update": most, "forward": most, "save": 40, "copy": 40, "evaluate": 12}
+        where = rng.choice([*times, "begin", "finish"])
+        at = rng.randint(1, times.get(where, 1))
+        told = jobs.happened(bench, ranks, ",".join(map(str, victims)), where, at, "SIGKILL", survive=True)
+        words = f"SIGKILL on {victims} of {ranks} at {where} {at}"
+    met = "they go on from the last checkpoint" in told.text or told.code != 0
+    return Case(words, jobs.wrong_survival(bench, told, place.again()), met)
+
+
 def others(place: Place) -> Case:
     """A stop file, a time limit, a second job, starts that come to nothing, hostile files in the run's folder."""
     names = {
@@ -260,7 +279,7 @@ def disks(place: Place) -> Case:
 # Sound files that are checkpoints of another run as far as anyone can tell: the start is refused, nothing is touched.
 ANOTHER_RUN = ("arrays in arrays", "contents {}", "4 TiB of weights in a sparse file")
 
-# Kinds of faults with their parts of all: unit level, then real jobs. Faults that some MPIs survive belong here too.
+# Kinds of faults with their parts of all: unit level, then real jobs.
 KINDS: dict[str, tuple[int, Callable[[Place, int], Iterator[Case]]]] = {
     "file calls of a save": (8, saves),
     "file calls of a training": (8, trainings),
@@ -269,6 +288,7 @@ KINDS: dict[str, tuple[int, Callable[[Place, int], Iterator[Case]]]] = {
     "file calls of a job": (4, partial(each, draw=disk_of_a_job)),
     "signals": (5, partial(each, draw=signals)),
     "dying ranks": (6, partial(each, draw=deaths)),
+    "survived deaths": (6, partial(each, draw=survivals)),
     "files and other jobs": (2, partial(each, draw=others)),
     "full disks": (1, partial(each, draw=disks)),
 }
@@ -277,7 +297,7 @@ KINDS: dict[str, tuple[int, Callable[[Place, int], Iterator[Case]]]] = {
 def shares(count: int, kinds: Sequence[str]) -> dict[str, int]:
     """How many of so many faults are of each kind: at least one."""
     whole = sum(KINDS[kind][0] for kind in kinds)
-    return {kind: max(1, -(-count * KINDS[kind][0] // whole)) for kind in kinds}
+    return {kind: -(-count * KINDS[kind][0] // whole) for kind in kinds}
 
 
 def made(folder: Path, seed: int) -> Place:

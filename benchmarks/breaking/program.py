@@ -1,12 +1,14 @@
-"""The command line of dbp, in which something happens to one rank: `program.py RANK PLACE NUMBER WAYS WORDS ...`.
+"""The command line of dbp, in which something happens to ranks: `program.py RANKS PLACE NUMBER WAYS WORDS ...`.
 
-PLACE is what the rank is about to do, for the NUMBER-th time: import, begin, step, save, evaluate or finish. WAYS says
-what happens, one after the other with commas between: raise, user (an error of the user, on this rank only), exit0,
-exit3, wait1.5 (so many seconds), or the name of a signal.
+RANKS are some with commas between, or "all". PLACE is what they are about to do, for the NUMBER-th time: import, or one
+of PLACES. WAYS says what happens, one after the other with commas between: raise, user (an error of the user, on this
+rank only), exit0, exit3, wait1.5 (so many seconds), or the name of a signal.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import signal
 import sys
@@ -14,7 +16,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-RANK, PLACE, NUMBER, WAYS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+RANKS, PLACE, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+
+PLACES = {
+    "begin": "dbp.keeping:Keeper._begin",
+    "step": "dbp.train:step",
+    "forward": "dbp.nn:Dense.__call__",
+    "sum": "dbp.parallel.reduce_shared:SharedReduction.total",
+    "update": "dbp.optim:Adam.update",
+    "copy": "dbp.parallel:Copies.take",
+    "save": "dbp.keeping:Keeper.save",
+    "write": "dbp.keeping:Keeper._write",
+    "evaluate": "dbp.run:Run.evaluate",
+    "finish": "dbp.keeping:Keeper.finish",
+    "restore": "dbp.restoring:Restorer.restore",
+}
 
 
 def happen() -> None:
@@ -58,16 +74,15 @@ def main() -> int:
     from dbp.cli import main as command_line
     from dbp.stopping import signals
 
-    if RANK in ("all", os.environ.get("OMPI_COMM_WORLD_RANK", "0")):
+    if {"all", os.environ.get("OMPI_COMM_WORLD_RANK", "0")} & set(RANKS):
         signals.enter()
         if PLACE == "import":
             happen()
         else:
-            from dbp import keeping, run, train
-
-            places = {"begin": (keeping.Keeper, "_begin"), "step": (train, "step"), "save": (keeping.Keeper, "save")}
-            places |= {"evaluate": (run.Run, "evaluate"), "finish": (keeping.Keeper, "finish")}
-            before(*places[PLACE])
+            module, _, name = PLACES[PLACE].rpartition(":")
+            before(
+                functools.reduce(getattr, name.split(".")[:-1], importlib.import_module(module)), name.split(".")[-1]
+            )
     return command_line(sys.argv[5:])
 
 

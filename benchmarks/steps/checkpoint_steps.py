@@ -99,4 +99,5 @@ def main() -> None:
         args.out.write_text(json.dumps({"versions": {"dbp": dbp.__version__}, "results": results}))
 
 
-main()
+if __name__ == "__main__":
+    main()

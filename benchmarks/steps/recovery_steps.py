@@ -1,0 +1,85 @@
+"""A training one of whose ranks is killed, and how long it takes until the others begin their next step."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from checkpoint_steps import settings
+
+import dbp
+from dbp import train
+from dbp.parallel import Communicator, world
+from dbp.resuming import Start
+from dbp.run import Run
+from dbp.settings import Saving
+from dbp.stopping import Stopped
+
+EVERY, EPOCHS = 10, 1000  # steps between checkpoints, and epochs of one step each; it ends long before
+
+
+class Clock:
+    """When what happened, in seconds of a clock that all processes of a machine share.
+
+    Args:
+        folder: of the run, beside which the rank that dies notes when.
+        out: a JSON file for what was measured.
+    """
+
+    def __init__(self, folder: Path, out: Path):
+        self.folder, self.died, self.out = folder, folder.with_name("died"), out
+        self.noticed = self.met = 0.0
+
+    def step(self, take: Callable[[Run, int], None], run: Run, total: int) -> None:
+        """A step; the last rank dies before one that comes some steps after a checkpoint, and the next is the last."""
+        if run.comm.lost:
+            self.tell(run.comm)
+            raise Stopped(0)
+        saved = run.progress.step % EVERY == EVERY - 1 and any(self.folder.glob("checkpoints/step-*.h5"))
+        if saved and run.comm.rank == run.comm.size - 1:
+            self.died.write_text(repr(time.monotonic()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        take(run, total)
+
+    def survivors(self, meet: Callable[[float], Communicator], seconds: float) -> Communicator:
+        """The ranks that live meet."""
+        self.noticed = time.monotonic()
+        comm = meet(seconds)
+        self.met = time.monotonic()
+        return comm
+
+    def tell(self, comm: Communicator) -> None:
+        """Write the seconds after the death, of the slowest rank."""
+        died, now = float(self.died.read_text()), time.monotonic()
+        times = {"noticed": self.noticed - died, "met": self.met - died, "recovered": now - died}
+        results = {name: max(comm.gather(seconds)) for name, seconds in times.items()}
+        if comm.rank == 0:
+            self.out.write_text(json.dumps({"versions": {"dbp": dbp.__version__}, "results": results}))
+
+
+def main() -> None:
+    """Train until a rank has died and the others have come back."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parameters", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    told = settings(args.parameters, args.batch, args.folder)
+    told = dataclasses.replace(told, epochs=EPOCHS, checkpoint=Saving(every_steps=EVERY, keep=2))
+    clock = Clock(args.folder, args.out)
+    instead: Any = train
+    take, meet = train.step, train.survivors
+    instead.step = lambda run, total_steps: clock.step(take, run, total_steps)
+    instead.survivors = lambda seconds: clock.survivors(meet, seconds)
+    train.train(told, world(), Start(fresh=True, quiet=True))
+
+
+main()
