@@ -7,9 +7,10 @@ Trains dense layers with Adam, whose checkpoints hold three vectors, in a run's 
 temporary files). "step" is the median time of a step without a checkpoint, "stall" the time for which training waits
 when one begins (the copy of the state), also as a part of a step; "beside" is the time of a step while one is
 written, "written" the time until it is written, verified and has its name. "resume" is by how much longer a run takes
-to begin if it goes on from a checkpoint: to find, verify and read it. "noticed", "met" and "recovered": with one rank
-more, which is killed, the time from then until all others know, until they have come together, and until they begin
-their next step, from the last checkpoint; with Open MPI 5. Times in ms, of the slowest rank.
+to begin if it goes on from a checkpoint: to find, verify and read it. With one rank more, which is killed, and Open
+MPI 5: "noticed" and "met" are the times from then until all others know, and until they have come together; "from
+memory" and "from file" until they begin their next step, from the state of a node that is whole, or, if the rank died
+while it changed that, from the last checkpoint. Times in ms, of the slowest rank.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from memory import parameters
 from programs import FailedError, own_program
 from tables import line, number
 
-RECOVERY = ("noticed", "met", "recovered")
+RECOVERY = ("noticed", "met", "from memory", "from file")
 
 
 def sizes(text: str) -> list[int]:
@@ -72,17 +73,21 @@ def ms(seconds: float | None, digits: int = 1) -> str:
 
 def recovery(args: argparse.Namespace, count: int, notes: Notes) -> dict[str, float]:
     """The medians of what happens when a rank has died; nothing where others cannot outlive it."""
-    told = []
-    for _ in range(args.deaths):
+    told: dict[str, list[float]] = {name: [] for name in RECOVERY}
+    for changing in [False, True] * args.deaths:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            words = ("--parameters", count, "--batch", args.batch, "--folder", Path(folder) / "run")
+            words = ["--parameters", count, "--batch", args.batch, "--folder", Path(folder) / "run"]
+            words += ["--changing"] * changing
             try:
                 program = own_program("recovery_steps.py", args.ranks + 1, "--survive")
-                told.append(program.measure(*map(str, words))["results"])
+                found = program.measure(*map(str, words))["results"]
             except FailedError as error:
                 notes.append(f"no recovery was measured: {error}")
                 return {}
-    return {name: statistics.median(result[name] for result in told) for name in RECOVERY}
+        found["from file" if changing else "from memory"] = found.pop("recovered")
+        for name, seconds in found.items():
+            told[name].append(seconds)
+    return {name: statistics.median(seconds) for name, seconds in told.items()}
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dbp.errors import StorageError, UserError
 from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor, stages
 from dbp.provenance import now, versions
-from dbp.restoring import Restorer
+from dbp.restoring import Memory, Restorer
 from dbp.resuming import Earlier, Start
 from dbp.run import Run
 from dbp.run_folder import RunFolder
@@ -34,11 +34,12 @@ class Keeper:
         run: whose state it keeps.
         start: how the run is to begin.
         earlier: the checkpoint that it goes on from, if there is one.
+        memory: the state that it goes on from, if ranks have died and others live.
         say: what a line is said with.
     """
 
-    def __init__(self, run: Run, start: Start, earlier: Earlier | None, say: Say):
-        self._run, self._start, self._earlier, self._say = run, start, earlier, say
+    def __init__(self, run: Run, start: Start, earlier: Earlier | None, memory: Memory | None, say: Say):
+        self._run, self._start, self._earlier, self._memory, self._say = run, start, earlier, memory, say
         settings, self._comm = run.settings, run.comm
         self.folder = None if settings.out is None else RunFolder(Path(settings.out), settings.checkpoint)
         stop_file = None if self.folder is None else self.folder.stop_file
@@ -81,7 +82,10 @@ class Keeper:
         run, comm = self._run, self._comm
         from_rank_0(comm, self._lock)
         damaged: tuple[Path, ...] = ()
-        if self._start.fresh:
+        if self._memory is not None:
+            self._memory.restore(run)
+            self._say(f"goes on at epoch {run.progress.epoch + 1}, step {run.progress.step}, which is whole in memory")
+        elif self._start.fresh:
             from_rank_0(comm, self._set_aside)
         elif self._earlier is not None and self.folder is not None:
             damaged = Restorer(run, self.folder).resume(self._earlier, self._start.accept, self._say)

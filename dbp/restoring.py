@@ -1,4 +1,4 @@
-"""A run's state, brought back from the newest whole checkpoint of its folder."""
+"""A run's state, brought back: from the newest whole checkpoint of its folder, or from memory of ranks that live."""
 
 from __future__ import annotations
 
@@ -81,14 +81,7 @@ class Restorer:
             for name, vector in run.state.vectors.items():
                 self._fill(vector, f"optimizer/{name}")
             self._source = None
-        for name, array in named_arrays(run.running).items():
-            array[...] = small[f"model/{name}"]
-        run.state.numbers.update({name[7:]: array for name, array in small.items() if name.startswith("method/")})
-        run.state.derived.clear()
-        history = {name[8:]: array for name, array in small.items() if name.startswith("history/")}
-        run.progress.restore(progress, history)
-        if run.progress.epoch < run.settings.epochs and not run.progress.outcome:
-            run.progress.finished = False
+        take_up(run, small, progress)
         return path, passed_over
 
     def _open(self, stack: contextlib.ExitStack) -> tuple[Path, dict[Path, str], dict[str, Array], Mapping[str, Any]]:
@@ -126,3 +119,63 @@ class Restorer:
         assert self._source is not None
         for name, view in self._run.layout.views(whole, writable=True).items():
             self._source.read_into(f"{group}/{name}", view)
+
+
+class Memory:
+    """The state of a run that has lost ranks, as rank 0 of those that live has it; only restore() is collective.
+
+    Args:
+        vectors: the weights, and those of the optimizer; nothing but on rank 0.
+        small: all other arrays by their names in a checkpoint.
+        progress: where the run stands.
+    """
+
+    def __init__(
+        self,
+        vectors: Sequence[Array] = (),
+        small: Mapping[str, Array] | None = None,
+        progress: Mapping[str, Any] | None = None,
+    ):
+        self._vectors, self._small, self._progress = vectors, small or {}, progress or {}
+
+    @property
+    def held(self) -> bool:
+        """Whether it is here."""
+        return len(self._vectors) > 0
+
+    @classmethod
+    def of(cls, run: Run) -> Memory | None:
+        """What this rank has, copied; None if that is not the state after a step, as a rank died while changing it."""
+        if not run.arena.whole:
+            return None
+        arrays = {f"model/{name}": array for name, array in named_arrays(run.running).items()}
+        arrays |= {f"method/{name}": array for name, array in run.state.numbers.items()}
+        small = {name: array.copy() for name, array in arrays.items()}
+        small |= {f"history/{name}": array for name, array in run.progress.history_arrays().items()}
+        vectors = [vector.copy() for vector in (run.weights, *run.state.vectors.values())]
+        return cls(vectors, small, run.progress.to_attributes())
+
+    def restore(self, run: Run) -> None:
+        """Bring it back."""
+        vectors = [run.weights, *run.state.vectors.values()]
+        for vector, kept in zip(vectors, self._vectors or vectors, strict=True):
+            run.arena.dispersed(kept, vector)
+        take_up(run, *from_rank_0(run.comm, lambda: (self._small, self._progress)))
+
+
+def take_up(run: Run, small: Mapping[str, Array], progress: Mapping[str, Any]) -> None:
+    """Bring back all but the vectors.
+
+    Args:
+        run: whose state it is.
+        small: other arrays by their names in a checkpoint.
+        progress: where the run stood.
+    """
+    for name, array in named_arrays(run.running).items():
+        array[...] = small[f"model/{name}"]
+    run.state.numbers.update({name[7:]: array for name, array in small.items() if name.startswith("method/")})
+    run.state.derived.clear()
+    history = {name[8:]: array for name, array in small.items() if name.startswith("history/")}
+    run.progress.restore(progress, history)
+    if run.progress.epoch < run.settings.epochs and not run.progress.outcome:
+        run.progress.finished = False

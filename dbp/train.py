@@ -31,6 +31,7 @@ from dbp.parallel import (
     world,
 )
 from dbp.progress import epochs_since_best
+from dbp.restoring import Memory
 from dbp.resuming import Start, peek, settled
 from dbp.run import Run
 from dbp.settings import Settings
@@ -87,11 +88,11 @@ def fit(
 
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
     """Train as the settings say; see fit(). Where ranks can outlive others, who lives goes on."""
-    start = replace(start, ranks=comm.size)
+    start, memory = replace(start, ranks=comm.size), None
     while True:
         run = keeper = display = None  # what an attempt held is let go before the next needs as much
         try:
-            with started(settings, comm, start) as (run, keeper, display):
+            with started(settings, comm, start, memory) as (run, keeper, display):
                 first = run.progress.step
                 _epochs(run, keeper, display)
                 result = _finish(run, keeper, display, steps=run.progress.step - first)
@@ -100,15 +101,27 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
         except RankLostError as error:
             if not comm.survives:
                 raise
-            comm = _survivors(settings, error)
+            comm, memory = _survivors(settings, error, run, memory)
             begun = run is not None
             start = replace(start, fresh=start.fresh and not begun, retry=True)
             settings = settings if run is None else run.settings
 
 
-def _survivors(settings: Settings, error: RankLostError) -> Communicator:
-    """The ranks that live; Stopped if they are too few."""
+def _survivors(
+    settings: Settings, error: RankLostError, run: Run | None, before: Memory | None
+) -> tuple[Communicator, Memory | None]:
+    """The ranks that live, and the state to go on from, None on rank 0 if it has none; Stopped if they are too few.
+
+    Args:
+        settings: of the run.
+        error: by which this rank has learnt of it.
+        run: what this rank holds of it, if it had begun.
+        before: the state from which it was about to begin.
+    """
     comm = survivors(settings.watch.recover_within)
+    memory: Memory | None = Memory()
+    if comm.rank == 0:
+        memory = Memory.of(run) if run is not None else before if before is not None and before.held else None
     for free in error.left:
         free()
     count, least = len(comm.lost), settings.watch.least_ranks
@@ -116,19 +129,26 @@ def _survivors(settings: Settings, error: RankLostError) -> Communicator:
     enough = comm.size >= least
     if comm.rank == 0:
         what = "they go on" if enough else f"too few, as watch.least_ranks is {least}; the same command goes on"
-        sys.stderr.write(f"warning: {died}: {what} from the last checkpoint\n")
+        where = "memory" if enough and memory is not None else "the last checkpoint"
+        sys.stderr.write(f"warning: {died}: {what} from {where}\n")
         sys.stderr.flush()
     if not enough:
         raise Stopped(NOT_FINISHED)
-    return comm
+    return comm, memory
 
 
 @contextmanager
-def started(settings: Settings, comm: Communicator, start: Start) -> Iterator[tuple[Run, Keeper, Display]]:
-    """A run at its first step or after its newest checkpoint, what keeps it, and what tells of it; collective."""
+def started(
+    settings: Settings, comm: Communicator, start: Start, memory: Memory | None = None
+) -> Iterator[tuple[Run, Keeper, Display]]:
+    """A run at its first step, after its newest checkpoint or where memory has it; what keeps it; what tells of it.
+
+    Collective.
+    """
     with together(comm):
         nodes = nodes_of(comm)
-        earlier = None if start.fresh else from_rank_0(comm, peek, settings)
+        memory = memory if from_rank_0(comm, lambda: memory is not None) else None
+        earlier = None if start.fresh or memory is not None else from_rank_0(comm, peek, settings)
         settings = settled(settings, earlier, nodes, start.ranks or comm.size)
     with (
         together(comm),
@@ -141,7 +161,7 @@ def started(settings: Settings, comm: Communicator, start: Start) -> Iterator[tu
         shown = not start.quiet and comm.rank == 0
         with Display(shown, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
             run.introduce(display.say, nodes)
-            with Keeper(run, start, earlier, display.say) as keeper:
+            with Keeper(run, start, earlier, memory, display.say) as keeper:
                 keep_freed_memory()  # not before: what the start has used is not needed again
                 yield run, keeper, display
 

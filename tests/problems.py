@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class Space:
     """All of each vector is owned here, in two parts."""
 
     first = True
+    changing = contextlib.nullcontext()
 
     def __init__(self, size, shapes=None):
         self.shapes = shapes or {"all": (size,)}

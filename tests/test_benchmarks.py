@@ -12,7 +12,7 @@ COMMANDS = {
     "versus_torch.py": (("--cases", "mlp-small", "--rounds", "1"), "mlp-small"),
     "reduction.py": (("--sizes", "4KiB", "--rounds", "1"), "4KiB"),
     "optimizers.py": (("--methods", "Adam,L-BFGS", "--passes", "3"), "L-BFGS"),
-    "checkpoint.py": (("--parameters", "1e5", "--saves", "2", "--deaths", "1"), "recovered"),
+    "checkpoint.py": (("--parameters", "1e5", "--saves", "2", "--deaths", "1"), "from memory"),
     "faults.py": (("--count", "20", "--kinds", "file calls of a save,changed bytes,survived deaths"), "wrong bits"),
     "memory.py": (("--ranks", "1,2", "--parameters", "1e5"), "parameters: a vector has"),
 }

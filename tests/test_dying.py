@@ -52,10 +52,37 @@ def test_who_lives_finishes_with_the_same_bits(tmp_path, undisturbed, ranks, kil
     assert outcome.code == 0, outcome.text
     left = ranks - len(kills.split(","))
     assert f"steps: 24; ranks left: {left}" in outcome.out
-    assert outcome.err.count("they go on from the last checkpoint") >= 1
+    assert outcome.err.count("they go on from ") >= 1
     assert digest(tmp_path / "run") == undisturbed(ranks, env.get("UNITS", "16"))
     assert shared_memory() <= before
     assert not list(tmp_path.rglob(".*"))  # no lock, nothing half-written
+
+
+SHARED = {"UNITS": "600"}  # enough weights for ranks to share them
+
+
+@pytest.mark.parametrize(
+    ("kills", "words", "env", "where"),
+    [
+        ("sum:5:1", (), SHARED, "memory"),
+        ("update:5:1", (), SHARED, "the last checkpoint"),  # its part of the update is missing
+        ("sum:5:1", ("divide",), SHARED | {"DBP_NODE_SIZES": "2,1"}, "the last checkpoint"),  # its part of the state is
+        ("sum:5:0,restore:0:1", (), SHARED | {"DBP_NODE_SIZES": "1,2"}, "the last checkpoint"),  # who had it dies too
+    ],
+)
+def test_what_is_whole_in_memory_is_used(tmp_path, undisturbed, kills, words, env, where):
+    outcome = survivable(3, tmp_path / "run", kills, *words, **env)
+    assert outcome.code == 0, outcome.text
+    assert outcome.err.splitlines()[-1].endswith(f"they go on from {where}")
+    assert digest(tmp_path / "run") == undisturbed(3, "600")
+
+
+def test_no_folder_is_needed_for_what_is_in_memory(undisturbed):
+    outcome = survivable(3, "none", "sum:5:0,sum:9:2")
+    assert outcome.code == 0, outcome.text
+    assert outcome.err.count("they go on from memory") == 2
+    assert outcome.out.count("which is whole in memory") == 2
+    assert f"digest: {undisturbed(3, '16')}" in outcome.out
 
 
 def test_too_few_that_live_end_and_the_next_start_goes_on(tmp_path, undisturbed):
@@ -71,7 +98,7 @@ def test_too_few_that_live_end_and_the_next_start_goes_on(tmp_path, undisturbed)
 def test_dbp_run_survives_if_asked_to(tmp_path, undisturbed):
     outcome = dbp("run", "--survive", "-n", "3", "--", PROGRAM, tmp_path / "run", "update:5:0", timeout=90)
     assert outcome.code == 0, outcome.text
-    assert "rank 0 died, 2 of 3 live: they go on from the last checkpoint" in outcome.err
+    assert "rank 0 died, 2 of 3 live: they go on from memory" in outcome.err
     assert digest(tmp_path / "run") == undisturbed(3, "16")
 
 

@@ -38,8 +38,8 @@ ALLOWED = {
     "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "restoring", "resuming", "run"}
     | {"run_folder"},
     "timing": {"parallel"},
-    "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "resuming", "run", "settings"}
-    | {"timing"},
+    "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "restoring", "resuming", "run"}
+    | {"settings", "timing"},
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
     | {"sources", "text", "trained"},

@@ -31,10 +31,11 @@ class Clock:
     Args:
         folder: of the run, beside which the rank that dies notes when.
         out: a JSON file for what was measured.
+        changing: whether the rank dies while it changes the weights, so that the others need a checkpoint.
     """
 
-    def __init__(self, folder: Path, out: Path):
-        self.folder, self.died, self.out = folder, folder.with_name("died"), out
+    def __init__(self, folder: Path, out: Path, changing: bool):
+        self.folder, self.died, self.out, self.changing = folder, folder.with_name("died"), out, changing
         self.noticed = self.met = 0.0
 
     def step(self, take: Callable[[Run, int], None], run: Run, total: int) -> None:
@@ -44,6 +45,8 @@ class Clock:
             raise Stopped(0)
         saved = run.progress.step % EVERY == EVERY - 1 and any(self.folder.glob("checkpoints/step-*.h5"))
         if saved and run.comm.rank == run.comm.size - 1:
+            if self.changing:
+                run.arena.changes.__enter__()
             self.died.write_text(repr(time.monotonic()))
             os.kill(os.getpid(), signal.SIGKILL)
         take(run, total)
@@ -71,10 +74,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--changing", action="store_true")
     args = parser.parse_args()
     told = settings(args.parameters, args.batch, args.folder)
     told = dataclasses.replace(told, epochs=EPOCHS, checkpoint=Saving(every_steps=EVERY, keep=2))
-    clock = Clock(args.folder, args.out)
+    clock = Clock(args.folder, args.out, args.changing)
     instead: Any = train
     take, meet = train.step, train.survivors
     instead.step = lambda run, total_steps: clock.step(take, run, total_steps)

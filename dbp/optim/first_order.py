@@ -116,7 +116,8 @@ class FirstOrder(Method):
         if SKIPPED in state.numbers:
             number -= int(state.numbers[SKIPPED][0])
         scale = self._scale(objective.space, evaluation.gradient) if self.clip_norm else 1.0
-        self.advance(Work(objective.space, weights, evaluation.gradient, state, number, rate, scale))
+        with objective.space.changing:
+            self.advance(Work(objective.space, weights, evaluation.gradient, state, number, rate, scale))
         return Step(evaluation, length=rate)
 
     def _scale(self, space: Space, gradient: Vector) -> float:

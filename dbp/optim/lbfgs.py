@@ -57,7 +57,8 @@ class LBFGS(Method):
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """One iteration: a direction and a line search; see Method.step()."""
-        return _Iteration(self, objective, weights, state).run()
+        with objective.space.changing:
+            return _Iteration(self, objective, weights, state).run()
 
 
 class _Iteration(Generic[E]):

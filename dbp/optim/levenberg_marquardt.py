@@ -71,7 +71,8 @@ class LevenbergMarquardt(Method):
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """One step that lowers the cost, if there is one; see Method.step()."""
-        return _Iteration(self, objective, weights, state).run()
+        with objective.space.changing:
+            return _Iteration(self, objective, weights, state).run()
 
 
 class _Iteration(Generic[E]):

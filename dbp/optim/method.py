@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -59,6 +60,11 @@ class Space(Protocol):
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The shapes of the parameters, by name, in their order in a vector."""
+        ...
+
+    @property
+    def changing(self) -> AbstractContextManager[None]:
+        """A context in which weights and vectors are changed: between two of them they are those of a step's end."""
         ...
 
     def fence(self, vector: Vector) -> None:
@@ -272,6 +278,8 @@ class Method(ABC):
     @abstractmethod
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """One step, in place; weights and vectors stay as they are if cost or gradient is not finite.
+
+        All that it writes to weights and vectors it writes in one context of objective.space.changing.
 
         Args:
             objective: gives cost and derivatives.

@@ -114,7 +114,8 @@ class TruncatedNewton(Method):
         evaluation = objective.value_and_gradient(weights)
         if not evaluation.finite:
             return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
-        return (_Damped if self._damped else _Within)(self, objective, weights, state, evaluation).run()
+        with objective.space.changing:
+            return (_Damped if self._damped else _Within)(self, objective, weights, state, evaluation).run()
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Scipy(Method):
         """One iteration of SciPy's method; see Method.step()."""
         if not isinstance(state.running, _Minimisation):
             state.running = _Minimisation(self, objective, weights, state.scratch)
-        return state.running.iteration()
+        with objective.space.changing:
+            return state.running.iteration()
 
 
 class _Minimisation(Generic[E]):

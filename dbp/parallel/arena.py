@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dbp.parallel.changes import LINE, Changes
 from dbp.parallel.comm import Communicator
 from dbp.parallel.deal import Deal, Nodes, spread_jobs
 from dbp.parallel.exchange import WHOLE, Spread
@@ -51,7 +52,8 @@ class Arena:
     ):
         self.comm, self.size, self.dtype, self.may_share = comm, size, np.dtype(dtype), share
         self.dealt = share and comm.size > 1 and size >= DIVIDED_FROM
-        length = vectors * pages(size * self.dtype.itemsize)
+        told = pages(LINE * max(comm.nodes.sizes))
+        length = vectors * pages(size * self.dtype.itemsize) + told
         self._memory = comm.shared_memory(length) if self.dealt and max(comm.nodes.sizes) > 1 else None
         self._used = 0  # bytes of it
         together = self.shared or max(comm.nodes.sizes) == 1
@@ -60,6 +62,17 @@ class Arena:
         self.divided = divide and self.dealt and self.nodes.count > 1
         self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, size)]
         self._spreads: dict[Hashable, Spread] = {}
+        ranks = self.nodes.runs[self.nodes.mine] if self.shared else range(comm.rank, comm.rank + 1)
+        memory = np.zeros(LINE, np.uint8) if self._memory is None else self._memory.bytes[-told:][: LINE * len(ranks)]
+        self.changes = Changes(memory, comm.rank - ranks.start)
+
+    @property
+    def whole(self) -> bool:
+        """Whether this copy of the vectors is that of a moment between two changes, when the others rest or are dead.
+
+        It is not where a part is with each node, as those of the dead are lost.
+        """
+        return not self.divided and self.changes.complete
 
     @property
     def shared(self) -> bool:

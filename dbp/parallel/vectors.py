@@ -14,6 +14,7 @@ import numpy as np
 
 from dbp.errors import UserError
 from dbp.parallel.arena import Arena
+from dbp.parallel.changes import Changes
 from dbp.parallel.deal import GRAIN
 from dbp.parallel.layout import Layout
 from dbp.parallel.shared import SharedMemory
@@ -45,6 +46,11 @@ class Vectors:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The shapes of the parameters, in the order in which they follow each other in a vector."""
         return self.layout.shapes
+
+    @property
+    def changing(self) -> Changes:
+        """A context in which vectors are changed."""
+        return self.arena.changes
 
     def fence(self, vector: Array) -> None:
         """After it all ranks see what the owners have written to a vector."""

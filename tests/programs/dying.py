@@ -13,11 +13,12 @@ import numpy as np
 
 import dbp
 from dbp import nn
+from dbp.checkpoint import digest_arrays
 from dbp.keeping import Keeper
 from dbp.parallel import Copies, world
 from dbp.parallel.reduce import Reduction
 from dbp.parallel.reduce_shared import SharedReduction
-from dbp.restoring import Restorer
+from dbp.restoring import Memory, Restorer
 
 first = world().rank
 kills = {
@@ -47,6 +48,7 @@ dying("update", dbp.optim.Adam, "update")
 dying("copy", Copies, "take")
 dying("write", Keeper, "_write")
 dying("restore", Restorer, "restore")
+dying("restore", Memory, "restore")
 dying("begin", Keeper, "_begin")
 dying("finish", Keeper, "end")
 dying("forward", nn.Dense, "__call__")
@@ -61,10 +63,11 @@ result = dbp.fit(
     epochs=4,
     batch_size=12,
     seed=3,
-    out=sys.argv[1],
+    out=None if sys.argv[1] == "none" else sys.argv[1],
     checkpoint=dbp.Saving(every_steps=2, keep=100),
     watch=dbp.Watching(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
     divide_state="divide" in sys.argv,
 )
 if world().rank == 0:
     print(f"steps: {result.steps}; ranks left: {world().size}", flush=True)
+    print(f"digest: {digest_arrays(result.weights)}")
