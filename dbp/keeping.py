@@ -142,8 +142,8 @@ class Keeper:
             self._comm.confirm()  # that all have copied what is theirs
             self._saved = run.progress.step
             if self._comm.rank == 0:
-                best = run.progress.best_step if run.settings.checkpoint.best else None
-                self._writer.start(partial(self._write, self.checkpoint(), best, self._status()))
+                kept = run.best_step, run.ways_back
+                self._writer.start(partial(self._write, self.checkpoint(), *kept, self._status()))
         self._comm.stages.enter(before)
 
     def save_now(self) -> str:
@@ -153,6 +153,13 @@ class Keeper:
         failed = self.settle()
         self._comm.stages.enter(before)
         return failed
+
+    def bring_back(self, until: int) -> tuple[Path, dict[Path, str]]:
+        """Bring back the state in the newest whole checkpoint that is not from after a step; see Restorer.restore()."""
+        assert self.folder is not None
+        self.settle()
+        self._saved = -1  # what is saved at a step that was saved before is another state
+        return Restorer(self._run, self.folder).restore(until)
 
     @property
     def writing(self) -> bool:
@@ -180,13 +187,13 @@ class Keeper:
             self._stopping.after_save(self._seconds)
         return self._failed
 
-    def _write(self, checkpoint: Checkpoint, best: int | None, status: Mapping[str, Any]) -> None:
+    def _write(self, checkpoint: Checkpoint, best: int | None, others: set[int], status: Mapping[str, Any]) -> None:
         """In a thread of its own."""
         assert self.folder is not None
         began, step = time.monotonic(), int(checkpoint.progress["step"])
         path = self.folder.checkpoints.save(checkpoint, step)
         try:
-            self.folder.checkpoints.tidy(path, best)
+            self.folder.checkpoints.tidy(path, best, others)
             self.folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})
             self.folder.tell("running", checkpoint=path.name, **status)
             self._beside = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dbp.data import Dataset, Order, scaled
 from dbp.nn import Loss
@@ -32,8 +33,12 @@ class Loader:
 
     def batch(self, order: Order, positions: range) -> list[Shard]:
         """This rank's shards of the mini-batch at these positions of an order."""
-        parts = [(number, self._shards.of_batch(len(positions), number)) for number in self._shards.mine]
-        return [self._shard(number, order.rows(positions[part.start : part.stop])) for number, part in parts]
+        return [self._shard(number, self.rows(order, positions, number)) for number in self._shards.mine]
+
+    def rows(self, order: Order, positions: range, number: int) -> NDArray[Any]:
+        """The rows of one shard of that mini-batch."""
+        part = self._shards.of_batch(len(positions), number)
+        return order.rows(positions[part.start : part.stop])
 
     def chunks(self, number: int) -> Iterator[Shard]:
         """The part of the whole data set that belongs to a shard, in pieces that bound the memory."""

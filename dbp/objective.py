@@ -152,7 +152,7 @@ class Objective:
             sums.bytes[:] = 0
             return
         leaves = self._leaves(weights)
-        call = call_with(leaves, self.running, self._draw(shard))
+        call = call_with(leaves, self.running, self.draw(shard))
         clock = self.arena.comm.stages
         clock.enter(stages.FORWARD)
         outputs, losses = self._losses(call, shard)
@@ -166,7 +166,8 @@ class Objective:
         if self.running:
             sums.scalars[self._scalars :] = np.concatenate(all_sums(self.running, call.observed))
 
-    def _draw(self, shard: Shard) -> Draw:
+    def draw(self, shard: Shard) -> Draw:
+        """Which random numbers a shard draws in this step."""
         return Draw(self._seed, self.step, shard.number)
 
     def _leaves(self, weights: Array) -> dict[str, Tensor]:
@@ -210,7 +211,7 @@ class Objective:
     def value(self, weights: Array) -> float:
         """The cost of the current mini-batch, that of value_and_gradient(); collective, the same on every rank."""
         filled = {shard.number: [shard] if len(shard.inputs) else [] for shard in self.batch}
-        total = self._total(weights, filled.__getitem__, stages.FORWARD, self._draw)
+        total = self._total(weights, filled.__getitem__, stages.FORWARD, self.draw)
         self.arena.comm.stages.enter(stages.UPDATE)
         return total.cost
 
@@ -260,7 +261,7 @@ class Objective:
         self.arena.fence(weights)
         at = self.layout.views(weights)
         chosen = {s.number: s.rows(self._window(len(s.inputs), part)) for s in self.batch if len(s.inputs)}
-        curved = {number: [self._curved(at, shard, self._draw(shard))] for number, shard in chosen.items()}
+        curved = {number: [self._curved(at, shard, self.draw(shard))] for number, shard in chosen.items()}
         return self._summed(lambda number: curved.get(number, []))
 
     def evaluated_curvature(self, weights: Array, chunks: Chunks) -> Curvature:

@@ -21,6 +21,11 @@ COUNTED = (
     "evaluations",
     "products",
     "skipped",
+    "way_back",
+    "way_back_before",
+    "trouble_step",
+    "gone_back",
+    "rate_factor",
     "finished",
     "outcome",
     "best_epoch",
@@ -81,6 +86,11 @@ class Progress:
     evaluations: int = 0  # of the cost, by the optimizer, since the start of the run
     products: int = 0  # with second derivatives
     skipped: int = 0  # steps of the epoch whose cost or gradient was not finite
+    way_back: int = 0  # the step of the last checkpoint that the settings ask for, whenever the run is interrupted
+    way_back_before: int = 0  # and that of the one before it
+    trouble_step: int = 0  # the last after which cost or gradient was not finite, and the run has gone back
+    gone_back: int = 0  # how often it has since it was last beyond that step
+    rate_factor: float = 1.0  # on the learning rate, as it has gone back
     finished: bool = False
     outcome: str = ""  # why the optimizer could not go on, if it could not
     best_epoch: int = 0
@@ -101,6 +111,8 @@ class Progress:
         self.products += products
         self.step_in_epoch += 1
         self.totals = self.totals + totals
+        if self.step > self.trouble_step:
+            self.gone_back = 0
 
     def after_skipped_step(self, evaluations: int = 1) -> None:
         """Count a step whose cost or gradient is not finite, and that changes nothing else."""
@@ -108,6 +120,32 @@ class Progress:
         self.evaluations += evaluations
         self.step_in_epoch += 1
         self.skipped += 1
+
+    def mark(self) -> None:
+        """A checkpoint that the settings ask for is due now."""
+        if self.way_back != self.step:
+            self.way_back_before, self.way_back = self.way_back, self.step
+
+    def ways_back(self, best: bool) -> set[int]:
+        """The steps of the checkpoints that the run may have to go back to; with the one that was the best then."""
+        steps = {self.way_back, self.way_back_before}
+        return steps | {self._best_at(self.way_back_before)} if best else steps
+
+    def way_back_from_here(self) -> int | None:
+        """The step of the last checkpoint from before now that the settings have asked for; None if there is none."""
+        return next((step for step in (self.way_back, self.way_back_before) if step < self.step), None)
+
+    def after_going_back(self, later: Progress, factor: float) -> None:
+        """Count that the run has gone back to here, and goes on with its learning rate times a factor.
+
+        Args:
+            later: where cost or gradient was not finite.
+            factor: besides the one that there was.
+        """
+        self.trouble_step = max(later.trouble_step, later.step)
+        self.gone_back = later.gone_back + 1
+        self.rate_factor = later.rate_factor * factor
+        self.elapsed = later.elapsed
 
     @property
     def costs(self) -> list[float]:
@@ -142,6 +180,14 @@ class Progress:
     def is_best(self) -> bool:
         """Whether the run is at the end of its best epoch."""
         return self.best_step == self.step > 0
+
+    def _best_at(self, step: int) -> int:
+        """The step of the best of the epochs that had ended by then; 0 if there is none."""
+        found, best = 0, math.nan
+        for ended, value in zip(self.history.get("step", []), self.history.get(self.best_by, []), strict=True):
+            if ended <= step and better(self.best_by, value, best):
+                found, best = int(ended), value
+        return found
 
     def _start_epoch(self) -> None:
         self.skipped, self.step_in_epoch, self.totals = 0, 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))

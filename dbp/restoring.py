@@ -68,15 +68,18 @@ class Restorer:
         was = earlier.provenance.get("ranks")
         return [] if was == self._comm.size else [f"ranks: {was} in the checkpoint, {self._comm.size} now"]
 
-    def restore(self) -> tuple[Path, dict[Path, str]]:
+    def restore(self, until: int | None = None) -> tuple[Path, dict[Path, str]]:
         """Bring back the state in the newest whole checkpoint; gives its name, and files that cannot be used and why.
+
+        Args:
+            until: a step; no checkpoint from after it is looked at.
 
         Raises:
             DataError: there is none, or it is not one of this run.
         """
         run, comm = self._run, self._comm
         with contextlib.ExitStack() as stack:
-            path, passed_over, small, progress = from_rank_0(comm, self._open, stack)
+            path, passed_over, small, progress = from_rank_0(comm, self._open, stack, until)
             self._fill(run.weights, "model")
             for name, vector in run.state.vectors.items():
                 self._fill(vector, f"optimizer/{name}")
@@ -84,8 +87,11 @@ class Restorer:
         take_up(run, small, progress)
         return path, passed_over
 
-    def _open(self, stack: contextlib.ExitStack) -> tuple[Path, dict[Path, str], dict[str, Array], Mapping[str, Any]]:
-        newest = stack.enter_context(self._folder.checkpoints.newest(lambda found: self._refuse(Earlier.of(found))))
+    def _open(
+        self, stack: contextlib.ExitStack, until: int | None
+    ) -> tuple[Path, dict[Path, str], dict[str, Array], Mapping[str, Any]]:
+        checkpoints = self._folder.checkpoints
+        newest = stack.enter_context(checkpoints.newest(lambda found: self._refuse(Earlier.of(found)), until=until))
         if newest.found is None:
             raise none_whole(self._run.settings, list(newest.passed_over.values()))
         self._source = found = newest.found

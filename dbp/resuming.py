@@ -17,7 +17,10 @@ from dbp.settings import AUTO, Settings
 LARGE = ("model/", "optimizer/")  # arrays whose shapes the model says
 MOST_SMALL = 1 << 26  # bytes of all others
 # What may differ between a checkpoint and the settings that go on from it.
-FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping")
+FREE = (
+    *("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping"),
+    *(f"optimizer.{key}" for key in ("when_not_finite", "skip_at_most", "go_back_factor", "go_back_at_most")),
+)
 
 
 @dataclass(frozen=True)

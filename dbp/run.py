@@ -194,6 +194,16 @@ class Run:
                 "to go on from the last checkpoint"
             )
 
+    @property
+    def best_step(self) -> int | None:
+        """At which the best checkpoint was made, if that is to be kept."""
+        return self.progress.best_step if self.settings.checkpoint.best else None
+
+    @property
+    def ways_back(self) -> set[int]:
+        """The steps of the checkpoints that are kept as the run may have to go back to them."""
+        return self.progress.ways_back(self.best_step is not None) if self.settings.goes_back else set()
+
     def model_arrays(self, weights: Array) -> dict[str, Array]:
         """Parameters, from the flat weights, and running moments by name."""
         return self.layout.views(weights) | named_arrays(self.running)

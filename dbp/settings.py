@@ -12,7 +12,7 @@ import numpy as np
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss, Model, as_loss, as_model
-from dbp.optim import Constant, FirstOrder, Method, Schedule
+from dbp.optim import GO_BACK, Constant, FirstOrder, Method, Schedule
 
 DTYPES = ("float32", "float64")
 MESSAGES = ("full", "bfloat16", "float16")
@@ -210,6 +210,16 @@ class Settings:
         self._check_numbers()
         if self.schedule != Constant() and not isinstance(self.optimizer, FirstOrder):
             raise UserError(f"schedule is of learning rates, of which {self.optimizer.kind!r} has none; leave it out")
+
+        if self.goes_back and self.out is None:
+            raise UserError(
+                f"when_not_finite = {GO_BACK!r} needs checkpoints to go back to, but out is None; set it to a folder"
+            )
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the run goes back to a checkpoint when numbers are not finite."""
+        return isinstance(self.optimizer, FirstOrder) and self.optimizer.when_not_finite == GO_BACK
 
     def _check_numbers(self) -> None:
         """In what form they are kept and sent."""

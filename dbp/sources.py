@@ -35,6 +35,10 @@ class Sources:
         """Short digests by purpose, that other data is most unlikely to have."""
         return {f"{purpose} data": sample_digest(data) for purpose, data in self.files.items()}
 
+    def stored_rows(self, rows: Array) -> Array:
+        """Where these training examples lie in the data set that they were taken from."""
+        return self.train.rows_of_whole(rows) if isinstance(self.train, Subset) else rows
+
     def describe(self) -> str:
         """The number of examples for each purpose."""
         purposes = {"training": self.train, "validation": self.validation, "test": self.test}

@@ -12,10 +12,10 @@ import numpy as np
 
 from dbp.autodiff import Array
 from dbp.display import Display, duration, figures
-from dbp.errors import NotFiniteError
 from dbp.keeping import Keeper
 from dbp.nn import update_all
-from dbp.optim import Outcome
+from dbp.objective import Evaluation
+from dbp.optim import Outcome, Step
 from dbp.parallel import (
     Communicator,
     RankLostError,
@@ -37,6 +37,7 @@ from dbp.run import Run
 from dbp.settings import Settings
 from dbp.stopping import NOT_FINISHED, Stopped, signals
 from dbp.timing import Timing
+from dbp.trouble import Trouble
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,8 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
         run = keeper = display = None  # what an attempt held is let go before the next needs as much
         try:
             with started(settings, comm, start, memory) as (run, keeper, display):
-                first = run.progress.step
-                _epochs(run, keeper, display)
-                result = _finish(run, keeper, display, steps=run.progress.step - first)
+                steps = _epochs(run, keeper, display)
+                result = _finish(run, keeper, display, steps)
                 comm.confirm()  # all are done, so that none goes on without the others
                 return result
         except RankLostError as error:
@@ -166,33 +166,43 @@ def started(
                 yield run, keeper, display
 
 
-def _epochs(run: Run, keeper: Keeper, display: Display) -> None:
-    """All epochs that are left."""
+def _epochs(run: Run, keeper: Keeper, display: Display) -> int:
+    """All epochs that are left; gives how many steps were done."""
     run.comm.stages.begin()
     settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
+    steps, trouble = 0, Trouble(run, keeper, display.say)
+    if settings.goes_back and progress.step == 0:
+        keeper.save()  # the run's beginning, to go back to
     while progress.epoch < settings.epochs and not progress.outcome:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
-        for examples in steps_of_epoch(run):
+        for examples in steps_of_epoch(run, trouble):
+            steps += 1
             display.after_step(examples, progress.totals)
             if settings.watch.due_after_step(progress.step):
                 run.compare_nodes()
             if not run.at_end_of_epoch:
                 _after_step(run, keeper)
+        if not (run.at_end_of_epoch or progress.outcome):
+            continue  # from the checkpoint that the run has gone back to
         rate = display.rate()
         validation = run.evaluate(run.sources.validation)
         display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length: run.length}), rate)
         _stop_early(run)
+        if due := (saving.best and progress.is_best) or saving.due_after_epoch(progress.epoch):
+            progress.mark()
         if progress.epoch == settings.epochs or progress.outcome:
             break  # what is saved then is the finished run
-        if (saving.best and progress.is_best) or saving.due_after_epoch(progress.epoch):
+        if due:
             keeper.save()
         _after_step(run, keeper)
+    return steps
 
 
 def _after_step(run: Run, keeper: Keeper) -> None:
     """Save if it is time for that, and stop if a rank has asked for it."""
     keeper.after_step()
     if run.settings.checkpoint.due_after_step(run.progress.step):
+        run.progress.mark()
         keeper.save()  # 7 checkpoint
     if run.objective.asked:
         raise keeper.stop()
@@ -206,8 +216,11 @@ def _stop_early(run: Run) -> None:
         progress.outcome = f"stopped early ({run.stops_by.replace('_', ' ')} was not better for {since} epochs)"
 
 
-def steps_of_epoch(run: Run) -> Iterator[int]:
-    """The steps that are left of an epoch, each with its number of examples; fewer if the optimizer cannot go on."""
+def steps_of_epoch(run: Run, trouble: Trouble) -> Iterator[int]:
+    """The steps that are left of an epoch, each with its number of examples.
+
+    They are fewer if the optimizer cannot go on, or if the run goes back to a checkpoint.
+    """
     progress, batches, loader = run.progress, run.batches, run.loader(run.sources.train)
     order = run.order(progress.epoch)
     while not run.at_end_of_epoch and not progress.outcome:
@@ -215,21 +228,24 @@ def steps_of_epoch(run: Run) -> Iterator[int]:
         run.comm.stages.enter(stages.DATA)
         if not (run.objective.whole and run.objective.batch):
             run.objective.batch = loader.batch(order, positions)  # 1 data
-        step(run, run.settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
+        taken = step(run, run.settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
+        if taken.outcome in (Outcome.NOT_FINITE, Outcome.GOES_BACK):
+            trouble.meet(taken)
+            return
         yield len(positions)
 
 
-def step(run: Run, total_steps: int) -> None:
-    """One step on the current mini-batch: forward, loss, backward, allreduce, optimizer."""
+def step(run: Run, total_steps: int) -> Step[Evaluation]:
+    """One step on the current mini-batch: forward, loss, backward, allreduce, optimizer.
+
+    It is not counted if it could not be done, as cost or gradient are not finite.
+    """
     settings, progress = run.settings, run.progress
-    factor = settings.schedule.factor(progress.step, total_steps, progress.costs)
+    factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.rate_factor
     run.objective.step = progress.step
     taken = settings.optimizer.step(run.objective, run.weights, run.state, progress.step + 1, factor)
-    if taken.outcome is Outcome.NOT_FINITE:
-        raise NotFiniteError(
-            f"the cost or its gradient is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, "
-            f"cost {taken.evaluation.cost}); the weights before it are kept; {taken.reason}"
-        )
+    if taken.outcome in (Outcome.NOT_FINITE, Outcome.GOES_BACK):
+        return taken
     if taken.outcome not in (Outcome.GOES_ON, Outcome.SKIPPED):
         progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value
     if taken.outcome is Outcome.SKIPPED:
@@ -240,6 +256,7 @@ def step(run: Run, total_steps: int) -> None:
     run.length = taken.length
     run.comm.stages.step = progress.step
     run.comm.stages.enter(stages.OTHER)
+    return taken
 
 
 def _finish(run: Run, keeper: Keeper, display: Display, steps: int) -> Result:

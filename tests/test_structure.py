@@ -37,9 +37,11 @@ ALLOWED = {
     "restoring": {"autodiff", "checkpoint", "nn", "parallel", "resuming", "run", "run_folder"},
     "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "restoring", "resuming", "run"}
     | {"run_folder"},
+    "diagnosis": {"autodiff", "nn", "objective"},
+    "trouble": {"autodiff", "diagnosis", "keeping", "objective", "optim", "parallel", "run"},
     "timing": {"parallel"},
     "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "restoring", "resuming", "run"}
-    | {"settings", "timing"},
+    | {"objective", "settings", "timing", "trouble"},
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
     | {"sources", "text", "trained"},

@@ -21,6 +21,7 @@ from dbp.parallel.stages import UPDATE
 from dbp.resuming import Start
 from dbp.run import Run
 from dbp.settings import Data, Settings
+from dbp.trouble import Trouble
 
 HEADER = 16  # bytes of an IDX file of images
 
@@ -61,7 +62,7 @@ COMMON = {"epochs": 1, "batch_size": 1, "dtype": "float64", "shards": 2}
 KEPT = ("optimizer", "epochs", "schedule", "dtype", "shards")
 
 
-def points(run: Run, seconds: float, passes: float) -> Iterator[dict[str, float]]:
+def points(run: Run, trouble: Trouble, seconds: float, passes: float) -> Iterator[dict[str, float]]:
     """Train until time, passes or epochs are over; what holds after each epoch, to find which takes no time.
 
     The cost is that over all examples: that of the last step where it was over all, else found anew.
@@ -70,7 +71,7 @@ def points(run: Run, seconds: float, passes: float) -> Iterator[dict[str, float]
     run.comm.stages.begin()
     while progress.epoch < run.settings.epochs and not progress.outcome and used < seconds and done < passes:
         start = time.perf_counter()
-        for _ in train.steps_of_epoch(run):
+        for _ in train.steps_of_epoch(run, trouble):
             pass
         used += run.comm.broadcast(time.perf_counter() - start)
         cost = progress.totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
@@ -82,8 +83,8 @@ def points(run: Run, seconds: float, passes: float) -> Iterator[dict[str, float]
 
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
-    with train.started(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
-        found = list(points(run, seconds, passes))
+    with train.started(settings, world(), Start(fresh=True, quiet=True)) as (run, keeper, display):
+        found = list(points(run, Trouble(run, keeper, display.say), seconds, passes))
         stages = run.comm.stages
         stages.enter(stages.current)
         return {

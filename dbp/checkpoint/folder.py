@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -91,12 +91,13 @@ class CheckpointFolder:
             write(path, checkpoint)
         return path
 
-    def tidy(self, newest: Path, best: int | None = None) -> None:
+    def tidy(self, newest: Path, best: int | None = None, others: Collection[int] = ()) -> None:
         """Remove the checkpoints that need not be kept.
 
         Args:
             newest: what was saved last, and is kept.
             best: the step of the best one, which is kept as well; None if there is none.
+            others: steps of others that are.
 
         Raises:
             StorageError: the folder could not be changed.
@@ -104,15 +105,15 @@ class CheckpointFolder:
         with writing_to(self.path / BEST):
             self._link(best)
         with writing_to(self.path):
-            for old in self._superfluous(newest, best):
+            for old in self._superfluous(newest, {best, *others}):
                 old.unlink()
 
-    def _superfluous(self, newest: Path, best: int | None) -> Iterator[Path]:
+    def _superfluous(self, newest: Path, steps: Collection[int | None]) -> Iterator[Path]:
         files = self.files()
         kept = {newest, *files[-self._keep.last :]}
         for path in files:
             step = step_of(path)
-            if path not in kept and step != best and not (self._keep.every and step % self._keep.every == 0):
+            if path not in kept and step not in steps and not (self._keep.every and step % self._keep.every == 0):
                 yield path
 
     def _link(self, best: int | None) -> None:
@@ -126,17 +127,42 @@ class CheckpointFolder:
             fresh.symlink_to(target.name)
             fresh.replace(link)
 
+    def drop_later(self, step: int, best: int | None = None) -> None:
+        """Remove the checkpoints from after a step.
+
+        Args:
+            step: of the newest that is left.
+            best: the step of the best one that is left; None if there is none.
+
+        Raises:
+            StorageError: the folder could not be changed.
+        """
+        with writing_to(self.path):
+            for path in self.files():
+                if step_of(path) > step:
+                    path.unlink()
+        with writing_to(self.path / BEST):
+            self._link(best)
+            if not (self.path / BEST).exists():
+                (self.path / BEST).unlink(missing_ok=True)
+
     @contextlib.contextmanager
-    def newest(self, refuse: Callable[[Opened], str | None] = lambda _: None, verify: bool = True) -> Iterator[Newest]:
+    def newest(
+        self,
+        refuse: Callable[[Opened], str | None] = lambda _: None,
+        verify: bool = True,
+        until: int | None = None,
+    ) -> Iterator[Newest]:
         """The newest checkpoint that is whole, and why newer ones were passed over.
 
         Args:
             refuse: says why a checkpoint whose structure is sound is not to be used, before its arrays are read.
             verify: whether its arrays are verified, which takes as long as reading them.
+            until: a step; none from after it is looked at.
         """
         newest = Newest()
         with contextlib.ExitStack() as stack:
-            for path in reversed(self.files()):
+            for path in reversed([p for p in self.files() if until is None or step_of(p) <= until]):
                 with contextlib.ExitStack() as attempt:
                     try:
                         found = attempt.enter_context(opened(path))

@@ -115,7 +115,11 @@ class Subset:
     def __len__(self) -> int:
         return len(self._positions)
 
+    def rows_of_whole(self, rows: Array) -> Array:
+        """Where these rows of the subset lie in the whole."""
+        return self._order(rows + self._positions.start)
+
     def read(self, rows: Rows) -> Examples:
         """These rows of the subset."""
         chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
-        return self._whole.read(self._order(chosen + self._positions.start))
+        return self._whole.read(self.rows_of_whole(chosen))

@@ -1,4 +1,4 @@
-"""Methods that need one gradient a step, and what they have in common: decay, clipping, averaging, skipping."""
+"""Methods that need one gradient a step, and what they have in common: decay, clipping, averages, trouble."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dbp.errors import UserError, unknown
 from dbp.optim.method import AVERAGE, E, Method, Objective, Outcome, Space, State, Step, Vector
 from dbp.optim.pieces import Part, Piece, Setting, Shapes, check_patterns, matches, parts_of
 
-SKIPPED = "skipped"
+STOP, SKIP, GO_BACK = WHEN_NOT_FINITE = ("stop", "skip", "go_back")
+SKIPPED, IN_A_ROW = "skipped", "skipped_in_a_row"  # numbers of the state
 
 
 class Work(NamedTuple):
@@ -66,7 +67,11 @@ class FirstOrder(Method):
         clip_norm: a gradient with a larger norm is scaled down to it; 0 for none.
         clip_value: what each number of the gradient is then limited to; 0 for none.
         average: decay of an exponential moving average of the weights, which is then used for them; 0 for none.
-        when_not_finite: what happens at a cost or gradient that is not finite: "stop", or "skip" the step.
+        when_not_finite: what happens at a cost or gradient that is not finite: "stop", "skip" the step, or "go_back" to
+            the last checkpoint with a smaller learning rate.
+        skip_at_most: steps in a row that are skipped; at the next the run stops.
+        go_back_factor: on the learning rate, each time that the run goes back.
+        go_back_at_most: times that it goes back before it has come past where it had to; the next time it stops.
     """
 
     length = "learning_rate"
@@ -77,7 +82,10 @@ class FirstOrder(Method):
     clip_norm: float = 0.0
     clip_value: float = 0.0
     average: float = 0.0
-    when_not_finite: str = "stop"
+    when_not_finite: str = STOP
+    skip_at_most: int = 10
+    go_back_factor: float = 0.5
+    go_back_at_most: int = 5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay", tuple(self.decay))
@@ -87,8 +95,16 @@ class FirstOrder(Method):
             check_not_negative(name, getattr(self, name))
         for pattern, factor in self.layer_rates.items():
             check_not_negative(f"the factor of layer_rates for {pattern!r}", factor)
-        if self.when_not_finite not in ("stop", "skip"):
-            raise unknown("when_not_finite", self.when_not_finite, ("stop", "skip"))
+        self._check_trouble()
+
+    def _check_trouble(self) -> None:
+        """UserError if what says what happens to numbers that are not finite breaks a rule."""
+        if self.when_not_finite not in WHEN_NOT_FINITE:
+            raise unknown("when_not_finite", self.when_not_finite, WHEN_NOT_FINITE)
+        for name in ("skip_at_most", "go_back_at_most"):
+            check_at_least_1(name, getattr(self, name))
+        if not 0 < self.go_back_factor < 1:
+            raise UserError(f"go_back_factor must be between 0 and 1, but is {self.go_back_factor}")
 
     def check(self, shapes: Shapes) -> None:
         """UserError if a pattern is that of no parameter."""
@@ -101,24 +117,34 @@ class FirstOrder(Method):
         return (AVERAGE,) if self.average else ()
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """The steps that were skipped, where they may be."""
-        return {SKIPPED: np.zeros(1)} if self.when_not_finite == "skip" else {}
+        """The steps that were skipped, in all and in a row up to now, where they may be."""
+        return {SKIPPED: np.zeros(1), IN_A_ROW: np.zeros(1)} if self.when_not_finite == SKIP else {}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """One gradient and one update; see Method.step()."""
         evaluation, rate = objective.value_and_gradient(weights), self.learning_rate * factor
         if not evaluation.finite:
-            if SKIPPED not in state.numbers:
-                reason = "try a smaller learning_rate, clip_norm, or when_not_finite = 'skip'"
-                return Step(evaluation, Outcome.NOT_FINITE, length=rate, reason=reason)
-            state.numbers[SKIPPED] += 1
-            return Step(evaluation, Outcome.SKIPPED, length=rate)
+            outcome, reason = self._not_finite(state.numbers)
+            return Step(evaluation, outcome, length=rate, reason=reason)
         if SKIPPED in state.numbers:
             number -= int(state.numbers[SKIPPED][0])
+            state.numbers[IN_A_ROW][0] = 0
         scale = self._scale(objective.space, evaluation.gradient) if self.clip_norm else 1.0
         with objective.space.changing:
             self.advance(Work(objective.space, weights, evaluation.gradient, state, number, rate, scale))
         return Step(evaluation, length=rate)
+
+    def _not_finite(self, numbers: dict[str, NDArray[Any]]) -> tuple[Outcome, str]:
+        """What a step comes to whose cost or gradient is not finite, and more about it."""
+        if self.when_not_finite == GO_BACK:
+            return Outcome.GOES_BACK, ""
+        if self.when_not_finite == STOP:
+            return Outcome.NOT_FINITE, ""
+        if numbers[IN_A_ROW][0] >= self.skip_at_most:
+            return Outcome.NOT_FINITE, f"as many steps as skip_at_most = {self.skip_at_most} were skipped in a row"
+        for name in (SKIPPED, IN_A_ROW):
+            numbers[name] += 1
+        return Outcome.SKIPPED, ""
 
     def _scale(self, space: Space, gradient: Vector) -> float:
         """What brings the gradient's norm down to clip_norm; the small number is that of PyTorch."""
@@ -221,6 +247,12 @@ def check_fraction(name: str, value: float) -> None:
     """UserError unless the value is at least 0 and below 1."""
     if not 0 <= value < 1:
         raise UserError(f"{name} must be at least 0 and below 1, but is {value}")
+
+
+def check_at_least_1(name: str, value: int) -> None:
+    """UserError unless the value is at least 1."""
+    if value < 1:
+        raise UserError(f"{name} must be at least 1, but is {value}")
 
 
 def check_positive(name: str, value: float) -> None:

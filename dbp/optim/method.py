@@ -175,6 +175,7 @@ class Outcome(Enum):
 
     GOES_ON = "goes on"
     SKIPPED = "skipped"
+    GOES_BACK = "goes back"
     CONVERGED = "converged"
     OUT_OF_EVALUATIONS = "out of evaluations"
     LINE_SEARCH_FAILED = "the line search failed"
@@ -189,7 +190,7 @@ class Step(Generic[E]):
 
     Args:
         evaluation: of cost and gradient, from which the step's figures are taken.
-        outcome: whether the method goes on, or why it cannot.
+        outcome: whether the method goes on, or why it cannot; or that it wants to go on from an earlier state.
         evaluations: of cost, or of cost and gradient.
         products: with second derivatives.
         length: by what the direction was multiplied; the learning rate of methods that have one.
