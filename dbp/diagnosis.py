@@ -18,7 +18,7 @@ from dbp.objective import Objective, Shard, as_weighted
 
 SHOWN = 5  # examples of a shard that are named
 MOST_PASSES = 64  # over parts of a shard, to find the examples whose own gradient is not finite
-PARAMETERS, DATA, FORWARD, LOSS, BACKWARD, SUM = range(6)  # in the order in which they are found
+PARAMETERS, DATA, FORWARD, LOSS, MOMENTS, BACKWARD, SUM = range(7)  # in the order in which they are found
 
 RowsOf = Callable[[int], Array]  # where the examples of a shard, by its number, lie in the data set
 
@@ -115,7 +115,7 @@ class Look:
         return [self._found(PARAMETERS, place, f"the weights: {text}") for place, text in enumerate(told.values())]
 
     def forward(self) -> list[Found]:
-        """Data that is not finite, or else the first outputs or losses that are not."""
+        """Data that is not finite, or else the first outputs, losses or moments that are not."""
         return [one for shard in self._shards for one in (self._in_data(shard) or self._in_outputs(shard))]
 
     def _in_data(self, shard: Shard) -> list[Found]:
@@ -130,12 +130,18 @@ class Look:
     def _in_outputs(self, shard: Shard) -> list[Found]:
         passed = self._pass(shard)
         if finite(passed.losses):
-            return []
+            return self._in_moments(passed, shard)
         loss = Place(0, f"the loss {self._objective.loss.kind}, of finite outputs", array_of(passed.losses))
         place = first_place(passed)
         order, name, values = place or loss
         positions = _positions(values) if values.ndim and len(values) == len(shard.inputs) else []
         return [self._found(FORWARD if place else LOSS, order, name, shard, positions)]
+
+    def _in_moments(self, passed: Pass, shard: Shard) -> list[Found]:
+        running, observed = self._objective.running, passed.call.observed
+        wrong = [path for path, moments in running.items() if not finite(moments.sums(observed.get(path)))]
+        what = "the mean or variance of the inputs of layer {}"
+        return [self._found(MOMENTS, n, what.format(path.rstrip("/")), shard) for n, path in enumerate(wrong)]
 
     def backward(self) -> list[Found]:
         """The first gradient, from the outputs back, that is not finite though all losses are."""

@@ -68,7 +68,7 @@ class Evaluation:
     gradient: Array
     totals: Totals
     moments: Array  # sums for the running moments
-    finite: bool  # whether cost and gradient are numbers
+    finite: bool  # whether cost, gradient and those sums are numbers
 
     @property
     def cost(self) -> float:
@@ -138,8 +138,9 @@ class Objective:
         clock.enter(stages.UPDATE)
         self.asked |= total.asked
         totals = _totals(total.scalars[: self._scalars])
-        finite = total.finite and math.isfinite(totals.loss)
-        return Evaluation(total.vector, totals, total.scalars[self._scalars :].copy(), finite)
+        moments = total.scalars[self._scalars :].copy()
+        finite = total.finite and math.isfinite(totals.loss) and bool(np.isfinite(moments).all())
+        return Evaluation(total.vector, totals, moments, finite)
 
     @property
     def lasting(self) -> bool:

@@ -132,8 +132,12 @@ class Progress:
         return steps | {self._best_at(self.way_back_before)} if best else steps
 
     def way_back_from_here(self) -> int | None:
-        """The step of the last checkpoint from before now that the settings have asked for; None if there is none."""
-        return next((step for step in (self.way_back, self.way_back_before) if step < self.step), None)
+        """The step of the last checkpoint from before now that the settings have asked for; None if there is none.
+
+        Every other time in a row it is that of the one before: the last may hold weights on their way to infinity.
+        """
+        steps = [step for step in (self.way_back, self.way_back_before) if step < self.step]
+        return steps[min(self.gone_back % 2, len(steps) - 1)] if steps else None
 
     def after_going_back(self, later: Progress, factor: float) -> None:
         """Count that the run has gone back to here, and goes on with its learning rate times a factor.
@@ -144,6 +148,7 @@ class Progress:
         """
         self.trouble_step = max(later.trouble_step, later.step)
         self.gone_back = later.gone_back + 1
+        self.way_back_before = min(self.way_back, later.way_back_before)
         self.rate_factor = later.rate_factor * factor
         self.elapsed = later.elapsed
 

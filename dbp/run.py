@@ -196,13 +196,13 @@ class Run:
 
     @property
     def best_step(self) -> int | None:
-        """At which the best checkpoint was made, if that is to be kept."""
-        return self.progress.best_step if self.settings.checkpoint.best else None
+        """At which the best checkpoint was made, if that is to be kept and there is one."""
+        return (self.progress.best_step or None) if self.settings.checkpoint.best else None
 
     @property
     def ways_back(self) -> set[int]:
         """The steps of the checkpoints that are kept as the run may have to go back to them."""
-        return self.progress.ways_back(self.best_step is not None) if self.settings.goes_back else set()
+        return self.progress.ways_back(bool(self.settings.checkpoint.best)) if self.settings.goes_back else set()
 
     def model_arrays(self, weights: Array) -> dict[str, Array]:
         """Parameters, from the flat weights, and running moments by name."""

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from dbp.autodiff import Array
-from dbp.diagnosis import DATA, SHOWN, Found, diagnose
+from dbp.diagnosis import DATA, MOMENTS, SHOWN, Found, diagnose
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.keeping import Keeper
 from dbp.objective import Evaluation
@@ -49,7 +49,7 @@ class Trouble:
         """
         run = self._run
         found = diagnose(run.objective, run.weights, _rows(run))
-        head = f"{_what(taken)} at step {run.progress.step + 1} (epoch {run.progress.epoch + 1})"
+        head = _head(run, taken, found)
         lines = places(found, run.sources.train.name)
         why = taken.reason if isinstance(run.settings.optimizer, FirstOrder) else ""
         if taken.outcome is Outcome.GOES_BACK:
@@ -120,12 +120,16 @@ def _rows(run: Run) -> Callable[[int], Array]:
 # --- in words -------------------------------------------------------------------------------------------
 
 
-def _what(taken: Step[Evaluation]) -> str:
-    cost = taken.evaluation.cost
+def _head(run: Run, taken: Step[Evaluation], found: Sequence[Found]) -> str:
+    """What has happened, and when."""
+    progress, cost = run.progress, taken.evaluation.cost
     if not math.isfinite(cost):
-        return f"the cost is not finite ({cost})"
-    what = "the cost or its gradient" if taken.evaluation.finite else "the gradient"
-    return f"{what} is not finite (cost {cost:.6g})"
+        what = "the cost is"
+    elif found and found[0].stage == MOMENTS:
+        what = "running moments are"
+    else:  # also of other weights, which were tried
+        what = "the cost or its gradient is"
+    return f"{what} not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, cost {cost:.6g})"
 
 
 def places(found: Sequence[Found], data: str) -> list[str]:
@@ -177,7 +181,7 @@ def _remedy(run: Run, taken: Step[Evaluation], found: Sequence[Found]) -> str:
     if not isinstance(method, FirstOrder):
         return taken.reason
     if method.when_not_finite == STOP:
-        return f"try a smaller learning_rate, clip_norm, or when_not_finite = {SKIP!r} or {GO_BACK!r}"
+        return f"try a smaller learning_rate, clip_norm, when_not_finite = {SKIP!r} or {GO_BACK!r}"
     return "try a smaller learning_rate or clip_norm"
 
 
@@ -189,12 +193,14 @@ def report(head: str, lines: Iterable[str], room: int = 0) -> str:
         lines: those below it, which may begin with spaces.
         room: that is left before the first line.
     """
-    told = [_fitted(" " * room + head, 0).lstrip()]
-    return "\n".join([*told, *(_fitted("  " + line, len(line) - len(line.lstrip()) + 4) for line in lines)])
+    told = [_fitted(head, room, 2).lstrip()]
+    for line in lines:
+        depth = 2 + len(line) - len(line.lstrip())
+        told.append(_fitted(line.lstrip(), depth, depth + 2))
+    return "\n".join(told)
 
 
-def _fitted(line: str, indent: int) -> str:
-    """A line cut where it is too long, but not within a word; those that follow are indented."""
-    return textwrap.fill(
-        line, WIDTH, subsequent_indent=" " * (indent or 2), break_long_words=False, break_on_hyphens=False
-    )
+def _fitted(line: str, first: int, others: int) -> str:
+    """A line cut where it is too long, but not within a word; indented by so many spaces."""
+    indents = {"initial_indent": " " * first, "subsequent_indent": " " * others}
+    return textwrap.fill(line, WIDTH, **indents, break_long_words=False, break_on_hyphens=False)

@@ -125,7 +125,7 @@ def test_skipped_steps_are_told_and_do_not_spoil_the_epoch(capsys):
     assert result.history["skipped"] == [1] * 4
     assert np.isfinite(result.history["cost"]).all()
     assert result.steps == 16
-    with pytest.raises(NotFiniteError, match=r"at step \d .*when_not_finite = 'skip'"):
+    with pytest.raises(NotFiniteError, match=r"(?s)at step \d .*when_not_finite = 'skip'"):
         run(optimizer=Adam(1e-2))
 
 

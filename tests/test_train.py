@@ -260,7 +260,7 @@ def test_only_damaged_checkpoints_are_not_trained_over(tmp_path):
 def test_divergence_stops_and_keeps_the_last_weights(tmp_path):
     data = Data((X * 1e3, X[:, :1] * 1e3))
     settings = dataclasses.replace(BASE, model=[nn.Dense(1)], loss=nn.MeanSquaredError(), data=data)
-    with pytest.raises(NotFiniteError, match=r"not finite at step \d+ .*smaller learning_rate"):
+    with pytest.raises(NotFiniteError, match=r"(?s)not finite at step \d+ .*smaller learning_rate"):
         run(settings, optimizer=SGD(1e3), out=str(tmp_path), epochs=40, checkpoint=Saving(every_steps=1))
     checkpoint = newest_checkpoint(tmp_path)
     assert all(np.isfinite(array).all() for array in checkpoint.model.values())

@@ -141,7 +141,7 @@ class FirstOrder(Method):
         if self.when_not_finite == STOP:
             return Outcome.NOT_FINITE, ""
         if numbers[IN_A_ROW][0] >= self.skip_at_most:
-            return Outcome.NOT_FINITE, f"as many steps as skip_at_most = {self.skip_at_most} were skipped in a row"
+            return Outcome.NOT_FINITE, f"skip_at_most = {self.skip_at_most} steps in a row were skipped"
         for name in (SKIPPED, IN_A_ROW):
             numbers[name] += 1
         return Outcome.SKIPPED, ""

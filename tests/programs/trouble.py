@@ -1,0 +1,72 @@
+"""A training that gets into trouble: trouble.py CASE OPTIONS OUT [N:SIGNAL].
+
+OPTIONS is a table in JSON of those of the optimizer. With N:SIGNAL the last rank sends itself that signal, such as KILL
+or USR1, after the N-th step that it does in this start. Prints a digest of all that the run has come to."""
+
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+
+import dbp
+from dbp.checkpoint import digest_arrays
+from dbp.nn import BatchNorm, Dense, Dropout
+from dbp.optim import LBFGS, SGD, Adam, Cosine
+from dbp.parallel import world
+from dbp.progress import Progress
+
+case, options, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+rng = np.random.default_rng(0)
+x = rng.standard_normal((60, 5))
+y = np.tanh(x[:, :2])
+model = [Dense(8, "relu"), BatchNorm(), Dropout(0.2), Dense(6, "relu"), Dense(2)]
+settings = {"optimizer": Adam(1e-2, **options), "schedule": Cosine(warmup_steps=2), "batch_size": 15}
+if case == "data":  # more than float32 holds
+    x[[7, 31], 2] = 1e39
+elif case == "layer":
+    model = [Dense(8, "relu"), Dense(6, initialiser="he_normal"), Dense(2)]
+    x[7] = 3e38  # infinite where these are added up
+elif case == "sgd":
+    model = [Dense(8, "relu"), Dense(6, "relu"), Dense(2)]
+    settings = {"optimizer": SGD(3e3, **options), "batch_size": 15}
+elif case == "adam":
+    settings |= {"optimizer": Adam(1e9, average=0.5, **options)}
+elif case == "lbfgs":
+    model = [Dense(8, "relu"), Dense(2)]
+    x[7] = 1e38
+    settings = {"optimizer": LBFGS(), "batch_size": 60}
+
+
+def count_down(number, which):
+    """Send this process a signal after so many steps."""
+    counted, done = Progress.after_step, []
+
+    def after_step(self, *arguments):
+        counted(self, *arguments)
+        done.append(self.step)
+        if len(done) == number:
+            os.kill(os.getpid(), which)
+
+    Progress.after_step = after_step
+
+
+if len(sys.argv) > 4 and world().rank == world().size - 1:
+    number, name = sys.argv[4].split(":")
+    count_down(int(number), signal.Signals[f"SIG{name}"])
+result = dbp.fit(
+    model=model,
+    loss="mean_squared_error",
+    data=dbp.Data((x, y), validation=(rng.standard_normal((9, 5)), np.zeros((9, 2)))),
+    epochs=4,
+    shards=6,
+    seed=1,
+    out=None if out == "-" else out,
+    checkpoint=dbp.Saving(every_steps=3, keep=1, best="validation_cost"),
+    watch=dbp.Watching(most_starts=0),
+    **settings,
+)
+if world().rank == 0:
+    history = {name: np.array(column) for name, column in result.history.items() if name != "seconds"}
+    print("digest", digest_arrays(result.weights | history), result.steps)
