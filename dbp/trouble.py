@@ -202,5 +202,11 @@ def report(head: str, lines: Iterable[str], room: int = 0) -> str:
 
 def _fitted(line: str, first: int, others: int) -> str:
     """A line cut where it is too long, but not within a word; indented by so many spaces."""
-    indents = {"initial_indent": " " * first, "subsequent_indent": " " * others}
-    return textwrap.fill(line, WIDTH, **indents, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        line,
+        WIDTH,
+        initial_indent=" " * first,
+        subsequent_indent=" " * others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
