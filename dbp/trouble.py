@@ -66,15 +66,16 @@ class Trouble:
         times, most = later.gone_back + 1, method.go_back_at_most
         if times > most:
             return f"the run has gone back go_back_at_most = {most} times"
-        comm = self._run.comm
-        before = comm.stages.enter(stages.CHECKPOINT)
-        path = self._restore()
-        comm.stages.step = self._run.progress.step
-        comm.stages.enter(before)
+        clock, progress = self._run.comm.stages, self._run.progress
+        before = clock.enter(stages.CHECKPOINT)
+        with self._run.arena.changes:  # so that no rank takes a half for a whole if another dies meanwhile
+            path = self._restore()
+            if path is not None:
+                progress.after_going_back(later, method.go_back_factor)
+        clock.step = progress.step
+        clock.enter(before)
         if path is None:
             return "there is no whole checkpoint from before it to go back to"
-        progress = self._run.progress
-        progress.after_going_back(later, method.go_back_factor)
         text = (
             f"warning: {head}: back to step {progress.step}, learning rate times {progress.rate_factor:g} from there on"
         )

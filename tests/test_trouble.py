@@ -4,10 +4,11 @@ import dataclasses
 import json
 import re
 import socket
+import sys
 
 import numpy as np
 import pytest
-from conftest import PROGRAMS, dbp, mpirun, newest_checkpoint
+from conftest import PROGRAMS, dbp, launcher, mpirun, newest_checkpoint, run
 
 from dbp import nn
 from dbp.autodiff import abs_, exp, sqrt
@@ -333,11 +334,22 @@ def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts
     """One stop after another, each on so many ranks after so many steps, before and after the run goes back."""
     case, (_, expected), _ = unbroken
     for ranks, count in starts:
-        outcome = mpirun(ranks, PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path, f"{count}:{how}")
+        outcome = mpirun(ranks, PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path, f"step:{count}:{how}")
         assert outcome.code == code if code else outcome.code != 0, outcome.text
         assert not result_of(outcome)
     outcome = mpirun(2, PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path)
     assert outcome.code == 0, outcome.text
+    assert result_of(outcome) == expected
+
+
+@pytest.mark.parametrize("stage", ["step:6", "restore:1", "back:1"])
+def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
+    """One dies after a step, while the state is brought back, or as soon as it is."""
+    case, (_, expected), _ = unbroken
+    words = (PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
+    outcome = run(launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, *words, timeout=90)
+    assert outcome.code == 0, outcome.text
+    assert "rank 2 died, 2 of 3 live: they go on from" in outcome.err
     assert result_of(outcome) == expected
 
 

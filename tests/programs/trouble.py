@@ -1,7 +1,8 @@
-"""A training that gets into trouble: trouble.py CASE OPTIONS OUT [N:SIGNAL].
+"""A training that gets into trouble: trouble.py CASE OPTIONS OUT [STAGE:N:SIGNAL].
 
-OPTIONS is a table in JSON of those of the optimizer. With N:SIGNAL the last rank sends itself that signal, such as KILL
-or USR1, after the N-th step that it does in this start. Prints a digest of all that the run has come to."""
+OPTIONS is a table in JSON of those of the optimizer. With STAGE:N:SIGNAL the last rank sends itself that signal, such
+as KILL or USR1, when it has come to a stage for the N-th time in this start: a step, a vector that is restored as the
+run goes back, or the end of that. Prints a digest of all that the run has come to."""
 
 import json
 import os
@@ -16,6 +17,7 @@ from dbp.nn import BatchNorm, Dense, Dropout
 from dbp.optim import LBFGS, SGD, Adam, Cosine
 from dbp.parallel import world
 from dbp.progress import Progress
+from dbp.restoring import Restorer
 
 case, options, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 rng = np.random.default_rng(0)
@@ -39,22 +41,26 @@ elif case == "lbfgs":
     settings = {"optimizer": LBFGS(), "batch_size": 60}
 
 
-def count_down(number, which):
-    """Send this process a signal after so many steps."""
-    counted, done = Progress.after_step, []
+STAGES = {"step": (Progress, "after_step"), "restore": (Restorer, "_fill"), "back": (Progress, "after_going_back")}
 
-    def after_step(self, *arguments):
-        counted(self, *arguments)
-        done.append(self.step)
+
+def count_down(stage, number, which):
+    """Send this process a signal when it comes to a stage for that time."""
+    owner, name = STAGES[stage]
+    method, done = getattr(owner, name), []
+
+    def instead(self, *arguments):
+        method(self, *arguments)
+        done.append(stage)
         if len(done) == number:
             os.kill(os.getpid(), which)
 
-    Progress.after_step = after_step
+    setattr(owner, name, instead)
 
 
 if len(sys.argv) > 4 and world().rank == world().size - 1:
-    number, name = sys.argv[4].split(":")
-    count_down(int(number), signal.Signals[f"SIG{name}"])
+    stage, number, name = sys.argv[4].split(":")
+    count_down(stage, int(number), signal.Signals[f"SIG{name}"])
 result = dbp.fit(
     model=model,
     loss="mean_squared_error",
