@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import dbp
 from dbp.errors import DataError, UsageError
-from dbp.stopping import parse_time, signals
+from dbp.stopping import parse_limit, signals
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ def _train(parsed: argparse.Namespace) -> int:
         overwrite=parsed.overwrite,
         retry=parsed.retry,
         accept=tuple(parsed.accept),
-        time_limit=None if parsed.time_limit is None else parse_time(parsed.time_limit),
+        time_limit=None if parsed.time_limit is None else parse_limit(parsed.time_limit),
     )
     comm = world()
     changes = [*parsed.set, *([f"out={json.dumps(parsed.out)}"] if parsed.out else [])]
@@ -216,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--accept", action="append", default=[], metavar="KEY", help="go on though this key has changed")
     train.add_argument("--retry", action="store_true", help="go on though the run has ended early again and again")
     train.add_argument(
-        "--time-limit", metavar="TIME", help="save and stop before this: seconds, or hours:minutes:seconds"
+        "--time-limit", metavar="TIME", help="save and stop before: seconds, h:m:s, or auto in a batch job"
     )
 
     evaluate = commands.add_parser("eval", help="cost and metrics of a checkpoint on data")

@@ -45,7 +45,7 @@ class Keeper:
         settings, self._comm = run.settings, run.comm
         self.folder = None if settings.out is None else RunFolder(Path(settings.out), settings.checkpoint)
         stop_file = None if self.folder is None else self.folder.stop_file
-        self._stopping = Stopping(self._comm.rank == 0, stop_file, start.time_limit)
+        self._stopping = Stopping(self._comm.rank == 0, stop_file, start.limit)
         self._writer, self._failed, self._seconds = Writer(), "", 0.0
         self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
@@ -83,6 +83,7 @@ class Keeper:
     def _begin(self) -> None:
         """Go on from the newest whole checkpoint if there is one, else start."""
         run, comm = self._run, self._comm
+        from_rank_0(comm, self._check_time)
         from_rank_0(comm, self._lock)
         damaged: tuple[Path, ...] = ()
         if self._start.fresh:
@@ -91,6 +92,9 @@ class Keeper:
             damaged = self._resume(self._earlier)
         run.arena.settle(run.weights)
         from_rank_0(comm, self._prepare, damaged)
+
+    def _check_time(self) -> None:
+        self._stopping.check({} if self.folder is None or self._earlier is None else self.folder.status())
 
     def _lock(self) -> None:
         if self.folder is not None:
@@ -121,6 +125,7 @@ class Keeper:
             "step": progress.step,
             "steps": settings.epochs * self._run.batches.steps,
             "ranks": self._comm.size,
+            **self._stopping.seconds,
         }
 
     # --- going on ---------------------------------------------------------------------------------------

@@ -16,13 +16,12 @@ from typing import Any, TextIO
 
 from dbp.checkpoint import CheckpointFolder, Keep, commit, writing_to
 from dbp.errors import StorageError, UserError
-from dbp.parallel import JOB_NUMBERS
 from dbp.provenance import now
+from dbp.scheduler import job_here
 from dbp.settings import Saving
 
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
 BEAT = 10.0  # seconds after which the status of a run that goes on is written again
-JOBS = (*JOB_NUMBERS, "JOB_ID")
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # 524: of NFS, without a name
 
 
@@ -160,5 +159,5 @@ def _read(path: Path) -> str:
 
 def _process() -> dict[str, Any]:
     """Which process this is."""
-    job = next((os.environ[name] for name in JOBS if name in os.environ), None)
-    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job} if job else {})
+    job = job_here()
+    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job.id} if job else {})

@@ -31,8 +31,9 @@ from dbp.parallel import (
     world,
 )
 from dbp.progress import epochs_since_best
-from dbp.resuming import Start, peek, settled
+from dbp.resuming import Start, in_job, peek, settled
 from dbp.run import Run
+from dbp.scheduler import Job, job_here, seconds_left
 from dbp.settings import Settings
 from dbp.stopping import NOT_FINISHED, Stopped, signals
 from dbp.timing import Timing
@@ -62,7 +63,7 @@ def fit(
     quiet: bool = False,
     retry: bool = False,
     accept: Sequence[str] = (),
-    time_limit: float | None = None,
+    time_limit: float | str | None = None,
     **settings: Any,
 ) -> Result:
     """Train, on all ranks of this job, or go on with the training that the folder `out` holds.
@@ -73,7 +74,8 @@ def fit(
         quiet: print nothing.
         retry: start although the run has ended before its next checkpoint again and again.
         accept: settings that may differ from those of the checkpoint, such as "optimizer.learning_rate".
-        time_limit: seconds after the start of the training until which it is to have stopped.
+        time_limit: seconds after the start of the process until which it is to have stopped; "auto" for what the batch
+            job has left.
         settings: those of Settings: model, loss, data, optimizer, epochs, batch_size, ...
 
     Raises:
@@ -87,7 +89,7 @@ def fit(
 
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
     """Train as the settings say; see fit(). Where ranks can outlive others, who lives goes on."""
-    start = replace(start, ranks=comm.size)
+    settings, start = in_job(settings, replace(start, ranks=comm.size), *from_rank_0(comm, _job))
     while True:
         run = keeper = display = None  # what an attempt held is let go before the next needs as much
         try:
@@ -104,6 +106,12 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
             begun = run is not None
             start = replace(start, fresh=start.fresh and not begun, retry=True)
             settings = settings if run is None else run.settings
+
+
+def _job() -> tuple[Job | None, float | None]:
+    """The batch job of this process, and the seconds that it has left, as far as that is known."""
+    job = job_here()
+    return job, None if job is None else seconds_left(job)
 
 
 def _survivors(settings: Settings, error: RankLostError) -> Communicator:
@@ -140,7 +148,7 @@ def started(settings: Settings, comm: Communicator, start: Start) -> Iterator[tu
     ):
         shown = not start.quiet and comm.rank == 0
         with Display(shown, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
-            run.introduce(display.say, nodes)
+            run.introduce(display.say, nodes, start.told)
             with Keeper(run, start, earlier, display.say) as keeper:
                 keep_freed_memory()  # not before: what the start has used is not needed again
                 yield run, keeper, display

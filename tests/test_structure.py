@@ -19,6 +19,7 @@ ALLOWED = {
     "errors": set(),
     "random": set(),
     "stopping": set(),
+    "scheduler": set(),
     "text": set(),
     "nn": {"autodiff"},
     "curvature": {"autodiff", "parallel"},
@@ -29,15 +30,15 @@ ALLOWED = {
     "sources": {"autodiff", "data", "parallel", "settings"},
     "progress": {"objective"},
     "display": {"objective"},
-    "resuming": {"checkpoint", "config", "parallel", "progress", "settings"},
+    "resuming": {"checkpoint", "config", "parallel", "progress", "scheduler", "settings"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
     | {"provenance", "resuming", "settings", "sources", "__init__"},
     "provenance": {"__init__"},
-    "run_folder": {"checkpoint", "parallel", "provenance", "settings"},
+    "run_folder": {"checkpoint", "provenance", "scheduler", "settings"},
     "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "resuming", "run", "run_folder"},
     "timing": {"parallel"},
     "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "resuming", "run", "settings"}
-    | {"timing"},
+    | {"scheduler", "timing"},
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
     | {"sources", "text", "trained"},
@@ -56,7 +57,7 @@ ALLOWED = {
         "text",
     }
     | {"__init__"},
-    "launch": {"display", "parallel"},
+    "launch": {"display", "parallel", "scheduler"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
     "cli": {"checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
     | {"resuming"}
