@@ -252,9 +252,12 @@ def test_what_a_launcher_meant(monkeypatch, name):
 REMEDIES = {
     "srun": (
         as_srun_does(0, 2),
-        "start with srun --mpi=pmix, if srun --mpi=list has that, with the mpirun of that MPI",
+        "do not understand each other in this way; start with srun --mpi=pmix, if srun --mpi=list has that, or with",
     ),
-    "flux": ({"FLUX_JOB_SIZE": "2", "FLUX_TASK_RANK": "0"}, "start with flux run -o pmi=pmix, if Flux has its plugin"),
+    "flux": (
+        {"FLUX_JOB_SIZE": "2", "FLUX_TASK_RANK": "0"},
+        "start with flux run -o pmi=pmix, if Flux has its plugin for that, or with the mpirun",
+    ),
     "jsrun": ({"JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "0"}, "start with the mpirun of that MPI, or use: dbp"),
 }
 

@@ -10,7 +10,7 @@ RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", "JSM_NA
 # Of srun and flux, which start any program. A script of Slurm has a SLURM_PROCID too, but is of no step.
 STEP = "SLURM_STEP_ID"
 TASKS = (("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", STEP), ("FLUX_JOB_SIZE", "FLUX_TASK_RANK", "FLUX_TASK_RANK"))
-# How srun and flux start ranks of an MPI.
+# How they start ranks of an MPI, where it can be done.
 WITH_SRUN = {"Open MPI": "srun --mpi=pmix", "MPICH": "srun --mpi=pmi2", "Intel MPI": "srun --mpi=pmi2"}
 WITH_FLUX = {"Open MPI": "flux run -o pmi=pmix"}
 
@@ -37,17 +37,16 @@ def rank_meant() -> int:
     return rank if rank is not None else _first([name for _, name, of in TASKS if of in os.environ]) or 0
 
 
-def how_to_start(description: str) -> str:
-    """How to start ranks of an MPI, such as Open MPI 5.0.11, under the launcher that was used."""
+def misunderstanding(description: str) -> str:
+    """Why ranks of an MPI, such as Open MPI 5.0.11, do not see each other, and how they are to be started."""
     vendor = next((name for name in WITH_SRUN if description.startswith(name)), "")
+    mpirun = "with the mpirun of that MPI, or use: dbp run -n RANKS -- ..."
+    apart = f"and mpi4py's MPI ({description}) do not understand each other in this way; start with"
     if _by_srun():
-        other = "start with srun --mpi=TYPE, of a type that it knows (srun --mpi=list shows all)"
-        way = f"start with {WITH_SRUN[vendor]}, if srun --mpi=list has that" if vendor else other
-    elif "FLUX_TASK_RANK" in os.environ and vendor in WITH_FLUX:
-        way = f"start with {WITH_FLUX[vendor]}, if Flux has its plugin for that"
-    else:
-        return "start with the mpirun of that MPI, or use: dbp run -n RANKS -- ..."
-    return f"{way}, with the mpirun of that MPI, or use: dbp run -n RANKS -- ..."
+        return f"srun {apart} {WITH_SRUN.get(vendor, 'another --mpi')}, if srun --mpi=list has that, or {mpirun}"
+    if "FLUX_TASK_RANK" in os.environ and vendor in WITH_FLUX:
+        return f"flux {apart} {WITH_FLUX[vendor]}, if Flux has its plugin for that, or {mpirun}"
+    return f"mpi4py found another MPI ({description}) than the launcher's; start {mpirun}"
 
 
 def _by_srun() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dbp.errors import UserError
 from dbp.parallel.comm import Communicator, OneProcess
 from dbp.parallel.faults import end_all_on_exception
-from dbp.parallel.launcher import how_to_start, launched_by_mpi, rank_meant, ranks_meant
+from dbp.parallel.launcher import launched_by_mpi, misunderstanding, rank_meant, ranks_meant
 from dbp.parallel.mpi import mpi_communicator
 from dbp.stopping import ENDED
 
@@ -25,12 +25,9 @@ def _settings_for_a_single_process() -> None:
 def _check_against_launcher(size: int, description: str) -> None:
     meant = ranks_meant()
     if size == 1 and meant > 1:
-        found = description.startswith("one process")
-        why = "no MPI library was found" if found else f"mpi4py found another MPI ({description}) than the launcher's"
-        remedy = f"install one ({HOW_TO_GET_MPI})" if found else how_to_start(description)
-        raise UserError(
-            f"the launcher started {meant} ranks, but each of them sees one rank only, because {why}; {remedy}"
-        )
+        alone = f"no MPI library was found; {HOW_TO_GET_MPI}"
+        why = alone if description.startswith("one process") else misunderstanding(description)
+        raise UserError(f"the launcher started {meant} ranks, but each of them sees one rank only, because {why}")
 
 
 _found: list[Communicator] = []  # the communicator of this job, as soon as there is one
