@@ -24,6 +24,7 @@ from dbp.stopping import parse_time
 Environment = Mapping[str, str]
 ANSWER = 10.0  # seconds in which a scheduler's program must have answered
 LONGEST = 1e8  # seconds, three years: more than this means that there is no limit
+STEP = "SLURM_STEP_ID"  # which a process has that srun started, but a job's script has not
 HOSTFILE = "/etc/mpi/hostfile"  # of Kubernetes' MPI operator: a host and its slots in each line
 
 
@@ -107,8 +108,9 @@ def _slurm(environment: Environment) -> Job | None:
     number, task = environment["SLURM_JOB_ID"], environment.get("SLURM_ARRAY_TASK_ID")
     if task is not None:  # as the array's number alone stands for all of its tasks
         number = f"{environment.get('SLURM_ARRAY_JOB_ID', number)}_{task}"
-    # Launchers have their own daemons started as tasks, with variables to match: what was asked for comes first.
-    asked = _number(environment, "SLURM_NTASKS_PER_NODE")
+    # A launcher has its daemons started as tasks, and the variables of these are not those of the job.
+    started = _number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS") if STEP in environment else None
+    asked = started or _number(environment, "SLURM_NTASKS_PER_NODE")
     ranks = asked or _first_number(environment.get("SLURM_TASKS_PER_NODE", ""))
     whole = _first_number(environment.get("SLURM_JOB_CPUS_PER_NODE", ""))
     cores = _number(environment, "SLURM_CPUS_PER_TASK") or _share(whole, ranks)

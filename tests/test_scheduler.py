@@ -31,9 +31,16 @@ GRID = {"JOB_ID": "17", "PE_HOSTFILE": "/x", "NSLOTS": "8", "NHOSTS": "2", "REST
 JOBS = {
     "slurm": (SLURM, Job("Slurm", "17", None, 0, 2, 4, 2)),
     "slurm, asked per node": (
-        # what a rank sees that MPICH's mpirun has started: the tasks are its daemons
-        {**SLURM, "SLURM_NTASKS_PER_NODE": "4", "SLURM_TASKS_PER_NODE": "1(x2)", "SLURM_CPUS_PER_TASK": "1"},
-        Job("Slurm", "17", None, 0, 2, 4, 1),
+        {**SLURM, "SLURM_NTASKS_PER_NODE": "2", "SLURM_CPUS_PER_TASK": "3"},
+        Job("Slurm", "17", None, 0, 2, 2, 3),
+    ),
+    "slurm, below a daemon of mpirun": (
+        {**SLURM, "SLURM_STEP_ID": "1", "SLURM_NTASKS_PER_NODE": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"},
+        Job("Slurm", "17", None, 0, 2, 4, 2),
+    ),
+    "slurm, below a daemon of MPICH": (
+        {**SLURM, "SLURM_STEP_ID": "1", "SLURM_TASKS_PER_NODE": "1(x2)", "MPI_LOCALNRANKS": "4"},
+        Job("Slurm", "17", None, 0, 2, 4, 2),
     ),
     "slurm, again": ({**SLURM, "SLURM_RESTART_COUNT": "3"}, Job("Slurm", "17", None, 3, 2, 4, 2)),
     "slurm, array": (

@@ -1,0 +1,235 @@
+"""Jobs of a real Slurm, with a node for each of two emulated hosts."""
+
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, run
+from slurm import Slurm, why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+LONG = SMALL.replace("epochs = 2", "epochs = 60").replace("units = 16", "units = 200")
+PLACES = ("PRTE_MCA_rmaps_default_mapping_policy", "OMPI_MCA_rmaps_base_oversubscribe")  # Slurm's are tested
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+# Starts a program on all ranks; what stops it in time has it started again by the same job.
+JOB = f"""\
+#!/bin/bash
+trap 'kill -USR1 $launcher' USR1
+mpirun --map-by ppr:1:node --bind-to none {sys.executable} "$@" & launcher=$!
+while kill -0 $launcher 2>/dev/null; do wait $launcher; code=$?; done
+echo "code $code"
+if [ $code = 75 ]; then scontrol requeue $SLURM_JOB_ID; fi
+exit $code
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**LAUNCHER_SETTINGS, "PYTHONPATH": str(ROOT)}.items():
+            patch.setenv(name, value)
+        for name in PLACES:
+            patch.delenv(name, raising=False)
+        patch.setenv("PATH", f"{Path(launcher()).parent}:{os.environ['PATH']}")
+        with Slurm(2) as slurm:
+            yield slurm
+
+
+@dataclass
+class Batch:
+    """A job that was submitted.
+
+    Args:
+        slurm: to whom.
+        id: that it gave.
+        run: folder of the run that it is of.
+        log: what the job prints.
+    """
+
+    slurm: Slurm
+    id: str
+    run: Path
+    log: Path
+
+    @property
+    def text(self):
+        return self.log.read_text() if self.log.exists() else ""
+
+    def status(self):
+        try:
+            return json.loads((self.run / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    def wait(self, condition, seconds=60):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"{self.text}\n{self.status()}\n{self.slurm.state(self.id)}"
+            time.sleep(0.1)
+
+    def wait_for_steps(self, count):
+        self.wait(lambda: self.status().get("step", 0) >= count)
+
+    def ended(self, seconds=60):
+        return self.slurm.until(self.id, ENDED, seconds)
+
+
+def submit(slurm, folder, *words, options=(), environment="ALL"):
+    """A job over both nodes that runs a Python command line, with a rank on each."""
+    folder.mkdir(exist_ok=True)
+    (folder / "job.sh").write_text(JOB)
+    options = ["--nodes=2", "--ntasks-per-node=1", "--time=5", "--requeue", "--open-mode=append", *options]
+    output, exported = f"--output={folder}/log", f"--export={environment}"
+    job = slurm.run("sbatch", "--parsable", output, exported, *options, str(folder / "job.sh"), *map(str, words))
+    return Batch(slurm, job.strip(), folder / "run", folder / "log")
+
+
+@pytest.fixture(scope="module")
+def limited(slurm, tmp_path_factory):
+    """A job that meets the shortest time limit that Slurm knows, while other tests run."""
+    folder = tmp_path_factory.mktemp("limited")
+    environment = f"ALL,PAUSE=0.2,OUT={folder}/run"
+    return submit(slurm, folder, PROGRAMS / "slow.py", options=("--time=1",), environment=environment)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A config that trains for some seconds, and the digest of what one process makes of it."""
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "long.toml").write_text(LONG)
+    outcome = dbp("train", folder / "long.toml", "--out", folder / "run")
+    assert outcome.code == 0, outcome.text
+    return folder / "long.toml", digest(folder / "run")
+
+
+@pytest.mark.usefixtures("limited")
+def test_what_was_asked_for_is_known_to_script_and_ranks(slurm, tmp_path):
+    known = "from dbp.scheduler import *; job = job_here(); print(job, '|', seconds_left(job))"
+    (tmp_path / "job.sh").write_text(
+        f'#!/bin/bash\ntell() {{ {sys.executable} -c "{known}"; }}\nexport -f tell\ntell\n'
+        "mpirun --map-by ppr:2:node --bind-to none bash -c tell\nsrun bash -c tell\n"
+    )
+    asked = ("--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1", "--time=30")
+    slurm.run("sbatch", "--wait", *asked, f"--output={tmp_path}/log", str(tmp_path / "job.sh"))
+    lines = [line for line in (tmp_path / "log").read_text().splitlines() if "|" in line]
+    assert len(lines) == 9, lines
+    for line in lines:
+        job, _, left = line.partition(" | ")
+        assert re.fullmatch(r"Slurm job \d+: 2 nodes, 2 ranks a node, 1 core a rank", job)
+        assert 1700 < float(left) <= 1800
+
+
+def test_a_job_that_is_stopped_twice_ends_with_the_bits_of_an_unbroken_run(slurm, long, tmp_path):
+    config, expected = long
+    job = submit(slurm, tmp_path / "job", "-m", "dbp", "train", config, "--out", tmp_path / "job" / "run")
+    for restarts, steps in ((1, 100), (2, 400)):
+        job.wait_for_steps(steps)
+        slurm.run("scancel", "--signal=USR1", "--batch", job.id)
+        job.wait(lambda count=restarts: slurm.state(job.id)["Restarts"] == str(count))
+        assert job.status()["state"] == "stopped"
+    assert job.ended()["JobState"] == "COMPLETED", job.text
+    assert job.text.count("stop requested by SIGUSR1 (rank") == 2
+    assert job.text.count("2 ranks on 2 nodes (Open MPI") == 3
+    assert f"Slurm job {job.id} (restart 2): 2 nodes, 1 rank a node, " in job.text
+    assert job.status()["state"] == "finished"
+    assert digest(job.run) == expected
+
+
+def test_tasks_of_an_array_train_apart(slurm, tmp_path):
+    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "job.sh").write_text(
+        f'#!/bin/bash\n{sys.executable} -m dbp train "$@" --set seed=$SLURM_ARRAY_TASK_ID --time-limit auto\n'
+    )
+    words = (str(tmp_path / "job.sh"), str(tmp_path / "small.toml"), "--out", str(tmp_path / "run"))
+    slurm.run("sbatch", "--wait", "--array=3,8", "--ntasks=1", "--time=9", f"--output={tmp_path}/log-%a", *words)
+    assert dbp("train", tmp_path / "small.toml", "--out", tmp_path / "alone", "--set", "seed=8").code == 0
+    for task in ("3", "8"):
+        log = (tmp_path / f"log-{task}").read_text()
+        assert re.search(rf"^Slurm job \d+_{task}: 1 node, 1 rank a node, 1 core a rank, 0:0[89]:\d\d left$", log, re.M)
+        assert f"task {task} of an array: its folder is {tmp_path}/run-{task}\n" in log
+    assert not (tmp_path / "run").exists()
+    assert digest(tmp_path / "run-8") == digest(tmp_path / "alone") != digest(tmp_path / "run-3")
+
+
+def test_a_job_that_is_cancelled_stays_so_until_it_is_started_again(slurm, long, tmp_path):
+    config, expected = long
+    words = ("-m", "dbp", "train", config, "--out", tmp_path / "job" / "run")
+    job = submit(slurm, tmp_path / "job", *words)
+    job.wait_for_steps(100)
+    slurm.run("scancel", job.id)
+    assert job.ended()["JobState"] == "CANCELLED"
+    time.sleep(8)  # longer than a job that is requeued waits
+    assert slurm.state(job.id)["JobState"] == "CANCELLED"
+    assert slurm.state(job.id)["Restarts"] == "0"
+    verified = dbp("verify", job.run)
+    assert verified.code == 0, verified.text
+    again = submit(slurm, tmp_path / "job", *words)
+    assert again.ended()["JobState"] == "COMPLETED", again.text
+    assert "resumed from" in again.text
+    assert digest(job.run) == expected
+
+
+def ranks_in(slurm, host):
+    """The processes of ranks on a host."""
+    found = slurm.hosts.run(host, "sh", "-c", "cat /proc/self/ns/net >/dev/null; readlink /proc/self/ns/net").strip()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            here = (process / "ns" / "net").readlink().as_posix() == found
+            if here and b"\0train\0" in (process / "cmdline").read_bytes():
+                yield int(process.name)
+        except OSError:
+            continue
+
+
+def test_a_job_whose_rank_is_killed_is_gone_on_with(slurm, long, tmp_path):
+    config, expected = long
+    words = ("-m", "dbp", "train", config, "--out", tmp_path / "job" / "run")
+    job = submit(slurm, tmp_path / "job", *words)
+    job.wait_for_steps(100)
+    (rank,) = ranks_in(slurm, "h1")
+    os.kill(rank, 9)
+    job.ended()
+    assert job.status()["state"] == "running"  # as it could not tell of its end
+    again = submit(slurm, tmp_path / "job", *words)
+    assert again.ended()["JobState"] == "COMPLETED", again.text
+    assert digest(job.run) == expected
+
+
+def srun(slurm, kind, *words):
+    options = ("--nodes=2", "--ntasks=2", f"--mpi={kind}", "--time=3")
+    return run(*slurm.words("srun", *options, sys.executable, "-m", "dbp", *map(str, words)), timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["none", "pmi2"])
+def test_ranks_that_srun_starts_apart_are_refused_in_one_line(slurm, small, tmp_path, kind):
+    outcome = srun(slurm, kind, "train", small)
+    assert outcome.code == 2, outcome.text
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("dbp: ")]
+    assert "the launcher started 2 ranks, but each of them sees one rank only" in line
+    assert "start with srun --mpi=pmix" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_srun_trains_over_both_nodes(slurm, small, tmp_path):
+    if "pmix" not in slurm.run("srun", "--mpi=list") or not slurm.tried("srun", "--mpi=pmix", "echo", "well"):
+        pytest.skip("srun has no --mpi=pmix; install libpmix-dev")
+    outcome = srun(slurm, "pmix", "train", small)
+    assert outcome.code == 0, outcome.text
+    assert "2 ranks on 2 nodes (Open MPI" in outcome.out
+    assert dbp("train", small, "--out", tmp_path / "alone").code == 0
+    assert digest(tmp_path / "run") == digest(tmp_path / "alone")
+
+
+def test_a_job_stops_before_its_time_limit_and_goes_on(limited, tmp_path):
+    assert limited.ended(100)["JobState"] == "COMPLETED", limited.text
+    assert limited.text.count("(restart 1)") == 1
+    assert re.search(r"stop requested by the time limit of \d+", limited.text)
+    assert "TIMEOUT" not in limited.text
+    assert run(sys.executable, PROGRAMS / "slow.py", env={"OUT": str(tmp_path)}).code == 0
+    assert digest(limited.run) == digest(tmp_path)
