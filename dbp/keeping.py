@@ -124,7 +124,7 @@ class Keeper:
             "ranks": self._comm.size,
             "cost": progress.cost,
             "seconds": round(progress.clock(), 3),
-        } | ({"stop_takes": round(self._stopping.reserve, 3)} if self._stopping.measured else {})
+        }
 
     # --- going on ---------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Stopping:
         if signals.received:
             return signal.Signals(signals.received[0]).name
         now = time.monotonic()
-        if self._limit is not None and now - signals.since + self.reserve > self._limit:
+        if self._limit is not None and now - signals.since + self._reserve > self._limit:
             return f"the time limit of {self._limit:g} s"
         if self._file is not None and now - self._looked > LOOK:
             self._looked = now
@@ -108,13 +108,7 @@ class Stopping:
         return ""
 
     @property
-    def measured(self) -> bool:
-        """Whether a step and a save have been timed."""
-        return self._longest > 0 and self._save > 0
-
-    @property
-    def reserve(self) -> float:
-        """Seconds that are kept free before a time limit, in which the run stops."""
+    def _reserve(self) -> float:
         return RESERVE * (self._longest + self._save) + AT_LEAST
 
     def after_step(self) -> None:
@@ -133,11 +127,11 @@ class Stopping:
                 self._file.unlink(missing_ok=True)
 
 
-def parse_time(text: str, option: str = "--time-limit") -> float:
-    """Seconds, from a number of them, or from [days-][hours:]minutes:seconds; UserError names the option if not."""
+def parse_time(text: str) -> float:
+    """Seconds, from a number of them, or from [days-][hours:]minutes:seconds; UserError for anything else."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d+)?)", text.strip())
     if match is None:
-        raise UserError(f"{option} takes seconds, or hours:minutes:seconds such as 4:00:00, but got {text!r}")
+        raise UserError(f"--time-limit takes seconds, or hours:minutes:seconds such as 4:00:00, but got {text!r}")
     days, first, second, seconds = match.groups()
     hours, minutes = (first, second) if second is not None else (0, first)
     return 86400 * int(days or 0) + 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)

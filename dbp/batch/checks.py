@@ -14,7 +14,9 @@ from dbp.resuming import Comparison, Earlier, check_same_run, peek
 from dbp.run_folder import RunFolder
 from dbp.settings import AUTO, Settings
 from dbp.status import RUNNING, Standing
-from dbp.stopping import AT_LEAST
+from dbp.stopping import AT_LEAST, RESERVE
+
+MEASURED = ("step_seconds", "save_seconds")  # in the status of a run: what a step and a checkpoint took
 
 
 def settings_of(request: Request) -> Settings:
@@ -52,7 +54,8 @@ def check_run(request: Request, settings: Settings) -> float:
             f"{request.nodes} x {request.ranks_per_node} ranks are more than the {shards} shards of the run, so that "
             f"{request.ranks - shards} would only wait; take at most {shards} ranks, or start a run with more shards"
         )
-    stop_takes = float(folder.status().get("stop_takes", AT_LEAST))
+    measured = (folder.status().get(name) for name in MEASURED)
+    stop_takes = AT_LEAST + RESERVE * sum(float(value) for value in measured if isinstance(value, (int, float)))
     if request.seconds is not None and request.seconds <= stop_takes:
         raise UserError(
             f"--time {request.time} is shorter than a step and a checkpoint of this run, for which it keeps "

@@ -71,7 +71,12 @@ class Request:
     @property
     def seconds(self) -> float | None:
         """The time limit."""
-        return None if self.time is None else parse_time(self.time, "--time")
+        try:
+            return None if self.time is None else parse_time(self.time)
+        except UserError:
+            raise UserError(
+                f"--time takes hours:minutes:seconds such as 4:00:00, or seconds, not {self.time!r}"
+            ) from None
 
     @property
     def job_name(self) -> str:
