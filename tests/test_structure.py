@@ -58,10 +58,12 @@ ALLOWED = {
     }
     | {"__init__"},
     "launch": {"display", "parallel", "scheduler"},
+    "status": {"display", "run_folder", "settings"},
+    "batch": {"config", "launch", "parallel", "resuming", "run_folder", "settings", "status"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
-    "cli": {"checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
+    "cli": {"batch", "checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
     | {"resuming"}
-    | {"settings", "train", "__init__"},
+    | {"settings", "status", "train", "__init__"},
     "__main__": {"cli"},
 }
 
