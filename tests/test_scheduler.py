@@ -85,17 +85,12 @@ def stand_in(folder, monkeypatch, name, text, code=0):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
-def began(seconds):
-    """So many seconds ago, as qstat writes it."""
-    return time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(time.time() - seconds))
-
-
 QSTAT = "Job Id: 17.server\n    Job_Name = a\n    Resource_List.walltime = 02:00:00\n"
 LEFT = {
     "squeue": [("1-00:00:10", 86410), ("59:50", 3590), ("0:07", 7), ("UNLIMITED", None), ("INVALID", None), ("", None)],
     "qstat": [
         (f"{QSTAT}    resources_used.walltime = 00:30:00", 5400),
-        (f"{QSTAT}    resources_used.walltime = 00:30:00\n    stime = {began(3600)}", 3600),
+        (f"{QSTAT}    resources_used.walltime = 00:30:00\n    stime = BEGAN", 3600),
         (QSTAT, 7200),
         (f"{QSTAT}    Walltime.Remaining = 100", 100),
         ("Job Id: 17.server\n    Job_Name = a", None),
@@ -109,7 +104,8 @@ ASKED = {"squeue": "slurm", "qstat": "pbs", "bjobs": "lsf", "flux": "flux"}
 @pytest.mark.parametrize(("program", "text", "left"), [(name, *case) for name, cases in LEFT.items() for case in cases])
 def test_the_scheduler_is_asked_for_the_time_that_is_left(tmp_path, monkeypatch, program, text, left):
     environment, job = JOBS[ASKED[program]]
-    stand_in(tmp_path, monkeypatch, program, text)
+    an_hour_ago = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(time.time() - 3600))  # as qstat writes it
+    stand_in(tmp_path, monkeypatch, program, text.replace("BEGAN", an_hour_ago))
     found = seconds_left(job, environment)
     assert found == pytest.approx(left, abs=2) if left is not None else found is None
     asked = (tmp_path / "asked").read_text()

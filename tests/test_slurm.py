@@ -14,13 +14,12 @@ from slurm import Slurm, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-LONG = SMALL.replace("epochs = 2", "epochs = 60").replace("units = 16", "units = 200")
+LONG = SMALL.replace("epochs = 2", "epochs = 30").replace("units = 16", "units = 200")
 PLACES = ("PRTE_MCA_rmaps_default_mapping_policy", "OMPI_MCA_rmaps_base_oversubscribe")  # Slurm's are tested
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 # Starts a program on all ranks; what stops it in time has it started again by the same job.
 JOB = f"""\
 #!/bin/bash
-trap 'kill -USR1 $launcher' USR1
 mpirun --map-by ppr:1:node --bind-to none {sys.executable} "$@" & launcher=$!
 while kill -0 $launcher 2>/dev/null; do wait $launcher; code=$?; done
 echo "code $code"
@@ -80,22 +79,28 @@ class Batch:
         return self.slurm.until(self.id, ENDED, seconds)
 
 
-def submit(slurm, folder, *words, options=(), environment="ALL"):
-    """A job over both nodes that runs a Python command line, with a rank on each."""
-    folder.mkdir(exist_ok=True)
-    (folder / "job.sh").write_text(JOB)
-    options = ["--nodes=2", "--ntasks-per-node=1", "--time=5", "--requeue", "--open-mode=append", *options]
-    output, exported = f"--output={folder}/log", f"--export={environment}"
-    job = slurm.run("sbatch", "--parsable", output, exported, *options, str(folder / "job.sh"), *map(str, words))
-    return Batch(slurm, job.strip(), folder / "run", folder / "log")
+def submitted(slurm, folder, *words):
+    """A job of a script."""
+    job = slurm.run("sbatch", "--parsable", *map(str, words)).strip()
+    return Batch(slurm, job, folder / "run", folder / "log")
+
+
+def submit(slurm, config, folder):
+    """A chain of jobs over both nodes that trains, with a rank on each."""
+    asked = ("--nodes", "2", "--ranks-per-node", "1", "--time", "5:00", "--scheduler", "slurm")
+    told = slurm.run(sys.executable, "-m", "dbp", "submit", str(config), *asked, "--out", str(folder))
+    job = re.search(r"^submitted \S+ as (\d+);", told, re.MULTILINE)[1]
+    return Batch(slurm, job, folder, folder / f"slurm-{job}.out")
 
 
 @pytest.fixture(scope="module")
 def limited(slurm, tmp_path_factory):
     """A job that meets the shortest time limit that Slurm knows, while other tests run."""
     folder = tmp_path_factory.mktemp("limited")
-    environment = f"ALL,PAUSE=0.2,OUT={folder}/run"
-    return submit(slurm, folder, PROGRAMS / "slow.py", options=("--time=1",), environment=environment)
+    (folder / "job.sh").write_text(JOB)
+    options = ("--nodes=2", "--ntasks-per-node=1", "--time=1", "--requeue", "--open-mode=append")
+    files = (f"--output={folder}/log", f"--export=ALL,PAUSE=0.2,OUT={folder}/run")
+    return submitted(slurm, folder, *options, *files, folder / "job.sh", PROGRAMS / "slow.py")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +121,7 @@ def test_what_was_asked_for_is_known_to_script_and_ranks(slurm, tmp_path):
         "mpirun --map-by ppr:2:node --bind-to none bash -c tell\nsrun bash -c tell\n"
     )
     asked = ("--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1", "--time=30")
-    slurm.run("sbatch", "--wait", *asked, f"--output={tmp_path}/log", str(tmp_path / "job.sh"))
+    submitted(slurm, tmp_path, *asked, f"--output={tmp_path}/log", tmp_path / "job.sh").ended()
     lines = [line for line in (tmp_path / "log").read_text().splitlines() if "|" in line]
     assert len(lines) == 9, lines
     for line in lines:
@@ -127,14 +132,16 @@ def test_what_was_asked_for_is_known_to_script_and_ranks(slurm, tmp_path):
 
 def test_a_job_that_is_stopped_twice_ends_with_the_bits_of_an_unbroken_run(slurm, long, tmp_path):
     config, expected = long
-    job = submit(slurm, tmp_path / "job", "-m", "dbp", "train", config, "--out", tmp_path / "job" / "run")
-    for restarts, steps in ((1, 100), (2, 400)):
+    job = submit(slurm, config, tmp_path / "run")
+    for restarts, steps in ((1, 20), (2, 300)):
         job.wait_for_steps(steps)
         slurm.run("scancel", "--signal=USR1", "--batch", job.id)
         job.wait(lambda count=restarts: slurm.state(job.id)["Restarts"] == str(count))
         assert job.status()["state"] == "stopped"
     assert job.ended()["JobState"] == "COMPLETED", job.text
-    assert job.text.count("stop requested by SIGUSR1 (rank") == 2
+    assert job.text.count(f"stop requested by the file {job.run}/stop (rank 0): saved step") == 2
+    assert job.text.count(f"run {job.run}: continued by job {job.id}\n") == 2
+    assert job.text.endswith(f"run {job.run}: finished\n")
     assert job.text.count("2 ranks on 2 nodes (Open MPI") == 3
     assert f"Slurm job {job.id} (restart 2): 2 nodes, 1 rank a node, " in job.text
     assert job.status()["state"] == "finished"
@@ -146,8 +153,10 @@ def test_tasks_of_an_array_train_apart(slurm, tmp_path):
     (tmp_path / "job.sh").write_text(
         f'#!/bin/bash\n{sys.executable} -m dbp train "$@" --set seed=$SLURM_ARRAY_TASK_ID --time-limit auto\n'
     )
-    words = (str(tmp_path / "job.sh"), str(tmp_path / "small.toml"), "--out", str(tmp_path / "run"))
-    slurm.run("sbatch", "--wait", "--array=3,8", "--ntasks=1", "--time=9", f"--output={tmp_path}/log-%a", *words)
+    words = (tmp_path / "job.sh", tmp_path / "small.toml", "--out", tmp_path / "run")
+    job = submitted(slurm, tmp_path, "--array=3,8", "--ntasks=1", "--time=9", f"--output={tmp_path}/log-%a", *words)
+    for task in ("3", "8"):
+        slurm.until(f"{job.id}_{task}", ENDED, 60)
     assert dbp("train", tmp_path / "small.toml", "--out", tmp_path / "alone", "--set", "seed=8").code == 0
     for task in ("3", "8"):
         log = (tmp_path / f"log-{task}").read_text()
@@ -159,9 +168,8 @@ def test_tasks_of_an_array_train_apart(slurm, tmp_path):
 
 def test_a_job_that_is_cancelled_stays_so_until_it_is_started_again(slurm, long, tmp_path):
     config, expected = long
-    words = ("-m", "dbp", "train", config, "--out", tmp_path / "job" / "run")
-    job = submit(slurm, tmp_path / "job", *words)
-    job.wait_for_steps(100)
+    job = submit(slurm, config, tmp_path / "run")
+    job.wait_for_steps(20)
     slurm.run("scancel", job.id)
     assert job.ended()["JobState"] == "CANCELLED"
     time.sleep(8)  # longer than a job that is requeued waits
@@ -169,7 +177,7 @@ def test_a_job_that_is_cancelled_stays_so_until_it_is_started_again(slurm, long,
     assert slurm.state(job.id)["Restarts"] == "0"
     verified = dbp("verify", job.run)
     assert verified.code == 0, verified.text
-    again = submit(slurm, tmp_path / "job", *words)
+    again = submit(slurm, config, tmp_path / "run")
     assert again.ended()["JobState"] == "COMPLETED", again.text
     assert "resumed from" in again.text
     assert digest(job.run) == expected
@@ -189,15 +197,12 @@ def ranks_in(slurm, host):
 
 def test_a_job_whose_rank_is_killed_is_gone_on_with(slurm, long, tmp_path):
     config, expected = long
-    words = ("-m", "dbp", "train", config, "--out", tmp_path / "job" / "run")
-    job = submit(slurm, tmp_path / "job", *words)
-    job.wait_for_steps(100)
+    job = submit(slurm, config, tmp_path / "run")
+    job.wait_for_steps(20)
     (rank,) = ranks_in(slurm, "h1")
     os.kill(rank, 9)
-    job.ended()
-    assert job.status()["state"] == "running"  # as it could not tell of its end
-    again = submit(slurm, tmp_path / "job", *words)
-    assert again.ended()["JobState"] == "COMPLETED", again.text
+    assert job.ended()["JobState"] == "COMPLETED", job.text
+    assert job.text.count(f"run {job.run}: continued by job {job.id}\n") == 1
     assert digest(job.run) == expected
 
 
