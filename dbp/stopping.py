@@ -105,7 +105,7 @@ class Stopping:
             return signal.Signals(signals.received[0]).name
         now = time.monotonic()
         if self._limit is not None and now - signals.since + self._reserve > self._limit:
-            return f"the time limit of {self._limit:g} s"
+            return f"the time limit of {self._limit:.0f} s"
         if self._file is not None and now - self._looked > LOOK:
             self._looked = now
             if os.path.exists(self._file):  # noqa: PTH110  that of a Path raises what a disk says that fails
