@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -148,21 +148,26 @@ def test_a_job_that_is_stopped_twice_ends_with_the_bits_of_an_unbroken_run(slurm
     assert digest(job.run) == expected
 
 
-def test_tasks_of_an_array_train_apart(slurm, tmp_path):
-    (tmp_path / "small.toml").write_text(SMALL)
-    (tmp_path / "job.sh").write_text(
-        f'#!/bin/bash\n{sys.executable} -m dbp train "$@" --set seed=$SLURM_ARRAY_TASK_ID --time-limit auto\n'
-    )
-    words = (tmp_path / "job.sh", tmp_path / "small.toml", "--out", tmp_path / "run")
-    job = submitted(slurm, tmp_path, "--array=3,8", "--ntasks=1", "--time=9", f"--output={tmp_path}/log-%a", *words)
-    for task in ("3", "8"):
-        slurm.until(f"{job.id}_{task}", ENDED, 60)
-    assert dbp("train", tmp_path / "small.toml", "--out", tmp_path / "alone", "--set", "seed=8").code == 0
-    for task in ("3", "8"):
+def test_tasks_of_an_array_train_apart_and_one_is_started_again_alone(slurm, tmp_path):
+    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 30", "epochs = 40"))
+    words = ("--time", "9:00", "--scheduler", "slurm", "--out", str(tmp_path / "run"), "--dry-run")
+    script = slurm.run(sys.executable, "-m", "dbp", "submit", str(tmp_path / "long.toml"), *words)
+    limit = "--time-limit auto"
+    assert script.count(limit) == 1
+    (tmp_path / "job.sh").write_text(script.replace(limit, f'{limit} --set "seed=$SLURM_ARRAY_TASK_ID"'))
+    array = submitted(slurm, tmp_path, "--array=3,8", f"--output={tmp_path}/log-%a", tmp_path / "job.sh")
+    tasks = {task: replace(array, id=f"{array.id}_{task}", run=tmp_path / f"run-{task}") for task in ("3", "8")}
+    tasks["8"].wait_for_steps(10)  # the last of them, whose number is that of the array
+    slurm.run("scancel", "--signal=USR1", "--batch", tasks["8"].id)
+    states = {task: job.ended() for task, job in tasks.items()}
+    assert {task: state["Restarts"] for task, state in states.items()} == {"3": "0", "8": "1"}
+    for task in tasks:
         log = (tmp_path / f"log-{task}").read_text()
         assert re.search(rf"^Slurm job \d+_{task}: 1 node, 1 rank a node, 1 core a rank, 0:0[89]:\d\d left$", log, re.M)
         assert f"task {task} of an array: its folder is {tmp_path}/run-{task}\n" in log
+        assert log.endswith(f"run {tmp_path}/run-{task}: finished\n")
     assert not (tmp_path / "run").exists()
+    assert dbp("train", tmp_path / "long.toml", "--out", tmp_path / "alone", "--set", "seed=8").code == 0
     assert digest(tmp_path / "run-8") == digest(tmp_path / "alone") != digest(tmp_path / "run-3")
 
 
@@ -171,21 +176,20 @@ def test_a_job_that_is_cancelled_stays_so_until_it_is_started_again(slurm, long,
     job = submit(slurm, config, tmp_path / "run")
     job.wait_for_steps(20)
     slurm.run("scancel", job.id)
-    assert job.ended()["JobState"] == "CANCELLED"
-    time.sleep(8)  # longer than a job that is requeued waits
-    assert slurm.state(job.id)["JobState"] == "CANCELLED"
-    assert slurm.state(job.id)["Restarts"] == "0"
+    job.wait(lambda: not slurm.run("squeue", "--noheader", "--jobs", job.id).strip())
     verified = dbp("verify", job.run)
     assert verified.code == 0, verified.text
     again = submit(slurm, config, tmp_path / "run")
     assert again.ended()["JobState"] == "COMPLETED", again.text
     assert "resumed from" in again.text
     assert digest(job.run) == expected
+    state = slurm.state(job.id)  # after a longer time than a job waits that is requeued
+    assert (state["JobState"], state["Restarts"]) == ("CANCELLED", "0")
 
 
 def ranks_in(slurm, host):
     """The processes of ranks on a host."""
-    found = slurm.hosts.run(host, "sh", "-c", "cat /proc/self/ns/net >/dev/null; readlink /proc/self/ns/net").strip()
+    found = slurm.hosts.run(host, "readlink", "/proc/self/ns/net").strip()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             here = (process / "ns" / "net").readlink().as_posix() == found
