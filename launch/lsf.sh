@@ -21,7 +21,8 @@ python=python
 
 script=launch/lsf.sh
 out=runs/digits
-run=$out
+task=${LSB_JOBINDEX#0} # none, or a number in an array
+run=$out${task:+-$task} # dbp gives each task of an array a folder of its own
 job=${DBP_JOB:-1} most=20
 
 # Runs a launcher, in the background, as a shell that waits in the foreground hears no signal. How it went is told by
@@ -65,6 +66,7 @@ train mpirun -n 4 --hostfile "$LSB_DJOB_HOSTFILE" --map-by slot:PE=1:OVERSUBSCRI
     core:overload-allowed -x OMP_NUM_THREADS "$python" -m dbp train examples/digits.toml --out "$out" \
     --time-limit auto
 conclude
-answer=$(DBP_JOB=$((job + 1)) bsub < "$script") || last "failed with code 75: bsub could not submit it again" 75
+answer=$(DBP_JOB=$((job + 1)) bsub ${task:+-J "dbp-digits[$task]"} < "$script") ||
+    last "failed with code 75: bsub could not submit it again" 75
 next=${answer#*<}
 last "continued by job ${next%%>*}" 0

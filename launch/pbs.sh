@@ -20,7 +20,7 @@ python=python
 
 script=launch/pbs.sh
 out=runs/digits
-run=$out
+run=$out${PBS_ARRAY_INDEX:+-$PBS_ARRAY_INDEX} # dbp gives each task of an array a folder of its own
 job=${DBP_JOB:-1} most=20
 
 # Runs a launcher, in the background, as a shell that waits in the foreground hears no signal. How it went is told by
@@ -64,5 +64,6 @@ train mpirun -n 4 --hostfile "$PBS_NODEFILE" --map-by slot:PE=1:OVERSUBSCRIBE --
     -x OMP_NUM_THREADS "$python" -m dbp train examples/digits.toml --out "$out" --time-limit auto
 conclude
 # A site that lets no job submit another: leave this out, and submit by hand what ends with 75.
-next=$(qsub -v DBP_JOB=$((job + 1)) "$script") || last "failed with code 75: qsub could not submit it again" 75
+next=$(qsub -v DBP_JOB=$((job + 1)) ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||
+    last "failed with code 75: qsub could not submit it again" 75
 last "continued by job $next" 0

@@ -21,13 +21,15 @@ python=@python@
 
 script=@script@
 out=@run@
-run=$out
+task=${LSB_JOBINDEX#0} # none, or a number in an array
+run=$out${task:+-$task} # dbp gives each task of an array a folder of its own
 job=${DBP_JOB:-1} most=@most_jobs@
 
 @shared@
 
 train @launch@
 conclude
-answer=$(DBP_JOB=$((job + 1)) bsub < "$script") || last "failed with code 75: bsub could not submit it again" 75
+answer=$(DBP_JOB=$((job + 1)) bsub ${task:+-J "@name@[$task]"} < "$script") ||
+    last "failed with code 75: bsub could not submit it again" 75
 next=${answer#*<}
 last "continued by job ${next%%>*}" 0

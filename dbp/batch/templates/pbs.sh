@@ -20,7 +20,7 @@ python=@python@
 
 script=@script@
 out=@run@
-run=$out
+run=$out${PBS_ARRAY_INDEX:+-$PBS_ARRAY_INDEX} # dbp gives each task of an array a folder of its own
 job=${DBP_JOB:-1} most=@most_jobs@
 
 @shared@
@@ -28,5 +28,6 @@ job=${DBP_JOB:-1} most=@most_jobs@
 train @launch@
 conclude
 # A site that lets no job submit another: leave this out, and submit by hand what ends with 75.
-next=$(qsub -v DBP_JOB=$((job + 1)) "$script") || last "failed with code 75: qsub could not submit it again" 75
+next=$(qsub -v DBP_JOB=$((job + 1)) ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||
+    last "failed with code 75: qsub could not submit it again" 75
 last "continued by job $next" 0
