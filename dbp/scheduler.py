@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbp.errors import UserError
@@ -24,6 +24,7 @@ from dbp.stopping import parse_time
 Environment = Mapping[str, str]
 ANSWER = 10.0  # seconds in which a scheduler's program must have answered
 LONGEST = 1e8  # seconds, three years: more than this means that there is no limit
+CHAIN = "DBP_JOB"  # set by the scripts of dbp submit: the number of a job in a chain of them, from 1
 STEP = "SLURM_STEP_ID"  # which a process has that srun started, but a job's script has not
 HOSTFILE = "/etc/mpi/hostfile"  # of Kubernetes' MPI operator: a host and its slots in each line
 
@@ -36,7 +37,7 @@ class Job:
         scheduler: by its own name.
         id: by which the scheduler's commands know it.
         task: of an array of jobs, its index.
-        restarts: how often the scheduler has started it anew.
+        restarts: how often it was started anew, by the scheduler or as the next job of a chain.
         nodes: that it was given.
         ranks_per_node: that were asked for.
         cores_per_rank: that were asked for.
@@ -68,7 +69,9 @@ class Job:
 def job_here(environment: Environment = os.environ) -> Job | None:
     """The job that a process with this environment runs in; None if it is in none."""
     found = (recognise(environment) for recognise in RECOGNISED)
-    return next((job for job in found if job is not None), None)
+    job = next((job for job in found if job is not None), None)
+    before = (_number(environment, CHAIN) or 1) - 1
+    return job if job is None or not before else replace(job, restarts=before + (job.restarts or 0))
 
 
 def seconds_left(job: Job, environment: Environment = os.environ) -> float | None:

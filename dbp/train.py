@@ -35,7 +35,7 @@ from dbp.resuming import Start, in_job, peek, settled
 from dbp.run import Run
 from dbp.scheduler import Job, job_here, seconds_left
 from dbp.settings import Settings
-from dbp.stopping import NOT_FINISHED, Stopped, signals
+from dbp.stopping import NOT_FINISHED, Stopped, parse_limit, signals
 from dbp.timing import Timing
 
 
@@ -74,8 +74,8 @@ def fit(
         quiet: print nothing.
         retry: start although the run has ended before its next checkpoint again and again.
         accept: settings that may differ from those of the checkpoint, such as "optimizer.learning_rate".
-        time_limit: seconds after the start of the process until which it is to have stopped; "auto" for what the batch
-            job has left.
+        time_limit: seconds after the start of the process until which it is to have stopped, or "4:00:00"; "auto" for
+            what the batch job has left.
         settings: those of Settings: model, loss, data, optimizer, epochs, batch_size, ...
 
     Raises:
@@ -83,7 +83,8 @@ def fit(
         SystemExit: a signal, a stop file or the time limit asked to stop: saved, code 75.
     """
     comm = world()
-    start = Start(fresh, overwrite, quiet, retry, tuple(accept), time_limit)
+    limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
+    start = Start(fresh, overwrite, quiet, retry, tuple(accept), limit)
     return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
 
 

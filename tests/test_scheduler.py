@@ -43,6 +43,10 @@ JOBS = {
         Job("Slurm", "17", None, 0, 2, 4, 2),
     ),
     "slurm, again": ({**SLURM, "SLURM_RESTART_COUNT": "3"}, Job("Slurm", "17", None, 3, 2, 4, 2)),
+    "slurm, again in a chain": (
+        {**SLURM, "SLURM_RESTART_COUNT": "3", "DBP_JOB": "2"},
+        Job("Slurm", "17", None, 4, 2, 4, 2),
+    ),
     "slurm, array": (
         {**SLURM, "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "0"},
         Job("Slurm", "12_0", "0", 0, 2, 4, 2),
@@ -52,6 +56,7 @@ JOBS = {
         {**PBS, "PBS_JOBID": "17[0].server", "PBS_ARRAY_INDEX": "0"},
         Job("PBS", "17[0].server", "0", None, 2, 4, 2),
     ),
+    "pbs, third of a chain": ({**PBS, "DBP_JOB": "3"}, Job("PBS", "17.server", None, 2, 2, 4, 2)),
     "lsf": (LSF, Job("LSF", "17", None, None, 2, 4)),
     "lsf, array": ({**LSF, "LSB_JOBINDEX": "5"}, Job("LSF", "17[5]", "5", None, 2, 4)),
     "flux": (FLUX, Job("Flux", "f1", None, None, 2, 4)),
