@@ -52,7 +52,8 @@ def why_not() -> str | None:
     return None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Called in a process before its program: the system ends it with this one."""
     ctypes.CDLL(None).prctl(FIRST_TO_DIE, signal.SIGKILL)
 
 
@@ -129,7 +130,7 @@ class Hosts:
             ["unshare", *namespaces, "sleep", "infinity"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
             start_new_session=True,
         )
         self._holders[name] = process
@@ -145,7 +146,11 @@ class Hosts:
 
     def run(self, name: str, *command: str) -> str:
         """Run a command in a host, and give what it prints."""
-        return subprocess.run([*self._enter(name), *command], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(self.words(name, *command), check=True, capture_output=True, text=True).stdout
+
+    def words(self, name: str, *command: str, folder: str = "") -> list[str]:
+        """The command line that runs a command in a host, in a folder if one is given."""
+        return [*self._enter(name), *([f"--wd={folder}"] if folder else []), *command]
 
     def _ip(self, name: str, *commands: str) -> None:
         for command in commands:
@@ -172,10 +177,9 @@ class Hosts:
         slots = ",".join(f"{name}:{count}" for name, count in zip(self.names, ranks, strict=True) if count)
         launcher = mpirun or str(Path(sys.executable).parent / "mpirun")
         agent = str(Path(self._folder.name) / "agent")
-        place = [f"--wd={Path.cwd()}"]
         options = ["--prtemca", "plm_ssh_agent", agent, "--host", slots, "-n", str(sum(ranks)), "--bind-to", "none"]
         exported = [word for name in _exported() for word in ("-x", name)]
-        return [*self._enter(self.names[0]), *place, launcher, *options, *exported, *words]
+        return self.words(self.names[0], launcher, *options, *exported, *words, folder=str(Path.cwd()))
 
 
 def _exported() -> list[str]:

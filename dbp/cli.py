@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import dbp
 from dbp.errors import DataError, UsageError
-from dbp.stopping import parse_time, signals
+from dbp.stopping import parse_limit, signals
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ def _train(parsed: argparse.Namespace) -> int:
         overwrite=parsed.overwrite,
         retry=parsed.retry,
         accept=tuple(parsed.accept),
-        time_limit=None if parsed.time_limit is None else parse_time(parsed.time_limit),
+        time_limit=None if parsed.time_limit is None else parse_limit(parsed.time_limit),
     )
     comm = world()
     changes = [*parsed.set, *([f"out={json.dumps(parsed.out)}"] if parsed.out else [])]
@@ -193,6 +193,24 @@ def _run(parsed: argparse.Namespace) -> int:
     return launch(parsed.words, parsed.ranks, parsed.threads, parsed.survive)
 
 
+def _submit(parsed: argparse.Namespace) -> int:
+    from dbp.batch import Request, submit
+
+    options = {name: value for name, value in vars(parsed).items() if name != "command"}
+    lists = {name: tuple(options[name]) for name in ("set", "accept")}
+    sys.stdout.write(submit(Request(**{**options, **lists})) + "\n")
+    return 0
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    from dbp.status import wait_for_end
+
+    standing = wait_for_end(Path(parsed.run), parsed.wait)
+    if not parsed.quiet:
+        sys.stdout.write((standing.json if parsed.json else standing.text) + "\n")
+    return standing.code if parsed.quiet else 0
+
+
 def _doctor(parsed: argparse.Namespace) -> int:
     from dbp.doctor import doctor
 
@@ -224,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--accept", action="append", default=[], metavar="KEY", help="go on though this key has changed")
     train.add_argument("--retry", action="store_true", help="go on though the run has ended early again and again")
     train.add_argument(
-        "--time-limit", metavar="TIME", help="save and stop before this: seconds, or hours:minutes:seconds"
+        "--time-limit", metavar="TIME", help="save and stop before: seconds, h:m:s, or auto in a batch job"
     )
 
     evaluate = commands.add_parser("eval", help="cost and metrics of a checkpoint on data")
@@ -253,16 +271,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_exchange(commands)
 
-    run = commands.add_parser(
-        "run",
-        help="start a command on several ranks: dbp run -n 4 -- train CONFIG",
-        usage="dbp run -n N -- COMMAND ...",
-    )
-    run.set_defaults(command=_run)
-    run.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")
-    run.add_argument("--threads", type=int, default=1, metavar="T", help="threads of a rank outside of training")
-    run.add_argument("--survive", action="store_true", help="ranks of a training go on when others die (Open MPI 5)")
-    run.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
+    _add_jobs(commands)
 
     doctor = commands.add_parser("doctor", help="whether ranks can train here, how fast, and what to mend")
     doctor.set_defaults(command=_doctor)
@@ -301,6 +310,47 @@ def _add_insight(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="instead show what the cost does if this weight changes by +0.01 or -0.01, or becomes 0.5; several "
         "make one change",
     )
+
+
+def _add_jobs(commands: argparse._SubParsersAction[_Parser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="start a command on several ranks: dbp run -n 4 -- train CONFIG",
+        usage="dbp run -n N -- COMMAND ...",
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")
+    run.add_argument("--threads", type=int, default=1, metavar="T", help="threads of a rank outside of training")
+    run.add_argument("--survive", action="store_true", help="ranks of a training go on when others die (Open MPI 5)")
+    run.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
+
+    job = commands.add_parser("submit", help="have a cluster's scheduler train as a config says, until it is finished")
+    job.set_defaults(command=_submit)
+    add = job.add_argument
+    add("config", metavar="CONFIG", help="a TOML file; see examples/")
+    add("--nodes", type=int, default=1, metavar="N", help="of the job (default: 1)")
+    add("--ranks-per-node", type=int, default=1, metavar="R", help="ranks on each (default: 1)")
+    add("--time", metavar="TIME", help="limit of each job: hours:minutes:seconds, or seconds")
+    add("--threads", type=int, metavar="T", help="threads and cores of a rank (default: the config's)")
+    add("--scheduler", metavar="NAME", help="slurm, pbs, lsf, flux, kubernetes or mpirun (default: which is found)")
+    add("--out", metavar="FOLDER", help="where the run's files go")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
+    add("--accept", action="append", default=[], metavar="KEY", help="go on though this key has changed")
+    add("--retry", action="store_true", help="go on though the run has ended early again and again")
+    add("--name", metavar="NAME", help="of the job (default: dbp- and the config's)")
+    add("--account", metavar="NAME", help="that the job is charged to")
+    add("--queue", "--partition", metavar="NAME", help="of the scheduler")
+    add("--most-jobs", type=int, default=20, metavar="N", help="that may follow one another (default: 20)")
+    add("--image", metavar="NAME", help="of Kubernetes, with dbp and MPI")
+    add("--claim", metavar="NAME", help="of Kubernetes, to a volume for all pods")
+    add("--dry-run", action="store_true", help="print the script, and do nothing")
+
+    status = commands.add_parser("status", help="where a run stands, also while it goes on")
+    status.set_defaults(command=_status)
+    status.add_argument("run", metavar="RUN", help="a run's folder")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.add_argument("--quiet", action="store_true", help="print nothing; tell by the exit code: see docs/batch.md")
+    status.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="so long at most for the run's end")
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:

@@ -43,7 +43,7 @@ class Keeper:
         settings, self._comm = run.settings, run.comm
         self.folder = None if settings.out is None else RunFolder(Path(settings.out), settings.checkpoint)
         stop_file = None if self.folder is None else self.folder.stop_file
-        self._stopping = Stopping(self._comm.rank == 0, stop_file, start.time_limit)
+        self._stopping = Stopping(self._comm.rank == 0, stop_file, start.limit)
         self._writer, self._failed, self._seconds = Writer(), "", 0.0
         self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
@@ -66,7 +66,8 @@ class Keeper:
             self._writer.end(None if all_leave(error) else PATIENCE)
             if error is not None and not isinstance(error, (Stopped, RankLostError)):
                 with contextlib.suppress(StorageError):
-                    self.folder.tell("failed", message=str(error) or type(error).__name__)
+                    code = error.exit_code if isinstance(error, UserError) else 1
+                    self.folder.tell("failed", message=str(error) or type(error).__name__, code=code)
         self._leave()
 
     def _leave(self) -> None:
@@ -93,6 +94,7 @@ class Keeper:
         from_rank_0(comm, self._prepare, damaged)
 
     def _lock(self) -> None:
+        self._stopping.check({} if self.folder is None or self._earlier is None else self.folder.status())
         if self.folder is not None:
             self.folder.lock()
 
@@ -121,6 +123,9 @@ class Keeper:
             "step": progress.step,
             "steps": settings.epochs * self._run.batches.steps,
             "ranks": self._comm.size,
+            "cost": progress.cost,
+            "seconds": round(progress.clock(), 3),
+            **self._stopping.seconds,
         }
 
     # --- saving -----------------------------------------------------------------------------------------
@@ -240,7 +245,7 @@ class Keeper:
         """A step is done; not collective."""
         self._stopping.after_step()
         if self.folder is not None and self._comm.rank == 0:
-            self.folder.beat(epoch=self._run.progress.epoch, step=self._run.progress.step)
+            self.folder.beat(self._status)
 
     def stop(self) -> Stopped:
         """Save, as a rank has asked to stop; gives what the run ends with."""
@@ -255,7 +260,7 @@ class Keeper:
         if failed := self._save_for_good():
             raise self._unsaved(failed)
         self._say(f"{why}: saved step {run.progress.step}; the same command goes on from it")
-        from_rank_0(self._comm, self._tell, "stopped", why)
+        from_rank_0(self._comm, self._tell, "stopped", why, NOT_FINISHED)
         self._stopping.obeyed()
         return Stopped(NOT_FINISHED)
 
@@ -277,7 +282,8 @@ class Keeper:
         """All is done; StorageError if the last checkpoint could not be written."""
         if failed:
             raise self._unsaved(failed)
-        from_rank_0(self._comm, self._tell, "finished", message)
+        from_rank_0(self._comm, self._tell, "finished", message, 0)
+        self._stopping.obeyed()  # if that was asked for in the last step
 
     def _unsaved(self, failed: str) -> StorageError:
         error = StorageError(
@@ -287,10 +293,10 @@ class Keeper:
         error.on_all_ranks = True
         return error
 
-    def _tell(self, state: str, message: str) -> None:
+    def _tell(self, state: str, message: str, code: int) -> None:
         if self.folder is not None:
             try:
-                self.folder.tell(state, message=message, **self._status())
+                self.folder.tell(state, message=message, code=code, **self._status())
             except StorageError as error:
                 self._warn(str(error))
 

@@ -20,15 +20,12 @@ from typing import BinaryIO
 
 from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
-from dbp.parallel import HOW_TO_GET_MPI, JOB_NUMBERS, usable_cores
+from dbp.parallel import HOW_TO_GET_MPI, usable_cores
+from dbp.scheduler import job_here
 from dbp.stopping import ENDED, NOT_FINISHED
 
 COMMANDS = ("train", "eval", "predict", "inspect", "verify", "summary", "neurons", "convert", "doctor")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-# Set by batch systems: there the launcher knows which nodes it has, and their network must be used.
-BATCH_JOB = (*JOB_NUMBERS, "PE_HOSTFILE")
-
-
 SURVIVE = ("--with-ft", "ulfm")  # has Open MPI's launcher let ranks die, and tell the others
 
 
@@ -73,20 +70,16 @@ def find_launcher(vendor: str) -> Path:
 def _open_mpi_options(ranks: int, cores: int, threads: int) -> list[str]:
     """Each rank its own cores, if there are enough; several nodes of a batch job are left to the launcher."""
     options = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    if _in_batch_job():
+    if job_here() is not None:  # then the launcher knows which nodes it has
         return options
     if ranks * threads <= cores:
         return [*options, "--map-by", f"slot:PE={cores // ranks}:OVERSUBSCRIBE", "--bind-to", "core"]
     return [*options, "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
 
 
-def _in_batch_job() -> bool:
-    return any(name in os.environ for name in BATCH_JOB)
-
-
 def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, str]:
     defaults = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    if vendor == "Open MPI" and not _in_batch_job():
+    if vendor == "Open MPI" and job_here() is None:
         # On one machine only shared memory is needed; some builds look for networks for a second.
         defaults |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"}
     if vendor == "Open MPI" and oversubscribed:

@@ -157,6 +157,12 @@ class Progress:
         """Of the epochs so far, on the validation data if there are any."""
         return self.history.get("validation_cost") or self.history.get("cost", [])
 
+    @property
+    def cost(self) -> float | None:
+        """Of the epoch so far, or else of the last one; None if it is no number, for which JSON has no word."""
+        cost = self.totals.cost if self.totals.weight else [math.nan, *self.history.get("cost", [])][-1]
+        return cost if math.isfinite(cost) else None
+
     def after_epoch(self, validation: Mapping[str, float], length: Mapping[str, float]) -> dict[str, float]:
         """Count an epoch, and give its row of the history.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ from dbp.checkpoint import CheckpointFolder, Keep, Opened, size_of, table_of
 from dbp.errors import DataError, UserError
 from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
+from dbp.scheduler import Job
 from dbp.settings import AUTO, Settings
+from dbp.stopping import AUTO as WHAT_IS_LEFT
+from dbp.stopping import signals
 
 LARGE = ("model/", "optimizer/")  # arrays whose shapes the model says
 MOST_SMALL = 1 << 26  # bytes of all others
+SPARE = 10.0  # seconds before the end of a batch job in which its script must come to its own
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = (
     *("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping"),
@@ -33,7 +39,9 @@ class Start:
         quiet: print nothing.
         retry: although it has ended before its next checkpoint again and again.
         accept: keys of settings that may differ from those of the checkpoint, besides those that always may.
-        time_limit: seconds after the start of the process, until which the run is to have stopped; None for no limit.
+        time_limit: seconds after the start of the process, until which the run is to have stopped; "auto" for what the
+            scheduler leaves; None for no limit.
+        told: of the batch job, in lines.
         ranks: how many there were when the job began, if some have died since.
     """
 
@@ -42,8 +50,42 @@ class Start:
     quiet: bool = False
     retry: bool = False
     accept: tuple[str, ...] = ()
-    time_limit: float | None = None
+    time_limit: float | str | None = None
+    told: tuple[str, ...] = ()
     ranks: int = 0
+
+    @property
+    def limit(self) -> float | None:
+        """The time limit in seconds, which must be settled by now."""
+        assert not isinstance(self.time_limit, str)
+        return self.time_limit
+
+
+def in_job(settings: Settings, start: Start, job: Job | None, left: float | None) -> tuple[Settings, Start]:
+    """Settings and start as they are in a batch job, which may end, and may be one of an array.
+
+    Args:
+        settings: as the user gave them.
+        start: likewise.
+        job: that this process runs in, if any.
+        left: seconds that it may still run, if that is known.
+    """
+    ends = "" if left is None else f", {timedelta(seconds=int(left))} left"
+    told, limit = [] if job is None else [f"{job}{ends}"], start.time_limit
+    if job is not None and job.task is not None and settings.out is not None:
+        settings = replace(settings, out=f"{settings.out}-{job.task}")
+        told.append(f"task {job.task} of an array: its folder is {settings.out}")
+    if job is not None and (job.ranks or 1) > start.ranks == settings.threads == 1:
+        told.append(
+            f"warning: the job was given {job.ranks} ranks, but this is one alone; start it with srun or mpirun"
+        )
+    if limit == WHAT_IS_LEFT:
+        limit = None if left is None else time.monotonic() - signals.since + left - SPARE
+        if job is None:
+            told.append("no scheduler, so no time limit")
+        elif left is None:
+            told.append(f"{job.scheduler} tells no end of this job, so there is no time limit")
+    return settings, replace(start, told=tuple(told), time_limit=limit)
 
 
 @dataclass(frozen=True)

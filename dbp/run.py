@@ -158,8 +158,8 @@ class Run:
         """Whether all mini-batches of the epoch are done."""
         return self.progress.step_in_epoch >= self.batches.steps
 
-    def introduce(self, say: Say, nodes: Sequence[Node]) -> None:
-        """Say what will be done, on what, and what is wrong with where the ranks run."""
+    def introduce(self, say: Say, nodes: Sequence[Node], job: Sequence[str]) -> None:
+        """Say what will be done, on what, in which batch job, and what is wrong with where the ranks run."""
         comm, settings = self.comm, self.settings
         ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
         ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
@@ -167,6 +167,8 @@ class Run:
             f"dbp {dbp.__version__}: {ranks} ({comm.description}), {self.shards.count} shards, "
             f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} a rank ({self.blas})"
         )
+        for line in job:
+            say(line)
         if "no MPI library" in comm.description:
             say(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
         say(f"{self.layout.size:,} parameters ({settings.dtype}); examples: {self.sources.describe()}")

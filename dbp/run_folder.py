@@ -10,19 +10,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from dbp.checkpoint import CheckpointFolder, Keep, commit, writing_to
 from dbp.errors import StorageError, UserError
-from dbp.parallel import JOB_NUMBERS
 from dbp.provenance import now
+from dbp.scheduler import job_here
 from dbp.settings import Saving
 
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
+LOOKS, BETWEEN = 5, 0.1  # at a lock that is held, as who only looks holds it for a moment, and seconds between them
 BEAT = 10.0  # seconds after which the status of a run that goes on is written again
-JOBS = (*JOB_NUMBERS, "JOB_ID")
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # 524: of NFS, without a name
 
 
@@ -62,12 +62,28 @@ class RunFolder:
             while not self._lock_file():
                 pass
 
+    def held(self) -> bool | None:
+        """Whether a process holds the lock; None where the disk has no locks. Nothing is written."""
+        try:
+            with (self.path / LOCK).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return True if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+        return False
+
+    @property
+    def holder(self) -> str:
+        """What the owner of the lock has told of itself."""
+        return _read(self.path / LOCK)
+
     def _lock_file(self) -> bool:
         """Whether the file that was locked is still the one of that name; an owner removes it at its end."""
         path = self.path / LOCK
         self._lock = path.open("a+")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self._lock)
         except OSError as error:
             if error.errno in WITHOUT_LOCKS:  # then two runs at once are the user's own affair
                 return True
@@ -76,7 +92,7 @@ class RunFolder:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
             raise UserError(
-                f"folder {self.path} belongs to a run that is going on ({_read(path) or 'it has not told where'}); "
+                f"folder {self.path} belongs to a run that is going on ({self.holder or 'it has not told where'}); "
                 "wait for its end, stop it, or choose another folder with --out"
             ) from None
         if not path.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), path.stat()):
@@ -97,6 +113,23 @@ class RunFolder:
 
     # --- the status -------------------------------------------------------------------------------------
 
+    def check_starts(self, step: int, most_starts: int) -> int:
+        """How often the run was started from a step without getting on; UserError if that was too often.
+
+        Args:
+            step: where it is to begin.
+            most_starts: so many starts from the same step are allowed; 0 for any number.
+        """
+        earlier = self.status()
+        again = earlier.get("from_step") == step and earlier.get("state") not in ("finished", None)
+        starts = int(earlier.get("starts", 0)) if again else 0
+        if most_starts and starts >= most_starts:
+            raise UserError(
+                f"the run in {self.path} was started {starts} times from step {step} and never came to its next "
+                "checkpoint; see why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
+            )
+        return starts
+
     def begin(self, step: int, most_starts: int, retry: bool) -> None:
         """A run begins, or goes on from a step; UserError if it has done so too often without getting on.
 
@@ -105,14 +138,7 @@ class RunFolder:
             most_starts: so many starts from the same step are allowed; 0 for any number.
             retry: count anew.
         """
-        earlier = self.status()
-        again = earlier.get("from_step") == step and earlier.get("state") not in ("finished", None)
-        starts = earlier.get("starts", 0) + 1 if again and not retry else 1
-        if most_starts and starts > most_starts:
-            raise UserError(
-                f"the run in {self.path} was started {starts - 1} times from step {step} and never came to its next "
-                "checkpoint; see why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
-            )
+        starts = 1 if retry else 1 + self.check_starts(step, most_starts)
         self._status = {"from_step": step, "starts": starts, "started": now()} | _process()
         with writing_to(self.path):
             for left in self.path.glob(".*.partial"):  # by a process that was killed or whose disk was full
@@ -133,11 +159,16 @@ class RunFolder:
             self._beat = time.monotonic()
             self.commit(STATUS, json.dumps(self._status, indent=1) + "\n")
 
-    def beat(self, **more: Any) -> None:
-        """The run goes on: write so now and then; a disk that fails is told by the next checkpoint."""
+    def beat(self, status: Callable[[], Mapping[str, Any]]) -> None:
+        """The run goes on: write so, and where it stands, now and then; the next checkpoint tells of a failing disk."""
         if time.monotonic() - self._beat > BEAT:
             with contextlib.suppress(StorageError):
-                self.tell("running", **more)
+                self.tell("running", **status())
+
+    def forget_starts(self) -> None:
+        """Count starts without progress anew; for a run that does not go on at the moment."""
+        if status := self.status():
+            self.commit(STATUS, json.dumps(status | {"starts": 0}, indent=1) + "\n")
 
     # --- other files ------------------------------------------------------------------------------------
 
@@ -147,11 +178,31 @@ class RunFolder:
         with writing_to(path):
             commit(path, text.encode())
 
+    def write_script(self, name: str, text: str) -> None:
+        """The batch script that the run's jobs use; the folder is made if there is none."""
+        with writing_to(self.path, "; see --out for another folder"):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.commit(name, text)
+
     def commit_history(self, history: Mapping[str, Sequence[float]]) -> None:
         """The history as a table."""
         rows = zip(*history.values(), strict=True)
         lines = [",".join(history), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
         self.commit("history.csv", "\n".join(lines) + "\n")
+
+
+def _take(file: TextIO) -> None:
+    """Lock a file; OSError if another has it for longer than a look takes."""
+    for _ in range(LOOKS - 1):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            time.sleep(BETWEEN)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _read(path: Path) -> str:
@@ -163,5 +214,5 @@ def _read(path: Path) -> str:
 
 def _process() -> dict[str, Any]:
     """Which process this is."""
-    job = next((os.environ[name] for name in JOBS if name in os.environ), None)
-    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job} if job else {})
+    job = job_here()
+    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job.id} if job else {})

@@ -7,11 +7,13 @@ anything that takes long, so that no signal finds a rank without its handler.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +26,7 @@ NOT_FINISHED = 75  # exit code of a run that is saved and to be started again (E
 LOOK = 1.0  # seconds between two looks for the stop file
 RESERVE = 2.0  # times the longest step and the longest save that are left before a time limit
 AT_LEAST = 2.0  # seconds that are
+AUTO = "auto"  # as a time limit: what the scheduler leaves
 
 
 class Stopped(SystemExit):
@@ -98,6 +101,8 @@ class Stopping:
         self._leads, self._file, self._limit = leads, file, limit
         self._looked = self._last = time.monotonic()
         self._longest = self._save = 0.0
+        self._step = 0.0  # seconds that it took on average, in this start or, before its second, an earlier one
+        self._first, self._steps = self._last, 0
         self.reason = ""
 
     def asks(self) -> bool:
@@ -111,7 +116,7 @@ class Stopping:
             return signal.Signals(signals.received[0]).name
         now = time.monotonic()
         if self._limit is not None and now - signals.since + self._reserve > self._limit:
-            return f"the time limit of {self._limit:g} s"
+            return f"the time limit of {self._limit:.0f} s"
         if self._file is not None and now - self._looked > LOOK:
             self._looked = now
             if os.path.exists(self._file):  # noqa: PTH110  that of a Path raises what a disk says that fails
@@ -126,10 +131,36 @@ class Stopping:
         """A step is done, with all that lay between it and the one before."""
         now = time.monotonic()
         self._longest, self._last = max(self._longest, now - self._last), now
+        if self._steps == 0:  # which began with all that comes before it
+            self._first = now
+        else:
+            self._step = (now - self._first) / self._steps
+        self._steps += 1
 
     def after_save(self, seconds: float) -> None:
         """A checkpoint took so many seconds."""
         self._save = max(self._save, seconds)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What a step of this run took on average, and the longest save; 0 where that is not known yet."""
+        return {"step_seconds": round(self._step, 6), "save_seconds": round(self._save, 6)}
+
+    def check(self, earlier: Mapping[str, Any]) -> None:
+        """UserError if the time limit leaves no time for a step and a save.
+
+        Args:
+            earlier: what they took when this run was started before, as `seconds` tells.
+        """
+        known = (earlier.get(name) for name in ("step_seconds", "save_seconds"))
+        self._step, self._save = (float(value) if isinstance(value, (int, float)) else 0.0 for value in known)
+        gone, needed = time.monotonic() - signals.since, self._step + self._save + AT_LEAST
+        if self._limit is not None and self._limit - gone < needed:
+            took = f", which took {self._step:.2g} s and {self._save:.2g} s" if self._step or self._save else ""
+            raise UserError(
+                f"the time limit of {self._limit:.0f} s leaves no time for the start, a step and a checkpoint{took}; "
+                f"give {math.ceil(gone + RESERVE * needed)} s at the least"
+            )
 
     def obeyed(self) -> None:
         """The run stops: the file has done its work."""
@@ -138,11 +169,19 @@ class Stopping:
                 self._file.unlink(missing_ok=True)
 
 
+def parse_limit(text: str) -> float | str:
+    """Seconds, or AUTO; UserError for anything else."""
+    return AUTO if text.strip() == AUTO else parse_time(text)
+
+
 def parse_time(text: str) -> float:
     """Seconds, from a number of them, or from [days-][hours:]minutes:seconds; UserError for anything else."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d+)?)", text.strip())
     if match is None:
-        raise UserError(f"--time-limit takes seconds, or hours:minutes:seconds such as 4:00:00, but got {text!r}")
+        raise UserError(
+            f"--time-limit takes seconds, hours:minutes:seconds such as 4:00:00, or {AUTO} in a batch job, but got "
+            f"{text!r}"
+        )
     days, first, second, seconds = match.groups()
     hours, minutes = (first, second) if second is not None else (0, first)
     return 86400 * int(days or 0) + 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,16 +25,17 @@ from dbp.parallel import (
     keep_freed_memory,
     nodes_of,
     stages,
-    survivors,
     together,
     world,
 )
 from dbp.progress import epochs_since_best
 from dbp.restoring import Memory
-from dbp.resuming import Start, peek, settled
+from dbp.resuming import Start, in_job, peek, settled
 from dbp.run import Run
+from dbp.scheduler import job_and_time
 from dbp.settings import Settings
-from dbp.stopping import NOT_FINISHED, Stopped, signals
+from dbp.stopping import parse_limit, signals
+from dbp.surviving import go_on_without
 from dbp.timing import Timing
 from dbp.trouble import Trouble
 
@@ -64,7 +64,7 @@ def fit(
     quiet: bool = False,
     retry: bool = False,
     accept: Sequence[str] = (),
-    time_limit: float | None = None,
+    time_limit: float | str | None = None,
     **settings: Any,
 ) -> Result:
     """Train, on all ranks of this job, or go on with the training that the folder `out` holds.
@@ -75,7 +75,8 @@ def fit(
         quiet: print nothing.
         retry: start although the run has ended before its next checkpoint again and again.
         accept: settings that may differ from those of the checkpoint, such as "optimizer.learning_rate".
-        time_limit: seconds after the start of the training until which it is to have stopped.
+        time_limit: seconds after the start of the process until which it is to have stopped, or "4:00:00"; "auto" for
+            what the batch job has left.
         settings: those of Settings: model, loss, data, optimizer, epochs, batch_size, ...
 
     Raises:
@@ -83,13 +84,15 @@ def fit(
         SystemExit: a signal, a stop file or the time limit asked to stop: saved, code 75.
     """
     comm = world()
-    start = Start(fresh, overwrite, quiet, retry, tuple(accept), time_limit)
+    limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
+    start = Start(fresh, overwrite, quiet, retry, tuple(accept), limit)
     return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
 
 
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
     """Train as the settings say; see fit(). Where ranks can outlive others, who lives goes on."""
-    start, memory = replace(start, ranks=comm.size), None
+    settings, start = in_job(settings, replace(start, ranks=comm.size), *from_rank_0(comm, job_and_time))
+    memory = None
     while True:
         run = keeper = display = None  # what an attempt held is let go before the next needs as much
         try:
@@ -101,40 +104,10 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
         except RankLostError as error:
             if not comm.survives:
                 raise
-            comm, memory = _survivors(settings, error, run, memory)
+            comm, memory = go_on_without(settings.watch, error, run, memory)
             begun = run is not None
             start = replace(start, fresh=start.fresh and not begun, retry=True)
             settings = settings if run is None else run.settings
-
-
-def _survivors(
-    settings: Settings, error: RankLostError, run: Run | None, before: Memory | None
-) -> tuple[Communicator, Memory | None]:
-    """The ranks that live, and the state to go on from, None on rank 0 if it has none; Stopped if they are too few.
-
-    Args:
-        settings: of the run.
-        error: by which this rank has learnt of it.
-        run: what this rank holds of it, if it had begun.
-        before: the state from which it was about to begin.
-    """
-    comm = survivors(settings.watch.recover_within)
-    memory: Memory | None = Memory()
-    if comm.rank == 0:
-        memory = Memory.of(run) if run is not None else before if before is not None and before.held else None
-    for free in error.left:
-        free()
-    count, least = len(comm.lost), settings.watch.least_ranks
-    died = f"rank{'s' * (count > 1)} {', '.join(map(str, comm.lost))} died, {comm.size} of {comm.size + count} live"
-    enough = comm.size >= least
-    if comm.rank == 0:
-        what = "they go on" if enough else f"too few, as watch.least_ranks is {least}; the same command goes on"
-        where = "memory" if enough and memory is not None else "the last checkpoint"
-        sys.stderr.write(f"warning: {died}: {what} from {where}\n")
-        sys.stderr.flush()
-    if not enough:
-        raise Stopped(NOT_FINISHED)
-    return comm, memory
 
 
 @contextmanager
@@ -160,7 +133,7 @@ def started(
     ):
         shown = not start.quiet and comm.rank == 0
         with Display(shown, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
-            run.introduce(display.say, nodes)
+            run.introduce(display.say, nodes, start.told)
             with Keeper(run, start, earlier, memory, display.say) as keeper:
                 keep_freed_memory()  # not before: what the start has used is not needed again
                 yield run, keeper, display

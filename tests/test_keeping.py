@@ -243,7 +243,7 @@ def test_times(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "x", "1:2:3:4", "-3", "4h"])
 def test_what_is_no_time(text):
-    with pytest.raises(UserError, match="--time-limit takes seconds, or hours:minutes:seconds"):
+    with pytest.raises(UserError, match="--time-limit takes seconds, hours:minutes:seconds"):
         parse_time(text)
 
 

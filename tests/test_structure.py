@@ -19,6 +19,7 @@ ALLOWED = {
     "errors": set(),
     "random": set(),
     "stopping": set(),
+    "scheduler": set(),
     "text": set(),
     "nn": {"autodiff"},
     "curvature": {"autodiff", "parallel"},
@@ -29,19 +30,20 @@ ALLOWED = {
     "sources": {"autodiff", "data", "parallel", "settings"},
     "progress": {"objective"},
     "display": {"objective"},
-    "resuming": {"checkpoint", "config", "parallel", "progress", "settings"},
+    "resuming": {"checkpoint", "config", "parallel", "progress", "scheduler", "settings"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
     | {"provenance", "resuming", "settings", "sources", "__init__"},
     "provenance": {"__init__"},
-    "run_folder": {"checkpoint", "parallel", "provenance", "settings"},
+    "run_folder": {"checkpoint", "provenance", "scheduler", "settings"},
     "restoring": {"autodiff", "checkpoint", "nn", "parallel", "resuming", "run", "run_folder"},
     "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "restoring", "resuming", "run"}
     | {"run_folder"},
     "diagnosis": {"autodiff", "nn", "objective"},
     "trouble": {"autodiff", "diagnosis", "keeping", "objective", "optim", "parallel", "run"},
+    "surviving": {"parallel", "restoring", "run", "settings"},
     "timing": {"parallel"},
     "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "restoring", "resuming", "run"}
-    | {"objective", "settings", "timing", "trouble"},
+    | {"objective", "scheduler", "settings", "surviving", "timing", "trouble"},
     "trained": {"autodiff", "data", "nn"},
     "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
     | {"sources", "text", "trained"},
@@ -60,11 +62,13 @@ ALLOWED = {
         "text",
     }
     | {"__init__"},
-    "launch": {"display", "parallel"},
+    "launch": {"display", "parallel", "scheduler"},
+    "status": {"display", "run_folder", "settings"},
+    "batch": {"config", "launch", "parallel", "resuming", "run_folder", "settings", "status"},
     "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
-    "cli": {"checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
+    "cli": {"batch", "checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
     | {"resuming"}
-    | {"settings", "train", "__init__"},
+    | {"settings", "status", "train", "__init__"},
     "__main__": {"cli"},
 }
 

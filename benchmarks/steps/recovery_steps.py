@@ -10,12 +10,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from checkpoint_steps import settings
 
 import dbp
-from dbp import train
+from dbp import surviving, train
 from dbp.parallel import Communicator, world
 from dbp.resuming import Start
 from dbp.run import Run
@@ -79,10 +79,10 @@ def main() -> None:
     told = settings(args.parameters, args.batch, args.folder)
     told = dataclasses.replace(told, epochs=EPOCHS, checkpoint=Saving(every_steps=EVERY, keep=2))
     clock = Clock(args.folder, args.out, args.changing)
-    instead: Any = train
-    take, meet = train.step, train.survivors
+    instead, rebuilt = cast(Any, train), cast(Any, surviving)
+    take, meet = train.step, surviving.survivors
     instead.step = lambda run, total_steps: clock.step(take, run, total_steps)
-    instead.survivors = lambda seconds: clock.survivors(meet, seconds)
+    rebuilt.survivors = lambda seconds: clock.survivors(meet, seconds)
     train.train(told, world(), Start(fresh=True, quiet=True))
 
 

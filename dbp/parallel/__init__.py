@@ -8,6 +8,7 @@ from dbp.parallel.cores import Place, processor, usable_cores
 from dbp.parallel.deal import Nodes
 from dbp.parallel.faults import agree, all_leave, from_rank_0, tell, together
 from dbp.parallel.guard import difference
+from dbp.parallel.launcher import launched_by_mpi
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory, must_fit
 from dbp.parallel.nodes import Node, complaints, hints, nodes_of, threads_for
@@ -19,11 +20,10 @@ from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum
 from dbp.parallel.vectors import Vectors
 from dbp.parallel.watch import Watch
-from dbp.parallel.world import HOW_TO_GET_MPI, JOB_NUMBERS, communicator_for_errors, launched_by_mpi, survivors, world
+from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
 
 __all__ = [
     "HOW_TO_GET_MPI",
-    "JOB_NUMBERS",
     "Arena",
     "Communicator",
     "Copies",

@@ -20,6 +20,7 @@ from dbp.parallel.comm import Communicator, RankLostError
 
 Result = TypeVar("Result")
 PASSED_ON = 0.2  # seconds after which a launcher, as a rule, has passed on what a rank wrote
+ALONE = 1.0  # seconds after which, as a rule, another process that was started with this one has spoken
 TURN = PASSED_ON + 0.25  # seconds after which, as a rule, a rank that failed has ended all others
 
 
@@ -57,6 +58,8 @@ def tell(comm: Communicator, error: BaseException) -> int:
     if isinstance(error, UserError) and (error.on_all_ranks or comm.size == 1):
         if comm.rank == 0:
             _write(f"dbp: error: {error}")
+        elif comm.size == 1:  # one of several that do not know of each other
+            time.sleep(ALONE)
         comm.gather(None)  # a launcher may end the others as soon as one has left
         return error.exit_code
     # The same mistake may meet several ranks at once; the first of them speaks, and ends the others.
@@ -109,5 +112,4 @@ def end_all_on_exception(comm: Communicator) -> None:
         comm.finalize()
         os._exit(code)  # an excepthook cannot set the exit code in another way
 
-    if comm.size > 1 or comm.lost:
-        sys.excepthook = hook
+    sys.excepthook = hook

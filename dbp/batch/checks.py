@@ -1,0 +1,89 @@
+"""What would end a job as soon as it starts, found before it waits in a queue; nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from dbp.batch.request import PLAIN, Request
+from dbp.config import read_config, settings_from
+from dbp.errors import UserError
+from dbp.launch import find_launcher, library_vendor
+from dbp.parallel import HOW_TO_GET_MPI
+from dbp.resuming import Comparison, Earlier, check_same_run, peek
+from dbp.run_folder import RunFolder
+from dbp.settings import AUTO, Settings
+from dbp.status import RUNNING, Standing
+from dbp.stopping import AT_LEAST, RESERVE
+
+MEASURED = ("step_seconds", "save_seconds")  # in the status of a run: what a step and a checkpoint took
+
+
+def settings_of(request: Request) -> Settings:
+    """Those of the run; UserError for what is wrong with the config."""
+    settings = settings_from(read_config(Path(request.config), request.changes))
+    if settings.out is None or not PLAIN.fullmatch(settings.out):
+        raise UserError(
+            f"the run's folder must have a name without spaces and quotes, which schedulers take as it is, but is "
+            f"{settings.out!r}; choose another with --out"
+        )
+    return settings
+
+
+def check_run(request: Request, settings: Settings) -> float:
+    """UserError if the job could not go on with what its folder holds; gives the seconds that a stop takes.
+
+    Raises:
+        UserError: another process is at it, it is finished, it is another run, it has failed again and again, it has
+            fewer shards than ranks, or the time limit is too short for a step and a checkpoint.
+    """
+    folder = RunFolder(Path(str(settings.out)), settings.checkpoint)
+    if folder.held() or (folder.status() and Standing.of(folder.path).state == RUNNING):
+        raise UserError(
+            f"folder {folder.path} belongs to a run that is going on ({folder.holder or 'on another machine'}); wait "
+            "for its end, stop it, or choose another folder with --out"
+        )
+    earlier = peek(settings)
+    if earlier is not None:
+        _check_earlier(request, settings, earlier)
+    if not request.retry:
+        folder.check_starts(0 if earlier is None else int(earlier.progress["step"]), settings.watch.most_starts)
+    shards = settings.shards if earlier is None or settings.shards is not None else int(earlier.progress["shards"])
+    if shards is not None and request.ranks > shards:
+        raise UserError(
+            f"{request.nodes} x {request.ranks_per_node} ranks are more than the {shards} shards of the run, so that "
+            f"{request.ranks - shards} would only wait; take at most {shards} ranks, or start a run with more shards"
+        )
+    measured = (folder.status().get(name) for name in MEASURED)
+    stop_takes = AT_LEAST + RESERVE * sum(float(value) for value in measured if isinstance(value, (int, float)))
+    if request.seconds is not None and request.seconds <= stop_takes:
+        raise UserError(
+            f"--time {request.time} is shorter than a step and a checkpoint of this run, for which it keeps "
+            f"{stop_takes:.0f} s free; ask for more time"
+        )
+    return stop_takes
+
+
+def _check_earlier(request: Request, settings: Settings, earlier: Earlier) -> None:
+    """UserError if nothing is left to be done, or the checkpoint is of another run."""
+    progress = earlier.progress
+    if progress["finished"] and (progress["outcome"] or progress["epoch"] >= settings.epochs):
+        raise UserError(
+            f"{earlier.path} is finished; raise epochs to go on from it, or choose another folder with --out"
+        )
+    shards, threads = int(progress["shards"]), int(earlier.settings["threads"])
+    settings = replace(settings, threads=threads if settings.threads == AUTO else settings.threads)
+    digests = {name: str(progress.get(f"data_{name}")) for name in ("train", "validation")}
+    digests = {
+        name: digest for name, digest in digests.items() if f"data_{name}" in progress
+    }  # compared when it starts
+    found = Comparison.between(earlier, settings, settings.shards or shards, digests)
+    check_same_run(earlier, found, request.accept)
+
+
+def mpi_here() -> tuple[str, str]:
+    """The MPI of this environment and its launcher; UserError if there is none, or they do not match."""
+    vendor, _ = library_vendor()
+    if vendor is None:
+        raise UserError(f"no MPI library was found, so that each rank would train alone; {HOW_TO_GET_MPI}")
+    return vendor, str(find_launcher(vendor))

@@ -1,0 +1,116 @@
+"""What a job is asked to be, and the numbers in it checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbp.batch.schedulers import Scheduler
+from dbp.errors import UserError
+from dbp.stopping import parse_time
+
+PLAIN = re.compile(r"[\w./+:,=-]+")  # what directives of all schedulers take without quotes
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?")  # what Kubernetes takes too
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job, as the options of dbp submit describe it.
+
+    Args:
+        config: the config file.
+        nodes: how many.
+        ranks_per_node: how many on each.
+        time: the limit of each job, as hours:minutes:seconds or seconds; None where jobs have none.
+        threads: BLAS threads of a rank, and its cores; None for what the config says.
+        scheduler: its name; None for the one that is found.
+        out: the run's folder; None for what the config says.
+        set: changes of the config, key=value.
+        accept: keys in which the run may differ from its checkpoint.
+        retry: count starts without progress anew.
+        name: of the job; None for one after the config.
+        account: that the job is charged to.
+        queue: or partition.
+        most_jobs: so many jobs at most, the first included.
+        image: of Kubernetes.
+        claim: of a volume of Kubernetes.
+        dry_run: print the script only.
+    """
+
+    config: str
+    nodes: int = 1
+    ranks_per_node: int = 1
+    time: str | None = None
+    threads: int | None = None
+    scheduler: str | None = None
+    out: str | None = None
+    set: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
+    retry: bool = False
+    name: str | None = None
+    account: str | None = None
+    queue: str | None = None
+    most_jobs: int = 20
+    image: str | None = None
+    claim: str | None = None
+    dry_run: bool = False
+
+    @property
+    def ranks(self) -> int:
+        """Of the whole job."""
+        return self.nodes * self.ranks_per_node
+
+    @property
+    def changes(self) -> list[str]:
+        """Those of the config, with what other options say."""
+        threads = [] if self.threads is None else [f"threads={self.threads}"]
+        return [*self.set, *threads, *([f"out={json.dumps(self.out)}"] if self.out else [])]
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit."""
+        try:
+            return None if self.time is None else parse_time(self.time)
+        except UserError:
+            raise UserError(
+                f"--time takes hours:minutes:seconds such as 4:00:00, or seconds, not {self.time!r}"
+            ) from None
+
+    @property
+    def job_name(self) -> str:
+        """A name that all schedulers take."""
+        if self.name is None:
+            return re.sub(r"[^a-z0-9]+", "-", f"dbp-{Path(self.config).stem}".lower())[:40].strip("-")
+        return self.name
+
+    def check(self, scheduler: Scheduler) -> None:
+        """UserError if it is not a job that the scheduler could be given."""
+        for option in ("nodes", "ranks_per_node", "threads", "most_jobs"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise UserError(f"--{option.replace('_', '-')} must be at least 1, but is {value}")
+        if not NAME.fullmatch(self.job_name):
+            raise UserError(f"--name takes small letters, digits and dashes, up to 42, but got {self.job_name!r}")
+        for option in ("account", "queue", "image", "claim"):
+            value = getattr(self, option)
+            if value is not None and not PLAIN.fullmatch(value):
+                raise UserError(f"--{option} takes a plain word, but got {value!r}")
+        self._check_options_of(scheduler)
+
+    def _check_options_of(self, scheduler: Scheduler) -> None:
+        for option in ("account", "queue", "time", "image", "claim"):
+            if getattr(self, option) is not None and option not in scheduler.takes:
+                raise UserError(f"--{option} means nothing to --scheduler {scheduler.name}; leave it out")
+        for option in ("time", "image", "claim"):
+            if option in scheduler.takes and getattr(self, option) is None:
+                example = {"time": "4:00:00", "image": "REGISTRY/dbp", "claim": "VOLUME"}[option]
+                raise UserError(
+                    f"--{option} is missing, which {scheduler.name} needs; for instance --{option} {example}"
+                )
+        if scheduler.name == "mpirun" and self.nodes > 1:
+            raise UserError(
+                f"--scheduler mpirun starts on this machine only, but --nodes is {self.nodes}; take --nodes 1, or "
+                "give launch/mpirun.sh a --hostfile"
+            )

@@ -1,0 +1,69 @@
+"""dbp submit: from a config to a job in a queue."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dbp.batch.checks import check_run, mpi_here, settings_of
+from dbp.batch.request import Request
+from dbp.batch.schedulers import Scheduler, find_scheduler
+from dbp.batch.scripts import Site, render
+from dbp.errors import UserError
+from dbp.run_folder import RunFolder
+from dbp.settings import AUTO, Settings
+
+
+def submit(request: Request) -> str:
+    """Check, show, write and submit the script of a job; gives what is to be said of it.
+
+    Raises:
+        UserError: a mistake, before anything is written; or the scheduler refuses the job.
+    """
+    scheduler = find_scheduler(request.scheduler, must_be_here=not request.dry_run)
+    request.check(scheduler)
+    settings = settings_of(request)
+    lead = check_run(request, settings)
+    site = _site(request, scheduler, settings, lead)
+    text = render(request, scheduler, site)
+    if request.dry_run:
+        return text.rstrip()
+    script, run = Path(site.script), Path(site.run)
+    folder = RunFolder(run, settings.checkpoint)
+    new = not run.exists()
+    folder.write_script(script.name, text)
+    try:
+        number = scheduler.send(script)
+    except UserError:
+        script.unlink()
+        with contextlib.suppress(OSError):
+            if new:
+                run.rmdir()
+        raise
+    if request.retry:
+        folder.forget_starts()
+    cancel = " ".join([*scheduler.cancel, number])
+    return f"{text}\nsubmitted {script} as {number}; dbp status {run} tells where it stands, {cancel} ends it"
+
+
+def _site(request: Request, scheduler: Scheduler, settings: Settings, lead: float) -> Site:
+    """What the script of a job needs of this machine."""
+    run = str(settings.out)
+    threads = (request.threads or 1) if settings.threads == AUTO else settings.thread_count
+    script = f"{run}/job-{scheduler.template}"
+    site = Site(script, run, f"{run}/{scheduler.name}", _environment(), threads=threads, lead=lead)
+    if scheduler.name == "kubernetes":  # its image has an MPI and a Python of its own
+        return site
+    vendor, launcher = mpi_here()
+    return replace(site, python=sys.executable, launcher=launcher, vendor=vendor, as_root=os.geteuid() == 0)
+
+
+def _environment() -> str:
+    """Lines that bring back what makes up this environment: its modules, and the commands of its Python."""
+    modules = " ".join(shlex.quote(name) for name in os.environ.get("LOADEDMODULES", "").split(":") if name)
+    lines = [f"module load {modules}"] if modules else []
+    return "\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'])

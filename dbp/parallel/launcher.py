@@ -1,0 +1,58 @@
+"""What a launcher tells the processes that it starts: how many they are meant to be, and which of them this one is."""
+
+from __future__ import annotations
+
+import os
+
+# Variables of launchers of MPI: mpirun and mpiexec, jsrun (JSM) and PALS, set before main().
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE", "JSM_NAMESPACE_SIZE")
+RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", "JSM_NAMESPACE_RANK")
+# Of srun and flux, which start any program. A script of Slurm has a SLURM_PROCID too, but is of no step.
+STEP = "SLURM_STEP_ID"
+TASKS = (("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", STEP), ("FLUX_JOB_SIZE", "FLUX_TASK_RANK", "FLUX_TASK_RANK"))
+# How they start ranks of an MPI, where it can be done.
+WITH_SRUN = {"Open MPI": "srun --mpi=pmix", "MPICH": "srun --mpi=pmi2", "Intel MPI": "srun --mpi=pmi2"}
+WITH_FLUX = {"Open MPI": "flux run -o pmi=pmix"}
+
+
+def launched_by_mpi() -> bool:
+    """Whether a launcher started this process as one rank of a job."""
+    return _first(RANKS) is not None or any(of in os.environ for _, _, of in TASKS)
+
+
+def ranks_meant() -> int:
+    """How many the launcher meant to start; 1 without a launcher.
+
+    What srun tells counts only where no launcher of MPI does: mpirun has srun start its daemons, whose variables
+    reach the ranks.
+    """
+    if any(name in os.environ for name in SIZES):
+        return max(int(os.environ.get(name, "1")) for name in SIZES)
+    return max(int(os.environ.get(size, "1")) if of in os.environ else 1 for size, _, of in TASKS)
+
+
+def rank_meant() -> int:
+    """Which of them this process was meant to be."""
+    rank = _first(RANKS)
+    return rank if rank is not None else _first([name for _, name, of in TASKS if of in os.environ]) or 0
+
+
+def misunderstanding(description: str) -> str:
+    """Why ranks of an MPI, such as Open MPI 5.0.11, do not see each other, and how they are to be started."""
+    vendor = next((name for name in WITH_SRUN if description.startswith(name)), "")
+    mpirun = "with the mpirun of that MPI, or use: dbp run -n RANKS -- ..."
+    apart = f"and mpi4py's MPI ({description}) do not understand each other in this way; start with"
+    if _by_srun():
+        return f"srun {apart} {WITH_SRUN.get(vendor, 'another --mpi')}, if srun --mpi=list has that, or {mpirun}"
+    if "FLUX_TASK_RANK" in os.environ and vendor in WITH_FLUX:
+        return f"flux {apart} {WITH_FLUX[vendor]}, if Flux has its plugin for that, or {mpirun}"
+    return f"mpi4py found another MPI ({description}) than the launcher's; start {mpirun}"
+
+
+def _by_srun() -> bool:
+    """Whether srun started this process itself, and not a launcher that it started."""
+    return STEP in os.environ and "OMPI_COMM_WORLD_SIZE" not in os.environ and "MPI_LOCALNRANKS" not in os.environ
+
+
+def _first(names: tuple[str, ...] | list[str]) -> int | None:
+    return next((int(os.environ[name]) for name in names if name in os.environ), None)

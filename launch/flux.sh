@@ -1,0 +1,68 @@
+#!/bin/bash
+# Trains in jobs of Flux, which submit one another until the run is finished.
+#   submit:     flux batch launch/flux.sh
+#   last line:  run runs/digits: finished | continued by job ID | cancelled | failed with code CODE
+#flux: --job-name=dbp-digits
+#flux: --nodes=2
+#flux: --nslots=4
+#flux: --cores-per-slot=1
+#flux: --time-limit=14400s
+#flux: --signal=USR1@120s
+#flux: --output=digits-{{id}}.out
+# A site may want these:
+#flux: # --bank=NAME
+#flux: # --queue=NAME
+
+# A site changes this: what dbp and its MPI need, such as: module load openmpi
+export PATH="$PWD/.venv/bin:$PATH"
+export OMP_NUM_THREADS=1
+python=python
+
+script=launch/flux.sh
+out=runs/digits
+run=$out
+job=${DBP_JOB:-1} most=20
+
+# Runs a launcher, in the background, as a shell that waits in the foreground hears no signal. How it went is told by
+# the run itself, if it has begun: a launcher may end with 0 though it has lost a node.
+train() {
+    cancelled=
+    if ! { mkdir -p "$run" && rm -f "$run/stop" && touch "$run/.job"; }; then
+        last "failed with code 74: its folder cannot be written to" 74
+    fi
+    # A run saves and stops where it finds a file, which no launcher dies of. TERM before the time is up is a cancellation.
+    trap 'touch "$run/stop"' USR1
+    trap '[ "$SECONDS" -ge 14385 ] || cancelled=yes; touch "$run/stop"' TERM INT HUP
+    "$@" &
+    while kill -0 $! 2>/dev/null; do wait $!; done
+    wait $!
+    code=$?
+    trap : USR1
+    rm -f "$run/stop"
+    if [ "$run/status.json" -nt "$run/.job" ]; then
+        "$python" -m dbp status "$run" --quiet --wait 90
+        code=$?
+    elif [ "$code" -eq 0 ] || [ "$code" -eq 75 ]; then
+        code=1
+    fi
+}
+
+# Says the last line and ends the job, unless the run is to be continued.
+conclude() {
+    [ "$code" -ne 0 ] || last finished 0
+    [ -z "$cancelled" ] || last "cancelled; submitted again it goes on" 143
+    [ "$code" -eq 75 ] || last "failed with code $code" "$code"
+    [ "$job" -lt "$most" ] || last "failed with code 75: not finished after $job jobs; submitted again it goes on" 75
+}
+
+last() {
+    echo "run $run: $1"
+    exit "$2"
+}
+
+train flux run -N 2 -n 4 -c 1 -o cpu-affinity=per-task "$python" -m dbp train examples/digits.toml --out \
+    "$out" --time-limit auto
+conclude
+next=$(flux --parent batch --env="DBP_JOB=$((job + 1))" "$script") ||
+    last "failed with code 75: flux could not submit it again" 75
+last "continued by job $next" 0

@@ -1,0 +1,69 @@
+#!/bin/bash
+# Trains in jobs of OpenPBS or PBS Pro, which submit one another until the run is finished.
+#   submit:     qsub launch/pbs.sh
+#   last line:  run runs/digits: finished | continued by job ID | cancelled | failed with code CODE
+#PBS -N dbp-digits
+#PBS -l select=2:ncpus=2:mpiprocs=2:ompthreads=1
+#PBS -l place=scatter
+#PBS -l walltime=4:00:00
+#PBS -j oe
+#PBS -o ./
+# A site may want these:
+##PBS -A NAME
+##PBS -q NAME
+
+cd "$PBS_O_WORKDIR" || exit 1
+# A site changes this: what dbp and its MPI need, such as: module load openmpi
+export PATH="$PWD/.venv/bin:$PATH"
+export OMP_NUM_THREADS=1
+python=python
+
+script=launch/pbs.sh
+out=runs/digits
+run=$out${PBS_ARRAY_INDEX:+-$PBS_ARRAY_INDEX} # dbp gives each task of an array a folder of its own
+job=${DBP_JOB:-1} most=20
+
+# Runs a launcher, in the background, as a shell that waits in the foreground hears no signal. How it went is told by
+# the run itself, if it has begun: a launcher may end with 0 though it has lost a node.
+train() {
+    cancelled=
+    if ! { mkdir -p "$run" && rm -f "$run/stop" && touch "$run/.job"; }; then
+        last "failed with code 74: its folder cannot be written to" 74
+    fi
+    # A run saves and stops where it finds a file, which no launcher dies of. TERM before the time is up is a cancellation.
+    trap 'touch "$run/stop"' USR1
+    trap '[ "$SECONDS" -ge 14385 ] || cancelled=yes; touch "$run/stop"' TERM INT HUP
+    "$@" &
+    while kill -0 $! 2>/dev/null; do wait $!; done
+    wait $!
+    code=$?
+    trap : USR1
+    rm -f "$run/stop"
+    if [ "$run/status.json" -nt "$run/.job" ]; then
+        "$python" -m dbp status "$run" --quiet --wait 90
+        code=$?
+    elif [ "$code" -eq 0 ] || [ "$code" -eq 75 ]; then
+        code=1
+    fi
+}
+
+# Says the last line and ends the job, unless the run is to be continued.
+conclude() {
+    [ "$code" -ne 0 ] || last finished 0
+    [ -z "$cancelled" ] || last "cancelled; submitted again it goes on" 143
+    [ "$code" -eq 75 ] || last "failed with code $code" "$code"
+    [ "$job" -lt "$most" ] || last "failed with code 75: not finished after $job jobs; submitted again it goes on" 75
+}
+
+last() {
+    echo "run $run: $1"
+    exit "$2"
+}
+
+train mpirun -n 4 --hostfile "$PBS_NODEFILE" --map-by slot:PE=1:OVERSUBSCRIBE --bind-to core:overload-allowed \
+    -x OMP_NUM_THREADS "$python" -m dbp train examples/digits.toml --out "$out" --time-limit auto
+conclude
+# A site that lets no job submit another: leave this out, and submit by hand what ends with 75.
+next=$(qsub -v DBP_JOB=$((job + 1)) ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||
+    last "failed with code 75: qsub could not submit it again" 75
+last "continued by job $next" 0

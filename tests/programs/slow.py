@@ -1,0 +1,30 @@
+"""Trains on all ranks of a batch job, with a pause in each step, until the job's time limit is near."""
+
+import os
+import time
+
+import numpy as np
+
+import dbp
+
+
+def model(scope, x):
+    """A dense layer that takes its time."""
+    if scope.training:
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+    return dbp.nn.Dense(2)(scope.inside("dense"), x)
+
+
+x = np.arange(240, dtype=np.float32).reshape(40, 6) / 240
+dbp.fit(
+    model=model,
+    loss="mean_squared_error",
+    data=(x, x[:, :2]),
+    optimizer=dbp.optim.SGD(0.1),
+    epochs=54,
+    batch_size=8,
+    shards=2,
+    out=os.environ["OUT"],
+    time_limit="auto",
+    checkpoint=dbp.Saving(every_steps=20),
+)

@@ -1,0 +1,213 @@
+"""Stand-ins for schedulers: programs of their names that note jobs, and a queue that runs the scripts of those jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from breaking.jobs import SETTINGS as LAUNCHER_SETTINGS
+from conftest import ROOT
+
+LIMIT = 60.0  # seconds for a job
+SLOWLY = """
+import os, sys, time
+if "SLOWLY" in os.environ and "train" in sys.orig_argv:
+    from dbp.keeping import Keeper
+    before = Keeper.after_step
+    def after_step(keeper):
+        time.sleep(float(os.environ["SLOWLY"]))
+        before(keeper)
+    Keeper.after_step = after_step
+"""
+NOTE = 'printf "%s\\n" "${DBP_JOB:-1} $(printf "%s " "$@")" >> "$NOTES"\n'
+NUMBER = 'echo "$(wc -l < "$NOTES")"\n'
+# What each scheduler's programs do: note the job, and say its number as the real ones do.
+PROGRAMS = {
+    "slurm": {
+        "sbatch": NOTE + """[ "$1" = --parsable ] || printf "Submitted batch job "\n""" + NUMBER,
+        "scontrol": NOTE,
+        "squeue": "echo 1:00:00\n",
+    },
+    "pbs": {
+        "qsub": 'case $1 in -v) export "${2?}"; shift 2;; esac\n' + NOTE + NUMBER,
+        "qstat": "echo '    Walltime.Remaining = 3600'\n",
+    },
+    "lsf": {
+        "bsub": NOTE + 'cat > "$NOTES.script"; echo "Job <$(wc -l < "$NOTES")> is submitted to queue <normal>."\n',
+        "bjobs": "echo '1:00 L'\n",
+    },
+    "flux": {
+        "flux": """[ "$1" != --parent ] || shift
+case $1 in
+batch) shift; case $1 in --env=*) export "${1#--env=}"; shift;; esac
+"""
+        + NOTE
+        + NUMBER
+        + """;;
+job) echo 3600;;
+run) while [ "$2" != "$3" ] && [ "$1" != -o ]; do shift; done; shift 2; exec "$MPIRUN" -n 2 --bind-to none "$@";;
+esac
+""",
+    },
+}
+
+
+def environment_of(scheduler: str, number: int, folder: Path) -> dict[str, str]:
+    """What a scheduler tells a job of two ranks on one node."""
+    host, here = socket.gethostname(), str(folder)
+    hosts = folder / "hosts"
+    hosts.write_text(f"{host}\n" * 2)
+    return {
+        "slurm": {
+            "SLURM_JOB_ID": str(number),
+            "SLURM_SUBMIT_DIR": here,
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_NODELIST": host,
+            "SLURM_NTASKS": "2",
+            "SLURM_NTASKS_PER_NODE": "2",
+            "SLURM_TASKS_PER_NODE": "2",
+            "SLURM_JOB_CPUS_PER_NODE": "2",
+        },
+        "pbs": {"PBS_JOBID": f"{number}.server", "PBS_O_WORKDIR": here, "PBS_NODEFILE": str(hosts), "NCPUS": "2"},
+        "lsf": {
+            "LSB_JOBID": str(number),
+            "LSB_JOBINDEX": "0",
+            "LS_SUBCWD": here,
+            "LSB_HOSTS": f"{host} {host}",
+            "LSB_MCPU_HOSTS": f"{host} 2",
+            "LSB_DJOB_HOSTFILE": str(hosts),
+        },
+        "flux": {"FLUX_ENCLOSING_ID": f"f{number}", "FLUX_URI": "local:///nowhere"},
+    }[scheduler]
+
+
+@dataclass
+class Job:
+    """A job that has ended: the exit code of its script, and what it printed."""
+
+    code: int
+    lines: list[str]
+
+
+@dataclass
+class Queue:
+    """A scheduler's stand-in in a folder.
+
+    Args:
+        scheduler: which.
+        folder: from which jobs are submitted.
+        mpirun: what Flux starts ranks with.
+    """
+
+    scheduler: str
+    folder: Path
+    mpirun: str
+    done: int = 0
+    restarts: int = 0
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self):
+        programs = self.folder / "programs"
+        programs.mkdir()
+        for name, text in PROGRAMS[self.scheduler].items():
+            (programs / name).write_text(f"#!/bin/bash\n{text}")
+            (programs / name).chmod(0o755)
+        self.notes = self.folder / "notes"
+        self.notes.touch()
+        self.environment = {
+            **LAUNCHER_SETTINGS,
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "NOTES": str(self.notes),
+            "MPIRUN": self.mpirun,
+            **slowly(self.folder),
+            # The launcher is to take this machine for the job's, and not to ask a scheduler that is not there.
+            "PRTE_MCA_ras": "^slurm,pbs,lsf,flux",
+            "PRTE_MCA_plm": "^slurm,pbs,lsf,flux",
+        }
+
+    @property
+    def waiting(self) -> list[str]:
+        """What was submitted and has not run: how many jobs it makes, and the words of the command."""
+        return self.notes.read_text().splitlines()[self.done :]
+
+    def run_next(self, disturb=None) -> Job:
+        """Run the next job to its end, and do something to it before: disturb(its shell's process)."""
+        number, _, words = self.waiting[0].partition(" ")
+        self.done += 1
+        self.restarts += "requeue" in words
+        script = next(self.folder.glob("run/job-*"))
+        environment = {
+            **os.environ,
+            **self.environment,
+            **environment_of(self.scheduler, 1 if self.restarts else self.done, self.folder),
+            **({"DBP_JOB": number} if number != "1" else {}),
+            **({"SLURM_RESTART_COUNT": str(self.restarts)} if self.restarts else {}),
+        }
+        if disturb is None:
+            del environment["SLOWLY"]
+        return run_script(["bash", str(script)], environment, self.folder, disturb)
+
+
+def slowly(folder: Path) -> dict[str, str]:
+    """An environment in which a run takes its time over each step, so that something can happen to it."""
+    place = folder / "slowly"
+    place.mkdir(exist_ok=True)
+    (place / "sitecustomize.py").write_text(SLOWLY)
+    return {"SLOWLY": "0.02", "PYTHONPATH": os.pathsep.join([str(place), str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
+def run_script(command, environment, folder, disturb=None) -> Job:
+    """Run a script to its end."""
+    log = folder / f"log-{time.monotonic_ns()}"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    try:
+        if disturb is not None:
+            disturb(process.pid)
+        code = process.wait(LIMIT)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return Job(code, log.read_text().splitlines())
+
+
+def when_under_way(run: Path, step: int) -> dict:
+    """What a run tells of itself as soon as it has saved so many steps."""
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        status = status_of(run)
+        alive = Path(f"/proc/{status.get('process')}").exists()  # and not that of a start before
+        if alive and status["state"] == "running" and status["step"] >= step:
+            return status
+        time.sleep(0.02)
+    raise AssertionError(f"the run never came to step {step}")
+
+
+def status_of(run: Path) -> dict:
+    """What a run tells of itself; nothing if it has not told anything."""
+    try:
+        return json.loads((run / "status.json").read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def directives(script: str, mark: str) -> dict[str, str]:
+    """Those of a script for its scheduler, by option."""
+    found = re.findall(rf"^{mark} +(-\S+?)[ =]+(.*)$", script, re.MULTILINE)
+    return dict(found)
