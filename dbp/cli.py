@@ -188,7 +188,7 @@ def _run(parsed: argparse.Namespace) -> int:
 def _doctor(parsed: argparse.Namespace) -> int:
     from dbp.doctor import doctor
 
-    return doctor(parsed.threads)
+    return doctor(parsed.threads, parsed.out, parsed.json)
 
 
 # --- arguments --------------------------------------------------------------------------------------
@@ -259,6 +259,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="whether ranks can train here, how fast, and what to mend")
     doctor.set_defaults(command=_doctor)
     doctor.add_argument("--threads", default="1", metavar="T", help="of a rank: a number, or auto (default: 1)")
+    doctor.add_argument("--out", default=".", metavar="FOLDER", help="where a run's files are to go (default: here)")
+    doctor.add_argument("--json", action="store_true", help="print what was found for programs")
     return parser
 
 

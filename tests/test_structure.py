@@ -57,7 +57,7 @@ ALLOWED = {
     }
     | {"__init__"},
     "launch": {"display", "parallel"},
-    "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
+    "doctor": {"checkpoint", "data", "display", "launch", "parallel", "settings", "text", "__init__"},
     "cli": {"checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
     | {"resuming"}
     | {"settings", "train", "__init__"},
