@@ -256,12 +256,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--survive", action="store_true", help="ranks of a training go on when others die (Open MPI 5)")
     run.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
 
-    doctor = commands.add_parser("doctor", help="whether ranks can train here, how fast, and what to mend")
-    doctor.set_defaults(command=_doctor)
-    doctor.add_argument("--threads", default="1", metavar="T", help="of a rank: a number, or auto (default: 1)")
-    doctor.add_argument("--out", default=".", metavar="FOLDER", help="where a run's files are to go (default: here)")
-    doctor.add_argument("--json", action="store_true", help="print what was found for programs")
+    _add_doctor(commands.add_parser("doctor", help="whether ranks can train here, how fast, and what to mend"))
     return parser
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_doctor)
+    parser.add_argument("--threads", default="1", metavar="T", help="of a rank: a number, or auto (default: 1)")
+    parser.add_argument("--out", default=".", metavar="FOLDER", help="where a run's files are to go (default: here)")
+    parser.add_argument("--json", action="store_true", help="print what was found for programs")
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
