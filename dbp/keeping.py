@@ -16,9 +16,10 @@ from dbp import config
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Opened, Writer
 from dbp.errors import StorageError, UserError
+from dbp.log import run_log
 from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, agree, all_leave, from_rank_0, processor, stages
-from dbp.provenance import now, versions
+from dbp.provenance import now, process, versions
 from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_run, none_whole
 from dbp.run import Run
 from dbp.run_folder import RunFolder
@@ -71,6 +72,8 @@ class Keeper:
                 with contextlib.suppress(StorageError):
                     self.folder.tell("failed", message=str(error) or type(error).__name__)
         self._leave()
+        if error is None or isinstance(error, Stopped):  # else there is more to tell
+            run_log.close()
 
     def _leave(self) -> None:
         if self.folder is not None:
@@ -91,6 +94,8 @@ class Keeper:
             damaged = self._resume(self._earlier)
         run.arena.settle(run.weights)
         from_rank_0(comm, self._prepare, damaged)
+        if self.folder is not None:
+            run_log.open(self.folder.path, comm.rank, comm.size, process())
 
     def _lock(self) -> None:
         if self.folder is not None:

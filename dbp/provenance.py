@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
 from datetime import UTC, datetime
 
 import numpy as np
 
 import dbp
+from dbp.parallel import JOB_NUMBERS
+
+JOBS = (*JOB_NUMBERS, "JOB_ID")
 
 
 def versions() -> dict[str, str]:
@@ -18,3 +23,9 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """The time, as text."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def process() -> dict[str, object]:
+    """Which process this is: host, process, and job if it belongs to one."""
+    job = next((os.environ[name] for name in JOBS if name in os.environ), None)
+    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job} if job else {})

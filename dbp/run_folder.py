@@ -7,7 +7,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,11 @@ from typing import Any, TextIO
 
 from dbp.checkpoint import CheckpointFolder, Keep, commit, writing_to
 from dbp.errors import StorageError, UserError
-from dbp.parallel import JOB_NUMBERS
-from dbp.provenance import now
+from dbp.provenance import now, process
 from dbp.settings import Saving
 
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
 BEAT = 10.0  # seconds after which the status of a run that goes on is written again
-JOBS = (*JOB_NUMBERS, "JOB_ID")
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # 524: of NFS, without a name
 
 
@@ -83,7 +80,7 @@ class RunFolder:
             self._lock.close()
             return False
         self._lock.truncate(0)
-        self._lock.write(", ".join(f"{name} {value}" for name, value in _process().items()))
+        self._lock.write(", ".join(f"{name} {value}" for name, value in process().items()))
         self._lock.flush()
         return True
 
@@ -113,7 +110,7 @@ class RunFolder:
                 f"the run in {self.path} was started {starts - 1} times from step {step} and never came to its next "
                 "checkpoint; see why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
             )
-        self._status = {"from_step": step, "starts": starts, "started": now()} | _process()
+        self._status = {"from_step": step, "starts": starts, "started": now()} | process()
 
     def status(self) -> dict[str, Any]:
         """What is told of the run by the last process that wrote to the folder; nothing if there is none."""
@@ -156,9 +153,3 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-def _process() -> dict[str, Any]:
-    """Which process this is."""
-    job = next((os.environ[name] for name in JOBS if name in os.environ), None)
-    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job} if job else {})

@@ -14,6 +14,7 @@ from dbp.autodiff import Array
 from dbp.display import Display, duration, figures
 from dbp.errors import NotFiniteError
 from dbp.keeping import Keeper
+from dbp.log import run_log
 from dbp.nn import update_all
 from dbp.optim import Outcome
 from dbp.parallel import (
@@ -116,7 +117,9 @@ def _survivors(settings: Settings, error: RankLostError) -> Communicator:
     enough = comm.size >= least
     if comm.rank == 0:
         what = "they go on" if enough else f"too few, as watch.least_ranks is {least}; the same command goes on"
-        sys.stderr.write(f"warning: {died}: {what} from the last checkpoint\n")
+        warning = f"warning: {died}: {what} from the last checkpoint"
+        run_log.tell(warning)
+        sys.stderr.write(f"{warning}\n")
         sys.stderr.flush()
     if not enough:
         raise Stopped(NOT_FINISHED)
@@ -126,6 +129,7 @@ def _survivors(settings: Settings, error: RankLostError) -> Communicator:
 @contextmanager
 def started(settings: Settings, comm: Communicator, start: Start) -> Iterator[tuple[Run, Keeper, Display]]:
     """A run at its first step or after its newest checkpoint, what keeps it, and what tells of it; collective."""
+    run_log.start(folder=settings.out is not None)
     with together(comm):
         nodes = nodes_of(comm)
         earlier = None if start.fresh else from_rank_0(comm, peek, settings)
@@ -139,7 +143,7 @@ def started(settings: Settings, comm: Communicator, start: Start) -> Iterator[tu
         Run(settings, comm, blas, earlier) as run,
     ):
         shown = not start.quiet and comm.rank == 0
-        with Display(shown, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
+        with Display(shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
             run.introduce(display.say, nodes)
             with Keeper(run, start, earlier, display.say) as keeper:
                 keep_freed_memory()  # not before: what the start has used is not needed again

@@ -12,12 +12,13 @@ PACKAGE = ROOT / "dbp"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part may import of the others; `errors` and `random` are the ground that all may stand on.
-GROUND = {"errors", "random", "stopping"}
+GROUND = {"errors", "log", "random", "stopping"}
 LEAVES = ("autodiff", "parallel", "data", "checkpoint", "optim")
 ALLOWED = {
     **{leaf: set() for leaf in LEAVES},
     "errors": set(),
     "random": set(),
+    "log": set(),
     "stopping": set(),
     "text": set(),
     "nn": {"autodiff"},
@@ -32,7 +33,7 @@ ALLOWED = {
     "resuming": {"checkpoint", "config", "parallel", "progress", "settings"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
     | {"provenance", "resuming", "settings", "sources", "__init__"},
-    "provenance": {"__init__"},
+    "provenance": {"parallel", "__init__"},
     "run_folder": {"checkpoint", "parallel", "provenance", "settings"},
     "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "resuming", "run", "run_folder"},
     "timing": {"parallel"},
