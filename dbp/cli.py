@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(parsed: argparse.Namespace) -> int:
-    from dbp.config import read_config, settings_from
-    from dbp.parallel import agree, from_rank_0, world
+    from dbp.config import read_settings
+    from dbp.parallel import from_rank_0, world
     from dbp.resuming import Start
     from dbp.train import train
 
@@ -56,8 +56,7 @@ def _train(parsed: argparse.Namespace) -> int:
     )
     comm = world()
     changes = [*parsed.set, *([f"out={json.dumps(parsed.out)}"] if parsed.out else [])]
-    table = from_rank_0(comm, read_config, Path(parsed.config), changes)
-    train(agree(comm, settings_from, table), comm, start)
+    train(from_rank_0(comm, read_settings, Path(parsed.config), changes), comm, start)
     return 0
 
 
@@ -108,11 +107,11 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 
 def _summary(parsed: argparse.Namespace) -> int:
-    from dbp.config import read_config, settings_from
+    from dbp.config import read_settings
     from dbp.insight.summary import parse_shape, summary_of
 
     shape = None if parsed.input is None else parse_shape(parsed.input)
-    settings = settings_from(read_config(Path(parsed.config), parsed.set))
+    settings = read_settings(Path(parsed.config), parsed.set)
     sys.stdout.write(f"{summary_of(settings, shape)}\n")
     return 0
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from dbp import config
 from dbp.autodiff import Array
-from dbp.checkpoint import Checkpoint, Opened, Writer
+from dbp.checkpoint import Checkpoint, Writer
 from dbp.errors import StorageError, UserError
 from dbp.log import run_log
 from dbp.nn import named_arrays
@@ -24,6 +24,9 @@ from dbp.resuming import Comparison, Earlier, Start, check_arrays, check_same_ru
 from dbp.run import Run
 from dbp.run_folder import RunFolder
 from dbp.stopping import NOT_FINISHED, Stopped, Stopping
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import Opened
 
 Say = Callable[[str], None]
 TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them
@@ -51,9 +54,7 @@ class Keeper:
         self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
         self._source: Opened | None = None  # what is restored from, on rank 0
-        self._copies: Copies | None = None
-        if self.folder is not None:
-            self._copies = Copies(run.arena, 1 + len(run.state.vectors))
+        self._copies = None if self.folder is None else Copies(run.arena, 1 + len(run.state.vectors))
 
     def __enter__(self) -> Self:
         try:
@@ -317,9 +318,8 @@ class Keeper:
     @cached_property
     def _provenance(self) -> dict[str, str | int]:
         """What the run is made on."""
-        comm = self._comm
-        where = {"processor": processor(), "host": socket.gethostname()}
-        return {**versions(), "blas": self._run.blas, "mpi": comm.description, "ranks": comm.size, **where}
+        where = {"processor": processor(), "host": socket.gethostname(), "mpi": self._comm.description}
+        return {**versions(), "blas": self._run.blas, "ranks": self._comm.size, **where}
 
     # --- during training, and at its end ------------------------------------------------------------------
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbp import config
-from dbp.checkpoint import CheckpointFolder, Keep, Opened, size_of
+from dbp.checkpoint import size_of
 from dbp.errors import DataError, UserError
 from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
 from dbp.settings import AUTO, Settings
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import Opened
 
 DEEPEST = 50  # tables and lists within one another in a config
 # What may differ between a checkpoint and the settings that go on from it.
@@ -56,6 +58,8 @@ class Earlier:
     @classmethod
     def of(cls, found: Opened) -> Earlier:
         """That of an open checkpoint; DataError if it lacks what every checkpoint has."""
+        import tomllib
+
         arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
         try:
             settings = tomllib.loads(found.config)
@@ -74,6 +78,8 @@ def peek(settings: Settings) -> Earlier | None:
     """
     if settings.out is None:
         return None
+    from dbp.checkpoint import CheckpointFolder, Keep
+
     passed_over: list[str] = []
     folder = CheckpointFolder(Path(settings.out) / "checkpoints", Keep(1))
     with folder.newest(_unsound, verify=False) as newest:

@@ -11,7 +11,6 @@ import numpy as np
 import dbp
 from dbp import config
 from dbp.autodiff import Array
-from dbp.checkpoint import find
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, unknown
 from dbp.loader import Loader
@@ -57,7 +56,7 @@ class Run:
         self.settings, self.comm, self.blas, self._earlier = settings, comm, blas, earlier
         must_be_alike(comm, versions(), "start the same installation of dbp and Python on all nodes")
         must_be_alike(comm, _flat(config.table_from(settings)), "give all ranks the same settings")
-        self.sources = agree(comm, open_sources, settings)
+        self.sources = open_sources(settings, comm)
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
@@ -215,6 +214,8 @@ class Run:
 
 
 def _weights_in(path: Path) -> dict[str, Array]:
+    from dbp.checkpoint import find
+
     with find(path) as found:
         return found.load().trained
 

@@ -10,13 +10,17 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from dbp.checkpoint import CheckpointFolder, Keep, commit, writing_to
+from dbp.checkpoint import commit, writing_to
 from dbp.errors import StorageError, UserError
 from dbp.provenance import now, process
 from dbp.settings import Saving
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import CheckpointFolder
 
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
 BEAT = 10.0  # seconds after which the status of a run that goes on is written again
@@ -32,11 +36,17 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, saving: Saving):
-        self.path = path
-        self.checkpoints = CheckpointFolder(path / "checkpoints", Keep(saving.keep, saving.keep_every))
+        self.path, self._saving = path, saving
         self._lock: TextIO | None = None
         self._status: dict[str, Any] = {}
         self._beat, self._telling = 0.0, threading.Lock()
+
+    @cached_property
+    def checkpoints(self) -> CheckpointFolder:
+        """Those of the run."""
+        from dbp.checkpoint import CheckpointFolder, Keep
+
+        return CheckpointFolder(self.path / "checkpoints", Keep(self._saving.keep, self._saving.keep_every))
 
     @property
     def stop_file(self) -> Path:
