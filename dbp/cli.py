@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(parsed: argparse.Namespace) -> int:
     from dbp.config import read_settings
     from dbp.parallel import from_rank_0, world
+    from dbp.provenance import check_installation
     from dbp.resuming import Start
     from dbp.train import train
 
@@ -55,6 +56,7 @@ def _train(parsed: argparse.Namespace) -> int:
         time_limit=None if parsed.time_limit is None else parse_time(parsed.time_limit),
     )
     comm = world()
+    check_installation(comm)  # before settings go from rank 0 to others, which another version might not understand
     changes = [*parsed.set, *([f"out={json.dumps(parsed.out)}"] if parsed.out else [])]
     train(from_rank_0(comm, read_settings, Path(parsed.config), changes), comm, start)
     return 0

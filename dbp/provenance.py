@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 import dbp
-from dbp.parallel import JOB_NUMBERS
+from dbp.parallel import JOB_NUMBERS, Communicator, must_be_alike
 
 JOBS = (*JOB_NUMBERS, "JOB_ID")
 
@@ -18,6 +18,11 @@ JOBS = (*JOB_NUMBERS, "JOB_ID")
 def versions() -> dict[str, str]:
     """What may decide a result besides settings and data."""
     return {"dbp": dbp.__version__, "python": platform.python_version(), "numpy": np.__version__}
+
+
+def check_installation(comm: Communicator) -> None:
+    """UserError if ranks do not have the same versions of what may decide a result; collective."""
+    must_be_alike(comm, versions(), "start the same installation of dbp and Python on all nodes")
 
 
 def now() -> str:

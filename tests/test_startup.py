@@ -88,3 +88,18 @@ def test_columns_are_mapped_where_another_process_found_them(tmp_path):
     assert not found.place.is_in(data_path("dbp:digits-test"))  # of another size
     assert not found.place.is_in(tmp_path / "none.h5")
     assert HDF5Dataset(chunked(tmp_path, "test")).place is None
+
+
+def test_another_version_on_one_rank_is_named_before_it_gets_settings(small, tmp_path):
+    program = (
+        "import sys, dbp\n"
+        "from dbp.cli import main\n"
+        "from dbp.parallel import world\n"
+        "dbp.__version__ = ('0.1.0', '0.0.9')[world().rank]\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    outcome = mpirun(2, "-c", program, "train", small)
+    assert outcome.code == 2
+    assert outcome.err.count("start the same installation of dbp and Python on all nodes") == 1
+    assert "0.0.9 on rank 1" in outcome.err
+    assert not (tmp_path / "run").exists()

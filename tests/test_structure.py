@@ -60,7 +60,7 @@ ALLOWED = {
     "launch": {"display", "parallel"},
     "doctor": {"checkpoint", "data", "display", "launch", "parallel", "settings", "text", "__init__"},
     "cli": {"checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
-    | {"resuming"}
+    | {"provenance", "resuming"}
     | {"settings", "train", "__init__"},
     "__main__": {"cli"},
 }
