@@ -3,12 +3,13 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import PROGRAMS, dbp, launcher, mpirun, run
+from conftest import PROGRAMS, ROOT, dbp, launcher, mpirun, run
 
 from dbp.doctor import Finding, storage
 from dbp.doctor.findings import BAD, GOOD, WARNING, Report
@@ -91,6 +92,9 @@ def test_for_programs(tmp_path):
     assert sorted(told) == ["facts", "findings"]
     assert all(sorted(finding) == ["check", "found", "remedy", "state"] for finding in told["findings"])
     facts, found = told["facts"], findings(outcome)
+    page = (ROOT / "docs" / "running.md").read_text().partition("| facts |")[2].partition("\n\n")[0]
+    named = [row.split("|")[1] for row in page.splitlines()[2:]]
+    assert facts.keys() == set(re.findall(r"`(\w+)`", " ".join(named)))
     assert (facts["ranks"], facts["threads"], len(facts["nodes"])) == (3, 1, 1)
     assert facts["folder"]["path"] == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
