@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -27,6 +26,11 @@ SECTIONS = (Data, Saving, Watching, EarlyStopping)
 CUSTOM = "custom"  # a model of the user's own, which a config cannot hold
 
 
+def read_settings(path: Path, changes: list[str]) -> Settings:
+    """The settings that a config file with changes describes."""
+    return settings_from(read_config(path, changes))
+
+
 def read_config(path: Path, changes: list[str]) -> Table:
     """The table in a config file, with changes of the form key=value, known to describe settings."""
     table = load_table(path, changes)
@@ -39,6 +43,8 @@ def read_config(path: Path, changes: list[str]) -> Table:
 
 def load_table(path: Path, changes: list[str]) -> Table:
     """The table in a config file with its changes; a run's folder is named after the file by default."""
+    import tomllib
+
     try:
         with path.open("rb") as file:
             table = tomllib.load(file)
@@ -54,6 +60,8 @@ def load_table(path: Path, changes: list[str]) -> Table:
 
 def _apply(table: Table, change: str) -> None:
     """Set one key, such as optimizer.learning_rate=0.01 or model.layers.0.units=64."""
+    import tomllib
+
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set takes key=value, but got {change!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from dbp.log import run_log
 from dbp.objective import Totals
 
 # Set by `dbp run`, through which its ranks' errors go: the path of the terminal on which they end, or nothing.
@@ -94,12 +95,14 @@ class Display:
 
     Args:
         enabled: whether this rank speaks.
+        kept: whether its lines go to the log, spoken or not.
         epochs: of the run.
         steps: mini-batches in an epoch.
         metrics: names of the loss's metrics.
     """
 
-    def __init__(self, enabled: bool, epochs: int, steps: int, metrics: tuple[str, ...]):
+    def __init__(self, enabled: bool, kept: bool, epochs: int, steps: int, metrics: tuple[str, ...]):
+        self._kept = kept
         self._enabled, self._epochs, self._steps, self._metrics = enabled, epochs, steps, metrics
         # The bar is written to the terminal itself, as some launchers pass on whole lines only; and lines
         # that end on the same terminal go the same way, or they would come before or after their turn.
@@ -128,6 +131,8 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line."""
+        if self._kept:
+            run_log.tell(text)
         if self._enabled:
             self._close_bar()
             self._lines.write(text + "\n")

@@ -13,9 +13,10 @@ from typing import Any, Self
 from dbp import config
 from dbp.checkpoint import Checkpoint, Writer
 from dbp.errors import StorageError, UserError
+from dbp.log import run_log
 from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor, stages
-from dbp.provenance import now, versions
+from dbp.provenance import now, process, versions
 from dbp.restoring import Memory, Restorer
 from dbp.resuming import Earlier, Start
 from dbp.run import Run
@@ -69,6 +70,8 @@ class Keeper:
                     code = error.exit_code if isinstance(error, UserError) else 1
                     self.folder.tell("failed", message=str(error) or type(error).__name__, code=code)
         self._leave()
+        if error is None or isinstance(error, Stopped):  # else there is more to tell
+            run_log.close()
 
     def _leave(self) -> None:
         if self.folder is not None:
@@ -92,6 +95,8 @@ class Keeper:
             damaged = Restorer(run, self.folder).resume(self._earlier, self._start.accept, self._say)
         run.arena.settle(run.weights)
         from_rank_0(comm, self._prepare, damaged)
+        if self.folder is not None:
+            run_log.open(self.folder.path, comm.rank, comm.size, process())
 
     def _lock(self) -> None:
         self._stopping.check({} if self.folder is None or self._earlier is None else self.folder.status())
@@ -235,9 +240,8 @@ class Keeper:
     @cached_property
     def _provenance(self) -> dict[str, str | int]:
         """What the run is made on."""
-        comm = self._comm
-        where = {"processor": processor(), "host": socket.gethostname()}
-        return {**versions(), "blas": self._run.blas, "mpi": comm.description, "ranks": comm.size, **where}
+        where = {"processor": processor(), "host": socket.gethostname(), "mpi": self._comm.description}
+        return {**versions(), "blas": self._run.blas, "ranks": self._comm.size, **where}
 
     # --- during training, and at its end ------------------------------------------------------------------
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
 from datetime import UTC, datetime
 
 import numpy as np
 
 import dbp
+from dbp.parallel import Communicator, must_be_alike
+from dbp.scheduler import job_here
 
 
 def versions() -> dict[str, str]:
@@ -15,6 +19,17 @@ def versions() -> dict[str, str]:
     return {"dbp": dbp.__version__, "python": platform.python_version(), "numpy": np.__version__}
 
 
+def check_installation(comm: Communicator) -> None:
+    """UserError if ranks do not have the same versions of what may decide a result; collective."""
+    must_be_alike(comm, versions(), "start the same installation of dbp and Python on all nodes")
+
+
 def now() -> str:
     """The time, as text."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def process() -> dict[str, object]:
+    """Which process this is: host, process, and job if it belongs to one."""
+    job = job_here()
+    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job.id} if job else {})

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbp import config
-from dbp.checkpoint import CheckpointFolder, Keep, Opened, size_of, table_of
+from dbp.checkpoint import size_of, table_of
 from dbp.errors import DataError, UserError
 from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
@@ -18,6 +18,9 @@ from dbp.scheduler import Job
 from dbp.settings import AUTO, Settings
 from dbp.stopping import AUTO as WHAT_IS_LEFT
 from dbp.stopping import signals
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import Opened
 
 LARGE = ("model/", "optimizer/")  # arrays whose shapes the model says
 MOST_SMALL = 1 << 26  # bytes of all others
@@ -119,6 +122,8 @@ def peek(settings: Settings) -> Earlier | None:
     """
     if settings.out is None:
         return None
+    from dbp.checkpoint import CheckpointFolder, Keep
+
     passed_over: list[str] = []
     folder = CheckpointFolder(Path(settings.out) / "checkpoints", Keep(1))
     with folder.newest(_unsound, verify=False) as newest:

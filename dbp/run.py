@@ -11,7 +11,6 @@ import numpy as np
 import dbp
 from dbp import config
 from dbp.autodiff import Array
-from dbp.checkpoint import find
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, unknown
 from dbp.loader import Loader
@@ -35,7 +34,7 @@ from dbp.parallel import (
     must_fit,
 )
 from dbp.progress import Progress, columns
-from dbp.provenance import versions
+from dbp.provenance import check_installation
 from dbp.resuming import Earlier
 from dbp.settings import Settings
 from dbp.sources import check_together, open_sources
@@ -55,9 +54,9 @@ class Run:
 
     def __init__(self, settings: Settings, comm: Communicator, blas: str, earlier: Earlier | None = None):
         self.settings, self.comm, self.blas, self._earlier = settings, comm, blas, earlier
-        must_be_alike(comm, versions(), "start the same installation of dbp and Python on all nodes")
+        check_installation(comm)
         must_be_alike(comm, _flat(config.table_from(settings)), "give all ranks the same settings")
-        self.sources = agree(comm, open_sources, settings)
+        self.sources = open_sources(settings, comm)
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
@@ -227,6 +226,8 @@ class Run:
 
 
 def _weights_in(path: Path) -> dict[str, Array]:
+    from dbp.checkpoint import find
+
     with find(path) as found:
         return found.load().trained
 

@@ -7,18 +7,20 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from dbp.checkpoint import CheckpointFolder, Keep, commit, writing_to
+from dbp.checkpoint import commit, writing_to
 from dbp.errors import StorageError, UserError
-from dbp.provenance import now
-from dbp.scheduler import job_here
+from dbp.provenance import now, process
 from dbp.settings import Saving
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import CheckpointFolder
 
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
 LOOKS, BETWEEN = 5, 0.1  # at a lock that is held, as who only looks holds it for a moment, and seconds between them
@@ -35,11 +37,17 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, saving: Saving):
-        self.path = path
-        self.checkpoints = CheckpointFolder(path / "checkpoints", Keep(saving.keep, saving.keep_every))
+        self.path, self._saving = path, saving
         self._lock: TextIO | None = None
         self._status: dict[str, Any] = {}
         self._beat, self._telling = 0.0, threading.Lock()
+
+    @cached_property
+    def checkpoints(self) -> CheckpointFolder:
+        """Those of the run."""
+        from dbp.checkpoint import CheckpointFolder, Keep
+
+        return CheckpointFolder(self.path / "checkpoints", Keep(self._saving.keep, self._saving.keep_every))
 
     @property
     def stop_file(self) -> Path:
@@ -99,7 +107,7 @@ class RunFolder:
             self._lock.close()
             return False
         self._lock.truncate(0)
-        self._lock.write(", ".join(f"{name} {value}" for name, value in _process().items()))
+        self._lock.write(", ".join(f"{name} {value}" for name, value in process().items()))
         self._lock.flush()
         return True
 
@@ -139,7 +147,7 @@ class RunFolder:
             retry: count anew.
         """
         starts = 1 if retry else 1 + self.check_starts(step, most_starts)
-        self._status = {"from_step": step, "starts": starts, "started": now()} | _process()
+        self._status = {"from_step": step, "starts": starts, "started": now()} | process()
         with writing_to(self.path):
             for left in self.path.glob(".*.partial"):  # by a process that was killed or whose disk was full
                 left.unlink()
@@ -210,9 +218,3 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-def _process() -> dict[str, Any]:
-    """Which process this is."""
-    job = job_here()
-    return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job.id} if job else {})

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbp.autodiff import Array
 from dbp.data import (
     CheckTargets,
     Dataset,
-    HDF5Dataset,
     Order,
+    Place,
     Subset,
     block_count,
     check_blocks,
     combined,
+    data_path,
+    mapped,
     sample_digest,
 )
 from dbp.errors import UserError
-from dbp.parallel import Communicator, agree, parts
+from dbp.parallel import Communicator, agree, from_rank_0, parts
 from dbp.settings import Data, Settings
+
+if TYPE_CHECKING:
+    from dbp.data import HDF5Dataset
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Sources:
 
 def open_file(data: Data, path: str, with_targets: bool = True) -> HDF5Dataset:
     """The data set in a file, whose columns bear the names that the settings give them."""
+    from dbp.data import HDF5Dataset
+
     return HDF5Dataset(path, data.inputs, data.targets if with_targets else None, data.weights, data.scale)
 
 
@@ -57,12 +64,43 @@ def open_data(data: Data, source: Any) -> Dataset | None:
     return source if isinstance(source, Dataset) else None
 
 
-def open_sources(settings: Settings) -> Sources:
-    """Open all data of a run; UserError if something is missing or does not fit together."""
-    data = settings.data
-    whole = open_data(data, data.train)
-    assert whole is not None
-    train, validation, test = whole, open_data(data, data.validation), open_data(data, data.test)
+def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None:
+    """The data set that a source names or is; collective.
+
+    Rank 0 looks into a file. Others map its columns where rank 0 has found them, without HDF5, which each of them
+    would have to load; where they cannot, they look for themselves.
+    """
+    if not isinstance(source, str):
+        return open_data(data, source)
+    opened: list[Dataset] = []
+
+    def look() -> Place | None:
+        opened.append(found := open_file(data, source))
+        return found.place
+
+    def take(place: Place | None) -> Dataset:
+        if opened:
+            return opened[0]
+        if place is not None and place.is_in(data_path(source)):
+            return mapped(source, place)
+        return open_file(data, source)
+
+    return agree(comm, take, from_rank_0(comm, look))
+
+
+def open_sources(settings: Settings, comm: Communicator) -> Sources:
+    """Open all data of a run; UserError if something is missing or does not fit together; collective."""
+    train, validation, test = (
+        _on_all_ranks(comm, settings.data, source)
+        for source in (settings.data.train, settings.data.validation, settings.data.test)
+    )
+    assert train is not None
+    return agree(comm, _fitting, settings, train, validation, test)
+
+
+def _fitting(settings: Settings, whole: Dataset, validation: Dataset | None, test: Dataset | None) -> Sources:
+    """The data of a run, split; UserError if it does not fit together."""
+    data, train = settings.data, whole
     files = {"train": whole, "validation": validation, "test": test}
     if isinstance(data.validation, float):
         train, validation = _split(whole, data.validation, settings.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from dbp.log import run_log
 from dbp.parallel import Communicator, RankLostError, survivors
 from dbp.restoring import Memory
 from dbp.run import Run
@@ -30,7 +31,9 @@ def go_on_without(
         free()
     enough = comm.size >= watch.least_ranks
     if comm.rank == 0:
-        sys.stderr.write(f"warning: {_told(comm, watch.least_ranks, enough, memory is not None)}\n")
+        warning = f"warning: {_told(comm, watch.least_ranks, enough, memory is not None)}"
+        run_log.tell(warning)
+        sys.stderr.write(f"{warning}\n")
         sys.stderr.flush()
     if not enough:
         raise Stopped(NOT_FINISHED)

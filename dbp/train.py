@@ -12,6 +12,7 @@ import numpy as np
 from dbp.autodiff import Array
 from dbp.display import Display, duration, figures
 from dbp.keeping import Keeper
+from dbp.log import run_log
 from dbp.nn import update_all
 from dbp.objective import Evaluation
 from dbp.optim import Outcome, Step
@@ -118,6 +119,7 @@ def started(
 
     Collective.
     """
+    run_log.start(folder=settings.out is not None)
     with together(comm):
         nodes = nodes_of(comm)
         memory = memory if from_rank_0(comm, lambda: memory is not None) else None
@@ -132,7 +134,7 @@ def started(
         Run(settings, comm, blas, earlier) as run,
     ):
         shown = not start.quiet and comm.rank == 0
-        with Display(shown, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
+        with Display(shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
             run.introduce(display.say, nodes, start.told)
             with Keeper(run, start, earlier, memory, display.say) as keeper:
                 keep_freed_memory()  # not before: what the start has used is not needed again

@@ -39,6 +39,7 @@ def test_train_says_what_it_does(trained):
         "checkpoints",
         "config.toml",
         "history.csv",
+        "logs",
         "status.json",
         "timing.csv",
     ]

@@ -12,12 +12,13 @@ PACKAGE = ROOT / "dbp"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part may import of the others; `errors` and `random` are the ground that all may stand on.
-GROUND = {"errors", "random", "stopping"}
+GROUND = {"errors", "log", "random", "stopping"}
 LEAVES = ("autodiff", "parallel", "data", "checkpoint", "optim")
 ALLOWED = {
     **{leaf: set() for leaf in LEAVES},
     "errors": set(),
     "random": set(),
+    "log": set(),
     "stopping": set(),
     "scheduler": set(),
     "text": set(),
@@ -33,7 +34,7 @@ ALLOWED = {
     "resuming": {"checkpoint", "config", "parallel", "progress", "scheduler", "settings"},
     "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
     | {"provenance", "resuming", "settings", "sources", "__init__"},
-    "provenance": {"__init__"},
+    "provenance": {"parallel", "scheduler", "__init__"},
     "run_folder": {"checkpoint", "provenance", "scheduler", "settings"},
     "restoring": {"autodiff", "checkpoint", "nn", "parallel", "resuming", "run", "run_folder"},
     "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "restoring", "resuming", "run"}
@@ -65,10 +66,23 @@ ALLOWED = {
     "launch": {"display", "parallel", "scheduler"},
     "status": {"display", "run_folder", "settings"},
     "batch": {"config", "launch", "parallel", "resuming", "run_folder", "settings", "status"},
-    "doctor": {"data", "launch", "parallel", "settings", "text", "__init__"},
-    "cli": {"batch", "checkpoint", "config", "data", "doctor", "exchange", "inference", "insight", "launch", "parallel"}
-    | {"resuming"}
-    | {"settings", "status", "train", "__init__"},
+    "doctor": {"checkpoint", "data", "display", "launch", "parallel", "scheduler", "settings", "text", "__init__"},
+    "arguments": {"__init__"},
+    "cli": {
+        "arguments",
+        "batch",
+        "checkpoint",
+        "config",
+        "data",
+        "doctor",
+        "exchange",
+        "inference",
+        "insight",
+        "launch",
+        "parallel",
+    }
+    | {"provenance", "resuming"}
+    | {"settings", "status", "train"},
     "__main__": {"cli"},
 }
 

@@ -1,12 +1,28 @@
-"""Checkpoints: the state of a run in one HDF5 file."""
+"""Checkpoints: the state of a run in one HDF5 file. HDF5 is loaded by who reads or writes one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from dbp.checkpoint.beside import Writer
 from dbp.checkpoint.commit import commit, writing_to
-from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict
 from dbp.checkpoint.format import Checkpoint, digest_arrays, size_of
-from dbp.checkpoint.reading import Opened, opened, read
 from dbp.checkpoint.told import table_of
-from dbp.checkpoint.writing import write
+
+if TYPE_CHECKING:
+    from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict
+    from dbp.checkpoint.reading import Opened, opened, read
+    from dbp.checkpoint.told import table_of
+    from dbp.checkpoint.writing import write
+
+_FOLDER = ("CheckpointFolder", "Keep", "Newest", "all_of", "checkpoints_of", "find", "step_of", "verdict")
+_OF_READERS = {
+    **dict.fromkeys(_FOLDER, "folder"),
+    **dict.fromkeys(("Opened", "opened", "read"), "reading"),
+    "table_of": "told",
+    "write": "writing",
+}
 
 __all__ = [
     "Checkpoint",
@@ -29,3 +45,9 @@ __all__ = [
     "write",
     "writing_to",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_READERS:
+        return getattr(importlib.import_module(f"dbp.checkpoint.{_OF_READERS[name]}"), name)
+    raise AttributeError(f"module 'dbp.checkpoint' has no attribute {name!r}")

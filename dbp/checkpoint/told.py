@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import Any
 
 from dbp.errors import DataError
@@ -16,6 +15,8 @@ LONG_KEY = re.compile(rf"(?:\.[^.,=\[\]{{}}\n]*){{{DEEPEST}}}")  # what a parser
 
 def table_of(config: str) -> dict[str, Any]:
     """The config of a checkpoint as a table; DataError if it is not one that a run has written."""
+    import tomllib  # by who has a checkpoint to read, which most ranks have not
+
     try:
         if any(mark in config for mark in LONG_STRINGS) or LONG_KEY.search(STRINGS.sub("", config)):
             raise DataError("its config has strings or keys that no run writes")

@@ -1,10 +1,20 @@
-"""Data sets, the order of their examples, checks, and converters to HDF5."""
+"""Data sets, the order of their examples, checks, and converters to HDF5, which is loaded when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from dbp.data.check import CheckTargets, block_count, check_blocks, combined, sample_digest
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
-from dbp.data.hdf5 import HDF5Dataset, data_path
+from dbp.data.mapped import FileDataset, Place, data_path, mapped
 from dbp.data.order import Batches, Order
-from dbp.data.output import OutputFile, must_be_free
+
+if TYPE_CHECKING:
+    from dbp.data.hdf5 import HDF5Dataset
+    from dbp.data.output import OutputFile, must_be_free
+
+_WITH_HDF5 = {"HDF5Dataset": "hdf5", "OutputFile": "output", "must_be_free": "output"}
 
 __all__ = [
     "ArrayDataset",
@@ -12,15 +22,24 @@ __all__ = [
     "CheckTargets",
     "Dataset",
     "Examples",
+    "FileDataset",
     "HDF5Dataset",
     "Order",
     "OutputFile",
+    "Place",
     "Subset",
     "block_count",
     "check_blocks",
     "combined",
     "data_path",
+    "mapped",
     "must_be_free",
     "sample_digest",
     "scaled",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_HDF5:
+        return getattr(importlib.import_module(f"dbp.data.{_WITH_HDF5[name]}"), name)
+    raise AttributeError(f"module 'dbp.data' has no attribute {name!r}")

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import h5py
-import numpy as np
 
-from dbp.data.dataset import Array, Examples, Rows, check_columns
-from dbp.errors import UserError, unknown
-
-PACKAGED = "dbp:"
+from dbp.data.dataset import check_columns
+from dbp.data.mapped import Column, FileDataset, Place, data_path
+from dbp.errors import UserError
 
 
 def versions() -> tuple[str, str]:
     """Those of h5py and of the HDF5 library."""
     return h5py.version.version, h5py.version.hdf5_version
-
-
-def packaged_names() -> list[str]:
-    """The names of the data sets that come with dbp."""
-    return [PACKAGED + path.stem for path in Path(__file__).parent.glob("*.h5")]
-
-
-def data_path(name: str) -> Path:
-    """The file of a data set: a path, or the name of one that comes with dbp ("dbp:digits-train")."""
-    if not name.startswith(PACKAGED):
-        return Path(name)
-    if name not in packaged_names():
-        raise unknown("packaged data set", name, packaged_names())
-    return Path(__file__).parent / (name.removeprefix(PACKAGED) + ".h5")
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -47,8 +30,10 @@ def open_hdf5(path: Path) -> h5py.File:
         raise UserError(f"data file {path} cannot be read: {error}") from None
 
 
-class HDF5Dataset:
+class HDF5Dataset(FileDataset):
     """Examples in an HDF5 file with one data set for inputs and one for targets.
+
+    Its place tells how other processes come by the same columns without HDF5; None where they cannot.
 
     Args:
         path: the file, or "dbp:..." for a data set that comes with dbp.
@@ -66,58 +51,38 @@ class HDF5Dataset:
         weights: str | None = None,
         scale: float | None = None,
     ):
-        self.name = str(path)
-        file = open_hdf5(data_path(self.name))
+        name = str(path)
+        path = data_path(name)
+        file = open_hdf5(path)
         if weights is None and "weights" in file:
             weights = "weights"
-        columns = [None if name is None else self._find(file, name) for name in (inputs, targets, weights)]
-        check_columns(self.name, *columns)
-        self._columns = [None if column is None else _mapped(column) for column in columns]
-        stored_scale = columns[0].attrs.get("scale") if columns[0] is not None else None
-        self.scale = scale if scale is not None else None if stored_scale is None else float(stored_scale)
-        self.input_shape: tuple[int, ...] = self._columns[0].shape[1:]  # type: ignore[union-attr]
-
-    def _find(self, file: h5py.File, name: str) -> h5py.Dataset:
-        found = file.get(name)
-        if not isinstance(found, h5py.Dataset):
-            there = [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
-            raise UserError(
-                f"{self.name}: has no data set {name!r}; it has {', '.join(there) or 'none'}: "
-                "name the right ones with data.inputs and data.targets"
-            )
-        return found
-
-    def __len__(self) -> int:
-        return len(self._columns[0])  # type: ignore[arg-type]
-
-    def read(self, rows: Rows) -> Examples:
-        """These rows, as stored."""
-        inputs, targets, weights = (None if c is None else _rows(c, rows) for c in self._columns)
-        assert inputs is not None
-        return Examples(inputs, targets, weights)
+        found = [None if column is None else _find(file, name, column) for column in (inputs, targets, weights)]
+        check_columns(name, *found)
+        if scale is None and "scale" in found[0].attrs:  # type: ignore[union-attr]
+            scale = float(found[0].attrs["scale"])  # type: ignore[union-attr]
+        places = [None if column is None else _place(column) for column in found]
+        size = path.stat().st_size
+        in_one_piece = all(place is not None for place, column in zip(places, found, strict=True) if column is not None)
+        self.place = Place(size, tuple(places), scale) if in_one_piece else None
+        pairs = zip(found, places, strict=True)
+        super().__init__(name, [c if p is None else p.mapped(path) for c, p in pairs], scale)
 
 
-def _mapped(column: h5py.Dataset) -> Any:
-    """The column mapped into memory where it lies in one piece in its file, else as it is.
+def _find(file: h5py.File, data: str, name: str) -> h5py.Dataset:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        there = [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
+        raise UserError(
+            f"{data}: has no data set {name!r}; it has {', '.join(there) or 'none'}: "
+            "name the right ones with data.inputs and data.targets"
+        )
+    return found
 
-    Pages of the file are shared by all ranks of a node, and random rows cost a hundredth of a read
-    through HDF5.
-    """
+
+def _place(column: h5py.Dataset) -> Column | None:
+    """Where a column lies, if it lies in one piece in its file: random rows cost a hundredth of a read through HDF5."""
     one_piece = column.chunks is None and not column.is_virtual and column.external is None
     offset = column.id.get_offset() if one_piece else None
     if offset is None or column.file.userblock_size:
-        return column
-    return np.memmap(column.file.filename, column.dtype, "r", offset, column.shape)
-
-
-def _rows(column: Any, rows: Rows) -> Array:
-    if isinstance(rows, slice) or isinstance(column, np.memmap):
-        return np.asarray(column[rows])
-    wanted, back = np.unique(rows, return_inverse=True)
-    values = np.empty((len(wanted), *column.shape[1:]), column.dtype)
-    start = 0
-    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1):
-        if len(run):  # HDF5 reads consecutive rows far faster than a list of row numbers
-            column.read_direct(values, np.s_[run[0] : run[-1] + 1], np.s_[start : start + len(run)])
-        start += len(run)
-    return values[back]
+        return None
+    return Column(column.dtype, column.shape, offset)

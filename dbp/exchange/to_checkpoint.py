@@ -12,7 +12,7 @@ import numpy as np
 
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, write
-from dbp.config import read_config, settings_from, table_from, to_toml
+from dbp.config import read_settings, table_from, to_toml
 from dbp.data import must_be_free
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights, saving
@@ -56,7 +56,7 @@ def import_weights(
     if origin not in ORIGINS:
         raise unknown("origin of weights", origin, ORIGINS)
     must_be_free(out, overwrite)
-    settings = settings_from(read_config(config, list(changes)))
+    settings = read_settings(config, list(changes))
     found = open_weights(weights)
     arrays = _arrays(settings, found, origin, renames, input_shape, f"weights {weights}")
     with saving(out):

@@ -47,6 +47,7 @@ class Communicator(ABC):
     reason: str = ""  # why there is no MPI, if there is none
     asks: Callable[[], bool] = staticmethod(nothing)  # whether this rank asks all for something, with every sum
     survives: bool = False  # whether ranks outlive others; else the launcher, as a rule, ends all when one dies
+    may_survive: bool = False  # whether they would, had the launcher been asked for it
     lost: tuple[int, ...] = ()  # the ranks that the communicator before this one had, and this one has not
 
     @abstractmethod
@@ -64,6 +65,10 @@ class Communicator(ABC):
     @abstractmethod
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
         """Every rank's bytes one after the other; counts[r] of them from rank r."""
+
+    @abstractmethod
+    def sum_by_library(self, array: NDArray[Any]) -> None:
+        """The MPI library's own sum over ranks, in place; training does not use it, its speed is compared."""
 
     @abstractmethod
     def barrier(self) -> None:
@@ -171,7 +176,7 @@ class OneProcess(Communicator):
         """Memory of this process."""
         return SharedMemory(np.zeros(length, np.uint8))
 
-    between_nodes = broadcast_array
+    between_nodes = sum_by_library = broadcast_array
 
     def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
         """There is nobody else."""

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dbp.errors import UserError
+from dbp.log import run_log
 from dbp.parallel.comm import Communicator, RankLostError
 
 Result = TypeVar("Result")
@@ -57,28 +58,35 @@ def tell(comm: Communicator, error: BaseException) -> int:
     """Say once what went wrong, end the other ranks if this one failed alone, and give the exit code."""
     if isinstance(error, UserError) and (error.on_all_ranks or comm.size == 1):
         if comm.rank == 0:
+            run_log.tell(f"error: {error}")
             _write(f"dbp: error: {error}")
         elif comm.size == 1:  # one of several that do not know of each other
             time.sleep(ALONE)
         comm.gather(None)  # a launcher may end the others as soon as one has left
         return error.exit_code
+    code, told = _alone(comm, error)
+    run_log.tell(told)
     # The same mistake may meet several ranks at once; the first of them speaks, and ends the others.
     time.sleep(TURN * min(comm.rank, 8) * (2 if comm.nodes.count > 1 else 1))
-    where = f"rank {comm.rank} of {comm.size} on {socket.gethostname()}"
-    if isinstance(error, UserError):
-        code = error.exit_code
-        _write(f"dbp: error: {where}: {error}")
-    elif isinstance(error, RankLostError):
-        code = 1
-        _write(f"dbp: error: {where}: {error}; all ranks end")
-    else:
-        code = 1
-        trace = "".join(traceback.format_exception(error)).rstrip()
-        _write(f"{trace}\ndbp: {where} failed with {type(error).__name__}; all ranks end")
+    _write(told)
     if comm.size > 1:
         time.sleep(PASSED_ON)
         comm.abort(code)
     return code
+
+
+def _alone(comm: Communicator, error: BaseException) -> tuple[int, str]:
+    """The exit code, and what is said, if something went wrong on this rank, and perhaps on no other."""
+    where = f"rank {comm.rank} of {comm.size} on {socket.gethostname()}"
+    if isinstance(error, UserError):
+        return error.exit_code, f"dbp: error: {where}: {error}"
+    if isinstance(error, RankLostError):
+        return 1, f"dbp: error: {where}: {error}; all ranks end"
+    return 1, f"{_traceback(error)}\ndbp: {where} failed with {type(error).__name__}; all ranks end"
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _write(text: str) -> None:
@@ -103,7 +111,7 @@ def together(comm: Communicator) -> Iterator[None]:
 
 
 def end_all_on_exception(comm: Communicator) -> None:
-    """From now on an exception that a script does not catch is told once and ends all ranks."""
+    """From now on an exception that a script does not catch is told once, kept in the log, and ends all ranks."""
 
     def hook(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
         code = tell(comm, error)
@@ -111,5 +119,16 @@ def end_all_on_exception(comm: Communicator) -> None:
         sys.stderr.flush()
         comm.finalize()
         os._exit(code)  # an excepthook cannot set the exit code in another way
+
+    sys.excepthook = hook
+
+
+def keep_exception_in_log() -> None:
+    """From now on an exception that a script of one process does not catch is kept in the log as well."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        run_log.tell(_traceback(error))
+        before(kind, error, trace)
 
     sys.excepthook = hook

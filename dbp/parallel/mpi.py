@@ -59,6 +59,7 @@ class MPICommunicator(Communicator):
             self.stages.check = self._check
         vendor, version = mpi.get_vendor()
         self.description = f"{vendor} {'.'.join(map(str, version))}"
+        self.may_survive = _lets_ranks_survive(mpi)
         levels = {mpi.THREAD_SINGLE: "single", mpi.THREAD_FUNNELED: "funneled", mpi.THREAD_SERIALIZED: "serialized"}
         self.thread_level = levels.get(mpi.Query_thread(), "multiple")
         one = self.thread_level == "serialized"
@@ -117,6 +118,10 @@ class MPICommunicator(Communicator):
         send = [mine.view(np.uint64), self._mpi.UINT64_T]
         receive = [everyones.view(np.uint64), (words, starts), self._mpi.UINT64_T]
         self._waiting(self._comm.Allgatherv, send, receive)
+
+    def sum_by_library(self, array: NDArray[Any]) -> None:
+        """MPI_Allreduce."""
+        self._waiting(self._comm.Allreduce, self._mpi.IN_PLACE, array)
 
     def barrier(self) -> None:
         """MPI_Barrier."""
@@ -354,6 +359,11 @@ def mpi_communicator() -> Communicator:
         return _all_ranks(fault_tolerant=True)
 
 
+def _lets_ranks_survive(mpi: Any) -> bool:
+    """Whether this library was built such that ranks can outlive others."""
+    return bool(mpi.ERR_PROC_FAILED != mpi.ERR_REVOKED and mpi.get_vendor()[0] == "Open MPI")
+
+
 def _all_ranks(fault_tolerant: bool) -> Communicator:
     try:
         import mpi4py
@@ -363,7 +373,7 @@ def _all_ranks(fault_tolerant: bool) -> Communicator:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         return OneProcess("one process, no MPI library found", reason=" ".join(str(error).split()))
-    survives = fault_tolerant and MPI.ERR_PROC_FAILED != MPI.ERR_REVOKED and MPI.get_vendor()[0] == "Open MPI"
+    survives = fault_tolerant and _lets_ranks_survive(MPI)
     world = MPI.COMM_WORLD
     try:
         number = _number_of_node(world, MPI.COMM_TYPE_SHARED)

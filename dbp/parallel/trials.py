@@ -76,6 +76,7 @@ class Waiting:
 
     barrier: float
     sum: float
+    library: float  # seconds that the MPI library's own sum takes
     right: bool  # whether the sum is
     summed: int  # ranks that added something to it
     copies: str  # of the weights, and why
@@ -101,7 +102,11 @@ def waiting(comm: Communicator) -> Waiting:
         right &= bool(
             all(np.all(total.vector[part] == expected) for part in arena.owned) and total.scalars[0] == shards.count
         )
-    waited = Waiting(barrier, statistics.median(times), all(comm.gather(right)), shards.count, arena.description)
+    theirs = np.zeros(LENGTH, np.float32)
+    library = _median(comm, lambda: comm.sum_by_library(theirs))
+    waited = Waiting(
+        barrier, statistics.median(times), library, all(comm.gather(right)), shards.count, arena.description
+    )
     del mine, total
     reduction.free()
     arena.free()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dbp.log import run_log
 from dbp.parallel.comm import Communicator
 from dbp.parallel.stages import CHECKPOINT, EVALUATION, NAMES, WAITING
 
@@ -159,5 +160,6 @@ def _listed(ranks: Sequence[int]) -> str:
 
 
 def _write(text: str) -> None:
+    run_log.tell(text)
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbp.errors import UserError
 from dbp.parallel.comm import Communicator, OneProcess
-from dbp.parallel.faults import end_all_on_exception
+from dbp.parallel.faults import end_all_on_exception, keep_exception_in_log
 from dbp.parallel.launcher import launched_by_mpi, misunderstanding, rank_meant, ranks_meant
 from dbp.parallel.mpi import mpi_communicator
 from dbp.stopping import ENDED
@@ -52,6 +52,8 @@ def world() -> Communicator:
             raise
         if communicator.size > 1:
             end_all_on_exception(communicator)
+        else:
+            keep_exception_in_log()
         if mark := os.environ.get(ENDED):
             atexit.register(Path(mark).touch)
         _found.append(communicator)

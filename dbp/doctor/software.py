@@ -1,0 +1,158 @@
+"""What ranks are made of: the MPI library and its launcher, BLAS, HDF5, and whether they are the same on all ranks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import dbp
+from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
+from dbp.errors import UserError
+from dbp.parallel import HOW_TO_GET_MPI, Communicator, launched_by_mpi, processor
+from dbp.parallel.limits import available_memory
+from dbp.parallel.nodes import counted, ranks_text
+from dbp.parallel.shared import free_shared_memory
+
+UNUSABLE = "not usable"
+CORE_TYPE = "OPENBLAS_CORETYPE"
+BITS = ("BLAS", "processor")  # where ranks may differ, but for the promise of equal bits
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one rank knows of itself; versions and processor should be the same on all."""
+
+    versions: Mapping[str, str]
+    processor: str
+    memory: int | None  # bytes that it can still have
+    shared: int | None  # bytes that it can still share
+    core_type: str  # that OpenBLAS is told to take the processor for, if any
+    load: float  # programs that ran on the node, on average over the last minute
+
+    @classmethod
+    def here(cls, blas: str) -> Facts:
+        """Those of this process."""
+        versions, core_type = _versions() | {"BLAS": blas}, os.environ.get(CORE_TYPE, "")
+        load = os.getloadavg()[0]
+        return cls(versions, processor(), available_memory(), free_shared_memory(), core_type, load)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"dbp": dbp.__version__, "Python": platform.python_version(), "NumPy": np.__version__}
+    try:
+        versions["mpi4py"] = importlib.metadata.version("mpi4py")
+    except importlib.metadata.PackageNotFoundError:
+        versions["mpi4py"] = "not installed"
+    try:
+        from dbp.data.hdf5 import versions as hdf5_versions
+
+        versions["h5py"], versions["HDF5"] = hdf5_versions()
+    except ImportError as error:
+        versions["h5py"] = f"{UNUSABLE} ({error})"
+    return versions
+
+
+def mpi_file() -> str:
+    """The file of the MPI library that this process has loaded (Linux)."""
+    try:
+        words = Path("/proc/self/maps").read_text().split()
+    except OSError:
+        return ""
+    return next((word for word in words if Path(word).name.startswith(("libmpi.", "libmpich.", "libmpi_"))), "")
+
+
+# --- MPI --------------------------------------------------------------------------------------------
+
+
+def mpi_findings(comm: Communicator, mistake: UserError | None) -> Iterator[Finding]:
+    """The library, whether its launcher belongs to it, and what becomes of ranks when others die."""
+    if comm.reason:
+        yield Finding("MPI library", WARNING, f"none: training runs as one rank ({comm.reason})", HOW_TO_GET_MPI)
+    elif mistake is None:
+        yield Finding("MPI library", GOOD, f"{comm.description}" + f" ({mpi_file()})" * bool(mpi_file()))
+    if mistake is not None:
+        yield Finding.of("launcher", BAD, str(mistake))
+    elif launched_by_mpi():
+        sight = ", which see each other" * (comm.size > 1)
+        yield Finding("launcher", GOOD, f"of the same MPI; {counted(comm.size, 'rank')}{sight}")
+        yield _when_ranks_die(comm)
+    elif not comm.reason:
+        yield _launcher_to_be_used()
+
+
+def _launcher_to_be_used() -> Finding:
+    """Of several ranks, where this process was started alone."""
+    from dbp.launch import find_launcher, library_vendor
+
+    try:
+        launcher = find_launcher(library_vendor()[0] or "MPI")
+    except UserError as error:
+        return Finding.of("launcher", WARNING, str(error))
+    return Finding("launcher", GOOD, f"{launcher} (to try: dbp run -n 2 -- doctor)")
+
+
+def _when_ranks_die(comm: Communicator) -> Finding:
+    """Fault mitigation, of which a run can do without."""
+    if comm.survives:
+        found = "others go on, by ULFM"
+    elif comm.may_survive:
+        found = "all end; ULFM is there, but not asked for (--survive)"
+    else:
+        found = f"all end; {comm.description} has no ULFM"
+    return Finding("when ranks die", GOOD, found)
+
+
+# --- the same on all ranks --------------------------------------------------------------------------
+
+
+def environment_findings(facts: Sequence[Facts]) -> Iterator[Finding]:
+    """Versions, BLAS and HDF5, and in what ranks differ that should not."""
+    versions = facts[0].versions
+    if len(facts) > 1 and not (different := list(_differences(facts))):
+        yield Finding(
+            "environment", GOOD, f"the same on all ranks (NumPy {versions['NumPy']}, mpi4py {versions['mpi4py']})"
+        )
+    elif len(facts) > 1:
+        yield from different
+    yield _blas(facts)
+    wrong = [(rank, f.versions["h5py"]) for rank, f in enumerate(facts) if "HDF5" not in f.versions]
+    if wrong:
+        found = f"h5py is {wrong[0][1]} on {ranks_text(r for r, _ in wrong)}"
+        yield Finding("HDF5", BAD, found, "pip install h5py")
+    else:
+        yield Finding("HDF5", GOOD, f"{versions['HDF5']}, h5py {versions['h5py']}")
+
+
+def _blas(facts: Sequence[Facts]) -> Finding:
+    told = facts[0].versions["BLAS"] or "none known: it may use any number of threads"
+    kinds = sorted({f.core_type for f in facts} - {""})
+    if kinds:
+        remedy = "unset it, unless a run is to go on to the same bits that was started so"
+        found = f"{told}; {CORE_TYPE} is {', '.join(kinds)}, which may keep it from its fastest kernel"
+        return Finding("BLAS", WARNING, found, remedy)
+    if not facts[0].versions["BLAS"]:
+        return Finding("BLAS", WARNING, told, "take a NumPy with OpenBLAS, MKL or BLIS, such as that of pip")
+    return Finding("BLAS", GOOD, told)
+
+
+def _differences(facts: Sequence[Facts]) -> Iterator[Finding]:
+    """In what ranks differ: what must be mended, and what only the bits of results depend on."""
+    tables = [{**f.versions, "processor": f.processor} for f in facts]
+    for name in tables[0]:
+        ranks: dict[str, list[int]] = {}
+        for rank, values in enumerate(tables):
+            ranks.setdefault(values.get(name, "none"), []).append(rank)
+        if len(ranks) > 1:
+            told = ", ".join(f"{value} on {ranks_text(group)}" for value, group in ranks.items())
+            found = f"ranks differ in {name} ({told})"
+            if name in BITS:
+                remedy = "take nodes of one kind, as on other ranks results may differ in their last bits"
+                yield Finding("environment", WARNING, found, remedy)
+            else:
+                yield Finding("environment", BAD, found, "start all of them in the same environment")

@@ -1,0 +1,191 @@
+"""The folder of a run: whether it can be written to, keeps others out, and keeps what is written; how fast."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
+from dbp.doctor.messages import rate_text, time_text
+from dbp.errors import UserError
+from dbp.parallel import Communicator, from_rank_0, trials
+from dbp.text import size
+
+PIECE = 1 << 23  # bytes that are written to measure the disk
+LITTLE = 1e9  # bytes free on a disk that are few
+SLOW = 20e6  # bytes a second
+OTHER_FOLDER = "name another folder with --out, or see who may write there"
+# What another process says that tries to get a lock which is held.
+KEPT_OUT, LET_IN, UNKNOWN, NOT_SEEN = "kept out", "let in", "no locks", "not seen"
+TRY = f"""
+import fcntl, sys
+try:
+    fcntl.flock(open(sys.argv[1], "a"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError as error:
+    print({KEPT_OUT!r} if isinstance(error, BlockingIOError) else {UNKNOWN!r})
+else:
+    print({LET_IN!r})
+"""
+
+
+def folder_of(out: str) -> Path:
+    """The folder, or the nearest above it that is there already."""
+    path = Path(out).absolute()
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def storage_findings(comm: Communicator, out: str, told: dict[str, Any]) -> list[Finding]:
+    """Try it out in a folder that is removed at once; collective. Rank 0 writes, others look at what it has written."""
+    with trials.in_time(comm, f"writing to {out}"):
+        folder = comm.broadcast(folder_of(out) if comm.rank == 0 else None)
+        try:
+            scratch = from_rank_0(comm, _scratch, folder)
+        except UserError as error:
+            return [Finding("folder", BAD, str(error), OTHER_FOLDER)]
+        try:
+            found = from_rank_0(comm, _written, folder, scratch, told)
+            return [*found, *_locks(comm, scratch)]
+        finally:
+            if comm.rank == 0:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch(folder: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=".dbp-doctor-", dir=folder))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror})") from None
+
+
+# --- what is written --------------------------------------------------------------------------------
+
+
+def _written(folder: Path, scratch: Path, told: dict[str, Any]) -> list[Finding]:
+    """On rank 0."""
+    free = shutil.disk_usage(folder).free
+    told["folder"] = {"path": str(folder), "free": free}
+    space = f"{folder}, {size(free)} free"
+    if free < LITTLE:
+        return [Finding("folder", WARNING, space, "make room, or name another folder with --out"), _disk(scratch, told)]
+    return [Finding("folder", GOOD, space), _disk(scratch, told), _checkpoint(scratch, told)]
+
+
+def _disk(scratch: Path, told: dict[str, Any]) -> Finding:
+    """How fast bytes come to the disk."""
+    piece = os.urandom(1 << 16) * (PIECE >> 16)
+    try:
+        began = time.perf_counter()
+        with (scratch / "piece").open("wb") as file:
+            file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        speed = PIECE / (time.perf_counter() - began)
+    except OSError as error:
+        return Finding("disk", BAD, f"{PIECE >> 20} MiB cannot be written ({error.strerror})", OTHER_FOLDER)
+    told["folder"]["speed"] = speed
+    found = f"{PIECE >> 20} MiB written and flushed at {rate_text(speed)}"
+    if speed < SLOW:
+        return Finding(
+            "disk", WARNING, found, "take a faster disk for --out, or save less often (checkpoint.every_steps)"
+        )
+    return Finding("disk", GOOD, found)
+
+
+def _checkpoint(scratch: Path, told: dict[str, Any]) -> Finding:
+    """A small one, as a run writes it: flushed, verified, renamed, the folder flushed, opened by HDF5 itself."""
+    try:
+        from dbp.checkpoint import Checkpoint, read, write
+        from dbp.data.hdf5 import open_hdf5
+    except ImportError:
+        return Finding("checkpoint", BAD, "cannot be tried without h5py", "pip install h5py")
+    path = scratch / "checkpoint.h5"
+    try:
+        began = time.perf_counter()
+        write(path, Checkpoint({"dense/weight": np.zeros(1000, np.float32)}))
+        took = time.perf_counter() - began
+        read(path)
+        open_hdf5(path).close()
+    except (UserError, OSError) as error:
+        remedy = "if HDF5 cannot lock there, set HDF5_USE_FILE_LOCKING=FALSE; else name another folder with --out"
+        return Finding("checkpoint", BAD, str(error), remedy)
+    told["folder"]["checkpoint"] = took
+    return Finding("checkpoint", GOOD, f"a small one written, renamed, verified in {time_text(took)}")
+
+
+# --- locks ------------------------------------------------------------------------------------------
+
+
+def _locks(comm: Communicator, scratch: Path) -> Iterator[Finding]:
+    """Whether a process that has a lock keeps out others, of its node and of other nodes."""
+    path = scratch / "lock"
+    with contextlib.ExitStack() as stack:
+        if comm.rank == 0:
+            held = _hold(stack, path)
+        comm.barrier()
+        answer = (held and _another_process(path)) if comm.rank == 0 else _try(path)
+        answers = comm.gather(answer)
+    yield _own_node(answers[0])
+    if comm.nodes.count > 1:
+        leaders = [ranks.start for ranks in comm.nodes.runs[1:]]
+        yield _other_nodes([answers[rank] for rank in leaders])
+
+
+def _hold(stack: contextlib.ExitStack, path: Path) -> bool:
+    """Take a lock; gives whether there are any."""
+    try:
+        fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _try(path: Path) -> str:
+    """What comes of trying to get a lock that rank 0 has."""
+    try:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return NOT_SEEN
+    except OSError as error:
+        return KEPT_OUT if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else UNKNOWN
+    return LET_IN
+
+
+def _another_process(path: Path) -> str:
+    """The same in a process of this node, as some file systems do not keep out the one that has the lock."""
+    command = [sys.executable, "-S", "-c", TRY, str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603  our own
+    return told.stdout.strip() or UNKNOWN
+
+
+def _own_node(answer: str | bool) -> Finding:
+    if answer == KEPT_OUT:
+        return Finding("locks", GOOD, "a run keeps other runs out of its folder")
+    remedy = "never start two runs in one folder, or name a folder of another file system with --out"
+    if answer == LET_IN:
+        return Finding("locks", BAD, "two processes get the same lock, so that two runs may spoil one folder", remedy)
+    return Finding("locks", WARNING, "this file system has none, so that two runs may spoil one folder", remedy)
+
+
+def _other_nodes(answers: Sequence[str]) -> Finding:
+    """That nodes other than the first see the folder at all, and its locks."""
+    if count := answers.count(NOT_SEEN):
+        found = f"{count} of {len(answers) + 1} nodes do not see the folder"
+        remedy = "name a folder of a shared disk with --out, or a next start on other nodes finds no checkpoint"
+        return Finding("on all nodes", WARNING, found, remedy)
+    if LET_IN in answers or UNKNOWN in answers:
+        remedy = "mount it with locks (flock), or never start two runs in one folder"
+        return Finding("on all nodes", WARNING, "locks do not keep out other nodes", remedy)
+    return Finding("on all nodes", GOOD, "the folder is seen, and its locks keep out other nodes")

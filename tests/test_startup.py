@@ -1,0 +1,105 @@
+"""What ranks other than the first import and read at the start of a training: thousands do it at once, of one disk."""
+
+import json
+
+import h5py
+import pytest
+from conftest import ROOT, digest, mpirun
+
+from dbp.data import HDF5Dataset, data_path, mapped
+
+RANK = ROOT / "benchmarks" / "steps" / "startup_rank.py"
+# What only the first rank needs, or a command other than train.
+NOT_NEEDED = {
+    "h5py",
+    "logging",
+    "msgspec",
+    "subprocess",
+    "tomllib",
+    "tqdm",
+    "dbp.checkpoint.folder",
+    "dbp.checkpoint.reading",
+    "dbp.checkpoint.writing",
+    "dbp.data.convert",
+    "dbp.data.hdf5",
+    "dbp.data.output",
+    "dbp.doctor",
+    "dbp.exchange",
+    "dbp.inference",
+    "dbp.insight",
+    "dbp.launch",
+}
+
+
+def start(tmp_path, ranks, *words):
+    """What each rank has imported and opened before its first step."""
+    out = tmp_path / "out.json"
+    outcome = mpirun(ranks, RANK, "--out", out, tmp_path / "small.toml", *words)
+    assert outcome.code == 0, outcome.text
+    return json.loads(out.read_text())["results"]
+
+
+def read_of_the_run(row, tmp_path):
+    return [file for file in row["files"] if file.startswith(str(tmp_path))]
+
+
+@pytest.mark.usefixtures("small")
+def test_only_the_first_rank_reads_config_and_checkpoint_and_loads_what_that_takes(tmp_path):
+    for epochs in (2, 3):  # a new start, and one that goes on from a checkpoint
+        first, *others = start(tmp_path, 3, "--set", f"epochs={epochs}")
+        assert len(others) == 2
+        for row in others:
+            assert NOT_NEEDED & set(row["modules"]) == set()
+            assert read_of_the_run(row, tmp_path) == []
+            assert {"dbp.train", "numpy"} <= set(row["modules"])
+        assert {"h5py", "tomllib", "msgspec"} <= set(first["modules"])
+        assert str(tmp_path / "small.toml") in first["files"]
+    assert any("checkpoints/step-" in file for file in first["files"])
+
+
+def chunked(tmp_path, purpose):
+    """A copy of the digits that cannot be mapped into memory."""
+    path = tmp_path / f"{purpose}.h5"
+    with h5py.File(data_path(f"dbp:digits-{purpose}")) as source, h5py.File(path, "w") as target:
+        for name in ("inputs", "targets"):
+            target.create_dataset(name, data=source[name][:], chunks=True, compression="gzip")
+            target[name].attrs.update(source[name].attrs)
+    return path
+
+
+def test_data_that_cannot_be_mapped_is_read_by_each_rank_to_the_same_bits(small, tmp_path):
+    words = [f"data.{name}={json.dumps(str(chunked(tmp_path, name)))}" for name in ("train", "test")]
+    words = [word for pair in zip(("--set", "--set"), words, strict=True) for word in pair]
+    rows = start(tmp_path, 2, *words, "--out", tmp_path / "chunked")
+    assert all("h5py" in row["modules"] for row in rows)
+    start(tmp_path, 2)
+    assert digest(tmp_path / "chunked") == digest(tmp_path / "run")
+    assert small.exists()
+
+
+def test_columns_are_mapped_where_another_process_found_them(tmp_path):
+    found = HDF5Dataset("dbp:digits-train")
+    other = mapped("dbp:digits-train", found.place)
+    rows = slice(5, 9)
+    assert (len(other), other.scale, other.input_shape) == (len(found), found.scale, found.input_shape)
+    assert (other.read(rows).inputs == found.read(rows).inputs).all()
+    assert (other.read(rows).targets == found.read(rows).targets).all()
+    assert found.place.is_in(data_path("dbp:digits-train"))
+    assert not found.place.is_in(data_path("dbp:digits-test"))  # of another size
+    assert not found.place.is_in(tmp_path / "none.h5")
+    assert HDF5Dataset(chunked(tmp_path, "test")).place is None
+
+
+def test_another_version_on_one_rank_is_named_before_it_gets_settings(small, tmp_path):
+    program = (
+        "import sys, dbp\n"
+        "from dbp.cli import main\n"
+        "from dbp.parallel import world\n"
+        "dbp.__version__ = ('0.1.0', '0.0.9')[world().rank]\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    outcome = mpirun(2, "-c", program, "train", small)
+    assert outcome.code == 2
+    assert outcome.err.count("start the same installation of dbp and Python on all nodes") == 1
+    assert "0.0.9 on rank 1" in outcome.err
+    assert not (tmp_path / "run").exists()
