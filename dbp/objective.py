@@ -139,7 +139,9 @@ class Objective:
         self.asked |= total.asked
         totals = _totals(total.scalars[: self._scalars])
         moments = total.scalars[self._scalars :].copy()
-        finite = total.finite and math.isfinite(totals.loss) and bool(np.isfinite(moments).all())
+        finite = total.finite and math.isfinite(totals.loss)
+        if self.running:
+            finite = finite and bool(np.isfinite(moments).all())
         return Evaluation(total.vector, totals, moments, finite)
 
     @property
