@@ -129,17 +129,20 @@ def _checkpoint(scratch: Path, told: dict[str, Any]) -> Finding:
 
 def _locks(comm: Communicator, scratch: Path) -> Iterator[Finding]:
     """Whether a process that has a lock keeps out others, of its node and of other nodes."""
-    path = scratch / "lock"
+    path, firsts = scratch / "lock", [ranks.start for ranks in comm.nodes.runs]
+    answer: str | bool = ""
     with contextlib.ExitStack() as stack:
         if comm.rank == 0:
             held = _hold(stack, path)
         comm.barrier()
-        answer = (held and _another_process(path)) if comm.rank == 0 else _try(path)
+        if comm.rank == 0:
+            answer = held and _another_process(path)
+        elif comm.rank in firsts:
+            answer = _try(path)
         answers = comm.gather(answer)
     yield _own_node(answers[0])
     if comm.nodes.count > 1:
-        leaders = [ranks.start for ranks in comm.nodes.runs[1:]]
-        yield _other_nodes([answers[rank] for rank in leaders])
+        yield _other_nodes([str(answers[rank]) for rank in firsts[1:]])
 
 
 def _hold(stack: contextlib.ExitStack, path: Path) -> bool:
