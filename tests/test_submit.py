@@ -336,16 +336,16 @@ def test_the_scheduler_that_is_found(tmp_path, monkeypatch):
         find_scheduler(None)
     with pytest.raises(UserError, match="--scheduler lsf needs bsub, which is not on the PATH"):
         find_scheduler("lsf")
-    for name in ("qsub", "bsub"):
-        (tmp_path / name).touch(0o755)
-        expected = {"qsub": "pbs"}.get(name)
-        if expected:
-            assert find_scheduler(None).name == expected
+    (tmp_path / "qsub").touch(0o755)
+    assert find_scheduler(None).name == "pbs"
+    (tmp_path / "bsub").touch(0o755)
     with pytest.raises(
         UserError, match=r"several schedulers were found \(qsub, bsub\); name one: --scheduler pbs or lsf"
     ):
         find_scheduler(None)
     assert find_scheduler("lsf").name == "lsf"
+    monkeypatch.setenv("SGE_ROOT", "/opt/sge")  # whose qsub is another one
+    assert find_scheduler(None).name == "lsf"
 
 
 def test_a_refusal_of_the_scheduler_is_passed_on(folder):
