@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dbp.autodiff import Array
-from dbp.checkpoint import Opened
 from dbp.errors import UserError
 from dbp.nn import named_arrays
 from dbp.parallel import agree, from_rank_0
 from dbp.resuming import Comparison, Earlier, check_arrays, check_same_run, none_whole
 from dbp.run import Run
 from dbp.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import Opened
 
 
 class Restorer:

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -76,7 +75,7 @@ def job_here(environment: Environment = os.environ) -> Job | None:
 
 def seconds_left(job: Job, environment: Environment = os.environ) -> float | None:
     """How long a job may still run; None if it has no limit, or none that can be learnt."""
-    with suppress(UserError, ValueError, OSError, subprocess.SubprocessError):
+    with suppress(UserError, ValueError, OSError):
         left = TIMES[job.scheduler](job, environment) if job.scheduler in TIMES else None
         return left if left is not None and left < LONGEST else None
     return None
@@ -99,12 +98,19 @@ def _share(whole: int | None, parts: int | None) -> int | None:
 
 
 def _answer(*command: str) -> str:
-    """What a scheduler's program prints; OSError if there is none, SubprocessError if it fails or takes too long."""
+    """What a scheduler's program prints; OSError if there is none, if it fails or if it takes too long."""
+    import subprocess  # by rank 0, if it is in a job
+
     program = shutil.which(command[0])
     if program is None:
         raise FileNotFoundError(command[0])
     words = [program, *command[1:]]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=ANSWER)
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=ANSWER
+        )
+    except subprocess.SubprocessError as error:
+        raise OSError(f"{command[0]} does not tell: {error}") from None
     return done.stdout
 
 
@@ -165,7 +171,7 @@ def _lines(path: str) -> list[str]:
 def _pbs_time(job: Job, environment: Environment) -> float | None:
     try:
         return _left_of_pbs(_answer("qstat", "-f", job.id))
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         whole = _number(environment, "PBS_WALLTIME")  # qstat may be missing where jobs run
         began = Path(environment["PBS_NODEFILE"]).stat().st_mtime if "PBS_NODEFILE" in environment else None
         return None if whole is None or began is None else whole - (time.time() - began)

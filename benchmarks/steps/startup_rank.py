@@ -40,7 +40,7 @@ def main():
     seen = []
     from dbp.stopping import signals
 
-    signals.catch()  # before anything that takes long
+    signals.enter()  # before anything that takes long
     from dbp import cli, train
 
     noted_at_first_call(train, "step", seen)
