@@ -63,14 +63,16 @@ class RunFolder:
                 pass
 
     def held(self) -> bool | None:
-        """Whether a process holds the lock; None where the disk has no locks. Nothing is written."""
+        """Whether a process holds the lock; None where that cannot be told. Nothing is written."""
         try:
             with (self.path / LOCK).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
-        except OSError as error:
-            return True if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
         return False
 
     @property

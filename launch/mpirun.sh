@@ -13,7 +13,7 @@ run=$out
 job=1 most=20
 
 # Runs a launcher, in the background, as a shell that waits in the foreground hears no signal. How it went is told by
-# the run itself, if it has begun: a launcher may end with 0 though it has lost a node.
+# the run itself, if it was not refused (2) and has begun: a launcher may end with 0 though it has lost a node.
 train() {
     cancelled=
     if ! { mkdir -p "$run" && rm -f "$run/stop" && touch "$run/.job"; }; then
@@ -28,7 +28,7 @@ train() {
     code=$?
     trap : USR1
     rm -f "$run/stop"
-    if [ "$run/status.json" -nt "$run/.job" ]; then
+    if [ "$code" -ne 2 ] && [ "$run/status.json" -nt "$run/.job" ]; then
         "$python" -m dbp status "$run" --quiet --wait 90
         code=$?
     elif [ "$code" -eq 0 ] || [ "$code" -eq 75 ]; then

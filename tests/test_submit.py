@@ -336,16 +336,16 @@ def test_the_scheduler_that_is_found(tmp_path, monkeypatch):
         find_scheduler(None)
     with pytest.raises(UserError, match="--scheduler lsf needs bsub, which is not on the PATH"):
         find_scheduler("lsf")
-    for name in ("qsub", "bsub"):
-        (tmp_path / name).touch(0o755)
-        expected = {"qsub": "pbs"}.get(name)
-        if expected:
-            assert find_scheduler(None).name == expected
+    (tmp_path / "qsub").touch(0o755)
+    assert find_scheduler(None).name == "pbs"
+    (tmp_path / "bsub").touch(0o755)
     with pytest.raises(
         UserError, match=r"several schedulers were found \(qsub, bsub\); name one: --scheduler pbs or lsf"
     ):
         find_scheduler(None)
     assert find_scheduler("lsf").name == "lsf"
+    monkeypatch.setenv("SGE_ROOT", "/opt/sge")  # whose qsub is another one
+    assert find_scheduler(None).name == "lsf"
 
 
 def test_a_refusal_of_the_scheduler_is_passed_on(folder):
@@ -376,7 +376,7 @@ def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
         checks.mpi_here()
 
 
-def test_a_run_that_is_finished_goes_on_or_is_another_is_not_submitted(folder):
+def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
     words = ("--ranks-per-node", "2", "--time", "1:00:00", "--scheduler", "pbs", "--dry-run")
     assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
     finished = submit(folder, *words, "--set", "epochs=1")
@@ -385,26 +385,47 @@ def test_a_run_that_is_finished_goes_on_or_is_another_is_not_submitted(folder):
     other = submit(folder, *words, "--set", "optimizer.learning_rate=0.5")
     assert other.code == 2
     assert "is of another run" in other.err
-    assert (
-        submit(folder, *words, "--set", "optimizer.learning_rate=0.5", "--accept", "optimizer.learning_rate").code == 0
-    )
+    accepted = ("--set", "optimizer.learning_rate=0.5", "--accept", "optimizer.learning_rate")
+    assert submit(folder, *words, *accepted).code == 0
 
+
+def test_a_folder_at_which_a_live_run_is(folder):
+    """It is not submitted to; and a job that was waiting before is refused, and does nothing to that run."""
+    queue = queue_of("pbs", folder)
+    assert submit(folder, *RANKS, "--scheduler", "pbs", env=queue.environment).code == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "dbp", "train", "c.toml", "--set", "epochs=1000"],
         cwd=folder,
+        env={**os.environ, **slowly(folder)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         when_under_way(folder / "run", 30)
-        live = submit(folder, *words)
+        refused = submit(folder, *RANKS, "--scheduler", "pbs", env=queue.environment)
+        job = queue.run_next()
+        assert process.poll() is None
     finally:
         process.kill()
         process.wait()
-    assert live.code == 2
-    assert (
-        f"folder run belongs to a run that is going on (host {socket.gethostname()}, process {process.pid}" in live.err
+    assert refused.code == 2
+    there = f"host {socket.gethostname()}, process {process.pid}"
+    assert f"folder run belongs to a run that is going on ({there}" in refused.err
+    assert (job.code, job.lines[-1]) == (2, "run run: failed with code 2"), job.lines
+    assert queue.waiting == []
+
+
+def test_a_job_with_mpich(folder, unbroken, mpich_python):
+    queue = queue_of("pbs", folder)
+    outcome = run(
+        mpich_python, "-m", "dbp", "submit", "c.toml", *RANKS, "--scheduler", "pbs", cwd=folder, env=queue.environment
     )
+    assert outcome.code == 0, outcome.text
+    assert f"{Path(mpich_python).parent}/mpirun" in outcome.out
+    first = queue.run_next(sends(signal.SIGUSR1, folder / "run"))
+    assert (first.code, first.lines[-1]) == (0, "run run: continued by job 2"), first.lines
+    assert queue.run_next().lines[-1] == "run run: finished"
+    assert digest(folder / "run") == unbroken
 
 
 def test_a_time_limit_shorter_than_what_was_measured(folder):

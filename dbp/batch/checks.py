@@ -38,22 +38,36 @@ def check_run(request: Request, settings: Settings) -> float:
             fewer shards than ranks, or the time limit is too short for a step and a checkpoint.
     """
     folder = RunFolder(Path(str(settings.out)), settings.checkpoint)
-    if folder.held() or (folder.status() and Standing.of(folder.path).state == RUNNING):
-        raise UserError(
-            f"folder {folder.path} belongs to a run that is going on ({folder.holder or 'on another machine'}); wait "
-            "for its end, stop it, or choose another folder with --out"
-        )
+    _check_live(folder)
     earlier = peek(settings)
     if earlier is not None:
         _check_earlier(request, settings, earlier)
     if not request.retry:
         folder.check_starts(0 if earlier is None else int(earlier.progress["step"]), settings.watch.most_starts)
-    shards = settings.shards if earlier is None or settings.shards is not None else int(earlier.progress["shards"])
+    _check_shards(request, settings.shards or (None if earlier is None else int(earlier.progress["shards"])))
+    return _check_time(request, folder)
+
+
+def _check_live(folder: RunFolder) -> None:
+    """UserError if a process is at it."""
+    if folder.held() or (folder.status() and Standing.of(folder.path).state == RUNNING):
+        raise UserError(
+            f"folder {folder.path} belongs to a run that is going on ({folder.holder or 'on another machine'}); wait "
+            "for its end, stop it, or choose another folder with --out"
+        )
+
+
+def _check_shards(request: Request, shards: int | None) -> None:
+    """UserError if some ranks would have none; where their number is open each rank gets one."""
     if shards is not None and request.ranks > shards:
         raise UserError(
             f"{request.nodes} x {request.ranks_per_node} ranks are more than the {shards} shards of the run, so that "
             f"{request.ranks - shards} would only wait; take at most {shards} ranks, or start a run with more shards"
         )
+
+
+def _check_time(request: Request, folder: RunFolder) -> float:
+    """UserError if the run would have to stop as soon as it starts; gives the seconds that a stop takes."""
     measured = (folder.status().get(name) for name in MEASURED)
     stop_takes = AT_LEAST + RESERVE * sum(float(value) for value in measured if isinstance(value, (int, float)))
     if request.seconds is not None and request.seconds <= stop_takes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dbp.errors import UserError, unknown
 
+ANSWER = 120.0  # seconds in which a scheduler must have taken a job
 QUEUE = ("account", "queue", "time")  # what schedulers with a time limit take
 
 
@@ -56,7 +57,14 @@ class Scheduler:
         environment = {name: value for name, value in os.environ.items() if name != "DBP_JOB"}
         command = [*self.submit, *([] if self.reads else [str(script)])]
         text = script.read_text() if self.reads else ""
-        outcome = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, check=False)
+        try:
+            outcome = subprocess.run(
+                command, input=text, capture_output=True, text=True, env=environment, check=False, timeout=ANSWER
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"{self.command} gave no answer within {ANSWER:.0f} s; see whether the job waits, then try again"
+            ) from None
         found = re.search(self.number, outcome.stdout)
         if outcome.returncode or found is None:
             said = " ".join((outcome.stderr or outcome.stdout).split()) or f"code {outcome.returncode}"
@@ -113,9 +121,10 @@ def find_scheduler(name: str | None, must_be_here: bool = True) -> Scheduler:
         if must_be_here and shutil.which(found.command) is None:
             raise UserError(f"--scheduler {name} needs {found.command}, which is not on the PATH; submit where it is")
         return found
-    here = [SCHEDULERS[name] for name in FOUND if shutil.which(SCHEDULERS[name].command)]
+    looked_for = [name for name in FOUND if name != "pbs" or "SGE_ROOT" not in os.environ]  # Grid Engine has a qsub too
+    here = [SCHEDULERS[name] for name in looked_for if shutil.which(SCHEDULERS[name].command)]
     if not here:
-        commands = ", ".join(SCHEDULERS[name].command for name in FOUND)
+        commands = ", ".join(SCHEDULERS[name].command for name in looked_for)
         raise UserError(
             f"no scheduler was found (none of {commands} is on the PATH); submit on a login node, or name one: "
             f"--scheduler {' or '.join(SCHEDULERS)}"

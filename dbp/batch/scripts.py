@@ -155,9 +155,7 @@ def _placed(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
         bound = ["-bind-to", f"core:{threads}"] if site.vendor == "MPICH" and scheduler.name != "kubernetes" else []
         return [*(["-f", host_file] if host_file else []), "-ppn", str(request.ranks_per_node), *bound]
     options = ["--hostfile", host_file] if host_file else []
-    if (
-        scheduler.name == "kubernetes"
-    ):  # pods of one machine may see the same cores, and would be kept to the first ones
+    if scheduler.name == "kubernetes":  # pods of one machine may see the same cores, and would share the first ones
         return [*options, "--allow-run-as-root", "--bind-to", "none"]
     options += ["--allow-run-as-root"] if site.as_root else []
     bound = ["--map-by", f"slot:PE={threads}:OVERSUBSCRIBE", "--bind-to", "core:overload-allowed"]

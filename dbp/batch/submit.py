@@ -36,6 +36,8 @@ def submit(request: Request) -> str:
     folder = RunFolder(run, settings.checkpoint)
     new = not run.exists()
     folder.write_script(script.name, text)
+    if request.retry:
+        folder.forget_starts()
     try:
         number = scheduler.send(script)
     except UserError:
@@ -44,8 +46,6 @@ def submit(request: Request) -> str:
             if new:
                 run.rmdir()
         raise
-    if request.retry:
-        folder.forget_starts()
     cancel = " ".join([*scheduler.cancel, number])
     return f"{text}\nsubmitted {script} as {number}; dbp status {run} tells where it stands, {cancel} ends it"
 
