@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from breaking.jobs import shared_memory
+from breaking.jobs import left_in_shared_memory, shared_memory
 from conftest import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, mpirun, run
 
 DBP = ("-m", "dbp")
@@ -164,7 +164,7 @@ def test_a_failing_rank_ends_all(rank, way):
     outcome = mpirun(3, PROGRAMS / "failing.py", rank, 20, way, timeout=30)
     assert time.monotonic() - start < 20
     assert outcome.code != 0
-    assert shared_memory() <= before
+    assert left_in_shared_memory(before) == set()
     if way in ("raise", "outside"):
         assert outcome.err.count("ZeroDivisionError: ") == 1
         assert outcome.err.count("Traceback") == 1
@@ -211,7 +211,7 @@ def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
     before = shared_memory()
     outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, way, python=mpich_python, timeout=30)
     assert outcome.code != 0
-    assert shared_memory() <= before
+    assert left_in_shared_memory(before) == set()
     assert outcome.err.count("dbp: rank 1 of 3 on ") == (way != "kill")
     assert outcome.err.count("ZeroDivisionError: ") == (way == "raise")
 

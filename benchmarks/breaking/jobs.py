@@ -215,6 +215,15 @@ def shared_memory() -> set[str]:
     return {name for name in names if not name.startswith(("sm_segment.", "mpich_shm_"))}
 
 
+def left_in_shared_memory(before: set[str]) -> set[str]:
+    """What has come there since, and stays: what other jobs hold for a moment does not count."""
+    ends, left = time.monotonic() + GONE, shared_memory() - before
+    while left and time.monotonic() < ends:
+        time.sleep(0.02)
+        left &= shared_memory()
+    return left
+
+
 @dataclass(frozen=True)
 class Told:
     """How a job has ended.
@@ -248,7 +257,7 @@ def ended(job: Job, shared: set[str], began: float | None = None, before: int = 
     ends = time.monotonic() + GONE
     while (left := job.processes()) and code is not None and time.monotonic() < ends:
         time.sleep(0.02)
-    words = [f"{len(left)} processes"] * bool(left) + sorted(shared_memory() - shared)
+    words = [f"{len(left)} processes"] * bool(left) + sorted(left_in_shared_memory(shared))
     return Told(code, job.text, seconds, before, ", ".join(words), met)
 
 
