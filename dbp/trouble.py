@@ -61,6 +61,7 @@ class Trouble:
 
     def _go_back(self, head: str, lines: Sequence[str]) -> str:
         """Go back, with a smaller learning rate; gives what is in the way, if anything is."""
+        self._run.progress.clock()  # the time up to here is spent, whatever comes of it
         method, later = self._run.settings.optimizer, copy.copy(self._run.progress)
         assert isinstance(method, FirstOrder)
         times, most = later.gone_back + 1, method.go_back_at_most
