@@ -27,6 +27,7 @@ from hosts import NETWORK, Hosts, die_with_parent
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 CORES = 4  # that each node claims to have
+LOCAL = "/run/dbp-local"  # a folder that each host has for itself
 START = 30.0  # seconds in which all must have come up
 CONFIG = """\
 ClusterName=test
@@ -71,7 +72,7 @@ def why_not() -> str | None:
 
 
 class Slurm:
-    """Its nodes h0, h1, ... have four cores each, until the end of a with statement. It is told of by its commands.
+    """Its nodes h0, h1, ... have four cores each; they and the jobs end with a with statement.
 
     Args:
         nodes: how many.
@@ -83,7 +84,8 @@ class Slurm:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            folder = tempfile.TemporaryDirectory(prefix="slurm-")
+            # What a job writes while it is being ended must not keep the rest from being cleaned up.
+            folder = tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True)
             self._folder = Path(stack.enter_context(folder))
             stack.enter_context(self.hosts)
             stack.callback(self._end)
@@ -108,7 +110,7 @@ class Slurm:
         self.config.write_text(
             CONFIG.format(first=first, address=f"{NETWORK}.10", folder=folder, nodes=f"h[0-{count - 1}]", cores=CORES)
         )
-        (folder / "mpi.conf").write_text("PMIxCliTmpDirBase=/run/dbp-local\n")  # the hosts share /tmp
+        (folder / "mpi.conf").write_text(f"PMIxCliTmpDirBase={LOCAL}\n")
         (folder / "munge.key").touch(0o400)
         (folder / "munge.key").write_bytes(secrets.token_bytes(1024))
         (folder / "state").mkdir()
@@ -120,14 +122,15 @@ class Slurm:
         self._daemon("slurmctld", self.hosts.words(first, "slurmctld", "-D", "-c", "-f", str(self.config)))
         for name in names:
             (folder / f"spool-{name}").mkdir()
-            self._alone(name, "/run")
+            self._give_place(name)
             self._daemon("slurmd", self.hosts.words(name, "slurmd", "-D", "-f", str(self.config), "-N", name))
         self._wait("Slurm", lambda: self.tried("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * count)
 
-    def _alone(self, name: str, folder: str) -> None:
-        """Give a host a folder of its own, where the machine has one for all."""
-        self.hosts.run(name, "mount", "-t", "tmpfs", "tmpfs", folder)
-        self.hosts.run(name, "mkdir", "/run/dbp-local")
+    def _give_place(self, name: str) -> None:
+        """Give a host a folder of its own for what PMIx connects to, as the machine's is that of all hosts."""
+        parent = str(Path(LOCAL).parent)
+        self.hosts.run(name, "mount", "-t", "tmpfs", "tmpfs", parent)
+        self.hosts.run(name, "mkdir", LOCAL)
 
     def _daemon(self, name: str, words: list[str]) -> None:
         with (self._folder / f"{name}.out").open("ab") as out:

@@ -1,5 +1,6 @@
 """Jobs of a real Slurm, with a node for each of two emulated hosts."""
 
+import contextlib
 import json
 import os
 import re
@@ -187,16 +188,21 @@ def test_a_job_that_is_cancelled_stays_so_until_it_is_started_again(slurm, long,
     assert (state["JobState"], state["Restarts"]) == ("CANCELLED", "0")
 
 
-def ranks_in(slurm, host):
-    """The processes of ranks on a host."""
-    found = slurm.hosts.run(host, "readlink", "/proc/self/ns/net").strip()
+def processes_in(slurm, host):
+    """The processes on a host."""
+    network = slurm.hosts.run(host, "readlink", "/proc/self/ns/net").strip()
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            here = (process / "ns" / "net").readlink().as_posix() == found
-            if here and b"\0train\0" in (process / "cmdline").read_bytes():
+        with contextlib.suppress(OSError):
+            if (process / "ns" / "net").readlink().as_posix() == network:
                 yield int(process.name)
-        except OSError:
-            continue
+
+
+def ranks_in(slurm, host):
+    """Those of them that are ranks."""
+    for process in processes_in(slurm, host):
+        with contextlib.suppress(OSError):
+            if b"\0train\0" in Path(f"/proc/{process}/cmdline").read_bytes():
+                yield process
 
 
 def test_a_job_whose_rank_is_killed_is_gone_on_with(slurm, long, tmp_path):
@@ -210,18 +216,21 @@ def test_a_job_whose_rank_is_killed_is_gone_on_with(slurm, long, tmp_path):
     assert digest(job.run) == expected
 
 
-def srun(slurm, kind, *words):
+def srun(slurm, kind, *words, python=sys.executable):
     options = ("--nodes=2", "--ntasks=2", f"--mpi={kind}", "--time=3")
-    return run(*slurm.words("srun", *options, sys.executable, "-m", "dbp", *map(str, words)), timeout=60)
+    return run(*slurm.words("srun", *options, python, "-m", "dbp", *map(str, words)), timeout=60)
+
+
+def refused(outcome, remedy):
+    """Whether ranks that do not see each other were refused in one line for all of them."""
+    assert outcome.code == 2, outcome.text
+    (line,) = [line for line in outcome.err.splitlines() if line.startswith("dbp: ")]
+    return "the launcher started 2 ranks, but each of them sees one rank only" in line and remedy in line
 
 
 @pytest.mark.parametrize("kind", ["none", "pmi2"])
 def test_ranks_that_srun_starts_apart_are_refused_in_one_line(slurm, small, tmp_path, kind):
-    outcome = srun(slurm, kind, "train", small)
-    assert outcome.code == 2, outcome.text
-    (line,) = [line for line in outcome.err.splitlines() if line.startswith("dbp: ")]
-    assert "the launcher started 2 ranks, but each of them sees one rank only" in line
-    assert "start with srun --mpi=pmix" in line
+    assert refused(srun(slurm, kind, "train", small), "start with srun --mpi=pmix")
     assert not (tmp_path / "run").exists()
 
 
@@ -235,6 +244,15 @@ def test_srun_trains_over_both_nodes(slurm, small, tmp_path):
     assert digest(tmp_path / "run") == digest(tmp_path / "alone")
 
 
+def test_srun_trains_with_mpich(slurm, small, tmp_path, mpich_python):
+    assert refused(srun(slurm, "none", "train", small, python=mpich_python), "start with srun --mpi=pmi2")
+    outcome = srun(slurm, "pmi2", "train", small, python=mpich_python)
+    assert outcome.code == 0, outcome.text
+    assert "2 ranks on 2 nodes (MPICH" in outcome.out
+    assert dbp("train", small, "--out", tmp_path / "alone").code == 0
+    assert digest(tmp_path / "run") == digest(tmp_path / "alone")
+
+
 def test_a_job_stops_before_its_time_limit_and_goes_on(limited, tmp_path):
     assert limited.ended(100)["JobState"] == "COMPLETED", limited.text
     assert limited.text.count("(restart 1)") == 1
@@ -242,3 +260,19 @@ def test_a_job_stops_before_its_time_limit_and_goes_on(limited, tmp_path):
     assert "TIMEOUT" not in limited.text
     assert run(sys.executable, PROGRAMS / "slow.py", env={"OUT": str(tmp_path)}).code == 0
     assert digest(limited.run) == digest(tmp_path)
+
+
+def test_nothing_is_left_of_a_slurm(slurm):
+    with Slurm(1) as another:
+        job = another.run("sbatch", "--parsable", "--wrap=sleep 100", "--output=/dev/null").strip()
+        another.until(job, ("RUNNING",), 20)
+        inside = list(processes_in(another, "h0"))
+        assert len(inside) > 2  # its daemons, and what the job started
+        folder = another.config.parent
+    assert not folder.exists()
+    assert [process for process in inside if Path(f"/proc/{process}").exists() and not is_zombie(process)] == []
+    assert slurm.run("sinfo", "--noheader", "--format=%D").strip() == "2"
+
+
+def is_zombie(process):
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
