@@ -26,6 +26,7 @@ COUNTED = (
     "trouble_step",
     "gone_back",
     "rate_factor",
+    "length",
     "finished",
     "outcome",
     "best_epoch",
@@ -91,6 +92,7 @@ class Progress:
     trouble_step: int = 0  # the last after which cost or gradient was not finite, and the run has gone back
     gone_back: int = 0  # how often it has since it was last beyond that step
     rate_factor: float = 1.0  # on the learning rate, as it has gone back
+    length: float = 0.0  # of the last step: its learning rate, or what a line search found
     finished: bool = False
     outcome: str = ""  # why the optimizer could not go on, if it could not
     best_epoch: int = 0

@@ -161,7 +161,8 @@ class Memory:
         small = {name: array.copy() for name, array in arrays.items()}
         small |= {f"history/{name}": array for name, array in run.progress.history_arrays().items()}
         vectors = [vector.copy() for vector in (run.weights, *run.state.vectors.values())]
-        return cls(vectors, small, run.progress.to_attributes())
+        # That the run has come to its end is not yet saved.
+        return cls(vectors, small, run.progress.to_attributes() | {"finished": False})
 
     def restore(self, run: Run) -> None:
         """Bring it back."""

@@ -65,7 +65,6 @@ class Run:
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
-        self.length = 0.0  # of the last step: its learning rate, or what a line search found
         self.batches = Batches(len(self.sources.train), settings.batch_size)
         self._place(parameters)
         self.objective.whole = self.batches.steps == 1

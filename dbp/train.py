@@ -161,7 +161,7 @@ def _epochs(run: Run, keeper: Keeper, display: Display) -> int:
             continue  # from the checkpoint that the run has gone back to
         rate = display.rate()
         validation = run.evaluate(run.sources.validation)
-        display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length: run.length}), rate)
+        display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length: progress.length}), rate)
         _stop_early(run)
         if due := (saving.best and progress.is_best) or saving.due_after_epoch(progress.epoch):
             progress.mark()
@@ -228,7 +228,7 @@ def step(run: Run, total_steps: int) -> Step[Evaluation]:
     else:
         update_all(run.running, taken.evaluation.moments)
         progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
-    run.length = taken.length
+    progress.length = float(taken.length)
     run.comm.stages.step = progress.step
     run.comm.stages.enter(stages.OTHER)
     return taken
