@@ -13,7 +13,7 @@ COMMANDS = {
     "reduction.py": (("--sizes", "4KiB", "--rounds", "1"), "4KiB"),
     "optimizers.py": (("--methods", "Adam,L-BFGS", "--passes", "3"), "L-BFGS"),
     "checkpoint.py": (("--parameters", "1e5", "--saves", "2", "--deaths", "1"), "from memory"),
-    "faults.py": (("--count", "20", "--kinds", "file calls of a save,changed bytes,survived deaths"), "wrong bits"),
+    "faults.py": (("--count", "6", "--kinds", "file calls of a save,changed bytes,survived deaths"), "wrong bits"),
     "startup.py": (("--rounds", "1"), "in packages"),
     "memory.py": (("--ranks", "1,2", "--parameters", "1e5"), "parameters: a vector has"),
 }

@@ -115,7 +115,7 @@ def test_the_page_on_running_names_every_command():
 def test_the_readme_names_the_commands_that_the_project_runs():
     first, second = blocks(README, "sh")
     assert "dbp run -n 2 -- train examples/digits.toml" in first
-    assert second.rstrip().endswith("-m pytest")
+    assert second.rstrip().endswith("-m pytest -n 2 --dist loadfile")
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="installs packages: set CI=true to have it run")

@@ -23,13 +23,12 @@ def of_one_rank(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_any_number_of_ranks(ranks, of_one_rank, tmp_path):
     assert digests(mpirun(ranks, PROGRAM, tmp_path, timeout=180)) == of_one_rank
 
 
-@pytest.mark.parametrize("words", [(), ("--divide",)])
-@pytest.mark.parametrize("nodes", ["2,1", "1,1"])
+@pytest.mark.parametrize(("nodes", "words"), [("2,1", ()), ("2,1", ("--divide",)), ("1,1", ("--divide",))])
 def test_any_nodes(nodes, words, of_one_rank, tmp_path):
     ranks = sum(map(int, nodes.split(",")))
     assert digests(mpirun(ranks, PROGRAM, tmp_path, *words, env={"DBP_NODE_SIZES": nodes}, timeout=180)) == of_one_rank
