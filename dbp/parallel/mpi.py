@@ -20,6 +20,7 @@ from dbp.parallel.connections import Connections, has_failed, reconnected
 from dbp.parallel.cores import usable_cores
 from dbp.parallel.deadline import Deadline
 from dbp.parallel.deal import Nodes
+from dbp.parallel.orphan import end_with_launcher
 from dbp.parallel.shared import Bytes, File, SharedMemory
 from dbp.parallel.stages import WAITING, Stages
 from dbp.stopping import NOT_FINISHED
@@ -355,6 +356,7 @@ def mpi_communicator() -> Communicator:
     """
     if not _settings_to_survive():
         return _all_ranks(fault_tolerant=False)
+    end_with_launcher(NOT_FINISHED)
     with Deadline(TO_START, NOT_FINISHED):
         return _all_ranks(fault_tolerant=True)
 
