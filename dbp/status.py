@@ -78,9 +78,9 @@ class Standing:
             lines.append("no checkpoint yet")
         else:
             lines.append(f"checkpoint {self.checkpoint}, written {duration(self.checkpoint_age)} ago")
-        job = f", job {told['job']}" if "job" in told else ""
+        job, ranks = f", job {told['job']}" if "job" in told else "", told.get("ranks")
         lines.append(
-            f"{told.get('ranks')} ranks, host {told.get('host')}, process {told.get('process')}{job}, last heard of "
+            f"{ranks} rank{'s' * (ranks != 1)}, host {told.get('host')}, process {told.get('process')}{job}, last heard of "
             f"{duration(self.silent)} ago; start {told.get('starts')} from step {told.get('from_step')}"
         )
         return "\n".join([*lines, *([str(told["message"])] if "message" in told else [])])
