@@ -80,8 +80,8 @@ class Standing:
             lines.append(f"checkpoint {self.checkpoint}, written {duration(self.checkpoint_age)} ago")
         job, ranks = f", job {told['job']}" if "job" in told else "", told.get("ranks")
         lines.append(
-            f"{ranks} rank{'s' * (ranks != 1)}, host {told.get('host')}, process {told.get('process')}{job}, last heard of "
-            f"{duration(self.silent)} ago; start {told.get('starts')} from step {told.get('from_step')}"
+            f"{ranks} rank{'s' * (ranks != 1)}, host {told.get('host')}, process {told.get('process')}{job}, last "
+            f"heard of {duration(self.silent)} ago; start {told.get('starts')} from step {told.get('from_step')}"
         )
         return "\n".join([*lines, *([str(told["message"])] if "message" in told else [])])
 

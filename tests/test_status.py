@@ -46,7 +46,7 @@ def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
         assert first.endswith(" of 312")
         assert "of training, about" in second
         assert third.startswith("checkpoint step-0000000")
-        assert f"1 ranks, host {socket.gethostname()}, process {process.pid}, last heard of" in fourth
+        assert f"1 rank, host {socket.gethostname()}, process {process.pid}, last heard of" in fourth
         assert code(run) == code(run, "--wait", "0.1") == 3
     finally:
         process.kill()
