@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from breaking import injector
-from breaking.injector import ALWAYS, DELAY, SYNCING, Fault
+from breaking.injector import DELAY, SYNCING, Fault
 from breaking.runs import CONFIG, Whole, wrong_in
 from dbp.checkpoint import checkpoints_of, step_of
 
@@ -34,7 +34,7 @@ SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, w
 PROGRAM = Path(__file__).with_name("program.py")
 ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
 LIMIT, GONE = 60.0, 5.0  # seconds for a job, and for all of it to be gone when a rank has died
-SLOW = Fault("slow disk", DELAY, 150, SYNCING)
+SLOW, SLOW_CALLS = Fault("slow disk", DELAY, 150, SYNCING), 40
 EPOCHS = 12
 LONGER = CONFIG.replace("epochs = 2", f"epochs = {EPOCHS}").replace("every_steps = 10", "every_steps = 7")
 STAGES = ("import", "start", "steps", "save")
@@ -199,8 +199,8 @@ class Bench:
 
 
 def slow_disk(folder: Path) -> dict[str, str]:
-    """Variables of a job whose checkpoints take a while, but whose start does not."""
-    return injector.environment(folder, SLOW, at=13, count=ALWAYS)
+    """Variables of a job whose first checkpoints take a while, but whose start does not."""
+    return injector.environment(folder, SLOW, at=13, count=SLOW_CALLS)
 
 
 def newest_step(run: Path) -> int:
