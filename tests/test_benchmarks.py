@@ -12,7 +12,6 @@ COMMANDS = {
     "versus_torch.py": (("--cases", "mlp-small", "--rounds", "1"), "mlp-small"),
     "reduction.py": (("--sizes", "4KiB", "--rounds", "1"), "4KiB"),
     "optimizers.py": (("--methods", "Adam,L-BFGS", "--passes", "3"), "L-BFGS"),
-    "checkpoint.py": (("--parameters", "1e5", "--saves", "2", "--deaths", "1"), "from memory"),
     "faults.py": (("--count", "6", "--kinds", "file calls of a save,changed bytes,survived deaths"), "wrong bits"),
     "startup.py": (("--rounds", "1"), "in packages"),
     "memory.py": (("--ranks", "1,2", "--parameters", "1e5"), "parameters: a vector has"),
@@ -28,7 +27,15 @@ def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, name):
     assert json.loads((tmp_path / "out.json").read_text())["machine"]["cores"] >= 1
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "scaling.py"])
+def test_what_a_death_costs_is_measured(tmp_path):
+    words = ("--parameters", "1e5", "--saves", "2", "--deaths", "1", "--json", tmp_path / "out.json")
+    outcome = run(sys.executable, ROOT / "benchmarks" / "checkpoint.py", *words, timeout=120)
+    assert outcome.code == 0, outcome.text
+    (row,) = json.loads((tmp_path / "out.json").read_text())["sizes"].values()
+    assert 0 < row["noticed"] < row["met"] < min(row["from memory"], row["from file"])
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "checkpoint.py", "scaling.py"])
 def test_a_folder_that_is_missing_is_found_before_anything_is_measured(name):
     outcome = run(sys.executable, ROOT / "benchmarks" / name, "--json", "/nonexistent/out.json")
     assert outcome.code == 2

@@ -38,7 +38,7 @@ class Clock:
         self.folder, self.died, self.out, self.changing = folder, folder.with_name("died"), out, changing
         self.noticed = self.met = 0.0
 
-    def step(self, take: Callable[[Run, int], None], run: Run, total: int) -> None:
+    def step(self, take: Callable[[Run, int], Any], run: Run, total: int) -> Any:
         """A step; the last rank dies before one that comes some steps after a checkpoint, and the next is the last."""
         if run.comm.lost:
             self.tell(run.comm)
@@ -49,7 +49,7 @@ class Clock:
                 run.arena.changes.__enter__()
             self.died.write_text(repr(time.monotonic()))
             os.kill(os.getpid(), signal.SIGKILL)
-        take(run, total)
+        return take(run, total)
 
     def survivors(self, meet: Callable[[float], Communicator], seconds: float) -> Communicator:
         """The ranks that live meet."""
