@@ -59,7 +59,7 @@ def test_the_files_that_are_copied_are_enough_to_install(tmp_path):
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, tmp_path / source)
     site = tmp_path / "site"
-    plain = ("--quiet", "--no-deps", "--no-build-isolation", "--target", site)
+    plain = ("--quiet", "--no-deps", "--target", site)
     outcome = run(sys.executable, "-m", "pip", "install", *plain, tmp_path, timeout=120)
     assert outcome.code == 0, outcome.text
     outcome = run(sys.executable, "-m", "dbp", "--version", cwd=site, env={"PYTHONPATH": str(site)})
