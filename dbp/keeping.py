@@ -13,10 +13,10 @@ from typing import Any, Self
 from dbp import config
 from dbp.checkpoint import Checkpoint, Writer
 from dbp.errors import StorageError, UserError
-from dbp.log import run_log
+from dbp.log import now, run_log
 from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor, stages
-from dbp.provenance import now, process, versions
+from dbp.provenance import process, versions
 from dbp.restoring import Memory, Restorer
 from dbp.resuming import Earlier, Start
 from dbp.run import Run
@@ -92,7 +92,7 @@ class Keeper:
         elif self._start.fresh:
             from_rank_0(comm, self._set_aside)
         elif self._earlier is not None and self.folder is not None:
-            damaged = Restorer(run, self.folder).resume(self._earlier, self._start.accept, self._say)
+            damaged = Restorer(run, self.folder, self._say).resume(self._earlier, self._start.accept)
         run.arena.settle(run.weights)
         from_rank_0(comm, self._prepare, damaged)
         if self.folder is not None:
@@ -164,12 +164,12 @@ class Keeper:
         self._comm.stages.enter(before)
         return failed
 
-    def bring_back(self, until: int) -> tuple[Path, dict[Path, str]]:
+    def bring_back(self, until: int) -> tuple[Path, tuple[Path, ...]]:
         """Bring back the state in the newest whole checkpoint that is not from after a step; see Restorer.restore()."""
         assert self.folder is not None
         self.settle()
         self._saved = -1  # what is saved at a step that was saved before is another state
-        return Restorer(self._run, self.folder).restore(until)
+        return Restorer(self._run, self.folder, self._say).restore(until)
 
     @property
     def writing(self) -> bool:

@@ -49,7 +49,7 @@ class RunLog:
 
     def tell(self, text: str) -> None:
         """Keep a line, or several, with the time; nothing if there is no run. Never fails."""
-        line = f"{_now()} {text}\n"
+        line = f"{now()} {text}\n"
         with self._turn:
             if self._waiting is not None:
                 self._waiting.append(line)
@@ -82,7 +82,7 @@ class RunLog:
             self._path.parent.mkdir()
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         again = " again" if os.fstat(self._file).st_size else ""
-        return f"{_now()} --- started{again}: {self._who}\n"
+        return f"{now()} --- started{again}: {self._who}\n"
 
     def _close(self) -> None:
         if self._file >= 0:
@@ -91,7 +91,8 @@ class RunLog:
         self._file = -1
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, as text."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

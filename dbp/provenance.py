@@ -1,11 +1,10 @@
-"""What a file was made with, and when."""
+"""What a file was made with, and by which process."""
 
 from __future__ import annotations
 
 import os
 import platform
 import socket
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -22,11 +21,6 @@ def versions() -> dict[str, str]:
 def check_installation(comm: Communicator) -> None:
     """UserError if ranks do not have the same versions of what may decide a result; collective."""
     must_be_alike(comm, versions(), "start the same installation of dbp and Python on all nodes")
-
-
-def now() -> str:
-    """The time, as text."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def process() -> dict[str, object]:

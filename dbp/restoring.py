@@ -27,31 +27,29 @@ class Restorer:
     Args:
         run: whose state it is.
         folder: where its checkpoints are.
+        say: what a line is said with.
     """
 
-    def __init__(self, run: Run, folder: RunFolder):
-        self._run, self._comm, self._folder = run, run.comm, folder
+    def __init__(self, run: Run, folder: RunFolder, say: Callable[[str], None]):
+        self._run, self._comm, self._folder, self._say = run, run.comm, folder, say
         self._source: Opened | None = None  # what is restored from, on rank 0
 
-    def resume(self, earlier: Earlier, accept: Sequence[str], say: Callable[[str], None]) -> tuple[Path, ...]:
+    def resume(self, earlier: Earlier, accept: Sequence[str]) -> tuple[Path, ...]:
         """Take up the newest whole checkpoint, and say so; gives the files that were passed over.
 
         Args:
             earlier: that checkpoint, as it was found at the start.
             accept: settings that may differ from it.
-            say: what a line is said with.
 
         Raises:
             UserError: it is one of another run.
             DataError: none is whole.
         """
-        run, progress = self._run, self._run.progress
+        run, progress, say = self._run, self._run.progress, self._say
         comparison = Comparison.between(earlier, run.settings, run.shards.count, run.digests)
         agree(self._comm, check_same_run, earlier, comparison, accept)
         agree(self._comm, self._check_arrays, earlier)
         path, passed_over = self.restore()
-        for text in passed_over.values():
-            say(f"warning: {text}; an older one is used, and this one kept with another name")
         changes = [*comparison.free.values(), *comparison.wrong.values(), *self._other_ranks(earlier)]
         if progress.finished:
             how = progress.outcome or "raise epochs to go on from it, or start anew with --fresh"
@@ -64,14 +62,16 @@ class Restorer:
             say(f"note: what differs from the run so far: {'; '.join(changes)}")
         if (was := earlier.provenance.get("blas")) != run.blas:
             say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
-        return tuple(passed_over)
+        return passed_over
 
     def _other_ranks(self, earlier: Earlier) -> list[str]:
         was = earlier.provenance.get("ranks")
         return [] if was == self._comm.size else [f"ranks: {was} in the checkpoint, {self._comm.size} now"]
 
-    def restore(self, until: int | None = None) -> tuple[Path, dict[Path, str]]:
-        """Bring back the state in the newest whole checkpoint; gives its name, and files that cannot be used and why.
+    def restore(self, until: int | None = None) -> tuple[Path, tuple[Path, ...]]:
+        """Bring back the state in the newest whole checkpoint; gives its name, and files that cannot be used.
+
+        It is said why these cannot.
 
         Args:
             until: a step; no checkpoint from after it is looked at.
@@ -87,7 +87,9 @@ class Restorer:
                 self._fill(vector, f"optimizer/{name}")
             self._source = None
         take_up(run, small, progress)
-        return path, passed_over
+        for text in passed_over.values():
+            self._say(f"warning: {text}; an older one is used, and this one kept with another name")
+        return path, tuple(passed_over)
 
     def _open(
         self, stack: contextlib.ExitStack, until: int | None

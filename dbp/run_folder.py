@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from dbp.checkpoint import commit, writing_to
 from dbp.errors import StorageError, UserError
-from dbp.provenance import now, process
+from dbp.log import now
+from dbp.provenance import process
 from dbp.settings import Saving
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
 LOOKS, BETWEEN = 5, 0.1  # at a lock that is held, as who only looks holds it for a moment, and seconds between them
 BEAT = 10.0  # seconds after which the status of a run that goes on is written again
+HELD = (errno.EWOULDBLOCK, errno.EACCES)  # of a lock that another process has
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # 524: of NFS, without a name
 
 
@@ -83,10 +85,13 @@ class RunFolder:
             return None
         return False
 
-    @property
-    def holder(self) -> str:
-        """What the owner of the lock has told of itself."""
-        return _read(self.path / LOCK)
+    def taken(self, unknown: str) -> UserError:
+        """What to say if another run goes on here: where, as its process has told, or that this is unknown."""
+        where = _read(self.path / LOCK) or unknown
+        return UserError(
+            f"folder {self.path} belongs to a run that is going on ({where}); wait for its end, stop it, or choose "
+            "another folder with --out"
+        )
 
     def _lock_file(self) -> bool:
         """Whether the file that was locked is still the one of that name; an owner removes it at its end."""
@@ -99,12 +104,9 @@ class RunFolder:
                 return True
             self._lock.close()
             self._lock = None
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            if error.errno not in HELD:
                 raise
-            raise UserError(
-                f"folder {self.path} belongs to a run that is going on ({self.holder or 'it has not told where'}); "
-                "wait for its end, stop it, or choose another folder with --out"
-            ) from None
+            raise self.taken("it has not told where") from None
         if not path.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), path.stat()):
             self._lock.close()
             return False
@@ -203,16 +205,14 @@ class RunFolder:
 
 def _take(file: TextIO) -> None:
     """Lock a file; OSError if another has it for longer than a look takes."""
-    for _ in range(LOOKS - 1):
+    for left in reversed(range(LOOKS)):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
         except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            if error.errno not in HELD or not left:
                 raise
-            time.sleep(BETWEEN)
-        else:
-            return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(BETWEEN)
 
 
 def _read(path: Path) -> str:

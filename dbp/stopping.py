@@ -26,6 +26,7 @@ NOT_FINISHED = 75  # exit code of a run that is saved and to be started again (E
 LOOK = 1.0  # seconds between two looks for the stop file
 RESERVE = 2.0  # times the longest step and the longest save that are left before a time limit
 AT_LEAST = 2.0  # seconds that are
+TOOK = ("step_seconds", "save_seconds")  # in the status of a run
 AUTO = "auto"  # as a time limit: what the scheduler leaves
 
 
@@ -144,7 +145,7 @@ class Stopping:
     @property
     def seconds(self) -> dict[str, float]:
         """What a step of this run took on average, and the longest save; 0 where that is not known yet."""
-        return {"step_seconds": round(self._step, 6), "save_seconds": round(self._save, 6)}
+        return {name: round(value, 6) for name, value in zip(TOOK, (self._step, self._save), strict=True)}
 
     def check(self, earlier: Mapping[str, Any]) -> None:
         """UserError if the time limit leaves no time for a step and a save.
@@ -152,8 +153,7 @@ class Stopping:
         Args:
             earlier: what they took when this run was started before, as `seconds` tells.
         """
-        known = (earlier.get(name) for name in ("step_seconds", "save_seconds"))
-        self._step, self._save = (float(value) if isinstance(value, (int, float)) else 0.0 for value in known)
+        self._step, self._save = took_earlier(earlier)
         gone, needed = time.monotonic() - signals.since, self._step + self._save + AT_LEAST
         if self._limit is not None and self._limit - gone < needed:
             took = f", which took {self._step:.2g} s and {self._save:.2g} s" if self._step or self._save else ""
@@ -167,6 +167,12 @@ class Stopping:
         if self._leads and self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.unlink(missing_ok=True)
+
+
+def took_earlier(status: Mapping[str, Any]) -> tuple[float, float]:
+    """Seconds of a step and of a save, as the status of a run tells of its last start; 0 where it does not."""
+    step, save = (float(value) if isinstance(value, (int, float)) else 0.0 for value in map(status.get, TOOK))
+    return step, save
 
 
 def parse_limit(text: str) -> float | str:

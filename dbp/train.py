@@ -204,7 +204,7 @@ def steps_of_epoch(run: Run, trouble: Trouble) -> Iterator[int]:
         if not (run.objective.whole and run.objective.batch):
             run.objective.batch = loader.batch(order, positions)  # 1 data
         taken = step(run, run.settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
-        if taken.outcome in (Outcome.NOT_FINITE, Outcome.GOES_BACK):
+        if not taken.done:
             trouble.meet(taken)
             return
         yield len(positions)
@@ -219,7 +219,7 @@ def step(run: Run, total_steps: int) -> Step[Evaluation]:
     factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.rate_factor
     run.objective.step = progress.step
     taken = settings.optimizer.step(run.objective, run.weights, run.state, progress.step + 1, factor)
-    if taken.outcome in (Outcome.NOT_FINITE, Outcome.GOES_BACK):
+    if not taken.done:
         return taken
     if taken.outcome not in (Outcome.GOES_ON, Outcome.SKIPPED):
         progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value

@@ -94,9 +94,7 @@ class Trouble:
         except DataError:
             return None
         run.arena.settle(run.weights)
-        for text in damaged.values():
-            self._say(f"warning: {text}; an older one is used, and this one kept with another name")
-        from_rank_0(run.comm, self._tidy, tuple(damaged))
+        from_rank_0(run.comm, self._tidy, damaged)
         return path
 
     def _tidy(self, damaged: tuple[Path, ...]) -> None:

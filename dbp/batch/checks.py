@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from dbp.batch.request import PLAIN, Request
-from dbp.config import read_config, settings_from
+from dbp.config import read_settings
 from dbp.errors import UserError
 from dbp.launch import find_launcher, library_vendor
 from dbp.parallel import HOW_TO_GET_MPI
-from dbp.resuming import Comparison, Earlier, check_same_run, peek
+from dbp.resuming import Comparison, Earlier, check_same_run, peek, settled
 from dbp.run_folder import RunFolder
-from dbp.settings import AUTO, Settings
+from dbp.settings import Settings
 from dbp.status import RUNNING, Standing
-from dbp.stopping import AT_LEAST, RESERVE
-
-MEASURED = ("step_seconds", "save_seconds")  # in the status of a run: what a step and a checkpoint took
+from dbp.stopping import AT_LEAST, RESERVE, took_earlier
 
 
 def settings_of(request: Request) -> Settings:
     """Those of the run; UserError for what is wrong with the config."""
-    settings = settings_from(read_config(Path(request.config), request.changes))
+    settings = read_settings(Path(request.config), request.changes)
     if settings.out is None or not PLAIN.fullmatch(settings.out):
         raise UserError(
             f"the run's folder must have a name without spaces and quotes, which schedulers take as it is, but is "
@@ -41,20 +38,18 @@ def check_run(request: Request, settings: Settings) -> float:
     _check_live(folder)
     earlier = peek(settings)
     if earlier is not None:
+        settings = settled(settings, earlier, (), request.ranks)
         _check_earlier(request, settings, earlier)
     if not request.retry:
         folder.check_starts(0 if earlier is None else int(earlier.progress["step"]), settings.watch.most_starts)
-    _check_shards(request, settings.shards or (None if earlier is None else int(earlier.progress["shards"])))
+    _check_shards(request, settings.shards)
     return _check_time(request, folder)
 
 
 def _check_live(folder: RunFolder) -> None:
     """UserError if a process is at it."""
     if folder.held() or (folder.status() and Standing.of(folder.path).state == RUNNING):
-        raise UserError(
-            f"folder {folder.path} belongs to a run that is going on ({folder.holder or 'on another machine'}); wait "
-            "for its end, stop it, or choose another folder with --out"
-        )
+        raise folder.taken("on another machine")
 
 
 def _check_shards(request: Request, shards: int | None) -> None:
@@ -68,8 +63,7 @@ def _check_shards(request: Request, shards: int | None) -> None:
 
 def _check_time(request: Request, folder: RunFolder) -> float:
     """UserError if the run would have to stop as soon as it starts; gives the seconds that a stop takes."""
-    measured = (folder.status().get(name) for name in MEASURED)
-    stop_takes = AT_LEAST + RESERVE * sum(float(value) for value in measured if isinstance(value, (int, float)))
+    stop_takes = AT_LEAST + RESERVE * sum(took_earlier(folder.status()))
     if request.seconds is not None and request.seconds <= stop_takes:
         raise UserError(
             f"--time {request.time} is shorter than a step and a checkpoint of this run, for which it keeps "
@@ -85,13 +79,10 @@ def _check_earlier(request: Request, settings: Settings, earlier: Earlier) -> No
         raise UserError(
             f"{earlier.path} is finished; raise epochs to go on from it, or choose another folder with --out"
         )
-    shards, threads = int(progress["shards"]), int(earlier.settings["threads"])
-    settings = replace(settings, threads=threads if settings.threads == AUTO else settings.threads)
-    digests = {name: str(progress.get(f"data_{name}")) for name in ("train", "validation")}
-    digests = {
-        name: digest for name, digest in digests.items() if f"data_{name}" in progress
-    }  # compared when it starts
-    found = Comparison.between(earlier, settings, settings.shards or shards, digests)
+    assert settings.shards is not None
+    names = [name for name in ("train", "validation") if f"data_{name}" in progress]
+    digests = {name: str(progress[f"data_{name}"]) for name in names}  # of other data the start tells
+    found = Comparison.between(earlier, settings, settings.shards, digests)
     check_same_run(earlier, found, request.accept)
 
 

@@ -28,7 +28,7 @@ def submit(request: Request) -> str:
     request.check(scheduler)
     settings = settings_of(request)
     lead = check_run(request, settings)
-    site = _site(request, scheduler, settings, lead)
+    site = _site(scheduler, settings, lead)
     text = render(request, scheduler, site)
     if request.dry_run:
         return text.rstrip()
@@ -50,10 +50,10 @@ def submit(request: Request) -> str:
     return f"{text}\nsubmitted {script} as {number}; dbp status {run} tells where it stands, {cancel} ends it"
 
 
-def _site(request: Request, scheduler: Scheduler, settings: Settings, lead: float) -> Site:
+def _site(scheduler: Scheduler, settings: Settings, lead: float) -> Site:
     """What the script of a job needs of this machine."""
     run = str(settings.out)
-    threads = (request.threads or 1) if settings.threads == AUTO else settings.thread_count
+    threads = 1 if settings.threads == AUTO else settings.thread_count
     script = f"{run}/job-{scheduler.template}"
     site = Site(script, run, f"{run}/{scheduler.name}", _environment(), threads=threads, lead=lead)
     if scheduler.name == "kubernetes":  # its image has an MPI and a Python of its own

@@ -13,14 +13,12 @@ from dbp.checkpoint.told import table_of
 if TYPE_CHECKING:
     from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict
     from dbp.checkpoint.reading import Opened, opened, read
-    from dbp.checkpoint.told import table_of
     from dbp.checkpoint.writing import write
 
 _FOLDER = ("CheckpointFolder", "Keep", "Newest", "all_of", "checkpoints_of", "find", "step_of", "verdict")
-_OF_READERS = {
+_WITH_HDF5 = {
     **dict.fromkeys(_FOLDER, "folder"),
     **dict.fromkeys(("Opened", "opened", "read"), "reading"),
-    "table_of": "told",
     "write": "writing",
 }
 
@@ -48,6 +46,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OF_READERS:
-        return getattr(importlib.import_module(f"dbp.checkpoint.{_OF_READERS[name]}"), name)
+    if name in _WITH_HDF5:
+        return getattr(importlib.import_module(f"dbp.checkpoint.{_WITH_HDF5[name]}"), name)
     raise AttributeError(f"module 'dbp.checkpoint' has no attribute {name!r}")

@@ -25,6 +25,7 @@ from dbp.parallel import (
     trials,
     world,
 )
+from dbp.parallel.faults import ALONE
 from dbp.parallel.nodes import counted
 
 AUTO = "auto"
@@ -47,7 +48,7 @@ def doctor(threads: str, out: str, as_json: bool = False) -> int:
             sys.stdout.flush()
         comm.gather(None)  # a launcher may end the others as soon as one has left
     if mistake is not None and comm.rank > 0:
-        time.sleep(1)  # for the same reason, where ranks do not know of each other
+        time.sleep(ALONE)  # for the same reason, where ranks do not know of each other
     return report.exit_code
 
 

@@ -72,7 +72,8 @@ def _sum(comm: Communicator, waits: trials.Waiting) -> Finding:
 
 
 def _between_nodes(comm: Communicator, told: dict[str, Any]) -> Iterator[Finding]:
-    hosts = [comm.gather(socket.gethostname())[ranks.start] for ranks in comm.nodes.runs]
+    names = comm.gather(socket.gethostname())
+    hosts = [names[ranks.start] for ranks in comm.nodes.runs]
     with trials.in_time(comm, "messages between nodes"):
         speeds, clocks = links.speeds(comm), links.clocks(comm)
     told |= {"links": dict(zip(hosts, speeds, strict=True))}

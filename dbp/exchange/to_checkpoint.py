@@ -19,9 +19,10 @@ from dbp.exchange.files import Weights, open_weights, saving
 from dbp.exchange.inputs import Shape, input_shape_of
 from dbp.exchange.pytorch import IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
+from dbp.log import now
 from dbp.nn import initial_parameters, named_arrays
 from dbp.progress import Progress
-from dbp.provenance import now, versions
+from dbp.provenance import versions
 from dbp.settings import AUTO, Settings
 from dbp.text import shortened
 

@@ -204,6 +204,11 @@ class Step(Generic[E]):
     length: float = 0.0
     reason: str = ""
 
+    @property
+    def done(self) -> bool:
+        """Whether it was a step: not if cost or gradient are not finite and the step is not just skipped."""
+        return self.outcome not in (Outcome.NOT_FINITE, Outcome.GOES_BACK)
+
 
 class Running(Protocol):
     """What goes on from step to step beside the training."""
