@@ -122,7 +122,8 @@ class Curved:
 class Curvature:
     """The second derivatives of a cost at a point, over all ranks; see optim.method.Curvature. All is collective.
 
-    What it gives lies in the reduction's vector, complete where it is owned, until that is used again.
+    What it gives lies in the reduction's vector, complete where it is owned, until that is used again; it may be what
+    is multiplied next.
 
     Args:
         examples: those of a shard, by its number, in one piece or several.
@@ -188,6 +189,9 @@ class Curvature:
 
     def _read(self, vector: Array) -> Parameters:
         self._arena.fence(vector)
+        if self._reduction.holds(vector):
+            vector = vector.copy()
+            self._arena.comm.node_barrier()
         return self._layout.views(vector)
 
     def _sum(self, product: Callable[[Curved], Parameters]) -> Array:

@@ -105,8 +105,9 @@ class Run:
         vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
         held = -(-state // self.comm.nodes.count) if divide else state
         copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
-        # Once a node weights and the summed gradient; each rank a gradient of its own.
-        must_fit(self.comm, once=(2 + held + copied) * vector, each=vector)
+        # Once a node weights, and what all nodes sum; each rank a gradient of its own.
+        shared = 1 + (self.comm.nodes.count > 1) + held + copied
+        must_fit(self.comm, once=shared * vector, each=vector)
         self.arena = Arena(self.comm, self.layout.size, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
         self.arena.put(self.weights, self.layout, parameters)

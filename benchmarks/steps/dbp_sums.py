@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ from dbp.parallel import Arena, Communicator, Reduction, Shards, reduction_for, 
 SETS = 2  # of buffers that a reduction may use in turn
 
 
+def write(values: np.ndarray | int, buffer: np.ndarray) -> None:
+    """Into a buffer, as the backward pass does."""
+    buffer[:] = values
+
+
 def sum_of(reduction: Any, shards: Shards, fill: Callable[[Any], None] = lambda buffer: None) -> np.ndarray:
     """The sum over ranks of what lies in this rank's buffer, or is first written there."""
     tree = reduction.start()
@@ -27,16 +33,24 @@ def sum_of(reduction: Any, shards: Shards, fill: Callable[[Any], None] = lambda 
 
 
 def measure_dbp(report: Report, comm: Communicator, name: str, vector: Vector) -> None:
-    """As training uses it, with gradients where backward has written them, and with memory of each rank's own."""
+    """As training uses it, with gradients where backward has written them, and with memory of each rank's own.
+
+    Zeros are timed, as sums of sums would overflow.
+    """
     shards = Shards(comm.size, comm.rank, comm.size)
     for variant, share in (("dbp", True), ("dbp private", False)):
         arena = Arena(comm, vector.bytes // 4, np.float32, share=share)
         reduction = reduction_for(arena, shards, 1) if share else Reduction(comm, shards, arena.size, arena.dtype, 1)
         values = vector.of_rank(comm.rank)
+        fill = partial(write, values)
         for _ in range(SETS):
-            vector.check(sum_of(reduction, shards, lambda buffer, v=values: np.copyto(buffer, v)), comm.size, variant)
+            vector.check(sum_of(reduction, shards, fill), comm.size, variant)
+            comm.barrier()
+        for _ in range(SETS):
+            sum_of(reduction, shards, partial(write, 0))
+            comm.barrier()
         report.add(variant, name, lambda r=reduction: sum_of(r, shards), comm)
-        vector.check(sum_of(reduction, shards), comm.size, variant)
+        vector.check(sum_of(reduction, shards, fill), comm.size, variant)
         if share:
             report.results["dbp"][name]["memory"] = arena.description
         comm.barrier()

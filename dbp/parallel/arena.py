@@ -113,13 +113,14 @@ class Arena:
         if not self.shared:
             return np.zeros((count, self.size), self.dtype)
         assert self._memory is not None
-        length = pages(self.size * self.dtype.itemsize)
-        memory = self._memory.bytes[self._used : self._used + count * length]
+        length, start, ranks = pages(self.size * self.dtype.itemsize), self._used, self.nodes.runs[self.nodes.mine]
         self._used += count * length
+        memory = self._memory.bytes[start : self._used]
         rows: Array = memory.view(self.dtype).reshape(count, length // self.dtype.itemsize)[:, : self.size]
         for part in self.owned:
             rows[:, part] = 0  # the first to write to a page has it in the memory of its own socket
         self.comm.node_barrier()
+        self._memory.use_huge_pages(start, self._used, len(ranks), self.comm.rank - ranks.start)
         return rows
 
     def put(self, vector: Array, layout: Layout, parameters: Mapping[str, Array]) -> None:

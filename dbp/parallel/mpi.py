@@ -150,8 +150,7 @@ class MPICommunicator(Communicator):
         if short := [text for text in problems if text]:
             self.refused = short[0]
             return None
-        assert file.memory is not None
-        return SharedMemory(file.memory)
+        return file.memory
 
     def between_nodes(self, array: NDArray[Any]) -> None:
         """MPI_Bcast among the first ranks of the nodes."""

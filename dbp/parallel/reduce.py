@@ -67,7 +67,8 @@ class Division:
 
     def __call__(self, source: Array, target: Array) -> bool:
         """Target = source divided; whether all of it are numbers."""
-        self._do(source, self._by, target)
+        if source is not target or self._by != 1:
+            self._do(source, self._by, target)
         # A sum of squares is finite only if all are; the other way round large numbers may fail.
         return math.isfinite(np.dot(target, target)) or bool(np.isfinite(target).all())
 
@@ -105,6 +106,10 @@ class Reduction:
     def buffer(self) -> Sums:
         """A buffer for one shard's sums, with whatever was in it before."""
         return self._free.pop() if self._free else Sums(*self._shape)
+
+    def holds(self, vector: Array) -> bool:
+        """Whether a vector is a sum that the next one is written over from its beginning on, not only at its end."""
+        return False
 
     def start(self) -> TreeSum[Sums]:
         """The sum over this rank's shards, to which each adds a buffer."""

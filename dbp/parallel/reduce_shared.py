@@ -56,20 +56,17 @@ class SharedReduction:
         self._shape, nodes = (arena.size, arena.dtype, scalars), _nodes_of(arena)
         self._runs = [[parts_of(shards.of_rank(rank)) for rank in run] for run in nodes.runs]
         self._here = nodes.mine
-        parts = cut(memory.bytes, lengths(arena, shards, scalars))
-        if arena.dealt:
-            progress, flags, self._vector = parts.pop().view(np.int64), parts.pop(), parts.pop().view(arena.dtype)
-            progress[arena.comm.rank - nodes.runs[self._here].start] = 0
-            for part in arena.owned:
-                self._vector[part] = 0  # as in Arena.vector()
-        else:
-            self._vector, flags = np.zeros(arena.size, arena.dtype), parts.pop()
-        self._flags = flags.reshape(2, -1)  # a row a turn, or for what is finite and what is asked for
-        self._flags[:, arena.comm.rank - nodes.runs[self._here].start] = 0
-        self._scalars = np.zeros(scalars)
+        flags, progress, *parts = cut(memory.bytes, lengths(arena, shards, scalars))
         count, self._place = sum(map(len, self._runs[self._here])), shards.rank - nodes.runs[self._here].start
+        self._flags = flags.reshape(2, -1)  # a row a turn, or for what is finite and what is asked for
+        self._flags[:, self._place] = 0
+        self._progress = progress.view(np.int64)
+        self._progress[self._place] = 0
+        self._scalars = np.zeros(scalars)
+        total = parts.pop().view(arena.dtype) if nodes.count > 1 else None
         sums = [Sums(*self._shape, memory=part) for part in parts]
         self._turns = [self._turn(sums[i : i + count]) for i in range(0, max(len(sums), 1), max(count, 1))]
+        self._vector = self._place_of_total(total)
         self._free: list[Sums] = []
         self._handed: Iterator[Sums | None] = iter(())
         self._pieces = [piece for part in arena.owned for piece in pieces(part, BLOCK)]
@@ -81,10 +78,11 @@ class SharedReduction:
             of_nodes = [[node for run in runs for node in run] for runs in self._runs]
             vectors = [part.vector for part in self._turns[0].parts]
             self._exchange = Exchange(
-                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, progress, form
+                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, self._progress, form
             )
             self._numbers = Reduction(arena.comm, shards, 0, arena.dtype, scalars)
         self._comm.node_barrier()
+        memory.use_huge_pages(0, len(memory.bytes), len(nodes.runs[self._here]), self._place)
 
     def _turn(self, parts: list[Sums]) -> _Turn:
         runs = self._runs[self._here]
@@ -97,11 +95,28 @@ class SharedReduction:
         scalars = Adder(plan, [part.scalars for part in parts], [self._scalars] * len(plan.left), {})
         return _Turn(parts, mine, [first.get(number) for number in self._shards.mine], scalars)
 
+    def _place_of_total(self, received: Array | None) -> Array:
+        """Where the sum comes: into what arrives from other nodes, or else over the first part, which is not copied.
+
+        Where every rank adds up everything for itself, others still need that part.
+        """
+        if received is not None:
+            for part in self._arena.owned:
+                received[part] = 0  # as in Arena.vector()
+            return received
+        if self._arena.dealt or self._comm.size == 1:
+            return self._turns[0].parts[0].vector
+        return np.zeros(self._arena.size, self._arena.dtype)
+
+    def holds(self, vector: Array) -> bool:
+        """Whether a vector is a sum that the next one is written over from its beginning on, not only at its end."""
+        return vector is self._turns[0].parts[0].vector
+
     def _adders_of(self, turn: _Turn, spare: dict[int, Array]) -> list[Adder]:
         plan = additions([node for run in self._runs[0] for node in run])
         return [
-            Adder(plan, [part.vector[piece] for part in turn.parts], [self._vector[piece]], spare)
-            for piece in self._pieces
+            Adder(plan, [part.vector[piece] for part in turn.parts], [total], spare)
+            for piece, total in zip(self._pieces, self._sums, strict=True)
         ]
 
     @property
@@ -193,13 +208,13 @@ def _nodes_of(arena: Arena) -> Nodes:
 
 
 def lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
-    """The bytes of the parts of this node's ranks, then of the sum of the vectors, of flags and a number a rank."""
+    """The bytes of flags and a number a rank, then of the parts of this node's ranks, and of what all nodes sum."""
     part, nodes = Sums.length(arena.size, arena.dtype, scalars), _nodes_of(arena)
     ranks = nodes.runs[nodes.mine]
     count = sum(len(parts_of(shards.of_rank(rank))) for rank in ranks)
-    if not arena.dealt:
-        return [part] * (count if arena.comm.size == 1 else 2 * count) + [2 * len(ranks)]
-    return [part] * count + [arena.size * arena.dtype.itemsize, 2 * len(ranks), 8 * len(ranks)]
+    sets = 1 if arena.dealt or arena.comm.size == 1 else 2
+    total = [arena.size * arena.dtype.itemsize] if nodes.count > 1 else []
+    return [2 * len(ranks), 8 * len(ranks), *[part] * count * sets, *total]
 
 
 def reduction_for(arena: Arena, shards: Shards, scalars: int, form: str = "full") -> Reduction | SharedReduction:

@@ -78,7 +78,8 @@ def subtrees(run: range, last_apart: bool = False) -> list[Node]:
 class Additions(NamedTuple):
     """How parts are added up along the tree without a change to them; parts and sums are known by their places.
 
-    The parts have the places 0 to n - 1, sums those from n on, of which some are used again.
+    The parts have the places 0 to n - 1, sums those from n on, of which some are used again. Only sums that begin with
+    the first part have the place n, so that it may be that part itself if this may change.
     """
 
     steps: list[tuple[int, int, int]]  # left, right, sum
@@ -100,9 +101,9 @@ def additions(nodes: Sequence[Node], whole: bool = True) -> Additions:
     if whole and nodes:
         tree.total()
     count = len(nodes)
-    place, free, steps = list(range(count)), list(range(2 * count, count - 1, -1)), []
+    place, free, steps = list(range(count)), list(range(2 * count, count, -1)), []
     for left, right in notes:
-        target = place[left] if place[left] >= count else free.pop()
+        target = place[left] if place[left] >= count else free.pop() if left else count
         steps.append((place[left], place[right], target))
         if place[right] >= count:
             free.append(place[right])
