@@ -186,15 +186,20 @@ class Objective:
             self._gradients_in[id(sums)] = sums, list(views.values())
         return self._gradients_in[id(sums)][1]
 
-    def _progress(self) -> Callable[[int], None]:
-        """What takes the numbers of parameters whose gradients are complete, and tells the reduction how far it is."""
+    def _progress(self) -> Callable[[int, int], None]:
+        """What is told from which element on a parameter's gradient is complete, and tells the reduction how far it is.
+
+        It is given the parameter's number.
+        """
         waiting, ends = set(range(len(self.layout.shapes))), self.layout.ends
 
-        def told(number: int) -> None:
-            last = max(waiting)
-            waiting.discard(number)
+        def told(number: int, start: int) -> None:
+            last = max(waiting, default=None)
+            if start == 0:
+                waiting.discard(number)
             if number == last:
-                self._reduction.written(ends[max(waiting)] if waiting else 0)
+                before = max(waiting - {number}, default=-1)
+                self._reduction.written((ends[before] if before >= 0 else 0) + start)
 
         return told
 

@@ -14,6 +14,7 @@ from measure import Report, Step, take_first_steps
 
 import dbp
 from dbp import nn, optim, train
+from dbp.autodiff.blocks import PIECE
 from dbp.data import Order
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.deal import BUCKET
@@ -105,7 +106,9 @@ def add(report: Report, name: str, step: Step, run: Run) -> None:
     report.results["dbp"][name] |= {
         "stages": seconds_by_stage(comm, run.progress.step - first),
         "parameters": run.layout.size,
-        "last": run.layout.size - max(start for start in [0, *run.layout.ends] if start <= last_bucket),
+        "last": min(
+            run.layout.size - max(start for start in [0, *run.layout.ends] if start <= last_bucket), BUCKET + PIECE
+        ),
     }
 
 

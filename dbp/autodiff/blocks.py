@@ -18,9 +18,11 @@ from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mea
 from dbp.autodiff.primitives.convolution import check_weights
 from dbp.autodiff.primitives.shapes import kept, unbroadcast
 from dbp.autodiff.recompute import Recomputed
-from dbp.autodiff.tensor import PRIMITIVES, Array, Tensor, Value, recorded
+from dbp.autodiff.tensor import PRIMITIVES, Array, Place, Tensor, Value, recorded
 
 Options = dict[str, Any]
+PIECE = 1 << 18  # elements of a gradient that are computed in one product: enough for it to lose no speed
+TILE = 64  # rows, a multiple of what the kernels of matrix products work on at a time
 
 
 class Block(Recomputed):
@@ -109,7 +111,7 @@ def _dense_backward(
     y: Array,
     _kept: None,
     wanted: Sequence[bool],
-    places: Sequence[Array | None],
+    places: Sequence[Place | None],
     x: Array,
     w: Array,
     _b: Array | None,
@@ -118,11 +120,28 @@ def _dense_backward(
     if relu_after:
         g = g * (y > 0)
     gz = rows_of(g)
-    return (
-        np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None,
-        np.matmul(rows_of(x).T, gz, out=places[1]) if wanted[1] else None,
-        np.add.reduce(gz, axis=0, out=places[2]) if wanted[2] else None,
-    )
+    by_b = _by_bias(gz, places[2]) if wanted[2] else None
+    by_w = _by_weights(rows_of(x), gz, places[1]) if wanted[1] else None
+    return np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
+
+
+def _by_bias(gz: Array, place: Place | None) -> Array:
+    """The sum over rows."""
+    found: Array = np.add.reduce(gz, axis=0, out=place and place.array)
+    if place is not None:
+        place.written(0)
+    return found
+
+
+def _by_weights(x: Array, gz: Array, place: Place | None) -> Array:
+    """x^T gz, from its last rows to its first, so that the last can be sent while the others are computed."""
+    array, written = place or Place(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)), lambda start: None)
+    rows = max(1, -(-PIECE // (gz.shape[1] * TILE))) * TILE
+    for start in reversed(range(0, x.shape[1], rows)):
+        np.matmul(x[:, start : start + rows].T, gz, out=array[start : start + rows])
+        if start:
+            written(start * gz.shape[1])
+    return array
 
 
 def _dense_tangent(
@@ -162,7 +181,7 @@ def _cross_entropy_backward(
     _y: Array,
     logarithms: Array,
     _wanted: Sequence[bool],
-    _places: Sequence[Array | None],
+    _places: Sequence[Place | None],
     z: Array,
     targets: Array,
 ) -> Sequence[Array | None]:
@@ -217,7 +236,7 @@ def _normalise_backward(
     _y: Array,
     kept: Any,
     wanted: Sequence[bool],
-    _places: Sequence[Array | None],
+    _places: Sequence[Place | None],
     x: Array,
     scale: Array,
     shift: Array,
@@ -280,7 +299,7 @@ def _convolution_backward(
     y: Array,
     kept: Any,
     wanted: Sequence[bool],
-    _places: Sequence[Array | None],
+    _places: Sequence[Place | None],
     x: Array,
     w: Array,
     _b: Array | None,

@@ -6,10 +6,11 @@ tensors, so that the derivative is itself part of the graph and can be different
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from dbp.autodiff.tensor import Array, Tensor, Value
+from dbp.autodiff.tensor import Array, Place, Tensor, Value
 
 
 def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dict[int, Tensor], bool]:
@@ -71,7 +72,7 @@ def pullback(
     leaves: Sequence[Tensor],
     record: bool = False,
     into: Sequence[Array] | None = None,
-    told: Callable[[int], None] | None = None,
+    told: Callable[[int, int], None] | None = None,
 ) -> list[Value | None]:
     """Reverse mode: for each leaf the cotangent that `cotangent` of the output gives it.
 
@@ -81,7 +82,8 @@ def pullback(
         leaves: the tensors to differentiate by.
         record: whether the result is to be differentiated again (then it consists of tensors).
         into: an array for each leaf that is to hold its result, zeros where the output does not depend on it.
-        told: with `into`, is given the number of each leaf as soon as its array is complete.
+        told: with `into`, is given the number of each leaf as soon as its array is complete from an element on, and
+            that element; in the end it is 0, perhaps more than once.
 
     Returns:
         One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
@@ -131,17 +133,21 @@ class _Places:
         leaves: Sequence[Tensor],
         into: Sequence[Array],
         cotangents: dict[int, Value],
-        told: Callable[[int], None] | None,
+        told: Callable[[int, int], None] | None,
     ):
-        self._cotangents, self._told = cotangents, told or (lambda number: None)
+        self._cotangents, self._told = cotangents, told or (lambda number, start: None)
         self._place = {leaf.created: (i, place) for i, (leaf, place) in enumerate(zip(leaves, into, strict=True))}
         self._uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
-        self._single = {created: place for created, (_, place) in self._place.items() if self._uses[created] == 1}
+        self._single = {
+            created: Place(place, functools.partial(self._told, number))
+            for created, (number, place) in self._place.items()
+            if self._uses[created] == 1
+        }
         if told is not None:
             for created in [created for created in self._place if self._uses[created] == 0]:
                 self._fill(created)
 
-    def of(self, inputs: Sequence[Value]) -> list[Array | None]:
+    def of(self, inputs: Sequence[Value]) -> list[Place | None]:
         """Where the whole cotangent of an input may be written, as no other node uses it."""
         return [self._single.get(x.created) if type(x) is Tensor else None for x in inputs]
 
@@ -180,7 +186,7 @@ class _Places:
             place.fill(0)
         elif result is not place:
             place[...] = result
-        self._told(number)
+        self._told(number, 0)
 
 
 def pushforward(

@@ -12,7 +12,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,13 @@ class ShapeError(ValueError):
     """Inputs whose shapes do not fit an operation."""
 
 
+class Place(NamedTuple):
+    """Where a cotangent may be written."""
+
+    array: Array
+    written: Callable[[int], None]  # is told from which element on it is complete
+
+
 class Primitive:
     """An elementary operation, with its derivatives.
 
@@ -42,7 +49,7 @@ class Primitive:
     inputs is taken, one rule is given the input's number first: reverse(i, g, out, *inputs, **options).
     """
 
-    takes_places = False  # whether pull() can write cotangents where the option `places` says
+    takes_places = False  # whether pull() can write cotangents where the option `places`, of Place or None, says
     separable = False  # whether pull() can give the cotangents of some inputs, then of others, for little more work
     most = sys.maxsize  # inputs; what is given after them are options
 

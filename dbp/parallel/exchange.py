@@ -207,6 +207,8 @@ class Exchange:
         self._progress[self._place] = self._round * (len(self._buckets) + 1) + ready
         if self._helper is None:
             self.advance()
+        else:
+            self._helper.now()  # this thread has a core, for which the other may have to wait
 
     def advance(self) -> bool:
         """Do what can be done now without waiting; whether all is done."""
@@ -218,7 +220,7 @@ class Exchange:
             bucket.out.ready()
             self._queue += bucket.out.all
             self._added += 1
-        self._send()
+            self._send()
         while self._finished < len(buckets) and comm.done(buckets[self._finished].into.all):
             if self._finished == self._added:
                 break
@@ -228,6 +230,7 @@ class Exchange:
             bucket.sums_out.ready()
             self._queue += bucket.sums_out.all
             self._finished += 1
+            self._send()
         self._send()
         return self._finished == len(buckets) and not self._queue and comm.done(self._messages)
 
@@ -277,7 +280,7 @@ class _Helper:
     Matrix products and other long operations of NumPy let it run; it mostly sleeps, so it needs no core of its own.
 
     Args:
-        function: not called by the main thread unless paused.
+        function: not called by the main thread unless paused, but for now().
     """
 
     def __init__(self, function: Callable[[], bool]):
@@ -291,6 +294,15 @@ class _Helper:
     def resume(self) -> None:
         """Begin to call the function, until it gives true."""
         self._working.set()
+
+    def now(self) -> None:
+        """Call the function at once, in the thread that calls this.
+
+        If the other is at it, it may wait for the core on which this one computes, and has it while this one waits.
+        """
+        with self._lock:
+            if self._working.is_set():
+                self._step()
 
     def pause(self) -> None:
         """Stop calling it; the main thread may do so when this returns."""

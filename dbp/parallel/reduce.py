@@ -107,8 +107,8 @@ class Reduction:
         """A buffer for one shard's sums, with whatever was in it before."""
         return self._free.pop() if self._free else Sums(*self._shape)
 
-    def holds(self, vector: Array) -> bool:
-        """Whether a vector is a sum that the next one is written over from its beginning on, not only at its end."""
+    def holds(self, vector: Array) -> bool:  # noqa: ARG002
+        """Whether a vector is a sum that the next one is written over from its beginning on: only at its end here."""
         return False
 
     def start(self) -> TreeSum[Sums]:

@@ -105,7 +105,8 @@ class SharedReduction:
                 received[part] = 0  # as in Arena.vector()
             return received
         if self._arena.dealt or self._comm.size == 1:
-            return self._turns[0].parts[0].vector
+            first: Array = self._turns[0].parts[0].vector
+            return first
         return np.zeros(self._arena.size, self._arena.dtype)
 
     def holds(self, vector: Array) -> bool:
