@@ -28,6 +28,7 @@ from typing import Self
 NEEDED = ("ip", "tc", "unshare", "nsenter", "mount", "hostname")
 NETWORK = "10.77.0"  # of addresses that only the hosts see
 NAMESPACES = ("--net", "--uts", "--ipc", "--mount")
+BURST = "256kb"  # sent at once after a rest; with less the system sometimes lets 40 ms pass in the middle of a message
 FIRST_TO_DIE = 1  # PR_SET_PDEATHSIG
 SETTINGS = {  # all hosts share the cores of one machine, and talk over TCP
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -120,7 +121,7 @@ class Hosts:
             self.run(name, "mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", "/dev/shm")
             self._ip(name, "link set lo up", f"addr add {NETWORK}.{10 + number}/24 dev eth0", "link set eth0 up")
             if self._rate is not None:
-                limit = ["rate", self._rate, "burst", "128kb", "latency", "20ms"]
+                limit = ["rate", self._rate, "burst", BURST, "latency", "20ms"]
                 self.run(name, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", *limit)
         self._write_agent(folder / "agent")
 
