@@ -13,6 +13,7 @@ from dbp.autodiff.primitives.error_function import erfc
 from dbp.autodiff.primitives.shapes import unbroadcast
 
 RNG = np.random.default_rng(1)
+LARGE = (1000, 600)  # of a layer's weights, whose gradient is computed in pieces
 X = RNG.standard_normal((3, 4)) + np.where(RNG.random((3, 4)) < 0.5, 0.1, -0.1)
 POSITIVE = np.abs(X) + 0.5
 INDEX = np.array([1, 0, 3])
@@ -549,3 +550,25 @@ def test_options_may_be_given_in_their_order():
         ]:
             np.testing.assert_array_equal(ad.array_of(got), expected)
     ad.check_derivatives(lambda x: p.square(p.sum_(p.clip(x, -0.5, 0.8), 0)), X)
+
+
+def test_a_large_gradient_is_told_piece_by_piece_from_its_end():
+    x, w, b = RNG.standard_normal((5, LARGE[0])), ad.Tensor(RNG.standard_normal(LARGE)), ad.Tensor(np.ones(LARGE[1]))
+    into, seen = [np.full(LARGE, np.nan), np.full(LARGE[1], np.nan)], []
+
+    def told(number, start):
+        seen.append((number, start))
+        assert not np.isnan(into[number].reshape(-1)[start:]).any()
+        if start:
+            assert np.isnan(into[number].reshape(-1)[:start]).all()
+
+    y = ad.dense_block(x, w, b, relu_after=True)
+    ad.pullback(y, np.ones(y.shape), [w, b], into=into, told=told)
+    starts = [start for number, start in seen if number == 0]
+    assert starts == sorted(starts, reverse=True)
+    assert len(starts) > 2
+    assert starts[-1] == 0
+    assert seen.index((1, 0)) < seen.index((0, starts[0]))  # what lies behind comes first
+    slope = (y.value > 0).astype(float)
+    np.testing.assert_allclose(into[0], x.T @ slope, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(into[1], slope.sum(axis=0))

@@ -8,7 +8,7 @@ import dbp.autodiff as ad
 from dbp import nn
 from dbp.nn import Draw
 from dbp.objective import Objective, Shard, as_weighted
-from dbp.parallel import Layout, OneProcess, Shards
+from dbp.parallel import Arena, Layout, OneProcess, Shards
 from dbp.random import generator
 
 RNG = np.random.default_rng(0)
@@ -33,12 +33,22 @@ CASES = {
 class Problem:
     """An objective at some weights, and the same cost as one function of the flat weights."""
 
-    def __init__(self, case, shards, dtype="float64"):
+    def __init__(self, case, shards, dtype="float64", share=False):
         model, loss, targets, weights = CASES[case]
         parameters, _, self.running = nn.initial_parameters(model, X, 0, dtype)
         self.layout = Layout.of(parameters)
         parts = Shards(shards)
-        self.objective = Objective(model, loss, self.layout, OneProcess(), parts, np.dtype(dtype), self.running, seed=3)
+        self.objective = Objective(
+            model,
+            loss,
+            self.layout,
+            OneProcess(),
+            parts,
+            np.dtype(dtype),
+            self.running,
+            seed=3,
+            arena=Arena(OneProcess(), self.layout.size, dtype, share=share),
+        )
         self.objective.step = 5
         columns = [None if a is None else a.astype(dtype) if a.dtype.kind == "f" else a for a in (X, targets, weights)]
         rows = [np.array(parts.of_batch(len(X), n), int) for n in range(shards)]
@@ -104,6 +114,18 @@ def test_products_are_differences_of_gradients(case):
     after, before = (problem.objective.value_and_gradient(problem.w + s * h * v).gradient.copy() for s in (1, -1))
     product = problem.objective.curvature(problem.w).hessian_product(v)
     np.testing.assert_allclose(product, (after - before) / (2 * h), atol=1e-7)
+
+
+def test_a_product_may_be_taken_along_what_lies_where_its_sum_comes(case):
+    problem = Problem(case, 3, share=True)
+    curvature, gradient = (
+        problem.objective.curvature(problem.w),
+        problem.objective.value_and_gradient(problem.w).gradient,
+    )
+    copy = gradient.copy()
+    found = curvature.gauss_newton_product(curvature.hessian_product(gradient)).copy()
+    assert found.any()
+    np.testing.assert_array_equal(found, curvature.gauss_newton_product(curvature.hessian_product(copy).copy()))
 
 
 def test_the_value_is_that_of_value_and_gradient_to_the_last_bit(case):

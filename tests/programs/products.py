@@ -44,6 +44,7 @@ def digests(units, divide):
         keep(curvature.gauss_newton_product(v))
         keep(curvature.hessian_product(v))
         keep(curvature.squared_gradients(2))
+        keep(curvature.hessian_product(curvature.gradient()))
         found.append(np.array(objective.value(w)))
         if layout.size < 1000:
             found.append(curvature.gauss_newton_matrix())
