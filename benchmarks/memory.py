@@ -5,8 +5,8 @@
 Trains dense layers with Adam for a few steps, with equally many examples for every rank, as dbp.fit does. The memory
 of a node is the proportional set size of all its ranks, added up, so that what ranks share counts once; launchers do
 not count. "libraries" is that after steps of a very small network: interpreters, libraries, MPI. "model" is, above
-that, what is to be held: weights, the optimizer's vectors and the summed gradient once, and for each rank one gradient
-vector and its activations. "start" and "steps" are what was found above the libraries after the run's start and after
+that, what is to be held: weights and the optimizer's vectors once, and for each rank one gradient vector, of which the
+first becomes the sum, and its activations. "start" and "steps" are what was found above the libraries after the run's start and after
 its steps, "highest" the most in between, looked up every 20 ms; "a rank" is by how much steps has grown for each
 rank that was added since the line above.
 """
@@ -35,7 +35,7 @@ def of_a_rank(node: Node) -> float:
 
 def model(ranks: int, node: Node) -> float:
     """MB that so many ranks are to hold together, beside the libraries."""
-    return (1 + node["optimizer vectors"] + 1) * node["vector"] + ranks * of_a_rank(node)
+    return (1 + node["optimizer vectors"]) * node["vector"] + ranks * of_a_rank(node)
 
 
 def held(node: Node, moment: str) -> float:
