@@ -16,7 +16,7 @@ import numpy as np
 from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
 from dbp.curvature import Curvature, Curved
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with, read_only, use
-from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, Vectors, reduction_for, stages
+from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, Vectors, Wire, reduction_for, stages
 from dbp.random import generator
 
 
@@ -116,7 +116,7 @@ class Objective:
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout.size, dtype, share=False)
         self.space = Vectors(self.arena, layout)
-        self._reduction = reduction_for(self.arena, shards, scalars + moments, messages)
+        self._reduction = reduction_for(self.arena, shards, scalars + moments, Wire(messages))
         self._evaluation = Reduction(comm, shards, 0, dtype, scalars)
         self._leaves_of: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradients_in: dict[int, tuple[Sums, list[Array]]] = {}

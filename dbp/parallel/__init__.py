@@ -20,6 +20,7 @@ from dbp.parallel.threads import blas_threads
 from dbp.parallel.tree import TreeSum
 from dbp.parallel.vectors import Vectors
 from dbp.parallel.watch import Watch
+from dbp.parallel.wire import Wire
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "TreeSum",
     "Vectors",
     "Watch",
+    "Wire",
     "agree",
     "all_leave",
     "blas_threads",
