@@ -133,8 +133,13 @@ class Exchange:
     ):
         self._comm, self._deal, self._total, self._spread = comm, deal, total, spread
         self._wire = wire
+        wire.start()
         self._plans = [additions(of_node, whole=False) for of_node in nodes]
-        self._plan_of_all = additions([node for plan in self._plans for node in plan.nodes])
+        left = [node for plan in self._plans for node in plan.nodes]
+        if wire.together:  # also of a node without shards, as it may have something to send from earlier on
+            self._plans = [additions(of_node or [(0, 0)]) for of_node in nodes]
+            parts, left = parts or [np.zeros(deal.size, total.dtype)], [(0, node) for node in range(len(nodes))]
+        self._plan_of_all = additions(left)
         self._spare: dict[int, Array] = {}
         self._buckets = [self._bucket(bucket, parts, sums) for sums in [self._sums(parts)] for bucket in deal.buckets]
         self._messages = [
