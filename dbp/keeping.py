@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dbp import config
+from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Writer
 from dbp.errors import StorageError, UserError
 from dbp.log import now, run_log
@@ -18,7 +19,7 @@ from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor, stages
 from dbp.provenance import process, versions
 from dbp.restoring import Memory, Restorer
-from dbp.resuming import Earlier, Start
+from dbp.resuming import UNSENT_WEIGHT, Earlier, Start, unsent_vectors
 from dbp.run import Run
 from dbp.run_folder import RunFolder
 from dbp.stopping import NOT_FINISHED, Stopped, Stopping
@@ -49,6 +50,7 @@ class Keeper:
         self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
         self._copies: Copies | None = None
+        self._unsent: Array | None = None  # as it was copied, a row a node; on rank 0
         if self.folder is not None:
             self._copies = Copies(run.arena, 1 + len(run.state.vectors))
 
@@ -149,6 +151,7 @@ class Keeper:
         if self._copies is not None:
             self.settle()
             self._copies.take([run.weights, *run.state.vectors.values()])
+            self._unsent = run.objective.unsent.collected()
             self._comm.confirm()  # that all have copied what is theirs
             self._saved = run.progress.step
             if self._comm.rank == 0:
@@ -220,15 +223,18 @@ class Keeper:
     def checkpoint(self) -> Checkpoint:
         """The state of the run, as it was copied; rank 0 only. Training waits for it."""
         assert self._copies is not None
+        assert self._unsent is not None
         run, (weights, *vectors) = self._run, self._copies.rows
+        kept = dict(zip(run.state.vectors, vectors, strict=True)) | unsent_vectors(self._unsent)
         data = {f"data_{name}": digest for name, digest in run.digests.items()}
         attributes = {"shards": run.shards.count, "seed": run.settings.seed} | data
+        unsent = {UNSENT_WEIGHT: run.objective.unsent.weight} if len(self._unsent) else {}
         return Checkpoint(
             model=run.layout.views(weights) | {n: array.copy() for n, array in named_arrays(run.running).items()},
-            optimizer={n: run.layout.views(row) for n, row in zip(run.state.vectors, vectors, strict=True)},
+            optimizer={name: run.layout.views(vector) for name, vector in kept.items()},
             method={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),
-            progress=run.progress.to_attributes() | attributes,
+            progress=run.progress.to_attributes() | attributes | unsent,
             provenance=self._provenance | {"written": now()},
             config=self._config,
         )

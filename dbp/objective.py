@@ -16,7 +16,19 @@ import numpy as np
 from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
 from dbp.curvature import Curvature, Curved
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with, read_only, use
-from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, Sums, Vectors, reduction_for, stages
+from dbp.parallel import (
+    Arena,
+    Communicator,
+    Layout,
+    Reduction,
+    Shards,
+    Sums,
+    Unsent,
+    Vectors,
+    reduction_for,
+    stages,
+    wire_for,
+)
 from dbp.random import generator
 
 
@@ -90,6 +102,7 @@ class Objective:
         seed: of the random numbers that layers such as dropout draw.
         arena: where the weights lie; by default every rank has its own.
         messages: the form in which gradients travel between nodes.
+        kept: the part of a message's numbers that is sent, if not all are.
     """
 
     def __init__(
@@ -104,6 +117,7 @@ class Objective:
         seed: int = 0,
         arena: Arena | None = None,
         messages: str = "full",
+        kept: float | None = None,
     ):
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self._seed = dtype, running or {}, seed
@@ -116,7 +130,9 @@ class Objective:
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout.size, dtype, share=False)
         self.space = Vectors(self.arena, layout)
-        self._reduction = reduction_for(self.arena, shards, scalars + moments, messages)
+        self.unsent = Unsent(self.arena)
+        wire = wire_for(messages, kept, self.unsent)
+        self._reduction = reduction_for(self.arena, shards, scalars + moments, wire)
         self._evaluation = Reduction(comm, shards, 0, dtype, scalars)
         self._leaves_of: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradients_in: dict[int, tuple[Sums, list[Array]]] = {}
@@ -128,6 +144,8 @@ class Objective:
         """
         clock = self.arena.comm.stages
         self.arena.fence(weights)
+        if self.unsent.used:
+            self.unsent.begin(self._weight())
         tree = self._reduction.start()
         for shard in self.batch:
             sums = self._reduction.buffer()
@@ -136,13 +154,26 @@ class Objective:
         clock.enter(stages.SUM)
         total = self._reduction.total(tree, divisor=0)
         clock.enter(stages.UPDATE)
+        self.unsent.complete(total.vector)
         self.asked |= total.asked
         totals = _totals(total.scalars[: self._scalars])
         moments = total.scalars[self._scalars :].copy()
         finite = total.finite and math.isfinite(totals.loss)
         if self.running:
             finite = finite and bool(np.isfinite(moments).all())
+        if finite:
+            self.unsent.accept()
         return Evaluation(total.vector, totals, moments, finite)
+
+    def _weight(self) -> float:
+        """The weight of all examples of the mini-batch, on every rank."""
+        tree = self._evaluation.start()
+        for shard in self.batch:
+            sums = self._evaluation.buffer()
+            sums.scalars[:] = 0
+            sums.scalars[0] = len(shard.inputs) if shard.weights is None else shard.weights.sum(dtype=np.float64)
+            tree.push(0, shard.number, sums)
+        return float(self._evaluation.total(tree).scalars[0])
 
     @property
     def lasting(self) -> bool:

@@ -13,7 +13,15 @@ from dbp.autodiff import Array
 from dbp.errors import UserError
 from dbp.nn import named_arrays
 from dbp.parallel import agree, from_rank_0
-from dbp.resuming import Comparison, Earlier, check_arrays, check_same_run, none_whole
+from dbp.resuming import (
+    UNSENT_WEIGHT,
+    Comparison,
+    Earlier,
+    check_arrays,
+    check_same_run,
+    none_whole,
+    unsent_names,
+)
 from dbp.run import Run
 from dbp.run_folder import RunFolder
 
@@ -85,6 +93,7 @@ class Restorer:
             self._fill(run.weights, "model")
             for name, vector in run.state.vectors.items():
                 self._fill(vector, f"optimizer/{name}")
+            self._fill_unsent(progress.get(UNSENT_WEIGHT, 1.0))
             self._source = None
         take_up(run, small, progress)
         for text in passed_over.values():
@@ -114,7 +123,7 @@ class Restorer:
         """Why a checkpoint is not one of this run: then its arrays are not even read."""
         run = self._run
         arrays = {f"model/{name}": array for name, array in run.model_arrays(run.weights).items()}
-        for vector in run.state.vectors:
+        for vector in (*run.state.vectors, *unsent_names(earlier.arrays, len(run.layout.shapes))):
             arrays |= {f"optimizer/{vector}/{name}": array for name, array in run.layout.views(run.weights).items()}
         return check_arrays(earlier, {name: (array.dtype.str, array.shape) for name, array in arrays.items()})
 
@@ -124,6 +133,23 @@ class Restorer:
         whole = np.empty_like(vector) if arena.divided and self._comm.rank == 0 else vector
         from_rank_0(self._comm, self._read, whole, group)
         arena.dispersed(whole, vector)
+
+    def _fill_unsent(self, weight: float) -> None:
+        """Bring back what nodes had not sent of their gradients."""
+        run, unsent = self._run, self._run.objective.unsent
+        unsent.clear(weight)
+        names = from_rank_0(self._comm, self._unsent_names)
+        whole = np.empty(run.layout.size if names and self._comm.rank == 0 else 0, run.weights.dtype)
+        for number, name in enumerate(names):
+            from_rank_0(self._comm, self._read, whole, f"optimizer/{name}")
+            unsent.give(number, whole)
+        if len(names) not in (0, unsent.count):
+            where = f"is shared out to {unsent.count}" if unsent.used else "is added to the next gradient"
+            self._say(f"note: what {len(names)} nodes had not sent of their gradients {where}")
+
+    def _unsent_names(self) -> list[str]:
+        assert self._source is not None
+        return unsent_names(self._source.entries, len(self._run.layout.shapes))
 
     def _read(self, whole: Array, group: str) -> None:
         assert self._source is not None
@@ -155,8 +181,11 @@ class Memory:
 
     @classmethod
     def of(cls, run: Run) -> Memory | None:
-        """What this rank has, copied; None if that is not the state after a step, as a rank died while changing it."""
-        if not run.arena.whole:
+        """What this rank has, copied; None if that is not the state after a step.
+
+        It is not if a rank died while changing it, nor without what the dead had not sent of their gradients.
+        """
+        if not run.arena.whole or run.objective.unsent.count:
             return None
         arrays = {f"model/{name}": array for name, array in named_arrays(run.running).items()}
         arrays |= {f"method/{name}": array for name, array in run.state.numbers.items()}

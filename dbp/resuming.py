@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 LARGE = ("model/", "optimizer/")  # arrays whose shapes the model says
 MOST_SMALL = 1 << 26  # bytes of all others
+UNSENT = "unsent_"  # with a node's number the vector of what it had not sent of its gradients
+UNSENT_WEIGHT = "unsent_weight"  # of the mini-batch that it was of; missing if nothing is unsent
 SPARE = 10.0  # seconds before the end of a batch job in which its script must come to its own
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = (
@@ -217,6 +220,22 @@ def check_arrays(earlier: Earlier, expected: Mapping[str, tuple[str, tuple[int, 
     return f"it lacks {missing[0]}, which this run has" if missing else None
 
 
+def unsent_vectors(rows: Iterable[Any]) -> dict[str, Any]:
+    """What nodes had not sent, by the names that it has among an optimizer's vectors in a checkpoint."""
+    return {f"{UNSENT}{node}": row for node, row in enumerate(rows)}
+
+
+def unsent_names(arrays: Iterable[str], parameters: int) -> list[str]:
+    """The names of such vectors in a checkpoint, if they are whole.
+
+    Args:
+        arrays: the names of its arrays.
+        parameters: how many parameters a vector has.
+    """
+    count = sum(name.startswith(f"optimizer/{UNSENT}") for name in arrays)
+    return list(unsent_vectors(range(count // max(1, parameters))))
+
+
 def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
     """What no run has written there; None if all is as it should be."""
     if not isinstance(settings.get("data"), dict) or type(settings.get("threads")) is not int:
@@ -225,6 +244,8 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
         return f"its number of shards is {shards!r}"
     if reason := complaint(progress):
         return reason
+    if type(weight := progress.get(UNSENT_WEIGHT, 1.0)) is not float or not 0 < abs(weight) < math.inf:
+        return f"its {UNSENT_WEIGHT} is {weight!r}"
     small = {name: array for name, array in arrays.items() if not name.startswith(LARGE)}
     if (size := sum(size_of(*array) for array in small.values())) > MOST_SMALL:
         return f"its history and numbers take {size:,} bytes"

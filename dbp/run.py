@@ -36,7 +36,7 @@ from dbp.parallel import (
 from dbp.progress import Progress, columns
 from dbp.provenance import check_installation
 from dbp.resuming import Earlier
-from dbp.settings import Settings
+from dbp.settings import TOP_K, Settings
 from dbp.sources import check_together, open_sources
 
 Say = Callable[[str], None]
@@ -105,6 +105,9 @@ class Run:
         vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
         held = -(-state // self.comm.nodes.count) if divide else state
         copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
+        if settings.messages == TOP_K and self.comm.nodes.count > 1:  # what is unsent, before a step and after it
+            held += 2
+            copied += self.comm.nodes.count if copied else 0
         # Once a node weights, and what all nodes sum; each rank a gradient of its own.
         shared = 1 + (self.comm.nodes.count > 1) + held + copied
         must_fit(self.comm, once=shared * vector, each=vector)
@@ -125,6 +128,7 @@ class Run:
             settings.seed,
             self.arena,
             settings.messages,
+            settings.messages_kept,
         )
 
     def __enter__(self) -> Self:

@@ -15,7 +15,9 @@ from dbp.nn import Loss, Model, as_loss, as_model
 from dbp.optim import GO_BACK, Constant, FirstOrder, Method, Schedule
 
 DTYPES = ("float32", "float64")
-MESSAGES = ("full", "bfloat16", "float16")
+TOP_K = "top-k"
+MESSAGES = ("full", "bfloat16", "float16", TOP_K)
+KEPT = 0.01  # of a message's numbers, by default
 AUTO = "auto"
 
 
@@ -168,7 +170,9 @@ class Settings:
         divide_state: whether the optimizer's vectors are divided among all nodes instead of kept on each (ZeRO-1);
             less memory, the same bits.
         messages: in what form gradients travel between nodes: "full", or rounded to "bfloat16" or "float16", so that
-            half as many bytes are sent, and the bits depend on the nodes.
+            half as many bytes are sent, or the largest numbers alone, "top-k"; the bits then depend on the nodes.
+        messages_kept: the part of the numbers that is sent with "top-k", by default 0.01; the others are added to what
+            is to be sent in the next step.
         out: the folder for the run's files; None to write none.
         checkpoint: when to save.
         watch: how the run is watched over.
@@ -189,6 +193,7 @@ class Settings:
     threads: int | str = 1
     divide_state: bool = False
     messages: str = "full"
+    messages_kept: float | None = None
     out: str | None = None
     checkpoint: Saving = field(default_factory=Saving)
     watch: Watching = field(default_factory=Watching)
@@ -210,7 +215,7 @@ class Settings:
         self._check_numbers()
         if self.schedule != Constant() and not isinstance(self.optimizer, FirstOrder):
             raise UserError(f"schedule is of learning rates, of which {self.optimizer.kind!r} has none; leave it out")
-
+        self._check_top_k()
         if self.goes_back and self.out is None:
             raise UserError(
                 f"when_not_finite = {GO_BACK!r} needs checkpoints to go back to, but out is None; set it to a folder"
@@ -228,6 +233,22 @@ class Settings:
                 raise unknown(what, value, valid)
         if self.messages != "full" and self.dtype != "float32":
             raise UserError(f'messages must be "full" with dtype {self.dtype}, but is {self.messages!r}')
+
+    def _check_top_k(self) -> None:
+        """How many numbers are sent, and that the method can do with that."""
+        if self.messages != TOP_K:
+            if self.messages_kept is not None:
+                raise UserError(
+                    f'messages_kept is of messages = "{TOP_K}", but they are {self.messages!r}; leave it out'
+                )
+            return
+        kept = KEPT if self.messages_kept is None else self.messages_kept
+        if not 0 < kept < 1:
+            raise UserError(f"messages_kept must be above 0 and below 1, but is {kept}")
+        object.__setattr__(self, "messages_kept", kept)
+        if not isinstance(self.optimizer, FirstOrder):
+            kind, others = self.optimizer.kind, ", ".join(f'"{form}"' for form in MESSAGES if form != TOP_K)
+            raise UserError(f'messages must not be "{TOP_K}" with {kind!r}, which needs whole gradients; take {others}')
 
     @classmethod
     def of(cls, **values: Any) -> Settings:

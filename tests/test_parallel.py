@@ -179,9 +179,9 @@ def test_freed_memory_can_be_kept_or_the_system_has_no_glibc():
 def test_messages_of_16_bits_are_rounded_to_the_nearest(values):
     numbers = np.array(values, np.float32)
     for form, bits, most in (("bfloat16", 8, 3.38e38), ("float16", 11, 65503.0)):
-        sent, pack = Wire(form).outgoing(numbers)
+        sent, pack = Wire(form).outgoing(numbers, slice(None))
         received = np.empty_like(numbers)
-        message, unpack = Wire(form).incoming(received)
+        message, unpack = Wire(form).incoming(received, slice(None))
         pack()
         assert sent.nbytes == 2 * len(values)
         message[:] = sent
@@ -190,10 +190,12 @@ def test_messages_of_16_bits_are_rounded_to_the_nearest(values):
         usual = (np.abs(numbers) < most) & (np.abs(numbers) > 1e-4)
         assert (np.abs(received[usual] - numbers[usual]) <= np.abs(numbers[usual]) * 2.0**-bits).all()
         alike = numbers.copy()
-        Wire(form).rounding(alike)()
+        sent_to_all, action = Wire(form).finished(alike, slice(None))
+        action()
+        np.testing.assert_array_equal(sent_to_all, sent)
         np.testing.assert_array_equal(alike, received)
-    full, _ = Wire("full").outgoing(numbers)
-    assert full.base is numbers.base
+    full, _ = Wire("full").outgoing(numbers, slice(None))
+    assert np.shares_memory(full, numbers)
 
 
 def test_a_run_that_cannot_fit_in_memory_is_refused():

@@ -17,7 +17,9 @@ from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.stages import Stages
 from dbp.parallel.threads import blas_threads
+from dbp.parallel.top_k import wire_for
 from dbp.parallel.tree import TreeSum
+from dbp.parallel.unsent import Unsent
 from dbp.parallel.vectors import Vectors
 from dbp.parallel.watch import Watch
 from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
@@ -40,6 +42,7 @@ __all__ = [
     "Sums",
     "Total",
     "TreeSum",
+    "Unsent",
     "Vectors",
     "Watch",
     "agree",
@@ -64,5 +67,6 @@ __all__ = [
     "threads_for",
     "together",
     "usable_cores",
+    "wire_for",
     "world",
 ]

@@ -5,20 +5,20 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dbp.parallel.changes import LINE, Changes
+from dbp.parallel.collecting import collect, disperse
 from dbp.parallel.comm import Communicator
 from dbp.parallel.deal import Deal, Nodes, spread_jobs
-from dbp.parallel.exchange import WHOLE, Spread
+from dbp.parallel.exchange import Spread
 from dbp.parallel.layout import Layout
 from dbp.parallel.shared import Bytes, SharedMemory
 from dbp.parallel.tree import Array
 
-Message = Callable[[Array, int, int], Any]  # Communicator.outgoing or .incoming
 PAGE = 4096  # bytes; what different ranks write lies in different pages, so that each page is near its writer
 DIVIDED_FROM = 8192  # elements; a shorter vector is updated by every rank in less time than two barriers take
 
@@ -182,7 +182,7 @@ class Arena:
             return vector
         if whole is None or self.comm.rank > 0:
             whole = np.empty_like(vector) if self.comm.rank == 0 else vector
-        self._between_rank_0_and_owners(vector, whole, self.comm.outgoing, self.comm.incoming)
+        collect(self.comm, self._owners, vector, whole)
         return whole
 
     def dispersed(self, whole: Array, vector: Array) -> None:
@@ -197,26 +197,16 @@ class Arena:
                 vector[:] = whole
             self.give(vector)
             return
-        self._between_rank_0_and_owners(vector, whole, self.comm.incoming, self.comm.outgoing)
+        disperse(self.comm, self._owners, whole, vector)
         if self.shared:
             self.comm.node_barrier()
 
-    def _between_rank_0_and_owners(self, vector: Array, whole: Array, of_owner: Message, of_rank_0: Message) -> None:
-        """Parts of a vector go from their owners to rank 0, or the other way; those near it are copied."""
-        comm, messages, collecting = self.comm, [], of_owner == self.comm.outgoing
-        for rank in range(comm.size):
-            near = rank in self.nodes.runs[0]
-            for part in self.owned_by(rank):
-                if comm.rank == 0 and near:
-                    source, target = (vector, whole) if collecting else (whole, vector)
-                    target[part] = source[part]
-                elif comm.rank == 0:
-                    messages.append(of_rank_0(whole[part], rank, WHOLE))
-                elif comm.rank == rank and not near:
-                    messages.append(of_owner(vector[part], 0, WHOLE))
-        comm.start(messages)
-        comm.stages.wait_until(lambda: comm.done(messages))
-        comm.discard(messages)
+    @property
+    def _owners(self) -> dict[int, list[slice]]:
+        """What each rank has of a vector that is divided among all; what those near rank 0 have, it sees itself."""
+        near, ranks = self.nodes.runs[0], range(self.comm.size)
+        there = {0: [part for rank in near for part in self.owned_by(rank)]}
+        return there | {rank: self.owned_by(rank) for rank in ranks if rank not in near}
 
     def free(self) -> None:
         """Give shared memory back; collective. Its vectors must not be used any more."""

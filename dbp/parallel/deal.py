@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from dbp.parallel.shards import parts
 
@@ -106,11 +106,22 @@ class Deal:
         """All nodes but this rank's, beginning with the next, so that not all begin with the same."""
         return [(self.nodes.mine + step) % self.nodes.count for step in range(1, self.nodes.count)]
 
+    def common(self, bucket: slice, node: int) -> list[slice]:
+        """The part that a node finishes in pieces, of each of which every node has one rank that deals with it."""
+        home, sizes = _cut(bucket, self.nodes.count, node), set(self.nodes.sizes)
+        edges = {_cut(home, size, rank).start for size in sizes for rank in range(size)} | {home.start, home.stop}
+        return [slice(*pair) for pair in pairwise(sorted(edges))]
+
     def spread(self, buckets: Iterable[slice]) -> tuple[list[Message], list[Message]]:
-        """What this rank sends and receives, so that all nodes have what the ranks of each have finished of buckets."""
-        pairs = [(bucket, node) for bucket in buckets for node in self.others]
-        sent = [message for pair in pairs for message in self.incoming(*pair)]
-        return sent, [message for pair in pairs for message in self.outgoing(*pair)]
+        """What this rank sends and receives, so that all nodes have what the ranks of each have finished of buckets.
+
+        Each message is a common() piece, so that it is the same for all nodes.
+        """
+        pairs, here = [(bucket, node) for bucket in buckets for node in self.others], self.nodes.mine
+        sent = [m for bucket, node in pairs for m in _within(self.incoming(bucket, node), self.common(bucket, here))]
+        return sent, [
+            m for bucket, node in pairs for m in _within(self.outgoing(bucket, node), self.common(bucket, node))
+        ]
 
     def updated(self, divided: bool) -> list[slice]:
         """The parts of the vector that this rank updates, from left to right.
@@ -149,6 +160,11 @@ def _cut(run: slice, count: int, index: int) -> slice:
 def _messages(pairs: Iterable[tuple[int, slice, slice]]) -> list[Message]:
     found = [Message(rank, slice(max(a.start, b.start), min(a.stop, b.stop))) for rank, a, b in pairs]
     return [message for message in found if message.part.start < message.part.stop]
+
+
+def _within(messages: Iterable[Message], pieces: Sequence[slice]) -> list[Message]:
+    """Messages cut where pieces are."""
+    return _messages((message.rank, message.part, piece) for message in messages for piece in pieces)
 
 
 def _joined(runs: Sequence[slice]) -> list[slice]:

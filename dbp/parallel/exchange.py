@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from dbp.parallel.comm import Communicator
 from dbp.parallel.deal import Deal, Message
 from dbp.parallel.tree import Adder, Additions, Array, Node, additions
-from dbp.parallel.wire import Action, Wire
+from dbp.parallel.wire import Action, Wire, nothing
 
 # Tags: messages between two ranks arrive in the order of sending, for each of them apart.
 PARTS, SUMS, VECTORS, WHOLE = range(4)
@@ -28,30 +29,32 @@ IN_FLIGHT = 2  # messages to another node at the same time
 LOOK_AGAIN = 3e-4  # seconds until the thread looks again: a link of 1 Gbit/s moves less than a fragment meanwhile
 
 
+Form = Callable[[slice], tuple[Array, Action]]  # what is sent or received for a part, and what is done before or after
+
+
 class Messages:
     """Messages to other ranks, or from them, with what must be done to their numbers before, or after.
 
     Args:
         comm: the ranks.
-        wire: how numbers travel.
         tag: of all of them.
     """
 
-    def __init__(self, comm: Communicator, wire: Wire, tag: int):
-        self._comm, self._wire, self._tag = comm, wire, tag
+    def __init__(self, comm: Communicator, tag: int):
+        self._comm, self._tag = comm, tag
         self.all: list[Any] = []
         self._actions: list[Action] = []
 
-    def send(self, vector: Array, messages: Iterable[Message]) -> None:
-        """These parts of a vector are to be sent; ready() before that."""
+    def send(self, messages: Iterable[Message], form: Form) -> None:
+        """These are to be sent, each in the form that its part has; ready() before that."""
         for message in messages:
-            array, action = self._wire.outgoing(vector[message.part])
+            array, action = form(message.part)
             self._add(self._comm.outgoing(array, message.rank, self._tag), action)
 
-    def receive(self, vector: Array, messages: Iterable[Message]) -> None:
-        """These parts of a vector are to be received; ready() after that."""
+    def receive(self, messages: Iterable[Message], form: Form) -> None:
+        """These are to be received; ready() after that."""
         for message in messages:
-            array, action = self._wire.incoming(vector[message.part])
+            array, action = form(message.part)
             self._add(self._comm.incoming(array, message.rank, self._tag), action)
 
     def _add(self, message: Any, action: Action) -> None:
@@ -76,9 +79,9 @@ class Spread:
 
     def __init__(self, comm: Communicator, vector: Array, sent: Iterable[Message], received: Iterable[Message]):
         self._comm, self._vector = comm, vector  # held, so that no other vector comes to have its id
-        out, into = Messages(comm, Wire("full"), VECTORS), Messages(comm, Wire("full"), VECTORS)
-        out.send(vector, sent)
-        into.receive(vector, received)
+        out, into, wire = Messages(comm, VECTORS), Messages(comm, VECTORS), Wire()
+        out.send(sent, partial(wire.outgoing, vector))
+        into.receive(received, partial(wire.incoming, vector))
         self._messages = [*into.all, *out.all]
 
     def __call__(self) -> None:
@@ -114,7 +117,7 @@ class Exchange:
         total: where the sum comes: where this rank updates it, or only what this rank finishes of it.
         spread: whether a finished sum is sent to all nodes.
         progress: a number for each rank of this node, shared by them, zero at first.
-        form: in which numbers travel, of those in wire.FORMS.
+        wire: how numbers travel.
     """
 
     def __init__(
@@ -126,12 +129,17 @@ class Exchange:
         total: Array,
         spread: bool,
         progress: Array,
-        form: str = "full",
+        wire: Wire,
     ):
         self._comm, self._deal, self._total, self._spread = comm, deal, total, spread
-        self._wire = Wire(form)
+        self._wire = wire
+        wire.start()
         self._plans = [additions(of_node, whole=False) for of_node in nodes]
-        self._plan_of_all = additions([node for plan in self._plans for node in plan.nodes])
+        left = [node for plan in self._plans for node in plan.nodes]
+        if wire.together:  # also of a node without shards, as it may have something to send from earlier on
+            self._plans = [additions(of_node or [(0, 0)]) for of_node in nodes]
+            parts, left = parts or [np.zeros(deal.size, total.dtype)], [(0, node) for node in range(len(nodes))]
+        self._plan_of_all = additions(left)
         self._spare: dict[int, Array] = {}
         self._buckets = [self._bucket(bucket, parts, sums) for sums in [self._sums(parts)] for bucket in deal.buckets]
         self._messages = [
@@ -156,37 +164,46 @@ class Exchange:
         ]
 
     def _bucket(self, run: slice, parts: Sequence[Array], sums: list[list[Array]]) -> _Bucket:
-        comm, deal, here = self._comm, self._deal, self._deal.nodes.mine
+        comm, deal, wire, here = self._comm, self._deal, self._wire, self._deal.nodes.mine
         places = [deal.added(run, node, comm.rank) for node in [*deal.others, here]]
         adders = [self._adder(self._plans[here], parts, sums[here], place) for place in places]
-        out, into, sums_out, sums_into = (Messages(comm, self._wire, tag) for tag in (PARTS, PARTS, SUMS, SUMS))
+        out, into, sums_out, sums_into = (Messages(comm, tag) for tag in (PARTS, PARTS, SUMS, SUMS))
         for node in deal.others:
             for array in sums[here]:
-                out.send(array, deal.outgoing(run, node))
+                out.send(deal.outgoing(run, node), partial(wire.outgoing, array))
             for array in sums[node]:
-                into.receive(array, deal.incoming(run, node))
+                into.receive(deal.incoming(run, node), partial(wire.incoming, array))
+        forms, actions = self._to_all(run)
         if self._spread:
             sent, received = deal.spread([run])
-            sums_out.send(self._total, sent)
-            sums_into.receive(self._total, received)
-        finish = self._finish(deal.finished(run), [array for of_node in sums for array in of_node])
+            sums_out.send(sent, lambda part: (forms[part.start], nothing))
+            sums_into.receive(received, partial(wire.incoming, self._total))
+        finish = self._finish(deal.finished(run), [array for of_node in sums for array in of_node], actions)
         return _Bucket(adders, out, into, finish, sums_out, sums_into)
+
+    def _to_all(self, run: slice) -> tuple[dict[int, Array], list[Action]]:
+        """What is sent of the sum that this rank finishes, by where it begins, and what is done to the sum for that."""
+        wire, total, mine = self._wire, self._total, self._deal.finished(run)
+        if not self._spread:
+            return {}, [wire.kept(total, mine)]
+        common = self._deal.common(run, self._deal.nodes.mine)
+        forms = {part.start: wire.finished(total, part) for part in common if mine.start <= part.start < mine.stop}
+        return {start: array for start, (array, _) in forms.items()}, [action for _, action in forms.values()]
 
     def _adder(self, plan: Additions, parts: Sequence[Array], sums: Sequence[Array], piece: slice) -> Adder:
         return Adder(plan, [part[piece] for part in parts], [array[piece] for array in sums], self._spare)
 
-    def _finish(self, piece: slice, sums: Sequence[Array]) -> Action:
-        """What sums up a piece over all nodes."""
+    def _finish(self, piece: slice, sums: Sequence[Array], actions: Sequence[Action]) -> Action:
+        """What sums up a piece over all nodes, and does what is to be done to the sum."""
         adder, total = self._adder(self._plan_of_all, sums, [self._total], piece), self._total[piece]
         elsewhere = not np.shares_memory(adder.sums[0], total)  # where there is only one part
-        as_sent = self._wire.rounding(total) if self._spread else None
 
         def finish() -> None:
             (found,) = adder.add()
             if elsewhere:
                 total[:] = found
-            if as_sent is not None:
-                as_sent()
+            for action in actions:
+                action()
 
         return finish
 

@@ -19,6 +19,7 @@ from dbp.parallel.reduce import BLOCK, Division, Reduction, Sums, Total
 from dbp.parallel.shards import Shards
 from dbp.parallel.shared import SharedMemory
 from dbp.parallel.tree import Adder, Array, Node, TreeSum, additions, pieces, subtrees
+from dbp.parallel.wire import Wire
 
 
 def parts_of(run: range) -> list[Node]:
@@ -48,10 +49,10 @@ class SharedReduction:
         shards: who computes which shard.
         scalars: how many numbers are summed besides.
         memory: of the lengths that lengths() gives.
-        form: in which numbers travel between nodes.
+        wire: how numbers travel between nodes.
     """
 
-    def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory, form: str = "full"):
+    def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory, wire: Wire):
         self._arena, self._comm, self._shards, self._memory = arena, arena.comm, shards, memory
         self._shape, nodes = (arena.size, arena.dtype, scalars), _nodes_of(arena)
         self._runs = [[parts_of(shards.of_rank(rank)) for rank in run] for run in nodes.runs]
@@ -78,7 +79,7 @@ class SharedReduction:
             of_nodes = [[node for run in runs for node in run] for runs in self._runs]
             vectors = [part.vector for part in self._turns[0].parts]
             self._exchange = Exchange(
-                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, self._progress, form
+                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, self._progress, wire
             )
             self._numbers = Reduction(arena.comm, shards, 0, arena.dtype, scalars)
         self._comm.node_barrier()
@@ -218,10 +219,10 @@ def lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
     return [2 * len(ranks), 8 * len(ranks), *[part] * count * sets, *total]
 
 
-def reduction_for(arena: Arena, shards: Shards, scalars: int, form: str = "full") -> Reduction | SharedReduction:
+def reduction_for(arena: Arena, shards: Shards, scalars: int, wire: Wire | None = None) -> Reduction | SharedReduction:
     """What sums vectors as long as the arena's, by all ranks together if it may and can be; collective."""
     if arena.may_share and (arena.dealt or arena.comm.nodes.count == 1):
         memory = arena.memory(sum(map(pages, lengths(arena, shards, scalars))))
         if memory is not None:
-            return SharedReduction(arena, shards, scalars, memory, form)
+            return SharedReduction(arena, shards, scalars, memory, wire or Wire())
     return Reduction(arena.comm, shards, arena.size, arena.dtype, scalars)

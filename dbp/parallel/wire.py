@@ -12,7 +12,8 @@ Action = Callable[[], None]
 NOT_A_NUMBER = np.uint16(0x7FC0)  # in bfloat16
 
 
-def _nothing() -> None: ...
+def nothing() -> None:
+    """Where there is nothing to do."""
 
 
 def to_bfloat16(numbers: Array, bits: Array) -> None:
@@ -46,38 +47,49 @@ FORMS: dict[str, tuple[Callable[[Array, Array], None], Callable[[Array, Array], 
 
 
 class Wire:
-    """How pieces of float32 vectors become messages.
+    """How parts of float32 vectors become messages, and what arrives becomes parts of vectors again.
 
     Args:
         form: a name in FORMS.
     """
 
-    def __init__(self, form: str):
+    together = False  # whether a node sends one sum of all its shards, whatever the tree
+
+    def __init__(self, form: str = "full"):
         self._form = FORMS[form]
 
-    def outgoing(self, piece: Array) -> tuple[Array, Action]:
-        """What is sent for a piece, and what brings it up to date."""
+    def start(self) -> None:
+        """Several nodes are about to use it."""
+
+    def outgoing(self, vector: Array, part: slice) -> tuple[Array, Action]:
+        """What is sent for a part of a vector, and what brings it up to date."""
+        piece = vector[part]
         if self._form is None:
-            return piece, _nothing
+            return piece, nothing
         bits, pack = np.empty(len(piece), np.uint16), self._form[0]
         return bits, lambda: pack(piece, bits)
 
-    def incoming(self, piece: Array) -> tuple[Array, Action]:
-        """What is received for a piece, and what brings the piece up to date."""
+    def incoming(self, vector: Array, part: slice) -> tuple[Array, Action]:
+        """What is received for a part of a vector, and what brings that part up to date."""
+        piece = vector[part]
         if self._form is None:
-            return piece, _nothing
+            return piece, nothing
         bits, unpack = np.empty(len(piece), np.uint16), self._form[1]
         return bits, lambda: unpack(bits, piece)
 
-    def rounding(self, piece: Array) -> Action:
-        """What makes a piece what others get of it."""
+    def finished(self, total: Array, part: slice) -> tuple[Array, Action]:
+        """What all others are sent of a finished sum, and what brings that up to date, and the sum to what they get."""
+        bits, pack = self.outgoing(total, part)
         if self._form is None:
-            return _nothing
-        bits, pack = self.outgoing(piece)
-        unpack = self._form[1]
+            return bits, pack
+        unpack, piece = self._form[1], total[part]
 
         def rounded() -> None:
             pack()
             unpack(bits, piece)
 
-        return rounded
+        return bits, rounded
+
+    def kept(self, total: Array, part: slice) -> Action:  # noqa: ARG002
+        """What is done to a finished sum that is not sent."""
+        return nothing
