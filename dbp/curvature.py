@@ -191,7 +191,6 @@ class Curvature:
         self._arena.fence(vector)
         if self._reduction.holds(vector):
             vector = vector.copy()
-            self._arena.comm.node_barrier()
         return self._layout.views(vector)
 
     def _sum(self, product: Callable[[Curved], Parameters]) -> Array:

@@ -128,6 +128,8 @@ class SharedReduction:
 
     def start(self) -> TreeSum[Sums]:
         """The sum over this rank's shards, to which each adds a buffer, in their order."""
+        if self._exchange is None and self._arena.dealt:
+            self._comm.node_barrier()  # others may still read what the last sum has left in the first part
         self._handed = iter(self._turns[0].handed)
         if self._exchange is not None:
             self._exchange.begin()
