@@ -67,6 +67,7 @@ result = dbp.fit(
     checkpoint=dbp.Saving(every_steps=2, keep=100),
     watch=dbp.Watching(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
     divide_state="divide" in sys.argv,
+    messages="top-k" if "top-k" in sys.argv else "full",
 )
 if world().rank == 0:
     print(f"steps: {result.steps}; ranks left: {world().size}", flush=True)
