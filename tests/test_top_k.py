@@ -54,6 +54,24 @@ def test_the_largest_are_sent_and_of_equal_ones_the_first():
     assert largest(np.array([5, 5, 5], np.float32), 3).tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "mostly zeros", "whole", "large where the sample is"])
+@pytest.mark.parametrize("count", [1, 50, 2000, 5000])
+def test_the_largest_of_many_are_those_that_sorting_finds(kind, count):
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal(5000)
+    if kind == "heavy tails":
+        numbers **= 5
+    elif kind == "mostly zeros":
+        numbers[rng.random(5000) < 0.99] = 0
+    elif kind == "whole":
+        numbers = np.rint(numbers)
+    elif kind.startswith("large"):
+        numbers[::31] += 100
+    numbers = numbers.astype(np.float32)
+    expected = np.sort(np.argsort(-np.abs(numbers), kind="stable")[:count])
+    np.testing.assert_array_equal(largest(numbers, count), expected)
+
+
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_sent_before_all_numbers(value):
     piece = np.full(1000, 3e38, np.float32)
