@@ -29,7 +29,7 @@ def largest(numbers: Array, count: int) -> Array:
     likely = _likely(sizes, count)
     found = sizes[likely]
     least = np.partition(found, len(found) - count)[len(found) - count]
-    chosen = likely[found >= least]
+    chosen: Array = likely[found >= least]
     if surplus := len(chosen) - count:
         equal = chosen[sizes[chosen] == least]
         chosen = np.setdiff1d(chosen, equal[-surplus:], assume_unique=True)
