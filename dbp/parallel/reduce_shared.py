@@ -61,8 +61,8 @@ class SharedReduction:
         count, self._place = sum(map(len, self._runs[self._here])), shards.rank - nodes.runs[self._here].start
         self._flags = flags.reshape(2, -1)  # a row a turn, or for what is finite and what is asked for
         self._flags[:, self._place] = 0
-        self._progress = progress.view(np.int64)
-        self._progress[self._place] = 0
+        progress = progress.view(np.int64)
+        progress[self._place] = 0
         self._scalars = np.zeros(scalars)
         total = parts.pop().view(arena.dtype) if nodes.count > 1 else None
         sums = [Sums(*self._shape, memory=part) for part in parts]
@@ -79,7 +79,7 @@ class SharedReduction:
             of_nodes = [[node for run in runs for node in run] for runs in self._runs]
             vectors = [part.vector for part in self._turns[0].parts]
             self._exchange = Exchange(
-                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, self._progress, wire
+                arena.comm, arena.deal, vectors, of_nodes, self._vector, not arena.divided, progress, wire
             )
             self._numbers = Reduction(arena.comm, shards, 0, arena.dtype, scalars)
         self._comm.node_barrier()
