@@ -18,6 +18,7 @@ from dbp.curvature import Curvature, Curved
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with, read_only, use
 from dbp.parallel import (
     Arena,
+    Arriving,
     Communicator,
     Layout,
     Reduction,
@@ -81,6 +82,7 @@ class Evaluation:
     totals: Totals
     moments: Array  # sums for the running moments
     finite: bool  # whether cost, gradient and those sums are numbers
+    arriving: Arriving | None = None  # what to wait for before the gradient is read, unless it is all there
 
     @property
     def cost(self) -> float:
@@ -137,11 +139,17 @@ class Objective:
         self._leaves_of: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradients_in: dict[int, tuple[Sums, list[Array]]] = {}
 
-    def value_and_gradient(self, weights: Array) -> Evaluation:
+    def value_and_gradient(self, weights: Array, early: bool = False) -> Evaluation:
         """The cost of the current mini-batch and its gradient; collective, the same on every rank.
 
         The gradient is valid until the next call.
+
+        Args:
+            weights: the flat weights.
+            early: whether the gradient may still be arriving. Not where ranks can outlive others: the longer a change
+                of the weights takes, the more often a death leaves them half changed.
         """
+        early = early and not (self.unsent.pending or self.arena.comm.survives)
         clock = self.arena.comm.stages
         self.arena.fence(weights)
         if self.unsent.used:
@@ -152,7 +160,7 @@ class Objective:
             self._add_gradient(weights, shard, sums, last=shard is self.batch[-1])
             tree.push(0, shard.number, sums)
         clock.enter(stages.SUM)
-        total = self._reduction.total(tree, divisor=0)
+        total = self._reduction.total(tree, divisor=0, early=early)
         clock.enter(stages.UPDATE)
         self.unsent.complete(total.vector)
         self.asked |= total.asked
@@ -163,7 +171,9 @@ class Objective:
             finite = finite and bool(np.isfinite(moments).all())
         if finite:
             self.unsent.accept()
-        return Evaluation(total.vector, totals, moments, finite)
+        elif total.arriving is not None:
+            total.arriving.complete()
+        return Evaluation(total.vector, totals, moments, finite, total.arriving if finite else None)
 
     def _weight(self) -> float:
         """The weight of all examples of the mini-batch, on every rank."""

@@ -18,6 +18,7 @@ class Evaluated:
     gradient: np.ndarray
     cost: float
     finite: bool = True
+    arriving: None = None
 
 
 class Space:
@@ -81,7 +82,7 @@ class Function:
         self.space = Space(len(self.start))
         self.evaluations = self.products = 0
 
-    def value_and_gradient(self, w):
+    def value_and_gradient(self, w, early=False):  # noqa: ARG002
         self.evaluations += 1
         cost, gradient = float(self.value_of(w)), self.gradient_of(w)
         return Evaluated(gradient, cost, bool(np.isfinite(cost) and np.isfinite(gradient).all()))

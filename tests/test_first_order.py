@@ -63,7 +63,7 @@ class Noisy:
     def noise(self, call):
         return np.random.default_rng([2, call]).standard_normal(self.size).astype(self.dtype)
 
-    def value_and_gradient(self, w):
+    def value_and_gradient(self, w, early=False):  # noqa: ARG002
         self.calls += 1
         if self.calls in self.bad:
             return Evaluated(np.full_like(w, np.nan), math.nan, finite=False)
@@ -367,7 +367,7 @@ def test_clipping_is_that_of_the_gradient(method):
     """As if the gradient had been clipped before."""
 
     class Clipped(Noisy):
-        def value_and_gradient(self, w):
+        def value_and_gradient(self, w, early=False):  # noqa: ARG002
             g = super().value_and_gradient(w).gradient
             g = g * min(1, 3.0 / (np.linalg.norm(g) + 1e-6))
             return Evaluated(np.clip(g, -0.4, 0.4), 1.0)
@@ -450,7 +450,7 @@ def test_pieces_do_not_show(method):
 
 def test_a_gradient_beyond_float32_is_scaled_down():
     class Huge(Noisy):
-        def value_and_gradient(self, w):
+        def value_and_gradient(self, w, early=False):  # noqa: ARG002
             return Evaluated(np.full_like(w, 1e30), 1.0)
 
     seen, _ = trained(SGD(1.0, clip_norm=1.0), Huge(np.float32), count=1)

@@ -6,13 +6,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError, unknown
-from dbp.optim.method import AVERAGE, E, Method, Objective, Outcome, Space, State, Step, Vector
+from dbp.optim.method import AVERAGE, Arriving, E, Method, Objective, Outcome, Space, State, Step, Vector
 from dbp.optim.pieces import Part, Piece, Setting, Shapes, check_patterns, matches, parts_of
 
 STOP, SKIP, GO_BACK = WHEN_NOT_FINITE = ("stop", "skip", "go_back")
@@ -30,6 +30,7 @@ class Work(NamedTuple):
         number: of the step, counted from 1, without those that were skipped.
         rate: the learning rate.
         scale: factor on the gradient.
+        arriving: what to wait for before a part of the gradient is read, unless all of it is there.
     """
 
     space: Space
@@ -39,6 +40,7 @@ class Work(NamedTuple):
     number: int
     rate: float
     scale: float
+    arriving: Arriving | None = None
 
 
 class Plan(NamedTuple):
@@ -47,7 +49,7 @@ class Plan(NamedTuple):
     Args:
         weights: in which the pieces lie.
         settings: of each parameter.
-        pieces: of what is owned, each with a factor on the learning rate.
+        pieces: of what is owned, from the end on, as gradients arrive; each with a factor on the learning rate.
     """
 
     weights: Vector
@@ -75,6 +77,7 @@ class FirstOrder(Method):
     """
 
     length = "learning_rate"
+    whole: ClassVar[bool] = False  # whether more is asked of the gradient than its pieces
     learning_rate: float
     weight_decay: float = 0.0
     decay: tuple[str, ...] = ()
@@ -122,16 +125,18 @@ class FirstOrder(Method):
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """One gradient and one update; see Method.step()."""
-        evaluation, rate = objective.value_and_gradient(weights), self.learning_rate * factor
+        early = not (self.whole or self.clip_norm)
+        evaluation, rate = objective.value_and_gradient(weights, early), self.learning_rate * factor
         if not evaluation.finite:
             outcome, reason = self._not_finite(state.numbers)
             return Step(evaluation, outcome, length=rate, reason=reason)
         if SKIPPED in state.numbers:
             number -= int(state.numbers[SKIPPED][0])
             state.numbers[IN_A_ROW][0] = 0
-        scale = self._scale(objective.space, evaluation.gradient) if self.clip_norm else 1.0
-        with objective.space.changing:
-            self.advance(Work(objective.space, weights, evaluation.gradient, state, number, rate, scale))
+        space, gradient, arriving = objective.space, evaluation.gradient, evaluation.arriving
+        scale = self._scale(space, gradient) if self.clip_norm else 1.0
+        with space.changing:
+            self.advance(Work(space, weights, gradient, state, number, rate, scale, arriving))
         return Step(evaluation, length=rate)
 
     def _not_finite(self, numbers: dict[str, NDArray[Any]]) -> tuple[Outcome, str]:
@@ -178,11 +183,15 @@ class FirstOrder(Method):
     # --- pieces -----------------------------------------------------------------------------------------
 
     def pieces(self, work: Work) -> Iterator[Piece]:
-        """What is owned, piece by piece."""
-        gradient, rate = work.gradient, work.rate
+        """What is owned, piece by piece, each as soon as its gradient is there."""
+        gradient, rate, arriving = work.gradient, work.rate, work.arriving
         for piece, factor in self.plan(work).pieces:
+            if arriving is not None:
+                arriving.wait_for(piece.where)
             piece.g, piece.rate = gradient[piece.where], rate * factor
             yield piece
+        if arriving is not None:
+            arriving.complete()
 
     def plan(self, work: Work) -> Plan:
         """What is the same at every step, found at the first: it takes as long as short updates do."""
@@ -198,7 +207,7 @@ class FirstOrder(Method):
         vectors, found = work.state.vectors | work.state.scratch, []
         longest = max((part.where.stop - part.where.start for part in parts), default=0)
         spare = np.empty((3, longest), work.weights.dtype)
-        for where, (factor, decay, group) in parts:
+        for where, (factor, decay, group) in sorted(parts, key=lambda part: -part.where.start):
             own = {name: vector[where] for name, vector in vectors.items()}
             w = work.weights[where]
             rows = [row[: len(w)] for row in spare]

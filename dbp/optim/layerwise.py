@@ -34,6 +34,7 @@ class LARS(FirstOrder):
     """
 
     kind: ClassVar[str] = "lars"
+    whole: ClassVar[bool] = True
     learning_rate: float
     momentum: float = 0.9
     trust: float = 1e-3

@@ -26,6 +26,18 @@ BLOCK = 65536
 AVERAGE = "average"
 
 
+class Arriving(Protocol):
+    """A gradient that is known to be finite before all of it is there; it comes from its end to its beginning."""
+
+    def wait_for(self, part: slice) -> None:
+        """Return when it is there in this part."""
+        ...
+
+    def complete(self) -> None:
+        """Wait for all of it, if that is not done; before anything else is asked of objective or space."""
+        ...
+
+
 class Evaluated(Protocol):
     """A cost and its gradient."""
 
@@ -42,6 +54,11 @@ class Evaluated(Protocol):
     @property
     def finite(self) -> bool:
         """Whether cost and gradient are numbers."""
+        ...
+
+    @property
+    def arriving(self) -> Arriving | None:
+        """What to wait for before the gradient is read, unless all of it is there."""
         ...
 
 
@@ -153,8 +170,12 @@ class Objective(Protocol[E_co]):
         """Whether it is the same function as in the step before: all examples at once, and nothing random."""
         ...
 
-    def value_and_gradient(self, weights: Vector) -> E_co:
-        """The cost at these weights, and its gradient."""
+    def value_and_gradient(self, weights: Vector, early: bool = False) -> E_co:
+        """The cost at these weights, and its gradient.
+
+        Args:
+            early: whether it may be given while the gradient is still arriving.
+        """
         ...
 
     def value(self, weights: Vector) -> float:

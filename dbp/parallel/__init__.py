@@ -12,7 +12,7 @@ from dbp.parallel.launcher import launched_by_mpi
 from dbp.parallel.layout import Layout
 from dbp.parallel.memory import keep_freed_memory, must_fit
 from dbp.parallel.nodes import Node, complaints, hints, nodes_of, threads_for
-from dbp.parallel.reduce import Reduction, Sums, Total
+from dbp.parallel.reduce import Arriving, Reduction, Sums, Total
 from dbp.parallel.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.stages import Stages
@@ -27,6 +27,7 @@ from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, survivor
 __all__ = [
     "HOW_TO_GET_MPI",
     "Arena",
+    "Arriving",
     "Communicator",
     "Copies",
     "Layout",

@@ -167,6 +167,10 @@ class Arena:
         if self.shared:
             self.comm.node_barrier()
 
+    def owned_in(self, bucket: slice) -> list[slice]:
+        """The parts of a bucket that this rank updates."""
+        return self.deal.updated_in(bucket, self.divided)
+
     def owned_by(self, rank: int) -> list[slice]:
         """What a rank updates of a vector that is divided among all ranks."""
         return Deal(self.size, Nodes(self.nodes.sizes, rank)).updated(divided=True)

@@ -67,6 +67,10 @@ class Communicator(ABC):
         """Every rank's bytes one after the other; counts[r] of them from rank r."""
 
     @abstractmethod
+    def gathering(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
+        """gather_bytes() in a message that has begun, and is over when done([it])."""
+
+    @abstractmethod
     def sum_by_library(self, array: NDArray[Any]) -> None:
         """The MPI library's own sum over ranks, in place; training does not use it, its speed is compared."""
 
@@ -166,6 +170,10 @@ class OneProcess(Communicator):
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:  # noqa: ARG002
         """A copy."""
         everyones[:] = mine
+
+    def gathering(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
+        """There is nobody else."""
+        raise NotImplementedError
 
     def barrier(self) -> None:
         """Nothing to do."""

@@ -129,9 +129,14 @@ class Deal:
         Args:
             divided: among all ranks; else among those of each node.
         """
+        found = [part for bucket in self.buckets for part in self.updated_in(bucket, divided)]
+        return _joined(sorted(found, key=lambda part: part.start))
+
+    def updated_in(self, bucket: slice, divided: bool) -> list[slice]:
+        """Those of a bucket."""
         nodes = [self.nodes.mine] if divided else range(self.nodes.count)
-        found = [self.added(bucket, node, self.nodes.rank) for bucket in self.buckets for node in nodes]
-        return _joined(sorted((part for part in found if part.start < part.stop), key=lambda part: part.start))
+        found = (self.added(bucket, node, self.nodes.rank) for node in nodes)
+        return [part for part in found if part.start < part.stop]
 
 
 def spread_jobs(nodes: Nodes, parts: Sequence[slice]) -> tuple[list[Message], list[Message]]:

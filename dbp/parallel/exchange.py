@@ -8,8 +8,7 @@ things arrive has no influence on the bits.
 
 from __future__ import annotations
 
-import threading
-import time
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dbp.parallel.background import Background
 from dbp.parallel.comm import Communicator
 from dbp.parallel.deal import Deal, Message
 from dbp.parallel.tree import Adder, Additions, Array, Node, additions
@@ -26,7 +26,6 @@ from dbp.parallel.wire import Action, Wire, nothing
 # Tags: messages between two ranks arrive in the order of sending, for each of them apart.
 PARTS, SUMS, VECTORS, WHOLE = range(4)
 IN_FLIGHT = 2  # messages to another node at the same time
-LOOK_AGAIN = 3e-4  # seconds until the thread looks again: a link of 1 Gbit/s moves less than a fragment meanwhile
 
 
 Form = Callable[[slice], tuple[Array, Action]]  # what is sent or received for a part, and what is done before or after
@@ -147,10 +146,11 @@ class Exchange:
         ]
         self._receiving = [m for b in self._buckets for m in (*b.into.all, *b.sums_into.all)]
         self._progress, self._place = progress, comm.rank - deal.nodes.runs[deal.nodes.mine].start
-        self._round = self._added = self._finished = 0
-        self._queue, self._sending = deque[Any](), list[Any]()
+        self._round = self._added = self._finished = self._arrived = 0
+        self._queue, self._sending, self._queued = deque[Any](), list[Any](), 0
+        self._sums_queued = [0] * len(self._buckets)  # messages that were queued when the sum of a bucket had been
         self._most = IN_FLIGHT * len(deal.others)
-        self._helper = _Helper(self.advance) if comm.thread_level in ("serialized", "multiple") else None
+        self._helper = Background(self.advance) if comm.thread_level in ("serialized", "multiple") else None
 
     def _sums(self, parts: Sequence[Array]) -> list[list[Array]]:
         """For each node the arrays that hold what was added up there; those of other nodes receive it.
@@ -211,7 +211,7 @@ class Exchange:
 
     def begin(self) -> None:
         """A new sum; what was there before must not be needed any more on any rank of this node."""
-        self._round, self._added, self._finished = self._round + 1, 0, 0
+        self._round, self._added, self._finished, self._arrived, self._queued = self._round + 1, 0, 0, 0, 0
         assert not self._queue
         self._comm.start(self._receiving)
         if self._helper is not None:
@@ -222,10 +222,14 @@ class Exchange:
         ready = sum(bucket.start >= start for bucket in self._deal.buckets)
         self._comm.sync()
         self._progress[self._place] = self._round * (len(self._buckets) + 1) + ready
+        self._now()
+
+    def _now(self) -> None:
+        """Advance at once: this thread has a core, for which the other may have to wait."""
         if self._helper is None:
             self.advance()
         else:
-            self._helper.now()  # this thread has a core, for which the other may have to wait
+            self._helper.now()
 
     def advance(self) -> bool:
         """Do what can be done now without waiting; whether all is done."""
@@ -234,8 +238,7 @@ class Exchange:
             bucket = buckets[self._added]
             for adder in bucket.adders:
                 adder.add()
-            bucket.out.ready()
-            self._queue += bucket.out.all
+            self._add(bucket.out)
             self._added += 1
             self._send()
         while self._finished < len(buckets) and comm.done(buckets[self._finished].into.all):
@@ -244,12 +247,18 @@ class Exchange:
             bucket = buckets[self._finished]
             bucket.into.ready()
             bucket.finish()
-            bucket.sums_out.ready()
-            self._queue += bucket.sums_out.all
+            self._add(bucket.sums_out)
+            self._sums_queued[self._finished] = self._queued
             self._finished += 1
             self._send()
         self._send()
         return self._finished == len(buckets) and not self._queue and comm.done(self._messages)
+
+    def _add(self, messages: Messages) -> None:
+        """Have them sent after those that wait to be."""
+        messages.ready()
+        self._queue += messages.all
+        self._queued += len(messages.all)
 
     def _send(self) -> None:
         """Begin with what is next, but only with so much that the first is not held up by what comes later.
@@ -267,17 +276,63 @@ class Exchange:
         self._comm.sync()
         return min(max(least, 0), len(self._buckets))
 
-    def finish(self) -> None:
-        """Wait until the sum is there."""
+    def added(self) -> bool:
+        """Wait until this rank has added up its parts; whether their numbers are so small that all sums are finite.
+
+        Of so many nodes as there can be: that the sum of squares is finite says that no number is above the root of
+        the largest one.
+        """
         self.written(0)
+        self._comm.stages.wait_until(self._all_added, self._behind)
+        sums = (found for bucket in self._buckets for adder in bucket.adders for found in adder.sums)
+        return self._wire.keeps_small and all(math.isfinite(np.dot(found, found)) for found in sums)
+
+    def _all_added(self) -> bool:
+        self._now()
+        return self._added == len(self._buckets)
+
+    def _behind(self) -> list[int]:
+        """The ranks of this node that have not yet written all of their parts."""
+        all_written = self._round * (len(self._buckets) + 1) + len(self._buckets)
+        ranks = self._deal.nodes.runs[self._deal.nodes.mine]
+        return [rank for rank, written in zip(ranks, self._progress, strict=False) if written < all_written]
+
+    def wait_for(self, buckets: int, messages: Sequence[Any] = ()) -> None:
+        """Wait until the sum of so many buckets is there, and these messages; added() comes before it.
+
+        It may be changed then: what of it this rank sends to others has been sent.
+        """
+        self._pause()
+        self._comm.stages.wait_until(lambda: self._arrive(buckets) and self._comm.done(messages), self._missing)
+
+    def finish(self) -> None:
+        """Wait until the sum is there, and nothing is left to be sent."""
+        self.written(0)
+        self._pause()
+        self._comm.stages.wait_until(lambda: self._arrive(len(self._buckets)) and self.advance(), self._missing)
+
+    def _pause(self) -> None:
+        """From now on it advances only in what this thread calls."""
         if self._helper is not None:
             self._helper.pause()
-        self._comm.stages.wait_until(self.advance, self._missing)
-        for bucket in self._buckets:
-            bucket.sums_into.ready()
+
+    def _arrive(self, buckets: int) -> bool:
+        """Advance, and see whether the sum of so many buckets is there."""
+        self.advance()
+        while self._arrived < self._finished and self._is_there(self._arrived):
+            self._buckets[self._arrived].sums_into.ready()
+            self._arrived += 1
+        return self._arrived >= buckets
+
+    def _is_there(self, number: int) -> bool:
+        """Whether all has been sent and received of a bucket that this rank has finished."""
+        bucket, begun = self._buckets[number], self._queued - len(self._queue)
+        return begun >= self._sums_queued[number] and self._comm.done([*bucket.sums_into.all, *bucket.sums_out.all])
 
     def _missing(self) -> list[int]:
         """The ranks that have not yet sent what this rank waits for."""
+        if behind := self._behind():
+            return behind
         if self._finished == len(self._buckets):
             return sorted(self._deal.nodes.runs[node][0] for node in self._deal.others)
         bucket = self._deal.buckets[self._finished]
@@ -289,63 +344,3 @@ class Exchange:
         if self._helper is not None:
             self._helper.end()
         self._comm.discard(self._messages)
-
-
-class _Helper:
-    """A thread that calls a function again and again, while the main thread computes.
-
-    Matrix products and other long operations of NumPy let it run; it mostly sleeps, so it needs no core of its own.
-
-    Args:
-        function: not called by the main thread unless paused, but for now().
-    """
-
-    def __init__(self, function: Callable[[], bool]):
-        self._function = function
-        self._working, self._lock = threading.Event(), threading.Lock()
-        self._error: BaseException | None = None
-        self._ended = False
-        self._thread = threading.Thread(target=self._work, name="dbp exchange", daemon=True)
-        self._thread.start()
-
-    def resume(self) -> None:
-        """Begin to call the function, until it gives true."""
-        self._working.set()
-
-    def now(self) -> None:
-        """Call the function at once, in the thread that calls this.
-
-        If the other is at it, it may wait for the core on which this one computes, and has it while this one waits.
-        """
-        with self._lock:
-            if self._working.is_set():
-                self._step()
-
-    def pause(self) -> None:
-        """Stop calling it; the main thread may do so when this returns."""
-        self._working.clear()
-        with self._lock:
-            if self._error is not None:
-                raise self._error
-
-    def end(self) -> None:
-        """The thread ends."""
-        with self._lock:
-            self._ended = True
-            self._working.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while self._working.wait() and not self._ended:
-            with self._lock:
-                if self._working.is_set() and not self._ended:
-                    self._step()
-            time.sleep(LOOK_AGAIN)
-
-    def _step(self) -> None:
-        try:
-            if self._function():
-                self._working.clear()
-        except BaseException as error:  # told by the main thread
-            self._error = error
-            self._working.clear()

@@ -113,12 +113,19 @@ class MPICommunicator(Communicator):
         self._waiting(_broadcast, self._comm, array)
 
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
-        """One Allgatherv; counts are in units of 8 bytes there, so that 16 GiB fit."""
+        """One Allgatherv."""
+        self._waiting(self._comm.Allgatherv, *self._gathered(mine, everyones, counts))
+
+    def gathering(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
+        """One Iallgatherv."""
+        return self._try(self._comm.Iallgatherv, *self._gathered(mine, everyones, counts))
+
+    def _gathered(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> tuple[Any, Any]:
+        """Buffers, with counts in units of 8 bytes, so that 16 GiB fit."""
         words = [count // 8 for count in counts]
-        starts = [sum(words[:r]) for r in range(self.size)]
-        send = [mine.view(np.uint64), self._mpi.UINT64_T]
+        starts = [0, *accumulate(words)][:-1]
         receive = [everyones.view(np.uint64), (words, starts), self._mpi.UINT64_T]
-        self._waiting(self._comm.Allgatherv, send, receive)
+        return [mine.view(np.uint64), self._mpi.UINT64_T], receive
 
     def sum_by_library(self, array: NDArray[Any]) -> None:
         """MPI_Allreduce."""

@@ -148,13 +148,12 @@ class SharedReduction:
         if self._exchange is not None:
             self._exchange.written(start)
 
-    def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
+    def total(self, mine: TreeSum[Sums], divisor: int | None = None, early: bool = False) -> Total:
         """The sum over the shards of all ranks, where this rank owns it; see Reduction.total()."""
         assert len(mine.nodes) == len(self._turns[0].mine)
         assert not mine.nodes or mine.nodes[-1][2] is self._turns[0].mine[-1]
         if self._exchange is not None:
-            finite, asked = self._total_of_nodes(mine, divisor)
-            return Total(self._vector, self._scalars, self._agreed(finite), asked)
+            return self._total_of_nodes(mine, divisor, early)
         finite, asked = self._total_of_node(divisor)
         if self._arena.dealt:
             finite, asked = self._agreed(finite), bool(self._flags[1].any())
@@ -176,21 +175,31 @@ class SharedReduction:
         self._flags = self._flags[::-1]
         return finite, asked
 
-    def _total_of_nodes(self, mine: TreeSum[Sums], divisor: int | None) -> tuple[bool, bool]:
+    def _total_of_nodes(self, mine: TreeSum[Sums], divisor: int | None, early: bool) -> Total:
         assert self._exchange is not None
         assert self._numbers is not None
-        self._exchange.finish()
         tree = self._numbers.start()
         for level, index, part in mine.nodes:
             numbers = self._numbers.buffer()
             numbers.scalars[:] = part.scalars
             tree.push(level, index, numbers)
-        numbers_of_all = self._numbers.total(tree)
-        self._scalars[:] = numbers_of_all.scalars
-        divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
+        if early:
+            message = self._numbers.begin_total(tree, doubt=not self._exchange.added())
+            self._exchange.wait_for(0, [message])
+            of_all = self._numbers.end_total()
+        else:
+            self._exchange.finish()
+            of_all = self._numbers.total(tree)
+        self._scalars[:] = of_all.scalars
+        division = Division(self._scalars, divisor, self._vector.dtype)
+        if early and of_all.finite and division.keeps_small:
+            arriving = _SumOfNodes(self._exchange, self._arena, self._vector, division)
+            return Total(self._vector, self._scalars, True, of_all.asked, arriving)
+        self._exchange.finish()
+        finite = True
         for found in self._sums:
-            finite &= divide(found, found)
-        return finite, numbers_of_all.asked
+            finite &= division(found, found)
+        return Total(self._vector, self._scalars, self._agreed(finite), of_all.asked)
 
     def _agreed(self, finite: bool) -> bool:
         """Whether all owners have found numbers; after it no rank of this node reads what others have summed."""
@@ -204,6 +213,43 @@ class SharedReduction:
         if self._exchange is not None:
             self._exchange.free()
         self._memory.free()
+
+
+class _SumOfNodes:
+    """A sum over nodes that arrives bucket by bucket.
+
+    Args:
+        exchange: that it comes from.
+        arena: who owns which part of it.
+        vector: where it comes.
+        division: what is done to it.
+    """
+
+    def __init__(self, exchange: Exchange, arena: Arena, vector: Array, division: Division):
+        self._exchange, self._arena, self._vector, self._division = exchange, arena, vector, division
+        self._there, self._start = 0, arena.size  # buckets, and where the last of them begins
+        self._complete = False
+
+    def wait_for(self, part: slice) -> None:
+        """Return when it is there in this part of the vector; the exchange goes on in any case."""
+        if self._complete:
+            return
+        self._exchange.wait_for(self._there)
+        while self._start > part.start:
+            bucket = self._arena.deal.buckets[self._there]
+            self._there, self._start = self._there + 1, bucket.start
+            self._exchange.wait_for(self._there)
+            for owned in self._arena.owned_in(bucket):
+                self._division.divide(self._vector[owned], self._vector[owned])
+
+    def complete(self) -> None:
+        """Wait for all of it, and for the ranks of this node, which may still send what this one has written."""
+        if self._complete:
+            return
+        self.wait_for(slice(0, 0))
+        self._exchange.finish()
+        self._arena.comm.node_barrier()
+        self._complete = True
 
 
 def _nodes_of(arena: Arena) -> Nodes:

@@ -92,6 +92,7 @@ class TopK(Wire):
 
     def __init__(self, kept: float, unsent: Unsent):
         super().__init__()
+        self.keeps_small = False  # what is left unsent may be large
         self._share, self._unsent = kept, unsent
 
     def start(self) -> None:

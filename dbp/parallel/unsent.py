@@ -41,9 +41,14 @@ class Unsent:
         self._before, self._after = (np.zeros(self._arena.size, self._arena.dtype) for _ in range(2))
 
     @property
+    def pending(self) -> bool:
+        """Whether something is to be added to the next gradient though nodes leave nothing unsent."""
+        return self._rest is not None
+
+    @property
     def count(self) -> int:
         """How many vectors it takes to hold it: one for each node, if there may be any."""
-        return self._arena.nodes.count if self.used else int(self._rest is not None)
+        return self._arena.nodes.count if self.used else int(self.pending)
 
     # --- a step -----------------------------------------------------------------------------------------
 

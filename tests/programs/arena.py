@@ -10,13 +10,14 @@ from dbp.parallel.arena import DIVIDED_FROM
 from dbp.random import generator
 
 comm = world()
+LARGE = 3e19  # whose square float32 cannot hold
 
 
 class Problem:
     """As an objective: the gradient of a shard depends on the step, the shard and the weights alone."""
 
     def __init__(self, size, count, dtype, share, divide=False):
-        self.size, self.dtype, self.calls, self.bad = size, dtype, 0, None
+        self.size, self.dtype, self.calls, self.bad, self.large = size, dtype, 0, None, None
         self.shards = Shards(count, comm.rank, comm.size)
         self.arena = Arena(comm, size, dtype, vectors=6, share=share, divide=divide)
         self.reduction = reduction_for(self.arena, self.shards, 2)
@@ -24,7 +25,7 @@ class Problem:
         shapes = {"a": (third,), "none": (0, 3), "b": (seventh, 1), "c": (size - third - seventh,)}
         self.space = Vectors(self.arena, Layout(shapes))
 
-    def value_and_gradient(self, weights):
+    def value_and_gradient(self, weights, early=False):
         self.arena.fence(weights)
         self.calls += 1
         tree = self.reduction.start()
@@ -33,6 +34,8 @@ class Problem:
             values = generator(self.calls, "test", number).standard_normal(self.size) - weights
             if (self.calls, number) == self.bad:
                 values[-1] = np.inf
+            if (self.calls, number) == self.large and self.size:
+                values[0] = LARGE
             if number == self.shards.mine[-1]:  # from the end to the beginning, as backward does
                 for start in (2 * self.size // 3, self.size // 5, 0):
                     sums.vector[start:] = values[start:]
@@ -40,7 +43,7 @@ class Problem:
             sums.vector[:] = values
             sums.scalars[:] = 1 + number % 3, number
             tree.push(0, number, sums)
-        total, numbers = self.reduction.total(tree, divisor=0), range(self.shards.count)
+        total, numbers = self.reduction.total(tree, divisor=0, early=early), range(self.shards.count)
         assert total.scalars.tolist() == [sum(1 + n % 3 for n in numbers), sum(numbers)]
         return Evaluated(total)
 
@@ -52,7 +55,7 @@ class Problem:
 
 class Evaluated:
     def __init__(self, total):
-        self.gradient, self.finite = total.vector, total.finite
+        self.gradient, self.finite, self.arriving = total.vector, total.finite, total.arriving
 
 
 def owned_of(gradient, arena):
@@ -70,14 +73,25 @@ def trained(problem):
     values = np.linspace(-1, 1, problem.size).astype(problem.dtype)
     arena.put(weights, Layout.of({"all": values}), {"all": values})
     arena.settle(weights)
-    state = State.of(Adam(), arena.vectors)
+    state, nodes_exchange = State.of(Adam(), arena.vectors), arena.dealt and arena.nodes.count > 1
     problem.bad = (4, problem.shards.count - 1) if problem.size else None
     for step in range(1, 7):
         evaluation = Adam(1e-2).step(problem, weights, state, step, 1.0).evaluation
         assert evaluation.finite == (problem.bad is None or problem.calls != 4)
+        if evaluation.finite:
+            assert (evaluation.arriving is not None) == nodes_exchange
         seen.append(evaluation.gradient.copy())
         if step == 5:
             seen.append(problem.value_and_gradient(weights).gradient.copy())
+    problem.large = (problem.calls + 1, problem.shards.count - 1)
+    with np.errstate(over="ignore"):
+        evaluation = problem.value_and_gradient(weights, early=True)
+    assert evaluation.finite
+    if problem.size and problem.dtype == np.float32:
+        assert evaluation.arriving is None
+    elif nodes_exchange:
+        evaluation.arriving.complete()
+    seen.append(evaluation.gradient.copy())
     arena.fence(weights)
     seen += steering(problem.space, weights, *state.vectors.values())
     whole = [weights.copy(), *(arena.collected(vector).copy() for vector in state.vectors.values())]
