@@ -1,23 +1,40 @@
 """Memory that processes share: the same bytes for all, in huge pages or not."""
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PROGRAMS, launcher, mpirun, run
 
-from dbp.parallel.shared import HUGE, File
+from dbp.parallel.shared import HUGE, SHARED_MEMORY, File
+
+CREATOR = """
+import time
+from dbp.parallel.shared import File
+print(*File(100).create()[:2], flush=True)
+time.sleep(60)
+"""
 
 
+@pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("length", [1, 5000, HUGE, 3 * HUGE + 5000])
-def test_all_who_map_a_file_see_the_same_bytes_in_huge_pages_too(length):
-    name = f"dbp-test-{os.getpid()}-{length}"
-    one, other = File(name, length), File(name, length)
+def test_all_who_map_a_file_see_the_same_bytes_in_huge_pages_too(length, named):
+    name = f"dbp-test-{os.getpid()}-{length}" * named
+    one, other = File(length, name), File(length, name)
     try:
-        assert not one.create()
-        assert not one.map()
-        assert not other.map()
+        where = one.create()
+        assert not where.problem
+        assert not one.map(where)
+        assert not other.map(where)
+        assert (Path(SHARED_MEMORY) / name).is_file() == named
     finally:
         one.forget()
+    assert "does not show" in File(length, name).map(where)
     pattern = np.arange(length).astype(np.uint8)
     assert len(one.memory.bytes) == len(other.memory.bytes) == length
     one.memory.bytes[:] = pattern
@@ -36,10 +53,35 @@ def test_all_who_map_a_file_see_the_same_bytes_in_huge_pages_too(length):
 
 def test_a_file_of_that_name_is_not_taken_over():
     name = f"dbp-test-{os.getpid()}"
-    one = File(name, 100)
+    one = File(100, name)
     try:
-        assert not one.create()
-        assert "takes no file" in File(name, 100).create()
+        where = one.create()
+        assert not where.problem
+        assert "takes no file" in File(100, name).create().problem
+        assert "is not what another rank has put there" in File(100, name).map(where._replace(identity=(0, 0)))
     finally:
         one.forget()
-    assert "does not show" in one.map()
+    assert "does not show" in one.map(where)
+
+
+def test_nothing_is_left_of_a_file_whose_creator_is_killed_before_others_have_it():
+    before = {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")}
+    with subprocess.Popen([sys.executable, "-c", CREATOR], stdout=subprocess.PIPE, text=True) as creator:
+        path = Path(creator.stdout.readline().split()[0])
+        assert path.stat().st_size > 0
+        os.kill(creator.pid, signal.SIGKILL)
+        creator.wait(10)
+    assert not path.exists()
+    assert not {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")} - before
+
+
+def test_ranks_that_do_not_see_each_other_as_processes_share_memory_by_a_name():
+    """As in containers with process numbers of their own, of which each here is 1."""
+    program = PROGRAMS / "seen.py"
+    assert mpirun(2, program).text == "seen by all\n"
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if os.geteuid() != 0 or shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("only root, with unshare, gives processes numbers of their own")
+    env = {"OMPI_MCA_btl": "self,tcp"}  # Open MPI's shared memory takes a process by its number
+    outcome = run(launcher(sys.executable), "-n", 2, *apart, sys.executable, program, env=env)
+    assert outcome.text == "seen by all\n"

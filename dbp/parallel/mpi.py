@@ -146,12 +146,16 @@ class MPICommunicator(Communicator):
         if self.size == 1:
             return SharedMemory(np.zeros(length, np.uint8))
         self._names += 1
-        file = File(f"{self._name}-{self._names}", length)
+        self.barrier()  # others have freed what they were to free, so that what is free now can be told
+        return self._shared(File(length)) or self._shared(File(length, f"{self._name}-{self._names}"))
+
+    def _shared(self, file: File) -> SharedMemory | None:
+        """What a file holds, if all ranks of all nodes have theirs."""
         try:
-            self.barrier()  # others have freed what they were to free, so that what is free now can be told
-            problems = self.gather(file.create() if self._node.Get_rank() == 0 else "")
+            told = self.gather(file.create() if self._node.Get_rank() == 0 else None)
+            problems = [where.problem for where in told if where is not None]
             if not any(problems):
-                problems = self.gather(file.map())
+                problems = self.gather(file.map(told[self.nodes.runs[self.nodes.mine][0]]))
         finally:
             file.forget()
         if short := [text for text in problems if text]:

@@ -1,4 +1,4 @@
-"""Memory that the ranks of a node share: files in memory, whose names are gone as soon as every rank has mapped them.
+"""Memory that the ranks of a node share: files in memory without names, or whose names are gone when all have them.
 
 No rank depends on another to give it back, so nothing is left behind, and nobody waits, when ranks die. Where the
 system permits it lies in huge pages, as else the processor looks up addresses half of the time that it takes to go
@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ Bytes = NDArray[np.uint8]
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  where Linux keeps the memory that processes share; its size is limited
 LEFT_FREE = 1 << 24  # bytes of it that are left to others, such as the MPI library's own messages
+UNNAMED = getattr(os, "O_TMPFILE", 0)  # opens a new file without a name; Linux only
 HUGE = 1 << 21  # bytes of a huge page, on most processors
 COLLAPSE = 25  # MADV_COLLAPSE of Linux 6.1 and later, which Python has no name for
 
@@ -57,32 +59,45 @@ class SharedMemory:
         self.bytes, self._mapped = self.bytes[:0].copy(), None
 
 
+class Where(NamedTuple):
+    """By what a rank finds the file that another has created."""
+
+    path: str = ""
+    identity: tuple[int, int] = (0, 0)  # device and number: a process of that number may be another one's there
+    problem: str = ""  # why there is no file, if there is none
+
+
 class File:
-    """A file in memory by which the ranks of a node come to share bytes: one creates it, all map it, then it has to go.
+    """A file in memory by which the ranks of a node come to share bytes: one creates it, all map it.
+
+    Without a name nothing can be left of it, whoever dies when. Then it is found as an open file of the process that
+    has created it, which not all ranks may see if they run in containers of their own.
 
     Args:
-        name: the same on all ranks of a node, and nowhere else.
         length: in bytes.
+        name: the same on all ranks of a node, and nowhere else; nothing for none.
     """
 
-    def __init__(self, name: str, length: int):
-        self._path, self._length = Path(SHARED_MEMORY) / name, length
+    def __init__(self, length: int, name: str = ""):
+        self._path, self._length, self._open = Path(SHARED_MEMORY) / name, length, -1
+        self._name = name
         self._before = HUGE if length >= HUGE else 0  # bytes that are never written, so that huge pages may begin
         self.memory: SharedMemory | None = None
 
-    def create(self) -> str:
-        """Make the file; gives why it cannot be made, nothing if it was."""
+    def create(self) -> Where:
+        """Make the file; its bytes are zeros."""
         if short := _too_small(self._length):
-            return short
+            return Where(problem=short)
         try:
-            with self._path.open("xb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.truncate(2 * self._before + max(self._length, 1))
+            how = os.O_CREAT | os.O_EXCL if self._name else UNNAMED
+            self._open = os.open(self._path, how | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.ftruncate(self._open, 2 * self._before + max(self._length, 1))
         except OSError as error:
-            return f"{SHARED_MEMORY} of {socket.gethostname()} takes no file ({error.strerror})"
-        return ""
+            return Where(problem=f"{SHARED_MEMORY} of {socket.gethostname()} takes no file ({error.strerror})")
+        path = self._path if self._name else f"/proc/{os.getpid()}/fd/{self._open}"
+        return Where(str(path), _identity(self._open))
 
-    def map(self) -> str:
+    def map(self, where: Where) -> str:
         """Make its bytes the memory; gives why they cannot be, nothing if they are.
 
         A huge page of a file can be mapped as such only where it begins at a multiple of its size in memory too. So if
@@ -90,7 +105,9 @@ class File:
         """
         length, skipped = self._before + max(self._length, 1), 0
         try:
-            with self._path.open("r+b") as file:
+            with Path(where.path).open("r+b") as file:
+                if _identity(file.fileno()) != where.identity:
+                    return f"{where.path} of {socket.gethostname()} is not what another rank has put there"
                 mapped = mmap.mmap(file.fileno(), length)
                 if self._before and (skipped := _address(mapped) % HUGE):
                     mapped.close()
@@ -101,9 +118,18 @@ class File:
         return ""
 
     def forget(self) -> None:
-        """Remove the name; the bytes stay with those that have mapped them."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        """It is found no more; the bytes stay with those that have mapped them."""
+        if self._open >= 0:
+            os.close(self._open)
+            self._open = -1
+        if self._name:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+def _identity(file: int) -> tuple[int, int]:
+    found = os.fstat(file)
+    return found.st_dev, found.st_ino
 
 
 def _address(mapped: mmap.mmap) -> int:
