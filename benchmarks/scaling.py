@@ -9,9 +9,9 @@ host, beside what the link alone takes for the bytes of the step, PyTorch DDP ov
 
 The model: backward hands over its first bucket after `first` seconds; from then on each host sends, and receives at
 the same time, 2 (N - 1) / N of the gradient, at the bandwidth that plain TCP reached on that link, while the rest is
-computed; the optimizer comes last:
+computed, and then the weights of one bucket after the other are updated:
 
-    step = max(compute, first + bytes / bandwidth) + update + 4 latencies
+    step = max(compute + update, first + bytes / bandwidth + update of the last bucket) + 4 latencies
 
 Computing is taken from one rank alone, and slower by as much as ranks share cores. Its parameters are printed, so
 that its table for larger clusters, with 10 and 100 Gbit/s, can be computed anew for other machines.
@@ -32,6 +32,8 @@ from programs import STEPS, Program, has_torch, own_program
 from rounds import measured_or_noted
 from steps.cases import CASES
 from tables import line, number
+
+from dbp.parallel.deal import BUCKET
 
 CLUSTERS = (2, 4, 8, 16, 64, 256)
 LINKS = {"1 Gbit/s": (1e9, 100e-6), "10 Gbit/s": (1e10, 30e-6), "100 Gbit/s": (1e11, 3e-6)}  # and latencies in s
@@ -70,8 +72,9 @@ class Model:
         """
         if hosts == 1:
             return (self.compute + self.update / self.ranks) * slower
-        sent = slower * self.first + self.bytes(hosts) / bandwidth
-        return max(slower * self.compute, sent) + slower * self.update / self.ranks + 4 * latency
+        update = slower * self.update / self.ranks
+        sent = slower * self.first + self.bytes(hosts) / bandwidth + update * min(1, BUCKET / self.parameters)
+        return max(slower * self.compute + update, sent) + 4 * latency
 
 
 def measured(program: Program, case: str, *words: str) -> dict[str, Any]:
@@ -138,8 +141,8 @@ def on_hosts(
     }
 
 
-DDP = """export RANK=$OMPI_COMM_WORLD_RANK WORLD_SIZE={count} LOCAL_RANK=0 MASTER_ADDR=h0 MASTER_PORT=29511
-export GLOO_SOCKET_IFNAME=eth0
+DDP = """export RANK=${{OMPI_COMM_WORLD_RANK:-$PMI_RANK}} WORLD_SIZE={count} LOCAL_RANK=0
+export MASTER_ADDR=h0 MASTER_PORT=29511 GLOO_SOCKET_IFNAME=eth0
 exec {python} {script} "$@"
 """
 

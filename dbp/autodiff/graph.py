@@ -7,7 +7,6 @@ tensors, so that the derivative is itself part of the graph and can be different
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dbp.autodiff.tensor import Array, Place, Tensor, Value
@@ -137,7 +136,11 @@ class _Places:
     ):
         self._cotangents, self._told = cotangents, told or (lambda number, start: None)
         self._place = {leaf.created: (i, place) for i, (leaf, place) in enumerate(zip(leaves, into, strict=True))}
-        self._uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
+        self._uses = dict.fromkeys(self._place, 0)  # of each leaf that are not done with
+        for node in nodes:
+            for x in node.inputs:
+                if type(x) is Tensor and x.created in self._place:
+                    self._uses[x.created] += 1
         self._single = {
             created: Place(place, functools.partial(self._told, number))
             for created, (number, place) in self._place.items()
