@@ -5,6 +5,8 @@ For that call no parameter is drawn but small ones, so it takes little memory an
 
 from __future__ import annotations
 
+import math
+import mmap
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -63,13 +65,25 @@ class Initial:
     def stand_in(self, path: str) -> Array:
         """Something of a parameter's shape and type, read-only, for calls of which only shapes matter.
 
-        A large one consists of zeros that are never written, which the system gives without memory behind them; a small
-        one is the parameter itself, as a model may do what cannot be done with zeros.
+        A large one consists of zeros; a small one is the parameter itself, as a model may do what cannot be done with
+        zeros.
         """
-        array = np.zeros(self.shapes[path], self.dtype)
-        if array.size <= SMALL:
-            self.draw(path, array)
-        return read_only(array)
+        shape = self.shapes[path]
+        if math.prod(shape) > SMALL:
+            return _zeros(shape, self.dtype)
+        drawn = np.empty(shape, self.dtype)
+        self.draw(path, drawn)
+        return read_only(drawn)
+
+
+def _zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Zeros that cannot be written, so that the system shows one page of them everywhere; np.zeros() may use up memory.
+
+    It does where memory that was freed before is kept, and has to be cleared.
+    """
+    count = math.prod(shape)
+    memory = mmap.mmap(-1, count * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
 def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32") -> Initial:
