@@ -7,8 +7,8 @@ of a node is the proportional set size of all its ranks, added up, so that what 
 not count. "libraries" is that after steps of a very small network: interpreters, libraries, MPI. "model" is, above
 that, what is to be held: weights and the optimizer's vectors once, and for each rank one gradient vector, of which the
 first becomes the sum, and its activations. "start" and "steps" are what was found above the libraries after the run's
-start and after its steps, "highest" the most in between, looked up every 20 ms; "a rank" is by how much steps has grown
-for each rank that was added since the line above.
+start and after its steps, "highest" the most in between that two looks in a row found, 20 ms after each other; "a rank"
+is by how much steps has grown for each rank that was added since the line above.
 """
 
 from __future__ import annotations

@@ -86,6 +86,7 @@ class Keeper:
     def _begin(self) -> None:
         """Go on from the newest whole checkpoint if there is one, else start."""
         run, comm = self._run, self._comm
+        assert run.restored == (self._memory is not None or self._earlier is not None), "else it begins with zeros"
         from_rank_0(comm, self._lock)
         damaged: tuple[Path, ...] = ()
         if self._memory is not None:

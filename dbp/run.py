@@ -14,7 +14,7 @@ from dbp.autodiff import Array
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, unknown
 from dbp.loader import Loader
-from dbp.nn import check_weights, initial_parameters, named_arrays, take_over
+from dbp.nn import Initial, check_weights, initial_parameters, must_fit_model, named_arrays
 from dbp.objective import Objective
 from dbp.optim import State
 from dbp.parallel import (
@@ -35,7 +35,6 @@ from dbp.parallel import (
 )
 from dbp.progress import Progress, columns
 from dbp.provenance import check_installation
-from dbp.resuming import Earlier
 from dbp.settings import TOP_K, Settings
 from dbp.sources import check_together, open_sources
 
@@ -49,43 +48,71 @@ class Run:
         settings: what to do.
         comm: the ranks.
         blas: the BLAS kernel, which the promise of equal bits depends on.
-        earlier: the checkpoint that it goes on from, if there is one.
+        restored: whether its state is brought back before its first step, so that it needs no first weights.
     """
 
-    def __init__(self, settings: Settings, comm: Communicator, blas: str, earlier: Earlier | None = None):
-        self.settings, self.comm, self.blas, self._earlier = settings, comm, blas, earlier
+    def __init__(self, settings: Settings, comm: Communicator, blas: str, restored: bool = False):
+        self.settings, self.comm, self.blas, self.restored = settings, comm, blas, restored
         check_installation(comm)
         must_be_alike(comm, _flat(config.table_from(settings)), "give all ranks the same settings")
         self.sources = open_sources(settings, comm)
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
-        parameters = agree(comm, self._build_model, self._given_weights())
-        must_be_alike(comm, self._shapes(parameters), "the model must not depend on the rank")
+        initial = agree(comm, self._build_model)
+        must_be_alike(comm, self._shapes, "the model must not depend on the rank")
+        self._given: Mapping[str, Array] = {}  # on rank 0, what the settings say to begin with
+        self._accept_weights(initial)
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
         self.batches = Batches(len(self.sources.train), settings.batch_size)
-        self._place(parameters)
+        self._place()
+        if not restored:
+            self._begin(initial)
         self.objective.whole = self.batches.steps == 1
 
-    def _build_model(self, given: Mapping[str, Array] | None) -> dict[str, Array]:
+    def _build_model(self) -> Initial:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
         initial = initial_parameters(settings.model, example, settings.seed, dtype)
-        parameters, self._output_shape, self.running = initial
-        self.layout = Layout.of(parameters)
-        if given is not None:
-            take_over(initial, given, f"weights {settings.weights}" if isinstance(settings.weights, str) else "weights")
+        self._output_shape, self.running = initial.output_shape, initial.running
+        self.layout = Layout(initial.shapes)
         settings.optimizer.check(self.layout.shapes)
-        return parameters
+        return initial
 
-    def _given_weights(self) -> Mapping[str, Array] | None:
-        """What the settings say to begin with; not read where a checkpoint says more."""
+    def _accept_weights(self, initial: Initial) -> None:
+        """Have rank 0 look at the weights that the settings give; collective. A file is not read if it is not needed.
+
+        All ranks take the running moments, which are small; the weights stay there until they have a place.
+        """
         weights = self.settings.weights
-        if isinstance(weights, str):
-            return None if self._earlier else from_rank_0(self.comm, _weights_in, Path(weights))
-        return weights
+        if weights is None or (self.restored and isinstance(weights, str)):
+            return
+        given = from_rank_0(self.comm, self._look_at, weights, initial)
+        for name, array in named_arrays(self.running).items():
+            array[...] = given[name]
+
+    def _look_at(self, weights: str | Mapping[str, Array], initial: Initial) -> dict[str, Array]:
+        """Take the weights if they fit the model; gives the running moments."""
+        source = f"weights {weights}" if isinstance(weights, str) else "weights"
+        self._given = _weights_in(Path(weights)) if isinstance(weights, str) else weights
+        must_fit_model(initial, self._given, source)
+        return {name: self._given[name] for name in named_arrays(initial.running)}
+
+    def _begin(self, initial: Initial) -> None:
+        """Write the first weights, each parameter by one rank for all that share it; collective."""
+        if self.settings.weights is None:
+            self.arena.fill(self.weights, self.layout, initial.draw)
+        else:
+            places = self.layout.views(self.weights, writable=True) if self.comm.rank == 0 else {}
+            for name, place in places.items():
+                place[...] = self._given[name]
+            self._given = {}
+            self.arena.give(self.weights)
+        if (trained := self.state.trained(self.weights)) is not self.weights:
+            for part in self.arena.owned:
+                trained[part] = self.weights[part]
 
     def _column(self, name: str) -> str:
         """A column of the history by which epochs are compared; by default the cost."""
@@ -94,11 +121,12 @@ class Run:
             raise unknown("metric", name, valid)
         return name or ("validation_cost" if "validation_cost" in valid else "cost")
 
-    def _shapes(self, parameters: Mapping[str, Array]) -> dict[str, object]:
-        shapes: dict[str, object] = {f"parameter {name}": array.shape for name, array in parameters.items()}
+    @property
+    def _shapes(self) -> dict[str, object]:
+        shapes: dict[str, object] = {f"parameter {name}": shape for name, shape in self.layout.shapes.items()}
         return shapes | {f"running moments {name}": place.width for name, place in self.running.items()}
 
-    def _place(self, parameters: Mapping[str, Array]) -> None:
+    def _place(self) -> None:
         """Give weights, optimizer and objective their memory, which the ranks of a node may share; collective."""
         settings, dtype = self.settings, self.settings.numpy_dtype
         method, divide = settings.optimizer, settings.divide_state
@@ -113,10 +141,7 @@ class Run:
         must_fit(self.comm, once=shared * vector, each=vector)
         self.arena = Arena(self.comm, self.layout.size, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
-        self.arena.put(self.weights, self.layout, parameters)
         self.state = State.of(method, self.arena.vectors)
-        if (trained := self.state.trained(self.weights)) is not self.weights:
-            self.arena.put(trained, self.layout, parameters)
         self.objective = Objective(
             settings.model,
             settings.loss,
@@ -233,7 +258,7 @@ def _weights_in(path: Path) -> dict[str, Array]:
     from dbp.checkpoint import find
 
     with find(path) as found:
-        return found.load().trained
+        return found.trained()
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> dict[str, object]:

@@ -131,7 +131,7 @@ def started(
         blas_threads(settings.thread_count) as blas,
         np.errstate(over="ignore", invalid="ignore"),
         Watch(comm, settings.watch.warn_after, settings.watch.end_after),
-        Run(settings, comm, blas, earlier) as run,
+        Run(settings, comm, blas, restored=earlier is not None or memory is not None) as run,
     ):
         shown = not start.quiet and comm.rank == 0
         with Display(shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display:

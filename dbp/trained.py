@@ -31,17 +31,20 @@ class Trained:
         self.model, self.loss, self.data, self.dtype = model, loss, data, dtype
         example = np.zeros((2, *data.input_shape), dtype)
         try:
-            self.parameters, self.output_shape, self.running = initial_parameters(model, example, 0, dtype)
+            initial = initial_parameters(model, example, 0, dtype)
         except UserError as error:
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
-        for name, array in (self.parameters | named_arrays(self.running)).items():
+        self.output_shape, self.running, moments = initial.output_shape, initial.running, named_arrays(initial.running)
+        for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
             if name not in weights:
                 raise UserError(f"the weights lack {name}, which the model needs; take all of a checkpoint or a result")
-            if np.shape(weights[name]) != array.shape:
+            if np.shape(weights[name]) != shape:
                 raise UserError(
                     f"{data.name}: inputs of shape {data.input_shape} do not fit the model: {name} would have shape "
-                    f"{array.shape}, but has {np.shape(weights[name])}"
+                    f"{shape}, but has {np.shape(weights[name])}"
                 )
+        self.parameters = {name: np.array(weights[name], dtype, order="C") for name in initial.shapes}
+        for name, array in moments.items():
             array[...] = weights[name]
 
     def check_targets(self, targets: Array, weights: Array | None, first: int) -> None:

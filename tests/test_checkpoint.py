@@ -3,12 +3,13 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from dbp.checkpoint import Checkpoint, CheckpointFolder, Keep, digest_arrays, read, write
+from dbp.checkpoint import Checkpoint, CheckpointFolder, Keep, digest_arrays, opened, read, write
 from dbp.errors import UserError
 
 MODEL = {"dense_1/weight": np.arange(6.0).reshape(2, 3), "dense_1/bias": np.zeros(3, np.float32)}
@@ -141,6 +142,17 @@ def test_files_that_were_tampered_with_are_refused(path, change):
     edit(path, change)
     with pytest.raises(UserError, match=r"c.h5 is (damaged|not a checkpoint|not made by dbp)"):
         read(path)
+
+
+def test_the_weights_to_be_used_are_read_alone(tmp_path):
+    average = {name: array + 1 for name, array in MODEL.items()}
+    for optimizer, expected in (({"mean": MODEL}, MODEL), ({"mean": MODEL, "average": average}, average)):
+        kept = replace(FULL, model=MODEL | {"running_mean": np.ones(2)}, optimizer=optimizer)
+        path = tmp_path / f"{len(optimizer)}.h5"
+        write(path, kept)
+        with opened(path) as found:
+            assert digest_arrays(found.trained()) == digest_arrays(expected | {"running_mean": np.ones(2)})
+            assert digest_arrays(kept.trained) == digest_arrays(found.trained())
 
 
 def test_a_newer_version_is_refused(path):

@@ -35,7 +35,8 @@ class Problem:
 
     def __init__(self, case, shards, dtype="float64", share=False):
         model, loss, targets, weights = CASES[case]
-        parameters, _, self.running = nn.initial_parameters(model, X, 0, dtype)
+        initial = nn.initial_parameters(model, X, 0, dtype)
+        parameters, self.running = initial.parameters, initial.running
         self.layout = Layout.of(parameters)
         parts = Shards(shards)
         self.objective = Objective(

@@ -280,9 +280,8 @@ def test_parameters_and_multiply_adds_by_closed_form():
     assert rows["dense_1"].forward == (0, 128 * 20 + 2 * 20)
     assert rows["dense_1"].backward == (0, 2 * 128 * 20 + 3 * 20)  # by inputs and weights; z, bias and tanh
     assert rows["dense_2"].backward == (0, 2 * 20 * 10)
-    true = sum(
-        a.size for a in nn.initial_parameters(nn.Sequential(*layers), np.zeros((2, 9, 9, 4)), 0).parameters.values()
-    )
+    initial = nn.initial_parameters(nn.Sequential(*layers), np.zeros((2, 9, 9, 4)), 0)
+    true = sum(array.size for array in initial.parameters.values())
     assert found.parameters == true == 152 + 128 * 20 + 20 + 200
     assert found.parameter_bytes == 4 * true
     assert (found.vectors, found.shard_sizes) == (2, [3, 3, 4])

@@ -34,7 +34,8 @@ def start(model, x, dtype="float64"):
         scope.parameter("unused", (1,))
         return model(scope, x)
 
-    parameters, _, running = nn.initial_parameters(with_a_parameter, x, 0, dtype)
+    initial = nn.initial_parameters(with_a_parameter, x, 0, dtype)
+    parameters, running = initial.parameters, initial.running
     del parameters["unused"]
     rng = np.random.default_rng(1)
     for array in parameters.values():
@@ -343,7 +344,8 @@ def test_a_convolution_fused_with_its_pooling_gives_the_same(activation, size, d
 
 def objective_of(model, loss, x, y, weights=None, shards=1, seed=0):
     """The objective on these examples, its flat weights, and its running moments."""
-    parameters, _, running = nn.initial_parameters(model, x, 0, "float64")
+    initial = nn.initial_parameters(model, x, 0, "float64")
+    parameters, running = initial.parameters, initial.running
     layout = Layout.of(parameters)
     objective = Objective(model, loss, layout, OneProcess(), Shards(shards), np.dtype("float64"), running, seed)
     objective.batch = in_shards(x, y, weights, shards)

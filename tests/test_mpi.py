@@ -85,6 +85,23 @@ def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
     assert digest(tmp_path / "run") == larger[method]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        *(("1", ()), ("2", ()), ("3", ()), ("5", ()), ("3", ("private",))),
+        *(("2,1", words) for words in ((), ("divide",), ("private", "divide"))),
+        ("1,1", ("divide",)),
+    ],
+    ids=str,
+)
+def test_runs_begin_with_the_same_weights_on_any_ranks(tmp_path, sizes, words):
+    """Drawn or given."""
+    ranks, env = sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes if "," in sizes else ""}
+    outcome = mpirun(ranks, PROGRAMS / "beginning.py", tmp_path / "run", *words, env=env)
+    assert outcome.code == 0, outcome.text
+    assert outcome.out == "begins as one process would\n"
+
+
 @pytest.mark.parametrize("form", ["bfloat16", "float16"])
 def test_nodes_may_send_shorter_numbers(small, tmp_path, larger, form):
     """The weights are nearly those of full messages, and, as is compared before each checkpoint, alike on all nodes."""

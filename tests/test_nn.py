@@ -1,23 +1,26 @@
 """Layers, losses and initialisers: closed forms and gradients."""
 
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run
 
 import dbp.autodiff as ad
 from dbp import nn
 from dbp.autodiff.primitives.error_function import erfc
 from dbp.errors import UserError
-from dbp.nn.initialisers import INITIALISERS
+from dbp.nn.initialisers import AT_A_TIME, INITIALISERS
 from dbp.random import generator
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 
 
 def outputs_of(model, x, seed=0):
-    parameters, shape, _ = nn.initial_parameters(model, x, seed, "float64")
-    return parameters, shape, model(nn.use(parameters), x)
+    initial = nn.initial_parameters(model, x, seed, "float64")
+    return initial.parameters, initial.output_shape, model(nn.use(initial.parameters), x)
 
 
 def test_dense_is_an_affine_map():
@@ -101,26 +104,101 @@ VARIANCES = {
 }
 
 
+def filled(name, shape, stream, dtype="float64"):
+    out = np.full(shape, np.nan, dtype)
+    INITIALISERS[name](generator(0, stream), out)
+    return out
+
+
 @pytest.mark.parametrize("name", INITIALISERS)
 def test_initialisers_have_their_variance(name):
-    values = INITIALISERS[name](generator(0, name), (300, 200))
-    assert values.shape == (300, 200)
+    values = filled(name, (300, 200), name)
     assert values.var() == pytest.approx(VARIANCES[name], rel=0.05, abs=1e-12)
     assert abs(values.mean() - (name == "ones")) < 0.01
 
 
 @pytest.mark.parametrize(("shape", "connections"), [((300, 20), 15), ((3, 3, 4, 7), 15), ((6, 5), 6)])
 def test_sparse_weights_connect_an_output_with_a_few_inputs(shape, connections):
-    w = INITIALISERS["sparse"](generator(0, "w"), shape)
-    assert w.shape == shape
+    w = filled("sparse", shape, "w")
     assert (np.count_nonzero(w.reshape(-1, shape[-1]), axis=0) == connections).all()
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
 def test_orthogonal_is_orthogonal(shape):
-    q = INITIALISERS["orthogonal"](generator(0, "q"), shape)
+    q = filled("orthogonal", shape, "q")
     gram = q.T @ q if shape[0] > shape[1] else q @ q.T
     np.testing.assert_allclose(gram, np.eye(4), atol=1e-12)
+
+
+def drawn_whole(name, rng, inputs, outputs):
+    """The same in one piece, as it follows from the definitions."""
+    if name in ("zeros", "ones", "normal"):
+        return {"zeros": np.zeros, "ones": np.ones, "normal": rng.standard_normal}[name]((inputs, outputs))
+    if name == "orthogonal":
+        q, r = np.linalg.qr(rng.standard_normal((max(inputs, outputs), min(inputs, outputs))))
+        q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+        return q if inputs >= outputs else q.T
+    if name == "sparse":
+        weights = np.zeros((inputs, outputs))
+        for column in weights.T:
+            chosen = rng.permutation(inputs)[:15]
+            column[chosen] = rng.standard_normal(len(chosen))
+        return weights
+    kind, _, distribution = name.partition("_")
+    variance = {"glorot": 2 / (inputs + outputs), "he": 2 / inputs, "lecun": 1 / inputs}[kind]
+    if distribution == "normal":
+        return math.sqrt(variance) * rng.standard_normal((inputs, outputs))
+    limit = math.sqrt(3 * variance)
+    return rng.uniform(-limit, limit, (inputs, outputs))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", INITIALISERS)
+def test_initial_weights_are_drawn_in_pieces_with_the_bits_of_the_whole(name, dtype):
+    """Of sizes below, at and above those of the pieces, also where the pieces do not come out even."""
+    for inputs, outputs in ((3, 5), (AT_A_TIME // 32, 32), (401, 503), (4, 0)):
+        whole = drawn_whole(name, generator(0, "bits"), inputs, outputs).astype(dtype)
+        np.testing.assert_array_equal(filled(name, (inputs, outputs), "bits", dtype), whole)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the most memory of a process")
+def test_a_model_is_tried_without_memory_for_its_parameters():
+    """In a process of its own, by the most memory that it has had."""
+    outcome = run(sys.executable, "-c", TRIED)
+    assert outcome.code == 0, outcome.text
+    grown, of_parameters = map(float, outcome.out.split())
+    assert of_parameters > 100
+    assert grown < 0.15 * of_parameters
+
+
+TRIED = """
+from pathlib import Path
+import numpy as np
+from dbp.nn import Conv2d, Dense, Flatten, Sequential, initial_parameters
+from dbp.parallel import keep_freed_memory
+model = Sequential(Conv2d(1024, 3, "relu"), Flatten(), Dense(3000, "relu"), Dense(3000), Dense(10))
+np.ones((300, 300)) @ np.ones((300, 300))
+keep_freed_memory()  # as an earlier run in this process has done
+
+def most():  # in MB
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024 / 1e6
+
+before = most()
+initial = initial_parameters(model, np.zeros((2, 4, 4, 1024), "float32"), 0)
+print(most() - before, 4 * sum(np.prod(shape) for shape in initial.shapes.values()) / 1e6)
+"""
+
+
+def test_a_model_may_do_with_parameters_what_cannot_be_done_with_zeros():
+    def model(scope, x):
+        w = scope.parameter("weight", (3, 2000))
+        scale = scope.parameter("scale", (), "ones")
+        assert ad.array_of(scale) == 1
+        return x @ (w / ad.sqrt(ad.sum_(w * w, axis=0))) / scale  # the weights are too many to be drawn for a trial
+
+    shapes = nn.initial_parameters(model, X, 0).shapes
+    assert shapes == {"weight": (3, 2000), "scale": ()}
 
 
 def test_initial_weights_depend_on_seed_and_name_only():
@@ -291,12 +369,12 @@ def test_recomputed_layers_give_the_same_bits_and_keep_one_node():
                 scope.inside("last"), layers(scope.inside("inner"), nn.Dense(4)(scope.inside("first"), x))
             )
 
-        parameters, _, running = nn.initial_parameters(model, X, 0, "float64")
-        leaves = {name: ad.Tensor(p) for name, p in parameters.items()}
-        call = nn.call_with(leaves, running, nn.Draw(0, 3, 1))
+        initial = nn.initial_parameters(model, X, 0, "float64")
+        leaves = {name: ad.Tensor(p) for name, p in initial.parameters.items()}
+        call = nn.call_with(leaves, initial.running, nn.Draw(0, 3, 1))
         outputs = model(nn.Scope(call), X)
         gradients = ad.pullback(ad.sum_(outputs * outputs), np.ones(()), list(leaves.values()))
-        found.append((parameters, outputs.value, gradients, call.observed, outputs))
+        found.append((initial.parameters, outputs.value, gradients, call.observed, outputs))
     (names, y, g, seen, _), (names_again, y_again, g_again, seen_again, output) = found
     assert list(names) == list(names_again)
     np.testing.assert_array_equal(y, y_again)
@@ -309,7 +387,8 @@ def test_recomputed_layers_give_the_same_bits_and_keep_one_node():
 
 def test_running_moments_are_found_among_the_weights_of_a_result():
     model = nn.Sequential(nn.Dense(3), nn.BatchNorm())
-    parameters, _, running = nn.initial_parameters(model, X, 0, "float64")
+    initial = nn.initial_parameters(model, X, 0, "float64")
+    parameters, running = initial.parameters, initial.running
     running["batch_norm_1/"].mean += 2
     arrays = parameters | nn.named_arrays(running)
     np.testing.assert_array_equal(model(nn.use(arrays), X), model(nn.use(parameters, running), X))
@@ -404,7 +483,8 @@ class Kind:
 
 def test_weights_that_are_missing_are_named():
     model = nn.Sequential(nn.Dense(3), nn.BatchNorm())
-    parameters, _, running = nn.initial_parameters(model, X, 0)
+    initial = nn.initial_parameters(model, X, 0)
+    parameters, running = initial.parameters, initial.running
     parameters["dense_1/wieght"] = parameters.pop("dense_1/weight")
     with pytest.raises(
         UserError, match=r"^dense_1: the model needs 'dense_1/weight', .* did you mean 'dense_1/wieght'"

@@ -14,7 +14,7 @@ WEIGHTS = RNG.random(11)
 
 
 def objective_of(model, loss, x, y, weights=None, shards=1, dtype="float64"):
-    parameters, _, _ = nn.initial_parameters(model, x, 0, dtype)
+    parameters = nn.initial_parameters(model, x, 0, dtype).parameters
     layout = Layout({name: p.shape for name, p in parameters.items()})
     objective = Objective(model, loss, layout, OneProcess(), Shards(shards), np.dtype(dtype))
     runs = [Shards(shards).of_batch(len(x), n) for n in range(shards)]

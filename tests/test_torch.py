@@ -74,7 +74,8 @@ def torch_costs(loss, method, parameters, data, dtype):
 @pytest.mark.parametrize("loss", TARGETS)
 def test_costs_step_for_step(loss, method, dtype):
     model = nn.Sequential(nn.Dense(16, "tanh"), nn.Dense(9, "relu"), nn.Dense(4))
-    parameters, output_shape, _ = nn.initial_parameters(model, X, 0, dtype)
+    initial = nn.initial_parameters(model, X, 0, dtype)
+    parameters, output_shape = initial.parameters, initial.output_shape
     layout, shards, precision = Layout({n: p.shape for n, p in parameters.items()}), Shards(3), np.dtype(dtype)
     objective = Objective(model, nn.loss_named(loss), layout, OneProcess(), shards, precision)
     loader = Loader(ArrayDataset(X, TARGETS[loss], WEIGHTS), nn.loss_named(loss), output_shape, precision, shards)

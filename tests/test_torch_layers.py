@@ -227,7 +227,8 @@ def _(layer: nn.MultiHeadAttention, place, x):
 
 def start(model, x):
     """Parameters away from the zeros and ones that some begin with, and running moments."""
-    parameters, _, running = nn.initial_parameters(model, x, 0, "float64")
+    initial = nn.initial_parameters(model, x, 0, "float64")
+    parameters, running = initial.parameters, initial.running
     rng = np.random.default_rng(1)
     for array in parameters.values():
         array += 0.2 * rng.standard_normal(array.shape)

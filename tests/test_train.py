@@ -13,7 +13,7 @@ from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
-from dbp.parallel import Node, OneProcess
+from dbp.parallel import Arena, Node, OneProcess
 from dbp.resuming import Start
 from dbp.settings import Data, Saving, Settings
 from dbp.train import train
@@ -90,6 +90,16 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path):
     shutil.rmtree(tmp_path / "first")
     with pytest.raises(UserError, match=r"checkpoint .*first does not exist"):
         run(weights=str(tmp_path / "first"))
+
+
+def test_no_weights_are_drawn_where_a_run_goes_on(tmp_path, monkeypatch):
+    whole = run(epochs=2)
+    run(epochs=1, out=str(tmp_path))
+    monkeypatch.setattr(Arena, "fill", None)
+    again = run(epochs=2, out=str(tmp_path))
+    assert digest_arrays(again.weights) == digest_arrays(whole.weights)
+    with pytest.raises(TypeError):
+        run(epochs=1)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ INPUTS, CLASSES = RNG.standard_normal((6, 4)), np.array([0, 2, 1, 1, 0, 2])
     ],
 )
 def test_gauss_newton_product_of_a_network(loss, targets):
-    parameters, _, _ = nn.initial_parameters(MODEL, INPUTS, 0, "float64")
+    parameters = nn.initial_parameters(MODEL, INPUTS, 0, "float64").parameters
     tangents = {name: RNG.standard_normal(p.shape) for name, p in parameters.items()}
     outputs = lambda p: MODEL(nn.use(p), INPUTS)  # noqa: E731
     cost = lambda z: ad.sum_(loss(z, targets)) / 6  # noqa: E731

@@ -37,10 +37,10 @@ def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error"
     """What is found in one mini-batch: each as (what, shard, rows), examples of shards being rows from 100 on."""
     inputs, model, loss = np.asarray(inputs, np.float32), nn.as_model(model), nn.as_loss(loss)
     initial = nn.initial_parameters(model, inputs[:2], 0, np.dtype("float32"))
-    layout, comm, parts = Layout.of(initial.parameters), OneProcess(), Shards(shards)
+    layout, comm, parts = Layout(initial.shapes), OneProcess(), Shards(shards)
     objective = Objective(model, loss, layout, comm, parts, np.dtype("float32"), initial.running)
     weights = objective.arena.vector()
-    objective.arena.put(weights, layout, initial.parameters)
+    objective.arena.fill(weights, layout, initial.draw)
     if change is not None:
         change(layout.views(weights, writable=True))
     taken = [parts.of_batch(len(inputs), number) for number in range(shards)]

@@ -37,7 +37,11 @@ def memory_of(processes: list[int]) -> Memory:
 
 
 class Highest:
-    """Looks again and again, within its block, for the most that these processes have held; no processes, no looks."""
+    """Looks again and again, within its block, for the most that these processes have held; no processes, no looks.
+
+    What is held counts if two looks in a row find it: what a process begins to share while another is looked at counts
+    too much in one of them.
+    """
 
     def __init__(self, processes: list[int]):
         self.memory = dict.fromkeys(KINDS, 0.0)
@@ -45,8 +49,14 @@ class Highest:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
+        def size(memory: Memory) -> float:
+            return memory["all"]
+
+        before = self.memory
         while self._processes and not self._done.wait(INTERVAL):
-            self.memory = max(self.memory, memory_of(self._processes), key=lambda memory: memory["all"])
+            found = memory_of(self._processes)
+            self.memory = max(self.memory, min(before, found, key=size), key=size)
+            before = found
 
     def __enter__(self) -> Highest:
         self._thread.start()

@@ -124,6 +124,18 @@ class Opened:
             raise DataError(f"checkpoint {self.path} is damaged: its contents do not match their digest")
         return assembled(arrays.items(), self.progress, self.provenance, self.config)
 
+    def trained(self) -> dict[str, Array]:
+        """The weights to be used, and running moments, by name: see Checkpoint.trained; no other array is read.
+
+        Raises:
+            DataError: they are damaged.
+        """
+        if self.version == 1:  # whose only digest is that of all arrays
+            return self.load().trained
+        groups = ("model/", "optimizer/average/")
+        used = {name.removeprefix(group): name for group in groups for name in self.entries if name.startswith(group)}
+        return {name: self.array(entry) for name, entry in used.items()}
+
 
 def too_large(found: Opened) -> str | None:
     """Why the arrays of a checkpoint cannot all be loaded; None if they can."""

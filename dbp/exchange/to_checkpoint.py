@@ -76,7 +76,7 @@ def _arrays(
     """The model's arrays with the numbers of the weights; UserError, with all that is wrong, if they do not fit."""
     shape, dtype = input_shape_of(settings.data, input_shape), settings.numpy_dtype
     initial = initial_parameters(settings.model, np.zeros((2, *shape), dtype), settings.seed, dtype)
-    needed = initial.parameters | named_arrays(initial.running)
+    needed = {name: np.empty(shape, dtype) for name, shape in initial.shapes.items()} | named_arrays(initial.running)
     old_names = renamed(weights.names, renames)
     rules: Mapping[str, Rule] = {}
     if origin == "pytorch":

@@ -1,7 +1,7 @@
 """Networks: layers, activations, initialisers, losses."""
 
 from dbp.nn.activations import ACTIVATIONS
-from dbp.nn.initial import Initial, initial_parameters, take_over
+from dbp.nn.initial import Initial, initial_parameters, must_fit_model
 from dbp.nn.initialisers import INITIALISERS
 from dbp.nn.layers import (
     GRU,
@@ -104,9 +104,9 @@ __all__ = [
     "check_weights",
     "initial_parameters",
     "loss_named",
+    "must_fit_model",
     "named_arrays",
     "read_only",
-    "take_over",
     "update_all",
     "use",
 ]

@@ -1,11 +1,19 @@
-"""A model at its start: called once, so that it asks for its parameters, and shows whether its shapes fit."""
+"""A model at its start: called once, so that it asks for its parameters, and shows whether its shapes fit.
+
+For that call no parameter is drawn but small ones, so it takes little memory and time however large the model is.
+"""
 
 from __future__ import annotations
 
+import math
+import mmap
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,77 +27,122 @@ from dbp.random import generator
 # How NumPy begins to say that shapes do not fit.
 MISFITS = ("operands could not be broadcast", "matmul: ", "shapes (", "could not broadcast", "cannot reshape array")
 OURS, NUMPY = Path(__file__).parents[1], Path(np.__file__).parent
+SMALL = 1 << 12  # numbers of a parameter that is drawn even where only its shape matters
 
 
-class Initial(NamedTuple):
-    """What a model starts with: parameters and running moments by path, and the shape of an example's outputs."""
+@dataclass(frozen=True)
+class Initial:
+    """What a model starts with.
 
-    parameters: dict[str, Array]
-    output_shape: Shape
+    Args:
+        shapes: of its parameters, by path, in the order in which it asks for them.
+        initialisers: their names, likewise.
+        running: its running moments, by path.
+        seed: each parameter is drawn from a stream of its own, keyed by seed and path.
+        dtype: of the parameters.
+        output_shape: of one example.
+    """
+
+    shapes: dict[str, Shape]
+    initialisers: dict[str, str]
     running: dict[str, RunningMoments]
+    seed: int
+    dtype: np.dtype[Any]
+    output_shape: Shape = ()
+
+    def draw(self, path: str, out: Array) -> None:
+        """Fill an array of its shape, of any type and in one piece, with a parameter as it is at the start."""
+        initialiser(self.initialisers[path])(generator(self.seed, f"initial weights of {path}"), out)
+
+    @cached_property
+    def parameters(self) -> dict[str, Array]:
+        """All parameters by path, drawn when they are first asked for."""
+        drawn = {path: np.empty(shape, self.dtype) for path, shape in self.shapes.items()}
+        for path, array in drawn.items():
+            self.draw(path, array)
+        return drawn
+
+    def stand_in(self, path: str) -> Array:
+        """Something of a parameter's shape and type, read-only, for calls of which only shapes matter.
+
+        A large one consists of zeros; a small one is the parameter itself, as a model may do what cannot be done with
+        zeros.
+        """
+        shape = self.shapes[path]
+        if math.prod(shape) > SMALL:
+            return _zeros(shape, self.dtype)
+        drawn = np.empty(shape, self.dtype)
+        self.draw(path, drawn)
+        return read_only(drawn)
+
+
+def _zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Zeros that cannot be written, so that the system shows one page of them everywhere; np.zeros() may use up memory.
+
+    It does where memory that was freed before is kept, and has to be cleared.
+    """
+    count = math.prod(shape)
+    memory = mmap.mmap(-1, count * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
+    return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
 def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32") -> Initial:
-    """The model's parameters by name, and the shape of its outputs for one example.
+    """What a model starts with: its parameters by name, and the shape of its outputs for one example.
 
     Args:
         model: called once, so that it asks for its parameters.
         inputs: a few examples; only their shape and type matter.
-        seed: each parameter is drawn from a stream of its own, keyed by seed and name.
+        seed: of the parameters.
         dtype: of the parameters.
 
     Raises:
         UserError: shapes do not fit somewhere in the model, which says where.
     """
-    parameters: dict[str, Array] = {}
-    running: dict[str, RunningMoments] = {}
+    found = Initial({}, {}, {}, seed, np.dtype(dtype))
 
     def make(path: str, shape: Shape, initial: str) -> Array:
-        if path not in parameters:
-            rng = generator(seed, f"initial weights of {path}")
-            parameters[path] = initialiser(initial)(rng, shape).astype(dtype)
-        elif parameters[path].shape != shape:
-            raise UserError(f"parameter {path!r} is asked for as {shape} and {parameters[path].shape}")
-        return read_only(parameters[path])
+        if path not in found.shapes:
+            initialiser(initial)  # which there must be
+            found.shapes[path], found.initialisers[path] = tuple(map(index, shape)), initial
+        elif found.shapes[path] != shape:
+            raise UserError(f"parameter {path!r} is asked for as {shape} and {found.shapes[path]}")
+        return found.stand_in(path)
 
     def make_running(path: str, channels: int, decay: float) -> RunningMoments:
-        return running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
+        return found.running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
 
-    outputs = _called(model, Scope(Call(make, make_running)), inputs)
+    with np.errstate(divide="ignore", invalid="ignore"):  # what zeros may give where the parameter would not
+        outputs = _called(model, Scope(Call(make, make_running)), inputs)
     if np.shape(outputs)[:1] != (len(inputs),):
         raise UserError(
             f"a model must give one output per example, but {len(inputs)} examples gave outputs of shape "
             f"{np.shape(outputs)}"
         )
-    if not parameters:
+    if not found.shapes:
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
-    return Initial(parameters, tuple(np.shape(outputs)[1:]), running)
+    return replace(found, output_shape=tuple(np.shape(outputs)[1:]))
 
 
-def take_over(initial: Initial, weights: Mapping[str, Array], source: str) -> None:
-    """Give parameters and running moments the numbers of other weights of the same model, such as another run's.
+def must_fit_model(initial: Initial, weights: Mapping[str, Array], source: str) -> None:
+    """UserError if these are not the weights of a model.
 
     Args:
         initial: what the model starts with.
-        weights: by name, as a checkpoint or a result has them.
+        weights: parameters and running moments by name, as a checkpoint or a result has them.
         source: of the weights, as an error names it.
-
-    Raises:
-        UserError: they are not the weights of this model.
     """
-    arrays = initial.parameters | named_arrays(initial.running)
+    shapes = initial.shapes | {name: array.shape for name, array in named_arrays(initial.running).items()}
     for name in weights:
-        if name not in arrays:
-            raise UserError(f"{source}: the model has no {name!r}; {remedy(name, arrays)}")
-    for name, array in arrays.items():
+        if name not in shapes:
+            raise UserError(f"{source}: the model has no {name!r}; {remedy(name, shapes)}")
+    for name, needed in shapes.items():
         if name not in weights:
             raise UserError(
                 f"{source}: {name!r} is missing, which the model needs; take all of a checkpoint or a result"
             )
-        if np.shape(weights[name]) != array.shape:
+        if np.shape(weights[name]) != needed:
             shape = np.shape(weights[name])
-            raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {array.shape}")
-        array[...] = weights[name]
+            raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {needed}")
 
 
 def _called(model: Model, scope: Scope, inputs: Array) -> Value:

@@ -1,12 +1,13 @@
 """Initial values of parameters, by name.
 
 A shape is (taps ..., inputs, outputs): of a dense layer's matrix, or of a convolution's weights at all its taps.
+Numbers are drawn in float64, and go into an array of any type piece by piece, in the order in which they lie there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from dbp.errors import unknown
 
 Shape = tuple[int, ...]
 CONNECTIONS = 15  # of an output, with sparse weights
-Initialiser = Callable[[np.random.Generator, Shape], Array]
+AT_A_TIME = 1 << 16  # numbers that are drawn together
+Initialiser = Callable[[np.random.Generator, Array], None]  # fills an array, which must be in one piece
 
 
 def _fans(shape: Shape) -> tuple[int, int]:
@@ -24,13 +26,26 @@ def _fans(shape: Shape) -> tuple[int, int]:
     return taps * math.prod(shape[-2:-1]), taps * shape[-1]
 
 
-def _uniform(rng: np.random.Generator, shape: Shape, variance: float) -> Array:
+def _shaped(out: Array, *shape: int) -> Array:
+    assert out.flags.c_contiguous, "else this would be a copy"
+    return out.reshape(shape)
+
+
+def _pieces(out: Array) -> Iterator[Array]:
+    numbers = _shaped(out, out.size)
+    return (numbers[start : start + AT_A_TIME] for start in range(0, out.size, AT_A_TIME))
+
+
+def _uniform(rng: np.random.Generator, out: Array, variance: float) -> None:
     limit = math.sqrt(3 * variance)
-    return rng.uniform(-limit, limit, shape)
+    for piece in _pieces(out):
+        piece[:] = rng.uniform(-limit, limit, len(piece))
 
 
-def _normal(rng: np.random.Generator, shape: Shape, variance: float) -> Array:
-    return math.sqrt(variance) * rng.standard_normal(shape)
+def _normal(rng: np.random.Generator, out: Array, variance: float) -> None:
+    deviation = math.sqrt(variance)
+    for piece in _pieces(out):
+        piece[:] = deviation * rng.standard_normal(len(piece))
 
 
 def _glorot(shape: Shape) -> float:
@@ -45,35 +60,34 @@ def _lecun(shape: Shape) -> float:
     return 1 / max(1, _fans(shape)[0])
 
 
-def _orthogonal(rng: np.random.Generator, shape: Shape) -> Array:
-    rows, columns = math.prod(shape[:-1]), shape[-1]
+def _orthogonal(rng: np.random.Generator, out: Array) -> None:
+    rows, columns = math.prod(out.shape[:-1]), out.shape[-1]
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
-    return np.reshape(q if rows >= columns else q.T, shape)
+    out[...] = np.reshape(q if rows >= columns else q.T, out.shape)
 
 
-def _sparse(rng: np.random.Generator, shape: Shape) -> Array:
+def _sparse(rng: np.random.Generator, out: Array) -> None:
     """A few numbers of variance 1 for each output: so many that its sum varies, whatever the number of inputs."""
-    inputs, outputs = math.prod(shape[:-1]), shape[-1]
-    weights = np.zeros((inputs, outputs))
+    out.fill(0)
+    weights = _shaped(out, math.prod(out.shape[:-1]), out.shape[-1])
     for column in weights.T:
-        chosen = rng.permutation(inputs)[:CONNECTIONS]
+        chosen = rng.permutation(len(weights))[:CONNECTIONS]
         column[chosen] = rng.standard_normal(len(chosen))
-    return weights.reshape(shape)
 
 
 # Glorot and Bengio 2010, equation 16; He et al. 2015, equation 10; LeCun et al. 1998, section 4.6;
 # orthogonal: Saxe, McClelland and Ganguli 2014; sparse: Martens 2010, section 5.
 INITIALISERS: dict[str, Initialiser] = {
-    "zeros": lambda rng, shape: np.zeros(shape),
-    "ones": lambda rng, shape: np.ones(shape),
-    "normal": lambda rng, shape: _normal(rng, shape, 1),
-    "glorot_uniform": lambda rng, shape: _uniform(rng, shape, _glorot(shape)),
-    "glorot_normal": lambda rng, shape: _normal(rng, shape, _glorot(shape)),
-    "he_uniform": lambda rng, shape: _uniform(rng, shape, _he(shape)),
-    "he_normal": lambda rng, shape: _normal(rng, shape, _he(shape)),
-    "lecun_uniform": lambda rng, shape: _uniform(rng, shape, _lecun(shape)),
-    "lecun_normal": lambda rng, shape: _normal(rng, shape, _lecun(shape)),
+    "zeros": lambda _rng, out: out.fill(0),
+    "ones": lambda _rng, out: out.fill(1),
+    "normal": lambda rng, out: _normal(rng, out, 1),
+    "glorot_uniform": lambda rng, out: _uniform(rng, out, _glorot(out.shape)),
+    "glorot_normal": lambda rng, out: _normal(rng, out, _glorot(out.shape)),
+    "he_uniform": lambda rng, out: _uniform(rng, out, _he(out.shape)),
+    "he_normal": lambda rng, out: _normal(rng, out, _he(out.shape)),
+    "lecun_uniform": lambda rng, out: _uniform(rng, out, _lecun(out.shape)),
+    "lecun_normal": lambda rng, out: _normal(rng, out, _lecun(out.shape)),
     "orthogonal": _orthogonal,
     "sparse": _sparse,
 }

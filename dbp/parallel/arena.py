@@ -5,7 +5,7 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from dbp.parallel.changes import LINE, Changes
 from dbp.parallel.collecting import collect, disperse
 from dbp.parallel.comm import Communicator
-from dbp.parallel.deal import Deal, Nodes, spread_jobs
+from dbp.parallel.deal import Deal, Nodes, shares, spread_jobs
 from dbp.parallel.exchange import Spread
 from dbp.parallel.layout import Layout
 from dbp.parallel.shared import Bytes, SharedMemory
@@ -62,9 +62,8 @@ class Arena:
         self.divided = divide and self.dealt and self.nodes.count > 1
         self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, size)]
         self._spreads: dict[Hashable, Spread] = {}
-        ranks = self.nodes.runs[self.nodes.mine] if self.shared else range(comm.rank, comm.rank + 1)
-        memory = np.zeros(LINE, np.uint8) if self._memory is None else self._memory.bytes[-told:][: LINE * len(ranks)]
-        self.changes = Changes(memory, comm.rank - ranks.start)
+        memory = self._memory.bytes[-told:] if self._memory is not None else np.zeros(LINE, np.uint8)
+        self.changes = Changes(memory[: LINE * len(self.holders)], comm.rank - self.holders.start)
 
     @property
     def whole(self) -> bool:
@@ -78,6 +77,11 @@ class Arena:
     def shared(self) -> bool:
         """Whether there is one copy for all ranks of a node, of which each updates the parts that it owns."""
         return self._memory is not None
+
+    @property
+    def holders(self) -> range:
+        """The ranks that have one copy of the vectors with this one."""
+        return self.nodes.runs[self.nodes.mine] if self.shared else range(self.comm.rank, self.comm.rank + 1)
 
     @property
     def description(self) -> str:
@@ -113,7 +117,7 @@ class Arena:
         if not self.shared:
             return np.zeros((count, self.size), self.dtype)
         assert self._memory is not None
-        length, start, ranks = pages(self.size * self.dtype.itemsize), self._used, self.nodes.runs[self.nodes.mine]
+        length, start, ranks = pages(self.size * self.dtype.itemsize), self._used, self.holders
         self._used += count * length
         memory = self._memory.bytes[start : self._used]
         rows: Array = memory.view(self.dtype).reshape(count, length // self.dtype.itemsize)[:, : self.size]
@@ -123,10 +127,22 @@ class Arena:
         self._memory.use_huge_pages(start, self._used, len(ranks), self.comm.rank - ranks.start)
         return rows
 
-    def put(self, vector: Array, layout: Layout, parameters: Mapping[str, Array]) -> None:
-        """Write parameters that every rank knows into a vector; settle() or fence() must follow."""
-        for part in self.owned:
-            layout.write(parameters, vector, part)
+    def fill(self, vector: Array, layout: Layout, write: Callable[[str, Array], object]) -> None:
+        """Have the whole of a vector written, each parameter by one of the ranks that have one copy; collective.
+
+        Every copy is written, without a word between nodes.
+
+        Args:
+            vector: of this arena.
+            layout: of the parameters in it.
+            write: takes a parameter's name, and its place in the vector.
+        """
+        places = list(layout.views(vector, writable=True).items())
+        dealt = shares([place.size for _, place in places], len(self.holders))
+        for number in dealt[self.comm.rank - self.holders.start]:
+            write(*places[number])
+        if self.shared:
+            self.comm.node_barrier()
 
     def settle(self, vector: Array) -> None:
         """Give what rank 0 knows of a vector to all, in case that others have come to other bits; collective."""

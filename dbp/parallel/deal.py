@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,6 +154,20 @@ def spread_jobs(nodes: Nodes, parts: Sequence[slice]) -> tuple[list[Message], li
             if nodes.rank == reader:
                 received.append(Message(writer, part))
     return sent, received
+
+
+def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Which of pieces of work, by their numbers, each of so many ranks does: the longest next by who has least so far.
+
+    (Longest processing time first: Graham 1969.)
+    """
+    found: list[list[int]] = [[] for _ in range(count)]
+    least = [(0, rank) for rank in range(count)]
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        length, rank = least[0]
+        found[rank].append(number)
+        heapq.heapreplace(least, (length + lengths[number], rank))
+    return found
 
 
 def _cut(run: slice, count: int, index: int) -> slice:

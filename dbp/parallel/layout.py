@@ -46,15 +46,6 @@ class Layout:
             start = end
         return views
 
-    def write(self, parameters: Mapping[str, Array], vector: Array, part: slice) -> None:
-        """Write what belongs to a part of the vector."""
-        start = 0
-        for name, end in zip(self.shapes, self.ends, strict=True):
-            first, last = max(start, part.start), min(end, part.stop)
-            if first < last:
-                vector[first:last] = parameters[name].reshape(-1)[first - start : last - start]
-            start = end
-
     def flatten(self, parameters: Mapping[str, Array], dtype: Any) -> Array:
         """A new vector that holds these parameters."""
         vector = np.empty(self.size, dtype)

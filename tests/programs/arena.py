@@ -71,7 +71,9 @@ def trained(problem):
     arena, seen = problem.arena, []
     weights = arena.vector()
     values = np.linspace(-1, 1, problem.size).astype(problem.dtype)
-    arena.put(weights, Layout.of({"all": values}), {"all": values})
+    parameters = problem.space.layout.views(values)
+    arena.fill(weights, problem.space.layout, lambda name, place: np.copyto(place, parameters[name]))
+    np.testing.assert_array_equal(weights, values)
     arena.settle(weights)
     state, nodes_exchange = State.of(Adam(), arena.vectors), arena.dealt and arena.nodes.count > 1
     problem.bad = (4, problem.shards.count - 1) if problem.size else None

@@ -18,13 +18,13 @@ INPUTS = [(x, y, weights), (x[:3], y[:3], None)]  # also less examples than shar
 def digests(units, divide):
     """Of what each of some steps gives, which lies in vectors that are whole here, or dealt to the ranks."""
     model = nn.Sequential(nn.Dense(units, "tanh"), nn.Dropout(0.3), nn.Dense(4))
-    parameters, _, _ = nn.initial_parameters(model, x, 1, "float32")
-    layout, shards = Layout.of(parameters), Shards(5, comm.rank, comm.size)
+    initial = nn.initial_parameters(model, x, 1, "float32")
+    layout, shards = Layout(initial.shapes), Shards(5, comm.rank, comm.size)
     arena = Arena(comm, layout.size, "float32", vectors=3, divide=divide)
     assert arena.dealt == (comm.size > 1 and layout.size >= DIVIDED_FROM)
     w, v, kept = arena.vector(), arena.vector(), arena.vector()
     objective = Objective(model, nn.CrossEntropy(), layout, comm, shards, np.dtype("float32"), {}, 1, arena)
-    arena.put(w, layout, parameters)
+    arena.fill(w, layout, initial.draw)
     found = []
 
     def keep(given):

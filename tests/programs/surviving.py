@@ -42,7 +42,8 @@ class Job:
         self.space = Vectors(self.arena, Layout({"all": (SIZE,)}))
         self.weights, self.momentum = self.arena.vectors(2)
         for vector, value in zip((self.weights, self.momentum), values, strict=True):
-            self.arena.put(vector, Layout({"all": (SIZE,)}), {"all": value})
+            for part in self.arena.owned:
+                vector[part] = value[part]
             self.arena.fence(vector)
 
     def free(self):
