@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import PROGRAMS, launcher, mpirun, run
 
-from dbp.parallel.shared import HUGE, SHARED_MEMORY, File
+from dbp.parallel.shared import HUGE, SHARED_MEMORY, File, own_memory
 
 CREATOR = """
 import time
@@ -49,6 +49,16 @@ def test_all_who_map_a_file_see_the_same_bytes_in_huge_pages_too(length, named):
     one.memory.free()
     assert not len(one.memory.bytes)
     assert kept[0] == 7  # as long as somebody refers to it
+
+
+@pytest.mark.parametrize("length", [0, 100, HUGE, 2 * HUGE + 4])
+def test_own_memory_consists_of_zeros_and_may_be_written(length):
+    one, other = own_memory(length), own_memory(length)
+    assert len(one) == len(other) == length
+    assert not one.any()
+    one[:] = 3
+    assert (one == 3).all()
+    assert not other.any()
 
 
 def test_a_file_of_that_name_is_not_taken_over():

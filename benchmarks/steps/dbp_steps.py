@@ -34,7 +34,7 @@ def layer_of(layer: Layer) -> nn.Layer:
     return nn.MaxPool2d(2) if layer.kind == "pool" else nn.Flatten()
 
 
-def settings_of(case: Case, examples: int) -> Settings:
+def settings_of(case: Case, examples: int, shards: int | None = None) -> Settings:
     """A run whose data is one mini-batch."""
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((examples, *case.shape), np.float32)
@@ -45,16 +45,28 @@ def settings_of(case: Case, examples: int) -> Settings:
         optimizer=optim.Adam(1e-3) if case.adam else optim.SGD(0.01, momentum=0.9),
         epochs=1,
         batch_size=examples,
+        shards=shards,
     )
 
 
-def in_training(case: Case, comm: Communicator, action: Callable[[Step, Run], None], examples: int = 0) -> None:
-    """Call action(step, run) with the step of a run that dbp.fit would begin; on as many examples as the case says."""
-    with train.started(settings_of(case, examples or case.batch * comm.size), comm, Start(fresh=True, quiet=True)) as (
-        run,
-        _,
-        _,
-    ):
+def in_training(
+    case: Case,
+    comm: Communicator,
+    action: Callable[[Step, Run], None],
+    examples: int = 0,
+    shards: int | None = None,
+) -> None:
+    """Call action(step, run) with the step of a run that dbp.fit would begin.
+
+    Args:
+        case: the network, and how it is trained.
+        comm: the ranks.
+        action: what is to be done.
+        examples: of a step; by default as many as the case says.
+        shards: of a step; by default one a rank.
+    """
+    settings = settings_of(case, examples or case.batch * comm.size, shards)
+    with train.started(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):
         data = run.sources.train
         order = Order(len(data), run.settings.seed, "order of examples", 0)
         run.objective.batch = run.loader(data).batch(order, range(len(data)))

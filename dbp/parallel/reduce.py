@@ -13,6 +13,7 @@ import numpy as np
 
 from dbp.parallel.comm import Communicator
 from dbp.parallel.shards import Shards
+from dbp.parallel.shared import own_memory
 from dbp.parallel.tree import Array, TreeSum, pieces, subtrees
 
 TOLD = 8  # bytes that follow a rank's sums: whether it asks for something, and whether it doubts the sums
@@ -49,7 +50,7 @@ class Sums:
     """
 
     def __init__(self, size: int, dtype: Any, scalars: int, memory: np.ndarray[Any, Any] | None = None):
-        self.bytes = np.zeros(self.length(size, dtype, scalars), np.uint8) if memory is None else memory
+        self.bytes = own_memory(self.length(size, dtype, scalars)) if memory is None else memory
         self.vector = self.bytes[: size * np.dtype(dtype).itemsize].view(dtype)
         self.scalars = self.bytes[len(self.bytes) - 8 * scalars :].view(np.float64)
 

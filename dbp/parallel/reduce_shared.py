@@ -22,9 +22,12 @@ from dbp.parallel.tree import Adder, Array, Node, TreeSum, additions, pieces, su
 from dbp.parallel.wire import Wire
 
 
-def parts_of(run: range) -> list[Node]:
-    """The parts that a rank's shards leave: the last is not added to the others, so that others can begin with it."""
-    return subtrees(run, last_apart=True)
+def parts_of(run: range, nodes: int) -> list[Node]:
+    """The parts that a rank's shards leave.
+
+    Of several nodes the last shard is not added to the others, so that others can begin with it while it is computed.
+    """
+    return subtrees(run, last_apart=nodes > 1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class SharedReduction:
     def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory, wire: Wire):
         self._arena, self._comm, self._shards, self._memory = arena, arena.comm, shards, memory
         self._shape, nodes = (arena.size, arena.dtype, scalars), _nodes_of(arena)
-        self._runs = [[parts_of(shards.of_rank(rank)) for rank in run] for run in nodes.runs]
+        self._runs = [[parts_of(shards.of_rank(rank), nodes.count) for rank in run] for run in nodes.runs]
         self._here = nodes.mine
         flags, progress, *parts = cut(memory.bytes, lengths(arena, shards, scalars))
         count, self._place = sum(map(len, self._runs[self._here])), shards.rank - nodes.runs[self._here].start
@@ -134,7 +137,7 @@ class SharedReduction:
         if self._exchange is not None:
             self._exchange.begin()
         mine = self._shards.mine
-        return TreeSum(spent=self._free.append, last=mine[-1] if mine else None)
+        return TreeSum(spent=self._free.append, last=mine[-1] if mine and self.early else None)
 
     def buffer(self) -> Sums:
         """A buffer for the next shard's sums, with whatever was in it before."""
@@ -150,8 +153,7 @@ class SharedReduction:
 
     def total(self, mine: TreeSum[Sums], divisor: int | None = None, early: bool = False) -> Total:
         """The sum over the shards of all ranks, where this rank owns it; see Reduction.total()."""
-        assert len(mine.nodes) == len(self._turns[0].mine)
-        assert not mine.nodes or mine.nodes[-1][2] is self._turns[0].mine[-1]
+        assert all(part is place for (*_, part), place in zip(mine.nodes, self._turns[0].mine, strict=True))
         if self._exchange is not None:
             return self._total_of_nodes(mine, divisor, early)
         finite, asked = self._total_of_node(divisor)
@@ -261,7 +263,7 @@ def lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
     """The bytes of flags and a number a rank, then of the parts of this node's ranks, and of what all nodes sum."""
     part, nodes = Sums.length(arena.size, arena.dtype, scalars), _nodes_of(arena)
     ranks = nodes.runs[nodes.mine]
-    count = sum(len(parts_of(shards.of_rank(rank))) for rank in ranks)
+    count = sum(len(parts_of(shards.of_rank(rank), nodes.count)) for rank in ranks)
     sets = 1 if arena.dealt or arena.comm.size == 1 else 2
     total = [arena.size * arena.dtype.itemsize] if nodes.count > 1 else []
     return [2 * len(ranks), 8 * len(ranks), *[part] * count * sets, *total]

@@ -127,6 +127,19 @@ class File:
                 self._path.unlink(missing_ok=True)
 
 
+def own_memory(length: int) -> Bytes:
+    """So many bytes of zeros for this rank alone, in huge pages if they fill some and the system can."""
+    if length < HUGE:
+        return np.zeros(length, np.uint8)
+    whole = -(-length // HUGE) * HUGE
+    mapped = mmap.mmap(-1, whole + HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = -_address(mapped) % HUGE
+    memory = SharedMemory(np.frombuffer(mapped, np.uint8)[start : start + whole], mapped)
+    memory.bytes[:: mmap.PAGESIZE] = 0
+    memory.use_huge_pages(0, whole, 1, 0)
+    return memory.bytes[:length]
+
+
 def _identity(file: int) -> tuple[int, int]:
     found = os.fstat(file)
     return found.st_dev, found.st_ino

@@ -1,0 +1,84 @@
+"""Times steps of dbp.fit by the number of shards, with their sums in the fixed order, and with sums in turn.
+
+A name such as mlp/4 stands for a case, with four shards a rank.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from unittest import mock
+
+from cases import CASES, Case
+from dbp_steps import in_training
+from measure import Report, Step
+
+import dbp
+from dbp.parallel import Sums, blas_threads, reduce_shared, world
+from dbp.run import Run
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A case, and the shards of a rank."""
+
+    case: Case
+    shards: int
+
+    @classmethod
+    def of(cls, name: str) -> Cut:
+        """What a name stands for."""
+        case, _, shards = name.partition("/")
+        return cls(CASES[case], int(shards))
+
+    @property
+    def steps(self) -> int:
+        """Of a repetition."""
+        return self.case.steps
+
+
+class InTurn:
+    """Stands in for the tree: adds up the shards of a rank as they come, into the first."""
+
+    def __init__(self, spent: Callable[[Sums], None], last: int | None):
+        del last
+        self.nodes: list[tuple[int, int, Sums]] = []
+        self._spent = spent
+
+    def push(self, level: int, index: int, part: Sums) -> None:
+        """Take in the next shard."""
+        if not self.nodes:
+            self.nodes.append((level, index, part))
+            return
+        first = self.nodes[0][2]
+        first += part
+        self._spent(part)
+
+
+@contextlib.contextmanager
+def in_turn() -> Iterator[None]:
+    """Runs made meanwhile sum the shards of each rank in turn, on one node."""
+    one_part = mock.patch.object(reduce_shared, "parts_of", lambda run, _nodes: [(0, run.start)] if run else [])
+    with one_part, mock.patch.object(reduce_shared, "TreeSum", InTurn):
+        yield
+
+
+def main() -> None:
+    """Measure each case in both orders."""
+    report, comm = Report(__doc__, Cut.of), world()
+    with blas_threads(1) as blas:
+        report.versions = {"dbp": dbp.__version__, "MPI": comm.description, "numpy BLAS": blas}
+        for name, cut in report.cases.items():
+            for variant, order in (("tree", contextlib.nullcontext()), ("in turn", in_turn())):
+
+                def action(step: Step, _run: Run, name: str = name, variant: str = variant) -> None:
+                    report.add(variant, name, step, comm)
+
+                with order:
+                    in_training(cut.case, comm, action, shards=cut.shards * comm.size)
+    report.write(comm)
+
+
+if __name__ == "__main__":
+    main()
