@@ -159,7 +159,11 @@ class FirstOrder(Method):
         return min(1.0, self.clip_norm / (math.sqrt(square) + 1e-6))
 
     def advance(self, work: Work) -> None:
-        """Update weights and vectors."""
+        """Update weights and vectors.
+
+        Unless the method says that it needs the whole gradient, it is asked to go through all pieces before it asks
+        the space for what ranks find together: until then some may still wait for what this one has to send.
+        """
         for piece in self.pieces(work):
             self.prepare(piece, work)
             self.update(piece, work)
