@@ -110,7 +110,7 @@ class Reduction:
     def __init__(self, comm: Communicator, shards: Shards, size: int, dtype: Any, scalars: int):
         self.comm, self.shards, self._shape = comm, shards, (size, dtype, scalars)
         self._nodes = [subtrees(shards.of_rank(rank)) for rank in range(shards.ranks)]
-        length = Sums(*self._shape).bytes.size
+        length = Sums.length(*self._shape)
         self._counts = [length * len(nodes) + TOLD for nodes in self._nodes]
         self._mine = np.zeros(self._counts[shards.rank], np.uint8)
         self._received = np.zeros(sum(self._counts), np.uint8)
