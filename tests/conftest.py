@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from breaking.jobs import NOT_BEGUN
 from breaking.jobs import SETTINGS as LAUNCHER_SETTINGS
 
 from dbp.checkpoint import Checkpoint, find
@@ -33,7 +34,15 @@ class Outcome:
 
 
 def run(*command, timeout=60, cwd=None, env=None) -> Outcome:
-    """Run a process and all it starts; at the time limit end them all and fail."""
+    """Run a process and all it starts; at the time limit end them all and fail.
+
+    Open MPI's launcher sometimes fails to start itself, on a busy machine, before it has started anything: then again.
+    """
+    outcome = _run(*command, timeout=timeout, cwd=cwd, env=env)
+    return _run(*command, timeout=timeout, cwd=cwd, env=env) if outcome.code == NOT_BEGUN else outcome
+
+
+def _run(*command, timeout, cwd, env) -> Outcome:
     process = subprocess.Popen(
         [str(word) for word in command],
         cwd=cwd,
