@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from programs import FailedError
+from steps.cases import CASES
 
 Notes = list[str]  # for the user, beneath the table
 Measurement = Callable[[argparse.Namespace, Notes], dict[str, Any]]
@@ -54,6 +55,19 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is {text!r}")
     return int(text)
+
+
+def counts(text: str) -> list[int]:
+    """Such numbers with commas between, in rising order."""
+    return sorted({positive(word) for word in text.split(",")})
+
+
+def case_names(text: str) -> list[str]:
+    """Names with commas between, all of them known."""
+    names = list(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in CASES]:
+        raise argparse.ArgumentTypeError(f"there is no case {unknown[0]!r}; valid: {', '.join(CASES)}")
+    return names
 
 
 def parser(program: str | None) -> argparse.ArgumentParser:

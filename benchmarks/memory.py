@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from commands import Notes, carry_out, footnotes, parsed, parser, positive, say
+from commands import Notes, carry_out, counts, footnotes, parsed, parser, say
 from programs import own_program
 from tables import line, number
 
@@ -86,11 +86,6 @@ def verdict(nodes: dict[int, Node]) -> str:
         lines.append(f"a rank added at most {steps:.0f} MB after steps, {highest:.0f} MB at the highest")
         lines.append(f"libraries of a rank added at most {libraries:.0f} MB")
     return "\n".join(lines)
-
-
-def counts(text: str) -> list[int]:
-    """Numbers of ranks with commas between, in rising order."""
-    return sorted({positive(word) for word in text.split(",")})
 
 
 def parameters(text: str) -> int:

@@ -20,33 +20,20 @@ import statistics
 import sys
 from typing import Any
 
-from commands import Notes, carry_out, few_cores, footnotes, parsed, parser, positive
+from commands import Notes, carry_out, case_names, counts, few_cores, footnotes, parsed, parser, positive
 from programs import own_program
 from rounds import measure_all
-from steps.cases import CASES, RANKS
+from steps.cases import RANKS
 from tables import Comparison, Results, disturbance_table, line, number, summary
 
 ORDERS = ("tree", "in turn")
 COMPARISON = Comparison({order: (order,) for order in ORDERS}, {})
 
 
-def counts(text: str) -> list[int]:
-    """Numbers with commas between, in rising order."""
-    return sorted({positive(word) for word in text.split(",")})
-
-
-def names(text: str) -> list[str]:
-    """Cases with commas between."""
-    found = list(dict.fromkeys(text.split(",")))
-    if unknown := [name for name in found if name not in CASES]:
-        raise argparse.ArgumentTypeError(f"must be of {', '.join(CASES)}, but is {unknown[0]!r}")
-    return found
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
     known = parser(__doc__)
-    known.add_argument("--cases", type=names, default=["mlp", "mlp-adam", "cnn"], help="(mlp,mlp-adam,cnn)")
+    known.add_argument("--cases", type=case_names, default=["mlp", "mlp-adam", "cnn"], help="(mlp,mlp-adam,cnn)")
     known.add_argument("--shards", type=counts, default=[1, 2, 4, 8], help="of a rank, with commas between (1,2,4,8)")
     known.add_argument("--rounds", type=positive, default=3, help="how often all run in turn (3)")
     return parsed(known)

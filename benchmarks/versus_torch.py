@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from commands import Notes, carry_out, few_cores, footnotes, parsed, parser, positive
+from commands import Notes, carry_out, case_names, few_cores, footnotes, parsed, parser, positive
 from programs import Program, installed_programs, own_program
 from rounds import Measured, measure_all
 from steps.cases import CASES, RANKS
@@ -50,14 +50,6 @@ def measure_memory(programs: list[Program], cases: list[str], notes: Notes) -> M
 
 
 # --- the command line ----------------------------------------------------------------------------------
-
-
-def case_names(text: str) -> list[str]:
-    """Names with commas between, all of them known."""
-    names = list(dict.fromkeys(text.split(",")))
-    if unknown := [name for name in names if name not in CASES]:
-        raise argparse.ArgumentTypeError(f"there is no case {unknown[0]!r}; valid: {', '.join(CASES)}")
-    return names
 
 
 def python(text: str) -> str:
