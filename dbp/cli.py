@@ -189,13 +189,14 @@ def _import(parsed: argparse.Namespace) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from dbp.launch import launch
+    from dbp.batch.launch import launch
 
     return launch(parsed.words, parsed.ranks, parsed.threads, parsed.survive)
 
 
 def _submit(parsed: argparse.Namespace) -> int:
-    from dbp.batch import Request, submit
+    from dbp.batch.request import Request
+    from dbp.batch.submit import submit
 
     options = {name: value for name, value in vars(parsed).items() if name != "command"}
     lists = {name: tuple(options[name]) for name in ("set", "accept")}
@@ -204,7 +205,7 @@ def _submit(parsed: argparse.Namespace) -> int:
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    from dbp.status import wait_for_end
+    from dbp.batch.status import wait_for_end
 
     standing = wait_for_end(Path(parsed.run), parsed.wait)
     if not parsed.quiet:

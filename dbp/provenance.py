@@ -9,8 +9,8 @@ import socket
 import numpy as np
 
 import dbp
+from dbp.job import job_here
 from dbp.parallel import Communicator, must_be_alike
-from dbp.scheduler import job_here
 
 
 def versions() -> dict[str, str]:

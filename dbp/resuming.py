@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from dbp import config
 from dbp.checkpoint import size_of, table_of
 from dbp.errors import DataError, UserError
+from dbp.job import Job
 from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
-from dbp.scheduler import Job
 from dbp.settings import AUTO, Settings
 from dbp.stopping import AUTO as WHAT_IS_LEFT
 from dbp.stopping import signals

@@ -11,6 +11,7 @@ import numpy as np
 
 from dbp.autodiff import Array
 from dbp.display import Display, duration, figures
+from dbp.job import job_and_time
 from dbp.keeping import Keeper
 from dbp.log import run_log
 from dbp.nn import update_all
@@ -33,7 +34,6 @@ from dbp.progress import epochs_since_best
 from dbp.restoring import Memory
 from dbp.resuming import Start, in_job, peek, settled
 from dbp.run import Run
-from dbp.scheduler import job_and_time
 from dbp.settings import Settings
 from dbp.stopping import parse_limit, signals
 from dbp.surviving import go_on_without

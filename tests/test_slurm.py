@@ -116,7 +116,7 @@ def long(tmp_path_factory):
 
 @pytest.mark.usefixtures("limited")
 def test_what_was_asked_for_is_known_to_script_and_ranks(slurm, tmp_path):
-    known = "from dbp.scheduler import *; job = job_here(); print(job, '|', seconds_left(job))"
+    known = "from dbp.job import *; job = job_here(); print(job, '|', seconds_left(job))"
     (tmp_path / "job.sh").write_text(
         f'#!/bin/bash\ntell() {{ {sys.executable} -c "{known}"; }}\nexport -f tell\ntell\n'
         "mpirun --map-by ppr:2:node --bind-to none bash -c tell\nsrun bash -c tell\n"

@@ -27,7 +27,7 @@ NOT_NEEDED = {
     "dbp.exchange",
     "dbp.inference",
     "dbp.insight",
-    "dbp.launch",
+    "dbp.batch",
 }
 
 

@@ -15,10 +15,10 @@ import pytest
 from conftest import dbp
 from queues import slowly, status_of, when_under_way
 
+from dbp.batch.status import SILENT, Standing
 from dbp.errors import UserError
 from dbp.run_folder import RunFolder
 from dbp.settings import Saving
-from dbp.status import SILENT, Standing
 
 
 def training(small, folder, epochs=2):

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dbp.checkpoint.beside import Writer
-from dbp.checkpoint.commit import commit, writing_to
 from dbp.checkpoint.format import Checkpoint, digest_arrays, size_of
 from dbp.checkpoint.told import table_of
+from dbp.files import commit, writing_to
 
 if TYPE_CHECKING:
     from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from dbp.checkpoint.commit import commit, partial_name, reading_from, writing_to
 from dbp.checkpoint.format import Checkpoint
 from dbp.checkpoint.reading import Opened, opened, too_large
 from dbp.checkpoint.writing import write
 from dbp.errors import DataError, StorageError, UserError
+from dbp.files import commit, partial_name, reading_from, writing_to
 
 NAME = re.compile(r"step-(\d+)\.h5")
 BEST = "best.h5"  # a link to the best one

@@ -22,7 +22,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dbp.checkpoint.commit import reading_from
 from dbp.checkpoint.format import (
     AT_A_TIME,
     FORMAT,
@@ -37,6 +36,7 @@ from dbp.checkpoint.format import (
     pieces,
 )
 from dbp.errors import DataError, UserError
+from dbp.files import reading_from
 
 DEEPEST = 64  # parts of an array's name
 MOST_ATTRIBUTES, MOST_ARRAYS = 1000, 1 << 15

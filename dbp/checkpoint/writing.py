@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from dbp.checkpoint.commit import committed
 from dbp.checkpoint.format import (
     FORMAT,
     VERSION,
@@ -32,6 +31,7 @@ from dbp.checkpoint.format import (
 )
 from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
+from dbp.files import committed
 
 ALIGNED = 4096  # bytes: larger objects begin at multiples of it
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from dbp.doctor.findings import GOOD, WARNING, Finding
+from dbp.job import job_and_time
 from dbp.parallel import Communicator, from_rank_0
-from dbp.scheduler import job_and_time
 
 
 def job_findings(comm: Communicator, told: dict[str, Any]) -> Iterator[Finding]:

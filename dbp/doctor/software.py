@@ -88,7 +88,7 @@ def mpi_findings(comm: Communicator, mistake: UserError | None) -> Iterator[Find
 
 def _launcher_to_be_used() -> Finding:
     """Of several ranks, where this process was started alone."""
-    from dbp.launch import find_launcher, library_vendor
+    from dbp.batch.launch import find_launcher, library_vendor
 
     try:
         launcher = find_launcher(library_vendor()[0] or "MPI")

@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from dbp.display import TERMINAL, terminal_of
 from dbp.errors import UserError
+from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
-from dbp.scheduler import job_here
 from dbp.stopping import ENDED, NOT_FINISHED
 
 COMMANDS = ("train", "eval", "predict", "inspect", "verify", "summary", "neurons", "convert", "doctor")
