@@ -33,15 +33,15 @@ __all__ = [
 
 _HOMES = {
     "fit": "train",
-    **dict.fromkeys(("Data", "EarlyStopping", "Saving", "Watching"), "settings"),
+    **dict.fromkeys(("Data", "EarlyStopping", "Saving", "Watching"), "config.settings"),
     "UserError": "errors",
 }
 _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
+    from dbp.config.settings import Data, EarlyStopping, Saving, Watching
     from dbp.errors import UserError
-    from dbp.settings import Data, EarlyStopping, Saving, Watching
     from dbp.train import fit
 
 

@@ -16,8 +16,8 @@ from dbp.stopping import parse_limit, signals
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Checkpoint
+    from dbp.config.settings import Settings
     from dbp.parallel import Communicator
-    from dbp.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def _run_command(arguments: list[str] | None) -> int:
 
 
 def _train(parsed: argparse.Namespace) -> int:
-    from dbp.config import read_settings
+    from dbp.config.toml import read_settings
     from dbp.parallel import from_rank_0, world
     from dbp.provenance import check_installation
     from dbp.resuming import Start
@@ -117,7 +117,7 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 
 def _summary(parsed: argparse.Namespace) -> int:
-    from dbp.config import read_settings
+    from dbp.config.toml import read_settings
     from dbp.insight.summary import parse_shape, summary_of
 
     shape = None if parsed.input is None else parse_shape(parsed.input)

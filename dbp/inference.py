@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dbp import config
 from dbp.checkpoint import Checkpoint, Opened, find, table_of
+from dbp.config import toml
+from dbp.config.settings import Settings
 from dbp.data import Dataset, OutputFile
 from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
 from dbp.loader import CHUNK, Loader
 from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
-from dbp.settings import Settings
 from dbp.sources import check_together, open_file
 from dbp.text import shape_text, table
 from dbp.trained import Trained
@@ -35,13 +35,13 @@ def load(path: Path) -> Checkpoint:
 def settings_of(checkpoint: Checkpoint) -> Settings:
     """The settings of the run that wrote a checkpoint."""
     table = table_of(checkpoint.config)
-    if (code := config.custom_code(table["model"])) is not None:
+    if (code := toml.custom_code(table["model"])) is not None:
         raise UserError(
             f"the checkpoint's model is, or contains, the Python code {code!r}, which a config cannot name; use it "
             "from Python"
         )
     table.pop("weights", None)  # that it began with are of no use, and may be no file's
-    return config.settings_from(table)
+    return toml.settings_from(table)
 
 
 def _trained(settings: Settings, checkpoint: Checkpoint, data: Dataset) -> Trained:

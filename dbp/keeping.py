@@ -10,9 +10,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
-from dbp import config
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Writer
+from dbp.config import toml
 from dbp.errors import StorageError, UserError
 from dbp.log import now, run_log
 from dbp.nn import named_arrays
@@ -242,7 +242,7 @@ class Keeper:
 
     @cached_property
     def _config(self) -> str:
-        return config.to_toml(config.table_from(self._run.settings))
+        return toml.to_toml(toml.table_from(self._run.settings))
 
     @cached_property
     def _provenance(self) -> dict[str, str | int]:

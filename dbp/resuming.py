@@ -10,13 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbp import config
 from dbp.checkpoint import size_of, table_of
+from dbp.config import toml
+from dbp.config.settings import AUTO, Settings
 from dbp.errors import DataError, UserError
 from dbp.job import Job
 from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
-from dbp.settings import AUTO, Settings
 from dbp.stopping import AUTO as WHAT_IS_LEFT
 from dbp.stopping import signals
 
@@ -178,9 +178,9 @@ class Comparison:
     @classmethod
     def between(cls, earlier: Earlier, settings: Settings, shards: int, digests: Mapping[str, str]) -> Comparison:
         """That of a checkpoint with settings and data."""
-        now = _without_files(config.table_from(settings)) | {"shards": shards}
+        now = _without_files(toml.table_from(settings)) | {"shards": shards}
         then = _without_files(earlier.settings) | {"shards": earlier.progress["shards"]}
-        told = config.differences(then, now)
+        told = toml.differences(then, now)
         for purpose in ("train", "validation"):
             if earlier.progress.get(f"data_{purpose}") != digests.get(purpose):
                 key, other = f"data.{purpose}", f"{purpose} data: other examples now than in the checkpoint"

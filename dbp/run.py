@@ -9,8 +9,9 @@ from typing import Any, Self
 import numpy as np
 
 import dbp
-from dbp import config
 from dbp.autodiff import Array
+from dbp.config import toml
+from dbp.config.settings import TOP_K, Settings
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, unknown
 from dbp.loader import Loader
@@ -35,7 +36,6 @@ from dbp.parallel import (
 )
 from dbp.progress import Progress, columns
 from dbp.provenance import check_installation
-from dbp.settings import TOP_K, Settings
 from dbp.sources import check_together, open_sources
 
 Say = Callable[[str], None]
@@ -54,7 +54,7 @@ class Run:
     def __init__(self, settings: Settings, comm: Communicator, blas: str, restored: bool = False):
         self.settings, self.comm, self.blas, self.restored = settings, comm, blas, restored
         check_installation(comm)
-        must_be_alike(comm, _flat(config.table_from(settings)), "give all ranks the same settings")
+        must_be_alike(comm, _flat(toml.table_from(settings)), "give all ranks the same settings")
         self.sources = open_sources(settings, comm)
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None

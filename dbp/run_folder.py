@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dbp.checkpoint import commit, writing_to
+from dbp.config.settings import Saving
 from dbp.errors import StorageError, UserError
 from dbp.log import now
 from dbp.provenance import process
-from dbp.settings import Saving
 
 if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder

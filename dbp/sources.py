@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbp.autodiff import Array
+from dbp.config.settings import Data, Settings
 from dbp.data import (
     CheckTargets,
     Dataset,
@@ -21,7 +22,6 @@ from dbp.data import (
 )
 from dbp.errors import UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
-from dbp.settings import Data, Settings
 
 if TYPE_CHECKING:
     from dbp.data import HDF5Dataset

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from dbp.config.settings import Watching
 from dbp.log import run_log
 from dbp.parallel import Communicator, RankLostError, survivors
 from dbp.restoring import Memory
 from dbp.run import Run
-from dbp.settings import Watching
 from dbp.stopping import NOT_FINISHED, Stopped
 
 

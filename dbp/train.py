@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Array
+from dbp.config.settings import Settings
 from dbp.display import Display, duration, figures
 from dbp.job import job_and_time
 from dbp.keeping import Keeper
@@ -34,7 +35,6 @@ from dbp.progress import epochs_since_best
 from dbp.restoring import Memory
 from dbp.resuming import Start, in_job, peek, settled
 from dbp.run import Run
-from dbp.settings import Settings
 from dbp.stopping import parse_limit, signals
 from dbp.surviving import go_on_without
 from dbp.timing import Timing

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp import nn
-from dbp.config import differences, load_table, read_config, settings_from, table_from, to_toml
+from dbp.config.settings import Data, Saving, Settings
+from dbp.config.toml import differences, load_table, read_config, settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SCHEDULES, SGD, Adam, Cosine, FirstOrder
-from dbp.settings import Data, Saving, Settings
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import sys
 import pytest
 from conftest import ROOT, dbp, run
 
+from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.nn import ACTIVATIONS, INITIALISERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()

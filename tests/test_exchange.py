@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import dbp, newest_checkpoint, run
 
+from dbp.config.settings import Data
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
 from dbp.exchange.files import open_weights
 from dbp.exchange.inputs import inputs_of
 from dbp.exchange.rename import renamed
-from dbp.settings import Data
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed: install [safetensors]")
 

@@ -14,12 +14,12 @@ from problems import X, Y
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays, read, step_of
+from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.errors import StorageError, UserError
 from dbp.optim import SGD, Adam
 from dbp.parallel import OneProcess
 from dbp.progress import better, epochs_since_best
 from dbp.resuming import Start
-from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.stopping import Stopped, Stopping, parse_time, signals
 from dbp.train import train
 

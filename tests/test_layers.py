@@ -13,7 +13,7 @@ from test_second_order import smooth_gradient
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.config import settings_from, table_from, to_toml
+from dbp.config.toml import settings_from, table_from, to_toml
 from dbp.errors import UserError
 from dbp.nn.layers.containers import Layer
 from dbp.objective import Objective, Shard

@@ -5,7 +5,7 @@ import pytest
 from problems import Function, logistic, quadratic, rosenbrock, steps
 
 import dbp
-from dbp import config
+from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import LevenbergMarquardt, Outcome, State
 from dbp.optim.damping import Cholesky, propose
@@ -282,4 +282,4 @@ def test_in_a_config():
         "data": {"train": "x.h5"},
         "optimizer": {"kind": "levenberg_marquardt", "initial_radius": 1, "dense_up_to": 50},
     }
-    assert config.settings_from(table).optimizer == LevenbergMarquardt(initial_radius=1.0, dense_up_to=50)
+    assert toml.settings_from(table).optimizer == LevenbergMarquardt(initial_radius=1.0, dense_up_to=50)

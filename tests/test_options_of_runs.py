@@ -9,11 +9,11 @@ from conftest import PROGRAMS, dbp, mpirun, newest_checkpoint
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays, read
+from dbp.config.settings import Data, Saving, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
 from dbp.resuming import Start
-from dbp.settings import Data, Saving, Settings
 from dbp.train import train
 
 RNG = np.random.default_rng(0)

@@ -7,13 +7,13 @@ import pytest
 from conftest import dbp, newest_checkpoint
 
 from dbp import nn
-from dbp.config import settings_from, table_from, to_toml
+from dbp.config.settings import Settings
+from dbp.config.toml import settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.exchange import import_weights
 from dbp.nn import as_model
 from dbp.optim import SGD
-from dbp.settings import Settings
 from dbp.trained import Trained
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")

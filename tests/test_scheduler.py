@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from conftest import SMALL, dbp, digest, launcher, run
 
-from dbp.config import settings_from
+from dbp.config.toml import settings_from
 from dbp.errors import UserError
 from dbp.job import Job, job_here, seconds_left
 from dbp.parallel import launcher as launchers

@@ -14,7 +14,7 @@ from problems import Function, Space, logistic, quadratic, rosenbrock, rows_like
 from threadpoolctl import threadpool_limits
 
 import dbp
-from dbp import config
+from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import Outcome, Scipy, State
 from dbp.optim.aside import Aside, Raised, Returned
@@ -107,7 +107,9 @@ def test_there_is_no_limit_on_iterations_by_default():
 
 
 def test_scipy_is_not_imported_before_it_is_needed():
-    outcome = run(sys.executable, "-c", "import dbp.optim, dbp.config, sys; sys.exit('scipy' in sys.modules)", cwd=ROOT)
+    outcome = run(
+        sys.executable, "-c", "import dbp.optim, dbp.config.toml, sys; sys.exit('scipy' in sys.modules)", cwd=ROOT
+    )
     assert outcome.code == 0
 
 
@@ -383,10 +385,10 @@ def test_in_a_config(tmp_path):
         optimizer = { kind = "scipy", method = "TNC", tolerance = 1e-3, options = { eta = 0.25 } }
         """
     )
-    table = config.read_config(tmp_path / "a.toml", ["optimizer.options.rescale=2"])
-    settings = config.settings_from(table)
+    table = toml.read_config(tmp_path / "a.toml", ["optimizer.options.rescale=2"])
+    settings = toml.settings_from(table)
     assert settings.optimizer == Scipy("TNC", {"eta": 0.25, "rescale": 2}, 1e-3)
-    (tmp_path / "b.toml").write_text(config.to_toml(config.table_from(settings)))
-    assert config.settings_from(config.load_table(tmp_path / "b.toml", [])) == settings
+    (tmp_path / "b.toml").write_text(toml.to_toml(toml.table_from(settings)))
+    assert toml.settings_from(toml.load_table(tmp_path / "b.toml", [])) == settings
     with pytest.raises(UserError, match=r"optimizer.options must be a table|optimizer.options must be .*, but is 3"):
-        config.read_config(tmp_path / "a.toml", ["optimizer.options=3"])
+        toml.read_config(tmp_path / "a.toml", ["optimizer.options=3"])

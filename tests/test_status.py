@@ -16,9 +16,9 @@ from conftest import dbp
 from queues import slowly, status_of, when_under_way
 
 from dbp.batch.status import SILENT, Standing
+from dbp.config.settings import Saving
 from dbp.errors import UserError
 from dbp.run_folder import RunFolder
-from dbp.settings import Saving
 
 
 def training(small, folder, epochs=2):

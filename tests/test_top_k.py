@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays
+from dbp.config.settings import Settings
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, FirstOrder
 from dbp.parallel import Arena, Nodes, OneProcess, Unsent, wire_for
 from dbp.parallel.deal import Deal
 from dbp.parallel.top_k import Message, largest
-from dbp.settings import Settings
 
 DBP = ("-m", "dbp")
 LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks

@@ -11,11 +11,11 @@ from problems import X, Y
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays
+from dbp.config.settings import Data, Saving, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Arena, Node, OneProcess
 from dbp.resuming import Start
-from dbp.settings import Data, Saving, Settings
 from dbp.train import train
 
 BASE = Settings(

@@ -13,6 +13,7 @@ from conftest import PROGRAMS, dbp, launcher, mpirun, newest_checkpoint, run
 from dbp import nn
 from dbp.autodiff import abs_, exp, sqrt
 from dbp.checkpoint import checkpoints_of, digest_arrays, read, step_of
+from dbp.config.settings import Data, Saving, Settings
 from dbp.diagnosis import diagnose
 from dbp.errors import NotFiniteError, UserError
 from dbp.nn import Dense
@@ -21,7 +22,6 @@ from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.progress import Progress
 from dbp.resuming import Start
-from dbp.settings import Data, Saving, Settings
 from dbp.train import train
 from dbp.trouble import Trouble, places, report
 

@@ -16,12 +16,12 @@ from measure import take_first_steps
 
 import dbp
 from dbp import train
+from dbp.config.settings import Saving, Settings
 from dbp.data import Order
 from dbp.keeping import Keeper
 from dbp.parallel import Communicator, world
 from dbp.resuming import Start
 from dbp.run import Run
-from dbp.settings import Saving, Settings
 
 ALONE = 20  # steps without a checkpoint between two with one
 FOREVER = 1_000_000  # steps

@@ -15,13 +15,13 @@ from measure import Report, Step, take_first_steps
 import dbp
 from dbp import nn, optim, train
 from dbp.autodiff.blocks import PIECE
+from dbp.config.settings import Settings
 from dbp.data import Order
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.deal import BUCKET
 from dbp.parallel.stages import NAMES
 from dbp.resuming import Start
 from dbp.run import Run
-from dbp.settings import Settings
 
 
 def layer_of(layer: Layer) -> nn.Layer:

@@ -14,13 +14,13 @@ import numpy as np
 
 import dbp
 from dbp import train
-from dbp.config import settings_from
+from dbp.config.settings import Data, Settings
+from dbp.config.toml import settings_from
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.stages import UPDATE
 from dbp.resuming import Start
 from dbp.run import Run
-from dbp.settings import Data, Settings
 from dbp.trouble import Trouble
 
 HEADER = 16  # bytes of an IDX file of images

@@ -1,1 +1,1 @@
-"""Batch jobs: a script for a scheduler from a config, checked before it waits in a queue, submitted, launched, watched."""
+"""Batch jobs: a script for a scheduler, checked before it waits in a queue; submitting, launching, status."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from dbp.batch.launch import find_launcher, library_vendor
 from dbp.batch.request import PLAIN, Request
 from dbp.batch.status import RUNNING, Standing
-from dbp.config import read_settings
+from dbp.config.settings import Settings
+from dbp.config.toml import read_settings
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 from dbp.resuming import Comparison, Earlier, check_same_run, peek, settled
 from dbp.run_folder import RunFolder
-from dbp.settings import Settings
 from dbp.stopping import AT_LEAST, RESERVE, took_earlier
 
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dbp.config.settings import Saving
 from dbp.display import duration
 from dbp.errors import UserError
 from dbp.run_folder import BEAT, RunFolder
-from dbp.settings import Saving
 from dbp.stopping import NOT_FINISHED
 
 RUNNING, LOST = "running", "lost"

@@ -13,9 +13,9 @@ from dbp.batch.checks import check_run, mpi_here, settings_of
 from dbp.batch.request import Request
 from dbp.batch.schedulers import Scheduler, find_scheduler
 from dbp.batch.scripts import Site, render
+from dbp.config.settings import AUTO, Settings
 from dbp.errors import UserError
 from dbp.run_folder import RunFolder
-from dbp.settings import AUTO, Settings
 
 
 def submit(request: Request) -> str:

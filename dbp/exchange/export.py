@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dbp
 from dbp.checkpoint import Checkpoint, find, table_of
-from dbp.config import custom_code, data_from, model_from
+from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import must_be_free
 from dbp.errors import UserError
 from dbp.exchange.files import WRITERS, save

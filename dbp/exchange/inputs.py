@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dbp.config.settings import Data
 from dbp.data import Dataset
 from dbp.errors import UserError
-from dbp.settings import Data
 from dbp.sources import open_data
 
 Shape = tuple[int, ...]

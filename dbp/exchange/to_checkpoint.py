@@ -12,7 +12,8 @@ import numpy as np
 
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, write
-from dbp.config import read_settings, table_from, to_toml
+from dbp.config.settings import AUTO, Settings
+from dbp.config.toml import read_settings, table_from, to_toml
 from dbp.data import must_be_free
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights, saving
@@ -23,7 +24,6 @@ from dbp.log import now
 from dbp.nn import initial_parameters, named_arrays
 from dbp.progress import Progress
 from dbp.provenance import versions
-from dbp.settings import AUTO, Settings
 from dbp.text import shortened
 
 ORIGINS = ("dbp", "pytorch")

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from dbp.config.settings import Settings
 from dbp.errors import UserError
 from dbp.insight.record import Place, record
 from dbp.insight.work import Work
 from dbp.nn import Loss, Model, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
-from dbp.settings import Settings
 from dbp.sources import open_data
 from dbp.text import amount, shape_text, size, table
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
 
 Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
