@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from dbp.cost.objective import Totals
 from dbp.log import run_log
-from dbp.objective import Totals
 
 # Set by `dbp run`, through which its ranks' errors go: the path of the terminal on which they end, or nothing.
 TERMINAL = "DBP_TERMINAL"

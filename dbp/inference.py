@@ -12,11 +12,11 @@ import numpy as np
 from dbp.checkpoint import Checkpoint, Opened, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
+from dbp.cost.loader import CHUNK, Loader
+from dbp.cost.objective import Objective
 from dbp.data import Dataset, OutputFile
 from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
-from dbp.loader import CHUNK, Loader
-from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.sources import check_together, open_file
 from dbp.text import shape_text, table

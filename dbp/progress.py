@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.objective import Totals
+from dbp.cost.objective import Totals
 
 History = dict[str, list[float]]
 # Saved as they are.

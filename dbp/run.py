@@ -12,11 +12,11 @@ import dbp
 from dbp.autodiff import Array
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
+from dbp.cost.loader import Loader
+from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, unknown
-from dbp.loader import Loader
 from dbp.nn import Initial, check_weights, initial_parameters, must_fit_model, named_arrays
-from dbp.objective import Objective
 from dbp.optim import State
 from dbp.parallel import (
     HOW_TO_GET_MPI,

@@ -11,12 +11,12 @@ import numpy as np
 
 from dbp.autodiff import Array
 from dbp.config.settings import Settings
+from dbp.cost.objective import Evaluation
 from dbp.display import Display, duration, figures
 from dbp.job import job_and_time
 from dbp.keeping import Keeper
 from dbp.log import run_log
 from dbp.nn import update_all
-from dbp.objective import Evaluation
 from dbp.optim import Outcome, Step
 from dbp.parallel import (
     Communicator,

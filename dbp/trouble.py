@@ -14,10 +14,10 @@ from itertools import groupby
 from pathlib import Path
 
 from dbp.autodiff import Array
+from dbp.cost.objective import Evaluation
 from dbp.diagnosis import DATA, MOMENTS, SHOWN, Found, diagnose
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.keeping import Keeper
-from dbp.objective import Evaluation
 from dbp.optim import GO_BACK, SKIP, STOP, FirstOrder, Outcome, Step
 from dbp.parallel import from_rank_0, stages
 from dbp.run import Run

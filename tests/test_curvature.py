@@ -6,8 +6,8 @@ from conftest import PROGRAMS, mpirun
 
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.cost.objective import Objective, Shard, as_weighted
 from dbp.nn import Draw
-from dbp.objective import Objective, Shard, as_weighted
 from dbp.parallel import Arena, Layout, OneProcess, Shards
 from dbp.random import generator
 
@@ -152,7 +152,7 @@ def test_squares_of_gradients_of_single_losses(case):
 def test_a_jacobian_of_many_columns_is_taken_in_parts(monkeypatch):
     problem = Problem("weights", 2)
     whole = problem.objective.curvature(problem.w).gauss_newton_matrix()
-    monkeypatch.setattr("dbp.curvature.MEMORY", 8 * 18 * 7)
+    monkeypatch.setattr("dbp.cost.curvature.MEMORY", 8 * 18 * 7)
     parts = problem.objective.curvature(problem.w).gauss_newton_matrix()
     np.testing.assert_allclose(parts, whole, atol=1e-14)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbp.cost.loader import Loader
 from dbp.data import ArrayDataset, Batches, HDF5Dataset, Order, Subset, block_count, check_blocks, combined, convert
 from dbp.data.check import BLOCK_ROWS
 from dbp.errors import UserError
-from dbp.loader import Loader
 from dbp.nn import MeanSquaredError
 from dbp.parallel import Shards
 

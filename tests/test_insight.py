@@ -11,12 +11,12 @@ from conftest import SMALL, dbp, mpirun
 import dbp as package
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.cost.objective import Objective, Shard
 from dbp.errors import UserError
 from dbp.insight import neurons, summary, what_if
 from dbp.insight.record import record
 from dbp.insight.summary import parse_shape
 from dbp.insight.what_if import parse_changes
-from dbp.objective import Objective, Shard
 from dbp.parallel import Layout, OneProcess, Shards
 
 RNG = np.random.default_rng(0)

@@ -14,9 +14,9 @@ from test_second_order import smooth_gradient
 import dbp.autodiff as ad
 from dbp import nn
 from dbp.config.toml import settings_from, table_from, to_toml
+from dbp.cost.objective import Objective, Shard
 from dbp.errors import UserError
 from dbp.nn.layers.containers import Layer
-from dbp.objective import Objective, Shard
 from dbp.parallel import Layout, OneProcess, Shards
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.objective import Objective, Shard
+from dbp.cost.objective import Objective, Shard
 from dbp.parallel import Layout, OneProcess, Shards
 
 RNG = np.random.default_rng(0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.cost.loader import Loader
+from dbp.cost.objective import Objective
 from dbp.data import ArrayDataset, Batches, Order
-from dbp.loader import Loader
-from dbp.objective import Objective
 from dbp.optim import SGD, Adam, State
 from dbp.parallel import Layout, OneProcess, Shards
 

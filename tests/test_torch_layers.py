@@ -11,7 +11,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.objective import Objective, Shard
+from dbp.cost.objective import Objective, Shard
 from dbp.parallel import Layout, OneProcess, Shards
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")

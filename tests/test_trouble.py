@@ -14,10 +14,10 @@ from dbp import nn
 from dbp.autodiff import abs_, exp, sqrt
 from dbp.checkpoint import checkpoints_of, digest_arrays, read, step_of
 from dbp.config.settings import Data, Saving, Settings
+from dbp.cost.objective import Objective, Shard
 from dbp.diagnosis import diagnose
 from dbp.errors import NotFiniteError, UserError
 from dbp.nn import Dense
-from dbp.objective import Objective, Shard
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.progress import Progress

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, pullback
+from dbp.cost.objective import Shard, as_weighted
 from dbp.errors import UserError
 from dbp.insight.subject import Subject, subject
 from dbp.nn import Call, Loss, Scope, call_with
-from dbp.objective import Shard, as_weighted
 from dbp.parallel import Reduction, agree, blas_threads, together, world
 from dbp.text import table
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from dbp.autodiff import Array
 from dbp.config.settings import Data
+from dbp.cost.loader import Loader
+from dbp.cost.objective import Objective
 from dbp.data import Dataset
-from dbp.loader import Loader
 from dbp.nn import Loss, Model, RunningMoments, as_loss, as_model
-from dbp.objective import Objective
 from dbp.parallel import Communicator, Layout, Shards, agree
 from dbp.sources import check_together, open_data
 from dbp.trained import Trained

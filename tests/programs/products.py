@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from dbp import nn
-from dbp.objective import Objective, Shard
+from dbp.cost.objective import Objective, Shard
 from dbp.parallel import Arena, Layout, Shards, world
 from dbp.parallel.arena import DIVIDED_FROM
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
-from dbp.curvature import Curvature, Curved
+from dbp.cost.curvature import Curvature, Curved
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with, read_only, use
 from dbp.parallel import (
     Arena,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dbp.cost.objective import Shard
 from dbp.data import Dataset, Order, scaled
 from dbp.nn import Loss
-from dbp.objective import Shard
 from dbp.parallel import Shards
 
 CHUNK = 512  # examples of an evaluation at a time: fixed, as a matrix product's bits depend on its size

@@ -1,0 +1,1 @@
+"""Where derivatives meet ranks: the cost over all ranks, its derivatives, and the examples that it needs."""
