@@ -13,11 +13,11 @@ from conftest import PROGRAMS, ROOT, dbp, launcher, mpirun, run
 
 from dbp.doctor import Finding, storage
 from dbp.doctor.findings import BAD, GOOD, WARNING, Report
+from dbp.doctor.links import Clock
 from dbp.doctor.messages import _clocks, _links
 from dbp.doctor.places import place_findings
 from dbp.doctor.software import Facts, environment_findings
 from dbp.parallel import Node, Nodes, OneProcess, trials
-from dbp.parallel.links import Clock
 
 DOCTOR = ("-m", "dbp", "doctor")
 ALONE = ["MPI library", "launcher", "batch job", "BLAS", "HDF5", "node", "pinning", "memory", "matrix product"]

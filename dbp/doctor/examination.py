@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from dbp.display import terminal_of
+from dbp.doctor import trials
 from dbp.doctor.findings import Report
 from dbp.doctor.job import job_findings
 from dbp.doctor.messages import message_findings
@@ -22,7 +23,6 @@ from dbp.parallel import (
     nodes_of,
     threads_for,
     together,
-    trials,
     world,
 )
 from dbp.parallel.faults import ALONE

@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from dbp.doctor import links, trials
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.doctor.software import Facts
-from dbp.parallel import Communicator, Node, links, trials
+from dbp.parallel import Communicator, Node
 from dbp.parallel.nodes import counted
 from dbp.parallel.shared import SHARED_MEMORY
 from dbp.text import size

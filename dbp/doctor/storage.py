@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from dbp.doctor import trials
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.doctor.messages import rate_text, time_text
 from dbp.errors import UserError
-from dbp.parallel import Communicator, from_rank_0, trials
+from dbp.parallel import Communicator, from_rank_0
 from dbp.text import size
 
 PIECE = 1 << 23  # bytes that are written to measure the disk
