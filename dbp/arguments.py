@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-import dbp
 from dbp.errors import UsageError
+from dbp.version import VERSION
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +19,7 @@ class _Parser(argparse.ArgumentParser):
 def command_line() -> argparse.ArgumentParser:
     """What reads a command line; its `command` is the command's name."""
     parser = _Parser(prog="dbp", description=dbp.__doc__.splitlines()[0] if dbp.__doc__ else "")
-    parser.add_argument("--version", action="version", version=f"dbp {dbp.__version__}")
+    parser.add_argument("--version", action="version", version=f"dbp {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
 
     train = commands.add_parser("train", help="train as a config says, or go on with that training")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from dbp.arguments import command_line
 from dbp.errors import DataError, UsageError
-from dbp.stopping import parse_limit, signals
+from dbp.stopping import signals
+from dbp.text import parse_limit
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Checkpoint

@@ -2,92 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from dbp.cost.objective import Totals
 from dbp.log import run_log
-
-# Set by `dbp run`, through which its ranks' errors go: the path of the terminal on which they end, or nothing.
-TERMINAL = "DBP_TERMINAL"
-LAUNCHERS = ("mpirun", "mpiexec", "prterun", "orterun", "mpiexec.hydra", "srun")
-
-
-def _launchers_output(descriptor: int) -> str | None:
-    """Where the launcher of this rank writes to, as a path; None without a launcher (Linux)."""
-    process = os.getppid()
-    try:
-        while process > 1:
-            folder = Path(f"/proc/{process}")
-            if (folder / "comm").read_text().strip() in LAUNCHERS:
-                return (folder / "fd" / str(descriptor)).readlink().as_posix()
-            process = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
-def terminal_of(stream: TextIO) -> str | None:
-    """The terminal on which a stream ends, as a path; None if it ends elsewhere.
-
-    A rank cannot ask its own stream, which is a pipe or a pseudo-terminal that may lead into a file.
-    """
-    try:
-        descriptor = stream.fileno()
-    except OSError:  # a notebook's
-        return None
-    if descriptor == 2 and TERMINAL in os.environ:
-        return os.environ[TERMINAL] or None
-    path = _launchers_output(descriptor)
-    if path is None and stream.isatty():
-        path = os.ttyname(descriptor)
-    return path if path is not None and path.startswith(("/dev/pts/", "/dev/tty")) else None
-
-
-def _open_terminal(path: str | None) -> TextIO | None:
-    try:
-        return None if path is None else Path(path).open("w")
-    except OSError:  # that of another machine or container
-        return None
-
-
-def _width(terminal: TextIO) -> int:
-    try:
-        return os.get_terminal_size(terminal.fileno()).columns or 80
-    except OSError:
-        return 80
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 7.2 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def figures(values: Mapping[str, float]) -> str:
-    """Named numbers in one line."""
-    return "  ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in values.items())
-
-
-def _figure(value: float) -> str:
-    """Four decimals, or as many digits where these would tell nothing, or too much."""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
-
-
-# Columns of the history that are not shown in the line of an epoch.
-COUNTS = ("epoch", "step", "evaluations", "products", "skipped", "learning_rate", "step_length", "step_norm", "seconds")
-
-
-def epoch_figures(row: Mapping[str, float]) -> str:
-    """The costs and metrics in a row of the history, in one line."""
-    return figures({k: v for k, v in row.items() if k not in COUNTS})
+from dbp.terminal import open_terminal, terminal_of, width_of
+from dbp.text import epoch_figures, figures
 
 
 class Display:
@@ -107,7 +31,7 @@ class Display:
         # The bar is written to the terminal itself, as some launchers pass on whole lines only; and lines
         # that end on the same terminal go the same way, or they would come before or after their turn.
         path = terminal_of(sys.stderr) if enabled else None
-        self._terminal = _open_terminal(path)
+        self._terminal = open_terminal(path)
         self._lines: TextIO = sys.stdout
         if self._terminal is not None and terminal_of(sys.stdout) == path:
             self._lines = self._terminal
@@ -150,7 +74,7 @@ class Display:
             desc=f"epoch {epoch + 1}/{self._epochs}",
             total=self._steps,
             initial=done,
-            ncols=min(_width(self._terminal) - 1, 110),
+            ncols=min(width_of(self._terminal) - 1, 110),
             nrows=20,  # not asked of the stream, as not every pseudo-terminal has rows
             leave=False,
             bar_format="{desc} {bar} {n_fmt}/{total_fmt} {remaining} left{postfix}",

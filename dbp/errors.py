@@ -110,3 +110,15 @@ def remedy(name: object, valid: Iterable[str]) -> str:
 def unknown(what: str, name: object, valid: Iterable[str]) -> UserError:
     """An unknown name, with the nearest valid one if there is one that near, else with all of them."""
     return UserError(f"unknown {what} {name!r}; {remedy(name, valid)}")
+
+
+ENDED = "DBP_ENDED"  # set by dbp run: a file that a rank makes at its end, if it is not killed
+
+
+NOT_FINISHED = 75  # exit code of a run that is saved and to be started again (EX_TEMPFAIL)
+
+
+class Stopped(SystemExit):
+    """A run was asked to stop: its state is saved, and the same command goes on with it."""
+
+    on_all_ranks = True

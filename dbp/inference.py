@@ -15,11 +15,10 @@ from dbp.config.settings import Settings
 from dbp.cost.loader import CHUNK, Loader
 from dbp.cost.objective import Objective
 from dbp.data import Dataset, OutputFile
-from dbp.display import duration, epoch_figures, figures
 from dbp.errors import UserError
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.sources import check_together, open_file
-from dbp.text import shape_text, table
+from dbp.text import duration, epoch_figures, figures, shape_text, table
 from dbp.trained import Trained
 
 EPOCHS = 10  # of the history that are shown

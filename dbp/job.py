@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbp.errors import UserError
-from dbp.stopping import parse_time
+from dbp.text import parse_time
 
 Environment = Mapping[str, str]
 ANSWER = 10.0  # seconds in which a scheduler's program must have answered

@@ -13,7 +13,7 @@ from typing import Any, Self
 from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Writer
 from dbp.config import toml
-from dbp.errors import StorageError, UserError
+from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
 from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor, stages
@@ -22,7 +22,7 @@ from dbp.restoring import Memory, Restorer
 from dbp.resuming import UNSENT_WEIGHT, Earlier, Start, unsent_vectors
 from dbp.run import Run
 from dbp.run_folder import RunFolder
-from dbp.stopping import NOT_FINISHED, Stopped, Stopping
+from dbp.stopping import Stopping
 
 Say = Callable[[str], None]
 TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them

@@ -8,14 +8,14 @@ import socket
 
 import numpy as np
 
-import dbp
 from dbp.job import job_here
 from dbp.parallel import Communicator, must_be_alike
+from dbp.version import VERSION
 
 
 def versions() -> dict[str, str]:
     """What may decide a result besides settings and data."""
-    return {"dbp": dbp.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    return {"dbp": VERSION, "python": platform.python_version(), "numpy": np.__version__}
 
 
 def check_installation(comm: Communicator) -> None:

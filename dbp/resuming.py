@@ -17,8 +17,8 @@ from dbp.errors import DataError, UserError
 from dbp.job import Job
 from dbp.parallel import Node, threads_for
 from dbp.progress import complaint
-from dbp.stopping import AUTO as WHAT_IS_LEFT
 from dbp.stopping import signals
+from dbp.text import AUTO as WHAT_IS_LEFT
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 
-import dbp
 from dbp.autodiff import Array
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
@@ -37,6 +36,7 @@ from dbp.parallel import (
 from dbp.progress import Progress, columns
 from dbp.provenance import check_installation
 from dbp.sources import check_together, open_sources
+from dbp.version import VERSION
 
 Say = Callable[[str], None]
 
@@ -192,7 +192,7 @@ class Run:
         ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
         ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
         say(
-            f"dbp {dbp.__version__}: {ranks} ({comm.description}), {self.shards.count} shards, "
+            f"dbp {VERSION}: {ranks} ({comm.description}), {self.shards.count} shards, "
             f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} a rank ({self.blas})"
         )
         for line in job:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import signal
 import threading
 import time
@@ -18,22 +17,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dbp.errors import UserError
+from dbp.errors import Stopped, UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-ENDED = "DBP_ENDED"  # set by dbp run: a file that a rank makes at its end, if it is not killed
-NOT_FINISHED = 75  # exit code of a run that is saved and to be started again (EX_TEMPFAIL)
 LOOK = 1.0  # seconds between two looks for the stop file
 RESERVE = 2.0  # times the longest step and the longest save that are left before a time limit
 AT_LEAST = 2.0  # seconds that are
 TOOK = ("step_seconds", "save_seconds")  # in the status of a run
-AUTO = "auto"  # as a time limit: what the scheduler leaves
-
-
-class Stopped(SystemExit):
-    """A run was asked to stop: its state is saved, and the same command goes on with it."""
-
-    on_all_ranks = True
 
 
 class Signals:
@@ -173,21 +163,3 @@ def took_earlier(status: Mapping[str, Any]) -> tuple[float, float]:
     """Seconds of a step and of a save, as the status of a run tells of its last start; 0 where it does not."""
     step, save = (float(value) if isinstance(value, (int, float)) else 0.0 for value in map(status.get, TOOK))
     return step, save
-
-
-def parse_limit(text: str) -> float | str:
-    """Seconds, or AUTO; UserError for anything else."""
-    return AUTO if text.strip() == AUTO else parse_time(text)
-
-
-def parse_time(text: str) -> float:
-    """Seconds, from a number of them, or from [days-][hours:]minutes:seconds; UserError for anything else."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d+)?)", text.strip())
-    if match is None:
-        raise UserError(
-            f"--time-limit takes seconds, hours:minutes:seconds such as 4:00:00, or {AUTO} in a batch job, but got "
-            f"{text!r}"
-        )
-    days, first, second, seconds = match.groups()
-    hours, minutes = (first, second) if second is not None else (0, first)
-    return 86400 * int(days or 0) + 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from dbp.config.settings import Watching
+from dbp.errors import NOT_FINISHED, Stopped
 from dbp.log import run_log
 from dbp.parallel import Communicator, RankLostError, survivors
 from dbp.restoring import Memory
 from dbp.run import Run
-from dbp.stopping import NOT_FINISHED, Stopped
 
 
 def go_on_without(

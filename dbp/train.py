@@ -12,7 +12,7 @@ import numpy as np
 from dbp.autodiff import Array
 from dbp.config.settings import Settings
 from dbp.cost.objective import Evaluation
-from dbp.display import Display, duration, figures
+from dbp.display import Display
 from dbp.job import job_and_time
 from dbp.keeping import Keeper
 from dbp.log import run_log
@@ -35,8 +35,9 @@ from dbp.progress import epochs_since_best
 from dbp.restoring import Memory
 from dbp.resuming import Start, in_job, peek, settled
 from dbp.run import Run
-from dbp.stopping import parse_limit, signals
+from dbp.stopping import signals
 from dbp.surviving import go_on_without
+from dbp.text import duration, figures, parse_limit
 from dbp.timing import Timing
 from dbp.trouble import Trouble
 

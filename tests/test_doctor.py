@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from conftest import PROGRAMS, ROOT, dbp, launcher, mpirun, run
 
-from dbp.doctor import Finding, storage
+from dbp.doctor import Finding, storage, trials
 from dbp.doctor.findings import BAD, GOOD, WARNING, Report
 from dbp.doctor.links import Clock
 from dbp.doctor.messages import _clocks, _links
 from dbp.doctor.places import place_findings
 from dbp.doctor.software import Facts, environment_findings
-from dbp.parallel import Node, Nodes, OneProcess, trials
+from dbp.parallel import Node, Nodes, OneProcess
 
 DOCTOR = ("-m", "dbp", "doctor")
 ALONE = ["MPI library", "launcher", "batch job", "BLAS", "HDF5", "node", "pinning", "memory", "matrix product"]
@@ -298,7 +298,8 @@ def test_what_hangs_is_ended_and_told_once(tmp_path, ranks):
     program = tmp_path / "hanging.py"
     program.write_text(
         "import time\n"
-        "from dbp.parallel import trials, world\n"
+        "from dbp.doctor import trials\n"
+        "from dbp.parallel import world\n"
         "comm = world()\n"
         "with trials.in_time(comm, 'a barrier', 0.5):\n"
         "    if comm.rank == comm.size - 1:\n"

@@ -15,12 +15,13 @@ from problems import X, Y
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays, read, step_of
 from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
-from dbp.errors import StorageError, UserError
+from dbp.errors import Stopped, StorageError, UserError
 from dbp.optim import SGD, Adam
 from dbp.parallel import OneProcess
 from dbp.progress import better, epochs_since_best
 from dbp.resuming import Start
-from dbp.stopping import Stopped, Stopping, parse_time, signals
+from dbp.stopping import Stopping, signals
+from dbp.text import parse_time
 from dbp.train import train
 
 BASE = Settings(

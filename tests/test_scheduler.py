@@ -15,7 +15,8 @@ from dbp.errors import UserError
 from dbp.job import Job, job_here, seconds_left
 from dbp.parallel import launcher as launchers
 from dbp.resuming import Start, in_job
-from dbp.stopping import AUTO, Stopping, signals
+from dbp.stopping import Stopping, signals
+from dbp.text import AUTO
 
 SLURM = {
     "SLURM_JOB_ID": "17",

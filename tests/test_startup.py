@@ -95,7 +95,7 @@ def test_another_version_on_one_rank_is_named_before_it_gets_settings(small, tmp
         "import sys, dbp\n"
         "from dbp.cli import main\n"
         "from dbp.parallel import world\n"
-        "dbp.__version__ = ('0.1.0', '0.0.9')[world().rank]\n"
+        "dbp.version.VERSION = ('0.1.0', '0.0.9')[world().rank]\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     outcome = mpirun(2, "-c", program, "train", small)

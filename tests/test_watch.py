@@ -18,7 +18,7 @@ from dbp.parallel import world
 
 comm, way, here = world(), sys.argv[1], []
 if way == "version" and comm.rank == 1:
-    dbp.__version__ = "0.0.9"
+    dbp.version.VERSION = "0.0.9"
 rows = 90 if way == "data" and comm.rank == 1 else 100
 x = np.random.default_rng(comm.rank == 1 and way == "values").standard_normal((rows, 30))
 units = 401 if way == "shape" and comm.rank == 1 else 400

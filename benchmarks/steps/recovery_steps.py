@@ -17,10 +17,10 @@ from checkpoint_steps import settings
 import dbp
 from dbp import surviving, train
 from dbp.config.settings import Saving
+from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
 from dbp.resuming import Start
 from dbp.run import Run
-from dbp.stopping import Stopped
 
 EVERY, EPOCHS = 10, 1000  # steps between checkpoints, and epochs of one step each; it ends long before
 

@@ -18,11 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from dbp.display import TERMINAL, terminal_of
-from dbp.errors import UserError
+from dbp.errors import ENDED, NOT_FINISHED, UserError
 from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
-from dbp.stopping import ENDED, NOT_FINISHED
+from dbp.terminal import TERMINAL, terminal_of
 
 COMMANDS = ("train", "eval", "predict", "inspect", "verify", "summary", "neurons", "convert", "doctor")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")

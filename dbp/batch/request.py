@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbp.batch.schedulers import Scheduler
 from dbp.errors import UserError
-from dbp.stopping import parse_time
+from dbp.text import parse_time
 
 PLAIN = re.compile(r"[\w./+:,=-]+")  # what directives of all schedulers take without quotes
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?")  # what Kubernetes takes too

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dbp.config.settings import Saving
-from dbp.display import duration
-from dbp.errors import UserError
+from dbp.errors import NOT_FINISHED, UserError
 from dbp.run_folder import BEAT, RunFolder
-from dbp.stopping import NOT_FINISHED
+from dbp.text import duration
 
 RUNNING, LOST = "running", "lost"
 RUNS_ON = 3  # exit code of dbp status for a run that goes on

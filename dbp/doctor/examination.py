@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any
 
-from dbp.display import terminal_of
 from dbp.doctor import trials
 from dbp.doctor.findings import Report
 from dbp.doctor.job import job_findings
@@ -27,6 +26,7 @@ from dbp.parallel import (
 )
 from dbp.parallel.faults import ALONE
 from dbp.parallel.nodes import counted
+from dbp.terminal import terminal_of
 
 AUTO = "auto"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-import dbp
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI, Communicator, launched_by_mpi, processor
 from dbp.parallel.limits import available_memory
 from dbp.parallel.nodes import counted, ranks_text
 from dbp.parallel.shared import free_shared_memory
+from dbp.version import VERSION
 
 UNUSABLE = "not usable"
 CORE_TYPE = "OPENBLAS_CORETYPE"
@@ -44,7 +44,7 @@ class Facts:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"dbp": dbp.__version__, "Python": platform.python_version(), "NumPy": np.__version__}
+    versions = {"dbp": VERSION, "Python": platform.python_version(), "NumPy": np.__version__}
     try:
         versions["mpi4py"] = importlib.metadata.version("mpi4py")
     except importlib.metadata.PackageNotFoundError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import dbp
 from dbp.checkpoint import Checkpoint, find, table_of
 from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import must_be_free
@@ -13,6 +12,7 @@ from dbp.errors import UserError
 from dbp.exchange.files import WRITERS, save
 from dbp.exchange.inputs import Shape, inputs_of
 from dbp.exchange.onnx import onnx_model
+from dbp.version import VERSION
 
 ONNX = ".onnx"
 
@@ -52,7 +52,7 @@ def export(
 def _properties(checkpoint: Checkpoint) -> dict[str, str]:
     """Where the file is from."""
     return {
-        "dbp_version": dbp.__version__,
+        "dbp_version": VERSION,
         "config_digest": hashlib.sha256(checkpoint.config.encode()).hexdigest(),
     }
 

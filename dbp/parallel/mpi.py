@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.errors import UserError
+from dbp.errors import NOT_FINISHED, UserError
 from dbp.parallel.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.connections import Connections, has_failed, reconnected
 from dbp.parallel.cores import usable_cores
@@ -23,7 +23,6 @@ from dbp.parallel.deal import Nodes
 from dbp.parallel.orphan import end_with_launcher
 from dbp.parallel.shared import Bytes, File, SharedMemory
 from dbp.parallel.stages import WAITING, Stages
-from dbp.stopping import NOT_FINISHED
 
 YIELD = "OMPI_MCA_mpi_yield_when_idle"  # by which a user, or dbp run, tells Open MPI that ranks share cores
 NODE_SIZES = "DBP_NODE_SIZES"  # ranks of each node, such as 2,1: to try out on one machine what several do

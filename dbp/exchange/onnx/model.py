@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-import dbp
 from dbp.autodiff import Array
 from dbp.errors import UserError
 from dbp.exchange.library import library
 from dbp.exchange.onnx.graph import Graph, Place, Shape, Value
 from dbp.exchange.onnx.layers import add
 from dbp.nn import Model, as_model, initial_parameters, must_fit_model
+from dbp.version import VERSION
 
 OPERATORS, LAYOUT = 21, 10  # versions of ONNX's operators and of its file, which go together
 LARGEST = 2**31 - 2**20  # bytes of weights, as a message of protobuf ends at 2 GiB
@@ -48,7 +48,7 @@ def onnx_model(
     y = top.plain(add(top, model, x))
     graph.rename(y.name, OUTPUTS)
     _must_fit(graph)
-    return _proto(onnx, graph, input_shape, y.shape, {"dbp_version": dbp.__version__, **(properties or {})})
+    return _proto(onnx, graph, input_shape, y.shape, {"dbp_version": VERSION, **(properties or {})})
 
 
 def _checked(model: Model, weights: Mapping[str, Array], input_shape: Shape, dtype: np.dtype[Any]) -> dict[str, Array]:
@@ -86,7 +86,7 @@ def _proto(onnx: Any, graph: Graph, inputs: Shape, outputs: Shape, properties: M
         opset_imports=[helper.make_opsetid("", OPERATORS)],
         ir_version=LAYOUT,
         producer_name="dbp",
-        producer_version=dbp.__version__,
+        producer_version=VERSION,
     )
     helper.set_model_props(model, dict(properties))
     return model

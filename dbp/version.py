@@ -1,0 +1,3 @@
+"""The version of dbp."""
+
+VERSION = "0.1.0"
