@@ -33,7 +33,7 @@ from rounds import measured_or_noted
 from steps.cases import CASES
 from tables import line, number
 
-from dbp.parallel.deal import BUCKET
+from dbp.parallel.vectors.deal import BUCKET
 
 CLUSTERS = (2, 4, 8, 16, 64, 256)
 LINKS = {"1 Gbit/s": (1e9, 100e-6), "10 Gbit/s": (1e10, 30e-6), "100 Gbit/s": (1e11, 3e-6)}  # and latencies in s

@@ -14,8 +14,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dbp.version import VERSION as __version__
+from dbp.version import VERSION
 
+__version__ = VERSION
 __all__ = [
     "Data",
     "EarlyStopping",

@@ -18,7 +18,10 @@ class _Parser(argparse.ArgumentParser):
 
 def command_line() -> argparse.ArgumentParser:
     """What reads a command line; its `command` is the command's name."""
-    parser = _Parser(prog="dbp", description=dbp.__doc__.splitlines()[0] if dbp.__doc__ else "")
+    parser = _Parser(
+        prog="dbp",
+        description="Train neural networks by data parallelism over MPI, to the same bits on any number of ranks.",
+    )
     parser.add_argument("--version", action="version", version=f"dbp {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Array, Tensor, Value, array_of, nodes_of, pullback
+from dbp.autodiff import Tensor, Value, array_of, nodes_of, pullback
 from dbp.cost.objective import Objective, Shard, as_weighted
 from dbp.nn import Call, Scope, call_with
+from dbp.types import Array
 
 SHOWN = 5  # examples of a shard that are named
 MOST_PASSES = 64  # over parts of a shard, to find the examples whose own gradient is not finite

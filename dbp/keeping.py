@@ -10,19 +10,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
-from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, Writer
 from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
 from dbp.nn import named_arrays
-from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor, stages
+from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor
+from dbp.parallel.ranks import clock as stages
 from dbp.provenance import process, versions
 from dbp.restoring import Memory, Restorer
 from dbp.resuming import UNSENT_WEIGHT, Earlier, Start, unsent_vectors
 from dbp.run import Run
 from dbp.run_folder import RunFolder
 from dbp.stopping import Stopping
+from dbp.types import Array
 
 Say = Callable[[str], None]
 TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them

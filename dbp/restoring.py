@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.errors import UserError
 from dbp.nn import named_arrays
 from dbp.parallel import agree, from_rank_0
@@ -24,6 +23,7 @@ from dbp.resuming import (
 )
 from dbp.run import Run
 from dbp.run_folder import RunFolder
+from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened

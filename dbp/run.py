@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.loader import Loader
@@ -36,6 +35,7 @@ from dbp.parallel import (
 from dbp.progress import Progress, columns
 from dbp.provenance import check_installation
 from dbp.sources import check_together, open_sources
+from dbp.types import Array
 from dbp.version import VERSION
 
 Say = Callable[[str], None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbp.autodiff import Array
 from dbp.config.settings import Data, Settings
 from dbp.data import (
     CheckTargets,
@@ -22,6 +21,7 @@ from dbp.data import (
 )
 from dbp.errors import UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
+from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.data import HDF5Dataset

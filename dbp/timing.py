@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dbp.parallel import Communicator
-from dbp.parallel.stages import CHECKPOINT, EVALUATION, NAMES, WAITING
+from dbp.parallel.ranks.clock import CHECKPOINT, EVALUATION, NAMES, WAITING
 
 OF_A_STEP = [stage for stage in range(len(NAMES)) if stage not in (EVALUATION, CHECKPOINT)]
 

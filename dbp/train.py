@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.config.settings import Settings
 from dbp.cost.objective import Evaluation
 from dbp.display import Display
@@ -27,10 +26,10 @@ from dbp.parallel import (
     from_rank_0,
     keep_freed_memory,
     nodes_of,
-    stages,
     together,
     world,
 )
+from dbp.parallel.ranks import clock as stages
 from dbp.progress import epochs_since_best
 from dbp.restoring import Memory
 from dbp.resuming import Start, in_job, peek, settled
@@ -40,6 +39,7 @@ from dbp.surviving import go_on_without
 from dbp.text import duration, figures, parse_limit
 from dbp.timing import Timing
 from dbp.trouble import Trouble
+from dbp.types import Array
 
 
 @dataclass(frozen=True)

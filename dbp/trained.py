@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array, array_of
+from dbp.autodiff import array_of
 from dbp.data import Dataset, scaled
 from dbp.errors import UserError
 from dbp.nn import Loss, Model, check_weights, initial_parameters, named_arrays, use
+from dbp.types import Array
 
 
 class Trained:

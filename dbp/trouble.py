@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from dbp.autodiff import Array
 from dbp.cost.objective import Evaluation
 from dbp.diagnosis import DATA, MOMENTS, SHOWN, Found, diagnose
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.keeping import Keeper
 from dbp.optim import GO_BACK, SKIP, STOP, FirstOrder, Outcome, Step
-from dbp.parallel import from_rank_0, stages
+from dbp.parallel import from_rank_0
+from dbp.parallel.ranks import clock as stages
 from dbp.run import Run
+from dbp.types import Array
 
 Say = Callable[[str], None]
 WIDTH = 80  # columns of a report

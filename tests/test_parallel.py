@@ -24,10 +24,11 @@ from dbp.parallel import (
     parts,
     reduction_for,
 )
-from dbp.parallel.deal import Deal, Nodes, shares
-from dbp.parallel.reduce import Division
-from dbp.parallel.tree import Adder, additions, subtrees
-from dbp.parallel.wire import Wire
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.ranks.wire import Wire
+from dbp.parallel.sums.reduce import Division
+from dbp.parallel.sums.tree import Adder, additions, subtrees
+from dbp.parallel.vectors.deal import Deal, shares
 
 
 @given(st.integers(0, 200), st.integers(1, 20))

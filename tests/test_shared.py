@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import PROGRAMS, launcher, mpirun, run
 
-from dbp.parallel.shared import HUGE, SHARED_MEMORY, File, own_memory
+from dbp.parallel.machine.shared_memory import HUGE, SHARED_MEMORY, File, own_memory
 
 CREATOR = """
 import time
-from dbp.parallel.shared import File
+from dbp.parallel.machine.shared_memory import File
 print(*File(100).create()[:2], flush=True)
 time.sleep(60)
 """

@@ -91,14 +91,14 @@ ONE_DIES = "comm = world()\nif comm.rank == 1:\n    os.kill(os.getpid(), signal.
 
 def script(tmp_path, text):
     path = tmp_path / "script.py"
-    path.write_text(f"import os, signal, sys, time\nimport dbp.parallel.mpi\nfrom dbp.parallel import *\n{text}")
+    path.write_text(f"import os, signal, sys, time\nimport dbp.parallel.ranks.mpi\nfrom dbp.parallel import *\n{text}")
     return path
 
 
 def test_one_that_dies_before_mpi_has_started_ends_all(tmp_path):
     path = script(
         tmp_path,
-        "dbp.parallel.mpi.TO_START = 3\n"
+        "dbp.parallel.ranks.mpi.TO_START = 3\n"
         "if os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "world()\n",

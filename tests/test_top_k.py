@@ -16,8 +16,8 @@ from dbp.config.settings import Settings
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, FirstOrder
 from dbp.parallel import Arena, Nodes, OneProcess, Unsent, wire_for
-from dbp.parallel.deal import Deal
-from dbp.parallel.top_k import Message, largest
+from dbp.parallel.sums.top_k import Message, largest
+from dbp.parallel.vectors.deal import Deal
 
 DBP = ("-m", "dbp")
 LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks

@@ -7,8 +7,8 @@ import pytest
 from conftest import mpirun
 
 from dbp.parallel import OneProcess, Stages, differing
-from dbp.parallel.stages import BACKWARD, NAMES, WAITING
-from dbp.parallel.watch import Seen, waits
+from dbp.parallel.ranks.clock import BACKWARD, NAMES, WAITING
+from dbp.parallel.ranks.watch import Seen, waits
 
 SCRIPT = """
 import ctypes, os, sys, time

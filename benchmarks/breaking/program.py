@@ -22,7 +22,7 @@ PLACES = {
     "begin": "dbp.keeping:Keeper._begin",
     "step": "dbp.train:step",
     "forward": "dbp.nn:Dense.__call__",
-    "sum": "dbp.parallel.reduce_shared:SharedReduction.total",
+    "sum": "dbp.parallel.sums.reduce_shared:SharedReduction.total",
     "update": "dbp.optim:Adam.update",
     "copy": "dbp.parallel:Copies.take",
     "save": "dbp.keeping:Keeper.save",

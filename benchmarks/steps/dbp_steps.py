@@ -18,8 +18,8 @@ from dbp.autodiff.blocks import PIECE
 from dbp.config.settings import Settings
 from dbp.data import Order
 from dbp.parallel import Communicator, blas_threads, world
-from dbp.parallel.deal import BUCKET
-from dbp.parallel.stages import NAMES
+from dbp.parallel.ranks.clock import NAMES
+from dbp.parallel.vectors.deal import BUCKET
 from dbp.resuming import Start
 from dbp.run import Run
 

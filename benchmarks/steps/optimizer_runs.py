@@ -18,7 +18,7 @@ from dbp.config.settings import Data, Settings
 from dbp.config.toml import settings_from
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
-from dbp.parallel.stages import UPDATE
+from dbp.parallel.ranks.clock import UPDATE
 from dbp.resuming import Start
 from dbp.run import Run
 from dbp.trouble import Trouble

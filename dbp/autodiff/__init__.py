@@ -57,7 +57,7 @@ from dbp.autodiff.primitives import (
     where,
 )
 from dbp.autodiff.recompute import Recomputed, recompute
-from dbp.autodiff.tensor import PRIMITIVES, Array, Primitive, ShapeError, Tensor, Value, array_of
+from dbp.autodiff.tensor import PRIMITIVES, Primitive, ShapeError, Tensor, Value, array_of
 from dbp.autodiff.transforms import (
     Linearisation,
     gauss_newton_product,
@@ -73,7 +73,6 @@ from dbp.autodiff.transforms import (
 
 __all__ = [
     "PRIMITIVES",
-    "Array",
     "Block",
     "Linearisation",
     "Primitive",

@@ -18,7 +18,8 @@ from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mea
 from dbp.autodiff.primitives.convolution import check_weights
 from dbp.autodiff.primitives.shapes import kept, unbroadcast
 from dbp.autodiff.recompute import Recomputed
-from dbp.autodiff.tensor import PRIMITIVES, Array, Place, Tensor, Value, recorded
+from dbp.autodiff.tensor import PRIMITIVES, Place, Tensor, Value, recorded
+from dbp.types import Array
 
 Options = dict[str, Any]
 PIECE = 1 << 18  # elements of a gradient that are computed in one product: enough for it to lose no speed

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from dbp.autodiff.tensor import Array, Place, Tensor, Value
+from dbp.autodiff.tensor import Place, Tensor, Value
+from dbp.types import Array
 
 
 def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dict[int, Tensor], bool]:

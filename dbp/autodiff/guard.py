@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from dbp.types import Array
+
 REMEDY = "derivatives are found from arrays that operations have used: make new arrays instead of changing these"
 
 

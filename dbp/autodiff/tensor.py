@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dbp.autodiff.guard import watching
+from dbp.types import Array
 
-Array = NDArray[Any]
 Value = Any  # an array, a number or a Tensor: what primitives and rules take and give
 Rule = Callable[..., Value]
 

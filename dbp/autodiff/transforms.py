@@ -18,8 +18,9 @@ import numpy as np
 from dbp.autodiff.graph import depends_on_others, pullback, pushforward
 from dbp.autodiff.guard import Guard, Seal
 from dbp.autodiff.primitives import identity, reshape, stack, sum_
-from dbp.autodiff.tensor import Array, ShapeError, Tensor, Value, array_of
+from dbp.autodiff.tensor import ShapeError, Tensor, Value, array_of
 from dbp.autodiff.tree import along, change, leaves_of, like
+from dbp.types import Array
 
 Function = Callable[..., Any]
 By = int | tuple[int, ...]

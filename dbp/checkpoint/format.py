@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from dbp.types import Array
+
 Scalar = int | float | str | bool
 FORMAT, VERSION = "dbp checkpoint", 2
 GROUPS = ("model", "optimizer", "method", "history")

@@ -27,7 +27,6 @@ from dbp.checkpoint.format import (
     FORMAT,
     GROUPS,
     VERSION,
-    Array,
     Checkpoint,
     Entry,
     assembled,
@@ -37,6 +36,7 @@ from dbp.checkpoint.format import (
 )
 from dbp.errors import DataError, UserError
 from dbp.files import reading_from
+from dbp.types import Array
 
 DEEPEST = 64  # parts of an array's name
 MOST_ATTRIBUTES, MOST_ARRAYS = 1000, 1 << 15

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array, Linearisation, Value, gradient, linearise, sum_
-from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction, stages
+from dbp.autodiff import Linearisation, Value, gradient, linearise, sum_
+from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction
+from dbp.parallel.ranks import clock as stages
 from dbp.random import generator
+from dbp.types import Array
 
 Parameters = Mapping[str, Any]  # by name; or what is of their form, such as a tangent
 MEMORY = 2**28  # bytes that the columns of a Jacobian may take

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Array, Tensor, Value, array_of, mean, pullback
+from dbp.autodiff import Tensor, Value, array_of, mean, pullback
 from dbp.cost.curvature import Curvature, Curved
 from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with, read_only, use
 from dbp.parallel import (
@@ -27,10 +27,11 @@ from dbp.parallel import (
     Unsent,
     Vectors,
     reduction_for,
-    stages,
     wire_for,
 )
+from dbp.parallel.ranks import clock as stages
 from dbp.random import generator
+from dbp.types import Array
 
 
 class Shard(NamedTuple):

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dbp.data.dataset import Array, Dataset, Examples
+from dbp.data.dataset import Dataset, Examples
 from dbp.errors import UserError
+from dbp.types import Array
 
 BLOCK_ROWS = 4096
 

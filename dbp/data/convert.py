@@ -15,9 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dbp.data.dataset import Array, check_columns
+from dbp.data.dataset import check_columns
 from dbp.data.output import must_be_free
 from dbp.errors import UserError
+from dbp.types import Array
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 

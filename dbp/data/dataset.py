@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dbp.data.order import Order
 from dbp.errors import UserError
+from dbp.types import Array
 
-Array = NDArray[Any]
 Rows = slice | Array  # consecutive rows, or their numbers
 
 

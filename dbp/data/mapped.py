@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Array, Examples, Rows
+from dbp.data.dataset import Examples, Rows
 from dbp.errors import unknown
+from dbp.types import Array
 
 PACKAGED = "dbp:"
 

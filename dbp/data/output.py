@@ -8,8 +8,8 @@ from pathlib import Path
 
 import h5py
 
-from dbp.data.dataset import Array
 from dbp.errors import UserError
+from dbp.types import Array
 
 
 def must_be_free(path: Path, overwrite: bool) -> None:

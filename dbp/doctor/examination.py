@@ -24,8 +24,8 @@ from dbp.parallel import (
     together,
     world,
 )
-from dbp.parallel.faults import ALONE
-from dbp.parallel.nodes import counted
+from dbp.parallel.ranks.faults import ALONE
+from dbp.parallel.ranks.placement import counted
 from dbp.terminal import terminal_of
 
 AUTO = "auto"

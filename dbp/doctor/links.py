@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.parallel.comm import Communicator
+from dbp.parallel.ranks.comm import Communicator
 
 PINGS = 7  # of which the quickest counts
 MESSAGE, MESSAGES = 1 << 19, 8  # bytes of one, as in training, and how many are sent at once

@@ -11,8 +11,8 @@ from dbp.doctor import links, trials
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.doctor.software import Facts
 from dbp.parallel import Communicator, Node
-from dbp.parallel.nodes import counted
-from dbp.parallel.shared import SHARED_MEMORY
+from dbp.parallel.machine.shared_memory import SHARED_MEMORY
+from dbp.parallel.ranks.placement import counted
 from dbp.text import size
 
 OTHER_LIBRARY = "take another MPI library, or another version of it"

@@ -8,7 +8,7 @@ from typing import Any
 from dbp.doctor.findings import GOOD, WARNING, Finding
 from dbp.doctor.software import Facts
 from dbp.parallel import Node, complaints, hints
-from dbp.parallel.nodes import counted
+from dbp.parallel.ranks.placement import counted
 from dbp.text import size
 
 MOST = 8  # kinds of nodes that are told of

@@ -14,9 +14,9 @@ import numpy as np
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI, Communicator, launched_by_mpi, processor
-from dbp.parallel.limits import available_memory
-from dbp.parallel.nodes import counted, ranks_text
-from dbp.parallel.shared import free_shared_memory
+from dbp.parallel.machine.limits import available_memory
+from dbp.parallel.machine.shared_memory import free_shared_memory
+from dbp.parallel.ranks.placement import counted, ranks_text
 from dbp.version import VERSION
 
 UNUSABLE = "not usable"

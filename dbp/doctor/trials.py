@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.errors import UserError
-from dbp.parallel.arena import Arena
-from dbp.parallel.comm import Communicator
-from dbp.parallel.faults import tell
-from dbp.parallel.reduce_shared import reduction_for
+from dbp.parallel.ranks.comm import Communicator
+from dbp.parallel.ranks.faults import tell
 from dbp.parallel.shards import Shards, parts
+from dbp.parallel.sums.reduce_shared import reduction_for
+from dbp.parallel.vectors.arena import Arena
 
 PATIENCE = 60.0  # seconds that a trial may take
 ORDER = 1024  # of the square matrices that are multiplied

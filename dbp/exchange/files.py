@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.checkpoint import commit
 from dbp.errors import UserError
 from dbp.exchange.library import library
+from dbp.types import Array
 
 Shape = tuple[int, ...]
 LONGEST_HEADER = 2**24  # bytes of a safetensors header, enough for some 100,000 arrays

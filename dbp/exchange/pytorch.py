@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp import nn
-from dbp.autodiff import Array
 from dbp.errors import UserError
+from dbp.types import Array
 
 Shape = tuple[int, ...]
 IGNORED = "num_batches_tracked"  # a number of BatchNorm's that nothing follows from

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.checkpoint import Checkpoint, write
 from dbp.config.settings import AUTO, Settings
 from dbp.config.toml import read_settings, table_from, to_toml
@@ -25,6 +24,7 @@ from dbp.nn import initial_parameters, named_arrays
 from dbp.progress import Progress
 from dbp.provenance import versions
 from dbp.text import shortened
+from dbp.types import Array
 
 ORIGINS = ("dbp", "pytorch")
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array, Tensor, Value, nodes_of
+from dbp.autodiff import Tensor, Value, nodes_of
 from dbp.insight.work import NOTHING, Memory, Work, work_of
 from dbp.nn import Conv2d, Draw, Initial, Loss, MaxPool2d, Model, Passed, Scope, call_with
 from dbp.text import shape_text
+from dbp.types import Array
 
 INNER = ("layers", "shortcut")  # settings that are layers, and have rows of their own
 UNSEEN = (*INNER, "initialiser", "recurrent_initialiser")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.config.settings import Data
 from dbp.cost.loader import Loader
 from dbp.cost.objective import Objective
@@ -17,6 +16,7 @@ from dbp.nn import Loss, Model, RunningMoments, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
 from dbp.sources import check_together, open_data
 from dbp.trained import Trained
+from dbp.types import Array
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Array, Block, Recomputed, Tensor, nodes_of
+from dbp.autodiff import Block, Recomputed, Tensor, nodes_of
+from dbp.types import Array
 
 
 class Work(NamedTuple):

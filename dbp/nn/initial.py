@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array, ShapeError, Value
+from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError, remedy
 from dbp.nn.initialisers import Shape, initialiser
 from dbp.nn.moments import RunningMoments, named_arrays
 from dbp.nn.scope import Call, Model, Scope, read_only
 from dbp.random import generator
+from dbp.types import Array
 
 # How NumPy begins to say that shapes do not fit.
 MISFITS = ("operands could not be broadcast", "matmul: ", "shapes (", "could not broadcast", "cannot reshape array")

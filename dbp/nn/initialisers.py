@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.errors import unknown
+from dbp.types import Array
 
 Shape = tuple[int, ...]
 CONNECTIONS = 15  # of an output, with sparse weights

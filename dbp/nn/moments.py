@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array
+from dbp.types import Array
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Array, Tensor, Value, array_of, recompute
+from dbp.autodiff import Tensor, Value, array_of, recompute
 from dbp.errors import UserError, remedy
 from dbp.nn.activations import linear
 from dbp.nn.initialisers import Shape
 from dbp.nn.moments import Moments, RunningMoments, named_arrays
 from dbp.random import generator
+from dbp.types import Array
 
 Lookup = Callable[[str, Shape, str], Value]
 MomentsLookup = Callable[[str, int, float], RunningMoments]

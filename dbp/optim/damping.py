@@ -7,12 +7,10 @@ the radius solves (A + damping I) q = -g, where the damping is zero or such that
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from dbp.types import Array
 
 NEAR = 0.1  # the part of the radius by which the norm may miss it: sigma in More (1978)
 ATTEMPTS = 10  # as in MINPACK's lmpar; a bound on work, as two or three are usual

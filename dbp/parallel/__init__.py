@@ -1,28 +1,28 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
-from dbp.parallel.agreement import differing, must_be_alike
-from dbp.parallel.arena import Arena
-from dbp.parallel.comm import Communicator, OneProcess, RankLostError
-from dbp.parallel.copies import Copies
-from dbp.parallel.cores import Place, processor, usable_cores
-from dbp.parallel.deal import Nodes
-from dbp.parallel.faults import agree, all_leave, from_rank_0, tell, together
-from dbp.parallel.guard import difference
-from dbp.parallel.launcher import launched_by_mpi
-from dbp.parallel.layout import Layout
-from dbp.parallel.memory import keep_freed_memory, must_fit
-from dbp.parallel.nodes import Node, complaints, hints, nodes_of, threads_for
-from dbp.parallel.reduce import Arriving, Reduction, Sums, Total
-from dbp.parallel.reduce_shared import SharedReduction, reduction_for
+from dbp.parallel.machine.cores import Place, processor, usable_cores
+from dbp.parallel.machine.threads import blas_threads
+from dbp.parallel.ranks.agreement import differing, must_be_alike
+from dbp.parallel.ranks.clock import Stages
+from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
+from dbp.parallel.ranks.faults import agree, all_leave, from_rank_0, tell, together
+from dbp.parallel.ranks.launcher import launched_by_mpi
+from dbp.parallel.ranks.memory import keep_freed_memory, must_fit
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.ranks.placement import Node, complaints, hints, nodes_of, threads_for
+from dbp.parallel.ranks.watch import Watch
+from dbp.parallel.ranks.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
 from dbp.parallel.shards import Shards, parts
-from dbp.parallel.stages import Stages
-from dbp.parallel.threads import blas_threads
-from dbp.parallel.top_k import wire_for
-from dbp.parallel.tree import TreeSum
-from dbp.parallel.unsent import Unsent
-from dbp.parallel.vectors import Vectors
-from dbp.parallel.watch import Watch
-from dbp.parallel.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
+from dbp.parallel.sums.error_feedback import Unsent
+from dbp.parallel.sums.reduce import Arriving, Reduction, Sums, Total
+from dbp.parallel.sums.reduce_shared import SharedReduction, reduction_for
+from dbp.parallel.sums.top_k import wire_for
+from dbp.parallel.sums.tree import TreeSum
+from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.copies import Copies
+from dbp.parallel.vectors.layout import Layout
+from dbp.parallel.vectors.replicas import difference
+from dbp.parallel.vectors.space import Vectors
 
 __all__ = [
     "HOW_TO_GET_MPI",

@@ -45,3 +45,8 @@ class Shards:
     def of_batch(self, examples: int, shard: int) -> range:
         """The positions in a mini-batch (or data set) that belong to a shard; may be empty."""
         return parts(examples, self.count, shard)
+
+
+def pieces(run: slice, length: int) -> list[slice]:
+    """A run of elements in pieces of this length, the last of which may be shorter."""
+    return [slice(start, min(start + length, run.stop)) for start in range(run.start, run.stop, length)]

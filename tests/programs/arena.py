@@ -6,7 +6,7 @@ import numpy as np
 
 from dbp.optim import Adam, State
 from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction, Vectors, reduction_for, world
-from dbp.parallel.arena import DIVIDED_FROM
+from dbp.parallel.vectors.arena import DIVIDED_FROM
 from dbp.random import generator
 
 comm = world()

@@ -16,8 +16,8 @@ from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.keeping import Keeper
 from dbp.parallel import Copies, world
-from dbp.parallel.reduce import Reduction
-from dbp.parallel.reduce_shared import SharedReduction
+from dbp.parallel.sums.reduce import Reduction
+from dbp.parallel.sums.reduce_shared import SharedReduction
 from dbp.restoring import Memory, Restorer
 
 first = world().rank

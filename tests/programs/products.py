@@ -7,7 +7,7 @@ import numpy as np
 from dbp import nn
 from dbp.cost.objective import Objective, Shard
 from dbp.parallel import Arena, Layout, Shards, world
-from dbp.parallel.arena import DIVIDED_FROM
+from dbp.parallel.vectors.arena import DIVIDED_FROM
 
 comm = world()
 rng = np.random.default_rng(0)

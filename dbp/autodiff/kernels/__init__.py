@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff.kernels import columns, pooling, winograd
 from dbp.autodiff.kernels.columns import Padding, Pair
-from dbp.autodiff.kernels.scratch import Array
+from dbp.types import Array
 
 Saved = list[Array]
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.kernels.pooling import Activation, forget, masked, maximum, spread, windows
-from dbp.autodiff.kernels.scratch import Array, buffer
+from dbp.autodiff.kernels.scratch import buffer
+from dbp.types import Array
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]

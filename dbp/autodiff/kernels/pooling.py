@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dbp.autodiff.kernels.scratch import Array, buffer
+from dbp.autodiff.kernels.scratch import buffer
+from dbp.types import Array
 
 NOWHERE = np.uint8(255)
 MOST = 15  # pixels along a window: larger ones have more places than a byte can tell

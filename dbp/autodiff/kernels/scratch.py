@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from dbp.types import Array
 
 _CACHE_LINE = 64
 _kept = threading.local()

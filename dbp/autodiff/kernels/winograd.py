@@ -20,7 +20,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.kernels.pooling import Activation, forget, masked, maximum, spread, windows
-from dbp.autodiff.kernels.scratch import Array, buffer
+from dbp.autodiff.kernels.scratch import buffer
+from dbp.types import Array
 
 OUT = 4  # outputs of a tile along one axis
 IN = 6  # its inputs, and its frequencies

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.shapes import broadcast_tangent, reshape, transpose, unbroadcast
-from dbp.autodiff.tensor import Array, Primitive, Tensor, Value, array_of
+from dbp.autodiff.tensor import Primitive, Tensor, Value, array_of
+from dbp.types import Array
 
 add = Primitive(
     "add",

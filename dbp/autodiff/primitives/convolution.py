@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.windows import Pair, Window
-from dbp.autodiff.tensor import Array, Primitive
+from dbp.autodiff.tensor import Primitive
+from dbp.types import Array
 
 
 def check_weights(channels: int, w: Array, window: Window, groups: int = 1, outputs: int | None = None) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.arithmetic import is_positive, sign
-from dbp.autodiff.tensor import Array, Primitive, Value
+from dbp.autodiff.tensor import Primitive, Value
+from dbp.types import Array
 
 exp = Primitive(
     "exp",

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.elementwise import exp
-from dbp.autodiff.tensor import Array, Primitive, Value
+from dbp.autodiff.tensor import Primitive, Value
+from dbp.types import Array
 
 # Numerators and denominators, the highest power first: erf(x) / x in x^2 up to NEAR, exp(x^2) erfc(x) in x up to FAR,
 # and beyond it (1 / sqrt(pi) - x exp(x^2) erfc(x)) x^2 in 1 / x^2.

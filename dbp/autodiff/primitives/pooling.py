@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.windows import Pair, Window
-from dbp.autodiff.tensor import Array, Primitive, Value, array_of
+from dbp.autodiff.tensor import Primitive, Value, array_of
+from dbp.types import Array
 
 
 def _surrounded(x: Array, window: Window) -> Array:

@@ -10,7 +10,8 @@ import numpy as np
 from dbp.autodiff.primitives.arithmetic import where
 from dbp.autodiff.primitives.elementwise import exp, square
 from dbp.autodiff.primitives.shapes import Axes, axes_of, kept, reshape, spread, sum_
-from dbp.autodiff.tensor import Array, Primitive, Value
+from dbp.autodiff.tensor import Primitive, Value
+from dbp.types import Array
 
 
 def _count(x: Value, axis: Axes) -> int:

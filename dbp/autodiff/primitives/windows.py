@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dbp.autodiff.tensor import Array, ShapeError
+from dbp.autodiff.tensor import ShapeError
+from dbp.types import Array
 
 Pair = tuple[int, int]
 

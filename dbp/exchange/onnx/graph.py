@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array
+from dbp.types import Array
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...]

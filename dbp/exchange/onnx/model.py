@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Array
 from dbp.errors import UserError
 from dbp.exchange.library import library
 from dbp.exchange.onnx.graph import Graph, Place, Shape, Value
 from dbp.exchange.onnx.layers import add
 from dbp.nn import Model, as_model, initial_parameters, must_fit_model
+from dbp.types import Array
 from dbp.version import VERSION
 
 OPERATORS, LAYOUT = 21, 10  # versions of ONNX's operators and of its file, which go together

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from dbp import nn
-from dbp.autodiff import Array
 from dbp.exchange.onnx.graph import Place, Value
+from dbp.types import Array
 
 TIME_FIRST = (1, 0, 2)
 

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Array, Tensor, Value, dense_block, reshape, softmax, take, transpose
+from dbp.autodiff import Tensor, Value, dense_block, reshape, softmax, take, transpose
 from dbp.errors import UserError
 from dbp.nn.initialisers import initialiser
 from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.scope import Scope
+from dbp.types import Array
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import (
-    Array,
-    Value,
-    cross_entropy_block,
-    log_softmax,
-    mean,
-    pick,
-    relu,
-    reshape,
-    sigmoid,
-    softplus,
-    sum_,
-)
+from dbp.autodiff import Value, cross_entropy_block, log_softmax, mean, pick, relu, reshape, sigmoid, softplus, sum_
 from dbp.errors import UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_alike, check_numbers
+from dbp.types import Array
 
 TOLERANCE = 1e-3  # of the sum of probabilities, which may have been stored in half precision
 

@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Array, ShapeError, Value
+from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError
+from dbp.types import Array
 
 Shape = tuple[int, ...]
 

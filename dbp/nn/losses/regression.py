@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Array, Value, abs_, clip, square
+from dbp.autodiff import Value, abs_, clip, square
 from dbp.errors import UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_alike, check_numbers
+from dbp.types import Array
 
 
 class Regression:

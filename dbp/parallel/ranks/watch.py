@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.log import run_log
-from dbp.parallel.comm import Communicator
-from dbp.parallel.stages import CHECKPOINT, EVALUATION, NAMES, WAITING
+from dbp.parallel.ranks.clock import CHECKPOINT, EVALUATION, NAMES, WAITING
+from dbp.parallel.ranks.comm import Communicator
 
 LOOK = 1.0  # seconds between two looks
 SILENT = 5.0  # seconds after which a rank that has written nothing is taken to be stopped

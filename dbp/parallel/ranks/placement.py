@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from dbp.parallel.comm import Communicator
-from dbp.parallel.cores import Place, numbers, numbers_text, within
+from dbp.parallel.machine.cores import Place, numbers, numbers_text, within
+from dbp.parallel.ranks.comm import Communicator
 
 Cores = frozenset[int]
 

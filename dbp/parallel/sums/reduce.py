@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dbp.parallel.comm import Communicator
-from dbp.parallel.shards import Shards
-from dbp.parallel.shared import own_memory
-from dbp.parallel.tree import Array, TreeSum, pieces, subtrees
+from dbp.parallel.machine.shared_memory import own_memory
+from dbp.parallel.ranks.comm import Communicator
+from dbp.parallel.shards import Shards, pieces
+from dbp.parallel.sums.tree import TreeSum, subtrees
+from dbp.types import Array
 
 TOLD = 8  # bytes that follow a rank's sums: whether it asks for something, and whether it doubts the sums
 SMALL = 1e-9  # by which 1e9 numbers, each below the root of the largest float32, can be divided when added up

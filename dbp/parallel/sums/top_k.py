@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from dbp.parallel.tree import Array
-from dbp.parallel.unsent import Unsent
-from dbp.parallel.wire import Action, Wire
+from dbp.parallel.ranks.wire import Action, Wire
+from dbp.parallel.sums.error_feedback import Unsent
+from dbp.types import Array
 
 TOP_K = "top-k"
 MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 but its sign: in their order magnitudes are

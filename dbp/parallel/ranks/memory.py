@@ -6,8 +6,8 @@ import ctypes
 import socket
 
 from dbp.errors import UserError
-from dbp.parallel.comm import Communicator
-from dbp.parallel.limits import available_memory
+from dbp.parallel.machine.limits import available_memory
+from dbp.parallel.ranks.comm import Communicator
 
 # Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dbp.parallel.arena import Arena, pages
-from dbp.parallel.shared import SharedMemory
-from dbp.parallel.tree import Array
+from dbp.parallel.machine.shared_memory import SharedMemory
+from dbp.parallel.vectors.arena import Arena, pages
+from dbp.types import Array
 
 
 class Copies:

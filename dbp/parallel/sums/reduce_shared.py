@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dbp.parallel.arena import Arena, cut, pages
-from dbp.parallel.deal import Nodes
-from dbp.parallel.exchange import Exchange
-from dbp.parallel.reduce import BLOCK, Division, Reduction, Sums, Total
-from dbp.parallel.shards import Shards
-from dbp.parallel.shared import SharedMemory
-from dbp.parallel.tree import Adder, Array, Node, TreeSum, additions, pieces, subtrees
-from dbp.parallel.wire import Wire
+from dbp.parallel.machine.shared_memory import SharedMemory
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.ranks.wire import Wire
+from dbp.parallel.shards import Shards, pieces
+from dbp.parallel.sums.between_nodes import Exchange
+from dbp.parallel.sums.reduce import BLOCK, Division, Reduction, Sums, Total
+from dbp.parallel.sums.tree import Adder, Node, TreeSum, additions, subtrees
+from dbp.parallel.vectors.arena import Arena, cut, pages
+from dbp.types import Array
 
 
 def parts_of(run: range, nodes: int) -> list[Node]:

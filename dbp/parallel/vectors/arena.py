@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from dbp.parallel.changes import LINE, Changes
-from dbp.parallel.collecting import collect, disperse
-from dbp.parallel.comm import Communicator
-from dbp.parallel.deal import Deal, Nodes, shares, spread_jobs
-from dbp.parallel.exchange import Spread
-from dbp.parallel.layout import Layout
-from dbp.parallel.shared import Bytes, SharedMemory
-from dbp.parallel.tree import Array
+from dbp.parallel.machine.shared_memory import Bytes, SharedMemory
+from dbp.parallel.ranks.comm import Communicator
+from dbp.parallel.ranks.messages import Spread
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.vectors.changes import LINE, Changes
+from dbp.parallel.vectors.collecting import collect, disperse
+from dbp.parallel.vectors.deal import Deal, shares, spread_jobs
+from dbp.parallel.vectors.layout import Layout
+from dbp.types import Array
 
 PAGE = 4096  # bytes; what different ranks write lies in different pages, so that each page is near its writer
 DIVIDED_FROM = 8192  # elements; a shorter vector is updated by every rank in less time than two barriers take

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from dbp.errors import UserError
-from dbp.parallel.arena import Arena
-from dbp.parallel.changes import Changes
-from dbp.parallel.deal import GRAIN
-from dbp.parallel.layout import Layout
-from dbp.parallel.shared import SharedMemory
-from dbp.parallel.tree import Array, pieces
+from dbp.parallel.machine.shared_memory import SharedMemory
+from dbp.parallel.shards import pieces
+from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.changes import Changes
+from dbp.parallel.vectors.deal import GRAIN
+from dbp.parallel.vectors.layout import Layout
+from dbp.types import Array
 
 Rows = Sequence[Array] | Array
 AT_A_TIME = 8  # blocks of each vector: what several products need is then still in the cache

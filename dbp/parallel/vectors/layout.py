@@ -9,9 +9,8 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from dbp.types import Array
 
 
 @dataclass(frozen=True)

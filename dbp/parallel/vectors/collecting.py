@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbp.parallel.comm import Communicator
-from dbp.parallel.deal import BUCKET
-from dbp.parallel.exchange import WHOLE
-from dbp.parallel.tree import Array, pieces
+from dbp.parallel.ranks.comm import Communicator
+from dbp.parallel.ranks.messages import WHOLE
+from dbp.parallel.shards import pieces
+from dbp.parallel.vectors.deal import BUCKET
+from dbp.types import Array
 
 Owners = Mapping[int, Sequence[slice]]  # the parts that each rank has, and under 0 those that rank 0 can read and write
 

@@ -6,11 +6,11 @@ import hashlib
 import socket
 from collections import Counter
 
-from dbp.parallel.arena import Arena
-from dbp.parallel.deal import Nodes
-from dbp.parallel.layout import Layout
-from dbp.parallel.shards import parts
-from dbp.parallel.tree import Array, pieces
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.shards import parts, pieces
+from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.layout import Layout
+from dbp.types import Array
 
 BLOCK = 1 << 18  # elements with a digest of their own
 

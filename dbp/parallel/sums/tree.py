@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from dbp.types import Array
+
 Node = tuple[int, int]  # level and index
 
 
@@ -137,8 +137,3 @@ class Adder:
         for left, right, target in self._steps:
             np.add(left, right, target)
         return self.sums
-
-
-def pieces(run: slice, length: int) -> list[slice]:
-    """A run of elements in pieces of this length, the last of which may be shorter."""
-    return [slice(start, min(start + length, run.stop)) for start in range(run.start, run.stop, length)]

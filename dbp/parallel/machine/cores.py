@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbp.parallel.limits import allowed_cpus, processor_limit, read_words
+from dbp.parallel.machine.limits import allowed_cpus, processor_limit, read_words
 
 PROCESSORS = Path("/sys/devices/system/cpu")
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # tells apart machines of one name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.parallel.shared import Bytes
+from dbp.parallel.machine.shared_memory import Bytes
 
 LINE = 64  # bytes of a line of the cache, so that ranks do not take it from each other
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dbp.parallel.tree import Array
+from dbp.types import Array
 
 Action = Callable[[], None]
 NOT_A_NUMBER = np.uint16(0x7FC0)  # in bfloat16

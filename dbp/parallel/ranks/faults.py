@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from dbp.errors import UserError
 from dbp.log import run_log
-from dbp.parallel.comm import Communicator, RankLostError
+from dbp.parallel.ranks.comm import Communicator, RankLostError
 
 Result = TypeVar("Result")
 PASSED_ON = 0.2  # seconds after which a launcher, as a rule, has passed on what a rank wrote

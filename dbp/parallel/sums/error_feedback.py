@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.parallel.arena import Arena
-from dbp.parallel.collecting import collect, disperse
-from dbp.parallel.deal import Deal, Nodes
-from dbp.parallel.tree import Array
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.collecting import collect, disperse
+from dbp.parallel.vectors.deal import Deal
+from dbp.types import Array
 
 
 class Unsent:

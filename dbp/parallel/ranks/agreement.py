@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from dbp.errors import UserError
-from dbp.parallel.comm import Communicator
+from dbp.parallel.ranks.comm import Communicator
 
 SHOWN = 60  # characters of a value
 

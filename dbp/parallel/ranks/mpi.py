@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import NOT_FINISHED, UserError
-from dbp.parallel.comm import Communicator, OneProcess, RankLostError
-from dbp.parallel.connections import Connections, has_failed, reconnected
-from dbp.parallel.cores import usable_cores
-from dbp.parallel.deadline import Deadline
-from dbp.parallel.deal import Nodes
-from dbp.parallel.orphan import end_with_launcher
-from dbp.parallel.shared import Bytes, File, SharedMemory
-from dbp.parallel.stages import WAITING, Stages
+from dbp.parallel.machine.cores import usable_cores
+from dbp.parallel.machine.shared_memory import Bytes, File, SharedMemory
+from dbp.parallel.ranks.clock import WAITING, Stages
+from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
+from dbp.parallel.ranks.connections import Connections, has_failed, reconnected
+from dbp.parallel.ranks.deadline import Deadline
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.ranks.orphan import end_with_launcher
 
 YIELD = "OMPI_MCA_mpi_yield_when_idle"  # by which a user, or dbp run, tells Open MPI that ranks share cores
 NODE_SIZES = "DBP_NODE_SIZES"  # ranks of each node, such as 2,1: to try out on one machine what several do

