@@ -51,8 +51,8 @@ def _run_command(arguments: list[str] | None) -> int:
 def _train(parsed: argparse.Namespace) -> int:
     from dbp.config.toml import read_settings
     from dbp.parallel import from_rank_0, world
-    from dbp.provenance import check_installation
     from dbp.resuming import Start
+    from dbp.run.provenance import check_installation
     from dbp.train import train
 
     if parsed.overwrite and not parsed.fresh:

@@ -17,7 +17,7 @@ from dbp.cost.objective import Objective
 from dbp.data import Dataset, OutputFile
 from dbp.errors import UserError
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
-from dbp.sources import check_together, open_file
+from dbp.run.sources import check_together, open_file
 from dbp.text import duration, epoch_figures, figures, shape_text, table
 from dbp.trained import Trained
 

@@ -21,7 +21,7 @@ from dbp.resuming import (
     none_whole,
     unsent_names,
 )
-from dbp.run import Run
+from dbp.run.state import Run
 from dbp.run_folder import RunFolder
 from dbp.types import Array
 

@@ -16,7 +16,7 @@ from dbp.config.settings import AUTO, Settings
 from dbp.errors import DataError, UserError
 from dbp.job import Job
 from dbp.parallel import Node, threads_for
-from dbp.progress import complaint
+from dbp.run.progress import complaint
 from dbp.stopping import signals
 from dbp.text import AUTO as WHAT_IS_LEFT
 

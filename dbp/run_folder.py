@@ -18,7 +18,7 @@ from dbp.checkpoint import commit, writing_to
 from dbp.config.settings import Saving
 from dbp.errors import StorageError, UserError
 from dbp.log import now
-from dbp.provenance import process
+from dbp.run.provenance import process
 
 if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder

@@ -9,7 +9,7 @@ from dbp.errors import NOT_FINISHED, Stopped
 from dbp.log import run_log
 from dbp.parallel import Communicator, RankLostError, survivors
 from dbp.restoring import Memory
-from dbp.run import Run
+from dbp.run.state import Run
 
 
 def go_on_without(

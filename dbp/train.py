@@ -30,10 +30,10 @@ from dbp.parallel import (
     world,
 )
 from dbp.parallel.ranks import clock as stages
-from dbp.progress import epochs_since_best
 from dbp.restoring import Memory
 from dbp.resuming import Start, in_job, peek, settled
-from dbp.run import Run
+from dbp.run.progress import epochs_since_best
+from dbp.run.state import Run
 from dbp.stopping import signals
 from dbp.surviving import go_on_without
 from dbp.text import duration, figures, parse_limit

@@ -20,7 +20,7 @@ from dbp.keeping import Keeper
 from dbp.optim import GO_BACK, SKIP, STOP, FirstOrder, Outcome, Step
 from dbp.parallel import from_rank_0
 from dbp.parallel.ranks import clock as stages
-from dbp.run import Run
+from dbp.run.state import Run
 from dbp.types import Array
 
 Say = Callable[[str], None]

@@ -18,8 +18,8 @@ from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.errors import Stopped, StorageError, UserError
 from dbp.optim import SGD, Adam
 from dbp.parallel import OneProcess
-from dbp.progress import better, epochs_since_best
 from dbp.resuming import Start
+from dbp.run.progress import better, epochs_since_best
 from dbp.stopping import Stopping, signals
 from dbp.text import parse_time
 from dbp.train import train

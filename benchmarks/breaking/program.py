@@ -27,7 +27,7 @@ PLACES = {
     "copy": "dbp.parallel:Copies.take",
     "save": "dbp.keeping:Keeper.save",
     "write": "dbp.keeping:Keeper._write",
-    "evaluate": "dbp.run:Run.evaluate",
+    "evaluate": "dbp.run.state:Run.evaluate",
     "finish": "dbp.keeping:Keeper.finish",
     "restore": "dbp.restoring:Restorer.restore",
 }

@@ -21,7 +21,7 @@ from dbp.data import Order
 from dbp.keeping import Keeper
 from dbp.parallel import Communicator, world
 from dbp.resuming import Start
-from dbp.run import Run
+from dbp.run.state import Run
 
 ALONE = 20  # steps without a checkpoint between two with one
 FOREVER = 1_000_000  # steps

@@ -21,7 +21,7 @@ from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.ranks.clock import NAMES
 from dbp.parallel.vectors.deal import BUCKET
 from dbp.resuming import Start
-from dbp.run import Run
+from dbp.run.state import Run
 
 
 def layer_of(layer: Layer) -> nn.Layer:

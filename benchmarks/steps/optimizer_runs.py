@@ -20,7 +20,7 @@ from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.ranks.clock import UPDATE
 from dbp.resuming import Start
-from dbp.run import Run
+from dbp.run.state import Run
 from dbp.trouble import Trouble
 
 HEADER = 16  # bytes of an IDX file of images

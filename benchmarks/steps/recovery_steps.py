@@ -20,7 +20,7 @@ from dbp.config.settings import Saving
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
 from dbp.resuming import Start
-from dbp.run import Run
+from dbp.run.state import Run
 
 EVERY, EPOCHS = 10, 1000  # steps between checkpoints, and epochs of one step each; it ends long before
 

@@ -16,7 +16,7 @@ from measure import Report, Step
 
 import dbp
 from dbp.parallel import Sums, blas_threads, reduce_shared, world
-from dbp.run import Run
+from dbp.run.state import Run
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dbp.config.settings import Data
 from dbp.data import Dataset
 from dbp.errors import UserError
-from dbp.sources import open_data
+from dbp.run.sources import open_data
 
 Shape = tuple[int, ...]
 

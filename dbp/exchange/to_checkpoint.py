@@ -21,8 +21,8 @@ from dbp.exchange.pytorch import IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
 from dbp.log import now
 from dbp.nn import initial_parameters, named_arrays
-from dbp.progress import Progress
-from dbp.provenance import versions
+from dbp.run.progress import Progress
+from dbp.run.provenance import versions
 from dbp.text import shortened
 from dbp.types import Array
 

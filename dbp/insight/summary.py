@@ -15,7 +15,7 @@ from dbp.insight.record import Place, record
 from dbp.insight.work import Work
 from dbp.nn import Loss, Model, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
-from dbp.sources import open_data
+from dbp.run.sources import open_data
 from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]

@@ -32,9 +32,9 @@ from dbp.parallel import (
     must_be_alike,
     must_fit,
 )
-from dbp.progress import Progress, columns
-from dbp.provenance import check_installation
-from dbp.sources import check_together, open_sources
+from dbp.run.progress import Progress, columns
+from dbp.run.provenance import check_installation
+from dbp.run.sources import check_together, open_sources
 from dbp.types import Array
 from dbp.version import VERSION
 

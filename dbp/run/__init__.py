@@ -1,0 +1,1 @@
+"""A run on this rank: its data, weights, optimizer state and progress."""
