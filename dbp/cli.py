@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dbp.arguments import command_line
 from dbp.errors import DataError, UsageError
-from dbp.stopping import signals
+from dbp.saving.stopping import signals
 from dbp.text import parse_limit
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def _run_command(arguments: list[str] | None) -> int:
 def _train(parsed: argparse.Namespace) -> int:
     from dbp.config.toml import read_settings
     from dbp.parallel import from_rank_0, world
-    from dbp.resuming import Start
     from dbp.run.provenance import check_installation
+    from dbp.saving.resume import Start
     from dbp.train import train
 
     if parsed.overwrite and not parsed.fresh:

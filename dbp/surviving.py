@@ -8,8 +8,8 @@ from dbp.config.settings import Watching
 from dbp.errors import NOT_FINISHED, Stopped
 from dbp.log import run_log
 from dbp.parallel import Communicator, RankLostError, survivors
-from dbp.restoring import Memory
 from dbp.run.state import Run
+from dbp.saving.restore import Memory
 
 
 def go_on_without(

@@ -13,7 +13,6 @@ from dbp.config.settings import Settings
 from dbp.cost.objective import Evaluation
 from dbp.display import Display
 from dbp.job import job_and_time
-from dbp.keeping import Keeper
 from dbp.log import run_log
 from dbp.nn import update_all
 from dbp.optim import Outcome, Step
@@ -30,11 +29,12 @@ from dbp.parallel import (
     world,
 )
 from dbp.parallel.ranks import clock as stages
-from dbp.restoring import Memory
-from dbp.resuming import Start, in_job, peek, settled
 from dbp.run.progress import epochs_since_best
 from dbp.run.state import Run
-from dbp.stopping import signals
+from dbp.saving.restore import Memory
+from dbp.saving.resume import Start, in_job, peek, settled
+from dbp.saving.saver import Keeper
+from dbp.saving.stopping import signals
 from dbp.surviving import go_on_without
 from dbp.text import duration, figures, parse_limit
 from dbp.timing import Timing

@@ -19,7 +19,7 @@ LIMIT = 60.0  # seconds for a job
 SLOWLY = """
 import os, sys, time
 if "SLOWLY" in os.environ and "train" in sys.orig_argv:
-    from dbp.keeping import Keeper
+    from dbp.saving.saver import Keeper
     before = Keeper.after_step
     def after_step(keeper):
         time.sleep(float(os.environ["SLOWLY"]))

@@ -18,9 +18,9 @@ from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.errors import Stopped, StorageError, UserError
 from dbp.optim import SGD, Adam
 from dbp.parallel import OneProcess
-from dbp.resuming import Start
 from dbp.run.progress import better, epochs_since_best
-from dbp.stopping import Stopping, signals
+from dbp.saving.resume import Start
+from dbp.saving.stopping import Stopping, signals
 from dbp.text import parse_time
 from dbp.train import train
 
@@ -202,7 +202,7 @@ def test_a_stop_in_the_last_step_lets_the_run_finish(tmp_path):
 
 
 def test_a_stop_file_stops_and_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr("dbp.stopping.LOOK", 0.0)
+    monkeypatch.setattr("dbp.saving.stopping.LOOK", 0.0)
     tmp_path.joinpath("stop").touch()
     with pytest.raises(Stopped):
         run(tmp_path)
@@ -212,7 +212,7 @@ def test_a_stop_file_stops_and_is_removed(tmp_path, monkeypatch):
 
 def test_a_time_limit_leaves_time_for_a_step_and_a_save(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("dbp.stopping.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("dbp.saving.stopping.time.monotonic", lambda: now[0])
     monkeypatch.setattr(signals, "since", 100.0)
     stopping = Stopping(leads=True, limit=60.0)
     now[0] = 105.0
@@ -277,7 +277,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch, ca
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("dbp.keeping.PAUSE", 0.0)
+    monkeypatch.setattr("dbp.saving.saver.PAUSE", 0.0)
     failing_disk(monkeypatch, range(15, 99))
     with pytest.raises(StorageError, match=r"No space left on device.*the state after step 16 is lost") as error:
         run(tmp_path)

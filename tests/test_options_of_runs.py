@@ -13,7 +13,7 @@ from dbp.config.settings import Data, Saving, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
-from dbp.resuming import Start
+from dbp.saving.resume import Start
 from dbp.train import train
 
 RNG = np.random.default_rng(0)

@@ -14,8 +14,8 @@ from dbp.config.toml import settings_from
 from dbp.errors import UserError
 from dbp.job import Job, job_here, seconds_left
 from dbp.parallel import launcher as launchers
-from dbp.resuming import Start, in_job
-from dbp.stopping import Stopping, signals
+from dbp.saving.resume import Start, in_job
+from dbp.saving.stopping import Stopping, signals
 from dbp.text import AUTO
 
 SLURM = {

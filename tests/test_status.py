@@ -18,7 +18,7 @@ from queues import slowly, status_of, when_under_way
 from dbp.batch.status import SILENT, Standing
 from dbp.config.settings import Saving
 from dbp.errors import UserError
-from dbp.run_folder import RunFolder
+from dbp.saving.folder import RunFolder
 
 
 def training(small, folder, epochs=2):

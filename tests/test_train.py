@@ -15,7 +15,7 @@ from dbp.config.settings import Data, Saving, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Arena, Node, OneProcess
-from dbp.resuming import Start
+from dbp.saving.resume import Start
 from dbp.train import train
 
 BASE = Settings(

@@ -20,8 +20,8 @@ from dbp.errors import NotFiniteError, UserError
 from dbp.nn import Dense
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import Layout, OneProcess, Shards
-from dbp.resuming import Start
 from dbp.run.progress import Progress
+from dbp.saving.resume import Start
 from dbp.train import train
 from dbp.trouble import Trouble, places, report
 

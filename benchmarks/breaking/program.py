@@ -19,17 +19,17 @@ from typing import Any
 RANKS, PLACE, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
 PLACES = {
-    "begin": "dbp.keeping:Keeper._begin",
+    "begin": "dbp.saving.saver:Keeper._begin",
     "step": "dbp.train:step",
     "forward": "dbp.nn:Dense.__call__",
     "sum": "dbp.parallel.sums.reduce_shared:SharedReduction.total",
     "update": "dbp.optim:Adam.update",
     "copy": "dbp.parallel:Copies.take",
-    "save": "dbp.keeping:Keeper.save",
-    "write": "dbp.keeping:Keeper._write",
+    "save": "dbp.saving.saver:Keeper.save",
+    "write": "dbp.saving.saver:Keeper._write",
     "evaluate": "dbp.run.state:Run.evaluate",
-    "finish": "dbp.keeping:Keeper.finish",
-    "restore": "dbp.restoring:Restorer.restore",
+    "finish": "dbp.saving.saver:Keeper.finish",
+    "restore": "dbp.saving.restore:Restorer.restore",
 }
 
 
@@ -72,7 +72,7 @@ def before(owner: Any, name: str) -> None:
 def main() -> int:
     """Run the command line."""
     from dbp.cli import main as command_line
-    from dbp.stopping import signals
+    from dbp.saving.stopping import signals
 
     if {"all", os.environ.get("OMPI_COMM_WORLD_RANK", "0")} & set(RANKS):
         signals.enter()

@@ -18,8 +18,8 @@ from pathlib import Path
 import dbp.train  # noqa: F401  now, not in each child
 from breaking.injector import FAULTS, Calls, Fault
 from breaking.runs import CONFIG, Whole, wrong_in
-from dbp import keeping
 from dbp.cli import main as command_line
+from dbp.saving import saver
 
 LIMIT = 60.0  # seconds
 KILLED, CRASHED = -int(signal.SIGKILL), 99
@@ -94,7 +94,7 @@ def case(root: Path, whole: Whole, calls: Calls, words: tuple[str, int, int, int
 def main() -> None:
     """Carry out all cases."""
     root, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
-    keeping.PAUSE = 0.01  # seconds between tries at the last checkpoint
+    saver.PAUSE = 0.01  # seconds between tries at the last checkpoint
     (root / "config.toml").write_text(CONFIG)
     calls = Calls(root / "run")
     for name in ("whole", "half"):

@@ -18,10 +18,10 @@ import dbp
 from dbp import train
 from dbp.config.settings import Saving, Settings
 from dbp.data import Order
-from dbp.keeping import Keeper
 from dbp.parallel import Communicator, world
-from dbp.resuming import Start
 from dbp.run.state import Run
+from dbp.saving.resume import Start
+from dbp.saving.saver import Keeper
 
 ALONE = 20  # steps without a checkpoint between two with one
 FOREVER = 1_000_000  # steps

@@ -20,8 +20,8 @@ from dbp.data import Order
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.ranks.clock import NAMES
 from dbp.parallel.vectors.deal import BUCKET
-from dbp.resuming import Start
 from dbp.run.state import Run
+from dbp.saving.resume import Start
 
 
 def layer_of(layer: Layer) -> nn.Layer:

@@ -19,8 +19,8 @@ from dbp.config.toml import settings_from
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.ranks.clock import UPDATE
-from dbp.resuming import Start
 from dbp.run.state import Run
+from dbp.saving.resume import Start
 from dbp.trouble import Trouble
 
 HEADER = 16  # bytes of an IDX file of images

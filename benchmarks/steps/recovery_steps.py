@@ -19,8 +19,8 @@ from dbp import surviving, train
 from dbp.config.settings import Saving
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
-from dbp.resuming import Start
 from dbp.run.state import Run
+from dbp.saving.resume import Start
 
 EVERY, EPOCHS = 10, 1000  # steps between checkpoints, and epochs of one step each; it ends long before
 

@@ -38,7 +38,7 @@ def main():
     """Train by the words after --out FILE, as the command line does; then tell what each rank has seen."""
     _, _, out, *words = sys.argv
     seen = []
-    from dbp.stopping import signals
+    from dbp.saving.stopping import signals
 
     signals.enter()  # before anything that takes long
     from dbp import cli, train

@@ -11,9 +11,9 @@ from dbp.config.settings import Settings
 from dbp.config.toml import read_settings
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
-from dbp.resuming import Comparison, Earlier, check_same_run, peek, settled
-from dbp.run_folder import RunFolder
-from dbp.stopping import AT_LEAST, RESERVE, took_earlier
+from dbp.saving.folder import RunFolder
+from dbp.saving.resume import Comparison, Earlier, check_same_run, peek, settled
+from dbp.saving.stopping import AT_LEAST, RESERVE, took_earlier
 
 
 def settings_of(request: Request) -> Settings:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dbp.config.settings import Saving
 from dbp.errors import NOT_FINISHED, UserError
-from dbp.run_folder import BEAT, RunFolder
+from dbp.saving.folder import BEAT, RunFolder
 from dbp.text import duration
 
 RUNNING, LOST = "running", "lost"

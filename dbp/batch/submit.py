@@ -15,7 +15,7 @@ from dbp.batch.schedulers import Scheduler, find_scheduler
 from dbp.batch.scripts import Site, render
 from dbp.config.settings import AUTO, Settings
 from dbp.errors import UserError
-from dbp.run_folder import RunFolder
+from dbp.saving.folder import RunFolder
 
 
 def submit(request: Request) -> str:

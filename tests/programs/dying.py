@@ -14,11 +14,11 @@ import numpy as np
 import dbp
 from dbp import nn
 from dbp.checkpoint import digest_arrays
-from dbp.keeping import Keeper
 from dbp.parallel import Copies, world
 from dbp.parallel.sums.reduce import Reduction
 from dbp.parallel.sums.reduce_shared import SharedReduction
-from dbp.restoring import Memory, Restorer
+from dbp.saving.restore import Memory, Restorer
+from dbp.saving.saver import Keeper
 
 first = world().rank
 kills = {

@@ -16,8 +16,8 @@ from dbp.checkpoint import digest_arrays
 from dbp.nn import BatchNorm, Dense, Dropout
 from dbp.optim import LBFGS, SGD, Adam, Cosine
 from dbp.parallel import world
-from dbp.restoring import Restorer
 from dbp.run.progress import Progress
+from dbp.saving.restore import Restorer
 
 case, options, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from dbp.errors import DataError, UserError
 from dbp.job import Job
 from dbp.parallel import Node, threads_for
 from dbp.run.progress import complaint
-from dbp.stopping import signals
+from dbp.saving.stopping import signals
 from dbp.text import AUTO as WHAT_IS_LEFT
 
 if TYPE_CHECKING:

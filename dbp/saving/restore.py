@@ -12,7 +12,9 @@ import numpy as np
 from dbp.errors import UserError
 from dbp.nn import named_arrays
 from dbp.parallel import agree, from_rank_0
-from dbp.resuming import (
+from dbp.run.state import Run
+from dbp.saving.folder import RunFolder
+from dbp.saving.resume import (
     UNSENT_WEIGHT,
     Comparison,
     Earlier,
@@ -21,8 +23,6 @@ from dbp.resuming import (
     none_whole,
     unsent_names,
 )
-from dbp.run.state import Run
-from dbp.run_folder import RunFolder
 from dbp.types import Array
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from dbp.log import now, run_log
 from dbp.nn import named_arrays
 from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor
 from dbp.parallel.ranks import clock as stages
-from dbp.restoring import Memory, Restorer
-from dbp.resuming import UNSENT_WEIGHT, Earlier, Start, unsent_vectors
 from dbp.run.provenance import process, versions
 from dbp.run.state import Run
-from dbp.run_folder import RunFolder
-from dbp.stopping import Stopping
+from dbp.saving.folder import RunFolder
+from dbp.saving.restore import Memory, Restorer
+from dbp.saving.resume import UNSENT_WEIGHT, Earlier, Start, unsent_vectors
+from dbp.saving.stopping import Stopping
 from dbp.types import Array
 
 Say = Callable[[str], None]

@@ -1,0 +1,1 @@
+"""Saving a run into its folder, resuming it from there, and stopping it."""
