@@ -72,13 +72,13 @@ def _train(parsed: argparse.Namespace) -> int:
 
 
 def _eval(parsed: argparse.Namespace) -> int:
-    from dbp.inference import evaluate
+    from dbp.trained.inference import evaluate
 
     return _infer(parsed, lambda settings, trained, comm: evaluate(settings, trained, parsed.data, comm))
 
 
 def _predict(parsed: argparse.Namespace) -> int:
-    from dbp.inference import predict
+    from dbp.trained.inference import predict
 
     out, overwrite = Path(parsed.out), parsed.overwrite
     return _infer(parsed, lambda settings, trained, comm: predict(settings, trained, parsed.data, out, overwrite, comm))
@@ -86,8 +86,8 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 def _infer(parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, Communicator], str]) -> int:
     """Do something with a checkpoint's model on all ranks, and print the line that says what came out."""
-    from dbp.inference import load, settings_of
     from dbp.parallel import agree, blas_threads, from_rank_0, together, world
+    from dbp.trained.inference import load, settings_of
 
     comm = world()
     checkpoint = from_rank_0(comm, load, Path(parsed.checkpoint))
@@ -101,7 +101,7 @@ def _infer(parsed: argparse.Namespace, action: Callable[[Settings, Checkpoint, C
 
 def _inspect(parsed: argparse.Namespace) -> int:
     from dbp.checkpoint import digest_arrays, find
-    from dbp.inference import describe
+    from dbp.trained.inference import describe
 
     with find(Path(parsed.checkpoint)) as found:
         text = digest_arrays(found.load().model) if parsed.digest else describe(found)

@@ -13,7 +13,7 @@ from dbp.errors import UserError
 from dbp.exchange import onnx_model
 from dbp.exchange.onnx.activations import FUNCTIONS
 from dbp.exchange.onnx.layers import KINDS
-from dbp.trained import Trained
+from dbp.trained.model import Trained
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: install the extra [onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: install the extra [test]")

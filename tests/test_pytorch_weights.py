@@ -14,7 +14,7 @@ from dbp.errors import UserError
 from dbp.exchange import import_weights
 from dbp.nn import as_model
 from dbp.optim import SGD
-from dbp.trained import Trained
+from dbp.trained.model import Trained
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed: install [safetensors]")

@@ -25,7 +25,7 @@ NOT_NEEDED = {
     "dbp.data.output",
     "dbp.doctor",
     "dbp.exchange",
-    "dbp.inference",
+    "dbp.trained.inference",
     "dbp.insight",
     "dbp.batch",
 }

@@ -14,10 +14,10 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.objective import Shard, as_weighted
 from dbp.errors import UserError
-from dbp.insight.subject import Subject, subject
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import Reduction, agree, blas_threads, together, world
 from dbp.text import table
+from dbp.trained.subject import Subject, subject
 from dbp.types import Array
 
 TOP_LEVEL = "model"  # the name of neurons that a model has at the root of its tree of names

@@ -12,9 +12,9 @@ from dbp.checkpoint import Checkpoint
 from dbp.config.settings import Settings
 from dbp.data import OutputFile
 from dbp.insight.neurons import Neurons, neurons_of
-from dbp.insight.subject import Subject, subject
 from dbp.insight.what_if import EXACT, what_if_in_words
 from dbp.parallel import Communicator, from_rank_0
+from dbp.trained.subject import Subject, subject
 
 
 def _examined(

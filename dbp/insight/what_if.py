@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from dbp.errors import UserError, unknown
-from dbp.insight.subject import Subject, subject
 from dbp.nn import Loss
 from dbp.parallel import Communicator, agree, blas_threads, together, world
 from dbp.text import table
+from dbp.trained.subject import Subject, subject
 from dbp.types import Array
 
 EXACT = np.dtype(np.float64)  # small changes of the cost would drown in the rounding of float32

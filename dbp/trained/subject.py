@@ -15,7 +15,7 @@ from dbp.data import Dataset
 from dbp.nn import Loss, Model, RunningMoments, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
 from dbp.run.sources import check_together, open_data
-from dbp.trained import Trained
+from dbp.trained.model import Trained
 from dbp.types import Array
 
 

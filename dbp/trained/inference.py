@@ -19,7 +19,7 @@ from dbp.errors import UserError
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.run.sources import check_together, open_file
 from dbp.text import duration, epoch_figures, figures, shape_text, table
-from dbp.trained import Trained
+from dbp.trained.model import Trained
 
 EPOCHS = 10  # of the history that are shown
 
