@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fit": "train",
+    "fit": "training.loop",
     **dict.fromkeys(("Data", "EarlyStopping", "Saving", "Watching"), "config.settings"),
     "UserError": "errors",
 }
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
     from dbp.config.settings import Data, EarlyStopping, Saving, Watching
     from dbp.errors import UserError
-    from dbp.train import fit
+    from dbp.training.loop import fit
 
 
 def __getattr__(name: str) -> Any:

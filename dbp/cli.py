@@ -53,7 +53,7 @@ def _train(parsed: argparse.Namespace) -> int:
     from dbp.parallel import from_rank_0, world
     from dbp.run.provenance import check_installation
     from dbp.saving.resume import Start
-    from dbp.train import train
+    from dbp.training.loop import train
 
     if parsed.overwrite and not parsed.fresh:
         raise UsageError("--overwrite deletes an earlier run's checkpoints and goes only with --fresh")

@@ -22,7 +22,7 @@ from dbp.run.progress import better, epochs_since_best
 from dbp.saving.resume import Start
 from dbp.saving.stopping import Stopping, signals
 from dbp.text import parse_time
-from dbp.train import train
+from dbp.training.loop import train
 
 BASE = Settings(
     model=[nn.Dense(8, "tanh"), nn.Dense(3)],
@@ -135,7 +135,7 @@ def test_a_damaged_file_is_kept_under_another_name(tmp_path, capsys):
 
 def test_a_run_that_comes_to_nothing_again_and_again_is_not_started(tmp_path, monkeypatch):
     """Each start dies before its next checkpoint."""
-    monkeypatch.setattr("dbp.train._epochs", lambda *_: (_ for _ in ()).throw(ZeroDivisionError()))
+    monkeypatch.setattr("dbp.training.loop._epochs", lambda *_: (_ for _ in ()).throw(ZeroDivisionError()))
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             run(tmp_path)

@@ -51,7 +51,7 @@ def test_only_the_first_rank_reads_config_and_checkpoint_and_loads_what_that_tak
         for row in others:
             assert NOT_NEEDED & set(row["modules"]) == set()
             assert read_of_the_run(row, tmp_path) == []
-            assert {"dbp.train", "numpy"} <= set(row["modules"])
+            assert {"dbp.training.loop", "numpy"} <= set(row["modules"])
         assert {"h5py", "tomllib", "msgspec"} <= set(first["modules"])
         assert str(tmp_path / "small.toml") in first["files"]
     assert any("checkpoints/step-" in file for file in first["files"])

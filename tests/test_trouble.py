@@ -15,15 +15,15 @@ from dbp.autodiff import abs_, exp, sqrt
 from dbp.checkpoint import checkpoints_of, digest_arrays, read, step_of
 from dbp.config.settings import Data, Saving, Settings
 from dbp.cost.objective import Objective, Shard
-from dbp.diagnosis import diagnose
 from dbp.errors import NotFiniteError, UserError
 from dbp.nn import Dense
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.run.progress import Progress
 from dbp.saving.resume import Start
-from dbp.train import train
-from dbp.trouble import Trouble, places, report
+from dbp.training.diagnosis import diagnose
+from dbp.training.loop import train
+from dbp.training.rollback import Trouble, places, report
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 5)).astype(np.float32)

@@ -20,7 +20,7 @@ RANKS, PLACE, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3
 
 PLACES = {
     "begin": "dbp.saving.saver:Keeper._begin",
-    "step": "dbp.train:step",
+    "step": "dbp.training.loop:step",
     "forward": "dbp.nn:Dense.__call__",
     "sum": "dbp.parallel.sums.reduce_shared:SharedReduction.total",
     "update": "dbp.optim:Adam.update",

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-import dbp.train  # noqa: F401  now, not in each child
+import dbp.training.loop  # noqa: F401  now, not in each child
 from breaking.injector import FAULTS, Calls, Fault
 from breaking.runs import CONFIG, Whole, wrong_in
 from dbp.cli import main as command_line

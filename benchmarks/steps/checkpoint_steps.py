@@ -15,13 +15,13 @@ from dbp_steps import settings_of
 from measure import take_first_steps
 
 import dbp
-from dbp import train
 from dbp.config.settings import Saving, Settings
 from dbp.data import Order
 from dbp.parallel import Communicator, world
 from dbp.run.state import Run
 from dbp.saving.resume import Start
 from dbp.saving.saver import Keeper
+from dbp.training import loop
 
 ALONE = 20  # steps without a checkpoint between two with one
 FOREVER = 1_000_000  # steps
@@ -49,7 +49,7 @@ def saves(run: Run, keeper: Keeper, count: int) -> dict[str, Any]:
     written: list[float] = []
 
     def step() -> None:
-        train.step(run, FOREVER)
+        loop.step(run, FOREVER)
 
     take_first_steps(step)
     for _ in range(count):
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     comm, told = world(), settings(args.parameters, args.batch, args.folder)
-    with train.started(told, comm, Start(fresh=True, quiet=True)) as (run, keeper, _):
+    with loop.started(told, comm, Start(fresh=True, quiet=True)) as (run, keeper, _):
         data = run.sources.train
         run.objective.batch = run.loader(data).batch(Order(len(data), 0, "order of examples", 0), range(len(data)))
         results = saves(run, keeper, args.saves)
@@ -89,10 +89,10 @@ def main() -> None:
         begun = time.perf_counter()
         if name == "start anew":
             without = dataclasses.replace(told, out=None)
-            with train.started(without, comm, start):
+            with loop.started(without, comm, start):
                 results[name] = max(comm.gather(time.perf_counter() - begun))
         else:
-            with train.started(told, comm, start):
+            with loop.started(told, comm, start):
                 results[name] = max(comm.gather(time.perf_counter() - begun))
     if comm.rank == 0:
         results["bytes"] = max(path.stat().st_size for path in args.folder.glob("checkpoints/step-*.h5"))

@@ -13,7 +13,7 @@ from cases import CASES, CLASSES, Case, Layer
 from measure import Report, Step, take_first_steps
 
 import dbp
-from dbp import nn, optim, train
+from dbp import nn, optim
 from dbp.autodiff.blocks import PIECE
 from dbp.config.settings import Settings
 from dbp.data import Order
@@ -22,6 +22,7 @@ from dbp.parallel.ranks.clock import NAMES
 from dbp.parallel.vectors.deal import BUCKET
 from dbp.run.state import Run
 from dbp.saving.resume import Start
+from dbp.training import loop
 
 
 def layer_of(layer: Layer) -> nn.Layer:
@@ -66,11 +67,11 @@ def in_training(
         shards: of a step; by default one a rank.
     """
     settings = settings_of(case, examples or case.batch * comm.size, shards)
-    with train.started(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):
+    with loop.started(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):
         data = run.sources.train
         order = Order(len(data), run.settings.seed, "order of examples", 0)
         run.objective.batch = run.loader(data).batch(order, range(len(data)))
-        action(lambda: train.step(run, total_steps=1_000_000), run)
+        action(lambda: loop.step(run, total_steps=1_000_000), run)
 
 
 # --- where the time goes --------------------------------------------------------------------------------

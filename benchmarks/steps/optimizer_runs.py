@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import dbp
-from dbp import train
 from dbp.config.settings import Data, Settings
 from dbp.config.toml import settings_from
 from dbp.nn import Dense, Sequential
@@ -21,7 +20,8 @@ from dbp.parallel import blas_threads, world
 from dbp.parallel.ranks.clock import UPDATE
 from dbp.run.state import Run
 from dbp.saving.resume import Start
-from dbp.trouble import Trouble
+from dbp.training import loop
+from dbp.training.rollback import Trouble
 
 HEADER = 16  # bytes of an IDX file of images
 
@@ -71,7 +71,7 @@ def points(run: Run, trouble: Trouble, seconds: float, passes: float) -> Iterato
     run.comm.stages.begin()
     while progress.epoch < run.settings.epochs and not progress.outcome and used < seconds and done < passes:
         start = time.perf_counter()
-        for _ in train.steps_of_epoch(run, trouble):
+        for _ in loop.steps_of_epoch(run, trouble):
             pass
         used += run.comm.broadcast(time.perf_counter() - start)
         cost = progress.totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
@@ -83,7 +83,7 @@ def points(run: Run, trouble: Trouble, seconds: float, passes: float) -> Iterato
 
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
-    with train.started(settings, world(), Start(fresh=True, quiet=True)) as (run, keeper, display):
+    with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, keeper, display):
         found = list(points(run, Trouble(run, keeper, display.say), seconds, passes))
         stages = run.comm.stages
         stages.enter(stages.current)
@@ -100,7 +100,7 @@ def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
     from scipy.optimize import minimize
 
     found: list[dict[str, float]] = []
-    with train.started(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
+    with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
         order = run.order(0)
         run.objective.batch = run.loader(run.sources.train).batch(order, run.batches.positions(0))
         start, inside, evaluations = time.perf_counter(), [0.0], [0]

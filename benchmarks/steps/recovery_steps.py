@@ -15,12 +15,12 @@ from typing import Any, cast
 from checkpoint_steps import settings
 
 import dbp
-from dbp import surviving, train
 from dbp.config.settings import Saving
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
 from dbp.run.state import Run
 from dbp.saving.resume import Start
+from dbp.training import loop, recovery
 
 EVERY, EPOCHS = 10, 1000  # steps between checkpoints, and epochs of one step each; it ends long before
 
@@ -80,10 +80,10 @@ def main() -> None:
     told = dataclasses.replace(told, epochs=EPOCHS, checkpoint=Saving(every_steps=EVERY, keep=2))
     clock = Clock(args.folder, args.out, args.changing)
     instead, rebuilt = cast(Any, train), cast(Any, surviving)
-    take, meet = train.step, surviving.survivors
+    take, meet = loop.step, recovery.survivors
     instead.step = lambda run, total_steps: clock.step(take, run, total_steps)
     rebuilt.survivors = lambda seconds: clock.survivors(meet, seconds)
-    train.train(told, world(), Start(fresh=True, quiet=True))
+    loop.train(told, world(), Start(fresh=True, quiet=True))
 
 
 main()

@@ -41,7 +41,7 @@ def main():
     from dbp.saving.stopping import signals
 
     signals.enter()  # before anything that takes long
-    from dbp import cli, train
+    from dbp import cli
 
     noted_at_first_call(train, "step", seen)
     if code := cli.main(["train", *words]):

@@ -14,13 +14,13 @@ from itertools import groupby
 from pathlib import Path
 
 from dbp.cost.objective import Evaluation
-from dbp.diagnosis import DATA, MOMENTS, SHOWN, Found, diagnose
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import GO_BACK, SKIP, STOP, FirstOrder, Outcome, Step
 from dbp.parallel import from_rank_0
 from dbp.parallel.ranks import clock as stages
 from dbp.run.state import Run
 from dbp.saving.saver import Keeper
+from dbp.training.diagnosis import DATA, MOMENTS, SHOWN, Found, diagnose
 from dbp.types import Array
 
 Say = Callable[[str], None]

@@ -11,7 +11,6 @@ import numpy as np
 
 from dbp.config.settings import Settings
 from dbp.cost.objective import Evaluation
-from dbp.display import Display
 from dbp.job import job_and_time
 from dbp.log import run_log
 from dbp.nn import update_all
@@ -35,10 +34,11 @@ from dbp.saving.restore import Memory
 from dbp.saving.resume import Start, in_job, peek, settled
 from dbp.saving.saver import Keeper
 from dbp.saving.stopping import signals
-from dbp.surviving import go_on_without
 from dbp.text import duration, figures, parse_limit
-from dbp.timing import Timing
-from dbp.trouble import Trouble
+from dbp.training.display import Display
+from dbp.training.recovery import go_on_without
+from dbp.training.rollback import Trouble
+from dbp.training.timing import Timing
 from dbp.types import Array
 
 
