@@ -12,7 +12,7 @@ import dbp.autodiff as ad
 from dbp import nn
 from dbp.autodiff.primitives.error_function import erfc
 from dbp.errors import UserError
-from dbp.nn.initialisers import AT_A_TIME, INITIALISERS
+from dbp.nn.initializers import AT_A_TIME, INITIALISERS
 from dbp.random import generator
 
 X = np.random.default_rng(0).standard_normal((5, 3))

@@ -17,7 +17,7 @@ import dbp
 from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import Outcome, Scipy, State
-from dbp.optim.aside import Aside, Raised, Returned
+from dbp.optim.callback_thread import Aside, Raised, Returned
 from dbp.optim.scipy_lead import METHODS
 
 scipy_optimize = pytest.importorskip("scipy.optimize")

@@ -79,7 +79,7 @@ def main() -> None:
     told = settings(args.parameters, args.batch, args.folder)
     told = dataclasses.replace(told, epochs=EPOCHS, checkpoint=Saving(every_steps=EVERY, keep=2))
     clock = Clock(args.folder, args.out, args.changing)
-    instead, rebuilt = cast(Any, train), cast(Any, surviving)
+    instead, rebuilt = cast(Any, loop), cast(Any, recovery)
     take, meet = loop.step, recovery.survivors
     instead.step = lambda run, total_steps: clock.step(take, run, total_steps)
     rebuilt.survivors = lambda seconds: clock.survivors(meet, seconds)

@@ -42,8 +42,9 @@ def main():
 
     signals.enter()  # before anything that takes long
     from dbp import cli
+    from dbp.training import loop
 
-    noted_at_first_call(train, "step", seen)
+    noted_at_first_call(loop, "step", seen)
     if code := cli.main(["train", *words]):
         sys.exit(code)
     tell(out, *seen[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dbp.checkpoint.beside import Writer
 from dbp.checkpoint.format import Checkpoint, digest_arrays, size_of
-from dbp.checkpoint.told import table_of
+from dbp.checkpoint.stored_config import table_of
+from dbp.checkpoint.writer_thread import Writer
 from dbp.files import commit, writing_to
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Networks: layers, activations, initialisers, losses."""
 
 from dbp.nn.activations import ACTIVATIONS
-from dbp.nn.initial import Initial, initial_parameters, must_fit_model
-from dbp.nn.initialisers import INITIALISERS
+from dbp.nn.initialization import Initial, initial_parameters, must_fit_model
+from dbp.nn.initializers import INITIALISERS
 from dbp.nn.layers import (
     GRU,
     LAYERS,

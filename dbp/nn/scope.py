@@ -16,7 +16,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, recompute
 from dbp.errors import UserError, remedy
 from dbp.nn.activations import linear
-from dbp.nn.initialisers import Shape
+from dbp.nn.initializers import Shape
 from dbp.nn.moments import Moments, RunningMoments, named_arrays
 from dbp.random import generator
 from dbp.types import Array

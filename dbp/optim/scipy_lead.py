@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.optim.aside import Aside, Ask, Raised, Returned
+from dbp.optim.callback_thread import Aside, Ask, Raised, Returned
 from dbp.optim.method import Outcome, Vector
 
 NO_LIMIT = 2**31 - 1  # the largest number that all of SciPy's methods take; how long a run lasts is said by its epochs

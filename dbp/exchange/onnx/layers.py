@@ -8,7 +8,7 @@ from typing import Any
 
 from dbp import nn
 from dbp.errors import UserError
-from dbp.exchange.onnx import convolution, dense, normalisation, pooling, recurrent, sequences
+from dbp.exchange.onnx import convolution, dense, normalization, pooling, recurrent, sequences
 from dbp.exchange.onnx.activations import activate
 from dbp.exchange.onnx.graph import Place, Value
 
@@ -56,10 +56,10 @@ KINDS: dict[type, Callable[[Place, Any, Value], Value]] = {
     nn.AveragePool2d: pooling.average_pool,
     nn.GlobalAveragePool: pooling.global_average_pool,
     nn.GlobalMaxPool: pooling.global_max_pool,
-    nn.BatchNorm: normalisation.batch_norm,
-    nn.LayerNorm: normalisation.layer_norm,
-    nn.GroupNorm: normalisation.group_norm,
-    nn.Dropout: normalisation.dropout,
+    nn.BatchNorm: normalization.batch_norm,
+    nn.LayerNorm: normalization.layer_norm,
+    nn.GroupNorm: normalization.group_norm,
+    nn.Dropout: normalization.dropout,
     nn.Embedding: sequences.embedding,
     nn.Position: sequences.position,
     nn.MultiHeadAttention: sequences.attention,

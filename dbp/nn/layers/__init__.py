@@ -7,7 +7,7 @@ from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model
 from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
 from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
 from dbp.nn.layers.layer import Layer
-from dbp.nn.layers.normalisation import BatchNorm, Dropout, GroupNorm, LayerNorm
+from dbp.nn.layers.normalization import BatchNorm, Dropout, GroupNorm, LayerNorm
 from dbp.nn.layers.pooling import (
     AveragePool1d,
     AveragePool2d,

@@ -10,7 +10,7 @@ import numpy as np
 from dbp.autodiff import Value, Window, convolution_block, convolve_back, max_pool, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
-from dbp.nn.initialisers import initialiser
+from dbp.nn.initializers import initialiser
 from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, slides, window_on
 from dbp.nn.scope import Scope

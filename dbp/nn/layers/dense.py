@@ -11,7 +11,7 @@ import numpy as np
 from dbp.autodiff import Value, dense_block, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
-from dbp.nn.initialisers import initialiser
+from dbp.nn.initializers import initialiser
 from dbp.nn.layers.layer import counts, is_whole
 from dbp.nn.scope import Scope
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.autodiff import Value, array_of, dense_block, sigmoid, stack, take, tanh
-from dbp.nn.initialisers import initialiser
+from dbp.nn.initializers import initialiser
 from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.scope import Scope
 

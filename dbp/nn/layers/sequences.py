@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, dense_block, reshape, softmax, take, transpose
 from dbp.errors import UserError
-from dbp.nn.initialisers import initialiser
+from dbp.nn.initializers import initialiser
 from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.scope import Scope
 from dbp.types import Array

@@ -19,7 +19,7 @@ import numpy as np
 
 from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError, remedy
-from dbp.nn.initialisers import Shape, initialiser
+from dbp.nn.initializers import Shape, initialiser
 from dbp.nn.moments import RunningMoments, named_arrays
 from dbp.nn.scope import Call, Model, Scope, read_only
 from dbp.random import generator
