@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbp.parallel import Place, cores, limits, usable_cores
+from dbp.parallel import Place, usable_cores
+from dbp.parallel.machine import cores, limits
 
 
 @given(st.frozensets(st.integers(0, 40)))

@@ -13,7 +13,7 @@ from conftest import SMALL, dbp, digest, launcher, run
 from dbp.config.toml import settings_from
 from dbp.errors import UserError
 from dbp.job import Job, job_here, seconds_left
-from dbp.parallel import launcher as launchers
+from dbp.parallel.ranks import launcher as launchers
 from dbp.saving.resume import Start, in_job
 from dbp.saving.stopping import Stopping, signals
 from dbp.text import AUTO

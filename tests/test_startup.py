@@ -25,7 +25,7 @@ NOT_NEEDED = {
     "dbp.data.output",
     "dbp.doctor",
     "dbp.exchange",
-    "dbp.trained.inference",
+    "dbp.trained",
     "dbp.insight",
     "dbp.batch",
 }

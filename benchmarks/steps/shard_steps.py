@@ -15,7 +15,8 @@ from dbp_steps import in_training
 from measure import Report, Step
 
 import dbp
-from dbp.parallel import Sums, blas_threads, reduce_shared, world
+from dbp.parallel import Sums, blas_threads, world
+from dbp.parallel.sums import reduce_shared
 from dbp.run.state import Run
 
 
