@@ -63,9 +63,24 @@ def within(limit: float | None, cores: int) -> int:
     return cores if limit is None else max(1, min(cores, int(limit)))
 
 
+def pinned_cores() -> frozenset[int]:
+    """Return the cores that this process may use as it was started."""
+    return _cores_of(_pinned())
+
+
 def usable_cores() -> int:
-    """How many cores this process may use as it was started."""
-    return within(processor_limit(), len(_cores_of(_pinned())))
+    """Return how many cores this process may use as it was started."""
+    return within(processor_limit(), len(pinned_cores()))
+
+
+def available_cores() -> int:
+    """Return how many cores all processes of this job may use on this machine, were none of them pinned."""
+    return within(processor_limit(), len(_cores_of(_allowed())))
+
+
+def _allowed() -> frozenset[int]:
+    group = numbers(allowed_cpus())
+    return (_online() & group if group else _online()) | _pinned()
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,7 @@ class Place:
     @classmethod
     def here(cls) -> Place:
         """That of this process."""
-        pinned, group = _pinned(), numbers(allowed_cpus())
-        allowed = (_online() & group if group else _online()) | pinned
+        pinned, allowed = _pinned(), _allowed()
         core = {thread: _core_of(thread) for thread in allowed}
         return cls(
             socket.gethostname(),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
+
+from dbp.parallel.ranks.backoff import Backoff
 
 NAMES = ("data", "forward", "backward", "products", "sum", "update", "evaluation", "checkpoint", "other", "waiting")
 DATA, FORWARD, BACKWARD, PRODUCTS, SUM, UPDATE, EVALUATION, CHECKPOINT, OTHER, WAITING = range(len(NAMES))
 
-AT_ONCE = 0.1, 1e-3  # seconds in which one who waits looks again and again: with a core of its own, and without
-PAUSE = 5e-5  # seconds between two looks from then on, in which whoever shares the core can go on
 CHECK = 0.05  # seconds after which one who waits asks whether there is still something to wait for
 
 
@@ -27,11 +26,11 @@ class Stages:
     """The clock of a rank: one stage at a time, each with the seconds spent in it.
 
     Args:
-        crowded: whether the rank has no core of its own.
+        crowded: whether the rank's node has more ranks than cores.
     """
 
     def __init__(self, crowded: bool = False) -> None:
-        self._at_once = AT_ONCE[crowded]
+        self._backoff = Backoff(crowded)
         self.seconds = [0.0] * len(NAMES)
         self.current, self.since = OTHER, time.perf_counter()
         self.step = 0  # steps done
@@ -55,14 +54,10 @@ class Stages:
         before, self.missing = self.enter(WAITING), missing
         try:
             while not done():
-                now = time.perf_counter()
-                if now - checked > CHECK:
+                if (now := time.perf_counter()) - checked > CHECK:
                     self.check()
                     checked = now
-                if now - start < self._at_once:
-                    os.sched_yield()
-                else:
-                    time.sleep(PAUSE)
+                self._backoff.pause(start)
         finally:
             self.missing = nobody
             self.enter(before)

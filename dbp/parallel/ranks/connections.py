@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dbp.errors import UserError
+from dbp.parallel.machine.cores import pinned_cores, within
+from dbp.parallel.machine.limits import processor_limit
+
+NODE_SIZES = "DBP_NODE_SIZES"  # ranks of each node, such as 2,1: to try out on one machine what several do
 
 
 class Connections(NamedTuple):
@@ -28,6 +36,26 @@ class Connections(NamedTuple):
         told = np.empty((ranks.Get_size(), 2), np.int64)
         ranks.Allgather(np.array([number, secrets.randbits(62)]), told)
         return cls(ranks, ranks.Split(0, number), ranks.Split(0, number), node, first, told)
+
+
+def number_of_node(world: Any, shared: int) -> int:
+    """Return the number of this rank's node: that of its lowest rank, unless NODE_SIZES tells another; collective."""
+    rank, size = world.Get_rank(), world.Get_size()
+    if not (told := os.environ.get(NODE_SIZES)):
+        node = world.Split_type(shared)
+        number = node.bcast(rank)
+        node.Free()
+        return int(number)
+    sizes = [int(part) if part.strip().isdecimal() else 0 for part in told.split(",")]
+    if min(sizes) < 1 or sum(sizes) != size:
+        raise UserError(f"{NODE_SIZES} must be numbers of ranks that make {size}, but is {told!r}")
+    return next(node for node, end in enumerate(accumulate(sizes)) if rank < end)
+
+
+def is_crowded(node: Any) -> bool:
+    """Return True if a node has more ranks than its ranks may use cores; collective among them."""
+    cores = frozenset[int]().union(*node.allgather(pinned_cores()))
+    return bool(node.Get_size() > within(processor_limit(), len(cores)))
 
 
 def reconnected(mpi: Any, number: int) -> Connections:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
+from dbp.errors import NOT_FINISHED
+
 # From POSIX's time.h and signal.h, as Linux has them.
 CLOCK_MONOTONIC, SIGEV_THREAD = 1, 2
+GRACE = 5.0  # seconds after which a rank ends by itself if it cannot end all
 
 
 class _Event(ctypes.Structure):
@@ -76,3 +82,27 @@ def _library() -> Any:
         except (OSError, AttributeError, TypeError):
             continue
     return None
+
+
+@contextlib.contextmanager
+def abort_after(seconds: float, text: str, abort: Callable[[int], None]) -> Iterator[None]:
+    """End all ranks unless the with statement is left in time; end this one soon after, if MPI cannot end them.
+
+    Args:
+        seconds: until then.
+        text: of the error.
+        abort: ends all ranks with an exit code.
+    """
+
+    def end() -> None:
+        sys.stderr.write(f"dbp: error: {text}\n")
+        abort(NOT_FINISHED)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        with Deadline(seconds + GRACE, NOT_FINISHED):
+            yield
+    finally:
+        timer.cancel()

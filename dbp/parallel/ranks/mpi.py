@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.errors import NOT_FINISHED, UserError
-from dbp.parallel.machine.cores import usable_cores
+from dbp.errors import NOT_FINISHED
 from dbp.parallel.machine.shared_memory import Bytes, File, SharedMemory
 from dbp.parallel.ranks.clock import WAITING, Stages
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
-from dbp.parallel.ranks.connections import Connections, has_failed, reconnected
-from dbp.parallel.ranks.deadline import Deadline
+from dbp.parallel.ranks.connections import Connections, has_failed, is_crowded, number_of_node, reconnected
+from dbp.parallel.ranks.deadline import Deadline, abort_after
+from dbp.parallel.ranks.mpi_settings import set_for_crowded_node, set_for_survival
+from dbp.parallel.ranks.node_barrier import NodeBarrier
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.orphan import end_with_launcher
 
-YIELD = "OMPI_MCA_mpi_yield_when_idle"  # by which a user, or dbp run, tells Open MPI that ranks share cores
-NODE_SIZES = "DBP_NODE_SIZES"  # ranks of each node, such as 2,1: to try out on one machine what several do
-FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"  # by which mpirun --with-ft ulfm tells its ranks
-COLLECTIVES = "OMPI_MCA_coll"  # the modules that Open MPI takes them from, or, after ^, those that it does not
 TO_START = 300.0  # seconds that MPI may take to start where ranks outlive others, and one may have died meanwhile
 TO_GIVE_UP = 1.0  # seconds in which MPI should give up messages that cannot arrive
 TOLD = 0.5  # seconds in which a rank is told that another has died
-GRACE = 5.0  # seconds after which a rank ends by itself if it cannot end all
 
 Result = TypeVar("Result")
 _kept: list[Any] = []  # messages that MPI did not give up
@@ -45,18 +40,19 @@ class MPICommunicator(Communicator):
         connections: of these ranks.
         number: of this rank's node.
         survives: whether ranks outlive others.
+        crowded: whether this rank's node has more ranks than cores.
     """
 
-    def __init__(self, mpi: Any, connections: Connections, number: int, survives: bool):
-        self._mpi, self._number, self.survives = mpi, number, survives
+    def __init__(self, mpi: Any, connections: Connections, number: int, survives: bool, crowded: bool):
+        self._mpi, self._number, self.survives, self._crowded = mpi, number, survives, crowded
         self._ranks, self._comm, self._messages, self._node, self._first, told = connections
         numbers = sorted(told[:, 0].tolist())
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.nodes = Nodes(tuple(numbers.count(n) for n in dict.fromkeys(numbers)), self.rank)
         self._name, self._names = f"dbp-{told[told[:, 0] == number][0, 1]:x}", 0  # of files in memory; how many so far
-        self.stages = Stages(crowded=os.environ.get(YIELD) == "1" or self._node.Get_size() > usable_cores())
-        if survives:
-            self.stages.check = self._check
+        self._node_barrier: NodeBarrier | None = None  # as soon as the ranks of a node share memory
+        self.stages = Stages(crowded)
+        self.stages.check = self._check
         vendor, version = mpi.get_vendor()
         self.description = f"{vendor} {'.'.join(map(str, version))}"
         self.may_survive = _lets_ranks_survive(mpi)
@@ -78,42 +74,67 @@ class MPICommunicator(Communicator):
                     self._give_up(error)
                 raise
 
-    def _waiting(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call what may wait for other ranks.
+    def _complete(self, begin: Callable[..., Any], *arguments: Any) -> None:
+        """Begin a nonblocking collective and wait for its end; unlike a blocking one it lets others have the core.
 
-        Where one has died, Open MPI may say that all went well, and give what nobody has sent; what it knows of the
+        Where a rank has died, Open MPI may say that all went well, and give what nobody has sent; what it knows of the
         dead tells. A rank to which such values were passed on learns of it from confirm().
         """
-        before = self.stages.enter(WAITING)
+        request = self._try(begin, *arguments)
+        self._wait_until(lambda: bool(self._try(request.Test)), request)
+
+    def _wait_until(self, done: Callable[[], bool], *needed: Any) -> None:
+        """Wait until done() returns True. If ranks die meanwhile, keep what is needed, as MPI might still use it."""
         try:
-            result = self._try(function, *arguments)
-        except (MemoryError, RankLostError, self._mpi.Exception):
+            self.stages.wait_until(done)
+        except BaseException:
+            _kept.extend(needed)
             raise
-        except Exception as error:  # values that cannot be unpickled
+        if self.survives and self._broken():
+            self._give_up()
+
+    def _unpickled(self, message: NDArray[np.uint8]) -> Any:
+        try:
+            return self._mpi.pickle.loads(message)
+        except Exception as error:
             if self.survives and self._soon_broken():
                 self._give_up(error)
             raise
-        finally:
-            self.stages.enter(before)
-        if self.survives and self._broken():
-            self._give_up()
-        return result
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value, pickled."""
-        return self._waiting(self._comm.bcast, value)
+        """Broadcast rank 0's value, pickled: its length, then itself."""
+        message = np.frombuffer(self._mpi.pickle.dumps(value) if self.rank == 0 else b"", np.uint8)
+        length = np.array([len(message)], np.int64)
+        self._complete(self._comm.Ibcast, length)
+        if self.rank > 0:
+            message = np.empty(length[0], np.uint8)
+        self._broadcast(self._comm, message)
+        return value if self.rank == 0 else self._unpickled(message)
 
     def gather(self, value: Any) -> list[Any]:
-        """Everyone's values, pickled."""
-        return list(self._waiting(self._comm.allgather, value))
+        """Gather everyone's values, pickled: their lengths, then themselves."""
+        mine = np.frombuffer(self._mpi.pickle.dumps(value), np.uint8)
+        lengths = np.empty(self.size, np.int64)
+        self._complete(self._comm.Iallgather, np.array([len(mine)], np.int64), lengths)
+        ends = np.cumsum(lengths)
+        everyones = np.empty(ends[-1], np.uint8)
+        counts, starts = lengths.tolist(), (ends - lengths).tolist()
+        self._complete(self._comm.Iallgatherv, mine, [everyones, (counts, starts), self._mpi.BYTE])
+        return [self._unpickled(message) for message in np.split(everyones, ends[:-1])]
 
     def broadcast_array(self, array: NDArray[Any]) -> None:
-        """MPI_Bcast."""
-        self._waiting(_broadcast, self._comm, array)
+        """MPI_Ibcast."""
+        self._broadcast(self._comm, array)
+
+    def _broadcast(self, comm: Any, array: NDArray[Any]) -> None:
+        """Broadcast in pieces, as a message holds at most 2 GiB in some MPI libraries."""
+        flat = array.reshape(-1).view(np.uint8)
+        for start in range(0, flat.size, 1 << 30):
+            self._complete(comm.Ibcast, flat[start : start + (1 << 30)])
 
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
-        """One Allgatherv."""
-        self._waiting(self._comm.Allgatherv, *self._gathered(mine, everyones, counts))
+        """One Iallgatherv."""
+        self._complete(self._comm.Iallgatherv, *self._gathered(mine, everyones, counts))
 
     def gathering(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
         """One Iallgatherv."""
@@ -127,28 +148,50 @@ class MPICommunicator(Communicator):
         return [mine.view(np.uint64), self._mpi.UINT64_T], receive
 
     def sum_by_library(self, array: NDArray[Any]) -> None:
-        """MPI_Allreduce."""
-        self._waiting(self._comm.Allreduce, self._mpi.IN_PLACE, array)
+        """MPI_Allreduce, which spins: the library's own way is what it is compared in."""
+        self._try(self._comm.Allreduce, self._mpi.IN_PLACE, array)
 
     def barrier(self) -> None:
-        """MPI_Barrier."""
-        self._waiting(self._comm.Barrier)
+        """MPI_Ibarrier."""
+        self._complete(self._comm.Ibarrier)
 
     def node_barrier(self) -> None:
-        """MPI_Barrier, between two fences, as MPI promises nothing for memory that it did not allocate."""
+        """Wait at the counters, between two fences; MPI_Ibarrier where no memory is shared."""
         self.sync()
-        self._waiting(self._node.Barrier)
+        if self._node_barrier is None:
+            self._complete(self._node.Ibarrier)
+        else:
+            self._node_barrier.arrive()
+            self._wait_until(self._all_of_node_arrived)
         self.sync()
+
+    def _all_of_node_arrived(self) -> bool:
+        """Look at the counters; let MPI go on with messages to other nodes meanwhile."""
+        assert self._node_barrier is not None
+        if self._node_barrier.has_passed():
+            return True
+        if self.nodes.count > 1:
+            self._try(self._comm.Iprobe)
+        return False
 
     def shared_memory(self, length: int) -> SharedMemory | None:
         """A file that a node's first rank creates; the pages belong to who writes to them first."""
         if self.size == 1:
             return SharedMemory(np.zeros(length, np.uint8))
-        self._names += 1
         self.barrier()  # others have freed what they were to free, so that what is free now can be told
-        return self._shared(File(length)) or self._shared(File(length, f"{self._name}-{self._names}"))
+        memory = self._shared(length)
+        if memory is not None and self._node_barrier is None:
+            ranks = self._node.Get_size()
+            if counters := self._shared(NodeBarrier.length(ranks)):
+                self._node_barrier = NodeBarrier(counters, ranks, self._node.Get_rank())
+        return memory
 
-    def _shared(self, file: File) -> SharedMemory | None:
+    def _shared(self, length: int) -> SharedMemory | None:
+        """What a file holds, without a name if that can be found."""
+        self._names += 1
+        return self._mapped(File(length)) or self._mapped(File(length, f"{self._name}-{self._names}"))
+
+    def _mapped(self, file: File) -> SharedMemory | None:
         """What a file holds, if all ranks of all nodes have theirs."""
         try:
             told = self.gather(file.create() if self._node.Get_rank() == 0 else None)
@@ -165,7 +208,7 @@ class MPICommunicator(Communicator):
     def between_nodes(self, array: NDArray[Any]) -> None:
         """MPI_Bcast among the first ranks of the nodes."""
         if self._node.Get_rank() == 0:
-            self._waiting(_broadcast, self._first, array)
+            self._broadcast(self._first, array)
 
     def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
         """MPI_Send_init."""
@@ -246,7 +289,7 @@ class MPICommunicator(Communicator):
     def _check(self) -> None:
         """Raise RankLostError if a rank has died, which no message need tell to one that waits for shared memory."""
         self._try(self._comm.Iprobe)  # in which MPI takes notice
-        if self._broken():
+        if self.survives and self._broken():
             self._give_up()
 
     def confirm(self) -> None:
@@ -283,10 +326,11 @@ class MPICommunicator(Communicator):
         """Shrink what MPI started, come together, and agree that all have; anew if more die meanwhile."""
         assert self.survives
         self.revoke()
-        with self._in_time(seconds), self._turn:
+        text = f"ranks that live have not come together within {seconds:g} s; all ranks end"
+        with abort_after(seconds, text, self.abort), self._turn:
             self._part()
             connections = reconnected(self._mpi, self._number)
-        found = MPICommunicator(self._mpi, connections, self._number, survives=True)
+        found = MPICommunicator(self._mpi, connections, self._number, survives=True, crowded=self._crowded)
         found.lost = self._without(found)
         return found
 
@@ -298,64 +342,8 @@ class MPICommunicator(Communicator):
         others.Free()
         return tuple(rank for rank, place in enumerate(places) if place == self._mpi.UNDEFINED)
 
-    @contextlib.contextmanager
-    def _in_time(self, seconds: float) -> Iterator[None]:
-        """All ranks end if this takes longer; at the latest a moment later this one does, if MPI cannot end them."""
-
-        def end() -> None:
-            sys.stderr.write(
-                f"dbp: error: ranks that live have not come together within {seconds:g} s; all ranks end\n"
-            )
-            self.abort(NOT_FINISHED)
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            with Deadline(seconds + GRACE, NOT_FINISHED):
-                yield
-        finally:
-            timer.cancel()
-
-
-def _broadcast(comm: Any, array: NDArray[Any]) -> None:
-    """In pieces, as a message holds at most 2 GiB in some MPI libraries."""
-    flat = array.reshape(-1).view(np.uint8)
-    for start in range(0, flat.size, 1 << 30):
-        comm.Bcast(flat[start : start + (1 << 30)])
-
-
-def _number_of_node(world: Any, shared: int) -> int:
-    """The number of this rank's node, which is that of its lowest rank unless NODE_SIZES tells another."""
-    rank, size = world.Get_rank(), world.Get_size()
-    if not (told := os.environ.get(NODE_SIZES)):
-        node = world.Split_type(shared)
-        number = node.bcast(rank)
-        node.Free()
-        return int(number)
-    sizes = [int(part) if part.strip().isdecimal() else 0 for part in told.split(",")]
-    if min(sizes) < 1 or sum(sizes) != size:
-        raise UserError(f"{NODE_SIZES} must be numbers of ranks that make {size}, but is {told!r}")
-    return next(node for node, end in enumerate(accumulate(sizes)) if rank < end)
-
 
 # --- the start --------------------------------------------------------------------------------------
-
-
-def _without_han(modules: str) -> str:
-    """A choice of collective modules, without han, whose sums are wrong after a rank of another node has died."""
-    names = [name for name in modules.removeprefix("^").split(",") if name and name != "han"]
-    return "^" + ",".join([*names, "han"]) if modules.startswith("^") or not names else ",".join(names)
-
-
-def _settings_to_survive() -> bool:
-    """Whether Open MPI was started such that ranks outlive others; makes the settings without which they hang."""
-    if os.environ.get(FAULT_TOLERANT, "0").lower() not in ("1", "t", "true", "y", "yes", "enabled"):
-        return False
-    os.environ[COLLECTIVES] = _without_han(os.environ.get(COLLECTIVES, ""))
-    os.environ.setdefault("OMPI_MCA_mpi_add_procs_cutoff", "100000")  # ranks that know each other from the start
-    os.environ.setdefault("OMPI_MCA_async_mpi_finalize", "1")  # does not wait for the dead
-    return True
 
 
 def mpi_communicator() -> Communicator:
@@ -363,7 +351,8 @@ def mpi_communicator() -> Communicator:
 
     Where ranks outlive others, and one dies before all have come together here, all end with code NOT_FINISHED.
     """
-    if not _settings_to_survive():
+    set_for_crowded_node()
+    if not set_for_survival():
         return _all_ranks(fault_tolerant=False)
     end_with_launcher(NOT_FINISHED)
     with Deadline(TO_START, NOT_FINISHED):
@@ -387,11 +376,11 @@ def _all_ranks(fault_tolerant: bool) -> Communicator:
     survives = fault_tolerant and _lets_ranks_survive(MPI)
     world = MPI.COMM_WORLD
     try:
-        number = _number_of_node(world, MPI.COMM_TYPE_SHARED)
+        number = number_of_node(world, MPI.COMM_TYPE_SHARED)
         connections = Connections.of(world, number)
         if survives:
             world.Agree(1)  # an error if not all live
-        return MPICommunicator(MPI, connections, number, survives)
+        return MPICommunicator(MPI, connections, number, survives, is_crowded(connections.node))
     except MPI.Exception:
         if survives:
             world.Abort(NOT_FINISHED)
