@@ -59,7 +59,7 @@ ALIASES = {
     "fc": "dense",
     "features": "units",
     "hidden": "units",
-    "kernel_initializer": "initialiser",
+    "kernel_initializer": "initializer",
     "kernel_size": "size",
     "kl": "kullback_leibler",
     "kld": "kullback_leibler",

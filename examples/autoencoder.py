@@ -38,9 +38,9 @@ result = dbp.fit(
 )
 
 if world().rank == 0:
-    centre = train.mean(axis=0)
-    axes = np.linalg.svd(train - centre, full_matrices=False)[2][:CODE]  # the principal components
-    by_pca = centre + (test - centre) @ axes.T @ axes
+    center = train.mean(axis=0)
+    axes = np.linalg.svd(train - center, full_matrices=False)[2][:CODE]  # the principal components
+    by_pca = center + (test - center) @ axes.T @ axes
     by_network = model(use(result.weights), test)
     for name, restored in (("autoencoder", by_network), (f"PCA with {CODE} components", by_pca)):
         print(f"mean squared error of test images, {name}: {np.mean((restored - test) ** 2):.4f}")

@@ -84,7 +84,7 @@ optimizer, batch_size = methods[options.method]
 train, test = curves(options.examples, "train"), curves(options.examples // 2, "test")
 hidden = [Dense(width, "sigmoid", "sparse") for width in WIDTHS]
 result = dbp.fit(
-    model=[*hidden, Dense(6, initialiser="sparse"), *hidden[::-1], Dense(SIDE * SIDE, initialiser="sparse")],
+    model=[*hidden, Dense(6, initializer="sparse"), *hidden[::-1], Dense(SIDE * SIDE, initializer="sparse")],
     loss=Ink(),
     data=dbp.Data(train=(train, train), test=(test, test)),  # the targets are the inputs
     optimizer=optimizer,

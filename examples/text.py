@@ -15,7 +15,7 @@ import numpy as np
 
 import dbp
 from dbp.autodiff import softmax
-from dbp.nn import LSTM, Dense, Embedding, LayerNorm, MultiHeadAttention, Position, Residual, Sequential, use
+from dbp.nn import LSTM, Attention, Dense, Embedding, LayerNorm, Position, Residual, Sequential, use
 from dbp.parallel import world
 
 LENGTH = 64  # characters that a model sees at once
@@ -35,7 +35,7 @@ def lstm(entries):
 
 def transformer(entries, blocks=3):
     """Sees all earlier characters at once (Radford et al. 2019)."""
-    attention = Residual((LayerNorm(), MultiHeadAttention(heads=4, causal=True)))
+    attention = Residual((LayerNorm(), Attention(heads=4, causal=True)))
     dense = Residual((LayerNorm(), Dense(4 * CHANNELS, "gelu"), Dense(CHANNELS)))
     ends = Embedding(entries, CHANNELS), Position("zeros"), LayerNorm(), Dense(entries)
     return Sequential(*ends[:2], *(attention, dense) * blocks, *ends[2:])

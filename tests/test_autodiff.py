@@ -84,8 +84,8 @@ CASES = {
         lambda x, w, b: ad.convolution_block(x, w, b, window=WINDOW, relu_after=True, pool=2),
         [IMAGES[..., :2], KERNEL, X[0, :1].repeat(6)],
     ),
-    "normalise_block": (
-        lambda x, scale, shift: ad.normalise_block(x, scale, shift, axes=(0, 2), epsilon=0.1),
+    "normalize_block": (
+        lambda x, scale, shift: ad.normalize_block(x, scale, shift, axes=(0, 2), epsilon=0.1),
         [CUBE, X + 0.3, X[:, :1]],
     ),
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
@@ -552,18 +552,18 @@ def test_options_may_be_given_in_their_order():
     ad.check_derivatives(lambda x: p.square(p.sum_(p.clip(x, -0.5, 0.8), 0)), X)
 
 
-def test_a_large_gradient_is_told_piece_by_piece_from_its_end():
+def test_a_large_gradient_is_ready_piece_by_piece_from_its_end():
     x, w, b = RNG.standard_normal((5, LARGE[0])), ad.Tensor(RNG.standard_normal(LARGE)), ad.Tensor(np.ones(LARGE[1]))
     into, seen = [np.full(LARGE, np.nan), np.full(LARGE[1], np.nan)], []
 
-    def told(number, start):
+    def on_ready(number, start):
         seen.append((number, start))
         assert not np.isnan(into[number].reshape(-1)[start:]).any()
         if start:
             assert np.isnan(into[number].reshape(-1)[:start]).all()
 
     y = ad.dense_block(x, w, b, relu_after=True)
-    ad.pullback(y, np.ones(y.shape), [w, b], into=into, told=told)
+    ad.pullback(y, np.ones(y.shape), [w, b], into=into, on_ready=on_ready)
     starts = [start for number, start in seen if number == 0]
     assert starts == sorted(starts, reverse=True)
     assert len(starts) > 2

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, dbp, run
 
 from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
-from dbp.nn import ACTIVATIONS, INITIALISERS, LAYERS, LOSSES
+from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -103,7 +103,7 @@ def test_the_page_on_configs_names_every_key_and_kind():
         for kind, cls in kinds.items():
             assert f"`{kind}`" in text
             assert all(f"`{field.name}`" in text for field in dataclasses.fields(cls))
-    assert all(f"`{name}`" in text for name in (*ACTIVATIONS, *INITIALISERS))
+    assert all(f"`{name}`" in text for name in (*ACTIVATIONS, *INITIALIZERS))
 
 
 def test_the_page_on_running_names_every_command():

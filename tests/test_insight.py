@@ -350,9 +350,9 @@ MEMORY = {
         (nn.Conv2d(16, 1), nn.Conv2d(16, 3, "relu"), nn.MaxPool2d(2), nn.GlobalAveragePool(), nn.Dense(3)),
         (14, 14, 1),
     ),
-    "normalised": ((nn.BatchNorm(), nn.Dense(9, "gelu"), nn.Dropout(0.5), nn.LayerNorm(), nn.Dense(3)), (6,)),
+    "normalized": ((nn.BatchNorm(), nn.Dense(9, "gelu"), nn.Dropout(0.5), nn.LayerNorm(), nn.Dense(3)), (6,)),
     "sequences": (
-        (nn.Embedding(5, 4), nn.Position(), nn.MultiHeadAttention(2, causal=True), nn.LSTM(3, sequences=False)),
+        (nn.Embedding(5, 4), nn.Position(), nn.Attention(2, causal=True), nn.LSTM(3, sequences=False)),
         (6,),
     ),
 }

@@ -81,8 +81,8 @@ CASES = {
     "gru last": (nn.GRU(3, sequences=False), (4, 2)),
     "lstm": (nn.LSTM(3), (4, 2)),
     "lstm last": (nn.LSTM(3, sequences=False), (4, 2)),
-    "attention": (nn.MultiHeadAttention(2), (3, 4)),
-    "attention causal": (nn.MultiHeadAttention(2, causal=True, bias=False), (3, 4)),
+    "attention": (nn.Attention(2), (3, 4)),
+    "attention causal": (nn.Attention(2, causal=True, bias=False), (3, 4)),
     "residual": (nn.Residual((nn.Dense(4, "tanh"), nn.Dense(4)), activation="softplus"), (4,)),
     "recompute": (nn.Recompute((nn.Dense(4, "tanh"), nn.Dropout(0.3), nn.BatchNorm(), nn.Dense(3))), (4,)),
     "residual shortcut": (nn.Residual((nn.Dense(3), nn.BatchNorm()), (nn.Dense(3),)), (4,)),
@@ -144,7 +144,7 @@ def test_types_and_shapes_are_kept(name, dtype):
 
 @pytest.mark.parametrize("name", CASES)
 def test_examples_do_not_touch_each_other(name):
-    """But for the moments of batch normalisation in training."""
+    """But for the moments of batch normalization in training."""
     layer, x = inputs_of(name)
     parameters, running = start(layer, x)
     whole = layer(nn.use(parameters, running), x)
@@ -339,7 +339,7 @@ def test_a_convolution_fused_with_its_pooling_gives_the_same(activation, size, d
     assert neurons == [{}, {"conv2d_1": [(3, 9, 8, 4)], "dense_1": [(3, 2)]}] * 2
 
 
-# --- normalisation ----------------------------------------------------------------------------------
+# --- normalization ----------------------------------------------------------------------------------
 
 
 def objective_of(model, loss, x, y, weights=None, shards=1, seed=0):
@@ -602,23 +602,23 @@ def attended(x, p, heads, causal):
 @pytest.mark.parametrize(("heads", "bias"), [(1, True), (2, False), (6, True)])
 def test_attention_by_a_plain_loop(heads, bias, causal):
     x = inputs(2, 5, 6)
-    parameters, y = run(nn.MultiHeadAttention(heads, causal, bias=bias), x)
+    parameters, y = run(nn.Attention(heads, causal, bias=bias), x)
     np.testing.assert_allclose(y, attended(x, parameters, heads, causal), rtol=1e-9)
 
 
 def test_causal_attention_sees_nothing_later():
     x = inputs(2, 6, 4)
-    parameters, y = run(nn.MultiHeadAttention(2, causal=True), x)
+    parameters, y = run(nn.Attention(2, causal=True), x)
     changed = x.copy()
     changed[:, 4:] += 1e3
-    again = nn.MultiHeadAttention(2, causal=True)(nn.use(parameters), changed)
+    again = nn.Attention(2, causal=True)(nn.use(parameters), changed)
     np.testing.assert_array_equal(again[:, :4], y[:, :4])
     assert np.abs(again[:, 4:] - y[:, 4:]).min() > 1e-3
 
 
 def test_attention_turns_with_a_permutation_of_places():
     x, order = inputs(2, 6, 4), np.random.default_rng(4).permutation(6)
-    layer = nn.MultiHeadAttention(2)
+    layer = nn.Attention(2)
     parameters, y = run(layer, x)
     np.testing.assert_allclose(layer(nn.use(parameters), x[:, order]), y[:, order], rtol=1e-10)
 
@@ -772,7 +772,7 @@ def check_same(one, other, w):
         (lambda: nn.Conv2d(4, 3, padding="sam"), "unknown padding 'sam'; did you mean 'same'"),
         (lambda: nn.Conv2d(4, 3, groups=3), r"filters must be a multiple of groups \(3\), but are 4"),
         (lambda: nn.Conv2d(4, 3, "rellu"), "unknown activation 'rellu'; did you mean 'relu'"),
-        (lambda: nn.Conv2d(4, 3, initialiser="he_norm"), "unknown initialiser 'he_norm'; did you mean 'he_normal'"),
+        (lambda: nn.Conv2d(4, 3, initializer="he_norm"), "unknown initializer 'he_norm'; did you mean 'he_normal'"),
         (lambda: nn.Conv1d(4, (3, 3)), r"size must be one whole number, but is \(3, 3\)"),
         (lambda: nn.Conv1d(4, 3, stride=-1), "stride must be at least 1, but is -1"),
         (lambda: nn.ConvTranspose2d(4, 3, padding="full"), "unknown padding 'full'; valid: same, valid"),
@@ -791,10 +791,10 @@ def check_same(one, other, w):
         (lambda: nn.Dropout(-0.1), "rate must be at least 0 and below 1, but is -0.1"),
         (lambda: nn.Embedding(0, 2), "entries must be at least 1, but is 0"),
         (lambda: nn.Embedding(3, 0), "units must be at least 1, but is 0"),
-        (lambda: nn.Position("norml"), "unknown initialiser 'norml'; did you mean 'normal'"),
+        (lambda: nn.Position("norml"), "unknown initializer 'norml'; did you mean 'normal'"),
         (lambda: nn.GRU(0), "units must be at least 1, but is 0"),
-        (lambda: nn.LSTM(2, recurrent_initialiser="ortho"), "unknown initialiser 'ortho'"),
-        (lambda: nn.MultiHeadAttention(0), "heads must be at least 1, but is 0"),
+        (lambda: nn.LSTM(2, recurrent_initializer="ortho"), "unknown initializer 'ortho'"),
+        (lambda: nn.Attention(0), "heads must be at least 1, but is 0"),
         (lambda: nn.Reshape((3, 0)), r"shape must be positive lengths, but is \[3, 0\]"),
         (lambda: nn.Reshape(()), r"shape must be positive lengths, but is \[\]"),
         (lambda: nn.Activation("tahn"), "unknown activation 'tahn'; did you mean 'tanh'"),
@@ -843,9 +843,9 @@ def test_wrong_settings_are_named(make, message):
         ([nn.GRU(2)], (8,), r"gru_1: takes \(length, channels\) per example, .*; put an embedding"),
         ([nn.LSTM(2)], (8, 8, 1), r"lstm_1: takes \(length, channels\)"),
         ([nn.Position()], (8,), r"position_1: takes \(length, channels\)"),
-        ([nn.MultiHeadAttention(2)], (8,), r"attention_1: takes \(length, channels\)"),
+        ([nn.Attention(2)], (8,), r"attention_1: takes \(length, channels\)"),
         (
-            [nn.MultiHeadAttention(3)],
+            [nn.Attention(3)],
             (8, 4),
             r"attention_1: channels must be a multiple of heads \(3\), but its inputs .*\(8, 4\)",
         ),
@@ -956,7 +956,7 @@ def test_weights_that_do_not_fit_places_are_refused():
 # Every setting of every layer, none as it is by default.
 WINDOW = {"size": [3, 2], "stride": [2, 1], "padding": "same"}
 ALONG = {"size": 3, "stride": 2, "padding": 1}
-MADE = {"activation": "tanh", "initialiser": "he_normal", "bias": False}
+MADE = {"activation": "tanh", "initializer": "he_normal", "bias": False}
 TABLES = {
     "dense": {"units": 3, **MADE},
     "activation": {"function": "gelu"},
@@ -975,11 +975,11 @@ TABLES = {
     "layer_norm": {"epsilon": 0.01},
     "group_norm": {"groups": 2, "epsilon": 0.01},
     "dropout": {"rate": 0.25},
-    "embedding": {"entries": 9, "units": 3, "initialiser": "zeros"},
-    "position": {"initialiser": "zeros"},
-    "gru": {"units": 3, "sequences": False, "initialiser": "zeros", "recurrent_initialiser": "ones"},
-    "lstm": {"units": 3, "sequences": False, "initialiser": "zeros", "recurrent_initialiser": "ones"},
-    "attention": {"heads": 2, "causal": True, "initialiser": "zeros", "bias": False},
+    "embedding": {"entries": 9, "units": 3, "initializer": "zeros"},
+    "position": {"initializer": "zeros"},
+    "gru": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
+    "lstm": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
+    "attention": {"heads": 2, "causal": True, "initializer": "zeros", "bias": False},
     "recompute": {"layers": [{"kind": "dense", "units": 3}, {"kind": "batch_norm"}]},
     "residual": {
         "layers": [{"kind": "dense", "units": 3}, {"kind": "residual", "layers": [{"kind": "batch_norm"}]}],

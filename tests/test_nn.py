@@ -1,4 +1,4 @@
-"""Layers, losses and initialisers: closed forms and gradients."""
+"""Layers, losses and initializers: closed forms and gradients."""
 
 import math
 import sys
@@ -12,7 +12,7 @@ import dbp.autodiff as ad
 from dbp import nn
 from dbp.autodiff.primitives.error_function import erfc
 from dbp.errors import UserError
-from dbp.nn.initializers import AT_A_TIME, INITIALISERS
+from dbp.nn.initializers import AT_A_TIME, INITIALIZERS
 from dbp.random import generator
 
 X = np.random.default_rng(0).standard_normal((5, 3))
@@ -106,12 +106,12 @@ VARIANCES = {
 
 def filled(name, shape, stream, dtype="float64"):
     out = np.full(shape, np.nan, dtype)
-    INITIALISERS[name](generator(0, stream), out)
+    INITIALIZERS[name](generator(0, stream), out)
     return out
 
 
-@pytest.mark.parametrize("name", INITIALISERS)
-def test_initialisers_have_their_variance(name):
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_initializers_have_their_variance(name):
     values = filled(name, (300, 200), name)
     assert values.var() == pytest.approx(VARIANCES[name], rel=0.05, abs=1e-12)
     assert abs(values.mean() - (name == "ones")) < 0.01
@@ -153,7 +153,7 @@ def drawn_whole(name, rng, inputs, outputs):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", INITIALISERS)
+@pytest.mark.parametrize("name", INITIALIZERS)
 def test_initial_weights_are_drawn_in_pieces_with_the_bits_of_the_whole(name, dtype):
     """Of sizes below, at and above those of the pieces, also where the pieces do not come out even."""
     for inputs, outputs in ((3, 5), (AT_A_TIME // 32, 32), (401, 503), (4, 0)):
@@ -333,7 +333,7 @@ def test_losses_by_name(name):
     [
         (lambda: nn.Dense(0), "units must be at least 1, but is 0"),
         (lambda: nn.Dense(3, "rellu"), "unknown activation 'rellu'; did you mean 'relu'"),
-        (lambda: nn.Dense(3, initialiser="he"), "unknown initialiser 'he'"),
+        (lambda: nn.Dense(3, initializer="he"), "unknown initializer 'he'"),
         (lambda: nn.Sequential(), "at least one layer"),
         (lambda: nn.loss_named("mse"), "unknown loss 'mse'; did you mean 'mean_squared_error'"),
         (

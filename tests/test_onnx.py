@@ -105,7 +105,7 @@ LAYERS = {
     "gru": ([nn.GRU(5), nn.GRU(4, sequences=False)], SEQUENCE),
     "lstm": ([nn.LSTM(5), nn.LSTM(4, sequences=False)], SEQUENCE),
     "recurrent sequences": ([nn.LSTM(5), nn.Dense(3), nn.GRU(3)], SEQUENCE),
-    "attention": ([nn.MultiHeadAttention(2), nn.MultiHeadAttention(3, causal=True, bias=False)], SEQUENCE),
+    "attention": ([nn.Attention(2), nn.Attention(3, causal=True, bias=False)], SEQUENCE),
     "residual": ([nn.Residual([nn.Dense(6, "tanh"), nn.Dense(6)], activation="softmax")], SEQUENCE),
     "residual with a shortcut": (
         [nn.Residual([nn.Conv2d(5, 3, stride=2), nn.BatchNorm()], [nn.Conv2d(5, 1), nn.MaxPool2d(3, 2)], "relu")],
@@ -158,7 +158,7 @@ def test_float64_by_the_reference_of_onnx(name):
     proto = onnx_model(model, weights, shape)
     onnx.checker.check_model(proto, full_check=True)
     x = RNG.standard_normal((2, *shape))
-    # the reference knows no layer normalisation in float64, onnxruntime no convolution
+    # the reference knows no layer normalization in float64, onnxruntime no convolution
     running = session(proto) if name == "layer_norm" else ReferenceEvaluator(proto)
     (got,) = running.run(None, {"inputs": x})
     np.testing.assert_allclose(got, predicted(model, weights, x), rtol=1e-9, atol=1e-9)

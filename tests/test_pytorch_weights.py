@@ -163,7 +163,7 @@ def test_recurrent_layers(tmp_path, last):
 @pytest.mark.parametrize("bias", [True, False])
 def test_attention(tmp_path, bias):
     module = t.Sequential(Self(t.MultiheadAttention(6, 2, bias=bias, batch_first=True)), t.Linear(6, 2))
-    layers = [nn.MultiHeadAttention(2, bias=bias), nn.Dense(2)]
+    layers = [nn.Attention(2, bias=bias), nn.Dense(2)]
     compare(module, layers, (7, 6), ["0.inner=attention_1", "1=dense_1"], tmp_path, channels_last=True)
 
 

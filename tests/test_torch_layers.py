@@ -209,7 +209,7 @@ def _(layer: nn.LSTM, place, x):
 
 
 @follow.register
-def _(layer: nn.MultiHeadAttention, place, x):
+def _(layer: nn.Attention, place, x):
     names, (_, length, channels) = ("query", "key", "value"), x.shape
     places = x.movedim(0, 1)
     y, _ = functional.multi_head_attention_forward(
@@ -343,8 +343,8 @@ LAYERS = [
     (nn.Embedding(5, 3), NUMBERS),
     (nn.Position(), SEQUENCES),
     *((layer(3, sequences), SEQUENCES) for layer in (nn.GRU, nn.LSTM) for sequences in (True, False)),
-    *((nn.MultiHeadAttention(2, causal), SEQUENCES) for causal in (True, False)),
-    (nn.MultiHeadAttention(1, causal=True, bias=False), SEQUENCES),
+    *((nn.Attention(2, causal), SEQUENCES) for causal in (True, False)),
+    (nn.Attention(1, causal=True, bias=False), SEQUENCES),
 ]
 # Those without parameters stand behind one that has some.
 POOLS = [
@@ -388,7 +388,7 @@ def test_pooling_of_sequences(pool):
     [
         (nn.Residual((nn.Dense(6, "tanh"), nn.Dense(4)), activation="sigmoid"), ROWS),
         (nn.Residual((nn.Dense(6), nn.BatchNorm()), (nn.Dense(6, "gelu"),), "relu"), ROWS),
-        (nn.Residual((nn.MultiHeadAttention(2), nn.LayerNorm())), SEQUENCES),
+        (nn.Residual((nn.Attention(2), nn.LayerNorm())), SEQUENCES),
         (nn.Residual((nn.Residual((nn.Conv2d(4, 3, padding="same"),)), nn.BatchNorm(0.5)), activation="elu"), IMAGES),
         (nn.Recompute((nn.Dense(6, "tanh"), nn.BatchNorm(), nn.Recompute((nn.Dense(3),)))), ROWS),
     ],
@@ -430,7 +430,7 @@ def random_sequences(rng):
 
     return pick(
         nn.Conv1d(4, pick(1, 2, 3), pick("relu", "tanh"), padding="same", dilation=pick(1, 2), groups=pick(1, 2)),
-        nn.Residual((nn.LayerNorm(), nn.MultiHeadAttention(pick(1, 2, 4), bool(pick(0, 1))))),
+        nn.Residual((nn.LayerNorm(), nn.Attention(pick(1, 2, 4), bool(pick(0, 1))))),
         nn.Residual((nn.LayerNorm(), nn.Dense(7, "gelu"), nn.Dense(4))),
         nn.GRU(4),
         nn.LSTM(4),

@@ -65,7 +65,7 @@ def test_vjp_and_jvp_are_transposes():
 
 
 def test_a_linearisation_is_asked_again_and_again():
-    linear = ad.linearise(lambda p: ad.tanh(p["x"]) * p["y"], {"x": X, "y": V})
+    linear = ad.linearize(lambda p: ad.tanh(p["x"]) * p["y"], {"x": X, "y": V})
     np.testing.assert_array_equal(linear.value, np.tanh(X) * V)
     for _ in range(2):
         t, c = {"x": RNG.standard_normal(4), "y": RNG.standard_normal(4)}, RNG.standard_normal(4)
@@ -81,7 +81,7 @@ def test_a_linearisation_is_asked_again_and_again():
 def test_a_linearised_gradient_gives_products_with_the_hessian(dtype):
     point = {"x": X.astype(dtype), "y": V.astype(dtype)}
     cost = lambda p: ad.sum_(ad.sin(p["x"]) * p["y"] ** 2)  # noqa: E731
-    linear = ad.linearise(ad.gradient(cost), point)
+    linear = ad.linearize(ad.gradient(cost), point)
     tangent = {name: RNG.standard_normal(4).astype(dtype) for name in point}
     (expected,) = ad.hessian_product(cost, (point,), (tangent,))
     for found in (linear.push(tangent), linear.pull(tangent)):  # a Hessian is symmetric
@@ -90,27 +90,27 @@ def test_a_linearised_gradient_gives_products_with_the_hessian(dtype):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-4 if dtype == "float32" else 1e-12)
     for name, array in ad.gradient(cost)(point).items():
         np.testing.assert_array_equal(linear.value[name], array)
-    (alone,) = (ad.linearise(lambda x: [ad.sin(x)], X).pull([V]),)
+    (alone,) = (ad.linearize(lambda x: [ad.sin(x)], X).pull([V]),)
     np.testing.assert_allclose(alone, np.cos(X) * V)
 
 
 def test_a_linearisation_can_be_differentiated():
-    third = lambda x: ad.sum_(ad.linearise(ad.gradient(wavy), x).push(V))  # noqa: E731
+    third = lambda x: ad.sum_(ad.linearize(ad.gradient(wavy), x).push(V))  # noqa: E731
     np.testing.assert_allclose(ad.gradient(third)(X), (-3 * np.sin(X) - X * np.cos(X)) * V)
-    by_vector = lambda v: ad.sum_(ad.linearise(wavy, X).push(v))  # noqa: E731
+    by_vector = lambda v: ad.sum_(ad.linearize(wavy, X).push(v))  # noqa: E731
     np.testing.assert_allclose(ad.gradient(by_vector)(V), ad.gradient(wavy)(X))
-    by_cotangent = lambda c: ad.sum_(ad.linearise(ad.sin, X).pull(c))  # noqa: E731
+    by_cotangent = lambda c: ad.sum_(ad.linearize(ad.sin, X).pull(c))  # noqa: E731
     np.testing.assert_allclose(ad.gradient(by_cotangent)(V), np.cos(X))
 
 
 def test_a_linearisation_refuses_what_does_not_fit():
-    linear = ad.linearise(lambda p: ad.sin(p["x"]), {"x": X})
+    linear = ad.linearize(lambda p: ad.sin(p["x"]), {"x": X})
     with pytest.raises(ValueError, match="tangents must be in the form of the points: a dictionary of x"):
         linear.push({"y": V})
     with pytest.raises(ad.ShapeError, match=r"a cotangent of shape \(3,\) does not fit its value"):
         linear.pull(V[:3])
     given = X.copy()
-    linear = ad.linearise(lambda x: x * given, X)
+    linear = ad.linearize(lambda x: x * given, X)
     given[0] = 7
     with pytest.raises(ValueError, match="has been changed since it was recorded"):
         linear.push(V)

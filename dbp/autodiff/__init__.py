@@ -1,8 +1,8 @@
 """Derivatives of functions written with NumPy arrays: primitives, the graph, and transformations."""
 
-from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block, moments_of, normalise_block
-from dbp.autodiff.check import check_derivatives
-from dbp.autodiff.graph import nodes_of, pullback, pushforward
+from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block, moments_of, normalize_block
+from dbp.autodiff.gradient_check import check_derivatives
+from dbp.autodiff.graph import graph_nodes, pullback, pushforward
 from dbp.autodiff.primitives import (
     Window,
     abs_,
@@ -59,14 +59,14 @@ from dbp.autodiff.primitives import (
 from dbp.autodiff.recompute import Recomputed, recompute
 from dbp.autodiff.tensor import PRIMITIVES, Primitive, ShapeError, Tensor, Value, array_of
 from dbp.autodiff.transforms import (
-    Linearisation,
+    Linearization,
     gauss_newton_product,
     gradient,
     hessian,
     hessian_product,
     jacobian,
     jvp,
-    linearise,
+    linearize,
     value_and_gradient,
     vjp,
 )
@@ -74,7 +74,7 @@ from dbp.autodiff.transforms import (
 __all__ = [
     "PRIMITIVES",
     "Block",
-    "Linearisation",
+    "Linearization",
     "Primitive",
     "Recomputed",
     "ShapeError",
@@ -104,12 +104,13 @@ __all__ = [
     "gauss_newton_product",
     "gelu",
     "gradient",
+    "graph_nodes",
     "hessian",
     "hessian_product",
     "jacobian",
     "jvp",
     "leaky_relu",
-    "linearise",
+    "linearize",
     "log",
     "log1p",
     "log_softmax",
@@ -123,8 +124,7 @@ __all__ = [
     "moments_of",
     "multiply",
     "negative",
-    "nodes_of",
-    "normalise_block",
+    "normalize_block",
     "pad",
     "pick",
     "power",

@@ -18,7 +18,7 @@ from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mea
 from dbp.autodiff.primitives.convolution import check_weights
 from dbp.autodiff.primitives.shapes import kept, unbroadcast
 from dbp.autodiff.recompute import Recomputed
-from dbp.autodiff.tensor import PRIMITIVES, Place, Tensor, Value, recorded
+from dbp.autodiff.tensor import PRIMITIVES, OutputSlot, Tensor, Value, recorded
 from dbp.types import Array
 
 Options = dict[str, Any]
@@ -32,12 +32,12 @@ class Block(Recomputed):
     Args:
         specification: (*inputs, **options) -> output, of primitives.
         forward: (*arrays, **options) -> output and whatever backward wants to have kept.
-        backward: (g, output, kept, wanted, places, *arrays, **options) -> cotangents of the inputs, None where not
-            wanted; it may put one into the array that places has for it, if there is one.
+        backward: (g, output, kept, wanted, slots, *arrays, **options) -> cotangents of the inputs, None where not
+            wanted; it may put one into the array that slots has for it, if there is one.
         tangent: (tangents, output, *arrays, **options) -> tangent of the output; by default the specification's.
     """
 
-    takes_places = True
+    takes_output_slots = True
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Block(Recomputed):
         own = options["own"]
         if type(g) is Tensor or any(type(x) is Tensor for x in inputs):
             return super().pull(g, y, inputs, own, wanted)
-        places = options.get("places") or [None] * len(inputs)
-        return list(self._backward(g, y, options["kept"], wanted, places, *inputs, **own))
+        slots = options.get("slots") or [None] * len(inputs)
+        return list(self._backward(g, y, options["kept"], wanted, slots, *inputs, **own))
 
     def push(
         self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Options
@@ -112,7 +112,7 @@ def _dense_backward(
     y: Array,
     _kept: None,
     wanted: Sequence[bool],
-    places: Sequence[Place | None],
+    slots: Sequence[OutputSlot | None],
     x: Array,
     w: Array,
     _b: Array | None,
@@ -121,27 +121,27 @@ def _dense_backward(
     if relu_after:
         g = g * (y > 0)
     gz = rows_of(g)
-    by_b = _by_bias(gz, places[2]) if wanted[2] else None
-    by_w = _by_weights(rows_of(x), gz, places[1]) if wanted[1] else None
+    by_b = _by_bias(gz, slots[2]) if wanted[2] else None
+    by_w = _by_weights(rows_of(x), gz, slots[1]) if wanted[1] else None
     return np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
 
 
-def _by_bias(gz: Array, place: Place | None) -> Array:
+def _by_bias(gz: Array, slot: OutputSlot | None) -> Array:
     """The sum over rows."""
-    found: Array = np.add.reduce(gz, axis=0, out=place and place.array)
-    if place is not None:
-        place.written(0)
+    found: Array = np.add.reduce(gz, axis=0, out=slot and slot.array)
+    if slot is not None:
+        slot.on_ready(0)
     return found
 
 
-def _by_weights(x: Array, gz: Array, place: Place | None) -> Array:
+def _by_weights(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
     """x^T gz, from its last rows to its first, so that the last can be sent while the others are computed."""
-    array, written = place or Place(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)), lambda start: None)
+    array, on_ready = slot or OutputSlot(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)), lambda start: None)
     rows = max(1, -(-PIECE // (gz.shape[1] * TILE))) * TILE
     for start in reversed(range(0, x.shape[1], rows)):
         np.matmul(x[:, start : start + rows].T, gz, out=array[start : start + rows])
         if start:
-            written(start * gz.shape[1])
+            on_ready(start * gz.shape[1])
     return array
 
 
@@ -182,7 +182,7 @@ def _cross_entropy_backward(
     _y: Array,
     logarithms: Array,
     _wanted: Sequence[bool],
-    _places: Sequence[Place | None],
+    _slots: Sequence[OutputSlot | None],
     z: Array,
     targets: Array,
 ) -> Sequence[Array | None]:
@@ -195,18 +195,18 @@ def _cross_entropy_backward(
 
 cross_entropy_block = Block("cross_entropy_block", _cross_entropy, _cross_entropy_forward, _cross_entropy_backward)
 
-# --- normalisation: (x - mean) / sqrt(variance + epsilon) scale + shift -------------------------------
+# --- normalization: (x - mean) / sqrt(variance + epsilon) scale + shift -------------------------------
 
 
 def moments_of(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     """Mean and variance over some axes, which stay at length one."""
     count = max(1, math.prod(x.shape[axis] for axis in axes))
-    centre = np.add.reduce(x, axis=axes, keepdims=True) / count
-    distance = x - centre
-    return centre, np.add.reduce(np.multiply(distance, distance, out=distance), axis=axes, keepdims=True) / count
+    center = np.add.reduce(x, axis=axes, keepdims=True) / count
+    distance = x - center
+    return center, np.add.reduce(np.multiply(distance, distance, out=distance), axis=axes, keepdims=True) / count
 
 
-def _normalise(
+def _normalize(
     x: Value,
     scale: Value,
     shift: Value,
@@ -220,24 +220,24 @@ def _normalise(
     return distance / deviation * scale + shift
 
 
-def _normalise_forward(
+def _normalize_forward(
     x: Array, scale: Array, shift: Array, axes: tuple[int, ...], epsilon: float, moments: Any = None
 ) -> tuple[Array, Any]:
-    centre, variance = moments or moments_of(x, axes)
+    center, variance = moments or moments_of(x, axes)
     inverse = 1 / np.sqrt(variance + epsilon)
-    y = x - centre
+    y = x - center
     y *= inverse
     y *= scale
     y += shift
-    return y, (centre, inverse)
+    return y, (center, inverse)
 
 
-def _normalise_backward(
+def _normalize_backward(
     g: Array,
     _y: Array,
     kept: Any,
     wanted: Sequence[bool],
-    _places: Sequence[Place | None],
+    _slots: Sequence[OutputSlot | None],
     x: Array,
     scale: Array,
     shift: Array,
@@ -245,9 +245,9 @@ def _normalise_backward(
     epsilon: float,  # noqa: ARG001
     moments: Any = None,  # noqa: ARG001
 ) -> Sequence[Array | None]:
-    """Ioffe and Szegedy 2015, section 3, with the normalised x found again instead of kept."""
-    centre, inverse = kept
-    normal = x - centre
+    """Ioffe and Szegedy 2015, section 3, with the normalized x found again instead of kept."""
+    center, inverse = kept
+    normal = x - center
     normal *= inverse
     product = g * normal
     by_scale = unbroadcast(product, scale) if wanted[1] else None
@@ -264,7 +264,7 @@ def _normalise_backward(
     return by_x, by_scale, by_shift
 
 
-normalise_block = Block("normalise_block", _normalise, _normalise_forward, _normalise_backward)
+normalize_block = Block("normalize_block", _normalize, _normalize_forward, _normalize_backward)
 
 # --- convolution: max_pool(relu(convolve(x, w) + b)) ------------------------------------------------
 
@@ -300,7 +300,7 @@ def _convolution_backward(
     y: Array,
     kept: Any,
     wanted: Sequence[bool],
-    _places: Sequence[Place | None],
+    _slots: Sequence[OutputSlot | None],
     x: Array,
     w: Array,
     _b: Array | None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from dbp.autodiff.tensor import Place, Tensor, Value
+from dbp.autodiff.tensor import OutputSlot, Tensor, Value
 from dbp.types import Array
 
 
@@ -32,7 +32,7 @@ def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dic
     return found, outside
 
 
-def nodes_of(output: Tensor) -> list[Tensor]:
+def graph_nodes(output: Tensor) -> list[Tensor]:
     """All tensors that an output was made of, leaves and itself included, in the order of creation."""
     found, _ = _reachable([output], [])
     return [found[created] for created in sorted(found)]
@@ -72,7 +72,7 @@ def pullback(
     leaves: Sequence[Tensor],
     record: bool = False,
     into: Sequence[Array] | None = None,
-    told: Callable[[int, int], None] | None = None,
+    on_ready: Callable[[int, int], None] | None = None,
 ) -> list[Value | None]:
     """Reverse mode: for each leaf the cotangent that `cotangent` of the output gives it.
 
@@ -82,7 +82,7 @@ def pullback(
         leaves: the tensors to differentiate by.
         record: whether the result is to be differentiated again (then it consists of tensors).
         into: an array for each leaf that is to hold its result, zeros where the output does not depend on it.
-        told: with `into`, is given the number of each leaf as soon as its array is complete from an element on, and
+        on_ready: with `into`, is given the number of each leaf as soon as its array is complete from an element on, and
             that element; in the end it is 0, perhaps more than once.
 
     Returns:
@@ -92,7 +92,7 @@ def pullback(
     keep = {leaf.created for leaf in leaves}
     wanted = keep | {node.created for node in nodes}
     cotangents: dict[int, Value] = {output.created: cotangent}
-    places = None if into is None else _Places(nodes, leaves, into, cotangents, told)
+    slots = None if into is None else _LeafSlots(nodes, leaves, into, cotangents, on_ready)
     for node in reversed(nodes):
         g = cotangents.get(node.created) if node.created in keep else cotangents.pop(node.created, None)
         if g is not None:
@@ -101,22 +101,22 @@ def pullback(
             y, arguments = _arguments(node, record)
             asked = [type(x) is Tensor and x.created in wanted for x in inputs]
             options = node.options
-            if places is not None and primitive.takes_places:
-                options = options | {"places": places.of(inputs)}
-            for now in [asked] if places is None or told is None else places.turns(node, asked):
+            if slots is not None and primitive.takes_output_slots:
+                options = options | {"slots": slots.of(inputs)}
+            for now in [asked] if slots is None or on_ready is None else slots.turns(node, asked):
                 parts = primitive.pull(g, y, arguments, options, now)
                 for x, part in zip(inputs, parts, strict=True):
                     if part is not None:
                         before = cotangents.get(x.created)
                         cotangents[x.created] = part if before is None else before + part
-        if places is not None and told is not None:
-            places.after(node)
-    if places is not None:
-        places.finish()
+        if slots is not None and on_ready is not None:
+            slots.after(node)
+    if slots is not None:
+        slots.finish()
     return [cotangents.get(leaf.created) for leaf in leaves]
 
 
-class _Places:
+class _LeafSlots:
     """The arrays that are to hold the cotangents of leaves, filled as soon as nothing more is added to them.
 
     Args:
@@ -124,7 +124,7 @@ class _Places:
         leaves: whose cotangents are wanted.
         into: the arrays.
         cotangents: as found so far, by the tensors' order of creation.
-        told: see pullback().
+        on_ready: see pullback().
     """
 
     def __init__(
@@ -133,30 +133,30 @@ class _Places:
         leaves: Sequence[Tensor],
         into: Sequence[Array],
         cotangents: dict[int, Value],
-        told: Callable[[int, int], None] | None,
+        on_ready: Callable[[int, int], None] | None,
     ):
-        self._cotangents, self._told = cotangents, told or (lambda number, start: None)
-        self._place = {leaf.created: (i, place) for i, (leaf, place) in enumerate(zip(leaves, into, strict=True))}
-        self._uses = dict.fromkeys(self._place, 0)  # of each leaf that are not done with
+        self._cotangents, self._on_ready = cotangents, on_ready or (lambda number, start: None)
+        self._slot = {leaf.created: (i, slot) for i, (leaf, slot) in enumerate(zip(leaves, into, strict=True))}
+        self._uses = dict.fromkeys(self._slot, 0)  # of each leaf that are not done with
         for node in nodes:
             for x in node.inputs:
-                if type(x) is Tensor and x.created in self._place:
+                if type(x) is Tensor and x.created in self._slot:
                     self._uses[x.created] += 1
         self._single = {
-            created: Place(place, functools.partial(self._told, number))
-            for created, (number, place) in self._place.items()
+            created: OutputSlot(slot, functools.partial(self._on_ready, number))
+            for created, (number, slot) in self._slot.items()
             if self._uses[created] == 1
         }
-        if told is not None:
-            for created in [created for created in self._place if self._uses[created] == 0]:
+        if on_ready is not None:
+            for created in [created for created in self._slot if self._uses[created] == 0]:
                 self._fill(created)
 
-    def of(self, inputs: Sequence[Value]) -> list[Place | None]:
+    def of(self, inputs: Sequence[Value]) -> list[OutputSlot | None]:
         """Where the whole cotangent of an input may be written, as no other node uses it."""
         return [self._single.get(x.created) if type(x) is Tensor else None for x in inputs]
 
     def turns(self, node: Tensor, asked: list[bool]) -> Iterator[list[bool]]:
-        """What is asked of a node in turn: at first the cotangents of leaves, as somebody waits to be told of them."""
+        """What is asked of a node in turn: at first the cotangents of leaves, as somebody waits for them."""
         assert node.primitive is not None
         leaves = [type(x) is Tensor and x.created in self._single for x in node.inputs]
         first = [want and leaf for want, leaf in zip(asked, leaves, strict=True)]
@@ -173,24 +173,24 @@ class _Places:
 
     def finish(self) -> None:
         """All nodes have given what they have to give."""
-        for created in list(self._place):
+        for created in list(self._slot):
             self._fill(created)
 
     def _settle(self, inputs: Sequence[Tensor]) -> None:
         """One use of these is done with; those of a single use may be done with twice."""
         for x in inputs:
-            if x.created in self._place and self._uses[x.created] > 0:
+            if x.created in self._slot and self._uses[x.created] > 0:
                 self._uses[x.created] -= 1
                 if self._uses[x.created] == 0:
                     self._fill(x.created)
 
     def _fill(self, created: int) -> None:
-        (number, place), result = self._place.pop(created), self._cotangents.get(created)
+        (number, slot), result = self._slot.pop(created), self._cotangents.get(created)
         if result is None:
-            place.fill(0)
-        elif result is not place:
-            place[...] = result
-        self._told(number, 0)
+            slot.fill(0)
+        elif result is not slot:
+            slot[...] = result
+        self._on_ready(number, 0)
 
 
 def pushforward(

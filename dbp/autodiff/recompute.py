@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbp.autodiff.graph import pullback, pushforward
+from dbp.autodiff.pytree import leaves_of, like
 from dbp.autodiff.tensor import Primitive, Tensor, Value, recorded
 from dbp.autodiff.transforms import leaf_at
-from dbp.autodiff.tree import leaves_of, like
 
 
 def recompute(function: Callable[..., Any]) -> Recomputed:

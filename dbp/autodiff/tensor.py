@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff.guard import watching
+from dbp.autodiff.write_protection import watching
 from dbp.types import Array
 
 Value = Any  # an array, a number or a Tensor: what primitives and rules take and give
@@ -30,11 +30,11 @@ class ShapeError(ValueError):
     """Inputs whose shapes do not fit an operation."""
 
 
-class Place(NamedTuple):
+class OutputSlot(NamedTuple):
     """Where a cotangent may be written."""
 
     array: Array
-    written: Callable[[int], None]  # is told from which element on it is complete
+    on_ready: Callable[[int], None]  # called with the element from which on the array is complete
 
 
 class Primitive:
@@ -48,7 +48,7 @@ class Primitive:
     inputs is taken, one rule is given the input's number first: reverse(i, g, out, *inputs, **options).
     """
 
-    takes_places = False  # whether pull() can write cotangents where the option `places`, of Place or None, says
+    takes_output_slots = False  # whether pull() reads the option `slots`: per input, where to write, or None
     separable = False  # whether pull() can give the cotangents of some inputs, then of others, for little more work
     most = sys.maxsize  # inputs; what is given after them are options
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.graph import depends_on_others, pullback, pushforward
-from dbp.autodiff.guard import Guard, Seal
 from dbp.autodiff.primitives import identity, reshape, stack, sum_
+from dbp.autodiff.pytree import along, change, leaves_of, like
 from dbp.autodiff.tensor import ShapeError, Tensor, Value, array_of
-from dbp.autodiff.tree import along, change, leaves_of, like
+from dbp.autodiff.write_protection import Guard, Seal
 from dbp.types import Array
 
 Function = Callable[..., Any]
@@ -32,7 +32,7 @@ class _Recording:
 
     points: Any  # a tree
     leaves: list[Tensor]
-    output: Any  # one array, but for Linearisation a tree
+    output: Any  # one array, but for Linearization a tree
     outer: bool  # whether an outer derivative must be able to go through the result
     seal: Seal | None = None  # of the arrays that were used, if derivatives are found later
 
@@ -158,7 +158,7 @@ def gradient(function: Function, by: By = 0) -> Function:
     return lambda *arguments: value_and_gradient(function, by)(*arguments)[1]
 
 
-class Linearisation:
+class Linearization:
     """A function near a point, recorded once: value + J (x - point), of which J and its transpose can be asked often.
 
     What the function gives may be a tree too, such as a gradient, whose J is the Hessian.
@@ -203,14 +203,14 @@ def _inner(a: Value, b: Value) -> Value:
     return sum_(a * b)
 
 
-def linearise(function: Function, point: Any) -> Linearisation:
+def linearize(function: Function, point: Any) -> Linearization:
     """The function's linear part at a point, a tree: for many products with its derivative, which is recorded once."""
-    return Linearisation(function, point)
+    return Linearization(function, point)
 
 
 def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """The value, and the function that takes a cotangent of it to those of the points (reverse mode)."""
-    linear = Linearisation(lambda given: function(*given), points)
+    linear = Linearization(lambda given: function(*given), points)
     return linear.value, linear.pull
 
 

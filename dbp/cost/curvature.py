@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Linearisation, Value, gradient, linearise, sum_
+from dbp.autodiff import Linearization, Value, gradient, linearize, sum_
 from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction
 from dbp.parallel.ranks import clock as stages
 from dbp.random import generator
@@ -52,22 +52,22 @@ class Curved:
         return sum_(losses if self._weights is None else losses * self._weights)
 
     @cached_property
-    def _outputs(self) -> Linearisation:
-        return linearise(self._outputs_of, self._at)
+    def _outputs(self) -> Linearization:
+        return linearize(self._outputs_of, self._at)
 
     @cached_property
-    def _losses(self) -> Linearisation:
-        return linearise(self._losses_of, self._outputs.value)
+    def _losses(self) -> Linearization:
+        return linearize(self._losses_of, self._outputs.value)
 
     @cached_property
-    def _slope(self) -> Linearisation:
+    def _slope(self) -> Linearization:
         """The gradient of the loss sum by the outputs, whose derivative is H."""
-        return linearise(gradient(self._loss_sum), self._outputs.value)
+        return linearize(gradient(self._loss_sum), self._outputs.value)
 
     @cached_property
-    def _gradient(self) -> Linearisation:
+    def _gradient(self) -> Linearization:
         """The gradient by the parameters, whose derivative is the Hessian."""
-        return linearise(gradient(lambda parameters: self._loss_sum(self._outputs_of(parameters))), self._at)
+        return linearize(gradient(lambda parameters: self._loss_sum(self._outputs_of(parameters))), self._at)
 
     def gradient(self) -> Parameters:
         """By the parameters."""

@@ -205,8 +205,8 @@ class Objective:
         clock.enter(stages.BACKWARD)
         ones = np.ones(len(shard.inputs), self.dtype)
         cotangent = ones if shard.weights is None else shard.weights
-        told = self._progress() if last and self._reduction.early else None
-        pullback(losses, cotangent, list(leaves.values()), into=self._gradients(sums), told=told)
+        on_ready = self._progress() if last and self._reduction.early else None
+        pullback(losses, cotangent, list(leaves.values()), into=self._gradients(sums), on_ready=on_ready)
         sums.scalars[: self._scalars] = self._sums(losses.value, outputs.value, shard)
         if self.running:
             sums.scalars[self._scalars :] = np.concatenate(all_sums(self.running, call.observed))
@@ -235,7 +235,7 @@ class Objective:
         """
         waiting, ends = set(range(len(self.layout.shapes))), self.layout.ends
 
-        def told(number: int, start: int) -> None:
+        def on_ready(number: int, start: int) -> None:
             last = max(waiting, default=None)
             if start == 0:
                 waiting.discard(number)
@@ -243,7 +243,7 @@ class Objective:
                 before = max(waiting - {number}, default=-1)
                 self._reduction.written((ends[before] if before >= 0 else 0) + start)
 
-        return told
+        return on_ready
 
     def _losses(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """The model's outputs, and the loss of each example, or of each place where places have weights."""
@@ -302,7 +302,7 @@ class Objective:
         """The second derivatives of the current mini-batch's cost, at weights that must not change; collective.
 
         Each rank keeps what its shards have computed for as long as the result lives. In the products dropout is
-        that of this step, and normalisation that of training.
+        that of this step, and normalization that of training.
 
         Args:
             weights: the flat weights.

@@ -82,7 +82,7 @@ def _gru(layer: nn.GRU) -> Rules:
     }
 
 
-def _attention(_layer: nn.MultiHeadAttention) -> Rules:
+def _attention(_layer: nn.Attention) -> Rules:
     """PyTorch keeps the matrices of query, key and value in one."""
 
     def part(number: int, array: Array) -> Array:
@@ -105,7 +105,7 @@ KINDS: dict[type, Callable[[Any], Rules]] = {
     nn.GroupNorm: _norm,
     nn.LSTM: _lstm,
     nn.GRU: _gru,
-    nn.MultiHeadAttention: _attention,
+    nn.Attention: _attention,
 }  # embeddings and positions are alike in both
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Tensor, Value, nodes_of
+from dbp.autodiff import Tensor, Value, graph_nodes
 from dbp.insight.work import NOTHING, Memory, Work, work_of
 from dbp.nn import Conv2d, Draw, Initial, Loss, MaxPool2d, Model, Passed, Scope, call_with
 from dbp.text import shape_text
 from dbp.types import Array
 
 INNER = ("layers", "shortcut")  # settings that are layers, and have rows of their own
-UNSEEN = (*INNER, "initialiser", "recurrent_initialiser")
+UNSEEN = (*INNER, "initializer", "recurrent_initializer")
 
 
 @dataclass
@@ -59,7 +59,7 @@ def record(model: Model, initial: Initial, inputs: Array, loss: Loss | None) -> 
         zeros = np.zeros((len(inputs), *shape), int)
         end = loss(outputs, loss.prepare(zeros, initial.output_shape, inputs.dtype))
         places.append(Place("", "loss", loss.kind, 0, shape, began, Tensor(0.0).created))
-    nodes = nodes_of(end) if type(end) is Tensor else []
+    nodes = graph_nodes(end) if type(end) is Tensor else []
     _put(nodes, places, leaves)
     _tell_pooling_apart(places, call.trace)
     _count_parameters(initial.shapes, places)

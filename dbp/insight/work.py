@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Block, Recomputed, Tensor, nodes_of
+from dbp.autodiff import Block, Recomputed, Tensor, graph_nodes
 from dbp.types import Array
 
 
@@ -60,7 +60,7 @@ def work_of(node: Tensor) -> Work:
     if isinstance(primitive, Recomputed):
         output = primitive.inside(node.inputs, node.options)
         total = NOTHING
-        for inner in nodes_of(output) if type(output) is Tensor else []:
+        for inner in graph_nodes(output) if type(output) is Tensor else []:
             total = total.plus(work_of(inner))
         again = 0 if isinstance(primitive, Block) else total.forward
         return total.plus(Work(0, again))

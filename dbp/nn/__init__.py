@@ -1,13 +1,14 @@
-"""Networks: layers, activations, initialisers, losses."""
+"""Networks: layers, activations, initializers, losses."""
 
 from dbp.nn.activations import ACTIVATIONS
-from dbp.nn.initialization import Initial, initial_parameters, must_fit_model
-from dbp.nn.initializers import INITIALISERS
+from dbp.nn.build import Initial, initial_parameters, must_fit_model
+from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.layers import (
     GRU,
     LAYERS,
     LSTM,
     Activation,
+    Attention,
     AveragePool1d,
     AveragePool2d,
     BatchNorm,
@@ -25,7 +26,6 @@ from dbp.nn.layers import (
     LayerNorm,
     MaxPool1d,
     MaxPool2d,
-    MultiHeadAttention,
     Position,
     Recompute,
     Reshape,
@@ -53,11 +53,12 @@ from dbp.nn.scope import Call, Draw, Model, Passed, Scope, call_with, read_only,
 __all__ = [
     "ACTIVATIONS",
     "GRU",
-    "INITIALISERS",
+    "INITIALIZERS",
     "LAYERS",
     "LOSSES",
     "LSTM",
     "Activation",
+    "Attention",
     "AveragePool1d",
     "AveragePool2d",
     "BatchNorm",
@@ -88,7 +89,6 @@ __all__ = [
     "MeanSquaredError",
     "Model",
     "Moments",
-    "MultiHeadAttention",
     "Passed",
     "Position",
     "Recompute",

@@ -17,7 +17,7 @@ from dbp.types import Array
 Shape = tuple[int, ...]
 CONNECTIONS = 15  # of an output, with sparse weights
 AT_A_TIME = 1 << 16  # numbers that are drawn together
-Initialiser = Callable[[np.random.Generator, Array], None]  # fills an array, which must be in one piece
+Initializer = Callable[[np.random.Generator, Array], None]  # fills an array, which must be in one piece
 
 
 def _fans(shape: Shape) -> tuple[int, int]:
@@ -78,7 +78,7 @@ def _sparse(rng: np.random.Generator, out: Array) -> None:
 
 # Glorot and Bengio 2010, equation 16; He et al. 2015, equation 10; LeCun et al. 1998, section 4.6;
 # orthogonal: Saxe, McClelland and Ganguli 2014; sparse: Martens 2010, section 5.
-INITIALISERS: dict[str, Initialiser] = {
+INITIALIZERS: dict[str, Initializer] = {
     "zeros": lambda _rng, out: out.fill(0),
     "ones": lambda _rng, out: out.fill(1),
     "normal": lambda rng, out: _normal(rng, out, 1),
@@ -93,8 +93,8 @@ INITIALISERS: dict[str, Initialiser] = {
 }
 
 
-def initialiser(name: str) -> Initialiser:
-    """The initialiser of that name; UserError for an unknown one."""
-    if name not in INITIALISERS:
-        raise unknown("initialiser", name, INITIALISERS)
-    return INITIALISERS[name]
+def initializer(name: str) -> Initializer:
+    """The initializer of that name; UserError for an unknown one."""
+    if name not in INITIALIZERS:
+        raise unknown("initializer", name, INITIALIZERS)
+    return INITIALIZERS[name]

@@ -58,7 +58,7 @@ class Call:
     """One call of a model: where its scopes look things up, and what they report.
 
     Args:
-        parameter: gives a parameter by path, shape and initialiser.
+        parameter: gives a parameter by path, shape and initializer.
         running: gives running moments by path, channels and decay.
         draw: of a training pass; None where nothing is random and running moments are used as they are.
         watch: whether weighted inputs of neurons are kept in `neurons`, and what neurons make of them in `activations`.
@@ -93,7 +93,7 @@ class Scope:
         return self._call.watch
 
     def parameter(self, name: str, shape: Shape, initial: str = "glorot_uniform") -> Value:
-        """The parameter of that name here, of this shape, at first filled by the named initialiser."""
+        """The parameter of that name here, of this shape, at first filled by the named initializer."""
         return self._call.parameter(self._path + name, shape, initial)
 
     def inside(self, name: str) -> Scope:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Tensor, Value, array_of, nodes_of, pullback
+from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
 from dbp.cost.objective import Objective, Shard, as_weighted
 from dbp.nn import Call, Scope, call_with
 from dbp.types import Array
@@ -225,7 +225,7 @@ def first_place(passed: Pass) -> Place | None:
     was used last before it.
     """
     trace = sorted(passed.call.trace or [], key=lambda layer: layer.ended)
-    nodes = nodes_of(passed.losses) if type(passed.losses) is Tensor else []
+    nodes = graph_nodes(passed.losses) if type(passed.losses) is Tensor else []
     for number, layer in enumerate(trace):
         if not finite(layer.outputs):
             inside = [node for node in nodes if layer.began < node.created < layer.ended]

@@ -26,10 +26,10 @@ rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((20, 37)).astype(np.float32), rng.integers(0, 4, 20)
 LAYERS = (
     nn.Dense(301, "relu"),
-    nn.Dense(70, "tanh", initialiser="orthogonal"),
+    nn.Dense(70, "tanh", initializer="orthogonal"),
     nn.BatchNorm(),
-    nn.Dense(30, initialiser="sparse"),
-    nn.Dense(4, initialiser="he_normal"),
+    nn.Dense(30, initializer="sparse"),
+    nn.Dense(4, initializer="he_normal"),
 )
 
 

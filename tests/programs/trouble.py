@@ -28,7 +28,7 @@ settings = {"optimizer": Adam(1e-2, **options), "schedule": Cosine(warmup_steps=
 if case == "data":  # more than float32 holds
     x[[7, 31], 2] = 1e39
 elif case == "layer":
-    model = [Dense(8, "relu"), Dense(6, initialiser="he_normal"), Dense(2)]
+    model = [Dense(8, "relu"), Dense(6, initializer="he_normal"), Dense(2)]
     x[7] = 3e38  # infinite where these are added up
 elif case == "sgd":
     model = [Dense(8, "relu"), Dense(6, "relu"), Dense(2)]

@@ -62,7 +62,7 @@ KINDS: dict[type, Callable[[Place, Any, Value], Value]] = {
     nn.Dropout: normalization.dropout,
     nn.Embedding: sequences.embedding,
     nn.Position: sequences.position,
-    nn.MultiHeadAttention: sequences.attention,
+    nn.Attention: sequences.attention,
     nn.GRU: recurrent.gru,
     nn.LSTM: recurrent.lstm,
     nn.Sequential: _sequential,

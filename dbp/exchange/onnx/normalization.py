@@ -1,4 +1,4 @@
-"""Normalisation in ONNX, by running moments where training takes those of the shard; dropout is nothing here."""
+"""Normalization in ONNX, by running moments where training takes those of the shard; dropout is nothing here."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def position(place: Place, _layer: nn.Position, x: Value) -> Value:
     return place.apply("Add", place.plain(x), place.constant("weight", place.weight("weight")))
 
 
-def attention(place: Place, layer: nn.MultiHeadAttention, x: Value) -> Value:
+def attention(place: Place, layer: nn.Attention, x: Value) -> Value:
     """What each place gathered, through a last matrix."""
     length, channels = x.shape
     width = channels // layer.heads

@@ -17,7 +17,7 @@ from dbp.nn.layers.pooling import (
     MaxPool2d,
 )
 from dbp.nn.layers.recurrent import GRU, LSTM
-from dbp.nn.layers.sequences import Embedding, MultiHeadAttention, Position
+from dbp.nn.layers.sequences import Attention, Embedding, Position
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
@@ -43,7 +43,7 @@ LAYERS: dict[str, type[Layer]] = {
         Position,
         GRU,
         LSTM,
-        MultiHeadAttention,
+        Attention,
         Residual,
         Recompute,
     )
@@ -54,6 +54,7 @@ __all__ = [
     "LAYERS",
     "LSTM",
     "Activation",
+    "Attention",
     "AveragePool1d",
     "AveragePool2d",
     "BatchNorm",
@@ -71,7 +72,6 @@ __all__ = [
     "LayerNorm",
     "MaxPool1d",
     "MaxPool2d",
-    "MultiHeadAttention",
     "Position",
     "Recompute",
     "Reshape",

@@ -10,7 +10,7 @@ import numpy as np
 from dbp.autodiff import Value, Window, convolution_block, convolve_back, max_pool, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
-from dbp.nn.initializers import initialiser
+from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, slides, window_on
 from dbp.nn.scope import Scope
@@ -44,14 +44,14 @@ class Conv2d:
     padding: Padding = "valid"
     dilation: Sizes = 1
     groups: int = 1
-    initialiser: str = "glorot_uniform"
+    initializer: str = "glorot_uniform"
     bias: bool = True
 
     def __post_init__(self) -> None:
         _check(self)
         slides(self, "size", "stride", "dilation")
         activation(self.activation)
-        initialiser(self.initialiser)
+        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The activated outputs."""
@@ -83,14 +83,14 @@ class Conv1d:
     padding: Padding = "valid"
     dilation: int = 1
     groups: int = 1
-    initialiser: str = "glorot_uniform"
+    initializer: str = "glorot_uniform"
     bias: bool = True
 
     def __post_init__(self) -> None:
         _check(self)
         slides(self, "size", "stride", "dilation", axes=1)
         activation(self.activation)
-        initialiser(self.initialiser)
+        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The activated outputs."""
@@ -123,7 +123,7 @@ def _convolved(layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, p
     if channels % layer.groups:
         shape = np.shape(x)[2 if isinstance(layer, Conv1d) else 1 :]
         raise UserError(f"channels must be a multiple of groups ({layer.groups}), but its inputs have shape {shape}")
-    w = scope.parameter("weight", (*window.size, channels // layer.groups, layer.filters), layer.initialiser)
+    w = scope.parameter("weight", (*window.size, channels // layer.groups, layer.filters), layer.initializer)
     b = scope.parameter("bias", (layer.filters,), "zeros") if layer.bias else None
     fused = layer.activation == "relu" and not scope.watching
     y = convolution_block(x, w, b, window=window, groups=layer.groups, relu_after=fused, pool=pool if fused else 0)
@@ -147,7 +147,7 @@ class ConvTranspose2d:
     activation: str = "linear"
     stride: Sizes = 1
     padding: Padding = "valid"
-    initialiser: str = "glorot_uniform"
+    initializer: str = "glorot_uniform"
     bias: bool = True
 
     def __post_init__(self) -> None:
@@ -155,7 +155,7 @@ class ConvTranspose2d:
         check_padding(self.padding)
         slides(self, "size", "stride")
         activation(self.activation)
-        initialiser(self.initialiser)
+        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The activated outputs."""
@@ -163,7 +163,7 @@ class ConvTranspose2d:
         size, stride = pair(self.size), pair(self.stride)
         small = np.shape(x)[1:3]
         image = self.image(small, size, stride)
-        w = scope.parameter("weight", (*size, self.filters, np.shape(x)[3]), self.initialiser)
+        w = scope.parameter("weight", (*size, self.filters, np.shape(x)[3]), self.initializer)
         z = convolve_back(x, w, image=image, window=window_on(image, size, stride, self.padding))
         if self.bias:
             z = z + scope.parameter("bias", (self.filters,), "zeros")

@@ -11,7 +11,7 @@ import numpy as np
 from dbp.autodiff import Value, dense_block, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
-from dbp.nn.initializers import initialiser
+from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import counts, is_whole
 from dbp.nn.scope import Scope
 
@@ -26,19 +26,19 @@ class Dense:
     kind: ClassVar[str] = "dense"
     units: int
     activation: str = "linear"
-    initialiser: str = "glorot_uniform"
+    initializer: str = "glorot_uniform"
     bias: bool = True
 
     def __post_init__(self) -> None:
         counts(self, "units")
         activation(self.activation)
-        initialiser(self.initialiser)
+        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The outputs, along the last axis."""
         if x.ndim < 2:
             raise UserError(f"takes a row of numbers per example, but its inputs have shape {np.shape(x)[1:]}")
-        w = scope.parameter("weight", (x.shape[-1], self.units), self.initialiser)
+        w = scope.parameter("weight", (x.shape[-1], self.units), self.initializer)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
         fused = self.activation == "relu" and not scope.watching
         y = dense_block(x, w, b, relu_after=fused)

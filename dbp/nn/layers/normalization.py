@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, array_of, moments_of, normalise_block, reshape
+from dbp.autodiff import Value, array_of, moments_of, normalize_block, reshape
 from dbp.errors import UserError
 from dbp.nn.layers.layer import counts
 from dbp.nn.moments import Moments
@@ -26,7 +26,7 @@ def _check_part(name: str, value: float) -> None:
 
 
 def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
-    """What normalised numbers are multiplied by, and what is added then, channel by channel."""
+    """What normalized numbers are multiplied by, and what is added then, channel by channel."""
     return scope.parameter("scale", (channels,), "ones"), scope.parameter("shift", (channels,), "zeros")
 
 
@@ -57,9 +57,9 @@ class BatchNorm:
         if not scope.training:
             return (x - running.mean) / np.sqrt(running.variance + self.epsilon) * scale + shift
         axes = tuple(range(np.ndim(x) - 1))
-        centre, variance = moments = moments_of(array_of(x), axes)
-        scope.observe(Moments(centre.reshape(-1), variance.reshape(-1), math.prod(np.shape(x)[:-1])))
-        return normalise_block(x, scale, shift, axes=axes, epsilon=self.epsilon, moments=moments)
+        center, variance = moments = moments_of(array_of(x), axes)
+        scope.observe(Moments(center.reshape(-1), variance.reshape(-1), math.prod(np.shape(x)[:-1])))
+        return normalize_block(x, scale, shift, axes=axes, epsilon=self.epsilon, moments=moments)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class LayerNorm:
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Outputs of the inputs' shape."""
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
-        return normalise_block(x, scale, shift, axes=(np.ndim(x) - 1,), epsilon=self.epsilon)
+        return normalize_block(x, scale, shift, axes=(np.ndim(x) - 1,), epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class GroupNorm:
         grouped = self.groups, channels // self.groups
         parts = reshape(x, shape=(n, math.prod(places), *grouped))
         scale, shift = (reshape(p, shape=grouped) for p in _scale_and_shift(scope, channels))
-        y = normalise_block(parts, scale, shift, axes=(1, 3), epsilon=self.epsilon)
+        y = normalize_block(parts, scale, shift, axes=(1, 3), epsilon=self.epsilon)
         return reshape(y, shape=np.shape(x))
 
 

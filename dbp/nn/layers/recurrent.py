@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.autodiff import Value, array_of, dense_block, sigmoid, stack, take, tanh
-from dbp.nn.initializers import initialiser
+from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.scope import Scope
 
@@ -26,21 +26,21 @@ class _Recurrent:
 
     units: int
     sequences: bool = True
-    initialiser: str = "glorot_uniform"
-    recurrent_initialiser: str = "orthogonal"
+    initializer: str = "glorot_uniform"
+    recurrent_initializer: str = "orthogonal"
 
     def __post_init__(self) -> None:
         counts(self, "units")
-        initialiser(self.initialiser)
-        initialiser(self.recurrent_initialiser)
+        initializer(self.initializer)
+        initializer(self.recurrent_initializer)
 
     def _read(self, scope: Scope, x: Value, gates: int) -> tuple[list[Value], Value, Value]:
         """The gates' weighted inputs at every place, the matrix for the state, and the first state."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
         n, length, channels = np.shape(x)
-        w = scope.parameter("weight", (channels, gates * self.units), self.initialiser)
+        w = scope.parameter("weight", (channels, gates * self.units), self.initializer)
         z = dense_block(x, w, scope.parameter("bias", (gates * self.units,), "zeros"), relu_after=False)
-        u = scope.parameter("recurrent", (self.units, gates * self.units), self.recurrent_initialiser)
+        u = scope.parameter("recurrent", (self.units, gates * self.units), self.recurrent_initializer)
         places = [take(z, index=(slice(None), t)) for t in range(length)]
         return places, u, np.zeros((n, self.units), array_of(z).dtype)
 

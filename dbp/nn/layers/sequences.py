@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, dense_block, reshape, softmax, take, transpose
 from dbp.errors import UserError
-from dbp.nn.initializers import initialiser
+from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, counts
 from dbp.nn.scope import Scope
 from dbp.types import Array
@@ -26,15 +26,15 @@ class Embedding:
     kind: ClassVar[str] = "embedding"
     entries: int
     units: int
-    initialiser: str = "normal"
+    initializer: str = "normal"
 
     def __post_init__(self) -> None:
         counts(self, "entries", "units")
-        initialiser(self.initialiser)
+        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """The rows of the inputs' numbers."""
-        table = scope.parameter("weight", (self.entries, self.units), self.initialiser)
+        table = scope.parameter("weight", (self.entries, self.units), self.initializer)
         return take(table, index=self._numbers(x))
 
     def _numbers(self, x: Value) -> Array:
@@ -62,19 +62,19 @@ class Position:
     """Adds to each place of a sequence numbers of its own, which are learned."""
 
     kind: ClassVar[str] = "position"
-    initialiser: str = "normal"
+    initializer: str = "normal"
 
     def __post_init__(self) -> None:
-        initialiser(self.initialiser)
+        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Inputs and outputs (examples, length, channels)."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
-        return x + scope.parameter("weight", np.shape(x)[1:], self.initialiser)
+        return x + scope.parameter("weight", np.shape(x)[1:], self.initializer)
 
 
 @dataclass(frozen=True)
-class MultiHeadAttention:
+class Attention:
     """Every place gathers from all places, weighted by how well they match (Vaswani et al. 2017, section 3.2).
 
     Inputs and outputs (examples, length, channels).
@@ -87,12 +87,12 @@ class MultiHeadAttention:
     kind: ClassVar[str] = "attention"
     heads: int
     causal: bool = False
-    initialiser: str = "glorot_uniform"
+    initializer: str = "glorot_uniform"
     bias: bool = True
 
     def __post_init__(self) -> None:
         counts(self, "heads")
-        initialiser(self.initialiser)
+        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """What each place gathered, through a last matrix."""
@@ -111,7 +111,7 @@ class MultiHeadAttention:
 
     def _project(self, scope: Scope, x: Value, name: str) -> Value:
         inner, channels = scope.inside(name), np.shape(x)[-1]
-        w = inner.parameter("weight", (channels, channels), self.initialiser)
+        w = inner.parameter("weight", (channels, channels), self.initializer)
         b = inner.parameter("bias", (channels,), "zeros") if self.bias else None
         return inner.neurons(dense_block(x, w, b, relu_after=False))
 

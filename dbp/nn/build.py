@@ -19,7 +19,7 @@ import numpy as np
 
 from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError, remedy
-from dbp.nn.initializers import Shape, initialiser
+from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, named_arrays
 from dbp.nn.scope import Call, Model, Scope, read_only
 from dbp.random import generator
@@ -37,7 +37,7 @@ class Initial:
 
     Args:
         shapes: of its parameters, by path, in the order in which it asks for them.
-        initialisers: their names, likewise.
+        initializers: their names, likewise.
         running: its running moments, by path.
         seed: each parameter is drawn from a stream of its own, keyed by seed and path.
         dtype: of the parameters.
@@ -45,7 +45,7 @@ class Initial:
     """
 
     shapes: dict[str, Shape]
-    initialisers: dict[str, str]
+    initializers: dict[str, str]
     running: dict[str, RunningMoments]
     seed: int
     dtype: np.dtype[Any]
@@ -53,7 +53,7 @@ class Initial:
 
     def draw(self, path: str, out: Array) -> None:
         """Fill an array of its shape, of any type and in one piece, with a parameter as it is at the start."""
-        initialiser(self.initialisers[path])(generator(self.seed, f"initial weights of {path}"), out)
+        initializer(self.initializers[path])(generator(self.seed, f"initial weights of {path}"), out)
 
     @cached_property
     def parameters(self) -> dict[str, Array]:
@@ -103,8 +103,8 @@ def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[A
 
     def make(path: str, shape: Shape, initial: str) -> Array:
         if path not in found.shapes:
-            initialiser(initial)  # which there must be
-            found.shapes[path], found.initialisers[path] = tuple(map(index, shape)), initial
+            initializer(initial)  # which there must be
+            found.shapes[path], found.initializers[path] = tuple(map(index, shape)), initial
         elif found.shapes[path] != shape:
             raise UserError(f"parameter {path!r} is asked for as {shape} and {found.shapes[path]}")
         return found.stand_in(path)
