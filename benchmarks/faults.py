@@ -18,10 +18,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from breaking import injector
-from breaking.kinds import KINDS, Case, made, shares
 from commands import Notes, carry_out, footnotes, parsed, parser, positive, say
 from tables import line
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
+
+from tests.faults import injector
+from tests.faults.kinds import KINDS, Case, made, shares
 
 SORTS = {"losses": "loss", "hangs": "hang", "wrong bits": "wrong bits"}  # of what is wrong; all else is "other"
 

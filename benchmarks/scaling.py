@@ -27,13 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from commands import Notes, carry_out, footnotes, machine, parsed, parser, say
-from hosts import Hosts, environment, why_not
 from programs import STEPS, Program, has_torch, own_program
 from rounds import measured_or_noted
 from steps.cases import CASES
 from tables import line, number
 
-from dbp.parallel.vectors.deal import BUCKET
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
+
+from dbp.parallel.deal import BUCKET
+from tests.hosts import Hosts, environment, why_not
 
 CLUSTERS = (2, 4, 8, 16, 64, 256)
 LINKS = {"1 Gbit/s": (1e9, 100e-6), "10 Gbit/s": (1e10, 30e-6), "100 Gbit/s": (1e11, 3e-6)}  # and latencies in s

@@ -22,8 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import hosts
-from hosts import NETWORK, Hosts, die_with_parent
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
+
+from tests import hosts
+from tests.hosts import NETWORK, Hosts, die_with_parent
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 CORES = 4  # that each node claims to have

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from breaking.jobs import SETTINGS as LAUNCHER_SETTINGS
-from conftest import ROOT
+from tests.faults.jobs import SETTINGS as LAUNCHER_SETTINGS
+from tests.jobs import ROOT
 
 LIMIT = 60.0  # seconds for a job
 SLOWLY = """

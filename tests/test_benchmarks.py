@@ -5,8 +5,9 @@ import sys
 
 import pytest
 import scaling
-from conftest import ROOT, run
 from programs import last_words
+
+from tests.jobs import ROOT, run
 
 COMMANDS = {
     "versus_torch.py": (("--cases", "mlp-small", "--rounds", "1"), "mlp-small"),

@@ -8,10 +8,10 @@ import tomllib
 import h5py
 import numpy as np
 import pytest
-from conftest import dbp, digest, run
 
 from dbp.checkpoint import opened
 from dbp.data import HDF5Dataset
+from tests.jobs import dbp, digest, run
 
 
 @pytest.fixture

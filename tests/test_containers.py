@@ -8,9 +8,9 @@ import sys
 import tomllib
 
 import pytest
-from conftest import ROOT, run
 
 from dbp.arguments import command_line
+from tests.jobs import ROOT, run
 
 FOLDER = ROOT / "examples" / "containers"
 PAGE = (ROOT / "docs" / "containers.md").read_text()

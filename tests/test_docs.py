@@ -9,11 +9,12 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, dbp, run
 
 from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
+from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
+from tests.jobs import ROOT, dbp, run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()

@@ -7,7 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, dbp, run
+
+from tests.jobs import ROOT, dbp, run
 
 EXAMPLES = ROOT / "examples"
 RUN = ("run", "-n", "2", "--")

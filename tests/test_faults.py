@@ -6,11 +6,12 @@ import random
 import signal
 
 import pytest
-from breaking import folders, injector, jobs, kinds
-from breaking.hostile import HOSTILE
-from breaking.injector import ALWAYS, FAULTS
-from breaking.runs import wrong_in
-from conftest import ROOT, launcher
+
+from tests.faults import folders, injector, jobs, kinds
+from tests.faults.hostile import HOSTILE
+from tests.faults.injector import ALWAYS, FAULTS
+from tests.faults.runs import wrong_in
+from tests.jobs import ROOT, launcher
 
 needs_compiler = pytest.mark.skipif(injector.why_not() is not None, reason=str(injector.why_not()))
 

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, dbp, digest, launcher, run
-from hosts import Hosts, environment, why_not
+
+from tests.hosts import Hosts, environment, why_not
+from tests.jobs import ROOT, SMALL, dbp, digest, launcher, run
 
 # Enough weights to be dealt to the ranks, and shards for eight of them.
 LARGER = ("--set", "model.layers.1.units=300", "--set", "shards=8", "--set", "epochs=1")
@@ -61,7 +62,7 @@ def references(tmp_path_factory):
 )
 def test_any_hosts_give_the_same_bits(small, tmp_path, references, request, mpi, ranks, method, memory, divided):
     python, places = python_with(mpi, request), ",".join(map(str, ranks))
-    hosts = (python, ROOT / "benchmarks" / "hosts.py", places, "--memory", MEMORY[memory])
+    hosts = (python, ROOT / "tests" / "hosts.py", places, "--memory", MEMORY[memory])
     train = ("train", small, *LARGER, *METHODS[method], "--set", f"divide_state={divided}")
     outcome = run(*hosts, "--", *train, env=BARE, timeout=100)
     assert outcome.code == 0, outcome.text

@@ -4,9 +4,9 @@ import os
 import re
 
 import pytest
-from conftest import PROGRAMS, dbp, digest, mpirun
 
 from dbp.log import RunLog
+from tests.jobs import PROGRAMS, dbp, digest, mpirun
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 (.*)")
 TRAIN = ("-m", "dbp", "train")

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from conftest import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, run
 from slurm import Slurm, why_not
+
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, run
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 

@@ -4,9 +4,9 @@ import json
 
 import h5py
 import pytest
-from conftest import ROOT, digest, mpirun
 
 from dbp.data import HDF5Dataset, data_path, mapped
+from tests.jobs import ROOT, digest, mpirun
 
 RANK = ROOT / "benchmarks" / "steps" / "startup_rank.py"
 # What only the first rank needs, or a command other than train.

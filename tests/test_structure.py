@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+from tests.jobs import ROOT
 
 PACKAGE = ROOT / "dbp"
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,124 @@
+"""Where a run stands: told while it goes on, after its end, and after a kill."""
+
+import csv
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dbp.batch.status import SILENT, Standing
+from dbp.config.settings import Saving
+from dbp.errors import UserError
+from dbp.run_folder import RunFolder
+from dbp.settings import Saving
+from dbp.status import SILENT, Standing
+from tests.jobs import dbp
+from tests.queues import slowly, status_of, when_under_way
+
+
+def training(small, folder, epochs=2):
+    """A run that takes some seconds."""
+    command = [sys.executable, "-m", "dbp", "train", small, "--set", f"epochs={epochs}"]
+    return subprocess.Popen(command, env={**os.environ, **slowly(folder)}, stdout=subprocess.DEVNULL)
+
+
+def code(run, *words):
+    outcome = dbp("status", run, "--quiet", *words)
+    assert outcome.text == "" or outcome.code == 2
+    return outcome.code
+
+
+def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
+    """Its lock tells on this machine."""
+    run = tmp_path / "run"
+    process = training(small, tmp_path, epochs=12)
+    try:
+        when_under_way(run, 20)
+        outcome = dbp("status", run)
+        assert outcome.code == 0
+        first, second, third, fourth = outcome.out.splitlines()
+        assert first.startswith(f"{run}: running, epoch ")
+        assert first.endswith(" of 312")
+        assert "of training, about" in second
+        assert third.startswith("checkpoint step-0000000")
+        assert f"1 rank, host {socket.gethostname()}, process {process.pid}, last heard of" in fourth
+        assert code(run) == code(run, "--wait", "0.1") == 3
+    finally:
+        process.kill()
+        process.wait()
+    assert code(run) == code(run, "--wait", "20") == 75
+    told = json.loads(dbp("status", run, "--json").out)
+    assert (told["state"], told["code"], told["epochs"], told["starts"]) == ("lost", 75, 12, 1)
+    assert told["left"] == pytest.approx(told["seconds"] / told["step"] * (312 - told["step"]))
+
+
+def test_a_run_that_ends_while_it_is_waited_for(small, tmp_path):
+    with training(small, tmp_path):
+        when_under_way(tmp_path / "run", 10)
+        assert code(tmp_path / "run", "--wait", "40") == 0
+    told = status_of(tmp_path / "run")
+    assert (told["state"], told["code"], told["step"]) == ("finished", 0, 52)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    assert told["cost"] == pytest.approx(float(last["cost"]))
+
+
+def test_a_run_that_failed_or_stopped_says_its_exit_code(small, tmp_path):
+    run = tmp_path / "run"
+    assert dbp("train", small, "--set", "optimizer.learning_rate=1e38").code == 70
+    assert code(run) == 70
+    text = dbp("status", run).out
+    assert ": failed, epoch" in text
+    assert "\nthe cost is not finite at step" in text
+    (run / "stop").touch()
+    assert dbp("train", small, "--fresh", env=slowly(tmp_path)).code == 75
+    assert code(run) == status_of(run)["code"] == 75
+    assert "stopped, epoch" in dbp("status", run).out
+
+
+def test_a_run_on_another_machine_is_lost_when_it_is_silent(tmp_path):
+    """Its lock need not be seen here, but may be."""
+
+    def told(silent):
+        updated = (datetime.now(UTC) - timedelta(seconds=silent)).isoformat(timespec="seconds")
+        status = {"state": "running", "host": "elsewhere", "updated": updated, "step": 0}
+        (tmp_path / "status.json").write_text(json.dumps(status))
+        return Standing.of(tmp_path).state
+
+    assert (told(0), told(SILENT + 5)) == ("running", "lost")
+    folder = RunFolder(tmp_path, Saving())
+    folder.lock()
+    assert told(SILENT + 5) == "running"
+    folder.unlock()
+
+
+def test_a_folder_without_a_run(tmp_path):
+    outcome = dbp("status", tmp_path, "--quiet")
+    assert outcome.code == 2
+    assert outcome.err == (
+        f"dbp: error: folder {tmp_path} tells of no run (it holds no status.json); give the folder of a run (out)\n"
+    )
+
+
+def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
+    folder = RunFolder(tmp_path, Saving())
+    assert folder.held() is False
+    (tmp_path / ".lock").touch()
+    with (tmp_path / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        threading.Timer(0.2, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        began = time.monotonic()
+        folder.lock()
+        assert 0.1 < time.monotonic() - began < 2
+    assert RunFolder(tmp_path, Saving()).held() is True
+    with pytest.raises(UserError, match="belongs to a run that is going on"):
+        RunFolder(tmp_path, Saving()).lock()
+    folder.unlock()
+    assert folder.held() is False

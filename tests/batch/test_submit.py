@@ -1,0 +1,441 @@
+"""Batch jobs under stand-ins for schedulers: real scripts and ranks, and programs of the schedulers' names."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from dbp.batch import checks
+from dbp.batch.examples import example_scripts
+from dbp.batch.schedulers import FOUND, SCHEDULERS, find_scheduler
+from dbp.errors import UserError
+from tests.jobs import ROOT, SMALL, dbp, digest, launcher, run
+from tests.queues import Queue, directives, run_script, slowly, status_of, when_under_way
+
+RANKS = ("--ranks-per-node", "2", "--time", "1:00:00")
+EPOCHS = 6
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """With a config whose run takes some seconds."""
+    (tmp_path / "c.toml").write_text(f'out = "run"\n{SMALL}'.replace("epochs = 2", f"epochs = {EPOCHS}"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The digest of that run if nothing happens to it."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    (folder / "c.toml").write_text(f'out = "run"\n{SMALL}'.replace("epochs = 2", f"epochs = {EPOCHS}"))
+    outcome = dbp("train", "c.toml", cwd=folder)
+    assert outcome.code == 0, outcome.text
+    return digest(folder / "run")
+
+
+def submit(folder, *words, env=None):
+    return dbp("submit", "c.toml", *words, cwd=folder, env=env)
+
+
+def queue_of(scheduler, folder):
+    return Queue(scheduler, folder, launcher())
+
+
+def sends(number, run, step=20):
+    """What sends the script of a job a signal when its run has come so far."""
+
+    def disturb(process):
+        when_under_way(run, step)
+        os.kill(process, number)
+
+    return disturb
+
+
+def kills_rank_0(run, step=20):
+    def disturb(_process):
+        os.kill(when_under_way(run, step)["process"], signal.SIGKILL)
+
+    return disturb
+
+
+# --- jobs that follow one another -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "disturb", "continued"),
+    [
+        ("slurm", lambda run: sends(signal.SIGUSR1, run), "1"),
+        ("pbs", kills_rank_0, "2"),
+        ("lsf", lambda run: sends(signal.SIGURG, run), "2"),
+        ("flux", lambda run: sends(signal.SIGUSR1, run), "2"),
+    ],
+)
+def test_a_job_is_continued_to_the_bits_of_an_unbroken_run(folder, unbroken, scheduler, disturb, continued):
+    queue = queue_of(scheduler, folder)
+    outcome = submit(folder, *RANKS, "--scheduler", scheduler, env=queue.environment)
+    assert outcome.code == 0, outcome.text
+    assert (folder / "run" / f"job-{SCHEDULERS[scheduler].template}").read_text() in outcome.out
+    assert outcome.out.splitlines()[-1].startswith(
+        f"submitted run/job-{SCHEDULERS[scheduler].template} as 1; dbp status run"
+    )
+
+    first = queue.run_next(disturb(folder / "run"))
+    assert (first.code, first.lines[-1]) == (0, f"run run: continued by job {continued}"), first.lines
+    second = queue.run_next()
+    assert (second.code, second.lines[-1]) == (0, "run run: finished"), second.lines
+    assert any("resumed from run/checkpoints" in line for line in second.lines)
+    assert queue.waiting == []
+    assert digest(folder / "run") == unbroken
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
+def test_a_cancelled_job_is_not_continued(folder, scheduler):
+    queue = queue_of(scheduler, folder)
+    assert submit(folder, *RANKS, "--scheduler", scheduler, env=queue.environment).code == 0
+    job = queue.run_next(sends(signal.SIGTERM, folder / "run"))
+    assert (job.code, job.lines[-1]) == (143, "run run: cancelled; submitted again it goes on"), job.lines
+    assert queue.waiting == []
+    assert status_of(folder / "run")["state"] == "stopped"
+    assert dbp("status", "run", "--quiet", cwd=folder).code == 75
+
+
+def test_a_run_without_progress_gives_up(folder):
+    queue = queue_of("slurm", folder)
+    never = ("--set", "checkpoint.every_steps=0", "--set", "checkpoint.every_epochs=0", "--set", "epochs=1000")
+    assert submit(folder, *RANKS, *never, "--scheduler", "slurm", env=queue.environment).code == 0
+    for _ in range(3):
+        job = queue.run_next(kills_rank_0(folder / "run", step=0))
+        assert job.lines[-1] == "run run: continued by job 1", job.lines
+    last = queue.run_next()
+    assert (last.code, last.lines[-1]) == (2, "run run: failed with code 2"), last.lines
+    assert "was started 3 times from step 0" in "\n".join(last.lines)
+    assert queue.waiting == []
+
+    refused = submit(folder, *RANKS, *never, "--scheduler", "slurm", env=queue.environment)
+    assert refused.code == 2
+    assert "was started 3 times from step 0" in refused.err
+    again = submit(folder, *RANKS, *never, "--retry", "--scheduler", "slurm", env=queue.environment)
+    assert again.code == 0, again.text
+    assert queue.run_next(sends(signal.SIGUSR1, folder / "run", step=0)).lines[-1].startswith("run run: continued")
+
+
+def test_not_more_jobs_than_were_asked_for(folder):
+    queue = queue_of("lsf", folder)
+    assert submit(folder, *RANKS, "--most-jobs", "2", "--scheduler", "lsf", env=queue.environment).code == 0
+    assert queue.run_next(sends(signal.SIGURG, folder / "run")).lines[-1] == "run run: continued by job 2"
+    job = queue.run_next(sends(signal.SIGURG, folder / "run", step=60))
+    assert (job.code, job.lines[-1]) == (
+        75,
+        "run run: failed with code 75: not finished after 2 jobs; submitted again it goes on",
+    )
+    assert queue.waiting == []
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
+def test_a_launcher_that_ends_well_is_not_believed(folder, scheduler):
+    """It has started nothing, beside a run that was finished before it had more epochs."""
+    assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
+    queue = queue_of(scheduler, folder)
+    assert submit(folder, *RANKS, "--scheduler", scheduler, env=queue.environment).code == 0
+    script = folder / "run" / f"job-{SCHEDULERS[scheduler].template}"
+    script.write_text(script.read_text().replace(launcher(), "true"))
+    job = queue.run_next()
+    assert (job.code, job.lines) == (1, ["run run: failed with code 1"])
+    assert queue.waiting == []
+
+
+def test_where_scontrol_is_missing_a_job_submits_itself(folder):
+    queue = queue_of("slurm", folder)
+    (folder / "programs" / "scontrol").write_text("#!/bin/sh\nexit 127\n")
+    assert submit(folder, *RANKS, "--scheduler", "slurm", env=queue.environment).code == 0
+    job = queue.run_next(sends(signal.SIGUSR1, folder / "run"))
+    assert job.lines[-1] == "run run: continued by job 2", job.lines
+    assert queue.waiting == ["2 --parsable --export=ALL run/job-slurm.sbatch "]
+
+
+def test_this_machine_starts_a_run_again_that_lost_a_rank(folder, unbroken):
+    outcome = submit(folder, "--ranks-per-node", "2", "--scheduler", "mpirun", env=slowly(folder))
+    assert outcome.code == 0, outcome.text
+    kills_rank_0(folder / "run")(0)
+    waited = dbp("status", "run", "--quiet", "--wait", "30", cwd=folder)
+    while waited.code == 75:  # between the two starts
+        waited = dbp("status", "run", "--quiet", "--wait", "30", cwd=folder)
+    assert waited.code == 0
+    assert digest(folder / "run") == unbroken
+    lines = (folder / "run" / "job-mpirun.out").read_text().splitlines()
+    assert "run run: continued, start 2 of at most 20" in lines
+
+
+# --- scripts --------------------------------------------------------------------------------------------
+
+
+def test_the_scripts_in_launch_are_those_of_the_example():
+    for name, text in example_scripts().items():
+        assert (ROOT / "launch" / name).read_text() == text, "made by python -m dbp.batch launch"
+    readme = (ROOT / "launch" / "README.md").read_text()
+    for scheduler in SCHEDULERS.values():
+        command = scheduler.words(f"launch/{scheduler.template}")
+        assert f"[{scheduler.template}]({scheduler.template}) | `{command}` |" in readme
+    assert {path.name for path in (ROOT / "launch").iterdir()} == {"README.md", *example_scripts()}
+
+
+def test_shellcheck_finds_nothing(tmp_path):
+    if shutil.which("shellcheck") is None:
+        pytest.skip("there is no shellcheck")
+    for name, text in example_scripts().items():
+        script = yaml.safe_load(text) if name.endswith(".yaml") else text
+        (tmp_path / name).write_text(script if isinstance(script, str) else f"#!/bin/bash\n{body_of(script)}")
+    outcome = run("shellcheck", *sorted(tmp_path.iterdir()))
+    assert outcome.code == 0, outcome.text
+
+
+def test_what_is_asked_for_is_in_the_script(folder):
+    options = ("--nodes", "2", "--ranks-per-node", "2", "--threads", "3", "--time", "90:00", "--name", "abc")
+    more = ("--account", "me", "--queue", "fast", "--most-jobs", "7", "--set", "seed=4", "--dry-run")
+    scripts = {name: submit(folder, *options, *more, "--scheduler", name).out for name in FOUND}
+    assert all(
+        "most=7\n" in script and "--set seed=4 --set threads=3" in re.sub(r" \\\n +", " ", script)
+        for script in scripts.values()
+    )
+    slurm = directives(scripts["slurm"], "#SBATCH")
+    assert slurm == slurm | {"--nodes": "2", "--ntasks-per-node": "2", "--cpus-per-task": "3", "--time": "1:30:00"}
+    assert slurm == slurm | {"--job-name": "abc", "--account": "me", "--partition": "fast", "--signal": "B:USR1@120"}
+    pbs = directives(scripts["pbs"], "#PBS")
+    assert (
+        "#PBS -l select=2:ncpus=6:mpiprocs=2:ompthreads=3\n#PBS -l place=scatter\n#PBS -l walltime=1:30:00\n"
+        in scripts["pbs"]
+    )
+    assert (pbs["-N"], pbs["-A"], pbs["-q"]) == ("abc", "me", "fast")
+    lsf = directives(scripts["lsf"], "#BSUB")
+    assert lsf == lsf | {"-n": "4", "-R": '"span[ptile=2] affinity[core(3)]"', "-W": "1:30", "-wt": "2", "-P": "me"}
+    flux = directives(scripts["flux"], "#flux:")
+    assert flux == flux | {
+        "--nodes": "2",
+        "--nslots": "4",
+        "--cores-per-slot": "3",
+        "--time-limit": "5400s",
+        "--bank": "me",
+    }
+    assert list(folder.iterdir()) == [folder / "c.toml"]
+
+
+def test_modules_that_are_loaded_are_loaded_by_the_job(folder):
+    words = (*RANKS, "--scheduler", "pbs", "--dry-run")
+    script = submit(folder, *words, env={"LOADEDMODULES": "gcc/13:openmpi/5"}).out
+    assert f'\nmodule load gcc/13 openmpi/5\nexport PATH={Path(sys.executable).parent}:"$PATH"\n' in script
+
+
+# --- Kubernetes -----------------------------------------------------------------------------------------
+
+
+def body_of(manifest):
+    """The script of the launcher."""
+    (container,) = manifest["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"]
+    assert container["command"] == ["/bin/bash", "-c"]
+    (body,) = container["args"]
+    return body
+
+
+def test_the_script_for_kubernetes_is_an_mpijob(folder):
+    schema = json.loads((ROOT / "tests" / "batch" / "mpijob.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    words = (
+        "--nodes",
+        "2",
+        "--ranks-per-node",
+        "2",
+        "--scheduler",
+        "kubernetes",
+        "--image",
+        "i",
+        "--claim",
+        "c",
+        "--dry-run",
+    )
+    for text in (example_scripts()["mpijob.yaml"], submit(folder, *words, "--queue", "q").out):
+        manifest = yaml.safe_load(text)
+        assert [error.message for error in validator.iter_errors(manifest)] == []
+    assert manifest["spec"]["runPolicy"]["schedulingPolicy"] == {"queue": "q"}
+    manifest["spec"]["mpiReplicaSpecs"]["Launcher"]["restartPolicy"] = "Always"
+    manifest["spec"]["slots"] = 2
+    assert len(list(validator.iter_errors(manifest))) == 2
+
+
+def test_the_launcher_of_kubernetes_trains_until_the_run_is_finished(folder, unbroken):
+    words = ("--ranks-per-node", "2", "--scheduler", "kubernetes", "--image", "i", "--claim", "c", "--dry-run")
+    body = body_of(yaml.safe_load(submit(folder, *words).out))
+    (folder / "hostfile").write_text(f"{socket.gethostname()} slots=2\n")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").symlink_to(sys.executable)
+    (folder / "bin" / "mpirun").symlink_to(launcher())
+    body = body.replace("/etc/mpi/hostfile", str(folder / "hostfile"))
+    body = body.replace("python=python3", f"python={sys.executable}").replace(" mpirun ", f" {launcher()} ")
+    environment = {**os.environ, **queue_of("slurm", folder).environment}
+    job = run_script(["bash", "-c", body], environment, folder, kills_rank_0(folder / "run"))
+    assert (job.code, job.lines[-1]) == (0, "run run: finished"), job.lines
+    assert "run run: continued, start 2 of at most 20" in job.lines
+    assert digest(folder / "run") == unbroken
+
+
+# --- what is refused ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            (*RANKS, "--scheduler", "torque"),
+            "unknown scheduler 'torque'; valid: flux, kubernetes, lsf, mpirun, pbs, slurm",
+        ),
+        (("--scheduler", "slurm"), "--time is missing, which slurm needs; for instance --time 4:00:00"),
+        (
+            ("--scheduler", "slurm", "--time", "soon"),
+            "--time takes hours:minutes:seconds such as 4:00:00, or seconds, not 'soon'",
+        ),
+        (("--scheduler", "slurm", "--time", "0:02"), "--time 0:02 is shorter than a step and a checkpoint of this run"),
+        (("--scheduler", "mpirun", "--time", "1:00"), "--time means nothing to --scheduler mpirun; leave it out"),
+        (("--scheduler", "mpirun", "--nodes", "2"), "--scheduler mpirun starts on this machine only, but --nodes is 2"),
+        ((*RANKS, "--scheduler", "slurm", "--nodes", "0"), "--nodes must be at least 1, but is 0"),
+        ((*RANKS, "--scheduler", "slurm", "--nodes", "3"), "3 x 2 ranks are more than the 4 shards of the run"),
+        ((*RANKS, "--scheduler", "slurm", "--set", "epoch=3"), "unknown key 'epoch'; did you mean 'epochs'?"),
+        (
+            (*RANKS, "--scheduler", "slurm", "--out", "a b"),
+            "the run's folder must have a name without spaces and quotes",
+        ),
+        ((*RANKS, "--scheduler", "slurm", "--name", "A_B"), "--name takes small letters, digits and dashes"),
+        (("--scheduler", "kubernetes"), "--image is missing, which kubernetes needs"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(folder, words, message):
+    programs = folder / "programs"
+    programs.mkdir()
+    for name in ("sbatch", "kubectl"):
+        (programs / name).write_text("#!/bin/sh\ntouch called\n")
+        (programs / name).chmod(0o755)
+    outcome = submit(folder, *words, env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"})
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert len(outcome.err.splitlines()) == 1
+    assert message in outcome.err
+    assert sorted(path.name for path in folder.iterdir()) == ["c.toml", "programs"]
+
+
+def test_the_scheduler_that_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"no scheduler was found \(none of sbatch, qsub, bsub, flux is on the PATH\)"):
+        find_scheduler(None)
+    with pytest.raises(UserError, match="--scheduler lsf needs bsub, which is not on the PATH"):
+        find_scheduler("lsf")
+    (tmp_path / "qsub").touch(0o755)
+    assert find_scheduler(None).name == "pbs"
+    (tmp_path / "bsub").touch(0o755)
+    with pytest.raises(
+        UserError, match=r"several schedulers were found \(qsub, bsub\); name one: --scheduler pbs or lsf"
+    ):
+        find_scheduler(None)
+    assert find_scheduler("lsf").name == "lsf"
+    monkeypatch.setenv("SGE_ROOT", "/opt/sge")  # whose qsub is another one
+    assert find_scheduler(None).name == "lsf"
+
+
+def test_a_refusal_of_the_scheduler_is_passed_on(folder):
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    (programs / "sbatch").chmod(0o755)
+    path = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    outcome = submit(folder, *RANKS, "--scheduler", "slurm", env=path)
+    assert outcome.code == 2
+    assert "sbatch refused the job: sbatch: error: invalid partition" in outcome.err
+    assert not (folder / "run").exists()
+
+
+def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
+    """The Python has no mpirun beside it, and the one on the PATH is MPICH's."""
+    (tmp_path / "mpirun").write_text("#!/bin/sh\necho HYDRA\n")
+    (tmp_path / "mpirun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(checks, "library_vendor", lambda: ("Open MPI", 5))
+    with pytest.raises(UserError, match="mpi4py loads Open MPI, but no mpirun of Open MPI is on the PATH"):
+        checks.mpi_here()
+    monkeypatch.setattr(checks, "library_vendor", lambda: ("MPICH", 4))
+    assert checks.mpi_here() == ("MPICH", str(tmp_path / "mpirun"))
+    monkeypatch.setattr(checks, "library_vendor", lambda: (None, 0))
+    with pytest.raises(UserError, match="no MPI library was found, so that each rank would train alone"):
+        checks.mpi_here()
+
+
+def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
+    words = ("--ranks-per-node", "2", "--time", "1:00:00", "--scheduler", "pbs", "--dry-run")
+    assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
+    finished = submit(folder, *words, "--set", "epochs=1")
+    assert finished.code == 2
+    assert "is finished; raise epochs to go on from it" in finished.err
+    other = submit(folder, *words, "--set", "optimizer.learning_rate=0.5")
+    assert other.code == 2
+    assert "is of another run" in other.err
+    accepted = ("--set", "optimizer.learning_rate=0.5", "--accept", "optimizer.learning_rate")
+    assert submit(folder, *words, *accepted).code == 0
+
+
+def test_a_folder_at_which_a_live_run_is(folder):
+    """It is not submitted to; and a job that was waiting before is refused, and does nothing to that run."""
+    queue = queue_of("pbs", folder)
+    assert submit(folder, *RANKS, "--scheduler", "pbs", env=queue.environment).code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dbp", "train", "c.toml", "--set", "epochs=1000"],
+        cwd=folder,
+        env={**os.environ, **slowly(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        when_under_way(folder / "run", 30)
+        refused = submit(folder, *RANKS, "--scheduler", "pbs", env=queue.environment)
+        job = queue.run_next()
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    assert refused.code == 2
+    there = f"host {socket.gethostname()}, process {process.pid}"
+    assert f"folder run belongs to a run that is going on ({there}" in refused.err
+    assert (job.code, job.lines[-1]) == (2, "run run: failed with code 2"), job.lines
+    assert queue.waiting == []
+
+
+def test_a_job_with_mpich(folder, unbroken, mpich_python):
+    queue = queue_of("pbs", folder)
+    outcome = run(
+        mpich_python, "-m", "dbp", "submit", "c.toml", *RANKS, "--scheduler", "pbs", cwd=folder, env=queue.environment
+    )
+    assert outcome.code == 0, outcome.text
+    assert f"{Path(mpich_python).parent}/mpirun" in outcome.out
+    first = queue.run_next(sends(signal.SIGUSR1, folder / "run"))
+    assert (first.code, first.lines[-1]) == (0, "run run: continued by job 2"), first.lines
+    assert queue.run_next().lines[-1] == "run run: finished"
+    assert digest(folder / "run") == unbroken
+
+
+def test_a_time_limit_shorter_than_what_was_measured(folder):
+    assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
+    told = status_of(folder / "run") | {"step_seconds": 2.0, "save_seconds": 100.0}
+    (folder / "run" / "status.json").write_text(json.dumps(told))
+    words = ("--ranks-per-node", "2", "--scheduler", "pbs", "--dry-run", "--time")
+    short = submit(folder, *words, "0:03:00")
+    assert short.code == 2
+    assert (
+        "--time 0:03:00 is shorter than a step and a checkpoint of this run, for which it keeps 206 s free" in short.err
+    )
+    assert submit(folder, *words, "0:10:00").code == 0

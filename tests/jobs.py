@@ -1,0 +1,125 @@
+"""Jobs for the tests: real processes, real mpirun, always with a time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dbp.checkpoint import Checkpoint, find
+from tests.faults.jobs import NOT_BEGUN
+from tests.faults.jobs import SETTINGS as LAUNCHER_SETTINGS
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@dataclass
+class Outcome:
+    """How a process ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+def run(*command, timeout=60, cwd=None, env=None) -> Outcome:
+    """Run a process and all it starts; at the time limit end them all and fail.
+
+    Open MPI's launcher sometimes fails to start itself, on a busy machine, before it has started anything: then again.
+    """
+    outcome = _run(*command, timeout=timeout, cwd=cwd, env=env)
+    return _run(*command, timeout=timeout, cwd=cwd, env=env) if outcome.code == NOT_BEGUN else outcome
+
+
+def _run(*command, timeout, cwd, env) -> Outcome:
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=os.environ | LAUNCHER_SETTINGS | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        pytest.fail(f"no end within {timeout} s: {command}\n{out}\n{err}")
+    return Outcome(process.returncode, out, err)
+
+
+def launcher(python: str = sys.executable) -> str:
+    """The mpirun beside a Python; skips the test if there is none."""
+    path = Path(python).parent / "mpirun"
+    if not path.exists():
+        pytest.skip(f"no mpirun beside {python}: install the extra [mpi]")
+    return str(path)
+
+
+def mpirun(ranks: int, *command, python: str = sys.executable, **options) -> Outcome:
+    """Run a Python command line on several ranks with plain mpirun."""
+    return run(launcher(python), "-n", ranks, python, *command, **options)
+
+
+def dbp(*words, **options) -> Outcome:
+    """Run the command line in one process."""
+    return run(sys.executable, "-m", "dbp", *words, **options)
+
+
+def digest(folder) -> str:
+    """The digest of the newest weights of a run."""
+    outcome = dbp("inspect", "--digest", folder)
+    assert outcome.code == 0, outcome.text
+    return outcome.out.strip()
+
+
+def newest_checkpoint(folder) -> Checkpoint:
+    """The checkpoint in a file, or the newest whole one of a run."""
+    with find(Path(folder)) as found:
+        return found.load()
+
+
+SMALL = """
+loss = "cross_entropy"
+epochs = 2
+batch_size = 50
+shards = 4
+seed = 3
+
+[data]
+train = "dbp:digits-train"
+validation = 0.1
+test = "dbp:digits-test"
+
+[model]
+layers = [
+    { kind = "flatten" },
+    { kind = "dense", units = 16, activation = "tanh" },
+    { kind = "dense", units = 10 },
+]
+
+[optimizer]
+kind = "adam"
+learning_rate = 1e-2
+
+[schedule]
+kind = "cosine"
+warmup_steps = 5
+
+[checkpoint]
+every_steps = 10
+"""

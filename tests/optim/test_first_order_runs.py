@@ -1,0 +1,162 @@
+"""Options of optimizers in whole runs: the same bits on any ranks and after resuming, averages, skipped steps."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from dbp import nn
+from dbp.checkpoint import digest_arrays, read
+from dbp.config.settings import Data, Saving, Settings
+from dbp.errors import NotFiniteError, UserError
+from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
+from dbp.parallel import OneProcess
+from dbp.resuming import Start
+from dbp.settings import Data, Saving, Settings
+from dbp.train import train
+from tests.jobs import PROGRAMS, dbp, mpirun, newest_checkpoint
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((60, 5)).astype(np.float32)
+Y = np.tanh(X[:, :2])
+BAD = X.copy()
+BAD[7] = 1e38  # whose loss is more than float32 holds, so that one step an epoch is not finite
+OPTIONS = {
+    "weight_decay": 0.01,
+    "layer_rates": {"dense_2/*": 0.5},
+    "clip_norm": 1.0,
+    "average": 0.8,
+    "when_not_finite": "skip",
+}
+BASE = Settings(
+    model=[nn.Dense(8, "relu"), nn.Dense(6, "leaky_relu"), nn.Dense(2)],
+    loss="mean_squared_error",
+    data=Data((BAD, Y), validation=(X, Y)),
+    optimizer=Adam(1e-2, **OPTIONS),
+    epochs=4,
+    batch_size=15,
+    schedule=Plateau(patience=0, threshold=0.5, gamma=0.5),
+    shards=3,
+    checkpoint=Saving(every_steps=1, keep=100),
+)
+KINDS = (Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
+METHODS = [SGD(0.01, 0.9, nesterov=True, **OPTIONS), *(method(learning_rate=0.01, **OPTIONS) for method in KINDS)]
+
+
+def run(settings=BASE, **changes):
+    return train(dataclasses.replace(settings, **changes), OneProcess(), Start(quiet=True))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
+def test_resumed_to_the_same_bits(tmp_path, method):
+    """From the middle of an epoch, after a reduction of the rate: weights, their average, state and history."""
+    whole = run(optimizer=method, out=str(tmp_path / "whole"))
+    part = tmp_path / "part" / "checkpoints"
+    part.mkdir(parents=True)
+    shutil.copy(tmp_path / "whole" / "checkpoints" / "step-000000014.h5", part)
+    resumed = run(optimizer=method, out=str(tmp_path / "part"))
+    assert digest_arrays(resumed.weights) == digest_arrays(whole.weights)
+    for name in ("cost", "validation_cost", "skipped", "learning_rate"):
+        assert resumed.history[name] == whole.history[name]
+    assert whole.history["learning_rate"][0] > whole.history["learning_rate"][-1] > 0
+    one, other = (dict(read(tmp_path / f / "checkpoints" / "step-000000016.h5").arrays()) for f in ("whole", "part"))
+    skip = "history/seconds"
+    assert digest_arrays({n: a for n, a in one.items() if n != skip}) == digest_arrays(
+        {n: a for n, a in other.items() if n != skip}
+    )
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What one process makes of all methods."""
+    outcome = mpirun(1, PROGRAMS / "first_order.py")
+    assert outcome.code == 0, outcome.text
+    assert len(set(outcome.out.splitlines())) == 12
+    return outcome.out
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
+    outcome = mpirun(ranks, PROGRAMS / "first_order.py")
+    assert outcome.code == 0, outcome.text
+    assert outcome.out == alone
+
+
+@pytest.mark.parametrize("sizes", ["2,1", "1,1"])
+@pytest.mark.parametrize("divided", [(), ("divided",)], ids=["whole", "divided"])
+def test_any_nodes_give_the_same_bits(alone, sizes, divided):
+    outcome = mpirun(
+        sum(map(int, sizes.split(","))), PROGRAMS / "first_order.py", *divided, env={"DBP_NODE_SIZES": sizes}
+    )
+    assert outcome.code == 0, outcome.text
+    assert outcome.out == alone
+
+
+def test_the_average_is_used_and_the_weights_are_kept(tmp_path):
+    result = run(out=str(tmp_path))
+    checkpoint = newest_checkpoint(tmp_path)
+    averaged, raw = checkpoint.optimizer["average"], checkpoint.model
+    assert digest_arrays(result.weights) == digest_arrays(averaged) == digest_arrays(checkpoint.trained)
+    assert digest_arrays(raw) != digest_arrays(averaged)
+    plain = run(optimizer=dataclasses.replace(BASE.optimizer, average=0.0))
+    assert digest_arrays(plain.weights) == digest_arrays(raw)
+    assert plain.history["validation_cost"] != result.history["validation_cost"]
+
+
+def test_before_the_first_step_the_average_is_that_of_the_first_weights(tmp_path):
+    result = run(out=str(tmp_path), epochs=0)
+    assert digest_arrays(result.weights) == digest_arrays(run(epochs=0, optimizer=Adam()).weights)
+    assert digest_arrays(newest_checkpoint(tmp_path).trained) == digest_arrays(result.weights)
+
+
+def test_the_command_line_uses_the_average_too(small, tmp_path):
+    """What eval tells is what train told, and is not what the weights without average give."""
+    trained = dbp("train", small, "--set", "optimizer.average=0.9", "--set", "epochs=1")
+    assert trained.code == 0, trained.text
+    told = trained.out.partition("test: ")[2]
+    assert dbp("eval", tmp_path / "run", "dbp:digits-test").out == told
+    plain = dbp("train", small, "--set", "epochs=1", "--out", tmp_path / "plain")
+    assert plain.out.partition("test: ")[2] != told
+
+
+def test_skipped_steps_are_told_and_do_not_spoil_the_epoch(capsys):
+    result = train(BASE, OneProcess())
+    assert capsys.readouterr().out.count("warning: 1 step was skipped, as the cost or its gradient was not finite") == 4
+    assert result.history["skipped"] == [1] * 4
+    assert np.isfinite(result.history["cost"]).all()
+    assert result.steps == 16
+    with pytest.raises(NotFiniteError, match=r"(?s)at step \d .*when_not_finite = 'skip'"):
+        run(optimizer=Adam(1e-2))
+
+
+def test_an_epoch_without_any_step_has_no_cost():
+    history = run(data=Data((BAD[5:8], Y[5:8])), batch_size=3, epochs=2).history
+    assert np.isnan(history["cost"]).all()
+    assert history["skipped"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"decay": ("dens_1/*",)},
+            "decay must name parameters of the model, but has 'dens_1/.'; the nearest name is 'de",
+        ),
+        (
+            {"layer_rates": {"dense_4/bias": 2.0}},
+            "layer_rates must name .* 'dense_4/bias'; the nearest .* 'dense_./bias'",
+        ),
+    ],
+)
+def test_patterns_of_no_parameter_are_found_before_anything_is_written(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        run(optimizer=Adam(**options), out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_patterns_of_no_parameter_are_the_users_mistake(small, tmp_path):
+    outcome = dbp("train", small, "--set", "optimizer.decay=['dense_9/*']")
+    assert outcome.code == 2
+    assert "optimizer: decay must name parameters of the model, but has 'dense_9/*'; the nearest name is" in outcome.err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,68 @@
+"""Every method under mpirun: the same bits on any number of ranks and nodes, and after a second start."""
+
+import sys
+
+import pytest
+
+from tests.hosts import why_not
+from tests.jobs import PROGRAMS, ROOT, mpirun, run
+
+PROGRAM = PROGRAMS / "methods.py"
+SOME = ("sgd", "adam", "clipped", "lbfgs", "newton")  # for what does not depend on the method
+
+
+def digests(outcome):
+    """What the program prints: the digest of the weights, by method."""
+    assert outcome.code == 0, outcome.text
+    return dict(line.split(": ") for line in outcome.out.splitlines())
+
+
+@pytest.fixture(scope="module")
+def of_one_rank(tmp_path_factory):
+    found = digests(mpirun(1, PROGRAM, tmp_path_factory.mktemp("one"), timeout=180))
+    assert len(set(found.values())) == len(found)
+    return found
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_any_number_of_ranks(ranks, of_one_rank, tmp_path):
+    assert digests(mpirun(ranks, PROGRAM, tmp_path, timeout=180)) == of_one_rank
+
+
+@pytest.mark.parametrize(("nodes", "words"), [("2,1", ()), ("2,1", ("--divide",)), ("1,1", ("--divide",))])
+def test_any_nodes(nodes, words, of_one_rank, tmp_path):
+    ranks = sum(map(int, nodes.split(",")))
+    assert digests(mpirun(ranks, PROGRAM, tmp_path, *words, env={"DBP_NODE_SIZES": nodes}, timeout=180)) == of_one_rank
+
+
+@pytest.mark.parametrize(
+    ("ranks", "nodes", "words"),
+    [
+        (5, "", ()),
+        (8, "", ()),
+        (2, "", ("--private",)),
+        (5, "", ("--private",)),
+        (4, "1,2,1", ("--private",)),
+        (8, "3,4,1", ()),
+        (8, "3,4,1", ("--divide",)),
+    ],
+)
+def test_many_ranks_and_private_memory(ranks, nodes, words, of_one_rank, tmp_path):
+    found = digests(mpirun(ranks, PROGRAM, tmp_path, *SOME, *words, env={"DBP_NODE_SIZES": nodes}, timeout=120))
+    assert found == {name: of_one_rank[name] for name in SOME}
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), [(1, ""), (3, ""), (5, "2,2,1")])
+def test_mpich_too(ranks, nodes, of_one_rank, tmp_path, mpich_python):
+    outcome = mpirun(ranks, PROGRAM, tmp_path, *SOME, python=mpich_python, env={"DBP_NODE_SIZES": nodes}, timeout=120)
+    assert digests(outcome) == {name: of_one_rank[name] for name in SOME}
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.parametrize("words", [(), ("--private",)])
+@pytest.mark.parametrize("hosts", ["1,2", "1,2,1"])
+def test_hosts_with_a_network_between(hosts, words, of_one_rank, tmp_path):
+    command = (sys.executable, ROOT / "tests" / "hosts.py", hosts, "--", sys.executable, PROGRAM, tmp_path)
+    few = ("adam", "lbfgs")
+    outcome = run(*command, *few, *words, env={"OMPI_MCA_btl": "self,sm,tcp"}, timeout=120)
+    assert digests(outcome) == {name: of_one_rank[name] for name in few}

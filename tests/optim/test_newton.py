@@ -1,0 +1,262 @@
+"""Truncated Newton methods, and conjugate gradients, on problems with known solutions."""
+
+import math
+
+import numpy as np
+import pytest
+
+import dbp
+from dbp import nn
+from dbp.errors import UserError
+from dbp.optim import Outcome, TruncatedNewton
+from dbp.optim.conjugate_gradients import Work, conjugate_gradients
+from dbp.optim.newton import STORED
+from tests.problems import Function, Space, logistic, quadratic, rosenbrock, steps
+
+RNG = np.random.default_rng(0)
+N = 12
+A = RNG.normal(size=(N, N))
+A, G = A @ A.T + np.eye(N), RNG.normal(size=N)
+BOTH = [(curvature, control) for curvature in ("gauss_newton", "hessian") for control in ("damping", "trust_region")]
+
+
+def solved(matrix, x=None, most=100, inverse=None, **options):
+    """The minimum, and all iterates on the way, copied."""
+    r, p, y = (np.zeros(len(matrix)) for _ in range(3))
+    x = np.zeros(len(matrix)) if x is None else x.copy()
+    work, seen = Work(r, p, r if inverse is None else y, inverse), []
+    for iterate in conjugate_gradients(Space(len(x)), lambda v: matrix @ v, G, x, work, **options):
+        seen.append((iterate, x.copy()))
+        if iterate.number == most:
+            break
+    return x, seen
+
+
+def model(matrix, x):
+    return G @ x + x @ matrix @ x / 2
+
+
+# --- conjugate gradients ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inverse", [None, 1 / np.diag(A)])
+@pytest.mark.parametrize("start", [None, RNG.normal(size=N)])
+def test_conjugate_gradients_solve_a_linear_system(start, inverse):
+    x, seen = solved(A, start, inverse=inverse, damping=0.3)
+    damped = A + 0.3 * np.eye(N)
+    np.testing.assert_allclose(x, np.linalg.solve(damped, -G), rtol=1e-8)
+    for iterate, at in seen:
+        assert iterate.model == pytest.approx(model(damped, at), rel=1e-9, abs=1e-12)
+    models = [iterate.model for iterate, _ in seen]
+    assert models == sorted(models, reverse=True)
+
+
+def test_as_many_iterations_as_there_are_eigenvalues():
+    few = np.diag(np.where(np.arange(N) % 3 == 0, 1.0, 7.0))
+    x, seen = solved(few, most=2)
+    np.testing.assert_allclose(x, np.linalg.solve(few, -G), rtol=1e-12)
+    assert seen[-1][0].number == 2
+
+
+def test_a_perfect_preconditioner_needs_one_iteration():
+    diagonal = np.diag(np.geomspace(1, 1e6, N))
+    x, _ = solved(diagonal, most=1, inverse=1 / np.diag(diagonal))
+    np.testing.assert_allclose(x, np.linalg.solve(diagonal, -G), rtol=1e-12)
+
+
+def test_they_end_where_curvature_is_not_positive():
+    indefinite = A - 3 * np.eye(N)
+    x, seen = solved(indefinite)
+    assert seen[-1][0].curvature <= 0
+    np.testing.assert_array_equal(x, seen[-2][1])
+    assert seen[-1][0].curvature >= np.linalg.eigvalsh(indefinite)[0] - 1e-12
+
+
+@pytest.mark.parametrize("matrix", [A, A - 3 * np.eye(N), -A, np.zeros((N, N))])
+@pytest.mark.parametrize("radius", [1e-3, 0.3, 1.0, 100.0])
+def test_steihaugs_boundary(matrix, radius):
+    x, seen = solved(matrix, radius=radius)
+    lengths = [np.linalg.norm(at) for _, at in seen]
+    assert (np.diff(lengths) > -1e-9).all()
+    last, inside = seen[-1][0], np.linalg.norm(np.linalg.lstsq(matrix, -G)[0]) < radius
+    convex = np.linalg.eigvalsh(matrix)[0] > 0
+    assert last.at_boundary == (not (convex and inside))
+    assert lengths[-1] == pytest.approx(radius) or not last.at_boundary
+    assert last.model == pytest.approx(model(matrix, x))
+    cauchy = -radius * G / np.linalg.norm(G)  # the first direction as far as the boundary
+    assert last.model <= model(matrix, cauchy) + 1e-12
+    if not last.at_boundary:
+        np.testing.assert_allclose(matrix @ x, -G, atol=1e-6)
+
+
+def test_a_gradient_of_zero_leaves_all_as_it_is():
+    x = np.zeros(3)
+    work = Work(*np.zeros((2, 3)), np.zeros(3))
+    seen = list(conjugate_gradients(Space(3), lambda v: v, np.zeros(3), x, work))
+    assert [iterate.number for iterate in seen] == [0]
+    assert not x.any()
+
+
+# --- truncated Newton ---------------------------------------------------------------------------------
+
+PROBLEMS = {
+    "rosenbrock": (rosenbrock(), 1e-7),
+    "rosenbrock of ten": (rosenbrock(10), 1e-7),
+    "quadratic": (quadratic(), 1e-8),
+    "logistic": (logistic(), 1e-6),
+}
+
+
+@pytest.mark.parametrize(("curvature", "control"), BOTH)
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("options", [{}, {"precondition": 0.0, "decay": 0.0}])
+def test_known_minima(name, curvature, control, options):
+    function, tolerance = PROBLEMS[name]
+    method = TruncatedNewton(curvature, control, gradient_tolerance=1e-8, **options)
+    w, _, taken = steps(method, function, function.start, 150)
+    assert taken.outcome is Outcome.CONVERGED
+    assert "the gradient's norm is" in taken.reason
+    assert np.linalg.norm(function.gradient_of(w)) <= 1e-8
+    if name == "rosenbrock of ten" and curvature == "hessian":  # it has another minimum, near (-1, 1, ..., 1)
+        assert np.linalg.eigvalsh(function.hessian_of(w))[0] > 0
+    else:
+        np.testing.assert_allclose(w, function.minimum, atol=tolerance)
+
+
+def test_a_trust_region_finds_a_minimum_in_few_steps():
+    for function, most in ((rosenbrock(), 40), (logistic(), 8)):
+        method = TruncatedNewton("hessian", "trust_region")
+        assert steps(method, function, function.start, most)[2].outcome is Outcome.CONVERGED
+
+
+def test_it_is_told_how_much_was_asked():
+    function = rosenbrock(4)
+    method, w = TruncatedNewton(), function.start
+    before = function.evaluations, function.products
+    _, _, taken = steps(method, function, w, 1)
+    assert taken.evaluations == function.evaluations - before[0]
+    assert taken.products == function.products - before[1] + method.probes
+    assert 0 < taken.length <= 1
+
+
+@pytest.mark.parametrize("control", ["damping", "trust_region"])
+def test_a_saddle_is_left(control):
+    """f = x^4 / 4 - x^2 / 2 + y^2 / 2, with minima at x = -1 and 1 and negative curvature between."""
+    function = Function(
+        lambda w: w[0] ** 4 / 4 - w[0] ** 2 / 2 + w[1] ** 2 / 2,
+        lambda w: np.array([w[0] ** 3 - w[0], w[1]]),
+        lambda w: np.diag([3 * w[0] ** 2 - 1, 1]),
+    )
+    method = TruncatedNewton("hessian", control, damping=1e-3, decay=0.0)
+    w, _, taken = steps(method, function, [1e-3, 0.0], 60)
+    assert taken.outcome is Outcome.CONVERGED
+    np.testing.assert_allclose(w, [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("control", ["damping", "trust_region"])
+def test_damping_and_radius_learn_from_the_model(control):
+    wrong = Function(lambda w: (w**4).sum() / 4, lambda w: w**3, lambda w: np.eye(len(w)) / 10, np.ones(3))
+    for function, is_right in ((quadratic(), True), (wrong, False)):
+        method = TruncatedNewton(control=control, damping=1e-3, radius=1e-3 if is_right else 10.0)
+        _, state, _ = steps(method, function, function.start, 1)
+        ((name, (value,)),) = state.numbers.items()
+        assert (value < getattr(method, name)) == (is_right == (name == "damping"))
+
+
+def unsound(bad):
+    """Half of |w|^2 where w is above 1/2; what is not finite elsewhere, as numbers or as a cost."""
+    return Function(lambda w: (w @ w) / 2 if w.min() > 0.5 else bad, lambda w: w.copy(), lambda w: np.eye(len(w)))
+
+
+@pytest.mark.parametrize("control", ["damping", "trust_region"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_cost_that_is_no_number_never_reaches_the_weights(control, bad):
+    method = TruncatedNewton(control=control, damping=1e-6, radius=10.0)
+    w, _, taken = steps(method, unsound(bad), np.ones(4), 1)
+    assert 0.5 < w.min() < 1
+    assert taken.outcome is Outcome.GOES_ON
+
+
+@pytest.mark.parametrize("control", ["damping", "trust_region"])
+def test_a_gradient_that_is_no_number_changes_nothing(control):
+    function = Function(lambda w: 1.0, lambda w: w * np.nan, lambda w: np.eye(len(w)))
+    w, state, taken = steps(TruncatedNewton(control=control), function, np.ones(4), 1)
+    assert taken.outcome is Outcome.NOT_FINITE
+    assert (w == 1).all()
+    assert not any(vector.any() for vector in state.vectors.values())
+
+
+@pytest.mark.parametrize("control", ["damping", "trust_region"])
+@pytest.mark.parametrize("hessian", [np.nan, -1.0])
+def test_products_that_lead_nowhere_end_with_an_outcome(control, hessian):
+    """Products that are no numbers, or a cost that does not fall as its gradient says."""
+    function = Function(lambda w: -float(w.sum()), lambda w: w.copy(), lambda w: hessian * np.eye(len(w)))
+    w, _, taken = steps(TruncatedNewton(control=control, decay=0.0), function, np.ones(4), 1)
+    assert taken.outcome in (Outcome.LINE_SEARCH_FAILED, Outcome.NEGATIVE_CURVATURE)
+    assert "the gradient's norm is 2" in taken.reason
+    assert (w == 1).all()
+    function.lasting = False  # the next mini-batch may be a better one
+    assert steps(TruncatedNewton(control=control), function, np.ones(4), 1)[2].outcome is Outcome.GOES_ON
+
+
+def test_an_earlier_iterate_is_taken_where_the_last_one_costs_more():
+    """The model knows nothing of a wall that far steps run into."""
+    inner = quadratic(30, 1e6, seed=2)
+    limit = 0.3 * np.linalg.norm(inner.minimum)
+
+    def cost(w):
+        return float(inner.value_of(w)) + 1e9 * max(0.0, np.linalg.norm(w) - limit)
+
+    function = Function(cost, inner.gradient_of, inner.hessian_of, inner.start)
+    method = TruncatedNewton(damping=1e-6, precondition=0.0)
+    w, state, taken = steps(method, function, function.start, 1)
+    assert taken.length == 1
+    assert 0 < np.linalg.norm(w) < limit < np.linalg.norm(state.vectors["solution"])
+    assert sum(np.array_equal(w, state.scratch[f"iterate_{i}"]) for i in range(STORED)) == 1
+
+
+def test_types_are_kept():
+    function = rosenbrock()
+    w, state, _ = steps(TruncatedNewton(), function, function.start.astype(np.float32), 2)
+    assert w.dtype == np.float32
+    assert all(vector.dtype == np.float32 for vector in (*state.vectors.values(), *state.scratch.values()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"curvature": "fisher"}, "unknown curvature 'fisher'"),
+        ({"control": "damp"}, "unknown control 'damp'; did you mean 'damping'"),
+        ({"damping": 0}, "damping must be a positive number, but is 0"),
+        ({"radius": math.nan}, "radius must be a positive number, but is nan"),
+        ({"iterations": 0}, "iterations must be at least 1, but is 0"),
+        ({"probes": 0}, "probes must be at least 1, but is 0"),
+        ({"part": 0.0}, "part must be above 0 and at most 1, but is 0.0"),
+        ({"tolerance": -1.0}, "tolerance must be 0 or a positive number, but is -1.0"),
+        ({"precondition": -1.0}, "precondition must be 0 or a positive number"),
+        ({"decay": 1.0}, "decay must be at least 0 and below 1, but is 1.0"),
+    ],
+)
+def test_mistakes_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        TruncatedNewton(**settings)
+
+
+@pytest.mark.parametrize(("curvature", "control"), BOTH)
+def test_a_network_is_trained_to_a_stationary_point(curvature, control):
+    x = RNG.normal(size=(40, 3))
+    y = np.tanh(x @ RNG.normal(size=(3, 2)))
+    result = dbp.fit(
+        model=[nn.Dense(3, "tanh"), nn.Dense(2)],
+        loss="mean_squared_error",
+        data=(x, y),
+        optimizer=TruncatedNewton(curvature, control, damping=1e-2, gradient_tolerance=1e-5),
+        epochs=200,
+        batch_size=40,
+        shards=3,
+        dtype="float64",
+        quiet=True,
+    )
+    assert result.history["cost"][-1] < 1e-3
+    costs = np.array(result.history["cost"])
+    assert (np.diff(costs) <= 0).all()

@@ -1,0 +1,97 @@
+"""Memory that processes share: the same bytes for all, in huge pages or not."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dbp.parallel.shared import HUGE, SHARED_MEMORY, File, own_memory
+from tests.jobs import PROGRAMS, launcher, mpirun, run
+
+CREATOR = """
+import time
+from dbp.parallel.machine.shared_memory import File
+print(*File(100).create()[:2], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("length", [1, 5000, HUGE, 3 * HUGE + 5000])
+def test_all_who_map_a_file_see_the_same_bytes_in_huge_pages_too(length, named):
+    name = f"dbp-test-{os.getpid()}-{length}" * named
+    one, other = File(length, name), File(length, name)
+    try:
+        where = one.create()
+        assert not where.problem
+        assert not one.map(where)
+        assert not other.map(where)
+        assert (Path(SHARED_MEMORY) / name).is_file() == named
+    finally:
+        one.forget()
+    assert "does not show" in File(length, name).map(where)
+    pattern = np.arange(length).astype(np.uint8)
+    assert len(one.memory.bytes) == len(other.memory.bytes) == length
+    one.memory.bytes[:] = pattern
+    for rank in range(2):
+        one.memory.use_huge_pages(0, length, 2, rank)
+    np.testing.assert_array_equal(other.memory.bytes, pattern)
+    other.memory.bytes[-1] = 7
+    other.memory.use_huge_pages(min(100, length), length, 1, 0)
+    pattern[-1] = 7
+    np.testing.assert_array_equal(one.memory.bytes, pattern)
+    kept = one.memory.bytes[-1:]
+    one.memory.free()
+    assert not len(one.memory.bytes)
+    assert kept[0] == 7  # as long as somebody refers to it
+
+
+@pytest.mark.parametrize("length", [0, 100, HUGE, 2 * HUGE + 4])
+def test_own_memory_consists_of_zeros_and_may_be_written(length):
+    one, other = own_memory(length), own_memory(length)
+    assert len(one) == len(other) == length
+    assert not one.any()
+    one[:] = 3
+    assert (one == 3).all()
+    assert not other.any()
+
+
+def test_a_file_of_that_name_is_not_taken_over():
+    name = f"dbp-test-{os.getpid()}"
+    one = File(100, name)
+    try:
+        where = one.create()
+        assert not where.problem
+        assert "takes no file" in File(100, name).create().problem
+        assert "is not what another rank has put there" in File(100, name).map(where._replace(identity=(0, 0)))
+    finally:
+        one.forget()
+    assert "does not show" in one.map(where)
+
+
+def test_nothing_is_left_of_a_file_whose_creator_is_killed_before_others_have_it():
+    before = {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")}
+    with subprocess.Popen([sys.executable, "-c", CREATOR], stdout=subprocess.PIPE, text=True) as creator:
+        path = Path(creator.stdout.readline().split()[0])
+        assert path.stat().st_size > 0
+        os.kill(creator.pid, signal.SIGKILL)
+        creator.wait(10)
+    assert not path.exists()
+    assert not {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")} - before
+
+
+def test_ranks_that_do_not_see_each_other_as_processes_share_memory_by_a_name():
+    """As in containers with process numbers of their own, of which each here is 1."""
+    program = PROGRAMS / "seen.py"
+    assert mpirun(2, program).text == "seen by all\n"
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if os.geteuid() != 0 or shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("only root, with unshare, gives processes numbers of their own")
+    env = {"OMPI_MCA_btl": "self,tcp"}  # Open MPI's shared memory takes a process by its number
+    outcome = run(launcher(sys.executable), "-n", 2, *apart, sys.executable, program, env=env)
+    assert outcome.text == "seen by all\n"

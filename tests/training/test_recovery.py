@@ -1,0 +1,116 @@
+"""Trainings in which ranks are killed at every stage, and those that live finish with the same bits."""
+
+import sys
+
+import pytest
+
+from tests.faults.jobs import left_in_shared_memory, shared_memory
+from tests.jobs import PROGRAMS, dbp, digest, launcher, mpirun, run
+
+PROGRAM = PROGRAMS / "dying.py"
+
+
+def survivable(ranks, folder, kills, *words, **env):
+    command = (launcher(), "--with-ft", "ulfm", "-n", ranks, sys.executable, PROGRAM, folder, kills, *words)
+    return run(*command, env=env, timeout=90)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The digest of a run of so many ranks and units that nothing happens to."""
+    found = {}
+
+    def of(ranks, units):
+        if (ranks, units) not in found:
+            folder = tmp_path_factory.mktemp("whole")
+            outcome = mpirun(ranks, PROGRAM, folder, "none:0:0", env={"UNITS": units})
+            assert outcome.code == 0, outcome.text
+            found[ranks, units] = digest(folder)
+        return found[ranks, units]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kills", "words", "env"),
+    [
+        (2, "forward:40:0", (), {}),
+        (3, "sum:5:1", (), {}),
+        (3, "sum:1:0,sum:1:1", (), {}),  # two at once, before the first checkpoint
+        (3, "begin:0:2", (), {}),
+        (3, "write:2:0", (), {}),  # in the thread that writes
+        (3, "finish:0:1", (), {}),
+        (3, "copy:2:1", (), {"UNITS": "600"}),
+        (3, "update:7:0", ("divide",), {"UNITS": "600", "DBP_NODE_SIZES": ""}),
+        (3, "update:9:0", ("divide",), {"UNITS": "600", "DBP_NODE_SIZES": "2,1"}),
+        (4, "sum:4:0,restore:0:1", (), {"UNITS": "600", "DBP_NODE_SIZES": "2,2"}),  # the next as they go on
+        (6, "update:3:4,restore:0:1,begin:1:2", (), {}),
+    ],
+)
+def test_who_lives_finishes_with_the_same_bits(tmp_path, undisturbed, ranks, kills, words, env):
+    before = shared_memory()
+    outcome = survivable(ranks, tmp_path / "run", kills, *words, **env)
+    assert outcome.code == 0, outcome.text
+    left = ranks - len(kills.split(","))
+    assert f"steps: 24; ranks left: {left}" in outcome.out
+    assert outcome.err.count("they go on from ") >= 1
+    assert digest(tmp_path / "run") == undisturbed(ranks, env.get("UNITS", "16"))
+    assert left_in_shared_memory(before) == set()
+    assert not list(tmp_path.rglob(".*"))  # no lock, nothing half-written
+
+
+SHARED = {"UNITS": "600"}  # enough weights for ranks to share them
+
+
+@pytest.mark.parametrize(
+    ("kills", "words", "env", "where"),
+    [
+        ("sum:5:1", (), SHARED, "memory"),
+        ("update:5:1", (), SHARED, "the last checkpoint"),  # its part of the update is missing
+        ("sum:5:1", ("divide",), SHARED | {"DBP_NODE_SIZES": "2,1"}, "the last checkpoint"),  # its part of the state is
+        ("sum:5:0,restore:0:1", (), SHARED | {"DBP_NODE_SIZES": "1,2"}, "the last checkpoint"),  # who had it dies too
+    ],
+)
+def test_what_is_whole_in_memory_is_used(tmp_path, undisturbed, kills, words, env, where):
+    outcome = survivable(3, tmp_path / "run", kills, *words, **env)
+    assert outcome.code == 0, outcome.text
+    assert outcome.err.splitlines()[-1].endswith(f"they go on from {where}")
+    assert digest(tmp_path / "run") == undisturbed(3, "600")
+
+
+def test_no_folder_is_needed_for_what_is_in_memory(undisturbed):
+    outcome = survivable(3, "none", "sum:5:0,sum:9:2")
+    assert outcome.code == 0, outcome.text
+    assert outcome.err.count("they go on from memory") == 2
+    assert outcome.out.count("which is whole in memory") == 2
+    assert f"digest: {undisturbed(3, '16')}" in outcome.out
+
+
+def test_too_few_that_live_end_and_the_next_start_goes_on(tmp_path, undisturbed):
+    outcome = survivable(3, tmp_path / "run", "sum:5:1", LEAST="3")
+    assert outcome.code == 75, outcome.text
+    assert outcome.err.count("2 of 3 live: too few, as watch.least_ranks is 3; the same command goes on") == 1
+    outcome = mpirun(2, PROGRAM, tmp_path / "run", "none:0:0", env={"LEAST": "3"})
+    assert outcome.code == 0, outcome.text
+    assert "resumed from" in outcome.out
+    assert digest(tmp_path / "run") == undisturbed(3, "16")
+
+
+def test_dbp_run_survives_if_asked_to(tmp_path, undisturbed):
+    outcome = dbp("run", "--survive", "-n", "3", "--", PROGRAM, tmp_path / "run", "update:5:0", timeout=90)
+    assert outcome.code == 0, outcome.text
+    assert "rank 0 died, 2 of 3 live: they go on from memory" in outcome.err
+    assert digest(tmp_path / "run") == undisturbed(3, "16")
+
+
+def test_dbp_run_knows_that_nobody_has_finished(tmp_path):
+    """Open MPI's launcher ends with 0 if all ranks have died where they may."""
+    kills = ",".join(f"sum:3:{rank}" for rank in range(2))
+    outcome = dbp("run", "--survive", "-n", "2", "--", PROGRAM, tmp_path / "run", kills, timeout=90)
+    assert outcome.code == 75, outcome.text
+
+
+def test_another_mpi_cannot(mpich_python, tmp_path):
+    outcome = run(mpich_python, "-m", "dbp", "run", "--survive", "-n", "2", "--", PROGRAM, tmp_path, "none:0:0")
+    assert outcome.code == 2
+    assert "--survive needs Open MPI 5 or later, but mpi4py loads MPICH" in outcome.err
