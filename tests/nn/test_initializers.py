@@ -429,7 +429,7 @@ def inside_of_layers(scope, x):
 
 MISFITS = {
     plain_product: r"in plain_product \(line \d+ of test_initializers.py\): matmul: Input operand 1 has a mismatch",
-    plain_sum: r"in plain_sum \(line \d+ of test_initializers.py\): operands could not be broadcast together with shapes ",
+    plain_sum: r"in plain_sum \(line \d+ of test_initializers.py\): operands could not be broadcast together with",
     product: r"in product \(line \d+ of test_initializers.py\): matmul: Input operand 1 has a mismatch",
     primitive: r"in primitive \(line \d+ of test_initializers.py\): concatenate of shapes \(5, 3\) and \(4, 2\)",
     with_numpy: r"in with_numpy \(line \d+ of test_initializers.py\): cannot reshape array of size 15",
