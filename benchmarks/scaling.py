@@ -34,7 +34,7 @@ from tables import line, number
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
 
-from dbp.parallel.deal import BUCKET
+from dbp.parallel.vectors.deal import BUCKET
 from tests.hosts import Hosts, environment, why_not
 
 CLUSTERS = (2, 4, 8, 16, 64, 256)

@@ -13,7 +13,6 @@ import pytest
 from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.settings import Data, EarlyStopping, Saving, Settings, Watching
 from tests.jobs import ROOT, dbp, run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,10 +11,11 @@ import pytest
 
 from dbp.config.toml import settings_from
 from dbp.errors import UserError
-from dbp.parallel import launcher as launchers
-from dbp.resuming import Start, in_job
-from dbp.scheduler import Job, job_here, seconds_left
-from dbp.stopping import AUTO, Stopping, signals
+from dbp.job import Job, job_here, seconds_left
+from dbp.parallel.ranks import launcher as launchers
+from dbp.saving.resume import Start, in_job
+from dbp.saving.stopping import Stopping, signals
+from dbp.text import AUTO
 from tests.jobs import SMALL, dbp, digest, launcher, run
 
 SLURM = {

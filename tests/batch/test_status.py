@@ -16,11 +16,9 @@ import pytest
 from dbp.batch.status import SILENT, Standing
 from dbp.config.settings import Saving
 from dbp.errors import UserError
-from dbp.run_folder import RunFolder
-from dbp.settings import Saving
-from dbp.status import SILENT, Standing
+from dbp.saving.folder import RunFolder
+from tests.batch.queues import slowly, status_of, when_under_way
 from tests.jobs import dbp
-from tests.queues import slowly, status_of, when_under_way
 
 
 def training(small, folder, epochs=2):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,61 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from jsonschema import Draft202012Validator
 
 from dbp.batch import checks
-from dbp.batch.examples import example_scripts
-from dbp.batch.schedulers import FOUND, SCHEDULERS, find_scheduler
+from dbp.batch.schedulers import SCHEDULERS, find_scheduler
 from dbp.errors import UserError
-from tests.jobs import ROOT, SMALL, dbp, digest, launcher, run
-from tests.queues import Queue, directives, run_script, slowly, status_of, when_under_way
-
-RANKS = ("--ranks-per-node", "2", "--time", "1:00:00")
-EPOCHS = 6
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """With a config whose run takes some seconds."""
-    (tmp_path / "c.toml").write_text(f'out = "run"\n{SMALL}'.replace("epochs = 2", f"epochs = {EPOCHS}"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """The digest of that run if nothing happens to it."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    (folder / "c.toml").write_text(f'out = "run"\n{SMALL}'.replace("epochs = 2", f"epochs = {EPOCHS}"))
-    outcome = dbp("train", "c.toml", cwd=folder)
-    assert outcome.code == 0, outcome.text
-    return digest(folder / "run")
-
-
-def submit(folder, *words, env=None):
-    return dbp("submit", "c.toml", *words, cwd=folder, env=env)
-
-
-def queue_of(scheduler, folder):
-    return Queue(scheduler, folder, launcher())
-
-
-def sends(number, run, step=20):
-    """What sends the script of a job a signal when its run has come so far."""
-
-    def disturb(process):
-        when_under_way(run, step)
-        os.kill(process, number)
-
-    return disturb
-
-
-def kills_rank_0(run, step=20):
-    def disturb(_process):
-        os.kill(when_under_way(run, step)["process"], signal.SIGKILL)
-
-    return disturb
-
+from tests.batch.queues import slowly, status_of, when_under_way
+from tests.batch.submitting import RANKS, kills_rank_0, queue_of, sends, submit
+from tests.jobs import dbp, digest, launcher, run
 
 # --- jobs that follow one another -----------------------------------------------------------------------
 
@@ -173,118 +123,6 @@ def test_this_machine_starts_a_run_again_that_lost_a_rank(folder, unbroken):
     assert digest(folder / "run") == unbroken
     lines = (folder / "run" / "job-mpirun.out").read_text().splitlines()
     assert "run run: continued, start 2 of at most 20" in lines
-
-
-# --- scripts --------------------------------------------------------------------------------------------
-
-
-def test_the_scripts_in_launch_are_those_of_the_example():
-    for name, text in example_scripts().items():
-        assert (ROOT / "launch" / name).read_text() == text, "made by python -m dbp.batch launch"
-    readme = (ROOT / "launch" / "README.md").read_text()
-    for scheduler in SCHEDULERS.values():
-        command = scheduler.words(f"launch/{scheduler.template}")
-        assert f"[{scheduler.template}]({scheduler.template}) | `{command}` |" in readme
-    assert {path.name for path in (ROOT / "launch").iterdir()} == {"README.md", *example_scripts()}
-
-
-def test_shellcheck_finds_nothing(tmp_path):
-    if shutil.which("shellcheck") is None:
-        pytest.skip("there is no shellcheck")
-    for name, text in example_scripts().items():
-        script = yaml.safe_load(text) if name.endswith(".yaml") else text
-        (tmp_path / name).write_text(script if isinstance(script, str) else f"#!/bin/bash\n{body_of(script)}")
-    outcome = run("shellcheck", *sorted(tmp_path.iterdir()))
-    assert outcome.code == 0, outcome.text
-
-
-def test_what_is_asked_for_is_in_the_script(folder):
-    options = ("--nodes", "2", "--ranks-per-node", "2", "--threads", "3", "--time", "90:00", "--name", "abc")
-    more = ("--account", "me", "--queue", "fast", "--most-jobs", "7", "--set", "seed=4", "--dry-run")
-    scripts = {name: submit(folder, *options, *more, "--scheduler", name).out for name in FOUND}
-    assert all(
-        "most=7\n" in script and "--set seed=4 --set threads=3" in re.sub(r" \\\n +", " ", script)
-        for script in scripts.values()
-    )
-    slurm = directives(scripts["slurm"], "#SBATCH")
-    assert slurm == slurm | {"--nodes": "2", "--ntasks-per-node": "2", "--cpus-per-task": "3", "--time": "1:30:00"}
-    assert slurm == slurm | {"--job-name": "abc", "--account": "me", "--partition": "fast", "--signal": "B:USR1@120"}
-    pbs = directives(scripts["pbs"], "#PBS")
-    assert (
-        "#PBS -l select=2:ncpus=6:mpiprocs=2:ompthreads=3\n#PBS -l place=scatter\n#PBS -l walltime=1:30:00\n"
-        in scripts["pbs"]
-    )
-    assert (pbs["-N"], pbs["-A"], pbs["-q"]) == ("abc", "me", "fast")
-    lsf = directives(scripts["lsf"], "#BSUB")
-    assert lsf == lsf | {"-n": "4", "-R": '"span[ptile=2] affinity[core(3)]"', "-W": "1:30", "-wt": "2", "-P": "me"}
-    flux = directives(scripts["flux"], "#flux:")
-    assert flux == flux | {
-        "--nodes": "2",
-        "--nslots": "4",
-        "--cores-per-slot": "3",
-        "--time-limit": "5400s",
-        "--bank": "me",
-    }
-    assert list(folder.iterdir()) == [folder / "c.toml"]
-
-
-def test_modules_that_are_loaded_are_loaded_by_the_job(folder):
-    words = (*RANKS, "--scheduler", "pbs", "--dry-run")
-    script = submit(folder, *words, env={"LOADEDMODULES": "gcc/13:openmpi/5"}).out
-    assert f'\nmodule load gcc/13 openmpi/5\nexport PATH={Path(sys.executable).parent}:"$PATH"\n' in script
-
-
-# --- Kubernetes -----------------------------------------------------------------------------------------
-
-
-def body_of(manifest):
-    """The script of the launcher."""
-    (container,) = manifest["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"]
-    assert container["command"] == ["/bin/bash", "-c"]
-    (body,) = container["args"]
-    return body
-
-
-def test_the_script_for_kubernetes_is_an_mpijob(folder):
-    schema = json.loads((ROOT / "tests" / "batch" / "mpijob.schema.json").read_text())
-    Draft202012Validator.check_schema(schema)
-    validator = Draft202012Validator(schema)
-    words = (
-        "--nodes",
-        "2",
-        "--ranks-per-node",
-        "2",
-        "--scheduler",
-        "kubernetes",
-        "--image",
-        "i",
-        "--claim",
-        "c",
-        "--dry-run",
-    )
-    for text in (example_scripts()["mpijob.yaml"], submit(folder, *words, "--queue", "q").out):
-        manifest = yaml.safe_load(text)
-        assert [error.message for error in validator.iter_errors(manifest)] == []
-    assert manifest["spec"]["runPolicy"]["schedulingPolicy"] == {"queue": "q"}
-    manifest["spec"]["mpiReplicaSpecs"]["Launcher"]["restartPolicy"] = "Always"
-    manifest["spec"]["slots"] = 2
-    assert len(list(validator.iter_errors(manifest))) == 2
-
-
-def test_the_launcher_of_kubernetes_trains_until_the_run_is_finished(folder, unbroken):
-    words = ("--ranks-per-node", "2", "--scheduler", "kubernetes", "--image", "i", "--claim", "c", "--dry-run")
-    body = body_of(yaml.safe_load(submit(folder, *words).out))
-    (folder / "hostfile").write_text(f"{socket.gethostname()} slots=2\n")
-    (folder / "bin").mkdir()
-    (folder / "bin" / "python3").symlink_to(sys.executable)
-    (folder / "bin" / "mpirun").symlink_to(launcher())
-    body = body.replace("/etc/mpi/hostfile", str(folder / "hostfile"))
-    body = body.replace("python=python3", f"python={sys.executable}").replace(" mpirun ", f" {launcher()} ")
-    environment = {**os.environ, **queue_of("slurm", folder).environment}
-    job = run_script(["bash", "-c", body], environment, folder, kills_rank_0(folder / "run"))
-    assert (job.code, job.lines[-1]) == (0, "run run: finished"), job.lines
-    assert "run run: continued, start 2 of at most 20" in job.lines
-    assert digest(folder / "run") == unbroken
 
 
 # --- what is refused ------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from dbp.config.toml import differences, load_table, read_config, settings_from,
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SCHEDULES, SGD, Adam, Cosine, FirstOrder
-from dbp.settings import Data, Saving, Settings
 from tests.jobs import ROOT, SMALL
 
 

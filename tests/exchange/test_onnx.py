@@ -12,7 +12,7 @@ from dbp.errors import UserError
 from dbp.exchange import onnx_model
 from dbp.exchange.onnx.activations import FUNCTIONS
 from dbp.exchange.onnx.layers import KINDS
-from dbp.trained import Trained
+from dbp.trained.model import Trained
 from tests.jobs import ROOT
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: install the extra [onnx]")

@@ -13,8 +13,7 @@ from dbp.errors import UserError
 from dbp.exchange import import_weights
 from dbp.nn import as_model
 from dbp.optim import SGD
-from dbp.settings import Settings
-from dbp.trained import Trained
+from dbp.trained.model import Trained
 from tests.jobs import dbp, newest_checkpoint
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")

@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-import dbp.train  # noqa: F401  now, not in each child
-from dbp import keeping
+import dbp.training.loop  # noqa: F401  now, not in each child
 from dbp.cli import main as command_line
+from dbp.saving import saver
 from tests.faults.injector import FAULTS, Calls, Fault
 from tests.faults.runs import CONFIG, Whole, wrong_in
 

@@ -12,9 +12,8 @@ from dbp.config.settings import Data, Saving, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
-from dbp.resuming import Start
-from dbp.settings import Data, Saving, Settings
-from dbp.train import train
+from dbp.saving.resume import Start
+from dbp.training.loop import train
 from tests.jobs import PROGRAMS, dbp, mpirun, newest_checkpoint
 
 RNG = np.random.default_rng(0)

@@ -1,10 +1,21 @@
 """Learning-rate schedules: as PyTorch's, and by their definitions."""
 
+import math
+
 import numpy as np
 import pytest
 
 from dbp.errors import UserError
-from dbp.optim import SCHEDULES, Constant, Cosine, Exponential, OneCycle, Plateau, Polynomial, StepDecay
+from dbp.optim import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    StepDecay,
+)
 
 STEPS = 40
 
@@ -120,3 +131,18 @@ def test_ends():
 def test_mistakes_are_named(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_constant_schedule_warms_up():
+    factors = [Constant(warmup_steps=3).factor(t, 10) for t in range(6)]
+    assert factors == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_cosine_schedule():
+    schedule = Cosine(warmup_steps=2, final_factor=0.1)
+    factors = [schedule.factor(t, 13) for t in range(13)]
+    assert factors[:3] == [1 / 3, 2 / 3, 1]
+    assert factors[7] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2)
+    assert factors[-1] == pytest.approx(0.1)
+    assert factors[2:] == sorted(factors[2:], reverse=True)
+    assert Cosine().factor(0, 1) == 1

@@ -1,10 +1,7 @@
 """SciPy's methods: the same iterates as SciPy alone, outcomes as data, and a thread that ends in every case."""
 
-import os
-import signal
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ import dbp
 from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import Outcome, Scipy, State
-from dbp.optim.callback_thread import Aside, Raised, Returned
 from dbp.optim.scipy_lead import METHODS
 from tests.jobs import PROGRAMS, ROOT, mpirun, run
 from tests.problems import Function, Space, logistic, quadratic, rosenbrock, rows_like, steps
@@ -220,47 +216,6 @@ def test_options_that_scipy_does_not_take(options):
         Scipy(options=options).step(function, function.start.copy(), state, 1, 1.0)
     state.close()
     assert function.evaluations <= 1
-
-
-# --- two that take turns ----------------------------------------------------------------------------
-
-
-def test_turns():
-    aside = Aside(lambda ask: [ask("a"), ask("b")])
-    assert [aside.next(), aside.next(1), aside.next(2)] == ["a", "b", Returned([1, 2])]
-    aside.close()
-    aside = Aside(lambda ask: 1 / ask("a"))
-    assert aside.next() == "a"
-    end = aside.next(0)
-    assert isinstance(end, Raised)
-    assert isinstance(end.error, ZeroDivisionError)
-    aside.close()
-
-
-def test_one_that_is_not_answered_ends():
-    ended = []
-
-    def stubborn(ask):
-        try:
-            ask("a")
-        except BaseException:
-            ended.append(1)
-            ask("again")  # which has no answer either
-
-    for began in (False, True):
-        aside = Aside(stubborn)
-        assert not began or aside.next() == "a"
-        aside.close()
-        aside.close()
-    assert ended == [1]
-
-
-def test_who_waits_can_be_interrupted():
-    aside = Aside(lambda ask: time.sleep(1))
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        aside.next()
-    aside.close()
 
 
 @pytest.mark.parametrize("name", METHODS)

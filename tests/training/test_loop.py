@@ -13,9 +13,8 @@ from dbp.config.settings import Data, Saving, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Arena, Node, OneProcess
-from dbp.resuming import Start
-from dbp.settings import Data, Saving, Settings
-from dbp.train import train
+from dbp.saving.resume import Start
+from dbp.training.loop import train
 from tests.jobs import newest_checkpoint
 from tests.problems import X, Y
 

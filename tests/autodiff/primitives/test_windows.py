@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import dbp.autodiff as ad
 from dbp.autodiff import Window, average_pool, convolve, convolve_back, convolve_weights, max_pool
 from dbp.autodiff.primitives import tap_gather, tap_scatter, window_spread, window_sum
-from tests.autodiff.test_primitives_second_order import check_second_order, numbers
+from tests.autodiff.derivatives import check_second_order, numbers
 
 few = settings(max_examples=40, deadline=None, derandomize=True)
 fewer = settings(max_examples=15, deadline=None, derandomize=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dbp.parallel.shared import HUGE, SHARED_MEMORY, File, own_memory
+from dbp.parallel.machine.shared_memory import HUGE, SHARED_MEMORY, File, own_memory
 from tests.jobs import PROGRAMS, launcher, mpirun, run
 
 CREATOR = """

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from dbp.parallel import OneProcess, Stages, differing
-from dbp.parallel.stages import BACKWARD, NAMES, WAITING
-from dbp.parallel.watch import Seen, waits
+from dbp.parallel.ranks.clock import BACKWARD, NAMES, WAITING
+from dbp.parallel.ranks.watch import Seen, waits
 from tests.jobs import mpirun
 
 SCRIPT = """

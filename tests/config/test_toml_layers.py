@@ -1,0 +1,140 @@
+"""Layers in configs: every kind read, written back, and every mistake named by its key."""
+
+import dataclasses
+import tomllib
+
+import pytest
+
+from dbp import nn
+from dbp.config.toml import settings_from, table_from, to_toml
+from dbp.errors import UserError
+from dbp.nn.layers.containers import Layer
+
+# Every setting of every layer, none as it is by default.
+WINDOW = {"size": [3, 2], "stride": [2, 1], "padding": "same"}
+ALONG = {"size": 3, "stride": 2, "padding": 1}
+MADE = {"activation": "tanh", "initializer": "he_normal", "bias": False}
+TABLES = {
+    "dense": {"units": 3, **MADE},
+    "activation": {"function": "gelu"},
+    "flatten": {},
+    "reshape": {"shape": [2, 4]},
+    "conv1d": {"filters": 4, **ALONG, "dilation": 2, "groups": 2, **MADE},
+    "conv2d": {"filters": 4, **WINDOW, "dilation": [1, 2], "groups": 2, **MADE},
+    "conv_transpose2d": {"filters": 4, **WINDOW, **MADE},
+    "max_pool1d": ALONG,
+    "max_pool2d": WINDOW,
+    "average_pool1d": ALONG,
+    "average_pool2d": WINDOW,
+    "global_average_pool": {},
+    "global_max_pool": {},
+    "batch_norm": {"decay": 0.5, "epsilon": 0.01},
+    "layer_norm": {"epsilon": 0.01},
+    "group_norm": {"groups": 2, "epsilon": 0.01},
+    "dropout": {"rate": 0.25},
+    "embedding": {"entries": 9, "units": 3, "initializer": "zeros"},
+    "position": {"initializer": "zeros"},
+    "gru": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
+    "lstm": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
+    "attention": {"heads": 2, "causal": True, "initializer": "zeros", "bias": False},
+    "recompute": {"layers": [{"kind": "dense", "units": 3}, {"kind": "batch_norm"}]},
+    "residual": {
+        "layers": [{"kind": "dense", "units": 3}, {"kind": "residual", "layers": [{"kind": "batch_norm"}]}],
+        "shortcut": [{"kind": "conv2d", "filters": 4, "size": 1, "padding": 0}],
+        "activation": "relu",
+    },
+}
+
+
+def settings_with(*layers):
+    return settings_from(
+        {
+            "loss": "cross_entropy",
+            "epochs": 1,
+            "batch_size": 2,
+            "data": {"train": "dbp:digits-train"},
+            "model": {"layers": list(layers)},
+            "optimizer": {"kind": "sgd", "learning_rate": 0.1},
+        }
+    )
+
+
+def test_every_kind_has_a_table():
+    assert set(TABLES) == set(nn.LAYERS)
+
+
+@pytest.mark.parametrize("kind", nn.LAYERS)
+def test_layers_survive_being_written_and_read(kind):
+    settings = settings_with({"kind": kind, **TABLES[kind]})
+    layer: Layer = settings.model.layers[0]
+    assert type(layer) is nn.LAYERS[kind]
+    for field in dataclasses.fields(layer):
+        assert getattr(layer, field.name) != field.default
+        if field.name not in ("layers", "shortcut"):
+            given = TABLES[kind][field.name]
+            assert getattr(layer, field.name) == (tuple(given) if isinstance(given, list) else given)
+    again = settings_from(tomllib.loads(to_toml(table_from(settings))))
+    assert again == settings
+    assert again.model.layers == (layer,)
+
+
+def test_layers_within_layers_are_read():
+    outer = settings_with({"kind": "residual", **TABLES["residual"]}).model.layers[0]
+    inner = nn.Residual((nn.BatchNorm(),))
+    assert outer == nn.Residual((nn.Dense(3), inner), (nn.Conv2d(4, 1, padding=0),), "relu")
+
+
+def test_a_sequence_of_layers_within_layers_survives_too():
+    inner = nn.Sequential(nn.Dense(64, "relu"), nn.Dense(64))
+    for model in (nn.Sequential(nn.Flatten(), inner, nn.Residual((inner,)), nn.Dense(10)), nn.Dense(10)):
+        settings = dataclasses.replace(settings_with({"kind": "flatten"}), model=model)
+        assert settings_from(tomllib.loads(to_toml(table_from(settings)))) == settings
+
+
+@pytest.mark.parametrize("kind", nn.LAYERS)
+def test_a_misspelt_kind_or_key_gets_the_nearest_name(kind):
+    with pytest.raises(UserError, match=f"^unknown model.layers.1 kind '{kind}d'; did you mean '{kind}'"):
+        settings_with({"kind": "flatten"}, {"kind": f"{kind}d"})
+    for name, value in TABLES[kind].items():
+        table = {"kind": kind, **TABLES[kind], f"{name}s": value}
+        with pytest.raises(
+            UserError, match=rf"^unknown key 'model.layers.0.{name}s'; did you mean 'model.layers.0.{name}'"
+        ):
+            settings_with(table)
+
+
+def nested(*layers):
+    return {"kind": "residual", "layers": [{"kind": "dense", "units": 3}, *layers]}
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"kind": "conv2d", "size": 3}, "model.layers.0.filters is missing; Conv2d needs it"),
+        ({"kind": "conv2d", "filters": 3, "size": "3"}, "model.layers.0.size must be a.* or a.*, but is '3'"),
+        ({"kind": "conv2d", "filters": 3, "size": [3, 3, 3]}, "model.layers.0.size must be "),
+        ({"kind": "conv1d", "filters": 3, "size": [3, 3]}, "model.layers.0.size must be a whole number"),
+        ({"kind": "conv2d", "filters": 3, "size": 3, "padding": "sam"}, "model.layers.0: unknown padding 'sam'"),
+        ({"kind": "conv2d", "filters": 3, "size": 3, "padding": 0.5}, "model.layers.0.padding must be "),
+        ({"kind": "dropout", "rate": 2}, "model.layers.0: rate must be at least 0 and below 1, but is 2"),
+        ({"kind": "attention", "heads": 2, "causal": 1}, "model.layers.0.causal must be true or false, but is 1"),
+        ({"kind": "residual", "layers": 3}, "model.layers.0.layers must be a list of layers, but is 3"),
+        ({"kind": "residual", "layers": []}, "model.layers.0: a model needs at least one layer"),
+        ({"kind": "residual"}, "model.layers.0.layers is missing; Residual needs it"),
+        (nested({"kind": "dense", "unit": 2}), "unknown key 'model.layers.0.layers.1.unit'; did you mean '.*1.units'"),
+        (nested({"kind": "dens"}), "unknown model.layers.0.layers.1 kind 'dens'; did you mean 'dense'"),
+        (nested({"units": 2}), "model.layers.0.layers.1 needs a kind"),
+        (
+            nested(nested({"kind": "dense", "units": "x"})),
+            "model.layers.0.layers.1.layers.1.units must be a whole number",
+        ),
+        (nested(nested({"kind": "dense", "units": 0})), "model.layers.0.layers.1.layers.1: units must be at least 1"),
+        (
+            nested() | {"shortcut": [{"kind": "flatten"}, {"kind": "dropout"}]},
+            "model.layers.0.shortcut.1.rate is missing; Dropout needs it",
+        ),
+    ],
+)
+def test_mistakes_in_layers_are_named_by_their_key(layer, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        settings_with(layer)

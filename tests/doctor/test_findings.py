@@ -1,0 +1,136 @@
+"""Parts of the report, each from facts made up for it."""
+
+import numpy as np
+import pytest
+
+from dbp.doctor import Finding, storage, trials
+from dbp.doctor.findings import BAD, GOOD, WARNING, Report
+from dbp.doctor.links import Clock
+from dbp.doctor.messages import _clocks, _links
+from dbp.doctor.places import place_findings
+from dbp.doctor.software import Facts, environment_findings
+from dbp.parallel import Node, Nodes, OneProcess
+from tests.jobs import mpirun
+
+
+def facts(processor="P", memory=2e9, load=0.0, core_type="", **versions):
+    known = {"dbp": "1", "NumPy": "2", "mpi4py": "4", "BLAS": "o", "h5py": "3", "HDF5": "2"}
+    return Facts(known | versions, processor, memory, None, core_type, load)
+
+
+def test_nodes_that_are_alike_take_one_line_with_the_least_memory():
+    cores = frozenset(range(4))
+    nodes = [Node(f"n{i}", {2 * i: cores, 2 * i + 1: cores}, cores) for i in range(3)]
+    nodes.append(Node("z", {6: frozenset({0}), 7: frozenset({1, 2})}, cores, limit=3.0))
+    memory = [9e9, 9e9, 5e9, 6e9, 9e9, None, 9e9, 9e9]
+    found = list(place_findings(nodes, [facts(memory=m) for m in memory], 1))
+    assert [f.found for f in found if f.check == "node"] == [
+        "n0 and 2 more: 2 ranks with 1 thread each on 4 cores (P)",
+        "z: 2 ranks with 1 thread each on 3 cores (P)",
+    ]
+    assert found[-1] == Finding("memory", GOOD, "5.00 GB free on n1, the least")
+
+
+def test_too_little_memory_and_others_programs_are_warnings():
+    node = Node("n", {0: frozenset({0}), 1: frozenset({1})}, frozenset({0, 1}))
+    found = {f.check: f for f in place_findings([node], [facts(memory=1e8, load=1.5)] * 2, 1)}
+    assert (found["pinning"].state, found["memory"].state, found["load"].state) == (GOOD, WARNING, WARNING)
+    assert "n (1.5 of 2 cores)" in found["load"].found
+
+
+def test_ranks_that_differ_are_named():
+    told = list(environment_findings([facts(), facts(NumPy="3"), facts(BLAS="p"), facts(NumPy="3")]))
+    assert told[0] == Finding(
+        "environment",
+        BAD,
+        "ranks differ in NumPy (2 on ranks 0,2, 3 on ranks 1,3)",
+        "start all of them in the same environment",
+    )
+    assert (told[1].state, told[1].found) == (WARNING, "ranks differ in BLAS (o on ranks 0-1,3, p on rank 2)")
+    assert [f.state for f in environment_findings([facts(), facts()])] == [GOOD] * 3
+
+
+def test_links_that_are_slow_and_clocks_that_differ_are_warnings():
+    hosts = ["a", "b", "c"]
+    assert _links(hosts, [1e9, 1e9, 0.9e9], 1e-5).state == GOOD
+    assert "look at the network of b and c" in _links(hosts, [1e9, 1e9, 0.4e9], 1e-5).remedy
+    assert "OMPI_MCA_btl_tcp_if_include" in _links(hosts[:2], [1e6, 1e6], 1e-5).remedy
+    assert _clocks(hosts, [Clock(1, 1e-3, 1e-4), Clock(2, -2e-3, 1e-4)]) == Finding(
+        "clocks", GOOD, "c is 2.00 ms behind a (give or take 0.10 ms)"
+    )
+    assert _clocks(hosts, [Clock(1, 1e-5, 1e-4)]).found == "the same on all nodes, give or take 0.10 ms"
+    assert _clocks(hosts, [Clock(1, 3.0, 1e-4)]).state == WARNING
+
+
+def test_locks_that_keep_nobody_out_are_told(tmp_path):
+    held = tmp_path / "lock"
+    held.touch()
+    assert storage._try(held) == storage._another_process(held) == storage.LET_IN
+    with held.open() as file:
+        storage.fcntl.flock(file, storage.fcntl.LOCK_EX)
+        assert storage._try(held) == storage._another_process(held) == storage.KEPT_OUT
+    assert storage._try(tmp_path / "none") == storage.NOT_SEEN
+    assert storage._own_node(storage.LET_IN).state == BAD
+    assert storage._own_node(False).state == storage._own_node(storage.UNKNOWN).state == WARNING
+    assert "1 of 3 nodes" in storage._other_nodes([storage.KEPT_OUT, storage.NOT_SEEN]).found
+    assert storage._other_nodes([storage.LET_IN]).state == WARNING
+
+
+def test_what_is_bad_comes_last_and_colours_change_nothing_else():
+    parts = [[Finding("one", GOOD, "x " * 60)], [Finding("two", BAD, "y", "z " * 50), Finding("three", WARNING, "y")]]
+    report = Report("dbp", parts)
+    plain = report.text()
+    assert plain.splitlines()[-2:] == ["1 warning: three", "1 bad, mend this first: two"]
+    assert max(map(len, plain.splitlines())) <= 80
+    coloured = report.text(colours=True)
+    for code in ("\x1b[32m", "\x1b[33m", "\x1b[1;31m", "\x1b[0m"):
+        assert code in coloured
+        coloured = coloured.replace(code, "")
+    assert coloured == plain
+    assert (report.exit_code, Report("dbp", parts[:1]).exit_code) == (1, 0)
+
+
+class Two(OneProcess):
+    """Rank 0 of two, of which the other answers in a certain way."""
+
+    size, nodes = 2, Nodes((2,))
+
+    def __init__(self, answer, memory=True):
+        super().__init__()
+        self.answer, self.memory = answer, memory
+
+    def gather(self, value):
+        return [value, self.answer]
+
+    def shared_memory(self, length):
+        memory = super().shared_memory(length)
+        if self.memory:  # as the other rank writes to it
+            half = memory.bytes.view(np.float32)[trials.LENGTH // 2 :]
+            half[:] = np.arange(trials.LENGTH // 2, trials.LENGTH)
+        return memory if self.memory is not None else None
+
+
+def test_shared_memory_works_if_all_read_what_all_wrote():
+    assert trials.shared_memory(Two(answer=True)).worked is True
+    assert trials.shared_memory(Two(answer=False)).worked is False
+    assert trials.shared_memory(Two(answer=True, memory=False)).worked is False
+    assert trials.shared_memory(Two(answer=True, memory=None)).worked is None
+    assert trials.shared_memory(OneProcess()).worked is None
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_what_hangs_is_ended_and_told_once(tmp_path, ranks):
+    program = tmp_path / "hanging.py"
+    program.write_text(
+        "import time\n"
+        "from dbp.parallel import trials, world\n"
+        "comm = world()\n"
+        "with trials.in_time(comm, 'a barrier', 0.5):\n"
+        "    if comm.rank == comm.size - 1:\n"
+        "        time.sleep(30)\n"
+        "    comm.barrier()\n"
+    )
+    outcome = mpirun(ranks, program, timeout=20)
+    assert outcome.code != 0
+    assert outcome.err.count("a barrier did not end within 0.5 s on") == 1
+    assert "Traceback" not in outcome.err

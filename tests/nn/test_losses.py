@@ -1,0 +1,133 @@
+"""Losses by closed form, their derivatives, and targets that do not fit."""
+
+import numpy as np
+import pytest
+
+import dbp.autodiff as ad
+from dbp import nn
+from dbp.errors import UserError
+
+X = np.random.default_rng(0).standard_normal((5, 3))
+
+
+def test_cross_entropy_by_closed_form():
+    z, y = X, np.array([0, 2, 1, 1, 0])
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(nn.CrossEntropy()(z, y), -np.log(p[np.arange(5), y]))
+    assert nn.CrossEntropy().measure(z, y)[0].tolist() == (z.argmax(1) == y).tolist()
+    np.testing.assert_allclose(nn.CrossEntropy().predict(z)["probabilities"], p)
+
+
+def test_binary_cross_entropy_by_closed_form():
+    z, y = X, (X > 0.3).astype(float)
+    p = 1 / (1 + np.exp(-z))
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    np.testing.assert_allclose(nn.BinaryCrossEntropy()(z, y), expected)
+    np.testing.assert_allclose(nn.BinaryCrossEntropy().measure(z, y)[0], (z > 0) == y)
+
+
+PROBABILITIES = np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4], [0.0, 0.5, 0.5]])
+LABELS = np.array([0, 2, 1, 1, 0])
+
+
+def test_cross_entropy_with_probabilities_and_smoothing():
+    logs = np.log(np.exp(X) / np.exp(X).sum(axis=1, keepdims=True))
+    loss = nn.CrossEntropy()
+    np.testing.assert_allclose(loss(X, PROBABILITIES), -(PROBABILITIES * logs).sum(axis=1))
+    np.testing.assert_allclose(loss(X, np.eye(3)[LABELS]), loss(X, LABELS))
+    smooth = 0.8 * np.eye(3)[LABELS] + 0.2 / 3
+    np.testing.assert_allclose(nn.CrossEntropy(0.2)(X, LABELS), loss(X, smooth))
+    assert loss.measure(X, PROBABILITIES)[0].tolist() == (X.argmax(1) == PROBABILITIES.argmax(1)).tolist()
+
+
+def test_kullback_leibler_is_zero_for_equal_probabilities():
+    inside = np.array([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])
+    np.testing.assert_allclose(nn.KullbackLeibler()(np.log(inside), inside), 0, atol=1e-15)
+    p = np.exp(X) / np.exp(X).sum(axis=1, keepdims=True)
+    t = np.where(PROBABILITIES > 0, PROBABILITIES, 1)
+    np.testing.assert_allclose(nn.KullbackLeibler()(X, PROBABILITIES), (PROBABILITIES * np.log(t / p)).sum(axis=1))
+
+
+def test_hinge_by_closed_form():
+    margins = np.maximum(0, 0.7 - X[np.arange(5), LABELS][:, None] + X)
+    margins[np.arange(5), LABELS] = 0
+    np.testing.assert_allclose(nn.Hinge(0.7)(X, LABELS), margins.mean(axis=1), atol=1e-15)
+
+
+def test_huber_and_absolute_error_by_closed_form():
+    difference = np.array([[0.3, -0.5, 2.0, -4.0]])
+    expected = np.array([0.5 * 0.09, 0.5 * 0.25, 1.5 * (2 - 0.75), 1.5 * (4 - 0.75)])
+    np.testing.assert_allclose(nn.Huber(1.5)(difference, 0 * difference), [expected])
+    np.testing.assert_allclose(nn.MeanAbsoluteError()(difference, 0 * difference), np.abs(difference))
+
+
+def test_mean_squared_error_by_closed_form():
+    y = X[::-1].copy()
+    np.testing.assert_allclose(nn.MeanSquaredError()(X, y), (X - y) ** 2)
+    np.testing.assert_allclose(nn.MeanSquaredError().measure(X, y)[0], np.abs(X - y))
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (nn.CrossEntropy(), np.array([0, 2, 1, 1, 0])),
+        (nn.BinaryCrossEntropy(), (X > 0).astype(float)),
+        (nn.MeanSquaredError(), X[::-1].copy()),
+        (nn.CrossEntropy(0.1), np.array([0, 2, 1, 1, 0])),
+        (nn.CrossEntropy(), PROBABILITIES),
+        (nn.KullbackLeibler(), PROBABILITIES),
+        (nn.Hinge(), LABELS),
+        (nn.MeanAbsoluteError(), X[::-1] + 0.01),
+        (nn.Huber(0.5), X[::-1] + 0.01),
+    ],
+)
+def test_losses_have_right_derivatives(loss, targets):
+    ad.check_derivatives(lambda z: loss(z, targets), X)
+
+
+def test_targets_of_one_output_may_be_a_column_or_not():
+    y = np.array([1.0, 2.0])
+    prepared = nn.MeanSquaredError().prepare(y, (1,), np.dtype("float32"))
+    assert prepared.shape == (2, 1)
+    assert prepared.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "shape", "message"),
+    [
+        ("cross_entropy", np.array([0, 3]), (3,), r"from 0 to 2.*example 11 has 3"),
+        ("cross_entropy", np.array([-1, 0]), (3,), r"from 0 to 2.*example 10 has -1"),
+        ("cross_entropy", np.array([0.0, 1.0]), (3,), r"one integer.*float64.*use mean_squared_error"),
+        ("cross_entropy", np.array([[0], [1]]), (3,), r"one integer per example.*\(1,\)"),
+        (
+            "cross_entropy",
+            np.array([0]),
+            (4, 3),
+            r"integers of shape \(4,\).*\(\) per example; is a flatten layer missing",
+        ),
+        ("cross_entropy", np.array([[0, 1], [1, 3]]), (2, 3), r"from 0 to 2.*at each place, but example 11 has 3"),
+        ("cross_entropy", np.array([0]), (), r"one output per class"),
+        ("cross_entropy", np.array([[0.5, 0.4]]), (2,), r"add up to 1, but example 10 has"),
+        ("kullback_leibler", np.array([[0.5, 0.5], [1.5, -0.5]]), (2,), r"add up to 1, but example 11 has"),
+        ("hinge", np.array([[0.5, 0.5]]), (2,), r"targets of hinge must be one integer"),
+        ("huber", np.zeros((2, 4)), (3,), r"outputs' shape"),
+        ("binary_cross_entropy", np.array([0.0, 1.5]), (1,), r"from 0 to 1, but example 11 has 1.5"),
+        ("mean_squared_error", np.array([0.0, np.nan]), (1,), r"finite.*example 11"),
+        ("mean_squared_error", np.zeros((2, 4)), (3,), r"outputs' shape \(3,\).*have \(4,\)"),
+        ("mean_squared_error", np.array(["a", "b"]), (1,), r"must be numbers"),
+    ],
+)
+def test_targets_that_do_not_fit(loss, targets, shape, message):
+    with pytest.raises(UserError, match=message):
+        nn.loss_named(loss).check(targets, shape, first=10)
+
+
+@pytest.mark.parametrize("name", nn.LOSSES)
+def test_losses_by_name(name):
+    assert nn.loss_named(name).kind == name
+
+
+@pytest.mark.parametrize("loss", [nn.MeanSquaredError(), nn.MeanAbsoluteError(), nn.Huber(), nn.BinaryCrossEntropy()])
+def test_outputs_and_targets_of_two_shapes_are_not_paired_up(loss):
+    with pytest.raises(ad.ShapeError, match=r"outputs have shape \(3, 1\), but targets \(3,\)"):
+        loss(np.ones((3, 1)), np.zeros(3))

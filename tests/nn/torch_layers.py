@@ -1,0 +1,306 @@
+"""dbp's layers built of PyTorch's operations, and the comparison of both models' derivatives."""
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+import dbp.autodiff as ad
+from dbp import nn
+
+torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
+functional = torch.nn.functional
+DRAW = nn.Draw(seed=0, step=0, shard=0)
+ACTIVATIONS = {
+    "linear": lambda x: x,
+    "relu": functional.relu,
+    "leaky_relu": functional.leaky_relu,
+    "elu": functional.elu,
+    "silu": functional.silu,
+    "gelu": functools.partial(functional.gelu, approximate="tanh"),
+    "gelu_exact": functional.gelu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softplus": functional.softplus,
+    "softmax": functools.partial(functional.softmax, dim=-1),
+}
+
+
+# --- models in PyTorch ------------------------------------------------------------------------------
+
+
+@dataclass
+class Place:
+    """Where a layer finds its weights and running moments."""
+
+    weights: dict
+    training: bool
+    running: dict = field(default_factory=dict)
+    path: str = ""
+
+    def inside(self, name):
+        return Place(self.weights, self.training, self.running, f"{self.path}{name}/")
+
+    def __call__(self, name):
+        return self.weights.get(self.path + name)
+
+
+def first(x):
+    """Channels in the place where PyTorch has them."""
+    return x.movedim(-1, 1)
+
+
+def last(x):
+    return x.movedim(1, -1)
+
+
+@functools.singledispatch
+def follow(layer, place, x):
+    """What PyTorch makes of x with the layer's settings."""
+    raise NotImplementedError(type(layer))
+
+
+@follow.register
+def _(layer: nn.Sequential, place, x):
+    for name, inner in zip(layer.names, layer.layers, strict=True):
+        x = follow(inner, place.inside(name), x)
+    return x
+
+
+@follow.register
+def _(layer: nn.Residual, place, x):
+    straight = follow(nn.Sequential(*layer.shortcut), place.inside("shortcut"), x) if layer.shortcut else x
+    return ACTIVATIONS[layer.activation](follow(nn.Sequential(*layer.layers), place, x) + straight)
+
+
+@follow.register
+def _(layer: nn.Recompute, place, x):
+    return follow(nn.Sequential(*layer.layers), place, x)
+
+
+@follow.register
+def _(layer: nn.Dense, place, x):
+    return ACTIVATIONS[layer.activation](functional.linear(x, place("weight").T, place("bias")))
+
+
+@follow.register
+def _(layer: nn.Activation, _place, x):
+    return ACTIVATIONS[layer.function](x)
+
+
+@follow.register
+def _(_layer: nn.Flatten, _place, x):
+    return torch.flatten(x, 1)
+
+
+@follow.register
+def _(layer: nn.Reshape, _place, x):
+    return x.reshape(len(x), *layer.shape)
+
+
+@follow.register
+def _(layer: nn.Conv2d, place, x):
+    w = place("weight").permute(3, 2, 0, 1)
+    z = functional.conv2d(first(x), w, place("bias"), layer.stride, layer.padding, layer.dilation, layer.groups)
+    return ACTIVATIONS[layer.activation](last(z))
+
+
+@follow.register
+def _(layer: nn.Conv1d, place, x):
+    w = place("weight")[0].permute(2, 1, 0)
+    z = functional.conv1d(first(x), w, place("bias"), layer.stride, layer.padding, layer.dilation, layer.groups)
+    return ACTIVATIONS[layer.activation](last(z))
+
+
+@follow.register
+def _(layer: nn.ConvTranspose2d, place, x):
+    w, padding = place("weight").permute(3, 2, 0, 1), 0 if layer.padding == "valid" else layer.padding
+    z = functional.conv_transpose2d(first(x), w, place("bias"), layer.stride, padding)
+    return ACTIVATIONS[layer.activation](last(z))
+
+
+def _pooled(function, layer, x, **settings):
+    padding = 0 if layer.padding == "valid" else layer.padding
+    return last(function(first(x), layer.size, layer.stride, padding, **settings))
+
+
+@follow.register
+def _(layer: nn.MaxPool2d, _place, x):
+    return _pooled(functional.max_pool2d, layer, x)
+
+
+@follow.register
+def _(layer: nn.MaxPool1d, _place, x):
+    return _pooled(functional.max_pool1d, layer, x)
+
+
+@follow.register
+def _(layer: nn.AveragePool2d, _place, x):
+    return _pooled(functional.avg_pool2d, layer, x, count_include_pad=False)
+
+
+@follow.register
+def _(layer: nn.AveragePool1d, _place, x):
+    return _pooled(functional.avg_pool1d, layer, x, count_include_pad=False)
+
+
+@follow.register
+def _(_layer: nn.GlobalAveragePool, _place, x):
+    return x.mean(tuple(range(1, x.ndim - 1)))
+
+
+@follow.register
+def _(_layer: nn.GlobalMaxPool, _place, x):
+    return x.amax(tuple(range(1, x.ndim - 1)))
+
+
+@follow.register
+def _(layer: nn.BatchNorm, place, x):
+    mean, variance = place.running[place.path]
+    scale, shift = place("scale"), place("shift")
+    return last(
+        functional.batch_norm(first(x), mean, variance, scale, shift, place.training, 1 - layer.decay, layer.epsilon)
+    )
+
+
+@follow.register
+def _(layer: nn.LayerNorm, place, x):
+    return functional.layer_norm(x, x.shape[-1:], place("scale"), place("shift"), layer.epsilon)
+
+
+@follow.register
+def _(layer: nn.GroupNorm, place, x):
+    return last(functional.group_norm(first(x), layer.groups, place("scale"), place("shift"), layer.epsilon))
+
+
+@follow.register
+def _(_layer: nn.Embedding, place, x):
+    return functional.embedding(x, place("weight"))
+
+
+@follow.register
+def _(_layer: nn.Position, place, x):
+    return x + place("weight")
+
+
+def _recurrent(layer, place, x, function, state, bias):
+    weights = [place("weight").T, place("recurrent").T, place("bias"), bias]
+    y = function(x, state, weights, True, 1, 0.0, place.training, False, True)[0]
+    return y if layer.sequences else y[:, -1]
+
+
+@follow.register
+def _(layer: nn.GRU, place, x):
+    state, none = torch.zeros(1, len(x), layer.units).to(x), torch.zeros(2 * layer.units).to(x)
+    return _recurrent(layer, place, x, torch.gru, state, torch.cat([none, place("candidate_bias")]))
+
+
+@follow.register
+def _(layer: nn.LSTM, place, x):
+    state, none = torch.zeros(1, len(x), layer.units).to(x), torch.zeros(4 * layer.units).to(x)
+    return _recurrent(layer, place, x, torch.lstm, (state, state), none)
+
+
+@follow.register
+def _(layer: nn.Attention, place, x):
+    names, (_, length, channels) = ("query", "key", "value"), x.shape
+    places = x.movedim(0, 1)
+    y, _ = functional.multi_head_attention_forward(
+        places, places, places, channels, layer.heads,
+        torch.cat([place(f"{name}/weight").T for name in names]),
+        torch.cat([place(f"{name}/bias") for name in names]) if layer.bias else None,
+        None, None, False, 0.0, place("output/weight").T, place("output/bias"),
+        attn_mask=torch.ones(length, length, dtype=torch.bool).triu(1) if layer.causal else None,
+    )  # fmt: skip
+    return y.movedim(0, 1)
+
+
+# --- the comparison ---------------------------------------------------------------------------------
+
+
+def start(model, x):
+    """Parameters away from the zeros and ones that some begin with, and running moments."""
+    initial = nn.initial_parameters(model, x, 0, "float64")
+    parameters, running = initial.parameters, initial.running
+    rng = np.random.default_rng(1)
+    for array in parameters.values():
+        array += 0.2 * rng.standard_normal(array.shape)
+    for moments in running.values():
+        moments.mean += rng.standard_normal(moments.mean.shape)
+        moments.variance += rng.random(moments.variance.shape)
+    return parameters, running
+
+
+def tensors(arrays):
+    return {name: torch.tensor(array, requires_grad=array.dtype == np.float64) for name, array in arrays.items()}
+
+
+def assert_close(got, expected, what):
+    """By name equal to rounding, which is that of the largest number of all."""
+    size = max(float(t.detach().abs().max()) for t in expected if t.numel())
+    for (name, array), t in zip(got.items(), expected, strict=True):
+        np.testing.assert_allclose(array, t.detach(), rtol=1e-9, atol=1e-11 * size, err_msg=f"{what} {name}")
+
+
+def pullbacks(output, leaves, cotangent=None, keep=True):
+    """The cotangents of the leaves by PyTorch, zero where the output does not depend on one."""
+    return torch.autograd.grad(
+        output, leaves, cotangent, create_graph=keep, retain_graph=True, materialize_grads=True, allow_unused=True
+    )
+
+
+def torch_products(outputs, cost_of, leaves, tangents):
+    """The Hessian product and the Gauss-Newton product J^T H J v, all by reverse mode."""
+    gradients = pullbacks(cost_of(outputs), leaves)
+    hessian = pullbacks(sum((g * v).sum() for g, v in zip(gradients, tangents, strict=True)), leaves)
+    dummy = torch.zeros_like(outputs, requires_grad=True)
+    pulled = pullbacks(outputs, leaves, dummy)
+    (moved,) = pullbacks(sum((g * v).sum() for g, v in zip(pulled, tangents, strict=True)), [dummy])  # J v
+    free = outputs.detach().requires_grad_()
+    (slope,) = pullbacks(cost_of(free), [free])
+    (curved,) = pullbacks((slope * moved.detach()).sum(), [free])  # H J v
+    return hessian, pullbacks(outputs, leaves, curved.detach(), keep=False)  # J^T H J v
+
+
+def compare(model, x, training=True):
+    """Values, gradients and products of second order, and running moments, by parameters and real inputs."""
+    parameters, running = start(model, x)
+    points = {**parameters, "x": x} if x.dtype == np.float64 else parameters
+    call_of = lambda given: nn.call_with(given, running, DRAW if training else None)  # noqa: E731
+    place = Place(tensors(points), training)
+    place.running = {n: (torch.tensor(m.mean), torch.tensor(m.variance)) for n, m in running.items()}
+
+    def outputs_of(given):
+        return model(nn.Scope(call_of(given)), given.get("x", x))
+
+    def cost_of(z):
+        return ad.sum_(ad.sin(z) * z) + 0.1 * ad.square(ad.sum_(z))
+
+    def torch_cost_of(z):
+        return (torch.sin(z) * z).sum() + 0.1 * z.sum() ** 2
+
+    leaves = list(place.weights.values())
+    outputs = follow(model, place, place.weights.get("x", torch.tensor(x)))
+    assert_close({"": outputs_of(points)}, [outputs], "outputs")
+    _, gradient = ad.value_and_gradient(lambda given: cost_of(outputs_of(given)))(points)
+    assert_close(gradient, pullbacks(torch_cost_of(outputs), leaves), "gradient by")
+
+    rng = np.random.default_rng(2)
+    tangents = {name: rng.standard_normal(array.shape) for name, array in points.items()}
+    (hessian,) = ad.hessian_product(lambda given: cost_of(outputs_of(given)), (points,), (tangents,))
+    (gauss_newton,) = ad.gauss_newton_product(outputs_of, cost_of, (points,), (tangents,))
+    moved = [torch.tensor(t) for t in tangents.values()]
+    expected = torch_products(outputs, torch_cost_of, leaves, moved)
+    assert_close(hessian, expected[0], "Hessian product by")
+    assert_close(gauss_newton, expected[1], "Gauss-Newton product by")
+    compare_running(model, call_of(points), points.get("x", x), running, place)
+
+
+def compare_running(model, call, x, running, place):
+    """After a pass the running moments are PyTorch's; outside of training they stay."""
+    model(nn.Scope(call), x)
+    if call.draw is not None and running:
+        nn.update_all(running, np.concatenate(nn.all_sums(running, call.observed)))
+    for path, moments in running.items():
+        assert_close({"mean": moments.mean, "variance": moments.variance}, place.running[path], f"{path} running")

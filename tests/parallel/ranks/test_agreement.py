@@ -1,0 +1,21 @@
+"""Agreement of ranks on values and errors."""
+
+import pytest
+
+from dbp.errors import UserError
+from dbp.parallel import (
+    OneProcess,
+    agree,
+    from_rank_0,
+)
+
+
+def test_one_process_agrees_with_itself():
+    def fail():
+        raise UserError("wrong")
+
+    for way in (agree, from_rank_0):
+        assert way(OneProcess(), lambda x: x + 1, 2) == 3
+        with pytest.raises(UserError, match="wrong") as caught:
+            way(OneProcess(), fail)
+        assert caught.value.on_all_ranks

@@ -1,0 +1,290 @@
+"""Error feedback of top-k messages: nothing is lost over steps, and runs resume with the same bits."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dbp import nn
+from dbp.checkpoint import digest_arrays
+from dbp.config.settings import Settings
+from dbp.errors import UserError
+from dbp.optim import OPTIMIZERS, SGD, FirstOrder
+from dbp.parallel import Arena, OneProcess, Unsent, wire_for
+from tests.hosts import Hosts, environment, why_not
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, mpirun, newest_checkpoint, run
+
+DBP = ("-m", "dbp")
+LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks
+TOP_K = (*LARGER, "--set", "messages=top-k", "--set", "messages_kept=0.05")
+
+
+# --- what is left ---------------------------------------------------------------------------------------
+
+
+def unsent_of(size):
+    unsent = Unsent(Arena(OneProcess(), size, np.float32))
+    wire = wire_for("top-k", 0.1, unsent)
+    wire.start()
+    return unsent, wire
+
+
+def test_over_steps_all_is_sent_but_for_what_is_left():
+    unsent, wire = unsent_of(500)
+    rng, vector, part = np.random.default_rng(0), np.zeros(500, np.float32), slice(0, 500)
+    (message, pack), received = wire.outgoing(vector, part), np.zeros(500, np.float32)
+    place, unpack = wire.incoming(received, part)
+    given_, sent = np.zeros(500), np.zeros(500)
+    for _ in range(30):
+        vector[:] = rng.integers(-50, 50, 500)
+        unsent.begin(1.0)
+        pack()
+        place[:] = message
+        unpack()
+        unsent.accept()
+        assert np.count_nonzero(received) <= 50
+        given_, sent = given_ + vector, sent + received
+        np.testing.assert_array_equal(sent + unsent.collected()[0], given_)
+    vector[:] = 0
+    for _ in range(10):  # then the rest too
+        unsent.begin(1.0)
+        pack()
+        place[:] = message
+        unpack()
+        unsent.accept()
+        sent += received
+    np.testing.assert_array_equal(sent, given_)
+
+
+def test_what_is_left_counts_as_much_in_a_mini_batch_of_another_weight():
+    unsent, wire = unsent_of(10)
+    vector = np.array([8, *[1] * 9], np.float32)
+    _, pack = wire.outgoing(vector, slice(0, 10))
+    unsent.begin(4.0)
+    pack()
+    unsent.accept()
+    assert unsent.weight == 4
+    vector[:] = 0
+    unsent.begin(2.0)
+    np.testing.assert_array_equal(unsent.added(vector, slice(0, 10)), [0, *[0.5] * 9])
+
+
+def test_a_gradient_that_is_not_used_leaves_no_trace():
+    unsent, wire = unsent_of(10)
+    vector = np.arange(1, 11, dtype=np.float32)
+    _, pack = wire.outgoing(vector, slice(0, 10))
+    unsent.begin(1.0)
+    pack()
+    unsent.accept()
+    before = unsent.collected().copy()
+    vector[:] = np.nan
+    unsent.begin(1.0)
+    pack()
+    np.testing.assert_array_equal(unsent.collected(), before)
+
+
+def test_where_nothing_is_sent_what_was_left_is_added_once():
+    unsent = Unsent(Arena(OneProcess(), 4, np.float32))
+    unsent.clear(2.0)
+    unsent.give(0, np.array([2, 4, 6, 8], np.float32))
+    unsent.give(1, np.ones(4, np.float32))
+    assert unsent.count == 1
+    np.testing.assert_array_equal(unsent.collected(), [[3, 5, 7, 9]])
+    gradient = np.ones(4, np.float32)
+    unsent.complete(gradient)
+    np.testing.assert_array_equal(gradient, [2.5, 3.5, 4.5, 5.5])
+    unsent.accept()
+    unsent.complete(gradient)
+    np.testing.assert_array_equal(gradient, [2.5, 3.5, 4.5, 5.5])
+    assert unsent.count == len(unsent.collected()) == 0
+
+
+@pytest.mark.parametrize("sizes", ["1,1", "2,1", "1,2,2", "private"])
+def test_nothing_is_lost_on_any_nodes(sizes):
+    ranks, env = (3, {}) if sizes == "private" else (sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes})
+    outcome = mpirun(ranks, PROGRAMS / "top_k.py", sizes, env=env, timeout=90)
+    assert outcome.code == 0, outcome.text
+    assert outcome.out == "nothing is lost\n"
+
+
+def test_nothing_is_lost_with_mpich(mpich_python):
+    outcome = mpirun(3, PROGRAMS / "top_k.py", python=mpich_python, env={"DBP_NODE_SIZES": "2,1"}, timeout=90)
+    assert outcome.out == "nothing is lost\n", outcome.text
+
+
+# --- settings -------------------------------------------------------------------------------------------
+
+BASE = Settings([nn.Dense(3)], "mean_squared_error", (np.ones((4, 2)), np.ones((4, 3))), SGD(0.1), 1, 2)
+
+
+def test_what_is_kept_is_a_part():
+    assert replace(BASE, messages="top-k").messages_kept == 0.01
+    for kept in (0, 1, -0.1, 1.5, float("nan")):
+        with pytest.raises(UserError, match="messages_kept must be above 0 and below 1, but is"):
+            replace(BASE, messages="top-k", messages_kept=kept)
+    with pytest.raises(UserError, match=r'messages_kept is of messages = "top-k", but they are .full.; leave it out'):
+        replace(BASE, messages_kept=0.1)
+    with pytest.raises(UserError, match='messages must be "full" with dtype float64'):
+        replace(BASE, messages="top-k", dtype="float64")
+
+
+@pytest.mark.parametrize("kind", [kind for kind, cls in OPTIMIZERS.items() if not issubclass(cls, FirstOrder)])
+def test_methods_that_need_whole_gradients_are_refused(small, kind):
+    outcome = dbp(
+        "train", small, *TOP_K, "--set", f'optimizer={{kind="{kind}"}}', "--set", 'schedule={kind="constant"}'
+    )
+    assert outcome.code == 2
+    assert f"messages must not be \"top-k\" with '{kind}', which needs whole gradients; take" in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_on_one_node_it_does_nothing(small, tmp_path):
+    assert mpirun(2, *DBP, "train", small, *LARGER, "--out", tmp_path / "full").code == 0
+    assert mpirun(2, *DBP, "train", small, *TOP_K, "--out", tmp_path / "top-k").code == 0
+    assert digest(tmp_path / "full") == digest(tmp_path / "top-k")
+    assert set(newest_checkpoint(tmp_path / "top-k").optimizer) == {"gradients", "squares"}
+
+
+# --- runs -----------------------------------------------------------------------------------------------
+
+
+def state(folder):
+    """The digest of weights, optimizer and what is unsent, in a run's newest checkpoint."""
+    return digest_arrays(dict(newest_checkpoint(folder).arrays()) | {"history/seconds": np.zeros(1)})
+
+
+def forget(folder, last):
+    """Remove the checkpoints from after a step."""
+    for path in (folder / "checkpoints").iterdir():
+        if path.name > f"step-{last:09}.h5":
+            path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ("1,1", ("optimizer.clip_norm=0.5",)),
+        ("2,1", ("shards=7",)),  # several a rank, and no node has one branch of their tree
+        ("1,1,2", ("shards=2",)),  # and one node has none
+        ("2,1", ("divide_state=true",)),
+    ],
+)
+def test_an_interrupted_run_has_the_bits_of_an_unbroken_one(small, tmp_path, sizes, words):
+    """From the middle of an epoch; nodes compare their weights before each checkpoint, every ten steps."""
+    ranks, env = sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes}
+    changes = [word for change in (*words, "checkpoint.keep=100") for word in ("--set", change)]
+    train = (*DBP, "train", small, *TOP_K, *changes)
+    outcome = mpirun(ranks, *train, env=env)
+    assert outcome.code == 0, outcome.text
+    assert float(outcome.out.partition("test: cost ")[2].split()[0]) < 1
+    whole, nodes = state(tmp_path / "run"), sizes.count(",") + 1
+    vectors = newest_checkpoint(tmp_path / "run").optimizer
+    left = [np.concatenate([a.ravel() for a in vectors[f"unsent_{node}"].values()]) for node in range(nodes)]
+    assert all(vector.any() for vector in left)
+    for last in (10, 30):
+        forget(tmp_path / "run", last)
+        outcome = mpirun(ranks, *train, env=env)
+        assert outcome.code == 0, outcome.text
+        assert f"step {last}" in outcome.out
+        assert "had not sent" not in outcome.out
+        assert state(tmp_path / "run") == whole
+    outcome = mpirun(ranks, *train, "--out", tmp_path / "again", env=env)
+    assert state(tmp_path / "again") == whole
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [("1", "is added to the next gradient"), ("2,1", "is shared out to 2"), ("1,1,1,1", "is shared out to 4")],
+)
+def test_on_other_nodes_it_goes_on_with_all_that_was_left(small, tmp_path, sizes, told):
+    train = (*DBP, "train", small, *TOP_K, "--set", "checkpoint.keep=100")
+    assert mpirun(3, *train, env={"DBP_NODE_SIZES": "1,1,1"}).code == 0
+    forget(tmp_path / "run", 30)
+    outcome = mpirun(sum(map(int, sizes.split(","))), *train, env={"DBP_NODE_SIZES": sizes})
+    assert outcome.code == 0, outcome.text
+    assert outcome.out.count(f"note: what 3 nodes had not sent of their gradients {told}") == 1
+    assert float(outcome.out.partition("test: cost ")[2].split()[0]) < 1
+    left = [name for name in newest_checkpoint(tmp_path / "run").optimizer if name.startswith("unsent_")]
+    assert len(left) == (0 if sizes == "1" else sizes.count(",") + 1)
+
+
+def test_a_run_may_go_on_with_whole_messages(small, tmp_path):
+    train = (*DBP, "train", small, *LARGER, "--set", "checkpoint.keep=100")
+    assert mpirun(2, *train, "--set", "messages=top-k", env={"DBP_NODE_SIZES": "1,1"}).code == 0
+    forget(tmp_path / "run", 30)
+    assert mpirun(2, *train, env={"DBP_NODE_SIZES": "1,1"}).code == 2
+    accept = ("--accept", "messages", "--accept", "messages_kept")
+    outcome = mpirun(2, *train, *accept, env={"DBP_NODE_SIZES": "1,1"})
+    assert outcome.code == 0, outcome.text
+    assert "note: what 2 nodes had not sent of their gradients is added to the next gradient" in outcome.out
+    assert set(newest_checkpoint(tmp_path / "run").optimizer) == {"gradients", "squares"}
+
+
+def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path):
+    """An example is too large, on one node; what is left stays finite, and nodes alike."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, dbp\n"
+        "rng = np.random.default_rng(0)\n"
+        "x = rng.standard_normal((200, 30)).astype(np.float32)\n"
+        "x[7, 3] = 1e30\n"
+        "dbp.fit(model=[dbp.nn.Dense(400, 'relu'), dbp.nn.Dense(3)], loss='mean_squared_error',\n"
+        "        data=(x, x[:, :3].clip(-1, 1)), optimizer=dbp.optim.SGD(0.01, when_not_finite='skip'), epochs=3,\n"
+        "        batch_size=20, shards=2, messages='top-k', out='run', watch=dbp.Watching(compare_every_steps=1))\n"
+    )
+    outcome = mpirun(2, script, env={"DBP_NODE_SIZES": "1,1"}, cwd=tmp_path)
+    assert outcome.code == 0, outcome.text
+    found = newest_checkpoint(tmp_path / "run")
+    assert found.method["skipped"] == 3
+    assert all(np.isfinite(array).all() for _, array in found.arrays())
+
+
+def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
+    """As what the dead had not sent is lost."""
+    command = (launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, PROGRAMS / "dying.py", tmp_path / "run")
+    outcome = run(*command, "sum:5:1", "top-k", env={"UNITS": "600", "DBP_NODE_SIZES": "1,1,1"}, timeout=90)
+    assert outcome.code == 0, outcome.text
+    assert outcome.err.splitlines()[-1].endswith("they go on from the last checkpoint")
+    assert "note: what 3 nodes had not sent of their gradients is shared out to 2" in outcome.out
+    assert "steps: 24; ranks left: 2" in outcome.out
+
+
+@pytest.mark.parametrize("damage", ["lacks one", "lacks a parameter", "another weight"])
+def test_a_checkpoint_without_all_that_was_left_is_refused(small, tmp_path, damage):
+    from dbp.checkpoint.writing import write
+
+    train = (*DBP, "train", small, *TOP_K)
+    assert mpirun(2, *train, env={"DBP_NODE_SIZES": "1,1"}).code == 0
+    (*others, newest) = sorted((tmp_path / "run" / "checkpoints").glob("step-*.h5"))
+    for path in others:
+        path.unlink()
+    found = newest_checkpoint(newest)
+    vectors, progress = {name: dict(vector) for name, vector in found.optimizer.items()}, dict(found.progress)
+    if damage == "lacks one":
+        del vectors["unsent_0"]
+    elif damage == "lacks a parameter":
+        vectors["unsent_1"].popitem()
+    else:
+        progress["unsent_weight"] = float("nan")
+    write(newest, replace(found, optimizer=vectors, progress=progress))
+    outcome = mpirun(2, *train, "--set", "epochs=3", env={"DBP_NODE_SIZES": "1,1"})
+    assert outcome.code in (2, 65), outcome.text
+    assert "unsent_" in outcome.err
+    assert "Traceback" not in outcome.text
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_nodes_send_fewer_bytes(tmp_path):
+    """Over a network between two hosts: 1 % of the numbers, each with its place, and what else a step needs."""
+    (tmp_path / "small.toml").write_text(SMALL)
+    sent, bare = {}, {"OMPI_MCA_btl": "self,sm,tcp"}
+    with Hosts(2) as hosts:
+        for form in ("full", "top-k"):
+            before = hosts.sent("h0")
+            train = (sys.executable, *DBP, "train", tmp_path / "small.toml", "--set", "model.layers.1.units=3000")
+            words = map(str, (*train, "--set", f"messages={form}", "--out", tmp_path / form))
+            outcome = run(*hosts.mpirun([1, 1], *words), env=LAUNCHER_SETTINGS | environment(2) | bare, timeout=100)
+            assert outcome.code == 0, outcome.text
+            sent[form] = hosts.sent("h0") - before
+    assert sent["top-k"] < 0.2 * sent["full"]

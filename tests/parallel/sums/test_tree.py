@@ -1,0 +1,97 @@
+"""The tree over shards: the same bits however ranks share its leaves."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbp.parallel import (
+    OneProcess,
+    Reduction,
+    Shards,
+    Sums,
+    TreeSum,
+    parts,
+)
+from dbp.parallel.sums.tree import Adder, additions, subtrees
+
+
+def leaf(value):
+    sums = Sums(3, np.float32, 2)
+    sums.vector[:], sums.scalars[:] = value, value
+    return sums
+
+
+def recursive(values):
+    """The tree as it is defined: split at the largest power of two below the length."""
+    if len(values) == 1:
+        return np.float32(values[0])
+    half = 1 << (len(values) - 1).bit_length() - 1
+    return recursive(values[:half]) + recursive(values[half:])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=33), st.data())
+def test_tree_sums_have_the_same_bits_however_ranks_share_the_leaves(values, data):
+    borders = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=5)))
+    runs = [range(a, b) for a, b in zip([0, *borders], [*borders, len(values)], strict=True)]
+    whole = TreeSum()
+    for run in runs:
+        local = TreeSum()
+        for number in run:
+            local.push(0, number, leaf(values[number]))
+        assert [node[:2] for node in local.nodes] == subtrees(run)
+        for node in local.nodes:
+            whole.push(*node)
+    np.testing.assert_array_equal(whole.total().vector, recursive(values))
+
+
+def test_buffers_are_used_again():
+    reduction = Reduction(OneProcess(), Shards(8), 5, np.float32, 1)
+    for _ in range(3):
+        tree = reduction.start()
+        for number in range(8):
+            sums = reduction.buffer()
+            sums.bytes[:] = 0
+            sums.vector[:] = number
+            tree.push(0, number, sums)
+        np.testing.assert_array_equal(reduction.total(tree).vector, 28)
+    assert len(reduction._free) <= 4  # one more than the tree's levels
+
+
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_additions_leave_the_parts_as_they_are(count, ranks):
+    """Numbers in place of vectors: what comes into the place behind the parts is the sum of all."""
+    nodes = [node for rank in range(ranks) for node in subtrees(parts(count, ranks, rank))]
+    values = [np.array([float(number)]) for number in range(1, len(nodes) + 1)]
+    plan = additions(nodes)
+    assert all(target >= len(nodes) for _, _, target in plan.steps)
+    (total,) = Adder(plan, values, [np.zeros(1)], {}).add()
+    assert total == sum(range(1, len(nodes) + 1))
+    assert [value.item() for value in values] == list(range(1, len(nodes) + 1))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(1, 40))
+def test_nodes_add_what_they_have_and_all_of_it_makes_the_tree(sizes, count):
+    """First over runs of shards as nodes have them, whose last one comes apart, then over all nodes."""
+    ends = [0, *np.cumsum(sizes)]
+    ranks = max(ends[-1], 1)
+    runs = [range(count * a // ranks, count * b // ranks) for a, b in pairwise(ends)] if ends[-1] else [range(count)]
+    values, sums, left = np.random.default_rng(0).standard_normal(count).astype(np.float32), [], []
+    for run in runs:
+        nodes = subtrees(run, last_apart=True)
+        of_nodes = [np.array([recursive(values[i << level : (i + 1) << level])]) for level, i in nodes]
+        plan = additions(nodes, whole=False)
+        sums += Adder(plan, of_nodes, [np.zeros(1, np.float32) for _ in plan.left], {}).add()
+        left += plan.nodes
+    (total,) = Adder(additions(left), sums, [np.zeros(1, np.float32)], {}).add()
+    assert total == recursive(values)
+
+
+def test_sums_keep_float64_beside_float32():
+    sums = leaf(0)
+    sums.scalars[0] = 1 + 2.0**-40
+    sums += leaf(1)
+    assert sums.scalars[0] == 2 + 2.0**-40
+    assert sums.vector.dtype == np.float32

@@ -1,0 +1,51 @@
+"""Deals: one owner for each element, messages that fit, work shared out evenly."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbp.parallel.vectors.deal import Deal, Nodes, shares
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 60_000), st.integers(3000, 20_000))
+def test_a_deal_gives_every_element_one_owner_and_messages_fit(sizes, size, bucket):
+    deals = [Deal(size, Nodes(tuple(sizes), rank), bucket) for rank in range(sum(sizes))]
+    nodes = deals[0].nodes
+    for divided in (False, True):
+        counts = np.zeros((nodes.count, size), int)
+        for deal in deals:
+            for part in deal.updated(divided):
+                counts[deal.nodes.mine, part] += 1
+        assert ((counts.sum(axis=0) if divided else counts) == 1).all()
+    for run in deals[0].buckets:
+        for one in deals:
+            for node in one.others:
+                for message in one.outgoing(run, node):
+                    back = [m for m in deals[message.rank].incoming(run, one.nodes.mine) if m.rank == one.nodes.rank]
+                    assert [m.part for m in back] == [message.part]
+
+
+@given(st.lists(st.integers(0, 1000), max_size=40), st.integers(1, 9))
+def test_work_is_shared_out_once_and_nearly_evenly(lengths, count):
+    found = shares(lengths, count)
+    assert len(found) == count
+    assert sorted(number for mine in found for number in mine) == list(range(len(lengths)))
+    totals = [sum(lengths[number] for number in mine) for mine in found]
+    assert max(totals) - min(totals) <= max(lengths, default=0)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 60_000), st.integers(3000, 20_000))
+def test_all_nodes_are_sent_the_same_pieces_of_a_sum(sizes, size, bucket):
+    deals = [Deal(size, Nodes(tuple(sizes), rank), bucket) for rank in range(sum(sizes))]
+    for run_ in deals[0].buckets:
+        for deal in deals:
+            common = {(p.start, p.stop) for p in deal.common(run_, deal.nodes.mine) if p.start < p.stop}
+            mine = deal.finished(run_)
+            sent, _ = deal.spread([run_])
+            for node in deal.others:
+                to_it = {(m.part.start, m.part.stop) for m in sent if m.rank in deal.nodes.runs[node]}
+                assert to_it == {(start, stop) for start, stop in common if mine.start <= start < mine.stop}
+            for message in sent:
+                _, back = deals[message.rank].spread([run_])
+                assert message.part in [m.part for m in back if m.rank == deal.nodes.rank]

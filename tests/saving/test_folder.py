@@ -1,0 +1,33 @@
+"""The folder of a run: its lock and its status."""
+
+import fcntl
+import json
+
+import pytest
+
+from dbp.errors import UserError
+from tests.saving.short_runs import run
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
+    run(tmp_path, epochs=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    with (tmp_path / ".lock").open("w") as file:
+        file.write("host n1, process 5")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match=r"belongs to a run that is going on \(host n1, process 5\); .*--out"):
+            run(tmp_path)
+    assert {p: p.read_bytes() for p in before} == before
+    assert run(tmp_path).steps == 16  # the lock of one that has ended means nothing
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_the_status_tells_where_the_run_stands(tmp_path):
+    run(tmp_path)
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["epoch"], status["step"], status["steps"]) == ("finished", 4, 16, 16)
+    assert status["checkpoint"] == "step-000000016.h5"
+    with pytest.raises(UserError):
+        run(tmp_path, seed=7)  # refused: what is there stays
+    assert json.loads((tmp_path / "status.json").read_text()) == status

@@ -1,0 +1,50 @@
+"""Data and runs whose numbers do not stay finite."""
+
+import dataclasses
+import socket
+
+import numpy as np
+import pytest
+
+from dbp.config.settings import Data, Settings
+from dbp.errors import NotFiniteError
+from dbp.nn import Dense
+from dbp.optim import SGD
+from dbp.parallel import OneProcess
+from dbp.saving.resume import Start
+from dbp.training.loop import train
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 5)).astype(np.float32)
+Y = np.tanh(X[:, :2])
+HOST = socket.gethostname()
+
+
+def with_row(number, value):
+    changed = X.copy()
+    changed[number] = value
+    return changed
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def failing(**changes):
+    settings = dataclasses.replace(BASE, **changes)
+    with pytest.raises(NotFiniteError) as caught:
+        train(settings, OneProcess(), Start(quiet=True))
+    assert caught.value.exit_code == 70
+    assert all(len(line) <= 80 for line in f"dbp: error: {caught.value}".splitlines() if "/" not in line)
+    return str(caught.value)
+
+
+BASE = Settings(
+    model=[Dense(8, "relu"), Dense(2)],
+    loss="mean_squared_error",
+    data=Data((X, Y)),
+    optimizer=SGD(0.1),
+    epochs=3,
+    batch_size=4,
+    shards=2,
+)
