@@ -20,6 +20,7 @@ __version__ = VERSION
 __all__ = [
     "Data",
     "EarlyStopping",
+    "NotFinite",
     "Saving",
     "UserError",
     "Watching",
@@ -35,14 +36,14 @@ __all__ = [
 
 _HOMES = {
     "fit": "training.loop",
-    **dict.fromkeys(("Data", "EarlyStopping", "Saving", "Watching"), "config.settings"),
+    **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Saving", "Watching"), "config.settings"),
     "UserError": "errors",
 }
 _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
-    from dbp.config.settings import Data, EarlyStopping, Saving, Watching
+    from dbp.config.settings import Data, EarlyStopping, NotFinite, Saving, Watching
     from dbp.errors import UserError
     from dbp.training.loop import fit
 

@@ -21,7 +21,7 @@ from dbp.parallel.ranks.clock import UPDATE
 from dbp.run.state import Run
 from dbp.saving.resume import Start
 from dbp.training import loop
-from dbp.training.rollback import Trouble
+from dbp.training.rollback import NonFinitePolicy
 
 HEADER = 16  # bytes of an IDX file of images
 
@@ -62,7 +62,7 @@ COMMON = {"epochs": 1, "batch_size": 1, "dtype": "float64", "shards": 2}
 KEPT = ("optimizer", "epochs", "schedule", "dtype", "shards")
 
 
-def points(run: Run, trouble: Trouble, seconds: float, passes: float) -> Iterator[dict[str, float]]:
+def points(run: Run, policy: NonFinitePolicy, seconds: float, passes: float) -> Iterator[dict[str, float]]:
     """Train until time, passes or epochs are over; what holds after each epoch, to find which takes no time.
 
     The cost is that over all examples: that of the last step where it was over all, else found anew.
@@ -71,7 +71,7 @@ def points(run: Run, trouble: Trouble, seconds: float, passes: float) -> Iterato
     run.comm.stages.begin()
     while progress.epoch < run.settings.epochs and not progress.outcome and used < seconds and done < passes:
         start = time.perf_counter()
-        for _ in loop.steps_of_epoch(run, trouble):
+        for _ in loop.steps_of_epoch(run, policy):
             pass
         used += run.comm.broadcast(time.perf_counter() - start)
         cost = progress.totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
@@ -84,7 +84,7 @@ def points(run: Run, trouble: Trouble, seconds: float, passes: float) -> Iterato
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
     with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, keeper, display):
-        found = list(points(run, Trouble(run, keeper, display.say), seconds, passes))
+        found = list(points(run, NonFinitePolicy(run, keeper, display.say), seconds, passes))
         stages = run.comm.stages
         stages.enter(stages.current)
         return {

@@ -12,13 +12,14 @@ import numpy as np
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss, Model, as_loss, as_model
-from dbp.optim import GO_BACK, Constant, FirstOrder, Method, Schedule
+from dbp.optim import Constant, Method, Schedule
 
 DTYPES = ("float32", "float64")
 TOP_K = "top-k"
 MESSAGES = ("full", "bfloat16", "float16", TOP_K)
 KEPT = 0.01  # of a message's numbers, by default
 AUTO = "auto"
+STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
 
 
 def _at_least(name: str, value: int | float, least: int) -> None:
@@ -149,6 +150,37 @@ class Watching:
 
 
 @dataclass(frozen=True)
+class NotFinite:
+    """What a run does after a step whose cost or gradient is not finite.
+
+    Args:
+        action: "stop" the run with a report; "skip" the step; or "roll_back" to the last checkpoint and continue with a
+            smaller learning rate.
+        skip_at_most: steps that may be skipped in a row; the run stops at the next.
+        factor: on the learning rate at each rollback.
+        at_most: rollbacks until the run has passed the failed step; the run stops at the next.
+    """
+
+    action: str = STOP
+    skip_at_most: int = 10
+    factor: float = 0.5
+    at_most: int = 5
+
+    def __post_init__(self) -> None:
+        if self.action not in NOT_FINITE_ACTIONS:
+            raise unknown("action", self.action, NOT_FINITE_ACTIONS)
+        for name in ("skip_at_most", "at_most"):
+            _at_least(name, getattr(self, name), 1)
+        if not 0 < self.factor < 1:
+            raise UserError(f"factor must be between 0 and 1, but is {self.factor}")
+
+    @property
+    def rolls_back(self) -> bool:
+        """Return True if the run needs checkpoints to roll back to."""
+        return self.action == ROLL_BACK
+
+
+@dataclass(frozen=True)
 class Settings:
     """A run.
 
@@ -177,6 +209,7 @@ class Settings:
         checkpoint: when to save.
         watch: how the run is watched over.
         early_stopping: when it ends before its last epoch.
+        not_finite: what happens if a cost or gradient is not finite.
     """
 
     model: Model
@@ -198,6 +231,7 @@ class Settings:
     checkpoint: Saving = field(default_factory=Saving)
     watch: Watching = field(default_factory=Watching)
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    not_finite: NotFinite = field(default_factory=NotFinite)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
@@ -213,18 +247,24 @@ class Settings:
         if self.shards is not None:
             _at_least("shards", self.shards, 1)
         self._check_numbers()
-        if self.schedule != Constant() and not isinstance(self.optimizer, FirstOrder):
+        if self.schedule != Constant() and not self.optimizer.is_first_order:
             raise UserError(f"schedule is of learning rates, of which {self.optimizer.kind!r} has none; leave it out")
         self._check_top_k()
-        if self.goes_back and self.out is None:
-            raise UserError(
-                f"when_not_finite = {GO_BACK!r} needs checkpoints to go back to, but out is None; set it to a folder"
-            )
+        self._check_not_finite()
 
-    @property
-    def goes_back(self) -> bool:
-        """Whether the run goes back to a checkpoint when numbers are not finite."""
-        return isinstance(self.optimizer, FirstOrder) and self.optimizer.when_not_finite == GO_BACK
+    def _check_not_finite(self) -> None:
+        """Raise UserError if optimizer or folder do not allow the action."""
+        action = self.not_finite.action
+        if action != STOP and not self.optimizer.is_first_order:
+            raise UserError(
+                f"not_finite.action must be {STOP!r} with {self.optimizer.kind!r}, which looks for another step "
+                f"itself, but is {action!r}; leave it out"
+            )
+        if self.not_finite.rolls_back and self.out is None:
+            raise UserError(
+                f"not_finite.action = {ROLL_BACK!r} needs checkpoints to roll back to, but out is None; "
+                "set it to a folder"
+            )
 
     def _check_numbers(self) -> None:
         """In what form they are kept and sent."""
@@ -246,7 +286,7 @@ class Settings:
         if not 0 < kept < 1:
             raise UserError(f"messages_kept must be above 0 and below 1, but is {kept}")
         object.__setattr__(self, "messages_kept", kept)
-        if not isinstance(self.optimizer, FirstOrder):
+        if not self.optimizer.is_first_order:
             kind, others = self.optimizer.kind, ", ".join(f'"{form}"' for form in MESSAGES if form != TOP_K)
             raise UserError(f'messages must not be "{TOP_K}" with {kind!r}, which needs whole gradients; take {others}')
 

@@ -9,12 +9,13 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
+from dbp.config.settings import Data, EarlyStopping, NotFinite, Saving, Settings, Watching
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
@@ -22,7 +23,13 @@ from dbp.optim import OPTIMIZERS, SCHEDULES
 
 Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
-SECTIONS = (Data, Saving, Watching, EarlyStopping)
+SECTIONS: dict[str, type[Any]] = {
+    "data": Data,
+    "checkpoint": Saving,
+    "watch": Watching,
+    "early_stopping": EarlyStopping,
+    "not_finite": NotFinite,
+}
 CUSTOM = "custom"  # a model of the user's own, which a config cannot hold
 
 
@@ -109,16 +116,17 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
             {
                 "model": _model,
                 "loss": lambda value, key: _named(LOSSES, {"kind": value} if isinstance(value, str) else value, key),
-                "data": lambda value, key: _record(Data, value, key, {}),
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
-                "checkpoint": lambda value, key: _record(Saving, value, key, {}),
-                "watch": lambda value, key: _record(Watching, value, key, {}),
-                "early_stopping": lambda value, key: _record(EarlyStopping, value, key, {}),
+                **{name: partial(_section, section) for name, section in SECTIONS.items()},
                 "threads": lambda value, key: value,  # a number or a word, which Settings tells apart
             },
         ),
     )
+
+
+def _section(cls: type[Any], value: Any, key: str) -> Any:
+    return _record(cls, value, key, {})
 
 
 def model_from(table: Mapping[str, Any]) -> Layer:
@@ -128,7 +136,7 @@ def model_from(table: Mapping[str, Any]) -> Layer:
 
 def data_from(table: Mapping[str, Any]) -> Data:
     """Where a config's examples come from, alone as well."""
-    return typing.cast(Data, _record(Data, table["data"], "data", {}))
+    return typing.cast(Data, _section(Data, table["data"], "data"))
 
 
 def _model(value: Any, key: str) -> Layer:
@@ -252,7 +260,7 @@ def _value(value: Any) -> Any:
         return {"kind": value.kind, "layers": [_value(layer) for layer in value.layers]}
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
-    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS)
+    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS.values())
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}

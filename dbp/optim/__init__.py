@@ -2,7 +2,7 @@
 
 from dbp.optim.adagrad import Adagrad
 from dbp.optim.adam import Adam, AdamW
-from dbp.optim.first_order import GO_BACK, SKIP, STOP, FirstOrder
+from dbp.optim.first_order import FirstOrder
 from dbp.optim.layerwise import LAMB, LARS
 from dbp.optim.lbfgs import LBFGS
 from dbp.optim.levenberg_marquardt import LevenbergMarquardt
@@ -31,15 +31,12 @@ _METHODS += (LBFGS, TruncatedNewton, LevenbergMarquardt, Scipy)
 OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in _METHODS}
 
 __all__ = [
-    "GO_BACK",
     "LAMB",
     "LARS",
     "LBFGS",
     "OPTIMIZERS",
     "SCHEDULES",
     "SGD",
-    "SKIP",
-    "STOP",
     "Adagrad",
     "Adam",
     "AdamW",

@@ -1,4 +1,4 @@
-"""Methods that need one gradient a step, and what they have in common: decay, clipping, averages, trouble."""
+"""Methods that need one gradient a step, and what they have in common: decay, clipping, averages."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dbp.errors import UserError, unknown
+from dbp.errors import UserError
 from dbp.optim.method import AVERAGE, Arriving, E, Method, Objective, Outcome, Space, State, Step, Vector
 from dbp.optim.pieces import Part, Piece, Setting, Shapes, check_patterns, matches, parts_of
-
-STOP, SKIP, GO_BACK = WHEN_NOT_FINITE = ("stop", "skip", "go_back")
-SKIPPED, IN_A_ROW = "skipped", "skipped_in_a_row"  # numbers of the state
 
 
 class Work(NamedTuple):
@@ -27,7 +23,7 @@ class Work(NamedTuple):
         weights: the flat weights.
         gradient: where it is owned.
         state: what the method remembers.
-        number: of the step, counted from 1, without those that were skipped.
+        number: of the update, counted from 1.
         rate: the learning rate.
         scale: factor on the gradient.
         arriving: what to wait for before a part of the gradient is read, unless all of it is there.
@@ -69,13 +65,9 @@ class FirstOrder(Method):
         clip_norm: a gradient with a larger norm is scaled down to it; 0 for none.
         clip_value: what each number of the gradient is then limited to; 0 for none.
         average: decay of an exponential moving average of the weights, which is then used for them; 0 for none.
-        when_not_finite: what happens at a cost or gradient that is not finite: "stop", "skip" the step, or "go_back" to
-            the last checkpoint with a smaller learning rate.
-        skip_at_most: steps in a row that are skipped; at the next the run stops.
-        go_back_factor: on the learning rate, each time that the run goes back.
-        go_back_at_most: times that it goes back before it has come past where it had to; the next time it stops.
     """
 
+    is_first_order = True
     length = "learning_rate"
     whole: ClassVar[bool] = False  # whether more is asked of the gradient than its pieces
     learning_rate: float
@@ -85,10 +77,6 @@ class FirstOrder(Method):
     clip_norm: float = 0.0
     clip_value: float = 0.0
     average: float = 0.0
-    when_not_finite: str = STOP
-    skip_at_most: int = 10
-    go_back_factor: float = 0.5
-    go_back_at_most: int = 5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay", tuple(self.decay))
@@ -98,16 +86,6 @@ class FirstOrder(Method):
             check_not_negative(name, getattr(self, name))
         for pattern, factor in self.layer_rates.items():
             check_not_negative(f"the factor of layer_rates for {pattern!r}", factor)
-        self._check_trouble()
-
-    def _check_trouble(self) -> None:
-        """UserError if what says what happens to numbers that are not finite breaks a rule."""
-        if self.when_not_finite not in WHEN_NOT_FINITE:
-            raise unknown("when_not_finite", self.when_not_finite, WHEN_NOT_FINITE)
-        for name in ("skip_at_most", "go_back_at_most"):
-            check_at_least_1(name, getattr(self, name))
-        if not 0 < self.go_back_factor < 1:
-            raise UserError(f"go_back_factor must be between 0 and 1, but is {self.go_back_factor}")
 
     def check(self, shapes: Shapes) -> None:
         """UserError if a pattern is that of no parameter."""
@@ -119,37 +97,17 @@ class FirstOrder(Method):
         """The names of the vectors that it keeps."""
         return (AVERAGE,) if self.average else ()
 
-    def numbers(self) -> dict[str, NDArray[Any]]:
-        """The steps that were skipped, in all and in a row up to now, where they may be."""
-        return {SKIPPED: np.zeros(1), IN_A_ROW: np.zeros(1)} if self.when_not_finite == SKIP else {}
-
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """One gradient and one update; see Method.step()."""
         early = not (self.whole or self.clip_norm)
         evaluation, rate = objective.value_and_gradient(weights, early), self.learning_rate * factor
         if not evaluation.finite:
-            outcome, reason = self._not_finite(state.numbers)
-            return Step(evaluation, outcome, length=rate, reason=reason)
-        if SKIPPED in state.numbers:
-            number -= int(state.numbers[SKIPPED][0])
-            state.numbers[IN_A_ROW][0] = 0
+            return Step(evaluation, Outcome.NOT_FINITE, length=rate)
         space, gradient, arriving = objective.space, evaluation.gradient, evaluation.arriving
         scale = self._scale(space, gradient) if self.clip_norm else 1.0
         with space.changing:
             self.advance(Work(space, weights, gradient, state, number, rate, scale, arriving))
         return Step(evaluation, length=rate)
-
-    def _not_finite(self, numbers: dict[str, NDArray[Any]]) -> tuple[Outcome, str]:
-        """What a step comes to whose cost or gradient is not finite, and more about it."""
-        if self.when_not_finite == GO_BACK:
-            return Outcome.GOES_BACK, ""
-        if self.when_not_finite == STOP:
-            return Outcome.NOT_FINITE, ""
-        if numbers[IN_A_ROW][0] >= self.skip_at_most:
-            return Outcome.NOT_FINITE, f"skip_at_most = {self.skip_at_most} steps in a row were skipped"
-        for name in (SKIPPED, IN_A_ROW):
-            numbers[name] += 1
-        return Outcome.SKIPPED, ""
 
     def _scale(self, space: Space, gradient: Vector) -> float:
         """What brings the gradient's norm down to clip_norm; the small number is that of PyTorch."""
@@ -260,12 +218,6 @@ def check_fraction(name: str, value: float) -> None:
     """UserError unless the value is at least 0 and below 1."""
     if not 0 <= value < 1:
         raise UserError(f"{name} must be at least 0 and below 1, but is {value}")
-
-
-def check_at_least_1(name: str, value: int) -> None:
-    """UserError unless the value is at least 1."""
-    if value < 1:
-        raise UserError(f"{name} must be at least 1, but is {value}")
 
 
 def check_positive(name: str, value: float) -> None:

@@ -195,8 +195,6 @@ class Outcome(Enum):
     """How a step of a method ended; the values are for users to read."""
 
     GOES_ON = "goes on"
-    SKIPPED = "skipped"
-    GOES_BACK = "goes back"
     CONVERGED = "converged"
     OUT_OF_EVALUATIONS = "out of evaluations"
     LINE_SEARCH_FAILED = "the line search failed"
@@ -211,7 +209,7 @@ class Step(Generic[E]):
 
     Args:
         evaluation: of cost and gradient, from which the step's figures are taken.
-        outcome: whether the method goes on, or why it cannot; or that it wants to go on from an earlier state.
+        outcome: whether the method goes on, or why it cannot.
         evaluations: of cost, or of cost and gradient.
         products: with second derivatives.
         length: by what the direction was multiplied; the learning rate of methods that have one.
@@ -227,8 +225,8 @@ class Step(Generic[E]):
 
     @property
     def done(self) -> bool:
-        """Whether it was a step: not if cost or gradient are not finite and the step is not just skipped."""
-        return self.outcome not in (Outcome.NOT_FINITE, Outcome.GOES_BACK)
+        """Return True if the weights were updated: False if cost or gradient is not finite."""
+        return self.outcome is not Outcome.NOT_FINITE
 
 
 class Running(Protocol):
@@ -282,6 +280,7 @@ class Method(ABC):
     """An optimizer: its settings; what changes is kept in a State."""
 
     kind: ClassVar[str]
+    is_first_order: ClassVar[bool] = False  # takes one gradient a step and multiplies it by a learning rate
     length: ClassVar[str] = "step_length"  # what Step.length is called
     forgets: ClassVar[str] = ""  # what a resumed run has to do without, for users; nothing as a rule
 
@@ -312,7 +311,7 @@ class Method(ABC):
             objective: gives cost and derivatives.
             weights: the flat weights.
             state: what the method remembers.
-            number: of the step, counted from 1.
+            number: of the update, counted from 1: skipped steps do not count.
             factor: on the learning rate, from the schedule.
         """
 

@@ -1,31 +1,26 @@
-"""Where a run stands: counted in epochs and steps, with the sums of the epoch so far and its history."""
+"""The progress of a run: counts of epochs and steps, the sums of the current epoch, and the history."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dbp.cost.objective import Totals
+from dbp.run.not_finite import NonFiniteRecord
 
 History = dict[str, list[float]]
-# Saved as they are.
-COUNTED = (
+# The fields of Progress that a checkpoint stores under their own names.
+STORED = (
     "epoch",
     "step",
     "step_in_epoch",
     "evaluations",
     "products",
-    "skipped",
-    "way_back",
-    "way_back_before",
-    "trouble_step",
-    "gone_back",
-    "rate_factor",
     "length",
     "finished",
     "outcome",
@@ -36,34 +31,40 @@ COUNTED = (
 )
 
 
-def complaint(attributes: Mapping[str, Any]) -> str | None:
-    """What is wrong with attributes that to_attributes() is said to have given; None if nothing is."""
-    for name in COUNTED:
-        value, usual = attributes.get(name), Progress.__dataclass_fields__[name].default
-        if type(value) is not type(usual) or (type(value) is int and value < 0):
+def invalid_attribute(attributes: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with stored attributes of a Progress; None if nothing is."""
+    defaults = {name: Progress.__dataclass_fields__[name].default for name in STORED} | asdict(NonFiniteRecord())
+    for name, default in defaults.items():
+        value = attributes.get(name)
+        if type(value) is not type(default) or (type(value) is int and value < 0):
             return f"its {name} is {value!r}"
     return None
 
 
-def columns(metrics: tuple[str, ...], validation: bool) -> list[str]:
-    """Those of the history by which epochs are compared."""
+def comparable_columns(metrics: tuple[str, ...], validation: bool) -> list[str]:
+    """Return the columns of the history that epochs can be compared by.
+
+    Args:
+        metrics: names of the loss's metrics.
+        validation: whether the run has validation data.
+    """
     own = ["cost", *metrics]
     return [*own, *(f"validation_{name}" for name in own)] if validation else own
 
 
-def better(column: str, value: float, best: float) -> bool:
-    """Whether a value of a column of the history is better than another, which may be no number."""
+def is_better(column: str, value: float, best: float) -> bool:
+    """Return True if a value of a column is better than another; any number is better than NaN."""
     if math.isnan(value) or math.isnan(best):
         return not math.isnan(value)
     return value > best if column.endswith("accuracy") else value < best
 
 
 def epochs_since_best(column: str, values: Sequence[float], least_change: float) -> int:
-    """How many epochs have passed since a value was better than all before, by at least so much."""
+    """Return how many epochs have passed since a value was better than all before it by at least least_change."""
     best, since = math.nan, 0
     for value in values:
         worse = value - least_change if column.endswith("accuracy") else value + least_change
-        if better(column, worse, best):
+        if is_better(column, worse, best):
             best, since = value, 0
         else:
             since += 1
@@ -72,33 +73,43 @@ def epochs_since_best(column: str, values: Sequence[float], least_change: float)
 
 @dataclass
 class Progress:
-    """The part of a run's state that is neither weights nor optimizer.
+    """The part of a run's state that is neither weights nor optimizer state.
 
     Args:
         metrics: names of the loss's metrics.
-        best_by: column of the history by which the best epoch is found.
+        best_by: the column of the history that decides which epoch is the best.
+        epoch: complete epochs.
+        step: steps since the start of the run, skipped ones included.
+        step_in_epoch: steps of the current epoch.
+        evaluations: evaluations of the cost by the optimizer, since the start of the run.
+        products: products with second derivatives, since the start of the run.
+        length: the last step's learning rate, or the step length that a line search found.
+        finished: whether the run has ended and its last checkpoint is being written.
+        outcome: why the run ended before its last epoch; "" if it did not.
+        best_epoch: the number of the best epoch.
+        best_step: the step at its end.
+        best_value: its value in the column best_by.
+        elapsed: seconds of training, over all starts.
+        not_finite: the record of steps whose cost or gradient was not finite.
+        totals: sums over the examples of the current epoch.
+        history: one list per column, with one number per epoch.
     """
 
     metrics: tuple[str, ...]
     best_by: str = "cost"
-    epoch: int = 0  # complete ones
-    step: int = 0  # since the start of the run
+    epoch: int = 0
+    step: int = 0
     step_in_epoch: int = 0
-    evaluations: int = 0  # of the cost, by the optimizer, since the start of the run
-    products: int = 0  # with second derivatives
-    skipped: int = 0  # steps of the epoch whose cost or gradient was not finite
-    way_back: int = 0  # the step of the last checkpoint that the settings ask for, whenever the run is interrupted
-    way_back_before: int = 0  # and that of the one before it
-    trouble_step: int = 0  # the last after which cost or gradient was not finite, and the run has gone back
-    gone_back: int = 0  # how often it has since it was last beyond that step
-    rate_factor: float = 1.0  # on the learning rate, as it has gone back
-    length: float = 0.0  # of the last step: its learning rate, or what a line search found
+    evaluations: int = 0
+    products: int = 0
+    length: float = 0.0
     finished: bool = False
-    outcome: str = ""  # why the optimizer could not go on, if it could not
+    outcome: str = ""
     best_epoch: int = 0
-    best_step: int = 0  # at its end
+    best_step: int = 0
     best_value: float = math.nan
-    elapsed: float = 0.0  # seconds of training, over all starts
+    elapsed: float = 0.0
+    not_finite: NonFiniteRecord = field(default_factory=NonFiniteRecord)
     totals: Totals = field(init=False)
     history: History = field(default_factory=dict)
 
@@ -106,77 +117,56 @@ class Progress:
         self._start_epoch()
         self._since = time.perf_counter()
 
+    @property
+    def updates(self) -> int:
+        """Return the number of steps that updated the weights."""
+        return self.step - self.not_finite.skipped_steps
+
+    @property
+    def skipped_in_epoch(self) -> int:
+        """Return the number of skipped steps of the current epoch."""
+        return self.not_finite.skipped_steps - int(sum(self.history.get("skipped", [])))
+
     def after_step(self, totals: Totals, evaluations: int = 1, products: int = 0) -> None:
-        """Count a step."""
-        self.step += 1
-        self.evaluations += evaluations
+        """Count a step that updated the weights."""
+        self._count(evaluations)
         self.products += products
-        self.step_in_epoch += 1
         self.totals = self.totals + totals
-        if self.step > self.trouble_step:
-            self.gone_back = 0
+        self.not_finite.after_step(self.step)
 
     def after_skipped_step(self, evaluations: int = 1) -> None:
-        """Count a step whose cost or gradient is not finite, and that changes nothing else."""
+        """Count a step whose cost or gradient is not finite and which changes nothing else."""
+        self._count(evaluations)
+        self.not_finite.after_skipped_step()
+
+    def _count(self, evaluations: int) -> None:
         self.step += 1
-        self.evaluations += evaluations
         self.step_in_epoch += 1
-        self.skipped += 1
-
-    def mark(self) -> None:
-        """A checkpoint that the settings ask for is due now."""
-        if self.way_back != self.step:
-            self.way_back_before, self.way_back = self.way_back, self.step
-
-    def ways_back(self, best: bool) -> set[int]:
-        """The steps of the checkpoints that the run may have to go back to; with the one that was the best then."""
-        steps = {self.way_back, self.way_back_before}
-        return steps | {self._best_at(self.way_back_before)} if best else steps
-
-    def way_back_from_here(self) -> int | None:
-        """The step of the last checkpoint from before now that the settings have asked for; None if there is none.
-
-        Every other time in a row it is that of the one before: the last may hold weights on their way to infinity.
-        """
-        steps = [step for step in (self.way_back, self.way_back_before) if step < self.step]
-        return steps[min(self.gone_back % 2, len(steps) - 1)] if steps else None
-
-    def after_going_back(self, later: Progress, factor: float) -> None:
-        """Count that the run has gone back to here, and goes on with its learning rate times a factor.
-
-        Args:
-            later: where cost or gradient was not finite.
-            factor: besides the one that there was.
-        """
-        self.trouble_step = max(later.trouble_step, later.step)
-        self.gone_back = later.gone_back + 1
-        self.way_back_before = min(self.way_back, later.way_back_before)
-        self.rate_factor = later.rate_factor * factor
-        self.elapsed = later.elapsed
+        self.evaluations += evaluations
 
     @property
     def costs(self) -> list[float]:
-        """Of the epochs so far, on the validation data if there are any."""
+        """Return the cost after each epoch, on the validation data if there is any."""
         return self.history.get("validation_cost") or self.history.get("cost", [])
 
     @property
     def cost(self) -> float | None:
-        """Of the epoch so far, or else of the last one; None if it is no number, for which JSON has no word."""
+        """Return the cost of the current epoch, else of the last one; None if it is not finite, as JSON has no NaN."""
         cost = self.totals.cost if self.totals.weight else [math.nan, *self.history.get("cost", [])][-1]
         return cost if math.isfinite(cost) else None
 
     def after_epoch(self, validation: Mapping[str, float], length: Mapping[str, float]) -> dict[str, float]:
-        """Count an epoch, and give its row of the history.
+        """Count an epoch and return its row of the history.
 
         Args:
             validation: cost and metrics on the validation data.
-            length: of the last step, by what it is called.
+            length: the length of the last step, under its name: learning_rate or step_length.
         """
         self.epoch += 1
-        row = {name: float(getattr(self, name)) for name in ("epoch", "step", "evaluations", "products", "skipped")}
-        row |= length
+        row = {name: float(getattr(self, name)) for name in ("epoch", "step", "evaluations", "products")}
+        row |= {"skipped": float(self.skipped_in_epoch), **length}
         means = self.totals.means(self.metrics)
-        if self.skipped and self.skipped == self.step_in_epoch:
+        if row["skipped"] and row["skipped"] == self.step_in_epoch:
             means = dict.fromkeys(means, math.nan)
         row |= means
         row |= {f"validation_{name}": value for name, value in validation.items()}
@@ -184,53 +174,55 @@ class Progress:
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
         value = row[self.best_by]
-        if better(self.best_by, value, self.best_value):
+        if is_better(self.best_by, value, self.best_value):
             self.best_epoch, self.best_step, self.best_value = self.epoch, self.step, value
         self._start_epoch()
         return row
 
     @property
     def is_best(self) -> bool:
-        """Whether the run is at the end of its best epoch."""
+        """Return True if the run is at the end of its best epoch."""
         return self.best_step == self.step > 0
 
-    def _best_at(self, step: int) -> int:
-        """The step of the best of the epochs that had ended by then; 0 if there is none."""
+    def best_step_until(self, step: int) -> int:
+        """Return the last step of the best of the epochs that had ended by a step; 0 if none had."""
         found, best = 0, math.nan
         for ended, value in zip(self.history.get("step", []), self.history.get(self.best_by, []), strict=True):
-            if ended <= step and better(self.best_by, value, best):
+            if ended <= step and is_better(self.best_by, value, best):
                 found, best = int(ended), value
         return found
 
     def _start_epoch(self) -> None:
-        self.skipped, self.step_in_epoch, self.totals = 0, 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))
+        self.step_in_epoch, self.totals = 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))
 
     def clock(self) -> float:
-        """Seconds of training so far."""
+        """Return the seconds of training so far."""
         now = time.perf_counter()
         self.elapsed += now - self._since
         self._since = now
         return self.elapsed
 
     def to_attributes(self) -> dict[str, Any]:
-        """All but the history, as plain values by name."""
+        """Return all but the history, as plain values by name."""
         self.clock()
         sums = dict(zip(self.metrics, self.totals.metrics, strict=True))
         return (
-            {name: getattr(self, name) for name in COUNTED}
+            {name: getattr(self, name) for name in STORED}
+            | asdict(self.not_finite)
             | {"epoch_weight": self.totals.weight, "epoch_loss": self.totals.loss}
             | {f"epoch_{name}": value for name, value in sums.items()}
         )
 
     def restore(self, attributes: Mapping[str, Any], history: Mapping[str, Any]) -> None:
-        """Take up what to_attributes() gave, and the history."""
-        for name in COUNTED:
+        """Take over the values of to_attributes(), and a history."""
+        for name in STORED:
             setattr(self, name, attributes[name])
+        self.not_finite = NonFiniteRecord(**{name: attributes[name] for name in asdict(NonFiniteRecord())})
         sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
         self.totals = Totals(attributes["epoch_weight"], attributes["epoch_loss"], sums)
         self.history = {name: [float(x) for x in column] for name, column in history.items()}
         self._since = time.perf_counter()
 
     def history_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The history by column."""
+        """Return the history as one array per column."""
         return {name: np.array(column) for name, column in self.history.items()}

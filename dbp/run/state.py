@@ -32,7 +32,7 @@ from dbp.parallel import (
     must_be_alike,
     must_fit,
 )
-from dbp.run.progress import Progress, columns
+from dbp.run.progress import Progress, comparable_columns
 from dbp.run.provenance import check_installation
 from dbp.run.sources import check_together, open_sources
 from dbp.types import Array
@@ -116,7 +116,7 @@ class Run:
 
     def _column(self, name: str) -> str:
         """A column of the history by which epochs are compared; by default the cost."""
-        valid = columns(self.settings.loss.metrics, self.sources.validation is not None)
+        valid = comparable_columns(self.settings.loss.metrics, self.sources.validation is not None)
         if name and name not in valid:
             raise unknown("metric", name, valid)
         return name or ("validation_cost" if "validation_cost" in valid else "cost")
@@ -230,9 +230,16 @@ class Run:
         return (self.progress.best_step or None) if self.settings.checkpoint.best else None
 
     @property
-    def ways_back(self) -> set[int]:
-        """The steps of the checkpoints that are kept as the run may have to go back to them."""
-        return self.progress.ways_back(bool(self.settings.checkpoint.best)) if self.settings.goes_back else set()
+    def rollback_targets(self) -> set[int]:
+        """Return the steps of the checkpoints that are kept because the run may have to roll back to them."""
+        record = self.progress.not_finite
+        if not self.settings.not_finite.rolls_back:
+            return set()
+        # After a rollback the best checkpoint is the one that was the best then.
+        best = (
+            {self.progress.best_step_until(record.previous_checkpoint_step)} if self.settings.checkpoint.best else set()
+        )
+        return record.rollback_targets() | best
 
     def model_arrays(self, weights: Array) -> dict[str, Array]:
         """Parameters, from the flat weights, and running moments by name."""

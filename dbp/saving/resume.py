@@ -16,7 +16,7 @@ from dbp.config.settings import AUTO, Settings
 from dbp.errors import DataError, UserError
 from dbp.job import Job
 from dbp.parallel import Node, threads_for
-from dbp.run.progress import complaint
+from dbp.run.progress import invalid_attribute
 from dbp.saving.stopping import signals
 from dbp.text import AUTO as WHAT_IS_LEFT
 
@@ -29,10 +29,7 @@ UNSENT = "unsent_"  # with a node's number the vector of what it had not sent of
 UNSENT_WEIGHT = "unsent_weight"  # of the mini-batch that it was of; missing if nothing is unsent
 SPARE = 10.0  # seconds before the end of a batch job in which its script must come to its own
 # What may differ between a checkpoint and the settings that go on from it.
-FREE = (
-    *("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping"),
-    *(f"optimizer.{key}" for key in ("when_not_finite", "skip_at_most", "go_back_factor", "go_back_at_most")),
-)
+FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite")
 
 
 @dataclass(frozen=True)
@@ -242,7 +239,7 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
         return "its config has no data or no threads"
     if type(shards := progress.get("shards")) is not int or shards < 1:
         return f"its number of shards is {shards!r}"
-    if reason := complaint(progress):
+    if reason := invalid_attribute(progress):
         return reason
     if type(weight := progress.get(UNSENT_WEIGHT, 1.0)) is not float or not 0 < abs(weight) < math.inf:
         return f"its {UNSENT_WEIGHT} is {weight!r}"

@@ -157,7 +157,7 @@ class Keeper:
             self._comm.confirm()  # that all have copied what is theirs
             self._saved = run.progress.step
             if self._comm.rank == 0:
-                kept = run.best_step, run.ways_back
+                kept = run.best_step, run.rollback_targets
                 self._writer.start(partial(self._write, self.checkpoint(), *kept, self._status()))
         self._comm.stages.enter(before)
 

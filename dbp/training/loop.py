@@ -37,7 +37,7 @@ from dbp.saving.stopping import signals
 from dbp.text import duration, figures, parse_limit
 from dbp.training.display import Display
 from dbp.training.recovery import go_on_without
-from dbp.training.rollback import Trouble
+from dbp.training.rollback import NonFinitePolicy
 from dbp.training.timing import Timing
 from dbp.types import Array
 
@@ -146,12 +146,11 @@ def _epochs(run: Run, keeper: Keeper, display: Display) -> int:
     """All epochs that are left; gives how many steps were done."""
     run.comm.stages.begin()
     settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
-    steps, trouble = 0, Trouble(run, keeper, display.say)
-    if settings.goes_back and progress.step == 0:
-        keeper.save()  # the run's beginning, to go back to
+    steps, policy = 0, NonFinitePolicy(run, keeper, display.say)
+    policy.begin()
     while progress.epoch < settings.epochs and not progress.outcome:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
-        for examples in steps_of_epoch(run, trouble):
+        for examples in steps_of_epoch(run, policy):
             steps += 1
             display.after_step(examples, progress.totals)
             if settings.watch.due_after_step(progress.step):
@@ -159,13 +158,13 @@ def _epochs(run: Run, keeper: Keeper, display: Display) -> int:
             if not run.at_end_of_epoch:
                 _after_step(run, keeper)
         if not (run.at_end_of_epoch or progress.outcome):
-            continue  # from the checkpoint that the run has gone back to
+            continue  # from the checkpoint that the run has rolled back to
         rate = display.rate()
         validation = run.evaluate(run.sources.validation)
         display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length: progress.length}), rate)
         _stop_early(run)
         if due := (saving.best and progress.is_best) or saving.due_after_epoch(progress.epoch):
-            progress.mark()
+            progress.not_finite.mark_checkpoint(progress.step)
         if progress.epoch == settings.epochs or progress.outcome:
             break  # what is saved then is the finished run
         if due:
@@ -178,7 +177,7 @@ def _after_step(run: Run, keeper: Keeper) -> None:
     """Save if it is time for that, and stop if a rank has asked for it."""
     keeper.after_step()
     if run.settings.checkpoint.due_after_step(run.progress.step):
-        run.progress.mark()
+        run.progress.not_finite.mark_checkpoint(run.progress.step)
         keeper.save()  # 7 checkpoint
     if run.objective.asked:
         raise keeper.stop()
@@ -192,10 +191,10 @@ def _stop_early(run: Run) -> None:
         progress.outcome = f"stopped early ({run.stops_by.replace('_', ' ')} was not better for {since} epochs)"
 
 
-def steps_of_epoch(run: Run, trouble: Trouble) -> Iterator[int]:
+def steps_of_epoch(run: Run, policy: NonFinitePolicy) -> Iterator[int]:
     """The steps that are left of an epoch, each with its number of examples.
 
-    They are fewer if the optimizer cannot go on, or if the run goes back to a checkpoint.
+    They are fewer if the optimizer cannot go on, or if the run rolls back to a checkpoint.
     """
     progress, batches, loader = run.progress, run.batches, run.loader(run.sources.train)
     order = run.order(progress.epoch)
@@ -205,34 +204,31 @@ def steps_of_epoch(run: Run, trouble: Trouble) -> Iterator[int]:
         if not (run.objective.whole and run.objective.batch):
             run.objective.batch = loader.batch(order, positions)  # 1 data
         taken = step(run, run.settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
-        if not taken.done:
-            trouble.meet(taken)
+        if taken.done:
+            count(run, taken)
+        elif not policy.handle(taken):
             return
+        run.comm.stages.step = progress.step
+        run.comm.stages.enter(stages.OTHER)
         yield len(positions)
 
 
 def step(run: Run, total_steps: int) -> Step[Evaluation]:
-    """One step on the current mini-batch: forward, loss, backward, allreduce, optimizer.
-
-    It is not counted if it could not be done, as cost or gradient are not finite.
-    """
+    """Take one step on the current mini-batch: forward, loss, backward, allreduce, optimizer."""
     settings, progress = run.settings, run.progress
-    factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.rate_factor
+    factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.not_finite.rate_factor
     run.objective.step = progress.step
-    taken = settings.optimizer.step(run.objective, run.weights, run.state, progress.step + 1, factor)
-    if not taken.done:
-        return taken
-    if taken.outcome not in (Outcome.GOES_ON, Outcome.SKIPPED):
+    return settings.optimizer.step(run.objective, run.weights, run.state, progress.updates + 1, factor)
+
+
+def count(run: Run, taken: Step[Evaluation]) -> None:
+    """Count a step that updated the weights, and note if the optimizer cannot go on."""
+    progress = run.progress
+    if taken.outcome is not Outcome.GOES_ON:
         progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value
-    if taken.outcome is Outcome.SKIPPED:
-        progress.after_skipped_step(taken.evaluations)
-    else:
-        update_all(run.running, taken.evaluation.moments)
-        progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
+    update_all(run.running, taken.evaluation.moments)
+    progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
     progress.length = float(taken.length)
-    run.comm.stages.step = progress.step
-    run.comm.stages.enter(stages.OTHER)
-    return taken
 
 
 def _finish(run: Run, keeper: Keeper, display: Display, steps: int) -> Result:

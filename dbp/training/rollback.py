@@ -1,97 +1,123 @@
-"""What a run does where cost or gradient are not finite and the step is not skipped: it goes back, or it stops.
+"""The policy for steps whose cost or gradient is not finite: skip the step, roll back to a checkpoint, or stop.
 
-It goes back to the last checkpoint from before that step, with a smaller learning rate. When it stops, it tells where
-numbers stop being finite: at which layer, on which rank, for which examples.
+A rollback restores the last checkpoint from before the step, and training continues with a smaller learning rate. A run
+that stops reports where numbers stop being finite: in which layer, on which rank, for which examples.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from dbp.config.settings import ROLL_BACK, SKIP, STOP
 from dbp.cost.objective import Evaluation
 from dbp.errors import DataError, NotFiniteError, StorageError
-from dbp.optim import GO_BACK, SKIP, STOP, FirstOrder, Outcome, Step
+from dbp.optim import Step
 from dbp.parallel import from_rank_0
 from dbp.parallel.ranks import clock as stages
 from dbp.run.state import Run
 from dbp.saving.saver import Keeper
-from dbp.training.diagnosis import DATA, MOMENTS, SHOWN, Found, diagnose
+from dbp.training.diagnosis import diagnose
+from dbp.training.report import describe, headline, is_in_data, remedy, report
 from dbp.types import Array
 
-Say = Callable[[str], None]
-WIDTH = 80  # columns of a report
-MENDS_NO_DATA = "going back mends no data"
-RANKS = 3  # that are named
-WORDS = ("first not finite", "then", "then")  # of the things that are told
 
-
-class Trouble:
-    """What a run does where numbers are not finite.
+class NonFinitePolicy:
+    """The policy of a run for steps whose cost or gradient is not finite.
 
     Args:
-        run: in progress.
-        keeper: of its checkpoints.
-        say: what a line is said with.
+        run: the run in progress.
+        saver: saves the run's checkpoints.
+        say: prints a line.
     """
 
-    def __init__(self, run: Run, keeper: Keeper, say: Say):
-        self._run, self._keeper, self._say = run, keeper, say
+    def __init__(self, run: Run, saver: Keeper, say: Callable[[str], None]):
+        self._run, self._saver, self._say = run, saver, say
+        self._settings = run.settings.not_finite
 
-    def meet(self, taken: Step[Evaluation]) -> None:
-        """Go back, if the optimizer asks for it and there is a way; collective.
+    def begin(self) -> None:
+        """Save the first weights if the run may have to roll back to them; collective."""
+        if self._settings.rolls_back and self._run.progress.step == 0:
+            self._saver.save()
+
+    def handle(self, failed: Step[Evaluation]) -> bool:
+        """Return True if the step is skipped, False if the run has rolled back to a checkpoint; collective.
 
         Raises:
             NotFiniteError: the run stops; the same on every rank.
         """
-        run = self._run
-        found = diagnose(run.objective, run.weights, _rows(run))
-        head = _head(run, taken, found)
-        lines = places(found, run.sources.train.name)
-        why = taken.reason if isinstance(run.settings.optimizer, FirstOrder) else ""
-        if taken.outcome is Outcome.GOES_BACK:
-            why = MENDS_NO_DATA if _in_data(found) else self._go_back(head, lines)
-            if not why:
-                return
-        head = f"{head}: training stops{f', as {why}' if why else ''}"
-        raise NotFiniteError(report(head, [*lines, _remedy(run, taken, found)], room=len("dbp: error: ")))
+        reason, settings = "", self._settings
+        if settings.action == SKIP:
+            if self._skip(failed):
+                return True
+            reason = f"not_finite.skip_at_most = {settings.skip_at_most} steps in a row were skipped"
+        run, progress = self._run, self._run.progress
+        findings = diagnose(run.objective, run.weights, _rows(run))
+        cost = failed.evaluation.cost
+        when = f"at step {progress.step + 1} (epoch {progress.epoch + 1}, cost {cost:.6g})"
+        head = headline(findings, math.isfinite(cost), when)
+        lines = describe(findings, run.sources.train.name)
+        if settings.action == ROLL_BACK:
+            if is_in_data(findings):
+                reason = "a rollback does not repair the data"
+            else:
+                reason = self._roll_back(head, lines)
+                if not reason:
+                    return False
+        head = f"{head}: training stops{f', as {reason}' if reason else ''}"
+        lines.append(remedy(findings, failed.reason or self._advice()))
+        raise NotFiniteError(report(head, lines, room=len("dbp: error: ")))
 
-    def _go_back(self, head: str, lines: Sequence[str]) -> str:
-        """Go back, with a smaller learning rate; gives what is in the way, if anything is."""
-        self._run.progress.clock()  # the time up to here is spent, whatever comes of it
-        method, later = self._run.settings.optimizer, copy.copy(self._run.progress)
-        assert isinstance(method, FirstOrder)
-        times, most = later.gone_back + 1, method.go_back_at_most
-        if times > most:
-            return f"the run has gone back go_back_at_most = {most} times"
-        clock, progress = self._run.comm.stages, self._run.progress
-        before = clock.enter(stages.CHECKPOINT)
-        with self._run.arena.changes:  # so that no rank takes a half for a whole if another dies meanwhile
+    def _skip(self, failed: Step[Evaluation]) -> bool:
+        """Count a skipped step; return False if it would be one too many."""
+        progress = self._run.progress
+        if progress.not_finite.skipped_in_a_row >= self._settings.skip_at_most:
+            return False
+        progress.after_skipped_step(failed.evaluations)
+        progress.length = float(failed.length)
+        return True
+
+    def _advice(self) -> str:
+        if self._settings.action == STOP:
+            return f"try a smaller learning_rate, clip_norm, or not_finite.action = {SKIP!r} or {ROLL_BACK!r}"
+        return "try a smaller learning_rate or clip_norm"
+
+    def _roll_back(self, head: str, lines: Sequence[str]) -> str:
+        """Roll back and lower the learning rate; return what prevents it, "" if nothing does."""
+        run, progress, most = self._run, self._run.progress, self._settings.at_most
+        elapsed = progress.clock()  # this time is spent, wherever the run continues
+        step, before = progress.step, replace(progress.not_finite)
+        if before.rollbacks >= most:
+            return f"the run has rolled back not_finite.at_most = {most} times"
+        clock = run.comm.stages
+        stage = clock.enter(stages.CHECKPOINT)
+        with run.arena.changes:  # a rank that dies meanwhile leaves a state that counts as incomplete
             path = self._restore()
             if path is not None:
-                progress.after_going_back(later, method.go_back_factor)
+                progress.not_finite.after_rollback(before, step, self._settings.factor)
+                progress.elapsed = elapsed
         clock.step = progress.step
-        clock.enter(before)
+        clock.enter(stage)
         if path is None:
-            return "there is no whole checkpoint from before it to go back to"
+            return "there is no whole checkpoint from before it to roll back to"
+        record = progress.not_finite
         text = (
-            f"warning: {head}: back to step {progress.step}, learning rate times {progress.rate_factor:g} from there on"
+            f"warning: {head}: rolled back to step {progress.step}, learning rate times {record.rate_factor:g} from "
+            f"there on (rollback {record.rollbacks} of at most {most})"
         )
-        self._say(report(f"{text} ({times} of at most {most} times)", lines if times == 1 else []))
+        self._say(report(text, lines if record.rollbacks == 1 else []))
         return ""
 
     def _restore(self) -> Path | None:
-        """Bring back the last checkpoint from before now, and remove later ones; None if there is none."""
-        run, keeper = self._run, self._keeper
-        until = run.progress.way_back_from_here()
-        if until is None:
+        """Restore the checkpoint to roll back to, and remove later ones; return None if there is none."""
+        run, saver = self._run, self._saver
+        target = run.progress.not_finite.rollback_target(run.progress.step)
+        if target is None:
             return None
         try:
-            path, damaged = keeper.bring_back(until)
+            path, damaged = saver.bring_back(target)
         except DataError:
             return None
         run.arena.settle(run.weights)
@@ -99,8 +125,8 @@ class Trouble:
         return path
 
     def _tidy(self, damaged: tuple[Path, ...]) -> None:
-        """The folder as it was at the step gone back to; what a disk does not allow now, later saves will do."""
-        folder, progress = self._keeper.folder, self._run.progress
+        """Bring the run's folder to its state at the current step; what fails now is done by later saves."""
+        folder, progress = self._saver.folder, self._run.progress
         assert folder is not None
         try:
             folder.checkpoints.prepare(damaged)
@@ -111,103 +137,8 @@ class Trouble:
 
 
 def _rows(run: Run) -> Callable[[int], Array]:
-    """Gives the rows of the data set that a shard of the current mini-batch holds."""
+    """Return a function from a shard's number to the rows of the data set that the shard's examples came from."""
     progress, sources = run.progress, run.sources
     loader, order = run.loader(sources.train), run.order(progress.epoch)
     positions = run.batches.positions(progress.step_in_epoch)
     return lambda number: sources.stored_rows(loader.rows(order, positions, number))
-
-
-# --- in words -------------------------------------------------------------------------------------------
-
-
-def _head(run: Run, taken: Step[Evaluation], found: Sequence[Found]) -> str:
-    """What has happened, and when."""
-    progress, cost = run.progress, taken.evaluation.cost
-    if not math.isfinite(cost):
-        what = "the cost is"
-    elif found and found[0].stage == MOMENTS:
-        what = "running moments are"
-    else:  # also of other weights, which were tried
-        what = "the cost or its gradient is"
-    return f"{what} not finite at step {progress.step + 1} (epoch {progress.epoch + 1}, cost {cost:.6g})"
-
-
-def places(found: Sequence[Found], data: str) -> list[str]:
-    """What is not finite, the first first; below each, ranks, shards and examples.
-
-    Args:
-        found: in order.
-        data: the name of the data set.
-    """
-    if not found:
-        return ["at these weights cost and gradient are finite, but not where the next step leads"]
-    groups = [list(group) for _, group in groupby(found, key=lambda one: (one.stage, one.place, one.what))]
-    lines = []
-    for word, group in zip(WORDS, groups, strict=False):
-        lines += [f"{word}: {group[0].what}", f"  {_where(group, data)}"]
-    left = len(groups) - len(WORDS)
-    return [*lines, f"and {left} more"] if left > 0 else lines
-
-
-def _where(group: Sequence[Found], data: str) -> str:
-    """Who has found one thing, and for which examples."""
-    told = [_some(dict.fromkeys(f"rank {one.rank} on {one.host}" for one in group), RANKS)]
-    shards = [str(one.shard) for one in group if one.shard is not None]
-    if shards:
-        told.append(f"shard{'s' * (len(shards) > 1)} {_some(shards, SHOWN)}")
-    if wrong := sum(one.wrong for one in group):
-        rows = sorted(row for one in group for row in one.rows)
-        word = f"{wrong:,} of {sum(one.examples for one in group):,} examples: row{'s' * (wrong > 1)}"
-        told.append(f"{word} {_some(map(str, rows), SHOWN, wrong)} of {data}")
-    return "; ".join(told)
-
-
-def _some(texts: Iterable[str], most: int, count: int = 0) -> str:
-    """The first of some texts, and how many more there are."""
-    texts = list(texts)
-    left = max(count, len(texts)) - len(texts[:most])
-    return ", ".join(texts[:most]) + (f" and {left:,} more" if left > 0 else "")
-
-
-def _in_data(found: Sequence[Found]) -> bool:
-    return any(one.stage == DATA for one in found)
-
-
-def _remedy(run: Run, taken: Step[Evaluation], found: Sequence[Found]) -> str:
-    """What to do, in a line."""
-    method = run.settings.optimizer
-    if _in_data(found):
-        return "mend these examples, or leave them out"
-    if not isinstance(method, FirstOrder):
-        return taken.reason
-    if method.when_not_finite == STOP:
-        return f"try a smaller learning_rate, clip_norm, when_not_finite = {SKIP!r} or {GO_BACK!r}"
-    return "try a smaller learning_rate or clip_norm"
-
-
-def report(head: str, lines: Iterable[str], room: int = 0) -> str:
-    """Lines that fit a terminal.
-
-    Args:
-        head: the first.
-        lines: those below it, which may begin with spaces.
-        room: that is left before the first line.
-    """
-    told = [_fitted(head, room, 2).lstrip()]
-    for line in lines:
-        depth = 2 + len(line) - len(line.lstrip())
-        told.append(_fitted(line.lstrip(), depth, depth + 2))
-    return "\n".join(told)
-
-
-def _fitted(line: str, first: int, others: int) -> str:
-    """A line cut where it is too long, but not within a word; indented by so many spaces."""
-    return textwrap.fill(
-        line,
-        WIDTH,
-        initial_indent=" " * first,
-        subsequent_indent=" " * others,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

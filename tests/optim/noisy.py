@@ -60,8 +60,9 @@ def trained(method, objective=None, count=STEPS):
     method.check(objective.shapes)
     w = objective.start.copy()
     state, seen = State.of(method, lambda count: np.zeros((count, len(w)), w.dtype)), []
-    for t in range(1, count + 1):
-        method.step(objective, w, state, t, 1.0)
+    updates = 0
+    for _ in range(count):
+        updates += method.step(objective, w, state, updates + 1, 1.0).done
         seen.append(w.copy())
     return seen, state
 

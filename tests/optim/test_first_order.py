@@ -127,9 +127,9 @@ def test_decay_is_of_the_parameters_that_are_named(method):
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.kind)
-def test_a_step_that_is_skipped_changes_nothing(method):
-    """The others are as if it had not been."""
-    options = {"weight_decay": 0.1, "average": 0.5, "when_not_finite": "skip"}
+def test_a_step_that_is_not_finite_changes_nothing(method):
+    """The others are as if it had not been, if it is not counted."""
+    options = {"weight_decay": 0.1, "average": 0.5}
 
     class Late(Noisy):
         def noise(self, call):
@@ -141,19 +141,16 @@ def test_a_step_that_is_skipped_changes_nothing(method):
     assert (seen[4] == seen[2]).all()
     np.testing.assert_array_equal(seen[-1], expected[-1])
     np.testing.assert_array_equal(state.trained(seen[-1]), expected_state.trained(expected[-1]))
-    assert state.numbers.pop("skipped") == 3
-    assert expected_state.numbers.pop("skipped") == 0
     assert state.numbers == expected_state.numbers
 
 
-def test_outcomes_of_steps_that_are_not_finite():
-    for method, outcome in ((SGD(0.1), Outcome.NOT_FINITE), (SGD(0.1, when_not_finite="skip"), Outcome.SKIPPED)):
-        objective, w = Noisy(bad=(1,)), np.ones(SIZE)
-        assert (
-            method.step(objective, w, State.of(method, lambda count: np.zeros((count, SIZE))), 1, 1.0).outcome
-            is outcome
-        )
-        assert (w == 1).all()
+def test_the_outcome_of_a_step_that_is_not_finite():
+    objective, w = Noisy(bad=(1,)), np.ones(SIZE)
+    state = State.of(SGD(0.1), lambda count: np.zeros((count, SIZE)))
+    step = SGD(0.1).step(objective, w, state, 1, 1.0)
+    assert step.outcome is Outcome.NOT_FINITE
+    assert not step.done
+    assert (w == 1).all()
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.kind)
@@ -187,7 +184,6 @@ def test_a_gradient_beyond_float32_is_scaled_down():
         (lambda: Adam(clip_value=math.inf), "clip_value must be a number and not negative, but is inf"),
         (lambda: Adam(average=1.0), "average must be at least 0 and below 1, but is 1"),
         (lambda: Adam(layer_rates={"a": -1}), "the factor of layer_rates for 'a' must be a number and not negative"),
-        (lambda: Adam(when_not_finite="stopp"), "unknown when_not_finite 'stopp'; did you mean 'stop'"),
         (lambda: Muon(adamw_learning_rate=0), "adamw_learning_rate must be a positive number, but is 0"),
         (lambda: Muon(momentum=1), "momentum must be"),
         (lambda: Lion(beta2=1), "beta2 must be"),
@@ -210,7 +206,6 @@ def test_mistakes_are_named(make, message):
 def test_without_options_nothing_more_is_kept():
     for method in ALL:
         assert "average" not in method.vectors
-        assert "skipped" not in method.numbers()
     assert SGD(0.1).vectors == ()
     assert trained(SGD(0.1), Noisy(), 1)[1].vectors == {}
     assert BOWL.minimum is None

@@ -8,7 +8,7 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays, read
-from dbp.config.settings import Data, Saving, Settings
+from dbp.config.settings import Data, NotFinite, Saving, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
@@ -26,7 +26,6 @@ OPTIONS = {
     "layer_rates": {"dense_2/*": 0.5},
     "clip_norm": 1.0,
     "average": 0.8,
-    "when_not_finite": "skip",
 }
 BASE = Settings(
     model=[nn.Dense(8, "relu"), nn.Dense(6, "leaky_relu"), nn.Dense(2)],
@@ -38,6 +37,7 @@ BASE = Settings(
     schedule=Plateau(patience=0, threshold=0.5, gamma=0.5),
     shards=3,
     checkpoint=Saving(every_steps=1, keep=100),
+    not_finite=NotFinite("skip"),
 )
 KINDS = (Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
 METHODS = [SGD(0.01, 0.9, nesterov=True, **OPTIONS), *(method(learning_rate=0.01, **OPTIONS) for method in KINDS)]
@@ -125,8 +125,8 @@ def test_skipped_steps_are_told_and_do_not_spoil_the_epoch(capsys):
     assert result.history["skipped"] == [1] * 4
     assert np.isfinite(result.history["cost"]).all()
     assert result.steps == 16
-    with pytest.raises(NotFiniteError, match=r"(?s)at step \d .*when_not_finite = 'skip'"):
-        run(optimizer=Adam(1e-2))
+    with pytest.raises(NotFiniteError, match=r"(?s)at step \d .*not_finite.action = 'skip'"):
+        run(optimizer=Adam(1e-2), not_finite=NotFinite())
 
 
 def test_an_epoch_without_any_step_has_no_cost():

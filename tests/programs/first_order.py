@@ -17,7 +17,6 @@ OPTIONS = {
     "clip_norm": 0.5,
     "clip_value": 0.3,
     "average": 0.7,
-    "when_not_finite": "skip",
 }
 METHODS = [
     *(method(0.01, **OPTIONS) for method in (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)),
@@ -33,8 +32,9 @@ for method in METHODS:
     result = dbp.fit(
         model=[Dense(60, "relu"), *[Dense(60)] * 4, Dense(5)],
         loss="mean_squared_error",
-        data=dbp.Data((x, y) if method.when_not_finite == "skip" else (x[20:], y[20:])),
+        data=dbp.Data((x, y)),
         optimizer=method,
+        not_finite=dbp.NotFinite("skip"),
         schedule=Plateau(patience=0, threshold=0.5),
         epochs=2,
         batch_size=20,

@@ -1,8 +1,8 @@
 """A training that gets into trouble: trouble.py CASE OPTIONS OUT [STAGE:N:SIGNAL].
 
-OPTIONS is a table in JSON of those of the optimizer. With STAGE:N:SIGNAL the last rank sends itself that signal, such
+OPTIONS is a table in JSON: the settings of not_finite. With STAGE:N:SIGNAL the last rank sends itself that signal, such
 as KILL or USR1, when it has come to a stage for the N-th time in this start: a step, a vector that is restored as the
-run goes back, or the end of that. Prints a digest of all that the run has come to."""
+run rolls back, or the end of that. Prints a digest of all that the run has come to."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from dbp.checkpoint import digest_arrays
 from dbp.nn import BatchNorm, Dense, Dropout
 from dbp.optim import LBFGS, SGD, Adam, Cosine
 from dbp.parallel import world
+from dbp.run.not_finite import NonFiniteRecord
 from dbp.run.progress import Progress
 from dbp.saving.restore import Restorer
 
@@ -24,7 +25,7 @@ rng = np.random.default_rng(0)
 x = rng.standard_normal((60, 5))
 y = np.tanh(x[:, :2])
 model = [Dense(8, "relu"), BatchNorm(), Dropout(0.2), Dense(6, "relu"), Dense(2)]
-settings = {"optimizer": Adam(1e-2, **options), "schedule": Cosine(warmup_steps=2), "batch_size": 15}
+settings = {"optimizer": Adam(1e-2), "schedule": Cosine(warmup_steps=2), "batch_size": 15}
 if case == "data":  # more than float32 holds
     x[[7, 31], 2] = 1e39
 elif case == "layer":
@@ -32,16 +33,16 @@ elif case == "layer":
     x[7] = 3e38  # infinite where these are added up
 elif case == "sgd":
     model = [Dense(8, "relu"), Dense(6, "relu"), Dense(2)]
-    settings = {"optimizer": SGD(3e3, **options), "batch_size": 15}
+    settings = {"optimizer": SGD(3e3), "batch_size": 15}
 elif case == "adam":
-    settings |= {"optimizer": Adam(1e9, average=0.5, **options)}
+    settings |= {"optimizer": Adam(1e9, average=0.5)}
 elif case == "lbfgs":
     model = [Dense(8, "relu"), Dense(2)]
     x[7] = 1e38
     settings = {"optimizer": LBFGS(), "batch_size": 60}
 
 
-STAGES = {"step": (Progress, "after_step"), "restore": (Restorer, "_fill"), "back": (Progress, "after_going_back")}
+STAGES = {"step": (Progress, "after_step"), "restore": (Restorer, "_fill"), "back": (NonFiniteRecord, "after_rollback")}
 
 
 def count_down(stage, number, which):
@@ -71,6 +72,7 @@ result = dbp.fit(
     out=None if out == "-" else out,
     checkpoint=dbp.Saving(every_steps=3, keep=1, best="validation_cost"),
     watch=dbp.Watching(most_starts=0),
+    not_finite=dbp.NotFinite(**options),
     **settings,
 )
 if world().rank == 0:

@@ -12,7 +12,7 @@ from dbp.checkpoint import checkpoints_of, digest_arrays, read
 from dbp.config.settings import Data, EarlyStopping, Saving
 from dbp.errors import StorageError, UserError
 from dbp.optim import SGD
-from dbp.run.progress import better, epochs_since_best
+from dbp.run.progress import epochs_since_best, is_better
 from dbp.saving.resume import Start
 from tests.jobs import newest_checkpoint
 from tests.problems import X
@@ -69,7 +69,7 @@ def test_a_run_ends_early_if_it_does_not_become_better(tmp_path):
     ],
 )
 def test_better(column, value, best, expected):
-    assert better(column, value, best) is expected
+    assert is_better(column, value, best) is expected
 
 
 # --- disks that fail --------------------------------------------------------------------------------

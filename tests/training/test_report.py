@@ -9,7 +9,7 @@ from dbp.config.settings import Data
 from dbp.nn import Dense
 from dbp.optim import LBFGS
 from dbp.parallel import Shards
-from dbp.training.rollback import places, report
+from dbp.training.report import describe, report
 from tests.jobs import PROGRAMS, mpirun
 from tests.training.not_finite import HOST, X, Y, failing, with_row
 
@@ -19,7 +19,8 @@ def test_the_report_tells_step_rank_layer_and_examples():
         "the cost is not finite at step 2 (epoch 1, cost nan): training stops\n"
         "  first not finite: the outputs of layer dense_1\n"
         f"    rank 0 on {HOST}; shard 1; 1 of 2 examples: row 2 of the train arrays\n"
-        "  try a smaller learning_rate, clip_norm, when_not_finite = 'skip' or 'go_back'"
+        "  try a smaller learning_rate, clip_norm, or not_finite.action = 'skip' or\n"
+        "    'roll_back'"
     )
 
 
@@ -30,7 +31,7 @@ def test_rows_are_those_of_the_data_set(whole):
     data = Data((inputs, np.repeat(Y, 3, axis=0)), validation=None if whole else 0.2)
     told = failing(data=data, batch_size=1, shards=1, seed=4)
     assert "first not finite: the inputs in the data, as float32\n" in told
-    assert re.search(r"; shard 0; 1 of 1 examples: row (4|20) of the train arrays\n  mend these", told)
+    assert re.search(r"; shard 0; 1 of 1 examples: row (4|20) of the train arrays\n  repair these", told)
 
 
 def test_of_a_method_that_tries_other_weights():
@@ -41,7 +42,7 @@ def test_of_a_method_that_tries_other_weights():
 
 
 def test_nothing_found_is_said():
-    assert places([], "data") == ["at these weights cost and gradient are finite, but not where the next step leads"]
+    assert describe([], "data") == ["at these weights cost and gradient are finite, but not where the next step leads"]
 
 
 def test_reports_fit_a_terminal():

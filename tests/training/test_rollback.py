@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import checkpoints_of, read, step_of
-from dbp.config.settings import Data, Saving
+from dbp.config.settings import Data, NotFinite, Saving
 from dbp.errors import NotFiniteError, UserError
-from dbp.optim import SGD, Adam
+from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import OneProcess
+from dbp.run.not_finite import NonFiniteRecord
 from dbp.run.progress import Progress
 from dbp.saving.resume import Start
 from dbp.training.loop import train
-from dbp.training.rollback import Trouble
+from dbp.training.rollback import NonFinitePolicy
 from tests.jobs import PROGRAMS, dbp, launcher, mpirun, newest_checkpoint, run
 from tests.training.not_finite import BASE, X, Y, failing, with_row, words
 
@@ -26,33 +27,34 @@ BAD = Data((np.full((12, 5), 1e30), Y))
 
 
 def test_only_so_many_steps_in_a_row_are_skipped():
-    told = failing(data=BAD, optimizer=SGD(0.1, when_not_finite="skip", skip_at_most=4))
-    assert "at step 5 (epoch 2, cost inf): training stops, as skip_at_most = 4 steps in a row were skipped" in words(
-        told
+    told = failing(data=BAD, not_finite=NotFinite("skip", skip_at_most=4))
+    assert (
+        "at step 5 (epoch 2, cost inf): training stops, as not_finite.skip_at_most = 4 steps in a row were skipped"
+        in words(told)
     )
     assert told.endswith("  try a smaller learning_rate or clip_norm")
 
 
 def test_a_step_that_is_done_begins_the_row_anew():
     """Each epoch has one that cannot be done, of three."""
-    optimizer = SGD(0.01, when_not_finite="skip", skip_at_most=1)
-    settings = dataclasses.replace(BASE, data=Data((with_row(7, 1e30), Y)), optimizer=optimizer, seed=2)
+    changes = {"optimizer": SGD(0.01), "not_finite": NotFinite("skip", skip_at_most=1), "seed": 2}
+    settings = dataclasses.replace(BASE, data=Data((with_row(7, 1e30), Y)), **changes)
     result = train(settings, OneProcess(), Start(quiet=True))
     assert result.history["skipped"] == [1, 1, 1]
 
 
 def test_the_row_goes_on_after_resuming(tmp_path):
-    optimizer = SGD(0.1, when_not_finite="skip", skip_at_most=4)
-    settings = dataclasses.replace(BASE, data=BAD, optimizer=optimizer, epochs=1, out=str(tmp_path))
+    skip = NotFinite("skip", skip_at_most=4)
+    settings = dataclasses.replace(BASE, data=BAD, not_finite=skip, epochs=1, out=str(tmp_path))
     train(settings, OneProcess(), Start(quiet=True))
     with pytest.raises(NotFiniteError, match=r"at step 5 "):
         train(dataclasses.replace(settings, epochs=3), OneProcess(), Start(quiet=True))
 
 
-# --- going back ---------------------------------------------------------------------------------------
+# --- rollback ---------------------------------------------------------------------------------------
 
-OPTIONS = {"sgd": {"go_back_factor": 0.25}, "adam": {"go_back_factor": 1e-4}}
-OPTIONS = {case: json.dumps({"when_not_finite": "go_back", **more}) for case, more in OPTIONS.items()}
+OPTIONS = {"sgd": {"factor": 0.25}, "adam": {"factor": 1e-4}}
+OPTIONS = {case: json.dumps({"action": "roll_back", **more}) for case, more in OPTIONS.items()}
 
 
 @pytest.fixture(scope="module", params=["sgd", "adam"])
@@ -67,7 +69,9 @@ def unbroken(request, tmp_path_factory):
 
 def backs(outcome):
     """Where a run went back, and to what it came."""
-    steps = re.findall(r"not finite at step \d+ .*?: back to step \d+, learning rate times \S+", words(outcome.out))
+    steps = re.findall(
+        r"not finite at step \d+ .*?: rolled back to step \d+, learning rate times \S+", words(outcome.out)
+    )
     return steps, result_of(outcome)
 
 
@@ -82,7 +86,15 @@ def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
     assert outcome.code == 0, outcome.text
     assert backs(outcome) == expected
     mine, theirs = (newest_checkpoint(f) for f in (tmp_path, folder))
-    for name in ("rate_factor", "gone_back", "trouble_step", "way_back", "way_back_before", "step", "best_step"):
+    for name in (
+        "rate_factor",
+        "rollbacks",
+        "failed_step",
+        "last_checkpoint_step",
+        "previous_checkpoint_step",
+        "step",
+        "best_step",
+    ):
         assert mine.progress[name] == theirs.progress[name]
     kept = [sorted(path.name for path in (f / "checkpoints").iterdir()) for f in (tmp_path, folder)]
     assert kept[0] == kept[1]
@@ -115,7 +127,8 @@ def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
 
 BACK = dataclasses.replace(
     BASE,
-    optimizer=SGD(100, when_not_finite="go_back", go_back_factor=1e-3),
+    optimizer=SGD(100),
+    not_finite=NotFinite("roll_back", factor=1e-3),
     checkpoint=Saving(every_steps=2, keep=1, best="cost"),
     epochs=6,
     out="a folder of each test's own",
@@ -126,10 +139,10 @@ def back(folder, settings=BACK, **changes):
     return train(dataclasses.replace(settings, out=str(folder), **changes), OneProcess(), Start())
 
 
-def test_what_lies_after_the_step_gone_back_to_is_gone(tmp_path, monkeypatch):
+def test_what_lies_after_the_step_of_a_rollback_is_gone(tmp_path, monkeypatch):
     """Of checkpoints, of the history, and of the link to the best one."""
     seen = []
-    restored = Trouble._tidy
+    restored = NonFinitePolicy._tidy
 
     def tidied(self, damaged):
         restored(self, damaged)
@@ -142,7 +155,7 @@ def test_what_lies_after_the_step_gone_back_to_is_gone(tmp_path, monkeypatch):
         assert not best or read(link).progress["step"] == best
         seen.append(step)
 
-    monkeypatch.setattr(Trouble, "_tidy", tidied)
+    monkeypatch.setattr(NonFinitePolicy, "_tidy", tidied)
     result = back(tmp_path)
     assert len(seen) > 1
     assert max(seen) > 0
@@ -153,16 +166,16 @@ def test_what_lies_after_the_step_gone_back_to_is_gone(tmp_path, monkeypatch):
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
     """Without the one that it would go back to, a run goes back to the one before."""
-    whole, damaged = Trouble._restore, []
+    whole, damaged = NonFinitePolicy._restore, []
 
     def restore(self):
-        path = checkpoints_of(tmp_path).path_of(self._run.progress.way_back_from_here())
+        path = checkpoints_of(tmp_path).path_of(self._run.progress.not_finite.rollback_target(self._run.progress.step))
         if not damaged and step_of(path) > 0:
             damaged.append(path)
             path.write_bytes(path.read_bytes()[:-200])
         return whole(self)
 
-    monkeypatch.setattr(Trouble, "_restore", restore)
+    monkeypatch.setattr(NonFinitePolicy, "_restore", restore)
     back(tmp_path)
     before, _, after = words(capsys.readouterr().out).partition(f"warning: checkpoint {damaged[0]} is damaged")
     assert "back to step" not in before
@@ -170,68 +183,69 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
     assert damaged[0].with_name(damaged[0].name + ".damaged").exists()
 
 
-def test_it_goes_back_only_so_often(tmp_path, capsys):
+def test_only_so_many_rollbacks(tmp_path, capsys):
     """Where a smaller step does not help; then the run can go on otherwise."""
     data = Data((with_row(2, 1e30), Y))
-    settings = dataclasses.replace(BACK, data=data, optimizer=SGD(0.01, when_not_finite="go_back", go_back_at_most=2))
+    limited = NotFinite("roll_back", at_most=2)
+    settings = dataclasses.replace(BACK, data=data, optimizer=SGD(0.01), not_finite=limited)
     with pytest.raises(NotFiniteError) as caught:
         back(tmp_path, settings)
-    assert "training stops, as the run has gone back go_back_at_most = 2 times" in words(str(caught.value))
+    assert "training stops, as the run has rolled back not_finite.at_most = 2 times" in words(str(caught.value))
     out = capsys.readouterr().out
     assert out.count("warning: the cost is not finite") == 2
     assert out.count("first not finite: the loss mean_squared_error, of finite outputs") == 1
-    skipping = SGD(0.01, when_not_finite="skip")
-    assert back(tmp_path, settings, optimizer=skipping).history["skipped"] == [1] * 6
-    assert "optimizer.when_not_finite: 'go_back' in the checkpoint, 'skip' now" in capsys.readouterr().out
+    assert back(tmp_path, settings, not_finite=NotFinite("skip")).history["skipped"] == [1] * 6
+    assert "not_finite.action: 'roll_back' in the checkpoint, 'skip' now" in capsys.readouterr().out
 
 
-def test_the_ways_back():
+def test_rollback_targets():
     """The last checkpoint, then in turn with the one before it; never one of the very step."""
-    progress = Progress(())
-    assert progress.way_back_from_here() is None
-    progress.step = 1
-    assert progress.way_back_from_here() == 0
+    record = NonFiniteRecord()
+    assert record.rollback_target(0) is None
+    assert record.rollback_target(1) == 0
     for step in (4, 8):
-        progress.step = step
-        progress.mark()
-        progress.mark()
-    assert (progress.way_back, progress.way_back_before, progress.way_back_from_here()) == (8, 4, 4)
-    progress.step = 9
+        record.mark_checkpoint(step)
+        record.mark_checkpoint(step)
+    assert (record.last_checkpoint_step, record.previous_checkpoint_step, record.rollback_target(8)) == (8, 4, 4)
     for expected in (8, 4, 8, 4):
-        assert progress.way_back_from_here() == expected
-        progress.gone_back += 1
-    assert progress.ways_back(best=False) == {8, 4}
-    progress.history = {"step": [3.0, 4.0, 8.0], "cost": [1.0, 2.0, 0.5]}
-    assert progress.ways_back(best=True) == {8, 4, 3}
+        assert record.rollback_target(9) == expected
+        record.rollbacks += 1
+    assert record.rollback_targets() == {8, 4}
 
 
-def test_coming_past_the_step_counts_anew():
+def test_the_best_step_until_another():
     progress = Progress(())
-    progress.step, progress.gone_back, progress.trouble_step = 4, 3, 6
+    progress.history = {"step": [3.0, 4.0, 8.0], "cost": [1.0, 2.0, 0.5]}
+    assert [progress.best_step_until(step) for step in (2, 3, 4, 8)] == [0, 3, 3, 8]
+
+
+def test_rollbacks_are_counted_anew_past_the_failed_step():
+    progress = Progress(())
+    progress.step, progress.not_finite = 4, NonFiniteRecord(rollbacks=3, failed_step=6)
     for expected in (3, 3, 0):
         progress.after_step(progress.totals)
-        assert progress.gone_back == expected
+        assert progress.not_finite.rollbacks == expected
 
 
 def test_there_must_be_a_step_before(tmp_path):
-    with pytest.raises(NotFiniteError, match=r"as\s+there is no whole checkpoint from before it to go back to"):
+    with pytest.raises(NotFiniteError, match=r"as\s+there is no whole checkpoint from before it to roll\s+back to"):
         back(tmp_path, data=BAD)
 
 
-def test_going_back_mends_no_data(tmp_path):
+def test_a_rollback_does_not_repair_the_data(tmp_path):
     inputs = X.astype(np.float64)
     inputs[7] = 1e39
-    with pytest.raises(NotFiniteError, match=r"training\s+stops, as going back"):
-        back(tmp_path, data=Data((inputs, Y)), optimizer=Adam(when_not_finite="go_back"))
+    with pytest.raises(NotFiniteError, match=r"training\s+stops, as a\s+rollback"):
+        back(tmp_path, data=Data((inputs, Y)), optimizer=Adam())
 
 
-def test_a_run_that_has_stopped_can_go_on_going_back(small):
+def test_a_run_that_has_stopped_can_roll_back(small):
     """From the command line, with the same command and more."""
     blown = ("--set", "optimizer={ kind = 'sgd', learning_rate = 1e38 }", "--set", "schedule={ kind = 'constant' }")
     stopped = dbp("train", small, *blown)
     assert stopped.code == 70, stopped.text
     assert "dbp: error: the cost is not finite at step 3 (epoch 1, cost inf): training stops\n" in stopped.err
-    way = ("--set", "optimizer.when_not_finite='go_back'", "--set", "optimizer.go_back_factor=1e-38")
+    way = ("--set", "not_finite.action='roll_back'", "--set", "not_finite.factor=1e-38")
     again = dbp("train", small, *blown, *way)
     assert again.code == 0, again.text
     assert "back to step 0, learning rate times 1e-38" in " ".join(again.out.split())
@@ -243,19 +257,25 @@ def test_a_run_that_has_stopped_can_go_on_going_back(small):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"when_not_finite": "goback"}, "unknown when_not_finite 'goback'; did you mean 'go_back'"),
+        ({"action": "rollback"}, "unknown action 'rollback'; did you mean 'roll_back'"),
         ({"skip_at_most": 0}, "skip_at_most must be at least 1, but is 0"),
-        ({"go_back_at_most": 0}, "go_back_at_most must be at least 1, but is 0"),
-        ({"go_back_factor": 1.0}, "go_back_factor must be between 0 and 1, but is 1.0"),
-        ({"go_back_factor": 0.0}, "go_back_factor must be between 0 and 1, but is 0.0"),
+        ({"at_most": 0}, "at_most must be at least 1, but is 0"),
+        ({"factor": 1.0}, "factor must be between 0 and 1, but is 1.0"),
+        ({"factor": 0.0}, "factor must be between 0 and 1, but is 0.0"),
     ],
 )
 def test_options_are_checked(options, message):
     with pytest.raises(UserError, match=message):
-        SGD(0.1, **options)
+        NotFinite(**options)
 
 
-def test_going_back_needs_a_folder():
-    message = "when_not_finite = 'go_back' needs checkpoints to go back to, but out is None; set it to a folder"
+def test_a_rollback_needs_a_folder():
+    message = "not_finite.action = 'roll_back' needs checkpoints to roll back to, but out is None; set it to a folder"
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(BASE, optimizer=SGD(0.1, when_not_finite="go_back"))
+        dataclasses.replace(BASE, not_finite=NotFinite("roll_back"))
+
+
+def test_methods_that_look_for_another_step_themselves_stop():
+    message = "not_finite.action must be 'stop' with 'lbfgs', which looks for another step itself, but is 'skip'"
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(BASE, optimizer=LBFGS(), not_finite=NotFinite("skip"))

@@ -230,13 +230,14 @@ def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path)
         "x = rng.standard_normal((200, 30)).astype(np.float32)\n"
         "x[7, 3] = 1e30\n"
         "dbp.fit(model=[dbp.nn.Dense(400, 'relu'), dbp.nn.Dense(3)], loss='mean_squared_error',\n"
-        "        data=(x, x[:, :3].clip(-1, 1)), optimizer=dbp.optim.SGD(0.01, when_not_finite='skip'), epochs=3,\n"
+        "        data=(x, x[:, :3].clip(-1, 1)), optimizer=dbp.optim.SGD(0.01), epochs=3,\n"
+        "        not_finite=dbp.NotFinite('skip'),\n"
         "        batch_size=20, shards=2, messages='top-k', out='run', watch=dbp.Watching(compare_every_steps=1))\n"
     )
     outcome = mpirun(2, script, env={"DBP_NODE_SIZES": "1,1"}, cwd=tmp_path)
     assert outcome.code == 0, outcome.text
     found = newest_checkpoint(tmp_path / "run")
-    assert found.method["skipped"] == 3
+    assert found.progress["skipped_steps"] == 3
     assert all(np.isfinite(array).all() for _, array in found.arrays())
 
 
