@@ -1,6 +1,7 @@
-"""The import rule, the size of files and functions, and the checks of ruff and mypy."""
+"""The plan of the code: who may import whom, sizes of files and functions, tests beside packages, ruff and mypy."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,137 +10,221 @@ import pytest
 
 from tests.jobs import ROOT
 
-PACKAGE = ROOT / "dbp"
+PACKAGE, TESTS = ROOT / "dbp", ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# What each part may import of the others; `errors` and `random` are the ground that all may stand on.
-GROUND = {"errors", "log", "random", "stopping"}
-LEAVES = ("autodiff", "parallel", "data", "checkpoint", "optim")
-ALLOWED = {
-    **{leaf: set() for leaf in LEAVES},
-    "errors": set(),
-    "random": set(),
-    "log": set(),
-    "stopping": set(),
-    "scheduler": set(),
-    "text": set(),
+# The ground: modules that all parts may import. They import one another only.
+GROUND = {"errors", "text", "terminal", "files", "types", "version", "job", "log", "random"}
+
+# The import rule: what each other part, a package or a module at the top, imports besides.
+IMPORTS = {
+    # leaves
+    "autodiff": set(),
+    "checkpoint": set(),
+    "data": set(),
+    "optim": set(),
+    "parallel": set(),
+    # the trunk
     "nn": {"autodiff"},
-    "curvature": {"autodiff", "parallel"},
-    "objective": {"autodiff", "curvature", "nn", "parallel"},
-    "loader": {"data", "nn", "objective", "parallel"},
-    "settings": {"data", "nn", "optim"},
-    "config": {"data", "nn", "optim", "settings"},
-    "sources": {"autodiff", "data", "parallel", "settings"},
-    "progress": {"objective"},
-    "display": {"objective"},
-    "resuming": {"checkpoint", "config", "parallel", "progress", "scheduler", "settings"},
-    "run": {"autodiff", "checkpoint", "config", "data", "loader", "nn", "objective", "optim", "parallel", "progress"}
-    | {"provenance", "resuming", "settings", "sources", "__init__"},
-    "provenance": {"parallel", "scheduler", "__init__"},
-    "run_folder": {"checkpoint", "provenance", "scheduler", "settings"},
-    "restoring": {"autodiff", "checkpoint", "nn", "parallel", "resuming", "run", "run_folder"},
-    "keeping": {"autodiff", "checkpoint", "config", "nn", "parallel", "provenance", "restoring", "resuming", "run"}
-    | {"run_folder"},
-    "diagnosis": {"autodiff", "nn", "objective"},
-    "trouble": {"autodiff", "diagnosis", "keeping", "objective", "optim", "parallel", "run"},
-    "surviving": {"parallel", "restoring", "run", "settings"},
-    "timing": {"parallel"},
-    "train": {"autodiff", "display", "keeping", "nn", "optim", "parallel", "progress", "restoring", "resuming", "run"}
-    | {"objective", "scheduler", "settings", "surviving", "timing", "trouble"},
-    "trained": {"autodiff", "data", "nn"},
-    "inference": {"checkpoint", "config", "data", "display", "loader", "objective", "parallel", "settings"}
-    | {"sources", "text", "trained"},
-    "insight": {"autodiff", "checkpoint", "data", "loader", "nn", "objective", "parallel", "settings", "sources"}
-    | {"text", "trained"},
-    "exchange": {
-        "autodiff",
-        "checkpoint",
-        "config",
-        "data",
-        "nn",
-        "progress",
-        "provenance",
-        "settings",
-        "sources",
-        "text",
-    }
-    | {"__init__"},
-    "launch": {"display", "parallel", "scheduler"},
-    "status": {"display", "run_folder", "settings"},
-    "batch": {"config", "launch", "parallel", "resuming", "run_folder", "settings", "status"},
-    "doctor": {"checkpoint", "data", "display", "launch", "parallel", "scheduler", "settings", "text", "__init__"},
-    "arguments": {"__init__"},
-    "cli": {
-        "arguments",
-        "batch",
-        "checkpoint",
-        "config",
-        "data",
-        "doctor",
-        "exchange",
-        "inference",
-        "insight",
-        "launch",
-        "parallel",
-    }
-    | {"provenance", "resuming"}
-    | {"settings", "status", "train"},
+    "config": {"data", "nn", "optim"},
+    "cost": {"autodiff", "data", "nn", "parallel"},
+    "run": {"checkpoint", "config", "cost", "data", "nn", "optim", "parallel"},
+    "saving": {"checkpoint", "config", "nn", "parallel", "run"},
+    "training": {"autodiff", "config", "cost", "nn", "optim", "parallel", "run", "saving"},
+    # branches
+    "trained": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "run"},
+    "insight": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "run", "trained"},
+    "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "run"},
+    "batch": {"config", "parallel", "saving"},
+    "doctor": {"batch", "checkpoint", "data", "parallel"},
+    # the face
+    "__init__": {"autodiff", "checkpoint", "config", "data", "insight", "nn", "optim", "training"},
+    "arguments": set(),
+    "cli": {"arguments", "batch", "checkpoint", "config", "data", "doctor", "exchange", "insight", "parallel", "run"}
+    | {"saving", "trained", "training"},
     "__main__": {"cli"},
 }
+MOST_PARTS = 10  # that one module imports, but for the ground
+
+# The storeys of packages that have some: each imports only those before it.
+STOREYS = {"dbp.parallel": ["shards", "machine", "ranks", "vectors", "sums", "__init__"]}
+
+# Where the two libraries of other people's C code are imported, and nowhere else.
+LIBRARIES = {"mpi4py": "dbp/parallel/ranks/mpi.py", "h5py": ("dbp/data", "dbp/checkpoint")}
+
+# Tests of no one module: they stand at the top of tests/.
+CROSS_CUTTING = {"benchmarks", "containers", "docs", "examples", "faults", "hosts", "ranks", "slurm", "startup"}
+CROSS_CUTTING |= {"structure"}
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60  # lines
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+# --- imports ------------------------------------------------------------------------------------------
 
 
-def imports(path: Path):
-    """The modules that a file imports, as dotted names."""
+def name_of(path):
+    """The dotted name of a module, of a package for its __init__."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def imported_names(path):
+    """The modules that a file imports, as dotted names, wherever in the file; `from a import b` gives a.b."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            if node.module == "dbp":
-                yield from (f"dbp.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_import_rule(path):
-    part = part_of(path)
-    if part == "__init__":  # names the parts, and loads them when they are asked for
-        return
-    for name in imports(path):
-        if name == "dbp" or name.startswith("dbp."):
-            other = name.split(".")[1] if "." in name else "__init__"
-            assert other == part or other in GROUND | ALLOWED[part], f"{part} must not import {other}"
-        if name.split(".")[0] == "mpi4py":
-            assert path == PACKAGE / "parallel" / "mpi.py"
-        if name.split(".")[0] == "h5py":
-            assert part in ("data", "checkpoint"), f"{path} must leave HDF5 to data/ and checkpoint/"
+@functools.cache
+def imports(module):
+    """The modules of dbp that a module of dbp imports."""
+    found = set()
+    for name in imported_names(MODULES[module]):
+        if name.split(".")[0] == "dbp":
+            while name not in MODULES:  # the name of something in a module
+                name = name.rpartition(".")[0]
+            found.add(name)
+    return found - {module}
 
 
-def test_the_rule_has_no_cycle():
-    order: list[str] = []
-    waiting = {part: needs - {"__init__"} for part, needs in ALLOWED.items()}
-    while waiting:
-        ready = [part for part, needs in waiting.items() if needs <= set(order)]
-        assert ready, f"a cycle among {sorted(waiting)}"
+def part_of(module, package="dbp"):
+    """The part of a package to which a module belongs: its own name, that of a package within, or __init__."""
+    inside = module.removeprefix(package).lstrip(".")
+    return inside.split(".")[0] or "__init__"
+
+
+def parts_imported(package):
+    """What each part of a package imports of the other parts."""
+    found = {}
+    for module in MODULES:
+        if module == package or module.startswith(f"{package}."):
+            inside = {name for name in imports(module) if name == package or name.startswith(f"{package}.")}
+            parts = {part_of(name, package) for name in inside}
+            found.setdefault(part_of(module, package), set()).update(parts)
+    return {part: others - {part} for part, others in found.items()}
+
+
+def test_parts_import_what_the_rule_says_and_no_less():
+    found = parts_imported("dbp")
+    for part in GROUND & set(found):
+        assert found[part] <= GROUND, f"{part} belongs to the ground, which imports nothing else"
+    found = {part: others - GROUND for part, others in found.items() if part not in GROUND}
+    assert found == IMPORTS
+
+
+def test_the_ground_is_there():
+    assert set(parts_imported("dbp")) >= GROUND
+
+
+def in_order(needs, what):
+    """The names in an order in which each needs only those before it; fails if there is a cycle."""
+    order = []
+    while len(order) < len(needs):
+        ready = sorted(name for name in set(needs) - set(order) if needs[name] <= set(order))
+        rest = {name: sorted(needs[name] - set(order)) for name in set(needs) - set(order)}
+        assert ready, f"a cycle among {what}: {rest}"
         order += ready
-        for part in ready:
-            del waiting[part]
+    return order
+
+
+PACKAGES = sorted(name for name, path in MODULES.items() if path.name == "__init__.py")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_parts_of_a_package_import_one_another_without_a_cycle(package):
+    in_order(parts_imported(package), f"the parts of {package}")
+
+
+def test_modules_have_no_cycle():
+    """With `__init__` files, which are imported along with any module of their packages, but for those above it."""
+
+    def needs(module):
+        for name in imports(module):
+            words = name.split(".")
+            for end in range(1, len(words) + 1):
+                above = ".".join(words[:end])
+                if above != module and not module.startswith(f"{above}."):
+                    yield above
+            if MODULES[name].name == "__init__.py":  # asked for by name, so even if it is above
+                yield name
+
+    in_order({module: set(needs(module)) for module in MODULES}, "modules")
+
+
+@pytest.mark.parametrize("package", STOREYS)
+def test_each_storey_stands_on_those_before_it(package):
+    found, storeys = parts_imported(package), STOREYS[package]
+    assert set(found) == set(storeys)
+    for part, others in found.items():
+        assert others <= set(storeys[: storeys.index(part)]), f"{part} of {package} imports a storey above it"
+
+
+WIDE = {"dbp.cli": pytest.mark.xfail(strict=True, reason="all commands are in one file")}
+
+
+@pytest.mark.parametrize("module", [pytest.param(name, marks=WIDE.get(name, ())) for name in MODULES])
+def test_no_module_imports_from_too_many_parts(module):
+    others = {part_of(name) for name in imports(module)} - GROUND - {part_of(module)}
+    assert len(others) <= MOST_PARTS, sorted(others)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_mpi_and_hdf5_are_imported_in_one_place(library):
+    for path in FILES:
+        if any(name.split(".")[0] == library for name in imported_names(path)):
+            assert str(path.relative_to(ROOT)).startswith(LIBRARIES[library])
+
+
+# --- sizes --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_fit_in_the_eye(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 400
+    assert len(text.splitlines()) <= LONGEST_FILE
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "every module says what it is"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
+            assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{node.name} is too long"
+
+
+# --- tests --------------------------------------------------------------------------------------------
+
+
+def test_no_file_of_tests_is_too_long():
+    long = {str(path): len(path.read_text().splitlines()) for path in TESTS.rglob("*.py")}
+    assert {name: lines for name, lines in long.items() if lines > LONGEST_FILE} == {}
+
+
+def test_tests_mirror_the_package():
+    """tests/a/test_b.py and tests/a/test_b_anything.py test dbp/a/b, which is a module or a package."""
+    cross_cutting = set()
+    for path in TESTS.rglob("test_*.py"):
+        name, folder = path.stem.removeprefix("test_"), path.parent.relative_to(TESTS)
+        found = [word for word in prefixes(name) if is_there(PACKAGE / folder / word)]
+        if folder == Path() and not found:
+            cross_cutting.add(name)
+        else:
+            assert found, f"{path.relative_to(ROOT)} is named after nothing in dbp/{folder}"
+    assert cross_cutting == CROSS_CUTTING
+
+
+def prefixes(name):
+    """a, a_b and a_b_c for a_b_c."""
+    words = name.split("_")
+    return ["_".join(words[:end]) for end in range(1, len(words) + 1)]
+
+
+def is_there(module):
+    return module.with_suffix(".py").exists() or (module / "__init__.py").exists()
+
+
+# --- style --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
