@@ -26,9 +26,18 @@ class DataError(UserError):
 
 
 class StorageError(UserError):
-    """A file could not be written, or a disk not be used."""
+    """A file could not be read or written, or a disk not be used.
+
+    Args:
+        message: with the file's name.
+        reason: the system's answer alone, by which the same failure of another file is recognized.
+    """
 
     exit_code = 74
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class NotFiniteError(UserError):

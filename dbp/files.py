@@ -1,79 +1,230 @@
-"""Files that are whole or not there: written under a temporary name, brought to the disk, verified, renamed."""
+"""Whole files: written under a temporary name, flushed to the disk, checked, renamed.
+
+At any instant a name leads to the old file or to the whole new one. What the system refuses becomes a StorageError that
+names the file and the reason.
+"""
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import errno
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from dbp.errors import StorageError
+from dbp.errors import StorageError, UserError
 
-WITHOUT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that know no such thing for folders
+FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # what fsync of a folder answers on some file systems
+PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get their turn in between
+NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def partial_name(path: Path) -> Path:
-    """Under which a file is written."""
+    """Return the temporary name under which a file is written."""
     return path.with_name(f".{path.name}.partial")
 
 
-@contextlib.contextmanager
-def committed(path: Path, check: Callable[[Path], None] = lambda _: None) -> Iterator[BinaryIO]:
-    """A file to be written to; at any instant either the old or the whole new one bears the name.
+class NewFile:
+    """A file that is written under a temporary name until commit() gives it its own.
 
     Args:
         path: the name.
-        check: what the file must pass, under its temporary name, before it bears this one.
+        check: called with the temporary name before the file is renamed; raises OSError to refuse it.
+        remedy: what the user can do, added to the message of a failure.
     """
-    partial = partial_name(path)
+
+    def __init__(self, path: Path, check: Callable[[Path], None] = lambda _: None, remedy: str = ""):
+        self._path, self._check, self._remedy = path, check, remedy
+        self._partial = partial_name(path)
+        self._file: BinaryIO | None = None  # until it is committed or discarded
+
+    def create(self) -> BinaryIO:
+        """Open the file under its temporary name; raise StorageError if that fails."""
+        with writing_to(self._path, self._remedy):
+            self._file = self._partial.open("wb")
+        return self._file
+
+    def commit(self) -> None:
+        """Flush the file to the disk, check it and rename it; raise StorageError if that fails."""
+        assert self._file is not None
+        with writing_to(self._path, self._remedy):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._check(self._partial)
+            self._partial.replace(self._path)
+            self._file = None
+            sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove the file unless it is committed."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()  # which fails if bytes are left that the disk has no room for
+            with contextlib.suppress(OSError):
+                self._partial.unlink(missing_ok=True)
+            self._file = None
+
+
+@contextlib.contextmanager
+def new_file(path: Path, check: Callable[[Path], None] = lambda _: None, remedy: str = "") -> Iterator[BinaryIO]:
+    """Yield a file to write to, which is committed at the end of the with statement, or discarded if anything failed.
+
+    Args: those of NewFile.
+
+    Raises:
+        StorageError: the file could not be written; nothing half-written is left, and an old file is as it was.
+    """
+    new = NewFile(path, check, remedy)
     try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        check(partial)
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        with writing_to(path, remedy):
+            yield new.create()
+        new.commit()
+    finally:
+        new.discard()
+
+
+def write_file(path: Path, content: bytes, remedy: str = "") -> None:
+    """Write a file whose content is in memory; see new_file()."""
+    with new_file(path, remedy=remedy) as file:
+        file.write(content)
+
+
+def write_at(file: BinaryIO, offset: int, data: memoryview) -> None:
+    """Write bytes at a position of a file, piece by piece."""
+    file.seek(offset)
+    for piece in pieces(data):
+        file.write(piece)
+
+
+def pieces(data: memoryview) -> Iterator[memoryview]:
+    """Yield consecutive pieces of at most PIECE_BYTES."""
+    for start in range(0, len(data), PIECE_BYTES):
+        yield data[start : start + PIECE_BYTES]
 
 
 def sync_folder(path: Path) -> None:
-    """Bring the names in a folder to the disk, so that they outlive a power cut."""
+    """Flush the names in a folder to the disk, so that they outlive a power cut."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     except OSError as error:
-        if error.errno not in WITHOUT_SYNC:
+        if error.errno not in FOLDER_SYNC_UNSUPPORTED:
             raise
     finally:
         os.close(folder)
 
 
-def commit(path: Path, content: bytes) -> None:
-    """Write a small file."""
-    with committed(path) as file:
-        file.write(content)
+def must_be_free(path: Path, overwrite: bool) -> None:
+    """Raise UserError if a file of that name exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; choose another name or pass --overwrite")
+
+
+# --- failures -----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def reading_from(path: Path) -> Iterator[None]:
-    """Turns what the system says when a file or folder cannot be read into a StorageError that names it."""
+def reading_from(what: Path | str) -> Iterator[None]:
+    """Raise StorageError, or UserError for a file that is not there, in place of an OSError while a file is read.
+
+    Args:
+        what: the file or folder, as the message names it.
+    """
     try:
         yield
+    except NO_FILE as error:
+        raise UserError(f"{what} cannot be read: {error.strerror}") from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror} (errno {error.errno})") from None
+        raise _storage_error(f"{what} cannot be read", error) from None
 
 
 @contextlib.contextmanager
-def writing_to(path: Path, remedy: str = "") -> Iterator[None]:
-    """Turns what the system says when a file cannot be written into a StorageError that names the file."""
+def writing_to(what: Path | str, remedy: str = "") -> Iterator[None]:
+    """Raise StorageError in place of an OSError while a file is written.
+
+    Args:
+        what: the file or folder, as the message names it.
+        remedy: what the user can do, added to the message.
+    """
     try:
         yield
     except OSError as error:
-        reason = f"{error.strerror} (errno {error.errno})" if error.errno else str(error)
-        raise StorageError(f"{path} cannot be written: {reason}{remedy}") from None
+        raise _storage_error(f"{what} cannot be written", error, remedy) from None
+
+
+def _storage_error(failure: str, error: OSError, remedy: str = "") -> StorageError:
+    """Return the StorageError for an OSError, whose own text may be pages long if it comes from HDF5."""
+    reason = f"{os.strerror(error.errno)} (errno {error.errno})" if error.errno else str(error)
+    return StorageError(f"{failure}: {reason}{remedy}", reason)
+
+
+# --- files that are laid out in memory ----------------------------------------------------------------
+
+
+class SparseFile(io.RawIOBase):
+    """A file in memory that holds only the bytes written to it; the gaps between them take no memory.
+
+    HDF5 lays out a file in it without the values of the arrays, which then go to the disk by plain writes. HDF5 itself
+    never writes to the disk, where it ends the process if the disk is full.
+    """
+
+    def __init__(self) -> None:
+        self._writes: list[tuple[int, bytes]] = []  # in the order of writing, as later ones replace earlier ones
+        self._length = self._position = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position."""
+        self._position = offset + (0, self._position, self._length)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def write(self, data: Any) -> int:
+        """Write bytes at the position."""
+        written = bytes(data)
+        self._writes.append((self._position, written))
+        self._position += len(written)
+        self._length = max(self._length, self._position)
+        return len(written)
+
+    def readinto(self, target: Any) -> int:
+        """Read bytes at the position: zeros in the gaps, and after the end."""
+        view, start = memoryview(target).cast("B"), self._position
+        view[:] = bytes(len(view))
+        for offset, written in self._writes:
+            first, last = max(offset, start), min(offset + len(written), start + len(view))
+            if first < last:
+                view[first - start : last - start] = written[first - offset : last - offset]
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length."""
+        self._length = self._position if size is None else size
+        return self._length
+
+    def copy_to(self, file: BinaryIO) -> None:
+        """Write this file to one on the disk, with gaps there too, by as few writes as possible."""
+        file.truncate(self._length)
+        for offset, run in self._runs().items():
+            write_at(file, offset, memoryview(run))
+
+    def _runs(self) -> dict[int, bytearray]:
+        """Return the written bytes by position, joined to runs without gaps."""
+        ends: dict[int, int] = {}
+        first = -1
+        for start, written in sorted(self._writes, key=lambda write: write[0]):
+            if first < 0 or start > ends[first]:
+                first = start
+            ends[first] = max(ends.get(first, 0), start + len(written))
+        starts, runs = list(ends), {start: bytearray(end - start) for start, end in ends.items()}
+        for offset, written in self._writes:
+            start = starts[bisect.bisect(starts, offset) - 1]
+            runs[start][offset - start : offset - start + len(written)] = written
+        return runs

@@ -56,7 +56,7 @@ def test_a_save_that_writes_in_place_would_be_found_out(place):
         "def in_place(path, check=None):\n"
         "    with path.open('wb') as file:\n"
         "        yield file\n"
-        "writing.committed = in_place\n"
+        "writing.new_file = in_place\n"
     )
     environment = injector.environment(folder / "run") | {"PYTHONPATH": f"{folder}:{ROOT}:{ROOT / 'benchmarks'}"}
     told = list(kinds.program("saves.py", str(folder), json.dumps([("SIGKILL", 1, 1, 2)]), environment=environment))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from dbp.batch.examples import example_scripts
+from dbp.files import write_file
 
 for name, text in example_scripts().items():
-    (Path(sys.argv[1]) / name).write_text(text)
+    write_file(Path(sys.argv[1]) / name, text.encode())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbp.errors import UserError, unknown
+from dbp.files import writing_to
 
 ANSWER = 120.0  # seconds in which a scheduler must have taken a job
 QUEUE = ("account", "queue", "time")  # what schedulers with a time limit take
@@ -81,7 +82,10 @@ class Here(Scheduler):
 
     def send(self, script: Path) -> str:
         """Start a script; gives the number of its process."""
-        with script.with_suffix(".out").open("ab") as out:
+        path = script.with_suffix(".out")
+        with writing_to(path):
+            out = path.open("ab")
+        with out:
             process = subprocess.Popen(
                 ["bash", str(script)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )

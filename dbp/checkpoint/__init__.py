@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from dbp.checkpoint.format import Checkpoint, digest_arrays, size_of
 from dbp.checkpoint.stored_config import table_of
 from dbp.checkpoint.writer_thread import Writer
-from dbp.files import commit, writing_to
 
 if TYPE_CHECKING:
     from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict
@@ -31,7 +30,6 @@ __all__ = [
     "Writer",
     "all_of",
     "checkpoints_of",
-    "commit",
     "digest_arrays",
     "find",
     "opened",
@@ -41,7 +39,6 @@ __all__ = [
     "table_of",
     "verdict",
     "write",
-    "writing_to",
 ]
 
 

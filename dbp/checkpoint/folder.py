@@ -14,7 +14,7 @@ from dbp.checkpoint.format import Checkpoint
 from dbp.checkpoint.reading import Opened, opened, too_large
 from dbp.checkpoint.writing import write
 from dbp.errors import DataError, StorageError, UserError
-from dbp.files import commit, partial_name, reading_from, writing_to
+from dbp.files import partial_name, reading_from, write_file, writing_to
 
 NAME = re.compile(r"step-(\d+)\.h5")
 BEST = "best.h5"  # a link to the best one
@@ -77,7 +77,7 @@ class CheckpointFolder:
                 names = (path.with_name(f"{name}-{number}" if number > 1 else name) for number in count(1))
                 path.rename(_unused(names))
             probe = self.path / ".probe"
-            commit(probe, b"")
+            write_file(probe, b"")
             probe.unlink()
 
     def path_of(self, step: int) -> Path:
@@ -87,8 +87,7 @@ class CheckpointFolder:
     def save(self, checkpoint: Checkpoint, step: int) -> Path:
         """Commit a checkpoint; StorageError if it could not be written."""
         path = self.path_of(step)
-        with writing_to(path):
-            write(path, checkpoint)
+        write(path, checkpoint)
         return path
 
     def tidy(self, newest: Path, best: int | None = None, others: Collection[int] = ()) -> None:

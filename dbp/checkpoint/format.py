@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from dbp.files import pieces
 from dbp.types import Array
 
 Scalar = int | float | str | bool
 FORMAT, VERSION = "dbp checkpoint", 2
 GROUPS = ("model", "optimizer", "method", "history")
-AT_A_TIME = 1 << 22  # bytes that are hashed or written between two chances for other threads
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,6 @@ def size_of(dtype: str, shape: tuple[int, ...]) -> int:
 def raw(array: Array) -> memoryview:
     """The bytes of an array."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def pieces(data: memoryview) -> Iterator[memoryview]:
-    """Bytes, so many at a time."""
-    for start in range(0, len(data), AT_A_TIME):
-        yield data[start : start + AT_A_TIME]
 
 
 def digest_of(data: memoryview) -> str:

@@ -23,7 +23,6 @@ import h5py
 import numpy as np
 
 from dbp.checkpoint.format import (
-    AT_A_TIME,
     FORMAT,
     GROUPS,
     VERSION,
@@ -32,10 +31,9 @@ from dbp.checkpoint.format import (
     assembled,
     digest_arrays,
     digest_of_all,
-    pieces,
 )
 from dbp.errors import DataError, UserError
-from dbp.files import reading_from
+from dbp.files import PIECE_BYTES, pieces, reading_from
 from dbp.types import Array
 
 DEEPEST = 64  # parts of an array's name
@@ -106,7 +104,7 @@ class Opened:
         if self.version == 1:
             self.load()
             return
-        buffer = memoryview(bytearray(min(AT_A_TIME, max(1, self.size))))
+        buffer = memoryview(bytearray(min(PIECE_BYTES, max(1, self.size))))
         for entry in self.entries.values():
             lengths = (min(entry.size - start, len(buffer)) for start in range(0, entry.size, len(buffer)))
             self._check(entry, (buffer[:length] for length in lengths))

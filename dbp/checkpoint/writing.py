@@ -7,12 +7,8 @@ training that reads HDF5 files meanwhile does not wait for a lock.
 
 from __future__ import annotations
 
-import bisect
-import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -26,96 +22,31 @@ from dbp.checkpoint.format import (
     contents_of,
     digest_of_all,
     entry_of,
-    pieces,
     raw,
 )
 from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
-from dbp.files import committed
+from dbp.files import SparseFile, new_file, write_at
 
 ALIGNED = 4096  # bytes: larger objects begin at multiples of it
-
-
-class Recorder(io.RawIOBase):
-    """A file in memory of which only what was written takes any: most of its length may be left out."""
-
-    def __init__(self) -> None:
-        self.pieces: list[tuple[int, bytes]] = []  # in the order of writing, as later ones count
-        self.length = self._position = 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position."""
-        self._position = offset + (0, self._position, self.length)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        """Where it is."""
-        return self._position
-
-    def write(self, data: Any) -> int:
-        """Keep it."""
-        piece = bytes(data)
-        self.pieces.append((self._position, piece))
-        self._position += len(piece)
-        self.length = max(self.length, self._position)
-        return len(piece)
-
-    def readinto(self, target: Any) -> int:
-        """What was written, and zeros where nothing was."""
-        view, start = memoryview(target).cast("B"), self._position
-        view[:] = bytes(len(view))
-        for offset, piece in self.pieces:
-            first, last = max(offset, start), min(offset + len(piece), start + len(view))
-            if first < last:
-                view[first - start : last - start] = piece[first - offset : last - offset]
-        self._position += len(view)
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Its length."""
-        self.length = self._position if size is None else size
-        return self.length
-
-    def runs(self) -> dict[int, bytearray]:
-        """What was written, by position, without gaps in between: as few pieces as there can be."""
-        ends: dict[int, int] = {}
-        first = -1
-        for start, piece in sorted(self.pieces, key=lambda written: written[0]):
-            if first < 0 or start > ends[first]:
-                first = start
-            ends[first] = max(ends.get(first, 0), start + len(piece))
-        starts, runs = list(ends), {start: bytearray(end - start) for start, end in ends.items()}
-        for offset, piece in self.pieces:
-            start = starts[bisect.bisect(starts, offset) - 1]
-            runs[start][offset - start : offset - start + len(piece)] = piece
-        return runs
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Commit a checkpoint to a file: it is read again and verified before it bears the name.
 
     Raises:
-        OSError: it could not be written, or not read again; a file of that name is as it was before.
+        StorageError: it could not be written, or not read again; a file of that name is as it was before.
     """
     arrays = dict(checkpoint.arrays())
     entries = [entry_of(name, array) for name, array in arrays.items()]
     contents = contents_of(entries)
     digest = digest_of_all(VERSION, contents, checkpoint.config, checkpoint.progress, checkpoint.provenance)
     frame, offsets = _frame(entries, checkpoint, {"contents": contents, "digest": digest})
-    with committed(path, lambda partial: _verify(partial, digest)) as file:
-        file.truncate(frame.length)
-        for offset, run in frame.runs().items():
-            _write_at(file, offset, memoryview(run))
+    with new_file(path, lambda partial: _verify(partial, digest)) as file:
+        frame.copy_to(file)
         for name, array in arrays.items():
             if array.size:
-                _write_at(file, offsets[name], raw(array))
-
-
-def _write_at(file: BinaryIO, offset: int, data: memoryview) -> None:
-    """All of it, as the system may take a part only."""
-    file.seek(offset)
-    for piece in pieces(data):
-        file.write(piece)
+                write_at(file, offsets[name], raw(array))
 
 
 def _verify(path: Path, digest: str) -> None:
@@ -130,11 +61,11 @@ def _verify(path: Path, digest: str) -> None:
 
 def _frame(
     entries: Sequence[Entry], checkpoint: Checkpoint, more: Mapping[str, str]
-) -> tuple[Recorder, dict[str, int]]:
+) -> tuple[SparseFile, dict[str, int]]:
     """The file without its arrays, and where each of these goes."""
-    recorder = Recorder()
+    frame = SparseFile()
     with h5py.File(
-        recorder, "w", libver=("v108", "v110"), alignment_threshold=ALIGNED, alignment_interval=ALIGNED
+        frame, "w", libver=("v108", "v110"), alignment_threshold=ALIGNED, alignment_interval=ALIGNED
     ) as file:
         for entry in entries:
             _reserve(file, entry)
@@ -146,7 +77,7 @@ def _frame(
         for key, value in root.items():
             _set(file.attrs, key, value)
         offsets = {entry.name: file[entry.name].id.get_offset() for entry in entries}
-    return recorder, offsets
+    return frame, offsets
 
 
 def _reserve(file: h5py.File, entry: Entry) -> None:

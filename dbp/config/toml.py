@@ -18,6 +18,7 @@ import numpy as np
 from dbp.config.settings import Data, EarlyStopping, NotFinite, Saving, Settings, Watching
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
+from dbp.files import reading_from
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
 
@@ -53,10 +54,8 @@ def load_table(path: Path, changes: list[str]) -> Table:
     import tomllib
 
     try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise UserError(f"config {path} cannot be read: {error.strerror}") from None
+        with reading_from(f"config {path}"):
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not valid TOML: {error}") from None
     for change in changes:

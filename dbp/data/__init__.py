@@ -12,9 +12,9 @@ from dbp.data.order import Batches, Order
 
 if TYPE_CHECKING:
     from dbp.data.hdf5 import HDF5Dataset
-    from dbp.data.output import OutputFile, must_be_free
+    from dbp.data.output import OutputFile
 
-_WITH_HDF5 = {"HDF5Dataset": "hdf5", "OutputFile": "output", "must_be_free": "output"}
+_WITH_HDF5 = {"HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
     "ArrayDataset",
@@ -33,7 +33,6 @@ __all__ = [
     "combined",
     "data_path",
     "mapped",
-    "must_be_free",
     "sample_digest",
     "scaled",
 ]

@@ -6,25 +6,25 @@ import csv
 import gzip
 import io
 import math
-import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from dbp.data.dataset import check_columns
-from dbp.data.output import must_be_free
+from dbp.data.output import OutputFile
 from dbp.errors import UserError
+from dbp.files import reading_from
 from dbp.types import Array
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def write_hdf5(path: Path, columns: dict[str, Array | None], attributes: dict[str, Any], overwrite: bool) -> int:
-    """Write the columns of a data set, whole or not at all; gives the number of examples.
+    """Write the columns of a data set, whole or not at all; return the number of examples.
 
     Each column is stored in one piece, so that ranks can map it into memory. Inputs of bytes get the
     attribute `scale` = 1/255, which brings them to 0 ... 1 when they are used.
@@ -32,33 +32,23 @@ def write_hdf5(path: Path, columns: dict[str, Array | None], attributes: dict[st
     check_columns(str(path), *(columns.get(name) for name in ("inputs", "targets", "weights")))
     inputs = columns["inputs"]
     assert inputs is not None
-    must_be_free(path, overwrite)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            for name, column in columns.items():
-                if column is not None:
-                    file[name] = column
-            if inputs.dtype == np.uint8:
-                file["inputs"].attrs["scale"] = 1 / 255
-            file.attrs.update(attributes)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    scale = {"scale": 1 / 255} if inputs.dtype == np.uint8 else {}
+    with OutputFile(path, overwrite) as file:
+        file.create()
+        stored = {name: column for name, column in columns.items() if column is not None}
+        file.write_all(stored, {"/": attributes, "inputs": scale})
+        file.commit()
     return len(inputs)
 
 
 def _content(path: Path) -> bytes:
-    """A file's bytes, unpacked if it is gzip (told by its first bytes, not by its name)."""
-    try:
+    """Return a file's bytes, unpacked if its first bytes, not its name, are those of gzip."""
+    with reading_from(path):
         content = path.read_bytes()
+    try:
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except EOFError as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be unpacked: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_idx(path: Path) -> Array:

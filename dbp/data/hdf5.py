@@ -9,6 +9,7 @@ import h5py
 from dbp.data.dataset import check_columns
 from dbp.data.mapped import Column, FileDataset, Place, data_path
 from dbp.errors import UserError
+from dbp.files import reading_from
 
 
 def versions() -> tuple[str, str]:
@@ -17,17 +18,13 @@ def versions() -> tuple[str, str]:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """An HDF5 file for reading; UserError if it is missing or is none."""
+    """Open an HDF5 file for reading; raise UserError if it is missing or of another format."""
     if not path.exists():
         raise UserError(f"data file {path} does not exist (looked for {path.absolute()})")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
+    with reading_from(f"data file {path}"):
         if not path.is_file() or not h5py.is_hdf5(path):
-            raise UserError(
-                f"data file {path} is not an HDF5 file; make one with: dbp convert idx|csv|npz ... OUT.h5"
-            ) from None
-        raise UserError(f"data file {path} cannot be read: {error}") from None
+            raise UserError(f"data file {path} is not an HDF5 file; make one with: dbp convert idx|csv|npz ... OUT.h5")
+        return h5py.File(path, "r")
 
 
 class HDF5Dataset(FileDataset):

@@ -1,63 +1,87 @@
-"""A file of results, by rows or in whole arrays, that bears its name only when it is whole."""
+"""HDF5 files of data and results: laid out in memory, written by plain writes, named when they are whole."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import h5py
+import numpy as np
 
-from dbp.errors import UserError
+from dbp.files import NewFile, SparseFile, must_be_free, write_at, writing_to
 from dbp.types import Array
 
-
-def must_be_free(path: Path, overwrite: bool) -> None:
-    """UserError if there is a file of that name already, which may not be replaced."""
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; choose another name or pass --overwrite")
+Attributes = Mapping[str, Mapping[str, Any]]  # by the name of the array that they describe; "/" for those of the file
 
 
 class OutputFile:
-    """An HDF5 file that grows under a temporary name.
+    """An HDF5 file of named arrays, which is discarded at the end of its with statement unless it was committed.
+
+    All methods raise StorageError if the file cannot be written.
 
     Args:
-        path: its name in the end.
-        rows: of every column that is written by rows.
+        path: its name.
         overwrite: whether a file of that name may be replaced.
     """
 
-    def __init__(self, path: Path, rows: int, overwrite: bool):
-        self._path, self._rows, self._overwrite = path, rows, overwrite
-        self._partial = path.with_name(f".{path.name}.partial")
+    def __init__(self, path: Path, overwrite: bool):
+        self._path, self._overwrite, self._new = path, overwrite, NewFile(path)
+        self._file: BinaryIO | None = None
+        self._offsets: dict[str, int] | None = None  # of the arrays, in bytes; None until they are laid out
 
-    def prepare(self) -> None:
-        """Make the temporary file; UserError if that or the final name cannot be had."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._new.discard()
+
+    def create(self) -> None:
+        """Create the file under a temporary name; raise UserError if its own is taken."""
         must_be_free(self._path, self._overwrite)
-        try:
-            h5py.File(self._partial, "w").close()
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
-            raise UserError(f"{self._path} cannot be written: {reason}") from None
+        self._file = self._new.create()
 
-    def write(self, start: int, columns: Mapping[str, Array]) -> None:
-        """Write some rows of all columns, from this row on."""
-        with h5py.File(self._partial, "a") as file:
-            for name, values in columns.items():
-                whole = file.require_dataset(name, (self._rows, *values.shape[1:]), values.dtype, exact=True)
-                whole[start : start + len(values)] = values
+    def write_all(self, arrays: Mapping[str, Array], attributes: Attributes) -> None:
+        """Write whole arrays (none of them a scalar) by names such as group/name, and attributes of file and arrays."""
+        self._lay_out({name: (array.shape, array.dtype) for name, array in arrays.items()}, attributes)
+        for name, array in arrays.items():
+            self._write(name, array)
 
-    def put(self, arrays: Mapping[str, Array], attributes: Mapping[str, float]) -> None:
-        """Write whole arrays, by names such as group/name, and attributes of the file."""
-        with h5py.File(self._partial, "a") as file:
-            for name, values in arrays.items():
-                file[name] = values
-            file.attrs.update(attributes)
+    def write_rows(self, columns: Mapping[str, Array], start: int, count: int) -> None:
+        """Write the rows of all columns from the row `start` on, of `count` rows in the end."""
+        if self._offsets is None:
+            shapes = {name: ((count, *values.shape[1:]), values.dtype) for name, values in columns.items()}
+            self._lay_out(shapes, {})
+        for name, values in columns.items():
+            self._write(name, values, start * values[0].nbytes)
 
-    def finish(self) -> None:
+    def commit(self) -> None:
         """Give the file its name."""
-        self._partial.replace(self._path)
+        self._new.commit()
 
-    def discard(self) -> None:
-        """Remove what is not finished."""
-        self._partial.unlink(missing_ok=True)
+    def _lay_out(self, arrays: Mapping[str, tuple[tuple[int, ...], Any]], attributes: Attributes) -> None:
+        """Write all but the values of the arrays, whose shapes and types are given."""
+        assert self._file is not None
+        storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # each array gets its place at once, in one piece
+        storage.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        layout, self._offsets = SparseFile(), {}
+        with h5py.File(layout, "w") as structure:
+            for name, (shape, dtype) in arrays.items():
+                self._offsets[name] = structure.create_dataset(name, shape, dtype, dcpl=storage).id.get_offset()
+            for name, values in attributes.items():
+                structure[name].attrs.update(values)
+        with writing_to(self._path):
+            layout.copy_to(self._file)
+
+    def _write(self, name: str, values: Array, offset: int = 0) -> None:
+        """Write values at a number of bytes from the beginning of their array."""
+        assert self._file is not None
+        assert self._offsets is not None
+        if values.size:
+            data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+            with writing_to(self._path):
+                write_at(self._file, self._offsets[name] + offset, data)

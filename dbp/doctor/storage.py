@@ -20,7 +20,8 @@ import numpy as np
 from dbp.doctor import trials
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.doctor.messages import rate_text, time_text
-from dbp.errors import UserError
+from dbp.errors import StorageError, UserError
+from dbp.files import write_file, writing_to
 from dbp.parallel import Communicator, from_rank_0
 from dbp.text import size
 
@@ -64,10 +65,8 @@ def storage_findings(comm: Communicator, out: str, told: dict[str, Any]) -> list
 
 
 def _scratch(folder: Path) -> Path:
-    try:
+    with writing_to(folder):
         return Path(tempfile.mkdtemp(prefix=".dbp-doctor-", dir=folder))
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to ({error.strerror})") from None
 
 
 # --- what is written --------------------------------------------------------------------------------
@@ -88,13 +87,10 @@ def _disk(scratch: Path, told: dict[str, Any]) -> Finding:
     piece = os.urandom(1 << 16) * (PIECE >> 16)
     try:
         began = time.perf_counter()
-        with (scratch / "piece").open("wb") as file:
-            file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+        write_file(scratch / "piece", piece)
         speed = PIECE / (time.perf_counter() - began)
-    except OSError as error:
-        return Finding("disk", BAD, f"{PIECE >> 20} MiB cannot be written ({error.strerror})", OTHER_FOLDER)
+    except StorageError as error:
+        return Finding("disk", BAD, f"{PIECE >> 20} MiB cannot be written: {error.reason}", OTHER_FOLDER)
     told["folder"]["speed"] = speed
     found = f"{PIECE >> 20} MiB written and flushed at {rate_text(speed)}"
     if speed < SLOW:

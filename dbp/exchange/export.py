@@ -7,14 +7,15 @@ from pathlib import Path
 
 from dbp.checkpoint import Checkpoint, find, table_of
 from dbp.config.toml import custom_code, data_from, model_from
-from dbp.data import must_be_free
 from dbp.errors import UserError
-from dbp.exchange.files import WRITERS, save
+from dbp.exchange.files import WRITERS
 from dbp.exchange.inputs import Shape, inputs_of
 from dbp.exchange.onnx import onnx_model
+from dbp.files import must_be_free, write_file
 from dbp.version import VERSION
 
 ONNX = ".onnx"
+OTHER_NAME = "; choose another name or folder"
 
 
 def export(
@@ -45,7 +46,7 @@ def export(
     with find(checkpoint) as opened:
         found = opened.load()
     content, about = _onnx(found, input_shape, scale) if out.suffix == ONNX else _weights(found, out.suffix)
-    save(out, content)
+    write_file(out, content, OTHER_NAME)
     return f"{out}: {about}"
 
 

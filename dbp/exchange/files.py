@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dbp.checkpoint import commit
 from dbp.errors import UserError
 from dbp.exchange.library import library
 from dbp.types import Array
@@ -155,18 +154,3 @@ def open_weights(path: Path) -> Weights:
     if not path.is_file():
         raise UserError(f"weights {path} do not exist")
     return READERS[path.suffix](path)
-
-
-def save(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; UserError if it cannot be written."""
-    with saving(path):
-        commit(path, content)
-
-
-@contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Turns what the system says when a file cannot be written into a UserError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; choose another name or folder") from None

@@ -13,12 +13,12 @@ import numpy as np
 from dbp.checkpoint import Checkpoint, write
 from dbp.config.settings import AUTO, Settings
 from dbp.config.toml import read_settings, table_from, to_toml
-from dbp.data import must_be_free
 from dbp.errors import UserError, unknown
-from dbp.exchange.files import Weights, open_weights, saving
+from dbp.exchange.files import Weights, open_weights
 from dbp.exchange.inputs import Shape, input_shape_of
 from dbp.exchange.pytorch import IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
+from dbp.files import must_be_free
 from dbp.log import now
 from dbp.nn import initial_parameters, named_arrays
 from dbp.run.progress import Progress
@@ -60,8 +60,7 @@ def import_weights(
     settings = read_settings(config, list(changes))
     found = open_weights(weights)
     arrays = _arrays(settings, found, origin, renames, input_shape, f"weights {weights}")
-    with saving(out):
-        write(out, _checkpoint(settings, arrays, str(weights)))
+    write(out, _checkpoint(settings, arrays, str(weights)))
     return f"{out}: {sum(array.size for array in arrays.values()):,} numbers from {weights} in {settings.dtype}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,20 +53,17 @@ def neurons_text(
         out: the file, which holds a group for each layer.
         overwrite: whether a file of that name may be replaced.
     """
-    file = None if out is None else OutputFile(out, 0, overwrite)
-    if file is not None:
-        from_rank_0(comm, file.prepare)
-    try:
-        found = neurons_of(_examined(settings, checkpoint, source, comm, None))
-        if file is not None:
-            from_rank_0(comm, _write, file, found)
-    finally:
-        if file is not None and comm.rank == 0:
-            file.discard()
-    return found.text(top) + (f"\n\nall figures written to {out}" if out is not None else "")
+    examined = partial(_examined, settings, checkpoint, source, comm, None)
+    if out is None:
+        return neurons_of(examined()).text(top)
+    with OutputFile(out, overwrite) as file:
+        from_rank_0(comm, file.create)  # before anything that takes long
+        found = neurons_of(examined())
+        from_rank_0(comm, _write, file, found)
+    return f"{found.text(top)}\n\nall figures written to {out}"
 
 
 def _write(file: OutputFile, found: Neurons) -> None:
     arrays = {f"{path}/{name}": array for path, layer in found.layers.items() for name, array in layer.arrays().items()}
-    file.put(arrays, {"cost": found.cost, "examples": found.examples})
-    file.finish()
+    file.write_all(arrays, {"/": {"cost": found.cost, "examples": found.examples}})
+    file.commit()

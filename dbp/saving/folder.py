@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dbp.checkpoint import commit, writing_to
 from dbp.config.settings import Saving
 from dbp.errors import StorageError, UserError
+from dbp.files import write_file, writing_to
 from dbp.log import now
 from dbp.run.provenance import process
 
@@ -186,9 +186,7 @@ class RunFolder:
 
     def commit(self, name: str, text: str) -> None:
         """Commit a text file."""
-        path = self.path / name
-        with writing_to(path):
-            commit(path, text.encode())
+        write_file(self.path / name, text.encode())
 
     def write_script(self, name: str, text: str) -> None:
         """The batch script that the run's jobs use; the folder is made if there is none."""

@@ -47,7 +47,8 @@ class Keeper:
         self.folder = None if settings.out is None else RunFolder(Path(settings.out), settings.checkpoint)
         stop_file = None if self.folder is None else self.folder.stop_file
         self._stopping = Stopping(self._comm.rank == 0, stop_file, start.limit)
-        self._writer, self._failed, self._seconds = Writer(), "", 0.0
+        self._writer, self._seconds = Writer(), 0.0
+        self._failed = self._reason = ""  # of the last checkpoint that could not be written
         self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
         self._copies: Copies | None = None
@@ -191,9 +192,9 @@ class Keeper:
     def _wait(self) -> str:
         failure, begun = self._writer.wait()
         if failure is not None:
-            if _reason(failure) != _reason(self._failed):
+            if not self._failed or failure.reason != self._reason:
                 self._say(f"warning: {failure}; training goes on, and the next checkpoint is tried")
-            self._failed = str(failure)
+            self._failed, self._reason = str(failure), failure.reason
         elif begun:
             if self._failed:
                 self._say("checkpoints are written again")
@@ -323,8 +324,3 @@ class Keeper:
             self.folder.commit(name, text)
         except UserError as error:
             self._say(f"warning: {error}")
-
-
-def _reason(failure: object) -> str:
-    """Why a file could not be written, whichever it was."""
-    return str(failure).partition(" cannot be written: ")[2]

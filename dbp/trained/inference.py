@@ -67,20 +67,16 @@ def predict(
     """Write the outputs of a checkpoint's model for a data set's inputs, and what the loss makes of them."""
     data = agree(comm, open_file, settings.data, source, False)
     model = agree(comm, _trained, settings, checkpoint, data)
-    file = OutputFile(out, len(data), overwrite)
-    from_rank_0(comm, file.prepare)
-    try:
+    with OutputFile(out, overwrite) as file:
+        from_rank_0(comm, file.create)
         for start in range(0, len(data), CHUNK * comm.size):
             mine = slice(start + comm.rank * CHUNK, min(start + (comm.rank + 1) * CHUNK, len(data)))
             outputs = model.outputs(data.read(mine).inputs) if mine.start < mine.stop else None
             pieces = [piece for piece in comm.gather(outputs) if piece is not None]
             if comm.rank == 0:
                 whole = np.concatenate(pieces)
-                file.write(start, {"outputs": whole} | settings.loss.predict(whole))
-        from_rank_0(comm, file.finish)
-    finally:
-        if comm.rank == 0:
-            file.discard()
+                file.write_rows({"outputs": whole} | settings.loss.predict(whole), start, len(data))
+        from_rank_0(comm, file.commit)
     return f"{len(data):,} predictions written to {out}"
 
 

@@ -174,6 +174,6 @@ def test_a_folder_that_cannot_be_written_to_is_bad():
     assert outcome.code == 1
     found = findings(outcome)
     assert found["folder"].state == BAD
-    assert found["folder"].found.startswith("/proc cannot be written to (")
+    assert found["folder"].found.startswith("/proc cannot be written: ")
     assert found["folder"].remedy
     assert "locks" not in found

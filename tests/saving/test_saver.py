@@ -11,6 +11,7 @@ from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays, read
 from dbp.config.settings import Data, EarlyStopping, Saving
 from dbp.errors import StorageError, UserError
+from dbp.files import writing_to
 from dbp.optim import SGD
 from dbp.run.progress import epochs_since_best, is_better
 from dbp.saving.resume import Start
@@ -81,7 +82,8 @@ def failing_disk(monkeypatch, steps_that_fail):
 
     def write(path, checkpoint):
         if int(path.stem[5:]) in steps_that_fail:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with writing_to(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         whole(path, checkpoint)
 
     whole = folder.write

@@ -1,0 +1,175 @@
+"""Whole files: each kind of file that dbp writes, on a disk that refuses it."""
+
+import errno
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from dbp.data import OutputFile
+from dbp.errors import StorageError, UserError
+from dbp.files import SparseFile, new_file, partial_name, reading_from, write_file, writing_to
+from tests.jobs import dbp, run
+
+CALLS = {
+    "open": "pathlib.Path.open",
+    "flush": "os.fsync",
+    "rename": "pathlib.Path.replace",
+    "folder": "os.open",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_file_whose_writing_fails_leaves_the_old_one(tmp_path, monkeypatch, call):
+    path = tmp_path / "x.txt"
+    write_file(path, b"old")
+    with monkeypatch.context() as patched:
+        patched.setattr(CALLS[call], refuse)
+        with pytest.raises(
+            StorageError, match=r"x.txt cannot be written: No space left .*\(errno 28\); make room"
+        ) as e:
+            write_file(path, b"new", "; make room")
+    assert e.value.reason == "No space left on device (errno 28)"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+    assert path.read_bytes() == (b"new" if call == "folder" else b"old")
+    write_file(path, b"newer")
+    assert path.read_bytes() == b"newer"
+
+
+def refuse(*_arguments, **_options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_error_of_the_caller_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    write_file(path, b"old")
+    with pytest.raises(ZeroDivisionError), new_file(path) as file:
+        file.write(b"half" * (1 // 0 if partial_name(path).exists() else 1))
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_refused_file_is_removed(tmp_path):
+    def check(partial):
+        assert partial.read_bytes() == b"content"
+        raise OSError(None, "it is no good")
+
+    with (
+        pytest.raises(StorageError, match=r"x.txt cannot be written: .*it is no good"),
+        new_file(tmp_path / "x.txt", check) as file,
+    ):
+        file.write(b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_is_the_users_mistake_and_a_failing_disk_is_not():
+    with pytest.raises(UserError, match="config x cannot be read: No such file") as missing, reading_from("config x"):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    told = r"x cannot be read: Input/output error \(errno 5\)$"
+    with pytest.raises(StorageError, match=told) as failed, reading_from("x"):
+        raise OSError(errno.EIO, "as HDF5 tells it, in many words")
+    assert (missing.value.exit_code, failed.value.exit_code) == (2, 74)
+
+
+def test_a_storage_error_passes_through_another():
+    with pytest.raises(StorageError, match=r"^inner$"), writing_to("outer"):
+        raise StorageError("inner")
+
+
+def test_a_sparse_file_is_as_one_on_the_disk(tmp_path):
+    rng, sparse = np.random.default_rng(0), SparseFile()
+    with (tmp_path / "plain").open("w+b") as plain:
+        for offset, length in zip(rng.integers(0, 5000, 40), rng.integers(1, 300, 40), strict=True):
+            data = rng.bytes(int(length))
+            for file in (plain, sparse):
+                file.seek(offset)
+                file.write(data)
+    with new_file(tmp_path / "copy") as copy:
+        sparse.copy_to(copy)
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "plain").read_bytes()
+    sparse.seek(0)
+    assert sparse.read(6000) == (tmp_path / "plain").read_bytes().ljust(6000, b"\0")
+
+
+# --- HDF5 files of results ----------------------------------------------------------------------------
+
+
+def test_results_come_in_rows_or_in_whole_arrays(tmp_path):
+    rows, whole = np.arange(12.0).reshape(6, 2), {"a/b": np.arange(5, dtype=np.int8), "c": np.float32([3])}
+    with OutputFile(tmp_path / "rows.h5", overwrite=False) as file:
+        file.create()
+        for start in (4, 0, 2):
+            file.write_rows({"x": rows[start : start + 2], "y": rows[start : start + 2, 0]}, start, len(rows))
+        file.commit()
+    with OutputFile(tmp_path / "whole.h5", overwrite=False) as file:
+        file.create()
+        file.write_all(whole, {"/": {"cost": 0.5}, "c": {"k": 1}})
+        file.commit()
+    with h5py.File(tmp_path / "rows.h5") as x, h5py.File(tmp_path / "whole.h5") as y:
+        np.testing.assert_array_equal(x["x"], rows)
+        np.testing.assert_array_equal(x["y"], rows[:, 0])
+        assert (y["a/b"][:].tolist(), y["c"][0], y.attrs["cost"], y["c"].attrs["k"]) == ([0, 1, 2, 3, 4], 3, 0.5, 1)
+
+
+def test_results_that_are_not_finished_are_discarded(tmp_path):
+    with OutputFile(tmp_path / "x.h5", overwrite=False) as file:
+        file.create()
+        file.write_rows({"x": np.ones(3)}, 0, 6)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- every kind of file, in a process that may write no more than a kilobyte to a file ----------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "config.toml").write_text(
+        'loss = "cross_entropy"\nepochs = 1\nbatch_size = 300\nout = "run"\n[data]\ntrain = "dbp:digits-train"\n'
+        '[model]\nlayers = [{ kind = "flatten" }, { kind = "dense", units = 30 }, { kind = "dense", units = 10 }]\n'
+        '[optimizer]\nkind = "adam"\n'
+    )
+    np.savez(folder / "data.npz", inputs=np.ones((40, 30)), targets=np.arange(40))
+    outcome = dbp("train", "config.toml", cwd=folder)
+    assert outcome.code == 0, outcome.text
+    assert dbp("export", "run", "weights.npz", cwd=folder).code == 0
+    return folder
+
+
+KINDS = {
+    "data": ("convert", "npz", "data.npz", "out/x.h5"),
+    "predictions": ("predict", "run", "dbp:digits-test", "out/x.h5"),
+    "figures of neurons": ("neurons", "run", "dbp:digits-test", "--out", "out/x.h5"),
+    "weights of NumPy": ("export", "run", "out/x.npz"),
+    "weights of safetensors": ("export", "run", "out/x.safetensors"),
+    "ONNX model": ("export", "run", "out/x.onnx"),
+    "imported checkpoint": ("import", "weights.npz", "config.toml", "out/x.h5"),
+    "job script": ("submit", "config.toml", "--scheduler", "mpirun", "--set", 'out="out"'),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_refuses_is_exit_code_74_and_nothing_is_left(trained, kind):
+    (trained / "out").mkdir(exist_ok=True)
+    words = " ".join(f"'{word}'" for word in KINDS[kind])
+    outcome = run("bash", "-c", f"ulimit -f 1; exec python -m dbp {words}", cwd=trained)
+    assert (outcome.code, outcome.out) == (74, ""), outcome.text
+    last_line = outcome.err.splitlines()[-1]  # Open MPI may complain before of files of its own
+    assert last_line.startswith("dbp: error: out/")
+    assert "cannot be written: File too large (errno 27)" in last_line
+    assert "Traceback" not in outcome.err
+    assert [p.name for p in (trained / "out").iterdir()] == []
+
+
+def test_side_files_that_cannot_be_written_are_warned_of(trained, tmp_path):
+    """The state itself is saved where the disk takes it: beside it the history stays as it was."""
+    folder = tmp_path / "run"
+    (folder / "history.csv").mkdir(parents=True)
+    (folder / "timing.csv").mkdir()
+    outcome = dbp("train", trained / "config.toml", "--out", folder)
+    assert outcome.code == 0, outcome.text
+    assert outcome.out.count("history.csv cannot be written: Is a directory (errno 21); the checkpoint itself") == 1
+    assert outcome.out.count("warning: ") == 2
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    assert [p.name for p in folder.glob(".*.partial")] == []
