@@ -15,7 +15,10 @@ from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
 from tests.jobs import ROOT, dbp, run
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 README = PAGES[0].read_text()
 
 
@@ -65,7 +68,7 @@ def test_every_block_of_code_has_its_output_checked():
 
 
 def test_the_tree_is_that_of_the_folders():
-    (tree,) = blocks(README, "tree")
+    (tree,) = blocks((ROOT / "docs" / "architecture.md").read_text(), "tree")
     named = {line.split()[0] for line in tree.splitlines()}
     package = {f"{p.name}/" for p in (ROOT / "dbp").iterdir() if (p / "__init__.py").exists()}
     package |= {p.name for p in (ROOT / "dbp").glob("*.py") if not p.name.startswith("__")}
@@ -112,10 +115,42 @@ def test_the_page_on_running_names_every_command():
     assert set(commands) == set(re.findall(r"^\| `dbp (\w+)", text, re.MULTILINE))
 
 
-def test_the_readme_names_the_commands_that_the_project_runs():
-    first, second = blocks(README, "sh")
-    assert "dbp run -n 2 -- train examples/digits.toml" in first
-    assert second.rstrip().endswith("-m pytest -n 2 --dist loadfile")
+def test_the_readme_has_one_command_that_trains_and_one_that_tests():
+    commands = blocks(README, "sh")
+    assert "dbp run -n 2 -- train examples/digits.toml" in commands[0]
+    assert len([command for command in commands if "pytest" in command]) == 1
+
+
+def test_the_ci_runs_the_command_that_tests(tmp_path):
+    """Run the part of .ci/run that finds the command, on READMEs with none, one and two."""
+    script = (ROOT / ".ci" / "run").read_text()
+    finds = script[script.index("command=$(") : script.index("\nDBP_TEST_MPICH_PYTHON")]
+    for count, code in ((0, 1), (1, 0), (2, 1)):
+        (tmp_path / "README.md").write_text("```sh\nfirst\n```\n" + "```sh\npython -m pytest\n```\n" * count)
+        outcome = run("bash", "-euo", "pipefail", "-c", finds, cwd=tmp_path)
+        assert outcome.code == code, outcome.text
+        assert outcome.out == ("python -m pytest\n" if count == 1 else "")
+        assert ("must have one sh block with pytest" in outcome.err) == (count != 1)
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) < 100
+
+
+def test_any_number_of_ranks_gives_the_digest_of_the_readme_thrice(tmp_path):
+    """Run the README's demonstration; the digest depends on the processor, that there is one does not."""
+    (command,) = (text for text in blocks(README, "sh") if "--digest" in text)
+    shown = README[README.index(command) :].split("```text\n")[1].split("```")[0].split()
+    assert len(shown) == 3
+    assert len(set(shown)) == 1
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    here = os.path.dirname(sys.executable)  # noqa: PTH120
+    outcome = run("bash", "-euc", command.replace(".venv/bin", here), cwd=tmp_path, timeout=120)
+    assert outcome.code == 0, outcome.text
+    printed = outcome.out.split()
+    assert len(printed) == 3
+    assert len(set(printed)) == 1
+    assert len(printed[0]) == len(shown[0]) == 64
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="installs packages: set CI=true to have it run")
