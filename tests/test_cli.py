@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import tomllib
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import opened
+from dbp.cli import parser_of
+from dbp.commands import COMMANDS, load
 from dbp.data import HDF5Dataset
-from tests.jobs import dbp, digest, run
+from tests.jobs import ROOT, dbp, digest, run
 
 
 @pytest.fixture
@@ -238,5 +241,16 @@ def test_import_dbp_loads_nothing_else():
 
 def test_help_names_the_commands():
     text = dbp("--help").out
-    for command in ("train", "eval", "predict", "inspect", "convert", "run"):
-        assert f"\n    {command} " in text
+    assert re.findall(r"^    (\w+) ", text, re.MULTILINE) == list(COMMANDS)
+    modules = {path.stem.rstrip("_") for path in (ROOT / "dbp" / "commands").glob("*.py")}
+    assert modules - {"__init", "parser"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_fits_a_terminal(name):
+    text = parser_of([name]).format_help()
+    assert f"    {name} " in text
+    assert len(load(name).HELP) <= 66  # one line of dbp --help in 80 columns
+    with pytest.raises(SystemExit) as ended:
+        parser_of([name]).parse_args([name, "--help"])
+    assert ended.value.code == 0

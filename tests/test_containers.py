@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from dbp.arguments import command_line
+from dbp.cli import parser_of
 from tests.jobs import ROOT, run
 
 FOLDER = ROOT / "examples" / "containers"
@@ -105,9 +105,9 @@ def commands():
 def test_the_commands_are_those_that_dbp_has():
     assert len(commands()) == 5
     for words in commands():
-        parsed = command_line().parse_args(words)
+        parsed = parser_of(words).parse_args(words)
         inner = words[words.index("--") + 1 :] if words[0] == "run" else words
-        assert command_line().parse_args(inner).command is not None
+        assert parser_of(inner).parse_args(inner).command is not None
         assert parsed.command is not None
 
 

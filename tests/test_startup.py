@@ -29,6 +29,7 @@ NOT_NEEDED = {
     "dbp.insight",
     "dbp.batch",
 }
+COMMAND = ["dbp.commands.parser", "dbp.commands.train"]
 
 
 def start(tmp_path, ranks, *words):
@@ -52,6 +53,7 @@ def test_only_the_first_rank_reads_config_and_checkpoint_and_loads_what_that_tak
             assert NOT_NEEDED & set(row["modules"]) == set()
             assert read_of_the_run(row, tmp_path) == []
             assert {"dbp.training.loop", "numpy"} <= set(row["modules"])
+            assert [name for name in row["modules"] if name.startswith("dbp.commands.")] == COMMAND
         assert {"h5py", "tomllib", "msgspec"} <= set(first["modules"])
         assert str(tmp_path / "small.toml") in first["files"]
     assert any("checkpoints/step-" in file for file in first["files"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,18 +22,8 @@ from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
 from dbp.terminal import TERMINAL, terminal_of
 
-COMMANDS = ("train", "eval", "predict", "inspect", "verify", "summary", "neurons", "convert", "doctor")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 SURVIVE = ("--with-ft", "ulfm")  # has Open MPI's launcher let ranks die, and tell the others
-
-
-def command_line(words: list[str]) -> list[str]:
-    """What a rank executes: a dbp command, a Python script, or any program."""
-    if words[0] in COMMANDS:
-        return [sys.executable, "-m", "dbp", *words]
-    if words[0].endswith(".py"):
-        return [sys.executable, *words]
-    return words
 
 
 def library_vendor() -> tuple[str | None, int]:
@@ -86,27 +75,28 @@ def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, s
     return defaults | os.environ | {TERMINAL: terminal_of(sys.stderr) or ""}
 
 
-def launch(words: list[str], ranks: int | None, threads: int, survive: bool = False) -> int:
-    """Start the command on so many ranks and wait for it; gives its exit code.
+def launch(command: list[str], ranks: int | None, threads: int, survive: bool = False) -> int:
+    """Start a command on several ranks, wait for it and return its exit code.
 
     Args:
-        words: the command.
+        command: what each rank executes.
         ranks: how many; by default one a core.
-        threads: of a rank, outside of training.
-        survive: whether ranks that live go on when others die.
+        threads: BLAS threads of a rank, outside of training.
+        survive: let the other ranks go on when a rank dies.
+
+    Raises:
+        UserError: the number of ranks or the MPI library does not permit it.
     """
     cores = usable_cores()
     if ranks is not None and ranks < 1:
         raise UserError(f"-n must be at least 1, but is {ranks}")
-    ranks, command, (vendor, version) = ranks or cores, command_line(words), library_vendor()
-    if shutil.which(command[0]) is None:
-        raise UserError(f"there is no command {command[0]!r}; valid: {', '.join(COMMANDS)}, a script.py, or a program")
+    ranks, (vendor, version) = ranks or cores, library_vendor()
     if survive and (vendor != "Open MPI" or version < 5):
         found = f"{vendor} {version}" if vendor else "none"
         raise UserError(f"--survive needs Open MPI 5 or later, but mpi4py loads {found}; leave it out, or install that")
     if vendor is None:
         sys.stderr.write(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}\n")
-        return _wait([*command], dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ)
+        return _wait(command, dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ)
     launcher = find_launcher(vendor)
     options = _open_mpi_options(ranks, cores, threads) if vendor == "Open MPI" else []
     environment = _environment(vendor, ranks * threads > cores, threads)

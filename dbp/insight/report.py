@@ -1,64 +1,53 @@
-"""What the command line shows of a checkpoint on data: its neurons, or what a change of its weights would do."""
+"""Insight into a checkpoint on a data set, as text for the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from dbp.checkpoint import Checkpoint
 from dbp.config.settings import Settings
 from dbp.data import OutputFile
 from dbp.insight.neurons import Neurons, neurons_of
-from dbp.insight.what_if import EXACT, what_if_in_words
+from dbp.insight.what_if import EXACT, what_if_from_words
 from dbp.parallel import Communicator, from_rank_0
-from dbp.trained.subject import Subject, subject
-
-
-def _examined(
-    settings: Settings, checkpoint: Checkpoint, source: str, comm: Communicator, dtype: np.dtype[np.float64] | None
-) -> Subject:
-    shards = int(checkpoint.progress["shards"])
-    data = replace(settings.data, train=source)
-    return subject(settings.model, settings.loss, checkpoint.model, data, comm, shards, dtype)
+from dbp.trained.evaluator import evaluator_of_checkpoint
 
 
 def what_if_text(
-    settings: Settings, checkpoint: Checkpoint, source: str, changes: Sequence[str], comm: Communicator
+    settings: Settings, checkpoint: Checkpoint, data: str, changes: Sequence[str], comm: Communicator
 ) -> str:
-    """What the cost over some data does when weights change as these words say; collective."""
-    return str(what_if_in_words(_examined(settings, checkpoint, source, comm, EXACT), changes))
+    """Return how the cost over the data in a file changes with some weights; collective."""
+    return str(what_if_from_words(evaluator_of_checkpoint(settings, checkpoint, data, comm, EXACT), changes))
 
 
 def neurons_text(
     settings: Settings,
     checkpoint: Checkpoint,
-    source: str,
+    data: str,
     comm: Communicator,
     top: int,
     out: Path | None = None,
     overwrite: bool = False,
 ) -> str:
-    """The strongest units of each layer, and the dead ones; all figures go to an HDF5 file if asked; collective.
+    """Return the largest deltas and the dead units of each layer, and write the figures of all units; collective.
 
     Args:
-        settings: of the run.
-        checkpoint: of the run.
-        source: the data, a file.
+        settings: settings of the run that wrote the checkpoint.
+        checkpoint: the checkpoint.
+        data: an HDF5 file with inputs and targets.
         comm: the ranks.
-        top: how many units of each layer are shown.
-        out: the file, which holds a group for each layer.
-        overwrite: whether a file of that name may be replaced.
+        top: number of units that are shown of each layer.
+        out: the HDF5 file to write, with a group for each layer; None for none.
+        overwrite: replace that file if it exists.
     """
-    examined = partial(_examined, settings, checkpoint, source, comm, None)
+    evaluated = partial(evaluator_of_checkpoint, settings, checkpoint, data, comm)
     if out is None:
-        return neurons_of(examined()).text(top)
+        return neurons_of(evaluated()).text(top)
     with OutputFile(out, overwrite) as file:
         from_rank_0(comm, file.create)  # before anything that takes long
-        found = neurons_of(examined())
+        found = neurons_of(evaluated())
         from_rank_0(comm, _write, file, found)
     return f"{found.text(top)}\n\nall figures written to {out}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -235,11 +234,3 @@ def summary_of(settings: Settings, input_shape: Shape | None = None) -> Summary:
         settings.shards,
         settings.dtype,
     )
-
-
-def parse_shape(text: str) -> Shape:
-    """The shape in words such as 28,28,1; UserError if there is none."""
-    words = text.replace("(", "").replace(")", "").strip(", ").split(",")
-    if not all(word.strip().isdigit() for word in words) or math.prod(int(word) for word in words) < 1:
-        raise UserError(f"--input takes the shape of one example, such as 28,28,1, but is {text!r}")
-    return tuple(int(word) for word in words)

@@ -1,4 +1,4 @@
-"""What would happen to the cost if some weights were others: predicted from its derivatives, and as it really is."""
+"""Show how the cost changes with some weights: as its derivatives predict, and as it really does."""
 
 from __future__ import annotations
 
@@ -11,34 +11,43 @@ import numpy as np
 
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss
-from dbp.parallel import Communicator, agree, blas_threads, together, world
+from dbp.parallel import agree, blas_threads, together, world
 from dbp.text import table
-from dbp.trained.subject import Subject, subject
+from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.types import Array
 
-EXACT = np.dtype(np.float64)  # small changes of the cost would drown in the rounding of float32
+EXACT = np.dtype(np.float64)  # in float32 a small change of the cost would be lost in rounding
 CHANGE = re.compile(r"(?P<name>[^\[\]=]+)(\[(?P<index>[^\[\]=]*)\])?\s*=(?P<value>.*)")
-SHOWN = 20  # changed weights that are listed in the text
+SHOWN_WEIGHTS = 20  # changed weights that are listed in the text
 
 
 @dataclass(frozen=True)
 class WhatIf:
-    """A change d of the weights, and what the cost does."""
+    """A change d of the weights, and the changes of the cost that belong to it.
 
-    changes: tuple[tuple[str, float, float], ...]  # name with index, value now, new value
+    Args:
+        changes: name with index, value now and new value of each changed weight.
+        cost: the cost now.
+        first: predicted change of first order: gradient . d.
+        second: predicted change of second order: d^T Hessian d / 2.
+        real: cost at the new weights less the cost now.
+        examples: number of examples of the data.
+    """
+
+    changes: tuple[tuple[str, float, float], ...]
     cost: float
-    first: float  # gradient . d
-    second: float  # d^T Hessian d / 2
-    real: float  # cost at the new weights, less the cost now
+    first: float
+    second: float
+    real: float
     examples: int
 
     def __str__(self) -> str:
         if not self.changes:
             return "nothing changes: the weights have these values already"
         rows = [["weight", "now", "new"]]
-        rows += [[name, f"{now:.8g}", f"{new:.8g}"] for name, now, new in self.changes[:SHOWN]]
-        if len(self.changes) > SHOWN:
-            rows.append([f"and {len(self.changes) - SHOWN:,} more", "", ""])
+        rows += [[name, f"{now:.8g}", f"{new:.8g}"] for name, now, new in self.changes[:SHOWN_WEIGHTS]]
+        if len(self.changes) > SHOWN_WEIGHTS:
+            rows.append([f"and {len(self.changes) - SHOWN_WEIGHTS:,} more", "", ""])
         costs = [["", "change", "cost"], ["now", "", f"{self.cost:.10g}"]]
         predicted = {"first order": self.first, "first and second order": self.first + self.second}
         for name, change in (predicted | {"real": self.real}).items():
@@ -49,9 +58,9 @@ class WhatIf:
                 "",
                 *table(costs, left=(0,)),
                 "",
-                f"The cost over {self.examples:,} examples, in float64; d is the change of all these weights together.",
-                "First order: gradient . d; second order: d^T Hessian d / 2. What the real change has beyond both",
-                "comes from higher orders, and from kinks such as ReLU's that d crosses.",
+                f"Cost over {self.examples:,} examples, in float64. d: the change of all these weights together.",
+                "First order: gradient . d; second order: d^T Hessian d / 2. The rest of the real change comes from",
+                "higher orders, and from kinks such as ReLU's that d crosses.",
             ]
         )
 
@@ -64,36 +73,37 @@ def what_if(
     data: Any,
     shards: int | None = None,
 ) -> WhatIf:
-    """What the cost over some data does when weights change; on all ranks of this job.
+    """Return how the cost over some data changes with the weights; collective.
 
     Args:
         model: a model, or a list of layers.
         loss: a loss, or its name.
-        weights: by name, such as those of dbp.fit's result or of a checkpoint.
-        changed: new values of some of the parameters, whole arrays by name.
+        weights: weights by name, such as those of dbp.fit's result or of a checkpoint.
+        changed: new values of some parameters: arrays of the same shapes, by name.
         data: an HDF5 file, a data set, a Data whose `train` is meant, or (inputs, targets) or with weights.
-        shards: parts of the data, on which the bits depend; by default the number of ranks.
+        shards: number of parts of the data, on which the bits of sums depend; by default the number of ranks.
 
     Raises:
-        UserError: model, weights and data do not fit together, or what is changed is no parameter.
+        UserError: model, weights and data do not fit together, or `changed` names no parameter.
     """
     comm = world()
     with together(comm), blas_threads(1):
-        return what_if_of(subject(model, loss, weights, data, comm, shards, EXACT), changed)
+        return what_if_of(evaluator_of(model, loss, weights, data, comm, shards, EXACT), changed)
 
 
-def what_if_of(examined: Subject, changed: Mapping[str, Array]) -> WhatIf:
-    """The same, of what has been checked already; collective."""
-    new = agree(examined.comm, _new_parameters, examined.parameters, changed)
-    objective, chunks = examined.objective(), examined.loader.chunks
-    now, then = (objective.layout.flatten(arrays, EXACT) for arrays in (examined.parameters, new))
+def what_if_of(evaluator: Evaluator, changed: Mapping[str, Array]) -> WhatIf:
+    """Return how the cost over an evaluator's data changes with the weights of its model; collective."""
+    parameters = evaluator.trained.parameters
+    new = agree(evaluator.comm, _new_parameters, parameters, changed)
+    objective, chunks = evaluator.objective(), evaluator.loader.chunks
+    now, then = (objective.layout.flatten(arrays, EXACT) for arrays in (parameters, new))
     curvature, d = objective.evaluated_curvature(now, chunks), then - now
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is shown as it is
+    with np.errstate(over="ignore", invalid="ignore"):  # a number that is not finite is shown as such
         cost = objective.evaluate(now, chunks).cost
         first = float(d @ curvature.gradient())
         second = float(d @ curvature.hessian_product(d)) / 2
         real = objective.evaluate(then, chunks).cost - cost
-    return WhatIf(_listed(examined.parameters, new), cost, first, second, real, len(examined.data))
+    return WhatIf(_changed_weights(parameters, new), cost, first, second, real, len(evaluator.trained.data))
 
 
 def _new_parameters(parameters: Mapping[str, Array], changed: Mapping[str, Array]) -> dict[str, Array]:
@@ -109,25 +119,24 @@ def _check_name(name: str, parameters: Mapping[str, Array]) -> None:
         raise unknown("parameter", name, parameters)
 
 
-def _listed(parameters: Mapping[str, Array], new: Mapping[str, Array]) -> tuple[tuple[str, float, float], ...]:
-    """The weights that change."""
-    found = []
-    for name, array in parameters.items():
-        for index in np.argwhere(array != new[name]):
-            place = tuple(index)
-            found.append((f"{name}[{','.join(map(str, place))}]", float(array[place]), float(new[name][place])))
-    return tuple(found)
+def _changed_weights(parameters: Mapping[str, Array], new: Mapping[str, Array]) -> tuple[tuple[str, float, float], ...]:
+    """Return name with index, value now and new value of each weight that changes."""
+    return tuple(
+        (f"{name}[{','.join(map(str, index))}]", float(array[index]), float(new[name][index]))
+        for name, array in parameters.items()
+        for index in map(tuple, np.argwhere(array != new[name]))
+    )
 
 
-# --- changes in words -------------------------------------------------------------------------------
+# --- changes as text --------------------------------------------------------------------------------
 
 
 def parse_changes(words: Sequence[str], parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """New values of parameters from words such as dense_1/weight[3,17]=+0.01.
+    """Return new values of parameters from words such as dense_1/weight[3,17]=+0.01.
 
     Args:
-        words: a sign before the number makes it a change, otherwise it is the new value; applied in their order.
-        parameters: their values now.
+        words: the changes, applied in this order. A number with a sign is added, one without is the new value.
+        parameters: the values of all parameters now.
 
     Raises:
         UserError: there is no such parameter or index.
@@ -171,7 +180,6 @@ def _number(word: str, text: str) -> float:
     return value
 
 
-def what_if_in_words(examined: Subject, words: Sequence[str]) -> WhatIf:
-    """What the cost does when weights change as these words say; collective."""
-    comm: Communicator = examined.comm
-    return what_if_of(examined, agree(comm, parse_changes, words, examined.parameters))
+def what_if_from_words(evaluator: Evaluator, words: Sequence[str]) -> WhatIf:
+    """Return how the cost over an evaluator's data changes with weights, as parse_changes takes them; collective."""
+    return what_if_of(evaluator, agree(evaluator.comm, parse_changes, words, evaluator.trained.parameters))

@@ -1,1 +1,1 @@
-"""Models with trained weights: evaluation and prediction on all ranks."""
+"""Models with trained weights: evaluation and prediction over all ranks."""

@@ -1,4 +1,4 @@
-"""A model at given weights, fitted to data: with inputs of its shape, and targets for its outputs."""
+"""A model with trained weights, checked against the data set that it is used on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dbp.nn import Loss, Model, check_weights, initial_parameters, named_arrays,
 from dbp.types import Array
 
 
-class Trained:
-    """The model, its parameters and running moments in one type, and the shape of an example's outputs.
+class TrainedModel:
+    """A model with its trained parameters and running moments in one type, for the examples of a data set.
 
     Args:
-        model: called on a few examples, so that it says which weights it needs.
-        loss: what targets must fit.
-        weights: parameters and running moments by name, as a checkpoint or a result has them.
-        data: what the model is to be called on.
-        dtype: to compute in.
+        model: the model; called on two examples of zeros, so that it names the weights it needs.
+        loss: the loss, which checks targets.
+        weights: parameters and running moments by name, as in a checkpoint or a result.
+        data: the data set on which the model is used.
+        dtype: type to compute in.
 
     Raises:
         UserError: weights, model and data do not fit together.
@@ -49,11 +49,17 @@ class Trained:
             array[...] = weights[name]
 
     def check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
-        """UserError if targets or weights do not fit the model's outputs."""
+        """Raise UserError if targets or weights of examples do not fit the model's outputs.
+
+        Args:
+            targets: targets of some examples.
+            weights: weights of these examples, if they have any.
+            first: row of the first of them, for the message.
+        """
         self.loss.check(targets, self.output_shape, first)
         check_weights(weights, self.loss.places(self.output_shape))
 
     def outputs(self, inputs: Array) -> Array:
-        """The model's outputs for inputs as they are stored."""
+        """Return the model's outputs for inputs as they are stored."""
         numbers = scaled(inputs, self.data.scale, self.dtype)
         return array_of(self.model(use(self.parameters, self.running), numbers))

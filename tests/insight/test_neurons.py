@@ -126,6 +126,6 @@ def test_models_that_make_nothing_or_something_wrong_known():
     def wrong(scope, x):
         return scope.neurons(x) @ scope.parameter("weight", (6, 3))
 
-    for model, message in ((silent, "the model makes no neurons known"), (wrong, "depend on parameters")):
+    for model, message in ((silent, "the model registers no neurons"), (wrong, "depend on parameters")):
         with pytest.raises(UserError, match=message):
             neurons(model, "cross_entropy", weights_of(model, X), (X, Y))

@@ -8,10 +8,10 @@ import pytest
 import dbp as package
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.commands.parser import parse_shape
 from dbp.errors import UserError
 from dbp.insight import summary
 from dbp.insight.record import record
-from dbp.insight.summary import parse_shape
 from tests.jobs import dbp
 
 MODEL = (nn.Dense(7, "relu"), nn.Dense(5, "tanh"), nn.Dense(3))

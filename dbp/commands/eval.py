@@ -1,0 +1,26 @@
+"""dbp eval: print the cost and the metrics of a checkpoint on a data set."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from dbp.commands.parser import Parser, add_checkpoint, add_data
+
+HELP = "print the cost and metrics of a checkpoint on a data set"
+ON_RANKS = True
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_checkpoint(parser)
+    add_data(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Evaluate the checkpoint on all ranks; collective."""
+    from dbp.trained.inference import evaluate, with_checkpoint
+
+    return with_checkpoint(
+        arguments.checkpoint,
+        lambda settings, checkpoint, comm: evaluate(settings, checkpoint, arguments.data, comm),
+    )

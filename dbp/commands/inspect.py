@@ -1,0 +1,29 @@
+"""dbp inspect: print what a checkpoint contains."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from dbp.commands.parser import Parser, add_checkpoint
+
+HELP = "print what a checkpoint contains"
+ON_RANKS = False
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_checkpoint(parser)
+    parser.add_argument("--digest", action="store_true", help="print only a SHA-256 of all weights and their names")
+
+
+def run(arguments: Namespace) -> int:
+    """Print the description of the checkpoint, or its digest."""
+    from dbp.checkpoint import digest_arrays, find
+    from dbp.trained.contents import describe
+
+    with find(Path(arguments.checkpoint)) as found:
+        text = digest_arrays(found.load().model) if arguments.digest else describe(found)
+    sys.stdout.write(text + "\n")
+    return 0

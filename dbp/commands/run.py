@@ -1,0 +1,52 @@
+"""dbp run: start a dbp command, a Python script or a program on several ranks."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from dbp.commands import COMMANDS, load
+from dbp.commands.parser import Parser
+from dbp.errors import UserError
+
+HELP = "start a command on several ranks: dbp run -n 4 -- train CONFIG"
+ON_RANKS = False
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.usage = "dbp run -n N -- COMMAND ..."
+    parser.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")
+    parser.add_argument("--threads", type=int, default=1, metavar="T", help="threads of a rank outside of training")
+    parser.add_argument(
+        "--survive", action="store_true", help="let a training go on when some of its ranks die (Open MPI 5)"
+    )
+    parser.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
+
+
+def run(arguments: Namespace) -> int:
+    """Start the ranks, wait for them and return their exit code."""
+    from dbp.batch.launch import launch
+
+    return launch(rank_command(arguments.words), arguments.ranks, arguments.threads, arguments.survive)
+
+
+def rank_command(words: Sequence[str]) -> list[str]:
+    """Return what each rank executes.
+
+    Raises:
+        UserError: there is no such command, or it is a command of dbp that does not work on ranks.
+    """
+    name = words[0]
+    if name in COMMANDS:
+        if not load(name).ON_RANKS:
+            raise UserError(f"dbp {name} works in one process; start it without dbp run")
+        return [sys.executable, "-m", "dbp", *words]
+    if name.endswith(".py"):
+        return [sys.executable, *words]
+    if shutil.which(name) is None:
+        known = ", ".join(command for command in COMMANDS if load(command).ON_RANKS)
+        raise UserError(f"there is no command {name!r}; valid: {known}, a script.py, or a program")
+    return [*words]

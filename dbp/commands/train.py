@@ -1,0 +1,52 @@
+"""dbp train: train as a config file says, or resume the run in its folder."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from dbp.commands.parser import Parser, add_config, add_restart
+from dbp.errors import UsageError
+from dbp.text import parse_limit
+
+HELP = "train as a config file says, or resume that training"
+ON_RANKS = True
+
+
+def add(parser: Parser) -> None:
+    """Add the arguments."""
+    add_config(parser)
+    add_restart(parser)
+    parser.add_argument("--fresh", action="store_true", help="start from step 0; an earlier run is moved aside")
+    parser.add_argument("--overwrite", action="store_true", help="with --fresh: delete the earlier run instead")
+    parser.add_argument(
+        "--time-limit",
+        type=parse_limit,
+        metavar="TIME",
+        help="save and stop before it: seconds, hours:minutes:seconds, or auto for that of the batch job",
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Train on all ranks; collective."""
+    from dbp.config.toml import read_settings
+    from dbp.parallel import from_rank_0, world
+    from dbp.run.provenance import check_installation
+    from dbp.saving.resume import Start
+    from dbp.training.loop import train
+
+    if arguments.overwrite and not arguments.fresh:
+        raise UsageError("--overwrite deletes an earlier run's checkpoints and goes only with --fresh")
+    start = Start(
+        fresh=arguments.fresh,
+        overwrite=arguments.overwrite,
+        retry=arguments.retry,
+        accept=tuple(arguments.accept),
+        time_limit=arguments.time_limit,
+    )
+    comm = world()
+    check_installation(comm)  # first, as another version of dbp might not understand the settings of rank 0
+    changes = [*arguments.set, *([f"out={json.dumps(arguments.out)}"] if arguments.out else [])]
+    train(from_rank_0(comm, read_settings, Path(arguments.config), changes), comm, start)
+    return 0
