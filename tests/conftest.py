@@ -10,7 +10,7 @@ from tests.jobs import SMALL
 
 @pytest.fixture
 def mpich_python() -> str:
-    """The Python of an environment with dbp and MPICH."""
+    """Return the Python of an environment with dbp and MPICH; skip the test if there is none."""
     python = os.environ.get("DBP_TEST_MPICH_PYTHON")
     if not python:
         pytest.skip("DBP_TEST_MPICH_PYTHON names no Python of an environment with dbp and MPICH")
@@ -19,7 +19,7 @@ def mpich_python() -> str:
 
 @pytest.fixture
 def small(tmp_path) -> Path:
-    """A config that trains for a moment on the digits, into the folder `run` beside it."""
+    """Write a config that trains on the digits within seconds, into the folder `run` beside it."""
     path = tmp_path / "small.toml"
     path.write_text(f'out = "{tmp_path}/run"\n{SMALL}')
     return path

@@ -63,7 +63,7 @@ def _run(*command, timeout, cwd, env) -> Outcome:
 
 
 def launcher(python: str = sys.executable) -> str:
-    """The mpirun beside a Python; skips the test if there is none."""
+    """Return the mpirun beside a Python; skip the test if there is none."""
     path = Path(python).parent / "mpirun"
     if not path.exists():
         pytest.skip(f"no mpirun beside {python}: install the extra [mpi]")
@@ -81,14 +81,14 @@ def dbp(*words, **options) -> Outcome:
 
 
 def digest(folder) -> str:
-    """The digest of the newest weights of a run."""
+    """Return the digest of a run's newest weights."""
     outcome = dbp("inspect", "--digest", folder)
     assert outcome.code == 0, outcome.text
     return outcome.out.strip()
 
 
 def newest_checkpoint(folder) -> Checkpoint:
-    """The checkpoint in a file, or the newest whole one of a run."""
+    """Return the checkpoint in a file, or the newest whole one of a run."""
     with find(Path(folder)) as found:
         return found.load()
 

@@ -1,4 +1,4 @@
-"""Three classes of examples; and problems with known minima, as objectives of one process, as optimizers ask them."""
+"""Data of three classes, and functions with known minima as optimizers see them on one process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Evaluated:
 
 
 class Space:
-    """All of each vector is owned here, in two parts."""
+    """The space of a single process, which owns all of each vector, in two parts."""
 
     first = True
     changing = contextlib.nullcontext()
@@ -63,7 +63,7 @@ class Space:
 
 
 class Function:
-    """A function of a vector, with its derivatives; counts what it is asked.
+    """A function of a vector with its derivatives, which counts its evaluations.
 
     Args:
         value: of a vector.
@@ -96,7 +96,7 @@ class Function:
 
 
 def rosenbrock(n=2):
-    """Along a curved valley (Rosenbrock 1960); for more than two numbers coupled pairwise."""
+    """Return Rosenbrock's curved valley (1960), coupled pairwise for more than two numbers."""
 
     def value(w):
         return np.sum((1 - w[:-1]) ** 2 + 100 * (w[1:] - w[:-1] ** 2) ** 2)
@@ -126,7 +126,7 @@ def rosenbrock(n=2):
 
 
 def quadratic(n=50, condition=1e4, seed=0):
-    """With eigenvalues from 1 to the condition number, its minimum somewhere."""
+    """Return a quadratic with eigenvalues from 1 to the condition number."""
     rng = np.random.default_rng(seed)
     q, _ = np.linalg.qr(rng.normal(size=(n, n)))
     a, there = (q * np.geomspace(1, condition, n)) @ q.T, rng.normal(size=n)
@@ -136,7 +136,7 @@ def quadratic(n=50, condition=1e4, seed=0):
 
 
 def logistic(n=10, examples=200, decay=1e-2, seed=0):
-    """Logistic regression with decay; its minimum by Newton's method."""
+    """Return logistic regression with weight decay; Newton's method finds its minimum."""
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(examples, n)), rng.integers(0, 2, examples)
     sign = 2 * y - 1
@@ -182,12 +182,12 @@ BOWL = Function(lambda w: 0.5 * (w * w).sum(), lambda w: w.copy(), lambda w: np.
 
 
 def rows_like(w):
-    """What gives a state its vectors."""
+    """Return a function that allocates a state's vectors."""
     return lambda count: np.zeros((count, len(w)), w.dtype)
 
 
 def steps(method, function, start, count, schedule=None, shapes=None):
-    """So many steps, or until the method cannot go on: weights, state and the last step."""
+    """Take so many steps, or fewer if the method ends; return weights, state and the last step."""
     w = np.array(start) if hasattr(start, "dtype") else np.array(start, float)
     function.space, state, taken = (
         Space(len(w), shapes),

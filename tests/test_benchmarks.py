@@ -1,4 +1,4 @@
-"""The benchmarks run, print their tables and write what they measured; the figures themselves are not looked at."""
+"""The benchmarks run, print their tables and write their measurements; the figures are not checked."""
 
 import json
 import sys

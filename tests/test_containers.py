@@ -1,4 +1,4 @@
-"""What images are made of: files that are there, commands that dbp has, words that a shell and the README agree on."""
+"""Recipes of container images: their files exist, their commands are dbp's, and they agree with the README."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ PLACE = "/opt/dbp"  # of dbp's files while an image is built
 
 
 def sections():
-    """Those of the definition by name, each a list of lines without comments."""
+    """Return the sections of the definition by name, each a list of lines without comments."""
     head, *parts = re.split(r"^%(\w+)\n", DEFINITION, flags=re.MULTILINE)
     texts = {"head": head} | dict(zip(parts[::2], parts[1::2], strict=True))
     return {
@@ -29,12 +29,12 @@ def sections():
 
 
 def instructions():
-    """Those of the Dockerfile, in order, each with its words."""
+    """Return the instructions of the Dockerfile in order, each with its words."""
     return [line.partition(" ")[::2] for line in DOCKERFILE.splitlines() if line and not line.startswith("#")]
 
 
 def copied():
-    """What each file copies into the image: source and target."""
+    """Return what each file copies into the image, as source and target."""
     docker = [words.split() for name, words in instructions() if name == "COPY"]
     return {
         "dbp.def": dict(line.split() for line in sections()["files"]),
@@ -51,7 +51,7 @@ def test_both_are_of_one_python_that_dbp_supports():
 
 
 def test_the_files_that_are_copied_are_enough_to_install(tmp_path):
-    """A wheel of them alone installs, and its command and data are there."""
+    """A wheel of them alone installs, and has its command and data."""
     one, other = copied().values()
     assert one == other
     for source, target in one.items():
@@ -92,7 +92,7 @@ def test_a_shell_understands_the_definition(tmp_path, name):
 
 
 def commands():
-    """The words of each dbp command of the page and of the definition."""
+    """Return the words of each dbp command on the page and in the definition."""
     lines = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
     found = []
     for line in [*lines, *sections()["test"]]:

@@ -27,7 +27,7 @@ def blocks(text, language):
 
 
 def same(got, expected):
-    """Equal but for speeds, times, versions and the last digits of costs, which depend on the processor."""
+    """Return True if texts are equal but for speeds, times, versions and the last digits of costs."""
     number = re.compile(r"\d+\.\d{4}\b")
 
     def plain(text):
@@ -39,7 +39,7 @@ def same(got, expected):
 
 
 def code_with_output():
-    """Each block of Python in the pages, with the block of text that follows it."""
+    """Yield each block of Python of the pages with the block of text that follows it."""
     found = []
     for page in PAGES:
         in_order = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)
@@ -155,7 +155,7 @@ def test_any_number_of_ranks_gives_the_digest_of_the_readme_thrice(tmp_path):
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="installs packages: set CI=true to have it run")
 def test_the_first_command_works_as_printed(tmp_path):
-    """In a fresh copy, with a Python that has nothing installed."""
+    """It runs in a fresh copy, with a Python that has nothing installed."""
     skip = shutil.ignore_patterns(".git", ".venv*", "runs", "*.egg-info", "build", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, tmp_path / "dbp", ignore=skip)
     base = os.path.dirname(os.path.realpath(sys.executable))  # noqa: PTH120

@@ -38,7 +38,7 @@ def test_every_example_is_run():
 
 
 def write_clothes(folder: Path) -> None:
-    """Files like those of Fashion-MNIST: images of bytes, each kind of its own brightness."""
+    """Write files like those of Fashion-MNIST: images of bytes, each class with its own brightness."""
     rng = np.random.default_rng(0)
     for name, count in (("fashion-train.h5", 512), ("fashion-test.h5", 64)):
         kinds = rng.integers(0, 10, count)

@@ -1,4 +1,4 @@
-"""Whatever breaks: nothing is lost, hangs, or comes out with other bits. More of each: benchmarks/faults.py."""
+"""Injected faults: nothing is lost, hangs, or has other bits. benchmarks/faults.py injects more of each kind."""
 
 import json
 import os
@@ -18,7 +18,7 @@ needs_compiler = pytest.mark.skipif(injector.why_not() is not None, reason=str(i
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    """Where jobs run, and what they must come to."""
+    """Return a folder for jobs with the run that they must equal."""
     launcher()
     return jobs.Bench.made(tmp_path_factory.mktemp("bench") / "jobs")
 
@@ -35,7 +35,7 @@ def place(bench, tmp_path):
 @pytest.mark.parametrize("count", [1, ALWAYS])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_file_call_of_a_save_may_fail(place, fault, count):
-    """Every call of the changing kind, every third of the others: the sweep ends at a save that is not touched."""
+    """All changing calls and every third of the others fail in turn, until a save meets no fault."""
     folder, step = place.fresh("saves"), 1 if fault in ("ENOSPC", "EDQUOT") else 3
     cases = json.dumps([(fault, count, 1, step)])
     environment = injector.environment(folder / "run")
@@ -47,7 +47,7 @@ def test_every_file_call_of_a_save_may_fail(place, fault, count):
 
 @needs_compiler
 def test_a_save_that_writes_in_place_would_be_found_out(place):
-    """The sweep sees what it is there to see."""
+    """The sweep finds a save that is not atomic."""
     folder = place.fresh("saves")
     (folder / "sitecustomize.py").write_text(
         "import contextlib\n"
@@ -65,7 +65,7 @@ def test_a_save_that_writes_in_place_would_be_found_out(place):
 
 @needs_compiler
 def test_file_calls_of_a_training_may_fail(place):
-    """From its start or from a checkpoint, once or for good; what goes on comes to the bits of an unbroken run."""
+    """Calls fail once or for good, from start or checkpoint; the resumed run has the bits of an unbroken one."""
     cases = list(kinds.trainings(place, 24))
     assert [case for case in cases if case.wrong] == []
     assert sum(case.met for case in cases) > 12
@@ -78,7 +78,7 @@ def test_file_calls_of_a_job_may_fail(bench, fault, at, count):
 
 
 def test_full_disks(bench, tmp_path):
-    """Training goes on, that is told once; with room again in mid-run checkpoints are written, else the code is 74."""
+    """Training goes on with one warning; checkpoints are written once there is room again, else the exit code is 74."""
     if reason := folders.why_no_disks(tmp_path):
         pytest.skip(reason)
     assert folders.by_full_disk(bench, 2, again=0, heals=True) == ""
@@ -95,14 +95,14 @@ def test_changed_bytes_are_noticed(place):
 
 @needs_compiler
 def test_hostile_files_are_refused(place):
-    """In one line, within a second, in little memory, and without any other file being opened."""
+    """The refusal takes one line, a second, little memory, and opens no other file."""
     cases = list(kinds.hostile(place, len(HOSTILE)))
     assert {case.words for case in cases} == set(HOSTILE)
     assert [case for case in cases if case.wrong] == []
 
 
 def test_hostile_files_in_a_runs_folder_are_passed_over(bench):
-    """All of them lie there as newer checkpoints; each is told, and kept under another name."""
+    """Each lies there as a newer checkpoint, is reported, and is kept under another name."""
     names = [name for name in HOSTILE if name not in kinds.ANOTHER_RUN and "60 MB" not in name]
     assert folders.by_bad_files(bench, 1, 0, names) == ""
 
@@ -203,7 +203,7 @@ def test_other_jobs_in_the_folder(bench, by):
 
 
 def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
-    """One epoch has 26 steps: the run is killed in steps 10, 20 and 28, so that it goes on from 7, 14 and 26."""
+    """An epoch has 26 steps: the run is killed in steps 10, 20 and 28 and resumes from 7, 14 and 26."""
     for number, step in enumerate((10, 20, 28)):
         at = step - (0, 7, 14)[number]  # counted from where it goes on
         with bench.job(0, happens=("0", "step", str(at), "wait0.5,SIGKILL"), fresh=number == 0) as job:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 def python_with(mpi, request):
-    """The Python of an environment with that MPI; skips the test if there is none."""
+    """Return the Python of an environment with that MPI; skip the test if there is none."""
     return sys.executable if mpi == "Open MPI" else request.getfixturevalue("mpich_python")
 
 
@@ -35,7 +35,7 @@ def python(request):
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
-    """The digests of what one process makes of the small config, made larger, by method."""
+    """Return the digests of the small config, made larger, on one process, by method."""
     folder = tmp_path_factory.mktemp("references")
     (folder / "small.toml").write_text(SMALL)
     for method, words in METHODS.items():
@@ -95,7 +95,7 @@ def test_a_rank_that_fails_on_another_host_ends_all(tmp_path, python, way):
 
 
 def all_gone(script, within):
-    """Whether no process that has this script on its command line runs, after so many seconds at the latest."""
+    """Return True if, within so many seconds, no process has this script on its command line."""
     ends = time.monotonic() + within
     while running(script) and time.monotonic() < ends:
         time.sleep(0.1)
@@ -103,7 +103,7 @@ def all_gone(script, within):
 
 
 def running(script):
-    """The processes with this script on their command line."""
+    """Return the processes with this script on their command line."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -126,7 +126,7 @@ def test_ranks_of_different_hosts_talk_over_their_network(small, tmp_path, refer
 
 
 def test_too_little_shared_memory_is_told_and_costs_no_bit(small, tmp_path, references):
-    """In a mount namespace of its own, where shared memory is as small as in some containers."""
+    """A mount namespace has as little shared memory as some containers."""
     command = [launcher(), "-n", "2", sys.executable, "-m", "dbp", "train", small, *LARGER, *METHODS["adam"]]
     little = "mount -t tmpfs -o size=12m tmpfs /dev/shm && exec " + shlex.join(map(str, command))
     outcome = run("unshare", "--mount", "sh", "-c", little)

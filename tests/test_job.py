@@ -1,4 +1,4 @@
-"""Batch jobs are recognised by what schedulers set, and asked for their end; several single ranks are refused."""
+"""Batch jobs: recognized by the variables that schedulers set, with their time limits; single ranks are refused."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def test_a_job_in_words():
 
 
 def stand_in(folder, monkeypatch, name, text, code=0):
-    """A program of a scheduler, which notes how it was called."""
+    """Write a stand-in for a scheduler's program, which notes how it was called."""
     program = folder / name
     program.write_text(f"#!/bin/sh\necho \"$@\" >{folder}/asked\ncat <<'END'\n{text}\nEND\nexit {code}\n")
     program.chmod(0o755)
@@ -230,7 +230,7 @@ def test_tasks_of_an_array_have_folders_of_their_own(small, tmp_path):
 
 
 def as_srun_does(rank, ranks):
-    """Of a rank that srun starts without MPI."""
+    """Return the variables of a rank that srun starts without MPI."""
     return {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": str(ranks), "SLURM_PROCID": str(rank), "SLURM_JOB_ID": "17"}
 
 

@@ -1,4 +1,4 @@
-"""The log of each rank in a run's folder: what it holds, when it is made, and that it never ends a run."""
+"""The log of each rank in a run's folder: its lines, when it is created, and that it never ends a run."""
 
 import os
 import re
@@ -13,7 +13,7 @@ TRAIN = ("-m", "dbp", "train")
 
 
 def logs(folder):
-    """What each file says, without times."""
+    """Return the lines of each file, without times."""
     return {path.name: [told(line) for line in path.read_text().splitlines()] for path in (folder / "logs").iterdir()}
 
 

@@ -22,7 +22,7 @@ from dbp.training.loop import train
 
 
 def digest(arrays):
-    """The first half of the SHA-256 digest of names, types, shapes and bytes."""
+    """Return the first half of the SHA-256 digest of names, types, shapes and bytes."""
     found = hashlib.sha256()
     for name, array in arrays.items():
         found.update(f"{name} {array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
@@ -123,7 +123,7 @@ NAMED = {
 
 @pytest.mark.parametrize("kind", nn.LAYERS)
 def test_weights_of_every_kind_of_layer(kind):
-    """In a model beside a dense layer, as some have no parameters; running moments are weights too."""
+    """A dense layer follows, as some layers have no parameters; running moments are weights too."""
     layer, shape = LAYERS[kind]
     assert layer.kind == kind
     inputs = np.zeros((2, *shape), np.int64 if kind == "embedding" else np.float32)
@@ -156,7 +156,7 @@ def test_the_order_of_examples(purpose, epoch, expected):
     ],
 )
 def test_draws_of_dropout(step, shard, expected):
-    """Of two calls of one layer: the second draws anew."""
+    """The second call of a layer draws anew."""
     scope = nn.use({}, {}, nn.Draw(seed=3, step=step, shard=shard)).inside("dropout_1")
     kept = [nn.Dropout(0.3)(scope, np.ones((20, 5), np.float32)) > 0 for _ in range(2)]
     assert digest({"first": kept[0], "second": kept[1]}) == expected
@@ -172,7 +172,7 @@ def test_the_part_of_a_batch():
 
 @pytest.fixture
 def streams(monkeypatch):
-    """The streams that were drawn from so far: keys of purposes with counters."""
+    """Record the streams that are drawn from: keys of purposes with counters."""
     found = set()
     philox = np.random.Philox
 
@@ -186,7 +186,7 @@ def streams(monkeypatch):
 
 
 def stream(purpose, *counters):
-    """What the recorded streams have for a purpose."""
+    """Return the key of a purpose with its counters, as it is recorded."""
     key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
     return (key, *counters, *[0] * (3 - len(counters)))
 

@@ -1,4 +1,4 @@
-"""Real jobs under mpirun: equal bits on any number of ranks, errors told once, nothing ever hangs."""
+"""Real jobs under mpirun: equal bits on any number of ranks, errors reported once, nothing ever hangs."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ DBP = ("-m", "dbp")
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """What one process makes of the small config: the digest of its weights, and its lines."""
+    """Return the digest and the lines of the small config on one process."""
     folder = tmp_path_factory.mktemp("reference")
     (folder / "small.toml").write_text(f'out = "{folder}/run"\n{SMALL}')
     outcome = dbp("train", folder / "small.toml")
@@ -29,7 +29,7 @@ def reference(tmp_path_factory):
 
 
 def results(outcome):
-    """The lines with costs, without speeds and times."""
+    """Return the lines with costs, without speeds and times."""
     lines = [line for line in outcome.out.splitlines() if line.startswith(("epoch", "test"))]
     return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
 
@@ -55,7 +55,7 @@ LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to 
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory):
-    """What one process makes of a larger network, with Adam and SGD, by name of the method."""
+    """Return the digests of a larger network on one process, trained with Adam and SGD, by method."""
     folder, digests = tmp_path_factory.mktemp("larger"), {}
     (folder / "small.toml").write_text(SMALL)
     for method in METHODS:
@@ -71,7 +71,7 @@ METHODS = {"adam": (), "sgd": ("--set", 'optimizer={kind="sgd", learning_rate=0.
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sizes", ["", "1,1", "2,1", "1,2,2"])
 def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
-    """Also with the state divided among the nodes, and resumed on other nodes in the middle of an epoch."""
+    """The state may be divided among the nodes, and a run resumed on other nodes in the middle of an epoch."""
     ranks, env = sum(map(int, (sizes or "2").split(","))), {"DBP_NODE_SIZES": sizes}
     train = (*DBP, "train", small, *LARGER, *METHODS[method], "--set", "checkpoint.keep=100")
     outcome = mpirun(ranks, *train, env=env)
@@ -96,7 +96,7 @@ def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
     ids=str,
 )
 def test_runs_begin_with_the_same_weights_on_any_ranks(tmp_path, sizes, words):
-    """Drawn or given."""
+    """Weights are drawn, or given."""
     ranks, env = sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes if "," in sizes else ""}
     outcome = mpirun(ranks, PROGRAMS / "beginning.py", tmp_path / "run", *words, env=env)
     assert outcome.code == 0, outcome.text
@@ -105,7 +105,7 @@ def test_runs_begin_with_the_same_weights_on_any_ranks(tmp_path, sizes, words):
 
 @pytest.mark.parametrize("form", ["bfloat16", "float16"])
 def test_nodes_may_send_shorter_numbers(small, tmp_path, larger, form):
-    """The weights are nearly those of full messages, and, as is compared before each checkpoint, alike on all nodes."""
+    """Weights are close to those of full messages, and alike on all nodes, as each checkpoint checks."""
     train = (*DBP, "train", small, *LARGER, "--set", f"messages={form}")
     outcome = mpirun(3, *train, env={"DBP_NODE_SIZES": "1,2"})
     assert outcome.code == 0, outcome.text
@@ -121,7 +121,7 @@ def test_idle_ranks_are_named_and_the_job_goes_on(small):
 
 
 def test_resumed_on_another_number_of_ranks(small, tmp_path, reference):
-    """Twice from the middle of an epoch, by removing the checkpoints that came later."""
+    """Checkpoints from after the middle of an epoch are removed, twice."""
     checkpoints = tmp_path / "run" / "checkpoints"
     for ranks, last in ((3, "step-000000010.h5"), (1, "step-000000040.h5"), (2, "step-000000052.h5")):
         assert mpirun(ranks, *DBP, "train", small, "--set", "checkpoint.keep=100").code == 0
@@ -148,7 +148,7 @@ def test_a_wrong_command_line_is_told_once_too():
 
 
 def interrupted(python, small, number):
-    """The outcome of dbp run when it gets a signal in the middle of training."""
+    """Return the outcome of dbp run when it gets a signal in the middle of training."""
     command = [python, *DBP, "run", "-n", "2", "--", "train", str(small), "--set", "epochs=100000"]
     process = subprocess.Popen(
         command, env=os.environ | LAUNCHER_SETTINGS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -195,7 +195,7 @@ def test_a_failing_rank_ends_all(rank, way):
 
 
 def test_a_script_goes_on_after_runs_that_diverged(tmp_path):
-    """Each gives back its shared memory, or the third would be one of many that do not."""
+    """Each run must free its shared memory, which else would fill up."""
     script = tmp_path / "script.py"
     script.write_text(
         "import numpy as np, os, dbp\n"
@@ -248,7 +248,7 @@ def test_a_script_is_told_its_mistake_once(tmp_path):
 
 
 def ranks_of(config):
-    """The process numbers of the ranks that train this config."""
+    """Return the process numbers of the ranks that train this config."""
     pattern = f"^{sys.executable} -m dbp train {config}"
     return [
         int(pid) for pid in subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).stdout.split()
@@ -256,7 +256,7 @@ def ranks_of(config):
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path):
-    """Kill -9 of one or all ranks at a dozen moments; then what is left is finished."""
+    """SIGKILL hits one or all ranks at a dozen moments; then the run is finished."""
     longer = ("--set", "epochs=60")
     assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
     rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
@@ -341,7 +341,7 @@ def test_a_launcher_of_another_mpi_is_refused(small, tmp_path, mpich_python):
 
 
 def test_without_mpi_one_rank_runs_and_says_how_to_get_mpi(small, tmp_path, reference):
-    """MPI4PY_LIBMPI names the library that mpi4py is to load; here one that does not exist."""
+    """MPI4PY_LIBMPI names the library that mpi4py is to load, here one that does not exist."""
     environment = {"MPI4PY_LIBMPI": "/nonexistent/libmpi.so"}
     outcome = dbp("run", "-n", "2", "--", "train", small, env=environment)
     assert outcome.code == 0, outcome.text
@@ -358,7 +358,7 @@ def test_the_example_script_runs_on_ranks(tmp_path):
 
 
 def on_a_terminal(command):
-    """What a command shows on a terminal that it has to itself (its exit code is checked)."""
+    """Return what a command shows on a terminal of its own; check its exit code."""
     parent, child = pty.openpty()
     process = subprocess.Popen(
         command, stdin=child, stdout=child, stderr=child, env=os.environ | LAUNCHER_SETTINGS, start_new_session=True

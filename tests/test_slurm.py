@@ -82,13 +82,13 @@ class Batch:
 
 
 def submitted(slurm, folder, *words):
-    """A job of a script."""
+    """Submit a script, and return its job."""
     job = slurm.run("sbatch", "--parsable", *map(str, words)).strip()
     return Batch(slurm, job, folder / "run", folder / "log")
 
 
 def submit(slurm, config, folder):
-    """A chain of jobs over both nodes that trains, with a rank on each."""
+    """Submit a chain of jobs that trains over both nodes, with a rank on each."""
     asked = ("--nodes", "2", "--ranks-per-node", "1", "--time", "5:00", "--scheduler", "slurm")
     told = slurm.run(sys.executable, "-m", "dbp", "submit", str(config), *asked, "--out", str(folder))
     job = re.search(r"^submitted \S+ as (\d+);", told, re.MULTILINE)[1]
@@ -97,7 +97,7 @@ def submit(slurm, config, folder):
 
 @pytest.fixture(scope="module")
 def limited(slurm, tmp_path_factory):
-    """A job that meets the shortest time limit that Slurm knows, while other tests run."""
+    """Submit a job that meets the shortest time limit of Slurm, while other tests run."""
     folder = tmp_path_factory.mktemp("limited")
     (folder / "job.sh").write_text(JOB)
     options = ("--nodes=2", "--ntasks-per-node=1", "--time=1", "--requeue", "--open-mode=append")
@@ -107,7 +107,7 @@ def limited(slurm, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """A config that trains for some seconds, and the digest of what one process makes of it."""
+    """Return a config that trains for some seconds, and its digest on one process."""
     folder = tmp_path_factory.mktemp("long")
     (folder / "long.toml").write_text(LONG)
     outcome = dbp("train", folder / "long.toml", "--out", folder / "run")
@@ -190,7 +190,7 @@ def test_a_job_that_is_cancelled_stays_so_until_it_is_started_again(slurm, long,
 
 
 def processes_in(slurm, host):
-    """The processes on a host."""
+    """Return the processes on a host."""
     network = slurm.hosts.run(host, "readlink", "/proc/self/ns/net").strip()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -199,7 +199,7 @@ def processes_in(slurm, host):
 
 
 def ranks_in(slurm, host):
-    """Those of them that are ranks."""
+    """Return the ranks on a host."""
     for process in processes_in(slurm, host):
         with contextlib.suppress(OSError):
             if b"\0train\0" in Path(f"/proc/{process}/cmdline").read_bytes():
@@ -223,7 +223,7 @@ def srun(slurm, kind, *words, python=sys.executable):
 
 
 def refused(outcome, remedy):
-    """Whether ranks that do not see each other were refused in one line for all of them."""
+    """Return True if ranks that do not see each other were refused with one line for all of them."""
     assert outcome.code == 2, outcome.text
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("dbp: ")]
     return "the launcher started 2 ranks, but each of them sees one rank only" in line and remedy in line

@@ -1,4 +1,4 @@
-"""What ranks other than the first import and read at the start of a training: thousands do it at once, of one disk."""
+"""What ranks import and read at the start of a training: thousands of them load one disk at once."""
 
 import json
 
@@ -33,7 +33,7 @@ COMMAND = ["dbp.commands.parser", "dbp.commands.train"]
 
 
 def start(tmp_path, ranks, *words):
-    """What each rank has imported and opened before its first step."""
+    """Return what each rank has imported and opened before its first step."""
     out = tmp_path / "out.json"
     outcome = mpirun(ranks, RANK, "--out", out, tmp_path / "small.toml", *words)
     assert outcome.code == 0, outcome.text
@@ -60,7 +60,7 @@ def test_only_the_first_rank_reads_config_and_checkpoint_and_loads_what_that_tak
 
 
 def chunked(tmp_path, purpose):
-    """A copy of the digits that cannot be mapped into memory."""
+    """Write a copy of the digits that cannot be mapped into memory."""
     path = tmp_path / f"{purpose}.h5"
     with h5py.File(data_path(f"dbp:digits-{purpose}")) as source, h5py.File(path, "w") as target:
         for name in ("inputs", "targets"):

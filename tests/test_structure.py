@@ -62,7 +62,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60  # lines
 
 
 def name_of(path):
-    """The dotted name of a module, of a package for its __init__."""
+    """Return the dotted name of a module, or of a package for its __init__."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -70,7 +70,7 @@ MODULES = {name_of(path): path for path in FILES}
 
 
 def imported_names(path):
-    """The modules that a file imports, as dotted names, wherever in the file; `from a import b` gives a.b."""
+    """Yield the names that a file imports, wherever in the file; `from a import b` gives a.b."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -81,7 +81,7 @@ def imported_names(path):
 
 @functools.cache
 def imports(module):
-    """The modules of dbp that a module of dbp imports."""
+    """Return the modules of dbp that a module of dbp imports."""
     found = set()
     for name in imported_names(MODULES[module]):
         if name.split(".")[0] == "dbp":
@@ -92,13 +92,13 @@ def imports(module):
 
 
 def part_of(module, package="dbp"):
-    """The part of a package to which a module belongs: its own name, that of a package within, or __init__."""
+    """Return the part of a package to which a module belongs: a module, a package within, or __init__."""
     inside = module.removeprefix(package).lstrip(".")
     return inside.split(".")[0] or "__init__"
 
 
 def parts_imported(package):
-    """What each part of a package imports of the other parts."""
+    """Return what each part of a package imports of the other parts."""
     found = {}
     for module in MODULES:
         if module == package or module.startswith(f"{package}."):
@@ -121,7 +121,7 @@ def test_the_ground_is_there():
 
 
 def in_order(needs, what):
-    """The names in an order in which each needs only those before it; fails if there is a cycle."""
+    """Return the names in an order in which each needs only those before it; fail if there is a cycle."""
     order = []
     while len(order) < len(needs):
         ready = sorted(name for name in set(needs) - set(order) if needs[name] <= set(order))
@@ -140,7 +140,7 @@ def test_parts_of_a_package_import_one_another_without_a_cycle(package):
 
 
 def test_modules_have_no_cycle():
-    """With `__init__` files, which are imported along with any module of their packages, but for those above it."""
+    """Importing a module imports the `__init__` files of its packages too."""
 
     def needs(module):
         for name in imports(module):
@@ -202,7 +202,7 @@ def test_no_file_of_tests_is_too_long():
 
 
 def test_tests_mirror_the_package():
-    """tests/a/test_b.py and tests/a/test_b_anything.py test dbp/a/b, which is a module or a package."""
+    """tests/a/test_b.py and tests/a/test_b_anything.py test dbp/a/b, a module or a package."""
     cross_cutting = set()
     for path in TESTS.rglob("test_*.py"):
         name, folder = path.stem.removeprefix("test_"), path.parent.relative_to(TESTS)
@@ -215,7 +215,7 @@ def test_tests_mirror_the_package():
 
 
 def prefixes(name):
-    """a, a_b and a_b_c for a_b_c."""
+    """Return a, a_b and a_b_c for a_b_c."""
     words = name.split("_")
     return ["_".join(words[:end]) for end in range(1, len(words) + 1)]
 

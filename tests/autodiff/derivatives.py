@@ -10,14 +10,14 @@ SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 
 
 def numbers(shape, seed=0):
-    """Numbers that are at least 0.05 from each other and from zero, so that no kink is near."""
+    """Return numbers at least 0.05 apart from each other and from zero, so that no kink is near."""
     size = int(np.prod(shape))
     order = np.random.default_rng(seed).permutation(size)
     return ((order + 1) * 0.07 * np.where(order % 2, 1, -1)).reshape(shape)
 
 
 def smooth_gradient(function):
-    """A smooth number of the gradient of a smooth number of the function: its derivatives are of second order."""
+    """Return a smooth scalar of the function's gradient; its derivatives are of second order."""
 
     def number(*leaves):
         tensors = [x if isinstance(x, ad.Tensor) else ad.Tensor(x) for x in leaves]
@@ -30,7 +30,7 @@ def smooth_gradient(function):
 
 
 def check_second_order(function, *points):
-    """Second derivatives against differences; in float32 they are the same to its precision, and float32."""
+    """Check second derivatives against differences; in float32 only their type and precision."""
     number = smooth_gradient(function)
     ad.check_derivatives(number, *points, tolerance=1e-5)
     every = tuple(range(len(points)))

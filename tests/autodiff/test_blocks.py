@@ -30,13 +30,13 @@ WINOGRAD = [RNG.standard_normal((4, 16, 16, 16)), RNG.standard_normal((3, 3, 16,
 
 
 def subsets(inputs):
-    """Every choice of inputs to differentiate by."""
+    """Return every subset of the inputs to differentiate by."""
     there = [i for i, x in enumerate(inputs) if x is not None]
     return [chosen for n in range(1, len(there) + 1) for chosen in itertools.combinations(there, n)]
 
 
 def of_chosen(function, inputs, chosen, options):
-    """A scalar function of the chosen inputs alone, curved so that its second derivatives are not zero."""
+    """Return a scalar function of the chosen inputs alone, curved so that second derivatives are not zero."""
 
     def scalar(*values):
         given = list(inputs)

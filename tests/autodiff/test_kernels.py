@@ -14,7 +14,7 @@ TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 
 
 def taps(x, w, stride, padding, dilation):
-    """Each tap's weights (C, K) with the view of the padded pixels (N, H, W, C) it meets."""
+    """Yield each tap's weights (C, K) with the view of the padded pixels (N, H, W, C) that it meets."""
     padded = np.pad(x, ((0, 0), *padding, (0, 0)))
     sizes = [
         (size - step * (reach - 1) - 1) // move + 1
@@ -28,13 +28,13 @@ def taps(x, w, stride, padding, dilation):
 
 
 def places(y, size):
-    """The views of `y` that hold the first, second, ... place of every window of the pooling."""
+    """Return the views of `y` with the first, second, ... element of every pooling window."""
     high, wide = (length // size * size for length in y.shape[1:3])
     return [y[:, i:high:size, j:wide:size] for i in range(size) for j in range(size)]
 
 
 def reference(x, w, b, g=None, *, stride, padding, dilation, relu, pool):
-    """The value, or with a cotangent `g` the cotangents of x, w and b, in float64."""
+    """Return the value in float64, or with a cotangent `g` the cotangents of x, w and b."""
     x, w = x.astype(np.float64), w.astype(np.float64)
     z = sum(padded[index] @ w[tap] for tap, padded, index in taps(x, w, stride, padding, dilation))
     y = z + (0 if b is None else b.astype(np.float64))
@@ -56,7 +56,7 @@ def reference(x, w, b, g=None, *, stride, padding, dilation, relu, pool):
 
 
 def whole_numbers(random, shape, dtype):
-    """Small integers, whose sums are exact: what ties in the reference ties here."""
+    """Return small integers, whose sums are exact, so that ties are the same in kernel and reference."""
     return random.integers(-3, 4, shape).astype(dtype)
 
 
@@ -72,7 +72,7 @@ def close(got, want, dtype):
 
 
 def check(x, w, b, wanted=True, **setting):
-    """Forward and backward agree with the reference, and leave their arguments alone."""
+    """Check that forward and backward equal the reference and do not change their arguments."""
     for array in (x, w):
         array.flags.writeable = False
     setting = PLAIN | setting
@@ -116,7 +116,7 @@ def test_any_convolution(data):
 
 
 def decided(x, w, b, padding):
-    """Whether no output is so near to zero or to its neighbours that rounding decides which way its gradient goes."""
+    """Return True if no output is so near to zero or to its neighbors that rounding decides where its gradient goes."""
     y = reference(x, w, b, **(PLAIN | {"padding": padding}))
     first, second = np.sort(np.stack(places(y, 2)), axis=0)[:-3:-1]
     return min(np.abs(y).min(initial=1), (first - second).min(initial=1)) > TOLERANCE[np.float32] * 2

@@ -104,7 +104,7 @@ def test_first_derivatives(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_second_derivatives(name):
-    """The recorded gradient of a smooth scalar of the primitive is itself checked, in both modes."""
+    """Both modes check the recorded gradient of a smooth scalar of the primitive."""
     function, points = CASES[name]
 
     def gradient_norm(*leaves):

@@ -107,7 +107,7 @@ def test_pick_and_place(rows, columns, data):
 
 @st.composite
 def indices(draw, shape):
-    """An index as NumPy takes them: numbers, slices, and arrays that may name a row twice."""
+    """Draw an index as NumPy takes them: integers, slices, and arrays that may name a row twice."""
     index = []
     for n in shape[: draw(st.integers(1, len(shape)))]:
         slices = st.builds(slice, st.integers(0, n), st.integers(0, n), st.sampled_from([None, 1, 2]))

@@ -13,7 +13,7 @@ X, V = RNG.standard_normal(4), RNG.standard_normal(4)
 
 
 def quadratic(x):
-    """1/2 x^T A x, with gradient A x and Hessian A."""
+    """Compute 1/2 x^T A x, with gradient A x and Hessian A."""
     return 0.5 * ad.sum_(x * ad.reshape(A @ ad.reshape(x, shape=(4, 1)), shape=(4,)))
 
 
@@ -247,7 +247,7 @@ def test_gauss_newton_equals_the_hessian_for_linear_outputs():
     ],
 )
 def test_gauss_newton_products_are_differentiated_by_all_they_depend_on(product, expected):
-    """By the vector, by what the cost uses and by what the outputs use, in both modes."""
+    """The product has derivatives by the vector, by what the cost uses and by what the outputs use, in both modes."""
     number = lambda s: ad.sum_(product(s)[0] * V)  # noqa: E731
     ad.check_derivatives(number, 0.7)
     if expected is not None:  # the product is a power of s

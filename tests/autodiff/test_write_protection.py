@@ -12,7 +12,7 @@ X, V = RNG.standard_normal(4), RNG.standard_normal(4)
 
 
 def quadratic(x):
-    """1/2 x^T A x, with gradient A x and Hessian A."""
+    """Compute 1/2 x^T A x, with gradient A x and Hessian A."""
     return 0.5 * ad.sum_(x * ad.reshape(A @ ad.reshape(x, shape=(4, 1)), shape=(4,)))
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for schedulers: programs of their names that note jobs, and a queue that runs the scripts of those jobs."""
+"""Stand-ins for schedulers: programs with their names that note jobs, and a queue that runs these jobs' scripts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ esac
 
 
 def environment_of(scheduler: str, number: int, folder: Path) -> dict[str, str]:
-    """What a scheduler tells a job of two ranks on one node."""
+    """Return the variables that a scheduler sets for a job of two ranks on one node."""
     host, here = socket.gethostname(), str(folder)
     hosts = folder / "hosts"
     hosts.write_text(f"{host}\n" * 2)
@@ -90,7 +90,7 @@ def environment_of(scheduler: str, number: int, folder: Path) -> dict[str, str]:
 
 @dataclass
 class Job:
-    """A job that has ended: the exit code of its script, and what it printed."""
+    """A job that has ended, with the exit code and output of its script."""
 
     code: int
     lines: list[str]
@@ -98,7 +98,7 @@ class Job:
 
 @dataclass
 class Queue:
-    """A scheduler's stand-in in a folder.
+    """A stand-in for a scheduler, in a folder.
 
     Args:
         scheduler: which.
@@ -134,11 +134,11 @@ class Queue:
 
     @property
     def waiting(self) -> list[str]:
-        """What was submitted and has not run: how many jobs it makes, and the words of the command."""
+        """Return what was submitted and has not run: the number of jobs and the words of the command."""
         return self.notes.read_text().splitlines()[self.done :]
 
     def run_next(self, disturb=None) -> Job:
-        """Run the next job to its end, and do something to it before: disturb(its shell's process)."""
+        """Call disturb() with the process of the next job's shell, and run the job to its end."""
         number, _, words = self.waiting[0].partition(" ")
         self.done += 1
         self.restarts += "requeue" in words
@@ -156,7 +156,7 @@ class Queue:
 
 
 def slowly(folder: Path) -> dict[str, str]:
-    """An environment in which a run takes its time over each step, so that something can happen to it."""
+    """Return an environment in which a run pauses in each step, so that a test can interrupt it."""
     place = folder / "slowly"
     place.mkdir(exist_ok=True)
     (place / "sitecustomize.py").write_text(SLOWLY)
@@ -188,7 +188,7 @@ def run_script(command, environment, folder, disturb=None) -> Job:
 
 
 def when_under_way(run: Path, step: int) -> dict:
-    """What a run tells of itself as soon as it has saved so many steps."""
+    """Wait until a run has saved so many steps, and return its status."""
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         status = status_of(run)
@@ -200,7 +200,7 @@ def when_under_way(run: Path, step: int) -> dict:
 
 
 def status_of(run: Path) -> dict:
-    """What a run tells of itself; nothing if it has not told anything."""
+    """Return the status file of a run; {} if there is none."""
     try:
         return json.loads((run / "status.json").read_text())
     except FileNotFoundError:
@@ -208,6 +208,6 @@ def status_of(run: Path) -> dict:
 
 
 def directives(script: str, mark: str) -> dict[str, str]:
-    """Those of a script for its scheduler, by option."""
+    """Return a script's directives to its scheduler, by option."""
     found = re.findall(rf"^{mark} +(-\S+?)[ =]+(.*)$", script, re.MULTILINE)
     return dict(found)

@@ -18,7 +18,7 @@ def queue_of(scheduler, folder):
 
 
 def sends(number, run, step=20):
-    """What sends the script of a job a signal when its run has come so far."""
+    """Return a function that sends the script of a job a signal once its run has saved so many steps."""
 
     def disturb(process):
         when_under_way(run, step)

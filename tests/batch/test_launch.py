@@ -1,4 +1,4 @@
-"""What `dbp run` executes, and what it leaves out of what the launcher prints."""
+"""The command that `dbp run` executes, and the parts of the launcher's output that it removes."""
 
 import io
 import os
@@ -22,7 +22,7 @@ OWN = DASHES + b"a table of my own\n" + DASHES
     st.integers(1, 200),
 )
 def test_only_the_launchers_boxes_are_left_out(parts, size):
-    """However the stream is cut into pieces; every part begins on a line of its own here."""
+    """The stream may be cut anywhere; here every part begins on a line of its own."""
     lines = [part if part.endswith(b"\n") else part + b"\n" for part in parts]
     stream = b"".join(lines)
     source, sink = os.pipe()

@@ -1,4 +1,4 @@
-"""Scripts of jobs: what is asked for is in them, for each scheduler and for Kubernetes."""
+"""Job scripts for each scheduler and for Kubernetes: everything that the user asked for is in them."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_modules_that_are_loaded_are_loaded_by_the_job(folder):
 
 
 def body_of(manifest):
-    """The script of the launcher."""
+    """Return the script of the launcher."""
     (container,) = manifest["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"]
     assert container["command"] == ["/bin/bash", "-c"]
     (body,) = container["args"]

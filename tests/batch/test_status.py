@@ -1,4 +1,4 @@
-"""Where a run stands: told while it goes on, after its end, and after a kill."""
+"""The status of a run: while it trains, after its end, and after a kill."""
 
 import csv
 import fcntl
@@ -22,7 +22,7 @@ from tests.jobs import dbp
 
 
 def training(small, folder, epochs=2):
-    """A run that takes some seconds."""
+    """Start a run that takes some seconds, and end it after the test."""
     command = [sys.executable, "-m", "dbp", "train", small, "--set", f"epochs={epochs}"]
     return subprocess.Popen(command, env={**os.environ, **slowly(folder)}, stdout=subprocess.DEVNULL)
 
@@ -34,7 +34,7 @@ def code(run, *words):
 
 
 def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
-    """Its lock tells on this machine."""
+    """On this machine, the lock tells whether a run is alive."""
     run = tmp_path / "run"
     process = training(small, tmp_path, epochs=12)
     try:
@@ -82,7 +82,7 @@ def test_a_run_that_failed_or_stopped_says_its_exit_code(small, tmp_path):
 
 
 def test_a_run_on_another_machine_is_lost_when_it_is_silent(tmp_path):
-    """Its lock need not be seen here, but may be."""
+    """A lock of another machine may not be visible here."""
 
     def told(silent):
         updated = (datetime.now(UTC) - timedelta(seconds=silent)).isoformat(timespec="seconds")

@@ -92,7 +92,7 @@ def test_not_more_jobs_than_were_asked_for(folder):
 
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
 def test_a_launcher_that_ends_well_is_not_believed(folder, scheduler):
-    """It has started nothing, beside a run that was finished before it had more epochs."""
+    """It ends with code 0 and has started nothing; the folder has a finished run, which now has more epochs."""
     assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
     queue = queue_of(scheduler, folder)
     assert submit(folder, *RANKS, "--scheduler", scheduler, env=queue.environment).code == 0
@@ -199,7 +199,7 @@ def test_a_refusal_of_the_scheduler_is_passed_on(folder):
 
 
 def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
-    """The Python has no mpirun beside it, and the one on the PATH is MPICH's."""
+    """There is no mpirun beside the Python, and the one on the PATH belongs to MPICH."""
     (tmp_path / "mpirun").write_text("#!/bin/sh\necho HYDRA\n")
     (tmp_path / "mpirun").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -228,7 +228,7 @@ def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
 
 
 def test_a_folder_at_which_a_live_run_is(folder):
-    """It is not submitted to; and a job that was waiting before is refused, and does nothing to that run."""
+    """A new job is refused at once; one that was queued before is refused when it starts, and leaves the run alone."""
     queue = queue_of("pbs", folder)
     assert submit(folder, *RANKS, "--scheduler", "pbs", env=queue.environment).code == 0
     process = subprocess.Popen(

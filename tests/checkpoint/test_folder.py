@@ -44,7 +44,7 @@ def test_an_empty_folder_has_none(tmp_path):
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 def test_a_write_that_fails_leaves_the_old_one(folder, monkeypatch, call):
-    """At each call of a commit: the error names file and reason, and nothing half-written stays."""
+    """The error names file and reason, whichever call of a commit fails, and nothing half-written stays."""
     folder.save(FULL, 5)
     before = folder.files()[0].read_bytes()
 

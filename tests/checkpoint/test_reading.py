@@ -1,4 +1,4 @@
-"""Checkpoints: whole or refused, the newest whole one found, nothing lost when a write fails."""
+"""Checkpoint files: read as they were written, or refused when damaged or tampered with."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_the_digest_of_weights_is_of_names_types_shapes_and_values():
 
 
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
-    """A byte of padding may change; a value that was saved may not come back different."""
+    """A byte of padding may differ; no stored value may come back different."""
     write(tmp_path / "good.h5", Checkpoint(model=MODEL, progress={"epoch": 2}, config="a = 1"))
     image, bad = (tmp_path / "good.h5").read_bytes(), tmp_path / "bad.h5"
     refused = 0

@@ -1,4 +1,4 @@
-"""Configs: read, changed, written back; every mistake named by its key."""
+"""Configs are read, changed and written back; every mistake is named by its key."""
 
 import tomllib
 

@@ -67,7 +67,7 @@ class Problem:
         return self.objective.model(scope, shard.inputs)
 
     def losses(self, outputs, shard):
-        """Weighted."""
+        """Return the weighted losses."""
         losses = as_weighted(self.objective.loss(outputs, shard.targets), shard)
         return losses if shard.weights is None else losses * shard.weights
 

@@ -24,7 +24,7 @@ def objective_of(model, loss, x, y, weights=None, shards=1, dtype="float64"):
 
 
 def test_logistic_regression_by_the_formula():
-    """Dw = 1/m X (A - Y)^T and db = 1/m sum(A - Y), with examples in columns."""
+    """The gradient is dw = 1/m X (A - Y)^T and db = 1/m sum(A - Y), with examples in columns."""
     labels = (Y > 0).astype(float).reshape(-1, 1)
     objective, w = objective_of(nn.Dense(1), nn.BinaryCrossEntropy(), X, labels, shards=4)
     w[:] = RNG.standard_normal(w.shape)

@@ -1,4 +1,4 @@
-"""Data sets, their order, checks and converters."""
+"""Converters from IDX, NPZ and CSV files."""
 
 import gzip
 import struct

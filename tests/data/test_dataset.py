@@ -23,7 +23,7 @@ def test_a_subset_reads_through_its_order():
 
 
 class Counting(ArrayDataset):
-    """Remembers which rows were read."""
+    """A data set that remembers which rows were read."""
 
     def __init__(self, *columns):
         super().__init__(*columns)

@@ -23,7 +23,7 @@ def test_an_order_depends_on_seed_purpose_and_epoch():
 
 
 def test_every_row_comes_to_every_position_equally_often():
-    """Chi-squared over 400 orders of 16: 225 degrees of freedom, so 330 is five standard deviations out."""
+    """Chi-squared over 400 orders of 16 has 225 degrees of freedom: 330 is five standard deviations out."""
     counts = np.zeros((16, 16))
     for seed in range(400):
         counts[np.arange(16), Order(16, seed, "order")(np.arange(16))] += 1

@@ -21,7 +21,7 @@ DISTURBED = {"pinning", "load", "disk", "BLAS"}  # which other programs, or the 
 
 
 def healthy(outcome, ranks):
-    """Findings by what was looked at, of one report in which nothing is bad, nor a warning without a reason here."""
+    """Return the findings of a report by subject; fail if one is bad, or a warning without a reason here."""
     assert (outcome.code, outcome.err) == (0, ""), outcome.text
     lines = outcome.out.splitlines()
     assert lines[0].startswith("dbp 0.1.0, Python ")
@@ -39,7 +39,7 @@ def healthy(outcome, ranks):
 
 
 def findings(outcome):
-    """Those of a report for programs, by what was looked at."""
+    """Return the findings of a report in JSON, by subject."""
     return {finding["check"]: Finding(**finding) for finding in json.loads(outcome.out)["findings"]}
 
 
@@ -78,7 +78,7 @@ def test_where_ranks_outlive_others():
 
 
 def test_for_programs(tmp_path):
-    """Over nodes of one machine, of which one has a clock that is wrong; into a folder that is not there yet."""
+    """Nodes of one machine, one with a wrong clock, and a folder that does not exist yet."""
     command = [PROGRAMS / "late_clock.py", 1, -5, "doctor", "--json", "--out", tmp_path / "a" / "run"]
     outcome = mpirun(3, *command, env={"DBP_NODE_SIZES": "1,2"})
     assert outcome.code == 0, outcome.text

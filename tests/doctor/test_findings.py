@@ -91,7 +91,7 @@ def test_what_is_bad_comes_last_and_colours_change_nothing_else():
 
 
 class Two(OneProcess):
-    """Rank 0 of two, of which the other answers in a certain way."""
+    """Rank 0 of two, whose peer answers as given."""
 
     size, nodes = 2, Nodes((2,))
 

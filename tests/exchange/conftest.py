@@ -28,7 +28,7 @@ average = 0.9
 
 @pytest.fixture(scope="package")
 def trained(tmp_path_factory):
-    """A config and the folder of its run, whose averaged weights differ from the last ones."""
+    """Return a config and the folder of its run, whose averaged weights differ from the last ones."""
     folder = tmp_path_factory.mktemp("trained")
     config = folder / "config.toml"
     config.write_text(f'out = "{folder}/run"\n{CONFIG}')

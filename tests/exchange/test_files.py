@@ -15,7 +15,7 @@ from dbp.exchange.files import open_weights
 
 
 def npz(path, header, content=b"", version=(1, 0), method=zipfile.ZIP_DEFLATED):
-    """An archive with one array, whose header and contents are given."""
+    """Return an archive of one array with the given header and contents."""
     size = struct.pack("<H" if version == (1, 0) else "<I", len(header))
     with zipfile.ZipFile(path, "w", method) as file:
         file.writestr("dense_1/weight.npy", b"\x93NUMPY" + bytes(version) + size + header + content)
@@ -26,7 +26,7 @@ def header(shape, dtype="<f4"):
 
 
 def peak_of_refusal(path, config, match):
-    """The memory that a refusal takes, in bytes."""
+    """Return the peak memory of a refusal in bytes."""
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match=match):
@@ -37,7 +37,7 @@ def peak_of_refusal(path, config, match):
 
 
 def liars(path):
-    """Archives that claim, or unpack to, more than there is, each with what is told of it."""
+    """Write archives that claim, or unpack to, more than they hold, each with the expected message."""
     zeros = b"\0" * 2**26
     npz(path / "shape.npz", header((10**6, 10**6)))
     yield "shape.npz", r"of another shape: dense_1/weight \(1000000, 1000000\)"

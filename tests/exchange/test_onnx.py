@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 
 
 def random_weights(model, shape, dtype="float32"):
-    """Weights and running moments that leave nothing at its initial 0 or 1."""
+    """Return weights and running moments of which none has its initial value 0 or 1."""
     initial = nn.initial_parameters(model, np.zeros((2, *shape), dtype), 0, dtype)
     weights = {name: array + 0.1 * RNG.standard_normal(array.shape) for name, array in initial.parameters.items()}
     for name, array in nn.named_arrays(initial.running).items():
@@ -38,7 +38,7 @@ def inputs_for(shape, examples, entries=None):
 
 
 def predicted(model, weights, x, scale=1.0):
-    """What dbp predict gives."""
+    """Return the outputs of dbp predict."""
     data = ArrayDataset(x, np.zeros(len(x)), scale=scale)
     return TrainedModel(model, nn.MeanSquaredError(), weights, data, x.dtype).outputs(x)
 
@@ -49,7 +49,7 @@ def session(proto):
 
 
 def compare(model, shape, entries=None, scale=1.0):
-    """The graph's outputs beside dbp's, for batches of 1 and 5; gives the graph."""
+    """Compare the graph's outputs with dbp's for batches of 1 and 5, and return the graph."""
     model = nn.as_model(model)
     weights = random_weights(model, shape)
     proto = onnx_model(model, weights, shape, scale)

@@ -21,7 +21,7 @@ safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is no
 
 
 class Last(torch.nn.Module):
-    """A recurrent module's last states, or all of them."""
+    """A recurrent module that returns its last states, or all of them."""
 
     def __init__(self, inner, last):
         super().__init__()
@@ -33,7 +33,7 @@ class Last(torch.nn.Module):
 
 
 class Self(torch.nn.Module):
-    """Attention of a sequence to itself."""
+    """Self-attention."""
 
     def __init__(self, inner):
         super().__init__()
@@ -53,7 +53,7 @@ class Block(torch.nn.Module):
 
 
 def randomised(module):
-    """The module in evaluation mode, with nothing left at its initial 0 or 1."""
+    """Return the module in evaluation mode, with no weight at its initial 0 or 1."""
     generator = torch.Generator().manual_seed(0)
     for array in module.state_dict().values():
         if array.dtype.is_floating_point:
@@ -62,7 +62,7 @@ def randomised(module):
 
 
 def imported(module, layers, shape, renames, folder):
-    """The module's weights in a checkpoint of the layers."""
+    """Import the module's weights into a checkpoint of the layers."""
     safetensors.save_file(module.state_dict(), folder / "weights.safetensors")
     settings = Settings(as_model(layers), "mean_squared_error", "nowhere.h5", SGD(0.1), 1, 1, dtype="float64")
     (folder / "config.toml").write_text(to_toml(table_from(settings)))
@@ -79,7 +79,7 @@ def imported(module, layers, shape, renames, folder):
 
 
 def compare(module, layers, shape, renames, folder, channels_last=False):
-    """Outputs of both for the same examples; of PyTorch's images the channels are put in front."""
+    """Compare the outputs of both for the same examples; PyTorch takes images channels first."""
     module = randomised(module)
     weights = imported(module, layers, shape, renames, folder)
     x = np.random.default_rng(0).standard_normal((3, *shape))
@@ -123,7 +123,7 @@ def test_images(tmp_path):
 
 
 def test_flattened_images_meet_their_weights(tmp_path):
-    """PyTorch flattens channels first: the rows of what follows are put in dbp's order."""
+    """PyTorch flattens channels first, so the rows of the next weights are reordered."""
     module = t.Sequential(
         t.Conv2d(3, 4, 3), t.MaxPool2d(2), t.Flatten(), t.BatchNorm1d(24), t.LayerNorm(24), t.ReLU(), t.Linear(24, 5)
     )
@@ -174,7 +174,7 @@ def test_embedding(tmp_path):
 
 
 def test_blocks_by_patterns(tmp_path):
-    """Names of many layers change by a few patterns, and the shortcut has a path of its own."""
+    """A few patterns rename many layers, and the shortcut has a path of its own."""
     blocks = [
         Block(t.Sequential(t.Conv2d(c, 4, 3, padding=1), t.BatchNorm2d(4)), t.Sequential(t.Conv2d(c, 4, 1)))
         for c in (3, 4)

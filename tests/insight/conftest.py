@@ -7,7 +7,7 @@ from tests.jobs import SMALL, dbp
 
 @pytest.fixture(scope="package")
 def trained(tmp_path_factory):
-    """A run on the digits with a hidden layer of ReLU."""
+    """Train a network with a hidden layer of ReLU on the digits."""
     folder = tmp_path_factory.mktemp("trained")
     config = folder / "small.toml"
     config.write_text(f'out = "{folder}/run"\n{SMALL}'.replace("tanh", "relu"))

@@ -1,4 +1,4 @@
-"""Summaries, what neurons add to the error, and what changes of weights do: closed forms, and real jobs."""
+"""Contributions of neurons to the error, by closed form."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ CONVOLUTIONS = (nn.Conv2d(3, 3, "relu"), nn.MaxPool2d(2), nn.Conv2d(4, 2, "tanh"
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("layers", "x"), [(MODEL, X[:9]), (CONVOLUTIONS, IMAGES)], ids=["dense", "convolutions"])
 def test_sums_of_deltas_are_differences_of_the_cost(layers, x, weighted, shards):
-    """What is added to all z of a unit is what is added to its bias."""
+    """Adding a number to all z of a unit equals adding it to the unit's bias."""
     model, y, w = nn.Sequential(*layers), Y[:9], WEIGHTS[:9] if weighted else None
     parameters = weights_of(model, x)
     found = neurons(model, "cross_entropy", parameters, (x, y, w) if weighted else (x, y), shards)
@@ -52,7 +52,7 @@ def test_sums_of_deltas_are_differences_of_the_cost(layers, x, weighted, shards)
 
 
 def shifted(scope, x):
-    """Sequences (examples, 4, 6): two uses of one layer, whose weighted inputs can be shifted place by place."""
+    """Use one layer twice on sequences (examples, 4, 6), with weighted inputs that can be shifted place by place."""
     w, shift = scope.parameter("weight", (6, 5)), scope.parameter("shift", (2, 4, 5), "zeros")
     first = scope.neurons(x @ w + shift[0], ad.tanh)
     second = scope.neurons((x * x) @ w + shift[1], ad.relu)

@@ -127,7 +127,7 @@ def test_memory_is_what_a_recorded_step_of_any_size_holds(case):
 
 
 def test_memory_is_what_the_process_holds():
-    """Measured by the allocator, which knows nothing of graphs."""
+    """The allocator, which knows nothing of graphs, measures the same memory."""
     n, model = 3000, nn.Sequential(nn.Dense(64, "tanh"), nn.Dropout(0.5), nn.Dense(64, "relu"), nn.Dense(10))
     found = summary(model, (20,), batch_size=n)
     tracemalloc.start()

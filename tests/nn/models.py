@@ -14,7 +14,7 @@ def inputs(*shape, seed=0):
 
 
 def start(model, x, dtype="float64"):
-    """Parameters away from the ones and zeros that some begin with, and running moments."""
+    """Return parameters, none at its initial 0 or 1, and running moments."""
 
     def with_a_parameter(scope, x):
         scope.parameter("unused", (1,))
@@ -33,13 +33,13 @@ def start(model, x, dtype="float64"):
 
 
 def run(model, x, draw=None):
-    """The model's parameters and outputs."""
+    """Return the model's parameters and outputs."""
     parameters, running = start(model, x)
     return parameters, model(nn.use(parameters, running, draw), x)
 
 
 def objective_of(model, loss, x, y, weights=None, shards=1, seed=0):
-    """The objective on these examples, its flat weights, and its running moments."""
+    """Return the objective on these examples, its flat weights, and its running moments."""
     initial = nn.initial_parameters(model, x, 0, "float64")
     parameters, running = initial.parameters, initial.running
     layout = Layout.of(parameters)

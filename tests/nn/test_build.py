@@ -24,7 +24,7 @@ def filled(name, shape, stream, dtype="float64"):
 
 
 def drawn_whole(name, rng, inputs, outputs):
-    """The same in one piece, as it follows from the definitions."""
+    """Draw the same weights in one piece, as their definitions say."""
     if name in ("zeros", "ones", "normal"):
         return {"zeros": np.zeros, "ones": np.ones, "normal": rng.standard_normal}[name]((inputs, outputs))
     if name == "orthogonal":
@@ -48,7 +48,7 @@ def drawn_whole(name, rng, inputs, outputs):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_initial_weights_are_drawn_in_pieces_with_the_bits_of_the_whole(name, dtype):
-    """Of sizes below, at and above those of the pieces, also where the pieces do not come out even."""
+    """Sizes are below, at and above the size of a piece, and no multiples of it."""
     for inputs, outputs in ((3, 5), (AT_A_TIME // 32, 32), (401, 503), (4, 0)):
         whole = drawn_whole(name, generator(0, "bits"), inputs, outputs).astype(dtype)
         np.testing.assert_array_equal(filled(name, (inputs, outputs), "bits", dtype), whole)
@@ -56,7 +56,7 @@ def test_initial_weights_are_drawn_in_pieces_with_the_bits_of_the_whole(name, dt
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the most memory of a process")
 def test_a_model_is_tried_without_memory_for_its_parameters():
-    """In a process of its own, by the most memory that it has had."""
+    """A process of its own reports its peak memory."""
     outcome = run(sys.executable, "-c", TRIED)
     assert outcome.code == 0, outcome.text
     grown, of_parameters = map(float, outcome.out.split())

@@ -1,4 +1,4 @@
-"""Every layer: by closed form or a plain loop, its derivatives, its mistakes, its config, and trained on ranks."""
+"""Checks of every kind of layer: derivatives of both orders, types, shapes and independent examples."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def inputs_of(name, dtype="float64"):
 
 
 def as_function(name, draw):
-    """The layer as a function of its parameters and, but for whole numbers, its inputs; with a point."""
+    """Return the layer as a function of its parameters and, unless these are integers, its inputs; with a point."""
     layer, x = inputs_of(name)
     parameters, running = start(layer, x)
     points = [*parameters.values()] if isinstance(layer, nn.Embedding) else [*parameters.values(), x]
@@ -98,7 +98,7 @@ def test_types_and_shapes_are_kept(name, dtype):
 
 @pytest.mark.parametrize("name", CASES)
 def test_examples_do_not_touch_each_other(name):
-    """But for the moments of batch normalization in training."""
+    """Batch normalization in training is the exception."""
     layer, x = inputs_of(name)
     parameters, running = start(layer, x)
     whole = layer(nn.use(parameters, running), x)

@@ -1,4 +1,4 @@
-"""Layers and losses beside PyTorch's in float64: values, gradients, Hessian and Gauss-Newton products, running moments.
+"""Layers beside PyTorch's in float64: values, gradients, Hessian and Gauss-Newton products, running moments.
 
 The PyTorch model takes its weights in dbp's form and turns them inside, so that all derivatives compare as they are.
 """
@@ -101,7 +101,7 @@ def test_every_layer_is_compared():
 
 
 def random_images(rng):
-    """Some layers for images, each with settings drawn at random."""
+    """Draw some layers for images, each with random settings."""
 
     def pick(*options):
         return options[rng.integers(len(options))]
@@ -119,7 +119,7 @@ def random_images(rng):
 
 
 def random_sequences(rng):
-    """Some layers for sequences, each with settings drawn at random."""
+    """Draw some layers for sequences, each with random settings."""
 
     def pick(*options):
         return options[rng.integers(len(options))]

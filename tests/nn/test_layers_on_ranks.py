@@ -63,7 +63,7 @@ def train(ranks, config):
 
 
 def check_inference(folder, ranks):
-    """Evaluation and predictions of a run agree with each other and with the targets."""
+    """Check that evaluation and predictions of a run agree with each other and with the targets."""
     evaluated = dbp("eval", folder / "run", "dbp:digits-test")
     assert evaluated.code == 0, evaluated.text
     predicted = mpirun(ranks, "-m", "dbp", "predict", folder / "run", "dbp:digits-test", folder / "out.h5")
@@ -87,14 +87,14 @@ def test_layers_of_sequences_train_and_predict(layers, scale, tmp_path):
 
 @pytest.fixture(scope="module")
 def one_rank(tmp_path_factory):
-    """The digest after two epochs on one rank, and the running moments."""
+    """Return the digest after two epochs on one rank, and the running moments."""
     folder = tmp_path_factory.mktemp("one_rank")
     train(1, write_config(folder, IMAGES, epochs=2))
     return digest(folder / "run"), moments_of(folder)
 
 
 def moments_of(folder):
-    """The running moments in the newest checkpoint of a run."""
+    """Return the running moments in the newest checkpoint of a run."""
     with h5py.File(max((folder / "run" / "checkpoints").glob("*.h5"))) as file:
         places = ("batch_norm_1", "residual_1/shortcut/batch_norm_1")
         return {f"{p}/{n}": file[f"model/{p}/{n}"][:] for p in places for n in ("running_mean", "running_variance")}

@@ -22,7 +22,7 @@ from tests.nn.torch_layers import (
 
 
 def torch_losses(loss, z, targets):
-    """PyTorch's loss at each place."""
+    """Return PyTorch's loss at each place."""
     if loss.kind == "cross_entropy":
         of_places = targets if targets.dtype == torch.int64 else first(targets)
         smoothing = loss.label_smoothing
@@ -43,7 +43,7 @@ def torch_losses(loss, z, targets):
 
 
 def targets_for(loss, probabilities, places, rng):
-    """Targets of nine examples with three outputs at each place."""
+    """Draw targets of nine examples with three outputs at each place."""
     shape = (9, *places)
     if probabilities:
         return rng.dirichlet(np.ones(3), shape)
@@ -69,7 +69,7 @@ LOSSES = [
 
 
 def weights_for(kind, places, rng):
-    """No weights, one for each example, one for each place, or a mask of places."""
+    """Draw no weights, one for each example, one for each place, or a mask of places."""
     if kind == "mask":
         return (rng.random((9, *places)) < 0.6).astype(float)
     return {"none": None, "examples": rng.random(9), "places": rng.random((9, *places))}[kind]
@@ -110,7 +110,7 @@ def test_losses(loss, probabilities, places, weighted):
 
 
 def torch_products_of(outputs, cost_of, leaves):
-    """The products of second order for tangents of PyTorch's, and these tangents."""
+    """Return second-order products for tangents in PyTorch's layout, and these tangents."""
     rng = np.random.default_rng(6)
     tangents = [rng.standard_normal(tuple(leaf.shape)) for leaf in leaves]
     return tangents, torch_products(outputs, cost_of, leaves, [torch.tensor(t) for t in tangents])

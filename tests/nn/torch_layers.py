@@ -1,4 +1,4 @@
-"""dbp's layers built of PyTorch's operations, and the comparison of both models' derivatives."""
+"""dbp's layers built of PyTorch's operations, and a comparison of both models' derivatives."""
 
 import functools
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Place:
 
 
 def first(x):
-    """Channels in the place where PyTorch has them."""
+    """Move channels to where PyTorch has them."""
     return x.movedim(-1, 1)
 
 
@@ -57,7 +57,7 @@ def last(x):
 
 @functools.singledispatch
 def follow(layer, place, x):
-    """What PyTorch makes of x with the layer's settings."""
+    """Apply PyTorch's version of a layer to x."""
     raise NotImplementedError(type(layer))
 
 
@@ -220,7 +220,7 @@ def _(layer: nn.Attention, place, x):
 
 
 def start(model, x):
-    """Parameters away from the zeros and ones that some begin with, and running moments."""
+    """Return parameters, none at its initial 0 or 1, and running moments."""
     initial = nn.initial_parameters(model, x, 0, "float64")
     parameters, running = initial.parameters, initial.running
     rng = np.random.default_rng(1)
@@ -237,21 +237,21 @@ def tensors(arrays):
 
 
 def assert_close(got, expected, what):
-    """By name equal to rounding, which is that of the largest number of all."""
+    """Check arrays by name for equality up to the rounding of the largest number of all."""
     size = max(float(t.detach().abs().max()) for t in expected if t.numel())
     for (name, array), t in zip(got.items(), expected, strict=True):
         np.testing.assert_allclose(array, t.detach(), rtol=1e-9, atol=1e-11 * size, err_msg=f"{what} {name}")
 
 
 def pullbacks(output, leaves, cotangent=None, keep=True):
-    """The cotangents of the leaves by PyTorch, zero where the output does not depend on one."""
+    """Return the leaves' cotangents by PyTorch, zero where the output does not depend on a leaf."""
     return torch.autograd.grad(
         output, leaves, cotangent, create_graph=keep, retain_graph=True, materialize_grads=True, allow_unused=True
     )
 
 
 def torch_products(outputs, cost_of, leaves, tangents):
-    """The Hessian product and the Gauss-Newton product J^T H J v, all by reverse mode."""
+    """Return the Hessian product and the Gauss-Newton product J^T H J v, all by reverse mode."""
     gradients = pullbacks(cost_of(outputs), leaves)
     hessian = pullbacks(sum((g * v).sum() for g, v in zip(gradients, tangents, strict=True)), leaves)
     dummy = torch.zeros_like(outputs, requires_grad=True)
@@ -264,7 +264,7 @@ def torch_products(outputs, cost_of, leaves, tangents):
 
 
 def compare(model, x, training=True):
-    """Values, gradients and products of second order, and running moments, by parameters and real inputs."""
+    """Compare values, gradients, second-order products and running moments, by parameters and real inputs."""
     parameters, running = start(model, x)
     points = {**parameters, "x": x} if x.dtype == np.float64 else parameters
     call_of = lambda given: nn.call_with(given, running, DRAW if training else None)  # noqa: E731
@@ -298,7 +298,7 @@ def compare(model, x, training=True):
 
 
 def compare_running(model, call, x, running, place):
-    """After a pass the running moments are PyTorch's; outside of training they stay."""
+    """Check that running moments equal PyTorch's after a training pass and stay otherwise."""
     model(nn.Scope(call), x)
     if call.draw is not None and running:
         nn.update_all(running, np.concatenate(nn.all_sums(running, call.observed)))

@@ -55,7 +55,7 @@ class Noisy:
 
 
 def trained(method, objective=None, count=STEPS):
-    """The weights after each of some steps, and the state."""
+    """Return the weights after each step, and the state."""
     objective = objective or Noisy()
     method.check(objective.shapes)
     w = objective.start.copy()

@@ -13,7 +13,7 @@ A, G = A @ A.T + np.eye(N), RNG.normal(size=N)
 
 
 def solved(matrix, x=None, most=100, inverse=None, **options):
-    """The minimum, and all iterates on the way, copied."""
+    """Return the minimum, and copies of all iterates on the way."""
     r, p, y = (np.zeros(len(matrix)) for _ in range(3))
     x = np.zeros(len(matrix)) if x is None else x.copy()
     work, seen = Work(r, p, r if inverse is None else y, inverse), []

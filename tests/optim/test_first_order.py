@@ -1,4 +1,4 @@
-"""Methods of first order step for step as PyTorch's, or as the equations of their papers, and their common options."""
+"""Options that all first-order methods share, and known minima."""
 
 import dataclasses
 import math
@@ -85,7 +85,7 @@ def test_all_methods_are_tried():
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.kind)
 def test_clipping_is_that_of_the_gradient(method):
-    """As if the gradient had been clipped before."""
+    """A step is as if the gradient had been clipped before."""
 
     class Clipped(Noisy):
         def value_and_gradient(self, w, early=False):  # noqa: ARG002
@@ -112,7 +112,7 @@ def test_a_rate_of_zero_leaves_a_layer_as_it_is(method):
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.kind)
 def test_decay_is_of_the_parameters_that_are_named(method):
-    """It changes those and, until gradients notice, no other."""
+    """Decay changes those and, until gradients notice, no others."""
     plain, *others = (
         Noisy().named(trained(with_options(method, **options), count=1)[0][0])
         for options in ({"weight_decay": 0.0}, {"weight_decay": 0.5}, {"weight_decay": 0.5, "decay": ("*/bias",)})
@@ -128,7 +128,7 @@ def test_decay_is_of_the_parameters_that_are_named(method):
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.kind)
 def test_a_step_that_is_not_finite_changes_nothing(method):
-    """The others are as if it had not been, if it is not counted."""
+    """If it is not counted, later steps are as if it had never been."""
     options = {"weight_decay": 0.1, "average": 0.5}
 
     class Late(Noisy):
@@ -155,7 +155,7 @@ def test_the_outcome_of_a_step_that_is_not_finite():
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.kind)
 def test_pieces_do_not_show(method):
-    """Parameters longer than a block, and options that cut them, against all of it in one piece."""
+    """Parameters longer than a block, with options that divide them, equal an update in one piece."""
     shapes = {"a/weight": (BLOCK // 8, 9), "b/weight": (70, 500), "c/weight": (500, 3), "c/bias": (BLOCK + 3,)}
     objective = Noisy(np.float32, shapes=shapes)
     method = with_options(method, weight_decay=0.1, layer_rates={"b/*": 0.5}, average=0.9, clip_value=1.0)

@@ -16,7 +16,7 @@ from tests.optim.noisy import SHAPES, STEPS, Noisy, alike, trained
 
 
 def torch_trained(make, objective, count=STEPS, clip=None):
-    """As trained(), by an optimizer of PyTorch, of parameters by name; dense weights are the other way round there."""
+    """Return what trained() returns, by PyTorch's optimizer of parameters by name; its dense weights are transposed."""
     torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
     named = objective.named(objective.start.copy())
     tensors = {name: torch.from_numpy(array.copy()).requires_grad_() for name, array in named.items()}
@@ -36,7 +36,7 @@ def torch_trained(make, objective, count=STEPS, clip=None):
 
 
 def one(kind, **options):
-    """One optimizer of PyTorch for all parameters."""
+    """Return a function that makes one PyTorch optimizer for all parameters."""
     return lambda torch, tensors: [getattr(torch.optim, kind)(tensors.values(), **options)]
 
 
@@ -69,7 +69,7 @@ def test_step_for_step_as_pytorch(method, make, dtype):
     [("SGD", SGD), ("Adagrad", Adagrad), ("RMSprop", RMSprop), ("Adam", Adam), ("NAdam", NAdam), ("AdamW", AdamW)],
 )
 def test_options_are_those_of_pytorch(kind, method, dtype):
-    """Decay of what has two or more axes, a rate of its own for one layer, a norm that is clipped, an average."""
+    """Decay of arrays with two or more axes, a rate for one layer, gradient clipping, averaging."""
     rates, objective = {"second/*": 0.5, "*/bias": 3.0}, Noisy(dtype)
 
     def make(torch, tensors):
@@ -93,7 +93,7 @@ def test_options_are_those_of_pytorch(kind, method, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_muon_as_pytorch(monkeypatch, nesterov, dtype):
-    """The matrix of the layer between by Muon, told there to compute as exactly as here, the rest by AdamW."""
+    """Muon updates the matrix between the layers, as exactly as dbp computes; AdamW updates the rest."""
     torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.clone())
     shapes = {name: shape for name, shape in SHAPES.items() if name != "kernel"}
@@ -101,7 +101,7 @@ def test_muon_as_pytorch(monkeypatch, nesterov, dtype):
     turned = []
 
     class Turned(torch.optim.Muon):
-        """PyTorch's weights have outputs first."""
+        """PyTorch's Muon for weights with outputs first."""
 
         def step(self):
             inner.grad = weight.grad.T.contiguous()

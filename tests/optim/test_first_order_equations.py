@@ -13,7 +13,7 @@ from tests.optim.noisy import STEPS, Noisy, trained
 
 
 def by_equations(update, objective, count=STEPS):
-    """As trained(): update(name, w, g, memory, t) gives the new w of a parameter, whose memory is a dict of its own."""
+    """Return what trained() returns; update(name, w, g, memory, t) returns a new w, memory is a parameter's own dict."""
     named = objective.named(objective.start.astype(float))
     memory = {name: {} for name in named}
     for t in range(1, count + 1):
@@ -56,7 +56,7 @@ def muon(name, w, g, memory, t):
 
 
 def newton_schulz(x):
-    """The polynomial 3.4445 s - 4.775 s^3 + 2.0315 s^5 of singular values, five times."""
+    """Apply the polynomial 3.4445 s - 4.775 s^3 + 2.0315 s^5 to the singular values, five times."""
     u, s, vt = np.linalg.svd(x / np.linalg.norm(x), full_matrices=False)
     for _ in range(5):
         s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5

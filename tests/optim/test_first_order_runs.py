@@ -49,7 +49,7 @@ def run(settings=BASE, **changes):
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
 def test_resumed_to_the_same_bits(tmp_path, method):
-    """From the middle of an epoch, after a reduction of the rate: weights, their average, state and history."""
+    """Runs resume in mid-epoch, after a reduction of the rate: weights, average, state and history agree."""
     whole = run(optimizer=method, out=str(tmp_path / "whole"))
     part = tmp_path / "part" / "checkpoints"
     part.mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_resumed_to_the_same_bits(tmp_path, method):
 
 @pytest.fixture(scope="module")
 def alone():
-    """What one process makes of all methods."""
+    """Return what one process prints for all methods."""
     outcome = mpirun(1, PROGRAMS / "first_order.py")
     assert outcome.code == 0, outcome.text
     assert len(set(outcome.out.splitlines())) == 12
@@ -110,7 +110,7 @@ def test_before_the_first_step_the_average_is_that_of_the_first_weights(tmp_path
 
 
 def test_the_command_line_uses_the_average_too(small, tmp_path):
-    """What eval tells is what train told, and is not what the weights without average give."""
+    """Eval prints the cost of the averaged weights, as train did, and not that of the last weights."""
     trained = dbp("train", small, "--set", "optimizer.average=0.9", "--set", "epochs=1")
     assert trained.code == 0, trained.text
     told = trained.out.partition("test: ")[2]

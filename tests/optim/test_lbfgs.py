@@ -11,7 +11,7 @@ from tests.problems import Function, logistic, quadratic, rosenbrock, steps
 
 
 def search(function, first, trials=20):
-    """What a search along a function of one number finds, and where it looked."""
+    """Search along a function of one number; return the result and the points evaluated."""
     (value, slope), tried = function(0.0), []
     run = strong_wolfe(value, slope, first, trials)
     length = next(run)
@@ -24,7 +24,7 @@ def search(function, first, trials=20):
 
 
 def more_thuente(one, two):
-    """The functions of More and Thuente 1994, section 5, from equation 5.4 on."""
+    """Return the functions of More and Thuente 1994, section 5, from equation 5.4 on."""
 
     def gamma(b):
         return np.sqrt(1 + b**2) - b
@@ -95,7 +95,7 @@ def test_no_more_evaluations_than_scipy(make):
 
 
 def test_the_direction_is_that_of_the_matrix():
-    """Of the inverse BFGS matrix, updated by the last pairs (Nocedal and Wright 2006, equation 7.19)."""
+    """The inverse BFGS matrix is updated by the last pairs (Nocedal and Wright 2006, equation 7.19)."""
     problem, method = rosenbrock(6), LBFGS(memory=4)
     w, state, _ = steps(method, problem, problem.start, 9)
     history, lengths = History(state, 4), state.numbers["lengths"]
@@ -123,7 +123,7 @@ def test_curvature_that_is_not_positive_is_left_out():
 
 
 def test_a_new_function_at_every_step():
-    """Mini-batches: nothing is carried from one to the other but the pairs."""
+    """Over mini-batches, only the pairs are carried from step to step."""
     problem = quadratic(20, 50)
     exact, problem.lasting = problem.gradient_of, False
     rng = np.random.default_rng(0)

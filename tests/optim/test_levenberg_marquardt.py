@@ -56,7 +56,7 @@ def wave(w):
 
 
 def bard(w):
-    """Problem 8 of More, Garbow and Hillstrom (1981)."""
+    """Compute problem 8 of More, Garbow and Hillstrom (1981)."""
     below = V * w[1] + np.minimum(U, V) * w[2]
     by_rest = U / below**2
     return BARD - (w[0] + U / below), np.stack([-np.ones(15), V * by_rest, np.minimum(U, V) * by_rest], axis=1)
@@ -66,7 +66,7 @@ FITS = [(decay, [1.0, 1, 0]), (decay, [10.0, 5, -3]), (wave, [0.5, 1.8, 0]), (ba
 
 
 def squares(curve, start):
-    """Half of the sum of the squares of a curve's misses."""
+    """Return half of the sum of squared residuals of a curve."""
     return Function(
         lambda w: 0.5 * curve(w)[0] @ curve(w)[0],
         lambda w: curve(w)[1].T @ curve(w)[0],
@@ -187,7 +187,7 @@ def test_a_flat_place_is_the_minimum():
 
 
 class MiniBatches:
-    """A fit to other points at every step: no lasting function."""
+    """A fit to other points at every step, so that the objective is not deterministic."""
 
     lasting = False
 

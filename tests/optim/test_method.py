@@ -1,4 +1,4 @@
-"""Optimizers against the equations of their papers, and on problems with known minima."""
+"""What all optimizers share: blocks, types, costs that are not finite, names and settings."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ SOME = ("sgd", "adam", "clipped", "lbfgs", "newton")  # for what does not depend
 
 
 def digests(outcome):
-    """What the program prints: the digest of the weights, by method."""
+    """Return the digests of weights that the program prints, by method."""
     assert outcome.code == 0, outcome.text
     return dict(line.split(": ") for line in outcome.out.splitlines())
 

@@ -35,7 +35,7 @@ def test_which_parameters_are_matrices():
 
 
 def test_a_known_minimum_in_matrices():
-    """Muon's own steps, along a bowl of two matrices and a bias."""
+    """Muon descends into a bowl of two matrices and a bias."""
     shapes = {"a/weight": (3, 5), "b/weight": (4, 2), "b/bias": (2,)}
     function, method = quadratic(25, 10.0), Muon(0.1, adamw_learning_rate=0.1, matrices=("*",))
     w, _, _ = steps(method, function, function.start, 2000, Cosine(), shapes)

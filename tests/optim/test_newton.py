@@ -1,4 +1,4 @@
-"""Truncated Newton methods, and conjugate gradients, on problems with known solutions."""
+"""Truncated Newton methods on problems with known solutions."""
 
 import math
 
@@ -56,7 +56,7 @@ def test_it_is_told_how_much_was_asked():
 
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
 def test_a_saddle_is_left(control):
-    """f = x^4 / 4 - x^2 / 2 + y^2 / 2, with minima at x = -1 and 1 and negative curvature between."""
+    """f = x^4 / 4 - x^2 / 2 + y^2 / 2 has minima at x = -1 and 1 and negative curvature between."""
     function = Function(
         lambda w: w[0] ** 4 / 4 - w[0] ** 2 / 2 + w[1] ** 2 / 2,
         lambda w: np.array([w[0] ** 3 - w[0], w[1]]),
@@ -79,7 +79,7 @@ def test_damping_and_radius_learn_from_the_model(control):
 
 
 def unsound(bad):
-    """Half of |w|^2 where w is above 1/2; what is not finite elsewhere, as numbers or as a cost."""
+    """Return half of |w|^2 where w is above 1/2, and elsewhere numbers or a cost that are not finite."""
     return Function(lambda w: (w @ w) / 2 if w.min() > 0.5 else bad, lambda w: w.copy(), lambda w: np.eye(len(w)))
 
 
@@ -104,7 +104,7 @@ def test_a_gradient_that_is_no_number_changes_nothing(control):
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
 @pytest.mark.parametrize("hessian", [np.nan, -1.0])
 def test_products_that_lead_nowhere_end_with_an_outcome(control, hessian):
-    """Products that are no numbers, or a cost that does not fall as its gradient says."""
+    """Products are NaN, or the cost does not fall as its gradient says."""
     function = Function(lambda w: -float(w.sum()), lambda w: w.copy(), lambda w: hessian * np.eye(len(w)))
     w, _, taken = steps(TruncatedNewton(control=control, decay=0.0), function, np.ones(4), 1)
     assert taken.outcome in (Outcome.LINE_SEARCH_FAILED, Outcome.NEGATIVE_CURVATURE)
@@ -115,7 +115,7 @@ def test_products_that_lead_nowhere_end_with_an_outcome(control, hessian):
 
 
 def test_an_earlier_iterate_is_taken_where_the_last_one_costs_more():
-    """The model knows nothing of a wall that far steps run into."""
+    """The model does not know the wall that far steps run into."""
     inner = quadratic(30, 1e6, seed=2)
     limit = 0.3 * np.linalg.norm(inner.minimum)
 

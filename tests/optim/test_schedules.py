@@ -25,7 +25,7 @@ def factors(schedule, steps=STEPS):
 
 
 def torch_factors(kind, **options):
-    """The factors of a schedule of PyTorch on a learning rate of 1."""
+    """Return the factors of a PyTorch schedule on a learning rate of 1."""
     torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedule = getattr(torch.optim.lr_scheduler, kind)(optimizer, **options)
@@ -95,7 +95,7 @@ def test_a_cost_that_is_no_number_is_no_better_one():
 
 @pytest.mark.parametrize("kind", sorted(SCHEDULES))
 def test_warm_up_in_front_of_any(kind):
-    """It rises in equal parts to where the schedule begins, which then takes the steps that are left."""
+    """The rate rises linearly to the start of the schedule, which takes the remaining steps."""
     plain, warm = factors(SCHEDULES[kind](), 20), factors(SCHEDULES[kind](warmup_steps=4), 24)
     np.testing.assert_allclose(warm[:4], [plain[0] * (t + 1) / 5 for t in range(4)])
     assert warm[4:] == plain

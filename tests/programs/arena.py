@@ -14,7 +14,7 @@ LARGE = 3e19  # whose square float32 cannot hold
 
 
 class Problem:
-    """As an objective: the gradient of a shard depends on the step, the shard and the weights alone."""
+    """An objective whose gradient of a shard depends on the step, the shard and the weights alone."""
 
     def __init__(self, size, count, dtype, share, divide=False):
         self.size, self.dtype, self.calls, self.bad, self.large = size, dtype, 0, None, None
@@ -59,7 +59,7 @@ class Evaluated:
 
 
 def owned_of(gradient, arena):
-    """The gradient where it is owned, and zeros."""
+    """Return the gradient where this rank owns it, and zeros elsewhere."""
     found = np.zeros_like(gradient)
     for part in arena.owned:
         found[part] = gradient[part]
@@ -67,7 +67,7 @@ def owned_of(gradient, arena):
 
 
 def trained(problem):
-    """Weights and the owned gradients of some steps, of which one is not finite and one is evaluated twice."""
+    """Return weights and owned gradients after some steps, one of them not finite and one evaluated twice."""
     arena, seen = problem.arena, []
     weights = arena.vector()
     values = np.linspace(-1, 1, problem.size).astype(problem.dtype)
@@ -109,7 +109,7 @@ def trained(problem):
 
 
 def check_jobs(space, vector):
-    """Pieces of work are each done by one rank of those that see them, and then seen by all; twice, as in steps."""
+    """Check that one rank of those that see a piece of work does it, and all see the result; twice, as in steps."""
     for turn in range(2):
         ends = [0, *np.sort(generator(turn, "parts").integers(0, len(vector) + 1, 6)), len(vector)]
         parts = [slice(int(start), int(end)) for start, end in itertools.pairwise(ends)]
@@ -122,7 +122,7 @@ def check_jobs(space, vector):
 
 
 def steering(space, a, b, c):
-    """Inner products and norms, which are whole on every rank."""
+    """Return inner products and norms, which every rank must have whole."""
     found = [space.dots([a, b], [a, b, c]), space.dots([a], [c]), space.squares(b), space.dots([c, b, a], [b])]
     found.append(np.array([space.dot(b, b)]))
     arrays = [space.collected(x) for x in (a, b, c)]
@@ -146,7 +146,7 @@ def steering(space, a, b, c):
 
 
 def owners(arena):
-    """How many ranks of each node own each element."""
+    """Return how many ranks of each node own each element."""
     counts = np.zeros((comm.nodes.count if arena.shared else comm.size, arena.size), int)
     for rank, parts in enumerate(comm.gather(arena.owned)):
         node = next(n for n, run in enumerate(comm.nodes.runs) if rank in run) if arena.shared else rank

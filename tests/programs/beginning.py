@@ -1,4 +1,4 @@
-"""With what runs begin, drawn or given, against weights that one process draws whole; on every rank.
+"""Initial weights of a run, drawn or given, against weights that one process draws whole; on every rank.
 
     beginning.py FOLDER [private] [divide]
 
@@ -34,7 +34,7 @@ LAYERS = (
 
 
 def begun(layers=LAYERS, **changes):
-    """Weights before the first step, which are the first average too."""
+    """Return the weights before the first step, which are the first average too."""
     settings = {"model": layers, "loss": "cross_entropy", "data": (X, Y), "optimizer": Adam(average=0.9), "seed": 4}
     settings |= {"batch_size": 10, "epochs": 0, "shards": 2, "quiet": True, "divide_state": "divide" in words}
     return fit(**settings | changes).weights

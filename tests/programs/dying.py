@@ -28,7 +28,7 @@ come = Counter()
 
 
 def dying(stage, owner, name, wait=0.0):
-    """Have a method kill its rank, after a moment in which others come to wait for it."""
+    """Make a method kill its rank, shortly after the other ranks have begun to wait for it."""
     method = getattr(owner, name)
 
     def instead(*arguments, **options):

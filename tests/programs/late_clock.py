@@ -1,4 +1,4 @@
-"""The command line on ranks of which one has a wrong clock: late_clock.py RANK SECONDS WORDS..."""
+"""The command line on ranks, one of them with a wrong clock: late_clock.py RANK SECONDS WORDS..."""
 
 import sys
 import time

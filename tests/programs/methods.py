@@ -1,4 +1,4 @@
-"""Trains a little with each method, whole and in two starts, and prints the digests of the weights."""
+"""Short trainings with each method, whole and in two starts; prints the digests of the weights."""
 
 import argparse
 from pathlib import Path
@@ -46,7 +46,7 @@ if options.private:
 
 
 def train(name, epochs, out):
-    """So many epochs, or what is left of them."""
+    """Train for so many epochs, or what is left of them."""
     method, batch_size, model = METHODS[name]
     return dbp.fit(
         model=model,

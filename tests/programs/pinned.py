@@ -1,4 +1,4 @@
-"""A rank that was started on one core: pinned.py CORE WORDS... runs the command line with these words."""
+"""The command line on a rank that is pinned to one core: pinned.py CORE WORDS..."""
 
 import os
 import sys

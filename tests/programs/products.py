@@ -16,7 +16,7 @@ INPUTS = [(x, y, weights), (x[:3], y[:3], None)]  # also less examples than shar
 
 
 def digests(units, divide):
-    """Of what each of some steps gives, which lies in vectors that are whole here, or dealt to the ranks."""
+    """Return digests of what each step gives, in vectors that are whole here or dealt to the ranks."""
     model = nn.Sequential(nn.Dense(units, "tanh"), nn.Dropout(0.3), nn.Dense(4))
     initial = nn.initial_parameters(model, x, 1, "float32")
     layout, shards = Layout(initial.shapes), Shards(5, comm.rank, comm.size)

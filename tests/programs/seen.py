@@ -1,4 +1,4 @@
-"""Prints what the last rank has written to memory that all share, as each sees it."""
+"""A print of what the last rank has written to shared memory, as each rank sees it."""
 
 from dbp.parallel import world
 

@@ -1,4 +1,4 @@
-"""Trains on all ranks of a batch job, with a pause in each step, until the job's time limit is near."""
+"""A training on all ranks of a batch job that pauses in each step until the time limit is near."""
 
 import os
 import time
@@ -9,7 +9,7 @@ import dbp
 
 
 def model(scope, x):
-    """A dense layer that takes its time."""
+    """Apply a dense layer after a pause."""
     if scope.training:
         time.sleep(float(os.environ.get("PAUSE", "0")))
     return dbp.nn.Dense(2)(scope.inside("dense"), x)

@@ -1,4 +1,4 @@
-"""A run in which ranks are killed and the others go on: surviving.py OUT KILL[,KILL ...].
+"""Steps of a vector in which ranks are killed and the others continue: surviving.py OUT KILL[,KILL ...].
 
 Each KILL is STAGE:STEP:RANK, by the rank's number at the start. The program steps a vector by sums over all shards, as
 optimizers do, and keeps a copy of each step; who outlives others goes back to it. Rank 0 writes the last vector to OUT.
@@ -24,7 +24,7 @@ kills = [(stage, int(step), int(rank)) for stage, step, rank in (word.split(":")
 
 
 def die(stage, step):
-    """Here a rank dies that is to die in this stage of this step."""
+    """Kill this rank if it is to die in this stage of this step."""
     if (stage, step, first) in kills:
         if stage in ("waiting", "barrier"):
             time.sleep(LATE)
@@ -32,7 +32,7 @@ def die(stage, step):
 
 
 class Job:
-    """What a run makes with its communicator, and makes anew with that of the survivors."""
+    """What a run builds on its communicator, and again on that of the survivors."""
 
     def __init__(self, comm, values, divide):
         self.comm, self.divide = comm, divide
@@ -78,7 +78,7 @@ class Job:
 
 
 def meet(step):
-    """The communicator of the survivors; some ranks may die while they come together."""
+    """Return the communicator of the survivors; some ranks may die meanwhile."""
     for stage, at, rank in kills:
         if at == step and rank == first and stage.startswith("meeting"):
             threading.Timer(float(stage.removeprefix("meeting")) / 1e3, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -86,14 +86,14 @@ def meet(step):
 
 
 def newest(comm, done, values):
-    """The last step that any rank has done, and what it has kept; a rank may die when only some have done a step."""
+    """Return the last step that any rank has done, and its copy; ranks may die when only some have done a step."""
     dones = comm.gather(done)
     source = dones.index(max(dones))
     return dones[source], comm.gather(values if comm.rank == source else None)[source]
 
 
 def train(comm):
-    """Steps until the last one is done, however often ranks die; gives the weights, and milliseconds of each loss."""
+    """Step until the last step is done, however often ranks die; return weights and the milliseconds of each loss."""
     values, done, job, lost_at, times = np.zeros((2, SIZE), np.float32), 0, None, 0.0, []
     while True:
         try:

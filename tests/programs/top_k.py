@@ -17,7 +17,7 @@ SIZE, STEPS = 300_007, 5
 
 
 class Sums:
-    """What is summed, with its arena and what is left unsent."""
+    """What is summed, with its arena and the residuals."""
 
     def __init__(self, shards, kept, divide):
         self.shards = Shards(shards, comm.rank, comm.size)
@@ -28,7 +28,7 @@ class Sums:
         assert self.unsent.used == (self.arena.nodes.count > 1)
 
     def add(self, step, scale=1.0):
-        """What all nodes get of the sum of a step."""
+        """Return what all nodes get of the sum of a step."""
         self.unsent.begin(scale)
         tree = self.reduction.start()
         for number in self.shards.mine:
@@ -44,7 +44,7 @@ class Sums:
         return self.total.copy()
 
     def left(self):
-        """What no node has sent, on rank 0."""
+        """Return on rank 0 what no node has sent."""
         return self.unsent.collected().sum(axis=0)
 
     def free(self):

@@ -1,4 +1,4 @@
-"""How a run is kept: which checkpoints stay, what may change, the lock, the status, stopping, disks that fail."""
+"""Checkpoints of a run: which ones are kept, early stopping, and disks that fail."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ from tests.saving.short_runs import run, steps
 
 
 def test_the_last_ones_every_kth_and_the_best_are_kept(tmp_path):
-    """A rate that is too large in the end makes an early epoch the best."""
+    """A rate that becomes too large makes an early epoch the best."""
     rising = nn.MeanSquaredError()
     data = Data((X, X[:, :1]), validation=0.2)
     saving = Saving(every_epochs=0, every_steps=2, keep=2, keep_every=6, best="validation_cost")
@@ -77,7 +77,7 @@ def test_better(column, value, best, expected):
 
 
 def failing_disk(monkeypatch, steps_that_fail):
-    """Writing of some checkpoints fails."""
+    """Make some checkpoints fail to be written."""
     from dbp.checkpoint import folder
 
     def write(path, checkpoint):

@@ -14,7 +14,7 @@ from tests.training.not_finite import HOST, X, Y
 
 
 def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error", shards=3):
-    """What is found in one mini-batch: each as (what, shard, rows), examples of shards being rows from 100 on."""
+    """Return the diagnosis of one mini-batch as (what, shard, rows); shards have examples from row 100 on."""
     inputs, model, loss = np.asarray(inputs, np.float32), nn.as_model(model), nn.as_loss(loss)
     initial = nn.initial_parameters(model, inputs[:2], 0, np.dtype("float32"))
     layout, comm, parts = Layout(initial.shapes), OneProcess(), Shards(shards)
@@ -45,7 +45,7 @@ def with_row(number, value):
 
 
 def squared_root(scope, x):
-    """Whose derivative is infinite at 0."""
+    """Take a square root, whose derivative is infinite at 0."""
     return sqrt(abs_(x @ scope.parameter("weight", (x.shape[-1], 2))))
 
 
@@ -54,7 +54,7 @@ def grown(scope, x):
 
 
 def grown_and_more(scope, x):
-    """A layer is the first of whose outputs some are not finite, but it is not to blame."""
+    """Grow in a layer whose outputs are the first to be not finite, though an earlier one is to blame."""
     grown = exp(x * scope.parameter("rate", (x.shape[-1],), "ones"))
     return nn.Sequential([Dense(3), Dense(2)])(scope.inside("top"), grown)
 
@@ -136,7 +136,7 @@ def test_gradients_of_finite_losses_with_the_examples_that_have_them():
 
 
 def test_a_sum_of_finite_gradients():
-    """Each of 2e38, which float32 can hold once."""
+    """Each is 2e38, which float32 can hold once."""
     inputs = np.full((2, 1), 1e19)
     targets = np.zeros((2, 1), np.float32)
     what = "the gradient of dense_1/weight, summed over the shards, each of which is finite"

@@ -134,7 +134,7 @@ def test_float64():
 
 
 def test_example_weights_count():
-    """Weight 2 is the example twice: one full batch of each gives the same step."""
+    """An example of weight 2 counts as two examples: a full batch of each gives the same step."""
     w = np.where(np.arange(60) % 2, 2.0, 1.0)
     twice = np.repeat(np.arange(60), w.astype(int))
     common = {"epochs": 1, "shards": 1, "dtype": "float64", "optimizer": SGD(0.1), "schedule": Cosine()}
@@ -147,7 +147,7 @@ def test_example_weights_count():
 
 @pytest.mark.parametrize("step", range(3, 16))
 def test_from_every_checkpoint_to_the_same_weights_and_history(tmp_path, step):
-    """Also in the middle of an epoch, at its end, and a second time within one epoch."""
+    """Checkpoints lie in the middle of an epoch, at its end, and twice in one epoch."""
     whole = run(out=str(tmp_path / "whole"), checkpoint=Saving(every_steps=1, keep=100))
     part = tmp_path / "part" / "checkpoints"
     part.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Trainings in which ranks are killed at every stage, and those that live finish with the same bits."""
+"""Trainings in which ranks are killed at every stage: the survivors finish with the same bits."""
 
 import sys
 
@@ -17,7 +17,7 @@ def survivable(ranks, folder, kills, *words, **env):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The digest of a run of so many ranks and units that nothing happens to."""
+    """Return the digest of an undisturbed run of so many ranks and units."""
     found = {}
 
     def of(ranks, units):
@@ -104,7 +104,7 @@ def test_dbp_run_survives_if_asked_to(tmp_path, undisturbed):
 
 
 def test_dbp_run_knows_that_nobody_has_finished(tmp_path):
-    """Open MPI's launcher ends with 0 if all ranks have died where they may."""
+    """Open MPI's launcher ends with 0 if all ranks have died where ranks may die."""
     kills = ",".join(f"sum:3:{rank}" for rank in range(2))
     outcome = dbp("run", "--survive", "-n", "2", "--", PROGRAM, tmp_path / "run", kills, timeout=90)
     assert outcome.code == 75, outcome.text

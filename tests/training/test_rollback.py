@@ -1,4 +1,4 @@
-"""Numbers that are not finite: where they come from, and what a run does then."""
+"""Steps that are not finite: skipped, or undone by a rollback, with the same bits however a run is interrupted."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def test_only_so_many_steps_in_a_row_are_skipped():
 
 
 def test_a_step_that_is_done_begins_the_row_anew():
-    """Each epoch has one that cannot be done, of three."""
+    """Of the three steps of an epoch, one is skipped."""
     changes = {"optimizer": SGD(0.01), "not_finite": NotFinite("skip", skip_at_most=1), "seed": 2}
     settings = dataclasses.replace(BASE, data=Data((with_row(7, 1e30), Y)), **changes)
     result = train(settings, OneProcess(), Start(quiet=True))
@@ -59,7 +59,7 @@ OPTIONS = {case: json.dumps({"action": "roll_back", **more}) for case, more in O
 
 @pytest.fixture(scope="module", params=["sgd", "adam"])
 def unbroken(request, tmp_path_factory):
-    """A case, and what one rank tells of it without being interrupted."""
+    """Return a case and what one rank reports of it without an interruption."""
     folder = tmp_path_factory.mktemp(request.param)
     outcome = mpirun(1, PROGRAMS / "trouble.py", request.param, OPTIONS[request.param], folder)
     assert outcome.code == 0, outcome.text
@@ -68,7 +68,7 @@ def unbroken(request, tmp_path_factory):
 
 
 def backs(outcome):
-    """Where a run went back, and to what it came."""
+    """Return the rollbacks of a run, and its result."""
     steps = re.findall(
         r"not finite at step \d+ .*?: rolled back to step \d+, learning rate times \S+", words(outcome.out)
     )
@@ -103,7 +103,7 @@ def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
 @pytest.mark.parametrize(("how", "code"), [("KILL", None), ("USR1", 75)])
 @pytest.mark.parametrize("starts", [((2, 2), (1, 5), (3, 4)), ((3, 3), (2, 1), (1, 7))], ids=["even", "odd"])
 def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts):
-    """One stop after another, each on so many ranks after so many steps, before and after the run goes back."""
+    """Stops follow one another, each on so many ranks after so many steps, before and after the rollback."""
     case, (_, expected), _ = unbroken
     for ranks, count in starts:
         outcome = mpirun(ranks, PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path, f"step:{count}:{how}")
@@ -116,7 +116,7 @@ def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts
 
 @pytest.mark.parametrize("stage", ["step:6", "restore:1", "back:1"])
 def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
-    """One dies after a step, while the state is brought back, or as soon as it is."""
+    """A rank dies after a step, while the state is restored, or right after that."""
     case, (_, expected), _ = unbroken
     words = (PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
     outcome = run(launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, *words, timeout=90)
@@ -140,7 +140,7 @@ def back(folder, settings=BACK, **changes):
 
 
 def test_what_lies_after_the_step_of_a_rollback_is_gone(tmp_path, monkeypatch):
-    """Of checkpoints, of the history, and of the link to the best one."""
+    """Later checkpoints, history and the link to the best one are removed."""
     seen = []
     restored = NonFinitePolicy._tidy
 
@@ -165,7 +165,7 @@ def test_what_lies_after_the_step_of_a_rollback_is_gone(tmp_path, monkeypatch):
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
-    """Without the one that it would go back to, a run goes back to the one before."""
+    """A run rolls back to the checkpoint before a damaged one."""
     whole, damaged = NonFinitePolicy._restore, []
 
     def restore(self):
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
 
 
 def test_only_so_many_rollbacks(tmp_path, capsys):
-    """Where a smaller step does not help; then the run can go on otherwise."""
+    """A smaller step does not help; then the run can be resumed with other settings."""
     data = Data((with_row(2, 1e30), Y))
     limited = NotFinite("roll_back", at_most=2)
     settings = dataclasses.replace(BACK, data=data, optimizer=SGD(0.01), not_finite=limited)
@@ -199,7 +199,7 @@ def test_only_so_many_rollbacks(tmp_path, capsys):
 
 
 def test_rollback_targets():
-    """The last checkpoint, then in turn with the one before it; never one of the very step."""
+    """A run returns to the last checkpoint, then in turn to the one before it, never to one of the failed step."""
     record = NonFiniteRecord()
     assert record.rollback_target(0) is None
     assert record.rollback_target(1) == 0
@@ -240,7 +240,7 @@ def test_a_rollback_does_not_repair_the_data(tmp_path):
 
 
 def test_a_run_that_has_stopped_can_roll_back(small):
-    """From the command line, with the same command and more."""
+    """The command line resumes the run with the same command and more."""
     blown = ("--set", "optimizer={ kind = 'sgd', learning_rate = 1e38 }", "--set", "schedule={ kind = 'constant' }")
     stopped = dbp("train", small, *blown)
     assert stopped.code == 70, stopped.text

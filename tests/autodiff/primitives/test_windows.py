@@ -16,13 +16,13 @@ TYPES = [np.float32, np.float64]
 
 
 def whole_numbers(seed, shape, dtype=np.float64):
-    """Small whole numbers, whose sums of products are exact."""
+    """Return small integers, whose sums of products are exact."""
     return np.random.default_rng(seed).integers(-3, 4, shape).astype(dtype)
 
 
 @st.composite
 def windows(draw):
-    """A window with an image that it fits."""
+    """Draw a window and an image that it fits."""
 
     def pair(low, high):
         return draw(st.integers(low, high)), draw(st.integers(low, high))
@@ -34,7 +34,7 @@ def windows(draw):
 
 @st.composite
 def convolutions(draw):
-    """A window, the shapes of images, weights and outputs, and groups: depth-wise ones too."""
+    """Draw a window, the shapes of images, weights and outputs, and groups, depth-wise ones too."""
     window, image = draw(windows())
     groups, taken, made = (draw(st.integers(1, 3)) for _ in range(3))
     n = draw(st.integers(0, 2))
@@ -43,13 +43,13 @@ def convolutions(draw):
 
 
 def positions(window, image):
-    """How often the window fits, by counting its steps."""
+    """Count the steps of a window over an image."""
     settings_of_axes = zip(image, window.padding, window.dilation, window.size, window.stride, strict=True)
     return tuple(len(range(0, n + sum(p) - d * (k - 1), s)) for n, p, d, k, s in settings_of_axes)
 
 
 def meetings(window, image):
-    """Each position and tap, with the place inside the image that they meet."""
+    """Yield each position and tap, with the pixel of the image that they meet."""
     (top, _), (left, _) = window.padding
     for p, q in np.ndindex(positions(window, image)):
         for i, j in np.ndindex(window.size):
@@ -60,7 +60,7 @@ def meetings(window, image):
 
 
 def channel_pairs(weights, groups):
-    """Each output channel with the input channels of its group: (output, tap's channel, input)."""
+    """Yield (output channel, channel of the tap, input channel) for all pairs of one group."""
     _, _, taken, made = weights
     for k in range(made):
         group = k // (made // groups)
@@ -110,7 +110,7 @@ def test_the_three_convolutions_are_adjoint(case):
 
 
 def three(case):
-    """The three functions of a case, with points of theirs."""
+    """Return the three convolutions of a case, each with a point."""
     window, images, weights, outputs, groups = case
     how = {"window": window, "groups": groups}
     x, w, g = (np.random.default_rng(i).standard_normal(s) * 0.3 for i, s in enumerate((images, weights, outputs)))
@@ -137,7 +137,7 @@ def test_second_derivatives_of_convolutions(case):
 
 
 def check_types(function, *points):
-    """Values and gradients have the inputs' type."""
+    """Check that values and gradients have the type of the inputs."""
     for dtype in TYPES:
         leaves = [ad.Tensor(x.astype(dtype)) for x in points]
         output = function(*leaves)
@@ -152,7 +152,7 @@ def check_types(function, *points):
 @few
 @given(convolutions(), st.booleans(), st.booleans())
 def test_the_block_is_a_convolution_with_bias_and_relu(case, bias, relu_after):
-    """Values and gradients of the fused block are those of its steps one by one."""
+    """Values and gradients of the fused block equal those of its steps one by one."""
     window, images, weights, outputs, groups = case
     x, w, b = (numbers(shape, i) for i, shape in enumerate((images, weights, weights[3:])))
     given_bias = b if bias else None
@@ -181,7 +181,7 @@ def test_the_block_is_a_convolution_with_bias_and_relu(case, bias, relu_after):
 
 @st.composite
 def pools(draw):
-    """A window each position of which meets the image, the image, and the shapes of images and outputs."""
+    """Draw a window whose every position meets the image, the image, and the shapes of images and outputs."""
     window, image = draw(windows())
     counts = inside(window, image)
     assume(counts.all())
@@ -190,7 +190,7 @@ def pools(draw):
 
 
 def inside(window, image):
-    """For each position how many of its taps meet the image."""
+    """Return for each position how many of its taps lie inside the image."""
     counts = np.zeros(positions(window, image))
     for position, _, _ in meetings(window, image):
         counts[position] += 1
@@ -240,7 +240,7 @@ def test_taps_by_a_plain_loop(case, dtype):
 
 
 def pooling(case):
-    """The functions of pooling, with points of theirs."""
+    """Return the pooling functions of a case, each with a point."""
     window, images, outputs = case
     image, x, g = images[1:3], numbers(images), numbers(outputs, 1)
     taps = np.random.default_rng(2).integers(0, np.prod(window.size), outputs)

@@ -23,7 +23,7 @@ def test_residual_with_and_without_shortcut():
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_recomputed_layers_give_the_same_bits(shards):
-    """With random numbers and running moments inside, as the layers without it under the same names."""
+    """The layers hold random numbers and running moments, and are compared with the same layers not recomputed."""
     inside = nn.Dense(5, "tanh"), nn.Dropout(0.3), nn.BatchNorm(), nn.Recompute((nn.Dense(4), nn.Dropout(0.2)))
     kept = nn.Dense(5, "tanh"), nn.Dropout(0.3), nn.BatchNorm()
 

@@ -11,7 +11,7 @@ from tests.nn.models import DRAW, inputs, run, start
 
 
 def convolved(x, w, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
-    """Position by position, group by group."""
+    """Convolve position by position and group by group."""
     x = np.pad(x, ((0, 0), *padding, (0, 0)))
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, w.shape, strict=False)]
     starts = [range(0, n - span + 1, s) for n, span, s in zip(x.shape[1:3], spans, stride, strict=True)]

@@ -24,7 +24,7 @@ def test_dense_without_bias():
 
 
 def masks(draw, rate=0.3):
-    """What two layers, one of them called twice, make of ones."""
+    """Return what two layers, one of them called twice, make of ones."""
     layer, scope = nn.Dropout(rate), nn.use({}, {}, draw)
     one, other = scope.inside("dropout_1"), scope.inside("dropout_2")
     return [layer(inner, np.ones((200, 50))) for inner in (one, other, one)]
@@ -53,7 +53,7 @@ def test_dropout_depends_on_seed_step_shard_place_and_call_alone():
 
 
 def test_a_shard_draws_the_same_whoever_computes_it():
-    """Shard by shard, the losses are those of the whole mini-batch's shards; another step draws anew."""
+    """Losses shard by shard equal those of the whole mini-batch; another step draws anew."""
     model = nn.Sequential(nn.Dropout(0.5), nn.Dense(3), nn.Dropout(0.2))
     x, y = inputs(12, 4), np.arange(12) % 3
     objective, w, _ = objective_of(model, nn.CrossEntropy(), x, y, shards=4, seed=8)

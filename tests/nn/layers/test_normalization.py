@@ -13,7 +13,7 @@ from tests.nn.models import DRAW, in_shards, inputs, objective_of, run, start
 @pytest.mark.parametrize("shards", [1, 2, 3, 5, 13])
 @pytest.mark.parametrize("decay", [0.9, 0.0])
 def test_running_moments_are_those_of_whole_mini_batches(shards, decay):
-    """Whatever the number of shards, some of one example or empty; and evaluation takes them."""
+    """The number of shards does not matter, nor shards of one example or none; evaluation uses these moments."""
     model = nn.Sequential(nn.BatchNorm(decay, epsilon=1e-3), nn.Flatten(), nn.Dense(2))
     rng = np.random.default_rng(0)
     steps = [3 + rng.standard_normal((11, 4, 3)) * [1, 5, 0.1] for _ in range(4)]

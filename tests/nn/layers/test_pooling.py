@@ -8,7 +8,7 @@ from tests.nn.models import inputs, run
 
 
 def pooled(x, size, stride, zeros, function):
-    """The function of the places inside the image under every window."""
+    """Apply the function to the pixels of the image under every window."""
     starts = [range(-b, n + a - k + 1, s) for n, k, s, (b, a) in zip(x.shape[1:3], size, stride, zeros, strict=True)]
     rows = [
         [function(x[:, max(0, i) : i + size[0], max(0, j) : j + size[1]], axis=(1, 2)) for j in starts[1]]

@@ -58,7 +58,7 @@ def test_position_adds_a_row_a_place():
 
 
 def attended(x, p, heads, causal):
-    """Head by head and place by place."""
+    """Attend head by head and place by place."""
     q, k, v = (x @ p[f"{name}/weight"] + p.get(f"{name}/bias", 0) for name in ("query", "key", "value"))
     n, length, channels = x.shape
     width, gathered = channels // heads, np.zeros_like(x)

@@ -24,7 +24,7 @@ MASK[2] = False  # an example of which nothing counts
 @pytest.mark.parametrize("shards", [1, 2, 3, 4])
 @pytest.mark.parametrize(("loss", "targets", "units"), SEQUENCE_LOSSES, ids=lambda v: getattr(v, "kind", ""))
 def test_masked_places_do_not_count(loss, targets, units, shards):
-    """Cost, metrics and gradient are those of the kept places alone, as examples of their own."""
+    """Cost, metrics and gradient equal those of the kept places as examples of their own."""
     model, x = nn.Dense(units), inputs(6, 5, 4)
     masked, w, _ = objective_of(model, loss, x, targets, MASK.astype(float), shards)
     kept, _, _ = objective_of(model, loss, x[MASK], targets[MASK])

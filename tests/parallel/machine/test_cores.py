@@ -1,4 +1,4 @@
-"""Where a process runs: lists of cores, control groups of both versions, hardware threads, and what is left."""
+"""Cores of this process: lists as Linux writes them, hardware threads, and limits."""
 
 import os
 

@@ -21,7 +21,7 @@ def test_a_run_that_cannot_fit_in_memory_is_refused():
 
 
 def system(folder, groups, **files):
-    """A root file system with these groups of this process; in the files' names two underlines stand for a slash."""
+    """Write a root file system with this process in the given groups; `__` in a file's name stands for a slash."""
     files = {name.replace("__", "/"): text for name, text in files.items()}
     for name, text in ({"proc/self/cgroup": groups} | {f"sys/fs/cgroup/{k}": v for k, v in files.items()}).items():
         path = folder / name

@@ -20,7 +20,7 @@ PATIENCE = 5000  # milliseconds in which ranks notice, meet and begin again, on 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """The last vector of one process."""
+    """Return the last vector of one process."""
     path = tmp_path_factory.mktemp("reference") / "whole.npy"
     outcome = run(sys.executable, PROGRAM, path, "none:0:0")
     assert outcome.code == 0, outcome.text
@@ -33,7 +33,7 @@ def survivable(ranks, *command, **options):
 
 
 def check(outcome, path, reference, ranks, kills):
-    """That all but the killed have come to the end, in time, with the bits of an undisturbed run."""
+    """Check that all survivors finished in time, with the bits of an undisturbed run."""
     assert outcome.code == 0, f"{kills}\n{outcome.text}"
     assert f"ranks left: {ranks - len(kills)};" in outcome.out, f"{kills}\n{outcome.text}"
     times = json.loads(outcome.out.partition("back after ")[2].removesuffix(" ms\n"))
@@ -43,7 +43,7 @@ def check(outcome, path, reference, ranks, kills):
 
 
 def deaths(seed):
-    """Ranks of nodes, and which of them die where; two at once, one after the other, or as the living meet."""
+    """Return ranks by node, and which of them die where: two at once, in turn, or while the survivors meet."""
     rng = random.Random(seed)
     sizes = rng.choice([(2,), (3,), (4,), (1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (1, 1, 1)])
     step, stage = rng.randrange(STEPS), rng.choice(STAGES)

@@ -1,4 +1,4 @@
-"""Nodes: how many threads their cores allow, and which places of ranks are told to be wrong, in real jobs too."""
+"""Nodes: how many threads their cores allow, and warnings about badly placed ranks, in real jobs too."""
 
 import os
 import sys
@@ -13,13 +13,13 @@ FOUR = frozenset(range(4))
 
 
 def node(*pinned, host="a", allowed=FOUR, limit=None, first=0):
-    """A node whose ranks are pinned to these cores; None for one that is not pinned."""
+    """Return a node whose ranks are pinned to these cores; None stands for a rank that is not pinned."""
     ranks = {first + i: allowed if cores is None else frozenset(cores) for i, cores in enumerate(pinned)}
     return Node(host, ranks, allowed, limit)
 
 
 class Told(OneProcess):
-    """A communicator in which ranks have told these places."""
+    """A communicator whose ranks report these placements."""
 
     def __init__(self, *places):
         super().__init__()
@@ -125,7 +125,7 @@ def warnings(outcome):
 
 @pytest.fixture
 def count():
-    """The cores of this machine: enough to pin ranks to, and so few that as many ranks can be started."""
+    """Return the cores of this machine; skip if too few to pin ranks, or too many to start one rank each."""
     count = usable_cores() if hasattr(os, "sched_setaffinity") else 0
     if not 2 <= count <= 8:
         pytest.skip("needs 2 to 8 cores that ranks can be pinned to")
@@ -155,7 +155,7 @@ def test_ranks_on_one_core_are_warned_of_once(small):
 
 
 def test_threads_are_found_at_the_first_start_and_kept(small, tmp_path, count):
-    """On all cores of one rank; then two ranks, which have fewer each, go on with the same number."""
+    """One rank uses all cores; two ranks, which have fewer each, resume with the same number of threads."""
     auto = ("--set", "threads=auto")
     assert f", {count} BLAS threads a rank" in dbp("train", small, *auto, "--set", "epochs=1").out
     resumed = mpirun(2, *DBP, "train", small, *auto)

@@ -46,7 +46,7 @@ dbp.fit(model=model, loss="mean_squared_error", data=(x, x[:, :2]),
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts the script on three ranks, of which rank 1 does something special."""
+    """Return a function that starts the script on three ranks, of which rank 1 behaves as asked."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
 
@@ -93,7 +93,7 @@ def test_nodes_that_are_alike_go_on(start, tmp_path):
 
 @pytest.mark.parametrize("sizes", ["", "1,2", "1,1,1"])
 def test_a_slow_rank_is_named_with_what_it_does_and_left_alone(start, sizes):
-    """It sleeps in every forward pass; the job is ended by the test."""
+    """Rank 1 sleeps in every forward pass; the test ends the job."""
     outcome = start("slow", sizes=sizes, warn_after=1, end_after=2.5)
     assert outcome.code != 0
     assert "rank 1" in outcome.err

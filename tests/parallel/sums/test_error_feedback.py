@@ -150,12 +150,12 @@ def test_on_one_node_it_does_nothing(small, tmp_path):
 
 
 def state(folder):
-    """The digest of weights, optimizer and what is unsent, in a run's newest checkpoint."""
+    """Return the digest of weights, optimizer and unsent residuals in a run's newest checkpoint."""
     return digest_arrays(dict(newest_checkpoint(folder).arrays()) | {"history/seconds": np.zeros(1)})
 
 
 def forget(folder, last):
-    """Remove the checkpoints from after a step."""
+    """Remove the checkpoints that came after a step."""
     for path in (folder / "checkpoints").iterdir():
         if path.name > f"step-{last:09}.h5":
             path.unlink()
@@ -171,7 +171,7 @@ def forget(folder, last):
     ],
 )
 def test_an_interrupted_run_has_the_bits_of_an_unbroken_one(small, tmp_path, sizes, words):
-    """From the middle of an epoch; nodes compare their weights before each checkpoint, every ten steps."""
+    """It resumes in the middle of an epoch; nodes compare their weights before each checkpoint, every ten steps."""
     ranks, env = sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes}
     changes = [word for change in (*words, "checkpoint.keep=100") for word in ("--set", change)]
     train = (*DBP, "train", small, *TOP_K, *changes)
@@ -222,7 +222,7 @@ def test_a_run_may_go_on_with_whole_messages(small, tmp_path):
 
 
 def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path):
-    """An example is too large, on one node; what is left stays finite, and nodes alike."""
+    """One node has an example that is too large; residuals stay finite, and nodes stay alike."""
     script = tmp_path / "script.py"
     script.write_text(
         "import numpy as np, dbp\n"
@@ -242,7 +242,7 @@ def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path)
 
 
 def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
-    """As what the dead had not sent is lost."""
+    """The residuals of the dead rank are lost."""
     command = (launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, PROGRAMS / "dying.py", tmp_path / "run")
     outcome = run(*command, "sum:5:1", "top-k", env={"UNITS": "600", "DBP_NODE_SIZES": "1,1,1"}, timeout=90)
     assert outcome.code == 0, outcome.text
@@ -277,7 +277,7 @@ def test_a_checkpoint_without_all_that_was_left_is_refused(small, tmp_path, dama
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_nodes_send_fewer_bytes(tmp_path):
-    """Over a network between two hosts: 1 % of the numbers, each with its place, and what else a step needs."""
+    """Two hosts send 1 % of the numbers, each with its position, and what else a step needs."""
     (tmp_path / "small.toml").write_text(SMALL)
     sent, bare = {}, {"OMPI_MCA_btl": "self,sm,tcp"}
     with Hosts(2) as hosts:

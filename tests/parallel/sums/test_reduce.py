@@ -1,4 +1,4 @@
-"""Shards, their tree, and the reduction: closed forms and equal bits for any number of ranks."""
+"""Sums over ranks by closed form: the same bits for any number of ranks."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_reduction_over_ranks(ranks):
-    """Closed forms in tests/programs/reduction.py; the digests printed must not depend on the ranks."""
+    """tests/programs/reduction.py checks closed forms; the digests it prints must not depend on the ranks."""
     outcome = mpirun(ranks, PROGRAMS / "reduction.py")
     assert outcome.code == 0, outcome.text
     alone = mpirun(1, PROGRAMS / "reduction.py")

@@ -1,4 +1,4 @@
-"""Messages of the largest numbers alone: nothing is lost, nodes stay alike, and a run goes on with the same bits."""
+"""Top-k messages: the largest numbers are sent, and the others stay as residuals."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from dbp.parallel.sums.top_k import Message, largest
 
 
 def after(message, length):
-    """What a message says, as who receives it sees it."""
+    """Return a message as its receiver unpacks it."""
     piece = np.full(length, 7, np.float32)
     message.put(piece)
     return piece

@@ -24,7 +24,7 @@ def leaf(value):
 
 
 def recursive(values):
-    """The tree as it is defined: split at the largest power of two below the length."""
+    """Sum along the tree by its definition: split at the largest power of two below the length."""
     if len(values) == 1:
         return np.float32(values[0])
     half = 1 << (len(values) - 1).bit_length() - 1
@@ -62,7 +62,7 @@ def test_buffers_are_used_again():
 
 @given(st.integers(1, 60), st.integers(1, 9))
 def test_additions_leave_the_parts_as_they_are(count, ranks):
-    """Numbers in place of vectors: what comes into the place behind the parts is the sum of all."""
+    """Numbers stand for vectors; the slot behind the parts gets the sum of all."""
     nodes = [node for rank in range(ranks) for node in subtrees(parts(count, ranks, rank))]
     values = [np.array([float(number)]) for number in range(1, len(nodes) + 1)]
     plan = additions(nodes)
@@ -74,7 +74,7 @@ def test_additions_leave_the_parts_as_they_are(count, ranks):
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(1, 40))
 def test_nodes_add_what_they_have_and_all_of_it_makes_the_tree(sizes, count):
-    """First over runs of shards as nodes have them, whose last one comes apart, then over all nodes."""
+    """Each node adds its run of shards, of which the last may come apart; then all nodes' results are added."""
     ends = [0, *np.cumsum(sizes)]
     ranks = max(ends[-1], 1)
     runs = [range(count * a // ranks, count * b // ranks) for a, b in pairwise(ends)] if ends[-1] else [range(count)]
