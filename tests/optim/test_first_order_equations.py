@@ -13,7 +13,7 @@ from tests.optim.noisy import STEPS, Noisy, trained
 
 
 def by_equations(update, objective, count=STEPS):
-    """Return what trained() returns; update(name, w, g, memory, t) returns a new w, memory is a parameter's own dict."""
+    """Return what trained() returns; update(name, w, g, memory, t) returns w, memory is a parameter's own dict."""
     named = objective.named(objective.start.astype(float))
     memory = {name: {} for name in named}
     for t in range(1, count + 1):
