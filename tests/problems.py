@@ -73,7 +73,7 @@ class Function:
         minimum: where it is smallest.
     """
 
-    lasting = True
+    is_deterministic = True
 
     def __init__(self, value, gradient, hessian=None, start=(), minimum=None, gauss_newton=None):
         self.value_of, self.gradient_of, self.hessian_of = value, gradient, hessian

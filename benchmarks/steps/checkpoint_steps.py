@@ -16,7 +16,6 @@ from measure import take_first_steps
 
 import dbp
 from dbp.config.settings import Saving, Settings
-from dbp.data import Order
 from dbp.parallel import Communicator, world
 from dbp.run.state import Run
 from dbp.saving.resume import Start
@@ -48,8 +47,10 @@ def saves(run: Run, keeper: Keeper, count: int) -> dict[str, Any]:
     beside: list[float] = []
     written: list[float] = []
 
+    batch = run.next_batch()
+
     def step() -> None:
-        loop.step(run, FOREVER)
+        loop.count(run, loop.step(run, batch, FOREVER))
 
     take_first_steps(step)
     for _ in range(count):
@@ -81,8 +82,6 @@ def main() -> None:
     args = parser.parse_args()
     comm, told = world(), settings(args.parameters, args.batch, args.folder)
     with loop.started(told, comm, Start(fresh=True, quiet=True)) as (run, keeper, _):
-        data = run.sources.train
-        run.objective.batch = run.loader(data).batch(Order(len(data), 0, "order of examples", 0), range(len(data)))
         results = saves(run, keeper, args.saves)
         keeper.save_now()
     for name, start in (("start anew", Start(fresh=True, quiet=True)), ("resume", Start(quiet=True))):

@@ -16,7 +16,6 @@ import dbp
 from dbp import nn, optim
 from dbp.autodiff.blocks import PIECE
 from dbp.config.settings import Settings
-from dbp.data import Order
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.ranks.clock import NAMES
 from dbp.parallel.vectors.deal import BUCKET
@@ -68,10 +67,8 @@ def in_training(
     """
     settings = settings_of(case, examples or case.batch * comm.size, shards)
     with loop.started(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):
-        data = run.sources.train
-        order = Order(len(data), run.settings.seed, "order of examples", 0)
-        run.objective.batch = run.loader(data).batch(order, range(len(data)))
-        action(lambda: loop.step(run, total_steps=1_000_000), run)
+        batch = run.next_batch()
+        action(lambda: loop.count(run, loop.step(run, batch, total_steps=1_000_000)), run)
 
 
 # --- where the time goes --------------------------------------------------------------------------------

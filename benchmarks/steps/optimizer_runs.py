@@ -74,7 +74,7 @@ def points(run: Run, policy: NonFinitePolicy, seconds: float, passes: float) -> 
         for _ in loop.steps_of_epoch(run, policy):
             pass
         used += run.comm.broadcast(time.perf_counter() - start)
-        cost = progress.totals.cost if run.objective.whole else run.evaluate(run.sources.train)["cost"]
+        cost = progress.totals.cost if run.objective.full_batch else run.evaluate(run.sources.train)["cost"]
         progress.after_epoch({}, {})
         evaluations = progress.evaluations / run.batches.steps
         done = evaluations + progress.products
@@ -101,14 +101,13 @@ def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
 
     found: list[dict[str, float]] = []
     with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
-        order = run.order(0)
-        run.objective.batch = run.loader(run.sources.train).batch(order, run.batches.positions(0))
+        on_batch = run.objective.on(run.next_batch(), 0)
         start, inside, evaluations = time.perf_counter(), [0.0], [0]
 
         def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
             begin = time.perf_counter()
             run.weights[:] = w
-            evaluation = run.objective.value_and_gradient(run.weights)
+            evaluation = on_batch.value_and_gradient(run.weights)
             gradient = evaluation.gradient.astype(np.float64)
             inside[0], evaluations[0] = inside[0] + time.perf_counter() - begin, evaluations[0] + 1
             return evaluation.cost, gradient

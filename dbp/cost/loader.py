@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.cost.objective import Shard
+from dbp.cost.examples import Shard
 from dbp.data import Dataset, Order, scaled
 from dbp.nn import Loss
 from dbp.parallel import Shards

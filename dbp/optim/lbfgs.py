@@ -73,7 +73,7 @@ class _Iteration(Generic[E]):
     def run(self) -> Step[E]:
         """The step."""
         numbers = self.state.numbers
-        if not (self.objective.lasting and len(numbers["cost"])):
+        if not (self.objective.is_deterministic and len(numbers["cost"])):
             evaluation = self._evaluate(self.weights)
             if not evaluation.finite:
                 return self._end(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
@@ -113,7 +113,7 @@ class _Iteration(Generic[E]):
         lower = before - evaluation.cost
         if self._has_converged():
             return self._end(evaluation, Outcome.CONVERGED, length, self._norm())
-        if self.objective.lasting and lower <= self.method.cost_tolerance * abs(before):
+        if self.objective.is_deterministic and lower <= self.method.cost_tolerance * abs(before):
             reason = f"the last step lowered the cost by {lower:.1e}"
             return self._end(evaluation, Outcome.CONVERGED, length, reason)
         return self._end(evaluation, Outcome.GOES_ON, length)
@@ -121,7 +121,7 @@ class _Iteration(Generic[E]):
     def _failed(self) -> Step[E]:
         """No step lowers the cost: forget what the direction came from, or give up if it was the gradient itself."""
         evaluation = self._evaluate(self.weights)
-        hopeless = not self.history.pairs and self.objective.lasting
+        hopeless = not self.history.pairs and self.objective.is_deterministic
         self.history.forget()
         self.state.numbers["products"] = self.state.numbers["products"][-1:]
         reason = f"no step along the gradient lowers the cost; {self._norm()}"
@@ -155,7 +155,7 @@ class _Iteration(Generic[E]):
 
     def _has_converged(self) -> bool:
         square = float(self.state.numbers["products"][-1])
-        return self.objective.lasting and square <= self.method.gradient_tolerance**2
+        return self.objective.is_deterministic and square <= self.method.gradient_tolerance**2
 
     def _norm(self) -> str:
         return f"the gradient's norm is {float(self.state.numbers['products'][-1]) ** 0.5:.1e}"

@@ -88,7 +88,7 @@ class _Iteration(Generic[E]):
 
     def run(self) -> Step[E]:
         """The step."""
-        if not (self.objective.lasting and len(self.numbers["cost"])):
+        if not (self.objective.is_deterministic and len(self.numbers["cost"])):
             evaluation = self._evaluate(self.weights)
             if not evaluation.finite:
                 return self._end(evaluation, Outcome.NOT_FINITE, "begin with other weights")
@@ -122,7 +122,7 @@ class _Iteration(Generic[E]):
                 break
         if not evaluation.finite:
             return self._end(evaluation, Outcome.NOT_FINITE, "there is no cost beside these weights")
-        self.numbers["radius"] = np.array([radius if self.objective.lasting else POOR * before])
+        self.numbers["radius"] = np.array([radius if self.objective.is_deterministic else POOR * before])
         return self._stay(reason)
 
     def _at_minimum(self, proposal: Proposal, actual: float, ratio: float, radius: float, norm: float) -> str:
@@ -139,14 +139,14 @@ class _Iteration(Generic[E]):
         copy(self.space, self.trial, self.weights)
         self._keep(evaluation)
         self.numbers["radius"] = np.array([radius])
-        converged = reason and self.objective.lasting
+        converged = reason and self.objective.is_deterministic
         return self._end(evaluation, Outcome.CONVERGED, reason) if converged else self._end(evaluation)
 
     def _stay(self, reason: str) -> Step[E]:
         """Nothing lowers the cost: that of the whole data has its minimum here, that of a mini-batch may."""
         evaluation = self._evaluate(self.weights)
-        lasting = self.objective.lasting
-        return self._end(evaluation, Outcome.CONVERGED, reason) if lasting else self._end(evaluation)
+        is_deterministic = self.objective.is_deterministic
+        return self._end(evaluation, Outcome.CONVERGED, reason) if is_deterministic else self._end(evaluation)
 
     def _end(self, evaluation: E, outcome: Outcome = Outcome.GOES_ON, reason: str = "") -> Step[E]:
         radius = self.numbers["radius"]

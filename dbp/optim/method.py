@@ -166,7 +166,7 @@ class Objective(Protocol[E_co]):
         ...
 
     @property
-    def lasting(self) -> bool:
+    def is_deterministic(self) -> bool:
         """Whether it is the same function as in the step before: all examples at once, and nothing random."""
         ...
 

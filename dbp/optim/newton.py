@@ -140,7 +140,7 @@ class _Iteration(Generic[E]):
 
     def run(self) -> Step[E]:
         """Tries until one lowers the cost."""
-        if self.objective.lasting and self.norm <= self.method.gradient_tolerance:
+        if self.objective.is_deterministic and self.norm <= self.method.gradient_tolerance:
             return self._end(Outcome.CONVERGED)
         self.curvature = self.objective.curvature(self.weights, self.method.part)
         self.prepare()
@@ -151,7 +151,7 @@ class _Iteration(Generic[E]):
                 for piece in pieces(self.space.owned):
                     self.weights[piece] += length * direction[piece]
                 return self._end(Outcome.GOES_ON, length)
-        return self._end(outcome if self.objective.lasting else Outcome.GOES_ON)
+        return self._end(outcome if self.objective.is_deterministic else Outcome.GOES_ON)
 
     def prepare(self) -> None:
         """Once before all attempts."""

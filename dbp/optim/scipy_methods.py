@@ -151,7 +151,7 @@ class _Minimisation(Generic[E]):
 
     def _must_last(self) -> None:
         """UserError, on all ranks, unless every evaluation is of the same function."""
-        _all_raise("" if self._space.tell(self._objective.lasting) else LASTING)
+        _all_raise("" if self._space.tell(self._objective.is_deterministic) else LASTING)
 
     def close(self) -> None:
         """End SciPy's thread; not collective."""

@@ -13,7 +13,8 @@ from dbp.parallel.ranks.placement import Node, complaints, hints, nodes_of, thre
 from dbp.parallel.ranks.watch import Watch
 from dbp.parallel.ranks.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
 from dbp.parallel.shards import Shards, parts
-from dbp.parallel.sums.error_feedback import Unsent
+from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
+from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.reduce import Arriving, Reduction, Sums, Total
 from dbp.parallel.sums.reduce_shared import SharedReduction, reduction_for
 from dbp.parallel.sums.top_k import wire_for
@@ -30,6 +31,8 @@ __all__ = [
     "Arriving",
     "Communicator",
     "Copies",
+    "ErrorFeedback",
+    "GradientSum",
     "Layout",
     "Node",
     "Nodes",
@@ -37,13 +40,13 @@ __all__ = [
     "Place",
     "RankLostError",
     "Reduction",
+    "Residuals",
     "Shards",
     "SharedReduction",
     "Stages",
     "Sums",
     "Total",
     "TreeSum",
-    "Unsent",
     "Vectors",
     "Watch",
     "agree",

@@ -10,6 +10,7 @@ import numpy as np
 
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
+from dbp.cost.examples import Batch
 from dbp.cost.loader import Loader
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
@@ -70,7 +71,6 @@ class Run:
         self._place()
         if not restored:
             self._begin(initial)
-        self.objective.whole = self.batches.steps == 1
 
     def _build_model(self) -> Initial:
         settings, dtype = self.settings, self.settings.numpy_dtype
@@ -154,7 +154,10 @@ class Run:
             self.arena,
             settings.messages,
             settings.messages_kept,
+            full_batch=self.batches.steps == 1,
         )
+        self._full_batch: Batch | None = None
+        self._order: tuple[int, Order] | None = None  # of the current epoch, with its number
 
     def __enter__(self) -> Self:
         return self
@@ -178,8 +181,20 @@ class Run:
 
     def order(self, epoch: int) -> Order:
         """In which an epoch takes the examples; if it takes all at once, always the same."""
-        fixed = 0 if self.objective.whole else epoch
+        fixed = 0 if self.objective.full_batch else epoch
         return Order(len(self.sources.train), self.settings.seed, "order of examples", fixed)
+
+    def next_batch(self) -> Batch:
+        """Return this rank's shards of the next mini-batch; a full batch is read only once."""
+        if self._full_batch is not None:
+            return self._full_batch
+        epoch, positions = self.progress.epoch, self.batches.positions(self.progress.step_in_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self.order(epoch)
+        batch = self.loader(self.sources.train).batch(self._order[1], positions)
+        if self.objective.full_batch:
+            self._full_batch = batch
+        return batch
 
     @property
     def at_end_of_epoch(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,15 +136,19 @@ class Restorer:
 
     def _fill_unsent(self, weight: float) -> None:
         """Bring back what nodes had not sent of their gradients."""
-        run, unsent = self._run, self._run.objective.unsent
-        unsent.clear(weight)
+        run, gradients = self._run, self._run.objective.gradients
         names = from_rank_0(self._comm, self._unsent_names)
         whole = np.empty(run.layout.size if names and self._comm.rank == 0 else 0, run.weights.dtype)
-        for number, name in enumerate(names):
-            from_rank_0(self._comm, self._read, whole, f"optimizer/{name}")
-            unsent.give(number, whole)
-        if len(names) not in (0, unsent.count):
-            where = f"is shared out to {unsent.count}" if unsent.used else "is added to the next gradient"
+
+        def residuals() -> Iterator[Array]:
+            for name in names:
+                from_rank_0(self._comm, self._read, whole, f"optimizer/{name}")
+                yield whole
+
+        gradients.restore(weight, residuals())
+        count = gradients.residual_count
+        if len(names) not in (0, count):
+            where = f"is shared out to {count}" if count > 1 else "is added to the next gradient"
             self._say(f"note: what {len(names)} nodes had not sent of their gradients {where}")
 
     def _unsent_names(self) -> list[str]:
@@ -185,7 +189,7 @@ class Memory:
 
         It is not if a rank died while changing it, nor without what the dead had not sent of their gradients.
         """
-        if not run.arena.whole or run.objective.unsent.count:
+        if not run.arena.whole or run.objective.gradients.residual_count:
             return None
         arrays = {f"model/{name}": array for name, array in named_arrays(run.running).items()}
         arrays |= {f"method/{name}": array for name, array in run.state.numbers.items()}

@@ -15,7 +15,7 @@ from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
 from dbp.nn import named_arrays
-from dbp.parallel import Copies, RankLostError, all_leave, from_rank_0, processor
+from dbp.parallel import Copies, RankLostError, Residuals, all_leave, from_rank_0, processor
 from dbp.parallel.ranks import clock as stages
 from dbp.run.provenance import process, versions
 from dbp.run.state import Run
@@ -23,7 +23,6 @@ from dbp.saving.folder import RunFolder
 from dbp.saving.restore import Memory, Restorer
 from dbp.saving.resume import UNSENT_WEIGHT, Earlier, Start, unsent_vectors
 from dbp.saving.stopping import Stopping
-from dbp.types import Array
 
 Say = Callable[[str], None]
 TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them
@@ -52,7 +51,7 @@ class Keeper:
         self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
         self._saved = -1  # the step that was saved last
         self._copies: Copies | None = None
-        self._unsent: Array | None = None  # as it was copied, a row a node; on rank 0
+        self._residuals: Residuals | None = None  # error feedback, as it was copied
         if self.folder is not None:
             self._copies = Copies(run.arena, 1 + len(run.state.vectors))
 
@@ -154,7 +153,7 @@ class Keeper:
         if self._copies is not None:
             self.settle()
             self._copies.take([run.weights, *run.state.vectors.values()])
-            self._unsent = run.objective.unsent.collected()
+            self._residuals = run.objective.gradients.snapshot()
             self._comm.confirm()  # that all have copied what is theirs
             self._saved = run.progress.step
             if self._comm.rank == 0:
@@ -226,12 +225,12 @@ class Keeper:
     def checkpoint(self) -> Checkpoint:
         """The state of the run, as it was copied; rank 0 only. Training waits for it."""
         assert self._copies is not None
-        assert self._unsent is not None
+        assert self._residuals is not None
         run, (weights, *vectors) = self._run, self._copies.rows
-        kept = dict(zip(run.state.vectors, vectors, strict=True)) | unsent_vectors(self._unsent)
+        kept = dict(zip(run.state.vectors, vectors, strict=True)) | unsent_vectors(self._residuals.rows)
         data = {f"data_{name}": digest for name, digest in run.digests.items()}
         attributes = {"shards": run.shards.count, "seed": run.settings.seed} | data
-        unsent = {UNSENT_WEIGHT: run.objective.unsent.weight} if len(self._unsent) else {}
+        unsent = {UNSENT_WEIGHT: self._residuals.weight} if len(self._residuals.rows) else {}
         return Checkpoint(
             model=run.layout.views(weights) | {n: array.copy() for n, array in named_arrays(run.running).items()},
             optimizer={name: run.layout.views(vector) for name, vector in kept.items()},

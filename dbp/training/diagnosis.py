@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
-from dbp.cost.objective import Objective, Shard, as_weighted
+from dbp.cost.examples import Shard, as_weighted
+from dbp.cost.objective import BatchCost
 from dbp.nn import Call, Scope, call_with
 from dbp.types import Array
 
@@ -67,16 +68,17 @@ class Pass(NamedTuple):
     losses: Value
 
 
-def diagnose(objective: Objective, weights: Array, rows: RowsOf) -> list[Found]:
+def diagnose(cost: BatchCost, weights: Array, rows: RowsOf) -> list[Found]:
     """What is not finite in the current mini-batch at these weights, the first first; collective, the same everywhere.
 
     Args:
-        objective: with the mini-batch, at its step.
+        cost: of the mini-batch.
         weights: the flat weights.
         rows: where the examples of this rank's shards lie in the data set.
     """
+    objective = cost.objective
     comm = objective.arena.comm
-    look = Look(objective, weights, rows)
+    look = Look(cost, weights, rows)
 
     def gathered(stage: Callable[[], list[Found]]) -> list[Found]:
         found = [one for of_rank in comm.gather(stage()) for one in of_rank]
@@ -100,10 +102,11 @@ def finite(value: Value) -> bool:
 class Look:
     """One rank's look at its shards of a mini-batch; only add_up() is collective."""
 
-    def __init__(self, objective: Objective, weights: Array, rows: RowsOf):
-        self._objective, self._weights, self._rows = objective, weights, rows
+    def __init__(self, cost: BatchCost, weights: Array, rows: RowsOf):
+        objective = cost.objective
+        self._cost, self._objective, self._weights, self._rows = cost, objective, weights, rows
         self._parameters = objective.layout.views(weights)
-        self._shards = [shard for shard in objective.batch if len(shard.inputs)]
+        self._shards = [shard for shard in cost.batch if len(shard.inputs)]
         self._rank, self._host = objective.arena.comm.rank, socket.gethostname()
         self._sums: Array = np.zeros(0, bool)  # whether numbers of the summed gradient are finite
 
@@ -156,9 +159,9 @@ class Look:
 
     def add_up(self) -> None:
         """Take the gradient once more, to see what is not finite in the sum alone; collective."""
-        gradient = self._objective.value_and_gradient(self._weights).gradient
+        gradient = self._cost.value_and_gradient(self._weights).gradient
         self._sums = np.ones(self._objective.layout.size, bool)
-        for part in self._objective.space.owned:
+        for part in self._objective.arena.owned:
             self._sums[part] = np.isfinite(gradient[part])
 
     def at_sum(self) -> list[Found]:
@@ -181,7 +184,7 @@ class Look:
     def _pass(self, shard: Shard) -> Pass:
         objective = self._objective
         leaves = {name: Tensor(array) for name, array in self._parameters.items()}
-        call = call_with(leaves, objective.running, objective.draw(shard))
+        call = call_with(leaves, objective.running, self._cost.draw(shard))
         call.trace = []
         outputs = objective.model(Scope(call), shard.inputs)
         return Pass(leaves, call, outputs, as_weighted(objective.loss(outputs, shard.targets), shard))

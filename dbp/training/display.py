@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
-from dbp.cost.objective import Totals
+from dbp.cost.examples import Totals
 from dbp.log import run_log
 from dbp.terminal import open_terminal, terminal_of, width_of
 from dbp.text import epoch_figures, figures

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dbp.config.settings import Settings
+from dbp.cost.examples import Batch
 from dbp.cost.objective import Evaluation
 from dbp.job import job_and_time
 from dbp.log import run_log
@@ -179,7 +180,7 @@ def _after_step(run: Run, keeper: Keeper) -> None:
     if run.settings.checkpoint.due_after_step(run.progress.step):
         run.progress.not_finite.mark_checkpoint(run.progress.step)
         keeper.save()  # 7 checkpoint
-    if run.objective.asked:
+    if run.objective.stop_requested:
         raise keeper.stop()
 
 
@@ -196,29 +197,31 @@ def steps_of_epoch(run: Run, policy: NonFinitePolicy) -> Iterator[int]:
 
     They are fewer if the optimizer cannot go on, or if the run rolls back to a checkpoint.
     """
-    progress, batches, loader = run.progress, run.batches, run.loader(run.sources.train)
-    order = run.order(progress.epoch)
+    progress, batches = run.progress, run.batches
     while not run.at_end_of_epoch and not progress.outcome:
-        positions = batches.positions(progress.step_in_epoch)
+        examples = len(batches.positions(progress.step_in_epoch))
         run.comm.stages.enter(stages.DATA)
-        if not (run.objective.whole and run.objective.batch):
-            run.objective.batch = loader.batch(order, positions)  # 1 data
-        taken = step(run, run.settings.epochs * batches.steps)  # 2 forward ... 6 optimizer
+        batch = run.next_batch()  # 1 data
+        taken = step(run, batch, run.settings.epochs * batches.steps)  # 2 forward ... 6 update
         if taken.done:
             count(run, taken)
-        elif not policy.handle(taken):
+        elif not policy.handle(taken, batch):
             return
         run.comm.stages.step = progress.step
         run.comm.stages.enter(stages.OTHER)
-        yield len(positions)
+        yield examples
 
 
-def step(run: Run, total_steps: int) -> Step[Evaluation]:
-    """Take one step on the current mini-batch: forward, loss, backward, allreduce, optimizer."""
+def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
+    """Take one step on a mini-batch.
+
+    The optimizer asks the cost for its gradient, one or more times: 2 forward, 3 loss, 4 backward (cost/objective.py)
+    and 5 sum over all ranks (parallel/sums/gradients.py). Then it writes new weights: 6 update (optim/).
+    """
     settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.not_finite.rate_factor
-    run.objective.step = progress.step
-    return settings.optimizer.step(run.objective, run.weights, run.state, progress.updates + 1, factor)
+    cost = run.objective.on(batch, progress.step)
+    return settings.optimizer.step(cost, run.weights, run.state, progress.updates + 1, factor)
 
 
 def count(run: Run, taken: Step[Evaluation]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dbp.config.settings import ROLL_BACK, SKIP, STOP
+from dbp.cost.examples import Batch
 from dbp.cost.objective import Evaluation
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import Step
@@ -42,7 +43,7 @@ class NonFinitePolicy:
         if self._settings.rolls_back and self._run.progress.step == 0:
             self._saver.save()
 
-    def handle(self, failed: Step[Evaluation]) -> bool:
+    def handle(self, failed: Step[Evaluation], batch: Batch) -> bool:
         """Return True if the step is skipped, False if the run has rolled back to a checkpoint; collective.
 
         Raises:
@@ -54,7 +55,7 @@ class NonFinitePolicy:
                 return True
             reason = f"not_finite.skip_at_most = {settings.skip_at_most} steps in a row were skipped"
         run, progress = self._run, self._run.progress
-        findings = diagnose(run.objective, run.weights, _rows(run))
+        findings = diagnose(run.objective.on(batch, progress.step), run.weights, _rows(run))
         cost = failed.evaluation.cost
         when = f"at step {progress.step + 1} (epoch {progress.epoch + 1}, cost {cost:.6g})"
         head = headline(findings, math.isfinite(cost), when)

@@ -5,7 +5,8 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.objective import Objective, Shard, as_weighted
+from dbp.cost.examples import Shard, as_weighted
+from dbp.cost.objective import Objective
 from dbp.nn import Draw
 from dbp.parallel import Arena, Layout, OneProcess, Shards
 from dbp.random import generator
@@ -31,15 +32,15 @@ CASES = {
 
 
 class Problem:
-    """An objective at some weights, and the same cost as one function of the flat weights."""
+    """The cost of a mini-batch at some weights, and the same cost as one function of the flat weights."""
 
-    def __init__(self, case, shards, dtype="float64", share=False):
+    def __init__(self, case, shards, dtype="float64", share=False, full_batch=False):
         model, loss, targets, weights = CASES[case]
         initial = nn.initial_parameters(model, X, 0, dtype)
         parameters, self.running = initial.parameters, initial.running
         self.layout = Layout.of(parameters)
         parts = Shards(shards)
-        self.objective = Objective(
+        objective = Objective(
             model,
             loss,
             self.layout,
@@ -49,13 +50,17 @@ class Problem:
             self.running,
             seed=3,
             arena=Arena(OneProcess(), self.layout.size, dtype, share=share),
+            full_batch=full_batch,
         )
-        self.objective.step = 5
         columns = [None if a is None else a.astype(dtype) if a.dtype.kind == "f" else a for a in (X, targets, weights)]
         rows = [np.array(parts.of_batch(len(X), n), int) for n in range(shards)]
-        self.objective.batch = [Shard(n, *(None if a is None else a[r] for a in columns)) for n, r in enumerate(rows)]
+        batch = [Shard(n, *(None if a is None else a[r] for a in columns)) for n, r in enumerate(rows)]
+        self.on_batch = objective.on(batch, 5)
         self.w = self.layout.flatten(parameters, dtype) + RNG.normal(0, 0.1, self.layout.size).astype(dtype)
         self.total = len(X) if weights is None else weights.sum()
+
+    def with_batch(self, batch):
+        return self.on_batch.objective.on(batch, self.on_batch.step)
 
     def parameters(self, flat):
         ends = np.cumsum([0, *(np.prod(s, dtype=int) for s in self.layout.shapes.values())])
@@ -64,16 +69,16 @@ class Problem:
 
     def outputs(self, flat, shard):
         scope = nn.use(self.parameters(flat), self.running, Draw(3, 5, shard.number))
-        return self.objective.model(scope, shard.inputs)
+        return self.on_batch.objective.model(scope, shard.inputs)
 
     def losses(self, outputs, shard):
         """Return the weighted losses."""
-        losses = as_weighted(self.objective.loss(outputs, shard.targets), shard)
+        losses = as_weighted(self.on_batch.objective.loss(outputs, shard.targets), shard)
         return losses if shard.weights is None else losses * shard.weights
 
     @property
     def filled(self):
-        return [shard for shard in self.objective.batch if len(shard.inputs)]
+        return [shard for shard in self.on_batch.batch if len(shard.inputs)]
 
     def cost(self, flat):
         return sum(ad.sum_(self.losses(self.outputs(flat, s), s)) for s in self.filled) / self.total
@@ -97,13 +102,13 @@ def case(request):
 @pytest.mark.parametrize("shards", [1, 3, 16])
 def test_products_are_those_of_the_full_cost(case, shards):
     problem = Problem(case, shards)
-    curvature = problem.objective.curvature(problem.w)
+    curvature = problem.on_batch.curvature(problem.w)
     exact, gauss_newton = ad.hessian(problem.cost)(problem.w), problem.gauss_newton()
     for _ in range(2):
         v = RNG.standard_normal(problem.w.shape)
         np.testing.assert_allclose(curvature.hessian_product(v), exact @ v, atol=1e-12)
         np.testing.assert_allclose(curvature.gauss_newton_product(v), gauss_newton @ v, atol=1e-12)
-    np.testing.assert_allclose(curvature.gradient(), problem.objective.value_and_gradient(problem.w).gradient)
+    np.testing.assert_allclose(curvature.gradient(), problem.on_batch.value_and_gradient(problem.w).gradient)
     matrix = curvature.gauss_newton_matrix()
     np.testing.assert_allclose(matrix, gauss_newton, atol=1e-12)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
@@ -112,16 +117,16 @@ def test_products_are_those_of_the_full_cost(case, shards):
 def test_products_are_differences_of_gradients(case):
     problem, h = Problem(case, 3), 1e-5
     v = RNG.standard_normal(problem.w.shape)
-    after, before = (problem.objective.value_and_gradient(problem.w + s * h * v).gradient.copy() for s in (1, -1))
-    product = problem.objective.curvature(problem.w).hessian_product(v)
+    after, before = (problem.on_batch.value_and_gradient(problem.w + s * h * v).gradient.copy() for s in (1, -1))
+    product = problem.on_batch.curvature(problem.w).hessian_product(v)
     np.testing.assert_allclose(product, (after - before) / (2 * h), atol=1e-7)
 
 
 def test_a_product_may_be_taken_along_what_lies_where_its_sum_comes(case):
     problem = Problem(case, 3, share=True)
     curvature, gradient = (
-        problem.objective.curvature(problem.w),
-        problem.objective.value_and_gradient(problem.w).gradient,
+        problem.on_batch.curvature(problem.w),
+        problem.on_batch.value_and_gradient(problem.w).gradient,
     )
     copy = gradient.copy()
     found = curvature.gauss_newton_product(curvature.hessian_product(gradient)).copy()
@@ -132,7 +137,7 @@ def test_a_product_may_be_taken_along_what_lies_where_its_sum_comes(case):
 def test_the_value_is_that_of_value_and_gradient_to_the_last_bit(case):
     for dtype in ("float32", "float64"):
         problem = Problem(case, 4, dtype)
-        assert problem.objective.value(problem.w) == problem.objective.value_and_gradient(problem.w).cost
+        assert problem.on_batch.value(problem.w) == problem.on_batch.value_and_gradient(problem.w).cost
 
 
 @pytest.mark.parametrize("case", ["plain", "weights", "places"])
@@ -144,16 +149,16 @@ def test_squares_of_gradients_of_single_losses(case):
         scale = np.sqrt(np.where(np.equal(weights, 0), 1, weights))  # w g^2 from (w g)^2
         of_each = of_each / np.reshape(scale, (*np.shape(scale), 1))
         exact = exact + (of_each**2).reshape(-1, problem.layout.size).sum(axis=0)
-    curvature = problem.objective.curvature(problem.w)
+    curvature = problem.on_batch.curvature(problem.w)
     np.testing.assert_allclose(curvature.squared_gradients(2000), exact / problem.total, rtol=0.2, atol=2e-3)
     assert (curvature.squared_gradients(1) >= 0).all()
 
 
 def test_a_jacobian_of_many_columns_is_taken_in_parts(monkeypatch):
     problem = Problem("weights", 2)
-    whole = problem.objective.curvature(problem.w).gauss_newton_matrix()
+    whole = problem.on_batch.curvature(problem.w).gauss_newton_matrix()
     monkeypatch.setattr("dbp.cost.curvature.MEMORY", 8 * 18 * 7)
-    parts = problem.objective.curvature(problem.w).gauss_newton_matrix()
+    parts = problem.on_batch.curvature(problem.w).gauss_newton_matrix()
     np.testing.assert_allclose(parts, whole, atol=1e-14)
 
 
@@ -161,7 +166,7 @@ def test_products_are_in_the_type_of_the_weights():
     problem, exact = Problem("weights", 3, "float32"), Problem("weights", 3)
     exact.w[:] = problem.w
     v = RNG.standard_normal(problem.w.shape)
-    one, other = (p.objective.curvature(p.w) for p in (problem, exact))
+    one, other = (p.on_batch.curvature(p.w) for p in (problem, exact))
     for name in ("hessian_product", "gauss_newton_product"):
         found = getattr(one, name)(v.astype(np.float32))
         assert found.dtype == np.float32
@@ -174,22 +179,20 @@ def test_products_are_in_the_type_of_the_weights():
 def test_a_part_is_the_first_examples_of_each_shard():
     problem = Problem("weights", 2)
     v = RNG.standard_normal(problem.w.shape)
-    found = problem.objective.curvature(problem.w, part=0.5).hessian_product(v).copy()
-    problem.objective.batch = [shard.rows(slice(0, 3)) for shard in problem.objective.batch]
-    np.testing.assert_array_equal(found, problem.objective.curvature(problem.w).hessian_product(v))
+    found = problem.on_batch.curvature(problem.w, part=0.5).hessian_product(v).copy()
+    first = problem.with_batch([shard.rows(slice(0, 3)) for shard in problem.on_batch.batch])
+    np.testing.assert_array_equal(found, first.curvature(problem.w).hessian_product(v))
 
 
 def test_of_a_batch_that_never_changes_different_steps_take_different_parts():
-    problem = Problem("plain", 1)
-    objective, v = problem.objective, RNG.standard_normal(problem.w.shape)
-    objective.whole = True
-    (whole,), seen = objective.batch, set()
+    problem = Problem("plain", 1, full_batch=True)
+    objective, v = problem.on_batch.objective, RNG.standard_normal(problem.w.shape)
+    (whole,), seen = problem.on_batch.batch, set()
     for step in range(20):
-        objective.step, objective.batch = step, [whole]
-        found = objective.curvature(problem.w, part=0.3).hessian_product(v).copy()
+        found = objective.on([whole], step).curvature(problem.w, part=0.3).hessian_product(v).copy()
         first = int(generator(3, "part of the batch", step).random() * 11)
-        objective.batch = [whole.rows(np.arange(first, first + 4) % 11)]
-        np.testing.assert_array_equal(found, objective.curvature(problem.w).hessian_product(v))
+        some = objective.on([whole.rows(np.arange(first, first + 4) % 11)], step)
+        np.testing.assert_array_equal(found, some.curvature(problem.w).hessian_product(v))
         seen.add(first)
     assert len(seen) > 5
     assert max(seen) > 7
@@ -197,9 +200,9 @@ def test_of_a_batch_that_never_changes_different_steps_take_different_parts():
 
 def test_no_weight_at_all_gives_zero():
     problem = Problem("weights", 2)
-    problem.objective.batch = [shard._replace(weights=0 * shard.weights) for shard in problem.objective.batch]
-    curvature = problem.objective.curvature(problem.w)
-    assert problem.objective.value(problem.w) == 0
+    cost = problem.with_batch([shard._replace(weights=0 * shard.weights) for shard in problem.on_batch.batch])
+    curvature = cost.curvature(problem.w)
+    assert cost.value(problem.w) == 0
     assert not curvature.hessian_product(problem.w).any()
     assert not curvature.gauss_newton_matrix().any()
 

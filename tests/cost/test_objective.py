@@ -5,7 +5,8 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.objective import Objective, Shard
+from dbp.cost.examples import Shard
+from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 
 RNG = np.random.default_rng(0)
@@ -13,22 +14,22 @@ X, Y = RNG.standard_normal((11, 6)), RNG.integers(0, 3, 11)
 WEIGHTS = RNG.random(11)
 
 
-def objective_of(model, loss, x, y, weights=None, shards=1, dtype="float64"):
+def cost_of(model, loss, x, y, weights=None, shards=1, dtype="float64"):
     parameters = nn.initial_parameters(model, x, 0, dtype).parameters
     layout = Layout({name: p.shape for name, p in parameters.items()})
     objective = Objective(model, loss, layout, OneProcess(), Shards(shards), np.dtype(dtype))
     runs = [Shards(shards).of_batch(len(x), n) for n in range(shards)]
     rows = [slice(run.start, run.stop) for run in runs]
-    objective.batch = [Shard(n, x[r], y[r], None if weights is None else weights[r]) for n, r in enumerate(rows)]
-    return objective, layout.flatten(parameters, dtype)
+    batch = [Shard(n, x[r], y[r], None if weights is None else weights[r]) for n, r in enumerate(rows)]
+    return objective.on(batch, 0), layout.flatten(parameters, dtype)
 
 
 def test_logistic_regression_by_the_formula():
     """The gradient is dw = 1/m X (A - Y)^T and db = 1/m sum(A - Y), with examples in columns."""
     labels = (Y > 0).astype(float).reshape(-1, 1)
-    objective, w = objective_of(nn.Dense(1), nn.BinaryCrossEntropy(), X, labels, shards=4)
+    cost, w = cost_of(nn.Dense(1), nn.BinaryCrossEntropy(), X, labels, shards=4)
     w[:] = RNG.standard_normal(w.shape)
-    result = objective.value_and_gradient(w)
+    result = cost.value_and_gradient(w)
     a = 1 / (1 + np.exp(-(w[:6] @ X.T + w[6])))
     error = a - labels.T
     np.testing.assert_allclose(result.gradient[:6], (X.T @ error.T / len(X)).ravel())
@@ -40,31 +41,31 @@ def test_logistic_regression_by_the_formula():
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_unequal_and_empty_shards_give_the_gradient_of_the_full_cost(shards, weights):
     model = nn.Sequential(nn.Dense(5, "tanh"), nn.Dense(3))
-    objective, w = objective_of(model, nn.CrossEntropy(), X, Y, weights, shards)
+    cost, w = cost_of(model, nn.CrossEntropy(), X, Y, weights, shards)
 
-    def cost(vector):
+    def by_formula(vector):
         losses = nn.CrossEntropy()(model(nn.use(slices(vector)), X), Y)
         weighted = losses if weights is None else losses * weights
         return ad.sum_(weighted) / (len(X) if weights is None else weights.sum())
 
     def slices(vector):
         if isinstance(vector, np.ndarray):
-            return objective.layout.views(vector)
+            return cost.objective.layout.views(vector)
         return vector
 
-    result = objective.value_and_gradient(w)
-    assert result.cost == pytest.approx(float(cost(w)), rel=1e-12)
+    result = cost.value_and_gradient(w)
+    assert result.cost == pytest.approx(float(by_formula(w)), rel=1e-12)
     direction = RNG.standard_normal(w.shape)
     h = 1e-5
-    difference = (cost(w + h * direction) - cost(w - h * direction)) / (2 * h)
+    difference = (by_formula(w + h * direction) - by_formula(w - h * direction)) / (2 * h)
     assert result.gradient @ direction == pytest.approx(difference, rel=1e-6)
 
 
 def test_zero_weight_leaves_an_example_out():
     keep = np.arange(11) % 3 > 0
     loss, model = nn.CrossEntropy(), nn.Dense(3)
-    masked, w = objective_of(model, loss, X, Y, keep.astype(float), shards=4)
-    kept, _ = objective_of(model, loss, X[keep], Y[keep], shards=4)
+    masked, w = cost_of(model, loss, X, Y, keep.astype(float), shards=4)
+    kept, _ = cost_of(model, loss, X[keep], Y[keep], shards=4)
     a, b = masked.value_and_gradient(w), kept.value_and_gradient(w)
     assert a.cost == pytest.approx(b.cost, rel=1e-12)
     np.testing.assert_allclose(a.gradient, b.gradient)
@@ -73,25 +74,25 @@ def test_zero_weight_leaves_an_example_out():
 
 
 def test_no_weight_at_all_gives_zero():
-    objective, w = objective_of(nn.Dense(3), nn.CrossEntropy(), X, Y, np.zeros(11))
-    result = objective.value_and_gradient(w)
+    cost, w = cost_of(nn.Dense(3), nn.CrossEntropy(), X, Y, np.zeros(11))
+    result = cost.value_and_gradient(w)
     assert result.cost == 0
     assert not result.gradient.any()
     assert result.finite
 
 
 def test_evaluation_sums_the_same_losses():
-    objective, w = objective_of(nn.Dense(3), nn.CrossEntropy(), X, Y, WEIGHTS, shards=3)
-    by_number = {shard.number: shard for shard in objective.batch}
-    totals = objective.evaluate(w, lambda number: [by_number[number]])
-    assert totals == objective.value_and_gradient(w).totals
+    cost, w = cost_of(nn.Dense(3), nn.CrossEntropy(), X, Y, WEIGHTS, shards=3)
+    by_number = {shard.number: shard for shard in cost.batch}
+    totals = cost.objective.evaluate(w, lambda number: [by_number[number]])
+    assert totals == cost.value_and_gradient(w).totals
 
 
 def test_float32_gradients_keep_their_type_and_a_float64_cost():
     x32 = X.astype(np.float32)
-    objective, w = objective_of(nn.Dense(3), nn.CrossEntropy(), x32, Y, shards=3, dtype="float32")
-    exact, w64 = objective_of(nn.Dense(3), nn.CrossEntropy(), X, Y, shards=1)
-    result = objective.value_and_gradient(w)
+    cost, w = cost_of(nn.Dense(3), nn.CrossEntropy(), x32, Y, shards=3, dtype="float32")
+    exact, w64 = cost_of(nn.Dense(3), nn.CrossEntropy(), X, Y, shards=1)
+    result = cost.value_and_gradient(w)
     assert result.gradient.dtype == np.float32
     assert result.cost == pytest.approx(exact.value_and_gradient(w64).cost, rel=1e-6)
 
@@ -99,8 +100,8 @@ def test_float32_gradients_keep_their_type_and_a_float64_cost():
 def test_a_number_that_is_none_is_seen():
     x = X.copy()
     x[3, 2] = np.nan
-    objective, w = objective_of(nn.Dense(3), nn.CrossEntropy(), x, Y, shards=3)
-    assert not objective.value_and_gradient(w).finite
+    cost, w = cost_of(nn.Dense(3), nn.CrossEntropy(), x, Y, shards=3)
+    assert not cost.value_and_gradient(w).finite
 
 
 def test_a_parameter_that_is_not_used_has_gradient_zero():
@@ -108,5 +109,5 @@ def test_a_parameter_that_is_not_used_has_gradient_zero():
         scope.parameter("unused", (2,))
         return x @ scope.parameter("weight", (6, 3))
 
-    objective, w = objective_of(model, nn.CrossEntropy(), X, Y)
-    assert not objective.value_and_gradient(w).gradient[:2].any()
+    cost, w = cost_of(model, nn.CrossEntropy(), X, Y)
+    assert not cost.value_and_gradient(w).gradient[:2].any()

@@ -86,8 +86,8 @@ def test_costs_step_for_step(loss, method, dtype):
         epoch, within = divmod(step, batches.steps)
         order, positions = Order(230, 0, "order", epoch), batches.positions(within)
         rows.append(order.rows(positions))
-        objective.batch = loader.batch(order, positions)
-        costs.append(method.step(objective, weights, state, step + 1, 1.0).evaluation.cost)
+        cost = objective.on(loader.batch(order, positions), step)
+        costs.append(method.step(cost, weights, state, step + 1, 1.0).evaluation.cost)
     expected = list(torch_costs(loss, method, parameters, rows, getattr(torch, dtype)))
     np.testing.assert_allclose(costs, expected, rtol=1e-5 if dtype == "float32" else 1e-10)
     assert len(set(costs)) == STEPS  # so something moved

@@ -7,7 +7,8 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.objective import Objective, Shard
+from dbp.cost.examples import Shard
+from dbp.cost.objective import Objective
 from dbp.errors import UserError
 from dbp.insight import what_if
 from dbp.insight.what_if import parse_changes

@@ -3,7 +3,8 @@
 import numpy as np
 
 from dbp import nn
-from dbp.cost.objective import Objective, Shard
+from dbp.cost.examples import Shard
+from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 
 DRAW = nn.Draw(seed=3, step=5, shard=1)
@@ -38,14 +39,13 @@ def run(model, x, draw=None):
     return parameters, model(nn.use(parameters, running, draw), x)
 
 
-def objective_of(model, loss, x, y, weights=None, shards=1, seed=0):
-    """Return the objective on these examples, its flat weights, and its running moments."""
+def cost_of(model, loss, x, y, weights=None, shards=1, seed=0):
+    """Return the cost of these examples as one mini-batch, its flat weights, and its running moments."""
     initial = nn.initial_parameters(model, x, 0, "float64")
     parameters, running = initial.parameters, initial.running
     layout = Layout.of(parameters)
     objective = Objective(model, loss, layout, OneProcess(), Shards(shards), np.dtype("float64"), running, seed)
-    objective.batch = in_shards(x, y, weights, shards)
-    return objective, layout.flatten(parameters, "float64"), running
+    return objective.on(in_shards(x, y, weights, shards), 0), layout.flatten(parameters, "float64"), running
 
 
 def in_shards(x, y, weights, shards):

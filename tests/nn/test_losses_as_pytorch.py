@@ -5,7 +5,8 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.objective import Objective, Shard
+from dbp.cost.examples import Shard
+from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 from tests.nn.torch_layers import (
     Place,
@@ -96,11 +97,11 @@ def test_losses(loss, probabilities, places, weighted):
     layout = Layout.of(parameters)
     objective = Objective(model, loss, layout, OneProcess(), Shards(2), np.dtype("float64"))
     runs = [Shards(2).of_batch(9, n) for n in range(2)]
-    objective.batch = [
+    batch = [
         Shard(n, *(None if a is None else a[run.start : run.stop] for a in (x, targets, weights)))
         for n, run in enumerate(runs)
     ]
-    result = objective.value_and_gradient(layout.flatten(parameters, "float64"))
+    result = objective.on(batch, 0).value_and_gradient(layout.flatten(parameters, "float64"))
     cost, leaves = torch_cost_of(outputs), list(theirs.values())
     assert result.cost == pytest.approx(cost.item(), rel=1e-12)
     assert_close(layout.views(result.gradient), pullbacks(cost, leaves), "gradient by")

@@ -32,7 +32,7 @@ class Noisy:
         shapes: of the parameters.
     """
 
-    lasting = False
+    is_deterministic = False
 
     def __init__(self, dtype=np.float64, bad=(), shapes=None):
         self.shapes = shapes or SHAPES

@@ -125,7 +125,7 @@ def test_curvature_that_is_not_positive_is_left_out():
 def test_a_new_function_at_every_step():
     """Over mini-batches, only the pairs are carried from step to step."""
     problem = quadratic(20, 50)
-    exact, problem.lasting = problem.gradient_of, False
+    exact, problem.is_deterministic = problem.gradient_of, False
     rng = np.random.default_rng(0)
     noise = [np.zeros(20)]
 
@@ -133,7 +133,7 @@ def test_a_new_function_at_every_step():
         return 0.5 * (w - problem.minimum) @ exact(w) + noise[0] @ w
 
     noisy = Function(value, lambda w: exact(w) + noise[0], start=problem.start)
-    noisy.lasting = False
+    noisy.is_deterministic = False
     method, w = LBFGS(), noisy.start.copy()
     state = State.of(method, lambda count: np.zeros((count, 20)))
     for number in range(60):

@@ -189,7 +189,7 @@ def test_a_flat_place_is_the_minimum():
 class MiniBatches:
     """A fit to other points at every step, so that the objective is not deterministic."""
 
-    lasting = False
+    is_deterministic = False
 
     def __init__(self):
         self.rng, self.noise = np.random.default_rng(0), 0.0
@@ -203,7 +203,7 @@ class MiniBatches:
         function = Function(
             lambda w: 0.5 * self.miss(w) @ self.miss(w), lambda w: self.x.T @ self.miss(w), lambda w: self.x.T @ self.x
         )
-        function.lasting = False
+        function.is_deterministic = False
         return function
 
 

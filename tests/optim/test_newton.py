@@ -110,7 +110,7 @@ def test_products_that_lead_nowhere_end_with_an_outcome(control, hessian):
     assert taken.outcome in (Outcome.LINE_SEARCH_FAILED, Outcome.NEGATIVE_CURVATURE)
     assert "the gradient's norm is 2" in taken.reason
     assert (w == 1).all()
-    function.lasting = False  # the next mini-batch may be a better one
+    function.is_deterministic = False  # the next mini-batch may be a better one
     assert steps(TruncatedNewton(control=control), function, np.ones(4), 1)[2].outcome is Outcome.GOES_ON
 
 

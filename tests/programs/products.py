@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 
 from dbp import nn
-from dbp.cost.objective import Objective, Shard
+from dbp.cost.examples import Shard
+from dbp.cost.objective import Objective
 from dbp.parallel import Arena, Layout, Shards, world
 from dbp.parallel.vectors.arena import DIVIDED_FROM
 
@@ -34,18 +35,19 @@ def digests(units, divide):
         found.append(arena.collected(kept).copy())
         comm.barrier()
 
-    for objective.step, columns in enumerate(INPUTS):
+    for step, columns in enumerate(INPUTS):
         rows = [(n, shards.of_batch(len(columns[0]), n)) for n in shards.mine]
-        objective.batch = [Shard(n, *(None if a is None else a[r.start : r.stop] for a in columns)) for n, r in rows]
+        batch = [Shard(n, *(None if a is None else a[r.start : r.stop] for a in columns)) for n, r in rows]
+        cost = objective.on(batch, step)
         for part in arena.owned:
             v[part] = np.sin(np.arange(part.start, part.stop))
-        curvature = objective.curvature(w, part=0.6)
-        keep(objective.value_and_gradient(w).gradient)
+        curvature = cost.curvature(w, part=0.6)
+        keep(cost.value_and_gradient(w).gradient)
         keep(curvature.gauss_newton_product(v))
         keep(curvature.hessian_product(v))
         keep(curvature.squared_gradients(2))
         keep(curvature.hessian_product(curvature.gradient()))
-        found.append(np.array(objective.value(w)))
+        found.append(np.array(cost.value(w)))
         if layout.size < 1000:
             found.append(curvature.gauss_newton_matrix())
             assert len(set(comm.gather(found[-1].tobytes()))) == 1

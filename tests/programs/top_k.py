@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from dbp.parallel import Arena, Shards, Unsent, reduction_for, wire_for, world
+from dbp.parallel import Arena, ErrorFeedback, Shards, reduction_for, wire_for, world
 from dbp.random import generator
 
 comm = world()
@@ -23,13 +23,13 @@ class Sums:
         self.shards = Shards(shards, comm.rank, comm.size)
         self.arena = Arena(comm, SIZE, np.float32, divide=divide)
         self.total = self.arena.vector()
-        self.unsent = Unsent(self.arena)
-        self.reduction = reduction_for(self.arena, self.shards, 1, wire_for("top-k", kept, self.unsent))
-        assert self.unsent.used == (self.arena.nodes.count > 1)
+        self.feedback = ErrorFeedback(self.arena)
+        self.reduction = reduction_for(self.arena, self.shards, 1, wire_for("top-k", kept, self.feedback))
+        assert self.feedback.is_active == (self.arena.nodes.count > 1)
 
     def add(self, step, scale=1.0):
         """Return what all nodes get of the sum of a step."""
-        self.unsent.begin(scale)
+        self.feedback.begin(scale)
         tree = self.reduction.start()
         for number in self.shards.mine:
             sums = self.reduction.buffer()
@@ -39,13 +39,13 @@ class Sums:
         assert found.finite
         for part in self.arena.owned:
             self.total[part] = found.vector[part]
-        self.unsent.complete(self.total)
+        self.feedback.add_pending(self.total)
         self.arena.fence(self.total)
         return self.total.copy()
 
     def left(self):
         """Return on rank 0 what no node has sent."""
-        return self.unsent.collected().sum(axis=0)
+        return self.feedback.snapshot().rows.sum(axis=0)
 
     def free(self):
         self.reduction.free()
@@ -67,7 +67,7 @@ def same_everywhere(vector):
 
 for shards, kept, divide in ((1, 0.01, False), (3, 0.3, False), (8, 0.01, False), (8, 0.1, True)):
     sums = Sums(shards, kept, divide)
-    sent, many = np.zeros(SIZE, np.float32), sums.unsent.used and not divide
+    sent, many = np.zeros(SIZE, np.float32), sums.feedback.is_active and not divide
     for step in range(STEPS):
         found = sums.add(step)
         same_everywhere(found)
@@ -75,7 +75,7 @@ for shards, kept, divide in ((1, 0.01, False), (3, 0.3, False), (8, 0.01, False)
             assert 0.5 * kept * SIZE < np.count_nonzero(found) < 1.5 * kept * SIZE + 100
         again = sums.add(step)  # as nobody has accepted it, it has not been
         np.testing.assert_array_equal(again, found)
-        sums.unsent.accept()
+        sums.feedback.accept()
         sent += found
     left = sums.left()
     if comm.rank == 0 and many:
@@ -85,14 +85,12 @@ for shards, kept, divide in ((1, 0.01, False), (3, 0.3, False), (8, 0.01, False)
     # What so many nodes had left comes to those that there are, and counts twice where examples weigh twice as much.
     rows = np.rint(100 * generator(7, "rows").standard_normal((2 * comm.size, SIZE))).astype(np.float32)
     for count in (1, comm.nodes.count, 2 * comm.size):
-        sums.unsent.clear(0.5)
-        for number in range(count):
-            sums.unsent.give(number, rows[number] if comm.rank == 0 else np.empty(0, np.float32))
+        sums.feedback.restore(0.5, rows[:count] if comm.rank == 0 else [np.empty(0, np.float32)] * count)
         left = sums.left()
         if comm.rank == 0:
             np.testing.assert_array_equal(left, rows[:count].sum(axis=0))
         found = sums.add(0)
-        sums.unsent.accept()
+        sums.feedback.accept()
         left = sums.left()
         if comm.rank == 0:
             np.testing.assert_array_equal(found + left, everything([0], shards) + 2 * rows[:count].sum(axis=0))

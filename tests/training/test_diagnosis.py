@@ -6,7 +6,8 @@ import pytest
 from dbp import nn
 from dbp.autodiff import abs_, exp, sqrt
 from dbp.checkpoint import digest_arrays
-from dbp.cost.objective import Objective, Shard
+from dbp.cost.examples import Shard
+from dbp.cost.objective import Objective
 from dbp.nn import Dense
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.training.diagnosis import diagnose
@@ -24,14 +25,15 @@ def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error"
     if change is not None:
         change(layout.views(weights, writable=True))
     taken = [parts.of_batch(len(inputs), number) for number in range(shards)]
-    objective.batch = [Shard(n, inputs[r.start : r.stop], targets[r.start : r.stop], None) for n, r in enumerate(taken)]
+    batch = [Shard(n, inputs[r.start : r.stop], targets[r.start : r.stop], None) for n, r in enumerate(taken)]
+    cost = objective.on(batch, 0)
     running = digest_arrays(nn.named_arrays(initial.running))
     with np.errstate(all="ignore"):
-        before = objective.value_and_gradient(weights)
+        before = cost.value_and_gradient(weights)
         assert not before.finite
         gradient = before.gradient.copy()
-        found = diagnose(objective, weights, lambda number: 100 + np.arange(taken[number].start, taken[number].stop))
-        after = objective.value_and_gradient(weights)
+        found = diagnose(cost, weights, lambda number: 100 + np.arange(taken[number].start, taken[number].stop))
+        after = cost.value_and_gradient(weights)
     assert gradient.tobytes() == after.gradient.tobytes()
     assert digest_arrays(nn.named_arrays(initial.running)) == running
     assert all((one.rank, one.host) == (0, HOST) for one in found)

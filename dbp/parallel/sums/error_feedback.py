@@ -1,9 +1,13 @@
-"""What nodes have left unsent of their gradients, to be added to the next: nothing of it is ever lost.
+"""Error feedback for top-k messages: per node, the part of the gradient that has not been sent yet.
 
-It is state of a run: it changes with each step that is taken, and checkpoints hold it.
+It is added to the next gradient, so that nothing is ever lost. It is state of a run: it changes with each step that is
+taken, and checkpoints hold it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,14 +18,26 @@ from dbp.parallel.vectors.deal import Deal
 from dbp.types import Array
 
 
-class Unsent:
-    """A number for each element of the gradient on each node, of which each rank keeps the parts that it deals with.
+class Residuals(NamedTuple):
+    """What nodes have not sent yet, as a checkpoint holds it.
 
-    Where another node finishes the sum it is what was not sent to that node, and where this one does, what of the sum
-    was not sent to the others. As gradients are sums over the examples of a mini-batch until they are divided by these
-    examples' weight, so is this, of the last mini-batch: it counts as much in one of another weight.
+    Args:
+        rows: one vector a node, on rank 0; no rows elsewhere.
+        weight: of the mini-batch whose gradient it is part of.
+    """
 
-    A run that goes on from what nodes had not sent, but has nothing to send now, adds it to its next gradient.
+    rows: Array
+    weight: float
+
+
+class ErrorFeedback:
+    """The residual of each node: one number for each element of the gradient, dealt to the node's ranks.
+
+    For elements that another node sums up, it is what was not sent to that node; for elements that this node sums up,
+    it is what of the sum was not sent to the others. A gradient is a sum over examples until it is divided by the
+    weight of its mini-batch, and so is the residual: in a mini-batch of another weight it counts as much.
+
+    A run that is resumed with residuals, but sends whole gradients now, adds them to its next gradient.
 
     Args:
         arena: in which gradients are dealt to the ranks.
@@ -30,98 +46,105 @@ class Unsent:
     def __init__(self, arena: Arena):
         self._arena = arena
         self._before = self._after = self._rows = np.zeros((0, 0), arena.dtype)
-        self._rest: Array | None = None  # that of all nodes, where none of them sends anything
-        self._factor, self._next = np.float32(1), 1.0
+        self._pending: Array | None = None  # the residuals of all nodes, if none of them sends top-k messages now
+        self._factor, self._next_weight = np.float32(1), 1.0
         self._parts: dict[tuple[int, int], list[slice]] = {}
-        self.used = False  # whether nodes leave anything unsent
-        self.weight = 1.0  # of the mini-batch that it is of
+        self.is_active = False  # whether nodes send top-k messages
+        self.weight = 1.0  # of the mini-batch that the residual is of
 
-    def start(self) -> None:
-        """From now on nodes leave something unsent; at first there is nothing."""
-        self.used = True  # vectors are whole, but only the pages in use take memory
+    def activate(self) -> None:
+        """Keep residuals from now on, which are zero at first."""
+        self.is_active = True  # vectors are of full length, but only the pages in use take memory
         self._before, self._after = (np.zeros(self._arena.size, self._arena.dtype) for _ in range(2))
 
     @property
-    def pending(self) -> bool:
-        """Whether something is to be added to the next gradient though nodes leave nothing unsent."""
-        return self._rest is not None
+    def is_pending(self) -> bool:
+        """Return True if residuals of an earlier run must be added to the next gradient."""
+        return self._pending is not None
 
     @property
     def count(self) -> int:
-        """How many vectors it takes to hold it: one for each node, if there may be any."""
-        return self._arena.nodes.count if self.used else int(self.pending)
+        """Return how many vectors a checkpoint needs to hold the residuals."""
+        return self._arena.nodes.count if self.is_active else int(self.is_pending)
 
     # --- a step -----------------------------------------------------------------------------------------
 
     def begin(self, weight: float) -> None:
-        """A new gradient is about to be summed, of a mini-batch of this weight, the same on all ranks."""
-        self._next = weight or 1.0
-        self._factor = np.float32(self._next / self.weight)
+        """Prepare for the next gradient, of a mini-batch of this weight, the same on all ranks."""
+        self._next_weight = weight or 1.0
+        self._factor = np.float32(self._next_weight / self.weight)
 
-    def added(self, vector: Array, part: slice) -> Array:
-        """A part of a vector with what was left before added to it: of that, what is not zeroed is what is left now."""
+    def add_to(self, vector: Array, part: slice) -> Array:
+        """Return a part of a vector plus its residual, in memory that becomes the next residual.
+
+        The caller sets to zero what it sends.
+        """
         before, after = self._before[part], self._after[part]
         if self._factor == 1:
             return np.add(vector[part], before, out=after)
         np.multiply(before, self._factor, out=after)
         return np.add(vector[part], after, out=after)
 
-    def complete(self, gradient: Array) -> None:
-        """Add what is left to a gradient, which is divided by its weight already, where nodes send nothing."""
-        if self._rest is not None:
+    def add_pending(self, gradient: Array) -> None:
+        """Add residuals of an earlier run to a gradient that is divided by its weight already."""
+        if self._pending is not None:
             for part in self._arena.owned:
-                gradient[part] += self._rest[part] / gradient.dtype.type(self.weight)
+                gradient[part] += self._pending[part] / gradient.dtype.type(self.weight)
 
     def accept(self) -> None:
-        """The gradient is used; until then what is left is what was left before, as if there had been none."""
-        self._rest = None
-        if self.used:
-            self._before, self._after, self.weight = self._after, self._before, self._next
+        """Take over the new residual, as the gradient is used; without this call the one before remains."""
+        self._pending = None
+        if self.is_active:
+            self._before, self._after, self.weight = self._after, self._before, self._next_weight
 
     # --- checkpoints ------------------------------------------------------------------------------------
 
-    def collected(self) -> Array:
-        """That of all nodes, a row each, on rank 0, until it is collected again; no rows elsewhere; collective."""
+    def snapshot(self) -> Residuals:
+        """Return the residuals of all nodes, on rank 0, valid until the next snapshot; collective."""
+        return Residuals(self._collected(), self.weight)
+
+    def restore(self, weight: float, residuals: Iterable[Array]) -> None:
+        """Take over the residuals of a snapshot, of as many nodes as it was made on; collective.
+
+        Each goes to the node of its number. If there are fewer nodes now, some take over several.
+
+        Args:
+            weight: of the mini-batch whose gradient they are part of.
+            residuals: one vector at a time, filled on rank 0.
+        """
+        self.weight, self._pending = weight, None
+        for part in self._mine if self.is_active else ():
+            self._before[part] = 0
+        for number, residual in enumerate(residuals):
+            if self.is_active:
+                self._give_to_node(number, residual)
+            else:
+                self._give_to_all(residual)
+
+    def _collected(self) -> Array:
         comm, nodes = self._arena.comm, self._arena.nodes
-        if self._rest is not None and comm.rank == 0:
-            return self._rest[None]
-        if self.used and comm.rank == 0 and not self._rows.size:
+        if self._pending is not None and comm.rank == 0:
+            return self._pending[None]
+        if self.is_active and comm.rank == 0 and not self._rows.size:
             self._rows = np.zeros((nodes.count, self._arena.size), self._arena.dtype)
-        for node in range(nodes.count if self.used else 0):
+        for node in range(nodes.count if self.is_active else 0):
             collect(comm, self._owners(node), self._before, self._rows[node] if comm.rank == 0 else self._before)
         return self._rows
 
-    def clear(self, weight: float) -> None:
-        """Nothing is left; what is given next is of a mini-batch of this weight."""
-        self.weight, self._rest = weight, None
-        for part in self._mine if self.used else ():
-            self._before[part] = 0
-
-    def give(self, number: int, whole: Array) -> None:
-        """Take up what a node had left, of as many as there were; collective.
-
-        It goes to the node of that number, or of those that there are now to one that has another's already.
-
-        Args:
-            number: of the node.
-            whole: what it was, on rank 0.
-        """
-        if not self.used:
-            self._give_to_all(whole)
-            return
+    def _give_to_node(self, number: int, residual: Array) -> None:
         nodes = self._arena.nodes
         node = number % nodes.count
-        disperse(self._arena.comm, self._owners(node), whole, self._after)
+        disperse(self._arena.comm, self._owners(node), residual, self._after)
         for part in self._mine if node == nodes.mine else ():
             if number >= nodes.count:
                 self._after[part] += self._before[part]
-            self._before[part] = self._after[part]  # not added to zeros, which have a sign
+            self._before[part] = self._after[part]  # not added to zeros: that would change the sign of -0.0
 
-    def _give_to_all(self, whole: Array) -> None:
+    def _give_to_all(self, residual: Array) -> None:
         comm = self._arena.comm
-        vector = whole.copy() if comm.rank == 0 else np.empty(self._arena.size, self._arena.dtype)
+        vector = residual.copy() if comm.rank == 0 else np.empty(self._arena.size, self._arena.dtype)
         comm.broadcast_array(vector)
-        self._rest = vector if self._rest is None else self._rest + vector
+        self._pending = vector if self._pending is None else self._pending + vector
 
     @property
     def _mine(self) -> list[slice]:
@@ -132,7 +155,7 @@ class Unsent:
         return {rank: self._parts_of(rank, run) for rank in run}
 
     def _parts_of(self, rank: int, run: range) -> list[slice]:
-        """What a rank of a node deals with, which is the same on all nodes of as many ranks."""
+        """Return the parts of the residual that a rank keeps, equal on all nodes of as many ranks."""
         key = len(run), rank - run.start
         if key not in self._parts:
             deal = Deal(self._arena.size, Nodes(self._arena.nodes.sizes, rank))

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from dbp.parallel.ranks.wire import Action, Wire
-from dbp.parallel.sums.error_feedback import Unsent
+from dbp.parallel.sums.error_feedback import ErrorFeedback
 from dbp.types import Array
 
 TOP_K = "top-k"
@@ -85,24 +85,24 @@ class TopK(Wire):
 
     Args:
         kept: the part of a message's numbers that is sent, above 0 and below 1.
-        unsent: what is left.
+        feedback: keeps the rest.
     """
 
     together = True  # one vector of what is left is then enough for a node
 
-    def __init__(self, kept: float, unsent: Unsent):
+    def __init__(self, kept: float, feedback: ErrorFeedback):
         super().__init__()
         self.keeps_small = False  # what is left unsent may be large
-        self._share, self._unsent = kept, unsent
+        self._share, self._feedback = kept, feedback
 
     def start(self) -> None:
         """Several nodes are about to use it."""
-        self._unsent.start()
+        self._feedback.activate()
 
     def outgoing(self, vector: Array, part: slice) -> tuple[Array, Action]:
         """What is sent for a part of a vector, and what brings it up to date."""
         message = self._message(part)
-        return message.bytes, lambda: message.take(self._unsent.added(vector, part))
+        return message.bytes, lambda: message.take(self._feedback.add_to(vector, part))
 
     def incoming(self, vector: Array, part: slice) -> tuple[Array, Action]:
         """What is received for a part of a vector, and what brings that part up to date."""
@@ -114,7 +114,7 @@ class TopK(Wire):
         message = self._message(part)
 
         def sent() -> None:
-            message.take(self._unsent.added(total, part))
+            message.take(self._feedback.add_to(total, part))
             message.put(total[part])
 
         return message.bytes, sent
@@ -123,7 +123,7 @@ class TopK(Wire):
         """What is done to a finished sum that is not sent: what was left is added to it, and nothing is left."""
 
         def whole() -> None:
-            there = self._unsent.added(total, part)
+            there = self._feedback.add_to(total, part)
             total[part] = there
             there[:] = 0
 
@@ -133,15 +133,15 @@ class TopK(Wire):
         return Message(part.stop - part.start, self._share)
 
 
-def wire_for(form: str, kept: float | None, unsent: Unsent) -> Wire:
+def wire_for(form: str, kept: float | None, feedback: ErrorFeedback) -> Wire:
     """How numbers travel between nodes.
 
     Args:
         form: TOP_K, or a name in wire.FORMS.
         kept: with the former, the part of a message's numbers that is sent.
-        unsent: what it leaves.
+        feedback: keeps the rest.
     """
     if form != TOP_K:
         return Wire(form)
     assert kept is not None
-    return TopK(kept, unsent)
+    return TopK(kept, feedback)

@@ -5,7 +5,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from tests.nn.models import inputs, objective_of, outputs_of, run
+from tests.nn.models import cost_of, inputs, outputs_of, run
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 
@@ -36,8 +36,8 @@ def test_recomputed_layers_give_the_same_bits(shards):
     x, y = inputs(9, 4), np.arange(9) % 3
     found = []
     for model in (nn.Sequential(nn.Recompute(inside), nn.Dense(3)), plain):
-        objective, w, running = objective_of(model, nn.CrossEntropy(), x, y, shards=shards)
-        result = objective.value_and_gradient(w)
+        cost, w, running = cost_of(model, nn.CrossEntropy(), x, y, shards=shards)
+        result = cost.value_and_gradient(w)
         nn.update_all(running, result.moments)
         found.append([result.cost, result.gradient.copy(), *nn.named_arrays(running).values()])
     for one, other in zip(*found, strict=True):
@@ -50,11 +50,11 @@ def test_a_layer_used_twice_shares_its_parameters():
         return layer(inner, layer(inner, x))
 
     x, y = inputs(5, 3), inputs(5, 3, seed=1)
-    objective, w, _ = objective_of(model, nn.MeanSquaredError(), x, y, shards=2)
-    assert list(objective.layout.shapes) == ["shared/weight", "shared/bias"]
+    cost, w, _ = cost_of(model, nn.MeanSquaredError(), x, y, shards=2)
+    assert list(cost.objective.layout.shapes) == ["shared/weight", "shared/bias"]
     apart = nn.Sequential(nn.Dense(3, "tanh"), nn.Dense(3, "tanh"))
-    other, _, _ = objective_of(apart, nn.MeanSquaredError(), x, y, shards=2)
-    one, both = objective.value_and_gradient(w), other.value_and_gradient(np.concatenate([w, w]))
+    other, _, _ = cost_of(apart, nn.MeanSquaredError(), x, y, shards=2)
+    one, both = cost.value_and_gradient(w), other.value_and_gradient(np.concatenate([w, w]))
     assert one.cost == pytest.approx(both.cost, rel=1e-14)
     np.testing.assert_allclose(one.gradient, both.gradient[:12] + both.gradient[12:], rtol=1e-11)
 
@@ -65,12 +65,12 @@ def test_an_autoencoder_with_tied_weights():
         return ad.tanh(x @ w) @ ad.transpose(scope.parameter("weight", (6, 2)))
 
     x = inputs(7, 6)
-    objective, flat, _ = objective_of(tied, nn.MeanSquaredError(), x, x, shards=3)
+    cost, flat, _ = cost_of(tied, nn.MeanSquaredError(), x, x, shards=3)
     w = flat.reshape(6, 2)
     h = np.tanh(x @ w)
     error = 2 * (h @ w.T - x) / x.size
     expected = error.T @ h + x.T @ ((error @ w) * (1 - h * h))
-    np.testing.assert_allclose(objective.value_and_gradient(flat).gradient, expected.ravel(), rtol=1e-10)
+    np.testing.assert_allclose(cost.value_and_gradient(flat).gradient, expected.ravel(), rtol=1e-10)
 
 
 def test_sequential_names_layers_by_kind_and_number():

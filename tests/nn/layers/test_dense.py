@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.cost.objective import Shard
-from tests.nn.models import DRAW, inputs, objective_of
+from dbp.cost.examples import Shard
+from tests.nn.models import DRAW, cost_of, inputs
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 
@@ -56,19 +56,17 @@ def test_a_shard_draws_the_same_whoever_computes_it():
     """Losses shard by shard equal those of the whole mini-batch; another step draws anew."""
     model = nn.Sequential(nn.Dropout(0.5), nn.Dense(3), nn.Dropout(0.2))
     x, y = inputs(12, 4), np.arange(12) % 3
-    objective, w, _ = objective_of(model, nn.CrossEntropy(), x, y, shards=4, seed=8)
-    batch = objective.batch
-    whole = objective.value_and_gradient(w).cost
+    cost, w, _ = cost_of(model, nn.CrossEntropy(), x, y, shards=4, seed=8)
+    batch, objective = cost.batch, cost.objective
+    whole = cost.value_and_gradient(w).cost
     empty = [Shard(s.number, s.inputs[:0], s.targets[:0], None) for s in batch]
     parts = []
     for i in range(4):
-        objective.batch = [s if s.number == i else e for s, e in zip(batch, empty, strict=True)]
-        parts.append(objective.value_and_gradient(w).totals.loss)
+        alone = [s if s.number == i else e for s, e in zip(batch, empty, strict=True)]
+        parts.append(objective.on(alone, 0).value_and_gradient(w).totals.loss)
     assert sum(parts) / 12 == pytest.approx(whole, rel=1e-14)
-    objective.batch, objective.step = batch, 1
-    assert objective.value_and_gradient(w).cost != whole
-    objective.step = 0
-    assert objective.value_and_gradient(w).cost == whole
+    assert objective.on(batch, 1).value_and_gradient(w).cost != whole
+    assert objective.on(batch, 0).value_and_gradient(w).cost == whole
 
 
 def outputs_of(model, x, seed=0):

@@ -7,7 +7,7 @@ import pytest
 
 from dbp import nn
 from dbp.errors import UserError
-from tests.nn.models import DRAW, in_shards, inputs, objective_of, run, start
+from tests.nn.models import DRAW, cost_of, in_shards, inputs, run, start
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 5, 13])
@@ -18,18 +18,18 @@ def test_running_moments_are_those_of_whole_mini_batches(shards, decay):
     rng = np.random.default_rng(0)
     steps = [3 + rng.standard_normal((11, 4, 3)) * [1, 5, 0.1] for _ in range(4)]
     y = rng.integers(0, 2, 11)
-    objective, w, running = objective_of(model, nn.CrossEntropy(), steps[0], y, shards=shards)
+    cost, w, running = cost_of(model, nn.CrossEntropy(), steps[0], y, shards=shards)
     mean, variance = np.zeros(3), np.ones(3)
     for x in steps:
-        objective.batch = in_shards(x, y, None, shards)
-        nn.update_all(running, objective.value_and_gradient(w).moments)
+        moments = cost.objective.on(in_shards(x, y, None, shards), 0).value_and_gradient(w).moments
+        nn.update_all(running, moments)
         mean = decay * mean + (1 - decay) * x.mean(axis=(0, 1))
         variance = decay * variance + (1 - decay) * x.var(axis=(0, 1), ddof=1)
     moments = running["batch_norm_1/"]
     np.testing.assert_allclose(moments.mean, mean, rtol=1e-13)
     np.testing.assert_allclose(moments.variance, variance, rtol=1e-12)
 
-    parameters = {name: view + 0.5 for name, view in objective.layout.views(w).items()}
+    parameters = {name: view + 0.5 for name, view in cost.objective.layout.views(w).items()}
     x = steps[-1]
     evaluated = model.layers[0](nn.use(parameters, running).inside("batch_norm_1"), x)
     scale, shift = parameters["batch_norm_1/scale"], parameters["batch_norm_1/shift"]
@@ -45,8 +45,8 @@ def test_batch_norm_in_training_takes_the_moments_of_the_shard():
 
 def test_one_number_a_channel_leaves_the_running_moments_alone():
     model = nn.Sequential(nn.BatchNorm(), nn.Dense(2))
-    objective, w, running = objective_of(model, nn.CrossEntropy(), inputs(1, 3), np.array([1]))
-    nn.update_all(running, objective.value_and_gradient(w).moments)
+    cost, w, running = cost_of(model, nn.CrossEntropy(), inputs(1, 3), np.array([1]))
+    nn.update_all(running, cost.value_and_gradient(w).moments)
     np.testing.assert_array_equal(running["batch_norm_1/"].mean, np.zeros(3))
     np.testing.assert_array_equal(running["batch_norm_1/"].variance, np.ones(3))
 
@@ -54,10 +54,10 @@ def test_one_number_a_channel_leaves_the_running_moments_alone():
 def test_several_running_moments_do_not_mix():
     x = inputs(6, 4) + 2
     model = nn.Sequential(nn.BatchNorm(0.5), nn.Residual((nn.Dense(3), nn.BatchNorm(0.0)), (nn.Dense(3),)))
-    objective, w, running = objective_of(model, nn.CrossEntropy(), x, np.arange(6) % 3, shards=1)
-    nn.update_all(running, objective.value_and_gradient(w).moments)
+    cost, w, running = cost_of(model, nn.CrossEntropy(), x, np.arange(6) % 3, shards=1)
+    nn.update_all(running, cost.value_and_gradient(w).moments)
     assert list(running) == ["batch_norm_1/", "residual_1/batch_norm_1/"]
-    weights = objective.layout.views(w)
+    weights = cost.objective.layout.views(w)
     first = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
     z = first @ weights["residual_1/dense_1/weight"] + weights["residual_1/dense_1/bias"]
     np.testing.assert_allclose(running["batch_norm_1/"].mean, x.mean(0) / 2)

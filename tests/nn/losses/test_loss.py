@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from tests.nn.models import inputs, objective_of
+from tests.nn.models import cost_of, inputs
 
 RNG = np.random.default_rng(0)
 SEQUENCE_LOSSES = [
@@ -26,8 +26,8 @@ MASK[2] = False  # an example of which nothing counts
 def test_masked_places_do_not_count(loss, targets, units, shards):
     """Cost, metrics and gradient equal those of the kept places as examples of their own."""
     model, x = nn.Dense(units), inputs(6, 5, 4)
-    masked, w, _ = objective_of(model, loss, x, targets, MASK.astype(float), shards)
-    kept, _, _ = objective_of(model, loss, x[MASK], targets[MASK])
+    masked, w, _ = cost_of(model, loss, x, targets, MASK.astype(float), shards)
+    kept, _, _ = cost_of(model, loss, x[MASK], targets[MASK])
     check_same(masked, kept, w)
 
 
@@ -35,28 +35,28 @@ def test_masked_places_do_not_count(loss, targets, units, shards):
 def test_places_may_have_any_weights(shards):
     loss, targets, units = SEQUENCE_LOSSES[0]
     model, x, weights = nn.Dense(units), inputs(6, 5, 4), np.random.default_rng(1).random((6, 5))
-    weighted, w, _ = objective_of(model, loss, x, targets, weights, shards)
-    alone, _, _ = objective_of(model, loss, x.reshape(30, 4), targets.reshape(30), weights.reshape(30))
+    weighted, w, _ = cost_of(model, loss, x, targets, weights, shards)
+    alone, _, _ = cost_of(model, loss, x.reshape(30, 4), targets.reshape(30), weights.reshape(30))
     check_same(weighted, alone, w)
-    of_examples, _, _ = objective_of(model, loss, x, targets, weights[:, 0], shards)
-    repeated, _, _ = objective_of(model, loss, x, targets, np.repeat(weights[:, :1], 5, axis=1), shards)
+    of_examples, _, _ = cost_of(model, loss, x, targets, weights[:, 0], shards)
+    repeated, _, _ = cost_of(model, loss, x, targets, np.repeat(weights[:, :1], 5, axis=1), shards)
     check_same(of_examples, repeated, w)
 
 
 def test_outputs_may_have_weights_of_their_own():
     model, x, y, weights = nn.Dense(3), inputs(6, 4), inputs(6, 3, seed=1), np.random.default_rng(1).random((6, 3))
-    objective, w, _ = objective_of(model, nn.MeanSquaredError(), x, y, weights, shards=2)
-    parameters = objective.layout.views(w)
+    cost, w, _ = cost_of(model, nn.MeanSquaredError(), x, y, weights, shards=2)
+    parameters = cost.objective.layout.views(w)
     error = x @ parameters["weight"] + parameters["bias"] - y
-    result = objective.value_and_gradient(w)
+    result = cost.value_and_gradient(w)
     assert result.cost == pytest.approx(np.sum(weights * error**2) / weights.sum())
     np.testing.assert_allclose(result.gradient[:12], (x.T @ (2 * weights * error / weights.sum())).ravel())
 
 
 def check_same(one, other, w):
     a, b = one.value_and_gradient(w), other.value_and_gradient(w)
-    names = one.loss.metrics
+    names = one.objective.loss.metrics
     assert a.totals.means(names) == pytest.approx(b.totals.means(names), rel=1e-12)
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-10, atol=1e-14)
-    totals = one.evaluate(w, lambda number: [s for s in one.batch if s.number == number and len(s.inputs)])
+    totals = one.objective.evaluate(w, lambda number: [s for s in one.batch if s.number == number and len(s.inputs)])
     assert totals.means(names) == pytest.approx(b.totals.means(names), rel=1e-12)

@@ -11,7 +11,7 @@ from dbp.checkpoint import digest_arrays
 from dbp.config.settings import Settings
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, FirstOrder
-from dbp.parallel import Arena, OneProcess, Unsent, wire_for
+from dbp.parallel import Arena, ErrorFeedback, OneProcess, wire_for
 from tests.hosts import Hosts, environment, why_not
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, mpirun, newest_checkpoint, run
 
@@ -23,81 +23,79 @@ TOP_K = (*LARGER, "--set", "messages=top-k", "--set", "messages_kept=0.05")
 # --- what is left ---------------------------------------------------------------------------------------
 
 
-def unsent_of(size):
-    unsent = Unsent(Arena(OneProcess(), size, np.float32))
-    wire = wire_for("top-k", 0.1, unsent)
+def feedback_of(size):
+    feedback = ErrorFeedback(Arena(OneProcess(), size, np.float32))
+    wire = wire_for("top-k", 0.1, feedback)
     wire.start()
-    return unsent, wire
+    return feedback, wire
 
 
 def test_over_steps_all_is_sent_but_for_what_is_left():
-    unsent, wire = unsent_of(500)
+    feedback, wire = feedback_of(500)
     rng, vector, part = np.random.default_rng(0), np.zeros(500, np.float32), slice(0, 500)
     (message, pack), received = wire.outgoing(vector, part), np.zeros(500, np.float32)
     place, unpack = wire.incoming(received, part)
     given_, sent = np.zeros(500), np.zeros(500)
     for _ in range(30):
         vector[:] = rng.integers(-50, 50, 500)
-        unsent.begin(1.0)
+        feedback.begin(1.0)
         pack()
         place[:] = message
         unpack()
-        unsent.accept()
+        feedback.accept()
         assert np.count_nonzero(received) <= 50
         given_, sent = given_ + vector, sent + received
-        np.testing.assert_array_equal(sent + unsent.collected()[0], given_)
+        np.testing.assert_array_equal(sent + feedback.snapshot().rows[0], given_)
     vector[:] = 0
     for _ in range(10):  # then the rest too
-        unsent.begin(1.0)
+        feedback.begin(1.0)
         pack()
         place[:] = message
         unpack()
-        unsent.accept()
+        feedback.accept()
         sent += received
     np.testing.assert_array_equal(sent, given_)
 
 
 def test_what_is_left_counts_as_much_in_a_mini_batch_of_another_weight():
-    unsent, wire = unsent_of(10)
+    feedback, wire = feedback_of(10)
     vector = np.array([8, *[1] * 9], np.float32)
     _, pack = wire.outgoing(vector, slice(0, 10))
-    unsent.begin(4.0)
+    feedback.begin(4.0)
     pack()
-    unsent.accept()
-    assert unsent.weight == 4
+    feedback.accept()
+    assert feedback.weight == 4
     vector[:] = 0
-    unsent.begin(2.0)
-    np.testing.assert_array_equal(unsent.added(vector, slice(0, 10)), [0, *[0.5] * 9])
+    feedback.begin(2.0)
+    np.testing.assert_array_equal(feedback.add_to(vector, slice(0, 10)), [0, *[0.5] * 9])
 
 
 def test_a_gradient_that_is_not_used_leaves_no_trace():
-    unsent, wire = unsent_of(10)
+    feedback, wire = feedback_of(10)
     vector = np.arange(1, 11, dtype=np.float32)
     _, pack = wire.outgoing(vector, slice(0, 10))
-    unsent.begin(1.0)
+    feedback.begin(1.0)
     pack()
-    unsent.accept()
-    before = unsent.collected().copy()
+    feedback.accept()
+    before = feedback.snapshot().rows.copy()
     vector[:] = np.nan
-    unsent.begin(1.0)
+    feedback.begin(1.0)
     pack()
-    np.testing.assert_array_equal(unsent.collected(), before)
+    np.testing.assert_array_equal(feedback.snapshot().rows, before)
 
 
 def test_where_nothing_is_sent_what_was_left_is_added_once():
-    unsent = Unsent(Arena(OneProcess(), 4, np.float32))
-    unsent.clear(2.0)
-    unsent.give(0, np.array([2, 4, 6, 8], np.float32))
-    unsent.give(1, np.ones(4, np.float32))
-    assert unsent.count == 1
-    np.testing.assert_array_equal(unsent.collected(), [[3, 5, 7, 9]])
+    feedback = ErrorFeedback(Arena(OneProcess(), 4, np.float32))
+    feedback.restore(2.0, [np.array([2, 4, 6, 8], np.float32), np.ones(4, np.float32)])
+    assert feedback.count == 1
+    np.testing.assert_array_equal(feedback.snapshot().rows, [[3, 5, 7, 9]])
     gradient = np.ones(4, np.float32)
-    unsent.complete(gradient)
+    feedback.add_pending(gradient)
     np.testing.assert_array_equal(gradient, [2.5, 3.5, 4.5, 5.5])
-    unsent.accept()
-    unsent.complete(gradient)
+    feedback.accept()
+    feedback.add_pending(gradient)
     np.testing.assert_array_equal(gradient, [2.5, 3.5, 4.5, 5.5])
-    assert unsent.count == len(unsent.collected()) == 0
+    assert feedback.count == len(feedback.snapshot().rows) == 0
 
 
 @pytest.mark.parametrize("sizes", ["1,1", "2,1", "1,2,2", "private"])
