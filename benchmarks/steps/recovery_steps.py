@@ -16,6 +16,7 @@ from checkpoint_steps import settings
 
 import dbp
 from dbp.config.settings import Saving
+from dbp.cost.examples import Batch
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
 from dbp.run.state import Run
@@ -38,7 +39,7 @@ class Clock:
         self.folder, self.died, self.out, self.changing = folder, folder.with_name("died"), out, changing
         self.noticed = self.met = 0.0
 
-    def step(self, take: Callable[[Run, int], Any], run: Run, total: int) -> Any:
+    def step(self, take: Callable[[Run, int], Any], run: Run, batch: Batch, total: int) -> Any:
         """A step; the last rank dies before one that comes some steps after a checkpoint, and the next is the last."""
         if run.comm.lost:
             self.tell(run.comm)
@@ -49,7 +50,7 @@ class Clock:
                 run.arena.changes.__enter__()
             self.died.write_text(repr(time.monotonic()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return take(run, total)
+        return take(run, batch, total)
 
     def survivors(self, meet: Callable[[float], Communicator], seconds: float) -> Communicator:
         """The ranks that live meet."""
@@ -81,7 +82,7 @@ def main() -> None:
     clock = Clock(args.folder, args.out, args.changing)
     instead, rebuilt = cast(Any, loop), cast(Any, recovery)
     take, meet = loop.step, recovery.survivors
-    instead.step = lambda run, total_steps: clock.step(take, run, total_steps)
+    instead.step = lambda run, batch, total_steps: clock.step(take, run, batch, total_steps)
     rebuilt.survivors = lambda seconds: clock.survivors(meet, seconds)
     loop.train(told, world(), Start(fresh=True, quiet=True))
 
