@@ -10,7 +10,8 @@ import numpy as np
 
 from dbp.config.settings import Data
 from dbp.cost.loader import Loader
-from dbp.cost.objective import Objective, Totals
+from dbp.cost.examples import Totals
+from dbp.cost.objective import Objective
 from dbp.data import Dataset
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
