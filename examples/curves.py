@@ -16,7 +16,7 @@ import numpy as np
 import dbp
 from dbp.autodiff import sigmoid, sum_
 from dbp.nn import BinaryCrossEntropy, Dense
-from dbp.optim import SGD, TruncatedNewton
+from dbp.optim import SGD, Newton
 from dbp.parallel import world
 from dbp.random import generator
 
@@ -75,7 +75,7 @@ parser.add_argument("--momentum", type=float, default=0.95, help="of SGD")
 parser.add_argument("--out", help="folder for checkpoints and the history")
 options = parser.parse_args()
 
-hessian_free = TruncatedNewton(damping=45.0, iterations=options.iterations, part=options.part)
+hessian_free = Newton(damping=45.0, iterations=options.iterations, part=options.part)
 methods = {
     "newton": (hessian_free, min(options.batch, options.examples)),
     "sgd": (SGD(options.rate, options.momentum), 200),

@@ -1,18 +1,21 @@
-"""Optimizers and learning-rate schedules."""
+"""Optimizers and learning-rate schedules.
+
+A new optimizer is a frozen dataclass in a file of its own. A first-order one derives from `FirstOrder` (see sgd.py):
+give it a `kind`, its settings, the names of its `vectors` and an `update` of one block. Any other one derives from
+`Method` and implements `step` (see lbfgs.py). Then add the class to `OPTIMIZERS` below: its `kind` is the config's
+`optimizer.kind`, and its fields are the other keys of that section.
+
+A new schedule derives from `Schedule` and implements `after_warmup`; add it to `SCHEDULES`, at the end of
+learning_rate_schedules.py. tests/optim tests both, and docs/config.md lists their settings.
+"""
 
 from dbp.optim.adagrad import Adagrad
 from dbp.optim.adam import Adam, AdamW
 from dbp.optim.first_order import FirstOrder
-from dbp.optim.layerwise import LAMB, LARS
+from dbp.optim.lamb import LAMB
+from dbp.optim.lars import LARS
 from dbp.optim.lbfgs import LBFGS
-from dbp.optim.levenberg_marquardt import LevenbergMarquardt
-from dbp.optim.lion import Lion
-from dbp.optim.method import Method, Outcome, State, Step
-from dbp.optim.muon import Muon
-from dbp.optim.nadam import NAdam
-from dbp.optim.newton import TruncatedNewton
-from dbp.optim.rmsprop import RMSprop
-from dbp.optim.schedules import (
+from dbp.optim.learning_rate_schedules import (
     SCHEDULES,
     Constant,
     Cosine,
@@ -23,11 +26,18 @@ from dbp.optim.schedules import (
     Schedule,
     StepDecay,
 )
+from dbp.optim.levenberg_marquardt import LevenbergMarquardt
+from dbp.optim.lion import Lion
+from dbp.optim.method import Method, Outcome, State, Step
+from dbp.optim.muon import Muon
+from dbp.optim.nadam import NAdam
+from dbp.optim.newton import Newton
+from dbp.optim.rmsprop import RMSprop
 from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
 _METHODS: tuple[type[Method], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
-_METHODS += (LBFGS, TruncatedNewton, LevenbergMarquardt, Scipy)
+_METHODS += (LBFGS, Newton, LevenbergMarquardt, Scipy)
 OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in _METHODS}
 
 __all__ = [
@@ -49,6 +59,7 @@ __all__ = [
     "Method",
     "Muon",
     "NAdam",
+    "Newton",
     "OneCycle",
     "Outcome",
     "Plateau",
@@ -59,5 +70,4 @@ __all__ = [
     "State",
     "Step",
     "StepDecay",
-    "TruncatedNewton",
 ]

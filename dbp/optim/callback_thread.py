@@ -34,7 +34,7 @@ class _Closed(BaseException):
     """Ends the function where it waits for an answer; no Exception, so that nobody on the way takes it for one."""
 
 
-class Aside:
+class CallbackThread:
     """A function that runs aside, until its next question.
 
     Args:

@@ -55,7 +55,7 @@ def conjugate_gradients(
     damping: float = 0.0,
     radius: float = math.inf,
 ) -> Iterator[Iterate]:
-    """Minimise g x + x A x / 2 with A = B + damping, in place: Algorithm 5.3, Nocedal and Wright 2006.
+    """Minimize g x + x A x / 2 with A = B + damping, in place: Algorithm 5.3, Nocedal and Wright 2006.
 
     With a radius, |x| stays within it, and x begins with zero: their Algorithm 7.2 (Steihaug 1983). Without one, it
     ends where curvature is not positive. The value of the model needs no inner products of its own, as an iteration

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dbp.optim.damping import Proposal, propose
+from dbp.optim.dense_trust_region import Proposal, propose
 from dbp.optim.method import Curvature, Space, Vector, pieces
 
 RESIDUAL = 1e-2  # relative to the gradient: what the subspace may leave of the equations of a step

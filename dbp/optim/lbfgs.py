@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError
-from dbp.optim.history import History
+from dbp.optim.lbfgs_history import History
 from dbp.optim.line_search import Found, strong_wolfe
 from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, follow, pieces
 

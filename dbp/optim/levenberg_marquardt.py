@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.errors import UserError
-from dbp.optim.damping import Proposal
+from dbp.optim.dense_trust_region import Proposal
 from dbp.optim.gauss_newton import Dense, GaussNewton, Subspace
 from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, pieces
 

@@ -37,7 +37,7 @@ class Muon(AdamW):
     """Steps by the orthogonal matrix that is nearest to the momentum; parameters that are no matrices by AdamW.
 
     m = momentum m + g;  u = g + momentum m, or m without nesterov;
-    w = w - learning_rate sqrt(max(1, columns / rows)) orthogonalised(u), after decay as that of AdamW.
+    w = w - learning_rate sqrt(max(1, columns / rows)) orthogonalize(u), after decay as that of AdamW.
 
     Args:
         momentum: of matrices.
@@ -101,7 +101,7 @@ class Muon(AdamW):
             else:
                 self.update(p, work)
                 self.finish(p, work)
-        self._orthogonalise(work, matrices, direction)
+        self._orthogonalize(work, matrices, direction)
         for p in self.pieces(work):
             if p.group:
                 np.multiply(p.vectors["direction"], p.rate * matrices[p.group - 1].scale, out=p.spare[0])
@@ -119,17 +119,17 @@ class Muon(AdamW):
         else:
             u[:] = m
 
-    def _orthogonalise(self, work: Work, matrices: list[Matrix], direction: Vector) -> None:
+    def _orthogonalize(self, work: Work, matrices: list[Matrix], direction: Vector) -> None:
         """Each matrix by one rank, the largest first so that all have about as much to do."""
         in_order = sorted(matrices, key=lambda matrix: -matrix.work)
         work.space.fence(direction)
         for number in work.space.jobs(len(in_order)):
             where, rows, columns = in_order[number]
-            direction[where] = orthogonalised(direction[where].reshape(rows, columns)).reshape(-1)
+            direction[where] = orthogonalize(direction[where].reshape(rows, columns)).reshape(-1)
         work.space.fence_jobs(direction, [matrix.where for matrix in in_order])
 
 
-def orthogonalised(matrix: Vector, iterations: int = 5) -> Vector:
+def orthogonalize(matrix: Vector, iterations: int = 5) -> Vector:
     """About the orthogonal matrix that is nearest: with singular vectors U, V it is U S V^T, S from 0.7 to 1.2.
 
     Newton and Schulz's iteration, with the coefficients that Jordan et al. found to grow small singular values fastest.

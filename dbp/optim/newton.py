@@ -1,4 +1,4 @@
-"""Truncated Newton methods: a step minimises a quadratic model of the cost, as far as conjugate gradients get.
+"""Truncated Newton methods: a step minimizes a quadratic model of the cost, as far as conjugate gradients get.
 
 With the Gauss-Newton matrix and damping it is the Hessian-free method of Martens 2010; with a trust region that of
 Steihaug 1983.
@@ -30,8 +30,8 @@ CURVATURES, CONTROLS = ("gauss_newton", "hessian"), ("damping", "trust_region")
 
 
 @dataclass(frozen=True)
-class TruncatedNewton(Method):
-    """Steps d along which a model of the cost falls: f + g d + d B d / 2, minimised by conjugate gradients.
+class Newton(Method):
+    """Steps d along which a model of the cost falls: f + g d + d B d / 2, minimized by conjugate gradients.
 
     Control "damping" adds damping |d|^2 / 2 to the model, more if it has promised too much (Levenberg-Marquardt;
     Martens 2010, section 4). Of the iterates the one of the lowest cost is taken, then shortened until the cost falls
@@ -129,7 +129,7 @@ class _Candidate:
 class _Iteration(Generic[E]):
     """One step: what is known at its start, and what is tried."""
 
-    def __init__(self, method: TruncatedNewton, objective: Objective[E], weights: Vector, state: State, evaluation: E):
+    def __init__(self, method: Newton, objective: Objective[E], weights: Vector, state: State, evaluation: E):
         self.method, self.objective, self.weights, self.state = method, objective, weights, state
         self.space, self.evaluation, self.cost = objective.space, evaluation, evaluation.cost
         self.evaluations, self.products = 1, 0

@@ -15,7 +15,7 @@ import numpy as np
 
 from dbp.errors import UserError, unknown
 from dbp.optim.method import Curvature, E, Method, Objective, Outcome, State, Step, Vector
-from dbp.optim.scipy_lead import METHODS, REFUSED, Asked, Lead, Order, What
+from dbp.optim.scipy_driver import METHODS, REFUSED, Asked, Lead, Order, What
 
 LASTING = (
     "optimizer 'scipy' needs the same cost at every evaluation: batch_size must be the number of training "
@@ -66,13 +66,13 @@ class Scipy(Method):
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """One iteration of SciPy's method; see Method.step()."""
-        if not isinstance(state.running, _Minimisation):
-            state.running = _Minimisation(self, objective, weights, state.scratch)
+        if not isinstance(state.running, _Minimization):
+            state.running = _Minimization(self, objective, weights, state.scratch)
         with objective.space.changing:
             return state.running.iteration()
 
 
-class _Minimisation(Generic[E]):
+class _Minimization(Generic[E]):
     """A method of SciPy that runs on the first rank, while all ranks do what it asks for.
 
     Args:

@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from dbp.optim.callback_thread import Aside, Raised, Returned
+from dbp.optim.callback_thread import CallbackThread, Raised, Returned
 
 
 def test_turns():
-    aside = Aside(lambda ask: [ask("a"), ask("b")])
+    aside = CallbackThread(lambda ask: [ask("a"), ask("b")])
     assert [aside.next(), aside.next(1), aside.next(2)] == ["a", "b", Returned([1, 2])]
     aside.close()
-    aside = Aside(lambda ask: 1 / ask("a"))
+    aside = CallbackThread(lambda ask: 1 / ask("a"))
     assert aside.next() == "a"
     end = aside.next(0)
     assert isinstance(end, Raised)
@@ -33,7 +33,7 @@ def test_one_that_is_not_answered_ends():
             ask("again")  # which has no answer either
 
     for began in (False, True):
-        aside = Aside(stubborn)
+        aside = CallbackThread(stubborn)
         assert not began or aside.next() == "a"
         aside.close()
         aside.close()
@@ -41,7 +41,7 @@ def test_one_that_is_not_answered_ends():
 
 
 def test_who_waits_can_be_interrupted():
-    aside = Aside(lambda ask: time.sleep(1))
+    aside = CallbackThread(lambda ask: time.sleep(1))
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         aside.next()

@@ -5,7 +5,7 @@ import pytest
 
 from dbp.errors import UserError
 from dbp.optim import LBFGS, Outcome, State
-from dbp.optim.history import History
+from dbp.optim.lbfgs_history import History
 from dbp.optim.line_search import DECREASE, SLOPE, strong_wolfe
 from tests.problems import Function, logistic, quadratic, rosenbrock, steps
 

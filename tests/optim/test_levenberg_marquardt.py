@@ -7,7 +7,7 @@ import dbp
 from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import LevenbergMarquardt, Outcome, State
-from dbp.optim.damping import Cholesky, propose
+from dbp.optim.dense_trust_region import Cholesky, propose
 from tests.problems import Function, logistic, quadratic, rosenbrock, steps
 
 PROBLEMS = {

@@ -11,21 +11,21 @@ from tests.problems import BOWL, Function, rosenbrock, steps
 ROSENBROCK = rosenbrock()
 
 
-def minimise(method, function, start, count, schedule=None):
+def minimize(method, function, start, count, schedule=None):
     return steps(method, function, start, count, schedule)[0]
 
 
 @pytest.mark.parametrize(("method", "count"), [(SGD(1e-3, momentum=0.9), 5000), (SGD(2e-3), 30000), (Adam(2e-2), 6000)])
 def test_rosenbrock(method, count):
-    np.testing.assert_allclose(minimise(method, ROSENBROCK, [-1.2, 1.0], count, Cosine()), [1, 1], atol=0.02)
+    np.testing.assert_allclose(minimize(method, ROSENBROCK, [-1.2, 1.0], count, Cosine()), [1, 1], atol=0.02)
 
 
 @pytest.mark.parametrize("method", [SGD(0.1, 0.9), Adam(0.1)])
 def test_pieces_do_not_show(method):
     """A vector longer than a block is updated as its elements would be alone."""
     start = np.linspace(-1, 1, 2 * BLOCK + 5)
-    whole = minimise(method, BOWL, start, 3)
-    pieces = [minimise(method, BOWL, part, 3) for part in np.split(start, [1000, BLOCK + 7])]
+    whole = minimize(method, BOWL, start, 3)
+    pieces = [minimize(method, BOWL, part, 3) for part in np.split(start, [1000, BLOCK + 7])]
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
 
 

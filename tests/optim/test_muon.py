@@ -8,17 +8,17 @@ from dbp.optim import (
     Cosine,
     Muon,
 )
-from dbp.optim.muon import orthogonalised
+from dbp.optim.muon import orthogonalize
 from tests.optim.noisy import SHAPES
 from tests.problems import quadratic, steps
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (3, 8), (8, 3), (1, 5)])
-def test_orthogonalised(shape):
+def test_orthogonalize(shape):
     x = np.random.default_rng(0).standard_normal(shape)
-    s = np.linalg.svd(orthogonalised(x), compute_uv=False)
+    s = np.linalg.svd(orthogonalize(x), compute_uv=False)
     assert ((s > 0.6) & (s < 1.25)).all()
-    assert (orthogonalised(np.zeros(shape)) == 0).all()
+    assert (orthogonalize(np.zeros(shape)) == 0).all()
 
 
 def test_which_parameters_are_matrices():

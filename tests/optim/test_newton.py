@@ -8,7 +8,7 @@ import pytest
 import dbp
 from dbp import nn
 from dbp.errors import UserError
-from dbp.optim import Outcome, TruncatedNewton
+from dbp.optim import Newton, Outcome
 from dbp.optim.newton import STORED
 from tests.problems import Function, logistic, quadratic, rosenbrock, steps
 
@@ -27,7 +27,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("options", [{}, {"precondition": 0.0, "decay": 0.0}])
 def test_known_minima(name, curvature, control, options):
     function, tolerance = PROBLEMS[name]
-    method = TruncatedNewton(curvature, control, gradient_tolerance=1e-8, **options)
+    method = Newton(curvature, control, gradient_tolerance=1e-8, **options)
     w, _, taken = steps(method, function, function.start, 150)
     assert taken.outcome is Outcome.CONVERGED
     assert "the gradient's norm is" in taken.reason
@@ -40,13 +40,13 @@ def test_known_minima(name, curvature, control, options):
 
 def test_a_trust_region_finds_a_minimum_in_few_steps():
     for function, most in ((rosenbrock(), 40), (logistic(), 8)):
-        method = TruncatedNewton("hessian", "trust_region")
+        method = Newton("hessian", "trust_region")
         assert steps(method, function, function.start, most)[2].outcome is Outcome.CONVERGED
 
 
 def test_it_is_told_how_much_was_asked():
     function = rosenbrock(4)
-    method, w = TruncatedNewton(), function.start
+    method, w = Newton(), function.start
     before = function.evaluations, function.products
     _, _, taken = steps(method, function, w, 1)
     assert taken.evaluations == function.evaluations - before[0]
@@ -62,7 +62,7 @@ def test_a_saddle_is_left(control):
         lambda w: np.array([w[0] ** 3 - w[0], w[1]]),
         lambda w: np.diag([3 * w[0] ** 2 - 1, 1]),
     )
-    method = TruncatedNewton("hessian", control, damping=1e-3, decay=0.0)
+    method = Newton("hessian", control, damping=1e-3, decay=0.0)
     w, _, taken = steps(method, function, [1e-3, 0.0], 60)
     assert taken.outcome is Outcome.CONVERGED
     np.testing.assert_allclose(w, [1, 0], atol=1e-6)
@@ -72,7 +72,7 @@ def test_a_saddle_is_left(control):
 def test_damping_and_radius_learn_from_the_model(control):
     wrong = Function(lambda w: (w**4).sum() / 4, lambda w: w**3, lambda w: np.eye(len(w)) / 10, np.ones(3))
     for function, is_right in ((quadratic(), True), (wrong, False)):
-        method = TruncatedNewton(control=control, damping=1e-3, radius=1e-3 if is_right else 10.0)
+        method = Newton(control=control, damping=1e-3, radius=1e-3 if is_right else 10.0)
         _, state, _ = steps(method, function, function.start, 1)
         ((name, (value,)),) = state.numbers.items()
         assert (value < getattr(method, name)) == (is_right == (name == "damping"))
@@ -86,7 +86,7 @@ def unsound(bad):
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_cost_that_is_no_number_never_reaches_the_weights(control, bad):
-    method = TruncatedNewton(control=control, damping=1e-6, radius=10.0)
+    method = Newton(control=control, damping=1e-6, radius=10.0)
     w, _, taken = steps(method, unsound(bad), np.ones(4), 1)
     assert 0.5 < w.min() < 1
     assert taken.outcome is Outcome.GOES_ON
@@ -95,7 +95,7 @@ def test_a_cost_that_is_no_number_never_reaches_the_weights(control, bad):
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
 def test_a_gradient_that_is_no_number_changes_nothing(control):
     function = Function(lambda w: 1.0, lambda w: w * np.nan, lambda w: np.eye(len(w)))
-    w, state, taken = steps(TruncatedNewton(control=control), function, np.ones(4), 1)
+    w, state, taken = steps(Newton(control=control), function, np.ones(4), 1)
     assert taken.outcome is Outcome.NOT_FINITE
     assert (w == 1).all()
     assert not any(vector.any() for vector in state.vectors.values())
@@ -106,12 +106,12 @@ def test_a_gradient_that_is_no_number_changes_nothing(control):
 def test_products_that_lead_nowhere_end_with_an_outcome(control, hessian):
     """Products are NaN, or the cost does not fall as its gradient says."""
     function = Function(lambda w: -float(w.sum()), lambda w: w.copy(), lambda w: hessian * np.eye(len(w)))
-    w, _, taken = steps(TruncatedNewton(control=control, decay=0.0), function, np.ones(4), 1)
+    w, _, taken = steps(Newton(control=control, decay=0.0), function, np.ones(4), 1)
     assert taken.outcome in (Outcome.LINE_SEARCH_FAILED, Outcome.NEGATIVE_CURVATURE)
     assert "the gradient's norm is 2" in taken.reason
     assert (w == 1).all()
     function.is_deterministic = False  # the next mini-batch may be a better one
-    assert steps(TruncatedNewton(control=control), function, np.ones(4), 1)[2].outcome is Outcome.GOES_ON
+    assert steps(Newton(control=control), function, np.ones(4), 1)[2].outcome is Outcome.GOES_ON
 
 
 def test_an_earlier_iterate_is_taken_where_the_last_one_costs_more():
@@ -123,7 +123,7 @@ def test_an_earlier_iterate_is_taken_where_the_last_one_costs_more():
         return float(inner.value_of(w)) + 1e9 * max(0.0, np.linalg.norm(w) - limit)
 
     function = Function(cost, inner.gradient_of, inner.hessian_of, inner.start)
-    method = TruncatedNewton(damping=1e-6, precondition=0.0)
+    method = Newton(damping=1e-6, precondition=0.0)
     w, state, taken = steps(method, function, function.start, 1)
     assert taken.length == 1
     assert 0 < np.linalg.norm(w) < limit < np.linalg.norm(state.vectors["solution"])
@@ -132,7 +132,7 @@ def test_an_earlier_iterate_is_taken_where_the_last_one_costs_more():
 
 def test_types_are_kept():
     function = rosenbrock()
-    w, state, _ = steps(TruncatedNewton(), function, function.start.astype(np.float32), 2)
+    w, state, _ = steps(Newton(), function, function.start.astype(np.float32), 2)
     assert w.dtype == np.float32
     assert all(vector.dtype == np.float32 for vector in (*state.vectors.values(), *state.scratch.values()))
 
@@ -154,7 +154,7 @@ def test_types_are_kept():
 )
 def test_mistakes_are_named(settings, message):
     with pytest.raises(UserError, match=message):
-        TruncatedNewton(**settings)
+        Newton(**settings)
 
 
 @pytest.mark.parametrize(("curvature", "control"), BOTH)
@@ -165,7 +165,7 @@ def test_a_network_is_trained_to_a_stationary_point(curvature, control):
         model=[nn.Dense(3, "tanh"), nn.Dense(2)],
         loss="mean_squared_error",
         data=(x, y),
-        optimizer=TruncatedNewton(curvature, control, damping=1e-2, gradient_tolerance=1e-5),
+        optimizer=Newton(curvature, control, damping=1e-2, gradient_tolerance=1e-5),
         epochs=200,
         batch_size=40,
         shards=3,

@@ -12,7 +12,7 @@ import dbp
 from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import Outcome, Scipy, State
-from dbp.optim.scipy_lead import METHODS
+from dbp.optim.scipy_driver import METHODS
 from tests.jobs import PROGRAMS, ROOT, mpirun, run
 from tests.problems import Function, Space, logistic, quadratic, rosenbrock, rows_like, steps
 
@@ -31,7 +31,7 @@ def no_thread_is_left():
     assert threading.active_count() == before
 
 
-def minimised(method, function, start=None, count=2000):
+def minimized(method, function, start=None, count=2000):
     w, state, taken = steps(method, function, function.start if start is None else start, count)
     state.close()
     return w, taken
@@ -77,7 +77,7 @@ def test_iterates_and_evaluations_are_those_of_scipy(name, problem):
 @pytest.mark.parametrize("name", METHODS)
 def test_weights_of_single_precision(name):
     function = logistic()
-    w, taken = minimised(Scipy(name), function, function.start.astype(np.float32))
+    w, taken = minimized(Scipy(name), function, function.start.astype(np.float32))
     assert w.dtype == np.float32
     assert taken.outcome is Outcome.CONVERGED
     np.testing.assert_allclose(w, function.minimum, atol=2e-3)
@@ -85,20 +85,20 @@ def test_weights_of_single_precision(name):
 
 def test_options_and_tolerance_are_passed_on():
     function = rosenbrock()
-    precise, rough = (minimised(Scipy("CG", tolerance=t), function)[1] for t in (1e-8, 1e-1))
+    precise, rough = (minimized(Scipy("CG", tolerance=t), function)[1] for t in (1e-8, 1e-1))
     assert precise.evaluation.cost < 1e-12 < rough.evaluation.cost
-    taken = minimised(Scipy("L-BFGS-B", {"maxiter": 5}), function)[1]
+    taken = minimized(Scipy("L-BFGS-B", {"maxiter": 5}), function)[1]
     assert taken.outcome is Outcome.OUT_OF_EVALUATIONS
     assert "SciPy's L-BFGS-B: STOP: TOTAL NO. OF ITERATIONS REACHED LIMIT" in taken.reason
     norms = [
-        minimised(Scipy("trust-ncg", {"initial_trust_radius": r}), function, count=1)[1].length for r in (0.1, 0.15)
+        minimized(Scipy("trust-ncg", {"initial_trust_radius": r}), function, count=1)[1].length for r in (0.1, 0.15)
     ]
     np.testing.assert_allclose(norms, [0.1, 0.15])
 
 
 def test_there_is_no_limit_on_iterations_by_default():
     function = rosenbrock(10)
-    taken = minimised(Scipy("SLSQP", {"ftol": 1e-300}), function, count=300)[1]
+    taken = minimized(Scipy("SLSQP", {"ftol": 1e-300}), function, count=300)[1]
     assert taken.outcome is not Outcome.OUT_OF_EVALUATIONS
 
 
@@ -118,7 +118,7 @@ def test_the_blas_of_scipy_takes_one_thread_meanwhile():
     function = Function(lambda w: (seen.append(threads()), w @ w)[1], lambda w: 2 * w, start=[1.0, 2])
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = threads()
-        minimised(Scipy(), function)
+        minimized(Scipy(), function)
         assert threads() == before
     for path, number in seen[0].items():
         assert number == (1 if "scipy.libs" in path else before[path])
@@ -138,7 +138,7 @@ WALL = Function(
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 @pytest.mark.parametrize("name", METHODS)
 def test_infinite_costs_are_left_to_scipy_and_never_reach_the_weights(name):
-    w, taken = minimised(Scipy(name), WALL, count=100)
+    w, taken = minimized(Scipy(name), WALL, count=100)
     assert np.isfinite(w).all()
     if name == "SLSQP":  # goes there
         assert taken.outcome is Outcome.NOT_FINITE
@@ -152,7 +152,7 @@ def test_infinite_costs_are_left_to_scipy_and_never_reach_the_weights(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_start_without_a_cost_ends_at_once(name):
     function = Function(lambda w: np.nan, lambda w: w * np.nan, start=[1.0, 2.0])
-    w, taken = minimised(Scipy(name), function)
+    w, taken = minimized(Scipy(name), function)
     assert (taken.outcome, function.evaluations) == (Outcome.NOT_FINITE, 1)
     assert w.tolist() == [1, 2]
 
@@ -160,7 +160,7 @@ def test_a_start_without_a_cost_ends_at_once(name):
 @pytest.mark.parametrize("name", WITH_PRODUCTS)
 def test_products_that_are_no_numbers_end_the_step(name):
     function = Function(lambda w: w @ w, lambda w: 2 * w, lambda w: w[:, None] * np.full(2, np.nan), [1.0, 2.0])
-    w, taken = minimised(Scipy(name), function)
+    w, taken = minimized(Scipy(name), function)
     assert taken.outcome is Outcome.NOT_FINITE
     assert "a product with the Hessian is not finite" in taken.reason
     assert w.tolist() == [1, 2]
@@ -186,11 +186,11 @@ def test_an_iterate_that_was_not_evaluated_is(monkeypatch):
     function = quadratic(3)
     for count, at, evaluations in ((1, 1, 2), (2, 2, 3)):
         function.evaluations = 0
-        w, taken = minimised(Scipy(), function, count=count)
+        w, taken = minimized(Scipy(), function, count=count)
         assert (w == at).all()
         assert (taken.outcome, function.evaluations) == (Outcome.GOES_ON, evaluations)
         assert taken.evaluation.cost == function.value_of(w)
-    w, taken = minimised(Scipy(), function, count=3)
+    w, taken = minimized(Scipy(), function, count=3)
     assert taken.outcome is Outcome.NOT_FINITE
     assert (w == 2).all()
 
@@ -221,7 +221,7 @@ def test_options_that_scipy_does_not_take(options):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_run_that_ends_early_leaves_no_thread(name, count):
-    minimised(Scipy(name), rosenbrock(4), count=count)  # the fixture looks
+    minimized(Scipy(name), rosenbrock(4), count=count)  # the fixture looks
 
 
 # --- runs -------------------------------------------------------------------------------------------

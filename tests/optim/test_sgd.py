@@ -6,7 +6,7 @@ from dbp.optim import SGD
 from tests.problems import BOWL, steps
 
 
-def minimise(method, function, start, count, schedule=None):
+def minimize(method, function, start, count, schedule=None):
     return steps(method, function, start, count, schedule)[0]
 
 
@@ -15,4 +15,4 @@ def test_momentum_by_its_equations():
     for _ in range(7):
         v = 0.9 * v + w
         w = w - 0.1 * v
-    np.testing.assert_allclose(minimise(SGD(0.1, 0.9), BOWL, [3, -2], 7), w)
+    np.testing.assert_allclose(minimize(SGD(0.1, 0.9), BOWL, [3, -2], 7), w)

@@ -8,8 +8,8 @@ import numpy as np
 import dbp
 from dbp.checkpoint import digest_arrays
 from dbp.nn import Dense
-from dbp.optim import LBFGS, SGD, Adam, LevenbergMarquardt, Scipy, TruncatedNewton
-from dbp.optim.scipy_lead import METHODS as OF_SCIPY
+from dbp.optim import LBFGS, SGD, Adam, LevenbergMarquardt, Newton, Scipy
+from dbp.optim.scipy_driver import METHODS as OF_SCIPY
 from dbp.parallel import world
 from dbp.random import generator
 
@@ -22,9 +22,9 @@ METHODS = {
     "clipped": (SGD(0.5, momentum=0.9, clip_norm=0.1), PART, LARGE),
     "lbfgs": (LBFGS(memory=3), WHOLE, LARGE),
     "lbfgs of parts": (LBFGS(memory=3), PART, LARGE),
-    "newton": (TruncatedNewton(iterations=4, damping=0.1), WHOLE, LARGE),
-    "newton of parts": (TruncatedNewton(iterations=3, part=0.5, probes=2), PART, LARGE),
-    "newton with a trust region": (TruncatedNewton("hessian", "trust_region", iterations=4), WHOLE, LARGE),
+    "newton": (Newton(iterations=4, damping=0.1), WHOLE, LARGE),
+    "newton of parts": (Newton(iterations=3, part=0.5, probes=2), PART, LARGE),
+    "newton with a trust region": (Newton("hessian", "trust_region", iterations=4), WHOLE, LARGE),
     "levenberg_marquardt": (LevenbergMarquardt(), WHOLE, SMALL),
     "levenberg_marquardt in a subspace": (LevenbergMarquardt(subspace=5), WHOLE, LARGE),
 }

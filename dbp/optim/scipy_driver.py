@@ -1,4 +1,4 @@
-"""SciPy's side of a minimisation, on the first rank alone: its methods, what they ask, and what all ranks do then."""
+"""SciPy's side of a minimization, on the first rank alone: its methods, what they ask, and what all ranks do then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.optim.callback_thread import Aside, Ask, Raised, Returned
+from dbp.optim.callback_thread import Ask, CallbackThread, Raised, Returned
 from dbp.optim.method import Outcome, Vector
 
 NO_LIMIT = 2**31 - 1  # the largest number that all of SciPy's methods take; how long a run lasts is said by its epochs
@@ -165,7 +165,7 @@ class Lead:
         self._method, self.at, self.direction = method, start, start
         self._iterate, self._iterations = start, 0
         self._threads = _one_thread()  # not by SciPy's thread: such settings may be those of the thread that makes them
-        self._aside = Aside(lambda ask: _minimize(method, start, ask))
+        self._aside = CallbackThread(lambda ask: _minimize(method, start, ask))
         self._answer: Any = None
         self._waiting: Any = None  # a question that was asked while the step before ended
         self._seen: list[tuple[bytes, bool]] = []  # the iterate, and what was evaluated after it: where, and if finite

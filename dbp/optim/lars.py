@@ -1,0 +1,90 @@
+"""LARS: layer-wise adaptive rate scaling (You, Gitman and Ginsburg 2017, Algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dbp.optim.first_order import FirstOrder, Work, check_fraction, check_positive
+from dbp.optim.method import Vector
+from dbp.optim.pieces import Piece, Setting, Shapes
+from dbp.optim.trust_ratio import one_group_each, trust_ratios
+
+
+@dataclass(frozen=True)
+class LARS(FirstOrder):
+    """SGD with momentum and a trust ratio r for each parameter.
+
+    r = trust ||w|| / (||g|| + weight_decay ||w||)
+    v = momentum v + learning_rate r (g + weight_decay w)
+    w = w - v
+
+    As is usual, r is 1 for parameters with one axis (biases and the like), and where a norm is zero.
+
+    Args:
+        momentum: at least 0 and below 1.
+        trust: the trust coefficient (eta in the paper); positive.
+    """
+
+    kind: ClassVar[str] = "lars"
+    whole: ClassVar[bool] = True
+    learning_rate: float
+    momentum: float = 0.9
+    trust: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction("momentum", self.momentum)
+        check_positive("trust", self.trust)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Name the velocity v and the vectors of every first-order method."""
+        return ("velocity", *super().vectors)
+
+    @property
+    def scratch(self) -> tuple[str, ...]:
+        """Name the clipped gradient, whose norms count in place of the gradient's."""
+        return ("clipped",) if self.clip_norm or self.clip_value else ()
+
+    def settings(self, shapes: Shapes) -> list[Setting]:
+        """Return the settings of each parameter, which is a group of its own."""
+        return one_group_each(super().settings(shapes))
+
+    def shrink(self, p: Piece) -> None:
+        """Do nothing: update() applies weight decay."""
+
+    def advance(self, work: Work) -> None:
+        """Clip, find all trust ratios, then update."""
+        gradient = work.state.scratch.get("clipped", work.gradient)
+        if gradient is not work.gradient:
+            for p in self.pieces(work):
+                self.prepare(p, work)
+                p.vectors["clipped"][:] = p.g
+        ratios = self._trust_ratios(work, gradient)
+        for p in self.pieces(work._replace(gradient=gradient)):
+            p.rate *= ratios[p.group]
+            self.update(p, work)
+            self.finish(p, work)
+
+    def _trust_ratios(self, work: Work, gradient: Vector) -> list[float]:
+        """Return r of each parameter."""
+        space = work.space
+        weight_norms, gradient_norms = np.sqrt(space.squares(work.weights)), np.sqrt(space.squares(gradient))
+        decay = np.array([setting.decay for setting in self.plan(work).settings])
+        is_one = np.array([len(shape) < 2 for shape in space.shapes.values()], bool) | (gradient_norms == 0)
+        numerators = np.where(is_one, 0.0, self.trust * weight_norms)
+        return trust_ratios(numerators, gradient_norms + decay * weight_norms)
+
+    def update(self, p: Piece, work: Work) -> None:  # noqa: ARG002
+        """Update one block, whose learning rate already contains r."""
+        v, change = p.vectors["velocity"], p.spare[0]
+        np.multiply(v, self.momentum, out=v)
+        if p.decay:
+            np.multiply(p.w, p.rate * p.decay, out=change)
+            np.add(v, change, out=v)
+        np.multiply(p.g, p.rate, out=change)
+        np.add(v, change, out=v)
+        np.subtract(p.w, v, out=p.w)
