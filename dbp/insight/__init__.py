@@ -1,4 +1,4 @@
-"""Insight into a model: what it consists of and costs, what each neuron adds to the error, what a change would do."""
+"""Insight into a model: layers and costs, contributions of neurons to the error, effects of changed weights."""
 
 from dbp.insight.neurons import LayerNeurons, Neurons, neurons
 from dbp.insight.summary import Summary, summary

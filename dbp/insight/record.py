@@ -1,4 +1,4 @@
-"""One pass of training over a few examples, recorded: which nodes each layer made, and what they do and hold."""
+"""Record one training pass over a few examples: the graph nodes of each layer, their work and their memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,32 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, graph_nodes
-from dbp.insight.work import NOTHING, Memory, Work, work_of
+from dbp.insight.work import NO_WORK, MemoryCounter, Work, work_of
 from dbp.nn import Conv2d, Draw, Initial, Loss, MaxPool2d, Model, Passed, Scope, call_with
 from dbp.text import shape_text
 from dbp.types import Array
 
-INNER = ("layers", "shortcut")  # settings that are layers, and have rows of their own
-UNSEEN = (*INNER, "initializer", "recurrent_initializer")
+INNER_LAYERS = ("layers", "shortcut")  # settings that are layers, and have rows of their own
+HIDDEN_SETTINGS = (*INNER_LAYERS, "initializer", "recurrent_initializer")
 
 
 @dataclass
-class Place:
-    """A layer, the inputs, the loss, or a part of a function of the user's own, with the nodes made there."""
+class RecordedRow:
+    """A layer, the inputs, the loss, or a part of a user's function, with the nodes that it made.
+
+    Args:
+        path: path of its parameters.
+        name: its name within the layer around it.
+        settings: its settings as text.
+        depth: number of layers around it.
+        shape: shape of an example's outputs; None if unknown.
+        began: number of the last node created before it.
+        ended: number of the first node created after it.
+        parameters: number of its parameters.
+        kept: bytes that its nodes keep for the backward pass.
+        nodes: the nodes.
+        work: multiply-adds of its nodes.
+    """
 
     path: str
     name: str
@@ -35,64 +49,64 @@ class Place:
     parameters: int = 0
     kept: int = 0
     nodes: list[Tensor] = field(default_factory=list)
-    work: Work = NOTHING
+    work: Work = NO_WORK
 
 
-def record(model: Model, initial: Initial, inputs: Array, loss: Loss | None) -> list[Place]:
-    """What a pass of training goes through, in its order.
+def record(model: Model, initial: Initial, inputs: Array, loss: Loss | None) -> list[RecordedRow]:
+    """Return the rows of a training pass, in the order of the forward pass.
 
     Args:
-        model: called once.
-        initial: its parameters.
+        model: the model, which is called once.
+        initial: shapes of its parameters.
         inputs: some examples.
-        loss: follows the model, if given.
+        loss: the loss after the model; None for none.
     """
     leaves = {name: Tensor(initial.stand_in(name)) for name in initial.shapes}
     call = call_with(leaves, initial.running, Draw(0, 0, 0))
     call.trace = []
     with np.errstate(divide="ignore", invalid="ignore"):  # only shapes matter
         end = outputs = model(Scope(call), inputs)
-    places = _layers(call.trace)
+    rows = _layer_rows(call.trace)
     if loss is not None:
         began = Tensor(0.0).created
         shape = loss.places(initial.output_shape)
         zeros = np.zeros((len(inputs), *shape), int)
         end = loss(outputs, loss.prepare(zeros, initial.output_shape, inputs.dtype))
-        places.append(Place("", "loss", loss.kind, 0, shape, began, Tensor(0.0).created))
+        rows.append(RecordedRow("", "loss", loss.kind, 0, shape, began, Tensor(0.0).created))
     nodes = graph_nodes(end) if type(end) is Tensor else []
-    _put(nodes, places, leaves)
-    _tell_pooling_apart(places, call.trace)
-    _count_parameters(initial.shapes, places)
-    memory = Memory(inputs, *(leaf.value for leaf in leaves.values()))
-    owners = {node.created: place for place in places for node in place.nodes}
+    _assign_nodes(nodes, rows, leaves)
+    _separate_pooling(rows, call.trace)
+    _count_parameters(initial.shapes, rows)
+    memory = MemoryCounter(inputs, *(leaf.value for leaf in leaves.values()))
+    owners = {node.created: row for row in rows for node in row.nodes}
     for node in nodes:
         if node.primitive is not None:
-            place = owners[node.created]
-            place.kept += memory.of(node)
-            place.work = place.work.plus(work_of(node))
-    return [Place("", "inputs", shape=inputs.shape[1:], kept=inputs.nbytes), *places]
+            row = owners[node.created]
+            row.kept += memory.node_bytes(node)
+            row.work = row.work.plus(work_of(node))
+    return [RecordedRow("", "inputs", shape=inputs.shape[1:], kept=inputs.nbytes), *rows]
 
 
-def _layers(trace: Sequence[Passed]) -> list[Place]:
-    """A place for each layer, those inside of others below them."""
-    places = []
+def _layer_rows(trace: Sequence[Passed]) -> list[RecordedRow]:
+    """Return a row for each layer; layers inside another follow it."""
+    rows = []
     for passed in trace:
         around = [p for p in trace if p.began < passed.began and passed.ended < p.ended]
         parent = around[-1].path if around else ""
         name = passed.path.removeprefix(f"{parent}/" if parent else "")
         settings, shape = settings_text(passed.layer), tuple(np.shape(passed.outputs)[1:])
-        places.append(Place(passed.path, name, settings, len(around), shape, passed.began, passed.ended))
-    return places
+        rows.append(RecordedRow(passed.path, name, settings, len(around), shape, passed.began, passed.ended))
+    return rows
 
 
 def settings_text(layer: Any) -> str:
-    """The settings of a layer that it must be given, or that are not what they are by default."""
+    """Return the settings of a layer that differ from their defaults or have none."""
     if not dataclasses.is_dataclass(layer):
         return ""
     words = []
     for f in dataclasses.fields(layer):
         value = getattr(layer, f.name)
-        if f.name in UNSEEN or value == f.default:
+        if f.name in HIDDEN_SETTINGS or value == f.default:
             continue
         if isinstance(value, bool):
             words.append(f.name if value else f"no {f.name}")
@@ -103,45 +117,50 @@ def settings_text(layer: Any) -> str:
     return ", ".join(words)
 
 
-def _put(nodes: Sequence[Tensor], places: list[Place], leaves: dict[str, Tensor]) -> None:
-    """Give each node to the innermost place within which it was made; others by the paths of parameters they use."""
-    own = {leaf.created: name.rpartition("/")[0] for name, leaf in leaves.items()}
-    parts: dict[str, Place] = {}
+def _assign_nodes(nodes: Sequence[Tensor], rows: list[RecordedRow], leaves: dict[str, Tensor]) -> None:
+    """Give each node to the innermost layer that made it.
+
+    A node outside of all layers, as a user's function makes it, goes to a row named after the path of the parameter
+    that it uses, or that the node before it used.
+    """
+    paths = {leaf.created: name.rpartition("/")[0] for name, leaf in leaves.items()}
+    parts: dict[str, RecordedRow] = {}
     latest = ""
-    known = list(places)
+    layers = list(rows)
     for node in nodes:
         if node.primitive is None:
             continue
-        around = [p for p in known if p.began < node.created < p.ended]
+        around = [p for p in layers if p.began < node.created < p.ended]
         if around:
             around[-1].nodes.append(node)
             continue
-        latest = next((own[x.created] for x in node.inputs if type(x) is Tensor and x.created in own), latest)
+        latest = next((paths[x.created] for x in node.inputs if type(x) is Tensor and x.created in paths), latest)
         if latest not in parts:
-            parts[latest] = Place(latest, latest or "(model)", began=node.created)
+            parts[latest] = RecordedRow(latest, latest or "(model)", began=node.created)
         parts[latest].nodes.append(node)
     for part in parts.values():
         part.shape = part.nodes[-1].shape[1:]
         names = (node.primitive.name for node in part.nodes if node.primitive)
         part.settings = ", ".join(dict.fromkeys(names))
-    places += parts.values()
-    places.sort(key=lambda place: place.began)
+    rows += parts.values()
+    rows.sort(key=lambda row: row.began)
 
 
-def _tell_pooling_apart(places: Sequence[Place], trace: Sequence[Passed]) -> None:
-    """A convolution that pools along with its own work has the shape, and the node, that it had without."""
-    by_start = {place.began: place for place in places}
+def _separate_pooling(rows: Sequence[RecordedRow], trace: Sequence[Passed]) -> None:
+    """Give a convolution that was fused with the pooling after it the shape and the nodes of the convolution alone."""
+    by_start = {row.began: row for row in rows}
     for passed, after in itertools.pairwise(trace):
-        merged = isinstance(passed.layer, Conv2d) and isinstance(after.layer, MaxPool2d)
-        if merged and passed.outputs is after.outputs:
-            place, pool = by_start[passed.began], by_start[after.began]
-            place.shape = _shape_before_pooling(passed.outputs)
-            if place.nodes and place.nodes[-1].primitive and place.nodes[-1].primitive.name == "max_pool":
-                pool.nodes.append(place.nodes.pop())
+        pooled = isinstance(passed.layer, Conv2d) and isinstance(after.layer, MaxPool2d)
+        if pooled and passed.outputs is after.outputs:
+            convolution, pooling = by_start[passed.began], by_start[after.began]
+            convolution.shape = _shape_before_pooling(passed.outputs)
+            last = convolution.nodes[-1].primitive if convolution.nodes else None
+            if last is not None and last.name == "max_pool":
+                pooling.nodes.append(convolution.nodes.pop())
 
 
 def _shape_before_pooling(y: Value) -> tuple[int, ...] | None:
-    if type(y) is not Tensor or y.primitive is None:  # within layers that are recomputed
+    if type(y) is not Tensor or y.primitive is None:  # inside a layer that recomputes
         return None
     if y.primitive.name == "max_pool":
         return tuple(np.shape(y.inputs[0])[1:])
@@ -149,12 +168,12 @@ def _shape_before_pooling(y: Value) -> tuple[int, ...] | None:
     return *positions, y.shape[3]
 
 
-def _count_parameters(shapes: Mapping[str, tuple[int, ...]], places: list[Place]) -> None:
-    """Give each parameter to the first of the innermost places that its path lies in."""
+def _count_parameters(shapes: Mapping[str, tuple[int, ...]], rows: list[RecordedRow]) -> None:
+    """Count each parameter in the row whose path is the longest that the parameter's path begins with."""
     for name, shape in shapes.items():
-        inside = [p for p in places if p.name != "loss" and (p.path == "" or name.startswith(f"{p.path}/"))]
-        if not inside:
-            inside = [Place("", "(model)")]
-            places.insert(0, inside[0])
-        deepest = max(inside, key=lambda place: len(place.path))
+        around = [row for row in rows if row.name != "loss" and (row.path == "" or name.startswith(f"{row.path}/"))]
+        if not around:
+            around = [RecordedRow("", "(model)")]
+            rows.insert(0, around[0])
+        deepest = max(around, key=lambda row: len(row.path))
         deepest.parameters += math.prod(shape)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.config.settings import Settings
 from dbp.errors import UserError
-from dbp.insight.record import Place, record
+from dbp.insight.record import RecordedRow, record
 from dbp.insight.work import Work
 from dbp.nn import Loss, Model, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
@@ -18,119 +18,141 @@ from dbp.run.sources import open_data
 from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]
-FEW, MORE = 2, 3  # examples of the two records, between which the growth by each further example is found
+FEW, MORE = 2, 3  # numbers of examples of the two recorded passes, whose difference is the share of one example
+LEGEND = "Columns are for one example. forward, backward: multiply-adds; kept: memory until backward is done."
 
 
-class Method(Protocol):
-    """What a summary wants to know of an optimizer."""
+class OptimizerInfo(Protocol):
+    """What a summary needs to know about an optimizer."""
 
     @property
     def kind(self) -> str:
-        """Its name."""
+        """Return its name."""
         ...
 
     @property
     def vectors(self) -> Sequence[str]:
-        """Those that it keeps beside the weights, each as long."""
+        """Return the names of the vectors it keeps, each as long as the weights."""
         ...
 
 
-class Growth(NamedTuple):
-    """A number that grows by as much with each example."""
+class LinearCount(NamedTuple):
+    """A count that is linear in the number of examples: fixed + per_example * examples."""
 
     fixed: int
-    each: int
+    per_example: int
 
     @classmethod
-    def between(cls, few: int, more: int) -> Growth:
-        """From what it is for so many examples, and for more."""
-        each = (more - few) // (MORE - FEW)
-        return cls(few - FEW * each, each)
+    def between(cls, few: int, more: int) -> LinearCount:
+        """Return the count that is `few` for FEW examples and `more` for MORE examples."""
+        per_example = (more - few) // (MORE - FEW)
+        return cls(few - FEW * per_example, per_example)
 
-    def of(self, examples: int) -> int:
-        """What it is for so many examples."""
-        return self.fixed + self.each * examples
+    def at(self, examples: int) -> int:
+        """Return the count for a number of examples."""
+        return self.fixed + self.per_example * examples
 
 
 @dataclass(frozen=True)
-class Row:
-    """A layer; numbers are its own, without those of layers inside."""
+class SummaryRow:
+    """A layer of a model; its counts are without those of the layers inside it.
+
+    Args:
+        path: path of the layer's parameters.
+        depth: number of layers around it.
+        name: its name within the layer around it.
+        settings: its settings as text.
+        shape: shape of an example's outputs; None if unknown.
+        parameters: number of its parameters.
+        forward: multiply-adds of the forward pass.
+        backward: multiply-adds of the backward pass.
+        kept: bytes that are kept from the forward pass for the backward pass.
+    """
 
     path: str
     depth: int
     name: str
     settings: str
-    shape: Shape | None  # of an example's outputs, where they are known
+    shape: Shape | None
     parameters: int
-    forward: Growth  # multiply-adds
-    backward: Growth  # multiply-adds
-    kept: Growth  # bytes, from the forward pass to the backward pass
+    forward: LinearCount
+    backward: LinearCount
+    kept: LinearCount
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows of a model, and what a step of training takes."""
+    """The layers of a model and the cost of a training step.
 
-    rows: tuple[Row, ...]
+    Args:
+        rows: the layers in the order of the forward pass.
+        batch_size: examples of a step, over all ranks.
+        shards: number of parts of a mini-batch; None for one a rank.
+        dtype: type of the parameters.
+        optimizer: its kind; None if unknown.
+        vectors: number of vectors that the optimizer keeps; None if unknown.
+    """
+
+    rows: tuple[SummaryRow, ...]
     batch_size: int
     shards: int | None
     dtype: str
     optimizer: str | None
-    vectors: int | None  # that the optimizer keeps
+    vectors: int | None
 
     @property
     def parameters(self) -> int:
-        """The number of all parameters."""
+        """Return the number of all parameters."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def parameter_bytes(self) -> int:
-        """The memory of the parameters, and of every vector that is as long."""
+        """Return the memory of the parameters, and so of each vector as long as they are."""
         return self.parameters * np.dtype(self.dtype).itemsize
 
     @property
     def shard_sizes(self) -> list[int]:
-        """The examples of each shard of a mini-batch that has some."""
+        """Return the number of examples of each shard of a mini-batch that has any."""
         count = self.shards or 1
         sizes = [len(parts(self.batch_size, count, number)) for number in range(count)]
         return [examples for examples in sizes if examples]
 
     def work(self, examples: int = 1) -> Work:
-        """Multiply-adds of one graph with so many examples."""
+        """Return the multiply-adds of one graph with a number of examples."""
         return Work(
-            sum(row.forward.of(examples) for row in self.rows), sum(row.backward.of(examples) for row in self.rows)
+            sum(row.forward.at(examples) for row in self.rows), sum(row.backward.at(examples) for row in self.rows)
         )
 
     @property
     def step_work(self) -> Work:
-        """Multiply-adds of a step, over all shards and so over all ranks."""
+        """Return the multiply-adds of a step over all shards, and so over all ranks."""
         works = [self.work(examples) for examples in self.shard_sizes]
         return Work(sum(w.forward for w in works), sum(w.backward for w in works))
 
     @property
     def activation_bytes(self) -> int:
-        """The memory that a rank's forward pass keeps for the backward pass: that of the largest shard."""
-        return sum(row.kept.of(max(self.shard_sizes)) for row in self.rows)
+        """Return the memory that a rank's forward pass keeps for the backward pass of the largest shard."""
+        return sum(row.kept.at(max(self.shard_sizes)) for row in self.rows)
 
     def __str__(self) -> str:
         return "\n".join([*self._layers(), "", *self._totals()])
 
     def _layers(self) -> list[str]:
-        head = ["layer", "settings", "output", "parameters", "forward", "backward", "kept"]
-        lines = [head]
+        lines = [["layer", "settings", "output", "parameters", "forward", "backward", "kept"]]
         for row in self.rows:
-            numbers = (row.forward.of(1), row.backward.of(1))
+            forward, backward, kept = row.forward.at(1), row.backward.at(1), row.kept.at(1)
             lines.append(
                 [
                     "  " * row.depth + row.name,
                     row.settings,
                     "" if row.shape is None else shape_text(row.shape),
                     f"{row.parameters:,}" if row.parameters else "",
-                    *(amount(n) if n else "" for n in numbers),
-                    size(row.kept.of(1)) if row.kept.of(1) else "",
+                    amount(forward) if forward else "",
+                    amount(backward) if backward else "",
+                    size(kept) if kept else "",
                 ]
             )
-        work, kept = self.work(), sum(row.kept.of(1) for row in self.rows)
+        work, kept = self.work(), sum(row.kept.at(1) for row in self.rows)
         total = ["total", "", "", f"{self.parameters:,}", amount(work.forward), amount(work.backward), size(kept)]
         return table([*lines, total], left=(0, 1, 2), gives_way=1)
 
@@ -147,8 +169,7 @@ class Summary:
             state = size(self.vectors * self.parameter_bytes)
             rows.append(["optimizer", state, f"{self.optimizer}: {count}, one copy a node"])
         rows.append(["activations", size(self.activation_bytes), f"a rank, {self._shard_text()}"])
-        head = "Columns are for one example. forward, backward: multiply-adds; kept: memory until backward is done."
-        return [head, "", *table(rows, left=(0, 2))]
+        return [LEGEND, "", *table(rows, left=(0, 2))]
 
     def _shard_text(self) -> str:
         largest = max(self.shard_sizes)
@@ -162,33 +183,34 @@ def summary(
     model: Any,
     input_shape: Shape,
     loss: Loss | str | None = None,
-    optimizer: Method | None = None,
+    optimizer: OptimizerInfo | None = None,
     batch_size: int = 1,
     shards: int | None = None,
     dtype: str = "float32",
 ) -> Summary:
-    """What a model consists of, and what a step of training it takes.
+    """Return the layers of a model and the cost of a training step.
 
     Args:
         model: a model, or a list of layers.
-        input_shape: of one example.
-        loss: which is then a row of its own.
-        optimizer: whose vectors are then counted.
+        input_shape: shape of one example.
+        loss: a loss or its name, which gets a row of its own.
+        optimizer: the optimizer whose vectors are counted.
         batch_size: examples of a step, over all ranks.
-        shards: into which they are cut, 1 if not told; a rank holds the graph of one at a time.
-        dtype: of the parameters.
+        shards: number of parts of a mini-batch, 1 by default; a rank holds the graph of one part at a time.
+        dtype: type of the parameters.
 
     Raises:
         UserError: the model does not take inputs of this shape.
     """
     model, loss = as_model(model), None if loss is None else as_loss(loss)
-    few, more = (_places(model, input_shape, loss, dtype, examples) for examples in (FEW, MORE))
+    few, more = (_recorded(model, input_shape, loss, dtype, examples) for examples in (FEW, MORE))
     rows = tuple(_row(a, b) for a, b in zip(few, more, strict=True))
     kind, vectors = (None, None) if optimizer is None else (optimizer.kind, len(optimizer.vectors))
     return Summary(rows, batch_size, shards, dtype, kind, vectors)
 
 
-def _places(model: Model, input_shape: Shape, loss: Loss | None, dtype: str, examples: int) -> list[Place]:
+def _recorded(model: Model, input_shape: Shape, loss: Loss | None, dtype: str, examples: int) -> list[RecordedRow]:
+    """Return the rows of a pass over some examples of zeros."""
     inputs = np.zeros((examples, *input_shape), dtype)
     try:
         initial = initial_parameters(model, inputs, 0, dtype)
@@ -197,26 +219,27 @@ def _places(model: Model, input_shape: Shape, loss: Loss | None, dtype: str, exa
     return record(model, initial, inputs, loss)
 
 
-def _row(few: Place, more: Place) -> Row:
-    return Row(
+def _row(few: RecordedRow, more: RecordedRow) -> SummaryRow:
+    """Return the row of a layer from two passes, over FEW and MORE examples."""
+    return SummaryRow(
         few.path,
         few.depth,
         few.name,
         few.settings,
         few.shape,
         few.parameters,
-        Growth.between(few.work.forward, more.work.forward),
-        Growth.between(few.work.backward, more.work.backward),
-        Growth.between(few.kept, more.kept),
+        LinearCount.between(few.work.forward, more.work.forward),
+        LinearCount.between(few.work.backward, more.work.backward),
+        LinearCount.between(few.kept, more.kept),
     )
 
 
 def summary_of(settings: Settings, input_shape: Shape | None = None) -> Summary:
-    """The summary of a run.
+    """Return the summary of a run.
 
     Args:
-        settings: of the run.
-        input_shape: of one example; by default that of the training data.
+        settings: settings of the run.
+        input_shape: shape of one example; by default that of the training data.
     """
     if input_shape is None:
         try:

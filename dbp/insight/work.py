@@ -1,8 +1,8 @@
-"""What a recorded graph does and holds, node by node: multiply-adds forward and backward, and memory.
+"""Count what a recorded graph computes and keeps, node by node: multiply-adds forward and backward, and memory.
 
-Products of matrices and convolutions count their multiply-adds, all other primitives one for each element of
-their output, and views nothing. Backward counts the same again for each input that has a derivative. A block
-counts as its specification does.
+A matrix product or a convolution counts its multiply-adds. Any other primitive counts one for each element of its
+output, and a view counts nothing. The backward pass counts the same again for each input that has a derivative. A block
+counts like its specification.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from dbp.types import Array
 
 
 class Work(NamedTuple):
-    """Multiply-adds."""
+    """Numbers of multiply-adds of the forward pass and of the backward pass."""
 
     forward: int
     backward: int
 
     def plus(self, other: Work) -> Work:
-        """Both together."""
+        """Return the sum of both."""
         return Work(self.forward + other.forward, self.backward + other.backward)
 
 
-NOTHING = Work(0, 0)
+NO_WORK = Work(0, 0)
 
 
 def _shape(node: Tensor, number: int) -> tuple[int, ...]:
     return tuple(np.shape(node.inputs[number]))
 
 
-def _letters(node: Tensor) -> int:
-    """The product of the lengths of all letters of an Einstein sum."""
+def _einsum_work(node: Tensor) -> int:
+    """Return the product of the lengths of all letters of an Einstein sum."""
     terms = node.options["rule"].replace(" ", "").partition("->")[0].split(",")
     lengths = {x: n for i, term in enumerate(terms) for x, n in zip(term, _shape(node, i), strict=True)}
     return math.prod(lengths.values())
 
 
-# The weights of a convolution are (down, across, channels in / groups, channels out).
+# Multiply-adds of products. The weights of a convolution are (height, width, channels in / groups, channels out).
 PRODUCTS: dict[str, Callable[[Tensor], int]] = {
     "matmul": lambda node: node.value.size * _shape(node, 0)[-1],
-    "einsum": _letters,
+    "einsum": _einsum_work,
     "convolve": lambda node: node.value.size * math.prod(_shape(node, 1)[:3]),
     "convolve_back": lambda node: math.prod(_shape(node, 0)) * math.prod(_shape(node, 1)[:3]),
     "convolve_weights": lambda node: math.prod(_shape(node, 1)) * math.prod(node.shape[:3]),
@@ -53,13 +53,13 @@ PRODUCTS: dict[str, Callable[[Tensor], int]] = {
 
 
 def work_of(node: Tensor) -> Work:
-    """What a node does in the forward pass and in the backward pass."""
+    """Return the multiply-adds of a node in the forward pass and in the backward pass."""
     primitive = node.primitive
     if primitive is None:
-        return NOTHING
+        return NO_WORK
     if isinstance(primitive, Recomputed):
         output = primitive.inside(node.inputs, node.options)
-        total = NOTHING
+        total = NO_WORK
         for inner in graph_nodes(output) if type(output) is Tensor else []:
             total = total.plus(work_of(inner))
         again = 0 if isinstance(primitive, Block) else total.forward
@@ -69,54 +69,54 @@ def work_of(node: Tensor) -> Work:
 
 
 def _elements(node: Tensor) -> int:
-    """The elements that a node computes: none if it shows those of an input in another way."""
-    own = owner(node.value)
-    shown = any(own is owner(x.value if type(x) is Tensor else x) for x in node.inputs if hasattr(x, "shape"))
-    return 0 if shown else node.value.size
+    """Return the number of elements that a node computes, which is 0 for a view of one of its inputs."""
+    memory = owner(node.value)
+    arrays = (x.value if type(x) is Tensor else x for x in node.inputs if hasattr(x, "shape"))
+    return 0 if any(memory is owner(array) for array in arrays) else node.value.size
 
 
 # --- memory -----------------------------------------------------------------------------------------
 
 
 def owner(array: Array) -> Array:
-    """The array that holds the memory which this one shows."""
+    """Return the array that owns the memory of a view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
 
 
-def held_by(node: Tensor) -> Iterator[Array]:
-    """The arrays that a node keeps for the backward pass: its value, plain inputs, and what its options hold."""
+def arrays_kept(node: Tensor) -> Iterator[Array]:
+    """Yield the arrays that a node keeps for the backward pass: its value, and those in its inputs and options."""
     yield node.value
-    waiting: list[Any] = [*node.inputs, node.options]
-    while waiting:
-        thing = waiting.pop()
-        if isinstance(thing, np.ndarray):
-            yield thing
-        elif isinstance(thing, dict):
-            waiting += thing.values()
-        elif isinstance(thing, (list, tuple)):
-            waiting += thing
+    unseen: list[Any] = [*node.inputs, node.options]
+    while unseen:
+        item = unseen.pop()
+        if isinstance(item, np.ndarray):
+            yield item
+        elif isinstance(item, dict):
+            unseen += item.values()
+        elif isinstance(item, (list, tuple)):
+            unseen += item
 
 
-class Memory:
-    """Counts every piece of memory once.
+class MemoryCounter:
+    """A counter of bytes that counts memory once, however many arrays are views of it.
 
     Args:
-        known: arrays that are counted elsewhere.
+        known: arrays whose memory is not counted.
     """
 
     def __init__(self, *known: Array):
         self._seen = {id(owner(array)): owner(array) for array in known}
 
-    def new(self, array: Array) -> int:
-        """The bytes that an array holds, 0 if they are known already."""
-        whole = owner(array)
-        if id(whole) in self._seen:
+    def new_bytes(self, array: Array) -> int:
+        """Return the bytes of an array's memory, 0 if they were counted before."""
+        base = owner(array)
+        if id(base) in self._seen:
             return 0
-        self._seen[id(whole)] = whole
-        return whole.nbytes
+        self._seen[id(base)] = base
+        return base.nbytes
 
-    def of(self, node: Tensor) -> int:
-        """The bytes that a node holds and no one before it."""
-        return sum(self.new(array) for array in held_by(node))
+    def node_bytes(self, node: Tensor) -> int:
+        """Return the bytes that a node keeps and no node before it did."""
+        return sum(self.new_bytes(array) for array in arrays_kept(node))

@@ -48,7 +48,7 @@ def test_parameters_and_multiply_adds_by_closed_form():
 def test_a_fused_convolution_has_its_own_shape_and_its_pooling_another():
     rows = rows_of(summary([nn.Conv2d(4, 3, "relu"), nn.MaxPool2d(2), nn.GlobalMaxPool()], (7, 7, 1)))
     assert (rows["conv2d_1"].shape, rows["max_pool2d_1"].shape) == ((5, 5, 4), (2, 2, 4))
-    assert rows["conv2d_1"].forward.each == 100 * 9 + 2 * 100 + 16
+    assert rows["conv2d_1"].forward.per_example == 100 * 9 + 2 * 100 + 16
 
 
 def test_nested_layers_are_indented_and_found_by_path():
@@ -63,7 +63,7 @@ def test_nested_layers_are_indented_and_found_by_path():
         (2, "dense_1", 42),
         (1, "shortcut/dense_1", 42),
     ]
-    assert [row.forward.each for row in found.rows] == [0, 30, 12, 48, 6, 42, 42]
+    assert [row.forward.per_example for row in found.rows] == [0, 30, 12, 48, 6, 42, 42]
     assert [line.split("  ")[:3] for line in str(found).splitlines()[6:8]] == [
         ["", "", "dense_1"],
         ["", "shortcut/dense_1", "units 6"],
@@ -73,7 +73,7 @@ def test_nested_layers_are_indented_and_found_by_path():
 def test_recomputed_layers_keep_less_and_run_forward_twice():
     layers = (nn.Dense(50, "tanh"), nn.Dense(50, "tanh"))
     plain, again = (summary([nn.Dense(8), *inner, nn.Dense(2)], (8,)) for inner in (layers, [nn.Recompute(layers)]))
-    of_layers = sum(rows_of(plain)[f"dense_{n}"].forward.each for n in (2, 3))
+    of_layers = sum(rows_of(plain)[f"dense_{n}"].forward.per_example for n in (2, 3))
     assert again.parameters == plain.parameters
     assert again.work().forward == plain.work().forward
     assert again.work().backward == plain.work().backward + of_layers
@@ -89,7 +89,7 @@ def test_functions_are_shown_by_the_paths_of_their_parameters():
         return ad.einsum(y, b.parameter("weight", (4, 6)), rule="nh,ho->no") + scope.parameter("bias", (6,))
 
     found = summary(model, (6,), "mean_squared_error")
-    rows = [(r.name, r.settings, r.shape, r.parameters, r.forward.each) for r in found.rows]
+    rows = [(r.name, r.settings, r.shape, r.parameters, r.forward.per_example) for r in found.rows]
     assert rows == [
         ("inputs", "", (6,), 0, 0),
         ("down", "matmul, tanh", (2,), 12, 14),
@@ -121,9 +121,9 @@ def test_memory_is_what_a_recorded_step_of_any_size_holds(case):
     found = summary(layers, shape, "cross_entropy", batch_size=37)
     model, inputs = nn.Sequential(*layers), np.zeros((37, *shape), np.float32)
     initial = nn.initial_parameters(model, inputs, 0)
-    places = record(model, initial, inputs, nn.CrossEntropy())
-    assert found.activation_bytes == sum(place.kept for place in places)
-    assert [row.forward.of(37) for row in found.rows] == [place.work.forward for place in places]
+    recorded = record(model, initial, inputs, nn.CrossEntropy())
+    assert found.activation_bytes == sum(row.kept for row in recorded)
+    assert [row.forward.at(37) for row in found.rows] == [row.work.forward for row in recorded]
 
 
 def test_memory_is_what_the_process_holds():
