@@ -51,19 +51,23 @@ def test_what_if_on_several_ranks(trained):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (["--what-if", "dense_1/wieght[0,0]=1"], "unknown parameter 'dense_1/wieght'; did you mean 'dense_1/weight'?"),
-        (["--what-if", "dense_1/bias[0]=1", "--out", "x.h5"], "--out is for the figures of neurons"),
-        (["--top", "0"], "--top must be at least 1, but is 0"),
-        (["--out", "there.h5"], "there.h5 exists; choose another name or pass --overwrite"),
-        (["--out", "nowhere/x.h5"], "nowhere/x.h5 cannot be written: No such file or directory"),
+        (
+            ["--what-if", "dense_1/wieght[0,0]=1"],
+            2,
+            "unknown parameter 'dense_1/wieght'; did you mean 'dense_1/weight'?",
+        ),
+        (["--what-if", "dense_1/bias[0]=1", "--out", "x.h5"], 2, "--out is for the figures of neurons"),
+        (["--top", "0"], 2, "--top must be at least 1, but is 0"),
+        (["--out", "there.h5"], 2, "there.h5 exists; choose another name or pass --overwrite"),
+        (["--out", "nowhere/x.h5"], 74, "nowhere/x.h5 cannot be written: No such file or directory"),
     ],
 )
-def test_mistakes_are_told_in_one_line(trained, tmp_path, words, message):
+def test_mistakes_are_told_in_one_line(trained, tmp_path, words, code, message):
     (tmp_path / "there.h5").write_text("kept")
     outcome = dbp("neurons", trained / "run", "dbp:digits-test", *words, cwd=tmp_path)
-    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (code, "", 1)
     assert message in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["there.h5"]
     assert (tmp_path / "there.h5").read_text() == "kept"
