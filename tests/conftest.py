@@ -1,11 +1,18 @@
 """Fixtures of many tests."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.jobs import SMALL
+
+
+def pytest_collection_modifyitems(items):
+    """Sort files by their number of slow tests, so that of two workers none begins a long file at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

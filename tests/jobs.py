@@ -20,6 +20,13 @@ ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
 
 
+def slow(*values):
+    """Return parameters of a test that are left out by `-m "not slow"`."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow) for value in values
+    ]
+
+
 @dataclass
 class Outcome:
     """How a process ended and what it printed."""

@@ -9,6 +9,8 @@ from programs import last_words
 
 from tests.jobs import ROOT, run
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "versus_torch.py": (("--cases", "mlp-small", "--rounds", "1"), "mlp-small"),
     "reduction.py": (("--sizes", "4KiB", "--rounds", "1"), "4KiB"),

@@ -50,6 +50,7 @@ def test_both_are_of_one_python_that_dbp_supports():
     assert [int(part) for part in version.split(".")] >= [int(part) for part in least.split(".")]
 
 
+@pytest.mark.slow
 def test_the_files_that_are_copied_are_enough_to_install(tmp_path):
     """A wheel of them alone installs, and has its command and data."""
     one, other = copied().values()
@@ -119,6 +120,7 @@ def test_the_page_builds_what_is_there():
     assert (ROOT / shlex.split(build)[-2]).samefile(FOLDER / "Dockerfile")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("apptainer") is None, reason="there is no apptainer")
 def test_the_image_can_be_built(tmp_path):
     command = ["apptainer", "build", str(tmp_path / "dbp.sif"), str(FOLDER / "dbp.def")]

@@ -49,6 +49,7 @@ def code_with_output():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "output"), code_with_output())
 def test_code_prints_what_is_shown(tmp_path, code, output):
     (tmp_path / "example.py").write_text(code)
@@ -137,6 +138,7 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) < 100
 
 
+@pytest.mark.slow
 def test_any_number_of_ranks_gives_the_digest_of_the_readme_thrice(tmp_path):
     """Run the README's demonstration; the digest depends on the processor, that there is one does not."""
     (command,) = (text for text in blocks(README, "sh") if "--digest" in text)
@@ -153,6 +155,7 @@ def test_any_number_of_ranks_gives_the_digest_of_the_readme_thrice(tmp_path):
     assert len(printed[0]) == len(shown[0]) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("CI"), reason="installs packages: set CI=true to have it run")
 def test_the_first_command_works_as_printed(tmp_path):
     """It runs in a fresh copy, with a Python that has nothing installed."""

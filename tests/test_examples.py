@@ -10,6 +10,8 @@ import pytest
 
 from tests.jobs import ROOT, dbp, run
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples"
 RUN = ("run", "-n", "2", "--")
 TWO_EPOCHS = ("--set", "epochs=2")

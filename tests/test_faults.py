@@ -13,6 +13,8 @@ from tests.faults.injector import ALWAYS, FAULTS
 from tests.faults.runs import wrong_in
 from tests.jobs import ROOT, launcher
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(injector.why_not() is not None, reason=str(injector.why_not()))
 
 

@@ -20,7 +20,7 @@ METHODS = {
 MEMORY = {"shared": "2g", "private": "12m"}  # of /dev/shm; with little of it every rank keeps its own copies
 BARE = {"OMPI_MCA_btl": "self,sm,tcp"}
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 
 def python_with(mpi, request):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dbp.log import RunLog
-from tests.jobs import PROGRAMS, dbp, digest, mpirun
+from tests.jobs import PROGRAMS, dbp, digest, mpirun, slow
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 (.*)")
 TRAIN = ("-m", "dbp", "train")
@@ -22,7 +22,7 @@ def told(line):
     return match.group(1) if match else line
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [1, *slow(3)])
 def test_the_first_rank_keeps_what_it_shows_and_goes_on_where_it_ended(small, tmp_path, ranks):
     first = mpirun(ranks, *TRAIN, small)
     assert first.code == 0, first.text
@@ -45,7 +45,7 @@ def test_it_is_kept_of_a_quiet_run_too(tmp_path):
     assert any(line.startswith("finished: ") for line in logs(tmp_path / "run")["rank-0.log"])
 
 
-@pytest.mark.parametrize(("ranks", "failing"), [(1, 0), (3, 0), (3, 2)])
+@pytest.mark.parametrize(("ranks", "failing"), [(1, 0), *slow((3, 0), (3, 2))])
 def test_a_rank_that_fails_keeps_its_traceback(tmp_path, ranks, failing):
     outcome = mpirun(ranks, PROGRAMS / "failing.py", failing, 20, "raise", "--out", tmp_path / "run")
     assert outcome.code != 0
@@ -58,6 +58,7 @@ def test_a_rank_that_fails_keeps_its_traceback(tmp_path, ranks, failing):
     assert ("; all ranks end" in lines[-1]) == (ranks > 1)
 
 
+@pytest.mark.slow
 def test_a_mistake_that_one_rank_meets_is_in_its_log(tmp_path):
     outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, "user", "--out", tmp_path / "run")
     assert outcome.code == 2
@@ -79,6 +80,7 @@ def test_a_run_that_is_refused_writes_nothing(small, tmp_path):
     assert (tmp_path / "run" / "logs" / "rank-0.log").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_logs_that_cannot_be_written_are_told_once_and_end_nothing(small, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "logs").write_text("a file, where a folder should be")

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tests.faults.jobs import left_in_shared_memory, shared_memory
-from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, mpirun, run
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, mpirun, run, slow
 
 DBP = ("-m", "dbp")
 
@@ -34,7 +34,7 @@ def results(outcome):
     return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("ranks", [2, *slow(1, 3, 4, 7)])
 def test_any_number_of_ranks_gives_the_same_bits(small, tmp_path, reference, ranks):
     outcome = mpirun(ranks, *DBP, "train", small)
     assert outcome.code == 0, outcome.text
@@ -42,6 +42,7 @@ def test_any_number_of_ranks_gives_the_same_bits(small, tmp_path, reference, ran
     assert (digest(tmp_path / "run"), results(outcome)) == reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_mpich_too(small, tmp_path, reference, mpich_python, ranks):
     outcome = mpirun(ranks, *DBP, "train", small, python=mpich_python)
@@ -68,6 +69,7 @@ def larger(tmp_path_factory):
 METHODS = {"adam": (), "sgd": ("--set", 'optimizer={kind="sgd", learning_rate=0.05, momentum=0.9}')}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sizes", ["", "1,1", "2,1", "1,2,2"])
 def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
@@ -86,6 +88,7 @@ def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
     assert digest(tmp_path / "run") == larger[method]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
@@ -103,6 +106,7 @@ def test_runs_begin_with_the_same_weights_on_any_ranks(tmp_path, sizes, words):
     assert outcome.out == "begins as one process would\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bfloat16", "float16"])
 def test_nodes_may_send_shorter_numbers(small, tmp_path, larger, form):
     """Weights are close to those of full messages, and alike on all nodes, as each checkpoint checks."""
@@ -114,12 +118,14 @@ def test_nodes_may_send_shorter_numbers(small, tmp_path, larger, form):
     assert mpirun(3, *train, "--set", "dtype=float64").code == 2
 
 
+@pytest.mark.slow
 def test_idle_ranks_are_named_and_the_job_goes_on(small):
     outcome = mpirun(3, *DBP, "train", small, "--set", "shards=2")
     assert outcome.code == 0, outcome.text
     assert "warning: rank 0 has nothing to do, as there are only 2 shards for 3 ranks" in outcome.out
 
 
+@pytest.mark.slow
 def test_resumed_on_another_number_of_ranks(small, tmp_path, reference):
     """Checkpoints from after the middle of an epoch are removed, twice."""
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -161,6 +167,7 @@ def interrupted(python, small, number):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_dbp_run_has_a_training_save_before_it_ends(small, tmp_path, number):
     code, out, err = interrupted(sys.executable, small, number)
@@ -169,14 +176,15 @@ def test_dbp_run_has_a_training_save_before_it_ends(small, tmp_path, number):
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:09d}.h5").exists()
 
 
+@pytest.mark.slow
 def test_dbp_run_with_mpich_has_a_training_save_too(small, mpich_python):
     code, out, err = interrupted(mpich_python, small, signal.SIGINT)
     assert (code, err) == (75, "")
     assert ": saved step " in out
 
 
-@pytest.mark.parametrize("rank", [0, 2])
-@pytest.mark.parametrize("way", ["raise", "exit0", "exit3", "kill", "user", "outside"])
+@pytest.mark.parametrize("rank", [2, *slow(0)])
+@pytest.mark.parametrize("way", ["raise", *slow("exit0", "exit3", "kill", "user", "outside")])
 def test_a_failing_rank_ends_all(rank, way):
     start, before = time.monotonic(), shared_memory()
     outcome = mpirun(3, PROGRAMS / "failing.py", rank, 20, way, timeout=30)
@@ -194,6 +202,7 @@ def test_a_failing_rank_ends_all(rank, way):
         assert "Traceback" not in outcome.err
 
 
+@pytest.mark.slow
 def test_a_script_goes_on_after_runs_that_diverged(tmp_path):
     """Each run must free its shared memory, which else would fill up."""
     script = tmp_path / "script.py"
@@ -218,12 +227,14 @@ def test_a_script_goes_on_after_runs_that_diverged(tmp_path):
     assert (outcome.code, outcome.out) == (0, "done\ndone\n"), outcome.text
 
 
+@pytest.mark.slow
 def test_what_fails_on_all_ranks_is_told_once():
     outcome = mpirun(3, PROGRAMS / "failing.py", -1, 20, "raise", timeout=30)
     assert outcome.code == 1
     assert outcome.err.count("Traceback") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["raise", "exit0", "kill"])
 def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
     before = shared_memory()
@@ -234,6 +245,7 @@ def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
     assert outcome.err.count("ZeroDivisionError: ") == (way == "raise")
 
 
+@pytest.mark.slow
 def test_a_script_is_told_its_mistake_once(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -255,6 +267,7 @@ def ranks_of(config):
     ]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path):
     """SIGKILL hits one or all ranks at a dozen moments; then the run is finished."""
     longer = ("--set", "epochs=60")
@@ -286,6 +299,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_eval_and_predict_on_ranks(small, tmp_path):
     outcome = mpirun(2, *DBP, "train", small)
     told = results(outcome)[-1].removeprefix("test: ")
@@ -301,6 +315,7 @@ def test_eval_and_predict_on_ranks(small, tmp_path):
 BARE = dict.fromkeys(LAUNCHER_SETTINGS, "")
 
 
+@pytest.mark.slow
 def test_dbp_run_starts_ranks_without_noise(small, tmp_path, reference):
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETTINGS}
     process = subprocess.run(
@@ -316,6 +331,7 @@ def test_dbp_run_starts_ranks_without_noise(small, tmp_path, reference):
     assert digest(tmp_path / "run") == reference[0]
 
 
+@pytest.mark.slow
 def test_dbp_run_passes_on_errors_and_exit_codes_without_noise(small):
     outcome = dbp("run", "-n", "2", "--", "train", small, "--set", "loss=foo")
     assert outcome.code == 2
@@ -326,6 +342,7 @@ def test_dbp_run_passes_on_errors_and_exit_codes_without_noise(small):
     assert outcome.err.rstrip().endswith("failed with ZeroDivisionError; all ranks end")
 
 
+@pytest.mark.slow
 def test_dbp_run_with_mpich(small, tmp_path, reference, mpich_python):
     outcome = run(mpich_python, *DBP, "run", "-n", "2", "--", "train", small)
     assert (outcome.code, outcome.err) == (0, "")
@@ -333,6 +350,7 @@ def test_dbp_run_with_mpich(small, tmp_path, reference, mpich_python):
     assert digest(tmp_path / "run") == reference[0]
 
 
+@pytest.mark.slow
 def test_a_launcher_of_another_mpi_is_refused(small, tmp_path, mpich_python):
     outcome = run(launcher(mpich_python), "-n", "2", sys.executable, *DBP, "train", small)
     assert outcome.code == 2
@@ -351,6 +369,7 @@ def test_without_mpi_one_rank_runs_and_says_how_to_get_mpi(small, tmp_path, refe
     assert digest(tmp_path / "run") == reference[0]
 
 
+@pytest.mark.slow
 def test_the_example_script_runs_on_ranks(tmp_path):
     outcome = mpirun(2, ROOT / "examples" / "digits.py", cwd=tmp_path)
     assert outcome.code == 0, outcome.text
@@ -373,6 +392,7 @@ def on_a_terminal(command):
     return shown.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["mpirun", "dbp run"])
 def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start):
     train = [sys.executable, *DBP, "train", str(small)]

@@ -14,7 +14,7 @@ from slurm import Slurm, why_not
 
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, run
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 LONG = SMALL.replace("epochs = 2", "epochs = 30").replace("units = 16", "units = 200")
 PLACES = ("PRTE_MCA_rmaps_default_mapping_policy", "OMPI_MCA_rmaps_base_oversubscribe")  # Slurm's are tested

@@ -8,6 +8,8 @@ import pytest
 from dbp.data import HDF5Dataset, data_path, mapped
 from tests.jobs import ROOT, digest, mpirun
 
+pytestmark = pytest.mark.slow
+
 RANK = ROOT / "benchmarks" / "steps" / "startup_rank.py"
 # What only the first rank needs, or a command other than train.
 NOT_NEEDED = {

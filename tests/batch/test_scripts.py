@@ -114,6 +114,7 @@ def test_the_script_for_kubernetes_is_an_mpijob(folder):
     assert len(list(validator.iter_errors(manifest))) == 2
 
 
+@pytest.mark.slow
 def test_the_launcher_of_kubernetes_trains_until_the_run_is_finished(folder, unbroken):
     words = ("--ranks-per-node", "2", "--scheduler", "kubernetes", "--image", "i", "--claim", "c", "--dry-run")
     body = body_of(yaml.safe_load(submit(folder, *words).out))

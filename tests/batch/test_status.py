@@ -33,6 +33,7 @@ def code(run, *words):
     return outcome.code
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
     """On this machine, the lock tells whether a run is alive."""
     run = tmp_path / "run"
@@ -57,6 +58,7 @@ def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
     assert told["left"] == pytest.approx(told["seconds"] / told["step"] * (312 - told["step"]))
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_while_it_is_waited_for(small, tmp_path):
     with training(small, tmp_path):
         when_under_way(tmp_path / "run", 10)
@@ -68,6 +70,7 @@ def test_a_run_that_ends_while_it_is_waited_for(small, tmp_path):
     assert told["cost"] == pytest.approx(float(last["cost"]))
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_or_stopped_says_its_exit_code(small, tmp_path):
     run = tmp_path / "run"
     assert dbp("train", small, "--set", "optimizer.learning_rate=1e38").code == 70

@@ -20,6 +20,7 @@ from tests.jobs import dbp, digest, launcher, run
 # --- jobs that follow one another -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheduler", "disturb", "continued"),
     [
@@ -47,6 +48,7 @@ def test_a_job_is_continued_to_the_bits_of_an_unbroken_run(folder, unbroken, sch
     assert digest(folder / "run") == unbroken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
 def test_a_cancelled_job_is_not_continued(folder, scheduler):
     queue = queue_of(scheduler, folder)
@@ -58,6 +60,7 @@ def test_a_cancelled_job_is_not_continued(folder, scheduler):
     assert dbp("status", "run", "--quiet", cwd=folder).code == 75
 
 
+@pytest.mark.slow
 def test_a_run_without_progress_gives_up(folder):
     queue = queue_of("slurm", folder)
     never = ("--set", "checkpoint.every_steps=0", "--set", "checkpoint.every_epochs=0", "--set", "epochs=1000")
@@ -78,6 +81,7 @@ def test_a_run_without_progress_gives_up(folder):
     assert queue.run_next(sends(signal.SIGUSR1, folder / "run", step=0)).lines[-1].startswith("run run: continued")
 
 
+@pytest.mark.slow
 def test_not_more_jobs_than_were_asked_for(folder):
     queue = queue_of("lsf", folder)
     assert submit(folder, *RANKS, "--most-jobs", "2", "--scheduler", "lsf", env=queue.environment).code == 0
@@ -90,6 +94,7 @@ def test_not_more_jobs_than_were_asked_for(folder):
     assert queue.waiting == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
 def test_a_launcher_that_ends_well_is_not_believed(folder, scheduler):
     """It ends with code 0 and has started nothing; the folder has a finished run, which now has more epochs."""
@@ -103,6 +108,7 @@ def test_a_launcher_that_ends_well_is_not_believed(folder, scheduler):
     assert queue.waiting == []
 
 
+@pytest.mark.slow
 def test_where_scontrol_is_missing_a_job_submits_itself(folder):
     queue = queue_of("slurm", folder)
     (folder / "programs" / "scontrol").write_text("#!/bin/sh\nexit 127\n")
@@ -112,6 +118,7 @@ def test_where_scontrol_is_missing_a_job_submits_itself(folder):
     assert queue.waiting == ["2 --parsable --export=ALL run/job-slurm.sbatch "]
 
 
+@pytest.mark.slow
 def test_this_machine_starts_a_run_again_that_lost_a_rank(folder, unbroken):
     outcome = submit(folder, "--ranks-per-node", "2", "--scheduler", "mpirun", env=slowly(folder))
     assert outcome.code == 0, outcome.text
@@ -227,6 +234,7 @@ def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
     assert submit(folder, *words, *accepted).code == 0
 
 
+@pytest.mark.slow
 def test_a_folder_at_which_a_live_run_is(folder):
     """A new job is refused at once; one that was queued before is refused when it starts, and leaves the run alone."""
     queue = queue_of("pbs", folder)
@@ -253,6 +261,7 @@ def test_a_folder_at_which_a_live_run_is(folder):
     assert queue.waiting == []
 
 
+@pytest.mark.slow
 def test_a_job_with_mpich(folder, unbroken, mpich_python):
     queue = queue_of("pbs", folder)
     outcome = run(
@@ -266,6 +275,7 @@ def test_a_job_with_mpich(folder, unbroken, mpich_python):
     assert digest(folder / "run") == unbroken
 
 
+@pytest.mark.slow
 def test_a_time_limit_shorter_than_what_was_measured(folder):
     assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
     told = status_of(folder / "run") | {"step_seconds": 2.0, "save_seconds": 100.0}

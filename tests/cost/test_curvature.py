@@ -10,7 +10,7 @@ from dbp.cost.objective import Objective
 from dbp.nn import Draw
 from dbp.parallel import Arena, Layout, OneProcess, Shards
 from dbp.random import generator
-from tests.jobs import PROGRAMS, mpirun
+from tests.jobs import PROGRAMS, mpirun, slow
 
 RNG = np.random.default_rng(0)
 X, CLASSES, NUMBERS = RNG.standard_normal((11, 6)), RNG.integers(0, 3, 11), RNG.standard_normal((11, 3))
@@ -207,7 +207,7 @@ def test_no_weight_at_all_gives_zero():
     assert not curvature.gauss_newton_matrix().any()
 
 
-@pytest.mark.parametrize(("ranks", "sizes"), [(1, ""), (2, ""), (3, ""), (4, ""), (3, "2,1"), (4, "2,2")])
+@pytest.mark.parametrize(("ranks", "sizes"), [(2, ""), *slow((1, ""), (3, ""), (4, ""), (3, "2,1"), (4, "2,2"))])
 def test_ranks_and_nodes_give_the_same_bits(ranks, sizes, one_rank):
     outcome = mpirun(ranks, PROGRAMS / "products.py", env={"DBP_NODE_SIZES": sizes})
     assert outcome.code == 0, outcome.text

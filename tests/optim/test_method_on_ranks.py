@@ -7,6 +7,8 @@ import pytest
 from tests.hosts import why_not
 from tests.jobs import PROGRAMS, ROOT, mpirun, run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = PROGRAMS / "methods.py"
 SOME = ("sgd", "adam", "clipped", "lbfgs", "newton")  # for what does not depend on the method
 

@@ -13,7 +13,7 @@ from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import Outcome, Scipy, State
 from dbp.optim.scipy_driver import METHODS
-from tests.jobs import PROGRAMS, ROOT, mpirun, run
+from tests.jobs import PROGRAMS, ROOT, mpirun, run, slow
 from tests.problems import Function, Space, logistic, quadratic, rosenbrock, rows_like, steps
 
 scipy_optimize = pytest.importorskip("scipy.optimize")
@@ -271,6 +271,7 @@ def test_an_exception_ends_the_thread(error):
         dbp.fit(**SMALL, model=model, optimizer=Scipy(), epochs=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_exception_on_one_rank_ends_all(rank):
     outcome = mpirun(2, PROGRAMS / "failing.py", rank, 8, "raise", "scipy", timeout=60)
@@ -289,7 +290,7 @@ def test_mini_batches_and_random_layers_are_refused_before_the_first_step():
         dbp.fit(**SMALL, model=dropping, optimizer=Scipy(), epochs=1)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, *slow(2)])
 def test_scipy_that_is_missing_is_named_with_its_remedy(ranks, small, tmp_path):
     (tmp_path / "scipy").mkdir()
     (tmp_path / "scipy" / "__init__.py").write_text("raise ImportError('no such thing here')")

@@ -7,6 +7,8 @@ import pytest
 from tests.faults.jobs import left_in_shared_memory, shared_memory
 from tests.jobs import PROGRAMS, dbp, digest, launcher, mpirun, run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = PROGRAMS / "dying.py"
 
 

@@ -79,6 +79,7 @@ def result_of(outcome):
     return re.findall("^digest .*$", outcome.out, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
     case, expected, folder = unbroken
@@ -100,6 +101,7 @@ def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
     assert kept[0] == kept[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [("KILL", None), ("USR1", 75)])
 @pytest.mark.parametrize("starts", [((2, 2), (1, 5), (3, 4)), ((3, 3), (2, 1), (1, 7))], ids=["even", "odd"])
 def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts):
@@ -114,6 +116,7 @@ def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts
     assert result_of(outcome) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["step:6", "restore:1", "back:1"])
 def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
     """A rank dies after a step, while the state is restored, or right after that."""

@@ -10,7 +10,7 @@ from dbp.nn import Dense
 from dbp.optim import LBFGS
 from dbp.parallel import Shards
 from dbp.training.report import describe, report
-from tests.jobs import PROGRAMS, mpirun
+from tests.jobs import PROGRAMS, mpirun, slow
 from tests.training.not_finite import HOST, X, Y, failing, with_row
 
 
@@ -61,7 +61,7 @@ def test_reports_fit_a_terminal():
     ]
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, *slow(3)])
 @pytest.mark.parametrize(
     ("case", "what", "row", "shard"),
     [

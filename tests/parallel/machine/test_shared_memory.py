@@ -85,6 +85,7 @@ def test_nothing_is_left_of_a_file_whose_creator_is_killed_before_others_have_it
     assert not {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")} - before
 
 
+@pytest.mark.slow
 def test_ranks_that_do_not_see_each_other_as_processes_share_memory_by_a_name():
     """Containers number processes by themselves; here each rank has number 1."""
     program = PROGRAMS / "seen.py"

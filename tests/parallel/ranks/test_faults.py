@@ -12,6 +12,8 @@ from tests.faults.jobs import left_in_shared_memory, shared_memory
 from tests.hosts import Hosts, environment, why_not
 from tests.jobs import PROGRAMS, launcher, mpirun, run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = PROGRAMS / "surviving.py"
 STAGES = ("before", "sum", "waiting", "update", "barrier")
 STEPS = 6  # as the program has

@@ -132,17 +132,20 @@ def count():
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("count")
 def test_ranks_with_a_core_each_are_not_warned_of(small):
     assert warnings(dbp("train", small, "--set", "epochs=1")) == []
     assert warnings(dbp("run", "-n", "2", "--", "train", small, "--set", "epochs=2")) == []
 
 
+@pytest.mark.slow
 def test_more_ranks_than_cores_are_warned_of_once(small, count):
     (line,) = warnings(mpirun(count + 1, *DBP, "train", small, "--set", "epochs=1", "--set", "shards=9"))
     assert f"for {count + 1} ranks with 1 thread each, which wait for each other; start fewer ranks there" in line
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("count")
 def test_ranks_on_one_core_are_warned_of_once(small):
     core = min(os.sched_getaffinity(0))
@@ -154,6 +157,7 @@ def test_ranks_on_one_core_are_warned_of_once(small):
     assert f"is pinned to core {core}, but needs 2 with 2 threads" in line
 
 
+@pytest.mark.slow
 def test_threads_are_found_at_the_first_start_and_kept(small, tmp_path, count):
     """One rank uses all cores; two ranks, which have fewer each, resume with the same number of threads."""
     auto = ("--set", "threads=auto")

@@ -57,6 +57,7 @@ def start(tmp_path):
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "told"),
     [
@@ -76,6 +77,7 @@ def test_ranks_that_do_not_agree_are_named_before_the_first_step(start, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_one_node_is_found_and_never_saved(start, tmp_path):
     outcome = start("flip", sizes="1,1,1")
     assert outcome.code == 70, outcome.text
@@ -85,12 +87,14 @@ def test_a_flipped_bit_of_one_node_is_found_and_never_saved(start, tmp_path):
     assert not list((tmp_path / "run").glob("checkpoints/*.h5"))
 
 
+@pytest.mark.slow
 def test_nodes_that_are_alike_go_on(start, tmp_path):
     outcome = start("nothing", sizes="2,1")
     assert outcome.code == 0, outcome.text
     assert len(list((tmp_path / "run").glob("checkpoints/*.h5"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", ["", "1,2", "1,1,1"])
 def test_a_slow_rank_is_named_with_what_it_does_and_left_alone(start, sizes):
     """Rank 1 sleeps in every forward pass; the test ends the job."""
@@ -102,6 +106,7 @@ def test_a_slow_rank_is_named_with_what_it_does_and_left_alone(start, sizes):
     assert outcome.err.count("all ranks end, as watch.end_after is 2.5 s") >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", ["", "1,2"])
 def test_a_stopped_rank_ends_the_job_at_the_limit(start, sizes):
     began = time.monotonic()

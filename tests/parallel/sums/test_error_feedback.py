@@ -13,7 +13,7 @@ from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, FirstOrder
 from dbp.parallel import Arena, ErrorFeedback, OneProcess, wire_for
 from tests.hosts import Hosts, environment, why_not
-from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, mpirun, newest_checkpoint, run
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, mpirun, newest_checkpoint, run, slow
 
 DBP = ("-m", "dbp")
 LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks
@@ -98,7 +98,7 @@ def test_where_nothing_is_sent_what_was_left_is_added_once():
     assert feedback.count == len(feedback.snapshot().rows) == 0
 
 
-@pytest.mark.parametrize("sizes", ["1,1", "2,1", "1,2,2", "private"])
+@pytest.mark.parametrize("sizes", ["1,1", *slow("2,1", "1,2,2", "private")])
 def test_nothing_is_lost_on_any_nodes(sizes):
     ranks, env = (3, {}) if sizes == "private" else (sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes})
     outcome = mpirun(ranks, PROGRAMS / "top_k.py", sizes, env=env, timeout=90)
@@ -106,6 +106,7 @@ def test_nothing_is_lost_on_any_nodes(sizes):
     assert outcome.out == "nothing is lost\n"
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_with_mpich(mpich_python):
     outcome = mpirun(3, PROGRAMS / "top_k.py", python=mpich_python, env={"DBP_NODE_SIZES": "2,1"}, timeout=90)
     assert outcome.out == "nothing is lost\n", outcome.text
@@ -137,6 +138,7 @@ def test_methods_that_need_whole_gradients_are_refused(small, kind):
     assert len(outcome.err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_on_one_node_it_does_nothing(small, tmp_path):
     assert mpirun(2, *DBP, "train", small, *LARGER, "--out", tmp_path / "full").code == 0
     assert mpirun(2, *DBP, "train", small, *TOP_K, "--out", tmp_path / "top-k").code == 0
@@ -159,6 +161,7 @@ def forget(folder, last):
             path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
@@ -191,6 +194,7 @@ def test_an_interrupted_run_has_the_bits_of_an_unbroken_one(small, tmp_path, siz
     assert state(tmp_path / "again") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "told"),
     [("1", "is added to the next gradient"), ("2,1", "is shared out to 2"), ("1,1,1,1", "is shared out to 4")],
@@ -207,6 +211,7 @@ def test_on_other_nodes_it_goes_on_with_all_that_was_left(small, tmp_path, sizes
     assert len(left) == (0 if sizes == "1" else sizes.count(",") + 1)
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_with_whole_messages(small, tmp_path):
     train = (*DBP, "train", small, *LARGER, "--set", "checkpoint.keep=100")
     assert mpirun(2, *train, "--set", "messages=top-k", env={"DBP_NODE_SIZES": "1,1"}).code == 0
@@ -219,6 +224,7 @@ def test_a_run_may_go_on_with_whole_messages(small, tmp_path):
     assert set(newest_checkpoint(tmp_path / "run").optimizer) == {"gradients", "squares"}
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path):
     """One node has an example that is too large; residuals stay finite, and nodes stay alike."""
     script = tmp_path / "script.py"
@@ -239,6 +245,7 @@ def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path)
     assert all(np.isfinite(array).all() for _, array in found.arrays())
 
 
+@pytest.mark.slow
 def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
     """The residuals of the dead rank are lost."""
     command = (launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, PROGRAMS / "dying.py", tmp_path / "run")
@@ -249,6 +256,7 @@ def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
     assert "steps: 24; ranks left: 2" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["lacks one", "lacks a parameter", "another weight"])
 def test_a_checkpoint_without_all_that_was_left_is_refused(small, tmp_path, damage):
     from dbp.checkpoint.writing import write
@@ -273,6 +281,7 @@ def test_a_checkpoint_without_all_that_was_left_is_refused(small, tmp_path, dama
     assert "Traceback" not in outcome.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_nodes_send_fewer_bytes(tmp_path):
     """Two hosts send 1 % of the numbers, each with its position, and what else a step needs."""

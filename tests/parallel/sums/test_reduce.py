@@ -13,7 +13,7 @@ from dbp.parallel import (
     reduction_for,
 )
 from dbp.parallel.sums.reduce import Division
-from tests.jobs import PROGRAMS, mpirun
+from tests.jobs import PROGRAMS, mpirun, slow
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -47,7 +47,7 @@ def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values
         assert finite == np.isfinite(expected).all()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("ranks", [2, *slow(1, 3, 5)])
 def test_reduction_over_ranks(ranks):
     """tests/programs/reduction.py checks closed forms; the digests it prints must not depend on the ranks."""
     outcome = mpirun(ranks, PROGRAMS / "reduction.py")
