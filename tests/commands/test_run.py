@@ -1,0 +1,137 @@
+"""dbp run starts ranks: quiet launchers, exit codes, signals, terminals, and refusals of other MPIs."""
+
+import contextlib
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, run
+
+DBP = ("-m", "dbp")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Return the digest and the lines of the small config on one process."""
+    folder = tmp_path_factory.mktemp("reference")
+    (folder / "small.toml").write_text(f'out = "{folder}/run"\n{SMALL}')
+    outcome = dbp("train", folder / "small.toml")
+    assert outcome.code == 0, outcome.text
+    return digest(folder / "run"), results(outcome)
+
+
+def results(outcome):
+    """Return the lines with costs, without speeds and times."""
+    lines = [line for line in outcome.out.splitlines() if line.startswith(("epoch", "test"))]
+    return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
+
+
+def interrupted(python, small, number):
+    """Return the outcome of dbp run when it gets a signal in the middle of training."""
+    command = [python, *DBP, "run", "-n", "2", "--", "train", str(small), "--set", "epochs=100000"]
+    process = subprocess.Popen(
+        command, env=os.environ | LAUNCHER_SETTINGS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("epoch 2/"):
+        assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_dbp_run_has_a_training_save_before_it_ends(small, tmp_path, number):
+    code, out, err = interrupted(sys.executable, small, number)
+    assert (code, err) == (75, "")
+    step = int(out.partition(": saved step ")[2].partition(";")[0])
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step:09d}.h5").exists()
+
+
+@pytest.mark.slow
+def test_dbp_run_with_mpich_has_a_training_save_too(small, mpich_python):
+    code, out, err = interrupted(mpich_python, small, signal.SIGINT)
+    assert (code, err) == (75, "")
+    assert ": saved step " in out
+
+
+@pytest.mark.slow
+def test_dbp_run_starts_ranks_without_noise(small, tmp_path, reference):
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETTINGS}
+    process = subprocess.run(
+        [sys.executable, *DBP, "run", "-n", "3", "--", "train", str(small)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("dbp 0.1.0: 3 ranks (Open MPI")
+    assert digest(tmp_path / "run") == reference[0]
+
+
+@pytest.mark.slow
+def test_dbp_run_passes_on_errors_and_exit_codes_without_noise(small):
+    outcome = dbp("run", "-n", "2", "--", "train", small, "--set", "loss=foo")
+    assert outcome.code == 2
+    assert len(outcome.err.splitlines()) == 1
+    outcome = dbp("run", "-n", "2", "--", PROGRAMS / "failing.py", "1", "5", "raise")
+    assert outcome.code == 1
+    assert outcome.err.startswith("Traceback")
+    assert outcome.err.rstrip().endswith("failed with ZeroDivisionError; all ranks end")
+
+
+@pytest.mark.slow
+def test_dbp_run_with_mpich(small, tmp_path, reference, mpich_python):
+    outcome = run(mpich_python, *DBP, "run", "-n", "2", "--", "train", small)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "2 ranks (MPICH" in outcome.out
+    assert digest(tmp_path / "run") == reference[0]
+
+
+@pytest.mark.slow
+def test_a_launcher_of_another_mpi_is_refused(small, tmp_path, mpich_python):
+    outcome = run(launcher(mpich_python), "-n", "2", sys.executable, *DBP, "train", small)
+    assert outcome.code == 2
+    assert outcome.err.count("the launcher started 2 ranks, but each of them sees one rank only") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def on_a_terminal(command):
+    """Return what a command shows on a terminal of its own; check its exit code."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=child, stdout=child, stderr=child, env=os.environ | LAUNCHER_SETTINGS, start_new_session=True
+    )
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # raised when the last process on the terminal has left
+        while chunk := os.read(parent, 65536):
+            shown += chunk
+    os.close(parent)
+    assert process.wait(timeout=20) == 0, shown
+    return shown.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["mpirun", "dbp run"])
+def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start):
+    train = [sys.executable, *DBP, "train", str(small)]
+    run_words = [sys.executable, *DBP, "run", "-n", "2", "--", "train", str(small)]
+    command = [launcher(), "-n", "2", *train] if start == "mpirun" else run_words
+    shown = on_a_terminal(command)
+    places = [shown.index(text) for text in ("dbp 0.1.0", "epoch 1/2  cost", "epoch 2/2  cost", "finished", "test:")]
+    assert places == sorted(places)
+    assert "\repoch 1/2 " in shown
+    assert "0/26" in shown
+    into_a_file = on_a_terminal(["sh", "-c", f"{shlex.join(command)} --fresh > {tmp_path}/log"])
+    assert "epoch 1/2  cost" not in into_a_file
+    assert "0/26" in into_a_file
+    assert len((tmp_path / "log").read_text().splitlines()) == 8
