@@ -58,7 +58,7 @@ class Ink(BinaryCrossEntropy):
         """One squared error for each image."""
         return (np.sum((sigmoid(outputs) - targets) ** 2, axis=1),)
 
-    def places(self, output_shape):  # noqa: ARG002
+    def loss_shape(self, output_shape):  # noqa: ARG002
         """None: an image has one loss."""
         return ()
 

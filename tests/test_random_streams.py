@@ -128,7 +128,7 @@ def test_weights_of_every_kind_of_layer(kind):
     assert layer.kind == kind
     inputs = np.zeros((2, *shape), np.int64 if kind == "embedding" else np.float32)
     initial = nn.initial_parameters(nn.Sequential(layer, nn.Flatten(), nn.Dense(2)), inputs, 3)
-    assert digest(initial.parameters | nn.named_arrays(initial.running)) == NAMED[kind]
+    assert digest(initial.parameters | nn.running_arrays(initial.running)) == NAMED[kind]
 
 
 # --- order, dropout, parts ----------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_the_order_of_examples(purpose, epoch, expected):
 )
 def test_draws_of_dropout(step, shard, expected):
     """The second call of a layer draws anew."""
-    scope = nn.use({}, {}, nn.Draw(seed=3, step=step, shard=shard)).inside("dropout_1")
+    scope = nn.use({}, {}, nn.RandomKey(seed=3, step=step, shard=shard)).inside("dropout_1")
     kept = [nn.Dropout(0.3)(scope, np.ones((20, 5), np.float32)) > 0 for _ in range(2)]
     assert digest({"first": kept[0], "second": kept[1]}) == expected
 

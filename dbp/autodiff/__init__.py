@@ -1,4 +1,4 @@
-"""Derivatives of functions written with NumPy arrays: primitives, the graph, and transformations."""
+"""Derivatives of functions of NumPy arrays: primitives, the graph, and transformations such as gradient()."""
 
 from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block, moments_of, normalize_block
 from dbp.autodiff.gradient_check import check_derivatives

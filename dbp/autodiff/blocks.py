@@ -1,7 +1,7 @@
-"""Blocks: compositions of primitives that do their work in one go where no second derivative is wanted.
+"""Blocks: compositions of primitives, fused into one node of the graph with fewer passes over memory.
 
-A block is one node of the graph. Its specification is the composition itself, which it records anew when its
-derivative is to be differentiated; on plain arrays a fast version does the same with fewer passes over memory.
+The specification of a block is the composition itself. On plain arrays a fused version of value and derivative runs in
+its place. When the derivative is to be differentiated again, the block records its specification instead.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ import numpy as np
 
 from dbp.autodiff import kernels
 from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mean, pick, relu, reshape, sqrt, square
-from dbp.autodiff.primitives.convolution import check_weights
-from dbp.autodiff.primitives.shapes import kept, unbroadcast
+from dbp.autodiff.primitives.convolution import check_kernel
+from dbp.autodiff.primitives.shapes import keepdims_shape, rows_of, unbroadcast
 from dbp.autodiff.recompute import Recomputed
-from dbp.autodiff.tensor import PRIMITIVES, OutputSlot, Tensor, Value, recorded
+from dbp.autodiff.tensor import PRIMITIVES, OutputSlot, Tensor, Value, new_node
 from dbp.types import Array
 
 Options = dict[str, Any]
-PIECE = 1 << 18  # elements of a gradient that are computed in one product: enough for it to lose no speed
-TILE = 64  # rows, a multiple of what the kernels of matrix products work on at a time
+PIECE = 1 << 18  # elements of a gradient computed in one matrix product; fewer would cost speed
+TILE = 64  # rows of a piece are a multiple of it, as matrix products work on tiles of rows
 
 
 class Block(Recomputed):
-    """A block, from its specification and the two passes of its fast version.
+    """A fused primitive: a specification, and the forward and backward pass of its fast version.
 
     Args:
-        specification: (*inputs, **options) -> output, of primitives.
-        forward: (*arrays, **options) -> output and whatever backward wants to have kept.
+        name: of the primitive.
+        specification: (*inputs, **options) -> output, composed of primitives.
+        forward: (*arrays, **options) -> output, and anything to keep for backward.
         backward: (g, output, kept, wanted, slots, *arrays, **options) -> cotangents of the inputs, None where not
-            wanted; it may put one into the array that slots has for it, if there is one.
-        tangent: (tangents, output, *arrays, **options) -> tangent of the output; by default the specification's.
+            wanted. Where slots holds an OutputSlot for an input, the cotangent may be written there.
+        tangent: (tangents, output, *arrays, **options) -> tangent of the output; by default that of the specification.
     """
 
     takes_output_slots = True
@@ -52,22 +53,22 @@ class Block(Recomputed):
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
-        """The output on plain arrays; a node of the graph if a tensor is among the inputs."""
+        """Return the output on plain arrays; a node of the graph if a tensor is among the inputs."""
         arrays = [x.value if type(x) is Tensor else x for x in inputs]
         output, kept = self._compute(arrays, options)
         for x in inputs:
             if type(x) is Tensor:
-                return recorded(output, self, inputs, {"kept": kept, "own": options}, options)
+                return new_node(output, self, inputs, {"kept": kept, "own": options}, options)
         return output
 
-    def inside(self, inputs: Sequence[Value], options: Options) -> Value:
-        """The specification, recorded from leaves in place of a node's tensors."""
-        return super().inside(inputs, options["own"])
+    def record_again(self, inputs: Sequence[Value], options: Options) -> Value:
+        """Return the output of the specification, recorded from new leaves in place of the tensors among the inputs."""
+        return super().record_again(inputs, options["own"])
 
     def pull(
         self, g: Value, y: Value, inputs: Sequence[Value], options: Options, wanted: Sequence[bool]
     ) -> list[Value]:
-        """The cotangents of the wanted inputs."""
+        """Return the cotangents of the wanted inputs, None for the others."""
         own = options["own"]
         if type(g) is Tensor or any(type(x) is Tensor for x in inputs):
             return super().pull(g, y, inputs, own, wanted)
@@ -77,7 +78,7 @@ class Block(Recomputed):
     def push(
         self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Options
     ) -> Value | None:
-        """The output's tangent."""
+        """Return the output's tangent."""
         if self._tangent is None or any(type(x) is Tensor for x in (*tangents, *inputs)):
             return super().push(tangents, y, inputs, options["own"])
         return self._tangent(tangents, y, *inputs, **options["own"])
@@ -91,11 +92,6 @@ def _dense(x: Value, w: Value, b: Value | None, relu_after: bool) -> Value:
     z = z if b is None else z + b
     z = relu(z) if relu_after else z
     return reshape(z, shape=(*np.shape(x)[:-1], np.shape(w)[1]))
-
-
-def rows_of(x: Value) -> Value:
-    """The last axis of x as the rows of a matrix."""
-    return x if x.ndim == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
 
 
 def _dense_forward(x: Array, w: Array, b: Array | None, relu_after: bool) -> tuple[Array, None]:
@@ -121,21 +117,21 @@ def _dense_backward(
     if relu_after:
         g = g * (y > 0)
     gz = rows_of(g)
-    by_b = _by_bias(gz, slots[2]) if wanted[2] else None
-    by_w = _by_weights(rows_of(x), gz, slots[1]) if wanted[1] else None
+    by_b = _bias_gradient(gz, slots[2]) if wanted[2] else None
+    by_w = _weight_gradient(rows_of(x), gz, slots[1]) if wanted[1] else None
     return np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
 
 
-def _by_bias(gz: Array, slot: OutputSlot | None) -> Array:
-    """The sum over rows."""
+def _bias_gradient(gz: Array, slot: OutputSlot | None) -> Array:
+    """Return the sum of gz over its rows."""
     found: Array = np.add.reduce(gz, axis=0, out=slot and slot.array)
     if slot is not None:
         slot.on_ready(0)
     return found
 
 
-def _by_weights(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
-    """x^T gz, from its last rows to its first, so that the last can be sent while the others are computed."""
+def _weight_gradient(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
+    """Return x^T gz, computed from its last rows to its first: the last can be sent while the others are computed."""
     array, on_ready = slot or OutputSlot(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)), lambda start: None)
     rows = max(1, -(-PIECE // (gz.shape[1] * TILE))) * TILE
     for start in reversed(range(0, x.shape[1], rows)):
@@ -148,7 +144,7 @@ def _by_weights(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
 def _dense_tangent(
     tangents: Sequence[Array | None], y: Array, x: Array, w: Array, _b: Array | None, relu_after: bool
 ) -> Array:
-    """What the changes of x, w and b cause together."""
+    """Return the tangent of the output for the tangents of x, w and b, None for one that has none."""
     (tx, tw, tb), rows = tangents, rows_of(y)
     t: Array = np.zeros_like(rows) if tx is None else np.matmul(rows_of(tx), w)
     if tw is not None:
@@ -186,7 +182,7 @@ def _cross_entropy_backward(
     z: Array,
     targets: Array,
 ) -> Sequence[Array | None]:
-    """G times the probabilities, less 1 at the target."""
+    """Return g (softmax(z) - 1 at the target)."""
     slope = np.exp(logarithms)
     slope[np.arange(len(slope)), targets.reshape(-1)] -= 1
     slope *= g.reshape(-1, 1)
@@ -199,7 +195,7 @@ cross_entropy_block = Block("cross_entropy_block", _cross_entropy, _cross_entrop
 
 
 def moments_of(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and variance over some axes, which stay at length one."""
+    """Return mean and variance over some axes, which stay at length one."""
     count = max(1, math.prod(x.shape[axis] for axis in axes))
     center = np.add.reduce(x, axis=axes, keepdims=True) / count
     distance = x - center
@@ -214,7 +210,7 @@ def _normalize(
     epsilon: float,
     moments: Any = None,  # noqa: ARG001
 ) -> Value:
-    shape = kept(x, axes)
+    shape = keepdims_shape(x, axes)
     distance = x - reshape(mean(x, axis=axes), shape=shape)
     deviation = reshape(sqrt(mean(square(distance), axis=axes) + epsilon), shape=shape)
     return distance / deviation * scale + shift
@@ -245,7 +241,7 @@ def _normalize_backward(
     epsilon: float,  # noqa: ARG001
     moments: Any = None,  # noqa: ARG001
 ) -> Sequence[Array | None]:
-    """Ioffe and Szegedy 2015, section 3, with the normalized x found again instead of kept."""
+    """Return the gradients of Ioffe and Szegedy 2015, section 3; the normalized x is computed again, not kept."""
     center, inverse = kept
     normal = x - center
     normal *= inverse
@@ -281,16 +277,16 @@ def _convolution(
 def _convolution_forward(
     x: Array, w: Array, b: Array | None, window: Window, relu_after: bool, pool: int
 ) -> tuple[Array, Any]:
-    check_weights(x.shape[3], w, window)
+    check_kernel(x.shape[3], w, window)
     positions = window.positions(x.shape[1:3])
     if pool:
         Window((pool, pool), (pool, pool)).positions(positions)
-    x, w = _alike(x, w)
-    return kernels.forward(x, w, b, **_of(window), relu=relu_after, pool=pool)
+    x, w = _same_dtype(x, w)
+    return kernels.forward(x, w, b, **_window_options(window), relu=relu_after, pool=pool)
 
 
-def _alike(x: Array, w: Array) -> tuple[Array, Array]:
-    """Both in the larger type, as the kernels want them."""
+def _same_dtype(x: Array, w: Array) -> tuple[Array, Array]:
+    """Return both in the larger dtype, as the kernels require."""
     dtype = np.result_type(x, w)
     return x.astype(dtype, copy=False), w.astype(dtype, copy=False)
 
@@ -308,12 +304,12 @@ def _convolution_backward(
     relu_after: bool,
     pool: int,
 ) -> Sequence[Array | None]:
-    how = _of(window) | {"relu": relu_after, "pool": pool}
-    dx, dw, db = kernels.backward(g, y, kept, *_alike(x, w), **how, wanted=wanted[0], bias=wanted[2])
+    options = _window_options(window) | {"relu": relu_after, "pool": pool}
+    dx, dw, db = kernels.backward(g, y, kept, *_same_dtype(x, w), **options, wanted=wanted[0], bias=wanted[2])
     return dx, dw if wanted[1] else None, db
 
 
-def _of(window: Window) -> Options:
+def _window_options(window: Window) -> Options:
     return {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
 
 
@@ -323,16 +319,16 @@ _one_group = Block("convolution_block", _convolution, _convolution_forward, _con
 def convolution_block(
     x: Value, w: Value, b: Value | None, window: Window, groups: int = 1, relu_after: bool = False, pool: int = 0
 ) -> Value:
-    """max_pool(relu(convolve(x, w) + b)), of which all but the first may be left out.
+    """Return max_pool(relu(convolve(x, w) + b)); bias, ReLU and pooling are optional.
 
     Args:
         x: images (examples, height, width, channels).
         w: weights (down, across, channels / groups, outputs).
         b: (outputs,), or None.
         window: of the convolution.
-        groups: of the channels.
-        relu_after: whether ReLU follows.
+        groups: the channels are split into so many groups.
+        relu_after: whether to apply ReLU.
         pool: size and stride of the max pooling, 0 for none.
     """
-    block = _one_group if groups == 1 and pool <= kernels.MOST_POOL else functools.partial(_convolution, groups=groups)
+    block = _one_group if groups == 1 and pool <= kernels.MAX_POOL else functools.partial(_convolution, groups=groups)
     return block(x, w, b, window=window, relu_after=relu_after, pool=pool)

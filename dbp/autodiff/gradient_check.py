@@ -1,4 +1,4 @@
-"""The gradient check: a derivative against differences of the function along random directions."""
+"""The gradient check: derivatives compared with differences of the function along random directions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbp.autodiff.tensor import Tensor, Value, array_of
 
 
 def _difference(function: Callable[..., Any], points: list[Any], directions: list[Any], h: float) -> Any:
-    """The directional derivative by central differences, with an error of fourth order in h."""
+    """Return the directional derivative by central differences, with an error of fourth order in h."""
 
     def at(step: float) -> Any:
         moved = [p + step * d for p, d in zip(points, directions, strict=True)]
@@ -27,9 +27,9 @@ def check_derivatives(
     """Compare reverse and forward derivatives of a function with differences along a random direction.
 
     Args:
-        function: of float64 arrays, written with primitives; gives an array of any shape.
-        points: where to check; away from kinks by more than 2 h.
-        tolerance: relative to the size of the derivative (or 1 if that is smaller).
+        function: of float64 arrays, written with primitives; returns an array of any shape.
+        points: the arguments; more than 2 h away from kinks.
+        tolerance: relative to the largest absolute derivative, or to 1 if that is larger.
         h: step of the differences.
         seed: of the random directions.
 

@@ -1,7 +1,7 @@
-"""Walks over a recorded graph: backward for cotangents (reverse mode), forward for tangents.
+"""Walks over a recorded graph: backward for cotangents (reverse mode), forward for tangents (forward mode).
 
-Both walks are loops over the nodes in the order of their creation. With record=True the rules run on
-tensors, so that the derivative is itself part of the graph and can be differentiated again.
+Both are loops over the nodes in the order of their creation. With record=True the rules run on tensors, so that the
+derivative is itself part of the graph and can be differentiated again.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from dbp.types import Array
 
 
 def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dict[int, Tensor], bool]:
-    """The tensors that may lie between leaves and outputs, and whether the outputs depend on older ones.
+    """Return the tensors that outputs depend on, by serial number, and whether some are older than all leaves.
 
-    What depends on a leaf was made after it, so the walk need not go further back than the oldest leaf.
+    A tensor that depends on a leaf is younger than it, so the walk ends at tensors older than the oldest leaf.
     """
     oldest = min((leaf.created for leaf in leaves), default=0)
     found: dict[int, Tensor] = {}
-    outside, waiting = False, list(outputs)
+    reaches_older, waiting = False, list(outputs)
     while waiting:
         node = waiting.pop()
         created = node.created
         if created < oldest:
-            outside = True
+            reaches_older = True
         elif created not in found:
             found[created] = node
             waiting += [x for x in node.inputs if type(x) is Tensor]
-    return found, outside
+    return found, reaches_older
 
 
 def graph_nodes(output: Tensor) -> list[Tensor]:
-    """All tensors that an output was made of, leaves and itself included, in the order of creation."""
+    """Return all tensors that an output depends on, leaves and itself included, in the order of creation."""
     found, _ = _reachable([output], [])
     return [found[created] for created in sorted(found)]
 
 
 def depends_on_others(output: Tensor, leaves: Sequence[Tensor]) -> bool:
-    """Whether an output depends on tensors that were there before the leaves: those of an outer derivative."""
+    """Return True if an output depends on tensors older than the leaves: those of an outer derivative."""
     sources = [x for leaf in leaves for x in leaf.inputs if type(x) is Tensor]
     return bool(sources) or _reachable([output], leaves)[1]
 
 
 def _nodes_between(leaves: Sequence[Tensor], outputs: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors that depend on a leaf and on which an output depends, in the order of creation."""
+    """Return the tensors that depend on a leaf and that an output depends on, in the order of creation."""
     found, _ = _reachable(outputs, leaves)
     dependent = {leaf.created for leaf in leaves}
     nodes = []
@@ -60,7 +60,7 @@ def _nodes_between(leaves: Sequence[Tensor], outputs: Iterable[Tensor]) -> list[
 
 
 def _arguments(node: Tensor, record: bool) -> tuple[Value, Sequence[Value]]:
-    """The output and the inputs of a node, as its rules are to see them."""
+    """Return the output and the inputs of a node for its rules: tensors if the derivative is recorded, else arrays."""
     if record:
         return node, node.inputs
     return node.value, [x.value if type(x) is Tensor else x for x in node.inputs]
@@ -74,16 +74,16 @@ def pullback(
     into: Sequence[Array] | None = None,
     on_ready: Callable[[int, int], None] | None = None,
 ) -> list[Value | None]:
-    """Reverse mode: for each leaf the cotangent that `cotangent` of the output gives it.
+    """Return for each leaf the product of the output's cotangent with its derivative by the leaf (reverse mode).
 
     Args:
         output: the end of the recorded graph.
         cotangent: of the output's shape; dcost/doutput when a cost is differentiated.
         leaves: the tensors to differentiate by.
-        record: whether the result is to be differentiated again (then it consists of tensors).
-        into: an array for each leaf that is to hold its result, zeros where the output does not depend on it.
-        on_ready: with `into`, is given the number of each leaf as soon as its array is complete from an element on, and
-            that element; in the end it is 0, perhaps more than once.
+        record: whether to record the derivative, so that it can be differentiated again; results are then tensors.
+        into: an array per leaf to hold its result, zeros where the output does not depend on the leaf.
+        on_ready: with `into`, called with (number of the leaf, i) when all elements of its array from i on are final.
+            The last call for a leaf has i = 0; it may be repeated.
 
     Returns:
         One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
@@ -99,11 +99,11 @@ def pullback(
             primitive, inputs = node.primitive, node.inputs
             assert primitive is not None
             y, arguments = _arguments(node, record)
-            asked = [type(x) is Tensor and x.created in wanted for x in inputs]
+            requested = [type(x) is Tensor and x.created in wanted for x in inputs]
             options = node.options
             if slots is not None and primitive.takes_output_slots:
                 options = options | {"slots": slots.of(inputs)}
-            for now in [asked] if slots is None or on_ready is None else slots.turns(node, asked):
+            for now in [requested] if slots is None or on_ready is None else slots.turns(node, requested):
                 parts = primitive.pull(g, y, arguments, options, now)
                 for x, part in zip(inputs, parts, strict=True):
                     if part is not None:
@@ -117,13 +117,13 @@ def pullback(
 
 
 class _LeafSlots:
-    """The arrays that are to hold the cotangents of leaves, filled as soon as nothing more is added to them.
+    """The caller's arrays for the cotangents of leaves; each is filled as soon as its cotangent is complete.
 
     Args:
-        nodes: between leaves and output.
-        leaves: whose cotangents are wanted.
+        nodes: the tensors between leaves and output.
+        leaves: the tensors to differentiate by.
         into: the arrays.
-        cotangents: as found so far, by the tensors' order of creation.
+        cotangents: those known so far, by the serial number of their tensor.
         on_ready: see pullback().
     """
 
@@ -136,67 +136,67 @@ class _LeafSlots:
         on_ready: Callable[[int, int], None] | None,
     ):
         self._cotangents, self._on_ready = cotangents, on_ready or (lambda number, start: None)
-        self._slot = {leaf.created: (i, slot) for i, (leaf, slot) in enumerate(zip(leaves, into, strict=True))}
-        self._uses = dict.fromkeys(self._slot, 0)  # of each leaf that are not done with
+        self._arrays = {leaf.created: (i, array) for i, (leaf, array) in enumerate(zip(leaves, into, strict=True))}
+        self._uses = dict.fromkeys(self._arrays, 0)  # of each leaf, not yet done with
         for node in nodes:
             for x in node.inputs:
-                if type(x) is Tensor and x.created in self._slot:
+                if type(x) is Tensor and x.created in self._arrays:
                     self._uses[x.created] += 1
-        self._single = {
-            created: OutputSlot(slot, functools.partial(self._on_ready, number))
-            for created, (number, slot) in self._slot.items()
+        self._slots = {
+            created: OutputSlot(array, functools.partial(self._on_ready, number))
+            for created, (number, array) in self._arrays.items()
             if self._uses[created] == 1
         }
         if on_ready is not None:
-            for created in [created for created in self._slot if self._uses[created] == 0]:
+            for created in [created for created in self._arrays if self._uses[created] == 0]:
                 self._fill(created)
 
     def of(self, inputs: Sequence[Value]) -> list[OutputSlot | None]:
-        """Where the whole cotangent of an input may be written, as no other node uses it."""
-        return [self._single.get(x.created) if type(x) is Tensor else None for x in inputs]
+        """Return the slot of each input that is a leaf without another use, so that its cotangent has a single part."""
+        return [self._slots.get(x.created) if type(x) is Tensor else None for x in inputs]
 
-    def turns(self, node: Tensor, asked: list[bool]) -> Iterator[list[bool]]:
-        """What is asked of a node in turn: at first the cotangents of leaves, as somebody waits for them."""
+    def turns(self, node: Tensor, requested: list[bool]) -> Iterator[list[bool]]:
+        """Yield which inputs' cotangents to compute, in turn: those of leaves first, as the caller waits for them."""
         assert node.primitive is not None
-        leaves = [type(x) is Tensor and x.created in self._single for x in node.inputs]
-        first = [want and leaf for want, leaf in zip(asked, leaves, strict=True)]
-        if node.primitive.separable and any(first) and first != asked:
+        leaves = [type(x) is Tensor and x.created in self._slots for x in node.inputs]
+        first = [want and leaf for want, leaf in zip(requested, leaves, strict=True)]
+        if node.primitive.separable and any(first) and first != requested:
             yield first
             self._settle([x for x, done in zip(node.inputs, first, strict=True) if done])
-            yield [want and not leaf for want, leaf in zip(asked, leaves, strict=True)]
+            yield [want and not leaf for want, leaf in zip(requested, leaves, strict=True)]
         else:
-            yield asked
+            yield requested
 
     def after(self, node: Tensor) -> None:
-        """A node has given its inputs all that it has to give."""
+        """Note that all cotangents of a node's inputs have been added."""
         self._settle([x for x in node.inputs if type(x) is Tensor])
 
     def finish(self) -> None:
-        """All nodes have given what they have to give."""
-        for created in list(self._slot):
+        """Fill the arrays of all leaves that are left, after the last node."""
+        for created in list(self._arrays):
             self._fill(created)
 
     def _settle(self, inputs: Sequence[Tensor]) -> None:
-        """One use of these is done with; those of a single use may be done with twice."""
+        """Count one use of each input as done, and fill its array after the last; ignore inputs without open uses."""
         for x in inputs:
-            if x.created in self._slot and self._uses[x.created] > 0:
+            if x.created in self._arrays and self._uses[x.created] > 0:
                 self._uses[x.created] -= 1
                 if self._uses[x.created] == 0:
                     self._fill(x.created)
 
     def _fill(self, created: int) -> None:
-        (number, slot), result = self._slot.pop(created), self._cotangents.get(created)
+        (number, array), result = self._arrays.pop(created), self._cotangents.get(created)
         if result is None:
-            slot.fill(0)
-        elif result is not slot:
-            slot[...] = result
+            array.fill(0)
+        elif result is not array:
+            array[...] = result
         self._on_ready(number, 0)
 
 
 def pushforward(
     outputs: Sequence[Value], tangents: Sequence[tuple[Tensor, Value]], record: bool = False
 ) -> list[Value | None]:
-    """Forward mode: the tangent of each output for given tangents of leaves; None where it has none."""
+    """Return the tangent of each output for given tangents of leaves (forward mode); None where it has none."""
     known: dict[int, Value] = {leaf.created: t for leaf, t in tangents}
     ends = [output for output in outputs if type(output) is Tensor]
     for node in _nodes_between([leaf for leaf, _ in tangents], ends):

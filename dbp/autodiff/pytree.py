@@ -1,4 +1,4 @@
-"""Arrays in dictionaries, lists and tuples, such as a model's parameters by name."""
+"""Trees: nested dictionaries, lists and tuples with arrays as leaves, such as a model's parameters by name."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-def leaves_of(tree: Any) -> list[Any]:
-    """What stands in a tree, from left to right; dictionaries in their own order."""
+def tree_leaves(tree: Any) -> list[Any]:
+    """Return the leaves of a tree from left to right; dictionaries in their own order."""
     if isinstance(tree, dict):
-        return [leaf for branch in tree.values() for leaf in leaves_of(branch)]
+        return [leaf for branch in tree.values() for leaf in tree_leaves(branch)]
     if isinstance(tree, (list, tuple)):
-        return [leaf for branch in tree for leaf in leaves_of(branch)]
+        return [leaf for branch in tree for leaf in tree_leaves(branch)]
     return [tree]
 
 
-def along(tree: Any, other: Any, name: str, of_what: str) -> list[Any]:
-    """The leaves of another tree in the order of the first's; ValueError, with both names, if their forms differ."""
+def matching_leaves(tree: Any, other: Any, name: str, of_what: str) -> list[Any]:
+    """Return the leaves of `other` in the order of `tree`; ValueError, with both names, if their forms differ."""
     if isinstance(tree, dict):
         if not isinstance(other, dict) or other.keys() != tree.keys():
             raise ValueError(
                 f"{name} must be in the form of the {of_what}: a dictionary of {', '.join(map(str, tree))}"
             )
-        return [leaf for key, branch in tree.items() for leaf in along(branch, other[key], name, of_what)]
+        return [leaf for key, branch in tree.items() for leaf in matching_leaves(branch, other[key], name, of_what)]
     if isinstance(tree, (list, tuple)):
         if not isinstance(other, (list, tuple)) or len(other) != len(tree):
             given = len(other) if isinstance(other, (list, tuple)) else type(other).__name__
             raise ValueError(f"{name} must be in the form of the {of_what}: {len(tree)} of them, not {given}")
         pairs = zip(tree, other, strict=True)
-        return [leaf for branch, beside in pairs for leaf in along(branch, beside, name, of_what)]
+        return [leaf for one, two in pairs for leaf in matching_leaves(one, two, name, of_what)]
     return [other]
 
 
-def like(tree: Any, leaves: list[Any]) -> Any:
-    """A tree of the same form with other leaves."""
+def tree_like(tree: Any, leaves: list[Any]) -> Any:
+    """Return a tree of the same form with other leaves."""
     return _fill(tree, iter(leaves))
 
 
@@ -45,6 +45,6 @@ def _fill(tree: Any, leaves: Iterator[Any]) -> Any:
     return next(leaves)
 
 
-def change(function: Callable[[Any], Any], tree: Any) -> Any:
-    """A tree of the same form with the function of each leaf."""
-    return like(tree, [function(leaf) for leaf in leaves_of(tree)])
+def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Return a tree of the same form with the function of each leaf."""
+    return tree_like(tree, [function(leaf) for leaf in tree_leaves(tree)])

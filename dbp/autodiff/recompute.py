@@ -1,4 +1,4 @@
-"""Activation checkpointing: what a function recorded inside is not kept but computed again when needed."""
+"""Activation checkpointing: the graph inside a function is not kept but recorded again in the backward pass."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbp.autodiff.graph import pullback, pushforward
-from dbp.autodiff.pytree import leaves_of, like
-from dbp.autodiff.tensor import Primitive, Tensor, Value, recorded
+from dbp.autodiff.pytree import tree_leaves, tree_like
+from dbp.autodiff.tensor import Primitive, Tensor, Value, new_node
 from dbp.autodiff.transforms import leaf_at
 
 
 def recompute(function: Callable[..., Any]) -> Recomputed:
-    """The function with one node in the graph in place of all that it does (Chen et al. 2016).
+    """Return the function as one node of the graph, whose derivatives call it again (Chen et al. 2016).
 
-    Its derivatives call it again. All that is to be differentiated by must be among its arguments.
+    Args:
+        function: returns one array. Every tensor that it uses must be among its arguments, which may be trees.
     """
     return Recomputed(function)
 
 
 class Recomputed(Primitive):
-    """A primitive made of others, whose derivatives are found by recording it anew."""
+    """A primitive composed of others, whose derivatives are found by recording the function again."""
 
     def __init__(self, function: Callable[..., Any]):
         self.name, self.value = f"recompute({getattr(function, '__name__', 'function')})", self._plain
         self._function = function
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """The output; one node of the graph if a tensor is among the inputs, in trees of them, or among the options."""
-        leaves = leaves_of([inputs, options])
+        """Return the output; one node of the graph if a tensor is in the inputs, which may be trees, or options."""
+        leaves = tree_leaves([inputs, options])
         trees = any(isinstance(x, (dict, list, tuple)) for x in inputs)
-        if not trees and all(type(x) is not Tensor for x in leaves_of(options)):
+        if not trees and all(type(x) is not Tensor for x in tree_leaves(options)):
             return super().__call__(*inputs, **options)
 
         def flat(*leaves: Any) -> Any:
-            given, named = like([inputs, options], list(leaves))
+            given, named = tree_like([inputs, options], list(leaves))
             return self._function(*given, **named)
 
         flat.__name__ = getattr(self._function, "__name__", "function")
@@ -51,15 +52,15 @@ class Recomputed(Primitive):
         return output
 
     def node(self, output: Value, inputs: tuple[Value, ...]) -> Tensor:
-        """The node of a call whose output is already known."""
-        return recorded(output, self, inputs, {}, {})
+        """Return the node of a call whose output is already known."""
+        return new_node(output, self, inputs, {}, {})
 
-    def inside(self, inputs: Sequence[Value], options: dict[str, Any]) -> Value:
-        """What a node of these inputs does, recorded from leaves in place of its tensors."""
+    def record_again(self, inputs: Sequence[Value], options: dict[str, Any]) -> Value:
+        """Return the output of the function, recorded from new leaves in place of the tensors among the inputs."""
         leaves = [Tensor(x.value) if type(x) is Tensor else x for x in inputs]
         return self._function(*leaves, **options)
 
-    def _again(
+    def _record_from_leaves(
         self, inputs: Sequence[Value], chosen: Sequence[bool], options: dict[str, Any]
     ) -> tuple[list[Tensor | None], Tensor]:
         leaves = [leaf_at(x) if choose else None for x, choose in zip(inputs, chosen, strict=True)]
@@ -67,14 +68,14 @@ class Recomputed(Primitive):
         return leaves, self._function(*given, **options)
 
     def pull(self, g: Value, y: Value, inputs: Sequence[Value], options: Any, wanted: Sequence[bool]) -> list[Value]:  # noqa: ARG002
-        """The cotangents of the wanted inputs."""
-        leaves, output = self._again(inputs, wanted, options)
+        """Return the cotangents of the wanted inputs, None for the others."""
+        leaves, output = self._record_from_leaves(inputs, wanted, options)
         record = any(type(x) is Tensor for x in (g, *inputs))
         found = iter(pullback(output, g, [leaf for leaf in leaves if leaf is not None], record))
         return [None if leaf is None else next(found) for leaf in leaves]
 
     def push(self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Any) -> Value | None:  # noqa: ARG002
-        """The output's tangent."""
-        leaves, output = self._again(inputs, [t is not None for t in tangents], options)
+        """Return the output's tangent."""
+        leaves, output = self._record_from_leaves(inputs, [t is not None for t in tangents], options)
         pairs = [(leaf, t) for leaf, t in zip(leaves, tangents, strict=True) if leaf is not None]
         return pushforward([output], pairs, any(type(x) is Tensor for x in (*tangents, *inputs)))[0]

@@ -1,8 +1,8 @@
-"""The graph: tensors that remember which primitive made them from which inputs.
+"""The graph: tensors, each with the primitive and the inputs that it was computed from.
 
-A primitive called on plain arrays just computes; called with a tensor among its inputs it also records
-a node. Derivative rules are written with the same primitives, so that they run on arrays, without a
-graph, for a first derivative, and on tensors when the derivative will be differentiated again.
+A primitive called on plain arrays only computes. Called with a tensor among its inputs it also records a node.
+Derivative rules are written with the same primitives: they run on arrays, without a graph, for a first derivative, and
+on tensors if the derivative will be differentiated again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff.write_protection import watching
+from dbp.autodiff.write_protection import active
 from dbp.types import Array
 
-Value = Any  # an array, a number or a Tensor: what primitives and rules take and give
+Value = Any  # an array, a number or a Tensor: the arguments and results of primitives and rules
 Rule = Callable[..., Value]
 
 PRIMITIVES: dict[str, Primitive] = {}
@@ -27,30 +27,30 @@ _creation = itertools.count()
 
 
 class ShapeError(ValueError):
-    """Inputs whose shapes do not fit an operation."""
+    """An operation on inputs whose shapes do not fit."""
 
 
 class OutputSlot(NamedTuple):
-    """Where a cotangent may be written."""
+    """A caller's array for a cotangent, to be filled from its end to its start."""
 
     array: Array
-    on_ready: Callable[[int], None]  # called with the element from which on the array is complete
+    on_ready: Callable[[int], None]  # called with i as soon as all elements from i on are final
 
 
 class Primitive:
-    """An elementary operation, with its derivatives.
+    """An elementary operation with its derivatives.
 
     value(*inputs, **options)                  the result on plain arrays
-    reverse[i](g, out, *inputs, **options)     the cotangent of input i, from that of the output, g
-    forward[i](t, out, *inputs, **options)     the part of the output's tangent that input i's, t, causes
+    reverse[i](g, out, *inputs, **options)     the cotangent of input i for the cotangent g of the output
+    forward[i](t, out, *inputs, **options)     the tangent of the output for the tangent t of input i
 
-    A rule that is None says that the output does not change smoothly with this input. Where any number of
-    inputs is taken, one rule is given the input's number first: reverse(i, g, out, *inputs, **options).
+    A rule that is None states that the derivative by this input is zero or does not exist. A primitive of any number of
+    inputs has one rule instead of a list, with the number of the input first: reverse(i, g, out, *inputs, **options).
     """
 
     takes_output_slots = False  # whether pull() reads the option `slots`: per input, where to write, or None
-    separable = False  # whether pull() can give the cotangents of some inputs, then of others, for little more work
-    most = sys.maxsize  # inputs; what is given after them are options
+    separable = False  # whether calling pull() for some inputs first, for the others later, costs little more
+    max_inputs = sys.maxsize  # positional arguments after these are options
 
     def __init__(
         self,
@@ -61,31 +61,32 @@ class Primitive:
     ):
         self.name, self.value, self.reverse, self.forward = name, value, reverse, forward
         if not callable(reverse):
-            self.most = len(reverse)
+            self.max_inputs = len(reverse)
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
-        """The value on plain arrays; a node of the graph if a tensor is among the inputs."""
-        if len(inputs) > self.most:
-            inputs, options = inputs[: self.most], self._named(inputs[self.most :]) | options
+        """Return the value on plain arrays; a node of the graph if a tensor is among the inputs."""
+        if len(inputs) > self.max_inputs:
+            inputs, options = inputs[: self.max_inputs], self._named(inputs[self.max_inputs :]) | options
         recording = lists = False
         for x in inputs:
             kind = type(x)
             recording |= kind is Tensor
             lists |= kind is list or kind is tuple
         if recording:
-            if lists:  # rules reckon with arrays
+            if lists:  # rules expect arrays
                 inputs = tuple(np.asarray(x) if isinstance(x, (list, tuple)) else x for x in inputs)
             values = [x.value if type(x) is Tensor else x for x in inputs]
-            return recorded(self._compute(values, options), self, inputs, options, options)
+            return new_node(self._compute(values, options), self, inputs, options, options)
         return self._compute(inputs, options)
 
     def _named(self, options: tuple[Any, ...]) -> dict[str, Any]:
-        """Options that are given without their names, after the inputs."""
-        names = [] if isinstance(self.value, np.ufunc) else [*inspect.signature(self.value).parameters][self.most :]
+        """Return options that were given by position, after the inputs, by name."""
+        count = self.max_inputs
+        names = [] if isinstance(self.value, np.ufunc) else [*inspect.signature(self.value).parameters][count:]
         if len(options) > len(names):
             taken = f" and the options {', '.join(names)}" if names else ""
-            raise TypeError(f"{self.name} takes {self.most} inputs{taken}, but {self.most + len(options)} were given")
+            raise TypeError(f"{self.name} takes {count} inputs{taken}, but {count + len(options)} were given")
         return dict(zip(names, options, strict=False))
 
     def _compute(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
@@ -101,7 +102,7 @@ class Primitive:
             raise ShapeError(f"{self.name} of shapes {shapes}: {rule}") from None
 
     def pull(self, g: Value, y: Value, inputs: Sequence[Value], options: Any, wanted: Sequence[bool]) -> list[Value]:
-        """The cotangents of the wanted inputs, None for the others."""
+        """Return the cotangents of the wanted inputs, None for the others."""
         rules = _rules(self.reverse, len(inputs))
         return [
             rule(g, y, *inputs, **options) if want and rule is not None else None
@@ -109,7 +110,7 @@ class Primitive:
         ]
 
     def push(self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Any) -> Value | None:
-        """The output's tangent, from those of the inputs that have one; None if it has none."""
+        """Return the output's tangent, the sum over the inputs that have one; None if none has."""
         total: Value | None = None
         for t, rule in zip(tangents, _rules(self.forward, len(inputs)), strict=True):
             if t is not None and rule is not None:
@@ -126,7 +127,7 @@ def _rules(rules: Sequence[Rule | None] | Rule, count: int) -> Sequence[Rule | N
 
 
 def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
-    """The method of an operator: looks its primitive up when called, as primitives come after tensors."""
+    """Return the method of an operator; it looks up its primitive when called, as primitives are defined later."""
 
     def method(self: Tensor, *others: Value) -> Value:
         return PRIMITIVES[name](*others, self) if swapped else PRIMITIVES[name](self, *others)
@@ -135,14 +136,14 @@ def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
 
 
 def _comparison(compare: np.ufunc) -> Callable[[Tensor, Any], Any]:
-    """The method of a comparison: of the numbers, giving a plain array of booleans, as it has no derivative."""
+    """Return the method of a comparison; its result is a plain array of booleans, as it has no derivative."""
     return lambda self, other: compare(self.value, array_of(other))
 
 
 OPERATORS = {"add", "subtract", "multiply", "divide", "matmul", "power"}
 COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
-OF_SHAPE = {np.shape, np.ndim, np.size}
-ELSEWHERE = {  # where NumPy's functions are that are not primitives of the same name
+SHAPE_FUNCTIONS = {np.shape, np.ndim, np.size}
+REPLACEMENTS = {  # functions of dbp.autodiff for functions of NumPy that have another name there
     "absolute": "abs_",
     "amax": "max_",
     "dot": "matmul",
@@ -159,15 +160,15 @@ ELSEWHERE = {  # where NumPy's functions are that are not primitives of the same
 
 
 def _refusal(name: str, out: bool = False) -> TypeError:
-    """What to say where NumPy's function of this name is called on a tensor."""
-    here = ELSEWHERE.get(name) or (name if name in PRIMITIVES else None)
-    remedy = f"use dbp.autodiff.{here}" if here else "use the functions of dbp.autodiff"
+    """Return the error, with a remedy, for a call of NumPy's function of this name on a tensor."""
+    replacement = REPLACEMENTS.get(name) or (name if name in PRIMITIVES else None)
+    remedy = f"use dbp.autodiff.{replacement}" if replacement else "use the functions of dbp.autodiff"
     which = f"np.{name} into an array" if out else f"np.{name}"
     return TypeError(f"{which} records no derivative: {remedy}, or array_of(x) for the plain numbers of x")
 
 
 class Tensor:
-    """An array in the graph: a leaf (no primitive), or what a primitive made of its inputs."""
+    """An array in the graph: a leaf (without primitive), or the output of a primitive."""
 
     __slots__ = ("created", "inputs", "options", "primitive", "value")
 
@@ -180,7 +181,7 @@ class Tensor:
     ):
         self.value: Array = value if isinstance(value, np.ndarray) else np.asarray(value)
         self.primitive, self.inputs, self.options = primitive, inputs, options or {}
-        self.created = next(_creation)  # inputs come before outputs in this order
+        self.created = next(_creation)  # a serial number; inputs have smaller ones than outputs
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -228,7 +229,7 @@ class Tensor:
         )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        """The operators between arrays and tensors; other functions of NumPy are refused."""
+        """Apply the operators between arrays and tensors; refuse other functions of NumPy."""
         name = ufunc.__name__
         if method == "__call__" and not options and name in OPERATORS:
             return PRIMITIVES[name](*inputs)
@@ -237,8 +238,8 @@ class Tensor:
         raise _refusal(name, out="out" in options)
 
     def __array_function__(self, function: Callable[..., Any], _: Any, inputs: Any, options: Any) -> Any:
-        """What has to do with shapes only; other functions of NumPy are refused."""
-        if function in OF_SHAPE:
+        """Apply functions that concern shapes only; refuse other functions of NumPy."""
+        if function in SHAPE_FUNCTIONS:
             return function(self.value, *inputs[1:], **options)
         raise _refusal(function.__name__)
 
@@ -266,20 +267,20 @@ class Tensor:
     __hash__ = object.__hash__
 
 
-def recorded(
+def new_node(
     output: Any, primitive: Primitive, inputs: tuple[Value, ...], options: dict[str, Any], given: dict[str, Any]
 ) -> Tensor:
-    """A node of the graph; while a transformation records, what it was given is kept from changes."""
-    guard = watching.guard
-    if guard is not None:
-        guard.keep(inputs)
+    """Return a node of the graph; while a transformation records, its inputs and `given` options are protected."""
+    protection = active.protection
+    if protection is not None:
+        protection.protect(inputs)
         if given:
-            guard.keep(given.values())
+            protection.protect(given.values())
     return Tensor(output, primitive, inputs, options)
 
 
 def array_of(x: Value) -> Array:
-    """The plain array of a tensor, read-only as derivatives depend on it, of an array or of a number."""
+    """Return the plain array of a tensor (read-only, as derivatives depend on it), of an array or of a number."""
     if type(x) is not Tensor:
         return np.asarray(x)
     view = x.value.view()

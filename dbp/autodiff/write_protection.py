@@ -1,7 +1,7 @@
-"""What keeps the plain arrays that a graph was recorded from as they were, since derivatives are found from them.
+"""Protection of the plain arrays in a graph against changes, since derivatives are computed from them.
 
-While a transformation records a function, NumPy itself refuses to change the arrays that operations have used.
-Arrays are writable again when it is done. Where derivatives are found later, a checksum tells of changes.
+While a transformation records a function, the arrays that operations have used are read-only. Afterwards they are
+writable again; where derivatives are computed later, checksums reveal whether an array was changed.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from dbp.types import Array
 REMEDY = "derivatives are found from arrays that operations have used: make new arrays instead of changing these"
 
 
-class _Watching(threading.local):
-    guard: Guard | None = None
+class _Active(threading.local):
+    protection: WriteProtection | None = None
 
 
-watching = _Watching()  # the guard of what this thread records, if a transformation does
+active = _Active()  # the protection of what this thread records, None outside of transformations
 
 
-class Guard:
-    """The arrays used while a function is recorded: `with Guard() as guard: function(...)`."""
+class WriteProtection:
+    """Write protection of the arrays that a function uses: `with WriteProtection() as protection: function(...)`."""
 
     def __init__(self) -> None:
-        self._around: Guard | None = None
-        self.frozen: list[Array] = []  # read-only for now
-        self.others = Seal([])  # of memory that could not be made writable again, with checksums instead
+        self._outer: WriteProtection | None = None
+        self.frozen: list[Array] = []  # read-only until release()
+        self.others = ArrayChecksums([])  # arrays that could not be made writable again, and so are not frozen
 
-    def __enter__(self) -> Guard:
-        self._around, watching.guard = watching.guard, self
+    def __enter__(self) -> WriteProtection:
+        self._outer, active.protection = active.protection, self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        watching.guard = self._around
+        active.protection = self._outer
         self.release()
         if self.frozen and isinstance(error, ValueError) and "read-only" in str(error):
             error.add_note(REMEDY)
         if kind is None:
             self.others.check()
 
-    def keep(self, things: Iterable[Any]) -> None:
-        """Watch over the arrays among the inputs or the options of an operation."""
+    def protect(self, things: Iterable[Any]) -> None:
+        """Protect the arrays among the inputs or the options of an operation."""
         for x in things:
             if isinstance(x, np.ndarray):
                 if x.flags.writeable:
                     self._freeze(x)
-            elif isinstance(x, tuple):  # an index, for one
-                self.keep(x)
+            elif isinstance(x, tuple):  # such as an index
+                self.protect(x)
 
     def _freeze(self, x: Array) -> None:
         if _can_be_writable_again(x):
@@ -64,11 +64,11 @@ class Guard:
             self.others.add(x)
 
     def hand_over(self) -> None:
-        """Leave what was recorded to the guard around this one, as an outer derivative goes through it."""
-        if self._around is not None:
-            self._around.frozen += self.frozen
-            self._around.others.sums += self.others.sums
-            self.frozen, self.others = [], Seal([])
+        """Pass all arrays to the protection of the outer derivative, which goes through this recording too."""
+        if self._outer is not None:
+            self._outer.frozen += self.frozen
+            self._outer.others.sums += self.others.sums
+            self.frozen, self.others = [], ArrayChecksums([])
 
     def release(self) -> None:
         """Make the arrays writable again, owners of memory before views of them."""
@@ -76,25 +76,25 @@ class Guard:
             with suppress(ValueError):  # the function has made the owner read-only for good
                 x.flags.writeable = True
 
-    def seal(self) -> Seal:
-        """The arrays as they are now."""
-        return Seal([*self.frozen, *(x for x, _ in self.others.sums)])
+    def checksums(self) -> ArrayChecksums:
+        """Return checksums of all arrays as they are now."""
+        return ArrayChecksums([*self.frozen, *(x for x, _ in self.others.sums)])
 
 
 def _can_be_writable_again(x: Array) -> bool:
-    """Whether the owner of the memory says that it may be written, which NumPy asks of a view."""
+    """Return True if the owner of the memory is writable, on which NumPy insists before it makes a view writable."""
     while isinstance(x.base, np.ndarray):
         x = x.base
     if x.base is None:
         return x.flags.writeable
     try:
         return not memoryview(x.base).readonly
-    except TypeError:  # no buffer, such as an array of PyTorch's memory
+    except TypeError:  # not a buffer, such as an array over PyTorch's memory
         return False
 
 
-class Seal:
-    """Some arrays, and what tells whether they have been changed since."""
+class ArrayChecksums:
+    """Arrays with checksums, which reveal whether one of them was changed since."""
 
     def __init__(self, arrays: list[Array]):
         self.sums: list[tuple[Array, int]] = []
@@ -102,11 +102,11 @@ class Seal:
             self.add(x)
 
     def add(self, x: Array) -> None:
-        """Note an array as it is now."""
+        """Add an array as it is now."""
         self.sums.append((x, _checksum(x)))
 
     def check(self) -> None:
-        """ValueError if an array has been changed."""
+        """Raise ValueError if an array was changed."""
         for x, before in self.sums:
             if _checksum(x) != before:
                 raise ValueError(f"an array of shape {x.shape} has been changed since it was recorded; {REMEDY}")

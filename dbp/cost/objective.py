@@ -17,7 +17,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, Curved
 from dbp.cost.examples import Batch, Chunks, Shard, Totals, as_weighted
-from dbp.nn import Call, Draw, Loss, Model, RunningMoments, Scope, all_sums, call_with, use
+from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums, use
 from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, Reduction, Shards, Sums, Vectors
 from dbp.parallel.ranks import clock as stages
 from dbp.random import generator
@@ -157,7 +157,9 @@ class Objective:
         self.arena.comm.stages.enter(stages.OTHER)
         return totals
 
-    def totals(self, weights: Array, chunks: Chunks, stage: int, draw: Callable[[Shard], Draw] | None = None) -> Totals:
+    def totals(
+        self, weights: Array, chunks: Chunks, stage: int, draw: Callable[[Shard], RandomKey] | None = None
+    ) -> Totals:
         """Return cost and metrics of the examples that chunks yields; collective.
 
         Args:
@@ -199,7 +201,7 @@ class Objective:
         """Return the second derivatives of the cost of some examples, by the number of a shard."""
         return Curvature(examples, self.arena, self.layout, self.shards, self.gradients.reduction)
 
-    def curved(self, at: Mapping[str, Array], shard: Shard, draw: Draw | None = None) -> Curved:
+    def curved(self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None) -> Curved:
         """Return the derivatives of a shard's loss sum.
 
         Args:
@@ -249,9 +251,9 @@ class BatchCost:
         """Return True if this is the same function at every step."""
         return self.objective.is_deterministic
 
-    def draw(self, shard: Shard) -> Draw:
+    def draw(self, shard: Shard) -> RandomKey:
         """Return the key of the random numbers that a shard draws in this step."""
-        return Draw(self.objective.seed, self.step, shard.number)
+        return RandomKey(self.objective.seed, self.step, shard.number)
 
     def value(self, weights: Array) -> float:
         """Return the cost, the same to the last bit as that of value_and_gradient()."""
@@ -307,7 +309,7 @@ class BatchCost:
         pullback(losses, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
         sums.scalars[: objective.scalars] = objective.sums(losses.value, outputs.value, shard)
         if objective.running:
-            sums.scalars[objective.scalars :] = np.concatenate(all_sums(objective.running, call.observed))
+            sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, call.observed))
 
     def curvature(self, weights: Array, part: float = 1.0) -> Curvature:
         """Return the second derivatives at weights that must not change.

@@ -143,7 +143,7 @@ CHANNELS_FIRST = (nn.Conv1d, nn.MaxPool1d, nn.AveragePool1d)
 BY_THE_NUMBER = (nn.Activation, nn.Dropout, nn.BatchNorm)  # which each do the same to all numbers, or channels
 
 
-def rules_of(model: nn.Model, weights: nn.Initial, input_shape: Shape) -> Rules:
+def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) -> Rules:
     """How each weight of a model of dbp's layers is made of PyTorch's, whose parts' names end at slashes.
 
     Raises:
@@ -154,7 +154,7 @@ def rules_of(model: nn.Model, weights: nn.Initial, input_shape: Shape) -> Rules:
     return rules
 
 
-def _shapes(model: nn.Model, weights: nn.Initial, input_shape: Shape) -> dict[str, Shape]:
+def _shapes(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) -> dict[str, Shape]:
     """The shape of an example's outputs by the path of the layer."""
     call = nn.call_with(weights.parameters, weights.running)
     call.trace = []

@@ -20,7 +20,7 @@ from dbp.exchange.pytorch import IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
 from dbp.files import must_be_free
 from dbp.log import now
-from dbp.nn import initial_parameters, named_arrays
+from dbp.nn import initial_parameters, running_arrays
 from dbp.run.progress import Progress
 from dbp.run.provenance import versions
 from dbp.text import shortened
@@ -75,7 +75,7 @@ def _arrays(
     """The model's arrays with the numbers of the weights; UserError, with all that is wrong, if they do not fit."""
     shape, dtype = input_shape_of(settings.data, input_shape), settings.numpy_dtype
     initial = initial_parameters(settings.model, np.zeros((2, *shape), dtype), settings.seed, dtype)
-    needed = {name: np.empty(shape, dtype) for name, shape in initial.shapes.items()} | named_arrays(initial.running)
+    needed = {name: np.empty(shape, dtype) for name, shape in initial.shapes.items()} | running_arrays(initial.running)
     old_names = renamed(weights.names, renames)
     rules: Mapping[str, Rule] = {}
     if origin == "pytorch":

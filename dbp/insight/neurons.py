@@ -173,7 +173,7 @@ def _layer_values(call: Call, examples: int) -> dict[str, _LayerValues]:
 def _forward(trained: TrainedModel, inputs: Array) -> tuple[Value, dict[str, _LayerValues]]:
     """Return the model's outputs and its neurons."""
     leaves = {name: Tensor(array) for name, array in trained.parameters.items()}
-    call = call_with(leaves, trained.running, watch=True)
+    call = call_with(leaves, trained.running, record_neurons=True)
     outputs = trained.model(Scope(call), inputs)
     return outputs, _layer_values(call, len(inputs))
 

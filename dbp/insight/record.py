@@ -13,7 +13,7 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, graph_nodes
 from dbp.insight.work import NO_WORK, MemoryCounter, Work, work_of
-from dbp.nn import Conv2d, Draw, Initial, Loss, MaxPool2d, Model, Passed, Scope, call_with
+from dbp.nn import Conv2d, InitialParameters, LayerTrace, Loss, MaxPool2d, Model, RandomKey, Scope, call_with
 from dbp.text import shape_text
 from dbp.types import Array
 
@@ -52,7 +52,7 @@ class RecordedRow:
     work: Work = NO_WORK
 
 
-def record(model: Model, initial: Initial, inputs: Array, loss: Loss | None) -> list[RecordedRow]:
+def record(model: Model, initial: InitialParameters, inputs: Array, loss: Loss | None) -> list[RecordedRow]:
     """Return the rows of a training pass, in the order of the forward pass.
 
     Args:
@@ -62,14 +62,14 @@ def record(model: Model, initial: Initial, inputs: Array, loss: Loss | None) -> 
         loss: the loss after the model; None for none.
     """
     leaves = {name: Tensor(initial.stand_in(name)) for name in initial.shapes}
-    call = call_with(leaves, initial.running, Draw(0, 0, 0))
+    call = call_with(leaves, initial.running, RandomKey(0, 0, 0))
     call.trace = []
     with np.errstate(divide="ignore", invalid="ignore"):  # only shapes matter
         end = outputs = model(Scope(call), inputs)
     rows = _layer_rows(call.trace)
     if loss is not None:
         began = Tensor(0.0).created
-        shape = loss.places(initial.output_shape)
+        shape = loss.loss_shape(initial.output_shape)
         zeros = np.zeros((len(inputs), *shape), int)
         end = loss(outputs, loss.prepare(zeros, initial.output_shape, inputs.dtype))
         rows.append(RecordedRow("", "loss", loss.kind, 0, shape, began, Tensor(0.0).created))
@@ -87,7 +87,7 @@ def record(model: Model, initial: Initial, inputs: Array, loss: Loss | None) -> 
     return [RecordedRow("", "inputs", shape=inputs.shape[1:], kept=inputs.nbytes), *rows]
 
 
-def _layer_rows(trace: Sequence[Passed]) -> list[RecordedRow]:
+def _layer_rows(trace: Sequence[LayerTrace]) -> list[RecordedRow]:
     """Return a row for each layer; layers inside another follow it."""
     rows = []
     for passed in trace:
@@ -146,7 +146,7 @@ def _assign_nodes(nodes: Sequence[Tensor], rows: list[RecordedRow], leaves: dict
     rows.sort(key=lambda row: row.began)
 
 
-def _separate_pooling(rows: Sequence[RecordedRow], trace: Sequence[Passed]) -> None:
+def _separate_pooling(rows: Sequence[RecordedRow], trace: Sequence[LayerTrace]) -> None:
     """Give a convolution that was fused with the pooling after it the shape and the nodes of the convolution alone."""
     by_start = {row.began: row for row in rows}
     for passed, after in itertools.pairwise(trace):

@@ -58,7 +58,7 @@ def work_of(node: Tensor) -> Work:
     if primitive is None:
         return NO_WORK
     if isinstance(primitive, Recomputed):
-        output = primitive.inside(node.inputs, node.options)
+        output = primitive.record_again(node.inputs, node.options)
         total = NO_WORK
         for inner in graph_nodes(output) if type(output) is Tensor else []:
             total = total.plus(work_of(inner))

@@ -1,7 +1,7 @@
 """Networks: layers, activations, initializers, losses."""
 
 from dbp.nn.activations import ACTIVATIONS
-from dbp.nn.build import Initial, initial_parameters, must_fit_model
+from dbp.nn.build import InitialParameters, check_model_weights, initial_parameters
 from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.layers import (
     GRU,
@@ -44,11 +44,11 @@ from dbp.nn.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
     as_loss,
-    check_weights,
+    check_example_weights,
     loss_named,
 )
-from dbp.nn.moments import Moments, RunningMoments, all_sums, named_arrays, update_all
-from dbp.nn.scope import Call, Draw, Model, Passed, Scope, call_with, read_only, use
+from dbp.nn.moments import Moments, RunningMoments, moment_sums, running_arrays, update_running_moments
+from dbp.nn.scope import Call, LayerTrace, Model, RandomKey, Scope, call_with, read_only, use
 
 __all__ = [
     "ACTIVATIONS",
@@ -69,7 +69,6 @@ __all__ = [
     "ConvTranspose2d",
     "CrossEntropy",
     "Dense",
-    "Draw",
     "Dropout",
     "Embedding",
     "Flatten",
@@ -78,10 +77,11 @@ __all__ = [
     "GroupNorm",
     "Hinge",
     "Huber",
-    "Initial",
+    "InitialParameters",
     "KullbackLeibler",
     "Layer",
     "LayerNorm",
+    "LayerTrace",
     "Loss",
     "MaxPool1d",
     "MaxPool2d",
@@ -89,24 +89,24 @@ __all__ = [
     "MeanSquaredError",
     "Model",
     "Moments",
-    "Passed",
     "Position",
+    "RandomKey",
     "Recompute",
     "Reshape",
     "Residual",
     "RunningMoments",
     "Scope",
     "Sequential",
-    "all_sums",
     "as_loss",
     "as_model",
     "call_with",
-    "check_weights",
+    "check_example_weights",
+    "check_model_weights",
     "initial_parameters",
     "loss_named",
-    "must_fit_model",
-    "named_arrays",
+    "moment_sums",
     "read_only",
-    "update_all",
+    "running_arrays",
+    "update_running_moments",
     "use",
 ]

@@ -1,6 +1,6 @@
-"""A model at its start: called once, so that it asks for its parameters, and shows whether its shapes fit.
+"""Building a model: call it once to learn its parameters, and check that its shapes fit.
 
-For that call no parameter is drawn but small ones, so it takes little memory and time however large the model is.
+In that call large parameters are read-only zeros that take no memory, so building is cheap however large the model is.
 """
 
 from __future__ import annotations
@@ -20,25 +20,31 @@ import numpy as np
 from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError, remedy
 from dbp.nn.initializers import Shape, initializer
-from dbp.nn.moments import RunningMoments, named_arrays
+from dbp.nn.moments import RunningMoments, running_arrays
 from dbp.nn.scope import Call, Model, Scope, read_only
 from dbp.random import generator
 from dbp.types import Array
 
-# How NumPy begins to say that shapes do not fit.
-MISFITS = ("operands could not be broadcast", "matmul: ", "shapes (", "could not broadcast", "cannot reshape array")
-OURS, NUMPY = Path(__file__).parents[1], Path(np.__file__).parent
-SMALL = 1 << 12  # numbers of a parameter that is drawn even where only its shape matters
+# The beginnings of NumPy's messages about shapes that do not fit.
+SHAPE_MESSAGES = (
+    "operands could not be broadcast",
+    "matmul: ",
+    "shapes (",
+    "could not broadcast",
+    "cannot reshape array",
+)
+DBP_FOLDER, NUMPY_FOLDER = Path(__file__).parents[1], Path(np.__file__).parent
+MAX_DRAWN = 1 << 12  # elements; a larger parameter is zeros while the model is built
 
 
 @dataclass(frozen=True)
-class Initial:
-    """What a model starts with.
+class InitialParameters:
+    """The parameters of a model at the start of training.
 
     Args:
-        shapes: of its parameters, by path, in the order in which it asks for them.
+        shapes: of the parameters, by path, in the order in which the model asks for them.
         initializers: their names, likewise.
-        running: its running moments, by path.
+        running: the running moments, by path.
         seed: each parameter is drawn from a stream of its own, keyed by seed and path.
         dtype: of the parameters.
         output_shape: of one example.
@@ -52,59 +58,60 @@ class Initial:
     output_shape: Shape = ()
 
     def draw(self, path: str, out: Array) -> None:
-        """Fill an array of its shape, of any type and in one piece, with a parameter as it is at the start."""
+        """Fill a contiguous array of the parameter's shape, of any dtype, with the initial values."""
         initializer(self.initializers[path])(generator(self.seed, f"initial weights of {path}"), out)
 
     @cached_property
     def parameters(self) -> dict[str, Array]:
-        """All parameters by path, drawn when they are first asked for."""
+        """Draw all parameters, once; return them by path."""
         drawn = {path: np.empty(shape, self.dtype) for path, shape in self.shapes.items()}
         for path, array in drawn.items():
             self.draw(path, array)
         return drawn
 
     def stand_in(self, path: str) -> Array:
-        """Something of a parameter's shape and type, read-only, for calls of which only shapes matter.
+        """Return a read-only array of a parameter's shape and dtype, for calls in which only shapes matter.
 
-        A large one consists of zeros; a small one is the parameter itself, as a model may do what cannot be done with
-        zeros.
+        A large one consists of zeros. A small one is the parameter itself, as zeros may break a user's function.
         """
         shape = self.shapes[path]
-        if math.prod(shape) > SMALL:
-            return _zeros(shape, self.dtype)
+        if math.prod(shape) > MAX_DRAWN:
+            return _virtual_zeros(shape, self.dtype)
         drawn = np.empty(shape, self.dtype)
         self.draw(path, drawn)
         return read_only(drawn)
 
 
-def _zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Zeros that cannot be written, so that the system shows one page of them everywhere; np.zeros() may use up memory.
+def _virtual_zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Return read-only zeros that take no memory: the system maps one page of zeros everywhere.
 
-    It does where memory that was freed before is kept, and has to be cleared.
+    np.zeros() does take memory where it reuses pages that were freed before, since it has to clear them.
     """
     count = math.prod(shape)
     memory = mmap.mmap(-1, count * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
     return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
-def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32") -> Initial:
-    """What a model starts with: its parameters by name, and the shape of its outputs for one example.
+def initial_parameters(
+    model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32"
+) -> InitialParameters:
+    """Call a model once and return its initial parameters by path, and the shape of its output for one example.
 
     Args:
-        model: called once, so that it asks for its parameters.
-        inputs: a few examples; only their shape and type matter.
+        model: a layer, or a function model(scope, inputs).
+        inputs: a few examples; only shape and dtype matter.
         seed: of the parameters.
         dtype: of the parameters.
 
     Raises:
-        UserError: shapes do not fit somewhere in the model, which says where.
+        UserError: shapes do not fit somewhere in the model; the message says where.
     """
-    found = Initial({}, {}, {}, seed, np.dtype(dtype))
+    found = InitialParameters({}, {}, {}, seed, np.dtype(dtype))
 
-    def make(path: str, shape: Shape, initial: str) -> Array:
+    def make(path: str, shape: Shape, name: str) -> Array:
         if path not in found.shapes:
-            initializer(initial)  # which there must be
-            found.shapes[path], found.initializers[path] = tuple(map(index, shape)), initial
+            initializer(name)  # raises if there is none of this name
+            found.shapes[path], found.initializers[path] = tuple(map(index, shape)), name
         elif found.shapes[path] != shape:
             raise UserError(f"parameter {path!r} is asked for as {shape} and {found.shapes[path]}")
         return found.stand_in(path)
@@ -112,8 +119,8 @@ def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[A
     def make_running(path: str, channels: int, decay: float) -> RunningMoments:
         return found.running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
 
-    with np.errstate(divide="ignore", invalid="ignore"):  # what zeros may give where the parameter would not
-        outputs = _called(model, Scope(Call(make, make_running)), inputs)
+    with np.errstate(divide="ignore", invalid="ignore"):  # zeros divide by zero where the real parameter would not
+        outputs = _call(model, Scope(Call(make, make_running)), inputs)
     if np.shape(outputs)[:1] != (len(inputs),):
         raise UserError(
             f"a model must give one output per example, but {len(inputs)} examples gave outputs of shape "
@@ -124,15 +131,15 @@ def initial_parameters(model: Model, inputs: Array, seed: int, dtype: np.dtype[A
     return replace(found, output_shape=tuple(np.shape(outputs)[1:]))
 
 
-def must_fit_model(initial: Initial, weights: Mapping[str, Array], source: str) -> None:
-    """UserError if these are not the weights of a model.
+def check_model_weights(initial: InitialParameters, weights: Mapping[str, Array], source: str) -> None:
+    """Raise UserError unless these are the weights of a model: its names, each with its shape.
 
     Args:
-        initial: what the model starts with.
+        initial: the initial parameters of the model.
         weights: parameters and running moments by name, as a checkpoint or a result has them.
         source: of the weights, as an error names it.
     """
-    shapes = initial.shapes | {name: array.shape for name, array in named_arrays(initial.running).items()}
+    shapes = initial.shapes | {name: array.shape for name, array in running_arrays(initial.running).items()}
     for name in weights:
         if name not in shapes:
             raise UserError(f"{source}: the model has no {name!r}; {remedy(name, shapes)}")
@@ -146,23 +153,24 @@ def must_fit_model(initial: Initial, weights: Mapping[str, Array], source: str) 
             raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {needed}")
 
 
-def _called(model: Model, scope: Scope, inputs: Array) -> Value:
+def _call(model: Model, scope: Scope, inputs: Array) -> Value:
+    """Return the model's outputs; turn errors about shapes into UserErrors that name the user's line."""
     try:
         return model(scope, inputs)
     except ShapeError as error:
-        line = _lines(error)[0]
+        line = _user_line(error)[0]
         raise UserError(f"{line}: {error}" if line else str(error)) from None
     except ValueError as error:
-        line, last = _lines(error)
-        if last and str(error).startswith(MISFITS):  # else it is a bug, whose traceback tells more
+        line, raised_by_numpy = _user_line(error)
+        if raised_by_numpy and str(error).startswith(SHAPE_MESSAGES):
             raise UserError(f"{line}: {error}") from None
-        raise
+        raise  # a bug, whose traceback says more
 
 
-def _lines(error: Exception) -> tuple[str, bool]:
-    """The last line of code on an error's way that is the user's own, and whether nothing but NumPy came after it."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if NUMPY not in Path(f.filename).parents]
-    own = [f for f in frames if OURS not in Path(f.filename).parents]
+def _user_line(error: Exception) -> tuple[str, bool]:
+    """Return the last line of the user's code in a traceback, and whether only NumPy's frames follow it."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if NUMPY_FOLDER not in Path(f.filename).parents]
+    own = [f for f in frames if DBP_FOLDER not in Path(f.filename).parents]
     if not own:
         return "", False
     return f"in {own[-1].name} (line {own[-1].lineno} of {Path(own[-1].filename).name})", own[-1] is frames[-1]

@@ -1,7 +1,9 @@
-"""Initial values of parameters, by name.
+"""Initializers, by name: functions that fill a parameter with its initial values.
 
-A shape is (taps ..., inputs, outputs): of a dense layer's matrix, or of a convolution's weights at all its taps.
-Numbers are drawn in float64, and go into an array of any type piece by piece, in the order in which they lie there.
+To add one, write a function `(rng, out)` and enter it in INITIALIZERS.
+
+Parameters have shape (taps ..., inputs, outputs), as a dense layer's matrix or a convolution's kernel. Numbers are
+drawn in float64 and written to an array of any dtype piece by piece, in memory order.
 """
 
 from __future__ import annotations
@@ -15,25 +17,25 @@ from dbp.errors import unknown
 from dbp.types import Array
 
 Shape = tuple[int, ...]
-CONNECTIONS = 15  # of an output, with sparse weights
-AT_A_TIME = 1 << 16  # numbers that are drawn together
-Initializer = Callable[[np.random.Generator, Array], None]  # fills an array, which must be in one piece
+SPARSE_FAN_IN = 15  # nonzero weights per output
+PIECE = 1 << 16  # elements drawn together
+Initializer = Callable[[np.random.Generator, Array], None]  # fills a contiguous array
 
 
 def _fans(shape: Shape) -> tuple[int, int]:
-    """How many numbers an output depends on, and how many outputs a number goes into."""
+    """Return fan-in and fan-out: the inputs of one output, and the outputs of one input."""
     taps = math.prod(shape[:-2])
     return taps * math.prod(shape[-2:-1]), taps * shape[-1]
 
 
 def _shaped(out: Array, *shape: int) -> Array:
-    assert out.flags.c_contiguous, "else this would be a copy"
+    assert out.flags.c_contiguous, "reshaping would copy"
     return out.reshape(shape)
 
 
 def _pieces(out: Array) -> Iterator[Array]:
     numbers = _shaped(out, out.size)
-    return (numbers[start : start + AT_A_TIME] for start in range(0, out.size, AT_A_TIME))
+    return (numbers[start : start + PIECE] for start in range(0, out.size, PIECE))
 
 
 def _uniform(rng: np.random.Generator, out: Array, variance: float) -> None:
@@ -68,11 +70,11 @@ def _orthogonal(rng: np.random.Generator, out: Array) -> None:
 
 
 def _sparse(rng: np.random.Generator, out: Array) -> None:
-    """A few numbers of variance 1 for each output: so many that its sum varies, whatever the number of inputs."""
+    """Give each output SPARSE_FAN_IN weights of variance 1, whatever its number of inputs, and zeros else."""
     out.fill(0)
     weights = _shaped(out, math.prod(out.shape[:-1]), out.shape[-1])
     for column in weights.T:
-        chosen = rng.permutation(len(weights))[:CONNECTIONS]
+        chosen = rng.permutation(len(weights))[:SPARSE_FAN_IN]
         column[chosen] = rng.standard_normal(len(chosen))
 
 
@@ -94,7 +96,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def initializer(name: str) -> Initializer:
-    """The initializer of that name; UserError for an unknown one."""
+    """Return the initializer of this name; UserError for an unknown one."""
     if name not in INITIALIZERS:
         raise unknown("initializer", name, INITIALIZERS)
     return INITIALIZERS[name]

@@ -1,4 +1,4 @@
-"""Running mean and variance per channel: of each shard first, combined exactly over all shards of a step."""
+"""Running mean and variance per channel, updated in each step from the exact moments over all its shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dbp.types import Array
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance per channel of `count` numbers a channel."""
+    """Mean and variance, each of shape (channels,), over `count` numbers per channel."""
 
     mean: Array
     variance: Array
@@ -22,7 +22,10 @@ class Moments:
 
 @dataclass
 class RunningMoments:
-    """Averages over the steps so far, in which each step counts 1 - decay and all before it decay."""
+    """Exponential moving averages of mean and variance over steps, each of shape (channels,).
+
+    A step has weight 1 - decay, everything before it weight decay.
+    """
 
     mean: Array
     variance: Array
@@ -30,18 +33,18 @@ class RunningMoments:
 
     @classmethod
     def at_start(cls, channels: int, decay: float, dtype: Any) -> RunningMoments:
-        """Mean 0 and variance 1."""
+        """Return running moments with mean 0 and variance 1."""
         return cls(np.zeros(channels, dtype), np.ones(channels, dtype), decay)
 
     @property
     def width(self) -> int:
-        """How many numbers sums() gives."""
+        """Return the length of what sums() returns."""
         return 1 + 2 * len(self.mean)
 
     def sums(self, moments: Moments | None) -> Array:
-        """What is added up over shards: count, and sums of distances and their squares from the running mean.
+        """Return (count, sum of distances, sum of their squares) of a shard, to be added over shards; zeros for None.
 
-        The running mean, which is the same for all shards, keeps the difference of large numbers small.
+        Distances are from the running mean, equal on all shards, which avoids cancellation for a large mean.
         """
         if moments is None:
             return np.zeros(self.width)
@@ -50,7 +53,7 @@ class RunningMoments:
         return np.concatenate([[moments.count], moments.count * distance, moments.count * squares])
 
     def update(self, sums: Array) -> None:
-        """Take in one step, from the sums over all its shards; the variance is the unbiased one."""
+        """Update the averages from the sums over all shards of a step, with the unbiased variance."""
         count, distance, squares = sums[0], *np.split(sums[1:], 2)
         if count < 2:
             return
@@ -60,20 +63,20 @@ class RunningMoments:
         self.variance += ((1 - self.decay) * (variance - self.variance)).astype(self.variance.dtype)
 
 
-def all_sums(running: Mapping[str, RunningMoments], observed: Mapping[str, Moments]) -> list[Array]:
-    """The sums of all places, in their order."""
+def moment_sums(running: Mapping[str, RunningMoments], observed: Mapping[str, Moments]) -> list[Array]:
+    """Return the sums of all running moments for one shard, in the order of `running`."""
     return [moments.sums(observed.get(path)) for path, moments in running.items()]
 
 
-def update_all(running: Mapping[str, RunningMoments], sums: Array) -> None:
-    """Take in one step at all places, from what all_sums() gave, added up over the shards."""
+def update_running_moments(running: Mapping[str, RunningMoments], sums: Array) -> None:
+    """Update all running moments after a step, from the results of moment_sums() added over all shards."""
     start = 0
     for moments in running.values():
         moments.update(sums[start : start + moments.width])
         start += moments.width
 
 
-def named_arrays(running: Mapping[str, RunningMoments]) -> dict[str, Array]:
-    """The arrays by name, as a checkpoint keeps them."""
+def running_arrays(running: Mapping[str, RunningMoments]) -> dict[str, Array]:
+    """Return the arrays of running moments by name, as a checkpoint holds them."""
     names = ("running_mean", "running_variance")
     return {f"{path}{n}": a for path, m in running.items() for n, a in zip(names, (m.mean, m.variance), strict=True)}

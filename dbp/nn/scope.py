@@ -1,7 +1,7 @@
-"""Where a model finds what it needs: parameters and running moments by name, random numbers of its own.
+"""The scope in which a model finds its parameters, its running moments and its random numbers, by name.
 
-A model is any callable `model(scope, inputs) -> outputs`: a layer, or a function of one's own that asks
-`scope.parameter("weight", (inputs.shape[-1], 10))`. Asking twice for one name shares the parameter.
+A model is any callable `model(scope, inputs) -> outputs`: a layer, or a function of the user's own that asks
+`scope.parameter("weight", (inputs.shape[-1], 10))`. Asking for one name twice shares the parameter.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from dbp.autodiff import Tensor, Value, array_of, recompute
 from dbp.errors import UserError, remedy
 from dbp.nn.activations import linear
 from dbp.nn.initializers import Shape
-from dbp.nn.moments import Moments, RunningMoments, named_arrays
+from dbp.nn.moments import Moments, RunningMoments, running_arrays
 from dbp.random import generator
 from dbp.types import Array
 
-Lookup = Callable[[str, Shape, str], Value]
-MomentsLookup = Callable[[str, int, float], RunningMoments]
+ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
+MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
 
 
-class Draw(NamedTuple):
-    """Which random numbers a training pass draws: the same for a shard whichever rank computes it."""
+class RandomKey(NamedTuple):
+    """The key of a training pass's random numbers; a shard's numbers are the same on whichever rank computes it."""
 
     seed: int
     step: int
@@ -34,10 +34,10 @@ class Draw(NamedTuple):
 
 
 @dataclass
-class Passed:
-    """A layer that a call went through, and what it made.
+class LayerTrace:
+    """One call of a layer: the layer, its path and its outputs.
 
-    What it recorded was created after `began` and before `ended`, in the order of creation of tensors.
+    The tensors that the layer created have numbers (`Tensor.created`) between `began` and `ended`.
     """
 
     path: str
@@ -46,8 +46,8 @@ class Passed:
     ended: int = 0
     outputs: Value = None
 
-    def end(self, outputs: Value, pool: Passed | None = None) -> None:
-        """The layer is done, and with it the pooling that follows, if it was done along."""
+    def end(self, outputs: Value, pool: LayerTrace | None = None) -> None:
+        """Note the outputs of the layer, and those of the pooling layer that it was fused with, if any."""
         self.ended, self.outputs = Tensor(0.0).created, outputs
         if pool is not None:
             pool.end(outputs)
@@ -55,103 +55,111 @@ class Passed:
 
 @dataclass
 class Call:
-    """One call of a model: where its scopes look things up, and what they report.
+    """One call of a model: the source of its parameters, and the record of what happened in it.
 
     Args:
-        parameter: gives a parameter by path, shape and initializer.
-        running: gives running moments by path, channels and decay.
-        draw: of a training pass; None where nothing is random and running moments are used as they are.
-        watch: whether weighted inputs of neurons are kept in `neurons`, and what neurons make of them in `activations`.
-        trace: takes note of the layers that the call goes through, of those inside of others after these, if given.
+        parameter: returns a parameter, given its path, shape and initializer.
+        running: returns running moments, given their path, channels and decay.
+        random_key: of a training pass; None for evaluation, where nothing is random and running moments are applied.
+        record_neurons: whether to fill `neurons` and `activations`.
+        observed: moments of this shard, by path.
+        neurons: weighted inputs of the neurons, by path, one array or tensor per use of the layer.
+        activations: outputs of the neurons, likewise.
+        trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
+        drawn: how many random generators each path has asked for.
     """
 
-    parameter: Lookup
+    parameter: ParameterLookup
     running: MomentsLookup
-    draw: Draw | None = None
-    watch: bool = False
+    random_key: RandomKey | None = None
+    record_neurons: bool = False
     observed: dict[str, Moments] = field(default_factory=dict)
     neurons: dict[str, list[Value]] = field(default_factory=dict)
     activations: dict[str, list[Value]] = field(default_factory=dict)
-    trace: list[Passed] | None = None
+    trace: list[LayerTrace] | None = None
     drawn: Counter[str] = field(default_factory=Counter)
 
 
 class Scope:
-    """A place in the model's tree of names."""
+    """A node in the model's tree of names, within one call."""
 
     def __init__(self, call: Call, path: str = ""):
         self._call, self._path = call, path
 
     @property
     def training(self) -> bool:
-        """Whether this pass is one of training, in which layers such as dropout are at work."""
-        return self._call.draw is not None
+        """Return True in a training pass, in which layers such as dropout are active."""
+        return self._call.random_key is not None
 
     @property
-    def watching(self) -> bool:
-        """Whether weighted inputs are kept, so that layers must not pass them over."""
-        return self._call.watch
+    def records_neurons(self) -> bool:
+        """Return True if weighted inputs are recorded, so that a layer must compute them separately."""
+        return self._call.record_neurons
 
-    def parameter(self, name: str, shape: Shape, initial: str = "glorot_uniform") -> Value:
-        """The parameter of that name here, of this shape, at first filled by the named initializer."""
-        return self._call.parameter(self._path + name, shape, initial)
+    def parameter(self, name: str, shape: Shape, initializer: str = "glorot_uniform") -> Value:
+        """Return the parameter of this name and shape, which the named initializer fills at the start of training."""
+        return self._call.parameter(self._path + name, shape, initializer)
 
     def inside(self, name: str) -> Scope:
-        """The scope of a layer inside this one."""
+        """Return the scope of a layer inside this one."""
         return Scope(self._call, f"{self._path}{name}/")
 
     def neurons(self, z: Value, activation: Callable[[Value], Value] = linear) -> Value:
-        """activation(z), of the weighted inputs z of this layer's neurons (last axis); who watches is told of both."""
+        """Return activation(z) for the weighted inputs z (..., neurons), and record both if the call asks for it."""
         y = activation(z)
-        if self._call.watch:
+        if self._call.record_neurons:
             path = self._path.rstrip("/")
             self._call.neurons.setdefault(path, []).append(z)
             self._call.activations.setdefault(path, []).append(y)
         return y
 
-    def begin(self, layer: Any) -> Passed | None:
-        """Note, if the call is traced, that a layer begins here; who calls the layer says when it ends."""
+    def trace_layer(self, layer: Any) -> LayerTrace | None:
+        """Start the trace of a layer, if the call is traced; the caller ends it."""
         if self._call.trace is None:
             return None
-        self._call.trace.append(Passed(self._path.rstrip("/"), layer, Tensor(0.0).created))
+        self._call.trace.append(LayerTrace(self._path.rstrip("/"), layer, Tensor(0.0).created))
         return self._call.trace[-1]
 
     def running_moments(self, channels: int, decay: float) -> RunningMoments:
-        """The running mean and variance of this place."""
+        """Return the running mean and variance of this scope, each of shape (channels,)."""
         return self._call.running(self._path, channels, decay)
 
     def observe(self, moments: Moments) -> None:
-        """Report the moments of a shard, from which the running ones follow."""
+        """Report the moments of a shard, by which the running moments are updated after the step.
+
+        Raises:
+            UserError: the scope has reported in this pass before.
+        """
         if self._path in self._call.observed:
             raise UserError(f"running moments of {self._path!r} are used twice in one pass; give each use its own name")
         self._call.observed[self._path] = moments
 
     def generator(self) -> np.random.Generator:
-        """Random numbers of this place, step and shard, new ones at each request."""
-        assert self._call.draw is not None, "only a training pass is random"
-        seed, step, shard = self._call.draw
+        """Return a random generator keyed by this scope, the step, the shard and the number of the request."""
+        key = self._call.random_key
+        assert key is not None, "only a training pass is random"
         self._call.drawn[self._path] += 1
-        return generator(seed, f"noise of {self._path}", self._call.drawn[self._path], step, shard)
+        return generator(key.seed, f"noise of {self._path}", self._call.drawn[self._path], key.step, key.shard)
 
 
 def recomputed(model: Model, scope: Scope, x: Value) -> Value:
-    """The model's outputs, of which the graph keeps one node: what happens inside is computed again when needed.
+    """Return the model's outputs as a single node of the graph; derivatives call the model again.
 
-    The second time it finds the same parameters and random numbers, and reports nothing.
+    The second call finds the same parameters and random numbers, and reports nothing.
     """
     call, path = scope._call, scope._path  # noqa: SLF001
-    if call.watch:
+    if call.record_neurons:
         return model(scope, x)
     found: dict[str, Value] = {}
     drawn = call.drawn.copy()
 
-    def look_up(name: str, shape: Shape, initial: str) -> Array:
-        found[name] = call.parameter(name, shape, initial)
+    def look_up(name: str, shape: Shape, initializer: str) -> Array:
+        found[name] = call.parameter(name, shape, initializer)
         return array_of(found[name])
 
     def again(x: Value, *values: Value) -> Value:
         given = dict(zip(found, values, strict=True))
-        quiet = Call(lambda name, _shape, _initial: given[name], call.running, call.draw, drawn=drawn.copy())
+        quiet = Call(lambda name, _shape, _initial: given[name], call.running, call.random_key, drawn=drawn.copy())
         return model(Scope(quiet, path), x)
 
     output = model(Scope(replace(call, parameter=look_up), path), array_of(x))
@@ -160,28 +168,28 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
 
 
 class Model(Protocol):
-    """A layer, or a function of one's own."""
+    """A layer, or a function of the user's own."""
 
     def __call__(self, scope: Scope, x: Value, /) -> Value:
-        """The outputs, one per example, for inputs whose first axis counts the examples."""
+        """Return one output per example, for inputs (examples, ...)."""
         ...
 
 
 def read_only(array: Array) -> Array:
-    """The same array, which its user cannot change: a parameter belongs to all who ask for it."""
+    """Return a view that cannot be written: all layers that ask for a parameter share it."""
     view = array.view()
     view.flags.writeable = False
     return view
 
 
 def _find(parameters: Mapping[str, Value], name: str) -> Value:
-    """The parameter of that name; UserError, with the nearest name, if there is none."""
+    """Return the parameter of this name; UserError, with the nearest name, if there is none."""
     if name not in parameters:
         raise UserError(f"the model needs {name!r}, which is not among its weights; {remedy(name, parameters)}")
     return parameters[name]
 
 
-def _unfit(path: str, found: Shape, shape: Shape) -> UserError:
+def _shape_error(path: str, found: Shape, shape: Shape) -> UserError:
     if len(found) == len(shape) == 2 and found[1:] == shape[1:]:
         return UserError(f"its inputs have {shape[0]} channels, but weights are for {found[0]} ({path!r} is {found})")
     return UserError(f"inputs of this shape need {path!r} of shape {shape}, but it has {found}")
@@ -190,20 +198,27 @@ def _unfit(path: str, found: Shape, shape: Shape) -> UserError:
 def call_with(
     parameters: Mapping[str, Value],
     running: Mapping[str, RunningMoments] | None = None,
-    draw: Draw | None = None,
-    watch: bool = False,
+    random_key: RandomKey | None = None,
+    record_neurons: bool = False,
 ) -> Call:
-    """A call in which a model finds these parameters, arrays or tensors, and running moments, by path.
+    """Return a call in which a model finds these parameters and running moments.
 
-    Running moments that are not given are found among the parameters, by the names that named_arrays() gives them.
+    Args:
+        parameters: arrays or tensors by path.
+        running: running moments by path; if None, they are read from `parameters`, by the names of running_arrays().
+        random_key: makes the call a training pass.
+        record_neurons: whether the call keeps weighted inputs and activations of all neurons.
+
+    Raises:
+        UserError: during the call, if a parameter or running moments are missing or a shape does not fit.
     """
 
-    def look_up(path: str, shape: Shape, _initial: str) -> Value:
+    def look_up(path: str, shape: Shape, _initializer: str) -> Value:
         found = _find(parameters, path)
-        if type(found) is Tensor and found.value.shape == shape:  # in a step of training, which may be short
+        if type(found) is Tensor and found.value.shape == shape:  # the common case of a training step comes first
             return found
         if np.shape(found) != shape:
-            raise _unfit(path, np.shape(found), shape)
+            raise _shape_error(path, np.shape(found), shape)
         return read_only(found) if type(found) is np.ndarray else found
 
     def find(path: str, channels: int, decay: float) -> RunningMoments:
@@ -212,15 +227,17 @@ def call_with(
                 raise UserError(f"the model needs the running moments of {path.rstrip('/')!r}, which are not given")
             return running[path]
         moments = RunningMoments.at_start(channels, decay, np.float64)
-        for name, array in named_arrays({path: moments}).items():
+        for name, array in running_arrays({path: moments}).items():
             array[:] = array_of(_find(parameters, name))
         return moments
 
-    return Call(look_up, find, draw, watch)
+    return Call(look_up, find, random_key, record_neurons)
 
 
 def use(
-    parameters: Mapping[str, Value], running: Mapping[str, RunningMoments] | None = None, draw: Draw | None = None
+    parameters: Mapping[str, Value],
+    running: Mapping[str, RunningMoments] | None = None,
+    random_key: RandomKey | None = None,
 ) -> Scope:
-    """The scope of such a call; a training pass if it is told what to draw."""
-    return Scope(call_with(parameters, running, draw))
+    """Return the outermost scope of call_with(...), to call a model with: model(use(parameters), inputs)."""
+    return Scope(call_with(parameters, running, random_key))

@@ -15,7 +15,7 @@ from dbp.cost.loader import Loader
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, unknown
-from dbp.nn import Initial, check_weights, initial_parameters, must_fit_model, named_arrays
+from dbp.nn import InitialParameters, check_example_weights, check_model_weights, initial_parameters, running_arrays
 from dbp.optim import State
 from dbp.parallel import (
     HOW_TO_GET_MPI,
@@ -72,7 +72,7 @@ class Run:
         if not restored:
             self._begin(initial)
 
-    def _build_model(self) -> Initial:
+    def _build_model(self) -> InitialParameters:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
         initial = initial_parameters(settings.model, example, settings.seed, dtype)
@@ -81,7 +81,7 @@ class Run:
         settings.optimizer.check(self.layout.shapes)
         return initial
 
-    def _accept_weights(self, initial: Initial) -> None:
+    def _accept_weights(self, initial: InitialParameters) -> None:
         """Have rank 0 look at the weights that the settings give; collective. A file is not read if it is not needed.
 
         All ranks take the running moments, which are small; the weights stay there until they have a place.
@@ -90,17 +90,17 @@ class Run:
         if weights is None or (self.restored and isinstance(weights, str)):
             return
         given = from_rank_0(self.comm, self._look_at, weights, initial)
-        for name, array in named_arrays(self.running).items():
+        for name, array in running_arrays(self.running).items():
             array[...] = given[name]
 
-    def _look_at(self, weights: str | Mapping[str, Array], initial: Initial) -> dict[str, Array]:
+    def _look_at(self, weights: str | Mapping[str, Array], initial: InitialParameters) -> dict[str, Array]:
         """Take the weights if they fit the model; gives the running moments."""
         source = f"weights {weights}" if isinstance(weights, str) else "weights"
         self._given = _weights_in(Path(weights)) if isinstance(weights, str) else weights
-        must_fit_model(initial, self._given, source)
-        return {name: self._given[name] for name in named_arrays(initial.running)}
+        check_model_weights(initial, self._given, source)
+        return {name: self._given[name] for name in running_arrays(initial.running)}
 
-    def _begin(self, initial: Initial) -> None:
+    def _begin(self, initial: InitialParameters) -> None:
         """Write the first weights, each parameter by one rank for all that share it; collective."""
         if self.settings.weights is None:
             self.arena.fill(self.weights, self.layout, initial.draw)
@@ -173,7 +173,7 @@ class Run:
     def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
         loss = self.settings.loss
         loss.check(targets, self._output_shape, first)
-        check_weights(weights, loss.places(self._output_shape))
+        check_example_weights(weights, loss.loss_shape(self._output_shape))
 
     def loader(self, data: Dataset) -> Loader:
         """What reads this rank's shards of a data set."""
@@ -258,13 +258,13 @@ class Run:
 
     def model_arrays(self, weights: Array) -> dict[str, Array]:
         """Parameters, from the flat weights, and running moments by name."""
-        return self.layout.views(weights) | named_arrays(self.running)
+        return self.layout.views(weights) | running_arrays(self.running)
 
     def final_weights(self) -> dict[str, Array]:
         """The weights to use and running moments by name, in memory that outlives the run; collective."""
         trained = self.state.trained(self.weights)
         self.arena.fence(trained)
-        return self.layout.views(trained.copy()) | named_arrays(self.running)
+        return self.layout.views(trained.copy()) | running_arrays(self.running)
 
     # --- evaluation ---------------------------------------------------------------------------------
 

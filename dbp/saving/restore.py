@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dbp.errors import UserError
-from dbp.nn import named_arrays
+from dbp.nn import running_arrays
 from dbp.parallel import agree, from_rank_0
 from dbp.run.state import Run
 from dbp.saving.folder import RunFolder
@@ -191,7 +191,7 @@ class Memory:
         """
         if not run.arena.whole or run.objective.gradients.residual_count:
             return None
-        arrays = {f"model/{name}": array for name, array in named_arrays(run.running).items()}
+        arrays = {f"model/{name}": array for name, array in running_arrays(run.running).items()}
         arrays |= {f"method/{name}": array for name, array in run.state.numbers.items()}
         small = {name: array.copy() for name, array in arrays.items()}
         small |= {f"history/{name}": array for name, array in run.progress.history_arrays().items()}
@@ -215,7 +215,7 @@ def take_up(run: Run, small: Mapping[str, Array], progress: Mapping[str, Any]) -
         small: other arrays by their names in a checkpoint.
         progress: where the run stood.
     """
-    for name, array in named_arrays(run.running).items():
+    for name, array in running_arrays(run.running).items():
         array[...] = small[f"model/{name}"]
     run.state.numbers.update({name[7:]: array for name, array in small.items() if name.startswith("method/")})
     run.state.derived.clear()

@@ -14,7 +14,7 @@ from dbp.checkpoint import Checkpoint, Writer
 from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
-from dbp.nn import named_arrays
+from dbp.nn import running_arrays
 from dbp.parallel import Copies, RankLostError, Residuals, all_leave, from_rank_0, processor
 from dbp.parallel.ranks import clock as stages
 from dbp.run.provenance import process, versions
@@ -232,7 +232,7 @@ class Keeper:
         attributes = {"shards": run.shards.count, "seed": run.settings.seed} | data
         unsent = {UNSENT_WEIGHT: self._residuals.weight} if len(self._residuals.rows) else {}
         return Checkpoint(
-            model=run.layout.views(weights) | {n: array.copy() for n, array in named_arrays(run.running).items()},
+            model=run.layout.views(weights) | {n: array.copy() for n, array in running_arrays(run.running).items()},
             optimizer={name: run.layout.views(vector) for name, vector in kept.items()},
             method={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),

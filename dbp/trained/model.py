@@ -10,7 +10,7 @@ import numpy as np
 from dbp.autodiff import array_of
 from dbp.data import Dataset, scaled
 from dbp.errors import UserError
-from dbp.nn import Loss, Model, check_weights, initial_parameters, named_arrays, use
+from dbp.nn import Loss, Model, check_example_weights, initial_parameters, running_arrays, use
 from dbp.types import Array
 
 
@@ -35,7 +35,8 @@ class TrainedModel:
             initial = initial_parameters(model, example, 0, dtype)
         except UserError as error:
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
-        self.output_shape, self.running, moments = initial.output_shape, initial.running, named_arrays(initial.running)
+        self.output_shape, self.running = initial.output_shape, initial.running
+        moments = running_arrays(self.running)
         for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
             if name not in weights:
                 raise UserError(f"the weights lack {name}, which the model needs; take all of a checkpoint or a result")
@@ -57,7 +58,7 @@ class TrainedModel:
             first: row of the first of them, for the message.
         """
         self.loss.check(targets, self.output_shape, first)
-        check_weights(weights, self.loss.places(self.output_shape))
+        check_example_weights(weights, self.loss.loss_shape(self.output_shape))
 
     def outputs(self, inputs: Array) -> Array:
         """Return the model's outputs for inputs as they are stored."""

@@ -14,7 +14,7 @@ from dbp.cost.examples import Batch
 from dbp.cost.objective import Evaluation
 from dbp.job import job_and_time
 from dbp.log import run_log
-from dbp.nn import update_all
+from dbp.nn import update_running_moments
 from dbp.optim import Outcome, Step
 from dbp.parallel import (
     Communicator,
@@ -229,7 +229,7 @@ def count(run: Run, taken: Step[Evaluation]) -> None:
     progress = run.progress
     if taken.outcome is not Outcome.GOES_ON:
         progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value
-    update_all(run.running, taken.evaluation.moments)
+    update_running_moments(run.running, taken.evaluation.moments)
     progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
     progress.length = float(taken.length)
 

@@ -134,8 +134,8 @@ def test_winograd(data):
     assume(decided(x, w, b, padding))
     tiles = data.draw(st.sampled_from([1, 4, 20, winograd.TILES]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "LEAST_TILES", 1)
-        patch.setattr(kernels, "LEAST_CHANNELS", 1)
+        patch.setattr(kernels, "MIN_TILES", 1)
+        patch.setattr(kernels, "MIN_CHANNELS", 1)
         assume(uses_winograd(x, w, padding=padding))
         patch.setattr(winograd, "TILES", tiles)  # rounds of one band of an image up to all images
         setting = {"relu": data.draw(st.booleans()), "pool": data.draw(st.sampled_from([0, 2]))}
@@ -146,7 +146,7 @@ def test_winograd(data):
 @pytest.mark.parametrize("pool", [0, 2])
 def test_bands_of_an_image(monkeypatch, channels, pool):
     monkeypatch.setattr(columns, "ROUND_BYTES", 0)
-    monkeypatch.setattr(columns, "LEAST_PIXELS", 20)
+    monkeypatch.setattr(columns, "MIN_PIXELS", 20)
     x, w = (whole_numbers(RANDOM, shape, np.float32) for shape in ((2, 13, 9, channels), (3, 3, channels, 5)))
     check(x, w, None, padding=((1, 1), (1, 0)), pool=pool, relu=True)
 

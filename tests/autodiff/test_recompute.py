@@ -40,12 +40,12 @@ def test_recompute_of_trees_and_by_name():
         return lambda parameters, x, s: ad.sum_(function(parameters, x, scale=s, power=3))
 
     plain, light = (ad.gradient(whole(f), (0, 1, 2))(point, x, 0.5) for f in (layer, ad.recompute(layer)))
-    for a, b in zip(*map(ad.transforms.leaves_of, (plain, light)), strict=True):
+    for a, b in zip(*map(ad.transforms.tree_leaves, (plain, light)), strict=True):
         np.testing.assert_allclose(a, b)
     tangents = (point, x, 1.0)
     for a, b in zip(
         *(
-            ad.transforms.leaves_of(ad.hessian_product(whole(f), tangents, tangents))
+            ad.transforms.tree_leaves(ad.hessian_product(whole(f), tangents, tangents))
             for f in (layer, ad.recompute(layer))
         ),
         strict=True,

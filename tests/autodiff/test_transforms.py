@@ -22,7 +22,7 @@ def wavy(x):
 
 
 def is_plain(tree):
-    return all(type(x) is np.ndarray or np.isscalar(x) for x in ad.transforms.leaves_of(tree))
+    return all(type(x) is np.ndarray or np.isscalar(x) for x in ad.transforms.tree_leaves(tree))
 
 
 def test_gradient():

@@ -7,7 +7,7 @@ import dbp.autodiff as ad
 from dbp import nn
 from dbp.cost.examples import Shard, as_weighted
 from dbp.cost.objective import Objective
-from dbp.nn import Draw
+from dbp.nn import RandomKey
 from dbp.parallel import Arena, Layout, OneProcess, Shards
 from dbp.random import generator
 from tests.jobs import PROGRAMS, mpirun, slow
@@ -68,7 +68,7 @@ class Problem:
         return {name: ad.reshape(flat[a:b], shape=shape) for (name, shape), a, b in shapes}
 
     def outputs(self, flat, shard):
-        scope = nn.use(self.parameters(flat), self.running, Draw(3, 5, shard.number))
+        scope = nn.use(self.parameters(flat), self.running, RandomKey(3, 5, shard.number))
         return self.on_batch.objective.model(scope, shard.inputs)
 
     def losses(self, outputs, shard):

@@ -26,7 +26,7 @@ def random_weights(model, shape, dtype="float32"):
     """Return weights and running moments of which none has its initial value 0 or 1."""
     initial = nn.initial_parameters(model, np.zeros((2, *shape), dtype), 0, dtype)
     weights = {name: array + 0.1 * RNG.standard_normal(array.shape) for name, array in initial.parameters.items()}
-    for name, array in nn.named_arrays(initial.running).items():
+    for name, array in nn.running_arrays(initial.running).items():
         weights[name] = RNG.random(array.shape) + 0.5
     return {name: np.asarray(array, dtype) for name, array in weights.items()}
 

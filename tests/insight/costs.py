@@ -10,7 +10,7 @@ def weights_of(model, x, seed=0):
     initial = nn.initial_parameters(model, x, seed, "float64")
     noise = np.random.default_rng(1)
     moved = {name: a + 0.1 * noise.standard_normal(a.shape) for name, a in initial.parameters.items()}
-    return moved | nn.named_arrays(initial.running)
+    return moved | nn.running_arrays(initial.running)
 
 
 def cost_of(model, loss, parameters, x, y, weights=None):

@@ -7,7 +7,7 @@ from dbp.cost.examples import Shard
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 
-DRAW = nn.Draw(seed=3, step=5, shard=1)
+DRAW = nn.RandomKey(seed=3, step=5, shard=1)
 
 
 def inputs(*shape, seed=0):

@@ -9,7 +9,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.nn.initializers import AT_A_TIME, INITIALIZERS
+from dbp.nn.initializers import INITIALIZERS, PIECE
 from dbp.random import generator
 from tests.jobs import run
 from tests.nn.models import outputs_of
@@ -49,7 +49,7 @@ def drawn_whole(name, rng, inputs, outputs):
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_initial_weights_are_drawn_in_pieces_with_the_bits_of_the_whole(name, dtype):
     """Sizes are below, at and above the size of a piece, and no multiples of it."""
-    for inputs, outputs in ((3, 5), (AT_A_TIME // 32, 32), (401, 503), (4, 0)):
+    for inputs, outputs in ((3, 5), (PIECE // 32, 32), (401, 503), (4, 0)):
         whole = drawn_whole(name, generator(0, "bits"), inputs, outputs).astype(dtype)
         np.testing.assert_array_equal(filled(name, (inputs, outputs), "bits", dtype), whole)
 

@@ -90,7 +90,7 @@ def test_wrong_settings_are_named(make, message):
         ([nn.ConvTranspose2d(2, 3, padding=3)], (3, 3, 1), "conv_transpose2d_1: padding 3 takes away all"),
         ([nn.MaxPool2d(2)], (8, 8), r"max_pool2d_1: takes \(height, width, channels\)"),
         ([nn.AveragePool1d(2)], (8, 8, 1), r"average_pool1d_1: takes \(length, channels\)"),
-        ([nn.GlobalAveragePool()], (8,), r"global_average_pool_1: takes \(places \.\.\., channels\)"),
+        ([nn.GlobalAveragePool()], (8,), r"global_average_pool_1: takes \(positions \.\.\., channels\)"),
         ([nn.GRU(2)], (8,), r"gru_1: takes \(length, channels\) per example, .*; put an embedding"),
         ([nn.LSTM(2)], (8, 8, 1), r"lstm_1: takes \(length, channels\)"),
         ([nn.Position()], (8,), r"position_1: takes \(length, channels\)"),
@@ -197,6 +197,6 @@ def test_weights_for_other_inputs_are_refused_not_broadcast(name):
 def test_weights_that_do_not_fit_places_are_refused():
     for shape, places in (((6, 4), (5,)), ((6, 5, 2), (5,)), ((6, 2), ())):
         with pytest.raises(UserError, match="weights must be one number per example"):
-            nn.check_weights(np.zeros(shape), places)
+            nn.check_example_weights(np.zeros(shape), places)
     for shape, places in (((6,), (5,)), ((6, 5), (5,)), ((6,), ())):
-        nn.check_weights(np.zeros(shape), places)
+        nn.check_example_weights(np.zeros(shape), places)

@@ -105,7 +105,7 @@ def test_targets_of_one_output_may_be_a_column_or_not():
             (4, 3),
             r"integers of shape \(4,\).*\(\) per example; is a flatten layer missing",
         ),
-        ("cross_entropy", np.array([[0, 1], [1, 3]]), (2, 3), r"from 0 to 2.*at each place, but example 11 has 3"),
+        ("cross_entropy", np.array([[0, 1], [1, 3]]), (2, 3), r"from 0 to 2.*at each position, but example 11 has 3"),
         ("cross_entropy", np.array([0]), (), r"one output per class"),
         ("cross_entropy", np.array([[0.5, 0.4]]), (2,), r"add up to 1, but example 10 has"),
         ("kullback_leibler", np.array([[0.5, 0.5], [1.5, -0.5]]), (2,), r"add up to 1, but example 11 has"),

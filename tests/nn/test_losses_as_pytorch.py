@@ -23,7 +23,7 @@ from tests.nn.torch_layers import (
 
 
 def torch_losses(loss, z, targets):
-    """Return PyTorch's loss at each place."""
+    """Return PyTorch's loss at each position."""
     if loss.kind == "cross_entropy":
         of_places = targets if targets.dtype == torch.int64 else first(targets)
         smoothing = loss.label_smoothing
@@ -44,7 +44,7 @@ def torch_losses(loss, z, targets):
 
 
 def targets_for(loss, probabilities, places, rng):
-    """Draw targets of nine examples with three outputs at each place."""
+    """Draw targets of nine examples with three outputs at each position."""
     shape = (9, *places)
     if probabilities:
         return rng.dirichlet(np.ones(3), shape)
@@ -70,7 +70,7 @@ LOSSES = [
 
 
 def weights_for(kind, places, rng):
-    """Draw no weights, one for each example, one for each place, or a mask of places."""
+    """Draw no weights, one for each example, one for each position, or a mask of positions."""
     if kind == "mask":
         return (rng.random((9, *places)) < 0.6).astype(float)
     return {"none": None, "examples": rng.random(9), "places": rng.random((9, *places))}[kind]

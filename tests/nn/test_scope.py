@@ -27,7 +27,7 @@ def test_running_moments_are_found_among_the_weights_of_a_result():
     initial = nn.initial_parameters(model, X, 0, "float64")
     parameters, running = initial.parameters, initial.running
     running["batch_norm_1/"].mean += 2
-    arrays = parameters | nn.named_arrays(running)
+    arrays = parameters | nn.running_arrays(running)
     np.testing.assert_array_equal(model(nn.use(arrays), X), model(nn.use(parameters, running), X))
 
 

@@ -11,7 +11,7 @@ from dbp import nn
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
 functional = torch.nn.functional
-DRAW = nn.Draw(seed=0, step=0, shard=0)
+DRAW = nn.RandomKey(seed=0, step=0, shard=0)
 ACTIVATIONS = {
     "linear": lambda x: x,
     "relu": functional.relu,
@@ -300,7 +300,7 @@ def compare(model, x, training=True):
 def compare_running(model, call, x, running, place):
     """Check that running moments equal PyTorch's after a training pass and stay otherwise."""
     model(nn.Scope(call), x)
-    if call.draw is not None and running:
-        nn.update_all(running, np.concatenate(nn.all_sums(running, call.observed)))
+    if call.random_key is not None and running:
+        nn.update_running_moments(running, np.concatenate(nn.moment_sums(running, call.observed)))
     for path, moments in running.items():
         assert_close({"mean": moments.mean, "variance": moments.variance}, place.running[path], f"{path} running")

@@ -50,7 +50,7 @@ def message(weights):
 
 for dtype in ("float32", "float64"):
     initial = nn.initial_parameters(nn.Sequential(*LAYERS), X[:2].astype(dtype), 4, dtype)
-    expected = digest_arrays(initial.parameters | nn.named_arrays(initial.running))
+    expected = digest_arrays(initial.parameters | nn.running_arrays(initial.running))
     assert digest_arrays(begun(dtype=dtype)) == expected
 
 other = {name: 2 * array + np.float32(0.5) for name, array in begun().items()}

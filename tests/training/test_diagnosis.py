@@ -27,7 +27,7 @@ def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error"
     taken = [parts.of_batch(len(inputs), number) for number in range(shards)]
     batch = [Shard(n, inputs[r.start : r.stop], targets[r.start : r.stop], None) for n, r in enumerate(taken)]
     cost = objective.on(batch, 0)
-    running = digest_arrays(nn.named_arrays(initial.running))
+    running = digest_arrays(nn.running_arrays(initial.running))
     with np.errstate(all="ignore"):
         before = cost.value_and_gradient(weights)
         assert not before.finite
@@ -35,7 +35,7 @@ def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error"
         found = diagnose(cost, weights, lambda number: 100 + np.arange(taken[number].start, taken[number].stop))
         after = cost.value_and_gradient(weights)
     assert gradient.tobytes() == after.gradient.tobytes()
-    assert digest_arrays(nn.named_arrays(initial.running)) == running
+    assert digest_arrays(nn.running_arrays(initial.running)) == running
     assert all((one.rank, one.host) == (0, HOST) for one in found)
     return [(one.what, one.shard, one.rows) for one in found]
 

@@ -1,4 +1,4 @@
-"""Fast 2-D convolution with bias, ReLU and max pooling in one call, in NumPy: the value and its reverse.
+"""Fast 2-D convolution fused with bias, ReLU and max pooling, in NumPy: forward and backward pass.
 
 Arrays are channels last: images (N, H, W, C), weights (kh, kw, C, K). `winograd` does 3x3 kernels with enough channels,
 `columns` all others.
@@ -14,24 +14,24 @@ from dbp.types import Array
 
 Saved = list[Array]
 
-MOST_POOL = pooling.MOST
-LEAST_CHANNELS = 16  # of the input: for fewer, small products make transforms slow
-LEAST_TILES = 64  # for fewer, transforming the weights takes longer than the products it saves
+MAX_POOL = pooling.MAX_POOL
+MIN_CHANNELS = 16  # of the input; with fewer, the small products of the transforms are slow
+MIN_TILES = 64  # with fewer, transforming the weights takes longer than the products it saves
 
 
 def _by_winograd(x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, pool: int) -> bool:
-    """Whether Winograd's method applies and pays: it is one for float32, whose rounding it multiplies."""
+    """Return True if Winograd's method applies and pays. It is for float32, whose rounding error it multiplies."""
     if not (
         x.dtype == w.dtype == np.float32
         and w.shape[:2] == (3, 3)
         and stride == dilation == (1, 1)
         and pool in (0, 2)
-        and w.shape[2] >= LEAST_CHANNELS
+        and w.shape[2] >= MIN_CHANNELS
     ):
         return False
     grid = winograd.Grid.of(x, w, padding)
     pixels, tiles = grid.images * grid.out_height * grid.out_width, grid.images * grid.down * grid.across
-    return tiles >= LEAST_TILES and 2 * pixels >= winograd.OUT**2 * tiles  # at least half of what tiles give is used
+    return tiles >= MIN_TILES and 2 * pixels >= winograd.OUT**2 * tiles  # at least half of the tiles' outputs are used
 
 
 def forward(
@@ -45,13 +45,13 @@ def forward(
     relu: bool,
     pool: int,
 ) -> tuple[Array, Saved]:
-    """Compute y = pool(relu(convolution(x, w) + b)), as cross-correlation, and what its reverse needs besides x, y, w.
+    """Return y = pool(relu(convolution(x, w) + b)), as cross-correlation, and arrays to save for backward().
 
-    `padding` is ((top, bottom), (left, right)), `pool` 0 or the size and stride of a max pooling, without odd rests.
-    `winograd` states its rounding, about four times that of `columns`.
+    `padding` is ((top, bottom), (left, right)), `pool` 0 or the size and stride of a max pooling, which drops an
+    incomplete last window. `winograd` has a rounding error of about four times that of `columns`.
     """
-    if pool > pooling.MOST:
-        raise ValueError(f"pool must be at most {pooling.MOST}, got {pool}: pool apart from the convolution")
+    if pool > pooling.MAX_POOL:
+        raise ValueError(f"pool must be at most {pooling.MAX_POOL}, got {pool}: pool apart from the convolution")
     if _by_winograd(x, w, stride, padding, dilation, pool):
         return winograd.forward(x, w, b, padding=padding, relu=relu, pool=pool)
     return columns.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, relu=relu, pool=pool)
@@ -72,9 +72,9 @@ def backward(
     wanted: bool,
     bias: bool,
 ) -> tuple[Array | None, Array, Array | None]:
-    """Compute the cotangents of x (None unless wanted), w, and b (None without bias).
+    """Return the cotangents of x (None unless wanted), w, and b (None without bias).
 
-    Of equal maxima the first, row by row, gets the cotangent.
+    The first of equal maxima, row by row, gets the cotangent.
     """
     if _by_winograd(x, w, stride, padding, dilation, pool):
         dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, relu=relu, pool=pool, wanted=wanted)

@@ -1,6 +1,7 @@
-"""Any 2-D convolution as matrix products: the inputs under the kernel, one row per output pixel, times the weights.
+"""2-D convolution as a matrix product (im2col): one row per output pixel, with the inputs under the kernel.
 
-The rows are laid out for a few images, or a band of one, at a time, so that they and what follows stay in the cache.
+Rows are laid out for a few images, or a band of one, at a time (a round), so that they and the outputs stay in the
+cache.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.pooling import Activation, forget, masked, maximum, spread, windows
+from dbp.autodiff.kernels.pooling import Activation, drop_cut_off, masked, maximum, spread, windows
 from dbp.autodiff.kernels.scratch import buffer
 from dbp.types import Array
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
-ROUND_BYTES = 1 << 20  # of rows and outputs of a round: they share the caches with the weights
-LEAST_PIXELS = 256  # of a round: fewer make slow matrix products
-MOST_OUTPUTS = 3  # for each input channel: with more, spreading cotangents is less work than gathering them
-FEW_CHANNELS = 8  # below, a pixel's channels are too short a run to copy
+ROUND_BYTES = 1 << 20  # of the rows and outputs of a round, which share the cache with the weights
+MIN_PIXELS = 256  # of a round; fewer make slow matrix products
+MAX_GATHER_RATIO = 3  # output per input channels; above, scattering cotangents is less work than gathering them
+MIN_RUN = 8  # channels; fewer make the channels of a pixel too short a run to copy
 
 
 class Columns:
-    """The matrix (pixels, kh * kw * C) of each round; with few channels its transpose is what lies in memory."""
+    """The matrix (pixels, kh * kw * C) of each round; with few channels its transpose is contiguous in memory."""
 
     def __init__(self, x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, pool: int) -> None:
         self.x, self.kernel, self.stride, self.dilation = x, w.shape[:3], stride, dilation
@@ -34,23 +35,23 @@ class Columns:
         reach = [step * (taps - 1) + 1 for step, taps in zip(dilation, w.shape[:2], strict=True)]
         self.high, self.wide = ((n - r) // s + 1 for n, r, s in zip(self.size, reach, stride, strict=True))
         self.scale = max(pool, 1)
-        self.planes = x.shape[3] < FEW_CHANNELS
+        self.planes = x.shape[3] < MIN_RUN
         pixel = (w.size // max(w.shape[3], 1) + w.shape[3]) * x.itemsize
-        self.pixels = max(LEAST_PIXELS, ROUND_BYTES // pixel)
+        self.pixels = max(MIN_PIXELS, ROUND_BYTES // pixel)
 
     @property
     def pooled(self) -> Pair:
-        """The size of the output."""
+        """The size (height, width) of the output."""
         return self.high // self.scale, self.wide // self.scale
 
     def groups(self) -> Iterator[slice]:
-        """The images that are worked on together."""
+        """Yield the images of each group of rounds."""
         together = max(1, self.pixels // max(1, self.high * self.wide))
         for image in range(0, len(self.x), together):
             yield slice(image, min(image + together, len(self.x)))
 
     def bands(self, images: slice) -> Iterator[slice]:
-        """The output rows of each round: all at once for several images; rows that the pooling drops are left out."""
+        """Yield the output rows of each round: all rows for several images, without those that the pooling drops."""
         if 0 in self.pooled:
             return
         high = self.pooled[0] * self.scale
@@ -61,7 +62,7 @@ class Columns:
             yield slice(row, min(row + band, high))
 
     def matrix(self, images: slice, rows: slice) -> Array:
-        """The rows of a round, in scratch, or in `x` itself if they lie there one after the other."""
+        """Return the matrix of a round, in scratch memory, or as a view of `x` where its rows are contiguous."""
         source = self._windows(self._padded(images, rows))[:, rows]
         if source.flags.c_contiguous:
             return source.reshape(-1, math.prod(self.kernel))
@@ -70,10 +71,10 @@ class Columns:
         return matrix
 
     def back(self, before: Array, w: Array, dx: Array) -> None:
-        """The cotangent of some images from that of their convolution, `before` (images, high, wide, K).
+        """Write the cotangent of some images to `dx`, from that of their convolution, `before` (images, high, wide, K).
 
-        With stride 1 it is a convolution as well, with the kernel turned round; else, or where that is more work, each
-        pixel's cotangent is spread over the pixels it came from.
+        With stride 1 it is a convolution with the flipped kernel; otherwise, or where that is more work, each pixel's
+        cotangent is scattered to the pixels that it came from.
         """
         pads = [
             (step * (taps - 1) - pad, length - wanted + pad)
@@ -81,7 +82,7 @@ class Columns:
                 self.dilation, self.kernel, (self.top, self.left), dx.shape[1:3], before.shape[1:3], strict=False
             )
         ]
-        gather = w.shape[3] <= MOST_OUTPUTS * w.shape[2] and min(map(min, pads)) >= 0
+        gather = w.shape[3] <= MAX_GATHER_RATIO * w.shape[2] and min(map(min, pads)) >= 0
         if self.stride == (1, 1) and gather:
             flipped = w[::-1, ::-1].swapaxes(2, 3)
             whole = Columns(before, flipped, (1, 1), (pads[0], pads[1]), self.dilation, 0)
@@ -90,7 +91,7 @@ class Columns:
             self._scatter(before, w, dx)
 
     def correlate(self, w: Array, out: Array) -> None:
-        """The convolution itself, into contiguous `out`."""
+        """Write the convolution of all images to contiguous `out`."""
         flat = w.reshape(-1, w.shape[3])
         for images in self.groups():
             for rows in self.bands(images):
@@ -138,7 +139,7 @@ class Columns:
         return padded
 
     def _windows(self, padded: Array) -> Array:
-        """The pixels under the kernel (images, high, wide, kh, kw, C) as a view."""
+        """Return a view (images, high, wide, kh, kw, C) of the pixels under the kernel."""
         image, row, column, channel = padded.strides
         down, right = self.stride
         steps = image, row * down, column * right, row * self.dilation[0], column * self.dilation[1], channel
@@ -164,7 +165,7 @@ def forward(
     relu: bool,
     pool: int,
 ) -> tuple[Array, list[Array]]:
-    """As in the package. Saved are the places of the maxima."""
+    """Return y and the places of the maxima; see forward() of the package."""
     columns = Columns(x, w, stride, padding, dilation, pool)
     flat, outputs, scale = w.reshape(-1, w.shape[3]), w.shape[3], columns.scale
     y = np.empty((len(x), *columns.pooled, outputs), x.dtype)
@@ -182,7 +183,7 @@ def forward(
                 np.matmul(matrix, flat, out=y[band].reshape(-1, outputs))
             activation.apply(y[band])
             if pool and relu:
-                forget(places[band], y[band])
+                drop_cut_off(places[band], y[band])
     return y, [places] if pool else []
 
 
@@ -200,7 +201,7 @@ def backward(
     pool: int,
     wanted: bool,
 ) -> tuple[Array | None, Array, Array]:
-    """The cotangents of x, w and b."""
+    """Return the cotangents of x (None unless wanted), w and b."""
     columns, outputs = Columns(x, w, stride, padding, dilation, pool), w.shape[3]
     dw, db = np.zeros((w.size // max(outputs, 1), outputs), x.dtype), np.zeros(outputs, x.dtype)
     part = buffer("part", dw.shape, x.dtype)

@@ -1,6 +1,6 @@
-"""What follows a convolution while its output is still in the cache: max pooling, bias and ReLU, and their reverse.
+"""Max pooling, bias and ReLU, applied while the output of a convolution is in the cache, and their backward pass.
 
-Bias and ReLU come after the pooling: both keep the order of values, and there is less left to do.
+Bias and ReLU come after the pooling: both keep the order of values, and fewer values are left.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 from dbp.autodiff.kernels.scratch import buffer
 from dbp.types import Array
 
-NOWHERE = np.uint8(255)
-MOST = 15  # pixels along a window: larger ones have more places than a byte can tell
+NOWHERE = np.uint8(255)  # the place of a maximum that ReLU cut off
+MAX_POOL = 15  # pixels along a window, so that the number of a pixel in it fits in a byte
 
 
 def windows(z: Array, pool: int, rows: int = 1, columns: int = 2) -> list[Array]:
-    """The pool * pool views of `z`, row by row, that hold one place of every window; an odd rest is dropped."""
+    """Return pool * pool views of `z`, row by row; each holds one pixel of every complete window."""
     high, wide = z.shape[rows] // pool * pool, z.shape[columns] // pool * pool
     views = []
     for i in range(pool):
@@ -29,7 +29,7 @@ def windows(z: Array, pool: int, rows: int = 1, columns: int = 2) -> list[Array]
 
 
 def maximum(candidates: Sequence[Array], out: Array, places: Array) -> None:
-    """The elementwise maximum of the candidates into `out`, and the number of the first that has it into `places`."""
+    """Write the elementwise maximum of the candidates to `out`, and the number of the first that has it to `places`."""
     np.copyto(out, candidates[0])
     places.fill(0)
     better = buffer("better", out.shape, np.bool_)
@@ -42,15 +42,15 @@ def maximum(candidates: Sequence[Array], out: Array, places: Array) -> None:
 
 
 def spread(g: Array, places: Array, targets: Sequence[Array]) -> None:
-    """The reverse of `maximum`: each target becomes `g` where it was the maximum, and zero elsewhere."""
+    """Apply the adjoint of `maximum`: each target becomes `g` where it was the maximum, and zero elsewhere."""
     chosen = buffer("chosen", places.shape, np.bool_)
     for i, target in enumerate(targets):
         np.equal(places, np.uint8(i), out=chosen)
         np.multiply(g, chosen, out=target)
 
 
-def forget(places: Array, y: Array) -> None:
-    """Leave no place to the windows whose maximum ReLU cut off, so that the reverse need not look at `y`."""
+def drop_cut_off(places: Array, y: Array) -> None:
+    """Set the place of maxima that ReLU cut off to NOWHERE, so that the backward pass need not read `y`."""
     cut = np.less_equal(y, 0, out=buffer("better", y.shape, np.bool_))
     number = cut.view(np.uint8)
     np.multiply(number, NOWHERE, out=number)
@@ -58,9 +58,9 @@ def forget(places: Array, y: Array) -> None:
 
 
 class Activation:
-    """Adds the bias and applies ReLU in place to contiguous arrays (..., run, K).
+    """Bias and ReLU, applied in place to contiguous arrays (..., run, K).
 
-    Both right sides are repeated `run` times: NumPy is three times slower with a scalar or with rows as short as K.
+    Both operands are repeated `run` times: NumPy is three times slower with a scalar or with rows as short as K.
     """
 
     def __init__(self, b: Array | None, relu: bool) -> None:
@@ -68,7 +68,7 @@ class Activation:
         self.bias = self.zeros = np.empty(0)
 
     def apply(self, z: Array) -> None:
-        """Change `z` into relu(z + b)."""
+        """Replace `z` by relu(z + b)."""
         run, size = z.shape[-2:]
         flat = z.reshape(-1, run * size)
         if self.zeros.size < run * size:
@@ -81,7 +81,7 @@ class Activation:
 
 
 def masked(g: Array, y: Array, relu: bool) -> Array:
-    """The cotangent before ReLU, in scratch if it is not `g` itself: zero wherever the output is."""
+    """Return the cotangent before ReLU, zero where the output is zero; in scratch memory, or `g` itself."""
     if not relu:
         return g
     positive = np.greater(y, 0, out=buffer("positive", y.shape, np.bool_))

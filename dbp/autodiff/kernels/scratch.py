@@ -1,6 +1,6 @@
-"""Scratch memory that is kept from call to call, because fresh large arrays cost a page fault every 4 KB.
+"""Scratch memory that is reused from call to call, because new large arrays cost a page fault every 4 KB.
 
-Each thread has its own. What a buffer holds is undefined when it is handed out.
+Each thread has its own. The content of a buffer is undefined when it is returned.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from dbp.types import Array
 
-_CACHE_LINE = 64
+_CACHE_LINE = 64  # bytes
 _kept = threading.local()
 
 
 def buffer(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """An array over the memory kept under `name`, valid until the name is asked for again."""
+    """Return an array over the memory kept under `name`, valid until the next call with this name."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     kept: dict[str, npt.NDArray[np.uint8]] = _kept.__dict__
     if name not in kept or kept[name].size < size:

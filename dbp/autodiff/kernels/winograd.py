@@ -1,13 +1,14 @@
 """3x3 convolution with stride 1 by Winograd's minimal filtering F(4x4, 3x3): a quarter of the multiplications.
 
-Lavin and Gray 2016, Fast algorithms for convolutional neural networks: a tile of 6x6 inputs gives 4x4 outputs,
-Y = A^T [(G w G^T) * (B^T x B)] A, and summed over channels the product becomes 36 matrix products over many tiles. The
-gradients are the adjoints of the same three transforms, so one transformed cotangent serves both weights and input.
+Lavin and Gray 2016, Fast algorithms for convolutional neural networks: a tile of 6x6 inputs yields 4x4 outputs,
+Y = A^T [(G w G^T) * (B^T x B)] A. Summed over channels, the elementwise product becomes 36 matrix products over many
+tiles. The gradients are the adjoints of the same three transforms, so one transformed cotangent serves both weights and
+input.
 
-The transforms are small matrix products along one axis at a time, so the interpolation points need not be those with
-the cheapest sums. With 0, +-3/4, +-11/8 and infinity the largest error over the largest value, against float64, is
-0.8e-6 to 2.7e-6 for 32 to 256 channels: 4 times that of the direct float32 product on average, 7 times at most, where
-the usual 0, +-1, +-2 and infinity make 17 and 31.
+The transforms are small matrix products along one axis at a time, so their cost does not depend on the interpolation
+points, which are chosen for accuracy. With 0, +-3/4, +-11/8 and infinity the largest error over the largest value,
+against float64, is 0.8e-6 to 2.7e-6 for 32 to 256 channels: 4 times that of the direct float32 product on average, 7
+times at most, where the usual 0, +-1, +-2 and infinity make 17 and 31.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.pooling import Activation, forget, masked, maximum, spread, windows
+from dbp.autodiff.kernels.pooling import Activation, drop_cut_off, masked, maximum, spread, windows
 from dbp.autodiff.kernels.scratch import buffer
 from dbp.types import Array
 
 OUT = 4  # outputs of a tile along one axis
-IN = 6  # its inputs, and its frequencies
-POINTS = (0.0, 0.75, -0.75, 1.375, -1.375)  # and infinity; exact in binary, as are their products
+IN = 6  # inputs of a tile along one axis, and as many frequencies
+POINTS = (0.0, 0.75, -0.75, 1.375, -1.375)  # of interpolation, besides infinity; exact in binary, as their products
 STRETCH = 2048  # columns of a transform computed together
-TILES = 192  # tiles worked on together: enough for fast matrix products, few enough for the cache
+TILES = 192  # tiles of a round: enough for fast matrix products, few enough for the cache
 
 
 @functools.cache
 def transforms() -> tuple[Array, Array, Array]:
-    """A^T (4, 6), G (6, 3) and B^T (6, 6) in float64, by Toom and Cook: evaluate, multiply, interpolate."""
+    """Return A^T (4, 6), G (6, 3) and B^T (6, 6) in float64, by Toom and Cook: evaluate, multiply, interpolate."""
     points = np.array(POINTS)
     others = [np.delete(points, i) for i in range(5)]
     a, g, b = np.zeros((OUT, IN)), np.zeros((IN, 3)), np.zeros((IN, IN))
@@ -45,7 +46,7 @@ def transforms() -> tuple[Array, Array, Array]:
 
 @dataclass(frozen=True)
 class Grid:
-    """How images are cut into tiles, and tiles dealt to rounds: several whole images, or a band of one's tile rows."""
+    """The division of images into tiles, and of tiles into rounds: several images, or a band of tile rows of one."""
 
     images: int
     height: int
@@ -59,7 +60,7 @@ class Grid:
 
     @classmethod
     def of(cls, x: Array, w: Array, padding: tuple[tuple[int, int], tuple[int, int]]) -> Grid:
-        """The grid of a convolution."""
+        """Return the grid of a convolution of x with w."""
         (top, bottom), (left, right) = padding
         images, height, width, channels = x.shape
         out_size = height + top + bottom - 2, width + left + right - 2
@@ -67,21 +68,21 @@ class Grid:
 
     @property
     def down(self) -> int:
-        """Tiles in a column."""
+        """The number of tiles in a column."""
         return -(-self.out_height // OUT)
 
     @property
     def across(self) -> int:
-        """Tiles in a row."""
+        """The number of tiles in a row."""
         return -(-self.out_width // OUT)
 
     @property
     def padded(self) -> tuple[int, int, int]:
-        """The shape of an image with its zeros around."""
+        """The shape of an image with its padding."""
         return OUT * self.down + 2, OUT * self.across + 2, self.channels
 
     def rounds(self) -> Iterator[tuple[slice, slice]]:
-        """The images and tile rows of each round."""
+        """Yield the images and the tile rows of each round."""
         together = max(1, TILES // (self.down * self.across))
         band = self.down if together > 1 else max(1, min(self.down, 2 * TILES // self.across))
         for image in range(0, self.images, together):
@@ -89,10 +90,10 @@ class Grid:
                 yield slice(image, min(image + together, self.images)), slice(row, min(row + band, self.down))
 
 
-def along(matrix: Array, x: Array, out: Array) -> None:
-    """The product matrix (m, k) @ x (k, n) for few rows and very many columns, a stretch of columns at a time.
+def small_product(matrix: Array, x: Array, out: Array) -> None:
+    """Write matrix (m, k) @ x (k, n) to `out`, for small m and k and very large n, a stretch of columns at a time.
 
-    A single product packs all of `x` and goes through the cache twice: half as fast.
+    A single product would be half as fast, as it packs all of `x` and so reads it from memory twice.
     """
     whole = x.shape[1] // STRETCH * STRETCH
     if whole:
@@ -103,7 +104,7 @@ def along(matrix: Array, x: Array, out: Array) -> None:
 
 
 class Rows:
-    """The tiles of the input, transformed along the height for a round at once, and along the width on demand."""
+    """The transformed tiles of the input: of a round along the height, then of one frequency along the width."""
 
     def __init__(self, x: Array, grid: Grid) -> None:
         self.x, self.grid = x, grid
@@ -145,20 +146,20 @@ class Rows:
         self.target = self.out.reshape(IN, images, rows, across, channels).transpose(1, 2, 3, 0, 4)
 
     def __getitem__(self, frequency: int) -> Array:
-        """The six transformed inputs (6, tiles, C) of one frequency of the height, in scratch."""
+        """Return the transformed inputs (6, tiles, C) of one frequency of the height, in scratch memory."""
         np.matmul(self.b, self.tiles[frequency], out=self.target)
         return self.out
 
 
 def _weights(w: Array) -> Array:
-    """G w G^T for every pair of channels (6, 6, C, K)."""
+    """Return G w G^T for every pair of channels (6, 6, C, K)."""
     g = transforms()[1]
     flat = np.kron(g, g).astype(w.dtype) @ w.reshape(9, -1)
     return flat.reshape(IN, IN, *w.shape[2:])
 
 
 def _places(y: Array, slots: Array, rows: slice) -> Iterator[tuple[Array, Array]]:
-    """Pixels of images `y`, and where slots (s, s, images, tile rows, across, K) hold the same ones."""
+    """Yield strided pixels of images `y` with the view of slots (s, s, images, tile rows, across, K) for them."""
     size = slots.shape[0]
     band = y[:, size * rows.start : size * rows.stop]
     for i in range(size):
@@ -170,7 +171,7 @@ def _places(y: Array, slots: Array, rows: slice) -> Iterator[tuple[Array, Array]
 def forward(
     x: Array, w: Array, b: Array | None, *, padding: tuple[tuple[int, int], tuple[int, int]], relu: bool, pool: int
 ) -> tuple[Array, list[Array]]:
-    """As in the package; `pool` is 0 or 2. Saved are the places of the maxima, in the order of the tiles."""
+    """Return y and the places of the maxima in the order of the tiles; see forward() of the package. pool is 0 or 2."""
     grid, dtype = Grid.of(x, w, padding), x.dtype
     a, u, outputs = transforms()[0].astype(dtype), _weights(w), grid.outputs
     size = OUT // pool if pool else OUT
@@ -186,9 +187,9 @@ def forward(
         half = buffer("half", (IN, OUT, tiles * outputs), dtype)
         for frequency in range(IN):
             np.matmul(inputs[frequency], u[frequency], out=product)
-            along(a, product.reshape(IN, -1), half[frequency])
+            small_product(a, product.reshape(IN, -1), half[frequency])
         slots = buffer("slots", (OUT, OUT, tiles, outputs), dtype)
-        along(a, half.reshape(IN, -1), slots.reshape(OUT, -1))
+        small_product(a, half.reshape(IN, -1), slots.reshape(OUT, -1))
         if pool:
             pooled = buffer("pooled", (size, size, tiles, outputs), dtype)
             saved.append(np.empty(pooled.shape, np.uint8))
@@ -196,7 +197,7 @@ def forward(
             slots = pooled
         activation.apply(slots)
         if pool and relu:
-            forget(saved[-1], slots)
+            drop_cut_off(saved[-1], slots)
         for pixels, slot in _places(y[images], slots.reshape(size, size, *shape), rows):
             np.copyto(pixels, slot)
     return y, saved
@@ -214,12 +215,12 @@ def backward(
     pool: int,
     wanted: bool,
 ) -> tuple[Array | None, Array, Array]:
-    """The cotangents of x, w and b."""
+    """Return the cotangents of x (None unless wanted), w and b."""
     grid, dtype = Grid.of(x, w, padding), x.dtype
     a, evaluate, b = (matrix.astype(dtype) for matrix in transforms())
     u = np.ascontiguousarray(_weights(w).swapaxes(2, 3))  # products with a transposed right side are slower
     dw, db = np.zeros((IN, IN, *w.shape[2:]), dtype), np.zeros(grid.outputs, dtype)
-    inputs, image = Rows(x, grid), Image(grid, x) if wanted else None
+    inputs, image = Rows(x, grid), InputCotangent(grid, x) if wanted else None
     part = buffer("part", dw.shape[1:], dtype)
     for number, (images, rows) in enumerate(grid.rounds()):
         places = saved[number] if pool else None
@@ -228,27 +229,27 @@ def backward(
         db += np.ones(OUT * OUT * tiles, dtype) @ slots.reshape(-1, outputs)
         inputs.load(images, rows)
         half = buffer("half", (IN, OUT, tiles * outputs), dtype)
-        along(a.T, slots.reshape(OUT, -1), half.reshape(IN, -1))
+        small_product(a.T, slots.reshape(OUT, -1), half.reshape(IN, -1))
         product = buffer("product", (IN, tiles, outputs), dtype)
         back = buffer("back", (IN, tiles, grid.channels), dtype)
         halves = buffer("halves", (IN, IN, tiles * grid.channels), dtype)
         for frequency in range(IN):
-            along(a.T, half[frequency], product.reshape(IN, -1))
+            small_product(a.T, half[frequency], product.reshape(IN, -1))
             np.matmul(inputs[frequency].swapaxes(1, 2), product, out=part)
             dw[frequency] += part
             if wanted:
                 np.matmul(product, u[frequency], out=back)
-                along(b.T, back.reshape(IN, -1), halves[frequency])
+                small_product(b.T, back.reshape(IN, -1), halves[frequency])
         if image is not None:
             whole = buffer("whole", (IN, IN, tiles * grid.channels), dtype)
-            along(b.T, halves.reshape(IN, -1), whole.reshape(IN, -1))
+            small_product(b.T, halves.reshape(IN, -1), whole.reshape(IN, -1))
             image.add(whole, images, rows)
     dw = np.kron(evaluate, evaluate).T @ dw.reshape(IN * IN, -1)
     return None if image is None else image.dx, dw.reshape(w.shape), db
 
 
 def _cotangent(g: Array, y: Array, places: Array | None, grid: Grid, rows: slice, relu: bool) -> Array:
-    """The cotangent of the plain convolution in the order of the tiles (4, 4, tiles, K), zero outside of the image."""
+    """Return the cotangent of the bare convolution in tile order (4, 4, tiles, K), zero outside of the image."""
     size = OUT if places is None else OUT // 2
     shape = size, size, len(g), rows.stop - rows.start, grid.across, grid.outputs
     slots = buffer("pooled", shape, g.dtype)
@@ -265,15 +266,15 @@ def _cotangent(g: Array, y: Array, places: Array | None, grid: Grid, rows: slice
     return whole
 
 
-class Image:
-    """The cotangent of the input: tiles overlap by two pixels, where their parts are added."""
+class InputCotangent:
+    """The cotangent of the input; tiles overlap by two pixels, where their contributions are added."""
 
     def __init__(self, grid: Grid, x: Array) -> None:
         self.grid = grid
         self.dx = np.empty(x.shape, x.dtype)
 
     def add(self, tiles: Array, images: slice, rows: slice) -> None:
-        """Add the parts (6, 6, tiles * C) of a round, and cut out the images after their last tile row."""
+        """Add the contributions (6, 6, tiles * C) of a round; copy images to `dx` after their last tile row."""
         grid, high = self.grid, rows.stop - rows.start
         count = images.stop - images.start
         shape = count, OUT * (grid.down + 1), OUT * (grid.across + 1), grid.channels

@@ -1,4 +1,4 @@
-"""Arithmetic with broadcasting, choices between two values, and products of matrices."""
+"""Arithmetic with broadcasting, choices between two values, and matrix products."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ negative = Primitive(
 
 
 def _by_base(x: Value, n: Value) -> Value:
-    """n x^(n-1), and zero for x = n = 0, where x^n is 1 all around."""
-    if isinstance(n, (int, float)):  # which leaves float32 as it is
+    """Return n x^(n-1), and zero for x = n = 0, as x^0 is constant."""
+    if isinstance(n, (int, float)):  # keeps float32
         return n * x ** (n - 1 if n else 0)
     return n * x ** where((x == 0) & (n == 0), n, n - 1)
 
 
 def _by_exponent(y: Value, x: Value, n: Value) -> Value:
-    """x^n log(x), and zero for x = 0, where it tends to zero."""
+    """Return x^n log(x), and for x = 0 its limit, zero."""
     base = x if type(x) is Tensor else np.asarray(x, array_of(y).dtype)
     return y * log(where((base == 0) & (n >= 0), 1, base))
 
 
-power = Primitive(  # by a tensor exponent, x must not be negative
+power = Primitive(  # x must not be negative if the exponent is a tensor
     "power",
     np.power,
     reverse=[
@@ -71,15 +71,15 @@ log: Primitive = Primitive(
     forward=[lambda t, y, x: t / x],
 )
 
-# --- choices; the derivative of a tie goes to both sides in equal parts -----------------------------
+# --- choices; at a tie the derivative is shared equally -------------------------------------------------
 
-is_positive = Primitive(  # 1 where x > 0, else 0; its derivative is zero
+is_positive = Primitive(  # 1 where x > 0, else 0; the derivative is zero
     "is_positive",
     lambda x: np.greater(x, 0).astype(x.dtype),
     reverse=[None],
     forward=[None],
 )
-sign = Primitive(  # its derivative is zero
+sign = Primitive(  # the derivative is zero
     "sign",
     np.sign,
     reverse=[None],
@@ -88,7 +88,7 @@ sign = Primitive(  # its derivative is zero
 
 
 def _share(a: Value, b: Value) -> Value:
-    """1 where a > b, 0 where a < b, one half where they are equal."""
+    """Return 1 where a > b, 0 where a < b, and one half where they are equal."""
     return 0.5 * (1 + sign(a - b))
 
 
@@ -110,7 +110,7 @@ minimum: Primitive = Primitive(
     ],
     forward=[lambda t, y, a, b: t * _share(b, a), lambda t, y, a, b: t * _share(a, b)],
 )
-where: Primitive = Primitive(  # a where the condition, an array of booleans, holds, else b
+where: Primitive = Primitive(  # a where the condition, an array of booleans, is True, else b
     "where",
     np.where,
     reverse=[
@@ -124,13 +124,13 @@ where: Primitive = Primitive(  # a where the condition, an array of booleans, ho
         lambda t, y, c, a, b: where(c, 0, broadcast_tangent(t, y)),
     ],
 )
-clip: Primitive = Primitive(  # to the range from low to high, numbers; the derivative is 1 within, ends included
+clip: Primitive = Primitive(  # to [low, high], two numbers; the derivative is 1 within, ends included
     "clip",
     lambda x, low, high: np.clip(x, low, high),
     reverse=[lambda g, y, x, low, high: g * _inside(x, low=low, high=high)],
     forward=[lambda t, y, x, low, high: t * _inside(x, low=low, high=high)],
 )
-_inside: Primitive = Primitive(  # 1 from low to high, else 0; its derivative is zero
+_inside: Primitive = Primitive(  # 1 in [low, high], else 0; the derivative is zero
     "is_inside",
     lambda x, low, high: ((x >= low) & (x <= high)).astype(x.dtype),
     reverse=[None],
@@ -141,7 +141,7 @@ _inside: Primitive = Primitive(  # 1 from low to high, else 0; its derivative is
 
 
 def _swap(x: Value) -> Value:
-    """The last two axes exchanged."""
+    """Exchange the last two axes."""
     n = np.ndim(x)
     return transpose(x) if n == 2 else transpose(x, axes=(*range(n - 2), n - 1, n - 2))
 
@@ -155,7 +155,7 @@ def _matmul(a: Array, b: Array) -> Any:
 
 def _misfit(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     if not a or not b:
-        return "a number has no axis to sum over; multiply by it with *"
+        return "a scalar has no axis to sum over; multiply with *"
     if a[-1] != b[-2:][0]:
         place = "last but one" if len(b) > 2 else "first"
         return f"the last axis of the left, {a[-1]}, must be as long as the {place} of the right, {b[-2:][0]}"
@@ -165,32 +165,32 @@ def _misfit(a: tuple[int, ...], b: tuple[int, ...]) -> str:
 
 
 def _row(a: Value) -> Value:
-    """A vector on the left as the matrix that it stands for."""
+    """Return the left operand, a vector as a matrix of one row."""
     return a if np.ndim(a) > 1 else reshape(a, shape=(1, *np.shape(a)))
 
 
 def _column(b: Value) -> Value:
-    """A vector on the right as the matrix that it stands for."""
+    """Return the right operand, a vector as a matrix of one column."""
     return b if np.ndim(b) > 1 else reshape(b, shape=(*np.shape(b), 1))
 
 
-def _product(g: Value, a: Value, b: Value) -> Value:
-    """The cotangent of a @ b with the axes that it would have for matrices."""
+def _as_matrix_product(g: Value, a: Value, b: Value) -> Value:
+    """Return the cotangent of a @ b with the axes that it has if vectors are replaced by matrices."""
     columns = (*np.shape(g), 1) if np.ndim(b) == 1 else np.shape(g)
     shape = (*columns[:-1], 1, columns[-1]) if np.ndim(a) == 1 else columns
     return g if shape == np.shape(g) else reshape(g, shape=shape)
 
 
-def _shaped(g: Value, x: Value) -> Value:
+def _in_shape_of(g: Value, x: Value) -> Value:
     return g if np.shape(g) == np.shape(x) else reshape(g, shape=np.shape(x))
 
 
-matmul: Primitive = Primitive(  # of vectors, matrices, and stacks of matrices, as NumPy does it
+matmul: Primitive = Primitive(  # of vectors, matrices, and stacks of matrices, as np.matmul
     "matmul",
     _matmul,
     reverse=[
-        lambda g, y, a, b: _shaped(unbroadcast(_product(g, a, b) @ _swap(_column(b)), _row(a)), a),
-        lambda g, y, a, b: _shaped(unbroadcast(_swap(_row(a)) @ _product(g, a, b), _column(b)), b),
+        lambda g, y, a, b: _in_shape_of(unbroadcast(_as_matrix_product(g, a, b) @ _swap(_column(b)), _row(a)), a),
+        lambda g, y, a, b: _in_shape_of(unbroadcast(_swap(_row(a)) @ _as_matrix_product(g, a, b), _column(b)), b),
     ],
     forward=[lambda t, y, a, b: t @ b, lambda t, y, a, b: a @ t],
 )

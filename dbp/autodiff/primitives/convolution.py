@@ -1,7 +1,7 @@
-"""Convolution of images and its two adjoints: each is the derivative of the others, so the three are closed.
+"""Convolution of images and its two adjoints; the derivatives of each of the three are the other two.
 
-Images are (examples, height, width, channels); weights (down, across, channels in / groups, channels out).
-As everywhere in this field the kernel is not flipped: these are cross-correlations.
+Images are (examples, height, width, channels), weights (down, across, channels in / groups, channels out). As is usual
+in deep learning, the kernel is not flipped: these are cross-correlations.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dbp.autodiff.tensor import Primitive
 from dbp.types import Array
 
 
-def check_weights(channels: int, w: Array, window: Window, groups: int = 1, outputs: int | None = None) -> None:
-    """ValueError unless weights are for this window and these channels."""
+def check_kernel(channels: int, w: Array, window: Window, groups: int = 1, outputs: int | None = None) -> None:
+    """Raise ValueError unless weights have the shape for this window and these channels."""
     if w.ndim != 4 or w.shape[:2] != window.size:
         raise ValueError(f"weights of shape {w.shape} do not fit a window of {window.size}")
     if channels != w.shape[2] * groups or w.shape[3] % groups or outputs not in (None, w.shape[3]):
@@ -28,15 +28,15 @@ def check_weights(channels: int, w: Array, window: Window, groups: int = 1, outp
 
 
 def _rows(x: Array) -> Array:
-    """The channels of every place as rows of a matrix."""
+    """Return the channels of every pixel as rows of a matrix."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _product(x: Array, w: Array, groups: int) -> Any:
-    """X (examples, down, across, C) times w (C / groups, K), each group of channels with its own part of w."""
+    """Multiply x (examples, down, across, C) by w (C / groups, K), each group of channels by its own part of w."""
     if groups == 1:
         return np.matmul(_rows(x), w).reshape(*x.shape[:-1], w.shape[-1])
-    if w.shape[0] == 1:  # depth-wise: each channel makes outputs of its own
+    if w.shape[0] == 1:  # depth-wise
         return (x[..., None] * w.reshape(groups, -1)).reshape(*x.shape[:-1], w.shape[-1])
     parts = np.moveaxis(_rows(x).reshape(-1, groups, w.shape[0]), 1, 0)
     outputs = np.matmul(parts, np.moveaxis(w.reshape(w.shape[0], groups, -1), 1, 0))
@@ -44,7 +44,7 @@ def _product(x: Array, w: Array, groups: int) -> Any:
 
 
 def _product_back(g: Array, w: Array, groups: int) -> Any:
-    """G (examples, down, across, K) times the transpose of w (C / groups, K)."""
+    """Multiply g (examples, down, across, K) by the transpose of w (C / groups, K)."""
     width = w.shape[0] * groups
     if groups == 1:
         return np.matmul(_rows(g), w.T).reshape(*g.shape[:-1], width)
@@ -54,7 +54,7 @@ def _product_back(g: Array, w: Array, groups: int) -> Any:
 
 
 def _outer(x: Array, g: Array, groups: int) -> Any:
-    """The sum over all places of x's channels times g's, group by group: (C / groups, K)."""
+    """Sum the outer products of the channels of x and g over all pixels, by group: (C / groups, K)."""
     a, b = _rows(x), _rows(g)
     if groups == 1:
         return np.matmul(a.T, b)
@@ -64,23 +64,23 @@ def _outer(x: Array, g: Array, groups: int) -> Any:
 
 
 def _convolve(x: Array, w: Array, window: Window, groups: int = 1) -> Any:
-    check_weights(x.shape[3], w, window, groups)
+    check_kernel(x.shape[3], w, window, groups)
     positions = window.positions(x.shape[1:3])
     y = np.zeros((len(x), *positions, w.shape[3]), np.result_type(x, w))
-    for i, j, place in window.taps(window.padded(x), positions):
-        y += _product(place, w[i, j], groups)
+    for i, j, pixels in window.taps(window.padded(x), positions):
+        y += _product(pixels, w[i, j], groups)
     return y
 
 
 def _spread(g: Array, w: Array, window: Window, image: Pair, groups: int = 1) -> Any:
     channels = w.shape[2] * groups if w.ndim == 4 else 0
-    check_weights(channels, w, window, groups, g.shape[3])
+    check_kernel(channels, w, window, groups, g.shape[3])
     if window.positions(image) != g.shape[1:3]:
         raise ValueError(f"the window has {window.positions(image)} positions on images of {image}")
-    whole = window.blank((len(g), *image, channels), np.result_type(g, w))
-    for i, j, place in window.taps(whole, g.shape[1:3]):
-        place += _product_back(g, w[i, j], groups)
-    return np.ascontiguousarray(window.unpadded(whole))
+    padded = window.blank((len(g), *image, channels), np.result_type(g, w))
+    for i, j, pixels in window.taps(padded, g.shape[1:3]):
+        pixels += _product_back(g, w[i, j], groups)
+    return np.ascontiguousarray(window.unpadded(padded))
 
 
 def _correlate(x: Array, g: Array, window: Window, groups: int = 1) -> Any:
@@ -88,12 +88,12 @@ def _correlate(x: Array, g: Array, window: Window, groups: int = 1) -> Any:
     if positions != g.shape[1:3] or x.shape[3] % groups or g.shape[3] % groups:
         raise ValueError(f"the window has {positions} positions on images of {x.shape[1:3]} ({groups} groups)")
     w = np.empty((*window.size, x.shape[3] // groups, g.shape[3]), np.result_type(x, g))
-    for i, j, place in window.taps(window.padded(x), positions):
-        w[i, j] = _outer(place, g, groups)
+    for i, j, pixels in window.taps(window.padded(x), positions):
+        w[i, j] = _outer(pixels, g, groups)
     return w
 
 
-convolve: Primitive = Primitive(  # images x with weights w
+convolve: Primitive = Primitive(  # of images x with weights w
     "convolve",
     _convolve,
     reverse=[
@@ -102,7 +102,7 @@ convolve: Primitive = Primitive(  # images x with weights w
     ],
     forward=[lambda t, y, x, w, **how: convolve(t, w, **how), lambda t, y, x, w, **how: convolve(x, t, **how)],
 )
-convolve_back: Primitive = Primitive(  # the transposed convolution: g, of the outputs' form, spread over images
+convolve_back: Primitive = Primitive(  # the adjoint in x, or transposed convolution: cotangents g to images
     "convolve_back",
     _spread,
     reverse=[
@@ -114,7 +114,7 @@ convolve_back: Primitive = Primitive(  # the transposed convolution: g, of the o
         lambda t, y, g, w, **how: convolve_back(g, t, **how),
     ],
 )
-convolve_weights: Primitive = Primitive(  # what weights would correlate images x with outputs g
+convolve_weights: Primitive = Primitive(  # the adjoint in w: images x and cotangents g to weights
     "convolve_weights",
     _correlate,
     reverse=[

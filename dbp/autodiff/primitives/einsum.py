@@ -1,4 +1,7 @@
-"""Sums of products by Einstein's rule, as np.einsum, which writes every rule in one plain form first."""
+"""Einstein summation, as np.einsum.
+
+Every rule is first rewritten without dots and repeated letters, for which the derivative is again a single einsum.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from dbp.autodiff.tensor import Primitive, ShapeError, Value, array_of
 
 
 def _cotangent(i: int, g: Value, xs: Sequence[Value], rule: str) -> Value:
-    """The other inputs and g multiplied, summed over the letters that input i has not, spread over its own."""
+    """Multiply g by the other inputs, sum over the letters that input i lacks, and broadcast to its shape."""
     terms, _, output = rule.partition("->")
     subscripts, lengths = terms.split(","), np.shape(xs[i])
     others = [*subscripts[:i], *subscripts[i + 1 :]]
@@ -21,11 +24,11 @@ def _cotangent(i: int, g: Value, xs: Sequence[Value], rule: str) -> Value:
     found = dict(zip(letters, np.shape(part), strict=True))
     shape = tuple(found.get(x, 1) for x in subscripts[i])
     stretched = tuple(k for k, n in enumerate(lengths) if n == 1 and shape[k] != 1)  # by broadcasting
-    whole = sum_(reshape(part, shape=shape), axis=stretched, keepdims=True)
-    return broadcast_to(whole, shape=lengths)
+    total = sum_(reshape(part, shape=shape), axis=stretched, keepdims=True)
+    return broadcast_to(total, shape=lengths)
 
 
-_plain: Primitive = Primitive(  # with an output, and no letter twice in a term
+_plain: Primitive = Primitive(  # of a rule with an output and no letter twice in a term
     "einsum",
     lambda *xs, rule: np.einsum(rule, *xs, optimize=len(xs) > 2),
     reverse=lambda i, g, y, *xs, rule: _cotangent(i, g, xs, rule),
@@ -34,14 +37,18 @@ _plain: Primitive = Primitive(  # with an output, and no letter twice in a term
 
 
 def einsum(*xs: Value, rule: str) -> Value:
-    """The product of any number of inputs, summed by Einstein's rule: 'ij,jk->ik', 'ii', '...i,i->...'."""
+    """Return the Einstein summation of any number of inputs: 'ij,jk->ik', 'ii', '...i,i->...'.
+
+    Raises:
+        ShapeError: the rule does not fit the shapes of the inputs.
+    """
     terms, output = _written_out(rule.replace(" ", ""), [np.shape(x) for x in xs])
     inputs, terms = _without_diagonals(xs, terms)
     return _plain(*inputs, rule=f"{','.join(terms)}->{output}")
 
 
 def _written_out(rule: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]:
-    """The terms of a rule and its output, with letters in place of dots; ShapeError if they do not fit the shapes."""
+    """Return the terms of a rule and its output, with letters for dots; ShapeError if they do not fit the shapes."""
     left, arrow, output = rule.partition("->")
     terms, given = left.split(","), f"einsum of shapes {' and '.join(map(str, shapes))} by {rule!r}"
     if len(terms) != len(shapes):
@@ -60,7 +67,7 @@ def _written_out(rule: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str
 
 
 def _without_diagonals(xs: Sequence[Value], terms: Sequence[str]) -> tuple[list[Value], list[str]]:
-    """No letter twice in a term: 'ii' is 'ij' with a unit matrix, 'ij'."""
+    """Return inputs and terms with no letter twice in a term: 'ii' becomes 'ij,ij' with an identity matrix."""
     inputs, plain = list(xs), list(terms)
     unused = iter(x for x in string.ascii_letters if x not in "".join(terms))
     for i, (x, term) in enumerate(zip(xs, terms, strict=True)):

@@ -1,4 +1,4 @@
-"""Functions of each number alone."""
+"""Elementwise functions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ sqrt = Primitive(
     reverse=[lambda g, y, x: 0.5 * g / y],
     forward=[lambda t, y, x: 0.5 * t / y],
 )
-abs_ = Primitive(  # its derivative is 0 at 0
+abs_ = Primitive(  # the derivative at 0 is 0
     "abs",
     np.abs,
     reverse=[lambda g, y, x: g * sign(x)],
@@ -64,7 +64,7 @@ tanh = Primitive(
     reverse=[lambda g, y, x: g * (1 - y * y)],
     forward=[lambda t, y, x: t * (1 - y * y)],
 )
-sigmoid = Primitive(  # by way of tanh, which neither overflows nor warns for large arguments
+sigmoid = Primitive(  # by tanh, which neither overflows nor warns for large arguments
     "sigmoid",
     lambda x: 0.5 * np.tanh(np.multiply(0.5, x)) + 0.5,
     reverse=[lambda g, y, x: g * (y * (1 - y))],
@@ -76,7 +76,7 @@ softplus = Primitive(  # log(1 + exp(x)), without overflow
     reverse=[lambda g, y, x: g * sigmoid(x)],
     forward=[lambda t, y, x: t * sigmoid(x)],
 )
-gate: Primitive = Primitive(  # g where y > 0, else 0; not differentiated by y
+gate: Primitive = Primitive(  # g where y > 0, else 0; the derivative by y is zero
     "gate",
     lambda g, y: np.multiply(g, np.greater(y, 0)),
     reverse=[lambda c, z, g, y: gate(c, y), None],
@@ -107,15 +107,15 @@ elu = Primitive(  # x for x > 0, else exp(x) - 1 (Clevert, Unterthiner and Hochr
 
 
 def leaky_relu(x: Value, slope: float = 0.01) -> Value:
-    """X where it is positive, else slope x (Maas, Hannun and Ng 2013)."""
+    """Return x where it is positive, else slope * x (Maas, Hannun and Ng 2013)."""
     return (1 - slope) * relu(x) + slope * x
 
 
 def silu(x: Value) -> Value:
-    """X sigmoid(x) (Elfwing, Uchibe and Doya 2018)."""
+    """Return x sigmoid(x), also called swish (Elfwing, Uchibe and Doya 2018)."""
     return x * sigmoid(x)
 
 
 def gelu(x: Value) -> Value:
-    """X times the normal distribution function at x, by way of tanh (Hendrycks and Gimpel 2016)."""
+    """Return x times the normal distribution function of x, in the tanh approximation (Hendrycks and Gimpel 2016)."""
     return x * sigmoid(1.5957691216057308 * (x + 0.044715 * (x * x * x)))

@@ -1,7 +1,7 @@
-"""The complementary error function, of which NumPy has none, and what follows from it.
+"""The complementary error function, which NumPy lacks, and the exact GELU.
 
-By the rational approximations of Cody 1969, Rational Chebyshev approximations for the error function, to a few units
-in the last place, far out too, where one less the error function would have no digit left.
+The rational approximations are those of Cody 1969, Rational Chebyshev approximations for the error function. They are
+accurate to a few units in the last place, also for large x, where 1 - erf(x) would have no correct digit.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dbp.autodiff.primitives.elementwise import exp
 from dbp.autodiff.tensor import Primitive, Value
 from dbp.types import Array
 
-# Numerators and denominators, the highest power first: erf(x) / x in x^2 up to NEAR, exp(x^2) erfc(x) in x up to FAR,
-# and beyond it (1 / sqrt(pi) - x exp(x^2) erfc(x)) x^2 in 1 / x^2.
-NEAR, FAR, NOTHING = 0.46875, 4.0, 27.5  # beyond the last one erfc is 0 in float64
+# Numerators P and denominators Q, the highest power first: erf(x) / x in x^2 up to NEAR, exp(x^2) erfc(x) in x up to
+# FAR, and beyond it (1 / sqrt(pi) - x exp(x^2) erfc(x)) x^2 in 1 / x^2.
+NEAR, FAR, UNDERFLOW = 0.46875, 4.0, 27.5  # beyond UNDERFLOW erfc is 0 in float64
 NEAR_P = (
     1.85777706184603153e-1,
     3.16112374387056560e0,
@@ -59,7 +59,7 @@ def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
 
 
 def _scaled(y: Array) -> Array:
-    """exp(-y^2), where y^2 is split so that its rounding is not raised to a power."""
+    """Return exp(-y^2), with y^2 split so that its rounding error is not amplified by exp."""
     head = np.trunc(16 * y) / 16  # its square is exact
     scaled: Array = np.exp(-head * head) * np.exp((head - y) * (head + y))
     return scaled
@@ -79,13 +79,13 @@ def _far(y: Array) -> Array:
 
 
 def _erfc(x: Array) -> Any:
-    flat = np.reshape(x, -1) * 1.0  # floats, of their own type
-    y = np.minimum(np.abs(flat), NOTHING)
+    flat = np.reshape(x, -1) * 1.0  # integers become floats
+    y = np.minimum(np.abs(flat), UNDERFLOW)
     near, far = y <= NEAR, y > FAR
     result = np.empty_like(y)
-    for part, function in ((near, _near), (far, _far), (~(near | far), _middle)):  # the last with what is no number
-        (places,) = np.nonzero(part)
-        result[places] = function(y[places])
+    for part, function in ((near, _near), (far, _far), (~(near | far), _middle)):  # NaN is in the last part
+        (indices,) = np.nonzero(part)
+        result[indices] = function(y[indices])
     np.subtract(2, result, out=result, where=flat < 0)
     return result.reshape(np.shape(x))
 
@@ -103,5 +103,5 @@ erfc = Primitive(  # 2 / sqrt(pi) times the integral of exp(-t^2) from x on
 
 
 def gelu_exact(x: Value) -> Value:
-    """X times the normal distribution function at x (Hendrycks and Gimpel 2016)."""
+    """Return x times the normal distribution function of x (Hendrycks and Gimpel 2016)."""
     return 0.5 * x * erfc(x * -math.sqrt(0.5))

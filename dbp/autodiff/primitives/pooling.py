@@ -1,4 +1,4 @@
-"""Pooling of images (examples, height, width, channels): the largest, or the mean, of every window."""
+"""Pooling of images (examples, height, width, channels): the maximum or the mean of every window."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from dbp.autodiff.tensor import Primitive, Value, array_of
 from dbp.types import Array
 
 
-def _surrounded(x: Array, window: Window) -> Array:
-    """The images with what is never the largest around them."""
+def _padded_below(x: Array, window: Window) -> Array:
+    """Return images padded with the smallest value of their dtype, which never exceeds another."""
     return window.padded(x, -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min)
 
 
 def _max_pool(x: Array, window: Window) -> Any:
     positions = window.positions(x.shape[1:3])
-    taps = window.taps(_surrounded(x, window), positions)
+    taps = window.taps(_padded_below(x, window), positions)
     _, _, first = next(taps)
     y = first.copy()
-    for _, _, place in taps:
-        np.maximum(y, place, out=y)
+    for _, _, pixels in taps:
+        np.maximum(y, pixels, out=y)
     return y
 
 
 def _largest_tap(x: Value, y: Value, window: Window) -> Array:
-    """The number of the first tap that holds a window's largest value, row by row."""
+    """Return per window the number of the first tap, row by row, that holds its maximum."""
     image, largest = array_of(x), array_of(y)
     found = np.full(largest.shape, -1, np.int16)
-    for i, j, place in window.taps(_surrounded(image, window), largest.shape[1:3]):
-        found[(found < 0) & (place == largest)] = i * window.size[1] + j
+    for i, j, pixels in window.taps(_padded_below(image, window), largest.shape[1:3]):
+        found[(found < 0) & (pixels == largest)] = i * window.size[1] + j
     return found
 
 
 def _gather(x: Array, taps: Array, window: Window) -> Any:
     y = np.zeros(taps.shape, x.dtype)
-    for i, j, place in window.taps(window.padded(x), taps.shape[1:3]):
-        y += place * (taps == i * window.size[1] + j)
+    for i, j, pixels in window.taps(window.padded(x), taps.shape[1:3]):
+        y += pixels * (taps == i * window.size[1] + j)
     return y
 
 
 def _scatter(g: Array, taps: Array, window: Window, image: Pair) -> Any:
-    whole = window.blank((len(g), *image, g.shape[3]), g.dtype)
-    for i, j, place in window.taps(whole, g.shape[1:3]):
-        place += g * (taps == i * window.size[1] + j)
-    return np.ascontiguousarray(window.unpadded(whole))
+    padded = window.blank((len(g), *image, g.shape[3]), g.dtype)
+    for i, j, pixels in window.taps(padded, g.shape[1:3]):
+        pixels += g * (taps == i * window.size[1] + j)
+    return np.ascontiguousarray(window.unpadded(padded))
 
 
-max_pool: Primitive = Primitive(  # of equal values the first counts, row by row
+max_pool: Primitive = Primitive(  # the derivative of a tie goes to the first tap, row by row
     "max_pool",
     _max_pool,
     reverse=[
@@ -57,13 +57,13 @@ max_pool: Primitive = Primitive(  # of equal values the first counts, row by row
     ],
     forward=[lambda t, y, x, window: tap_gather(t, taps=_largest_tap(x, y, window), window=window)],
 )
-tap_gather: Primitive = Primitive(  # from every window the value at the tap of that number
+tap_gather: Primitive = Primitive(  # from every window the value at the tap of the given number
     "tap_gather",
     _gather,
     reverse=[lambda g, y, x, taps, window: tap_scatter(g, taps=taps, window=window, image=np.shape(x)[1:3])],
     forward=[lambda t, y, x, taps, window: tap_gather(t, taps=taps, window=window)],
 )
-tap_scatter: Primitive = Primitive(  # the transpose of tap_gather
+tap_scatter: Primitive = Primitive(  # the adjoint of tap_gather
     "tap_scatter",
     _scatter,
     reverse=[lambda c, y, g, taps, window, image: tap_gather(c, taps=taps, window=window)],
@@ -74,16 +74,16 @@ tap_scatter: Primitive = Primitive(  # the transpose of tap_gather
 def _window_sum(x: Array, window: Window) -> Any:
     positions = window.positions(x.shape[1:3])
     y = np.zeros((len(x), *positions, x.shape[3]), x.dtype)
-    for _, _, place in window.taps(window.padded(x), positions):
-        y += place
+    for _, _, pixels in window.taps(window.padded(x), positions):
+        y += pixels
     return y
 
 
 def _window_spread(g: Array, window: Window, image: Pair) -> Any:
-    whole = window.blank((len(g), *image, g.shape[3]), g.dtype)
-    for _, _, place in window.taps(whole, g.shape[1:3]):
-        place += g
-    return np.ascontiguousarray(window.unpadded(whole))
+    padded = window.blank((len(g), *image, g.shape[3]), g.dtype)
+    for _, _, pixels in window.taps(padded, g.shape[1:3]):
+        pixels += g
+    return np.ascontiguousarray(window.unpadded(padded))
 
 
 window_sum: Primitive = Primitive(  # the sum over every window
@@ -92,7 +92,7 @@ window_sum: Primitive = Primitive(  # the sum over every window
     reverse=[lambda g, y, x, window: window_spread(g, window=window, image=np.shape(x)[1:3])],
     forward=[lambda t, y, x, window: window_sum(t, window=window)],
 )
-window_spread: Primitive = Primitive(  # the transpose of window_sum
+window_spread: Primitive = Primitive(  # the adjoint of window_sum
     "window_spread",
     _window_spread,
     reverse=[lambda c, y, g, window, image: window_sum(c, window=window)],
@@ -101,6 +101,6 @@ window_spread: Primitive = Primitive(  # the transpose of window_sum
 
 
 def average_pool(x: Value, window: Window) -> Value:
-    """The mean of every window, over the places that lie in the image."""
+    """Return the mean of every window over the pixels within the image, padding excluded."""
     inside = np.ones((1, *np.shape(x)[1:3], 1), array_of(x).dtype)
     return window_sum(x, window=window) / _window_sum(inside, window)

@@ -1,4 +1,4 @@
-"""Functions along axes: means, variance, maximum, softmax."""
+"""Reductions and functions along axes: mean, variance, maximum, log-sum-exp, softmax."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 
 from dbp.autodiff.primitives.arithmetic import where
 from dbp.autodiff.primitives.elementwise import exp, square
-from dbp.autodiff.primitives.shapes import Axes, axes_of, kept, reshape, spread, sum_
+from dbp.autodiff.primitives.shapes import Axes, axes_of, keepdims_shape, reshape, spread, sum_
 from dbp.autodiff.tensor import Primitive, Value
 from dbp.types import Array
 
 
 def _count(x: Value, axis: Axes) -> int:
-    return math.prod(n for n, k in zip(np.shape(x), kept(x, axis), strict=True) if k == 1)
+    return math.prod(n for n, k in zip(np.shape(x), keepdims_shape(x, axis), strict=True) if k == 1)
 
 
 def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
-    """The mean over some axes, or over all."""
+    """Return the mean over some axes, by default over all."""
     return sum_(x, axis=axis, keepdims=keepdims) / _count(x, axis)
 
 
 def variance(x: Value, axis: Axes = None) -> Value:
-    """The mean squared distance from the mean, over some axes or over all."""
-    difference = x - reshape(mean(x, axis), shape=kept(x, axis))
+    """Return the mean squared distance from the mean over some axes, by default over all."""
+    difference = x - reshape(mean(x, axis), shape=keepdims_shape(x, axis))
     return mean(square(difference), axis)
 
 
 def _largest(x: Value, y: Value, axis: Axes) -> Value:
-    """One where x is the largest along the axis; shared in equal parts where several are."""
+    """Return 1 where x is the maximum along the axis, 1 / n where n elements are."""
     mask = is_equal(x, spread(y, x, axis))
     return mask / spread(sum_(mask, axis=axis), x, axis)
 
@@ -53,13 +53,13 @@ def _logsumexp(x: Array, axis: Axes = None) -> Any:
     axes = axes_of(axis)
     top = np.max(x, axis=axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0)
-    with np.errstate(divide="ignore"):  # of nothing, or of -inf only, it is -inf
-        whole = top + np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True))
-    return np.squeeze(whole, axis=axes)
+    with np.errstate(divide="ignore"):  # the result for no elements, or for -inf only, is -inf
+        total = top + np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True))
+    return np.squeeze(total, axis=axes)
 
 
 def _share(x: Value, y: Value, axis: Axes) -> Value:
-    """Each one's part of the sum exp(y); zero where all are -inf."""
+    """Return exp(x) / exp(y), each element's share of the sum; zero where all are -inf."""
     return exp(x - spread(where(y == -np.inf, 0, y), x, axis))
 
 
@@ -76,7 +76,7 @@ def _sum_along(x: Value, axis: int) -> Value:
 
 
 def _log_softmax(x: Array, axis: int = -1) -> Any:
-    top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-np.inf)  # as np.max, without its detours
+    top = np.maximum.reduce(x, axis=axis, keepdims=True, initial=-np.inf)  # np.max with less overhead
     shifted = np.subtract(x, top)
     if shifted.size:
         shifted -= np.log(np.add.reduce(np.exp(shifted), axis=axis, keepdims=True))

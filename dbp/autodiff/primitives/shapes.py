@@ -1,7 +1,8 @@
-"""Primitives that move numbers without changing them, and the sum, which undoes broadcasting."""
+"""Primitives that move elements without changing them, and the sum, the adjoint of broadcasting."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,12 @@ Axes = int | Sequence[int] | None
 
 
 def axes_of(axis: Axes) -> Any:
-    """Axes as NumPy's reductions take them."""
+    """Return axes as NumPy's reductions take them: a list becomes a tuple."""
     return tuple(axis) if isinstance(axis, list) else axis
 
 
-def kept(x: Value, axis: Axes) -> tuple[int, ...]:
-    """The shape of x with the axes over which it is reduced at length one."""
+def keepdims_shape(x: Value, axis: Axes) -> tuple[int, ...]:
+    """Return the shape of x with the reduced axes at length one, as keepdims=True leaves them."""
     n = np.ndim(x)
     axes = range(n) if axis is None else [axis] if isinstance(axis, (int, np.integer)) else axis
     removed = {a % n for a in axes} if n else set()
@@ -27,12 +28,17 @@ def kept(x: Value, axis: Axes) -> tuple[int, ...]:
 
 
 def spread(g: Value, x: Value, axis: Axes) -> Value:
-    """What was reduced over `axis` of x, spread over these axes again."""
-    return broadcast_to(reshape(g, shape=kept(x, axis)), shape=np.shape(x))
+    """Broadcast g, which has the shape of a reduction of x over `axis`, to the shape of x."""
+    return broadcast_to(reshape(g, shape=keepdims_shape(x, axis)), shape=np.shape(x))
+
+
+def rows_of(x: Value) -> Value:
+    """Return x as a matrix whose rows run along its last axis."""
+    return x if x.ndim == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
 
 
 def unbroadcast(g: Value, x: Value) -> Value:
-    """Undo broadcasting: the cotangent g summed over the axes along which x was spread."""
+    """Sum the cotangent g over the axes along which x was broadcast, the adjoint of broadcasting."""
     target = np.shape(x)
     if np.shape(g) == target:
         return g
@@ -42,7 +48,7 @@ def unbroadcast(g: Value, x: Value) -> Value:
 
 
 def broadcast_tangent(t: Value, y: Value) -> Value:
-    """The tangent of an input that was spread to the output's shape."""
+    """Broadcast the tangent of an input to the shape of the output."""
     return t if np.shape(t) == np.shape(y) else broadcast_to(t, shape=np.shape(y))
 
 
@@ -53,7 +59,7 @@ def _reshape(x: Any, shape: Any) -> Any:
         raise ValueError(f"{np.size(x)} elements do not fit {shape}") from None
 
 
-identity = Primitive(  # a place of its own in the graph for the same numbers
+identity = Primitive(  # a node of its own with the same value
     "identity",
     lambda x: x,
     reverse=[lambda g, y, x: g],
@@ -68,7 +74,7 @@ reshape: Primitive = Primitive(
 
 
 def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
-    """The order of axes that undoes a transposition."""
+    """Return the axes of the inverse transposition."""
     return None if axes is None else tuple(int(i) for i in np.argsort([axis % len(axes) for axis in axes]))
 
 
@@ -92,16 +98,16 @@ sum_: Primitive = Primitive(
 )
 
 
-def _part(i: int, g: Value, xs: Sequence[Value], axis: int) -> Value:
-    """The part of a concatenation that came from input i."""
+def _part_of_input(i: int, g: Value, xs: Sequence[Value], axis: int) -> Value:
+    """Return the part of the cotangent g of a concatenation that belongs to input i."""
     start = sum(np.shape(x)[axis] for x in xs[:i])
     index: list[Any] = [slice(None)] * np.ndim(g)
     index[axis] = slice(start, start + np.shape(xs[i])[axis])
     return take(g, index=tuple(index))
 
 
-def _alone(i: int, t: Value, y: Value, xs: Sequence[Value], axis: int) -> Value:
-    """Input i's tangent at its place in a concatenation, with zeros beside it."""
+def _padded_to_output(i: int, t: Value, y: Value, xs: Sequence[Value], axis: int) -> Value:
+    """Return the tangent of input i at its position in a concatenation, with zeros for the other inputs."""
     before = sum(np.shape(x)[axis] for x in xs[:i])
     width = [(0, 0)] * np.ndim(y)
     width[axis] = (before, np.shape(y)[axis] - before - np.shape(xs[i])[axis])
@@ -120,20 +126,20 @@ def _concatenate(*xs: Any, axis: int = 0) -> Any:
 concatenate: Primitive = Primitive(  # of any number of inputs
     "concatenate",
     _concatenate,
-    reverse=lambda i, g, y, *xs, axis=0: _part(i, g, xs, axis % np.ndim(y)),
-    forward=lambda i, t, y, *xs, axis=0: _alone(i, t, y, xs, axis % np.ndim(y)),
+    reverse=lambda i, g, y, *xs, axis=0: _part_of_input(i, g, xs, axis % np.ndim(y)),
+    forward=lambda i, t, y, *xs, axis=0: _padded_to_output(i, t, y, xs, axis % np.ndim(y)),
 )
 
 
 def stack(xs: Sequence[Value], axis: int = 0) -> Value:
-    """Inputs of one shape along a new axis."""
+    """Join inputs of one shape along a new axis; shape (..., len(xs), ...)."""
     position = axis % (np.ndim(xs[0]) + 1)
     shape = (*np.shape(xs[0])[:position], 1, *np.shape(xs[0])[position:])
     return concatenate(*(reshape(x, shape=shape) for x in xs), axis=position)
 
 
 def split(x: Value, parts: int, axis: int = 0) -> list[Value]:
-    """X cut into parts of equal length along an axis."""
+    """Cut x into `parts` parts of equal length along an axis; ValueError if the length is no multiple of it."""
     length, rest = divmod(np.shape(x)[axis], parts)
     if rest:
         raise ValueError(f"split: axis {axis} of shape {np.shape(x)} cannot be cut into {parts} equal parts")
@@ -141,7 +147,7 @@ def split(x: Value, parts: int, axis: int = 0) -> list[Value]:
     return [take(x, index=(*index, slice(i * length, (i + 1) * length))) for i in range(parts)]
 
 
-# --- places -----------------------------------------------------------------------------------------
+# --- indexing ---------------------------------------------------------------------------------------
 
 
 def _unpad(x: Value, width: Any) -> Value:
@@ -155,7 +161,7 @@ pad: Primitive = Primitive(  # with zeros; width is (before, after) for each axi
     reverse=[lambda g, y, x, width: _unpad(g, width)],
     forward=[lambda t, y, x, width: pad(t, width=width)],
 )
-take: Primitive = Primitive(  # x[index]: slices, numbers, arrays of whole numbers or of booleans
+take: Primitive = Primitive(  # x[index], with slices, integers, arrays of integers or of booleans
     "take",
     lambda x, index: x[index],
     reverse=[lambda g, y, x, index: put(g, index=index, shape=np.shape(x))],
@@ -164,16 +170,16 @@ take: Primitive = Primitive(  # x[index]: slices, numbers, arrays of whole numbe
 
 
 def _put(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    whole = np.zeros(shape, x.dtype)
+    full = np.zeros(shape, x.dtype)
     parts = index if isinstance(index, tuple) else (index,)
     if all(part is None or part is ... or isinstance(part, (int, np.integer, slice)) for part in parts):
-        whole[index] = x
+        full[index] = x
     else:
-        np.add.at(whole, index, x)  # a row may be named twice
-    return whole
+        np.add.at(full, index, x)  # an index may occur twice
+    return full
 
 
-put: Primitive = Primitive(  # the transpose of take: x added up at [index] of zeros
+put: Primitive = Primitive(  # the adjoint of take: x added to zeros at [index]
     "put",
     _put,
     reverse=[lambda g, y, x, index, shape: take(g, index=index)],
@@ -193,7 +199,7 @@ def _place(x: Any, index: Any, width: int) -> Any:
     return matrix
 
 
-place: Primitive = Primitive(  # the matrix with x[i] at [i, index[i]] and zero elsewhere
+place: Primitive = Primitive(  # the adjoint of pick: the matrix with x[i] at [i, index[i]] and zero elsewhere
     "place",
     _place,
     reverse=[lambda g, y, x, index, width: pick(g, index=index)],

@@ -1,7 +1,7 @@
 """Windows that slide over the two middle axes of images (examples, height, width, channels).
 
-A window has taps; for one tap the places that it meets at all positions of the window are a strided view of
-the padded image. What slides is written as a loop over the taps, of which there are few.
+A window consists of taps, one per element of its kernel. The pixels under one tap at all positions of the window are a
+strided view of the padded image, so convolution and pooling are loops over the taps, of which there are few.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """How a window slides: steps, zeros around the image as ((top, bottom), (left, right)), gaps between taps."""
+    """The geometry of a sliding window, down and across.
+
+    Args:
+        size: number of taps.
+        stride: steps between positions.
+        padding: zeros around the image, ((top, bottom), (left, right)).
+        dilation: distances between taps.
+    """
 
     size: Pair
     stride: Pair = (1, 1)
@@ -32,7 +39,7 @@ class Window:
                 raise ShapeError(f"{name} of a window must be at least 1, but is {getattr(self, name)}")
 
     def positions(self, image: Pair) -> Pair:
-        """How many positions the window has on an image, down and across."""
+        """Return the number of positions on an image (height, width), down and across; ValueError if there are none."""
         down, across = (
             (n + sum(p) - d * (k - 1) - 1) // s + 1
             for n, p, d, k, s in zip(image, self.padding, self.dilation, self.size, self.stride, strict=True)
@@ -43,31 +50,31 @@ class Window:
         return down, across
 
     def padded(self, x: Array, value: float = 0.0) -> Array:
-        """The images with their surroundings filled by a value; x itself where there are none."""
+        """Return images x with their padding, filled with `value`; x itself if there is no padding."""
         if not any(map(any, self.padding)):
             return x
         (top, bottom), (left, right) = self.padding
         n, height, width, channels = x.shape
-        whole = np.full((n, top + height + bottom, left + width + right, channels), value, x.dtype)
-        whole[:, top : top + height, left : left + width] = x
-        return whole
+        images = np.full((n, top + height + bottom, left + width + right, channels), value, x.dtype)
+        images[:, top : top + height, left : left + width] = x
+        return images
 
-    def unpadded(self, whole: Array) -> Array:
-        """The images without their surroundings."""
+    def unpadded(self, images: Array) -> Array:
+        """Return a view of padded images without their padding."""
         (top, bottom), (left, right) = self.padding
-        return whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right]
+        return images[:, top : images.shape[1] - bottom, left : images.shape[2] - right]
 
     def blank(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-        """Zeros of the size of padded images, for images of this shape."""
+        """Return zeros of the shape that images of this shape have with padding."""
         (top, bottom), (left, right) = self.padding
         n, height, width, channels = shape
         return np.zeros((n, top + height + bottom, left + width + right, channels), dtype)
 
-    def taps(self, whole: Array, positions: Pair) -> Iterator[tuple[int, int, Array]]:
-        """Each tap (row, column), with the view of padded images that it meets, a place per position."""
+    def taps(self, images: Array, positions: Pair) -> Iterator[tuple[int, int, Array]]:
+        """Yield each tap (row, column) with the view (examples, *positions, channels) of the pixels under it."""
         (dh, dw), (sh, sw), (down, across) = self.dilation, self.stride, positions
         for i in range(self.size[0]):
             for j in range(self.size[1]):
                 rows = slice(i * dh, i * dh + sh * (down - 1) + 1, sh)
                 columns = slice(j * dw, j * dw + sw * (across - 1) + 1, sw)
-                yield i, j, whole[:, rows, columns]
+                yield i, j, images[:, rows, columns]

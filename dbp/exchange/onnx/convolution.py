@@ -50,7 +50,7 @@ def _with_filters(place: Place, layer: Convolution, op: str, x: Value, w: Array,
 def conv_transpose2d(place: Place, layer: nn.ConvTranspose2d, x: Value) -> Value:
     """The activated outputs; what no window reaches, as with a stride beyond its size, lies at the end."""
     size, stride, small = pair(layer.size), pair(layer.stride), image_of(x.shape)
-    image = layer.image(small, size, stride)
+    image = layer.image_size(small, size, stride)
     window = window_on(image, size, stride, layer.padding)
     reached = [(n - 1) * s + k - sum(p) for n, s, k, p in zip(small, stride, size, window.padding, strict=True)]
     more = {"output_padding": [whole - part for whole, part in zip(image, reached, strict=True)]}

@@ -11,7 +11,7 @@ from dbp.errors import UserError
 from dbp.exchange.library import library
 from dbp.exchange.onnx.graph import Graph, Place, Shape, Value
 from dbp.exchange.onnx.layers import add
-from dbp.nn import Model, as_model, initial_parameters, must_fit_model
+from dbp.nn import Model, as_model, check_model_weights, initial_parameters
 from dbp.types import Array
 from dbp.version import VERSION
 
@@ -54,7 +54,7 @@ def onnx_model(
 def _checked(model: Model, weights: Mapping[str, Array], input_shape: Shape, dtype: np.dtype[Any]) -> dict[str, Array]:
     """The weights, known to be those of the model for such inputs."""
     initial = initial_parameters(model, np.zeros((2, *input_shape), dtype), 0, dtype)
-    must_fit_model(initial, weights, f"inputs of shape {input_shape}")
+    check_model_weights(initial, weights, f"inputs of shape {input_shape}")
     return dict(weights)
 
 

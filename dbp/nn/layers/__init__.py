@@ -1,6 +1,12 @@
-"""Layers: settings without state, called with the scope that holds their parameters.
+"""Layers: frozen dataclasses of settings, called with the scope that holds their parameters.
 
-Each is a frozen record of its settings, so that a model can be compared, printed and kept in a config.
+As a layer holds no arrays, a model can be compared, printed and stored in a config.
+
+To add a layer, write a frozen dataclass with a `kind` in the module of its family, check its settings in
+`__post_init__`, ask `scope` for parameters in `__call__`, and list the class in LAYERS: then a config can name its
+kind. Add a row to the table of layers in docs/config.md and a case to the tables in tests/test_layers.py. A layer that
+exports to ONNX or PyTorch also needs an entry in dbp/exchange. Parameters in checkpoints are named after `kind`: it
+must never change.
 """
 
 from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model

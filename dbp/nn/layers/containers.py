@@ -1,4 +1,4 @@
-"""Layers made of layers: one after the other, and around a shortcut."""
+"""Layers made of layers: in sequence, with a shortcut, and recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.layers.convolution import Conv2d, PoolError
-from dbp.nn.layers.layer import Layer, check_layer, check_no_class
+from dbp.nn.layers.layer import Layer, check_layer, check_not_a_class
 from dbp.nn.layers.pooling import MaxPool2d
 from dbp.nn.scope import Model, Scope, recomputed
 
-# Name and layer, and those of the pooling that a convolution does along with its own work.
+# Name and layer, and name and layer of the pooling that is fused with a convolution.
 _Stage = tuple[str, Layer, tuple[str, MaxPool2d] | None]
 
 
 @dataclass(frozen=True, init=False)
 class Sequential:
-    """Layers one after the other, named by kind and number: dense_1, dense_2, ..."""
+    """Layers applied in sequence, named by kind and number: dense_1, dense_2, ..."""
 
     kind: ClassVar[str] = "sequential"
     layers: tuple[Layer, ...]
@@ -38,7 +38,7 @@ class Sequential:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """A name per layer."""
+        """Name each layer by its kind and number."""
         seen: Counter[str] = Counter()
         names = []
         for layer in self.layers:
@@ -47,19 +47,19 @@ class Sequential:
         return tuple(names)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The last layer's outputs."""
+        """Return the last layer's outputs."""
         for name, layer, pool in self._stages:
             try:
                 inner = scope.inside(name)
-                passed = inner.begin(layer)
+                passed = inner.trace_layer(layer)
                 x = layer.pooled(inner, x, pool[1].tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
                 if passed is not None:
-                    passed.end(x, scope.inside(pool[0]).begin(pool[1]) if pool else None)
+                    passed.end(x, scope.inside(pool[0]).trace_layer(pool[1]) if pool else None)
             except PoolError as error:
                 assert pool is not None
-                raise UserError(_located(pool[0], error)) from None
+                raise UserError(_with_path(pool[0], error)) from None
             except (UserError, ShapeError) as error:
-                raise type(error)(_located(name, error)) from None
+                raise type(error)(_with_path(name, error)) from None
         return x
 
     @cached_property
@@ -81,10 +81,10 @@ class Sequential:
 
 
 def as_model(given: Any) -> Model:
-    """A model, or a list of layers, as a model; UserError for anything else."""
+    """Return a model, or a list of layers as one model; UserError for anything else."""
     if isinstance(given, (list, tuple)):
         return Sequential(*given)
-    check_no_class(given)
+    check_not_a_class(given)
     if not callable(given):
         raise UserError(f"model must be a layer, a list of layers or a function model(scope, x), but is {given!r}")
     return cast(Model, given)
@@ -98,8 +98,8 @@ def _layers_of(given: Any, name: str) -> tuple[Layer, ...]:
     return tuple(given)
 
 
-def _located(name: str, error: Exception) -> str:
-    """The message with the layer's path in front: residual_1/dense_2: ..."""
+def _with_path(name: str, error: Exception) -> str:
+    """Return the error's message with the layer's path in front: residual_1/dense_2: ..."""
     message = str(error)
     inner, colon, rest = message.partition(": ")
     deeper = bool(colon) and all(part and part.replace("_", "").isalnum() for part in inner.split("/"))
@@ -108,12 +108,12 @@ def _located(name: str, error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Residual:
-    """What some layers make of the inputs, added to the inputs: activation(x + layers(x)) (He et al. 2016).
+    """A residual block: activation(layers(x) + shortcut(x)) (He et al. 2016).
 
     Args:
-        layers: one after the other.
-        shortcut: layers that the inputs go through before they are added, where shapes change; none by default.
-        activation: after the sum.
+        layers: the main path, applied in sequence.
+        shortcut: layers of the shortcut, needed where shapes change; by default it is the identity.
+        activation: applied to the sum.
     """
 
     kind: ClassVar[str] = "residual"
@@ -132,10 +132,10 @@ class Residual:
         return Sequential(*self.layers), Sequential(*self.shortcut) if self.shortcut else None
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """Outputs of the layers' shape."""
-        main, beside = self._paths
+        """Return the activated sum; UserError if both paths differ in shape."""
+        main, shortcut = self._paths
         y = main(scope, x)
-        straight = _beside(beside, scope, x) if beside else x
+        straight = _through_shortcut(shortcut, scope, x) if shortcut else x
         if np.shape(y) != np.shape(straight):
             raise UserError(
                 f"the layers give {np.shape(y)[1:]} per example, but the shortcut gives {np.shape(straight)[1:]}; "
@@ -144,8 +144,8 @@ class Residual:
         return activation(self.activation)(y + straight)
 
 
-def _beside(layers: Sequential, scope: Scope, x: Value) -> Value:
-    """What the shortcut's layers make of the inputs; a mistake there is told with the path of the shortcut."""
+def _through_shortcut(layers: Sequential, scope: Scope, x: Value) -> Value:
+    """Return the shortcut's outputs; its errors get the path of the shortcut in front."""
     try:
         return layers(scope.inside("shortcut"), x)
     except (UserError, ShapeError) as error:
@@ -154,9 +154,9 @@ def _beside(layers: Sequential, scope: Scope, x: Value) -> Value:
 
 @dataclass(frozen=True)
 class Recompute:
-    """Layers one after the other, of which only the inputs are kept for the backward pass (Chen et al. 2016).
+    """Layers applied in sequence whose outputs are computed again in the backward pass (Chen et al. 2016).
 
-    It takes the memory of their outputs away and costs a second forward pass through them.
+    This saves the memory of their outputs and costs a second forward pass through them.
     """
 
     kind: ClassVar[str] = "recompute"
@@ -171,5 +171,5 @@ class Recompute:
         return Sequential(*self.layers)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The last layer's outputs."""
+        """Return the last layer's outputs."""
         return recomputed(self._model, scope, x)

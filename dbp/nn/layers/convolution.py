@@ -11,29 +11,29 @@ from dbp.autodiff import Value, Window, convolution_block, convolve_back, max_po
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
-from dbp.nn.layers.layer import check_axes, counts
-from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, slides, window_on
+from dbp.nn.layers.layer import check_axes, check_counts
+from dbp.nn.layers.windows import Padding, Sizes, check_padding, check_sizes, pair, window_on
 from dbp.nn.scope import Scope
 
 
 class PoolError(UserError):
-    """What is wrong with the pooling that a convolution does along with its own work."""
+    """An error in the settings of a pooling layer that is fused with a convolution."""
 
 
 @dataclass(frozen=True)
 class Conv2d:
-    """Each filter a weighted sum over a window that slides over the images: activation(x * W + b).
+    """Convolution of images: activation(x * W + b), as cross-correlation (the kernel is not flipped).
 
-    Inputs (examples, height, width, channels), outputs (examples, down, across, filters); W is (*size,
-    channels / groups, filters) and b (filters,). With as many groups as channels it is depth-wise.
+    Inputs (examples, height, width, channels), outputs (examples, down, across, filters), kernel W (*size,
+    channels / groups, filters), bias b (filters,). With as many groups as channels it is depth-wise.
 
     Args:
         filters: channels of the outputs.
         size: of the window; one number or (height, width).
         stride: steps of the window.
-        padding: "valid" for none, "same" for as many positions as places (by the stride), or zeros on every side.
-        dilation: distance of the window's taps.
-        groups: parts of the channels, each with filters of its own.
+        padding: "valid" for none, "same" for length / stride positions, or the number of zeros on every side.
+        dilation: distance between the taps of the window.
+        groups: the channels are split into so many groups, each with filters of its own.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -49,16 +49,16 @@ class Conv2d:
 
     def __post_init__(self) -> None:
         _check(self)
-        slides(self, "size", "stride", "dilation")
+        check_sizes(self, "size", "stride", "dilation")
         activation(self.activation)
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The activated outputs."""
+        """Return the activated outputs."""
         return self.pooled(scope, x, 0)
 
     def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
-        """The largest of every pool x pool outputs (0: all outputs), found while an image is in the cache."""
+        """Return the outputs after max pooling of size and stride `pool` (0: without), fused to stay in the cache."""
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
         size, stride, dilation = map(pair, (self.size, self.stride, self.dilation))
         window = window_on(np.shape(x)[1:3], size, stride, self.padding, dilation)
@@ -69,10 +69,10 @@ class Conv2d:
 
 @dataclass(frozen=True)
 class Conv1d:
-    """Each filter a weighted sum over a window that slides along sequences: activation(x * W + b).
+    """Convolution of sequences: activation(x * W + b).
 
-    Inputs (examples, length, channels), outputs (examples, positions, filters); W is (1, size, channels / groups,
-    filters) and b (filters,). Settings as those of Conv2d.
+    Inputs (examples, length, channels), outputs (examples, positions, filters), kernel W (1, size, channels / groups,
+    filters), bias b (filters,). Settings as those of Conv2d.
     """
 
     kind: ClassVar[str] = "conv1d"
@@ -88,12 +88,12 @@ class Conv1d:
 
     def __post_init__(self) -> None:
         _check(self)
-        slides(self, "size", "stride", "dilation", axes=1)
+        check_sizes(self, "size", "stride", "dilation", axes=1)
         activation(self.activation)
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The activated outputs."""
+        """Return the activated outputs."""
         check_axes(x, ("length", "channels"), "put a reshape layer in front")
         n, length, channels = np.shape(x)
         size, stride, dilation = (pair(v, axes=1) for v in (self.size, self.stride, self.dilation))
@@ -103,14 +103,14 @@ class Conv1d:
 
 
 def _check(layer: Conv1d | Conv2d) -> None:
-    counts(layer, "filters", "groups")
+    check_counts(layer, "filters", "groups")
     if layer.filters % layer.groups:
         raise UserError(f"filters must be a multiple of groups ({layer.groups}), but are {layer.filters}")
     check_padding(layer.padding)
 
 
 def _check_pool(positions: tuple[int, int], pool: int) -> None:
-    """The pooling that follows says itself what is wrong with it."""
+    """Raise PoolError if the pooling window does not fit; the pooling layer is then named as the culprit."""
     try:
         window_on(positions, (pool, pool), (pool, pool), "valid")
     except UserError as error:
@@ -118,14 +118,14 @@ def _check_pool(positions: tuple[int, int], pool: int) -> None:
 
 
 def _convolved(layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, pool: int) -> Value:
-    """The layer's outputs for images x; fused where nobody watches the weighted inputs and ReLU or nothing follows."""
+    """Return the outputs for images x; ReLU and pooling are fused unless weighted inputs are recorded."""
     channels = np.shape(x)[3]
     if channels % layer.groups:
         shape = np.shape(x)[2 if isinstance(layer, Conv1d) else 1 :]
         raise UserError(f"channels must be a multiple of groups ({layer.groups}), but its inputs have shape {shape}")
     w = scope.parameter("weight", (*window.size, channels // layer.groups, layer.filters), layer.initializer)
     b = scope.parameter("bias", (layer.filters,), "zeros") if layer.bias else None
-    fused = layer.activation == "relu" and not scope.watching
+    fused = layer.activation == "relu" and not scope.records_neurons
     y = convolution_block(x, w, b, window=window, groups=layer.groups, relu_after=fused, pool=pool if fused else 0)
     if fused:
         return y
@@ -135,10 +135,10 @@ def _convolved(layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, p
 
 @dataclass(frozen=True)
 class ConvTranspose2d:
-    """The transpose of a convolution: each input spreads a window of weights over larger images.
+    """Transposed convolution: each input adds its multiple of a kernel to a window of larger images.
 
     Inputs (examples, down, across, channels), outputs (examples, height, width, filters) with height =
-    (down - 1) stride + size - 2 padding, or down stride for padding "same"; W is (*size, filters, channels).
+    (down - 1) stride + size - 2 padding, or down * stride for padding "same"; kernel W (*size, filters, channels).
     """
 
     kind: ClassVar[str] = "conv_transpose2d"
@@ -151,26 +151,26 @@ class ConvTranspose2d:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        counts(self, "filters")
+        check_counts(self, "filters")
         check_padding(self.padding)
-        slides(self, "size", "stride")
+        check_sizes(self, "size", "stride")
         activation(self.activation)
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The activated outputs."""
+        """Return the activated outputs."""
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (7, 7, 64)")
         size, stride = pair(self.size), pair(self.stride)
         small = np.shape(x)[1:3]
-        image = self.image(small, size, stride)
+        image = self.image_size(small, size, stride)
         w = scope.parameter("weight", (*size, self.filters, np.shape(x)[3]), self.initializer)
         z = convolve_back(x, w, image=image, window=window_on(image, size, stride, self.padding))
         if self.bias:
             z = z + scope.parameter("bias", (self.filters,), "zeros")
         return scope.neurons(z, activation(self.activation))
 
-    def image(self, small: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the outputs."""
+    def image_size(self, small: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the outputs; UserError if padding leaves nothing."""
         if self.padding == "same":
             return small[0] * stride[0], small[1] * stride[1]
         each = 0 if self.padding == "valid" else int(self.padding)

@@ -1,4 +1,4 @@
-"""Weighted sums of all inputs, activations, and changes of shape."""
+"""Dense layers, activations, and changes of shape."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dbp.autodiff import Value, dense_block, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
-from dbp.nn.layers.layer import counts, is_whole
+from dbp.nn.layers.layer import check_counts, is_integer
 from dbp.nn.scope import Scope
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Each output a weighted sum of all inputs: activation(x W + b).
+    """Fully connected layer: activation(x W + b).
 
-    Inputs (examples, ..., n), outputs (examples, ..., units); W is (n, units) and b (units,).
+    Inputs (examples, ..., n), outputs (examples, ..., units), matrix W (n, units), bias b (units,).
     """
 
     kind: ClassVar[str] = "dense"
@@ -30,17 +30,17 @@ class Dense:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        counts(self, "units")
+        check_counts(self, "units")
         activation(self.activation)
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The outputs, along the last axis."""
+        """Return outputs (examples, ..., units)."""
         if x.ndim < 2:
             raise UserError(f"takes a row of numbers per example, but its inputs have shape {np.shape(x)[1:]}")
         w = scope.parameter("weight", (x.shape[-1], self.units), self.initializer)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
-        fused = self.activation == "relu" and not scope.watching
+        fused = self.activation == "relu" and not scope.records_neurons
         y = dense_block(x, w, b, relu_after=fused)
         return y if fused else scope.neurons(y, activation(self.activation))
 
@@ -56,37 +56,37 @@ class Activation:
         activation(self.function)
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """The function of each input, or along the last axis for softmax."""
+        """Return the function of each input; softmax works along the last axis."""
         return activation(self.function)(x)
 
 
 @dataclass(frozen=True)
 class Flatten:
-    """All numbers of an example in one row."""
+    """Flattening of each example to one axis."""
 
     kind: ClassVar[str] = "flatten"
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Inputs (examples, ...) as (examples, n)."""
+        """Return inputs (examples, ...) as (examples, n)."""
         return reshape(x, shape=(len(x), math.prod(np.shape(x)[1:])))
 
 
 @dataclass(frozen=True)
 class Reshape:
-    """The numbers of an example in another shape, such as (28, 28, 1) for images of one channel."""
+    """Change of the shape of each example, such as to (28, 28, 1) for images of one channel."""
 
     kind: ClassVar[str] = "reshape"
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shape, (list, tuple)) or not all(map(is_whole, self.shape)):
+        if not isinstance(self.shape, (list, tuple)) or not all(map(is_integer, self.shape)):
             raise UserError(f"shape must be a list of whole numbers, but is {self.shape!r}")
         object.__setattr__(self, "shape", tuple(map(int, self.shape)))
         if not self.shape or min(self.shape) < 1:
             raise UserError(f"shape must be positive lengths, but is {list(self.shape)}")
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Inputs (examples, ...) as (examples, *shape)."""
+        """Return inputs (examples, ...) as (examples, *shape); UserError if the number of elements differs."""
         given = np.shape(x)[1:]
         if math.prod(given) != math.prod(self.shape):
             raise UserError(

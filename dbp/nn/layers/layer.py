@@ -1,4 +1,4 @@
-"""What a layer is, and checks of its settings and inputs."""
+"""The interface of layers, and checks of their settings and inputs."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from dbp.nn.scope import Scope
 
 
 class Layer(Protocol):
-    """A frozen record of settings, with a kind for its name, called with the scope that holds its parameters."""
+    """A frozen dataclass of settings that maps inputs to outputs; `kind` names it in configs and its parameters."""
 
     kind: ClassVar[str]
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The outputs for inputs whose first axis counts the examples."""
+        """Return the outputs for inputs (examples, ...)."""
         ...
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """A setting that must be a whole number; UserError if it is none, or too small."""
-    if not is_whole(value):
+def check_integer(name: str, value: Any, least: int) -> int:
+    """Return a setting as int; UserError unless it is a whole number of at least `least`."""
+    if not is_integer(value):
         raise UserError(f"{name} must be a whole number, but is {value!r}")
     if value < least:
         raise UserError(f"{name} must be at least {least}, but is {value}")
     return int(value)
 
 
-def is_whole(value: Any) -> bool:
-    """Whether this is a whole number, of Python or of NumPy."""
+def is_integer(value: Any) -> bool:
+    """Return True for an int of Python or NumPy that is not a bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def counts(layer: Any, *names: str) -> None:
-    """Settings of a layer that must be whole numbers from 1 on."""
+def check_counts(layer: Any, *names: str) -> None:
+    """Convert settings of a layer to int; UserError unless they are whole numbers of at least 1."""
     for name in names:
-        object.__setattr__(layer, name, whole(name, getattr(layer, name), 1))
+        object.__setattr__(layer, name, check_integer(name, getattr(layer, name), 1))
 
 
 def check_layer(layer: Any) -> None:
-    """UserError, saying what it is instead, if this is no layer."""
-    check_no_class(layer)
+    """Raise UserError, saying what it is instead, unless this is a layer."""
+    check_not_a_class(layer)
     if not callable(layer):
         raise UserError(f"{layer!r} is not a layer; give an object such as Dense(10)")
     if not isinstance(getattr(layer, "kind", None), str):
@@ -54,13 +54,13 @@ def check_layer(layer: Any) -> None:
         )
 
 
-def check_no_class(thing: Any) -> None:
-    """UserError for a class where an object made of it is wanted."""
+def check_not_a_class(thing: Any) -> None:
+    """Raise UserError for a class given in place of an instance."""
     if isinstance(thing, type):
         raise UserError(f"{thing.__name__} is a class; make an object of it: {thing.__name__}(...)")
 
 
 def check_axes(x: Value, axes: tuple[str, ...], remedy: str) -> None:
-    """UserError if an example does not have these axes."""
+    """Raise UserError, with a remedy, unless the inputs have these axes after the axis of examples."""
     if np.ndim(x) != len(axes) + 1:
         raise UserError(f"takes ({', '.join(axes)}) per example, but its inputs have shape {np.shape(x)[1:]}; {remedy}")

@@ -1,4 +1,4 @@
-"""Layers that bring their inputs to mean 0 and variance 1, and scale and shift them again; and dropout."""
+"""Normalization of inputs to mean 0 and variance 1, then scaled and shifted; and dropout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff import Value, array_of, moments_of, normalize_block, reshape
 from dbp.errors import UserError
-from dbp.nn.layers.layer import counts
+from dbp.nn.layers.layer import check_counts
 from dbp.nn.moments import Moments
 from dbp.nn.scope import Scope
 
@@ -20,25 +20,25 @@ def _check_epsilon(epsilon: float) -> None:
         raise UserError(f"epsilon must be positive, but is {epsilon}")
 
 
-def _check_part(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise UserError(f"{name} must be at least 0 and below 1, but is {value}")
 
 
 def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
-    """What normalized numbers are multiplied by, and what is added then, channel by channel."""
+    """Return the learned scale and shift, each of shape (channels,)."""
     return scope.parameter("scale", (channels,), "ones"), scope.parameter("shift", (channels,), "zeros")
 
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Every channel (last axis) by its mean and variance over the shard (Ioffe and Szegedy 2015).
+    """Batch normalization: each channel (last axis) by its moments over a shard (Ioffe and Szegedy 2015).
 
-    In training each shard takes its own moments, so that its results do not depend on others; the running ones,
-    which evaluation takes, are combined exactly over all shards of each step.
+    In training a shard is normalized by its own mean and variance, so that its results do not depend on other shards.
+    Evaluation uses running moments, which are updated in each step from the exact moments over all shards.
 
     Args:
-        decay: the part of the running moments that stays in each step.
+        decay: the fraction of the running moments that a step keeps.
         epsilon: added to variances.
     """
 
@@ -47,11 +47,11 @@ class BatchNorm:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        _check_part("decay", self.decay)
+        _check_fraction("decay", self.decay)
         _check_epsilon(self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """Outputs of the inputs' shape."""
+        """Return outputs of the inputs' shape."""
         running = scope.running_moments(np.shape(x)[-1], self.decay)
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
         if not scope.training:
@@ -64,7 +64,7 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """The last axis of each example (and place) by its own mean and variance (Ba, Kiros and Hinton 2016)."""
+    """Layer normalization: the last axis by its own mean and variance (Ba, Kiros and Hinton 2016)."""
 
     kind: ClassVar[str] = "layer_norm"
     epsilon: float = 1e-5
@@ -73,32 +73,32 @@ class LayerNorm:
         _check_epsilon(self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """Outputs of the inputs' shape."""
+        """Return outputs of the inputs' shape."""
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
         return normalize_block(x, scale, shift, axes=(np.ndim(x) - 1,), epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)
 class GroupNorm:
-    """Groups of channels of each example by their mean and variance over all places (Wu and He 2018)."""
+    """Group normalization: groups of channels of each example by their moments over all positions (Wu and He 2018)."""
 
     kind: ClassVar[str] = "group_norm"
     groups: int
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        counts(self, "groups")
+        check_counts(self, "groups")
         _check_epsilon(self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """Outputs of the inputs' shape."""
-        n, *places, channels = np.shape(x)
+        """Return outputs of the inputs' shape."""
+        n, *positions, channels = np.shape(x)
         if channels % self.groups:
             raise UserError(
                 f"channels must be a multiple of groups ({self.groups}), but its inputs have shape {np.shape(x)[1:]}"
             )
         grouped = self.groups, channels // self.groups
-        parts = reshape(x, shape=(n, math.prod(places), *grouped))
+        parts = reshape(x, shape=(n, math.prod(positions), *grouped))
         scale, shift = (reshape(p, shape=grouped) for p in _scale_and_shift(scope, channels))
         y = normalize_block(parts, scale, shift, axes=(1, 3), epsilon=self.epsilon)
         return reshape(y, shape=np.shape(x))
@@ -106,22 +106,22 @@ class GroupNorm:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Sets a part of its inputs to zero in training, and scales the others up (Srivastava et al. 2014).
+    """Dropout: in training, random inputs become zero and the others are scaled up (Srivastava et al. 2014).
 
-    Which ones depends on seed, step and shard alone, so it is the same on any number of ranks.
+    The choice depends on seed, step and shard alone, so it is the same on any number of ranks.
 
     Args:
-        rate: the part that is dropped.
+        rate: the fraction of inputs that become zero.
     """
 
     kind: ClassVar[str] = "dropout"
     rate: float
 
     def __post_init__(self) -> None:
-        _check_part("rate", self.rate)
+        _check_fraction("rate", self.rate)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """Outputs of the inputs' shape; the inputs themselves outside of training."""
+        """Return outputs of the inputs' shape; outside of training the inputs themselves."""
         if not scope.training or self.rate == 0:
             return x
         kept = scope.generator().random(np.shape(x), np.float32) >= self.rate

@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean of every window, or of all places."""
+"""Pooling: the maximum or the mean over every window, or over all positions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from dbp.autodiff import Value, Window, average_pool, max_, max_pool, mean, reshape
 from dbp.errors import UserError
 from dbp.nn.layers.layer import check_axes
-from dbp.nn.layers.windows import Padding, Sizes, check_padding, pair, slides, window_on
+from dbp.nn.layers.windows import Padding, Sizes, check_padding, check_sizes, pair, window_on
 from dbp.nn.scope import Scope
 
 Pool = Callable[..., Value]
 
 
 def _check_padding(padding: Padding, size: Sizes) -> None:
-    """UserError for padding that there is not, or so much that some window would hold nothing else."""
+    """Raise UserError for unknown padding, or so much that a window would hold nothing else."""
     check_padding(padding)
     if not isinstance(padding, str) and padding >= min(pair(size)):
         raise UserError(f"padding must be smaller than size, but is {padding} for size {size}")
@@ -26,14 +26,14 @@ def _check_padding(padding: Padding, size: Sizes) -> None:
 
 @dataclass(frozen=True)
 class _Pool2d:
-    """Settings of a window over images; it moves by its own size unless told a stride."""
+    """Settings of a window over images; the stride is the size by default."""
 
     size: Sizes
     stride: Sizes | None = None
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:
-        slides(self, "size", *([] if self.stride is None else ["stride"]))
+        check_sizes(self, "size", *([] if self.stride is None else ["stride"]))
         _check_padding(self.padding, self.size)
 
     def _apply(self, pool: Pool, x: Value) -> Value:
@@ -44,14 +44,14 @@ class _Pool2d:
 
 @dataclass(frozen=True)
 class _Pool1d:
-    """Settings of a window along sequences; it moves by its own size unless told a stride."""
+    """Settings of a window along sequences; the stride is the size by default."""
 
     size: int
     stride: int | None = None
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:
-        slides(self, "size", *([] if self.stride is None else ["stride"]), axes=1)
+        check_sizes(self, "size", *([] if self.stride is None else ["stride"]), axes=1)
         _check_padding(self.padding, self.size)
 
     def _apply(self, pool: Pool, x: Value) -> Value:
@@ -65,77 +65,77 @@ class _Pool1d:
 
 @dataclass(frozen=True)
 class MaxPool2d(_Pool2d):
-    """The largest value of every window. Inputs (examples, height, width, channels)."""
+    """Maximum over every window. Inputs (examples, height, width, channels)."""
 
     kind: ClassVar[str] = "max_pool2d"
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Outputs (examples, down, across, channels)."""
+        """Return (examples, down, across, channels)."""
         return self._apply(max_pool, x)
 
     @property
     def tiles(self) -> int:
-        """The size of windows that lie side by side on squares, without padding; 0 for other windows."""
+        """Return the size if windows are squares side by side without padding, as a convolution can fuse; else 0."""
         plain = isinstance(self.size, int) and self.stride in (None, self.size) and self.padding in ("valid", 0)
         return int(self.size) if plain and isinstance(self.size, int) else 0
 
 
 @dataclass(frozen=True)
 class AveragePool2d(_Pool2d):
-    """The mean of every window, over the places within the image. Inputs (examples, height, width, channels)."""
+    """Mean over every window, padding excluded. Inputs (examples, height, width, channels)."""
 
     kind: ClassVar[str] = "average_pool2d"
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Outputs (examples, down, across, channels)."""
+        """Return (examples, down, across, channels)."""
         return self._apply(average_pool, x)
 
 
 @dataclass(frozen=True)
 class MaxPool1d(_Pool1d):
-    """The largest value of every window. Inputs (examples, length, channels)."""
+    """Maximum over every window. Inputs (examples, length, channels)."""
 
     kind: ClassVar[str] = "max_pool1d"
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Outputs (examples, positions, channels)."""
+        """Return (examples, positions, channels)."""
         return self._apply(max_pool, x)
 
 
 @dataclass(frozen=True)
 class AveragePool1d(_Pool1d):
-    """The mean of every window, over the places within the sequence. Inputs (examples, length, channels)."""
+    """Mean over every window, padding excluded. Inputs (examples, length, channels)."""
 
     kind: ClassVar[str] = "average_pool1d"
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Outputs (examples, positions, channels)."""
+        """Return (examples, positions, channels)."""
         return self._apply(average_pool, x)
 
 
-def _places(x: Value) -> tuple[int, ...]:
+def _positions(x: Value) -> tuple[int, ...]:
     if np.ndim(x) < 3:
-        raise UserError(f"takes (places ..., channels) per example, but its inputs have shape {np.shape(x)[1:]}")
+        raise UserError(f"takes (positions ..., channels) per example, but its inputs have shape {np.shape(x)[1:]}")
     return tuple(range(1, np.ndim(x) - 1))
 
 
 @dataclass(frozen=True)
 class GlobalAveragePool:
-    """The mean of every channel over all places. Inputs (examples, ..., channels)."""
+    """Mean of every channel over all positions. Inputs (examples, ..., channels)."""
 
     kind: ClassVar[str] = "global_average_pool"
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Outputs (examples, channels)."""
-        return mean(x, axis=_places(x))
+        """Return (examples, channels)."""
+        return mean(x, axis=_positions(x))
 
 
 @dataclass(frozen=True)
 class GlobalMaxPool:
-    """The largest value of every channel over all places. Inputs (examples, ..., channels)."""
+    """Maximum of every channel over all positions. Inputs (examples, ..., channels)."""
 
     kind: ClassVar[str] = "global_max_pool"
 
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Outputs (examples, channels)."""
-        return max_(x, axis=_places(x))
+        """Return (examples, channels)."""
+        return max_(x, axis=_positions(x))

@@ -1,4 +1,4 @@
-"""Recurrent layers, which read a sequence place by place: GRU and LSTM."""
+"""Recurrent layers: GRU and LSTM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from dbp.autodiff import Value, array_of, dense_block, sigmoid, stack, take, tanh
 from dbp.nn.initializers import initializer
-from dbp.nn.layers.layer import check_axes, counts
+from dbp.nn.layers.layer import check_axes, check_counts
 from dbp.nn.scope import Scope
 
 
@@ -20,8 +20,8 @@ class _Recurrent:
     Inputs (examples, length, channels); outputs (examples, length, units), or (examples, units).
 
     Args:
-        units: numbers in the state.
-        sequences: whether the state at every place is given, or that at the last one only.
+        units: size of the state.
+        sequences: whether to return the state at every position, or at the last one only.
     """
 
     units: int
@@ -30,25 +30,25 @@ class _Recurrent:
     recurrent_initializer: str = "orthogonal"
 
     def __post_init__(self) -> None:
-        counts(self, "units")
+        check_counts(self, "units")
         initializer(self.initializer)
         initializer(self.recurrent_initializer)
 
     def _read(self, scope: Scope, x: Value, gates: int) -> tuple[list[Value], Value, Value]:
-        """The gates' weighted inputs at every place, the matrix for the state, and the first state."""
+        """Return the gates' weighted inputs at every position, the matrix applied to the state, and the first state."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
         n, length, channels = np.shape(x)
         w = scope.parameter("weight", (channels, gates * self.units), self.initializer)
         z = dense_block(x, w, scope.parameter("bias", (gates * self.units,), "zeros"), relu_after=False)
         u = scope.parameter("recurrent", (self.units, gates * self.units), self.recurrent_initializer)
-        places = [take(z, index=(slice(None), t)) for t in range(length)]
-        return places, u, np.zeros((n, self.units), array_of(z).dtype)
+        positions = [take(z, index=(slice(None), t)) for t in range(length)]
+        return positions, u, np.zeros((n, self.units), array_of(z).dtype)
 
     def _gate(self, z: Value, number: int) -> Value:
         return take(z, index=(slice(None), slice(number * self.units, (number + 1) * self.units)))
 
-    def _give(self, states: list[Value], first: Value) -> Value:
-        """What is given of the states at all places, and of the one before them."""
+    def _outputs(self, states: list[Value], first: Value) -> Value:
+        """Return the states, or the last one, given the states at all positions and the one before them."""
         if not self.sequences:
             return states[-1] if states else first
         return stack(states, axis=1) if states else np.zeros((len(first), 0, self.units), first.dtype)
@@ -56,7 +56,7 @@ class _Recurrent:
 
 @dataclass(frozen=True)
 class GRU(_Recurrent):
-    """Gated recurrent units (Cho et al. 2014), the reset gate after the product with the state.
+    """Gated recurrent units (Cho et al. 2014), with the reset gate applied after the product with the state.
 
     r, u, c are the gates reset, update and candidate, in this order in the matrices:
     c = tanh(x W_c + b_c + r (h U_c + d));  h = (1 - u) c + u h.
@@ -65,18 +65,18 @@ class GRU(_Recurrent):
     kind: ClassVar[str] = "gru"
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The states."""
-        places, matrix, h = self._read(scope, x, gates=3)
+        """Return the states."""
+        positions, matrix, h = self._read(scope, x, gates=3)
         shift = scope.parameter("candidate_bias", (self.units,), "zeros")
         first, states = h, []
-        for z in places:
+        for z in positions:
             inner = h @ matrix
             reset = sigmoid(self._gate(z, 0) + self._gate(inner, 0))
             update = sigmoid(self._gate(z, 1) + self._gate(inner, 1))
             candidate = scope.neurons(self._gate(z, 2) + reset * (self._gate(inner, 2) + shift), tanh)
             h = candidate * (1 - update) + update * h
             states.append(h)
-        return self._give(states, first)
+        return self._outputs(states, first)
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class LSTM(_Recurrent):
     kind: ClassVar[str] = "lstm"
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The states."""
-        places, matrix, h = self._read(scope, x, gates=4)
+        """Return the states."""
+        positions, matrix, h = self._read(scope, x, gates=4)
         first, memory, states = h, h, []
-        for z in places:
+        for z in positions:
             gates = z + h @ matrix
             let_in, keep, show = (sigmoid(self._gate(gates, k)) for k in (0, 1, 3))
             candidate = scope.neurons(self._gate(gates, 2), tanh)
             memory = keep * memory + let_in * candidate
             h = show * tanh(memory)
             states.append(h)
-        return self._give(states, first)
+        return self._outputs(states, first)

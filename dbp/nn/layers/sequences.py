@@ -1,4 +1,4 @@
-"""Layers for sequences (examples, length, ...): embeddings, positions, and multi-head attention."""
+"""Layers for sequences (examples, length, ...): embedding, learned positions, multi-head attention."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, dense_block, reshape, softmax, take, transpose
 from dbp.errors import UserError
 from dbp.nn.initializers import initializer
-from dbp.nn.layers.layer import check_axes, counts
+from dbp.nn.layers.layer import check_axes, check_counts
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """A row of numbers for each of some entries, such as characters or words.
+    """A learned vector for each entry of a vocabulary, such as a character or a word.
 
     Inputs (examples, ...) are whole numbers from 0 to entries - 1; outputs (examples, ..., units).
     """
@@ -29,15 +29,16 @@ class Embedding:
     initializer: str = "normal"
 
     def __post_init__(self) -> None:
-        counts(self, "entries", "units")
+        check_counts(self, "entries", "units")
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """The rows of the inputs' numbers."""
+        """Return the vectors of the inputs' entries."""
         table = scope.parameter("weight", (self.entries, self.units), self.initializer)
-        return take(table, index=self._numbers(x))
+        return take(table, index=self._indices(x))
 
-    def _numbers(self, x: Value) -> Array:
+    def _indices(self, x: Value) -> Array:
+        """Return the inputs as indices; UserError unless they are whole numbers in range."""
         if type(x) is Tensor:
             raise UserError(
                 "takes whole numbers, by which nothing can be differentiated, but a layer before it made floats; "
@@ -46,20 +47,20 @@ class Embedding:
         array: Array = np.asarray(x)
         if array.dtype.kind == "f" and self.entries > 2 ** (np.finfo(array.dtype).nmant + 1):
             raise UserError(f"entries must be at most {2 ** (np.finfo(array.dtype).nmant + 1)} in {array.dtype}")
-        with np.errstate(invalid="ignore"):  # what is no number is found below
-            numbers: Array = array.astype(np.intp)
-        wrong = (numbers != array) | (numbers < 0) | (numbers >= self.entries)
+        with np.errstate(invalid="ignore"):  # NaN is found below
+            indices: Array = array.astype(np.intp)
+        wrong = (indices != array) | (indices < 0) | (indices >= self.entries)
         if wrong.any():
             raise UserError(
                 f"takes whole numbers from 0 to {self.entries - 1}, but its inputs contain {array[wrong][0]}; "
                 "are the inputs scaled, does a layer before it change them, or are entries too few?"
             )
-        return numbers
+        return indices
 
 
 @dataclass(frozen=True)
 class Position:
-    """Adds to each place of a sequence numbers of its own, which are learned."""
+    """Learned position embedding: adds a vector of its own to each position of a sequence."""
 
     kind: ClassVar[str] = "position"
     initializer: str = "normal"
@@ -68,20 +69,22 @@ class Position:
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """Inputs and outputs (examples, length, channels)."""
+        """Return outputs of the inputs' shape (examples, length, channels)."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
         return x + scope.parameter("weight", np.shape(x)[1:], self.initializer)
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Every place gathers from all places, weighted by how well they match (Vaswani et al. 2017, section 3.2).
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2).
 
     Inputs and outputs (examples, length, channels).
 
     Args:
-        heads: of channels / heads numbers each.
-        causal: whether a place sees itself and earlier places only.
+        heads: number of heads, each of channels / heads channels.
+        causal: whether a position attends only to itself and to earlier positions.
+        initializer: of the four matrices (channels, channels).
+        bias: whether to add biases after them.
     """
 
     kind: ClassVar[str] = "attention"
@@ -91,11 +94,11 @@ class Attention:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        counts(self, "heads")
+        check_counts(self, "heads")
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """What each place gathered, through a last matrix."""
+        """Return the attended values, projected by the output matrix."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
         n, length, channels = np.shape(x)
         if channels % self.heads:
@@ -105,7 +108,7 @@ class Attention:
         query, key, value = (self._split(self._project(scope, x, name)) for name in ("query", "key", "value"))
         scores = (query @ transpose(key, axes=(0, 1, 3, 2))) / math.sqrt(channels / self.heads)
         if self.causal:
-            scores = scores + _later(length, scores.dtype)
+            scores = scores + _causal_mask(length, scores.dtype)
         gathered = transpose(softmax(scores) @ value, axes=(0, 2, 1, 3))
         return self._project(scope, reshape(gathered, shape=(n, length, channels)), "output")
 
@@ -116,11 +119,11 @@ class Attention:
         return inner.neurons(dense_block(x, w, b, relu_after=False))
 
     def _split(self, x: Value) -> Value:
-        """(examples, heads, length, channels / heads)."""
+        """Return x as (examples, heads, length, channels / heads)."""
         n, length, channels = np.shape(x)
         return transpose(reshape(x, shape=(n, length, self.heads, channels // self.heads)), axes=(0, 2, 1, 3))
 
 
-def _later(length: int, dtype: Any) -> Array:
-    """What is added to a score: nothing, or for a later place so little that its weight is zero."""
+def _causal_mask(length: int, dtype: Any) -> Array:
+    """Return what is added to scores: zero, or for later positions so negative that softmax gives 0."""
     return np.triu(np.full((length, length), -1e30, dtype), 1)

@@ -1,4 +1,4 @@
-"""Settings of windows that slide, as users give them: one number or one per axis, padding by name or number."""
+"""Sliding windows as users give them: one number or one per axis, padding by name or number."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from typing import Any, Literal
 
 from dbp.autodiff import Window
 from dbp.errors import UserError, unknown
-from dbp.nn.layers.layer import is_whole, whole
+from dbp.nn.layers.layer import check_integer, is_integer
 
 Sizes = int | tuple[int, int]
-Padding = int | str  # "valid" (none), "same" (as many positions as the image has places, by the stride), or a number
+Padding = int | str  # "valid" (none), "same" (length / stride positions, rounded up), or a number of zeros on each side
 PADDINGS = ("valid", "same")
 
 
 def pair(value: Sizes, axes: Literal[1, 2] = 2) -> tuple[int, int]:
-    """A setting for both axes; along a sequence the first is 1."""
+    """Return a setting as (down, across); along a sequence (axes=1) down is 1."""
     down, across = (value, value) if isinstance(value, int) else value
     return (1, across) if axes == 1 else (down, across)
 
 
-def slides(layer: Any, *names: str, axes: Literal[1, 2] = 2) -> None:
-    """Settings of a layer for the axes that its window slides along; UserError for those that are none."""
+def check_sizes(layer: Any, *names: str, axes: Literal[1, 2] = 2) -> None:
+    """Convert settings of a layer to one int, or one per axis; UserError unless they are whole numbers from 1 on."""
     for name in names:
         value = getattr(layer, name)
-        if axes == 1 or is_whole(value):
-            if not is_whole(value):
+        if axes == 1 or is_integer(value):
+            if not is_integer(value):
                 raise UserError(f"{name} must be one whole number, but is {value!r}")
-            object.__setattr__(layer, name, whole(name, value, 1))
-        elif isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_whole, value)):
-            object.__setattr__(layer, name, tuple(whole(name, number, 1) for number in value))
+            object.__setattr__(layer, name, check_integer(name, value, 1))
+        elif isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_integer, value)):
+            object.__setattr__(layer, name, tuple(check_integer(name, number, 1) for number in value))
         else:
             raise UserError(f"{name} must be a whole number or two, but is {value!r}")
 
 
 def check_padding(padding: Padding) -> None:
-    """UserError for padding that there is not."""
+    """Raise UserError unless padding is a known name or a whole number from 0 on."""
     if isinstance(padding, str):
         if padding not in PADDINGS:
             raise unknown("padding", padding, PADDINGS)
     else:
-        whole("padding", padding, 0)
+        check_integer("padding", padding, 0)
 
 
 def window_on(
@@ -50,7 +50,7 @@ def window_on(
     dilation: tuple[int, int] = (1, 1),
     axes: Literal[1, 2] = 2,
 ) -> Window:
-    """The window for images of this height and width; UserError, naming what would fit, if it is larger."""
+    """Return the window for images (height, width); UserError, naming what fits, if it is larger than the image."""
     if padding == "same":
         pads = [_same(n, k, s, d) for n, k, s, d in zip(image, size, stride, dilation, strict=True)]
     else:
@@ -75,11 +75,11 @@ def _check_fit(window: Window, image: tuple[int, int], axes: Literal[1, 2]) -> N
 
 
 def _short(both: tuple[int, int], axes: Literal[1, 2]) -> str:
-    """One number where it says all."""
+    """Return a pair as text, or as one number if that says it all."""
     return str(both[1] if axes == 1 or both[0] == both[1] else both)
 
 
 def _same(length: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros before and after, so that there are length / stride positions, rounded up; an odd one comes after."""
+    """Return the zeros before and after for length / stride positions, rounded up; an odd one comes after."""
     total = max(0, (-(-length // stride) - 1) * stride + dilation * (size - 1) + 1 - length)
     return total // 2, total - total // 2

@@ -1,4 +1,9 @@
-"""Losses, by name."""
+"""Losses, by name.
+
+To add a loss, write a frozen dataclass with a `kind` and the methods that `Loss` lists, in classification.py or
+regression.py (whose base classes bring most of them), and list it in LOSSES: then a config can name its kind. Add a row
+to the table of losses in docs/config.md and a case to the tables in tests/test_nn.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from typing import Any, cast
 
 from dbp.errors import UserError, unknown
 from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler
-from dbp.nn.losses.loss import Loss, check_weights
+from dbp.nn.losses.loss import Loss, check_example_weights
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -24,22 +29,22 @@ LOSSES: dict[str, type[Loss]] = {
 
 
 def loss_named(name: str) -> Loss:
-    """The loss of that name, with its usual settings; UserError for an unknown one."""
+    """Return the loss of this name with its default settings; UserError for an unknown one."""
     if name not in LOSSES:
         raise unknown("loss", name, LOSSES)
     return LOSSES[name]()
 
 
-PARTS = ("kind", "metrics", "check", "prepare", "places", "measure", "predict")
+MEMBERS = ("kind", "metrics", "check", "prepare", "loss_shape", "measure", "predict")
 
 
 def as_loss(given: Any) -> Loss:
-    """A loss, or the one of a name; UserError, saying what is missing, for anything else."""
+    """Return a loss, given itself or its name; UserError, saying what is missing, for anything else."""
     if isinstance(given, str):
         return loss_named(given)
     if isinstance(given, type):
         raise UserError(f"loss {given.__name__} is a class; make an object of it: {given.__name__}()")
-    missing = [part for part in PARTS if not hasattr(given, part)] + ["__call__"] * (not callable(given))
+    missing = [part for part in MEMBERS if not hasattr(given, part)] + ["__call__"] * (not callable(given))
     if missing:
         raise UserError(
             f"loss {getattr(given, '__name__', repr(given))} lacks {', '.join(missing)}; give a name (valid: "
@@ -59,6 +64,6 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "as_loss",
-    "check_weights",
+    "check_example_weights",
     "loss_named",
 ]

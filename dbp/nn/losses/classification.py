@@ -1,71 +1,67 @@
-"""Losses of classes: outputs are logits, one a class, or one a yes-or-no question."""
+"""Classification losses: outputs are logits, one per class, or one per yes-or-no question."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from dbp.autodiff import Value, cross_entropy_block, log_softmax, mean, pick, relu, reshape, sigmoid, softplus, sum_
+from dbp.autodiff.primitives.shapes import rows_of
 from dbp.errors import UserError
-from dbp.nn.losses.loss import Shape, as_numbers, check_alike, check_numbers
+from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
 from dbp.types import Array
 
-TOLERANCE = 1e-3  # of the sum of probabilities, which may have been stored in half precision
+SUM_TOLERANCE = 1e-3  # of probabilities, which may have been stored in half precision
 
 
-def _row(wrong: Any) -> int:
-    """The first example with something wrong in it."""
+def _first_wrong(wrong: Any) -> int:
+    """Return the number of the first example with a True anywhere."""
     return int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
 
 
 def _check_classes(kind: str, targets: Array, output_shape: Shape, first: int) -> None:
-    *places, classes = output_shape
-    if targets.dtype.kind not in "iu" or targets.shape[1:] != tuple(places):
-        wanted = f"integers of shape {tuple(places)} per example, as outputs have {output_shape}"
-        remedy = "is a flatten layer missing?" if places else "use mean_squared_error for real numbers"
+    *positions, classes = output_shape
+    if targets.dtype.kind not in "iu" or targets.shape[1:] != tuple(positions):
+        wanted = f"integers of shape {tuple(positions)} per example, as outputs have {output_shape}"
+        remedy = "is a flatten layer missing?" if positions else "use mean_squared_error for real numbers"
         raise UserError(
-            f"targets of {kind} must be {wanted if places else 'one integer per example'}, but are {targets.dtype} of "
-            f"shape {targets.shape[1:]} per example; {remedy}"
+            f"targets of {kind} must be {wanted if positions else 'one integer per example'}, but are {targets.dtype} "
+            f"of shape {targets.shape[1:]} per example; {remedy}"
         )
     wrong = (targets < 0) | (targets >= classes)
     if wrong.any():
         raise UserError(
             f"targets of {kind} must lie from 0 to {classes - 1}, as the model has {classes} outputs"
-            f"{' at each place' if places else ''}, but example {first + _row(wrong)} has {targets[wrong][0]}"
+            f"{' at each position' if positions else ''}, but example {first + _first_wrong(wrong)} has "
+            f"{targets[wrong][0]}"
         )
 
 
 def _check_probabilities(kind: str, targets: Array, output_shape: Shape, first: int) -> None:
     check_numbers(targets, output_shape, first)
-    wrong = (targets < 0).any(axis=-1) | (np.abs(targets.sum(axis=-1, dtype=np.float64) - 1) > TOLERANCE)
+    wrong = (targets < 0).any(axis=-1) | (np.abs(targets.sum(axis=-1, dtype=np.float64) - 1) > SUM_TOLERANCE)
     if wrong.any():
         raise UserError(
-            f"targets of {kind} must be probabilities that add up to 1, but example {first + _row(wrong)} has "
-            f"{targets[_row(wrong)]}"
+            f"targets of {kind} must be probabilities that add up to 1, but example {first + _first_wrong(wrong)} has "
+            f"{targets[_first_wrong(wrong)]}"
         )
 
 
-def _rows(x: Value) -> Value:
-    """The last axis as rows of a matrix."""
-    return x if x.ndim == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
-
-
 def _of_target(x: Value, targets: Array) -> Value:
-    """At each place what x has for the target's class."""
-    return reshape(pick(_rows(x), index=targets.reshape(-1)), shape=targets.shape)
+    """Return what x (examples, *positions, classes) holds for the target's class at each position."""
+    return reshape(pick(rows_of(x), index=targets.reshape(-1)), shape=targets.shape)
 
 
-class Classes:
-    """What losses of one class out of several have in common; outputs are (examples, *places, classes)."""
+class Classification:
+    """Base of losses for one class out of several; outputs are logits (examples, *positions, classes)."""
 
     kind: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
-        """Targets are integers within the number of outputs, or probabilities of all classes."""
+        """Raise UserError unless targets are integers below the number of outputs, or probabilities of all classes."""
         _check_output(self.kind, output_shape)
         if targets.dtype.kind == "f" and targets.ndim == len(output_shape) + 1:
             _check_probabilities(self.kind, targets, output_shape, first)
@@ -73,20 +69,20 @@ class Classes:
             _check_classes(self.kind, targets, output_shape, first)
 
     def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """Targets as indices, or as probabilities."""
+        """Return targets as indices of classes, or as probabilities."""
         return targets.astype(np.intp if targets.ndim == len(output_shape) else dtype)
 
-    def places(self, output_shape: Shape) -> Shape:
-        """All axes but the classes'."""
+    def loss_shape(self, output_shape: Shape) -> Shape:
+        """Return the outputs' shape without its last axis, the classes."""
         return output_shape[:-1]
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Whether the largest output is that of the target's class, or of its most probable one."""
+        """Return True where the largest output is that of the target's class, or of its most probable one."""
         classes = targets if targets.ndim < outputs.ndim else np.argmax(targets, axis=-1)
         return (np.argmax(outputs, axis=-1) == classes,)
 
     def predict(self, outputs: Array) -> dict[str, Array]:
-        """The most probable class, and the probabilities of all."""
+        """Return the most probable class, and the probabilities of all classes."""
         return {"classes": np.argmax(outputs, axis=-1), "probabilities": np.exp(log_softmax(outputs))}
 
 
@@ -96,11 +92,12 @@ def _check_output(kind: str, output_shape: Shape) -> None:
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Classes):
-    """The negative logarithm of the probability, by softmax, of the class that the target names.
+class CrossEntropy(Classification):
+    """Cross-entropy of the softmax of the outputs: the negative log probability of the target's class.
 
-    Targets (examples, *places) of integers, or (examples, *places, classes) of probabilities, by which it is averaged.
-    With label_smoothing s, targets count 1 - s and all classes together s (Szegedy et al. 2016).
+    Targets are integers (examples, *positions), or probabilities (examples, *positions, classes), which weight the
+    logarithms. With label_smoothing s, targets have weight 1 - s and a uniform distribution weight s (Szegedy et al.
+    2016).
     """
 
     kind: ClassVar[str] = "cross_entropy"
@@ -111,7 +108,7 @@ class CrossEntropy(Classes):
             raise UserError(f"label_smoothing must be at least 0 and below 1, but is {self.label_smoothing}")
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """-log softmax(outputs)[target]."""
+        """Return -log softmax(outputs)[target] per position."""
         certain, s = targets.ndim < outputs.ndim, self.label_smoothing
         if certain and not s:
             return cross_entropy_block(outputs, targets=targets)
@@ -121,16 +118,16 @@ class CrossEntropy(Classes):
 
 
 @dataclass(frozen=True)
-class KullbackLeibler(Classes):
-    """How much the probabilities by softmax diverge from those of the target, sum(t log(t / p)).
+class KullbackLeibler(Classification):
+    """Kullback-Leibler divergence sum(t log(t / p)) of the target t from p, the softmax of the outputs.
 
-    Targets (examples, *places, classes) of probabilities, or integers, which stand for certainty.
+    Targets are probabilities (examples, *positions, classes), or integers (examples, *positions) for certainty.
     """
 
     kind: ClassVar[str] = "kullback_leibler"
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """The cross-entropy less the target's own entropy."""
+        """Return the cross-entropy minus the entropy of the target, per position."""
         loss = CrossEntropy()(outputs, targets)
         if targets.ndim < outputs.ndim:
             return loss
@@ -139,10 +136,10 @@ class KullbackLeibler(Classes):
 
 
 @dataclass(frozen=True)
-class Hinge(Classes):
-    """By how much other outputs come within the margin of the target's one (Weston and Watkins 1999).
+class Hinge(Classification):
+    """Multi-class hinge loss, averaged over the classes (Weston and Watkins 1999).
 
-    Targets (examples, *places) of integers; averaged over the classes.
+    Targets are integers (examples, *positions). `margin` is by how much the target's output must exceed the others.
     """
 
     kind: ClassVar[str] = "hinge"
@@ -153,29 +150,29 @@ class Hinge(Classes):
             raise UserError(f"margin must be positive, but is {self.margin}")
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
-        """Targets are integers within the number of outputs."""
+        """Raise UserError unless targets are integers below the number of outputs."""
         _check_output(self.kind, output_shape)
         _check_classes(self.kind, targets, output_shape, first)
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """The mean over the classes but the target's of max(0, margin - z[target] + z[class])."""
+        """Return sum(max(0, margin - z[target] + z[k])) over the other classes k, divided by the number of classes."""
         own = reshape(_of_target(outputs, targets), shape=(*targets.shape, 1))
-        # The target's own class adds the margin itself, which is taken off again.
+        # The term of the target's own class is the margin; it is subtracted again.
         return mean(relu(outputs - own + self.margin), axis=-1) - self.margin / np.shape(outputs)[-1]
 
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy:
-    """The cross-entropy of independent yes-or-no targets; an output is the logit of its probability.
+    """Cross-entropy of independent yes-or-no targets; an output is the logit of the probability of yes.
 
-    Outputs and targets (examples, ...), or targets (examples,) for one output; one loss for each output.
+    Outputs and targets (examples, ...), or targets (examples,) for one output; one loss per output.
     """
 
     kind: ClassVar[str] = "binary_cross_entropy"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
-        """Targets lie from 0 to 1 and have the outputs' shape."""
+        """Raise UserError unless targets lie from 0 to 1 and have the outputs' shape."""
         check_numbers(targets, output_shape, first)
         wrong = ((targets < 0) | (targets > 1)).reshape(len(targets), -1).any(axis=1)
         if wrong.any():
@@ -185,22 +182,22 @@ class BinaryCrossEntropy:
             )
 
     def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """Targets as numbers of the outputs' shape."""
+        """Return targets in this dtype, of the outputs' shape."""
         return as_numbers(targets, output_shape, dtype)
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """log(1 + exp(z)) - y z, which is -y log p - (1 - y) log(1 - p) for p = sigmoid(z)."""
-        check_alike(outputs, targets)
+        """Return log(1 + exp(z)) - y z = -y log p - (1 - y) log(1 - p) for p = sigmoid(z), per output."""
+        check_same_shape(outputs, targets)
         return softplus(outputs) - outputs * targets
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Whether outputs lie on their target's side of one half."""
+        """Return True where the probability lies on the target's side of one half."""
         return ((outputs > 0) == (targets > 0.5),)
 
-    def places(self, output_shape: Shape) -> Shape:
-        """Every output is one."""
+    def loss_shape(self, output_shape: Shape) -> Shape:
+        """Return the outputs' shape: one loss per output."""
         return output_shape
 
     def predict(self, outputs: Array) -> dict[str, Array]:
-        """The class 0 or 1 of each output, and its probability."""
+        """Return the class 0 or 1 of each output, and the probability of class 1."""
         return {"classes": (outputs > 0).astype(np.int64), "probabilities": sigmoid(outputs)}

@@ -1,4 +1,4 @@
-"""What a loss is: of each example, from the model's outputs and its target; and what is reported beside it."""
+"""The interface of losses, and checks of targets and weights that they share."""
 
 from __future__ import annotations
 
@@ -14,45 +14,52 @@ Shape = tuple[int, ...]
 
 
 class Loss(Protocol):
-    """What the objective asks of a loss."""
+    """A loss of outputs (examples, ...) for targets, with the metrics that are reported beside it.
+
+    `kind` names it in configs; `metrics` names what measure() returns. An example has one loss, or one for each of its
+    positions, such as those of a sequence.
+    """
 
     kind: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
-        """UserError, naming the rule, if targets do not fit outputs of this shape; first is their first row."""
+        """Raise UserError, naming the rule, unless targets fit outputs of this shape per example.
+
+        `first` is the number of their first example, for the message.
+        """
         ...
 
     def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """The targets in the form in which the loss takes them."""
+        """Return checked targets in the form that the loss and measure() take."""
         ...
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """The loss at each place of each example, shape (examples, *places)."""
+        """Return the losses, of shape (examples, *loss_shape)."""
         ...
 
-    def places(self, output_shape: Shape) -> Shape:
-        """The shape of an example's losses: () for one; weights may be given to each."""
+    def loss_shape(self, output_shape: Shape) -> Shape:
+        """Return the shape of an example's losses, each of which may have a weight: () for one loss per example."""
         ...
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """For each of the loss's metrics its value at each place, shape (examples, *places)."""
+        """Return an array (examples, *loss_shape) for each of the metrics."""
         ...
 
     def predict(self, outputs: Array) -> dict[str, Array]:
-        """What the outputs say, by name, besides the outputs themselves."""
+        """Return what follows from outputs, by name, such as classes and probabilities."""
         ...
 
 
-def check_weights(weights: Array | None, places: Shape) -> None:
-    """UserError unless there is a weight for each example, or for each of its places (0 and 1 make a mask)."""
-    if weights is not None and weights.shape[1:] != places[: weights.ndim - 1]:
-        fitting = "one number per example" + (f", or of shape {places} per example" if places else "")
+def check_example_weights(weights: Array | None, loss_shape: Shape) -> None:
+    """Raise UserError unless there is a weight per example, or per loss of an example (0 and 1 make a mask)."""
+    if weights is not None and weights.shape[1:] != loss_shape[: weights.ndim - 1]:
+        fitting = "one number per example" + (f", or of shape {loss_shape} per example" if loss_shape else "")
         raise UserError(f"weights must be {fitting}, but have shape {weights.shape[1:]} per example")
 
 
 def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
-    """Targets are finite numbers of the outputs' shape."""
+    """Raise UserError unless targets are finite numbers of the outputs' shape, or one number for one output."""
     if targets.dtype.kind not in "buif":
         raise UserError(f"targets must be numbers, but are {targets.dtype}")
     shape = targets.shape[1:]
@@ -63,12 +70,12 @@ def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
         raise UserError(f"targets must be finite, but the one of example {first + row} is not")
 
 
-def check_alike(outputs: Value, targets: Array) -> None:
-    """ShapeError, as NumPy would make all pairs of them, unless outputs and targets have one shape."""
+def check_same_shape(outputs: Value, targets: Array) -> None:
+    """Raise ShapeError unless outputs and targets have the same shape, as NumPy would broadcast them."""
     if np.shape(outputs) != np.shape(targets):
         raise ShapeError(f"outputs have shape {np.shape(outputs)}, but targets {np.shape(targets)}")
 
 
 def as_numbers(targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Targets as numbers of the outputs' shape."""
+    """Return targets in this dtype, of the outputs' shape."""
     return targets.astype(dtype).reshape(len(targets), *output_shape)

@@ -1,4 +1,4 @@
-"""Losses of numbers: how far outputs are from targets of the same shape, one loss for each output."""
+"""Regression losses: the distance of outputs from targets of the same shape, one loss per output."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from dbp.autodiff import Value, abs_, clip, square
 from dbp.errors import UserError
-from dbp.nn.losses.loss import Shape, as_numbers, check_alike, check_numbers
+from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
 from dbp.types import Array
 
 
 class Regression:
-    """What losses of numbers have in common.
+    """Base of regression losses.
 
     Outputs and targets (examples, ...), or targets (examples,) for one output.
     """
@@ -22,53 +22,53 @@ class Regression:
     metrics: ClassVar[tuple[str, ...]] = ("mean_absolute_error",)
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
-        """Targets are finite numbers of the outputs' shape."""
+        """Raise UserError unless targets are finite numbers of the outputs' shape."""
         check_numbers(targets, output_shape, first)
 
     def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """Targets as numbers of the outputs' shape."""
+        """Return targets in this dtype, of the outputs' shape."""
         return as_numbers(targets, output_shape, dtype)
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """The absolute difference."""
+        """Return the absolute difference."""
         return (np.abs(outputs - targets),)
 
-    def places(self, output_shape: Shape) -> Shape:
-        """Every output is one."""
+    def loss_shape(self, output_shape: Shape) -> Shape:
+        """Return the outputs' shape: one loss per output."""
         return output_shape
 
     def predict(self, outputs: Array) -> dict[str, Array]:  # noqa: ARG002
-        """Nothing besides the outputs."""
+        """Return nothing: the outputs are the prediction."""
         return {}
 
 
 @dataclass(frozen=True)
 class MeanSquaredError(Regression):
-    """The square of the difference."""
+    """Squared difference, averaged over all outputs."""
 
     kind: ClassVar[str] = "mean_squared_error"
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """(output - target)^2."""
-        check_alike(outputs, targets)
+        """Return (output - target)^2 per output."""
+        check_same_shape(outputs, targets)
         return square(outputs - targets)
 
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(Regression):
-    """The size of the difference."""
+    """Absolute difference, averaged over all outputs."""
 
     kind: ClassVar[str] = "mean_absolute_error"
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """|output - target|."""
-        check_alike(outputs, targets)
+        """Return |output - target| per output."""
+        check_same_shape(outputs, targets)
         return abs_(outputs - targets)
 
 
 @dataclass(frozen=True)
 class Huber(Regression):
-    """Half the square of differences up to delta, and delta times the rest of larger ones (Huber 1964)."""
+    """Huber loss: quadratic for differences up to delta, linear beyond (Huber 1964)."""
 
     kind: ClassVar[str] = "huber"
     delta: float = 1.0
@@ -78,8 +78,8 @@ class Huber(Regression):
             raise UserError(f"delta must be positive, but is {self.delta}")
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """d (|output - target| - d / 2), d being that size, at most delta."""
-        check_alike(outputs, targets)
+        """Return d (|r| - d / 2) with r = output - target and d = min(|r|, delta)."""
+        check_same_shape(outputs, targets)
         size = abs_(outputs - targets)
         d = clip(size, low=0.0, high=self.delta)
         return d * (size - 0.5 * d)

@@ -80,7 +80,7 @@ def test_stack_and_split_undo_each_other():
         ),
         (lambda: ad.Tensor(CUBE) @ CUBE, "4, must be as long as the last but one of the right, 3"),
         (lambda: ad.Tensor(CUBE) @ np.ones((3, 4, 1)), r"not their stacks: \(2,\) and \(3,\) must"),
-        (lambda: ad.Tensor(X) @ 2.0, r"a number has no axis to sum over; multiply by it with \*"),
+        (lambda: ad.Tensor(X) @ 2.0, r"a scalar has no axis to sum over; multiply with \*"),
         (lambda: p.reshape(X[0], shape=(3,)), r"reshape of shapes \(4,\): 4 elements do not fit \(3,\)"),
         (lambda: p.concatenate(X, X.T), r"\(3, 4\) and \(4, 3\): .*of equal lengths but for axis 0"),
         (lambda: p.einsum(X, rule="ijk->"), r"the term 'ijk' does not fit the 2 axes of \(3, 4\)"),

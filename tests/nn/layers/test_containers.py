@@ -38,8 +38,8 @@ def test_recomputed_layers_give_the_same_bits(shards):
     for model in (nn.Sequential(nn.Recompute(inside), nn.Dense(3)), plain):
         cost, w, running = cost_of(model, nn.CrossEntropy(), x, y, shards=shards)
         result = cost.value_and_gradient(w)
-        nn.update_all(running, result.moments)
-        found.append([result.cost, result.gradient.copy(), *nn.named_arrays(running).values()])
+        nn.update_running_moments(running, result.moments)
+        found.append([result.cost, result.gradient.copy(), *nn.running_arrays(running).values()])
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -95,7 +95,7 @@ def test_recomputed_layers_give_the_same_bits_and_keep_one_node():
 
         initial = nn.initial_parameters(model, X, 0, "float64")
         leaves = {name: ad.Tensor(p) for name, p in initial.parameters.items()}
-        call = nn.call_with(leaves, initial.running, nn.Draw(0, 3, 1))
+        call = nn.call_with(leaves, initial.running, nn.RandomKey(0, 3, 1))
         outputs = model(nn.Scope(call), X)
         gradients = ad.pullback(ad.sum_(outputs * outputs), np.ones(()), list(leaves.values()))
         found.append((initial.parameters, outputs.value, gradients, call.observed, outputs))

@@ -126,7 +126,7 @@ def test_a_convolution_fused_with_its_pooling_gives_the_same(activation, size, d
     results, neurons = [], []
     for function, watch in ((model, False), (model, True), (one_by_one, False), (one_by_one, True)):
         leaves = {name: ad.Tensor(array) for name, array in (parameters | {"x": x}).items()}
-        call = nn.call_with(leaves, {}, draw, watch=watch)
+        call = nn.call_with(leaves, {}, draw, record_neurons=watch)
         output = function(nn.Scope(call), leaves["x"])
         results.append([output.value, *ad.pullback(output, np.ones(output.shape), [*leaves.values()])])
         neurons.append({path: [z.shape for z in zs] for path, zs in call.neurons.items()})

@@ -44,9 +44,9 @@ def test_dropout_is_none_outside_of_training_and_at_rate_zero():
 
 
 def test_dropout_depends_on_seed_step_shard_place_and_call_alone():
-    for one, other in zip(masks(DRAW), masks(nn.Draw(3, 5, 1)), strict=True):
+    for one, other in zip(masks(DRAW), masks(nn.RandomKey(3, 5, 1)), strict=True):
         np.testing.assert_array_equal(one, other)
-    draws = [DRAW, *(DRAW._replace(**{name: 7}) for name in nn.Draw._fields)]
+    draws = [DRAW, *(DRAW._replace(**{name: 7}) for name in nn.RandomKey._fields)]
     different = [mask for draw in draws for mask in masks(draw)]
     for one, other in itertools.combinations(different, 2):
         assert 0.3 < np.mean(one != other) < 0.54  # 2 x 0.3 x 0.7 for independent ones

@@ -22,7 +22,7 @@ def test_running_moments_are_those_of_whole_mini_batches(shards, decay):
     mean, variance = np.zeros(3), np.ones(3)
     for x in steps:
         moments = cost.objective.on(in_shards(x, y, None, shards), 0).value_and_gradient(w).moments
-        nn.update_all(running, moments)
+        nn.update_running_moments(running, moments)
         mean = decay * mean + (1 - decay) * x.mean(axis=(0, 1))
         variance = decay * variance + (1 - decay) * x.var(axis=(0, 1), ddof=1)
     moments = running["batch_norm_1/"]
@@ -46,7 +46,7 @@ def test_batch_norm_in_training_takes_the_moments_of_the_shard():
 def test_one_number_a_channel_leaves_the_running_moments_alone():
     model = nn.Sequential(nn.BatchNorm(), nn.Dense(2))
     cost, w, running = cost_of(model, nn.CrossEntropy(), inputs(1, 3), np.array([1]))
-    nn.update_all(running, cost.value_and_gradient(w).moments)
+    nn.update_running_moments(running, cost.value_and_gradient(w).moments)
     np.testing.assert_array_equal(running["batch_norm_1/"].mean, np.zeros(3))
     np.testing.assert_array_equal(running["batch_norm_1/"].variance, np.ones(3))
 
@@ -55,7 +55,7 @@ def test_several_running_moments_do_not_mix():
     x = inputs(6, 4) + 2
     model = nn.Sequential(nn.BatchNorm(0.5), nn.Residual((nn.Dense(3), nn.BatchNorm(0.0)), (nn.Dense(3),)))
     cost, w, running = cost_of(model, nn.CrossEntropy(), x, np.arange(6) % 3, shards=1)
-    nn.update_all(running, cost.value_and_gradient(w).moments)
+    nn.update_running_moments(running, cost.value_and_gradient(w).moments)
     assert list(running) == ["batch_norm_1/", "residual_1/batch_norm_1/"]
     weights = cost.objective.layout.views(w)
     first = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
@@ -64,7 +64,7 @@ def test_several_running_moments_do_not_mix():
     np.testing.assert_allclose(running["residual_1/batch_norm_1/"].mean, z.mean(0), atol=1e-15)
     np.testing.assert_allclose(running["residual_1/batch_norm_1/"].variance, z.var(0, ddof=1))
     names = ["running_mean", "running_variance"]
-    assert list(nn.named_arrays(running)) == [path + name for path in running for name in names]
+    assert list(nn.running_arrays(running)) == [path + name for path in running for name in names]
 
 
 def test_one_place_of_running_moments_used_twice_is_refused():

@@ -43,7 +43,7 @@ def test_recurrent_layers_step_by_step(layer, loop, length):
     expected = loop(x, parameters, 4)
     np.testing.assert_allclose(y, expected, rtol=1e-10)
     np.testing.assert_allclose(layer(4, sequences=False)(nn.use(parameters), x), expected[:, -1], rtol=1e-10)
-    call = nn.call_with(parameters, watch=True)
+    call = nn.call_with(parameters, record_neurons=True)
     layer(4)(nn.Scope(call), x)
     assert [z.shape for z in call.neurons[""]] == [(3, 4)] * length
 
