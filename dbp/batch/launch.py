@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from dbp.checks import check_at_least
 from dbp.errors import ENDED, NOT_FINISHED, UserError
 from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
@@ -88,8 +89,8 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool = 
         UserError: the number of ranks or the MPI library does not permit it.
     """
     cores = usable_cores()
-    if ranks is not None and ranks < 1:
-        raise UserError(f"-n must be at least 1, but is {ranks}")
+    if ranks is not None:
+        check_at_least(1, **{"-n": ranks})
     ranks, (vendor, version) = ranks or cores, library_vendor()
     if survive and (vendor != "Open MPI" or version < 5):
         found = f"{vendor} {version}" if vendor else "none"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbp.batch.schedulers import Scheduler
+from dbp.checks import check_at_least
 from dbp.errors import UserError
 from dbp.text import parse_time
 
@@ -89,8 +90,8 @@ class Request:
         """UserError if it is not a job that the scheduler could be given."""
         for option in ("nodes", "ranks_per_node", "threads", "most_jobs"):
             value = getattr(self, option)
-            if value is not None and value < 1:
-                raise UserError(f"--{option.replace('_', '-')} must be at least 1, but is {value}")
+            if value is not None:
+                check_at_least(1, **{f"--{option.replace('_', '-')}": value})
         if not NAME.fullmatch(self.job_name):
             raise UserError(f"--name takes small letters, digits and dashes, up to 42, but got {self.job_name!r}")
         for option in ("account", "queue", "image", "claim"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dbp.checks import check_at_least, check_between_0_and_1, is_integer
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss, Model, as_loss, as_model
@@ -20,11 +21,6 @@ MESSAGES = ("full", "bfloat16", "float16", TOP_K)
 KEPT = 0.01  # of a message's numbers, by default
 AUTO = "auto"
 STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
-
-
-def _at_least(name: str, value: int | float, least: int) -> None:
-    if value < least:
-        raise UserError(f"{name} must be at least {least}, but is {value}")
 
 
 def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Dataset:
@@ -87,8 +83,8 @@ class Saving:
     best: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in (("every_epochs", 0), ("every_steps", 0), ("keep", 1), ("keep_every", 0)):
-            _at_least(name, getattr(self, name), least)
+        check_at_least(0, every_epochs=self.every_epochs, every_steps=self.every_steps, keep_every=self.keep_every)
+        check_at_least(1, keep=self.keep)
 
     def due_after_step(self, step: int) -> bool:
         """Whether to save when so many steps are done."""
@@ -114,8 +110,7 @@ class EarlyStopping:
     least_change: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("patience", "least_change"):
-            _at_least(name, getattr(self, name), 0)
+        check_at_least(0, patience=self.patience, least_change=self.least_change)
 
 
 @dataclass(frozen=True)
@@ -139,10 +134,9 @@ class Watching:
     recover_within: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("compare_every_steps", "warn_after", "end_after", "most_starts"):
-            _at_least(name, getattr(self, name), 0)
-        for name in ("least_ranks", "recover_within"):
-            _at_least(name, getattr(self, name), 1)
+        check_at_least(0, compare_every_steps=self.compare_every_steps, most_starts=self.most_starts)
+        check_at_least(0, warn_after=self.warn_after, end_after=self.end_after)
+        check_at_least(1, least_ranks=self.least_ranks, recover_within=self.recover_within)
 
     def due_after_step(self, step: int) -> bool:
         """Whether to compare when so many steps are done."""
@@ -169,10 +163,8 @@ class NotFinite:
     def __post_init__(self) -> None:
         if self.action not in NOT_FINITE_ACTIONS:
             raise unknown("action", self.action, NOT_FINITE_ACTIONS)
-        for name in ("skip_at_most", "at_most"):
-            _at_least(name, getattr(self, name), 1)
-        if not 0 < self.factor < 1:
-            raise UserError(f"factor must be between 0 and 1, but is {self.factor}")
+        check_at_least(1, skip_at_most=self.skip_at_most, at_most=self.at_most)
+        check_between_0_and_1(factor=self.factor)
 
     @property
     def rolls_back(self) -> bool:
@@ -238,14 +230,14 @@ class Settings:
         object.__setattr__(self, "loss", as_loss(self.loss))
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", Data(self.data))
-        for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0)):
-            _at_least(name, getattr(self, name), least)
+        check_at_least(0, epochs=self.epochs, seed=self.seed)
+        check_at_least(1, batch_size=self.batch_size)
         if self.threads != AUTO:
-            if not isinstance(self.threads, int) or isinstance(self.threads, bool):
+            if not is_integer(self.threads):
                 raise UserError(f"threads must be a whole number or {AUTO!r}, but is {self.threads!r}")
-            _at_least("threads", self.threads, 1)
+            check_at_least(1, threads=int(self.threads))
         if self.shards is not None:
-            _at_least("shards", self.shards, 1)
+            check_at_least(1, shards=self.shards)
         self._check_numbers()
         if self.schedule != Constant() and not self.optimizer.is_first_order:
             raise UserError(f"schedule is of learning rates, of which {self.optimizer.kind!r} has none; leave it out")

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.optim.first_order import FirstOrder, Work, check_positive
+from dbp.checks import check_positive
+from dbp.optim.first_order import FirstOrder, Work
 from dbp.optim.pieces import Piece
 
 
@@ -24,7 +25,7 @@ class Adagrad(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("epsilon", self.epsilon)
+        check_positive(epsilon=self.epsilon)
 
     @property
     def vectors(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.optim.first_order import FirstOrder, Work, check_fraction, check_positive, decouple
+from dbp.checks import check_fraction, check_positive
+from dbp.optim.first_order import FirstOrder, Work, decouple
 from dbp.optim.method import Vector
 from dbp.optim.pieces import Piece
 
@@ -30,9 +31,8 @@ class Adam(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction("beta1", self.beta1)
-        check_fraction("beta2", self.beta2)
-        check_positive("epsilon", self.epsilon)
+        check_fraction(beta1=self.beta1, beta2=self.beta2)
+        check_positive(epsilon=self.epsilon)
 
     @property
     def vectors(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from dbp.errors import UserError
+from dbp.checks import check_fraction, check_not_negative, check_positive
 from dbp.optim.method import AVERAGE, Arriving, E, Method, Objective, Outcome, Space, State, Step, Vector
 from dbp.optim.pieces import Part, Piece, Setting, Shapes, check_patterns, matches, parts_of
 
@@ -80,12 +80,10 @@ class FirstOrder(Method):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decay", tuple(self.decay))
-        check_learning_rate(self.learning_rate)
-        check_fraction("average", self.average)
-        for name in ("weight_decay", "clip_norm", "clip_value"):
-            check_not_negative(name, getattr(self, name))
-        for pattern, factor in self.layer_rates.items():
-            check_not_negative(f"the factor of layer_rates for {pattern!r}", factor)
+        check_positive(learning_rate=self.learning_rate)
+        check_fraction(average=self.average)
+        check_not_negative(weight_decay=self.weight_decay, clip_norm=self.clip_norm, clip_value=self.clip_value)
+        check_not_negative(**{f"the factor of layer_rates for {name!r}": x for name, x in self.layer_rates.items()})
 
     def check(self, shapes: Shapes) -> None:
         """UserError if a pattern is that of no parameter."""
@@ -206,27 +204,3 @@ class FirstOrder(Method):
 def decouple(p: Piece) -> None:
     """Have weights decay apart from the gradient: w = w - learning_rate decay w (Loshchilov and Hutter 2019)."""
     np.multiply(p.w, 1 - p.rate * p.decay, out=p.w)
-
-
-def check_learning_rate(learning_rate: float, name: str = "learning_rate") -> None:
-    """UserError unless it is a positive number."""
-    if not 0 < learning_rate < float("inf"):
-        raise UserError(f"{name} must be a positive number, but is {learning_rate}")
-
-
-def check_fraction(name: str, value: float) -> None:
-    """UserError unless the value is at least 0 and below 1."""
-    if not 0 <= value < 1:
-        raise UserError(f"{name} must be at least 0 and below 1, but is {value}")
-
-
-def check_positive(name: str, value: float) -> None:
-    """UserError unless the value is positive."""
-    if not value > 0:
-        raise UserError(f"{name} must be positive, but is {value}")
-
-
-def check_not_negative(name: str, value: float) -> None:
-    """UserError unless the value is a number from 0 on."""
-    if not 0 <= value < float("inf"):
-        raise UserError(f"{name} must be a number and not negative, but is {value}")

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.optim.first_order import FirstOrder, Work, check_fraction, check_positive
+from dbp.checks import check_fraction, check_positive
+from dbp.optim.first_order import FirstOrder, Work
 from dbp.optim.method import Vector
 from dbp.optim.pieces import Piece, Setting, Shapes
 from dbp.optim.trust_ratio import one_group_each, trust_ratios
@@ -36,8 +37,8 @@ class LARS(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction("momentum", self.momentum)
-        check_positive("trust", self.trust)
+        check_fraction(momentum=self.momentum)
+        check_positive(trust=self.trust)
 
     @property
     def vectors(self) -> tuple[str, ...]:

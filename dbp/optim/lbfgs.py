@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.errors import UserError
+from dbp.checks import check_at_least, check_not_negative
 from dbp.optim.lbfgs_history import History
 from dbp.optim.line_search import Found, strong_wolfe
 from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, follow, pieces
@@ -37,12 +37,8 @@ class LBFGS(Method):
     evaluations: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("memory", "evaluations"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, but is {getattr(self, name)}")
-        for name in ("gradient_tolerance", "cost_tolerance"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"{name} must be 0 or a positive number, but is {getattr(self, name)}")
+        check_at_least(1, memory=self.memory, evaluations=self.evaluations)
+        check_not_negative(gradient_tolerance=self.gradient_tolerance, cost_tolerance=self.cost_tolerance)
 
     @property
     def vectors(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dbp.checks import check_at_least, check_from_0_to_1, check_positive
 from dbp.errors import UserError
 
 
@@ -47,18 +48,6 @@ def _part(step: int, steps: int) -> float:
     return min(1.0, step / max(1, steps - 1))
 
 
-def _check_from_0_to_1(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} must lie from 0 to 1, but is {value}")
-
-
-def _check_at_least(least: int, **values: float) -> None:
-    for name, value in values.items():
-        if not value >= least:
-            raise UserError(f"{name} must be at least {least}, but is {value}")
-
-
 @dataclass(frozen=True)
 class Constant(Schedule):
     """Stays at 1."""
@@ -80,8 +69,8 @@ class StepDecay(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_at_least(1, every_steps=self.every_steps)
-        _check_from_0_to_1(gamma=self.gamma)
+        check_at_least(1, every_steps=self.every_steps)
+        check_from_0_to_1(gamma=self.gamma)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """The factor for this step."""
@@ -97,7 +86,7 @@ class Exponential(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_from_0_to_1(gamma=self.gamma)
+        check_from_0_to_1(gamma=self.gamma)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """The factor for this step."""
@@ -114,9 +103,8 @@ class Polynomial(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.power > 0:
-            raise UserError(f"power must be positive, but is {self.power}")
-        _check_from_0_to_1(final_factor=self.final_factor)
+        check_positive(power=self.power)
+        check_from_0_to_1(final_factor=self.final_factor)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """The factor for this step."""
@@ -136,7 +124,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_from_0_to_1(final_factor=self.final_factor)
+        check_from_0_to_1(final_factor=self.final_factor)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """The factor for this step."""
@@ -165,7 +153,7 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         names = ("rise", "initial_factor", "final_factor")
-        _check_from_0_to_1(**{name: getattr(self, name) for name in names})
+        check_from_0_to_1(**{name: getattr(self, name) for name in names})
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """The factor for this step."""
@@ -197,8 +185,8 @@ class Plateau(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         names = ("gamma", "threshold", "final_factor")
-        _check_from_0_to_1(**{name: getattr(self, name) for name in names})
-        _check_at_least(0, patience=self.patience, cooldown=self.cooldown)
+        check_from_0_to_1(**{name: getattr(self, name) for name in names})
+        check_at_least(0, patience=self.patience, cooldown=self.cooldown)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """The factor after epochs with these costs: found from all of them, so that a resumed run needs no more."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.errors import UserError
+from dbp.checks import check_at_least, check_fraction, check_positive
 from dbp.optim.dense_trust_region import Proposal
 from dbp.optim.gauss_newton import Dense, GaussNewton, Subspace
 from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, pieces
@@ -51,14 +51,11 @@ class LevenbergMarquardt(Method):
     subspace: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("cost_tolerance", "step_tolerance", "gradient_tolerance"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 0 and below 1, but is {getattr(self, name)}")
-        if not 0 < self.initial_radius < float("inf"):
-            raise UserError(f"initial_radius must be a positive number, but is {self.initial_radius}")
-        for name, least in (("dense_up_to", 0), ("subspace", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, but is {getattr(self, name)}")
+        check_fraction(cost_tolerance=self.cost_tolerance, step_tolerance=self.step_tolerance)
+        check_fraction(gradient_tolerance=self.gradient_tolerance)
+        check_positive(initial_radius=self.initial_radius)
+        check_at_least(0, dense_up_to=self.dense_up_to)
+        check_at_least(1, subspace=self.subspace)
 
     @property
     def scratch(self) -> tuple[str, ...]:

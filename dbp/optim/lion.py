@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.optim.first_order import FirstOrder, Work, check_fraction, decouple
+from dbp.checks import check_fraction
+from dbp.optim.first_order import FirstOrder, Work, decouple
 from dbp.optim.pieces import Piece
 
 
@@ -27,8 +28,7 @@ class Lion(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction("beta1", self.beta1)
-        check_fraction("beta2", self.beta2)
+        check_fraction(beta1=self.beta1, beta2=self.beta2)
 
     @property
     def vectors(self) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from dbp.checks import check_fraction, check_positive
 from dbp.optim.adam import AdamW
-from dbp.optim.first_order import Work, check_fraction, check_learning_rate
+from dbp.optim.first_order import Work
 from dbp.optim.method import Vector
 from dbp.optim.pieces import Piece, Setting, Shapes, check_patterns, matches, slices_of
 
@@ -58,8 +59,8 @@ class Muon(AdamW):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "matrices", tuple(self.matrices))
-        check_fraction("momentum", self.momentum)
-        check_learning_rate(self.adamw_learning_rate, "adamw_learning_rate")
+        check_fraction(momentum=self.momentum)
+        check_positive(adamw_learning_rate=self.adamw_learning_rate)
 
     def check(self, shapes: Shapes) -> None:
         """UserError if a pattern is that of no parameter, or of no matrix."""

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dbp.checks import check_not_negative
 from dbp.optim.adam import Adam
-from dbp.optim.first_order import Work, check_not_negative
+from dbp.optim.first_order import Work
 from dbp.optim.pieces import Piece
 
 PRODUCT = "momentum_product"
@@ -31,7 +32,7 @@ class NAdam(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_negative("momentum_decay", self.momentum_decay)
+        check_not_negative(momentum_decay=self.momentum_decay)
 
     def numbers(self) -> dict[str, NDArray[Any]]:
         """The product of all mu so far, besides what all methods keep."""

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Generic
 import numpy as np
 from numpy.typing import NDArray
 
+from dbp.checks import check_at_least, check_fraction, check_not_negative, check_positive
 from dbp.errors import UserError, unknown
 from dbp.optim.conjugate_gradients import Iterate, Work, conjugate_gradients
-from dbp.optim.first_order import check_fraction
 from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, follow, pieces
 
 STORED = 5  # iterates besides the last, to go back to
@@ -70,18 +70,13 @@ class Newton(Method):
         for name, valid in (("curvature", CURVATURES), ("control", CONTROLS)):
             if getattr(self, name) not in valid:
                 raise unknown(name, getattr(self, name), valid)
-        for name in ("damping", "radius"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name} must be a positive number, but is {getattr(self, name)}")
-        for name in ("iterations", "probes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        check_positive(damping=self.damping, radius=self.radius)
+        check_at_least(1, iterations=self.iterations, probes=self.probes)
         if not 0 < self.part <= 1:
             raise UserError(f"part must be above 0 and at most 1, but is {self.part}")
-        for name in ("tolerance", "precondition", "gradient_tolerance"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} must be 0 or a positive number, but is {getattr(self, name)}")
-        check_fraction("decay", self.decay)
+        check_not_negative(tolerance=self.tolerance, precondition=self.precondition)
+        check_not_negative(gradient_tolerance=self.gradient_tolerance)
+        check_fraction(decay=self.decay)
 
     @property
     def _damped(self) -> bool:

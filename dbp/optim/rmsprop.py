@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.optim.first_order import FirstOrder, Work, check_fraction, check_positive
+from dbp.checks import check_fraction, check_positive
+from dbp.optim.first_order import FirstOrder, Work
 from dbp.optim.pieces import Piece
 
 
@@ -28,9 +29,9 @@ class RMSprop(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction("alpha", self.alpha)
-        check_positive("epsilon", self.epsilon)
-        check_fraction("momentum", self.momentum)
+        check_fraction(alpha=self.alpha)
+        check_positive(epsilon=self.epsilon)
+        check_fraction(momentum=self.momentum)
 
     @property
     def vectors(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic
 
 import numpy as np
 
+from dbp.checks import check_positive
 from dbp.errors import UserError, unknown
 from dbp.optim.method import Curvature, E, Method, Objective, Outcome, State, Step, Vector
 from dbp.optim.scipy_driver import METHODS, REFUSED, Asked, Lead, Order, What
@@ -56,8 +57,8 @@ class Scipy(Method):
         for name, value in self.options.items():
             if not isinstance(value, (bool, int, float, str)):
                 raise UserError(f"options.{name} must be a number, text, true or false, but is {value!r}")
-        if self.tolerance is not None and not 0 < self.tolerance < float("inf"):
-            raise UserError(f"tolerance must be a positive number, but is {self.tolerance}")
+        if self.tolerance is not None:
+            check_positive(tolerance=self.tolerance)
 
     @property
     def scratch(self) -> tuple[str, ...]:

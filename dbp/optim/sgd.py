@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from dbp.checks import check_fraction
 from dbp.errors import UserError
-from dbp.optim.first_order import FirstOrder, Work, check_fraction
+from dbp.optim.first_order import FirstOrder, Work
 from dbp.optim.pieces import Piece
 
 
@@ -23,7 +24,7 @@ class SGD(FirstOrder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction("momentum", self.momentum)
+        check_fraction(momentum=self.momentum)
         if self.nesterov and not self.momentum:
             raise UserError("nesterov needs momentum, but momentum is 0; set it, such as to 0.9")
 

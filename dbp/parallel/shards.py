@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dbp.errors import UserError
+from dbp.checks import check_at_least
 
 
 def parts(total: int, count: int, index: int) -> range:
@@ -25,8 +25,7 @@ class Shards:
     ranks: int = 1
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UserError(f"shards must be at least 1, but is {self.count}")
+        check_at_least(1, shards=self.count)
 
     def of_rank(self, rank: int) -> range:
         """The numbers of the shards that a rank owns; empty for an idle rank."""

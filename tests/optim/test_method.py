@@ -60,9 +60,9 @@ def test_methods_by_name():
         (lambda: SGD(0.1, momentum=1.0), "momentum must be at least 0 and below 1, but is 1.0"),
         (lambda: Adam(beta1=-0.1), "beta1 must be"),
         (lambda: Adam(beta2=1.0), "beta2 must be"),
-        (lambda: Adam(epsilon=0.0), "epsilon must be positive"),
+        (lambda: Adam(epsilon=0.0), "epsilon must be a positive number"),
         (lambda: Cosine(warmup_steps=-1), "warmup_steps must not be negative, but is -1"),
-        (lambda: Cosine(final_factor=2.0), "final_factor must lie from 0 to 1"),
+        (lambda: Cosine(final_factor=2.0), "final_factor must be at least 0 and at most 1"),
     ],
 )
 def test_mistakes_are_named(make, message):

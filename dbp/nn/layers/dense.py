@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.autodiff import Value, dense_block, reshape
+from dbp.checks import is_integer
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
-from dbp.nn.layers.layer import check_counts, is_integer
+from dbp.nn.layers.layer import check_counts
 from dbp.nn.scope import Scope
 
 

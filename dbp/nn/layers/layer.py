@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from dbp.autodiff import Value
+from dbp.checks import check_integer
 from dbp.errors import UserError
 from dbp.nn.scope import Scope
 
@@ -19,20 +20,6 @@ class Layer(Protocol):
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the outputs for inputs (examples, ...)."""
         ...
-
-
-def check_integer(name: str, value: Any, least: int) -> int:
-    """Return a setting as int; UserError unless it is a whole number of at least `least`."""
-    if not is_integer(value):
-        raise UserError(f"{name} must be a whole number, but is {value!r}")
-    if value < least:
-        raise UserError(f"{name} must be at least {least}, but is {value}")
-    return int(value)
-
-
-def is_integer(value: Any) -> bool:
-    """Return True for an int of Python or NumPy that is not a bool."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def check_counts(layer: Any, *names: str) -> None:

@@ -9,20 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.autodiff import Value, array_of, moments_of, normalize_block, reshape
+from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError
 from dbp.nn.layers.layer import check_counts
 from dbp.nn.moments import Moments
 from dbp.nn.scope import Scope
-
-
-def _check_epsilon(epsilon: float) -> None:
-    if not epsilon > 0:
-        raise UserError(f"epsilon must be positive, but is {epsilon}")
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise UserError(f"{name} must be at least 0 and below 1, but is {value}")
 
 
 def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
@@ -47,8 +38,8 @@ class BatchNorm:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        _check_fraction("decay", self.decay)
-        _check_epsilon(self.epsilon)
+        check_fraction(decay=self.decay)
+        check_positive(epsilon=self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
@@ -70,7 +61,7 @@ class LayerNorm:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        _check_epsilon(self.epsilon)
+        check_positive(epsilon=self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
@@ -88,7 +79,7 @@ class GroupNorm:
 
     def __post_init__(self) -> None:
         check_counts(self, "groups")
-        _check_epsilon(self.epsilon)
+        check_positive(epsilon=self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
@@ -118,7 +109,7 @@ class Dropout:
     rate: float
 
     def __post_init__(self) -> None:
-        _check_fraction("rate", self.rate)
+        check_fraction(rate=self.rate)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape; outside of training the inputs themselves."""

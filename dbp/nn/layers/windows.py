@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from dbp.autodiff import Window
+from dbp.checks import check_integer, is_integer
 from dbp.errors import UserError, unknown
-from dbp.nn.layers.layer import check_integer, is_integer
 
 Sizes = int | tuple[int, int]
 Padding = int | str  # "valid" (none), "same" (length / stride positions, rounded up), or a number of zeros on each side

@@ -9,6 +9,7 @@ import numpy as np
 
 from dbp.autodiff import Value, cross_entropy_block, log_softmax, mean, pick, relu, reshape, sigmoid, softplus, sum_
 from dbp.autodiff.primitives.shapes import rows_of
+from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
 from dbp.types import Array
@@ -104,8 +105,7 @@ class CrossEntropy(Classification):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"label_smoothing must be at least 0 and below 1, but is {self.label_smoothing}")
+        check_fraction(label_smoothing=self.label_smoothing)
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """Return -log softmax(outputs)[target] per position."""
@@ -146,8 +146,7 @@ class Hinge(Classification):
     margin: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.margin > 0:
-            raise UserError(f"margin must be positive, but is {self.margin}")
+        check_positive(margin=self.margin)
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError unless targets are integers below the number of outputs."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dbp.autodiff import Value, abs_, clip, square
-from dbp.errors import UserError
+from dbp.checks import check_positive
 from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
 from dbp.types import Array
 
@@ -74,8 +74,7 @@ class Huber(Regression):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.delta > 0:
-            raise UserError(f"delta must be positive, but is {self.delta}")
+        check_positive(delta=self.delta)
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """Return d (|r| - d / 2) with r = output - target and d = min(|r|, delta)."""

@@ -1,0 +1,67 @@
+"""The rules that numbers in settings obey, each with one function and one message.
+
+All take settings by name, such as check_positive(epsilon=self.epsilon), and raise UserError for the first that breaks
+the rule; none accepts NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any
+
+from dbp.errors import UserError
+
+
+def check_at_least(least: int, **values: float) -> None:
+    """Raise UserError unless all values are `least` or more."""
+    for name, value in values.items():
+        _must(value >= least, name, f"at least {least}", value)
+
+
+def check_positive(**values: float) -> None:
+    """Raise UserError unless all values are positive and finite."""
+    for name, value in values.items():
+        _must(0 < value < math.inf, name, "a positive number", value)
+
+
+def check_not_negative(**values: float) -> None:
+    """Raise UserError unless all values are 0 or positive, and finite."""
+    for name, value in values.items():
+        _must(0 <= value < math.inf, name, "0 or a positive number", value)
+
+
+def check_fraction(**values: float) -> None:
+    """Raise UserError unless all values are at least 0 and below 1."""
+    for name, value in values.items():
+        _must(0 <= value < 1, name, "at least 0 and below 1", value)
+
+
+def check_from_0_to_1(**values: float) -> None:
+    """Raise UserError unless all values are at least 0 and at most 1."""
+    for name, value in values.items():
+        _must(0 <= value <= 1, name, "at least 0 and at most 1", value)
+
+
+def check_between_0_and_1(**values: float) -> None:
+    """Raise UserError unless all values are above 0 and below 1."""
+    for name, value in values.items():
+        _must(0 < value < 1, name, "between 0 and 1", value)
+
+
+def check_integer(name: str, value: Any, least: int) -> int:
+    """Return an integer of Python or NumPy as one of Python; raise UserError if it is none, or below `least`."""
+    _must(is_integer(value), name, "a whole number", value)
+    check_at_least(least, **{name: value})
+    return int(value)
+
+
+def is_integer(value: Any) -> bool:
+    """Return True for an integer of Python or NumPy."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _must(holds: bool, name: str, rule: str, value: Any) -> None:
+    if not holds:
+        shown = repr(value) if isinstance(value, str) else value
+        raise UserError(f"{name} must be {rule}, but is {shown}")
