@@ -45,7 +45,7 @@ class Recomputed(Primitive):
         output = self._function(*inputs, **options)
         if isinstance(output, (tuple, list, dict)) or output is None:
             raise TypeError(
-                f"{self.name} must give one array, not a {type(output).__name__}; stack() makes one of several"
+                f"{self.name} must return one array, not a {type(output).__name__}; stack() makes one of several"
             )
         if type(output) is Tensor:
             raise TypeError(f"{self.name} uses tensors that are not among its arguments; pass them as arguments")

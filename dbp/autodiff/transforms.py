@@ -46,7 +46,10 @@ class _Recording:
     def seed(self, of_what: str) -> Value:
         """Return the cotangent 1 of a scalar output; ValueError, naming the derivative, for any other output."""
         if np.size(self.output) != 1:
-            raise ValueError(f"a {of_what} is that of one number, but the function gave shape {np.shape(self.output)}")
+            shape = np.shape(self.output)
+            raise ValueError(
+                f"a {of_what} needs a function that returns one number, but this one returned shape {shape}"
+            )
         return np.ones_like(array_of(self.output))
 
     def tangent_pairs(self, tangents: Any) -> list[tuple[Tensor, Value]]:
@@ -109,7 +112,9 @@ def _record(function: Function, points: Any, later: bool = False) -> _Recording:
             protection.hand_over()
     for y in outputs:
         if not isinstance(y, (Tensor, np.ndarray, np.number, float, int)):
-            raise TypeError(f"a function to differentiate must give one array, but this one gave a {type(y).__name__}")
+            raise TypeError(
+                f"a function to differentiate must return one array, but this one returned a {type(y).__name__}"
+            )
     return _Recording(points, leaves, output, outer, checksums)
 
 

@@ -1,4 +1,4 @@
-"""Networks: layers, activations, initializers, losses."""
+"""Neural networks: layers, losses, activations and initializers, each with a registry by name, and their scope."""
 
 from dbp.nn.activations import ACTIVATIONS
 from dbp.nn.build import InitialParameters, check_model_weights, initial_parameters

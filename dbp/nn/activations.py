@@ -1,6 +1,6 @@
 """Activation functions, by name.
 
-To add one, write it with the primitives of dbp.autodiff and enter it in ACTIVATIONS.
+To add one, write it with the primitives of dbp.autodiff, enter it in ACTIVATIONS, and name it in docs/config.md.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def initial_parameters(
         outputs = _call(model, Scope(Call(make, make_running)), inputs)
     if np.shape(outputs)[:1] != (len(inputs),):
         raise UserError(
-            f"a model must give one output per example, but {len(inputs)} examples gave outputs of shape "
+            f"a model must return one output per example, but for {len(inputs)} examples it returned shape "
             f"{np.shape(outputs)}"
         )
     if not found.shapes:

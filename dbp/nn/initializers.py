@@ -1,6 +1,6 @@
 """Initializers, by name: functions that fill a parameter with its initial values.
 
-To add one, write a function `(rng, out)` and enter it in INITIALIZERS.
+To add one, write a function of (rng, out) that fills `out`, enter it in INITIALIZERS, and name it in docs/config.md.
 
 Parameters have shape (taps ..., inputs, outputs), as a dense layer's matrix or a convolution's kernel. Numbers are
 drawn in float64 and written to an array of any dtype piece by piece, in memory order.

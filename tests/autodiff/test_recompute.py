@@ -56,7 +56,7 @@ def test_recompute_of_trees_and_by_name():
     assert type(ad.recompute(layer)(point, x)) is np.ndarray
     leaf = ad.Tensor(A)
     assert ad.recompute(layer)({"w": leaf, "rest": [V, 2.0]}, x).inputs[0] is leaf
-    with pytest.raises(TypeError, match=r"recompute\(pair\) must give one array, not a tuple"):
+    with pytest.raises(TypeError, match=r"recompute\(pair\) must return one array, not a tuple"):
         ad.recompute(pair)(leaf)
 
 

@@ -138,7 +138,7 @@ def test_wrong_settings_are_named(make, message):
         (
             [nn.Flatten(), nn.Residual((nn.Dense(3), nn.Dense(4)))],
             (8,),
-            r"residual_1: the layers give \(4,\) per example, but the shortcut gives \(8,\)",
+            r"residual_1: the layers return \(4,\) per example, but the shortcut returns \(8,\)",
         ),
         (
             [nn.Dense(4), nn.Residual((nn.Dense(4), nn.Residual((nn.Dense(4), nn.Conv1d(3, 1)))))],

@@ -61,7 +61,7 @@ MISFITS = {
     product: r"in product \(line \d+ of test_scope.py\): matmul: Input operand 1 has a mismatch",
     primitive: r"in primitive \(line \d+ of test_scope.py\): concatenate of shapes \(5, 3\) and \(4, 2\)",
     with_numpy: r"in with_numpy \(line \d+ of test_scope.py\): cannot reshape array of size 15",
-    inside_of_layers: r"residual_1: the layers give \(3,\)",
+    inside_of_layers: r"residual_1: the layers return \(3,\)",
 }
 
 

@@ -1,8 +1,17 @@
-"""The primitives: each one entry with its value, its reverse rules and its forward rules.
+"""The primitives: each a single entry with its value, its reverse rules and its forward rules.
 
-In the rules, g is the cotangent of the output, t the tangent of an input, y the output, and a, b, c or x
-the inputs. Rules use primitives and operators only, so they can be differentiated themselves. Where an
-entry takes any number of inputs its rules are given the input's number first.
+In the rules, g is the cotangent of the output, t the tangent of an input, y the output, and a, b, c or x the inputs.
+Rules use primitives and operators only, so that they can be differentiated themselves. A primitive of any number of
+inputs has rules that take the number of the input first.
+
+To add a primitive:
+
+1. Write its `Primitive(...)` in the module of its family: one reverse and one forward rule per input.
+2. List it here, and in dbp/autodiff/__init__.py if users may call it.
+3. Add it to CASES in tests/autodiff/test_primitives.py, which compares its derivatives with differences.
+
+If it composes primitives that exist, write a function, such as `mean`, instead: its derivatives follow by themselves.
+To save memory traffic, make the composition a block (dbp/autodiff/blocks.py).
 """
 
 from dbp.autodiff.primitives.arithmetic import (

@@ -2,11 +2,14 @@
 
 As a layer holds no arrays, a model can be compared, printed and stored in a config.
 
-To add a layer, write a frozen dataclass with a `kind` in the module of its family, check its settings in
-`__post_init__`, ask `scope` for parameters in `__call__`, and list the class in LAYERS: then a config can name its
-kind. Add a row to the table of layers in docs/config.md and a case to the tables in tests/test_layers.py. A layer that
-exports to ONNX or PyTorch also needs an entry in dbp/exchange. Parameters in checkpoints are named after `kind`: it
-must never change.
+To add a layer:
+
+1. Write a frozen dataclass with a `kind` in the module of its family: check settings in `__post_init__`, ask `scope`
+   for parameters in `__call__`. Parameters in checkpoints are named after `kind`, so it must never change.
+2. List the class in LAYERS, so that a config can name it, and describe it in docs/config.md.
+3. Add it to CASES in tests/nn/test_layers.py, which checks its derivatives, and to TABLES in
+   tests/config/test_toml_layers.py.
+4. For export, add its conversion to dbp/exchange/pytorch.py and dbp/exchange/onnx/layers.py.
 """
 
 from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model

@@ -20,7 +20,7 @@ from dbp.nn.layers.pooling import MaxPool2d
 from dbp.nn.scope import Model, Scope, recomputed
 
 # Name and layer, and name and layer of the pooling that is fused with a convolution.
-_Stage = tuple[str, Layer, tuple[str, MaxPool2d] | None]
+_Step = tuple[str, Layer, tuple[str, MaxPool2d] | None]
 
 
 @dataclass(frozen=True, init=False)
@@ -48,13 +48,13 @@ class Sequential:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the last layer's outputs."""
-        for name, layer, pool in self._stages:
+        for name, layer, pool in self._steps:
             try:
                 inner = scope.inside(name)
-                passed = inner.trace_layer(layer)
+                trace = inner.trace_layer(layer)
                 x = layer.pooled(inner, x, pool[1].tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
-                if passed is not None:
-                    passed.end(x, scope.inside(pool[0]).trace_layer(pool[1]) if pool else None)
+                if trace is not None:
+                    trace.end(x, scope.inside(pool[0]).trace_layer(pool[1]) if pool else None)
             except PoolError as error:
                 assert pool is not None
                 raise UserError(_with_path(pool[0], error)) from None
@@ -63,10 +63,10 @@ class Sequential:
         return x
 
     @cached_property
-    def _stages(self) -> tuple[_Stage, ...]:
-        return tuple(self._pair_up())
+    def _steps(self) -> tuple[_Step, ...]:
+        return tuple(self._fuse_pooling())
 
-    def _pair_up(self) -> Iterator[_Stage]:
+    def _fuse_pooling(self) -> Iterator[_Step]:
         named = list(zip(self.names, self.layers, strict=True))
         taken = False
         for (name, layer), after in itertools.zip_longest(named, named[1:]):
@@ -138,7 +138,7 @@ class Residual:
         straight = _through_shortcut(shortcut, scope, x) if shortcut else x
         if np.shape(y) != np.shape(straight):
             raise UserError(
-                f"the layers give {np.shape(y)[1:]} per example, but the shortcut gives {np.shape(straight)[1:]}; "
+                f"the layers return {np.shape(y)[1:]} per example, but the shortcut returns {np.shape(straight)[1:]}; "
                 "both must be the same: give the shortcut layers of its own, such as a convolution of size 1"
             )
         return activation(self.activation)(y + straight)

@@ -1,8 +1,11 @@
 """Losses, by name.
 
-To add a loss, write a frozen dataclass with a `kind` and the methods that `Loss` lists, in classification.py or
-regression.py (whose base classes bring most of them), and list it in LOSSES: then a config can name its kind. Add a row
-to the table of losses in docs/config.md and a case to the tables in tests/test_nn.py.
+To add a loss:
+
+1. Write a frozen dataclass with a `kind` and the methods of `Loss` in classification.py or regression.py, whose base
+   classes have most of them.
+2. List the class in LOSSES, so that a config can name it, and describe it in docs/config.md.
+3. Add its closed form to tests/nn/test_losses.py.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Classification:
 
 def _check_output(kind: str, output_shape: Shape) -> None:
     if not output_shape:
-        raise UserError(f"{kind} takes one output per class, but the model gives one number per example")
+        raise UserError(f"{kind} takes one output per class, but the model returns one number per example")
 
 
 @dataclass(frozen=True)

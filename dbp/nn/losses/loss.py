@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 
 
 class Loss(Protocol):
-    """A loss of outputs (examples, ...) for targets, with the metrics that are reported beside it.
+    """A loss of outputs (examples, ...) for targets, with the metrics that are reported with it.
 
     `kind` names it in configs; `metrics` names what measure() returns. An example has one loss, or one for each of its
     positions, such as those of a sequence.
