@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import statistics
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dbp_steps import settings_of
 from measure import take_first_steps
 
 import dbp
+from dbp.checkpoint.writer_thread import WRITER_THREAD
 from dbp.config.settings import Saving, Settings
 from dbp.parallel import Communicator, world
 from dbp.run.state import Run
@@ -40,6 +42,11 @@ def timed(comm: Communicator, action: Any) -> float:
     return max(comm.gather(time.perf_counter() - start))
 
 
+def _writing() -> bool:
+    """Return True while a checkpoint is written on this rank, in a thread of its own."""
+    return any(thread.name == WRITER_THREAD for thread in threading.enumerate())
+
+
 def saves(run: Run, keeper: Keeper, count: int) -> dict[str, Any]:
     """Steps, saves, and the steps beside which these are written."""
     alone: list[float] = []
@@ -57,7 +64,7 @@ def saves(run: Run, keeper: Keeper, count: int) -> dict[str, Any]:
         alone += [timed(run.comm, step) for _ in range(ALONE)]
         start = time.perf_counter()
         stalls.append(timed(run.comm, keeper.save))
-        while run.comm.broadcast(keeper.writing):
+        while run.comm.broadcast(_writing()):
             beside.append(timed(run.comm, step))
         written.append(time.perf_counter() - start)
         keeper.settle()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from dbp.errors import StorageError
 
+WRITER_THREAD = "dbp checkpoint"  # the name of the thread
+
 
 class Writer:
     """Does one piece of writing at a time while the training goes on.
@@ -22,7 +24,7 @@ class Writer:
         """Begin to write; wait() must have been called since the last time."""
         assert self._thread is None
         # A daemon, as another rank's failure must be able to end this process in the middle of it.
-        self._thread = threading.Thread(target=self._do, args=(work,), name="dbp checkpoint", daemon=True)
+        self._thread = threading.Thread(target=self._do, args=(work,), name=WRITER_THREAD, daemon=True)
         self._thread.start()
 
     def _do(self, work: Callable[[], None]) -> None:
@@ -30,11 +32,6 @@ class Writer:
             work()
         except BaseException as error:  # raised, or given, by wait()
             self._failure = error
-
-    @property
-    def busy(self) -> bool:
-        """Whether it is still writing."""
-        return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> tuple[StorageError | None, bool]:
         """Wait until what was begun is written; gives what prevented it, if anything did, and whether any was begun."""

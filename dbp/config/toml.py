@@ -316,7 +316,7 @@ def _text(text: str) -> str:
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """Where two tables differ: keys, each with a line about it."""
-    old, new = _flat(stored), _flat(now)
+    old, new = flatten(stored), flatten(now)
     return {
         key: f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now"
         for key in sorted(old.keys() | new.keys())
@@ -324,7 +324,8 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables and lists by the full names of their keys, such as model.layers.0.units."""
     if isinstance(value, Mapping):
         items = [(str(key), item) for key, item in value.items()]
     elif isinstance(value, list):
@@ -333,5 +334,5 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: value}
     flat: dict[str, Any] = {}
     for key, item in items:
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else key)
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else key)
     return flat

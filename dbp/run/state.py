@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Run:
     def __init__(self, settings: Settings, comm: Communicator, blas: str, restored: bool = False):
         self.settings, self.comm, self.blas, self.restored = settings, comm, blas, restored
         check_installation(comm)
-        must_be_alike(comm, _flat(toml.table_from(settings)), "give all ranks the same settings")
+        must_be_alike(comm, toml.flatten(toml.table_from(settings)), "give all ranks the same settings")
         self.sources = open_sources(settings, comm)
         must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None
@@ -281,11 +281,3 @@ def _weights_in(path: Path) -> dict[str, Array]:
 
     with find(path) as found:
         return found.trained()
-
-
-def _flat(table: Mapping[str, Any], path: str = "") -> dict[str, object]:
-    """A config by the full names of its keys."""
-    flat: dict[str, object] = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
-    return flat

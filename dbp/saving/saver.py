@@ -176,11 +176,6 @@ class Keeper:
         self._saved = -1  # what is saved at a step that was saved before is another state
         return Restorer(self._run, self.folder, self._say).restore(until)
 
-    @property
-    def writing(self) -> bool:
-        """Whether a checkpoint is being written, on rank 0; not collective."""
-        return self._writer.busy
-
     def settle(self) -> str:
         """Wait until what was begun is written; gives what prevented the last writing, if anything did."""
         failed = str(from_rank_0(self._comm, self._wait)) if self.folder is not None else ""

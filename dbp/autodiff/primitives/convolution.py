@@ -6,11 +6,11 @@ in deep learning, the kernel is not flipped: these are cross-correlations.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
+from dbp.autodiff.primitives.shapes import rows_of
 from dbp.autodiff.primitives.windows import Pair, Window
 from dbp.autodiff.tensor import Primitive
 from dbp.types import Array
@@ -27,18 +27,13 @@ def check_kernel(channels: int, w: Array, window: Window, groups: int = 1, outpu
         raise ValueError(f"weights for {fit}{groups_too} do not fit {given} channels")
 
 
-def _rows(x: Array) -> Array:
-    """Return the channels of every pixel as rows of a matrix."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-
-
 def _product(x: Array, w: Array, groups: int) -> Any:
     """Multiply x (examples, down, across, C) by w (C / groups, K), each group of channels by its own part of w."""
     if groups == 1:
-        return np.matmul(_rows(x), w).reshape(*x.shape[:-1], w.shape[-1])
+        return np.matmul(rows_of(x), w).reshape(*x.shape[:-1], w.shape[-1])
     if w.shape[0] == 1:  # depth-wise
         return (x[..., None] * w.reshape(groups, -1)).reshape(*x.shape[:-1], w.shape[-1])
-    parts = np.moveaxis(_rows(x).reshape(-1, groups, w.shape[0]), 1, 0)
+    parts = np.moveaxis(rows_of(x).reshape(-1, groups, w.shape[0]), 1, 0)
     outputs = np.matmul(parts, np.moveaxis(w.reshape(w.shape[0], groups, -1), 1, 0))
     return np.moveaxis(outputs, 0, 1).reshape(*x.shape[:-1], w.shape[-1])
 
@@ -47,7 +42,7 @@ def _product_back(g: Array, w: Array, groups: int) -> Any:
     """Multiply g (examples, down, across, K) by the transpose of w (C / groups, K)."""
     width = w.shape[0] * groups
     if groups == 1:
-        return np.matmul(_rows(g), w.T).reshape(*g.shape[:-1], width)
+        return np.matmul(rows_of(g), w.T).reshape(*g.shape[:-1], width)
     parts = np.moveaxis(g.reshape(-1, groups, w.shape[1] // groups), 1, 0)
     inputs = np.matmul(parts, np.moveaxis(w.reshape(w.shape[0], groups, -1), 1, 0).swapaxes(1, 2))
     return np.moveaxis(inputs, 0, 1).reshape(*g.shape[:-1], width)
@@ -55,7 +50,7 @@ def _product_back(g: Array, w: Array, groups: int) -> Any:
 
 def _outer(x: Array, g: Array, groups: int) -> Any:
     """Sum the outer products of the channels of x and g over all pixels, by group: (C / groups, K)."""
-    a, b = _rows(x), _rows(g)
+    a, b = rows_of(x), rows_of(g)
     if groups == 1:
         return np.matmul(a.T, b)
     a, b = (rows.reshape(len(rows), groups, rows.shape[1] // groups) for rows in (a, b))
