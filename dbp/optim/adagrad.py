@@ -8,15 +8,19 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.checks import check_positive
-from dbp.optim.first_order import FirstOrder, Work
-from dbp.optim.pieces import Piece
+from dbp.optim.first_order import FirstOrder, UpdateContext
+from dbp.optim.parameter_blocks import Block
 
 
 @dataclass(frozen=True)
 class Adagrad(FirstOrder):
-    """Steps by the gradient over the root of the sum of all squares so far.
+    """Steps along the gradient over the root of the sum of all squared gradients.
 
-    s = s + g^2;  w = w - learning_rate g / (sqrt(s) + epsilon).
+    s = s + g^2
+    w = w - learning_rate g / (sqrt(s) + epsilon)
+
+    Args:
+        epsilon: added to the root, so that the division stays finite; positive.
     """
 
     kind: ClassVar[str] = "adagrad"
@@ -29,16 +33,16 @@ class Adagrad(FirstOrder):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The names of the vectors that it keeps."""
+        """Return the names of the vectors that a checkpoint holds."""
         return ("squares", *super().vectors)
 
-    def update(self, p: Piece, work: Work) -> None:  # noqa: ARG002
-        """One step on a piece."""
-        s, change = p.vectors["squares"], p.spare[0]
-        np.multiply(p.g, p.g, out=change)
+    def update(self, block: Block, context: UpdateContext) -> None:  # noqa: ARG002
+        """Update one block of weights and vectors."""
+        s, change = block.vectors["squares"], block.buffers[0]
+        np.multiply(block.g, block.g, out=change)
         np.add(s, change, out=s)
         np.sqrt(s, out=change)
         np.add(change, self.epsilon, out=change)
-        np.divide(p.g, change, out=change)
-        np.multiply(change, p.rate, out=change)
-        np.subtract(p.w, change, out=p.w)
+        np.divide(block.g, change, out=change)
+        np.multiply(change, block.learning_rate, out=change)
+        np.subtract(block.w, change, out=block.w)

@@ -9,18 +9,27 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.checks import check_fraction, check_positive
-from dbp.optim.first_order import FirstOrder, Work, decouple
+from dbp.optim.first_order import FirstOrder, UpdateContext, decoupled_weight_decay
 from dbp.optim.method import Vector
-from dbp.optim.pieces import Piece
+from dbp.optim.parameter_blocks import Block
 
 
 @dataclass(frozen=True)
 class Adam(FirstOrder):
-    """Steps by the running mean of the gradient over the root of the running mean of its square.
+    """Steps along the running mean of the gradient over the root of the running mean of its square.
 
-    m = beta1 m + g;  v = beta2 v + g^2, which are those means over 1 - beta1 and 1 - beta2, kept so because it
-    takes two passes less;  w = w - learning_rate m' / (sqrt(v') + epsilon),
-    m' = m (1 - beta1) / (1 - beta1^t),  v' = v (1 - beta2) / (1 - beta2^t).
+    m = beta1 m + g
+    v = beta2 v + g^2
+    w = w - learning_rate m' / (sqrt(v') + epsilon)
+    with m' = m (1 - beta1) / (1 - beta1^t) and v' = v (1 - beta2) / (1 - beta2^t), t the number of the update
+
+    Here m is the paper's m_t / (1 - beta1) and v its v_t / (1 - beta2), which saves two passes; m' and v' are the
+    paper's bias-corrected estimates.
+
+    Args:
+        beta1: the decay rate of the mean of the gradient.
+        beta2: the decay rate of the mean of its square.
+        epsilon: added to the root, so that the division stays finite; positive.
     """
 
     kind: ClassVar[str] = "adam"
@@ -36,43 +45,43 @@ class Adam(FirstOrder):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The names of the vectors that it keeps."""
+        """Return the names of the vectors that a checkpoint holds."""
         return ("gradients", "squares", *super().vectors)
 
-    def update(self, p: Piece, work: Work) -> None:
-        """One step on a piece."""
-        self.remember(p)
-        if p.rate == 0:  # at the end of a schedule
+    def update(self, block: Block, context: UpdateContext) -> None:
+        """Update one block of weights and vectors."""
+        self.update_moments(block)
+        if block.learning_rate == 0:  # at the end of a schedule
             return
-        change = self.direction(p, work.number, p.rate, out=p.spare[0])
-        np.subtract(p.w, change, out=p.w)
+        change = self.direction(block, context.number, block.learning_rate, out=block.buffers[0])
+        np.subtract(block.w, change, out=block.w)
 
-    def remember(self, p: Piece) -> None:
-        """Take the gradient into m and v."""
-        m, v, square = p.vectors["gradients"], p.vectors["squares"], p.spare[0]
+    def update_moments(self, block: Block) -> None:
+        """Update m and v by the gradient."""
+        m, v, square = block.vectors["gradients"], block.vectors["squares"], block.buffers[0]
         np.multiply(m, self.beta1, out=m)
-        np.add(m, p.g, out=m)
+        np.add(m, block.g, out=m)
         np.multiply(v, self.beta2, out=v)
-        np.multiply(p.g, p.g, out=square)
+        np.multiply(block.g, block.g, out=square)
         np.add(v, square, out=v)
 
-    def direction(self, p: Piece, number: int, rate: float, out: Vector) -> Vector:
-        """Rate m' / (sqrt(v') + epsilon)."""
-        # Both corrections and the rate go into the divisor.
+    def direction(self, block: Block, number: int, rate: float, out: Vector) -> Vector:
+        """Write rate m' / (sqrt(v') + epsilon) to `out`, for the update of this number."""
+        # One division: the bias corrections and the rate are factors of the divisor.
         scale = (1 - self.beta1**number) / ((1 - self.beta1) * rate)
-        np.sqrt(p.vectors["squares"], out=out)
+        np.sqrt(block.vectors["squares"], out=out)
         np.multiply(out, scale * math.sqrt((1 - self.beta2) / (1 - self.beta2**number)), out=out)
         np.add(out, scale * self.epsilon, out=out)
-        return np.divide(p.vectors["gradients"], out, out=out)
+        return np.divide(block.vectors["gradients"], out, out=out)
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam, with w = w - learning_rate weight_decay w before each step, in place of decay in the gradient."""
+    """Adam with decoupled weight decay: w = w - learning_rate weight_decay w before each update."""
 
     kind: ClassVar[str] = "adamw"
     weight_decay: float = field(default=1e-2, kw_only=True)
 
-    def shrink(self, p: Piece) -> None:
-        """Have weights decay apart from the gradient."""
-        decouple(p)
+    def apply_weight_decay(self, block: Block) -> None:
+        """Shrink the weights apart from the gradient."""
+        decoupled_weight_decay(block)

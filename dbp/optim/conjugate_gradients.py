@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from dbp.optim.method import Space, Vector, pieces
+from dbp.optim.method import Space, Vector, cache_blocks
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,18 @@ def conjugate_gradients(
             return
         model += length * (length * curved / 2 - ry)
         square += length * (2 * px + length * pp)
-        for piece in pieces(space.owned):
-            x[piece] += length * p[piece]
-            r[piece] += length * bp[piece] + (length * damping) * p[piece]
+        for block in cache_blocks(space.owned):
+            x[block] += length * p[block]
+            r[block] += length * bp[block] + (length * damping) * p[block]
             if work.inverse is not None:
-                np.multiply(r[piece], work.inverse[piece], out=y[piece])
+                np.multiply(r[block], work.inverse[block], out=y[block])
         yield Iterate(number, model, curved / pp, leaves)
         if leaves:
             return
         before, ry = ry, space.dot(r, y)
-        for piece in pieces(space.owned):
-            p[piece] *= ry / before
-            p[piece] -= y[piece]
+        for block in cache_blocks(space.owned):
+            p[block] *= ry / before
+            p[block] -= y[block]
 
 
 def _begin(
@@ -110,9 +110,9 @@ def _begin(
     """Residual and first direction at x; the model's value there."""
     begun = space.dot(x, x) > 0
     bx = product(x) if begun else x
-    for piece in pieces(space.owned):
-        work.residual[piece] = gradient[piece] + bx[piece] + damping * x[piece]
+    for block in cache_blocks(space.owned):
+        work.residual[block] = gradient[block] + bx[block] + damping * x[block]
         if work.inverse is not None:
-            np.multiply(work.residual[piece], work.inverse[piece], out=work.scaled[piece])
-        np.negative(work.scaled[piece], out=work.search[piece])
+            np.multiply(work.residual[block], work.inverse[block], out=work.scaled[block])
+        np.negative(work.scaled[block], out=work.search[block])
     return float(space.dots([x], [work.residual, gradient]).sum()) / 2 if begun else 0.0

@@ -1,4 +1,7 @@
-"""Methods that need one gradient a step, and what they have in common: decay, clipping, averages."""
+"""What all first-order methods share: gradient clipping, weight decay, learning rates per parameter, weight averages.
+
+A step takes one gradient and updates the owned ranges of the flat vectors block by block.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,23 @@ import numpy as np
 
 from dbp.checks import check_fraction, check_not_negative, check_positive
 from dbp.optim.method import AVERAGE, Arriving, E, Method, Objective, Outcome, Space, State, Step, Vector
-from dbp.optim.pieces import Part, Piece, Setting, Shapes, check_patterns, matches, parts_of
+from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, block_ranges, check_patterns, matches
+
+CLIP_EPSILON = 1e-6  # keeps the division by the gradient's norm finite; the same as PyTorch's clip_grad_norm_
 
 
-class Work(NamedTuple):
-    """What there is to do in a step.
+class UpdateContext(NamedTuple):
+    """What one update works on.
 
     Args:
-        space: that the vectors lie in.
+        space: the space of the flat vectors.
         weights: the flat weights.
-        gradient: where it is owned.
-        state: what the method remembers.
-        number: of the update, counted from 1.
-        rate: the learning rate.
-        scale: factor on the gradient.
-        arriving: what to wait for before a part of the gradient is read, unless all of it is there.
+        gradient: by the flat weights; valid in the owned ranges.
+        state: the method's state.
+        number: the number of the update, counted from 1.
+        learning_rate: with the schedule's factor.
+        scale: a factor on the gradient, from clip_norm.
+        arriving: if set, wait for each range of the gradient before reading it.
     """
 
     space: Space
@@ -34,42 +39,44 @@ class Work(NamedTuple):
     gradient: Vector
     state: State
     number: int
-    rate: float
+    learning_rate: float
     scale: float
     arriving: Arriving | None = None
 
 
-class Plan(NamedTuple):
-    """What is the same at every step.
+class UpdatePlan(NamedTuple):
+    """What stays the same from update to update.
 
     Args:
-        weights: in which the pieces lie.
-        settings: of each parameter.
-        pieces: of what is owned, from the end on, as gradients arrive; each with a factor on the learning rate.
+        weights: the flat weights that the blocks are views of.
+        settings: one per parameter.
+        blocks: the owned ranges from the end to the start, the order in which gradients arrive; each with a factor on
+            the learning rate.
     """
 
     weights: Vector
-    settings: list[Setting]
-    pieces: list[tuple[Piece, float]]
+    settings: list[ParameterSetting]
+    blocks: list[tuple[Block, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstOrder(Method):
-    """A method that needs one gradient a step.
+    """A method that takes one gradient a step.
 
     Args:
-        learning_rate: by which directions are multiplied.
-        weight_decay: how strongly weights are drawn to zero.
-        decay: patterns of the names of parameters that are; by default those with two or more axes.
-        layer_rates: factors on the learning rate by patterns of names; those of all that match are multiplied.
-        clip_norm: a gradient with a larger norm is scaled down to it; 0 for none.
-        clip_value: what each number of the gradient is then limited to; 0 for none.
-        average: decay of an exponential moving average of the weights, which is then used for them; 0 for none.
+        learning_rate: positive.
+        weight_decay: the strength with which weights are drawn to zero.
+        decay: patterns of the names of parameters that decay; by default those with two or more axes.
+        layer_rates: factors on the learning rate, by patterns of names; where several match, their product counts.
+        clip_norm: the largest norm of the gradient, which is scaled down to it; 0 for no limit.
+        clip_value: the largest absolute value of an element of the gradient, limited after scaling; 0 for no limit.
+        average: the decay of an exponential moving average of the weights, which is used in place of the weights for
+            evaluation and in the result; 0 for none.
     """
 
     is_first_order = True
     length = "learning_rate"
-    whole: ClassVar[bool] = False  # whether more is asked of the gradient than its pieces
+    needs_full_gradient: ClassVar[bool] = False  # True if advance() needs all of the gradient before the first block
     learning_rate: float
     weight_decay: float = 0.0
     decay: tuple[str, ...] = ()
@@ -86,121 +93,127 @@ class FirstOrder(Method):
         check_not_negative(**{f"the factor of layer_rates for {name!r}": x for name, x in self.layer_rates.items()})
 
     def check(self, shapes: Shapes) -> None:
-        """UserError if a pattern is that of no parameter."""
+        """Raise UserError if a pattern matches no parameter."""
         check_patterns("decay", self.decay, shapes)
         check_patterns("layer_rates", self.layer_rates, shapes)
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The names of the vectors that it keeps."""
+        """Return the names of the vectors that a checkpoint holds."""
         return (AVERAGE,) if self.average else ()
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
-        """One gradient and one update; see Method.step()."""
-        early = not (self.whole or self.clip_norm)
-        evaluation, rate = objective.value_and_gradient(weights, early), self.learning_rate * factor
+        """Find one gradient and make one update; see Method.step()."""
+        early = not (self.needs_full_gradient or self.clip_norm)
+        evaluation, learning_rate = objective.value_and_gradient(weights, early), self.learning_rate * factor
         if not evaluation.finite:
-            return Step(evaluation, Outcome.NOT_FINITE, length=rate)
+            return Step(evaluation, Outcome.NOT_FINITE, length=learning_rate)
         space, gradient, arriving = objective.space, evaluation.gradient, evaluation.arriving
-        scale = self._scale(space, gradient) if self.clip_norm else 1.0
+        scale = self._clip_scale(space, gradient) if self.clip_norm else 1.0
         with space.changing:
-            self.advance(Work(space, weights, gradient, state, number, rate, scale, arriving))
-        return Step(evaluation, length=rate)
+            self.advance(UpdateContext(space, weights, gradient, state, number, learning_rate, scale, arriving))
+        return Step(evaluation, length=learning_rate)
 
-    def _scale(self, space: Space, gradient: Vector) -> float:
-        """What brings the gradient's norm down to clip_norm; the small number is that of PyTorch."""
+    def _clip_scale(self, space: Space, gradient: Vector) -> float:
+        """Return the factor that brings the gradient's norm down to clip_norm."""
         square = space.dot(gradient, gradient)
-        if not math.isfinite(square):  # beyond what float32 can hold
+        if not math.isfinite(square):  # overflow of float32
             square = float(space.squares(gradient).sum())
-        return min(1.0, self.clip_norm / (math.sqrt(square) + 1e-6))
+        return min(1.0, self.clip_norm / (math.sqrt(square) + CLIP_EPSILON))
 
-    def advance(self, work: Work) -> None:
-        """Update weights and vectors.
+    def advance(self, context: UpdateContext) -> None:
+        """Update weights and vectors, block by block.
 
-        Unless the method says that it needs the whole gradient, it is asked to go through all pieces before it asks
-        the space for what ranks find together: until then some may still wait for what this one has to send.
+        Unless needs_full_gradient is set, all blocks must be passed before the first collective call of the space:
+        until then other ranks may still wait for the part of the gradient that this rank sends.
         """
-        for piece in self.pieces(work):
-            self.prepare(piece, work)
-            self.update(piece, work)
-            self.finish(piece, work)
+        for block in self.blocks(context):
+            self.prepare(block, context)
+            self.update(block, context)
+            self.update_average(block, context)
 
     @abstractmethod
-    def update(self, p: Piece, work: Work) -> None:
-        """Update a piece of the weights and of the method's vectors in place."""
+    def update(self, block: Block, context: UpdateContext) -> None:
+        """Update one block of weights and vectors, in place."""
 
-    def settings(self, shapes: Shapes) -> list[Setting]:
-        """What is settled for each parameter."""
-        return [Setting(self._factor(name), self._decay(name, shape)) for name, shape in shapes.items()]
+    # --- settings of the parameters ---------------------------------------------------------------------
 
-    def _factor(self, name: str) -> float:
+    def settings(self, shapes: Shapes) -> list[ParameterSetting]:
+        """Return the settings of each parameter."""
+        return [
+            ParameterSetting(self._rate_factor(name), self._weight_decay(name, shape)) for name, shape in shapes.items()
+        ]
+
+    def _rate_factor(self, name: str) -> float:
         return math.prod(factor for pattern, factor in self.layer_rates.items() if matches([pattern], name))
 
-    def _decay(self, name: str, shape: tuple[int, ...]) -> float:
-        chosen = matches(self.decay, name) if self.decay else len(shape) > 1
-        return self.weight_decay if chosen else 0.0
+    def _weight_decay(self, name: str, shape: tuple[int, ...]) -> float:
+        decays = matches(self.decay, name) if self.decay else len(shape) > 1
+        return self.weight_decay if decays else 0.0
 
-    # --- pieces -----------------------------------------------------------------------------------------
+    # --- blocks -----------------------------------------------------------------------------------------
 
-    def pieces(self, work: Work) -> Iterator[Piece]:
-        """What is owned, piece by piece, each as soon as its gradient is there."""
-        gradient, rate, arriving = work.gradient, work.rate, work.arriving
-        for piece, factor in self.plan(work).pieces:
+    def blocks(self, context: UpdateContext) -> Iterator[Block]:
+        """Yield the owned blocks, each as soon as its gradient has arrived."""
+        gradient, rate, arriving = context.gradient, context.learning_rate, context.arriving
+        for block, factor in self.plan(context).blocks:
             if arriving is not None:
-                arriving.wait_for(piece.where)
-            piece.g, piece.rate = gradient[piece.where], rate * factor
-            yield piece
+                arriving.wait_for(block.where)
+            block.g, block.learning_rate = gradient[block.where], rate * factor
+            yield block
         if arriving is not None:
             arriving.complete()
 
-    def plan(self, work: Work) -> Plan:
-        """What is the same at every step, found at the first: it takes as long as short updates do."""
-        plan: Plan | None = work.state.derived.get("plan")
-        if plan is None or plan.weights is not work.weights:
-            shapes = work.space.shapes
-            settings = self.settings(shapes)
-            pieces = self._pieces(work, parts_of(work.space.owned, shapes, settings))
-            plan = work.state.derived["plan"] = Plan(work.weights, settings, pieces)
+    def plan(self, context: UpdateContext) -> UpdatePlan:
+        """Return the plan of the first update, kept because making it takes as long as a short update."""
+        plan: UpdatePlan | None = context.state.derived.get("plan")
+        if plan is None or plan.weights is not context.weights:
+            settings = self.settings(context.space.shapes)
+            plan = UpdatePlan(context.weights, settings, self._blocks(context, settings))
+            context.state.derived["plan"] = plan
         return plan
 
-    def _pieces(self, work: Work, parts: list[Part]) -> list[tuple[Piece, float]]:
-        vectors, found = work.state.vectors | work.state.scratch, []
-        longest = max((part.where.stop - part.where.start for part in parts), default=0)
-        spare = np.empty((3, longest), work.weights.dtype)
-        for where, (factor, decay, group) in sorted(parts, key=lambda part: -part.where.start):
-            own = {name: vector[where] for name, vector in vectors.items()}
-            w = work.weights[where]
-            rows = [row[: len(w)] for row in spare]
-            found.append((Piece(w, work.gradient[where], own, rows, work.rate, decay, group, where), factor))
-        return found
+    def _blocks(self, context: UpdateContext, settings: list[ParameterSetting]) -> list[tuple[Block, float]]:
+        ranges = block_ranges(context.space.owned, context.space.shapes, settings)
+        vectors, blocks = context.state.vectors | context.state.scratch, []
+        longest = max((where.stop - where.start for where, _ in ranges), default=0)
+        rows = np.empty((3, longest), context.weights.dtype)
+        for where, (factor, decay, group) in sorted(ranges, key=lambda pair: -pair[0].start):
+            w, g = context.weights[where], context.gradient[where]
+            views = {name: vector[where] for name, vector in vectors.items()}
+            buffers = [row[: len(w)] for row in rows]
+            blocks.append((Block(w, g, views, buffers, context.learning_rate, decay, group, where), factor))
+        return blocks
 
-    def prepare(self, p: Piece, work: Work) -> None:
-        """Clip the gradient, and have weights decay."""
-        own = p.spare[2]
-        if work.scale != 1:
-            p.g = np.multiply(p.g, work.scale, out=own)
+    # --- before and after the update of a block ---------------------------------------------------------
+
+    def prepare(self, block: Block, context: UpdateContext) -> None:
+        """Clip the gradient and apply weight decay."""
+        clipped = block.buffers[2]
+        if context.scale != 1:
+            block.g = np.multiply(block.g, context.scale, out=clipped)
         if self.clip_value:
-            p.g = np.clip(p.g, -self.clip_value, self.clip_value, out=own)
-        if p.decay:
-            self.shrink(p)
+            block.g = np.clip(block.g, -self.clip_value, self.clip_value, out=clipped)
+        if block.weight_decay:
+            self.apply_weight_decay(block)
 
-    def shrink(self, p: Piece) -> None:
-        """Have weights decay: g = g + decay w, the gradient with that of the penalty decay/2 ||w||^2."""
-        np.multiply(p.w, p.decay, out=p.spare[0])
-        p.g = np.add(p.g, p.spare[0], out=p.spare[2])
+    def apply_weight_decay(self, block: Block) -> None:
+        """Add the gradient of the penalty weight_decay/2 ||w||^2: g = g + weight_decay w."""
+        np.multiply(block.w, block.weight_decay, out=block.buffers[0])
+        block.g = np.add(block.g, block.buffers[0], out=block.buffers[2])
 
-    def finish(self, p: Piece, work: Work) -> None:
-        """Take new weights into their average, which begins with the first."""
+    def update_average(self, block: Block, context: UpdateContext) -> None:
+        """Update the average of the weights, a = a + (1 - average) (w - a), which starts as the first w."""
         if self.average:
-            mean, change = p.vectors[AVERAGE], p.spare[0]
-            if work.number == 1:
-                mean[:] = p.w
+            mean, change = block.vectors[AVERAGE], block.buffers[0]
+            if context.number == 1:
+                mean[:] = block.w
                 return
-            np.subtract(p.w, mean, out=change)
+            np.subtract(block.w, mean, out=change)
             np.multiply(change, 1 - self.average, out=change)
             np.add(mean, change, out=mean)
 
 
-def decouple(p: Piece) -> None:
-    """Have weights decay apart from the gradient: w = w - learning_rate decay w (Loshchilov and Hutter 2019)."""
-    np.multiply(p.w, 1 - p.rate * p.decay, out=p.w)
+def decoupled_weight_decay(block: Block) -> None:
+    """Shrink the weights apart from the gradient: w = w - learning_rate weight_decay w (Loshchilov, Hutter 2019)."""
+    np.multiply(block.w, 1 - block.learning_rate * block.weight_decay, out=block.w)

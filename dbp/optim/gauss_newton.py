@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from dbp.optim.dense_trust_region import Proposal, propose
-from dbp.optim.method import Curvature, Space, Vector, pieces
+from dbp.optim.method import Curvature, Space, Vector, cache_blocks
 
 RESIDUAL = 1e-2  # relative to the gradient: what the subspace may leave of the equations of a step
 
@@ -42,9 +42,9 @@ class Dense:
         matrix = curvature.gauss_newton_matrix()
         self.finite = bool(space.tell(bool(np.isfinite(matrix).all())))
         columns = np.sqrt(np.maximum(matrix.diagonal(), 0))
-        for piece in pieces(space.owned):
-            np.maximum(scale[piece], columns[piece], out=scale[piece], casting="same_kind")
-            scale[piece][scale[piece] == 0] = 1  # a weight that so far has made no difference, as in lmder
+        for block in cache_blocks(space.owned):
+            np.maximum(scale[block], columns[block], out=scale[block], casting="same_kind")
+            scale[block][scale[block] == 0] = 1  # a weight that so far has made no difference, as in lmder
         space.fence(scale)
         gradient, scale = space.collected(gradient), space.collected(scale)
         if space.first and self.finite:
@@ -126,8 +126,8 @@ class Subspace:
 def combine(space: Space, target: Vector, vectors: Sequence[Vector], factors: Iterable[float]) -> None:
     """Write a sum of multiples of vectors, of which the first may be the target itself."""
     numbers = [target.dtype.type(factor) for factor in factors]
-    for piece in pieces(space.owned):
-        total = vectors[0][piece] * numbers[0]
+    for block in cache_blocks(space.owned):
+        total = vectors[0][block] * numbers[0]
         for vector, number in zip(vectors[1:], numbers[1:], strict=True):
-            total += vector[piece] * number
-        target[piece] = total
+            total += vector[block] * number
+        target[block] = total

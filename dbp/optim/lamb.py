@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.optim.adam import Adam
-from dbp.optim.first_order import Work
-from dbp.optim.pieces import Piece, Setting, Shapes
+from dbp.optim.first_order import UpdateContext
+from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes
 from dbp.optim.trust_ratio import one_group_each, trust_ratios
 
 
@@ -31,29 +31,29 @@ class LAMB(Adam):
         """Name the direction r, kept until all of its norms are known."""
         return ("direction",)
 
-    def settings(self, shapes: Shapes) -> list[Setting]:
+    def settings(self, shapes: Shapes) -> list[ParameterSetting]:
         """Return the settings of each parameter, which is a group of its own."""
         return one_group_each(super().settings(shapes))
 
-    def shrink(self, p: Piece) -> None:
+    def apply_weight_decay(self, block: Block) -> None:
         """Do nothing: update() adds weight decay to the direction."""
 
-    def advance(self, work: Work) -> None:
+    def advance(self, context: UpdateContext) -> None:
         """Find the whole direction, then all trust ratios, then step."""
-        for p in self.pieces(work):
-            self.prepare(p, work)
-            self.update(p, work)
-        space, direction = work.space, work.state.scratch["direction"]
-        ratios = trust_ratios(np.sqrt(space.squares(work.weights)), np.sqrt(space.squares(direction)))
-        for p in self.pieces(work):
-            np.multiply(p.vectors["direction"], p.rate * ratios[p.group], out=p.spare[0])
-            np.subtract(p.w, p.spare[0], out=p.w)
-            self.finish(p, work)
+        for block in self.blocks(context):
+            self.prepare(block, context)
+            self.update(block, context)
+        space, direction = context.space, context.state.scratch["direction"]
+        ratios = trust_ratios(np.sqrt(space.squares(context.weights)), np.sqrt(space.squares(direction)))
+        for block in self.blocks(context):
+            np.multiply(block.vectors["direction"], block.learning_rate * ratios[block.group], out=block.buffers[0])
+            np.subtract(block.w, block.buffers[0], out=block.w)
+            self.update_average(block, context)
 
-    def update(self, p: Piece, work: Work) -> None:
+    def update(self, block: Block, context: UpdateContext) -> None:
         """Write one block of the direction r."""
-        self.remember(p)
-        r = self.direction(p, work.number, 1.0, out=p.vectors["direction"])
-        if p.decay:
-            np.multiply(p.w, p.decay, out=p.spare[0])
-            np.add(r, p.spare[0], out=r)
+        self.update_moments(block)
+        r = self.direction(block, context.number, 1.0, out=block.vectors["direction"])
+        if block.weight_decay:
+            np.multiply(block.w, block.weight_decay, out=block.buffers[0])
+            np.add(r, block.buffers[0], out=r)

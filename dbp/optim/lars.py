@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.checks import check_fraction, check_positive
-from dbp.optim.first_order import FirstOrder, Work
+from dbp.optim.first_order import FirstOrder, UpdateContext
 from dbp.optim.method import Vector
-from dbp.optim.pieces import Piece, Setting, Shapes
+from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes
 from dbp.optim.trust_ratio import one_group_each, trust_ratios
 
 
@@ -30,7 +30,7 @@ class LARS(FirstOrder):
     """
 
     kind: ClassVar[str] = "lars"
-    whole: ClassVar[bool] = True
+    needs_full_gradient: ClassVar[bool] = True
     learning_rate: float
     momentum: float = 0.9
     trust: float = 1e-3
@@ -50,42 +50,42 @@ class LARS(FirstOrder):
         """Name the clipped gradient, whose norms count in place of the gradient's."""
         return ("clipped",) if self.clip_norm or self.clip_value else ()
 
-    def settings(self, shapes: Shapes) -> list[Setting]:
+    def settings(self, shapes: Shapes) -> list[ParameterSetting]:
         """Return the settings of each parameter, which is a group of its own."""
         return one_group_each(super().settings(shapes))
 
-    def shrink(self, p: Piece) -> None:
+    def apply_weight_decay(self, block: Block) -> None:
         """Do nothing: update() applies weight decay."""
 
-    def advance(self, work: Work) -> None:
+    def advance(self, context: UpdateContext) -> None:
         """Clip, find all trust ratios, then update."""
-        gradient = work.state.scratch.get("clipped", work.gradient)
-        if gradient is not work.gradient:
-            for p in self.pieces(work):
-                self.prepare(p, work)
-                p.vectors["clipped"][:] = p.g
-        ratios = self._trust_ratios(work, gradient)
-        for p in self.pieces(work._replace(gradient=gradient)):
-            p.rate *= ratios[p.group]
-            self.update(p, work)
-            self.finish(p, work)
+        gradient = context.state.scratch.get("clipped", context.gradient)
+        if gradient is not context.gradient:
+            for block in self.blocks(context):
+                self.prepare(block, context)
+                block.vectors["clipped"][:] = block.g
+        ratios = self._trust_ratios(context, gradient)
+        for block in self.blocks(context._replace(gradient=gradient)):
+            block.learning_rate *= ratios[block.group]
+            self.update(block, context)
+            self.update_average(block, context)
 
-    def _trust_ratios(self, work: Work, gradient: Vector) -> list[float]:
+    def _trust_ratios(self, context: UpdateContext, gradient: Vector) -> list[float]:
         """Return r of each parameter."""
-        space = work.space
-        weight_norms, gradient_norms = np.sqrt(space.squares(work.weights)), np.sqrt(space.squares(gradient))
-        decay = np.array([setting.decay for setting in self.plan(work).settings])
+        space = context.space
+        weight_norms, gradient_norms = np.sqrt(space.squares(context.weights)), np.sqrt(space.squares(gradient))
+        decay = np.array([setting.weight_decay for setting in self.plan(context).settings])
         is_one = np.array([len(shape) < 2 for shape in space.shapes.values()], bool) | (gradient_norms == 0)
         numerators = np.where(is_one, 0.0, self.trust * weight_norms)
         return trust_ratios(numerators, gradient_norms + decay * weight_norms)
 
-    def update(self, p: Piece, work: Work) -> None:  # noqa: ARG002
+    def update(self, block: Block, context: UpdateContext) -> None:  # noqa: ARG002
         """Update one block, whose learning rate already contains r."""
-        v, change = p.vectors["velocity"], p.spare[0]
+        v, change = block.vectors["velocity"], block.buffers[0]
         np.multiply(v, self.momentum, out=v)
-        if p.decay:
-            np.multiply(p.w, p.rate * p.decay, out=change)
+        if block.weight_decay:
+            np.multiply(block.w, block.learning_rate * block.weight_decay, out=change)
             np.add(v, change, out=v)
-        np.multiply(p.g, p.rate, out=change)
+        np.multiply(block.g, block.learning_rate, out=change)
         np.add(v, change, out=v)
-        np.subtract(p.w, v, out=p.w)
+        np.subtract(block.w, v, out=block.w)

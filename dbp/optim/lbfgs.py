@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dbp.checks import check_at_least, check_not_negative
 from dbp.optim.lbfgs_history import History
 from dbp.optim.line_search import Found, strong_wolfe
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, follow, pieces
+from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy, follow
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ class _Iteration(Generic[E]):
     def _accept(self, evaluation: E, length: float) -> None:
         """Move to the trial, and take in the pair."""
         change, gradient = self.history.change, evaluation.gradient
-        for piece in pieces(self.space.owned):
-            np.subtract(gradient[piece], self.gradient[piece], out=change[piece])
-            self.weights[piece] = self.trial[piece]
-            self.gradient[piece] = gradient[piece]
+        for block in cache_blocks(self.space.owned):
+            np.subtract(gradient[block], self.gradient[block], out=change[block])
+            self.weights[block] = self.trial[block]
+            self.gradient[block] = gradient[block]
         self.state.numbers["cost"] = np.array([evaluation.cost])
         self.state.numbers["products"] = self.history.add(self.space, length)
 

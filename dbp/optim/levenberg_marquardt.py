@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dbp.checks import check_at_least, check_fraction, check_positive
 from dbp.optim.dense_trust_region import Proposal
 from dbp.optim.gauss_newton import Dense, GaussNewton, Subspace
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, pieces
+from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy
 
 ACCEPTED = (
     1e-4  # the part of the predicted reduction that a step must come to; this and the others as in MINPACK's lmder
@@ -156,8 +156,8 @@ class _Iteration(Generic[E]):
         return self.objective.value_and_gradient(weights)
 
     def _try(self) -> E:
-        for piece in pieces(self.space.owned):
-            np.add(self.weights[piece], self.direction[piece], out=self.trial[piece])
+        for block in cache_blocks(self.space.owned):
+            np.add(self.weights[block], self.direction[block], out=self.trial[block])
         return self._evaluate(self.trial)
 
     def _keep(self, evaluation: E) -> None:
@@ -175,8 +175,8 @@ class _Iteration(Generic[E]):
         if len(self.weights) <= self.method.dense_up_to:
             model: GaussNewton = Dense(self.space, curvature, self.gradient, self.scale)
         else:
-            for piece in pieces(self.space.owned):
-                self.scale[piece] = 1
+            for block in cache_blocks(self.space.owned):
+                self.scale[block] = 1
             basis = [self.state.scratch[BASIS.format(i)] for i in range(self.method.subspace)]
             model = Subspace(self.space, curvature, self.gradient, basis, self._radius())
         self.products += model.products
@@ -190,14 +190,14 @@ class _Iteration(Generic[E]):
 
     def _norm(self) -> float:
         """Of the scaled weights."""
-        for piece in pieces(self.space.owned):
-            np.multiply(self.weights[piece], self.scale[piece], out=self.trial[piece])
+        for block in cache_blocks(self.space.owned):
+            np.multiply(self.weights[block], self.scale[block], out=self.trial[block])
         return float(self.space.dot(self.trial, self.trial) ** 0.5)
 
     def _slope(self) -> float:
         """The norm of the gradient by the scaled weights."""
-        for piece in pieces(self.space.owned):
-            np.divide(self.gradient[piece], self.scale[piece], out=self.trial[piece])
+        for block in cache_blocks(self.space.owned):
+            np.divide(self.gradient[block], self.scale[block], out=self.trial[block])
         return float(self.space.dot(self.trial, self.trial) ** 0.5)
 
 

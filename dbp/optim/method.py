@@ -20,7 +20,7 @@ Vector = NDArray[Any]
 Vectors = Sequence[Vector] | NDArray[Any]  # some of them, or an array whose rows they are
 
 # Vectors are worked on piece by piece, so that all passes of an update find the piece in the cache.
-BLOCK = 65536
+CACHE_BLOCK = 65536
 
 # The vector of a state that, if there is one, holds the weights to use in place of those that are stepped from.
 AVERAGE = "average"
@@ -316,7 +316,7 @@ class Method(ABC):
         """
 
 
-def pieces(parts: Sequence[slice], length: int = BLOCK) -> Iterator[slice]:
+def cache_blocks(parts: Sequence[slice], length: int = CACHE_BLOCK) -> Iterator[slice]:
     """Parts of a vector in pieces of this length, the last of each of which may be shorter."""
     for part in parts:
         for start in range(part.start, part.stop, length):
@@ -325,12 +325,12 @@ def pieces(parts: Sequence[slice], length: int = BLOCK) -> Iterator[slice]:
 
 def copy(space: Space, source: Vector, target: Vector) -> None:
     """Write what is owned of one vector to another."""
-    for piece in pieces(space.owned):
-        target[piece] = source[piece]
+    for block in cache_blocks(space.owned):
+        target[block] = source[block]
 
 
 def follow(space: Space, direction: Vector, length: float, start: Vector, target: Vector) -> None:
     """Write start + length direction to a vector, where it is owned."""
-    for piece in pieces(space.owned):
-        np.multiply(direction[piece], length, out=target[piece])
-        np.add(start[piece], target[piece], out=target[piece])
+    for block in cache_blocks(space.owned):
+        np.multiply(direction[block], length, out=target[block])
+        np.add(start[block], target[block], out=target[block])

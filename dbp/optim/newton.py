@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dbp.checks import check_at_least, check_fraction, check_not_negative, check_positive
 from dbp.errors import UserError, unknown
 from dbp.optim.conjugate_gradients import Iterate, Work, conjugate_gradients
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, copy, follow, pieces
+from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy, follow
 
 STORED = 5  # iterates besides the last, to go back to
 SPACING = 1.5  # between their numbers
@@ -143,8 +143,8 @@ class _Iteration(Generic[E]):
         for _ in range(ATTEMPTS):
             direction, length, outcome = self.attempt()
             if length:
-                for piece in pieces(self.space.owned):
-                    self.weights[piece] += length * direction[piece]
+                for block in cache_blocks(self.space.owned):
+                    self.weights[block] += length * direction[block]
                 return self._end(Outcome.GOES_ON, length)
         return self._end(outcome if self.objective.is_deterministic else Outcome.GOES_ON)
 
@@ -217,8 +217,8 @@ class _Damped(_Iteration[E]):
         if "inverse" in self.state.scratch:
             inverse, squares = self.state.scratch["inverse"], self.curvature.squared_gradients(self.method.probes)
             self.products += self.method.probes
-            for piece in pieces(self.space.owned):
-                inverse[piece] = (squares[piece] + self.damping) ** -self.method.precondition
+            for block in cache_blocks(self.space.owned):
+                inverse[block] = (squares[block] + self.damping) ** -self.method.precondition
 
     @property
     def damping(self) -> float:

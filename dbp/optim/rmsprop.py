@@ -9,16 +9,25 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.checks import check_fraction, check_positive
-from dbp.optim.first_order import FirstOrder, Work
-from dbp.optim.pieces import Piece
+from dbp.optim.first_order import FirstOrder, UpdateContext
+from dbp.optim.parameter_blocks import Block
 
 
 @dataclass(frozen=True)
 class RMSprop(FirstOrder):
-    """Steps by the gradient over the root of the running mean of its square, with momentum if asked for.
+    """Steps along the gradient over the root of the running mean of its square, optionally with momentum.
 
-    s = alpha s + g^2, which is that mean over 1 - alpha, kept so because it takes a pass less;
-    d = g / (sqrt((1 - alpha) s) + epsilon);  v = momentum v + d;  w = w - learning_rate v.
+    s = alpha s + g^2
+    d = g / (sqrt((1 - alpha) s) + epsilon)
+    v = momentum v + d
+    w = w - learning_rate v
+
+    Here s is the running mean over 1 - alpha, which saves a pass.
+
+    Args:
+        alpha: the decay rate of the mean of squares.
+        epsilon: added to the root, so that the division stays finite; positive.
+        momentum: at least 0 and below 1; 0 for none.
     """
 
     kind: ClassVar[str] = "rmsprop"
@@ -35,22 +44,22 @@ class RMSprop(FirstOrder):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The names of the vectors that it keeps."""
+        """Return the names of the vectors that a checkpoint holds."""
         return ("squares", *(("velocity",) if self.momentum else ()), *super().vectors)
 
-    def update(self, p: Piece, work: Work) -> None:  # noqa: ARG002
-        """One step on a piece."""
-        s, change = p.vectors["squares"], p.spare[0]
+    def update(self, block: Block, context: UpdateContext) -> None:  # noqa: ARG002
+        """Update one block of weights and vectors."""
+        s, change = block.vectors["squares"], block.buffers[0]
         np.multiply(s, self.alpha, out=s)
-        np.multiply(p.g, p.g, out=change)
+        np.multiply(block.g, block.g, out=change)
         np.add(s, change, out=s)
         np.sqrt(s, out=change)
         np.multiply(change, math.sqrt(1 - self.alpha), out=change)
         np.add(change, self.epsilon, out=change)
-        direction = np.divide(p.g, change, out=change)
+        direction = np.divide(block.g, change, out=change)
         if self.momentum:
-            direction = v = p.vectors["velocity"]
+            direction = v = block.vectors["velocity"]
             np.multiply(v, self.momentum, out=v)
             np.add(v, change, out=v)
-        np.multiply(direction, p.rate, out=change)
-        np.subtract(p.w, change, out=p.w)
+        np.multiply(direction, block.learning_rate, out=change)
+        np.subtract(block.w, change, out=block.w)

@@ -9,13 +9,21 @@ import numpy as np
 
 from dbp.checks import check_fraction
 from dbp.errors import UserError
-from dbp.optim.first_order import FirstOrder, Work
-from dbp.optim.pieces import Piece
+from dbp.optim.first_order import FirstOrder, UpdateContext
+from dbp.optim.parameter_blocks import Block
 
 
 @dataclass(frozen=True)
 class SGD(FirstOrder):
-    """v = momentum v + g;  w = w - learning_rate v, or with nesterov w = w - learning_rate (g + momentum v)."""
+    """Steps along the gradient, or along a velocity that sums past gradients.
+
+    v = momentum v + g
+    w = w - learning_rate v, or with nesterov w = w - learning_rate (g + momentum v)
+
+    Args:
+        momentum: at least 0 and below 1; 0 for plain gradient descent.
+        nesterov: whether to step along g + momentum v; needs momentum.
+    """
 
     kind: ClassVar[str] = "sgd"
     learning_rate: float
@@ -30,18 +38,18 @@ class SGD(FirstOrder):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The names of the vectors that it keeps."""
+        """Return the names of the vectors that a checkpoint holds."""
         return (*(("velocity",) if self.momentum else ()), *super().vectors)
 
-    def update(self, p: Piece, work: Work) -> None:  # noqa: ARG002
-        """One step on a piece."""
-        direction, change = p.g, p.spare[0]
+    def update(self, block: Block, context: UpdateContext) -> None:  # noqa: ARG002
+        """Update one block of weights and vectors."""
+        direction, change = block.g, block.buffers[0]
         if self.momentum:
-            direction = v = p.vectors["velocity"]
+            direction = v = block.vectors["velocity"]
             np.multiply(v, self.momentum, out=v)
-            np.add(v, p.g, out=v)
+            np.add(v, block.g, out=v)
         if self.nesterov:
             np.multiply(v, self.momentum, out=change)
-            direction = np.add(change, p.g, out=change)
-        np.multiply(direction, p.rate, out=change)
-        np.subtract(p.w, change, out=p.w)
+            direction = np.add(change, block.g, out=change)
+        np.multiply(direction, block.learning_rate, out=change)
+        np.subtract(block.w, change, out=block.w)

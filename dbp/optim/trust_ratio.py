@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from dbp.optim.method import Vector
-from dbp.optim.pieces import Setting
+from dbp.optim.parameter_blocks import ParameterSetting
 
 
-def one_group_each(settings: list[Setting]) -> list[Setting]:
+def one_group_each(settings: list[ParameterSetting]) -> list[ParameterSetting]:
     """Return the settings with a group of its own for each parameter, numbered from 0."""
     return [setting._replace(group=number) for number, setting in enumerate(settings)]
 

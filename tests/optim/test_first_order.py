@@ -25,7 +25,7 @@ from dbp.optim import (
     RMSprop,
     State,
 )
-from dbp.optim.method import BLOCK
+from dbp.optim.method import CACHE_BLOCK
 from tests.optim.noisy import SHAPES, SIZE, STEPS, Noisy, trained
 from tests.problems import BOWL, Evaluated, logistic, quadratic, rosenbrock, steps
 
@@ -156,7 +156,12 @@ def test_the_outcome_of_a_step_that_is_not_finite():
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.kind)
 def test_pieces_do_not_show(method):
     """Parameters longer than a block, with options that divide them, equal an update in one piece."""
-    shapes = {"a/weight": (BLOCK // 8, 9), "b/weight": (70, 500), "c/weight": (500, 3), "c/bias": (BLOCK + 3,)}
+    shapes = {
+        "a/weight": (CACHE_BLOCK // 8, 9),
+        "b/weight": (70, 500),
+        "c/weight": (500, 3),
+        "c/bias": (CACHE_BLOCK + 3,),
+    }
     objective = Noisy(np.float32, shapes=shapes)
     method = with_options(method, weight_decay=0.1, layer_rates={"b/*": 0.5}, average=0.9, clip_value=1.0)
     found = trained(method, objective, count=2)[0][-1]

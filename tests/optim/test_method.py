@@ -5,7 +5,7 @@ import pytest
 
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, Adam, Cosine, Outcome
-from dbp.optim.method import BLOCK
+from dbp.optim.method import CACHE_BLOCK
 from tests.problems import BOWL, Function, rosenbrock, steps
 
 ROSENBROCK = rosenbrock()
@@ -23,9 +23,9 @@ def test_rosenbrock(method, count):
 @pytest.mark.parametrize("method", [SGD(0.1, 0.9), Adam(0.1)])
 def test_pieces_do_not_show(method):
     """A vector longer than a block is updated as its elements would be alone."""
-    start = np.linspace(-1, 1, 2 * BLOCK + 5)
+    start = np.linspace(-1, 1, 2 * CACHE_BLOCK + 5)
     whole = minimize(method, BOWL, start, 3)
-    pieces = [minimize(method, BOWL, part, 3) for part in np.split(start, [1000, BLOCK + 7])]
+    pieces = [minimize(method, BOWL, part, 3) for part in np.split(start, [1000, CACHE_BLOCK + 7])]
     np.testing.assert_array_equal(whole, np.concatenate(pieces))
 
 
