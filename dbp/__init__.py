@@ -18,12 +18,12 @@ from dbp.version import VERSION
 
 __version__ = VERSION
 __all__ = [
+    "Checkpoint",
     "Data",
     "EarlyStopping",
     "NotFinite",
-    "Saving",
     "UserError",
-    "Watching",
+    "Watch",
     "__version__",
     "autodiff",
     "checkpoint",
@@ -36,14 +36,14 @@ __all__ = [
 
 _HOMES = {
     "fit": "training.loop",
-    **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Saving", "Watching"), "config.settings"),
+    **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Checkpoint", "Watch"), "config.settings"),
     "UserError": "errors",
 }
 _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
-    from dbp.config.settings import Data, EarlyStopping, NotFinite, Saving, Watching
+    from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Watch
     from dbp.errors import UserError
     from dbp.training.loop import fit
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from dbp.config.settings import Data, EarlyStopping, Saving, Settings, Watching
+from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
 from tests.jobs import ROOT, dbp, run
@@ -94,11 +94,13 @@ def test_the_page_on_configs_names_every_key_and_kind():
         "checkpoint",
         "watch",
         "early_stopping",
+        "not_finite",
     }
     keys |= {f"data.{f.name}" for f in dataclasses.fields(Data)}
-    keys |= {f"checkpoint.{f.name}" for f in dataclasses.fields(Saving)}
-    keys |= {f"watch.{f.name}" for f in dataclasses.fields(Watching)}
+    keys |= {f"checkpoint.{f.name}" for f in dataclasses.fields(Checkpoint)}
+    keys |= {f"watch.{f.name}" for f in dataclasses.fields(Watch)}
     keys |= {f"early_stopping.{f.name}" for f in dataclasses.fields(EarlyStopping)}
+    keys |= {f"not_finite.{f.name}" for f in dataclasses.fields(NotFinite)}
     keys |= {"model.layers", "optimizer.kind", "schedule.kind"}
     assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", text, re.MULTILINE)) == keys.union(
         LAYERS, LOSSES, OPTIMIZERS, SCHEDULES

@@ -17,11 +17,11 @@ from measure import take_first_steps
 
 import dbp
 from dbp.checkpoint.writer_thread import WRITER_THREAD
-from dbp.config.settings import Saving, Settings
+from dbp.config.settings import Checkpoint, Settings
 from dbp.parallel import Communicator, world
 from dbp.run.state import Run
 from dbp.saving.resume import Start
-from dbp.saving.saver import Keeper
+from dbp.saving.saver import RunSaver
 from dbp.training import loop
 
 ALONE = 20  # steps without a checkpoint between two with one
@@ -31,7 +31,7 @@ FOREVER = 1_000_000  # steps
 def settings(parameters: int, batch: int, folder: Path) -> Settings:
     """A run with Adam, so that a checkpoint has three vectors."""
     plain = settings_of(dataclasses.replace(large_case(parameters), batch=batch), batch)
-    return dataclasses.replace(plain, out=str(folder), checkpoint=Saving(keep=2))
+    return dataclasses.replace(plain, out=str(folder), checkpoint=Checkpoint(keep=2))
 
 
 def timed(comm: Communicator, action: Any) -> float:
@@ -47,7 +47,7 @@ def _writing() -> bool:
     return any(thread.name == WRITER_THREAD for thread in threading.enumerate())
 
 
-def saves(run: Run, keeper: Keeper, count: int) -> dict[str, Any]:
+def saves(run: Run, saver: RunSaver, count: int) -> dict[str, Any]:
     """Steps, saves, and the steps beside which these are written."""
     alone: list[float] = []
     stalls: list[float] = []
@@ -63,11 +63,11 @@ def saves(run: Run, keeper: Keeper, count: int) -> dict[str, Any]:
     for _ in range(count):
         alone += [timed(run.comm, step) for _ in range(ALONE)]
         start = time.perf_counter()
-        stalls.append(timed(run.comm, keeper.save))
+        stalls.append(timed(run.comm, saver.save))
         while run.comm.broadcast(_writing()):
             beside.append(timed(run.comm, step))
         written.append(time.perf_counter() - start)
-        keeper.settle()
+        saver.settle()
     return {
         "step": statistics.median(alone),
         "stall": statistics.median(stalls),
@@ -88,9 +88,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     comm, told = world(), settings(args.parameters, args.batch, args.folder)
-    with loop.started(told, comm, Start(fresh=True, quiet=True)) as (run, keeper, _):
-        results = saves(run, keeper, args.saves)
-        keeper.save_now()
+    with loop.started(told, comm, Start(fresh=True, quiet=True)) as (run, saver, _):
+        results = saves(run, saver, args.saves)
+        saver.save_now()
     for name, start in (("start anew", Start(fresh=True, quiet=True)), ("resume", Start(quiet=True))):
         begun = time.perf_counter()
         if name == "start anew":

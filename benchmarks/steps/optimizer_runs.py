@@ -83,8 +83,8 @@ def points(run: Run, policy: NonFinitePolicy, seconds: float, passes: float) -> 
 
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
-    with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, keeper, display):
-        found = list(points(run, NonFinitePolicy(run, keeper, display.say), seconds, passes))
+    with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, saver, display):
+        found = list(points(run, NonFinitePolicy(run, saver, display.say), seconds, passes))
         stages = run.comm.stages
         stages.enter(stages.current)
         return {

@@ -15,7 +15,7 @@ from typing import Any, cast
 from checkpoint_steps import settings
 
 import dbp
-from dbp.config.settings import Saving
+from dbp.config.settings import Checkpoint
 from dbp.cost.examples import Batch
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--changing", action="store_true")
     args = parser.parse_args()
     told = settings(args.parameters, args.batch, args.folder)
-    told = dataclasses.replace(told, epochs=EPOCHS, checkpoint=Saving(every_steps=EVERY, keep=2))
+    told = dataclasses.replace(told, epochs=EPOCHS, checkpoint=Checkpoint(every_steps=EVERY, keep=2))
     clock = Clock(args.folder, args.out, args.changing)
     instead, rebuilt = cast(Any, loop), cast(Any, recovery)
     take, meet = loop.step, recovery.survivors

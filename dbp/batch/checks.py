@@ -12,7 +12,7 @@ from dbp.config.toml import read_settings
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 from dbp.saving.folder import RunFolder
-from dbp.saving.resume import Comparison, Earlier, check_same_run, peek, settled
+from dbp.saving.resume import CheckpointInfo, Comparison, check_same_run, peek, settled
 from dbp.saving.stopping import AT_LEAST, RESERVE, took_earlier
 
 
@@ -72,7 +72,7 @@ def _check_time(request: Request, folder: RunFolder) -> float:
     return stop_takes
 
 
-def _check_earlier(request: Request, settings: Settings, earlier: Earlier) -> None:
+def _check_earlier(request: Request, settings: Settings, earlier: CheckpointInfo) -> None:
     """UserError if nothing is left to be done, or the checkpoint is of another run."""
     progress = earlier.progress
     if progress["finished"] and (progress["outcome"] or progress["epoch"] >= settings.epochs):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dbp.config.settings import Saving
+from dbp.config.settings import Checkpoint
 from dbp.errors import NOT_FINISHED, UserError
 from dbp.saving.folder import BEAT, RunFolder
 from dbp.text import duration
@@ -49,7 +49,7 @@ class Standing:
     @classmethod
     def of(cls, path: Path) -> Standing:
         """That of the run in a folder; UserError if there is none."""
-        folder = RunFolder(path, Saving())
+        folder = RunFolder(path, Checkpoint())
         told = folder.status()
         if not told:
             raise UserError(f"folder {path} tells of no run (it holds no status.json); give the folder of a run (out)")

@@ -64,7 +64,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Saving:
+class Checkpoint:
     """When checkpoints are written, besides the run's end, and which are kept; 0 means never.
 
     Args:
@@ -114,7 +114,7 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True)
-class Watching:
+class Watch:
     """How a run is watched over; 0 means never.
 
     Args:
@@ -220,8 +220,8 @@ class Settings:
     messages: str = "full"
     messages_kept: float | None = None
     out: str | None = None
-    checkpoint: Saving = field(default_factory=Saving)
-    watch: Watching = field(default_factory=Watching)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    watch: Watch = field(default_factory=Watch)
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     not_finite: NotFinite = field(default_factory=NotFinite)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.config.settings import Data, EarlyStopping, NotFinite, Saving, Settings, Watching
+from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.files import reading_from
@@ -26,8 +26,8 @@ Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
 SECTIONS: dict[str, type[Any]] = {
     "data": Data,
-    "checkpoint": Saving,
-    "watch": Watching,
+    "checkpoint": Checkpoint,
+    "watch": Watch,
     "early_stopping": EarlyStopping,
     "not_finite": NotFinite,
 }

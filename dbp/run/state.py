@@ -40,6 +40,7 @@ from dbp.types import Array
 from dbp.version import VERSION
 
 Say = Callable[[str], None]
+WEIGHTS = "weights"  # the name of the vector that no optimizer has
 
 
 class Run:
@@ -255,6 +256,11 @@ class Run:
             {self.progress.best_step_until(record.previous_checkpoint_step)} if self.settings.checkpoint.best else set()
         )
         return record.rollback_targets() | best
+
+    @property
+    def vectors(self) -> dict[str, Array]:
+        """Return the weights and the optimizer's vectors by name: all that a run keeps for each parameter."""
+        return {WEIGHTS: self.weights, **self.state.vectors}
 
     def model_arrays(self, weights: Array) -> dict[str, Array]:
         """Parameters, from the flat weights, and running moments by name."""

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dbp.config.settings import Saving
+from dbp.config.settings import Checkpoint
 from dbp.errors import StorageError, UserError
 from dbp.files import write_file, writing_to
 from dbp.log import now
@@ -38,7 +38,7 @@ class RunFolder:
         saving: which checkpoints are kept.
     """
 
-    def __init__(self, path: Path, saving: Saving):
+    def __init__(self, path: Path, saving: Checkpoint):
         self.path, self._saving = path, saving
         self._lock: TextIO | None = None
         self._status: dict[str, Any] = {}

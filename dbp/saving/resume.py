@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from dbp.errors import DataError, UserError
 from dbp.job import Job
 from dbp.parallel import Node, threads_for
 from dbp.run.progress import invalid_attribute
+from dbp.run.snapshot import RESIDUALS_WEIGHT
 from dbp.saving.stopping import signals
 from dbp.text import AUTO as WHAT_IS_LEFT
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 LARGE = ("model/", "optimizer/")  # arrays whose shapes the model says
 MOST_SMALL = 1 << 26  # bytes of all others
-UNSENT = "unsent_"  # with a node's number the vector of what it had not sent of its gradients
-UNSENT_WEIGHT = "unsent_weight"  # of the mini-batch that it was of; missing if nothing is unsent
 SPARE = 10.0  # seconds before the end of a batch job in which its script must come to its own
 # What may differ between a checkpoint and the settings that go on from it.
 FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite")
@@ -92,7 +91,7 @@ def in_job(settings: Settings, start: Start, job: Job | None, left: float | None
 
 
 @dataclass(frozen=True)
-class Earlier:
+class CheckpointInfo:
     """What is known of a checkpoint without its arrays; the same on every rank."""
 
     path: Path
@@ -102,7 +101,7 @@ class Earlier:
     arrays: Mapping[str, tuple[str, tuple[int, ...]]]  # types and shapes
 
     @classmethod
-    def of(cls, found: Opened) -> Earlier:
+    def of(cls, found: Opened) -> CheckpointInfo:
         """That of an open checkpoint; DataError if it lacks what every checkpoint has."""
         arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
         try:
@@ -114,7 +113,7 @@ class Earlier:
         return cls(found.path, settings, found.progress, found.provenance, arrays)
 
 
-def peek(settings: Settings) -> Earlier | None:
+def peek(settings: Settings) -> CheckpointInfo | None:
     """The newest checkpoint of the run whose structure is sound; its arrays are not yet read.
 
     Raises:
@@ -128,7 +127,7 @@ def peek(settings: Settings) -> Earlier | None:
     folder = CheckpointFolder(Path(settings.out) / "checkpoints", Keep(1))
     with folder.newest(_unsound, verify=False) as newest:
         if newest.found is not None:
-            return Earlier.of(newest.found)
+            return CheckpointInfo.of(newest.found)
         passed_over += newest.passed_over.values()
     if passed_over:
         raise none_whole(settings, passed_over)
@@ -137,7 +136,7 @@ def peek(settings: Settings) -> Earlier | None:
 
 def _unsound(found: Opened) -> None:
     """DataError if no run has written a checkpoint."""
-    Earlier.of(found)
+    CheckpointInfo.of(found)
 
 
 def none_whole(settings: Settings, passed_over: Sequence[str]) -> DataError:
@@ -148,15 +147,15 @@ def none_whole(settings: Settings, passed_over: Sequence[str]) -> DataError:
     )
 
 
-def settled(settings: Settings, earlier: Earlier | None, nodes: Sequence[Node], ranks: int) -> Settings:
+def settled(settings: Settings, info: CheckpointInfo | None, nodes: Sequence[Node], ranks: int) -> Settings:
     """The settings with numbers of threads and shards.
 
     Where these are left open they are those of the checkpoint, else a thread a core and a shard a rank.
     """
     if settings.threads == AUTO:
-        settings = replace(settings, threads=int(earlier.settings["threads"]) if earlier else threads_for(nodes))
+        settings = replace(settings, threads=int(info.settings["threads"]) if info else threads_for(nodes))
     if settings.shards is None:
-        settings = replace(settings, shards=int(earlier.progress["shards"]) if earlier else ranks)
+        settings = replace(settings, shards=int(info.progress["shards"]) if info else ranks)
     return settings
 
 
@@ -173,13 +172,13 @@ class Comparison:
     free: Mapping[str, str]
 
     @classmethod
-    def between(cls, earlier: Earlier, settings: Settings, shards: int, digests: Mapping[str, str]) -> Comparison:
+    def between(cls, info: CheckpointInfo, settings: Settings, shards: int, digests: Mapping[str, str]) -> Comparison:
         """That of a checkpoint with settings and data."""
         now = _without_files(toml.table_from(settings)) | {"shards": shards}
-        then = _without_files(earlier.settings) | {"shards": earlier.progress["shards"]}
+        then = _without_files(info.settings) | {"shards": info.progress["shards"]}
         told = toml.differences(then, now)
         for purpose in ("train", "validation"):
-            if earlier.progress.get(f"data_{purpose}") != digests.get(purpose):
+            if info.progress.get(f"data_{purpose}") != digests.get(purpose):
                 key, other = f"data.{purpose}", f"{purpose} data: other examples now than in the checkpoint"
                 told[key] = f"{told[key]}; {other}" if key in told else other
         free = {key: text for key, text in told.items() if covered(key, FREE)}
@@ -191,46 +190,30 @@ def covered(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def check_same_run(earlier: Earlier, found: Comparison, accept: Sequence[str]) -> None:
+def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str]) -> None:
     """UserError if the checkpoint is of another run than the settings describe, but for what is accepted."""
     wrong = {key: text for key, text in found.wrong.items() if not covered(key, accept)}
     if wrong:
         keys = " ".join(f"--accept {key}" for key in wrong)
         raise UserError(
-            f"checkpoint {earlier.path} is of another run ({'; '.join(wrong.values())}); start anew with --fresh, "
+            f"checkpoint {info.path} is of another run ({'; '.join(wrong.values())}); start anew with --fresh, "
             f"choose another folder with --out, or go on nevertheless with {keys}"
         )
 
 
-def check_arrays(earlier: Earlier, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str | None:
+def check_arrays(info: CheckpointInfo, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str | None:
     """Why the arrays of a checkpoint are not those of a run; None if they are.
 
     Args:
         earlier: the checkpoint.
         expected: types and shapes that arrays of the model and of the optimizer must have, by name.
     """
-    for name, (dtype, shape) in earlier.arrays.items():
+    for name, (dtype, shape) in info.arrays.items():
         if name.startswith(LARGE) and expected.get(name) != (dtype, shape):
             here = "nothing of that name" if name not in expected else f"{expected[name][0]} {expected[name][1]}"
             return f"{name} is {dtype} {shape} in the checkpoint, but this run has {here}"
-    missing = [name for name in expected if name not in earlier.arrays]
+    missing = [name for name in expected if name not in info.arrays]
     return f"it lacks {missing[0]}, which this run has" if missing else None
-
-
-def unsent_vectors(rows: Iterable[Any]) -> dict[str, Any]:
-    """What nodes had not sent, by the names that it has among an optimizer's vectors in a checkpoint."""
-    return {f"{UNSENT}{node}": row for node, row in enumerate(rows)}
-
-
-def unsent_names(arrays: Iterable[str], parameters: int) -> list[str]:
-    """The names of such vectors in a checkpoint, if they are whole.
-
-    Args:
-        arrays: the names of its arrays.
-        parameters: how many parameters a vector has.
-    """
-    count = sum(name.startswith(f"optimizer/{UNSENT}") for name in arrays)
-    return list(unsent_vectors(range(count // max(1, parameters))))
 
 
 def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
@@ -241,8 +224,8 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
         return f"its number of shards is {shards!r}"
     if reason := invalid_attribute(progress):
         return reason
-    if type(weight := progress.get(UNSENT_WEIGHT, 1.0)) is not float or not 0 < abs(weight) < math.inf:
-        return f"its {UNSENT_WEIGHT} is {weight!r}"
+    if type(weight := progress.get(RESIDUALS_WEIGHT, 1.0)) is not float or not 0 < abs(weight) < math.inf:
+        return f"its {RESIDUALS_WEIGHT} is {weight!r}"
     small = {name: array for name, array in arrays.items() if not name.startswith(LARGE)}
     if (size := sum(size_of(*array) for array in small.values())) > MOST_SMALL:
         return f"its history and numbers take {size:,} bytes"

@@ -14,14 +14,14 @@ from dbp.checkpoint import Checkpoint, Writer
 from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
-from dbp.nn import running_arrays
 from dbp.parallel import Copies, RankLostError, Residuals, all_leave, from_rank_0, processor
 from dbp.parallel.ranks import clock as stages
 from dbp.run.provenance import process, versions
+from dbp.run.snapshot import Snapshot
 from dbp.run.state import Run
 from dbp.saving.folder import RunFolder
-from dbp.saving.restore import Memory, Restorer
-from dbp.saving.resume import UNSENT_WEIGHT, Earlier, Start, unsent_vectors
+from dbp.saving.restore import Restorer
+from dbp.saving.resume import CheckpointInfo, Start
 from dbp.saving.stopping import Stopping
 
 Say = Callable[[str], None]
@@ -29,7 +29,7 @@ TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them
 PATIENCE = 2.0  # seconds that a failing rank 0 waits for what is being written
 
 
-class Keeper:
+class RunSaver:
     """Keeps what a run has come to, in a with statement; all methods but after_step are collective.
 
     Args:
@@ -40,8 +40,8 @@ class Keeper:
         say: what a line is said with.
     """
 
-    def __init__(self, run: Run, start: Start, earlier: Earlier | None, memory: Memory | None, say: Say):
-        self._run, self._start, self._earlier, self._memory, self._say = run, start, earlier, memory, say
+    def __init__(self, run: Run, start: Start, info: CheckpointInfo | None, snapshot: Snapshot | None, say: Say):
+        self._run, self._start, self._info, self._snapshot, self._say = run, start, info, snapshot, say
         settings, self._comm = run.settings, run.comm
         self.folder = None if settings.out is None else RunFolder(Path(settings.out), settings.checkpoint)
         stop_file = None if self.folder is None else self.folder.stop_file
@@ -53,7 +53,7 @@ class Keeper:
         self._copies: Copies | None = None
         self._residuals: Residuals | None = None  # error feedback, as it was copied
         if self.folder is not None:
-            self._copies = Copies(run.arena, 1 + len(run.state.vectors))
+            self._copies = Copies(run.arena, len(run.vectors))
 
     def __enter__(self) -> Self:
         try:
@@ -87,23 +87,23 @@ class Keeper:
     def _begin(self) -> None:
         """Go on from the newest whole checkpoint if there is one, else start."""
         run, comm = self._run, self._comm
-        assert run.restored == (self._memory is not None or self._earlier is not None), "else it begins with zeros"
+        assert run.restored == (self._snapshot is not None or self._info is not None), "else it begins with zeros"
         from_rank_0(comm, self._lock)
         damaged: tuple[Path, ...] = ()
-        if self._memory is not None:
-            self._memory.restore(run)
+        if self._snapshot is not None:
+            self._snapshot.put_into(run)
             self._say(f"goes on at epoch {run.progress.epoch + 1}, step {run.progress.step}, which is whole in memory")
         elif self._start.fresh:
             from_rank_0(comm, self._set_aside)
-        elif self._earlier is not None and self.folder is not None:
-            damaged = Restorer(run, self.folder, self._say).resume(self._earlier, self._start.accept)
+        elif self._info is not None and self.folder is not None:
+            damaged = Restorer(run, self.folder, self._say).resume(self._info, self._start.accept)
         run.arena.settle(run.weights)
         from_rank_0(comm, self._prepare, damaged)
         if self.folder is not None:
             run_log.open(self.folder.path, comm.rank, comm.size, process())
 
     def _lock(self) -> None:
-        self._stopping.check({} if self.folder is None or self._earlier is None else self.folder.status())
+        self._stopping.check({} if self.folder is None or self._info is None else self.folder.status())
         if self.folder is not None:
             self.folder.lock()
 
@@ -152,7 +152,7 @@ class Keeper:
             run.compare_nodes()
         if self._copies is not None:
             self.settle()
-            self._copies.take([run.weights, *run.state.vectors.values()])
+            self._copies.take(list(run.vectors.values()))
             self._residuals = run.objective.gradients.snapshot()
             self._comm.confirm()  # that all have copied what is theirs
             self._saved = run.progress.step
@@ -220,21 +220,8 @@ class Keeper:
     def checkpoint(self) -> Checkpoint:
         """The state of the run, as it was copied; rank 0 only. Training waits for it."""
         assert self._copies is not None
-        assert self._residuals is not None
-        run, (weights, *vectors) = self._run, self._copies.rows
-        kept = dict(zip(run.state.vectors, vectors, strict=True)) | unsent_vectors(self._residuals.rows)
-        data = {f"data_{name}": digest for name, digest in run.digests.items()}
-        attributes = {"shards": run.shards.count, "seed": run.settings.seed} | data
-        unsent = {UNSENT_WEIGHT: self._residuals.weight} if len(self._residuals.rows) else {}
-        return Checkpoint(
-            model=run.layout.views(weights) | {n: array.copy() for n, array in running_arrays(run.running).items()},
-            optimizer={name: run.layout.views(vector) for name, vector in kept.items()},
-            method={name: array.copy() for name, array in run.state.numbers.items()},
-            history=run.progress.history_arrays(),
-            progress=run.progress.to_attributes() | attributes | unsent,
-            provenance=self._provenance | {"written": now()},
-            config=self._config,
-        )
+        snapshot = Snapshot.of(self._run, list(self._copies.rows), self._residuals)
+        return snapshot.to_checkpoint(self._run.layout, self._provenance | {"written": now()}, self._config)
 
     @cached_property
     def _config(self) -> str:

@@ -30,14 +30,14 @@ from dbp.parallel import (
 )
 from dbp.parallel.ranks import clock as stages
 from dbp.run.progress import epochs_since_best
+from dbp.run.snapshot import Snapshot
 from dbp.run.state import Run
-from dbp.saving.restore import Memory
 from dbp.saving.resume import Start, in_job, peek, settled
-from dbp.saving.saver import Keeper
+from dbp.saving.saver import RunSaver
 from dbp.saving.stopping import signals
 from dbp.text import duration, figures, parse_limit
 from dbp.training.display import Display
-from dbp.training.recovery import go_on_without
+from dbp.training.recovery import recover
 from dbp.training.rollback import NonFinitePolicy
 from dbp.training.timing import Timing
 from dbp.types import Array
@@ -95,19 +95,19 @@ def fit(
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
     """Train as the settings say; see fit(). Where ranks can outlive others, who lives goes on."""
     settings, start = in_job(settings, replace(start, ranks=comm.size), *from_rank_0(comm, job_and_time))
-    memory = None
+    snapshot = None
     while True:
-        run = keeper = display = None  # what an attempt held is let go before the next needs as much
+        run = saver = display = None  # what an attempt held is let go before the next needs as much
         try:
-            with started(settings, comm, start, memory) as (run, keeper, display):
-                steps = _epochs(run, keeper, display)
-                result = _finish(run, keeper, display, steps)
+            with started(settings, comm, start, snapshot) as (run, saver, display):
+                steps = _epochs(run, saver, display)
+                result = _finish(run, saver, display, steps)
                 comm.confirm()  # all are done, so that none goes on without the others
                 return result
         except RankLostError as error:
             if not comm.survives:
                 raise
-            comm, memory = go_on_without(settings.watch, error, run, memory)
+            comm, snapshot = recover(settings.watch, error, run, snapshot)
             begun = run is not None
             start = replace(start, fresh=start.fresh and not begun, retry=True)
             settings = settings if run is None else run.settings
@@ -115,39 +115,39 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
 
 @contextmanager
 def started(
-    settings: Settings, comm: Communicator, start: Start, memory: Memory | None = None
-) -> Iterator[tuple[Run, Keeper, Display]]:
-    """A run at its first step, after its newest checkpoint or where memory has it; what keeps it; what tells of it.
+    settings: Settings, comm: Communicator, start: Start, snapshot: Snapshot | None = None
+) -> Iterator[tuple[Run, RunSaver, Display]]:
+    """A run at its first step, after its newest checkpoint or where snapshot has it; what keeps it; what tells of it.
 
     Collective.
     """
     run_log.start(folder=settings.out is not None)
     with together(comm):
         nodes = nodes_of(comm)
-        memory = memory if from_rank_0(comm, lambda: memory is not None) else None
-        earlier = None if start.fresh or memory is not None else from_rank_0(comm, peek, settings)
-        settings = settled(settings, earlier, nodes, start.ranks or comm.size)
+        snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
+        info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
+        settings = settled(settings, info, nodes, start.ranks or comm.size)
     with (
         together(comm),
         signals,
         blas_threads(settings.thread_count) as blas,
         np.errstate(over="ignore", invalid="ignore"),
         Watch(comm, settings.watch.warn_after, settings.watch.end_after),
-        Run(settings, comm, blas, restored=earlier is not None or memory is not None) as run,
+        Run(settings, comm, blas, restored=info is not None or snapshot is not None) as run,
     ):
         shown = not start.quiet and comm.rank == 0
         with Display(shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
             run.introduce(display.say, nodes, start.told)
-            with Keeper(run, start, earlier, memory, display.say) as keeper:
+            with RunSaver(run, start, info, snapshot, display.say) as saver:
                 keep_freed_memory()  # not before: what the start has used is not needed again
-                yield run, keeper, display
+                yield run, saver, display
 
 
-def _epochs(run: Run, keeper: Keeper, display: Display) -> int:
+def _epochs(run: Run, saver: RunSaver, display: Display) -> int:
     """All epochs that are left; gives how many steps were done."""
     run.comm.stages.begin()
     settings, progress, saving = run.settings, run.progress, run.settings.checkpoint
-    steps, policy = 0, NonFinitePolicy(run, keeper, display.say)
+    steps, policy = 0, NonFinitePolicy(run, saver, display.say)
     policy.begin()
     while progress.epoch < settings.epochs and not progress.outcome:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
@@ -157,7 +157,7 @@ def _epochs(run: Run, keeper: Keeper, display: Display) -> int:
             if settings.watch.due_after_step(progress.step):
                 run.compare_nodes()
             if not run.at_end_of_epoch:
-                _after_step(run, keeper)
+                _after_step(run, saver)
         if not (run.at_end_of_epoch or progress.outcome):
             continue  # from the checkpoint that the run has rolled back to
         rate = display.rate()
@@ -169,19 +169,19 @@ def _epochs(run: Run, keeper: Keeper, display: Display) -> int:
         if progress.epoch == settings.epochs or progress.outcome:
             break  # what is saved then is the finished run
         if due:
-            keeper.save()
-        _after_step(run, keeper)
+            saver.save()
+        _after_step(run, saver)
     return steps
 
 
-def _after_step(run: Run, keeper: Keeper) -> None:
+def _after_step(run: Run, saver: RunSaver) -> None:
     """Save if it is time for that, and stop if a rank has asked for it."""
-    keeper.after_step()
+    saver.after_step()
     if run.settings.checkpoint.due_after_step(run.progress.step):
         run.progress.not_finite.mark_checkpoint(run.progress.step)
-        keeper.save()  # 7 checkpoint
+        saver.save()  # 7 checkpoint
     if run.objective.stop_requested:
-        raise keeper.stop()
+        raise saver.stop()
 
 
 def _stop_early(run: Run) -> None:
@@ -234,21 +234,21 @@ def count(run: Run, taken: Step[Evaluation]) -> None:
     progress.length = float(taken.length)
 
 
-def _finish(run: Run, keeper: Keeper, display: Display, steps: int) -> Result:
+def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
     """The last checkpoint, the test, and where the time of so many steps went."""
     progress, failed = run.progress, ""
     if not progress.finished:
         progress.finished = True
-        failed = keeper.finish()
+        failed = saver.finish()
     test = run.evaluate(run.sources.test)
     how = progress.outcome or "finished"
     message = f"{how}: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}"
     display.say(message)
     if steps:
         timing = Timing.gathered(run.comm, steps)
-        keeper.write_beside("timing.csv", timing.table())
+        saver.write_beside("timing.csv", timing.table())
         display.say(str(timing))
     if test:
         display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
-    keeper.end(failed, message)
+    saver.end(failed, message)
     return Result(run.final_weights(), progress.history, test, progress.step)

@@ -19,7 +19,7 @@ from dbp.optim import Step
 from dbp.parallel import from_rank_0
 from dbp.parallel.ranks import clock as stages
 from dbp.run.state import Run
-from dbp.saving.saver import Keeper
+from dbp.saving.saver import RunSaver
 from dbp.training.diagnosis import diagnose
 from dbp.training.report import describe, headline, is_in_data, remedy, report
 from dbp.types import Array
@@ -34,7 +34,7 @@ class NonFinitePolicy:
         say: prints a line.
     """
 
-    def __init__(self, run: Run, saver: Keeper, say: Callable[[str], None]):
+    def __init__(self, run: Run, saver: RunSaver, say: Callable[[str], None]):
         self._run, self._saver, self._say = run, saver, say
         self._settings = run.settings.not_finite
 

@@ -19,12 +19,12 @@ LIMIT = 60.0  # seconds for a job
 SLOWLY = """
 import os, sys, time
 if "SLOWLY" in os.environ and "train" in sys.orig_argv:
-    from dbp.saving.saver import Keeper
-    before = Keeper.after_step
-    def after_step(keeper):
+    from dbp.saving.saver import RunSaver
+    before = RunSaver.after_step
+    def after_step(saver):
         time.sleep(float(os.environ["SLOWLY"]))
-        before(keeper)
-    Keeper.after_step = after_step
+        before(saver)
+    RunSaver.after_step = after_step
 """
 NOTE = 'printf "%s\\n" "${DBP_JOB:-1} $(printf "%s " "$@")" >> "$NOTES"\n'
 NUMBER = 'echo "$(wc -l < "$NOTES")"\n'

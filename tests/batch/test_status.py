@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbp.batch.status import SILENT, Standing
-from dbp.config.settings import Saving
+from dbp.config.settings import Checkpoint
 from dbp.errors import UserError
 from dbp.saving.folder import RunFolder
 from tests.batch.queues import slowly, status_of, when_under_way
@@ -94,7 +94,7 @@ def test_a_run_on_another_machine_is_lost_when_it_is_silent(tmp_path):
         return Standing.of(tmp_path).state
 
     assert (told(0), told(SILENT + 5)) == ("running", "lost")
-    folder = RunFolder(tmp_path, Saving())
+    folder = RunFolder(tmp_path, Checkpoint())
     folder.lock()
     assert told(SILENT + 5) == "running"
     folder.unlock()
@@ -109,7 +109,7 @@ def test_a_folder_without_a_run(tmp_path):
 
 
 def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
-    folder = RunFolder(tmp_path, Saving())
+    folder = RunFolder(tmp_path, Checkpoint())
     assert folder.held() is False
     (tmp_path / ".lock").touch()
     with (tmp_path / ".lock").open() as file:
@@ -118,8 +118,8 @@ def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
         began = time.monotonic()
         folder.lock()
         assert 0.1 < time.monotonic() - began < 2
-    assert RunFolder(tmp_path, Saving()).held() is True
+    assert RunFolder(tmp_path, Checkpoint()).held() is True
     with pytest.raises(UserError, match="belongs to a run that is going on"):
-        RunFolder(tmp_path, Saving()).lock()
+        RunFolder(tmp_path, Checkpoint()).lock()
     folder.unlock()
     assert folder.held() is False

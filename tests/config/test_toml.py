@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp import nn
-from dbp.config.settings import Data, Saving, Settings
+from dbp.config.settings import Checkpoint, Data, Settings
 from dbp.config.toml import differences, load_table, read_config, settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
@@ -33,7 +33,7 @@ def test_a_config_describes_settings(config):
     assert settings.optimizer == Adam(1e-2)
     assert settings.schedule == Cosine(warmup_steps=5)
     assert settings.data == Data("dbp:digits-train", validation=0.1, test="dbp:digits-test")
-    assert settings.checkpoint == Saving(every_steps=10)
+    assert settings.checkpoint == Checkpoint(every_steps=10)
     assert settings.out == "runs/c"
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
-from dbp.saving.resume import Earlier, check_arrays
+from dbp.saving.resume import CheckpointInfo, check_arrays
 
 
 def refused(path: Path, expected: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     """Why a run would not go on from a file; nothing if it would."""
     try:
         with opened(path) as found:
-            if reason := check_arrays(Earlier.of(found), expected):
+            if reason := check_arrays(CheckpointInfo.of(found), expected):
                 return reason
             found.verify()
     except UserError as error:
@@ -35,7 +35,7 @@ def main() -> None:
     """Open each file in a process of its own, so that memory is counted from the same start."""
     good, *files = map(Path, sys.argv[1:])
     with opened(good) as found:
-        earlier = Earlier.of(found)
+        earlier = CheckpointInfo.of(found)
     expected = {n: e for n, e in earlier.arrays.items() if n.startswith(("model/", "optimizer/"))}
     assert not refused(good, expected)
     for path in files:

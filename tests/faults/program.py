@@ -19,16 +19,16 @@ from typing import Any
 RANKS, PLACE, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
 PLACES = {
-    "begin": "dbp.saving.saver:Keeper._begin",
+    "begin": "dbp.saving.saver:RunSaver._begin",
     "step": "dbp.training.loop:step",
     "forward": "dbp.nn:Dense.__call__",
     "sum": "dbp.parallel.sums.reduce_shared:SharedReduction.total",
     "update": "dbp.optim:Adam.update",
     "copy": "dbp.parallel:Copies.take",
-    "save": "dbp.saving.saver:Keeper.save",
-    "write": "dbp.saving.saver:Keeper._write",
+    "save": "dbp.saving.saver:RunSaver.save",
+    "write": "dbp.saving.saver:RunSaver._write",
     "evaluate": "dbp.run.state:Run.evaluate",
-    "finish": "dbp.saving.saver:Keeper.finish",
+    "finish": "dbp.saving.saver:RunSaver.finish",
     "restore": "dbp.saving.restore:Restorer.restore",
 }
 

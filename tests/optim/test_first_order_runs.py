@@ -8,7 +8,7 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays, read
-from dbp.config.settings import Data, NotFinite, Saving, Settings
+from dbp.config.settings import Checkpoint, Data, NotFinite, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
@@ -36,7 +36,7 @@ BASE = Settings(
     batch_size=15,
     schedule=Plateau(patience=0, threshold=0.5, gamma=0.5),
     shards=3,
-    checkpoint=Saving(every_steps=1, keep=100),
+    checkpoint=Checkpoint(every_steps=1, keep=100),
     not_finite=NotFinite("skip"),
 )
 KINDS = (Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)

@@ -17,8 +17,8 @@ from dbp.checkpoint import digest_arrays
 from dbp.parallel import Copies, world
 from dbp.parallel.sums.reduce import Reduction
 from dbp.parallel.sums.reduce_shared import SharedReduction
-from dbp.saving.restore import Memory, Restorer
-from dbp.saving.saver import Keeper
+from dbp.run.snapshot import Snapshot
+from dbp.saving.saver import RunSaver
 
 first = world().rank
 kills = {
@@ -46,11 +46,10 @@ dying("sum", SharedReduction, "total", wait=0.05)
 dying("plain", Reduction, "total", wait=0.05)
 dying("update", dbp.optim.Adam, "update")
 dying("copy", Copies, "take")
-dying("write", Keeper, "_write")
-dying("restore", Restorer, "restore")
-dying("restore", Memory, "restore")
-dying("begin", Keeper, "_begin")
-dying("finish", Keeper, "end")
+dying("write", RunSaver, "_write")
+dying("restore", Snapshot, "put_into")
+dying("begin", RunSaver, "_begin")
+dying("finish", RunSaver, "end")
 dying("forward", nn.Dense, "__call__")
 
 rng = np.random.default_rng(0)
@@ -64,8 +63,8 @@ result = dbp.fit(
     batch_size=12,
     seed=3,
     out=None if sys.argv[1] == "none" else sys.argv[1],
-    checkpoint=dbp.Saving(every_steps=2, keep=100),
-    watch=dbp.Watching(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
+    checkpoint=dbp.Checkpoint(every_steps=2, keep=100),
+    watch=dbp.Watch(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
     divide_state="divide" in sys.argv,
     messages="top-k" if "top-k" in sys.argv else "full",
 )

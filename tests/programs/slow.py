@@ -26,5 +26,5 @@ dbp.fit(
     shards=2,
     out=os.environ["OUT"],
     time_limit="auto",
-    checkpoint=dbp.Saving(every_steps=20),
+    checkpoint=dbp.Checkpoint(every_steps=20),
 )

@@ -18,7 +18,7 @@ from dbp.optim import LBFGS, SGD, Adam, Cosine
 from dbp.parallel import world
 from dbp.run.not_finite import NonFiniteRecord
 from dbp.run.progress import Progress
-from dbp.saving.restore import Restorer
+from dbp.run.snapshot import Snapshot
 
 case, options, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 rng = np.random.default_rng(0)
@@ -42,7 +42,11 @@ elif case == "lbfgs":
     settings = {"optimizer": LBFGS(), "batch_size": 60}
 
 
-STAGES = {"step": (Progress, "after_step"), "restore": (Restorer, "_fill"), "back": (NonFiniteRecord, "after_rollback")}
+STAGES = {
+    "step": (Progress, "after_step"),
+    "restore": (Snapshot, "_scatter"),
+    "back": (NonFiniteRecord, "after_rollback"),
+}
 
 
 def count_down(stage, number, which):
@@ -70,8 +74,8 @@ result = dbp.fit(
     shards=6,
     seed=1,
     out=None if out == "-" else out,
-    checkpoint=dbp.Saving(every_steps=3, keep=1, best="validation_cost"),
-    watch=dbp.Watching(most_starts=0),
+    checkpoint=dbp.Checkpoint(every_steps=3, keep=1, best="validation_cost"),
+    watch=dbp.Watch(most_starts=0),
     not_finite=dbp.NotFinite(**options),
     **settings,
 )

@@ -4,7 +4,7 @@ import dataclasses
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, step_of
-from dbp.config.settings import Data, Saving, Settings
+from dbp.config.settings import Checkpoint, Data, Settings
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.resume import Start
@@ -18,7 +18,7 @@ BASE = Settings(
     optimizer=Adam(1e-2),
     epochs=4,
     batch_size=12,
-    checkpoint=Saving(every_steps=1, keep=100),
+    checkpoint=Checkpoint(every_steps=1, keep=100),
 )
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays, read
-from dbp.config.settings import Data, Watching
+from dbp.config.settings import Data, Watch
 from dbp.errors import UserError
 from dbp.optim import Adam
 from dbp.saving.resume import Start
@@ -53,6 +53,6 @@ def test_a_run_that_comes_to_nothing_again_and_again_is_not_started(tmp_path, mo
     with pytest.raises(UserError, match=r"was started 3 times from step 0 and never came .*--retry"):
         run(tmp_path)
     with pytest.raises(ZeroDivisionError):
-        run(tmp_path, watch=Watching(most_starts=0))
+        run(tmp_path, watch=Watch(most_starts=0))
     monkeypatch.undo()
     assert run(tmp_path, Start(retry=True)).steps == 16

@@ -9,7 +9,7 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays, read
-from dbp.config.settings import Data, EarlyStopping, Saving
+from dbp.config.settings import Checkpoint, Data, EarlyStopping
 from dbp.errors import StorageError, UserError
 from dbp.files import writing_to
 from dbp.optim import SGD
@@ -26,7 +26,7 @@ def test_the_last_ones_every_kth_and_the_best_are_kept(tmp_path):
     """A rate that becomes too large makes an early epoch the best."""
     rising = nn.MeanSquaredError()
     data = Data((X, X[:, :1]), validation=0.2)
-    saving = Saving(every_epochs=0, every_steps=2, keep=2, keep_every=6, best="validation_cost")
+    saving = Checkpoint(every_epochs=0, every_steps=2, keep=2, keep_every=6, best="validation_cost")
     run(tmp_path, loss=rising, model=[nn.Dense(1)], data=data, optimizer=SGD(2.2), checkpoint=saving, epochs=5)
     checkpoint = newest_checkpoint(tmp_path)
     costs = checkpoint.history["validation_cost"]
@@ -39,7 +39,7 @@ def test_the_last_ones_every_kth_and_the_best_are_kept(tmp_path):
 
 def test_an_unknown_metric_is_refused():
     with pytest.raises(UserError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
-        run(checkpoint=Saving(best="acuracy"))
+        run(checkpoint=Checkpoint(best="acuracy"))
 
 
 def test_a_run_ends_early_if_it_does_not_become_better(tmp_path):

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from dbp.checkpoint import digest_arrays
-from dbp.config.settings import Saving
+from dbp.config.settings import Checkpoint
 from dbp.errors import Stopped, UserError
 from dbp.saving.resume import Start
 from dbp.saving.stopping import Stopping, signals
@@ -22,7 +22,7 @@ def test_a_signal_stops_after_the_step_and_the_rest_follows(tmp_path, capsys, nu
     with signals:
         os.kill(os.getpid(), number)
         with pytest.raises(Stopped) as stopped:
-            run(tmp_path, Start(), checkpoint=Saving())
+            run(tmp_path, Start(), checkpoint=Checkpoint())
     assert stopped.value.code == 75
     assert signal.getsignal(number) == before
     name = signal.Signals(number).name

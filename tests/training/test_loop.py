@@ -9,7 +9,7 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays
-from dbp.config.settings import Data, Saving, Settings
+from dbp.config.settings import Checkpoint, Data, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Arena, Node, OneProcess
@@ -27,7 +27,7 @@ BASE = Settings(
     batch_size=14,
     schedule=Cosine(warmup_steps=3),
     shards=3,
-    checkpoint=Saving(every_steps=3, keep=100),
+    checkpoint=Checkpoint(every_steps=3, keep=100),
 )
 
 
@@ -148,7 +148,7 @@ def test_example_weights_count():
 @pytest.mark.parametrize("step", range(3, 16))
 def test_from_every_checkpoint_to_the_same_weights_and_history(tmp_path, step):
     """Checkpoints lie in the middle of an epoch, at its end, and twice in one epoch."""
-    whole = run(out=str(tmp_path / "whole"), checkpoint=Saving(every_steps=1, keep=100))
+    whole = run(out=str(tmp_path / "whole"), checkpoint=Checkpoint(every_steps=1, keep=100))
     part = tmp_path / "part" / "checkpoints"
     part.mkdir(parents=True)
     shutil.copy(tmp_path / "whole" / "checkpoints" / f"step-{step:09d}.h5", part)
@@ -260,7 +260,7 @@ def test_fresh_keeps_the_old_run_unless_told_otherwise(tmp_path):
 
 
 def test_only_damaged_checkpoints_are_not_trained_over(tmp_path):
-    run(out=str(tmp_path), checkpoint=Saving(keep=1))
+    run(out=str(tmp_path), checkpoint=Checkpoint(keep=1))
     for path in checkpoints_of(tmp_path).files():
         path.write_text("no")
     with pytest.raises(UserError, match=r"none of them is whole; start anew with --fresh \(checkpoint .* is damaged"):
@@ -271,7 +271,7 @@ def test_divergence_stops_and_keeps_the_last_weights(tmp_path):
     data = Data((X * 1e3, X[:, :1] * 1e3))
     settings = dataclasses.replace(BASE, model=[nn.Dense(1)], loss=nn.MeanSquaredError(), data=data)
     with pytest.raises(NotFiniteError, match=r"(?s)not finite at step \d+ .*smaller learning_rate"):
-        run(settings, optimizer=SGD(1e3), out=str(tmp_path), epochs=40, checkpoint=Saving(every_steps=1))
+        run(settings, optimizer=SGD(1e3), out=str(tmp_path), epochs=40, checkpoint=Checkpoint(every_steps=1))
     checkpoint = newest_checkpoint(tmp_path)
     assert all(np.isfinite(array).all() for array in checkpoint.model.values())
 

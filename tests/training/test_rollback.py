@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import checkpoints_of, read, step_of
-from dbp.config.settings import Data, NotFinite, Saving
+from dbp.config.settings import Checkpoint, Data, NotFinite
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import OneProcess
@@ -132,7 +132,7 @@ BACK = dataclasses.replace(
     BASE,
     optimizer=SGD(100),
     not_finite=NotFinite("roll_back", factor=1e-3),
-    checkpoint=Saving(every_steps=2, keep=1, best="cost"),
+    checkpoint=Checkpoint(every_steps=2, keep=1, best="cost"),
     epochs=6,
     out="a folder of each test's own",
 )

@@ -39,8 +39,8 @@ def model(scope, x):
 
 dbp.fit(model=model, loss="mean_squared_error", data=(x, x[:, :2]),
         optimizer=dbp.optim.SGD(0.02 if way == "setting" and comm.rank == 1 else 0.01),
-        epochs=12, batch_size=20, shards=3, out=sys.argv[2], checkpoint=dbp.Saving(every_epochs=20),
-        watch=dbp.Watching(compare_every_steps=5, warn_after=float(sys.argv[3]), end_after=float(sys.argv[4])))
+        epochs=12, batch_size=20, shards=3, out=sys.argv[2], checkpoint=dbp.Checkpoint(every_epochs=20),
+        watch=dbp.Watch(compare_every_steps=5, warn_after=float(sys.argv[3]), end_after=float(sys.argv[4])))
 """
 
 

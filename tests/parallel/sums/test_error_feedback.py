@@ -181,7 +181,7 @@ def test_an_interrupted_run_has_the_bits_of_an_unbroken_one(small, tmp_path, siz
     assert float(outcome.out.partition("test: cost ")[2].split()[0]) < 1
     whole, nodes = state(tmp_path / "run"), sizes.count(",") + 1
     vectors = newest_checkpoint(tmp_path / "run").optimizer
-    left = [np.concatenate([a.ravel() for a in vectors[f"unsent_{node}"].values()]) for node in range(nodes)]
+    left = [np.concatenate([a.ravel() for a in vectors[f"error_feedback_{node}"].values()]) for node in range(nodes)]
     assert all(vector.any() for vector in left)
     for last in (10, 30):
         forget(tmp_path / "run", last)
@@ -207,7 +207,7 @@ def test_on_other_nodes_it_goes_on_with_all_that_was_left(small, tmp_path, sizes
     assert outcome.code == 0, outcome.text
     assert outcome.out.count(f"note: what 3 nodes had not sent of their gradients {told}") == 1
     assert float(outcome.out.partition("test: cost ")[2].split()[0]) < 1
-    left = [name for name in newest_checkpoint(tmp_path / "run").optimizer if name.startswith("unsent_")]
+    left = [name for name in newest_checkpoint(tmp_path / "run").optimizer if name.startswith("error_feedback_")]
     assert len(left) == (0 if sizes == "1" else sizes.count(",") + 1)
 
 
@@ -236,7 +236,7 @@ def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path)
         "dbp.fit(model=[dbp.nn.Dense(400, 'relu'), dbp.nn.Dense(3)], loss='mean_squared_error',\n"
         "        data=(x, x[:, :3].clip(-1, 1)), optimizer=dbp.optim.SGD(0.01), epochs=3,\n"
         "        not_finite=dbp.NotFinite('skip'),\n"
-        "        batch_size=20, shards=2, messages='top-k', out='run', watch=dbp.Watching(compare_every_steps=1))\n"
+        "        batch_size=20, shards=2, messages='top-k', out='run', watch=dbp.Watch(compare_every_steps=1))\n"
     )
     outcome = mpirun(2, script, env={"DBP_NODE_SIZES": "1,1"}, cwd=tmp_path)
     assert outcome.code == 0, outcome.text
@@ -269,15 +269,15 @@ def test_a_checkpoint_without_all_that_was_left_is_refused(small, tmp_path, dama
     found = newest_checkpoint(newest)
     vectors, progress = {name: dict(vector) for name, vector in found.optimizer.items()}, dict(found.progress)
     if damage == "lacks one":
-        del vectors["unsent_0"]
+        del vectors["error_feedback_0"]
     elif damage == "lacks a parameter":
-        vectors["unsent_1"].popitem()
+        vectors["error_feedback_1"].popitem()
     else:
-        progress["unsent_weight"] = float("nan")
+        progress["error_feedback_weight"] = float("nan")
     write(newest, replace(found, optimizer=vectors, progress=progress))
     outcome = mpirun(2, *train, "--set", "epochs=3", env={"DBP_NODE_SIZES": "1,1"})
     assert outcome.code in (2, 65), outcome.text
-    assert "unsent_" in outcome.err
+    assert "error_feedback_" in outcome.err
     assert "Traceback" not in outcome.text
 
 

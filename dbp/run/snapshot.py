@@ -1,0 +1,195 @@
+"""The state of a run after a step, as one type: saving, resuming and recovery after dead ranks all use it.
+
+Rank 0 holds it; the snapshots of other ranks are empty. Vectors of a checkpoint are read only when they are put into a
+run, straight into their places, so that a snapshot of an open file takes next to no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dbp.checkpoint import Checkpoint
+from dbp.nn import running_arrays
+from dbp.parallel import Layout, Residuals, agree, from_rank_0
+from dbp.run.state import WEIGHTS, Run
+from dbp.types import Array
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import Opened
+
+RESIDUALS = "error_feedback_"  # with the number of a node, the name of its vector among those of the optimizer
+RESIDUALS_WEIGHT = "error_feedback_weight"  # the weight of the mini-batch that it is of; absent without residuals
+
+
+class StoredVector(NamedTuple):
+    """A vector of parameters in an open checkpoint.
+
+    Args:
+        found: the checkpoint.
+        group: the group that holds its parameters.
+    """
+
+    found: Opened
+    group: str
+
+    def read_into(self, vector: Array, layout: Layout) -> None:
+        """Read it into an array; raise DataError if it is damaged."""
+        for name, view in layout.views(vector, writable=True).items():
+            self.found.read_into(f"{self.group}/{name}", view)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a run after a step; empty on other ranks than 0.
+
+    Args:
+        vectors: weights and optimizer vectors, as Run.vectors names them.
+        residuals: the error feedback of each node.
+        running: running moments, by name.
+        numbers: the optimizer's numbers, by name.
+        history: one array per column.
+        progress: counts and sums, by name, and what identifies the run: shards, seed, digests of its data.
+    """
+
+    vectors: Mapping[str, Array | StoredVector] = field(default_factory=dict)
+    residuals: Sequence[Array | StoredVector] = ()
+    running: Mapping[str, Array] = field(default_factory=dict)
+    numbers: Mapping[str, Array] = field(default_factory=dict)
+    history: Mapping[str, Array] = field(default_factory=dict)
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_held(self) -> bool:
+        """Return True on the rank that holds the state."""
+        return bool(self.vectors)
+
+    # --- from and to a run ------------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, run: Run, vectors: Sequence[Array] | None = None, residuals: Residuals | None = None) -> Snapshot:
+        """Return the state of a run now.
+
+        Args:
+            run: between two steps.
+            vectors: copies of Run.vectors, in their order; by default they are copied here.
+            residuals: a copy of the error feedback; by default there is none.
+        """
+        copies = [vector.copy() for vector in run.vectors.values()] if vectors is None else vectors
+        identity: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed}
+        identity |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
+        feedback, weight = (residuals.rows, residuals.weight) if residuals is not None else ((), 1.0)
+        return cls(
+            vectors=dict(zip(run.vectors, copies, strict=True)),
+            residuals=list(feedback),
+            running={name: array.copy() for name, array in running_arrays(run.running).items()},
+            numbers={name: array.copy() for name, array in run.state.numbers.items()},
+            history=run.progress.history_arrays(),
+            progress=run.progress.to_attributes() | identity | ({RESIDUALS_WEIGHT: weight} if len(feedback) else {}),
+        )
+
+    def put_into(self, run: Run) -> None:
+        """Write this state into a run; collective."""
+        for name in run.vectors:
+            self._scatter(run, name)
+        count, weight = from_rank_0(run.comm, lambda: (len(self.residuals), self.progress.get(RESIDUALS_WEIGHT, 1.0)))
+        run.objective.gradients.restore(weight, self._read_residuals(run, count))
+        small = self.running, self.numbers, self.history, self.progress
+        running, numbers, history, progress = from_rank_0(run.comm, lambda: small)
+        for name, array in running_arrays(run.running).items():
+            array[...] = running[name]
+        run.state.numbers.update(numbers)
+        run.state.derived.clear()
+        run.progress.restore(progress, history)
+        if run.progress.epoch < run.settings.epochs and not run.progress.outcome:
+            run.progress.finished = False
+
+    def _scatter(self, run: Run, name: str) -> None:
+        """Write a vector to its owners; collective."""
+        target, divided = run.vectors[name], run.arena.divided
+
+        def load() -> Array:
+            """Return the whole vector on rank 0; if it is stored and not divided, in its place."""
+            vector = self.vectors.get(name, target)
+            if not isinstance(vector, StoredVector):
+                return vector
+            whole = np.empty_like(target) if divided else target
+            vector.read_into(whole, run.layout)
+            return whole
+
+        run.arena.dispersed(agree(run.comm, load), target)
+
+    def _read_residuals(self, run: Run, count: int) -> Iterator[Array]:
+        """Yield the error feedback of one node after the other, on rank 0; empty arrays elsewhere."""
+        room = np.empty(run.layout.size if count and self.is_held else 0, run.weights.dtype)
+
+        def load(number: int) -> Array:
+            vector = self.residuals[number] if self.is_held else room
+            if isinstance(vector, StoredVector):
+                vector.read_into(room, run.layout)
+                return room
+            return vector
+
+        for number in range(count):
+            yield agree(run.comm, load, number)
+
+    # --- from and to a checkpoint -----------------------------------------------------------------------
+
+    @classmethod
+    def from_checkpoint(cls, found: Opened, layout: Layout) -> Snapshot:
+        """Return the state in an open checkpoint, whose vectors are read only when they are put into a run."""
+
+        def group(name: str) -> dict[str, str]:
+            """Return the names of a group's entries by what they are called within it."""
+            return {entry.removeprefix(f"{name}/"): entry for entry in found.entries if entry.startswith(f"{name}/")}
+
+        names = dict.fromkeys(name.partition("/")[0] for name in group("optimizer"))
+        vectors = [WEIGHTS, *(name for name in names if not name.startswith(RESIDUALS))]
+        return cls(
+            vectors={name: StoredVector(found, group_of(name)) for name in vectors},
+            residuals=[StoredVector(found, group_of(name)) for name in residual_names(found.entries, layout)],
+            running={name: found.array(entry) for name, entry in group("model").items() if name not in layout.shapes},
+            numbers={name: found.array(entry) for name, entry in group("method").items()},
+            history={name: found.array(entry) for name, entry in group("history").items()},
+            progress=found.progress,
+        )
+
+    def to_checkpoint(self, layout: Layout, provenance: Mapping[str, Any], config: str) -> Checkpoint:
+        """Return what a checkpoint stores of this state, whose vectors must be in memory.
+
+        Args:
+            layout: where the parameters lie in the vectors.
+            provenance: what the run was made with.
+            config: the settings, in TOML.
+        """
+        views = {name: layout.views(_in_memory(vector)) for name, vector in self.vectors.items()}
+        for node, vector in enumerate(self.residuals):
+            views[f"{RESIDUALS}{node}"] = layout.views(_in_memory(vector))
+        return Checkpoint(
+            model={**views.pop(WEIGHTS), **self.running},
+            optimizer=views,
+            method=self.numbers,
+            history=self.history,
+            progress=self.progress,
+            provenance=provenance,
+            config=config,
+        )
+
+
+def _in_memory(vector: Array | StoredVector) -> Array:
+    assert isinstance(vector, np.ndarray)
+    return vector
+
+
+def group_of(vector: str) -> str:
+    """Return the group of a checkpoint that holds the parameters of a vector."""
+    return "model" if vector == WEIGHTS else f"optimizer/{vector}"
+
+
+def residual_names(entries: Mapping[str, Any], layout: Layout) -> list[str]:
+    """Return the names of the vectors of error feedback that a checkpoint should have, by the number of its entries."""
+    count = sum(entry.startswith(f"optimizer/{RESIDUALS}") for entry in entries)
+    return [f"{RESIDUALS}{node}" for node in range(count // max(1, len(layout.shapes)))]
