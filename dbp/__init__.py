@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fit": "training.loop",
+    "fit": "training.fit",
     **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Checkpoint", "Watch"), "config.settings"),
     "UserError": "errors",
 }
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
     from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Watch
     from dbp.errors import UserError
-    from dbp.training.loop import fit
+    from dbp.training.fit import fit
 
 
 def __getattr__(name: str) -> Any:

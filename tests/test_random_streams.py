@@ -18,7 +18,7 @@ from dbp.optim import OPTIMIZERS
 from dbp.parallel import OneProcess
 from dbp.random import generator
 from dbp.saving.resume import Start
-from dbp.training.loop import train
+from dbp.training.fit import train
 
 
 def digest(arrays):

@@ -23,6 +23,7 @@ from dbp.run.state import Run
 from dbp.saving.resume import Start
 from dbp.saving.saver import RunSaver
 from dbp.training import loop
+from dbp.training.fit import start_run
 
 ALONE = 20  # steps without a checkpoint between two with one
 FOREVER = 1_000_000  # steps
@@ -88,17 +89,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     comm, told = world(), settings(args.parameters, args.batch, args.folder)
-    with loop.started(told, comm, Start(fresh=True, quiet=True)) as (run, saver, _):
+    with start_run(told, comm, Start(fresh=True, quiet=True)) as (run, saver, _):
         results = saves(run, saver, args.saves)
         saver.save_now()
     for name, start in (("start anew", Start(fresh=True, quiet=True)), ("resume", Start(quiet=True))):
         begun = time.perf_counter()
         if name == "start anew":
             without = dataclasses.replace(told, out=None)
-            with loop.started(without, comm, start):
+            with start_run(without, comm, start):
                 results[name] = max(comm.gather(time.perf_counter() - begun))
         else:
-            with loop.started(told, comm, start):
+            with start_run(told, comm, start):
                 results[name] = max(comm.gather(time.perf_counter() - begun))
     if comm.rank == 0:
         results["bytes"] = max(path.stat().st_size for path in args.folder.glob("checkpoints/step-*.h5"))

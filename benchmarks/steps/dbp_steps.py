@@ -22,6 +22,7 @@ from dbp.parallel.vectors.deal import BUCKET
 from dbp.run.state import Run
 from dbp.saving.resume import Start
 from dbp.training import loop
+from dbp.training.fit import start_run
 
 
 def layer_of(layer: Layer) -> nn.Layer:
@@ -66,7 +67,7 @@ def in_training(
         shards: of a step; by default one a rank.
     """
     settings = settings_of(case, examples or case.batch * comm.size, shards)
-    with loop.started(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):
+    with start_run(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):
         batch = run.next_batch()
         action(lambda: loop.count(run, loop.step(run, batch, total_steps=1_000_000)), run)
 

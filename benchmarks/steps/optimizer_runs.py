@@ -21,6 +21,7 @@ from dbp.parallel.ranks.clock import UPDATE
 from dbp.run.state import Run
 from dbp.saving.resume import Start
 from dbp.training import loop
+from dbp.training.fit import start_run
 from dbp.training.rollback import NonFinitePolicy
 
 HEADER = 16  # bytes of an IDX file of images
@@ -83,7 +84,7 @@ def points(run: Run, policy: NonFinitePolicy, seconds: float, passes: float) -> 
 
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
-    with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, saver, display):
+    with start_run(settings, world(), Start(fresh=True, quiet=True)) as (run, saver, display):
         found = list(points(run, NonFinitePolicy(run, saver, display.say), seconds, passes))
         stages = run.comm.stages
         stages.enter(stages.current)
@@ -100,7 +101,7 @@ def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
     from scipy.optimize import minimize
 
     found: list[dict[str, float]] = []
-    with loop.started(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
+    with start_run(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
         on_batch = run.objective.on(run.next_batch(), 0)
         start, inside, evaluations = time.perf_counter(), [0.0], [0]
 

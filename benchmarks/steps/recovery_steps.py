@@ -22,6 +22,7 @@ from dbp.parallel import Communicator, world
 from dbp.run.state import Run
 from dbp.saving.resume import Start
 from dbp.training import loop, recovery
+from dbp.training.fit import train
 
 EVERY, EPOCHS = 10, 1000  # steps between checkpoints, and epochs of one step each; it ends long before
 
@@ -84,7 +85,7 @@ def main() -> None:
     take, meet = loop.step, recovery.survivors
     instead.step = lambda run, batch, total_steps: clock.step(take, run, batch, total_steps)
     rebuilt.survivors = lambda seconds: clock.survivors(meet, seconds)
-    loop.train(told, world(), Start(fresh=True, quiet=True))
+    train(told, world(), Start(fresh=True, quiet=True))
 
 
 main()

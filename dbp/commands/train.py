@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
     from dbp.parallel import from_rank_0, world
     from dbp.run.provenance import check_installation
     from dbp.saving.resume import Start
-    from dbp.training.loop import train
+    from dbp.training.fit import train
 
     if arguments.overwrite and not arguments.fresh:
         raise UsageError("--overwrite deletes an earlier run's checkpoints and goes only with --fresh")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -18,16 +18,13 @@ from dbp.errors import DivergedError, unknown
 from dbp.nn import InitialParameters, check_example_weights, check_model_weights, initial_parameters, running_arrays
 from dbp.optim import State
 from dbp.parallel import (
-    HOW_TO_GET_MPI,
     Arena,
     Communicator,
     Layout,
-    Node,
     RankLostError,
     Shards,
     agree,
     all_leave,
-    complaints,
     difference,
     from_rank_0,
     must_be_alike,
@@ -37,9 +34,7 @@ from dbp.run.progress import Progress, comparable_columns
 from dbp.run.provenance import check_installation
 from dbp.run.sources import check_together, open_sources
 from dbp.types import Array
-from dbp.version import VERSION
 
-Say = Callable[[str], None]
 WEIGHTS = "weights"  # the name of the vector that no optimizer has
 
 
@@ -201,31 +196,6 @@ class Run:
     def at_end_of_epoch(self) -> bool:
         """Whether all mini-batches of the epoch are done."""
         return self.progress.step_in_epoch >= self.batches.steps
-
-    def introduce(self, say: Say, nodes: Sequence[Node], job: Sequence[str]) -> None:
-        """Say what will be done, on what, in which batch job, and what is wrong with where the ranks run."""
-        comm, settings = self.comm, self.settings
-        ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
-        ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
-        say(
-            f"dbp {VERSION}: {ranks} ({comm.description}), {self.shards.count} shards, "
-            f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} a rank ({self.blas})"
-        )
-        for line in job:
-            say(line)
-        if "no MPI library" in comm.description:
-            say(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
-        say(f"{self.layout.size:,} parameters ({settings.dtype}); examples: {self.sources.describe()}")
-        if self.arena.lacks_memory:
-            say(f"warning: every rank keeps weights and optimizer state of its own, as {self.comm.refused}")
-        if idle := self.shards.idle_ranks:
-            names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
-            say(
-                f"warning: {names} nothing to do, as there are only {self.shards.count} shards for {comm.size} "
-                "ranks; start with fewer ranks, or anew with more shards"
-            )
-        for complaint in complaints(nodes, settings.thread_count):
-            say(f"warning: {complaint}")
 
     # --- checkpoints --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How a run begins: anew, or from the newest whole checkpoint, if that is one of the same run."""
+"""How a run starts: anew, or from its newest whole checkpoint, whose settings and data must be the same."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from dbp.text import AUTO as WHAT_IS_LEFT
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened
 
-LARGE = ("model/", "optimizer/")  # arrays whose shapes the model says
-MOST_SMALL = 1 << 26  # bytes of all others
-SPARE = 10.0  # seconds before the end of a batch job in which its script must come to its own
-# What may differ between a checkpoint and the settings that go on from it.
+LARGE = ("model/", "optimizer/")  # groups of arrays whose shapes follow from the model
+MOST_SMALL_BYTES = 1 << 26  # for all other arrays together
+SPARE_SECONDS = 10.0  # at the end of a batch job, left for its script
+# Keys and sections that may differ between a checkpoint and the settings that continue from it.
 FREE = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite")
 
 
 @dataclass(frozen=True)
 class Start:
-    """How a run is to begin.
+    """How a run starts.
 
     Args:
-        fresh: anew; the checkpoints of an earlier run in its folder are moved aside.
+        fresh: start anew; the checkpoints of an earlier run in its folder are moved aside.
         overwrite: with fresh, delete those checkpoints instead.
         quiet: print nothing.
-        retry: although it has ended before its next checkpoint again and again.
+        retry: start even if the run has ended several times before its next checkpoint.
         accept: keys of settings that may differ from those of the checkpoint, besides those that always may.
-        time_limit: seconds after the start of the process, until which the run is to have stopped; "auto" for what the
-            scheduler leaves; None for no limit.
-        told: of the batch job, in lines.
-        ranks: how many there were when the job began, if some have died since.
+        time_limit: seconds from the start of the process by which the run must have stopped; "auto" for the time that
+            the batch job has left; None for no limit.
+        job_lines: lines about the batch job.
+        ranks: ranks at the start of the job, of which some may have died since.
     """
 
     fresh: bool = False
@@ -53,56 +53,64 @@ class Start:
     retry: bool = False
     accept: tuple[str, ...] = ()
     time_limit: float | str | None = None
-    told: tuple[str, ...] = ()
+    job_lines: tuple[str, ...] = ()
     ranks: int = 0
 
     @property
     def limit(self) -> float | None:
-        """The time limit in seconds, which must be settled by now."""
+        """Return the time limit in seconds; "auto" must have been replaced by now."""
         assert not isinstance(self.time_limit, str)
         return self.time_limit
 
 
 def in_job(settings: Settings, start: Start, job: Job | None, left: float | None) -> tuple[Settings, Start]:
-    """Settings and start as they are in a batch job, which may end, and may be one of an array.
+    """Return settings and start as they are in a batch job, which may have a time limit and be a task of an array.
 
     Args:
-        settings: as the user gave them.
-        start: likewise.
-        job: that this process runs in, if any.
-        left: seconds that it may still run, if that is known.
+        settings: the settings that the user gave.
+        start: the start that the user asked for.
+        job: the batch job of this process, if any.
+        left: seconds until the job ends, if known.
     """
     ends = "" if left is None else f", {timedelta(seconds=int(left))} left"
-    told, limit = [] if job is None else [f"{job}{ends}"], start.time_limit
+    lines, limit = [] if job is None else [f"{job}{ends}"], start.time_limit
     if job is not None and job.task is not None and settings.out is not None:
         settings = replace(settings, out=f"{settings.out}-{job.task}")
-        told.append(f"task {job.task} of an array: its folder is {settings.out}")
+        lines.append(f"task {job.task} of an array: its folder is {settings.out}")
     if job is not None and (job.ranks or 1) > start.ranks == settings.threads == 1:
-        told.append(
+        lines.append(
             f"warning: the job was given {job.ranks} ranks, but this is one alone; start it with srun or mpirun"
         )
     if limit == WHAT_IS_LEFT:
-        limit = None if left is None else time.monotonic() - signals.since + left - SPARE
+        limit = None if left is None else time.monotonic() - signals.since + left - SPARE_SECONDS
         if job is None:
-            told.append("no scheduler, so no time limit")
+            lines.append("no scheduler, so no time limit")
         elif left is None:
-            told.append(f"{job.scheduler} tells no end of this job, so there is no time limit")
-    return settings, replace(start, told=tuple(told), time_limit=limit)
+            lines.append(f"{job.scheduler} tells no end of this job, so there is no time limit")
+    return settings, replace(start, job_lines=tuple(lines), time_limit=limit)
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What is known of a checkpoint without its arrays; the same on every rank."""
+    """What is known of a checkpoint without its arrays; the same on every rank.
+
+    Args:
+        path: the file.
+        settings: the table of its config.
+        progress: its counts and sums, by name.
+        provenance: what it was made with.
+        arrays: types and shapes of its arrays, by name.
+    """
 
     path: Path
     settings: Mapping[str, Any]
     progress: Mapping[str, Any]
     provenance: Mapping[str, Any]
-    arrays: Mapping[str, tuple[str, tuple[int, ...]]]  # types and shapes
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]]
 
     @classmethod
     def of(cls, found: Opened) -> CheckpointInfo:
-        """That of an open checkpoint; DataError if it lacks what every checkpoint has."""
+        """Return that of an open checkpoint; raise DataError if no run has written it."""
         arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
         try:
             settings = table_of(found.config)
@@ -114,7 +122,7 @@ class CheckpointInfo:
 
 
 def peek(settings: Settings) -> CheckpointInfo | None:
-    """The newest checkpoint of the run whose structure is sound; its arrays are not yet read.
+    """Return what is known of the run's newest sound checkpoint, without reading arrays; None if there is none.
 
     Raises:
         DataError: there are checkpoints, but none is sound.
@@ -135,12 +143,12 @@ def peek(settings: Settings) -> CheckpointInfo | None:
 
 
 def _unsound(found: Opened) -> None:
-    """DataError if no run has written a checkpoint."""
+    """Raise DataError if no run has written a checkpoint."""
     CheckpointInfo.of(found)
 
 
 def none_whole(settings: Settings, passed_over: Sequence[str]) -> DataError:
-    """What to say if there are checkpoints, but none can be used."""
+    """Return the error for checkpoints none of which can be used."""
     return DataError(
         f"{settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
         f"({'; '.join(passed_over)})"
@@ -148,9 +156,9 @@ def none_whole(settings: Settings, passed_over: Sequence[str]) -> DataError:
 
 
 def settled(settings: Settings, info: CheckpointInfo | None, nodes: Sequence[Node], ranks: int) -> Settings:
-    """The settings with numbers of threads and shards.
+    """Return the settings with numbers of threads and shards.
 
-    Where these are left open they are those of the checkpoint, else a thread a core and a shard a rank.
+    If the user left them open, they come from the checkpoint; without one, a rank has a thread per core and one shard.
     """
     if settings.threads == AUTO:
         settings = replace(settings, threads=int(info.settings["threads"]) if info else threads_for(nodes))
@@ -164,8 +172,8 @@ class Comparison:
     """How a run differs from the one that wrote a checkpoint.
 
     Args:
-        wrong: what must not differ, by key, in words.
-        free: what may.
+        wrong: differences that are not allowed: a line for each key.
+        free: differences that are allowed.
     """
 
     wrong: Mapping[str, str]
@@ -173,25 +181,25 @@ class Comparison:
 
     @classmethod
     def between(cls, info: CheckpointInfo, settings: Settings, shards: int, digests: Mapping[str, str]) -> Comparison:
-        """That of a checkpoint with settings and data."""
+        """Compare a checkpoint with settings and data."""
         now = _without_files(toml.table_from(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
-        told = toml.differences(then, now)
+        differences = toml.differences(then, now)
         for purpose in ("train", "validation"):
             if info.progress.get(f"data_{purpose}") != digests.get(purpose):
                 key, other = f"data.{purpose}", f"{purpose} data: other examples now than in the checkpoint"
-                told[key] = f"{told[key]}; {other}" if key in told else other
-        free = {key: text for key, text in told.items() if covered(key, FREE)}
-        return cls({key: text for key, text in told.items() if key not in free}, free)
+                differences[key] = f"{differences[key]}; {other}" if key in differences else other
+        free = {key: text for key, text in differences.items() if covered(key, FREE)}
+        return cls({key: text for key, text in differences.items() if key not in free}, free)
 
 
 def covered(key: str, names: Sequence[str]) -> bool:
-    """Whether a key, or the section that it lies in, is among some names."""
+    """Return True if a key, or a section that it lies in, is among the names."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str]) -> None:
-    """UserError if the checkpoint is of another run than the settings describe, but for what is accepted."""
+    """Raise UserError if the settings describe another run than the checkpoint's, except for accepted keys."""
     wrong = {key: text for key, text in found.wrong.items() if not covered(key, accept)}
     if wrong:
         keys = " ".join(f"--accept {key}" for key in wrong)
@@ -202,10 +210,10 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
 
 
 def check_arrays(info: CheckpointInfo, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str | None:
-    """Why the arrays of a checkpoint are not those of a run; None if they are.
+    """Return why the arrays of a checkpoint are not those of a run; None if they are.
 
     Args:
-        earlier: the checkpoint.
+        info: the checkpoint.
         expected: types and shapes that arrays of the model and of the optimizer must have, by name.
     """
     for name, (dtype, shape) in info.arrays.items():
@@ -217,7 +225,7 @@ def check_arrays(info: CheckpointInfo, expected: Mapping[str, tuple[str, tuple[i
 
 
 def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
-    """What no run has written there; None if all is as it should be."""
+    """Return what no run would have written; None if nothing is wrong."""
     if not isinstance(settings.get("data"), dict) or type(settings.get("threads")) is not int:
         return "its config has no data or no threads"
     if type(shards := progress.get("shards")) is not int or shards < 1:
@@ -227,14 +235,14 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
     if type(weight := progress.get(RESIDUALS_WEIGHT, 1.0)) is not float or not 0 < abs(weight) < math.inf:
         return f"its {RESIDUALS_WEIGHT} is {weight!r}"
     small = {name: array for name, array in arrays.items() if not name.startswith(LARGE)}
-    if (size := sum(size_of(*array) for array in small.values())) > MOST_SMALL:
+    if (size := sum(size_of(*array) for array in small.values())) > MOST_SMALL_BYTES:
         return f"its history and numbers take {size:,} bytes"
     wrong = (name for name, (_, shape) in small.items() if name.startswith("history/") and len(shape) != 1)
     return next((f"{name} is no column" for name in wrong), None)
 
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without the names of its data, which is compared by content; a part of it, a number, stays."""
+    """Return a config without the names of data files, as data is compared by content."""
     purposes = ("train", "validation", "test")
     data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
     return {**table, "data": data}

@@ -1,35 +1,38 @@
-"""What the user sees of a run, on rank 0 only: one bar on a terminal, one line an epoch everywhere."""
+"""What a run prints, on rank 0: an introduction, a progress bar on terminals, and a line per epoch."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
 from dbp.cost.examples import Totals
 from dbp.log import run_log
+from dbp.parallel import HOW_TO_GET_MPI, Node, complaints
+from dbp.run.state import Run
 from dbp.terminal import open_terminal, terminal_of, width_of
 from dbp.text import epoch_figures, figures
+from dbp.version import VERSION
 
 
 class Display:
-    """Prints nothing unless enabled; use it in a with statement.
+    """The lines and the progress bar of a run, as a context manager.
 
     Args:
-        enabled: whether this rank speaks.
-        kept: whether its lines go to the log, spoken or not.
-        epochs: of the run.
-        steps: mini-batches in an epoch.
+        enabled: whether this rank prints.
+        logged: whether this rank writes its lines to the run's log, printed or not.
+        epochs: epochs of the run.
+        steps: mini-batches of an epoch.
         metrics: names of the loss's metrics.
     """
 
-    def __init__(self, enabled: bool, kept: bool, epochs: int, steps: int, metrics: tuple[str, ...]):
-        self._kept = kept
+    def __init__(self, enabled: bool, logged: bool, epochs: int, steps: int, metrics: tuple[str, ...]):
+        self._logged = logged
         self._enabled, self._epochs, self._steps, self._metrics = enabled, epochs, steps, metrics
-        # The bar is written to the terminal itself, as some launchers pass on whole lines only; and lines
-        # that end on the same terminal go the same way, or they would come before or after their turn.
+        # The bar goes to the terminal itself, as some launchers forward whole lines only. Lines for the same terminal
+        # take the same way, so that they keep their order.
         path = terminal_of(sys.stderr) if enabled else None
         self._terminal = open_terminal(path)
         self._lines: TextIO = sys.stdout
@@ -54,8 +57,8 @@ class Display:
             self._bar = None
 
     def say(self, text: str) -> None:
-        """A line."""
-        if self._kept:
+        """Print a line."""
+        if self._logged:
             run_log.tell(text)
         if self._enabled:
             self._close_bar()
@@ -63,7 +66,12 @@ class Display:
             self._lines.flush()
 
     def start_epoch(self, epoch: int, done: int) -> None:
-        """An epoch (counted from 0) begins or goes on after some steps."""
+        """Start the bar of an epoch.
+
+        Args:
+            epoch: its number, counted from 0.
+            done: steps of it that are done already.
+        """
         self._examples, self._since = 0, time.perf_counter()
         if self._terminal is None:
             return
@@ -75,28 +83,63 @@ class Display:
             total=self._steps,
             initial=done,
             ncols=min(width_of(self._terminal) - 1, 110),
-            nrows=20,  # not asked of the stream, as not every pseudo-terminal has rows
+            nrows=20,  # a constant, as some pseudo-terminals report no rows
             leave=False,
             bar_format="{desc} {bar} {n_fmt}/{total_fmt} {remaining} left{postfix}",
             file=self._terminal,
         )
 
     def after_step(self, examples: int, totals: Totals) -> None:
-        """A step on so many examples is done; totals are those of the epoch so far."""
-        self._examples += examples
-        if self._bar is not None and self._bar.update():  # drawn: time to prepare the next numbers
-            self._bar.set_postfix_str(self._state(totals), refresh=False)
+        """Advance the bar by a step.
 
-    def _state(self, totals: Totals) -> str:
+        Args:
+            examples: examples of the step.
+            totals: sums over the epoch so far.
+        """
+        self._examples += examples
+        if self._bar is not None and self._bar.update():  # True if the bar was redrawn
+            self._bar.set_postfix_str(self._postfix(totals), refresh=False)
+
+    def _postfix(self, totals: Totals) -> str:
         return f"{figures(totals.means(self._metrics))}  {self.rate():,.0f} examples/s"
 
     def rate(self) -> float:
-        """Examples per second in this epoch, over all ranks."""
+        """Return the examples per second of this epoch, over all ranks."""
         return self._examples / max(1e-9, time.perf_counter() - self._since)
 
     def after_epoch(self, row: Mapping[str, float], rate: float) -> None:
-        """An epoch is done, with this row of the history."""
+        """Print the row of the history that an epoch has added, and its examples per second."""
         self.say(f"epoch {row['epoch']:.0f}/{self._epochs}  {epoch_figures(row)}  {rate:,.0f} examples/s")
         if skipped := int(row["skipped"]):
             steps = "1 step was" if skipped == 1 else f"{skipped:,} steps were"
             self.say(f"warning: {steps} skipped, as the cost or its gradient was not finite")
+
+
+def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> list[str]:
+    """Return lines on what a run does and where, with warnings about ranks and nodes.
+
+    Args:
+        run: the run, before its first step.
+        nodes: the nodes that its ranks run on.
+        job_lines: lines about the batch job.
+    """
+    comm, settings, shards = run.comm, run.settings, run.shards
+    ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
+    ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
+    lines = [
+        f"dbp {VERSION}: {ranks} ({comm.description}), {shards.count} shards, "
+        f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} a rank ({run.blas})",
+        *job_lines,
+    ]
+    if "no MPI library" in comm.description:
+        lines.append(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
+    lines.append(f"{run.layout.size:,} parameters ({settings.dtype}); examples: {run.sources.describe()}")
+    if run.arena.lacks_memory:
+        lines.append(f"warning: every rank keeps weights and optimizer state of its own, as {comm.refused}")
+    if idle := shards.idle_ranks:
+        names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
+        lines.append(
+            f"warning: {names} nothing to do, as there are only {shards.count} shards for {comm.size} ranks; start "
+            "with fewer ranks, or anew with more shards"
+        )
+    return [*lines, *(f"warning: {complaint}" for complaint in complaints(nodes, settings.thread_count))]

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-import dbp.training.loop  # noqa: F401  now, not in each child
+import dbp.training.fit  # noqa: F401  now, not in each child
 from dbp.cli import main as command_line
 from dbp.saving import saver
 from tests.faults.injector import FAULTS, Calls, Fault

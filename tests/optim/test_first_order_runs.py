@@ -13,7 +13,7 @@ from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
 from dbp.saving.resume import Start
-from dbp.training.loop import train
+from dbp.training.fit import train
 from tests.jobs import PROGRAMS, dbp, mpirun, newest_checkpoint
 
 RNG = np.random.default_rng(0)

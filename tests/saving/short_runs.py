@@ -8,7 +8,7 @@ from dbp.config.settings import Checkpoint, Data, Settings
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.resume import Start
-from dbp.training.loop import train
+from dbp.training.fit import train
 from tests.problems import X, Y
 
 BASE = Settings(

@@ -46,7 +46,7 @@ def test_a_damaged_file_is_kept_under_another_name(tmp_path, capsys):
 
 def test_a_run_that_comes_to_nothing_again_and_again_is_not_started(tmp_path, monkeypatch):
     """Each start dies before its next checkpoint."""
-    monkeypatch.setattr("dbp.training.loop._epochs", lambda *_: (_ for _ in ()).throw(ZeroDivisionError()))
+    monkeypatch.setattr("dbp.training.fit.train_epochs", lambda *_: (_ for _ in ()).throw(ZeroDivisionError()))
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             run(tmp_path)

@@ -12,7 +12,7 @@ from dbp.nn import Dense
 from dbp.optim import SGD
 from dbp.parallel import OneProcess
 from dbp.saving.resume import Start
-from dbp.training.loop import train
+from dbp.training.fit import train
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 5)).astype(np.float32)

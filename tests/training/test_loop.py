@@ -14,7 +14,7 @@ from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Arena, Node, OneProcess
 from dbp.saving.resume import Start
-from dbp.training.loop import train
+from dbp.training.fit import train
 from tests.jobs import newest_checkpoint
 from tests.problems import X, Y
 
@@ -186,7 +186,7 @@ def test_the_checkpoint_decides_the_shards_if_the_settings_do_not(tmp_path):
 
 def on_cores(monkeypatch, count):
     node = Node("here", {0: frozenset(range(count))}, frozenset(range(count)))
-    monkeypatch.setattr("dbp.training.loop.nodes_of", lambda comm: [node])
+    monkeypatch.setattr("dbp.training.fit.nodes_of", lambda comm: [node])
 
 
 def test_the_checkpoint_decides_the_threads_if_the_settings_do_not(tmp_path, monkeypatch):

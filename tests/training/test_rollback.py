@@ -16,7 +16,7 @@ from dbp.parallel import OneProcess
 from dbp.run.not_finite import NonFiniteRecord
 from dbp.run.progress import Progress
 from dbp.saving.resume import Start
-from dbp.training.loop import train
+from dbp.training.fit import train
 from dbp.training.rollback import NonFinitePolicy
 from tests.jobs import PROGRAMS, dbp, launcher, mpirun, newest_checkpoint, run
 from tests.training.not_finite import BASE, X, Y, failing, with_row, words

@@ -1,0 +1,169 @@
+"""Training as users start it: start or resume a run, train it, finish it, and recover if ranks die."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dbp.config.settings import Settings
+from dbp.job import job_and_time
+from dbp.log import run_log
+from dbp.parallel import (
+    Communicator,
+    RankLostError,
+    Watch,
+    agree,
+    blas_threads,
+    from_rank_0,
+    keep_freed_memory,
+    nodes_of,
+    together,
+    world,
+)
+from dbp.run.snapshot import Snapshot
+from dbp.run.state import Run
+from dbp.saving.resume import Start, in_job, peek, settled
+from dbp.saving.saver import RunSaver
+from dbp.saving.stopping import signals
+from dbp.text import duration, figures, parse_limit
+from dbp.training.display import Display, introduction
+from dbp.training.loop import train_epochs
+from dbp.training.recovery import recover
+from dbp.training.timing import Timing
+from dbp.types import Array
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a run.
+
+    Args:
+        weights: weights and running moments, by name; averaged weights if the optimizer keeps an average.
+        history: one list per column, with one number per epoch.
+        test: cost and metrics on the test data; empty without any.
+        steps: steps of the run.
+    """
+
+    weights: dict[str, Array]
+    history: dict[str, list[float]]
+    test: dict[str, float]
+    steps: int
+
+
+def fit(
+    *,
+    fresh: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    retry: bool = False,
+    accept: Sequence[str] = (),
+    time_limit: float | str | None = None,
+    **settings: Any,
+) -> Result:
+    """Train on all ranks of this job, or resume the run in the folder `out`.
+
+    Args:
+        fresh: start anew; the checkpoints of an earlier run in `out` are moved aside.
+        overwrite: with fresh, delete those checkpoints instead.
+        quiet: print nothing.
+        retry: start even if the run has ended several times before its next checkpoint.
+        accept: settings that may differ from those of the checkpoint, such as "optimizer.learning_rate".
+        time_limit: seconds from the start of the process by which the run must have stopped, or a text such as
+            "4:00:00"; "auto" for the time that the batch job has left.
+        settings: the fields of Settings: model, loss, data, optimizer, epochs, batch_size, ...
+
+    Raises:
+        UserError: a setting, the data or a checkpoint breaks a rule; the same on every rank, printed once.
+        SystemExit: a signal, a stop file or the time limit stopped the run; it is saved, and the exit code is 75.
+    """
+    comm = world()
+    limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
+    start = Start(fresh, overwrite, quiet, retry, tuple(accept), limit)
+    return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
+
+
+def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
+    """Train with these settings; see fit(). Under fault tolerance the ranks that live finish the run."""
+    settings, start = in_job(settings, replace(start, ranks=comm.size), *from_rank_0(comm, job_and_time))
+    snapshot = None
+    while True:
+        run = saver = display = None  # frees the memory of the last attempt before the next one needs as much
+        try:
+            with start_run(settings, comm, start, snapshot) as (run, saver, display):
+                steps = train_epochs(run, saver, display)
+                result = _finish(run, saver, display, steps)
+                comm.confirm()  # all ranks have finished, so none continues without the others
+                return result
+        except RankLostError as error:
+            if not comm.survives:
+                raise
+            comm, snapshot = recover(settings.watch, error, run, snapshot)
+            begun = run is not None
+            start = replace(start, fresh=start.fresh and not begun, retry=True)
+            settings = settings if run is None else run.settings
+
+
+@contextmanager
+def start_run(
+    settings: Settings, comm: Communicator, start: Start, snapshot: Snapshot | None = None
+) -> Iterator[tuple[Run, RunSaver, Display]]:
+    """Set up a run, restored from its newest checkpoint or from memory, with its saver and its display; collective.
+
+    Args:
+        settings: what to train, and how.
+        comm: the ranks.
+        start: how the run begins.
+        snapshot: the state in memory that it continues from, if ranks have died.
+    """
+    run_log.start(folder=settings.out is not None)
+    with together(comm):
+        nodes = nodes_of(comm)
+        snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
+        info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
+        settings = settled(settings, info, nodes, start.ranks or comm.size)
+    with (
+        together(comm),
+        signals,
+        blas_threads(settings.thread_count) as blas,
+        np.errstate(over="ignore", invalid="ignore"),
+        Watch(comm, settings.watch.warn_after, settings.watch.end_after),
+        Run(settings, comm, blas, restored=info is not None or snapshot is not None) as run,
+    ):
+        is_shown = not start.quiet and comm.rank == 0
+        with Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
+            for line in introduction(run, nodes, start.job_lines):
+                display.say(line)
+            with RunSaver(run, start, info, snapshot, display.say) as saver:
+                keep_freed_memory()  # only now: memory that the start has freed is not needed again
+                yield run, saver, display
+
+
+def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
+    """Save the finished run, evaluate it on the test data and report its timing; collective.
+
+    Args:
+        run: after its last epoch.
+        saver: of the run.
+        display: of the run.
+        steps: steps since this start.
+    """
+    progress, failed = run.progress, ""
+    if not progress.finished:
+        progress.finished = True
+        failed = saver.finish()
+    test = run.evaluate(run.sources.test)
+    how = progress.outcome or "finished"
+    message = f"{how}: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}"
+    display.say(message)
+    if steps:
+        timing = Timing.gathered(run.comm, steps)
+        saver.write_beside("timing.csv", timing.table())
+        display.say(str(timing))
+    if test:
+        display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
+    saver.end(failed, message)
+    return Result(run.final_weights(), progress.history, test, progress.step)
