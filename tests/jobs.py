@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dbp.checkpoint import Checkpoint, find
+from dbp.checkpoint import StoredCheckpoint, find
 from tests.faults.jobs import NOT_BEGUN
 from tests.faults.jobs import SETTINGS as LAUNCHER_SETTINGS
 
@@ -94,7 +94,7 @@ def digest(folder) -> str:
     return outcome.out.strip()
 
 
-def newest_checkpoint(folder) -> Checkpoint:
+def newest_checkpoint(folder) -> StoredCheckpoint:
     """Return the checkpoint in a file, or the newest whole one of a run."""
     with find(Path(folder)) as found:
         return found.load()

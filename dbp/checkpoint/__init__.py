@@ -1,11 +1,11 @@
-"""Checkpoints: the state of a run in one HDF5 file. HDF5 is loaded by who reads or writes one."""
+"""Checkpoints: the state of a run in one HDF5 file. HDF5 is imported when the first one is read or written."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dbp.checkpoint.format import Checkpoint, digest_arrays, size_of
+from dbp.checkpoint.format import StoredCheckpoint, digest_arrays, size_of
 from dbp.checkpoint.stored_config import table_of
 from dbp.checkpoint.writer_thread import Writer
 
@@ -22,11 +22,11 @@ _WITH_HDF5 = {
 }
 
 __all__ = [
-    "Checkpoint",
     "CheckpointFolder",
     "Keep",
     "Newest",
     "Opened",
+    "StoredCheckpoint",
     "Writer",
     "all_of",
     "checkpoints_of",

@@ -1,4 +1,4 @@
-"""A run's checkpoints in a folder: committed one by one, the newest whole one found, old ones removed."""
+"""The checkpoints of a run in a folder: saved one by one, the newest undamaged one found, old ones removed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from dbp.checkpoint.format import Checkpoint
+from dbp.checkpoint.format import StoredCheckpoint
 from dbp.checkpoint.reading import Opened, opened, too_large
 from dbp.checkpoint.writing import write
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import partial_name, reading_from, write_file, writing_to
 
 NAME = re.compile(r"step-(\d+)\.h5")
-BEST = "best.h5"  # a link to the best one
-DAMAGED = ".damaged"  # what is added to the names of files that cannot be used, so that they are kept
+BEST = "best.h5"  # a symbolic link to the best checkpoint
+DAMAGED = ".damaged"  # added to the names of files that cannot be used, so that they are kept
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Which checkpoints are kept.
+    """The rule by which checkpoints are kept.
 
     Args:
-        last: so many of the newest.
-        every: and those whose steps are multiples of this; 0 for none.
+        last: how many of the newest are kept.
+        every: checkpoints whose steps are multiples of this are kept too; 0 for none.
     """
 
     last: int
@@ -39,8 +39,8 @@ class Newest:
     """The newest checkpoint that can be used, if there is one.
 
     Args:
-        found: it, open for reading.
-        passed_over: files that cannot be used, and why.
+        found: the checkpoint, open for reading.
+        passed_over: newer files that cannot be used, each with the reason.
     """
 
     found: Opened | None = None
@@ -54,10 +54,10 @@ class CheckpointFolder:
         self.path, self._keep = path, keep
 
     def files(self) -> list[Path]:
-        """The committed checkpoints, oldest first.
+        """Return the files of the checkpoints, oldest first; none if there is no folder.
 
         Raises:
-            StorageError: the folder is there, but cannot be looked into: then it is not taken for an empty one.
+            StorageError: the folder exists but cannot be read, so that it must not pass for an empty one.
         """
         with reading_from(self.path):
             try:
@@ -67,7 +67,7 @@ class CheckpointFolder:
         return sorted((path for path in found if NAME.fullmatch(path.name)), key=step_of)
 
     def prepare(self, damaged: tuple[Path, ...] = ()) -> None:
-        """Make the folder, show that it can be written to, remove what a killed save left, rename damaged files."""
+        """Create the folder, try to write to it, remove what a killed save left, rename damaged files."""
         with writing_to(self.path, "; see --out for another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
             for partial in self.path.glob(".*.partial"):
@@ -81,22 +81,22 @@ class CheckpointFolder:
             probe.unlink()
 
     def path_of(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """Return the path of the checkpoint of a step."""
         return self.path / f"step-{step:09d}.h5"
 
-    def save(self, checkpoint: Checkpoint, step: int) -> Path:
-        """Commit a checkpoint; StorageError if it could not be written."""
+    def save(self, checkpoint: StoredCheckpoint, step: int) -> Path:
+        """Write a checkpoint and return its path; raise StorageError if it cannot be written."""
         path = self.path_of(step)
         write(path, checkpoint)
         return path
 
     def tidy(self, newest: Path, best: int | None = None, others: Collection[int] = ()) -> None:
-        """Remove the checkpoints that need not be kept.
+        """Remove the checkpoints that need not be kept, and have the name of the best one lead to it.
 
         Args:
-            newest: what was saved last, and is kept.
-            best: the step of the best one, which is kept as well; None if there is none.
-            others: steps of others that are.
+            newest: the last saved file, which is kept.
+            best: step of the best checkpoint, which is kept too; None if there is none.
+            others: steps of other checkpoints to keep.
 
         Raises:
             StorageError: the folder could not be changed.
@@ -116,7 +116,7 @@ class CheckpointFolder:
                 yield path
 
     def _link(self, best: int | None) -> None:
-        """Have the name of the best one lead to it."""
+        """Let the link lead to the best checkpoint."""
         link = self.path / BEST
         if best is None or not (target := self.path_of(best)).exists():
             return
@@ -127,11 +127,11 @@ class CheckpointFolder:
             fresh.replace(link)
 
     def drop_later(self, step: int, best: int | None = None) -> None:
-        """Remove the checkpoints from after a step.
+        """Remove the checkpoints of later steps.
 
         Args:
-            step: of the newest that is left.
-            best: the step of the best one that is left; None if there is none.
+            step: step of the newest checkpoint that is left.
+            best: step of the best checkpoint that is left; None if there is none.
 
         Raises:
             StorageError: the folder could not be changed.
@@ -152,12 +152,12 @@ class CheckpointFolder:
         verify: bool = True,
         until: int | None = None,
     ) -> Iterator[Newest]:
-        """The newest checkpoint that is whole, and why newer ones were passed over.
+        """Find the newest undamaged checkpoint, and why newer ones were passed over.
 
         Args:
-            refuse: says why a checkpoint whose structure is sound is not to be used, before its arrays are read.
-            verify: whether its arrays are verified, which takes as long as reading them.
-            until: a step; none from after it is looked at.
+            refuse: returns why a checkpoint of sound structure is not to be used; called before its arrays are read.
+            verify: whether the values of its arrays are verified, which takes as long as reading them.
+            until: the last step to consider; by default all.
         """
         newest = Newest()
         with contextlib.ExitStack() as stack:
@@ -178,7 +178,7 @@ class CheckpointFolder:
             yield newest
 
     def set_aside(self) -> Path | None:
-        """Move the folder to a new name beside it, if there is anything in it; gives that name."""
+        """Rename the folder if it holds checkpoints; return its new name."""
         if not self.files():
             return None
         aside = _unused(self.path.with_name(f"{self.path.name}-old-{number}") for number in count(1))
@@ -187,7 +187,7 @@ class CheckpointFolder:
         return aside
 
     def delete(self) -> int:
-        """Delete the run's checkpoints; gives how many there were."""
+        """Delete the checkpoints; return how many there were."""
         files = self.files()
         with writing_to(self.path):
             (self.path / BEST).unlink(missing_ok=True)
@@ -197,24 +197,24 @@ class CheckpointFolder:
 
 
 def _unused(names: Iterable[Path]) -> Path:
-    """The first of these that nothing bears."""
+    """Return the first name that no file has."""
     return next(name for name in names if not os.path.lexists(name))
 
 
 def step_of(path: Path) -> int:
-    """The step in a checkpoint's name."""
+    """Return the step in the name of a checkpoint."""
     match = NAME.fullmatch(path.name)
     assert match is not None
     return int(match[1])
 
 
 def checkpoints_of(path: Path) -> CheckpointFolder:
-    """The checkpoints in a run's folder, or in the folder of them."""
+    """Return the checkpoints of a run, given its folder or the folder of its checkpoints."""
     return CheckpointFolder(path / "checkpoints" if (path / "checkpoints").is_dir() else path, Keep(1))
 
 
 def all_of(path: Path) -> list[Path]:
-    """A checkpoint, or all of a run's, oldest first; UserError if there is none."""
+    """Return a checkpoint, or all of a run's, oldest first; raise UserError if there is none."""
     if not path.is_dir():
         return [path]
     files = checkpoints_of(path).files()
@@ -224,7 +224,7 @@ def all_of(path: Path) -> list[Path]:
 
 
 def verdict(path: Path) -> tuple[str, bool]:
-    """A line on whether a checkpoint is whole, and whether it is; UserError if it does not exist."""
+    """Return a line about a checkpoint, and whether it is undamaged; raise UserError if it does not exist."""
     try:
         with opened(path) as found:
             found.verify()
@@ -235,11 +235,11 @@ def verdict(path: Path) -> tuple[str, bool]:
 
 @contextlib.contextmanager
 def find(path: Path) -> Iterator[Opened]:
-    """The checkpoint in a file, or the newest whole one of a run's folder.
+    """Open the checkpoint in a file, or the newest undamaged one of a run's folder.
 
     Raises:
         UserError: there is none.
-        DataError: none is whole.
+        DataError: all are damaged.
     """
     if not path.is_dir():
         with opened(path) as found:

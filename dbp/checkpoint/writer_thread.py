@@ -1,4 +1,4 @@
-"""Writing beside the training: one checkpoint at a time, in a thread of its own."""
+"""The thread that writes checkpoints during training, one at a time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ WRITER_THREAD = "dbp checkpoint"  # the name of the thread
 
 
 class Writer:
-    """Does one piece of writing at a time while the training goes on.
+    """A writer that does one job at a time in a thread of its own.
 
-    A failure is kept until it is asked for: training does not end for a full disk.
+    A failure is kept until wait() returns it, as training does not end because of a full disk.
     """
 
     def __init__(self) -> None:
@@ -21,29 +21,29 @@ class Writer:
         self._failure: BaseException | None = None
 
     def start(self, work: Callable[[], None]) -> None:
-        """Begin to write; wait() must have been called since the last time."""
+        """Start a job; wait() must have been called since the last one."""
         assert self._thread is None
-        # A daemon, as another rank's failure must be able to end this process in the middle of it.
+        # A daemon, so that the failure of another rank can end this process in the middle of a job.
         self._thread = threading.Thread(target=self._do, args=(work,), name=WRITER_THREAD, daemon=True)
         self._thread.start()
 
     def _do(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # raised, or given, by wait()
+        except BaseException as error:  # which wait() raises or returns
             self._failure = error
 
     def wait(self) -> tuple[StorageError | None, bool]:
-        """Wait until what was begun is written; gives what prevented it, if anything did, and whether any was begun."""
-        begun = self._thread is not None
+        """Wait for the job; return the StorageError that ended it, if any, and whether there was a job."""
+        started = self._thread is not None
         self.end()
         failure, self._failure = self._failure, None
         if failure is not None and not isinstance(failure, StorageError):
             raise failure
-        return failure, begun
+        return failure, started
 
     def end(self, patience: float | None = None) -> None:
-        """Wait for what was begun, for so many seconds at most, whatever comes of it."""
+        """Wait for the job, for `patience` seconds at most, and ignore its outcome."""
         if self._thread is not None:
             self._thread.join(patience)
             self._thread = None

@@ -103,14 +103,14 @@ def _disk(scratch: Path, told: dict[str, Any]) -> Finding:
 def _checkpoint(scratch: Path, told: dict[str, Any]) -> Finding:
     """A small one, as a run writes it: flushed, verified, renamed, the folder flushed, opened by HDF5 itself."""
     try:
-        from dbp.checkpoint import Checkpoint, read, write
+        from dbp.checkpoint import StoredCheckpoint, read, write
         from dbp.data.hdf5 import open_hdf5
     except ImportError:
         return Finding("checkpoint", BAD, "cannot be tried without h5py", "pip install h5py")
     path = scratch / "checkpoint.h5"
     try:
         began = time.perf_counter()
-        write(path, Checkpoint({"dense/weight": np.zeros(1000, np.float32)}))
+        write(path, StoredCheckpoint({"dense/weight": np.zeros(1000, np.float32)}))
         took = time.perf_counter() - began
         read(path)
         open_hdf5(path).close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from dbp.checkpoint import Checkpoint, find, table_of
+from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config.toml import custom_code, data_from, model_from
 from dbp.errors import UserError
 from dbp.exchange.files import WRITERS
@@ -50,7 +50,7 @@ def export(
     return f"{out}: {about}"
 
 
-def _properties(checkpoint: Checkpoint) -> dict[str, str]:
+def _properties(checkpoint: StoredCheckpoint) -> dict[str, str]:
     """Where the file is from."""
     return {
         "dbp_version": VERSION,
@@ -58,13 +58,13 @@ def _properties(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-def _weights(checkpoint: Checkpoint, ending: str) -> tuple[bytes, str]:
+def _weights(checkpoint: StoredCheckpoint, ending: str) -> tuple[bytes, str]:
     weights = checkpoint.trained
     numbers = sum(array.size for array in weights.values())
     return WRITERS[ending](weights, _properties(checkpoint)), f"{len(weights):,} arrays of {numbers:,} numbers"
 
 
-def _onnx(checkpoint: Checkpoint, input_shape: Shape | None, scale: float | None) -> tuple[bytes, str]:
+def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float | None) -> tuple[bytes, str]:
     table = table_of(checkpoint.config)
     if (code := custom_code(table["model"])) is not None:
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.checkpoint import Checkpoint, write
+from dbp.checkpoint import StoredCheckpoint, write
 from dbp.config.settings import AUTO, Settings
 from dbp.config.toml import read_settings, table_from, to_toml
 from dbp.errors import UserError, unknown
@@ -129,12 +129,12 @@ def _must_fit(source: str, missing: list[str], unexpected: list[str], misshapen:
         )
 
 
-def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) -> Checkpoint:
+def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) -> StoredCheckpoint:
     """As of a run that has done no step."""
     if settings.threads == AUTO:  # which only the start of a run decides
         settings = replace(settings, threads=1)
     counted: dict[str, Any] = Progress(settings.loss.metrics).to_attributes()
-    return Checkpoint(
+    return StoredCheckpoint(
         model=arrays,
         progress=counted | {"elapsed": 0.0, "shards": settings.shards or 1, "seed": settings.seed},
         provenance={**versions(), "imported": source, "written": now()},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from dbp.checkpoint import Checkpoint
+from dbp.checkpoint import StoredCheckpoint
 from dbp.config.settings import Settings
 from dbp.data import OutputFile
 from dbp.insight.neurons import Neurons, neurons_of
@@ -16,7 +16,7 @@ from dbp.trained.evaluator import evaluator_of_checkpoint
 
 
 def what_if_text(
-    settings: Settings, checkpoint: Checkpoint, data: str, changes: Sequence[str], comm: Communicator
+    settings: Settings, checkpoint: StoredCheckpoint, data: str, changes: Sequence[str], comm: Communicator
 ) -> str:
     """Return how the cost over the data in a file changes with some weights; collective."""
     return str(what_if_from_words(evaluator_of_checkpoint(settings, checkpoint, data, comm, EXACT), changes))
@@ -24,7 +24,7 @@ def what_if_text(
 
 def neurons_text(
     settings: Settings,
-    checkpoint: Checkpoint,
+    checkpoint: StoredCheckpoint,
     data: str,
     comm: Communicator,
     top: int,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dbp.checkpoint import Checkpoint
+from dbp.checkpoint import StoredCheckpoint
 from dbp.nn import running_arrays
 from dbp.parallel import Layout, Residuals, agree, from_rank_0
 from dbp.run.state import WEIGHTS, Run
@@ -157,7 +157,7 @@ class Snapshot:
             progress=found.progress,
         )
 
-    def to_checkpoint(self, layout: Layout, provenance: Mapping[str, Any], config: str) -> Checkpoint:
+    def to_checkpoint(self, layout: Layout, provenance: Mapping[str, Any], config: str) -> StoredCheckpoint:
         """Return what a checkpoint stores of this state, whose vectors must be in memory.
 
         Args:
@@ -168,7 +168,7 @@ class Snapshot:
         views = {name: layout.views(_in_memory(vector)) for name, vector in self.vectors.items()}
         for node, vector in enumerate(self.residuals):
             views[f"{RESIDUALS}{node}"] = layout.views(_in_memory(vector))
-        return Checkpoint(
+        return StoredCheckpoint(
             model={**views.pop(WEIGHTS), **self.running},
             optimizer=views,
             method=self.numbers,

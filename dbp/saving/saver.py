@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
-from dbp.checkpoint import Checkpoint, Writer
+from dbp.checkpoint import StoredCheckpoint, Writer
 from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
@@ -197,7 +197,9 @@ class RunSaver:
             self._stopping.after_save(self._seconds)
         return self._failed
 
-    def _write(self, checkpoint: Checkpoint, best: int | None, others: set[int], status: Mapping[str, Any]) -> None:
+    def _write(
+        self, checkpoint: StoredCheckpoint, best: int | None, others: set[int], status: Mapping[str, Any]
+    ) -> None:
         """In a thread of its own."""
         assert self.folder is not None
         began, step = time.monotonic(), int(checkpoint.progress["step"])
@@ -217,7 +219,7 @@ class RunSaver:
             self._say(f"warning: {failed}; the checkpoint itself is written")
         self._told = failed
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> StoredCheckpoint:
         """The state of the run, as it was copied; rank 0 only. Training waits for it."""
         assert self._copies is not None
         snapshot = Snapshot.of(self._run, list(self._copies.rows), self._residuals)

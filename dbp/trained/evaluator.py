@@ -20,7 +20,7 @@ from dbp.trained.model import TrainedModel
 from dbp.types import Array
 
 if TYPE_CHECKING:
-    from dbp.checkpoint import Checkpoint
+    from dbp.checkpoint import StoredCheckpoint
     from dbp.config.settings import Settings
 
 
@@ -85,7 +85,7 @@ def evaluator_of(
 
 
 def evaluator_of_checkpoint(
-    settings: Settings, checkpoint: Checkpoint, file: str, comm: Communicator, dtype: np.dtype[Any] | None = None
+    settings: Settings, checkpoint: StoredCheckpoint, file: str, comm: Communicator, dtype: np.dtype[Any] | None = None
 ) -> Evaluator:
     """Return the evaluator of a checkpoint's model on the data in a file; collective.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dbp.checkpoint import Checkpoint, find, table_of
+from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
 from dbp.cost.loader import CHUNK
@@ -22,7 +22,7 @@ from dbp.trained.evaluator import evaluator_of_checkpoint
 from dbp.trained.model import TrainedModel
 
 
-def with_checkpoint(path: str, action: Callable[[Settings, Checkpoint, Communicator], str]) -> int:
+def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Communicator], str]) -> int:
     """Load a checkpoint, do something with its model, and print the result on rank 0; collective.
 
     Args:
@@ -42,14 +42,14 @@ def with_checkpoint(path: str, action: Callable[[Settings, Checkpoint, Communica
     return 0
 
 
-def _load(path: Path) -> Checkpoint:
+def _load(path: Path) -> StoredCheckpoint:
     """Return what inference needs of a checkpoint, small enough to be sent to all ranks."""
     with find(path) as opened:
         found = opened.load()
     return replace(found, model=found.trained, optimizer={}, history={})
 
 
-def _settings_of(checkpoint: Checkpoint) -> Settings:
+def _settings_of(checkpoint: StoredCheckpoint) -> Settings:
     """Return the settings of the run that wrote a checkpoint."""
     table = table_of(checkpoint.config)
     if (code := toml.custom_code(table["model"])) is not None:
@@ -61,7 +61,7 @@ def _settings_of(checkpoint: Checkpoint) -> Settings:
     return toml.settings_from(table)
 
 
-def evaluate(settings: Settings, checkpoint: Checkpoint, file: str, comm: Communicator) -> str:
+def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: str, comm: Communicator) -> str:
     """Return a line with cost and metrics of a checkpoint's model on the data in a file; collective."""
     evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm)
     means = evaluator.totals().means(settings.loss.metrics)
@@ -69,7 +69,7 @@ def evaluate(settings: Settings, checkpoint: Checkpoint, file: str, comm: Commun
 
 
 def predict(
-    settings: Settings, checkpoint: Checkpoint, file: str, out: Path, overwrite: bool, comm: Communicator
+    settings: Settings, checkpoint: StoredCheckpoint, file: str, out: Path, overwrite: bool, comm: Communicator
 ) -> str:
     """Write the outputs of a checkpoint's model for a file's inputs, and the loss's predictions from them; collective.
 
@@ -99,5 +99,5 @@ def predict(
     return f"{len(data):,} predictions written to {out}"
 
 
-def _trained_model(settings: Settings, checkpoint: Checkpoint, data: Dataset) -> TrainedModel:
+def _trained_model(settings: Settings, checkpoint: StoredCheckpoint, data: Dataset) -> TrainedModel:
     return TrainedModel(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype)

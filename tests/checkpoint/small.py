@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from dbp.checkpoint import Checkpoint
+from dbp.checkpoint import StoredCheckpoint
 
 MODEL = {"dense_1/weight": np.arange(6.0).reshape(2, 3), "dense_1/bias": np.zeros(3, np.float32)}
-FULL = Checkpoint(
+FULL = StoredCheckpoint(
     model=MODEL,
     optimizer={"mean": MODEL, "mean_square": MODEL},
     history={"cost": np.array([1.0, 0.5])},

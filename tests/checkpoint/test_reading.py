@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dbp.checkpoint import Checkpoint, digest_arrays, opened, read, write
+from dbp.checkpoint import StoredCheckpoint, digest_arrays, opened, read, write
 from dbp.errors import UserError
 from tests.checkpoint.small import FULL, MODEL
 
@@ -50,7 +50,7 @@ def test_the_digest_of_weights_is_of_names_types_shapes_and_values():
 
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
     """A byte of padding may differ; no stored value may come back different."""
-    write(tmp_path / "good.h5", Checkpoint(model=MODEL, progress={"epoch": 2}, config="a = 1"))
+    write(tmp_path / "good.h5", StoredCheckpoint(model=MODEL, progress={"epoch": 2}, config="a = 1"))
     image, bad = (tmp_path / "good.h5").read_bytes(), tmp_path / "bad.h5"
     refused = 0
     for offset in range(0, len(image), 3):
@@ -66,7 +66,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
 
 
 def test_every_truncation_is_noticed(tmp_path):
-    write(tmp_path / "good.h5", Checkpoint(model=MODEL))
+    write(tmp_path / "good.h5", StoredCheckpoint(model=MODEL))
     image = (tmp_path / "good.h5").read_bytes()
     for length in range(0, len(image), 37):
         (tmp_path / "bad.h5").write_bytes(image[:length])
@@ -144,9 +144,10 @@ def test_the_weights_to_be_used_are_read_alone(tmp_path):
             assert digest_arrays(kept.trained) == digest_arrays(found.trained())
 
 
-def test_a_newer_version_is_refused(path):
-    edit(path, lambda f: f.attrs.modify("version", 99))
-    with pytest.raises(UserError, match=r"has format 99.*update dbp"):
+@pytest.mark.parametrize(("version", "remedy"), [(99, "update dbp"), (2, "export its weights with the dbp that wrote")])
+def test_another_format_is_refused_with_a_remedy(path, version, remedy):
+    edit(path, lambda f: f.attrs.modify("version", version))
+    with pytest.raises(UserError, match=rf"c.h5 has format {version}, but this dbp reads format 3; {remedy}"):
         read(path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dbp.checkpoint.format import digest_of_all
+from dbp.checkpoint.format import file_digest
 
 Change = Callable[[Path], None]
 HOSTILE: dict[str, Change] = {}
@@ -27,9 +27,9 @@ def _plain(value: Any) -> Any:
 
 def seal(file: h5py.File) -> None:
     """Give a file the digest of what it says now."""
-    root = {key: _plain(file.attrs[key]) for key in ("version", "contents", "config")}
+    root = {key: _plain(file.attrs[key]) for key in ("contents", "config")}
     groups = [{key: _plain(value) for key, value in file[name].attrs.items()} for name in ("progress", "provenance")]
-    set_attribute(file, "digest", digest_of_all(root["version"], root["contents"], root["config"], *groups))
+    set_attribute(file, "digest", file_digest(root["contents"], root["config"], *groups))
 
 
 def set_attribute(item: Any, name: str, value: Any) -> None:

@@ -12,13 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-from dbp.checkpoint import Checkpoint, digest_arrays, read
+from dbp.checkpoint import StoredCheckpoint, digest_arrays, read
 from dbp.errors import DataError
 
 LONGEST = 1.0  # seconds until a file is refused
 
 
-def all_of(checkpoint: Checkpoint) -> tuple[object, ...]:
+def all_of(checkpoint: StoredCheckpoint) -> tuple[object, ...]:
     """All that it says."""
     return digest_arrays(dict(checkpoint.arrays())), checkpoint.progress, checkpoint.provenance, checkpoint.config
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbp.checkpoint import Checkpoint, checkpoints_of, digest_arrays, read
+from dbp.checkpoint import StoredCheckpoint, checkpoints_of, digest_arrays, read
 from dbp.errors import UserError
 
 CONFIG = """
@@ -41,7 +41,7 @@ most_starts = 0
 TIMES = ("history/seconds",)  # arrays that differ from run to run
 
 
-def digest_of(checkpoint: Checkpoint) -> str:
+def digest_of(checkpoint: StoredCheckpoint) -> str:
     """Of all that decides how a run goes on: arrays but times, and where it stands."""
     arrays = {name: array for name, array in checkpoint.arrays() if name not in TIMES}
     still = {name: value for name, value in checkpoint.progress.items() if name not in ("elapsed", "finished")}

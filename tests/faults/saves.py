@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dbp.checkpoint import Checkpoint, CheckpointFolder, Keep, digest_arrays
+from dbp.checkpoint import CheckpointFolder, Keep, StoredCheckpoint, digest_arrays
 from dbp.errors import StorageError
 from tests.faults.injector import ALWAYS, FAULTS, Calls, Fault
 
 SAVED, REFUSED, NOT_AGAIN, UNTOUCHED = 0, 10, 11, 12  # exit codes of a child
 RANDOM = np.random.default_rng(1)
 LAYERS = {f"dense_{i}/{name}": RANDOM.random(shape) for i in (1, 2) for name, shape in (("w", (40, 30)), ("b", (30,)))}
-OLD = Checkpoint(LAYERS, {"mean": LAYERS}, history={"cost": np.ones(3)}, progress={"step": 5}, config="a = 1\n")
+OLD = StoredCheckpoint(LAYERS, {"mean": LAYERS}, history={"cost": np.ones(3)}, progress={"step": 5}, config="a = 1\n")
 NEW = replace(OLD, model={name: array + 1 for name, array in LAYERS.items()}, progress={"step": 10})
 
 
