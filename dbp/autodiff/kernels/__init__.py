@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.autodiff.kernels import columns, pooling, winograd
+from dbp.autodiff.kernels import columns, epilogue, winograd
 from dbp.autodiff.kernels.columns import Padding, Pair
 from dbp.types import Array
 
 Saved = list[Array]
 
-MAX_POOL = pooling.MAX_POOL
+MAX_POOL = epilogue.MAX_POOL
 MIN_CHANNELS = 16  # of the input; with fewer, the small products of the transforms are slow
 MIN_TILES = 64  # with fewer, transforming the weights takes longer than the products it saves
 
@@ -50,8 +50,8 @@ def forward(
     `padding` is ((top, bottom), (left, right)), `pool` 0 or the size and stride of a max pooling, which drops an
     incomplete last window. `winograd` has a rounding error of about four times that of `columns`.
     """
-    if pool > pooling.MAX_POOL:
-        raise ValueError(f"pool must be at most {pooling.MAX_POOL}, got {pool}: pool apart from the convolution")
+    if pool > epilogue.MAX_POOL:
+        raise ValueError(f"pool must be at most {epilogue.MAX_POOL}, got {pool}: pool apart from the convolution")
     if _by_winograd(x, w, stride, padding, dilation, pool):
         return winograd.forward(x, w, b, padding=padding, relu=relu, pool=pool)
     return columns.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, relu=relu, pool=pool)

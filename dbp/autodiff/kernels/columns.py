@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.pooling import Activation, drop_cut_off, masked, maximum, spread, windows
+from dbp.autodiff.kernels.epilogue import Activation, drop_cut_off, masked, maximum, spread, windows
 from dbp.autodiff.kernels.scratch import buffer
 from dbp.types import Array
 
@@ -35,7 +35,7 @@ class Columns:
         reach = [step * (taps - 1) + 1 for step, taps in zip(dilation, w.shape[:2], strict=True)]
         self.high, self.wide = ((n - r) // s + 1 for n, r, s in zip(self.size, reach, stride, strict=True))
         self.scale = max(pool, 1)
-        self.planes = x.shape[3] < MIN_RUN
+        self.planes = x.shape[3] < MIN_RUN  # whether arrays lie in memory with the channels outermost
         pixel = (w.size // max(w.shape[3], 1) + w.shape[3]) * x.itemsize
         self.pixels = max(MIN_PIXELS, ROUND_BYTES // pixel)
 
@@ -98,6 +98,7 @@ class Columns:
                 np.matmul(self.matrix(images, rows), flat, out=out[images, rows].reshape(-1, w.shape[3]))
 
     def _scatter(self, before: Array, w: Array, dx: Array) -> None:
+        """Write to `dx` the sums of output cotangents times weights over all positions of the kernel on a pixel."""
         flat = w.reshape(-1, w.shape[3])
         padded = self._zeros("spread", len(dx))
         for rows in self.bands(slice(0, len(dx))):
@@ -114,6 +115,7 @@ class Columns:
         np.copyto(dx, self._inner(padded))
 
     def _image(self, name: str, count: int) -> Array:
+        """Return scratch memory for padded images (count, height, width, C), channels outermost with few channels."""
         channels = self.kernel[2]
         if self.planes:
             return buffer(name, (channels, count, *self.size), self.x.dtype).transpose(1, 2, 3, 0)
@@ -125,10 +127,12 @@ class Columns:
         return image
 
     def _inner(self, padded: Array) -> Array:
+        """Return a view of padded images without their padding."""
         high, wide = self.x.shape[1:3]
         return padded[:, self.top : self.top + high, self.left : self.left + wide]
 
     def _padded(self, images: slice, rows: slice) -> Array:
+        """Return padded images, a view of `x` if they need no copy; the first band of an image fills the scratch."""
         x = self.x[images]
         if self.size == x.shape[1:3] and (x.shape[3] == 1 or not self.planes):
             return x
@@ -146,6 +150,7 @@ class Columns:
         return as_strided(padded, (len(padded), self.high, self.wide, *self.kernel), steps)
 
     def _target(self, name: str, count: int, rows: slice) -> tuple[Array, Array]:
+        """Return scratch memory for the matrix of a round, and a view of it (count, rows, wide, kh, kw, C)."""
         pixels = count, rows.stop - rows.start, self.wide
         if self.planes:
             memory = buffer(name, (*self.kernel, *pixels), self.x.dtype)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.pooling import Activation, drop_cut_off, masked, maximum, spread, windows
+from dbp.autodiff.kernels.epilogue import Activation, drop_cut_off, masked, maximum, spread, windows
 from dbp.autodiff.kernels.scratch import buffer
 from dbp.types import Array
 

@@ -10,7 +10,7 @@ from dbp.autodiff import Window
 from dbp.exchange.onnx.activations import activate
 from dbp.exchange.onnx.graph import Place, Value
 from dbp.exchange.onnx.windows import image_of, window_attributes
-from dbp.nn.layers.windows import pair, window_on
+from dbp.nn.layers.window_settings import pair, window_on
 from dbp.types import Array
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d

@@ -10,7 +10,7 @@ import numpy as np
 from dbp import nn
 from dbp.exchange.onnx.graph import Place, Value
 from dbp.exchange.onnx.windows import image_of, window_attributes
-from dbp.nn.layers.windows import pair, window_on
+from dbp.nn.layers.window_settings import pair, window_on
 
 Pool = nn.MaxPool1d | nn.MaxPool2d | nn.AveragePool1d | nn.AveragePool2d
 

@@ -12,7 +12,7 @@ from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
-from dbp.nn.layers.windows import Padding, Sizes, check_padding, check_sizes, pair, window_on
+from dbp.nn.layers.window_settings import Padding, Sizes, check_padding, check_sizes, pair, window_on
 from dbp.nn.scope import Scope
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from dbp.autodiff import Value, Window, average_pool, max_, max_pool, mean, reshape
 from dbp.errors import UserError
 from dbp.nn.layers.layer import check_axes
-from dbp.nn.layers.windows import Padding, Sizes, check_padding, check_sizes, pair, window_on
+from dbp.nn.layers.window_settings import Padding, Sizes, check_padding, check_sizes, pair, window_on
 from dbp.nn.scope import Scope
 
 Pool = Callable[..., Value]

@@ -1,4 +1,4 @@
-"""Max pooling, bias and ReLU, applied while the output of a convolution is in the cache, and their backward pass.
+"""The epilogue of a convolution: max pooling, bias and ReLU while its output is in the cache, and their backward pass.
 
 Bias and ReLU come after the pooling: both keep the order of values, and fewer values are left.
 """
