@@ -50,5 +50,6 @@ def parser_of(words: Sequence[str]) -> Parser:
     subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name in words[:1] if set(words[:1]) & set(COMMANDS) else COMMANDS:
         command = load(name)
-        command.add(subparsers.add_parser(name, help=command.HELP))
+        sentence = f"{command.HELP[0].upper()}{command.HELP[1:]}."
+        command.add(subparsers.add_parser(name, help=command.HELP, description=sentence))
     return parser

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Trains in jobs of LSF, which submit one another until the run is finished.
+# Trains in jobs of LSF: each submits the next until the run is finished.
 #   submit:     bsub < launch/lsf.sh
 #   last line:  run runs/digits: finished | continued by job ID | cancelled | failed with code CODE
 #BSUB -J dbp-digits
@@ -9,30 +9,32 @@
 #BSUB -wa URG
 #BSUB -wt 2
 #BSUB -o digits-%J.out
-# A site may want these:
+# Your site may need these:
 ##BSUB -P NAME
 ##BSUB -q NAME
 
 cd "$LS_SUBCWD" || exit 1
-# A site changes this: what dbp and its MPI need, such as: module load openmpi
+# Change this for your site: what dbp and its MPI need, such as module load openmpi
 export PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=1
 python=python
 
 script=launch/lsf.sh
 out=runs/digits
-task=${LSB_JOBINDEX#0} # none, or a number in an array
-run=$out${task:+-$task} # dbp gives each task of an array a folder of its own
+task=${LSB_JOBINDEX#0} # empty, or an index in an array
+run=$out${task:+-$task} # dbp gives each task of an array its own folder
 job=${DBP_JOB:-1} most=20
 
-# Runs a launcher, in the background, as a shell that waits in the foreground hears no signal. How it went is told by
-# the run itself, if it was not refused (2) and has begun: a launcher may end with 0 though it has lost a node.
+# Runs a launcher and sets $code. The launcher runs in the background, as a shell gets no signal while it waits for a
+# command in the foreground. Once the run has begun, $code comes from its status: a launcher may end with 0 although
+# it has lost a node.
 train() {
     cancelled=
     if ! { mkdir -p "$run" && rm -f "$run/stop" && touch "$run/.job"; }; then
-        last "failed with code 74: its folder cannot be written to" 74
+        last "failed with code 74: cannot write to its folder" 74
     fi
-    # A run saves and stops where it finds a file, which no launcher dies of. TERM before the time is up is a cancellation.
+    # A run that finds this file saves and stops. Unlike a signal, it cannot kill the launcher.
+    # TERM comes from the time limit if that is near; before, it cancels the job.
     trap 'touch "$run/stop"' URG
     trap '[ "$SECONDS" -ge 14385 ] || cancelled=yes; touch "$run/stop"' TERM INT HUP
     "$@" &
@@ -49,12 +51,12 @@ train() {
     fi
 }
 
-# Says the last line and ends the job, unless the run is to be continued.
+# Prints the last line and ends the job, unless another job must continue the run.
 conclude() {
     [ "$code" -ne 0 ] || last finished 0
-    [ -z "$cancelled" ] || last "cancelled; submitted again it goes on" 143
+    [ -z "$cancelled" ] || last "cancelled; submit it again to resume" 143
     [ "$code" -eq 75 ] || last "failed with code $code" "$code"
-    [ "$job" -lt "$most" ] || last "failed with code 75: not finished after $job jobs; submitted again it goes on" 75
+    [ "$job" -lt "$most" ] || last "failed with code 75: not finished after $job jobs; submit it again to resume" 75
 }
 
 last() {

@@ -1,1 +1,1 @@
-"""Batch jobs: a script for a scheduler, checked before it waits in a queue; submitting, launching, status."""
+"""Batch jobs: scripts for schedulers, checked and submitted; the launch of ranks; the status of a run."""

@@ -1,4 +1,4 @@
-"""Writes the scripts in launch/: python -m dbp.batch launch."""
+"""Write the scripts in launch/: python -m dbp.batch launch."""
 
 import sys
 from pathlib import Path

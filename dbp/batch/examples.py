@@ -1,4 +1,4 @@
-"""The scripts in launch/: those of one example run, for each scheduler."""
+"""Make the scripts in launch/: one of the same example run for each scheduler."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ENVIRONMENT = 'export PATH="$PWD/.venv/bin:$PATH"'
 
 
 def example_scripts() -> dict[str, str]:
-    """Scripts by the names of their files."""
+    """Return the scripts by file name."""
     scripts = {}
     for scheduler in SCHEDULERS.values():
-        request = replace(EXAMPLE, time=EXAMPLE.time if "time" in scheduler.takes else None)
+        request = replace(EXAMPLE, time=EXAMPLE.time if "time" in scheduler.options else None)
         if scheduler.name == "mpirun":
             request = replace(request, nodes=1, ranks_per_node=4)
         if scheduler.name == "kubernetes":

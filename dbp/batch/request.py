@@ -1,4 +1,4 @@
-"""What a job is asked to be, and the numbers in it checked."""
+"""The request for a job, as the options of dbp submit describe it, and its checks."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from dbp.checks import check_at_least
 from dbp.errors import UserError
 from dbp.text import parse_time
 
-PLAIN = re.compile(r"[\w./+:,=-]+")  # what directives of all schedulers take without quotes
-NAME = re.compile(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?")  # what Kubernetes takes too
+PLAIN = re.compile(r"[\w./+:,=-]+")  # text that directives of all schedulers take without quotes
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?")  # a name that Kubernetes takes too
 
 
 @dataclass(frozen=True)
 class Request:
-    """A job, as the options of dbp submit describe it.
+    """The request for a job: the options of dbp submit.
 
     Args:
         config: the config file.
-        nodes: how many.
-        ranks_per_node: how many on each.
-        time: the limit of each job, as hours:minutes:seconds or seconds; None where jobs have none.
-        threads: BLAS threads of a rank, and its cores; None for what the config says.
-        scheduler: its name; None for the one that is found.
-        out: the run's folder; None for what the config says.
+        nodes: number of nodes.
+        ranks_per_node: number of ranks on each node.
+        time: time limit of each job, as hours:minutes:seconds or seconds; None for schedulers without limits.
+        threads: BLAS threads of a rank, and its cores; None for those of the config.
+        scheduler: name of the scheduler; None for the one found here.
+        out: the run's folder; None for that of the config.
         set: changes of the config, key=value.
         accept: keys in which the run may differ from its checkpoint.
-        retry: count starts without progress anew.
-        name: of the job; None for one after the config.
-        account: that the job is charged to.
-        queue: or partition.
-        most_jobs: so many jobs at most, the first included.
-        image: of Kubernetes.
-        claim: of a volume of Kubernetes.
-        dry_run: print the script only.
+        retry: forget starts without progress.
+        name: name of the job; None for one made of the config's.
+        account: account that the job is charged to.
+        queue: queue or partition.
+        most_jobs: most jobs of the run, with the first.
+        image: Kubernetes: image of the containers.
+        claim: Kubernetes: claim to a volume.
+        dry_run: print the script and submit nothing.
     """
 
     config: str
@@ -60,18 +60,18 @@ class Request:
 
     @property
     def ranks(self) -> int:
-        """Of the whole job."""
+        """Return the number of ranks of the job."""
         return self.nodes * self.ranks_per_node
 
     @property
     def changes(self) -> list[str]:
-        """Those of the config, with what other options say."""
+        """Return the changes of the config, with those of other options."""
         threads = [] if self.threads is None else [f"threads={self.threads}"]
         return [*self.set, *threads, *([f"out={json.dumps(self.out)}"] if self.out else [])]
 
     @property
     def seconds(self) -> float | None:
-        """The time limit."""
+        """Return the time limit in seconds; None without one."""
         try:
             return None if self.time is None else parse_time(self.time)
         except UserError:
@@ -81,13 +81,13 @@ class Request:
 
     @property
     def job_name(self) -> str:
-        """A name that all schedulers take."""
+        """Return a job name that all schedulers take."""
         if self.name is None:
             return re.sub(r"[^a-z0-9]+", "-", f"dbp-{Path(self.config).stem}".lower())[:40].strip("-")
         return self.name
 
     def check(self, scheduler: Scheduler) -> None:
-        """UserError if it is not a job that the scheduler could be given."""
+        """Raise UserError if the scheduler would not take such a job."""
         for option in ("nodes", "ranks_per_node", "threads", "most_jobs"):
             value = getattr(self, option)
             if value is not None:
@@ -98,14 +98,14 @@ class Request:
             value = getattr(self, option)
             if value is not None and not PLAIN.fullmatch(value):
                 raise UserError(f"--{option} takes a plain word, but got {value!r}")
-        self._check_options_of(scheduler)
+        self._check_options(scheduler)
 
-    def _check_options_of(self, scheduler: Scheduler) -> None:
+    def _check_options(self, scheduler: Scheduler) -> None:
         for option in ("account", "queue", "time", "image", "claim"):
-            if getattr(self, option) is not None and option not in scheduler.takes:
-                raise UserError(f"--{option} means nothing to --scheduler {scheduler.name}; leave it out")
+            if getattr(self, option) is not None and option not in scheduler.options:
+                raise UserError(f"--{option} has no meaning for --scheduler {scheduler.name}; leave it out")
         for option in ("time", "image", "claim"):
-            if option in scheduler.takes and getattr(self, option) is None:
+            if option in scheduler.options and getattr(self, option) is None:
                 example = {"time": "4:00:00", "image": "REGISTRY/dbp", "claim": "VOLUME"}[option]
                 raise UserError(
                     f"--{option} is missing, which {scheduler.name} needs; for instance --{option} {example}"

@@ -1,4 +1,4 @@
-"""The schedulers that jobs can be submitted to, and what each of them takes."""
+"""The schedulers that jobs can be submitted to: their commands, options and scripts."""
 
 from __future__ import annotations
 
@@ -12,76 +12,86 @@ from pathlib import Path
 from dbp.errors import UserError, unknown
 from dbp.files import writing_to
 
-ANSWER = 120.0  # seconds in which a scheduler must have taken a job
-QUEUE = ("account", "queue", "time")  # what schedulers with a time limit take
+SUBMIT_TIMEOUT = 120.0  # seconds within which a scheduler must accept a job
+QUEUE_OPTIONS = ("account", "queue", "time")  # of schedulers with a time limit
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """A way to have a script run.
+    """A scheduler: how it takes scripts.
 
     Args:
-        name: what --scheduler calls it.
-        template: the name of its script, which is that of the file in launch/ too.
-        submit: the words that submit a script, which follows them.
-        cancel: the words that end a job, whose number follows them.
-        takes: options of dbp submit that not all schedulers take.
-        number: where the number of the job stands in what is printed when it is submitted.
-        reads: whether the script is read from the standard input.
-        warned: the signal by which the script hears that its time will soon be up.
-        directive: what a line of the script begins with that tells the scheduler something.
-        without: what such a line begins with if it tells nothing.
+        name: its name for --scheduler.
+        template: file name of its template, and of its example in launch/.
+        submit: the command that submits a script, without the script.
+        cancel: the command that ends a job, without the number of the job.
+        options: options of dbp submit that not all schedulers take.
+        number: pattern that finds the number of the job in the output of `submit`.
+        reads_stdin: whether the script is read from the standard input.
+        warning_signal: signal that the script gets before its time limit.
+        directive: beginning of a line of the script that is an option of the scheduler.
+        disabled: beginning of such a line that is disabled.
     """
 
     name: str
     template: str
     submit: tuple[str, ...]
     cancel: tuple[str, ...]
-    takes: tuple[str, ...] = QUEUE
+    options: tuple[str, ...] = QUEUE_OPTIONS
     number: str = r"\s*([^\s;]+)"
-    reads: bool = False
-    warned: str = "USR1"
+    reads_stdin: bool = False
+    warning_signal: str = "USR1"
     directive: str = ""
-    without: str = "# "
+    disabled: str = "# "
 
     @property
     def command(self) -> str:
-        """The program that submits."""
+        """Return the program that submits."""
         return self.submit[0]
 
     def words(self, script: str) -> str:
-        """The command that submits a script, as one types it."""
-        return " ".join([*self.submit, *(["<"] if self.reads else []), script])
+        """Return the command line that submits a script."""
+        return " ".join([*self.submit, *(["<"] if self.reads_stdin else []), script])
 
     def send(self, script: Path) -> str:
-        """Submit a script; gives the number of its job, or UserError if it is refused."""
+        """Submit a script and return the number of its job.
+
+        Raises:
+            UserError: the scheduler refuses the job, or does not answer.
+        """
         environment = {name: value for name, value in os.environ.items() if name != "DBP_JOB"}
-        command = [*self.submit, *([] if self.reads else [str(script)])]
-        text = script.read_text() if self.reads else ""
+        command = [*self.submit, *([] if self.reads_stdin else [str(script)])]
+        text = script.read_text() if self.reads_stdin else ""
         try:
             outcome = subprocess.run(
-                command, input=text, capture_output=True, text=True, env=environment, check=False, timeout=ANSWER
+                command,
+                input=text,
+                capture_output=True,
+                text=True,
+                env=environment,
+                check=False,
+                timeout=SUBMIT_TIMEOUT,
             )
         except subprocess.TimeoutExpired:
             raise UserError(
-                f"{self.command} gave no answer within {ANSWER:.0f} s; see whether the job waits, then try again"
+                f"{self.command} did not answer within {SUBMIT_TIMEOUT:.0f} s; see if the job is queued, then try again"
             ) from None
         found = re.search(self.number, outcome.stdout)
         if outcome.returncode or found is None:
-            said = " ".join((outcome.stderr or outcome.stdout).split()) or f"code {outcome.returncode}"
-            raise UserError(f"{self.command} refused the job: {said}; mend that, or ask for something else")
+            reason = " ".join((outcome.stderr or outcome.stdout).split()) or f"code {outcome.returncode}"
+            raise UserError(f"{self.command} refused the job: {reason}; fix that, or change the request")
         return found[1]
 
 
-class Here(Scheduler):
-    """No scheduler: the script runs on this machine, apart from the terminal."""
+class LocalMachine(Scheduler):
+    """No scheduler: the script runs on this machine, detached from the terminal."""
 
     def words(self, script: str) -> str:
-        """The command that starts a script."""
+        """Return the command line that starts a script."""
         return f"bash {script}"
 
     def send(self, script: Path) -> str:
-        """Start a script; gives the number of its process."""
+        """Start a script and return the number of its process."""
         path = script.with_suffix(".out")
         with writing_to(path):
             out = path.open("ab")
@@ -96,13 +106,20 @@ SCHEDULERS = {
     scheduler.name: scheduler
     for scheduler in (
         Scheduler(
-            "slurm", "slurm.sbatch", ("sbatch",), ("scancel",), QUEUE, r"job (\d+)", directive="#S", without="##S"
+            "slurm",
+            "slurm.sbatch",
+            ("sbatch",),
+            ("scancel",),
+            QUEUE_OPTIONS,
+            r"job (\d+)",
+            directive="#S",
+            disabled="##S",
         ),
-        Scheduler("pbs", "pbs.sh", ("qsub",), ("qdel",), directive="#P", without="##P"),
+        Scheduler("pbs", "pbs.sh", ("qsub",), ("qdel",), directive="#P", disabled="##P"),
         Scheduler(
-            "lsf", "lsf.sh", ("bsub",), ("bkill",), QUEUE, r"Job <(\d+)>", True, "URG", "#B", "##B"
-        ),  # URG: what else a job consists of is not ended by it
-        Scheduler("flux", "flux.sh", ("flux", "batch"), ("flux", "cancel"), directive="#flux:", without="#flux: #"),
+            "lsf", "lsf.sh", ("bsub",), ("bkill",), QUEUE_OPTIONS, r"Job <(\d+)>", True, "URG", "#B", "##B"
+        ),  # URG does not end the other processes of the job
+        Scheduler("flux", "flux.sh", ("flux", "batch"), ("flux", "cancel"), directive="#flux:", disabled="#flux: #"),
         Scheduler(
             "kubernetes",
             "mpijob.yaml",
@@ -110,14 +127,22 @@ SCHEDULERS = {
             ("kubectl", "delete"),
             ("queue", "image", "claim"),
         ),
-        Here("mpirun", "mpirun.sh", ("bash",), ("kill",), ()),
+        LocalMachine("mpirun", "mpirun.sh", ("bash",), ("kill",), ()),
     )
 }
-FOUND = ("slurm", "pbs", "lsf", "flux")  # those that are looked for; kubectl alone tells of no MPI operator
+DETECTED = ("slurm", "pbs", "lsf", "flux")  # found by their command; kubectl does not show an MPI operator
 
 
 def find_scheduler(name: str | None, must_be_here: bool = True) -> Scheduler:
-    """The scheduler of that name, or the one whose command is on the PATH; UserError if it cannot be told."""
+    """Return the scheduler of a name, or the only one whose command is on the PATH.
+
+    Args:
+        name: the name; None for the scheduler found here.
+        must_be_here: whether the command of a named scheduler must be on the PATH.
+
+    Raises:
+        UserError: there is no such scheduler, none was found, or several were.
+    """
     if name is not None:
         if name not in SCHEDULERS:
             raise unknown("scheduler", name, SCHEDULERS)
@@ -125,10 +150,12 @@ def find_scheduler(name: str | None, must_be_here: bool = True) -> Scheduler:
         if must_be_here and shutil.which(found.command) is None:
             raise UserError(f"--scheduler {name} needs {found.command}, which is not on the PATH; submit where it is")
         return found
-    looked_for = [name for name in FOUND if name != "pbs" or "SGE_ROOT" not in os.environ]  # Grid Engine has a qsub too
-    here = [SCHEDULERS[name] for name in looked_for if shutil.which(SCHEDULERS[name].command)]
+    candidates = [
+        name for name in DETECTED if name != "pbs" or "SGE_ROOT" not in os.environ
+    ]  # Grid Engine has a qsub too
+    here = [SCHEDULERS[name] for name in candidates if shutil.which(SCHEDULERS[name].command)]
     if not here:
-        commands = ", ".join(SCHEDULERS[name].command for name in looked_for)
+        commands = ", ".join(SCHEDULERS[name].command for name in candidates)
         raise UserError(
             f"no scheduler was found (none of {commands} is on the PATH); submit on a login node, or name one: "
             f"--scheduler {' or '.join(SCHEDULERS)}"

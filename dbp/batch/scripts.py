@@ -1,7 +1,7 @@
-"""Scripts for schedulers, made of the templates beside this file.
+"""Make scripts for schedulers from the templates beside this file.
 
-A template holds @names@ in place of what differs between jobs. A value of several lines is indented as its line is. A
-directive with @name?@ is switched off where there is no such value.
+A template holds a placeholder @name@ for each value that differs between jobs. A value of several lines is indented
+like its placeholder. A directive with a placeholder @name?@ is disabled if there is no such value.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from pathlib import PurePosixPath
 from dbp.batch.request import Request
 from dbp.batch.schedulers import Scheduler
 
-PLACE = re.compile(r"@([a-z_]+)(\??)@")
-WIDTH = 110
-LATE = 15.0  # seconds before the time limit after which a job is taken to be ended by it
-LEAD = 120.0  # seconds before its end at which a job is warned, if it is long enough
+PLACEHOLDER = re.compile(r"@([a-z_]+)(\??)@")
+WIDTH = 110  # columns of the command that starts ranks
+TERM_MARGIN = (
+    15.0  # a TERM within so many seconds before the time limit comes from the limit, any other cancels the job
+)
+WARNING_LEAD = 120.0  # seconds before the time limit at which a job is warned; at most a tenth of the limit
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a script needs besides what was asked for.
+    """What a script needs to know about this machine and the run.
 
     Args:
-        script: where it will lie.
+        script: path of the script.
         run: the run's folder.
-        log: what the job prints goes to a file whose name begins so.
-        environment: the lines that make the commands of the run's environment known.
-        python: what runs dbp.
-        launcher: what starts ranks.
-        vendor: of the MPI that it belongs to.
-        as_root: whether root is to start it.
-        threads: of a rank.
-        lead: seconds that a run needs to save and stop.
+        log: beginning of the path of the job's output.
+        environment: shell lines that set up the environment of the run.
+        python: the Python that runs dbp.
+        launcher: the program that starts ranks.
+        vendor: name of the launcher's MPI library.
+        as_root: whether root starts it.
+        threads: BLAS threads of a rank.
+        lead: seconds that the run needs to save and stop.
     """
 
     script: str
@@ -52,7 +54,7 @@ class Site:
 
 
 def render(request: Request, scheduler: Scheduler, site: Site) -> str:
-    """The script of a job."""
+    """Return the script of a job."""
     values = _values(request, scheduler, site)
     lines = (_filled(line, values, scheduler) for line in _template(scheduler.template).splitlines())
     return "\n".join(lines) + "\n"
@@ -63,23 +65,31 @@ def _template(name: str) -> str:
 
 
 def _filled(line: str, values: dict[str, str | None], scheduler: Scheduler) -> str:
-    for name, optional in PLACE.findall(line):
+    """Return a line of a template with values in place of its placeholders."""
+    for name, optional in PLACEHOLDER.findall(line):
         if optional and values[name] is None:
-            line = line.replace(scheduler.directive, scheduler.without, 1) if scheduler.directive else _off(line)
+            line = (
+                line.replace(scheduler.directive, scheduler.disabled, 1)
+                if scheduler.directive
+                else _commented_out(line)
+            )
             values = {**values, name: "NAME"}
     indent = line[: len(line) - len(line.lstrip())]
-    text = PLACE.sub(lambda match: values[match[1]] or "", line)
+    text = PLACEHOLDER.sub(lambda match: values[match[1]] or "", line)
     return f"\n{indent}".join(text.split("\n")).replace(f"\n{indent}\n", "\n\n")
 
 
-def _off(line: str) -> str:
+def _commented_out(line: str) -> str:
     body = line.lstrip()
     return f"{line[: len(line) - len(body)]}# {body}"
 
 
 def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str | None]:
+    """Return the values of all placeholders; None for one that is not given."""
     seconds = request.seconds
-    lead = min(max(site.lead, LEAD if seconds is None else min(LEAD, seconds / 10)), seconds or math.inf)
+    lead = min(
+        max(site.lead, WARNING_LEAD if seconds is None else min(WARNING_LEAD, seconds / 10)), seconds or math.inf
+    )
     cores = request.ranks_per_node * site.threads
     counts = {
         "nodes": request.nodes,
@@ -94,8 +104,8 @@ def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str
     }
     return {name: str(count) for name, count in counts.items()} | {
         "name": request.job_name,
-        "time": _clock(seconds or 0),
-        "minutes": _clock(60 * math.ceil((seconds or 0) / 60)).rpartition(":")[0],
+        "time": _clock_text(seconds or 0),
+        "minutes": _clock_text(60 * math.ceil((seconds or 0) / 60)).rpartition(":")[0],
         "account": request.account,
         "queue": request.queue,
         "image": request.image,
@@ -109,21 +119,22 @@ def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str
         "environment": site.environment,
         "python": shlex.quote(site.python),
         "shared": _shared(scheduler, seconds),
-        "launch": _broken(_launch(request, scheduler, site)),
+        "launch": _wrapped(_launch(request, scheduler, site)),
     }
 
 
 def _shared(scheduler: Scheduler, seconds: float | None) -> str:
-    """The part that all scripts have."""
+    """Return the part that all scripts share."""
     cancel, why = "cancelled=yes", ""
     if seconds is not None:
-        cancel = f'[ "$SECONDS" -ge {max(0, int(seconds - LATE))} ] || {cancel}'
-        why = " TERM before the time is up is a cancellation."
+        cancel = f'[ "$SECONDS" -ge {max(0, int(seconds - TERM_MARGIN))} ] || {cancel}'
+        why = "\n    # TERM comes from the time limit if that is near; before, it cancels the job."
     text = _template("train.sh").rstrip()
-    return text.replace("@warned@", scheduler.warned).replace("@cancel@", cancel).replace("@cancelled@", why)
+    return text.replace("@signal@", scheduler.warning_signal).replace("@cancel@", cancel).replace("@why@", why)
 
 
-def _clock(seconds: float) -> str:
+def _clock_text(seconds: float) -> str:
+    """Return hours:minutes:seconds."""
     minutes, rest = divmod(math.ceil(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
@@ -132,22 +143,22 @@ def _clock(seconds: float) -> str:
 
 
 def _launch(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
-    """Its words, quoted."""
+    """Return the quoted words of the command that starts the ranks."""
     changes = [change for change in request.changes if not change.startswith("out=")]
     options = [word for change in changes for word in ("--set", shlex.quote(change))]
     options += [word for key in request.accept for word in ("--accept", shlex.quote(key))]
-    options += ["--time-limit", "auto"] if "time" in scheduler.takes else []
+    options += ["--time-limit", "auto"] if "time" in scheduler.options else []
     train = ['"$python"', "-m", "dbp", "train", shlex.quote(request.config), "--out", '"$out"', *options]
     if scheduler.name == "flux":
         count = ["-N", str(request.nodes), "-n", str(request.ranks), "-c", str(site.threads)]
         return ["flux", "run", *count, "-o", "cpu-affinity=per-task", *train]
-    return [shlex.quote(site.launcher), "-n", str(request.ranks), *_placed(request, scheduler, site), *train]
+    return [shlex.quote(site.launcher), "-n", str(request.ranks), *_binding(request, scheduler, site), *train]
 
 
-def _placed(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
-    """Options of a launcher: where ranks go, and the cores that each is kept to.
+def _binding(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
+    """Return the options of a launcher that spread ranks over nodes and bind each to its cores.
 
-    Where there are fewer cores than ranks need these share them, as a machine for trying things out may have it.
+    On a node with too few cores, such as a small machine for tests, ranks share them.
     """
     hosts = {"pbs": '"$PBS_NODEFILE"', "lsf": '"$LSB_DJOB_HOSTFILE"', "kubernetes": "/etc/mpi/hostfile"}
     host_file, threads = hosts.get(scheduler.name), str(site.threads)
@@ -155,15 +166,15 @@ def _placed(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
         bound = ["-bind-to", f"core:{threads}"] if site.vendor == "MPICH" and scheduler.name != "kubernetes" else []
         return [*(["-f", host_file] if host_file else []), "-ppn", str(request.ranks_per_node), *bound]
     options = ["--hostfile", host_file] if host_file else []
-    if scheduler.name == "kubernetes":  # pods of one machine may see the same cores, and would share the first ones
+    if scheduler.name == "kubernetes":  # pods on one machine may see the same cores, and would all bind to the first
         return [*options, "--allow-run-as-root", "--bind-to", "none"]
     options += ["--allow-run-as-root"] if site.as_root else []
     bound = ["--map-by", f"slot:PE={threads}:OVERSUBSCRIBE", "--bind-to", "core:overload-allowed"]
     return [*options, *bound, "-x", "OMP_NUM_THREADS"]
 
 
-def _broken(words: list[str]) -> str:
-    """A command in lines of a script."""
+def _wrapped(words: list[str]) -> str:
+    """Return a command in several lines of a script."""
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + len(word) > WIDTH - len("train  \\"):

@@ -1,4 +1,4 @@
-"""dbp submit: from a config to a job in a queue."""
+"""Submit a training to a scheduler (dbp submit)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dbp.saving.folder import RunFolder
 
 
 def submit(request: Request) -> str:
-    """Check, show, write and submit the script of a job; gives what is to be said of it.
+    """Make, check, write and submit the script of a job; return the text to print.
 
     Raises:
-        UserError: a mistake, before anything is written; or the scheduler refuses the job.
+        UserError: the request has a mistake, and nothing was written; or the scheduler refuses the job.
     """
     scheduler = find_scheduler(request.scheduler, must_be_here=not request.dry_run)
     request.check(scheduler)
@@ -47,23 +47,23 @@ def submit(request: Request) -> str:
                 run.rmdir()
         raise
     cancel = " ".join([*scheduler.cancel, number])
-    return f"{text}\nsubmitted {script} as {number}; dbp status {run} tells where it stands, {cancel} ends it"
+    return f"{text}\nsubmitted {script} as {number}; dbp status {run} shows its state, {cancel} ends it"
 
 
 def _site(scheduler: Scheduler, settings: Settings, lead: float) -> Site:
-    """What the script of a job needs of this machine."""
+    """Return what the script of a job needs to know about this machine and the run."""
     run = str(settings.out)
     threads = 1 if settings.threads == AUTO else settings.thread_count
     script = f"{run}/job-{scheduler.template}"
     site = Site(script, run, f"{run}/{scheduler.name}", _environment(), threads=threads, lead=lead)
-    if scheduler.name == "kubernetes":  # its image has an MPI and a Python of its own
+    if scheduler.name == "kubernetes":  # its image has its own MPI and Python
         return site
     vendor, launcher = mpi_here()
     return replace(site, python=sys.executable, launcher=launcher, vendor=vendor, as_root=os.geteuid() == 0)
 
 
 def _environment() -> str:
-    """Lines that bring back what makes up this environment: its modules, and the commands of its Python."""
+    """Return shell lines that set up this environment: its modules, and the commands of its Python."""
     modules = " ".join(shlex.quote(name) for name in os.environ.get("LOADEDMODULES", "").split(":") if name)
     lines = [f"module load {modules}"] if modules else []
     return "\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'])

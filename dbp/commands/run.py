@@ -21,7 +21,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("-n", dest="ranks", type=int, default=None, metavar="N", help="ranks (default: one a core)")
     parser.add_argument("--threads", type=int, default=1, metavar="T", help="threads of a rank outside of training")
     parser.add_argument(
-        "--survive", action="store_true", help="let a training go on when some of its ranks die (Open MPI 5)"
+        "--survive", action="store_true", help="let a training continue when some of its ranks die (Open MPI 5)"
     )
     parser.add_argument("words", nargs="+", metavar="COMMAND", help="a dbp command, a Python script, or a program")
 

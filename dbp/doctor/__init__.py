@@ -1,4 +1,4 @@
-"""dbp doctor: what ranks run on, whether they can train there, how fast, and what to mend."""
+"""Examine what ranks run on: whether they can train there, how fast, and what to fix (dbp doctor)."""
 
 from dbp.doctor.examination import doctor
 from dbp.doctor.findings import Finding

@@ -1,4 +1,4 @@
-"""What was found: each thing that was looked at, how it is, and what to do about it; as text and as JSON."""
+"""Findings of the examination and their report, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
-COLOURS = {GOOD: "\x1b[32m", WARNING: "\x1b[33m", BAD: "\x1b[1;31m"}
+COLORS = {GOOD: "\x1b[32m", WARNING: "\x1b[33m", BAD: "\x1b[1;31m"}
 PLAIN = "\x1b[0m"
 WIDTH = 80
-MARK, CHECK = 9, 16  # columns of the mark and of what was looked at
+MARK, CHECK = 9, 16  # columns of the state and of the subject
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
-        check: what.
-        state: good, warning (training works, but could be better or safer) or bad (it does not, or not rightly).
-        found: how it is.
-        remedy: what to do about it; none if it is good.
+        check: the subject of the check.
+        state: good, warning (training works, but could be faster or safer) or bad (it fails, or gives wrong results).
+        found: what was found.
+        remedy: what to do about it; empty if it is good.
     """
 
     check: str
@@ -32,23 +32,23 @@ class Finding:
     remedy: str = ""
 
     @classmethod
-    def of(cls, check: str, state: str, told: str) -> Finding:
-        """Of a complaint of the form: what is wrong; what to do about it."""
-        found, _, remedy = told.partition("; ")
+    def of(cls, check: str, state: str, message: str) -> Finding:
+        """Return a finding from a message of the form: what is wrong; what to do about it."""
+        found, _, remedy = message.partition("; ")
         return cls(check, state, found, remedy)
 
 
-Part = Sequence[Finding]  # what belongs together
+Part = Sequence[Finding]  # findings on related subjects
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found.
+    """All findings.
 
     Args:
-        title: dbp's version, and how many ranks there are.
-        parts: findings, those that belong together side by side.
-        facts: numbers and names that the findings come from, for programs.
+        title: the first line.
+        parts: findings, grouped by subject.
+        facts: numbers and names behind the findings, for programs.
     """
 
     title: str
@@ -56,57 +56,57 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def of_state(self, state: str) -> list[Finding]:
-        """Findings that are so."""
+        """Return the findings of a state."""
         return [finding for part in self.parts for finding in part if finding.state == state]
 
     @property
     def exit_code(self) -> int:
-        """1 if anything is bad."""
+        """Return 1 if a finding is bad, else 0."""
         return int(bool(self.of_state(BAD)))
 
     def json(self) -> str:
-        """For programs: findings and facts."""
+        """Return findings and facts as JSON."""
         findings = [asdict(finding) for part in self.parts for finding in part]
         return json.dumps({"findings": findings, "facts": self.facts}, indent=1)
 
-    def text(self, colours: bool = False) -> str:
-        """For people: a line a finding, remedies beneath, and in the last line what is not good.
+    def text(self, colors: bool = False) -> str:
+        """Return a line for each finding, with its remedy below, and at last a summary of what is not good.
 
         Args:
-            colours: of the marks, by the escape sequences of a terminal.
+            colors: color the states by escape sequences of a terminal.
         """
         lines = [self.title]
         for part in self.parts:
-            lines += ["", *(line for finding in part for line in _lines(finding, colours))]
-        return "\n".join([*lines, "", self._verdict(colours)])
+            lines += ["", *(line for finding in part for line in _lines(finding, colors))]
+        return "\n".join([*lines, "", self._verdict(colors)])
 
-    def _verdict(self, colours: bool) -> str:
-        """What is bad comes last, where it is seen first."""
-        told = []
-        for state, what in ((WARNING, "warning"), (BAD, "bad, mend this first")):
+    def _verdict(self, colors: bool) -> str:
+        """Return the summary, with bad findings last, where they are seen first."""
+        lines = []
+        for state, what in ((WARNING, "warning"), (BAD, "bad, fix this first")):
             if found := self.of_state(state):
                 names = ", ".join(dict.fromkeys(finding.check for finding in found))
                 many = "s" * (state == WARNING and len(found) > 1)
-                told += _wrapped(f"{len(found)} {what}{many}: ", names, colours, state)
-        return "\n".join(told) or _coloured("all is good", GOOD, colours)
+                lines += _wrapped(f"{len(found)} {what}{many}: ", names, colors, state)
+        return "\n".join(lines) or _colored("all is good", GOOD, colors)
 
 
-def _coloured(text: str, state: str, colours: bool) -> str:
-    return f"{COLOURS[state]}{text}{PLAIN}" if colours else text
+def _colored(text: str, state: str, colors: bool) -> str:
+    return f"{COLORS[state]}{text}{PLAIN}" if colors else text
 
 
-def _wrapped(head: str, text: str, colours: bool, state: str) -> list[str]:
+def _wrapped(head: str, text: str, colors: bool, state: str) -> list[str]:
     first, *rest = textwrap.wrap(head + text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-    return [_coloured(head.rstrip(), state, colours) + first[len(head.rstrip()) :], *rest]
+    return [_colored(head.rstrip(), state, colors) + first[len(head.rstrip()) :], *rest]
 
 
-def _lines(finding: Finding, colours: bool) -> list[str]:
-    """The mark, what was looked at, how it is; and beneath what to do about it."""
+def _lines(finding: Finding, colors: bool) -> list[str]:
+    """Return the lines of a finding: state, subject and what was found; then the remedy."""
     indent = " " * (MARK + CHECK)
     lines = textwrap.wrap(finding.found, WIDTH - len(indent), break_on_hyphens=False)
     if finding.remedy:
         lines += textwrap.wrap(
             f"-> {finding.remedy}", WIDTH - len(indent), subsequent_indent="   ", break_on_hyphens=False
         )
-    mark = _coloured(finding.state, finding.state, colours) + " " * (MARK - len(finding.state))
+    mark = _colored(finding.state, finding.state, colors) + " " * (MARK - len(finding.state))
     return [mark + finding.check.ljust(CHECK) + lines[0], *(indent + line for line in lines[1:])]

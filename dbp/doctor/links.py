@@ -1,6 +1,6 @@
-"""Trials of what lies between nodes: how fast messages go, and how far their clocks are apart.
+"""Trials between nodes: the speed of messages, and the difference of clocks.
 
-Only the first rank of each node takes part; the others wait for what comes out.
+Only the first rank of each node takes part. The other ranks get the results.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 
 from dbp.parallel.ranks.comm import Communicator
 
-PINGS = 7  # of which the quickest counts
-MESSAGE, MESSAGES = 1 << 19, 8  # bytes of one, as in training, and how many are sent at once
-REPEATS = 3
-PING, PONG, DATA = 200, 201, 202  # tags
+PINGS = 7  # questions to each clock, of which the one that is answered fastest counts
+MESSAGE_BYTES, MESSAGES = 1 << 19, 8  # size of a message, as in training, and number of messages sent at once
+REPEATS = 3  # of which the fastest counts
+PING, PONG, DATA = 200, 201, 202  # tags of messages
 
 
 @dataclass(frozen=True)
-class Clock:
-    """A node's clock beside that of the first node.
+class ClockOffset:
+    """The offset of a node's clock from that of the first node.
 
     Args:
-        node: its number.
-        ahead: seconds.
-        error: seconds that this may be wrong by, half of a round trip; also what a small message takes at most.
+        node: number of the node.
+        ahead: seconds that its clock is ahead.
+        error: error of this in seconds, at most half of a round trip. A small message takes no longer.
     """
 
     node: int
@@ -35,64 +35,66 @@ class Clock:
     error: float
 
 
-def clocks(comm: Communicator) -> list[Clock]:
-    """Those of all nodes but the first, the same on every rank; collective."""
+def clock_offsets(comm: Communicator) -> list[ClockOffset]:
+    """Return the clock offsets of all nodes but the first, the same on every rank; collective."""
     found = []
     for node, ranks in enumerate(comm.nodes.runs[1:], 1):
         if comm.rank == 0:
-            found.append(_asked(comm, node, ranks.start))
+            found.append(_offset_of(comm, node, ranks.start))
         elif comm.rank == ranks.start:
             _answer(comm)
-    told: list[Clock] = comm.broadcast(found)
-    return told
+    offsets: list[ClockOffset] = comm.broadcast(found)
+    return offsets
 
 
-def _asked(comm: Communicator, node: int, rank: int) -> Clock:
-    """Of several questions to a rank, the one that was answered first tells most."""
+def _offset_of(comm: Communicator, node: int, rank: int) -> ClockOffset:
+    """Ask a rank for its time, and return the offset from the question that was answered fastest."""
     question, answer = np.zeros(1), np.zeros(1)
-    ask, hear, seen = [comm.outgoing(question, rank, PING)], [comm.incoming(answer, rank, PONG)], []
+    send, receive, seen = [comm.outgoing(question, rank, PING)], [comm.incoming(answer, rank, PONG)], []
     for _ in range(PINGS):
-        asked = time.time()
-        _sent(comm, hear + ask)
-        heard = time.time()
-        seen.append(Clock(node, float(answer[0]) - (asked + heard) / 2, (heard - asked) / 2))
-    comm.discard(ask + hear)
+        began = time.time()
+        _exchange(comm, receive + send)
+        ended = time.time()
+        seen.append(ClockOffset(node, float(answer[0]) - (began + ended) / 2, (ended - began) / 2))
+    comm.discard(send + receive)
     return min(seen, key=lambda clock: clock.error)
 
 
 def _answer(comm: Communicator) -> None:
+    """Answer the questions of rank 0 with the time."""
     question, answer = np.zeros(1), np.zeros(1)
-    ask, hear = [comm.incoming(question, 0, PING)], [comm.outgoing(answer, 0, PONG)]
+    receive, send = [comm.incoming(question, 0, PING)], [comm.outgoing(answer, 0, PONG)]
     for _ in range(PINGS):
-        _sent(comm, ask)
+        _exchange(comm, receive)
         answer[0] = time.time()
-        _sent(comm, hear)
-    comm.discard(ask + hear)
+        _exchange(comm, send)
+    comm.discard(receive + send)
 
 
-def _sent(comm: Communicator, messages: Sequence[Any]) -> None:
+def _exchange(comm: Communicator, messages: Sequence[Any]) -> None:
+    """Start persistent messages and wait for them."""
     comm.start(messages)
     comm.stages.wait_until(lambda: comm.done(messages))
 
 
-def speeds(comm: Communicator) -> list[float]:
-    """Bytes a second that each node gets from the one before it while it sends as many to the next; collective.
+def link_speeds(comm: Communicator) -> list[float]:
+    """Return the bytes a second that each node receives from the node before it; collective.
 
-    All nodes do so at once, as in training; the node before the first is the last.
+    All nodes send to the next one at once, as in training; the last node sends to the first.
     """
     nodes, mine = comm.nodes.runs, comm.nodes.mine
     took = 0.0
     if comm.rank == nodes[mine].start and len(nodes) > 1:
-        out, back = np.zeros((2, MESSAGES, MESSAGE), np.uint8)
+        out, back = np.zeros((2, MESSAGES, MESSAGE_BYTES), np.uint8)
         after, before = nodes[(mine + 1) % len(nodes)].start, nodes[mine - 1].start
         messages = [comm.incoming(row, before, DATA + i) for i, row in enumerate(back)]
         messages += [comm.outgoing(row, after, DATA + i) for i, row in enumerate(out)]
         times = []
         for _ in range(REPEATS):
             began = time.perf_counter()
-            _sent(comm, messages)
+            _exchange(comm, messages)
             times.append(time.perf_counter() - began)
         comm.discard(messages)
         took = min(times)
     seconds = comm.gather(took)
-    return [MESSAGE * MESSAGES / max(seconds[ranks.start], 1e-9) for ranks in nodes] if len(nodes) > 1 else []
+    return [MESSAGE_BYTES * MESSAGES / max(seconds[ranks.start], 1e-9) for ranks in nodes] if len(nodes) > 1 else []

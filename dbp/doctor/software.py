@@ -1,4 +1,4 @@
-"""What ranks are made of: the MPI library and its launcher, BLAS, HDF5, and whether they are the same on all ranks."""
+"""Examine the software of the ranks: MPI and its launcher, BLAS and HDF5, and whether all ranks have the same."""
 
 from __future__ import annotations
 
@@ -21,23 +21,32 @@ from dbp.version import VERSION
 
 UNUSABLE = "not usable"
 CORE_TYPE = "OPENBLAS_CORETYPE"
-BITS = ("BLAS", "processor")  # where ranks may differ, but for the promise of equal bits
+MAY_DIFFER = ("BLAS", "processor")  # ranks train with different ones, but the bits of results may differ
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What one rank knows of itself; versions and processor should be the same on all."""
+class RankFacts:
+    """Facts about one rank. Versions and processor should be the same on all ranks.
+
+    Args:
+        versions: versions of libraries by name.
+        processor: name of the processor.
+        memory: bytes of memory that are free; None if unknown.
+        shared: bytes of shared memory that are free; None if unknown.
+        core_type: the kind of processor that OpenBLAS is told to assume; empty for the real one.
+        load: programs that ran on the node, on average over the last minute.
+    """
 
     versions: Mapping[str, str]
     processor: str
-    memory: int | None  # bytes that it can still have
-    shared: int | None  # bytes that it can still share
-    core_type: str  # that OpenBLAS is told to take the processor for, if any
-    load: float  # programs that ran on the node, on average over the last minute
+    memory: int | None
+    shared: int | None
+    core_type: str
+    load: float
 
     @classmethod
-    def here(cls, blas: str) -> Facts:
-        """Those of this process."""
+    def here(cls, blas: str) -> RankFacts:
+        """Return the facts about this process."""
         versions, core_type = _versions() | {"BLAS": blas}, os.environ.get(CORE_TYPE, "")
         load = os.getloadavg()[0]
         return cls(versions, processor(), available_memory(), free_shared_memory(), core_type, load)
@@ -59,7 +68,7 @@ def _versions() -> dict[str, str]:
 
 
 def mpi_file() -> str:
-    """The file of the MPI library that this process has loaded (Linux)."""
+    """Return the file of the MPI library that this process has loaded; empty if unknown (Linux)."""
     try:
         words = Path("/proc/self/maps").read_text().split()
     except OSError:
@@ -70,24 +79,24 @@ def mpi_file() -> str:
 # --- MPI --------------------------------------------------------------------------------------------
 
 
-def mpi_findings(comm: Communicator, mistake: UserError | None) -> Iterator[Finding]:
-    """The library, whether its launcher belongs to it, and what becomes of ranks when others die."""
+def mpi_findings(comm: Communicator, error: UserError | None) -> Iterator[Finding]:
+    """Report the MPI library, whether the launcher belongs to it, and what happens when ranks die."""
     if comm.reason:
         yield Finding("MPI library", WARNING, f"none: training runs as one rank ({comm.reason})", HOW_TO_GET_MPI)
-    elif mistake is None:
+    elif error is None:
         yield Finding("MPI library", GOOD, f"{comm.description}" + f" ({mpi_file()})" * bool(mpi_file()))
-    if mistake is not None:
-        yield Finding.of("launcher", BAD, str(mistake))
+    if error is not None:
+        yield Finding.of("launcher", BAD, str(error))
     elif launched_by_mpi():
-        sight = ", which see each other" * (comm.size > 1)
-        yield Finding("launcher", GOOD, f"of the same MPI; {counted(comm.size, 'rank')}{sight}")
+        connected = ", which see each other" * (comm.size > 1)
+        yield Finding("launcher", GOOD, f"of the same MPI; {counted(comm.size, 'rank')}{connected}")
         yield _when_ranks_die(comm)
     elif not comm.reason:
-        yield _launcher_to_be_used()
+        yield _launcher_to_use()
 
 
-def _launcher_to_be_used() -> Finding:
-    """Of several ranks, where this process was started alone."""
+def _launcher_to_use() -> Finding:
+    """Report the launcher that would start several ranks, if this process was started alone."""
     from dbp.batch.launch import find_launcher, library_vendor
 
     try:
@@ -98,11 +107,11 @@ def _launcher_to_be_used() -> Finding:
 
 
 def _when_ranks_die(comm: Communicator) -> Finding:
-    """Fault mitigation, of which a run can do without."""
+    """Report whether ranks can continue when others die, which a run does not need."""
     if comm.survives:
-        found = "others go on, by ULFM"
+        found = "the others continue (ULFM)"
     elif comm.may_survive:
-        found = "all end; ULFM is there, but not asked for (--survive)"
+        found = "all end; ULFM is available: dbp run --survive"
     else:
         found = f"all end; {comm.description} has no ULFM"
     return Finding("when ranks die", GOOD, found)
@@ -111,8 +120,8 @@ def _when_ranks_die(comm: Communicator) -> Finding:
 # --- the same on all ranks --------------------------------------------------------------------------
 
 
-def environment_findings(facts: Sequence[Facts]) -> Iterator[Finding]:
-    """Versions, BLAS and HDF5, and in what ranks differ that should not."""
+def environment_findings(facts: Sequence[RankFacts]) -> Iterator[Finding]:
+    """Report versions, BLAS and HDF5, and differences between ranks."""
     versions = facts[0].versions
     if len(facts) > 1 and not (different := list(_differences(facts))):
         yield Finding(
@@ -120,7 +129,7 @@ def environment_findings(facts: Sequence[Facts]) -> Iterator[Finding]:
         )
     elif len(facts) > 1:
         yield from different
-    yield _blas(facts)
+    yield _blas_finding(facts)
     wrong = [(rank, f.versions["h5py"]) for rank, f in enumerate(facts) if "HDF5" not in f.versions]
     if wrong:
         found = f"h5py is {wrong[0][1]} on {ranks_text(r for r, _ in wrong)}"
@@ -129,30 +138,30 @@ def environment_findings(facts: Sequence[Facts]) -> Iterator[Finding]:
         yield Finding("HDF5", GOOD, f"{versions['HDF5']}, h5py {versions['h5py']}")
 
 
-def _blas(facts: Sequence[Facts]) -> Finding:
-    told = facts[0].versions["BLAS"] or "none known: it may use any number of threads"
+def _blas_finding(facts: Sequence[RankFacts]) -> Finding:
+    library = facts[0].versions["BLAS"] or "an unknown one, which may use any number of threads"
     kinds = sorted({f.core_type for f in facts} - {""})
     if kinds:
-        remedy = "unset it, unless a run is to go on to the same bits that was started so"
-        found = f"{told}; {CORE_TYPE} is {', '.join(kinds)}, which may keep it from its fastest kernel"
+        remedy = "unset it, unless you resume a run that was started with it"
+        found = f"{library}; {CORE_TYPE} is {', '.join(kinds)}, which may prevent its fastest kernel"
         return Finding("BLAS", WARNING, found, remedy)
     if not facts[0].versions["BLAS"]:
-        return Finding("BLAS", WARNING, told, "take a NumPy with OpenBLAS, MKL or BLIS, such as that of pip")
-    return Finding("BLAS", GOOD, told)
+        return Finding("BLAS", WARNING, library, "install a NumPy with OpenBLAS, MKL or BLIS, such as that of pip")
+    return Finding("BLAS", GOOD, library)
 
 
-def _differences(facts: Sequence[Facts]) -> Iterator[Finding]:
-    """In what ranks differ: what must be mended, and what only the bits of results depend on."""
+def _differences(facts: Sequence[RankFacts]) -> Iterator[Finding]:
+    """Report differences between ranks: bad ones, and those that only affect the last bits of results."""
     tables = [{**f.versions, "processor": f.processor} for f in facts]
     for name in tables[0]:
         ranks: dict[str, list[int]] = {}
         for rank, values in enumerate(tables):
             ranks.setdefault(values.get(name, "none"), []).append(rank)
         if len(ranks) > 1:
-            told = ", ".join(f"{value} on {ranks_text(group)}" for value, group in ranks.items())
-            found = f"ranks differ in {name} ({told})"
-            if name in BITS:
-                remedy = "take nodes of one kind, as on other ranks results may differ in their last bits"
+            values_text = ", ".join(f"{value} on {ranks_text(group)}" for value, group in ranks.items())
+            found = f"ranks differ in {name} ({values_text})"
+            if name in MAY_DIFFER:
+                remedy = "use nodes of one kind: on others results may differ in their last bits"
                 yield Finding("environment", WARNING, found, remedy)
             else:
                 yield Finding("environment", BAD, found, "start all of them in the same environment")

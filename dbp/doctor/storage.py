@@ -1,4 +1,4 @@
-"""The folder of a run: whether it can be written to, keeps others out, and keeps what is written; how fast."""
+"""Examine the folder of a run: whether it can be written, how fast, and whether its locks work."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from dbp.files import write_file, writing_to
 from dbp.parallel import Communicator, from_rank_0
 from dbp.text import size
 
-PIECE = 1 << 23  # bytes that are written to measure the disk
-LITTLE = 1e9  # bytes free on a disk that are few
-SLOW = 20e6  # bytes a second
-OTHER_FOLDER = "name another folder with --out, or see who may write there"
-# What another process says that tries to get a lock which is held.
+TRIAL_BYTES = 1 << 23  # written to measure the disk
+LITTLE_SPACE = 1e9  # bytes free on a disk, too few for checkpoints of larger models
+SLOW_DISK = 20e6  # bytes a second
+OTHER_FOLDER = "choose another folder with --out, or check its permissions"
+# Results of another process that tries to get a lock which is held.
 KEPT_OUT, LET_IN, UNKNOWN, NOT_SEEN = "kept out", "let in", "no locks", "not seen"
-TRY = f"""
+TRY_LOCK = f"""
 import fcntl, sys
 try:
     fcntl.flock(open(sys.argv[1], "a"), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,13 +43,13 @@ else:
 
 
 def folder_of(out: str) -> Path:
-    """The folder, or the nearest above it that is there already."""
+    """Return a folder, or the nearest one above it that exists."""
     path = Path(out).absolute()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def storage_findings(comm: Communicator, out: str, told: dict[str, Any]) -> list[Finding]:
-    """Try it out in a folder that is removed at once; collective. Rank 0 writes, others look at what it has written."""
+def storage_findings(comm: Communicator, out: str, results: dict[str, Any]) -> list[Finding]:
+    """Try the disk in a temporary folder: rank 0 writes to it, others look at it from their nodes; collective."""
     with trials.in_time(comm, f"writing to {out}"):
         folder = comm.broadcast(folder_of(out) if comm.rank == 0 else None)
         try:
@@ -57,8 +57,8 @@ def storage_findings(comm: Communicator, out: str, told: dict[str, Any]) -> list
         except UserError as error:
             return [Finding("folder", BAD, str(error), OTHER_FOLDER)]
         try:
-            found = from_rank_0(comm, _written, folder, scratch, told)
-            return [*found, *_locks(comm, scratch)]
+            found = from_rank_0(comm, _written, folder, scratch, results)
+            return [*found, *_lock_findings(comm, scratch)]
         finally:
             if comm.rank == 0:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -72,36 +72,39 @@ def _scratch(folder: Path) -> Path:
 # --- what is written --------------------------------------------------------------------------------
 
 
-def _written(folder: Path, scratch: Path, told: dict[str, Any]) -> list[Finding]:
+def _written(folder: Path, scratch: Path, results: dict[str, Any]) -> list[Finding]:
     """On rank 0."""
     free = shutil.disk_usage(folder).free
-    told["folder"] = {"path": str(folder), "free": free}
+    results["folder"] = {"path": str(folder), "free": free}
     space = f"{folder}, {size(free)} free"
-    if free < LITTLE:
-        return [Finding("folder", WARNING, space, "make room, or name another folder with --out"), _disk(scratch, told)]
-    return [Finding("folder", GOOD, space), _disk(scratch, told), _checkpoint(scratch, told)]
+    if free < LITTLE_SPACE:
+        return [
+            Finding("folder", WARNING, space, "free some space, or choose another folder with --out"),
+            _disk(scratch, results),
+        ]
+    return [Finding("folder", GOOD, space), _disk(scratch, results), _checkpoint(scratch, results)]
 
 
-def _disk(scratch: Path, told: dict[str, Any]) -> Finding:
-    """How fast bytes come to the disk."""
-    piece = os.urandom(1 << 16) * (PIECE >> 16)
+def _disk(scratch: Path, results: dict[str, Any]) -> Finding:
+    """Measure how fast bytes are written to the disk."""
+    piece = os.urandom(1 << 16) * (TRIAL_BYTES >> 16)
     try:
         began = time.perf_counter()
         write_file(scratch / "piece", piece)
-        speed = PIECE / (time.perf_counter() - began)
+        speed = TRIAL_BYTES / (time.perf_counter() - began)
     except StorageError as error:
-        return Finding("disk", BAD, f"{PIECE >> 20} MiB cannot be written: {error.reason}", OTHER_FOLDER)
-    told["folder"]["speed"] = speed
-    found = f"{PIECE >> 20} MiB written and flushed at {rate_text(speed)}"
-    if speed < SLOW:
+        return Finding("disk", BAD, f"{TRIAL_BYTES >> 20} MiB cannot be written: {error.reason}", OTHER_FOLDER)
+    results["folder"]["speed"] = speed
+    found = f"{TRIAL_BYTES >> 20} MiB written and flushed at {rate_text(speed)}"
+    if speed < SLOW_DISK:
         return Finding(
-            "disk", WARNING, found, "take a faster disk for --out, or save less often (checkpoint.every_steps)"
+            "disk", WARNING, found, "choose a faster disk with --out, or save less often (checkpoint.every_steps)"
         )
     return Finding("disk", GOOD, found)
 
 
-def _checkpoint(scratch: Path, told: dict[str, Any]) -> Finding:
-    """A small one, as a run writes it: flushed, verified, renamed, the folder flushed, opened by HDF5 itself."""
+def _checkpoint(scratch: Path, results: dict[str, Any]) -> Finding:
+    """Write a small checkpoint as a run does, read it, and open it by HDF5."""
     try:
         from dbp.checkpoint import StoredCheckpoint, read, write
         from dbp.data.hdf5 import open_hdf5
@@ -115,17 +118,17 @@ def _checkpoint(scratch: Path, told: dict[str, Any]) -> Finding:
         read(path)
         open_hdf5(path).close()
     except (UserError, OSError) as error:
-        remedy = "if HDF5 cannot lock there, set HDF5_USE_FILE_LOCKING=FALSE; else name another folder with --out"
+        remedy = "if HDF5 cannot lock there, set HDF5_USE_FILE_LOCKING=FALSE; else choose another folder with --out"
         return Finding("checkpoint", BAD, str(error), remedy)
-    told["folder"]["checkpoint"] = took
+    results["folder"]["checkpoint"] = took
     return Finding("checkpoint", GOOD, f"a small one written, renamed, verified in {time_text(took)}")
 
 
 # --- locks ------------------------------------------------------------------------------------------
 
 
-def _locks(comm: Communicator, scratch: Path) -> Iterator[Finding]:
-    """Whether a process that has a lock keeps out others, of its node and of other nodes."""
+def _lock_findings(comm: Communicator, scratch: Path) -> Iterator[Finding]:
+    """Report whether a lock keeps out other processes, on its node and on other nodes."""
     path, firsts = scratch / "lock", [ranks.start for ranks in comm.nodes.runs]
     answer: str | bool = ""
     with contextlib.ExitStack() as stack:
@@ -143,7 +146,7 @@ def _locks(comm: Communicator, scratch: Path) -> Iterator[Finding]:
 
 
 def _hold(stack: contextlib.ExitStack, path: Path) -> bool:
-    """Take a lock; gives whether there are any."""
+    """Take a lock; return False if the file system has none."""
     try:
         fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -152,7 +155,7 @@ def _hold(stack: contextlib.ExitStack, path: Path) -> bool:
 
 
 def _try(path: Path) -> str:
-    """What comes of trying to get a lock that rank 0 has."""
+    """Try to get a lock that rank 0 holds, and return the result."""
     try:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,26 +167,26 @@ def _try(path: Path) -> str:
 
 
 def _another_process(path: Path) -> str:
-    """The same in a process of this node, as some file systems do not keep out the one that has the lock."""
-    command = [sys.executable, "-S", "-c", TRY, str(path)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603  our own
-    return told.stdout.strip() or UNKNOWN
+    """Try the same in another process of this node: a process that holds a lock may get it twice."""
+    command = [sys.executable, "-S", "-c", TRY_LOCK, str(path)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603  our own
+    return outcome.stdout.strip() or UNKNOWN
 
 
 def _own_node(answer: str | bool) -> Finding:
     if answer == KEPT_OUT:
         return Finding("locks", GOOD, "a run keeps other runs out of its folder")
-    remedy = "never start two runs in one folder, or name a folder of another file system with --out"
+    remedy = "never start two runs in one folder, or choose a folder of another file system with --out"
     if answer == LET_IN:
-        return Finding("locks", BAD, "two processes get the same lock, so that two runs may spoil one folder", remedy)
-    return Finding("locks", WARNING, "this file system has none, so that two runs may spoil one folder", remedy)
+        return Finding("locks", BAD, "two processes get the same lock, so that two runs can destroy one folder", remedy)
+    return Finding("locks", WARNING, "this file system has none, so that two runs can destroy one folder", remedy)
 
 
 def _other_nodes(answers: Sequence[str]) -> Finding:
-    """That nodes other than the first see the folder at all, and its locks."""
+    """Report whether the other nodes see the folder and its locks."""
     if count := answers.count(NOT_SEEN):
         found = f"{count} of {len(answers) + 1} nodes do not see the folder"
-        remedy = "name a folder of a shared disk with --out, or a next start on other nodes finds no checkpoint"
+        remedy = "choose a folder of a shared disk with --out, or a start on other nodes finds no checkpoint"
         return Finding("on all nodes", WARNING, found, remedy)
     if LET_IN in answers or UNKNOWN in answers:
         remedy = "mount it with locks (flock), or never start two runs in one folder"

@@ -1,6 +1,6 @@
-"""Trials of what training relies on: shared memory, the sum over all ranks, how fast ranks compute and wait.
+"""Trials of what training needs: shared memory, the sum over all ranks, the speed of products, and waiting times.
 
-Each takes a moment, and each has a time limit, since what hangs in a trial would hang in training.
+Each takes less than a second. Each has a time limit, since what hangs in a trial would hang in training.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.reduce_shared import reduction_for
 from dbp.parallel.vectors.arena import Arena
 
-PATIENCE = 60.0  # seconds that a trial may take
-ORDER = 1024  # of the square matrices that are multiplied
-PRODUCTS = 0.2  # seconds of products
+TRIAL_SECONDS = 60.0  # that a trial may take
+MATRIX_ORDER = 1024  # rows and columns of the matrices that are multiplied
+PRODUCT_SECONDS = 0.2  # during which products are counted
 LENGTH = 1_000_000  # float32 numbers that are shared, and summed
-MOST = 16  # ranks that add something to the sum, so that all that ranks receive fits in memory
-REPEATS = 15
+MOST_SUMMED = 16  # ranks that contribute to the sum; more might not fit in the memory of a node
+REPEATS = 15  # of which the median counts
 
 
 @contextlib.contextmanager
-def in_time(comm: Communicator, what: str, seconds: float = PATIENCE) -> Iterator[None]:
-    """A part that ends all ranks if it takes longer than that."""
+def in_time(comm: Communicator, what: str, seconds: float = TRIAL_SECONDS) -> Iterator[None]:
+    """End all ranks with an error if the body takes longer than some seconds."""
     where = "a node" if comm.nodes.count == 1 else "nodes, whose network may not let messages through"
     error = UserError(f"{what} did not end within {seconds:g} s on {comm.size} ranks of {where} ({comm.description})")
     timer = threading.Timer(seconds, lambda: comm.abort(tell(comm, error)))
@@ -44,20 +44,25 @@ def in_time(comm: Communicator, what: str, seconds: float = PATIENCE) -> Iterato
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of trying something: whether it worked (None: it was not possible), and how or why not."""
+class MemoryTrial:
+    """The result of the trial of shared memory.
+
+    Args:
+        worked: whether ranks read what others wrote; None if they cannot share memory.
+        text: the result in words.
+    """
 
     worked: bool | None
     text: str
 
 
-def shared_memory(comm: Communicator) -> Outcome:
-    """Whether what one rank writes to shared memory is what all others read; collective."""
+def shared_memory(comm: Communicator) -> MemoryTrial:
+    """Try whether each rank reads from shared memory what the others wrote to it; collective."""
     if comm.size == 1:
-        return Outcome(None, "not needed by one rank")
+        return MemoryTrial(None, "not needed by one rank")
     memory = comm.shared_memory(4 * LENGTH)
     if memory is None:
-        return Outcome(None, "cannot be had: there is too little of it, or the MPI library has none")
+        return MemoryTrial(None, "is not available: there is too little of it, or the MPI library has none")
     numbers = memory.bytes.view(np.float32)
     ranks = comm.nodes.runs[comm.nodes.mine]
     part = parts(LENGTH, len(ranks), comm.rank - ranks.start)
@@ -67,25 +72,34 @@ def shared_memory(comm: Communicator) -> Outcome:
     right = all(comm.gather(bool(np.array_equal(numbers, np.arange(LENGTH, dtype=np.float32)))))
     del numbers
     memory.free()
-    return Outcome(right, "works" if right else "ranks do not read from it what others wrote to it")
+    return MemoryTrial(right, "works" if right else "ranks do not read from it what others wrote to it")
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """What ranks wait for at every step: seconds that a barrier and a sum of four megabytes take."""
+class WaitTimes:
+    """The times for which ranks wait at every step.
+
+    Args:
+        barrier: seconds that a barrier takes.
+        sum: seconds that a sum of four megabytes takes.
+        library: seconds that the MPI library's own sum takes.
+        right: whether the sum is correct.
+        summed: number of ranks that contributed to it.
+        copies: where the copies of the weights are, and why.
+    """
 
     barrier: float
     sum: float
-    library: float  # seconds that the MPI library's own sum takes
-    right: bool  # whether the sum is
-    summed: int  # ranks that added something to it
-    copies: str  # of the weights, and why
+    library: float
+    right: bool
+    summed: int
+    copies: str
 
 
-def waiting(comm: Communicator) -> Waiting:
-    """How long the ranks wait for each other and for the sum of a gradient; collective."""
+def wait_times(comm: Communicator) -> WaitTimes:
+    """Measure how long ranks wait for each other and for the sum of a gradient; collective."""
     arena = Arena(comm, LENGTH, np.float32)
-    shards = Shards(min(comm.size, MOST), comm.rank, comm.size)
+    shards = Shards(min(comm.size, MOST_SUMMED), comm.rank, comm.size)
     reduction, times, right = reduction_for(arena, shards, 1), [], True
     barrier = _median(comm, comm.barrier)
     for _ in range(REPEATS):
@@ -104,7 +118,7 @@ def waiting(comm: Communicator) -> Waiting:
         )
     theirs = np.zeros(LENGTH, np.float32)
     library = _median(comm, lambda: comm.sum_by_library(theirs))
-    waited = Waiting(
+    waited = WaitTimes(
         barrier, statistics.median(times), library, all(comm.gather(right)), shards.count, arena.description
     )
     del mine, total
@@ -124,21 +138,21 @@ def _median(comm: Communicator, action: Callable[[], None]) -> float:
 
 
 def products(comm: Communicator) -> tuple[float, list[float]]:
-    """Billions of operations a second in float32 products: of rank 0 while the others sleep, and of all at once."""
+    """Measure GFLOP/s of float32 products, of rank 0 while the others sleep and of all ranks at once; collective."""
     comm.barrier()
     if comm.rank > 0:
-        time.sleep(1.5 * PRODUCTS)  # not in MPI, where ranks that wait keep their cores busy
+        time.sleep(1.5 * PRODUCT_SECONDS)  # ranks that wait in MPI would keep their cores busy
     alone = comm.broadcast(_product_speed() if comm.rank == 0 else None)
     comm.barrier()
     return alone, comm.gather(_product_speed())
 
 
 def _product_speed() -> float:
-    """On average over a moment, so that what another rank takes of the same core is missing."""
-    a = np.full((ORDER, ORDER), 0.5, np.float32)
+    """Measure GFLOP/s over some time, so that the share of other ranks on the same core is missing."""
+    a = np.full((MATRIX_ORDER, MATRIX_ORDER), 0.5, np.float32)
     out = a @ a
     count, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < PRODUCTS:
+    while (elapsed := time.perf_counter() - start) < PRODUCT_SECONDS:
         np.matmul(a, a, out)
         count += 1
-    return 2 * ORDER**3 * count / elapsed / 1e9
+    return 2 * MATRIX_ORDER**3 * count / elapsed / 1e9

@@ -1,7 +1,7 @@
 """Measure what each neuron contributes to the error: delta = dcost/dz of every unit, over all examples and ranks.
 
-z is the weighted input of a unit, before its activation. A unit is that of a dense layer or a channel of a convolution,
-which has one z at each position of an example.
+z is the weighted input of a unit, before its activation. A unit belongs to a dense layer, or is a channel of a
+convolution, which has one z at each position of an example.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from dbp.batch.examples import example_scripts
-from dbp.batch.schedulers import FOUND, SCHEDULERS
+from dbp.batch.schedulers import DETECTED, SCHEDULERS
 from tests.batch.queues import directives, run_script
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, submit
 from tests.jobs import ROOT, digest, launcher, run
@@ -44,7 +44,7 @@ def test_shellcheck_finds_nothing(tmp_path):
 def test_what_is_asked_for_is_in_the_script(folder):
     options = ("--nodes", "2", "--ranks-per-node", "2", "--threads", "3", "--time", "90:00", "--name", "abc")
     more = ("--account", "me", "--queue", "fast", "--most-jobs", "7", "--set", "seed=4", "--dry-run")
-    scripts = {name: submit(folder, *options, *more, "--scheduler", name).out for name in FOUND}
+    scripts = {name: submit(folder, *options, *more, "--scheduler", name).out for name in DETECTED}
     assert all(
         "most=7\n" in script and "--set seed=4 --set threads=3" in re.sub(r" \\\n +", " ", script)
         for script in scripts.values()

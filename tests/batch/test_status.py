@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbp.batch.status import SILENT, Standing
+from dbp.batch.status import SILENT_SECONDS, RunStatus
 from dbp.config.settings import Checkpoint
 from dbp.errors import UserError
 from dbp.saving.folder import RunFolder
@@ -47,7 +47,7 @@ def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
         assert first.endswith(" of 312")
         assert "of training, about" in second
         assert third.startswith("checkpoint step-0000000")
-        assert f"1 rank, host {socket.gethostname()}, process {process.pid}, last heard of" in fourth
+        assert f"1 rank, host {socket.gethostname()}, process {process.pid}, last update" in fourth
         assert code(run) == code(run, "--wait", "0.1") == 3
     finally:
         process.kill()
@@ -91,12 +91,12 @@ def test_a_run_on_another_machine_is_lost_when_it_is_silent(tmp_path):
         updated = (datetime.now(UTC) - timedelta(seconds=silent)).isoformat(timespec="seconds")
         status = {"state": "running", "host": "elsewhere", "updated": updated, "step": 0}
         (tmp_path / "status.json").write_text(json.dumps(status))
-        return Standing.of(tmp_path).state
+        return RunStatus.of(tmp_path).state
 
-    assert (told(0), told(SILENT + 5)) == ("running", "lost")
+    assert (told(0), told(SILENT_SECONDS + 5)) == ("running", "lost")
     folder = RunFolder(tmp_path, Checkpoint())
     folder.lock()
-    assert told(SILENT + 5) == "running"
+    assert told(SILENT_SECONDS + 5) == "running"
     folder.unlock()
 
 
@@ -104,7 +104,7 @@ def test_a_folder_without_a_run(tmp_path):
     outcome = dbp("status", tmp_path, "--quiet")
     assert outcome.code == 2
     assert outcome.err == (
-        f"dbp: error: folder {tmp_path} tells of no run (it holds no status.json); give the folder of a run (out)\n"
+        f"dbp: error: folder {tmp_path} holds no run (there is no status.json); give the folder of a run (out)\n"
     )
 
 

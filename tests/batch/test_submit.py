@@ -54,7 +54,7 @@ def test_a_cancelled_job_is_not_continued(folder, scheduler):
     queue = queue_of(scheduler, folder)
     assert submit(folder, *RANKS, "--scheduler", scheduler, env=queue.environment).code == 0
     job = queue.run_next(sends(signal.SIGTERM, folder / "run"))
-    assert (job.code, job.lines[-1]) == (143, "run run: cancelled; submitted again it goes on"), job.lines
+    assert (job.code, job.lines[-1]) == (143, "run run: cancelled; submit it again to resume"), job.lines
     assert queue.waiting == []
     assert status_of(folder / "run")["state"] == "stopped"
     assert dbp("status", "run", "--quiet", cwd=folder).code == 75
@@ -89,7 +89,7 @@ def test_not_more_jobs_than_were_asked_for(folder):
     job = queue.run_next(sends(signal.SIGURG, folder / "run", step=60))
     assert (job.code, job.lines[-1]) == (
         75,
-        "run run: failed with code 75: not finished after 2 jobs; submitted again it goes on",
+        "run run: failed with code 75: not finished after 2 jobs; submit it again to resume",
     )
     assert queue.waiting == []
 
@@ -148,7 +148,7 @@ def test_this_machine_starts_a_run_again_that_lost_a_rank(folder, unbroken):
             "--time takes hours:minutes:seconds such as 4:00:00, or seconds, not 'soon'",
         ),
         (("--scheduler", "slurm", "--time", "0:02"), "--time 0:02 is shorter than a step and a checkpoint of this run"),
-        (("--scheduler", "mpirun", "--time", "1:00"), "--time means nothing to --scheduler mpirun; leave it out"),
+        (("--scheduler", "mpirun", "--time", "1:00"), "--time has no meaning for --scheduler mpirun; leave it out"),
         (("--scheduler", "mpirun", "--nodes", "2"), "--scheduler mpirun starts on this machine only, but --nodes is 2"),
         ((*RANKS, "--scheduler", "slurm", "--nodes", "0"), "--nodes must be at least 1, but is 0"),
         ((*RANKS, "--scheduler", "slurm", "--nodes", "3"), "3 x 2 ranks are more than the 4 shards of the run"),
@@ -226,7 +226,7 @@ def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
     assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
     finished = submit(folder, *words, "--set", "epochs=1")
     assert finished.code == 2
-    assert "is finished; raise epochs to go on from it" in finished.err
+    assert "is finished; raise epochs to train it further" in finished.err
     other = submit(folder, *words, "--set", "optimizer.learning_rate=0.5")
     assert other.code == 2
     assert "is of another run" in other.err
@@ -283,7 +283,5 @@ def test_a_time_limit_shorter_than_what_was_measured(folder):
     words = ("--ranks-per-node", "2", "--scheduler", "pbs", "--dry-run", "--time")
     short = submit(folder, *words, "0:03:00")
     assert short.code == 2
-    assert (
-        "--time 0:03:00 is shorter than a step and a checkpoint of this run, for which it keeps 206 s free" in short.err
-    )
+    assert "--time 0:03:00 is shorter than a step and a checkpoint of this run, which take 206 s" in short.err
     assert submit(folder, *words, "0:10:00").code == 0

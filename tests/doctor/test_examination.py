@@ -62,7 +62,7 @@ def test_under_mpirun(ranks):
 def test_under_dbp_run():
     outcome = dbp("run", "-n", "2", "--", "doctor", "--threads", "auto")
     healthy(outcome, 2)
-    assert "ULFM is there, but not asked for" in outcome.out
+    assert "ULFM is available: dbp run --survive" in outcome.out
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_with_mpich(mpich_python):
 def test_where_ranks_outlive_others():
     outcome = dbp("run", "-n", "2", "--survive", "--", "doctor")
     healthy(outcome, 2)
-    assert "others go on, by ULFM" in outcome.out
+    assert "the others continue (ULFM)" in outcome.out
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_a_launcher_of_another_mpi_is_bad(mpich_python):
     outcome = run(launcher(mpich_python), "-n", "2", sys.executable, *DOCTOR)
     assert outcome.code == 1
     assert outcome.out.count("bad      launcher        the launcher started 2 ranks, but each of them sees one") == 1
-    assert outcome.out.rstrip().endswith("1 bad, mend this first: launcher")
+    assert outcome.out.rstrip().endswith("1 bad, fix this first: launcher")
 
 
 def test_without_mpi_it_says_why_and_how_to_get_it():

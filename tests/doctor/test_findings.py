@@ -5,17 +5,17 @@ import pytest
 
 from dbp.doctor import Finding, storage, trials
 from dbp.doctor.findings import BAD, GOOD, WARNING, Report
-from dbp.doctor.links import Clock
+from dbp.doctor.links import ClockOffset
 from dbp.doctor.messages import _clocks, _links
-from dbp.doctor.places import place_findings
-from dbp.doctor.software import Facts, environment_findings
+from dbp.doctor.nodes import node_findings
+from dbp.doctor.software import RankFacts, environment_findings
 from dbp.parallel import Node, Nodes, OneProcess
 from tests.jobs import mpirun
 
 
 def facts(processor="P", memory=2e9, load=0.0, core_type="", **versions):
     known = {"dbp": "1", "NumPy": "2", "mpi4py": "4", "BLAS": "o", "h5py": "3", "HDF5": "2"}
-    return Facts(known | versions, processor, memory, None, core_type, load)
+    return RankFacts(known | versions, processor, memory, None, core_type, load)
 
 
 def test_nodes_that_are_alike_take_one_line_with_the_least_memory():
@@ -23,7 +23,7 @@ def test_nodes_that_are_alike_take_one_line_with_the_least_memory():
     nodes = [Node(f"n{i}", {2 * i: cores, 2 * i + 1: cores}, cores) for i in range(3)]
     nodes.append(Node("z", {6: frozenset({0}), 7: frozenset({1, 2})}, cores, limit=3.0))
     memory = [9e9, 9e9, 5e9, 6e9, 9e9, None, 9e9, 9e9]
-    found = list(place_findings(nodes, [facts(memory=m) for m in memory], 1))
+    found = list(node_findings(nodes, [facts(memory=m) for m in memory], 1))
     assert [f.found for f in found if f.check == "node"] == [
         "n0 and 2 more: 2 ranks with 1 thread each on 4 cores (P)",
         "z: 2 ranks with 1 thread each on 3 cores (P)",
@@ -33,7 +33,7 @@ def test_nodes_that_are_alike_take_one_line_with_the_least_memory():
 
 def test_too_little_memory_and_others_programs_are_warnings():
     node = Node("n", {0: frozenset({0}), 1: frozenset({1})}, frozenset({0, 1}))
-    found = {f.check: f for f in place_findings([node], [facts(memory=1e8, load=1.5)] * 2, 1)}
+    found = {f.check: f for f in node_findings([node], [facts(memory=1e8, load=1.5)] * 2, 1)}
     assert (found["pinning"].state, found["memory"].state, found["load"].state) == (GOOD, WARNING, WARNING)
     assert "n (1.5 of 2 cores)" in found["load"].found
 
@@ -53,13 +53,13 @@ def test_ranks_that_differ_are_named():
 def test_links_that_are_slow_and_clocks_that_differ_are_warnings():
     hosts = ["a", "b", "c"]
     assert _links(hosts, [1e9, 1e9, 0.9e9], 1e-5).state == GOOD
-    assert "look at the network of b and c" in _links(hosts, [1e9, 1e9, 0.4e9], 1e-5).remedy
+    assert "check the network of b and c" in _links(hosts, [1e9, 1e9, 0.4e9], 1e-5).remedy
     assert "OMPI_MCA_btl_tcp_if_include" in _links(hosts[:2], [1e6, 1e6], 1e-5).remedy
-    assert _clocks(hosts, [Clock(1, 1e-3, 1e-4), Clock(2, -2e-3, 1e-4)]) == Finding(
+    assert _clocks(hosts, [ClockOffset(1, 1e-3, 1e-4), ClockOffset(2, -2e-3, 1e-4)]) == Finding(
         "clocks", GOOD, "c is 2.00 ms behind a (give or take 0.10 ms)"
     )
-    assert _clocks(hosts, [Clock(1, 1e-5, 1e-4)]).found == "the same on all nodes, give or take 0.10 ms"
-    assert _clocks(hosts, [Clock(1, 3.0, 1e-4)]).state == WARNING
+    assert _clocks(hosts, [ClockOffset(1, 1e-5, 1e-4)]).found == "the same on all nodes, give or take 0.10 ms"
+    assert _clocks(hosts, [ClockOffset(1, 3.0, 1e-4)]).state == WARNING
 
 
 def test_locks_that_keep_nobody_out_are_told(tmp_path):
@@ -80,9 +80,9 @@ def test_what_is_bad_comes_last_and_colours_change_nothing_else():
     parts = [[Finding("one", GOOD, "x " * 60)], [Finding("two", BAD, "y", "z " * 50), Finding("three", WARNING, "y")]]
     report = Report("dbp", parts)
     plain = report.text()
-    assert plain.splitlines()[-2:] == ["1 warning: three", "1 bad, mend this first: two"]
+    assert plain.splitlines()[-2:] == ["1 warning: three", "1 bad, fix this first: two"]
     assert max(map(len, plain.splitlines())) <= 80
-    coloured = report.text(colours=True)
+    coloured = report.text(colors=True)
     for code in ("\x1b[32m", "\x1b[33m", "\x1b[1;31m", "\x1b[0m"):
         assert code in coloured
         coloured = coloured.replace(code, "")
@@ -123,7 +123,8 @@ def test_what_hangs_is_ended_and_told_once(tmp_path, ranks):
     program = tmp_path / "hanging.py"
     program.write_text(
         "import time\n"
-        "from dbp.parallel import trials, world\n"
+        "from dbp.doctor import trials\n"
+        "from dbp.parallel import world\n"
         "comm = world()\n"
         "with trials.in_time(comm, 'a barrier', 0.5):\n"
         "    if comm.rank == comm.size - 1:\n"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Trains in jobs of Flux, which submit one another until the run is finished.
+# Trains in jobs of Flux: each submits the next until the run is finished.
 #   submit:     @submit@
 #   last line:  run @run@: finished | continued by job ID | cancelled | failed with code CODE
 #flux: --job-name=@name@
@@ -9,11 +9,11 @@
 #flux: --time-limit=@seconds@s
 #flux: --signal=USR1@@lead@s
 #flux: --output=@log@-{{id}}.out
-# A site may want these:
+# Your site may need these:
 #flux: --bank=@account?@
 #flux: --queue=@queue?@
 
-# A site changes this: what dbp and its MPI need, such as: module load openmpi
+# Change this for your site: what dbp and its MPI need, such as module load openmpi
 @environment@
 export OMP_NUM_THREADS=@threads@
 python=@python@

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Trains in jobs of LSF, which submit one another until the run is finished.
+# Trains in jobs of LSF: each submits the next until the run is finished.
 #   submit:     @submit@
 #   last line:  run @run@: finished | continued by job ID | cancelled | failed with code CODE
 #BSUB -J @name@
@@ -9,20 +9,20 @@
 #BSUB -wa URG
 #BSUB -wt @lead_minutes@
 #BSUB -o @log@-%J.out
-# A site may want these:
+# Your site may need these:
 #BSUB -P @account?@
 #BSUB -q @queue?@
 
 cd "$LS_SUBCWD" || exit 1
-# A site changes this: what dbp and its MPI need, such as: module load openmpi
+# Change this for your site: what dbp and its MPI need, such as module load openmpi
 @environment@
 export OMP_NUM_THREADS=@threads@
 python=@python@
 
 script=@script@
 out=@run@
-task=${LSB_JOBINDEX#0} # none, or a number in an array
-run=$out${task:+-$task} # dbp gives each task of an array a folder of its own
+task=${LSB_JOBINDEX#0} # empty, or an index in an array
+run=$out${task:+-$task} # dbp gives each task of an array its own folder
 job=${DBP_JOB:-1} most=@most_jobs@
 
 @shared@

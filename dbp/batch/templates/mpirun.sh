@@ -1,9 +1,9 @@
 #!/bin/bash
-# Trains on this machine, and starts again what ends before it is finished, such as after a lost rank.
+# Trains on this machine. It starts the run again if that ends before it is finished, such as after a lost rank.
 #   submit:     @submit@
 #   last line:  run @run@: finished | cancelled | failed with code CODE
 
-# A site changes this: what dbp and its MPI need, such as: module load openmpi
+# Change this for your site: what dbp and its MPI need, such as module load openmpi
 @environment@
 export OMP_NUM_THREADS=@threads@
 python=@python@

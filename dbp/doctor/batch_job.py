@@ -1,4 +1,4 @@
-"""The batch job that this is part of, if it is."""
+"""Examine the batch job that the ranks run in."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dbp.job import job_and_time
 from dbp.parallel import Communicator, from_rank_0
 
 
-def job_findings(comm: Communicator, told: dict[str, Any]) -> Iterator[Finding]:
-    """The scheduler and what it gives, as rank 0 tells it; collective, the same everywhere."""
+def job_findings(comm: Communicator, results: dict[str, Any]) -> Iterator[Finding]:
+    """Find the scheduler and what it has allocated, as rank 0 sees it; collective, the same on all ranks."""
     job, left = from_rank_0(comm, job_and_time)
-    told["job"] = None if job is None else asdict(job) | {"seconds_left": left}
+    results["job"] = None if job is None else asdict(job) | {"seconds_left": left}
     if job is None:
         yield Finding("batch job", GOOD, "none")
         return

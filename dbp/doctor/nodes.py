@@ -1,4 +1,4 @@
-"""Where ranks run: nodes, cores and pinning, memory, and what else runs there."""
+"""Examine the nodes that ranks run on: cores and binding, memory, and load by other programs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dbp.doctor.findings import GOOD, WARNING, Finding
-from dbp.doctor.software import Facts
+from dbp.doctor.software import RankFacts
 from dbp.parallel import Node, complaints, hints
 from dbp.parallel.ranks.placement import counted
 from dbp.text import size
 
-MOST = 8  # kinds of nodes that are told of
-LITTLE = 1e9  # bytes of memory that are not enough for models of some size
+SHOWN_KINDS = 8  # kinds of nodes that the report names
+LITTLE_MEMORY = 1e9  # bytes, too few for larger models
 
 
-def place_findings(nodes: Sequence[Node], facts: Sequence[Facts], threads: int) -> Iterator[Finding]:
-    """A line for nodes that are alike, then what could be better."""
+def node_findings(nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int) -> Iterator[Finding]:
+    """Report nodes, one line for all that are alike, and then pinning, load and memory."""
     rows = _alike(nodes, facts, threads)
-    yield from (Finding("node", GOOD, row) for row in rows[:MOST])
-    if len(rows) > MOST:
-        yield Finding("node", GOOD, f"and {len(rows) - MOST} more kinds")
+    yield from (Finding("node", GOOD, row) for row in rows[:SHOWN_KINDS])
+    if len(rows) > SHOWN_KINDS:
+        yield Finding("node", GOOD, f"and {len(rows) - SHOWN_KINDS} more kinds")
     slow, better = complaints(nodes, threads), hints(nodes, threads)
     yield from (Finding.of("pinning", WARNING, text) for text in (*slow, *better))
     if not slow + better:
@@ -29,8 +29,8 @@ def place_findings(nodes: Sequence[Node], facts: Sequence[Facts], threads: int) 
     yield _memory(nodes, facts)
 
 
-def _alike(nodes: Sequence[Node], facts: Sequence[Facts], threads: int) -> list[str]:
-    """A line for all nodes that are alike, named after the first."""
+def _alike(nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int) -> list[str]:
+    """Return one line for all nodes that are alike, with the name of the first."""
     alike: dict[str, list[Node]] = {}
     for node in nodes:
         ranks = f"{counted(len(node.pinned), 'rank')} with {counted(threads, 'thread')}" + " each" * (
@@ -45,12 +45,12 @@ def _pinning(node: Node) -> str:
     if node.free:
         return "ranks may run on any core" if len(node.pinned) > 1 else "the rank may run on any core"
     if len(node.pinned) == 1:
-        return f"the rank is kept to {counted(node.reached, 'core')}"
-    return "each rank has cores of its own"
+        return f"the rank is bound to {counted(node.reached, 'core')}"
+    return "each rank has its own cores"
 
 
-def _busy(nodes: Sequence[Node], facts: Sequence[Facts], threads: int) -> Iterator[Finding]:
-    """Nodes on which others leave too few cores to the ranks."""
+def _busy(nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int) -> Iterator[Finding]:
+    """Report nodes on which other programs leave too few cores to the ranks."""
     found = []
     for node in nodes:
         load = max(facts[rank].load for rank in node.pinned)
@@ -59,17 +59,22 @@ def _busy(nodes: Sequence[Node], facts: Sequence[Facts], threads: int) -> Iterat
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         busy = f"other programs kept cores busy during the last minute, on {found[0]}{more}"
-        yield Finding("load", WARNING, busy, "wait for their end: speeds below say little, and training would be slow")
+        yield Finding(
+            "load", WARNING, busy, "wait until they end: the speeds below are too low, and training would be slow"
+        )
 
 
-def _memory(nodes: Sequence[Node], facts: Sequence[Facts]) -> Finding:
+def _memory(nodes: Sequence[Node], facts: Sequence[RankFacts]) -> Finding:
     least = _least(f.memory for f in facts)
     if least is None:
-        return Finding("memory", GOOD, "not known here")
+        return Finding("memory", GOOD, "unknown")
     where = next(n.host for n in nodes if any(facts[rank].memory == least for rank in n.pinned))
-    if least < LITTLE:
+    if least < LITTLE_MEMORY:
         return Finding(
-            "memory", WARNING, f"{where} has {size(least)} free", "end what takes it, or ask the job for more"
+            "memory",
+            WARNING,
+            f"{where} has {size(least)} free",
+            "end the programs that use it, or request more for the job",
         )
     return Finding("memory", GOOD, f"{size(least)} free" + f" on {where}, the least" * (len(nodes) > 1))
 
@@ -78,8 +83,8 @@ def _least(values: Iterable[int | None]) -> int | None:
     return min((value for value in values if value is not None), default=None)
 
 
-def node_facts(nodes: Sequence[Node], facts: Sequence[Facts]) -> list[dict[str, Any]]:
-    """For programs."""
+def node_facts(nodes: Sequence[Node], facts: Sequence[RankFacts]) -> list[dict[str, Any]]:
+    """Return what is known of each node, for programs."""
     return [
         {
             "host": node.host,
