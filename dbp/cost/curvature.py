@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Linearization, Value, gradient, linearize, sum_
-from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction
+from dbp.parallel import Arena, Layout, Reduction, Shards, VectorSum
 from dbp.parallel.ranks import clock as stages
 from dbp.random import generator
 from dbp.types import Array
@@ -141,7 +141,7 @@ class Curvature:
         arena: Arena,
         layout: Layout,
         shards: Shards,
-        reduction: Reduction | SharedReduction,
+        reduction: VectorSum,
     ):
         self._examples, self._arena, self._layout = examples, arena, layout
         self._shards, self._reduction = shards, reduction
@@ -191,7 +191,7 @@ class Curvature:
 
     def _read(self, vector: Array) -> Parameters:
         self._arena.fence(vector)
-        if self._reduction.holds(vector):
+        if self._reduction.is_total(vector):
             vector = vector.copy()
         return self._layout.views(vector)
 

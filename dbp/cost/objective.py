@@ -183,7 +183,7 @@ class Objective:
                 sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk)
             tree.push(0, number, sums)
         total = self._evaluation.total(tree)
-        self.stop_requested |= total.asked
+        self.stop_requested |= total.stop_requested
         return _totals(total.scalars)
 
     def evaluated_curvature(self, weights: Array, chunks: Chunks) -> Curvature:
@@ -280,7 +280,7 @@ class BatchCost:
         clock.enter(stages.SUM)
         total = gradients.total(early)  # 5 sum
         clock.enter(stages.UPDATE)
-        objective.stop_requested |= total.asked
+        objective.stop_requested |= total.stop_requested
         totals = _totals(total.scalars[: objective.scalars])
         moments = total.scalars[objective.scalars :].copy()
         finite = total.finite and math.isfinite(totals.loss)

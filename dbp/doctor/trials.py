@@ -18,7 +18,7 @@ from dbp.errors import UserError
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.faults import tell
 from dbp.parallel.shards import Shards, parts
-from dbp.parallel.sums.reduce_shared import reduction_for
+from dbp.parallel.sums.selection import reduction_for
 from dbp.parallel.vectors.arena import Arena
 
 TRIAL_SECONDS = 60.0  # that a trial may take

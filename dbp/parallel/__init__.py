@@ -15,10 +15,13 @@ from dbp.parallel.ranks.world import HOW_TO_GET_MPI, communicator_for_errors, su
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
 from dbp.parallel.sums.gradients import GradientSum
-from dbp.parallel.sums.reduce import Arriving, Reduction, Sums, Total
-from dbp.parallel.sums.reduce_shared import SharedReduction, reduction_for
+from dbp.parallel.sums.reduce import Reduction
+from dbp.parallel.sums.reduce_nodes import MultiNodeReduction
+from dbp.parallel.sums.reduce_shared import SharedReduction
+from dbp.parallel.sums.selection import reduction_for
+from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.parallel.sums.top_k import wire_for
-from dbp.parallel.sums.tree import TreeSum
+from dbp.parallel.sums.vector_sum import Arriving, Sums, Total, VectorSum
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.copies import Copies
 from dbp.parallel.vectors.layout import Layout
@@ -34,6 +37,7 @@ __all__ = [
     "ErrorFeedback",
     "GradientSum",
     "Layout",
+    "MultiNodeReduction",
     "Node",
     "Nodes",
     "OneProcess",
@@ -47,6 +51,7 @@ __all__ = [
     "Sums",
     "Total",
     "TreeSum",
+    "VectorSum",
     "Vectors",
     "Watch",
     "agree",

@@ -22,7 +22,7 @@ PLACES = {
     "begin": "dbp.saving.saver:RunSaver._begin",
     "step": "dbp.training.loop:step",
     "forward": "dbp.nn:Dense.__call__",
-    "sum": "dbp.parallel.sums.reduce_shared:SharedReduction.total",
+    "sum": "dbp.parallel.sums.gradients:GradientSum.total",
     "update": "dbp.optim:Adam.update",
     "copy": "dbp.parallel:Copies.take",
     "save": "dbp.saving.saver:RunSaver.save",

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from dbp.optim import Adam, State
-from dbp.parallel import Arena, Layout, Reduction, Shards, SharedReduction, Vectors, reduction_for, world
+from dbp.parallel import Arena, GradientSum, Layout, Reduction, Shards, Vectors, world
 from dbp.parallel.vectors.arena import DIVIDED_FROM
 from dbp.random import generator
 
@@ -20,7 +20,8 @@ class Problem:
         self.size, self.dtype, self.calls, self.bad, self.large = size, dtype, 0, None, None
         self.shards = Shards(count, comm.rank, comm.size)
         self.arena = Arena(comm, size, dtype, vectors=6, share=share, divide=divide)
-        self.reduction = reduction_for(self.arena, self.shards, 2)
+        self.gradients = GradientSum(self.arena, self.shards, 2)
+        self.reduction = self.gradients.reduction
         third, seventh = size // 3, size // 7  # parameters of which one has no element
         shapes = {"a": (third,), "none": (0, 3), "b": (seventh, 1), "c": (size - third - seventh,)}
         self.space = Vectors(self.arena, Layout(shapes))
@@ -28,9 +29,10 @@ class Problem:
     def value_and_gradient(self, weights, early=False):
         self.arena.fence(weights)
         self.calls += 1
-        tree = self.reduction.start()
+        on_written = getattr(self.reduction, "on_written", lambda start: None)
+        self.gradients.start(())
         for number in self.shards.mine:
-            sums = self.reduction.buffer()
+            sums = self.gradients.buffer()
             values = generator(self.calls, "test", number).standard_normal(self.size) - weights
             if (self.calls, number) == self.bad:
                 values[-1] = np.inf
@@ -39,17 +41,17 @@ class Problem:
             if number == self.shards.mine[-1]:  # from the end to the beginning, as backward does
                 for start in (2 * self.size // 3, self.size // 5, 0):
                     sums.vector[start:] = values[start:]
-                    self.reduction.written(start)
+                    on_written(start)
             sums.vector[:] = values
             sums.scalars[:] = 1 + number % 3, number
-            tree.push(0, number, sums)
-        total, numbers = self.reduction.total(tree, divisor=0, early=early), range(self.shards.count)
+            self.gradients.push(number, sums)
+        total, numbers = self.gradients.total(early), range(self.shards.count)
         assert total.scalars.tolist() == [sum(1 + n % 3 for n in numbers), sum(numbers)]
         return Evaluated(total)
 
     def free(self):
         self.space.free()
-        self.reduction.free()
+        self.gradients.free()
         self.arena.free()
 
 
@@ -166,7 +168,7 @@ for size, count in ((0, 2), (5, 1), (1001, 7), (DIVIDED_FROM, 3), (100_003, 1), 
             arena, dealt = problem.arena, comm.size > 1 and size >= DIVIDED_FROM
             assert arena.dealt == dealt
             assert arena.divided == (dealt and divide)
-            assert isinstance(problem.reduction, SharedReduction) == (dealt or comm.nodes.count == 1)
+            assert isinstance(problem.reduction, Reduction) == (not dealt and comm.nodes.count > 1)
             if dealt and not divide:
                 assert (owners(arena) == 1).all()
             elif dealt:

@@ -15,8 +15,8 @@ import dbp
 from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.parallel import Copies, world
+from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.reduce import Reduction
-from dbp.parallel.sums.reduce_shared import SharedReduction
 from dbp.run.snapshot import Snapshot
 from dbp.saving.saver import RunSaver
 
@@ -42,7 +42,7 @@ def dying(stage, owner, name, wait=0.0):
     setattr(owner, name, instead)
 
 
-dying("sum", SharedReduction, "total", wait=0.05)
+dying("sum", GradientSum, "total", wait=0.05)
 dying("plain", Reduction, "total", wait=0.05)
 dying("update", dbp.optim.Adam, "update")
 dying("copy", Copies, "take")

@@ -59,7 +59,7 @@ class Job:
             sums.vector[:] = generator(step, "test", number).standard_normal(SIZE, np.float32) - self.weights
             sums.scalars[:] = 1, number
             if number == self.shards.mine[-1]:
-                self.reduction.written(SIZE // 2)
+                getattr(self.reduction, "on_written", lambda start: None)(SIZE // 2)
                 die("sum", step)
             tree.push(0, number, sums)
         die("waiting", step)

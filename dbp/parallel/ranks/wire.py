@@ -57,7 +57,7 @@ class Wire:
 
     def __init__(self, form: str = "full"):
         self._form = FORMS[form]
-        self.keeps_small = form != "float16"  # whether numbers that float32 can hold the squares of remain finite
+        self.cannot_overflow = form != "float16"  # True if numbers whose squares are finite in float32 stay finite
 
     def start(self) -> None:
         """Several nodes are about to use it."""

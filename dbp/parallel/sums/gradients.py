@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterable
 
 from dbp.parallel.shards import Shards
 from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
-from dbp.parallel.sums.reduce import Arriving, Reduction, Sums, Total
-from dbp.parallel.sums.reduce_shared import reduction_for
+from dbp.parallel.sums.reduce import Reduction
+from dbp.parallel.sums.reduce_nodes import MultiNodeReduction
+from dbp.parallel.sums.selection import reduction_for
+from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.parallel.sums.top_k import wire_for
-from dbp.parallel.sums.tree import TreeSum
+from dbp.parallel.sums.vector_sum import Arriving, Sums, Total
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.layout import Layout
 from dbp.types import Array
+
+WEIGHT = 0  # the index of the scalar that is the weight of a shard
 
 
 class GradientSum:
@@ -35,6 +39,7 @@ class GradientSum:
         self._comm, self._shards = arena.comm, shards
         self._feedback = ErrorFeedback(arena)
         self.reduction = reduction_for(arena, shards, scalars, wire_for(messages, kept, self._feedback))
+        self._between_nodes = self.reduction if isinstance(self.reduction, MultiNodeReduction) else None
         self._weights = Reduction(arena.comm, shards, 0, arena.dtype, 1)
         self._tree: TreeSum[Sums] = TreeSum()
         self._arriving: Arriving | None = None
@@ -64,8 +69,9 @@ class GradientSum:
         Args:
             layout: of the parameters in the vector.
         """
-        if not self.reduction.early:
+        if self._between_nodes is None:
             return None
+        on_written = self._between_nodes.on_written
         waiting, ends = set(range(len(layout.shapes))), layout.ends
 
         def ready(number: int, start: int) -> None:
@@ -74,7 +80,7 @@ class GradientSum:
                 waiting.discard(number)
             if number == last:
                 before = max(waiting - {number}, default=-1)
-                self.reduction.written((ends[before] if before >= 0 else 0) + start)
+                on_written((ends[before] if before >= 0 else 0) + start)
 
         return ready
 
@@ -96,8 +102,10 @@ class GradientSum:
             early: return before the gradient is complete; the caller waits part by part. Ignored under fault
                 tolerance, where a longer update is likelier to be cut by a dying rank.
         """
-        early = early and not (self._feedback.is_pending or self._comm.survives)
-        total = self.reduction.total(self._tree, divisor=0, early=early)
+        if early and self._between_nodes is not None and not (self._feedback.is_pending or self._comm.survives):
+            total = self._between_nodes.early_total(self._tree, divisor=WEIGHT)
+        else:
+            total = self.reduction.total(self._tree, divisor=WEIGHT)
         self._feedback.add_pending(total.vector)
         self._arriving = total.arriving
         return total
@@ -116,9 +124,9 @@ class GradientSum:
         tree = self._weights.start()
         for number, weight in zip(self._shards.mine, weights, strict=True):
             sums = self._weights.buffer()
-            sums.scalars[0] = weight
+            sums.scalars[WEIGHT] = weight
             tree.push(0, number, sums)
-        return float(self._weights.total(tree).scalars[0])
+        return float(self._weights.total(tree).scalars[WEIGHT])
 
     # --- error feedback in checkpoints ------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
-"""Messages between nodes of the largest numbers alone, with feedback of what they leave out.
+"""Messages between nodes that hold only the largest elements, with error feedback.
 
-Of what is to be sent, with what was left before added to it, the k numbers that are largest in magnitude are sent, and
-the others left for the next time (Stich et al. 2018, "Sparsified SGD with memory"; Lin et al. 2018, "Deep gradient
-compression"). All nodes, that which finishes a sum too, use what is sent of it, so that all come to the same weights.
+The residual of earlier messages is added to what is to be sent. Of the sum the k elements that are largest in magnitude
+are sent, and the others become the residual (Stich et al. 2018, "Sparsified SGD with memory"; Lin et al. 2018, "Deep
+gradient compression"). The node that finishes a sum uses what it sends of it too, so that all nodes compute the same
+weights.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from dbp.parallel.sums.error_feedback import ErrorFeedback
 from dbp.types import Array
 
 TOP_K = "top-k"
-MAGNITUDE = np.uint32(0x7FFFFFFF)  # the bits of a float32 but its sign: in their order magnitudes are
-STRIDE = 31  # from one element of a sample to the next: seldom in step with the rows of a matrix
+MAGNITUDE_MASK = np.uint32(0x7FFFFFFF)  # all bits of a float32 but its sign; as integers they are ordered as magnitudes
+SAMPLE_STRIDE = 31  # elements; seldom in step with the rows of a matrix
 
 
 def largest(numbers: Array, count: int) -> Array:
-    """The places of so many float32 that are largest in magnitude, in order; of equal ones the first.
+    """Return the indices of the `count` float32 that are largest in magnitude, in order; of equal ones the first.
 
-    What is no number counts as larger than infinity, and that as larger than all numbers.
+    NaN counts as larger than infinity.
     """
-    sizes = numbers.view(np.uint32) & MAGNITUDE
+    sizes = numbers.view(np.uint32) & MAGNITUDE_MASK
     likely = _likely(sizes, count)
     found = sizes[likely]
     least = np.partition(found, len(found) - count)[len(found) - count]
@@ -37,11 +38,12 @@ def largest(numbers: Array, count: int) -> Array:
 
 
 def _likely(sizes: Array, count: int) -> Array:
-    """Places among which the largest are, in order: few as a rule, as it takes long to look through all.
+    """Return indices that include those of the largest, in order: few as a rule, as it takes long to sort all.
 
-    A sample tells how large some more than are asked for should be. If they turn out to be fewer, it is all places.
+    A threshold is estimated from a sample, so that a few more elements than needed should exceed it. If too few do,
+    all indices are returned.
     """
-    sample = sizes[::STRIDE]
+    sample = sizes[::SAMPLE_STRIDE]
     more = 8 + math.ceil(1.5 * count * len(sample) / len(sizes))
     if more < len(sample):
         likely = np.flatnonzero(sizes >= np.partition(sample, len(sample) - more)[len(sample) - more])
@@ -51,95 +53,95 @@ def _likely(sizes: Array, count: int) -> Array:
 
 
 class Message:
-    """So many numbers of a piece with their places, in one run of bytes.
+    """The largest elements of a piece with their indices, in one run of bytes.
 
     Args:
         length: of the piece.
-        kept: the part of its numbers that is sent, at least one.
+        kept: the fraction of its elements that is sent; at least one element is.
     """
 
     def __init__(self, length: int, kept: float):
         self._count = min(length, max(1, round(kept * length)))
-        place = np.dtype(np.uint16 if length <= 1 << 16 else np.uint32)
-        self.bytes = np.zeros(self._count * (4 + place.itemsize), np.uint8)
+        index = np.dtype(np.uint16 if length <= 1 << 16 else np.uint32)
+        self.bytes = np.zeros(self._count * (4 + index.itemsize), np.uint8)
         self._values = self.bytes[: 4 * self._count].view(np.float32)
-        self._places = self.bytes[4 * self._count :].view(place)
+        self._indices = self.bytes[4 * self._count :].view(index)
 
     def take(self, piece: Array) -> None:
-        """Take the largest numbers of a piece out of it: zeros are left in their places."""
-        places = largest(piece, self._count)
-        self._values[:], self._places[:] = piece[places], places
-        piece[places] = 0
+        """Move the largest elements of a piece to the message; they become zero in the piece."""
+        indices = largest(piece, self._count)
+        self._values[:], self._indices[:] = piece[indices], indices
+        piece[indices] = 0
 
     def put(self, piece: Array) -> None:
-        """Write what the message says to a piece, all else of which is zero then."""
+        """Write the elements of the message to a piece, and zeros elsewhere."""
         piece[:] = 0
-        piece[self._places] = self._values
+        piece[self._indices] = self._values
 
 
 class TopK(Wire):
-    """How parts of vectors become messages of their largest numbers.
+    """The form of messages that hold the largest elements of a part.
 
-    A number that is not finite is always among those that are sent, or another that is not: so all nodes see that the
-    gradient is not to be used, and what was left before remains.
+    If elements are not finite, at least one of them is sent. So all nodes see that the gradient cannot be used, and
+    keep the residual of the gradient before.
 
     Args:
-        kept: the part of a message's numbers that is sent, above 0 and below 1.
-        feedback: keeps the rest.
+        kept: the fraction of a part's elements that is sent, above 0 and below 1.
+        feedback: adds the residual, and keeps the next.
     """
 
-    together = True  # one vector of what is left is then enough for a node
+    together = True  # so that one residual is enough for a node
 
     def __init__(self, kept: float, feedback: ErrorFeedback):
         super().__init__()
-        self.keeps_small = False  # what is left unsent may be large
-        self._share, self._feedback = kept, feedback
+        self.cannot_overflow = False  # residuals may be large
+        self._kept, self._feedback = kept, feedback
 
     def start(self) -> None:
-        """Several nodes are about to use it."""
+        """Prepare for messages between nodes."""
         self._feedback.activate()
 
     def outgoing(self, vector: Array, part: slice) -> tuple[Array, Action]:
-        """What is sent for a part of a vector, and what brings it up to date."""
+        """Return the message for a part of a vector, and the action that fills it."""
         message = self._message(part)
         return message.bytes, lambda: message.take(self._feedback.add_to(vector, part))
 
     def incoming(self, vector: Array, part: slice) -> tuple[Array, Action]:
-        """What is received for a part of a vector, and what brings that part up to date."""
+        """Return the memory that a message for a part is received into, and the action that unpacks it."""
         message = self._message(part)
         return message.bytes, lambda: message.put(vector[part])
 
     def finished(self, total: Array, part: slice) -> tuple[Array, Action]:
-        """What all others are sent of a finished sum, and what brings that up to date, and the sum to what they get."""
+        """Return the message with a finished sum, and the action that fills it and makes the sum equal to it."""
         message = self._message(part)
 
-        def sent() -> None:
+        def pack() -> None:
             message.take(self._feedback.add_to(total, part))
             message.put(total[part])
 
-        return message.bytes, sent
+        return message.bytes, pack
 
     def kept(self, total: Array, part: slice) -> Action:
-        """What is done to a finished sum that is not sent: what was left is added to it, and nothing is left."""
+        """Return the action for a finished sum that is not sent: the residual is added to it, and becomes zero."""
 
-        def whole() -> None:
-            there = self._feedback.add_to(total, part)
-            total[part] = there
-            there[:] = 0
+        def add_residual() -> None:
+            residual = self._feedback.add_to(total, part)
+            total[part] = residual
+            residual[:] = 0
 
-        return whole
+        return add_residual
 
     def _message(self, part: slice) -> Message:
-        return Message(part.stop - part.start, self._share)
+        return Message(part.stop - part.start, self._kept)
 
 
 def wire_for(form: str, kept: float | None, feedback: ErrorFeedback) -> Wire:
-    """How numbers travel between nodes.
+    """Return the form in which numbers travel between nodes.
 
     Args:
         form: TOP_K, or a name in wire.FORMS.
-        kept: with the former, the part of a message's numbers that is sent.
-        feedback: keeps the rest.
+        kept: with TOP_K, the fraction of a part's elements that is sent.
+        feedback: adds the residual, and keeps the next.
     """
     if form != TOP_K:
         return Wire(form)

@@ -12,7 +12,7 @@ from dbp.parallel import (
     Shards,
     reduction_for,
 )
-from dbp.parallel.sums.reduce import Division
+from dbp.parallel.sums.division import Division
 from tests.jobs import PROGRAMS, mpirun, slow
 
 

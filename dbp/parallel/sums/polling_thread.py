@@ -1,4 +1,4 @@
-"""A thread beside the one that computes."""
+"""A thread that polls messages while the main thread computes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 
-LOOK_AGAIN = 3e-4  # seconds until the thread looks again: a link of 1 Gbit/s moves less than a fragment meanwhile
+POLL_SECONDS = 3e-4  # between two calls: a link of 1 Gbit/s moves less than a fragment meanwhile
 
 
-class Background:
-    """A thread that calls a function again and again, while the main thread computes.
+class PollingThread:
+    """A thread that calls a function again and again.
 
-    Matrix products and other long operations of NumPy let it run; it mostly sleeps, so it needs no core of its own.
+    Matrix products and other long operations of NumPy let it run. It mostly sleeps, so it needs no core of its own.
 
     Args:
-        function: not called by the main thread unless paused, but for now().
+        function: returns True when there is nothing left to do. The main thread calls it only by call_now(), or while
+            this thread is paused.
     """
 
     def __init__(self, function: Callable[[], bool]):
@@ -27,29 +28,29 @@ class Background:
         self._thread.start()
 
     def resume(self) -> None:
-        """Begin to call the function, until it gives true."""
+        """Call the function from now on, until it returns True."""
         self._working.set()
 
-    def now(self) -> None:
-        """Call the function at once, in the thread that calls this.
+    def call_now(self) -> None:
+        """Call the function at once, in the calling thread.
 
-        If the other is at it, it may wait for the core on which this one computes, and has it while this one waits.
+        If the other thread is in the function, it may lack a core: it gets this one's while this one waits.
         """
         with self._lock:
             if self._error is not None:
                 raise self._error
             if self._working.is_set():
-                self._step()
+                self._call()
 
     def pause(self) -> None:
-        """Stop calling it; the main thread may do so when this returns."""
+        """Stop calling the function; when this returns, the calling thread may call it."""
         self._working.clear()
         with self._lock:
             if self._error is not None:
                 raise self._error
 
     def end(self) -> None:
-        """The thread ends."""
+        """End the thread."""
         with self._lock:
             self._ended = True
             self._working.set()
@@ -59,13 +60,13 @@ class Background:
         while self._working.wait() and not self._ended:
             with self._lock:
                 if self._working.is_set() and not self._ended:
-                    self._step()
-            time.sleep(LOOK_AGAIN)
+                    self._call()
+            time.sleep(POLL_SECONDS)
 
-    def _step(self) -> None:
+    def _call(self) -> None:
         try:
             if self._function():
                 self._working.clear()
-        except BaseException as error:  # told by the main thread
+        except BaseException as error:  # raised in the main thread
             self._error = error
             self._working.clear()

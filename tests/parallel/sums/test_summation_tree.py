@@ -14,7 +14,7 @@ from dbp.parallel import (
     TreeSum,
     parts,
 )
-from dbp.parallel.sums.tree import Adder, additions, subtrees
+from dbp.parallel.sums.summation_tree import Adder, additions, subtrees
 
 
 def leaf(value):
@@ -82,8 +82,8 @@ def test_nodes_add_what_they_have_and_all_of_it_makes_the_tree(sizes, count):
     for run in runs:
         nodes = subtrees(run, last_apart=True)
         of_nodes = [np.array([recursive(values[i << level : (i + 1) << level])]) for level, i in nodes]
-        plan = additions(nodes, whole=False)
-        sums += Adder(plan, of_nodes, [np.zeros(1, np.float32) for _ in plan.left], {}).add()
+        plan = additions(nodes, to_root=False)
+        sums += Adder(plan, of_nodes, [np.zeros(1, np.float32) for _ in plan.remaining], {}).add()
         left += plan.nodes
     (total,) = Adder(additions(left), sums, [np.zeros(1, np.float32)], {}).add()
     assert total == recursive(values)

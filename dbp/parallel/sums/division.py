@@ -1,0 +1,44 @@
+"""The division of a sum of vectors by the sum of weights, which also checks that the result is finite."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dbp.types import Array
+
+# The sum of 1e9 numbers below the root of the largest float32 remains finite if it is divided by this.
+SMALLEST_SAFE_DIVISOR = 1e-9
+
+
+class Division:
+    """The division of a sum of vectors by the sum of one of the scalars.
+
+    Args:
+        scalars: the sums of the scalars.
+        index: of the scalar to divide by; None, and a sum of zero, divide by 1, which changes no bit.
+        dtype: of the vectors.
+
+    Attributes:
+        cannot_overflow: True if dividing the sum cannot produce infinity, given that the squares of the numbers that
+            were summed are finite in float32.
+    """
+
+    def __init__(self, scalars: Array, index: int | None, dtype: np.dtype[np.generic]):
+        value = 1.0 if index is None else float(scalars[index]) or 1.0
+        power_of_two = 1 <= value < 2**60 and math.frexp(value)[0] == 0.5  # its inverse is exact, and faster
+        self._operation = np.multiply if power_of_two else np.divide
+        self._operand = dtype.type(1 / value if power_of_two else value)
+        self.cannot_overflow = abs(value) > SMALLEST_SAFE_DIVISOR
+
+    def divide(self, source: Array, target: Array) -> None:
+        """Write the quotient of a source to a target, which may be the source."""
+        if source is not target or self._operand != 1:
+            self._operation(source, self._operand, target)
+
+    def __call__(self, source: Array, target: Array) -> bool:
+        """Write the quotient of a source to a target; return True if all of it is finite."""
+        self.divide(source, target)
+        # A sum of squares is finite only if all elements are; that of large finite elements may overflow.
+        return math.isfinite(np.dot(target, target)) or bool(np.isfinite(target).all())
