@@ -24,7 +24,7 @@ class Evaluated:
 class Space:
     """The space of a single process, which owns all of each vector, in two parts."""
 
-    first = True
+    is_root = True
     changing = contextlib.nullcontext()
 
     def __init__(self, size, shapes=None):
@@ -34,7 +34,7 @@ class Space:
     def fence(self, vector):
         pass
 
-    give = fence
+    broadcast_vector = fence
 
     def fence_jobs(self, vector, parts):
         pass
@@ -55,10 +55,10 @@ class Space:
     def jobs(self, count):
         return range(count)
 
-    def tell(self, value):
+    def broadcast(self, value):
         return value
 
-    def collected(self, vector):
+    def gather_vector(self, vector):
         return vector
 
 
@@ -81,6 +81,10 @@ class Function:
         self.start, self.minimum = np.array(start, float), None if minimum is None else np.array(minimum, float)
         self.space = Space(len(self.start))
         self.evaluations = self.products = 0
+
+    @property
+    def root(self):
+        return self.space
 
     def value_and_gradient(self, w, early=False):  # noqa: ARG002
         self.evaluations += 1

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from vectors import Vector
 
 import dbp
-from dbp.parallel import Arena, Communicator, Reduction, Shards, reduction_for, world
+from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, reduction_for, world
 
 SETS = 2  # of buffers that a reduction may use in turn
 
@@ -39,7 +39,7 @@ def measure_dbp(report: Report, comm: Communicator, name: str, vector: Vector) -
     """
     shards = Shards(comm.size, comm.rank, comm.size)
     for variant, share in (("dbp", True), ("dbp private", False)):
-        arena = Arena(comm, vector.bytes // 4, np.float32, share=share)
+        arena = Arena(comm, Layout.flat(vector.bytes // 4), np.float32, share=share)
         reduction = reduction_for(arena, shards, 1) if share else Reduction(comm, shards, arena.size, arena.dtype, 1)
         values = vector.of_rank(comm.rank)
         fill = partial(write, values)

@@ -48,7 +48,7 @@ class Clock:
         saved = run.progress.step % EVERY == EVERY - 1 and any(self.folder.glob("checkpoints/step-*.h5"))
         if saved and run.comm.rank == run.comm.size - 1:
             if self.changing:
-                run.arena.changes.__enter__()
+                run.arena.changing.__enter__()
             self.died.write_text(repr(time.monotonic()))
             os.kill(os.getpid(), signal.SIGKILL)
         return take(run, batch, total)

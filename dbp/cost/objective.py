@@ -18,7 +18,7 @@ from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, Curved
 from dbp.cost.examples import Batch, Chunks, Shard, Totals, as_weighted
 from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums, use
-from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, Reduction, Shards, Sums, Vectors
+from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, Reduction, Shards, Sums
 from dbp.parallel.ranks import clock as stages
 from dbp.random import generator
 from dbp.types import Array
@@ -89,8 +89,7 @@ class Objective:
         self.stop_requested = False
         self.scalars = 2 + len(loss.metrics)  # weight, loss and metrics
         moments = sum(place.width for place in self.running.values())
-        self.arena = arena or Arena(comm, layout.size, dtype, share=False)
-        self.space = Vectors(self.arena, layout)
+        self.arena = arena or Arena(comm, layout, dtype, share=False)
         self.gradients = GradientSum(self.arena, shards, self.scalars + moments, messages, kept)
         self._evaluation = Reduction(comm, shards, 0, dtype, self.scalars)
         self._is_random = False  # True if a layer has drawn random numbers
@@ -220,7 +219,6 @@ class Objective:
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""
-        self.space.free()
         self.gradients.free()
         self.arena.free()
 
@@ -242,9 +240,14 @@ class BatchCost:
     step: int
 
     @property
-    def space(self) -> Vectors:
+    def space(self) -> Arena:
         """Return the space that the weights lie in."""
-        return self.objective.space
+        return self.objective.arena
+
+    @property
+    def root(self) -> Arena:
+        """Return the means by which one rank computes for all."""
+        return self.objective.arena
 
     @property
     def is_deterministic(self) -> bool:

@@ -20,6 +20,7 @@ from dbp.parallel.ranks.faults import tell
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.selection import reduction_for
 from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.layout import Layout
 
 TRIAL_SECONDS = 60.0  # that a trial may take
 MATRIX_ORDER = 1024  # rows and columns of the matrices that are multiplied
@@ -98,7 +99,7 @@ class WaitTimes:
 
 def wait_times(comm: Communicator) -> WaitTimes:
     """Measure how long ranks wait for each other and for the sum of a gradient; collective."""
-    arena = Arena(comm, LENGTH, np.float32)
+    arena = Arena(comm, Layout.flat(LENGTH), np.float32)
     shards = Shards(min(comm.size, MOST_SUMMED), comm.rank, comm.size)
     reduction, times, right = reduction_for(arena, shards, 1), [], True
     barrier = _median(comm, comm.barrier)

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from dbp.optim.method import Space, Vector, cache_blocks
+from dbp.optim.method import Vector, VectorSpace, cache_blocks
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Work:
 
 
 def conjugate_gradients(
-    space: Space,
+    space: VectorSpace,
     product: Callable[[Vector], Vector],
     gradient: Vector,
     x: Vector,
@@ -105,7 +105,7 @@ def conjugate_gradients(
 
 
 def _begin(
-    space: Space, product: Callable[[Vector], Vector], gradient: Vector, x: Vector, work: Work, damping: float
+    space: VectorSpace, product: Callable[[Vector], Vector], gradient: Vector, x: Vector, work: Work, damping: float
 ) -> float:
     """Residual and first direction at x; the model's value there."""
     begun = space.dot(x, x) > 0

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from dbp.checks import check_fraction, check_not_negative, check_positive
-from dbp.optim.method import AVERAGE, Arriving, E, Method, Objective, Outcome, Space, State, Step, Vector
+from dbp.optim.method import AVERAGE, Arriving, E, Method, Objective, Outcome, Space, State, Step, Vector, VectorSpace
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, block_ranges, check_patterns, matches
 
 CLIP_EPSILON = 1e-6  # keeps the division by the gradient's norm finite; the same as PyTorch's clip_grad_norm_
@@ -34,7 +34,7 @@ class UpdateContext(NamedTuple):
         arriving: if set, wait for each range of the gradient before reading it.
     """
 
-    space: Space
+    space: VectorSpace
     weights: Vector
     gradient: Vector
     state: State

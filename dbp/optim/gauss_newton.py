@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from dbp.optim.dense_trust_region import Proposal, propose
-from dbp.optim.method import Curvature, Space, Vector, cache_blocks
+from dbp.optim.method import Curvature, Root, Space, Vector, VectorSpace, cache_blocks
 
 RESIDUAL = 1e-2  # relative to the gradient: what the subspace may leave of the equations of a step
 
@@ -32,22 +32,23 @@ class Dense:
 
     Args:
         space: of the vectors.
+        root: solves the equations for all ranks.
         curvature: at the point.
         gradient: at the point, where it is owned.
         scale: D, the diagonal; updated.
     """
 
-    def __init__(self, space: Space, curvature: Curvature, gradient: Vector, scale: Vector):
-        self._space, self.products = space, len(scale)
+    def __init__(self, space: VectorSpace, root: Root, curvature: Curvature, gradient: Vector, scale: Vector):
+        self._root, self.products = root, len(scale)
         matrix = curvature.gauss_newton_matrix()
-        self.finite = bool(space.tell(bool(np.isfinite(matrix).all())))
+        self.finite = bool(root.broadcast(bool(np.isfinite(matrix).all())))
         columns = np.sqrt(np.maximum(matrix.diagonal(), 0))
         for block in cache_blocks(space.owned):
             np.maximum(scale[block], columns[block], out=scale[block], casting="same_kind")
             scale[block][scale[block] == 0] = 1  # a weight that so far has made no difference, as in lmder
         space.fence(scale)
-        gradient, scale = space.collected(gradient), space.collected(scale)
-        if space.first and self.finite:
+        gradient, scale = root.gather_vector(gradient), root.gather_vector(scale)
+        if root.is_root and self.finite:
             self._scale = scale.astype(np.float64)
             self._matrix = matrix / self._scale / self._scale[:, None]
             self._gradient = gradient / self._scale
@@ -55,11 +56,11 @@ class Dense:
     def step(self, radius: float, target: Vector) -> Proposal:
         """The minimum within a radius."""
         found = None
-        if self._space.first:
+        if self._root.is_root:
             found = propose(self._matrix, self._gradient, radius)
             target[:] = found.step / self._scale
-        self._space.give(target)
-        told: Proposal = self._space.tell(found)
+        self._root.broadcast_vector(target)
+        told: Proposal = self._root.broadcast(found)
         return told
 
 
@@ -72,14 +73,23 @@ class Subspace:
 
     Args:
         space: of the vectors.
+        root: solves the equations for all ranks.
         curvature: at the point.
         gradient: at the point, where it is owned; not zero.
         basis: vectors to be filled; the subspace has at most as many dimensions.
         radius: of the first step, for which the subspace must be large enough.
     """
 
-    def __init__(self, space: Space, curvature: Curvature, gradient: Vector, basis: Sequence[Vector], radius: float):
-        self._space, self._basis, self._matrix = space, basis, np.zeros((0, 0))
+    def __init__(
+        self,
+        space: VectorSpace,
+        root: Root,
+        curvature: Curvature,
+        gradient: Vector,
+        basis: Sequence[Vector],
+        radius: float,
+    ):
+        self._space, self._root, self._basis, self._matrix = space, root, basis, np.zeros((0, 0))
         self._norm = space.dot(gradient, gradient) ** 0.5
         self.products, self.finite = 0, True
         combine(space, basis[0], [gradient], [1 / self._norm])
@@ -109,11 +119,11 @@ class Subspace:
 
     def _propose(self, radius: float) -> Proposal:
         found = None
-        if self._space.first:
+        if self._root.is_root:
             gradient = np.zeros(self.products)
             gradient[0] = self._norm
             found = propose(self._matrix, gradient, radius)
-        told: Proposal = self._space.tell(found)
+        told: Proposal = self._root.broadcast(found)
         return told
 
     def step(self, radius: float, target: Vector) -> Proposal:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.optim.method import Space, State, Vector
+from dbp.optim.method import State, Vector, VectorSpace
 
 
 class History:
@@ -83,12 +83,12 @@ class History:
         """The rows of all steps, then of all changes."""
         return [*map(self._step, pairs), *map(self._change, pairs)]
 
-    def products(self, space: Space) -> NDArray[Any]:
+    def products(self, space: VectorSpace) -> NDArray[Any]:
         """Those of the gradient with the steps, with the changes and with itself."""
         found: NDArray[Any] = space.dots(self._rows, self._rows[:1])[[*self._of(self.pairs), 0], 0]
         return found
 
-    def add(self, space: Space, length: float) -> NDArray[Any]:
+    def add(self, space: VectorSpace, length: float) -> NDArray[Any]:
         """Take in the pair at the free place, if its curvature is positive; gives products() with the new gradient.
 
         Args:
@@ -109,7 +109,7 @@ class History:
         products: NDArray[Any] = with_gradient[[*self._of(self.pairs), 0]]
         return products
 
-    def find_direction(self, space: Space, products: NDArray[Any]) -> float:
+    def find_direction(self, space: VectorSpace, products: NDArray[Any]) -> float:
         """Write the next direction to its place; gives the slope along it.
 
         Args:

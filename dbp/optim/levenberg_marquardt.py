@@ -173,12 +173,12 @@ class _Iteration(Generic[E]):
     def _model(self) -> GaussNewton:
         curvature = self.objective.curvature(self.weights)
         if len(self.weights) <= self.method.dense_up_to:
-            model: GaussNewton = Dense(self.space, curvature, self.gradient, self.scale)
+            model: GaussNewton = Dense(self.space, self.objective.root, curvature, self.gradient, self.scale)
         else:
             for block in cache_blocks(self.space.owned):
                 self.scale[block] = 1
             basis = [self.state.scratch[BASIS.format(i)] for i in range(self.method.subspace)]
-            model = Subspace(self.space, curvature, self.gradient, basis, self._radius())
+            model = Subspace(self.space, self.objective.root, curvature, self.gradient, basis, self._radius())
         self.products += model.products
         return model
 

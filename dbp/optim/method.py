@@ -67,69 +67,77 @@ E_co = TypeVar("E_co", bound=Evaluated, covariant=True)
 
 
 class Space(Protocol):
-    """The vectors of all parameters: who owns which parts, and the numbers that steer."""
+    """The vectors of all parameters: which parts are written here, and norms that are the same on every rank."""
 
     @property
     def owned(self) -> Sequence[slice]:
-        """The parts of each vector that are to be written here; others write the rest."""
+        """Return the parts of each vector that are to be written here; others write the rest."""
         ...
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The shapes of the parameters, by name, in their order in a vector."""
+        """Return the shapes of the parameters, by name, in their order in a vector."""
         ...
 
     @property
     def changing(self) -> AbstractContextManager[None]:
-        """A context in which weights and vectors are changed: between two of them they are those of a step's end."""
-        ...
-
-    def fence(self, vector: Vector) -> None:
-        """After it the whole of a vector can be read, until somebody writes to it again."""
+        """Return a context in which weights and vectors are changed: outside of it they are those of a step's end."""
         ...
 
     def dot(self, a: Vector, b: Vector) -> float:
-        """The inner product of two vectors."""
-        ...
-
-    def dots(self, left: Vectors, right: Vectors) -> NDArray[Any]:
-        """The inner products of each of some vectors with each of others, in float64: one pass over all of them.
-
-        It is fastest where both are the rows of an array.
-        """
-        ...
-
-    def combine(self, numbers: NDArray[Any], rows: NDArray[Any], target: Vector) -> None:
-        """Write the sum of rows times numbers to a vector, which may be one of them if its number is 0."""
+        """Return the inner product of two vectors."""
         ...
 
     def squares(self, vector: Vector) -> NDArray[Any]:
-        """The sum of squares of each parameter's elements, in float64."""
+        """Return the sum of squares of each parameter's elements, in float64."""
+        ...
+
+
+class VectorSpace(Space, Protocol):
+    """The same with products of many vectors, and with work that ranks divide."""
+
+    def dots(self, left: Vectors, right: Vectors) -> NDArray[Any]:
+        """Return the inner products of each vector on the left with each on the right, in float64, in one pass.
+
+        It is fastest if both are the rows of an array.
+        """
+        ...
+
+    def combine(self, coefficients: NDArray[Any], rows: NDArray[Any], target: Vector) -> None:
+        """Write the linear combination of rows to a vector, which may be one of them if its coefficient is 0."""
+        ...
+
+    def fence(self, vector: Vector) -> None:
+        """Return when the whole of a vector can be read, until somebody writes to it again."""
         ...
 
     def jobs(self, count: int) -> range:
-        """Which of so many pieces of work, each of which goes into a vector, are to be done here."""
+        """Return which of `count` pieces of work, each of which goes into a vector, are to be done here."""
         ...
 
     def fence_jobs(self, vector: Vector, parts: Sequence[slice]) -> None:
-        """After it these parts of a vector can be read, each written by who had its number among the jobs."""
+        """Return when these parts of a vector can be read, each written by the rank with its job."""
         ...
+
+
+class Root(Protocol):
+    """The rank that computes for all, where a method cannot be divided among ranks, and its messages."""
 
     @property
-    def first(self) -> bool:
-        """Whether this is the rank that speaks for all, if one has to."""
+    def is_root(self) -> bool:
+        """Return True on the rank that computes for all."""
         ...
 
-    def tell(self, value: Any) -> Any:
-        """The first rank's value (any small object), on every rank."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the root's value (any small object) on every rank."""
         ...
 
-    def give(self, vector: Vector) -> None:
-        """What the first rank has written to the whole of a vector, for all."""
+    def broadcast_vector(self, vector: Vector) -> None:
+        """Write the root's copy of a whole vector to the copies of all ranks."""
         ...
 
-    def collected(self, vector: Vector) -> Vector:
-        """The whole of a vector on the first rank; elsewhere what there is of it."""
+    def gather_vector(self, vector: Vector) -> Vector:
+        """Return a whole vector on the root; elsewhere what there is of it."""
         ...
 
 
@@ -161,8 +169,13 @@ class Objective(Protocol[E_co]):
     """What an optimizer may ask: the cost as a function of the flat weights, and its derivatives."""
 
     @property
-    def space(self) -> Space:
-        """That the weights lie in."""
+    def space(self) -> VectorSpace:
+        """Return the space that the weights lie in."""
+        ...
+
+    @property
+    def root(self) -> Root:
+        """Return the rank that computes for all, for methods that need one."""
         ...
 
     @property

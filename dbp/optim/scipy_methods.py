@@ -84,22 +84,22 @@ class _Minimization(Generic[E]):
     """
 
     def __init__(self, method: Scipy, objective: Objective[E], weights: Vector, scratch: Mapping[str, Vector]):
-        self._objective, self._space, self._weights = objective, objective.space, weights
+        self._objective, self._root, self._weights = objective, objective.root, weights
         self._point, self._direction = scratch["point"], scratch.get("direction")
         self._seen: list[E] = []  # the evaluation at the weights, and those of the step
         self._curvature: Curvature | None = None
         self._must_last()
-        _all_raise(self._space.tell(_import_scipy() if self._space.first else None))
-        self._space.fence(weights)
-        start = self._space.collected(weights)
+        _all_raise(self._root.broadcast(_import_scipy() if self._root.is_root else None))
+        objective.space.fence(weights)
+        start = self._root.gather_vector(weights)
         asked = Asked(method.method, method.options, method.tolerance)
-        self._lead = Lead(asked, start.astype(np.float64)) if self._space.first else None
+        self._lead = Lead(asked, start.astype(np.float64)) if self._root.is_root else None
 
     def iteration(self) -> Step[E]:
         """What SciPy asks for, until its iteration is done; then the weights are its iterate."""
         evaluations = products = 0
         while True:
-            order: Order = self._space.tell(self._lead.order() if self._lead else None)
+            order: Order = self._root.broadcast(self._lead.order() if self._lead else None)
             if order.what is What.EVALUATE:
                 self._evaluate()
                 evaluations += 1
@@ -124,13 +124,13 @@ class _Minimization(Generic[E]):
         """The point that SciPy is at or asks about, for all."""
         if self._lead:
             vector[:] = self._lead.at
-        self._space.give(vector)
+        self._root.broadcast_vector(vector)
 
     def _evaluate(self) -> None:
         self._take(self._point)
         self._curvature = None
         evaluation = self._objective.value_and_gradient(self._point)
-        gradient = self._space.collected(evaluation.gradient)
+        gradient = self._root.gather_vector(evaluation.gradient)
         if not self._seen:
             self._must_last()  # by now it is known whether layers draw random numbers
         self._seen.append(evaluation)
@@ -145,14 +145,14 @@ class _Minimization(Generic[E]):
         assert self._curvature is not None
         if self._lead:
             self._direction[:] = self._lead.direction
-        self._space.give(self._direction)
-        product = self._space.collected(self._curvature.hessian_product(self._direction))
+        self._root.broadcast_vector(self._direction)
+        product = self._root.gather_vector(self._curvature.hessian_product(self._direction))
         if self._lead:
             self._lead.multiplied(product)
 
     def _must_last(self) -> None:
         """UserError, on all ranks, unless every evaluation is of the same function."""
-        _all_raise("" if self._space.tell(self._objective.is_deterministic) else LASTING)
+        _all_raise("" if self._root.broadcast(self._objective.is_deterministic) else LASTING)
 
     def close(self) -> None:
         """End SciPy's thread; not collective."""

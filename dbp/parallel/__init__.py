@@ -26,7 +26,6 @@ from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.copies import Copies
 from dbp.parallel.vectors.layout import Layout
 from dbp.parallel.vectors.replicas import difference
-from dbp.parallel.vectors.space import Vectors
 
 __all__ = [
     "HOW_TO_GET_MPI",
@@ -52,7 +51,6 @@ __all__ = [
     "Total",
     "TreeSum",
     "VectorSum",
-    "Vectors",
     "Watch",
     "agree",
     "all_leave",

@@ -12,13 +12,19 @@ from dbp.checks import check_at_least
 
 
 def parts(total: int, count: int, index: int) -> range:
-    """The index-th of `count` contiguous parts of range(total), whose sizes differ by at most one."""
+    """Return the index-th of `count` contiguous parts of range(total), whose sizes differ by at most one."""
     return range(total * index // count, total * (index + 1) // count)
 
 
 @dataclass(frozen=True)
 class Shards:
-    """How many shards there are, and which of them this rank computes."""
+    """The shards of every mini-batch, dealt to the ranks in contiguous runs.
+
+    Args:
+        count: number of shards.
+        rank: this rank.
+        ranks: number of ranks.
+    """
 
     count: int
     rank: int = 0
@@ -28,24 +34,24 @@ class Shards:
         check_at_least(1, shards=self.count)
 
     def of_rank(self, rank: int) -> range:
-        """The numbers of the shards that a rank owns; empty for an idle rank."""
+        """Return the numbers of the shards that a rank owns; empty for an idle rank."""
         return parts(self.count, self.ranks, rank)
 
     @property
     def mine(self) -> range:
-        """The numbers of this rank's shards."""
+        """Return the numbers of this rank's shards."""
         return self.of_rank(self.rank)
 
     @property
     def idle_ranks(self) -> list[int]:
-        """The ranks that own no shard."""
+        """Return the ranks that own no shard."""
         return [rank for rank in range(self.ranks) if not self.of_rank(rank)]
 
     def of_batch(self, examples: int, shard: int) -> range:
-        """The positions in a mini-batch (or data set) that belong to a shard; may be empty."""
+        """Return the positions in a mini-batch (or data set) that belong to a shard; may be empty."""
         return parts(examples, self.count, shard)
 
 
 def pieces(run: slice, length: int) -> list[slice]:
-    """A run of elements in pieces of this length, the last of which may be shorter."""
+    """Return a run of elements in pieces of this length, the last of which may be shorter."""
     return [slice(start, min(start + length, run.stop)) for start in range(run.start, run.stop, length)]

@@ -120,7 +120,7 @@ class Snapshot:
             vector.read_into(whole, run.layout)
             return whole
 
-        run.arena.dispersed(agree(run.comm, load), target)
+        run.arena.scatter_vector(agree(run.comm, load), target)
 
     def _read_residuals(self, run: Run, count: int) -> Iterator[Array]:
         """Yield the error feedback of one node after the other, on rank 0; empty arrays elsewhere."""

@@ -99,13 +99,13 @@ class Run:
     def _begin(self, initial: InitialParameters) -> None:
         """Write the first weights, each parameter by one rank for all that share it; collective."""
         if self.settings.weights is None:
-            self.arena.fill(self.weights, self.layout, initial.draw)
+            self.arena.fill(self.weights, initial.draw)
         else:
             places = self.layout.views(self.weights, writable=True) if self.comm.rank == 0 else {}
             for name, place in places.items():
                 place[...] = self._given[name]
             self._given = {}
-            self.arena.give(self.weights)
+            self.arena.broadcast_vector(self.weights)
         if (trained := self.state.trained(self.weights)) is not self.weights:
             for part in self.arena.owned:
                 trained[part] = self.weights[part]
@@ -135,7 +135,7 @@ class Run:
         # Once a node weights, and what all nodes sum; each rank a gradient of its own.
         shared = 1 + (self.comm.nodes.count > 1) + held + copied
         must_fit(self.comm, once=shared * vector, each=vector)
-        self.arena = Arena(self.comm, self.layout.size, dtype, 1 + state, divide=divide)
+        self.arena = Arena(self.comm, self.layout, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
         self.state = State.of(method, self.arena.vectors)
         self.objective = Objective(
@@ -202,7 +202,7 @@ class Run:
     def compare_nodes(self) -> None:
         """DivergedError if nodes do not have the same weights; collective."""
         self.arena.fence(self.weights)
-        wrong = difference(self.arena, self.weights, self.layout)
+        wrong = difference(self.arena, self.weights)
         if wrong is not None:
             raise DivergedError(
                 f"after step {self.progress.step} the weights of some nodes differ from those of the others: {wrong}; "

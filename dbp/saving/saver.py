@@ -97,7 +97,7 @@ class RunSaver:
             from_rank_0(comm, self._set_aside)
         elif self._info is not None and self.folder is not None:
             damaged = Restorer(run, self.folder, self._say).resume(self._info, self._start.accept)
-        run.arena.settle(run.weights)
+        run.arena.synchronize(run.weights)
         from_rank_0(comm, self._prepare, damaged)
         if self.folder is not None:
             run_log.open(self.folder.path, comm.rank, comm.size, process())

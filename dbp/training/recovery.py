@@ -55,7 +55,7 @@ def snapshot_in_memory(run: Run) -> Snapshot | None:
     It is incomplete if a rank died during an update, and if gradients have error feedback, of which each rank holds
     a part.
     """
-    if not run.arena.whole or run.objective.gradients.residual_count:
+    if not run.arena.is_consistent or run.objective.gradients.residual_count:
         return None
     snapshot = Snapshot.of(run)
     # A run that had come to its end has not saved that yet.

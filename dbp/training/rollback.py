@@ -94,7 +94,7 @@ class NonFinitePolicy:
             return f"the run has rolled back not_finite.at_most = {most} times"
         clock = run.comm.stages
         stage = clock.enter(stages.CHECKPOINT)
-        with run.arena.changes:  # a rank that dies meanwhile leaves a state that counts as incomplete
+        with run.arena.changing:  # a rank that dies meanwhile leaves a state that counts as incomplete
             path = self._restore()
             if path is not None:
                 progress.not_finite.after_rollback(before, step, self._settings.factor)
@@ -121,7 +121,7 @@ class NonFinitePolicy:
             path, damaged = saver.bring_back(target)
         except DataError:
             return None
-        run.arena.settle(run.weights)
+        run.arena.synchronize(run.weights)
         from_rank_0(run.comm, self._tidy, damaged)
         return path
 

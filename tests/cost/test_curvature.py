@@ -49,7 +49,7 @@ class Problem:
             np.dtype(dtype),
             self.running,
             seed=3,
-            arena=Arena(OneProcess(), self.layout.size, dtype, share=share),
+            arena=Arena(OneProcess(), self.layout, dtype, share=share),
             full_batch=full_batch,
         )
         columns = [None if a is None else a.astype(dtype) if a.dtype.kind == "f" else a for a in (X, targets, weights)]

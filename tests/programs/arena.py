@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from dbp.optim import Adam, State
-from dbp.parallel import Arena, GradientSum, Layout, Reduction, Shards, Vectors, world
+from dbp.parallel import Arena, GradientSum, Layout, Reduction, Shards, world
 from dbp.parallel.vectors.arena import DIVIDED_FROM
 from dbp.random import generator
 
@@ -19,12 +19,11 @@ class Problem:
     def __init__(self, size, count, dtype, share, divide=False):
         self.size, self.dtype, self.calls, self.bad, self.large = size, dtype, 0, None, None
         self.shards = Shards(count, comm.rank, comm.size)
-        self.arena = Arena(comm, size, dtype, vectors=6, share=share, divide=divide)
-        self.gradients = GradientSum(self.arena, self.shards, 2)
-        self.reduction = self.gradients.reduction
         third, seventh = size // 3, size // 7  # parameters of which one has no element
         shapes = {"a": (third,), "none": (0, 3), "b": (seventh, 1), "c": (size - third - seventh,)}
-        self.space = Vectors(self.arena, Layout(shapes))
+        self.space = self.arena = Arena(comm, Layout(shapes), dtype, vectors=6, share=share, divide=divide)
+        self.gradients = GradientSum(self.arena, self.shards, 2)
+        self.reduction = self.gradients.reduction
 
     def value_and_gradient(self, weights, early=False):
         self.arena.fence(weights)
@@ -50,7 +49,6 @@ class Problem:
         return Evaluated(total)
 
     def free(self):
-        self.space.free()
         self.gradients.free()
         self.arena.free()
 
@@ -74,9 +72,9 @@ def trained(problem):
     weights = arena.vector()
     values = np.linspace(-1, 1, problem.size).astype(problem.dtype)
     parameters = problem.space.layout.views(values)
-    arena.fill(weights, problem.space.layout, lambda name, place: np.copyto(place, parameters[name]))
+    arena.fill(weights, lambda name, place: np.copyto(place, parameters[name]))
     np.testing.assert_array_equal(weights, values)
-    arena.settle(weights)
+    arena.synchronize(weights)
     state, nodes_exchange = State.of(Adam(), arena.vectors), arena.dealt and arena.nodes.count > 1
     problem.bad = (4, problem.shards.count - 1) if problem.size else None
     for step in range(1, 7):
@@ -98,12 +96,12 @@ def trained(problem):
     seen.append(evaluation.gradient.copy())
     arena.fence(weights)
     seen += steering(problem.space, weights, *state.vectors.values())
-    whole = [weights.copy(), *(arena.collected(vector).copy() for vector in state.vectors.values())]
+    whole = [weights.copy(), *(arena.gather_vector(vector).copy() for vector in state.vectors.values())]
     check_jobs(problem.space, weights)
     arena.fence(weights)
     if arena.comm.rank == 0:
         weights[:] = np.arange(problem.size)
-    problem.space.give(weights)
+    problem.space.broadcast_vector(weights)
     np.testing.assert_array_equal(weights, np.arange(problem.size, dtype=problem.dtype))
     arena.comm.barrier()
     problem.free()
@@ -127,15 +125,15 @@ def steering(space, a, b, c):
     """Return inner products and norms, which every rank must have whole."""
     found = [space.dots([a, b], [a, b, c]), space.dots([a], [c]), space.squares(b), space.dots([c, b, a], [b])]
     found.append(np.array([space.dot(b, b)]))
-    arrays = [space.collected(x) for x in (a, b, c)]
-    if space.first:
+    arrays = [space.gather_vector(x) for x in (a, b, c)]
+    if space.is_root:
         arrays = [x.astype(float) for x in arrays]
         exact = np.array([[x @ y for y in arrays] for x in arrays[:2]])
         np.testing.assert_allclose(found[0], exact, rtol=1e-5, atol=1e-2)
         sizes = [np.prod(shape, dtype=int) for shape in space.shapes.values()]
         squares = [part @ part for part in np.split(arrays[1], np.cumsum(sizes)[:-1])]
         np.testing.assert_allclose(found[2], squares, rtol=1e-5)
-    rows = space.arena.vectors(3)
+    rows = space.vectors(3)
     for part in space.owned:
         rows[0, part], rows[1, part], rows[2, part] = a[part], b[part], np.inf
     found.append(space.dots(rows[:2], rows[::-1][1:]))

@@ -21,18 +21,18 @@ def digests(units, divide):
     model = nn.Sequential(nn.Dense(units, "tanh"), nn.Dropout(0.3), nn.Dense(4))
     initial = nn.initial_parameters(model, x, 1, "float32")
     layout, shards = Layout(initial.shapes), Shards(5, comm.rank, comm.size)
-    arena = Arena(comm, layout.size, "float32", vectors=3, divide=divide)
+    arena = Arena(comm, layout, "float32", vectors=3, divide=divide)
     assert arena.dealt == (comm.size > 1 and layout.size >= DIVIDED_FROM)
     w, v, kept = arena.vector(), arena.vector(), arena.vector()
     objective = Objective(model, nn.CrossEntropy(), layout, comm, shards, np.dtype("float32"), {}, 1, arena)
-    arena.fill(w, layout, initial.draw)
+    arena.fill(w, initial.draw)
     found = []
 
     def keep(given):
         for part in arena.owned:
             kept[part] = given[part]
         arena.fence(kept)
-        found.append(arena.collected(kept).copy())
+        found.append(arena.gather_vector(kept).copy())
         comm.barrier()
 
     for step, columns in enumerate(INPUTS):

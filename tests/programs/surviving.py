@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from dbp.parallel import Arena, Layout, RankLostError, Shards, Vectors, Watch, reduction_for, survivors, world
+from dbp.parallel import Arena, Layout, RankLostError, Shards, Watch, reduction_for, survivors, world
 from dbp.random import generator
 
 SIZE, SHARDS, STEPS = 300_007, 5, 6
@@ -37,9 +37,8 @@ class Job:
     def __init__(self, comm, values, divide):
         self.comm, self.divide = comm, divide
         self.shards = Shards(SHARDS, comm.rank, comm.size)
-        self.arena = Arena(comm, SIZE, np.float32, vectors=3, divide=divide)
+        self.arena = Arena(comm, Layout.flat(SIZE), np.float32, vectors=3, divide=divide)
         self.reduction = reduction_for(self.arena, self.shards, 2)
-        self.space = Vectors(self.arena, Layout({"all": (SIZE,)}))
         self.weights, self.momentum = self.arena.vectors(2)
         for vector, value in zip((self.weights, self.momentum), values, strict=True):
             for part in self.arena.owned:
@@ -47,7 +46,6 @@ class Job:
             self.arena.fence(vector)
 
     def free(self):
-        self.space.free()
         self.reduction.free()
         self.arena.free()
 
@@ -74,7 +72,7 @@ class Job:
         die("barrier", step)
         self.arena.fence(self.weights)
         self.arena.fence(self.momentum)
-        self.comm.gather(self.space.dot(self.weights, self.weights))
+        self.comm.gather(self.arena.dot(self.weights, self.weights))
 
 
 def meet(step):

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from dbp.parallel import Arena, ErrorFeedback, Shards, reduction_for, wire_for, world
+from dbp.parallel import Arena, ErrorFeedback, Layout, Shards, reduction_for, wire_for, world
 from dbp.random import generator
 
 comm = world()
@@ -21,7 +21,7 @@ class Sums:
 
     def __init__(self, shards, kept, divide):
         self.shards = Shards(shards, comm.rank, comm.size)
-        self.arena = Arena(comm, SIZE, np.float32, divide=divide)
+        self.arena = Arena(comm, Layout.flat(SIZE), np.float32, divide=divide)
         self.total = self.arena.vector()
         self.feedback = ErrorFeedback(self.arena)
         self.reduction = reduction_for(self.arena, self.shards, 1, wire_for("top-k", kept, self.feedback))

@@ -21,7 +21,7 @@ def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error"
     layout, comm, parts = Layout(initial.shapes), OneProcess(), Shards(shards)
     objective = Objective(model, loss, layout, comm, parts, np.dtype("float32"), initial.running)
     weights = objective.arena.vector()
-    objective.arena.fill(weights, layout, initial.draw)
+    objective.arena.fill(weights, initial.draw)
     if change is not None:
         change(layout.views(weights, writable=True))
     taken = [parts.of_batch(len(inputs), number) for number in range(shards)]

@@ -13,8 +13,8 @@ import numpy as np
 
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.vectors.arena import Arena
-from dbp.parallel.vectors.collecting import collect, disperse
 from dbp.parallel.vectors.deal import Deal
+from dbp.parallel.vectors.gather import gather_parts, scatter_parts
 from dbp.types import Array
 
 
@@ -128,13 +128,13 @@ class ErrorFeedback:
         if self.is_active and comm.rank == 0 and not self._rows.size:
             self._rows = np.zeros((nodes.count, self._arena.size), self._arena.dtype)
         for node in range(nodes.count if self.is_active else 0):
-            collect(comm, self._owners(node), self._before, self._rows[node] if comm.rank == 0 else self._before)
+            gather_parts(comm, self._owners(node), self._before, self._rows[node] if comm.rank == 0 else self._before)
         return self._rows
 
     def _give_to_node(self, number: int, residual: Array) -> None:
         nodes = self._arena.nodes
         node = number % nodes.count
-        disperse(self._arena.comm, self._owners(node), residual, self._after)
+        scatter_parts(self._arena.comm, self._owners(node), residual, self._after)
         for part in self._mine if node == nodes.mine else ():
             if number >= nodes.count:
                 self._after[part] += self._before[part]

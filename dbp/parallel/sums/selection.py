@@ -9,7 +9,8 @@ from dbp.parallel.sums.reduce_nodes import MultiNodeReduction
 from dbp.parallel.sums.reduce_shared import SharedReduction
 from dbp.parallel.sums.shared_buffers import buffer_lengths, sharing_nodes
 from dbp.parallel.sums.vector_sum import VectorSum
-from dbp.parallel.vectors.arena import Arena, pages
+from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.pages import page_bytes
 
 
 def reduction_for(arena: Arena, shards: Shards, scalars: int, wire: Wire | None = None) -> VectorSum:
@@ -22,7 +23,7 @@ def reduction_for(arena: Arena, shards: Shards, scalars: int, wire: Wire | None 
         wire: the form in which numbers travel between nodes; by default as they are.
     """
     if arena.may_share and (arena.dealt or arena.comm.nodes.count == 1):
-        memory = arena.memory(sum(map(pages, buffer_lengths(arena, shards, scalars))))
+        memory = arena.memory(sum(map(page_bytes, buffer_lengths(arena, shards, scalars))))
         if memory is not None and sharing_nodes(arena).count > 1:
             return MultiNodeReduction(arena, shards, scalars, memory, wire or Wire())
         if memory is not None:

@@ -11,7 +11,8 @@ from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.shards import Shards
 from dbp.parallel.sums.summation_tree import TreeNode, TreeSum, subtrees
 from dbp.parallel.sums.vector_sum import Sums
-from dbp.parallel.vectors.arena import Arena, cut
+from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.pages import cut
 from dbp.types import Array
 
 

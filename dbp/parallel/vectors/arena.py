@@ -1,92 +1,96 @@
-"""Vectors as long as all parameters: one copy for all ranks of a node where they can share memory.
+"""The vectors of all parameters, as optimizers see them: one copy for all ranks of a node if they can share memory.
 
 Each rank then updates its own part of them, between two fences; else every rank has and updates a copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dbp.parallel.machine.shared_memory import Bytes, SharedMemory
+from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.messages import Spread
 from dbp.parallel.ranks.nodes import Nodes
-from dbp.parallel.vectors.changes import LINE, Changes
-from dbp.parallel.vectors.collecting import collect, disperse
+from dbp.parallel.vectors.changes import LINE_BYTES, Changes
 from dbp.parallel.vectors.deal import Deal, shares, spread_jobs
+from dbp.parallel.vectors.gather import gather_parts, scatter_parts
 from dbp.parallel.vectors.layout import Layout
+from dbp.parallel.vectors.pages import page_bytes
+from dbp.parallel.vectors.products import Products
+from dbp.parallel.vectors.shared_tables import SharedTables
 from dbp.types import Array
 
-PAGE = 4096  # bytes; what different ranks write lies in different pages, so that each page is near its writer
-DIVIDED_FROM = 8192  # elements; a shorter vector is updated by every rank in less time than two barriers take
+DIVIDED_FROM = 8192  # elements; every rank updates a shorter vector in less time than two barriers take
 
 
-def pages(length: int) -> int:
-    """The length in bytes of the whole pages that hold so many bytes."""
-    return -(-length // PAGE) * PAGE
-
-
-def cut(memory: Bytes, lengths: list[int]) -> list[Bytes]:
-    """Pieces of these lengths, one after the other, each beginning with a page."""
-    starts = np.cumsum([0, *map(pages, lengths)])
-    return [memory[start : start + length] for start, length in zip(starts, lengths, strict=False)]
-
-
-class Arena:
-    """Hands out vectors of zeros for the weights and the state of an optimizer.
+class Arena(Products):
+    """Vectors for the weights and the state of an optimizer: who owns which parts, and products of vectors.
 
     Args:
         comm: the ranks.
-        size: length of a vector.
+        layout: of the parameters in a vector.
         dtype: type of a vector.
         vectors: how many will be asked for; all of them are shared, or none.
-        share: whether ranks may share memory and divide work; the same bits come out of both ways.
-        divide: whether each vector is divided among the ranks of all nodes, not only among those of each
+        share: True if ranks may share memory and divide work; the bits are the same both ways.
+        divide: True if each vector is divided among the ranks of all nodes, not only among those of each
             (Rajbhandari et al. 2020, ZeRO, stage 1): its parts are complete only after fence().
+
+    Attributes:
+        dealt: True if ranks own different parts of a vector.
+        divided: True if ranks of different nodes do.
+        owned: the parts of each vector that this rank updates; others may update the rest.
+        changing: a context in which vectors are changed.
     """
 
     def __init__(
-        self, comm: Communicator, size: int, dtype: Any, vectors: int = 1, share: bool = True, divide: bool = False
+        self, comm: Communicator, layout: Layout, dtype: Any, vectors: int = 1, share: bool = True, divide: bool = False
     ):
-        self.comm, self.size, self.dtype, self.may_share = comm, size, np.dtype(dtype), share
-        self.dealt = share and comm.size > 1 and size >= DIVIDED_FROM
-        told = pages(LINE * max(comm.nodes.sizes))
-        length = vectors * pages(size * self.dtype.itemsize) + told
+        self.comm, self.layout, self.dtype, self.may_share = comm, layout, np.dtype(dtype), share
+        self.ranks, self.size = comm.size, layout.size
+        self.dealt = share and comm.size > 1 and self.size >= DIVIDED_FROM
+        counters = page_bytes(LINE_BYTES * max(comm.nodes.sizes))
+        length = vectors * page_bytes(self.size * self.dtype.itemsize) + counters
         self._memory = comm.shared_memory(length) if self.dealt and max(comm.nodes.sizes) > 1 else None
-        self._used = 0  # bytes of it
-        together = self.shared or max(comm.nodes.sizes) == 1
-        self.nodes = comm.nodes if together else Nodes.alone(comm.size, comm.rank)
-        self.deal = Deal(size, self.nodes)
+        self._used_bytes = 0
+        by_node = self.shared or max(comm.nodes.sizes) == 1
+        self.nodes = comm.nodes if by_node else Nodes.alone(comm.size, comm.rank)
+        self.deal = Deal(self.size, self.nodes)
         self.divided = divide and self.dealt and self.nodes.count > 1
-        self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, size)]
+        self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, self.size)]
+        self.tables = SharedTables(comm, self.shared, self.divided)
         self._spreads: dict[Hashable, Spread] = {}
-        memory = self._memory.bytes[-told:] if self._memory is not None else np.zeros(LINE, np.uint8)
-        self.changes = Changes(memory[: LINE * len(self.holders)], comm.rank - self.holders.start)
+        memory = self._memory.bytes[-counters:] if self._memory is not None else np.zeros(LINE_BYTES, np.uint8)
+        self.changing = Changes(memory[: LINE_BYTES * len(self.holders)], comm.rank - self.holders.start)
 
     @property
-    def whole(self) -> bool:
-        """Whether this copy of the vectors is that of a moment between two changes, when the others rest or are dead.
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shapes of the parameters, by name, in their order in a vector."""
+        return self.layout.shapes
 
-        It is not where a part is with each node, as those of the dead are lost.
+    @property
+    def is_consistent(self) -> bool:
+        """Return True if no update was in progress, so that a run can resume from this copy.
+
+        Call only while all other ranks wait or have died. A divided copy never is, as the parts of the dead are lost.
         """
-        return not self.divided and self.changes.complete
+        return not self.divided and self.changing.is_complete
 
     @property
     def shared(self) -> bool:
-        """Whether there is one copy for all ranks of a node, of which each updates the parts that it owns."""
+        """Return True if the ranks of a node share one copy, of which each updates the parts that it owns."""
         return self._memory is not None
 
     @property
     def holders(self) -> range:
-        """The ranks that have one copy of the vectors with this one."""
+        """Return the ranks that share a copy of the vectors with this one."""
         return self.nodes.runs[self.nodes.mine] if self.shared else range(self.comm.rank, self.comm.rank + 1)
 
     @property
     def description(self) -> str:
-        """How many copies there are, and why."""
+        """Return in words how many copies there are, and why."""
         ranks, nodes = self.comm.size, self.comm.nodes.count
         if ranks == 1:
             return "one copy"
@@ -99,67 +103,55 @@ class Arena:
 
     @property
     def lacks_memory(self) -> bool:
-        """Whether ranks of one node have copies of their own only because they could not share memory."""
+        """Return True if ranks of one node have copies of their own only because they could not share memory."""
         return self.dealt and not self.shared and max(self.comm.nodes.sizes) > 1
 
     def memory(self, length: int) -> SharedMemory | None:
-        """More memory for the ranks that share a copy; collective. None, on all ranks, if it cannot be had."""
+        """Return more memory for the ranks that share a copy, or None if there is too little; collective."""
         if self.dealt and not self.shared:
             return SharedMemory(np.zeros(length, np.uint8))
         return self.comm.shared_memory(length)
 
     def vector(self) -> Array:
-        """A new vector of zeros; collective."""
+        """Return a new vector of zeros; collective."""
         vector: Array = self.vectors(1)[0]
         return vector
 
     def vectors(self, count: int) -> Array:
-        """New vectors of zeros, the rows of one array; collective."""
+        """Return new vectors of zeros, the rows of one array; collective."""
         if not self.shared:
             return np.zeros((count, self.size), self.dtype)
         assert self._memory is not None
-        length, start, ranks = pages(self.size * self.dtype.itemsize), self._used, self.holders
-        self._used += count * length
-        memory = self._memory.bytes[start : self._used]
+        length, start, ranks = page_bytes(self.size * self.dtype.itemsize), self._used_bytes, self.holders
+        self._used_bytes += count * length
+        memory = self._memory.bytes[start : self._used_bytes]
         rows: Array = memory.view(self.dtype).reshape(count, length // self.dtype.itemsize)[:, : self.size]
         for part in self.owned:
             rows[:, part] = 0  # the first to write to a page has it in the memory of its own socket
         self.comm.node_barrier()
-        self._memory.use_huge_pages(start, self._used, len(ranks), self.comm.rank - ranks.start)
+        self._memory.use_huge_pages(start, self._used_bytes, len(ranks), self.comm.rank - ranks.start)
         return rows
 
-    def fill(self, vector: Array, layout: Layout, write: Callable[[str, Array], object]) -> None:
-        """Have the whole of a vector written, each parameter by one of the ranks that have one copy; collective.
+    def fill(self, vector: Array, write: Callable[[str, Array], object]) -> None:
+        """Write a whole vector, each parameter by one of the ranks that share a copy; collective.
 
-        Every copy is written, without a word between nodes.
+        Every copy is written, without messages between nodes.
 
         Args:
             vector: of this arena.
-            layout: of the parameters in it.
-            write: takes a parameter's name, and its place in the vector.
+            write: writes the parameter of a name to a view of the vector.
         """
-        places = list(layout.views(vector, writable=True).items())
-        dealt = shares([place.size for _, place in places], len(self.holders))
+        views = list(self.layout.views(vector, writable=True).items())
+        dealt = shares([view.size for _, view in views], len(self.holders))
         for number in dealt[self.comm.rank - self.holders.start]:
-            write(*places[number])
+            write(*views[number])
         if self.shared:
             self.comm.node_barrier()
 
-    def settle(self, vector: Array) -> None:
-        """Give what rank 0 knows of a vector to all, in case that others have come to other bits; collective."""
-        self.fence(vector)
-        self.give(vector)
-
-    def give(self, vector: Array) -> None:
-        """What rank 0 has written to the whole of a vector, for all; collective."""
-        if self.shared:
-            self.comm.between_nodes(vector)
-            self.comm.node_barrier()
-        else:
-            self.comm.broadcast_array(vector)
+    # --- what other ranks have written ------------------------------------------------------------------
 
     def fence(self, vector: Array) -> None:
-        """After it all ranks see what the owners have written to a vector; collective."""
+        """Return when all ranks can read what the owners have written to a vector; collective."""
         if self.divided:
             if id(vector) not in self._spreads:
                 self._spreads[id(vector)] = Spread(self.comm, vector, *self.deal.spread(self.deal.buckets))
@@ -168,14 +160,14 @@ class Arena:
             self.comm.node_barrier()
 
     def jobs(self, count: int) -> range:
-        """Which of so many pieces of work, whose results go into vectors, this rank does for those that see them."""
+        """Return which of `count` pieces of work, whose results go into vectors, are to be done by this rank."""
         if not self.dealt:
             return range(count)
         ranks = range(self.comm.size) if self.divided else self.nodes.runs[self.nodes.mine]
         return range(self.comm.rank - ranks.start, count, len(ranks))
 
     def fence_jobs(self, vector: Array, parts: Sequence[slice]) -> None:
-        """After it all ranks see these parts of a vector, each written by who had its number in jobs(); collective."""
+        """Return when all ranks can read these parts of a vector, each written by the rank with its job; collective."""
         if self.divided:
             key = id(vector), tuple((part.start, part.stop) for part in parts)
             if key not in self._spreads:
@@ -185,52 +177,77 @@ class Arena:
             self.comm.node_barrier()
 
     def owned_in(self, bucket: slice) -> list[slice]:
-        """The parts of a bucket that this rank updates."""
+        """Return the parts of a bucket that this rank updates."""
         return self.deal.updated_in(bucket, self.divided)
 
     def owned_by(self, rank: int) -> list[slice]:
-        """What a rank updates of a vector that is divided among all ranks."""
+        """Return the parts of a vector that a rank updates, if vectors are divided among all ranks."""
         return Deal(self.size, Nodes(self.nodes.sizes, rank)).updated(divided=True)
 
-    def collected(self, vector: Array, whole: Array | None = None) -> Array:
-        """The whole of a vector on rank 0, whoever owns which part of it; elsewhere what there is of it; collective.
+    # --- rank 0, the root, computes or reads for all ------------------------------------------------------
+
+    @property
+    def is_root(self) -> bool:
+        """Return True on rank 0."""
+        return self.comm.rank == 0
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value (any small object) on every rank; collective."""
+        return self.comm.broadcast(value)
+
+    def broadcast_vector(self, vector: Array) -> None:
+        """Write rank 0's copy of a whole vector to the copies of all ranks; collective."""
+        if self.shared:
+            self.comm.between_nodes(vector)
+            self.comm.node_barrier()
+        else:
+            self.comm.broadcast_array(vector)
+
+    def synchronize(self, vector: Array) -> None:
+        """Complete a vector, and write rank 0's copy to all, as others may have computed other bits; collective."""
+        self.fence(vector)
+        self.broadcast_vector(vector)
+
+    def gather_vector(self, vector: Array, whole: Array | None = None) -> Array:
+        """Return a whole vector on rank 0, whoever owns its parts; elsewhere what there is of it; collective.
 
         Args:
             vector: of this arena.
-            whole: where rank 0 wants it; by default in new memory.
+            whole: memory for it on rank 0; by default new memory.
         """
         if not self.divided:
             return vector
         if whole is None or self.comm.rank > 0:
             whole = np.empty_like(vector) if self.comm.rank == 0 else vector
-        collect(self.comm, self._owners, vector, whole)
+        gather_parts(self.comm, self._owners, vector, whole)
         return whole
 
-    def dispersed(self, whole: Array, vector: Array) -> None:
-        """What rank 0 has of a vector, for all who own or see parts of it; collective.
+    def scatter_vector(self, whole: Array, vector: Array) -> None:
+        """Write rank 0's vector to all ranks that own or read parts of it; collective.
 
         Args:
-            whole: on rank 0; it may be the vector itself.
-            vector: of this arena.
+            whole: the source, on rank 0; it may be the vector itself.
+            vector: the target, of this arena.
         """
         if not self.divided:
             if self.comm.rank == 0 and whole is not vector:
                 vector[:] = whole
-            self.give(vector)
+            self.broadcast_vector(vector)
             return
-        disperse(self.comm, self._owners, whole, vector)
+        scatter_parts(self.comm, self._owners, whole, vector)
         if self.shared:
             self.comm.node_barrier()
 
     @property
     def _owners(self) -> dict[int, list[slice]]:
-        """What each rank has of a vector that is divided among all; what those near rank 0 have, it sees itself."""
-        near, ranks = self.nodes.runs[0], range(self.comm.size)
-        there = {0: [part for rank in near for part in self.owned_by(rank)]}
-        return there | {rank: self.owned_by(rank) for rank in ranks if rank not in near}
+        """Return the parts that each rank owns of a divided vector; rank 0 reads those of its own node itself."""
+        first_node, ranks = self.nodes.runs[0], range(self.comm.size)
+        of_root = {0: [part for rank in first_node for part in self.owned_by(rank)]}
+        return of_root | {rank: self.owned_by(rank) for rank in ranks if rank not in first_node}
 
     def free(self) -> None:
         """Give shared memory back; collective. Its vectors must not be used any more."""
+        self.tables.free()
         for spread in self._spreads.values():
             spread.free()
         if self._memory is not None:

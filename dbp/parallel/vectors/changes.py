@@ -1,4 +1,4 @@
-"""Whether vectors that ranks share are whole: told in memory that outlives the rank that was changing them."""
+"""Counters of updates in shared memory: they outlive a rank that dies while it changes shared vectors."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from dbp.parallel.machine.shared_memory import Bytes
 
-LINE = 64  # bytes of a line of the cache, so that ranks do not take it from each other
+LINE_BYTES = 64  # of a cache line: each rank writes to a line of its own
 
 
 class Changes:
-    """Counts how often each rank has begun to change vectors, and how often it was done, in a with statement.
+    """A context in which a rank changes vectors; it counts how often each rank has entered and left it.
 
     Args:
-        memory: LINE bytes of zeros for each rank that changes the same vectors.
-        mine: this rank's place among them.
+        memory: LINE_BYTES zeros for each rank that changes the same vectors.
+        position: of this rank among them.
     """
 
-    def __init__(self, memory: Bytes, mine: int):
-        self._counts = memory.view(np.int64).reshape(-1, LINE // 8)[:, :2]
-        self._mine = self._counts[mine]
+    def __init__(self, memory: Bytes, position: int):
+        self._counts = memory.view(np.int64).reshape(-1, LINE_BYTES // 8)[:, :2]
+        self._mine = self._counts[position]
 
     def __enter__(self) -> None:
         self._mine[0] += 1
@@ -29,6 +29,9 @@ class Changes:
             self._mine[1] += 1
 
     @property
-    def complete(self) -> bool:
-        """Whether all have made the same changes, and none had begun another; to be asked when the others rest."""
+    def is_complete(self) -> bool:
+        """Return True if all ranks have left the context as often as any has entered it.
+
+        Call only while all other ranks wait or have died.
+        """
         return bool((self._counts == self._counts[0, 0]).all())

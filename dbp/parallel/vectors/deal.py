@@ -1,4 +1,4 @@
-"""Which ranks share a node, and how a long vector is dealt to them: who adds up, finishes and updates which part."""
+"""How a long vector is dealt to the ranks of all nodes: who adds up, finishes and updates which part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.shards import parts
 
 GRAIN = 1024  # elements; parts of a vector begin at multiples of it, but for those of a bucket
-BUCKET = 1 << 17  # elements that nodes exchange together, while others are still being computed
+BUCKET = 1 << 17  # elements that nodes exchange together, while backward computes the buckets before
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Deal:
     """A vector dealt to the ranks.
 
     It is cut into buckets, a bucket into a part for each node, which finishes its sum, and such a part into one for
-    each rank of a node: so every node, and every rank of a node, has the same share of each bucket.
+    each rank of a node. So every node, and every rank of a node, has the same share of each bucket.
 
     Args:
         size: of the vector.
@@ -35,46 +35,46 @@ class Deal:
 
     @cached_property
     def buckets(self) -> list[slice]:
-        """From the end of the vector to its beginning, as backward goes through the parameters."""
+        """Return the buckets from the end of the vector to its beginning, the order in which backward fills them."""
         if self.nodes.count == 1:
             return [slice(0, self.size)]
         starts = range(0, self.size, self.bucket)
         return [slice(start, min(start + self.bucket, self.size)) for start in reversed(starts)]
 
     def added(self, bucket: slice, node: int, rank: int) -> slice:
-        """Of the part that a node finishes, what a rank adds up over the ranks of its own node."""
+        """Return the part that a rank adds up over the ranks of its own node, of what another node finishes."""
         home = _cut(bucket, self.nodes.count, node)
         own = next(run for run in self.nodes.runs if rank in run)
         return _cut(home, len(own), rank - own.start)
 
     def finished(self, bucket: slice) -> slice:
-        """What this rank adds up over all nodes."""
+        """Return the part that this rank adds up over all nodes."""
         return self.added(bucket, self.nodes.mine, self.nodes.rank)
 
     def outgoing(self, bucket: slice, node: int) -> list[Message]:
-        """To whom of another node this rank sends what it has added up for that node."""
+        """Return what this rank sends to the ranks of another node, of what it has added up for that node."""
         mine = self.added(bucket, node, self.nodes.rank)
         return _messages((rank, mine, self.added(bucket, node, rank)) for rank in self.nodes.runs[node])
 
     def incoming(self, bucket: slice, node: int) -> list[Message]:
-        """From whom of another node this rank gets what that one has added up for this rank's node."""
+        """Return what this rank receives from the ranks of another node, of what they have added up for its node."""
         mine = self.finished(bucket)
         here = self.nodes.mine
         return _messages((rank, mine, self.added(bucket, here, rank)) for rank in self.nodes.runs[node])
 
     @property
     def others(self) -> list[int]:
-        """All nodes but this rank's, beginning with the next, so that not all begin with the same."""
+        """Return all nodes but this rank's, beginning with the next, so that not all begin with the same."""
         return [(self.nodes.mine + step) % self.nodes.count for step in range(1, self.nodes.count)]
 
     def common(self, bucket: slice, node: int) -> list[slice]:
-        """The part that a node finishes in pieces, of each of which every node has one rank that deals with it."""
+        """Return the part that a node finishes in pieces, each dealt to a single rank on every node."""
         home, sizes = _cut(bucket, self.nodes.count, node), set(self.nodes.sizes)
         edges = {_cut(home, size, rank).start for size in sizes for rank in range(size)} | {home.start, home.stop}
         return [slice(*pair) for pair in pairwise(sorted(edges))]
 
     def spread(self, buckets: Iterable[slice]) -> tuple[list[Message], list[Message]]:
-        """What this rank sends and receives, so that all nodes have what the ranks of each have finished of buckets.
+        """Return what this rank sends and receives so that all nodes have the finished sums of buckets.
 
         Each message is a common() piece, so that it is the same for all nodes.
         """
@@ -85,28 +85,28 @@ class Deal:
         ]
 
     def updated(self, divided: bool) -> list[slice]:
-        """The parts of the vector that this rank updates, from left to right.
+        """Return the parts of the vector that this rank updates, from left to right.
 
         Args:
-            divided: among all ranks; else among those of each node.
+            divided: True if they are divided among all ranks; else among those of each node.
         """
         found = [part for bucket in self.buckets for part in self.updated_in(bucket, divided)]
         return _joined(sorted(found, key=lambda part: part.start))
 
     def updated_in(self, bucket: slice, divided: bool) -> list[slice]:
-        """Those of a bucket."""
+        """Return the parts of a bucket that this rank updates."""
         nodes = [self.nodes.mine] if divided else range(self.nodes.count)
         found = (self.added(bucket, node, self.nodes.rank) for node in nodes)
         return [part for part in found if part.start < part.stop]
 
 
 def spread_jobs(nodes: Nodes, parts: Sequence[slice]) -> tuple[list[Message], list[Message]]:
-    """What this rank sends and receives, so that all nodes have parts that were dealt, one by one, to all ranks."""
+    """Return what this rank sends and receives so that all nodes have parts that were dealt to all ranks in turn."""
     sent, received, ranks = [], [], sum(nodes.sizes)
     for number, part in enumerate(parts):
         writer = number % ranks
         for run in nodes.runs:
-            reader = run[number % len(run)]  # for all of its node
+            reader = run[number % len(run)]  # receives for all ranks of its node
             if writer in run or part.start == part.stop:
                 continue
             if nodes.rank == writer:
@@ -117,9 +117,13 @@ def spread_jobs(nodes: Nodes, parts: Sequence[slice]) -> tuple[list[Message], li
 
 
 def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Which of pieces of work, by their numbers, each of so many ranks does: the longest next by who has least so far.
+    """Return the numbers of the pieces of work that each of `count` ranks does.
 
-    (Longest processing time first: Graham 1969.)
+    The longest piece goes next, to the rank with the least work so far (longest processing time first, Graham 1969).
+
+    Args:
+        lengths: of the pieces.
+        count: of the ranks.
     """
     found: list[list[int]] = [[] for _ in range(count)]
     least = [(0, rank) for rank in range(count)]
@@ -131,7 +135,7 @@ def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
 
 
 def _cut(run: slice, count: int, index: int) -> slice:
-    """The index-th of so many parts of a run, which begin at grains."""
+    """Return the index-th of `count` parts of a run, which begin at multiples of GRAIN."""
     grains = parts(-(-(run.stop - run.start) // GRAIN), count, index)
     start, stop = (min(run.start + grain * GRAIN, run.stop) for grain in (grains.start, grains.stop))
     return slice(start, stop)
@@ -143,12 +147,12 @@ def _messages(pairs: Iterable[tuple[int, slice, slice]]) -> list[Message]:
 
 
 def _within(messages: Iterable[Message], pieces: Sequence[slice]) -> list[Message]:
-    """Messages cut where pieces are."""
+    """Return messages cut at the borders of pieces."""
     return _messages((message.rank, message.part, piece) for message in messages for piece in pieces)
 
 
 def _joined(runs: Sequence[slice]) -> list[slice]:
-    """Runs in order, those that touch made one."""
+    """Return ordered runs, with those that touch joined."""
     joined: list[slice] = []
     for run in runs:
         if joined and joined[-1].stop == run.start:

@@ -1,4 +1,4 @@
-"""The replica guard: copies of the weights on different nodes must be the same, to the last bit."""
+"""The comparison of replicas: copies of the weights on different nodes must be equal to the last bit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.layout import Layout
 from dbp.types import Array
 
-BLOCK = 1 << 18  # elements with a digest of their own
+BLOCK = 1 << 18  # elements that have a digest of their own
 
 
-def difference(arena: Arena, weights: Array, layout: Layout) -> str | None:
-    """Which copies of the weights differ from those of most nodes, and where; None if none does; collective.
+def difference(arena: Arena, weights: Array) -> str | None:
+    """Return in words which copies of the weights differ from those of most nodes, and where; None if none does.
 
-    Each rank takes the digests of its part of its node's copy; 64 bits of BLAKE2, so that an error goes unseen once
-    in 2^64 times. The weights must not change meanwhile.
+    Collective. Each rank computes the digests of its part of its node's copy: 64 bits of BLAKE2, so that an error stays
+    unseen once in 2^64 times. The weights must not change meanwhile.
     """
     comm = arena.comm
     nodes = comm.nodes if arena.shared else Nodes.alone(comm.size, comm.rank)
@@ -32,13 +32,13 @@ def difference(arena: Arena, weights: Array, layout: Layout) -> str | None:
     everyones = comm.gather((found, socket.gethostname()))
     copies = [b"".join(everyones[rank][0] for rank in run) for run in nodes.runs]
     usual, _ = Counter(copies).most_common(1)[0]
-    told = []
+    lines = []
     for run, copy in zip(nodes.runs, copies, strict=True):
         if copy != usual:
             wrong = [blocks[i] for i in range(len(blocks)) if copy[8 * i : 8 * i + 8] != usual[8 * i : 8 * i + 8]]
             who = f"rank {run[0]}" if len(run) == 1 else f"ranks {run[0]} to {run[-1]}"
-            told.append(f"those of {who} on {everyones[run[0]][1]} in {', '.join(_names(wrong, layout))}")
-    return "; ".join(told) or None
+            lines.append(f"those of {who} on {everyones[run[0]][1]} in {', '.join(_names(wrong, arena.layout))}")
+    return "; ".join(lines) or None
 
 
 def _digest(block: Array) -> bytes:
@@ -46,7 +46,7 @@ def _digest(block: Array) -> bytes:
 
 
 def _names(wrong: list[slice], layout: Layout) -> list[str]:
-    """The parameters that lie in some blocks."""
+    """Return the names of the parameters that lie in some blocks."""
     starts = [0, *layout.ends]
     return [
         name

@@ -11,7 +11,7 @@ from dbp.checkpoint import digest_arrays
 from dbp.config.settings import Settings
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, FirstOrder
-from dbp.parallel import Arena, ErrorFeedback, OneProcess, wire_for
+from dbp.parallel import Arena, ErrorFeedback, Layout, OneProcess, wire_for
 from tests.hosts import Hosts, environment, why_not
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, mpirun, newest_checkpoint, run, slow
 
@@ -24,7 +24,7 @@ TOP_K = (*LARGER, "--set", "messages=top-k", "--set", "messages_kept=0.05")
 
 
 def feedback_of(size):
-    feedback = ErrorFeedback(Arena(OneProcess(), size, np.float32))
+    feedback = ErrorFeedback(Arena(OneProcess(), Layout.flat(size), np.float32))
     wire = wire_for("top-k", 0.1, feedback)
     wire.start()
     return feedback, wire
@@ -85,7 +85,7 @@ def test_a_gradient_that_is_not_used_leaves_no_trace():
 
 
 def test_where_nothing_is_sent_what_was_left_is_added_once():
-    feedback = ErrorFeedback(Arena(OneProcess(), 4, np.float32))
+    feedback = ErrorFeedback(Arena(OneProcess(), Layout.flat(4), np.float32))
     feedback.restore(2.0, [np.array([2, 4, 6, 8], np.float32), np.ones(4, np.float32)])
     assert feedback.count == 1
     np.testing.assert_array_equal(feedback.snapshot().rows, [[3, 5, 7, 9]])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dbp.parallel import (
     Arena,
+    Layout,
     OneProcess,
     Reduction,
     Shards,
@@ -20,7 +21,7 @@ from tests.jobs import PROGRAMS, mpirun, slow
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 13])
 def test_shared_and_private_sums_by_closed_form(share, count):
     size = 40_000  # more than one piece
-    reduction = reduction_for(Arena(OneProcess(), size, np.float32, share=share), Shards(count), 2)
+    reduction = reduction_for(Arena(OneProcess(), Layout.flat(size), np.float32, share=share), Shards(count), 2)
     assert isinstance(reduction, Reduction) != share
     for step in range(1, 4):
         tree = reduction.start()
