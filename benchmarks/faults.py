@@ -3,7 +3,7 @@
     python benchmarks/faults.py [--count 500] [--seed 0] [--kinds "signals,full disks"] [--json FILE]
 
 Injects at least so many faults of all kinds: file system calls of a save, of a training and of jobs on two and three
-ranks that fail or kill, once or for good; checkpoints with changed bytes; files that are made to do harm; signals to
+ranks that fail or kill, once or for good; checkpoints with changed bytes; files that are prepare to do harm; signals to
 ranks at every stage; ranks that die, raise or leave; stop files, time limits, second jobs; disks that are full. After
 each, what is there must be whole and of the very run, and a job that goes on must come to the bits of one that nothing
 has broken. The table counts what was not so; the exit code is 1 if there is any. The same seed draws the same faults.
@@ -24,7 +24,7 @@ from tables import line
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
 
 from tests.faults import injector
-from tests.faults.kinds import KINDS, Case, made, shares
+from tests.faults.kinds import KINDS, Case, prepare, shares
 
 SORTS = {"losses": "loss", "hangs": "hang", "wrong bits": "wrong bits"}  # of what is wrong; all else is "other"
 
@@ -71,23 +71,23 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Inject faults kind by kind, and print a table; gives all of it."""
     found: dict[str, list[Case]] = {}
     with tempfile.TemporaryDirectory(prefix="dbp-faults-") as folder:
-        place = made(Path(folder), args.seed)
-        chosen = [kind for kind in args.kinds if kind != "full disks" or place.disks]
+        context = prepare(Path(folder), args.seed)
+        chosen = [kind for kind in args.kinds if kind != "full disks" or context.disks]
         if len(chosen) < len(args.kinds):
             notes.append("full disks are left out, as small disks cannot be mounted here")
         for kind, count in shares(args.count, chosen).items():
             say(f"{kind}: {count}")
-            found[kind] = _carried_out(kind, count, place)
+            found[kind] = _carried_out(kind, count, context)
     print(table({kind: row(cases) for kind, cases in found.items()}), footnotes({}, notes), sep="\n\n")
-    told = {kind: [vars(case) for case in cases] for kind, cases in found.items()}
-    return {"seed": args.seed, "kinds": {kind: row(cases) for kind, cases in found.items()}, "cases": told}
+    results = {kind: [vars(case) for case in cases] for kind, cases in found.items()}
+    return {"seed": args.seed, "kinds": {kind: row(cases) for kind, cases in found.items()}, "cases": results}
 
 
-def _carried_out(kind: str, count: int, place: Any) -> list[Case]:
+def _carried_out(kind: str, count: int, context: Any) -> list[Case]:
     """Inject until so many faults were met; those that came too late for any call are drawn again."""
     cases: list[Case] = []
     while (missing := count - sum(case.met for case in cases)) > 0:
-        for case in KINDS[kind][1](place, missing):
+        for case in KINDS[kind][1](context, missing):
             cases.append(case)
             if case.wrong:
                 say(f"{kind}: {case.words}: {case.wrong}")
@@ -100,9 +100,9 @@ def main() -> int:
 
     def measure(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
         nonlocal wrong
-        told = report(args, notes)
-        wrong = sum(sum(row.values()) - row["injected"] for row in told["kinds"].values())
-        return told
+        results = report(args, notes)
+        wrong = sum(sum(row.values()) - row["injected"] for row in results["kinds"].values())
+        return results
 
     return carry_out(measure, arguments()) or int(wrong > 0)
 

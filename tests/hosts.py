@@ -1,4 +1,4 @@
-"""Several hosts on one machine: network namespaces with their own addresses and names, and real TCP between them.
+"""Several hosts emulated on one machine: network namespaces with names and addresses, and real TCP between them.
 
     python tests/hosts.py 2,1 [--rate 1gbit] [--memory 64m] -- train examples/digits.toml
     python tests/hosts.py 1,1 -- python script.py
@@ -44,7 +44,7 @@ SETTINGS = {  # all hosts share the cores of one machine, and talk over TCP
 
 
 def why_not() -> str | None:
-    """What keeps this machine from having hosts; None if nothing does."""
+    """Return the reason why this machine cannot emulate hosts; None if it can."""
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
         return f"there is no {missing[0]}; install iproute2 and util-linux"
     if os.geteuid() != 0:
@@ -57,12 +57,12 @@ def why_not() -> str | None:
 
 
 def own_mpirun() -> str | None:
-    """The mpirun of this Python's environment, else the first on the PATH; None if there is none."""
+    """Return the mpirun of this Python's environment, else the first on the PATH; None if there is none."""
     return shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
 def die_with_parent() -> None:
-    """Called in a process before its program: the system ends it with this one."""
+    """Ask the system to kill this process when its parent ends; called between fork and exec."""
     ctypes.CDLL(None).prctl(FIRST_TO_DIE, signal.SIGKILL)
 
 
@@ -100,7 +100,7 @@ class Hosts:
 
     @staticmethod
     def _end_all_in(holder: int) -> None:
-        """End what still runs in a host, but never what runs outside of it."""
+        """Kill all processes of a host, but never one outside of it."""
         network = Path(f"/proc/{holder}/ns/net").readlink()
         if network == Path("/proc/self/ns/net").readlink():
             return
@@ -155,11 +155,11 @@ class Hosts:
         return ["nsenter", "-t", str(self._holders[name].pid), *kinds]
 
     def run(self, name: str, *command: str) -> str:
-        """Run a command in a host, and give what it prints."""
+        """Run a command in a host, and return its output."""
         return subprocess.run(self.words(name, *command), check=True, capture_output=True, text=True).stdout
 
     def words(self, name: str, *command: str, folder: str = "") -> list[str]:
-        """The command line that runs a command in a host, in a folder if one is given."""
+        """Return the command line that runs a command in a host, in a folder if one is given."""
         return [*self._enter(name), *([f"--wd={folder}"] if folder else []), *command]
 
     def _ip(self, name: str, *commands: str) -> None:
@@ -167,7 +167,7 @@ class Hosts:
             self.run(name, "ip", *command.split())
 
     def _write_agent(self, path: Path) -> None:
-        """What mpirun calls in place of ssh: options, a host, and words for a shell there."""
+        """Write the program that mpirun calls in place of ssh, with options, a host, and words for a shell there."""
         entries = "".join(f"  {name}) in='{' '.join(self._enter(name))} --wd=/';;\n" for name in self.names)
         clean = 'env -i HOME="$HOME" USER=root PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin'
         path.write_text(
@@ -178,12 +178,12 @@ class Hosts:
         path.chmod(0o755)
 
     def sent(self, name: str) -> int:
-        """The bytes that a host has sent so far."""
+        """Return the number of bytes that a host has sent so far."""
         lines = self.run(name, "cat", "/proc/self/net/dev").splitlines()
         return next(int(line.split()[9]) for line in lines if line.split()[0] == "eth0:")
 
     def mpirun(self, ranks: list[int], *words: str, mpirun: str | None = None) -> list[str]:
-        """The command line that starts so many ranks on each host, from the first one.
+        """Return the command line that starts so many ranks on each host, from the first host.
 
         Args:
             ranks: of each host.
@@ -199,13 +199,13 @@ class Hosts:
 
 
 def _is_of_mpich(launcher: str) -> bool:
-    """Whether this mpirun is MPICH's, which is called Hydra."""
+    """Return True if this mpirun is MPICH's, which is called Hydra."""
     told = subprocess.run([launcher, "--version"], check=True, capture_output=True, text=True, timeout=60)
     return "HYDRA" in told.stdout
 
 
 def _options_of_mpich(agent: str, slots: str) -> list[str]:
-    """Hydra gives ranks on all hosts its own variables, without being asked."""
+    """Return Hydra's options; it passes its environment to all hosts unasked."""
     return ["-launcher", "ssh", "-launcher-exec", agent, "-hosts", slots, "-bind-to", "none"]
 
 
@@ -215,13 +215,13 @@ def _options_of_open_mpi(agent: str, slots: str) -> list[str]:
 
 
 def _exported() -> list[str]:
-    """Variables that ranks on other hosts are to have too."""
+    """Return the variables that ranks on other hosts need too."""
     pattern = re.compile(r"(OMP|OMPI|OPENBLAS|MKL|PYTHON|DBP)_?[A-Z_]*$")
     return sorted(name for name in {*os.environ, *environment(1)} if pattern.match(name) and name != "PYTHONHASHSEED")
 
 
 def environment(ranks: int) -> dict[str, str]:
-    """Of the launcher of so many ranks on all hosts, which have the cores of one machine."""
+    """Return the variables of a launcher of so many ranks, on hosts that share the cores of one machine."""
     crowded = {"OMPI_MCA_mpi_yield_when_idle": str(int(ranks > len(os.sched_getaffinity(0))))}
     return {**SETTINGS, **crowded, **os.environ}
 

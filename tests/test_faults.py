@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from tests.faults import folders, injector, jobs, kinds
+from tests.faults import folder_events, injector, jobs, kinds
 from tests.faults.hostile import HOSTILE
 from tests.faults.injector import ALWAYS, FAULTS
-from tests.faults.runs import wrong_in
+from tests.faults.reference_run import wrong_in
 from tests.jobs import ROOT, launcher
 
 pytestmark = pytest.mark.slow
@@ -22,12 +22,12 @@ needs_compiler = pytest.mark.skipif(injector.why_not() is not None, reason=str(i
 def bench(tmp_path_factory):
     """Return a folder for jobs with the run that they must equal."""
     launcher()
-    return jobs.Bench.made(tmp_path_factory.mktemp("bench") / "jobs")
+    return jobs.Bench.prepare(tmp_path_factory.mktemp("bench") / "jobs")
 
 
 @pytest.fixture
-def place(bench, tmp_path):
-    return kinds.Place(tmp_path, bench, random.Random(int(os.environ.get("DBP_TEST_SEED", "0"))))
+def context(bench, tmp_path):
+    return kinds.FaultContext(tmp_path, bench, random.Random(int(os.environ.get("DBP_TEST_SEED", "0"))))
 
 
 # --- file calls that fail -------------------------------------------------------------------------------
@@ -36,21 +36,21 @@ def place(bench, tmp_path):
 @needs_compiler
 @pytest.mark.parametrize("count", [1, ALWAYS])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_file_call_of_a_save_may_fail(place, fault, count):
+def test_every_file_call_of_a_save_may_fail(context, fault, count):
     """All changing calls and every third of the others fail in turn, until a save meets no fault."""
-    folder, step = place.fresh("saves"), 1 if fault in ("ENOSPC", "EDQUOT") else 3
+    folder, step = context.fresh("saves"), 1 if fault in ("ENOSPC", "EDQUOT") else 3
     cases = json.dumps([(fault, count, 1, step)])
     environment = injector.environment(folder / "run")
-    told = list(kinds.program("saves.py", str(folder), cases, environment=environment))
-    assert [x for x in told if x["wrong"]] == []
-    assert [x["at"] for x in told] == list(range(1, 1 + step * len(told), step))
-    assert len(told) * step >= 20
+    result = list(kinds.program("fail_saves.py", str(folder), cases, environment=environment))
+    assert [x for x in result if x["wrong"]] == []
+    assert [x["at"] for x in result] == list(range(1, 1 + step * len(result), step))
+    assert len(result) * step >= 20
 
 
 @needs_compiler
-def test_a_save_that_writes_in_place_would_be_found_out(place):
+def test_a_save_that_writes_in_place_would_be_found_out(context):
     """The sweep finds a save that is not atomic."""
-    folder = place.fresh("saves")
+    folder = context.fresh("saves")
     (folder / "sitecustomize.py").write_text(
         "import contextlib\n"
         "from dbp.checkpoint import writing\n"
@@ -61,14 +61,16 @@ def test_a_save_that_writes_in_place_would_be_found_out(place):
         "writing.new_file = in_place\n"
     )
     environment = injector.environment(folder / "run") | {"PYTHONPATH": f"{folder}:{ROOT}:{ROOT / 'benchmarks'}"}
-    told = list(kinds.program("saves.py", str(folder), json.dumps([("SIGKILL", 1, 1, 2)]), environment=environment))
-    assert [x for x in told if x["wrong"].startswith("loss")] != []
+    result = list(
+        kinds.program("fail_saves.py", str(folder), json.dumps([("SIGKILL", 1, 1, 2)]), environment=environment)
+    )
+    assert [x for x in result if x["wrong"].startswith("loss")] != []
 
 
 @needs_compiler
-def test_file_calls_of_a_training_may_fail(place):
+def test_file_calls_of_a_training_may_fail(context):
     """Calls fail once or for good, from start or checkpoint; the resumed run has the bits of an unbroken one."""
-    cases = list(kinds.trainings(place, 24))
+    cases = list(kinds.trainings(context, 24))
     assert [case for case in cases if case.wrong] == []
     assert sum(case.met for case in cases) > 12
 
@@ -81,24 +83,24 @@ def test_file_calls_of_a_job_may_fail(bench, fault, at, count):
 
 def test_full_disks(bench, tmp_path):
     """Training goes on with one warning; checkpoints are written once there is room again, else the exit code is 74."""
-    if reason := folders.why_no_disks(tmp_path):
+    if reason := folder_events.why_no_disks(tmp_path):
         pytest.skip(reason)
-    assert folders.by_full_disk(bench, 2, again=0, heals=True) == ""
-    assert folders.by_full_disk(bench, 2, again=0, heals=False) == ""
-    assert folders.by_read_only(bench, 2) == ""
+    assert folder_events.by_full_disk(bench, 2, again=0, heals=True) == ""
+    assert folder_events.by_full_disk(bench, 2, again=0, heals=False) == ""
+    assert folder_events.by_read_only(bench, 2) == ""
 
 
 # --- files that are not as they were written -----------------------------------------------------------
 
 
-def test_changed_bytes_are_noticed(place):
-    assert [case for case in kinds.images(place, 300) if case.wrong] == []
+def test_changed_bytes_are_noticed(context):
+    assert [case for case in kinds.images(context, 300) if case.wrong] == []
 
 
 @needs_compiler
-def test_hostile_files_are_refused(place):
+def test_hostile_files_are_refused(context):
     """The refusal takes one line, a second, little memory, and opens no other file."""
-    cases = list(kinds.hostile(place, len(HOSTILE)))
+    cases = list(kinds.hostile(context, len(HOSTILE)))
     assert {case.words for case in cases} == set(HOSTILE)
     assert [case for case in cases if case.wrong] == []
 
@@ -106,12 +108,12 @@ def test_hostile_files_are_refused(place):
 def test_hostile_files_in_a_runs_folder_are_passed_over(bench):
     """Each lies there as a newer checkpoint, is reported, and is kept under another name."""
     names = [name for name in HOSTILE if name not in kinds.ANOTHER_RUN and "60 MB" not in name]
-    assert folders.by_bad_files(bench, 1, 0, names) == ""
+    assert folder_events.by_bad_files(bench, 1, 0, names) == ""
 
 
 @pytest.mark.parametrize("name", kinds.ANOTHER_RUN)
 def test_a_checkpoint_of_another_run_is_refused_and_nothing_touched(bench, name):
-    assert "ended with 2" in folders.by_bad_files(bench, 1, 0, [name])
+    assert "ended with 2" in folder_events.by_bad_files(bench, 1, 0, [name])
     assert len(list(bench.run.rglob("*.damaged"))) == 0
     assert "damaged" not in "".join(path.name for path in bench.run.rglob("*"))
 
@@ -129,32 +131,32 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_touched(bench, name)
     ],
 )
 def test_a_signal_saves_and_stops(bench, ranks, victims, stage, numbers):
-    told = jobs.sent(bench, ranks, victims, stage, numbers)
-    assert jobs.wrong_stop(bench, told, again=0) == ""
+    result = jobs.with_signals(bench, ranks, victims, stage, numbers)
+    assert jobs.wrong_stop(bench, result, again=0) == ""
 
 
 def test_signals_until_the_very_end_are_harmless(bench):
-    told = jobs.sent(bench, 2, [0, 1], "steps", [signal.SIGUSR1] * 40)
-    assert jobs.wrong_stop(bench, told, again=3) == ""
+    result = jobs.with_signals(bench, 2, [0, 1], "steps", [signal.SIGUSR1] * 40)
+    assert jobs.wrong_stop(bench, result, again=3) == ""
 
 
 @pytest.mark.parametrize(
     ("rank", "where", "way", "code"), [("all", 1, "SIGTERM", 75), (1, -1, "SIGUSR1", 75), (0, 0, "SIGTERM", 0)]
 )
 def test_a_signal_in_the_first_and_the_last_steps(bench, rank, where, way, code):
-    at = where if where > 0 else bench.whole.last + where
-    told = jobs.happened(bench, 2, rank, "step", at, way)
-    assert told.code == code, told.text
-    assert jobs.wrong_stop(bench, told, again=0) == ""
+    at = where if where > 0 else bench.reference.last + where
+    result = jobs.with_event(bench, 2, rank, "step", at, way)
+    assert result.code == code, result.text
+    assert jobs.wrong_stop(bench, result, again=0) == ""
 
 
 def test_a_second_interrupt_ends_at_once(bench):
-    told = jobs.happened(bench, 2, 1, "step", 50, "SIGINT,wait0.2,SIGINT")
-    assert told.code not in (0, 75), told.text
-    assert jobs.wrong_death(bench, told, again=0) == ""
+    result = jobs.with_event(bench, 2, 1, "step", 50, "SIGINT,wait0.2,SIGINT")
+    assert result.code not in (0, 75), result.text
+    assert jobs.wrong_death(bench, result, again=0) == ""
 
 
-@pytest.mark.parametrize("by", [folders.by_stop_file, folders.by_time_limit])
+@pytest.mark.parametrize("by", [folder_events.by_stop_file, folder_events.by_time_limit])
 def test_other_ways_to_stop(bench, by):
     assert by(bench, 2, again=0) == ""
 
@@ -171,35 +173,35 @@ def test_other_ways_to_stop(bench, by):
     ],
 )
 def test_all_end_when_a_rank_dies(bench, ranks, victim, stage, number):
-    told = jobs.sent(bench, ranks, [victim], stage, [number])
-    assert told.code != 0
-    assert jobs.wrong_death(bench, told, again=0) == ""
+    result = jobs.with_signals(bench, ranks, [victim], stage, [number])
+    assert result.code != 0
+    assert jobs.wrong_death(bench, result, again=0) == ""
 
 
 @pytest.mark.parametrize(
-    ("rank", "place", "at", "way"),
+    ("rank", "moment", "at", "way"),
     [(0, "begin", 1, "raise"), (1, "save", 3, "exit0"), (2, "evaluate", 2, "exit3"), (0, "finish", 1, "SIGKILL")],
 )
-def test_all_end_when_a_rank_raises_or_leaves(bench, rank, place, at, way):
-    told = jobs.happened(bench, 3, rank, place, at, way)
-    assert told.code != 0
-    assert jobs.wrong_death(bench, told, again=0) == ""
+def test_all_end_when_a_rank_raises_or_leaves(bench, rank, moment, at, way):
+    result = jobs.with_event(bench, 3, rank, moment, at, way)
+    assert result.code != 0
+    assert jobs.wrong_death(bench, result, again=0) == ""
 
 
 @pytest.mark.parametrize(
-    ("ranks", "victims", "place", "at"), [(2, "0", "sum", 100), (4, "1,3", "update", 9), (3, "0", "write", 3)]
+    ("ranks", "victims", "moment", "at"), [(2, "0", "sum", 100), (4, "1,3", "update", 9), (3, "0", "write", 3)]
 )
-def test_some_outlive_others(bench, ranks, victims, place, at):
-    told = jobs.happened(bench, ranks, victims, place, at, "SIGKILL", survive=True)
-    assert told.code == 0, told.text
-    assert "they go on from " in told.text
-    assert jobs.wrong_survival(bench, told, again=0) == ""
+def test_some_outlive_others(bench, ranks, victims, moment, at):
+    result = jobs.with_event(bench, ranks, victims, moment, at, "SIGKILL", survive=True)
+    assert result.code == 0, result.text
+    assert "they go on from " in result.text
+    assert jobs.wrong_survival(bench, result, again=0) == ""
 
 
 # --- the folder -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", [folders.by_two_jobs, folders.by_dying_again])
+@pytest.mark.parametrize("by", [folder_events.by_two_jobs, folder_events.by_dying_again])
 def test_other_jobs_in_the_folder(bench, by):
     assert by(bench, 1, again=0) == ""
 
@@ -211,5 +213,5 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
         with bench.job(0, happens=("0", "step", str(at), "wait0.5,SIGKILL"), fresh=number == 0) as job:
             assert job.wait() == -signal.SIGKILL
         assert jobs.newest_step(bench.run) == (7, 14, 26)[number]
-        assert wrong_in(bench.run, bench.whole, finished=False) == ""
-    assert bench.goes_on(2) == ""
+        assert wrong_in(bench.run, bench.reference, finished=False) == ""
+    assert bench.resume(2) == ""

@@ -1,1 +1,1 @@
-"""Breaks things: disks, files, processes; and looks at what is left. For the tests."""
+"""Injection of faults into disks, files and processes, and checks of what is left. For the tests."""

@@ -1,4 +1,4 @@
-"""Files that are made to do harm: each function of HOSTILE turns a good checkpoint of some path into one.
+"""Checkpoints made to do harm: each function of HOSTILE turns a good checkpoint at a path into a hostile one.
 
 Most are sealed again: their digest is that of what they say, as one who knows the format would write it.
 """
@@ -26,14 +26,14 @@ def _plain(value: Any) -> Any:
 
 
 def seal(file: h5py.File) -> None:
-    """Give a file the digest of what it says now."""
+    """Give a file the digest of its present contents."""
     root = {key: _plain(file.attrs[key]) for key in ("contents", "config")}
     groups = [{key: _plain(value) for key, value in file[name].attrs.items()} for name in ("progress", "provenance")]
     set_attribute(file, "digest", file_digest(root["contents"], root["config"], *groups))
 
 
 def set_attribute(item: Any, name: str, value: Any) -> None:
-    """Replace an attribute; a text becomes one of fixed length, as dbp writes it."""
+    """Replace an attribute; text is stored with a fixed length, as dbp writes it."""
     if isinstance(value, str):
         data = value.encode()
         item.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(1, len(data))))
@@ -42,7 +42,7 @@ def set_attribute(item: Any, name: str, value: Any) -> None:
 
 
 def listed(file: h5py.File) -> dict[str, list[Any]]:
-    """The list of contents."""
+    """Return the list of contents."""
     return json.loads(file.attrs["contents"])  # type: ignore[no-any-return]
 
 
@@ -52,12 +52,12 @@ def list_again(file: h5py.File, contents: Any) -> None:
 
 
 def victim(file: h5py.File) -> str:
-    """The name of an array of weights."""
+    """Return the name of an array of weights."""
     return next(name for name in listed(file) if name.startswith("model/") and file[name].ndim == 2)
 
 
 def inside(name: str, change: Callable[[h5py.File], None], sealed: bool = True) -> None:
-    """Add a change that is made through HDF5."""
+    """Register a change made through HDF5."""
 
     def make(path: Path) -> None:
         with h5py.File(path, "r+", libver=("earliest", "v110")) as file:
@@ -69,7 +69,7 @@ def inside(name: str, change: Callable[[h5py.File], None], sealed: bool = True) 
 
 
 def stored(name: str, **storage: Any) -> None:
-    """Add a change that stores an array in another way; shape and data as they were, unless they are given."""
+    """Register a change of how an array is stored; shape and data stay unless given."""
 
     def change(file: h5py.File) -> None:
         array = victim(file)
@@ -78,15 +78,15 @@ def stored(name: str, **storage: Any) -> None:
         if "shape" not in storage and "data" not in storage:
             storage["data"] = data
         file.create_dataset(array, **storage)
-        told = listed(file)
-        told[array] = [file[array].dtype.str, list(file[array].shape or ()), told[array][2]]
-        list_again(file, told)
+        listing = listed(file)
+        listing[array] = [file[array].dtype.str, list(file[array].shape or ()), listing[array][2]]
+        list_again(file, listing)
 
     inside(name, change)
 
 
 def linked(name: str, link: Callable[[h5py.File, str], Any]) -> None:
-    """Add a change that puts a link in an array's place."""
+    """Register a change that replaces an array by a link."""
 
     def change(file: h5py.File) -> None:
         array = victim(file)
@@ -98,28 +98,28 @@ def linked(name: str, link: Callable[[h5py.File, str], Any]) -> None:
 
 
 def contents(name: str, change: Callable[[dict[str, list[Any]], str], Any]) -> None:
-    """Add a change of the list of contents: gives the new one, as text or to be written as JSON."""
+    """Register a change of the list of contents, which returns a new list, or text in its place."""
     inside(name, lambda file: list_again(file, change(listed(file), victim(file))))
 
 
 def described(name: str, dtype: Any = None, shape: Any = None) -> None:
-    """Add a change of what the list says of an array."""
+    """Register a change of an array's type or shape in the list of contents."""
 
-    def change(told: dict[str, list[Any]], array: str) -> Any:
-        told[array][0] = dtype if dtype is not None else told[array][0]
-        told[array][1] = shape if shape is not None else told[array][1]
-        return told
+    def change(listing: dict[str, list[Any]], array: str) -> Any:
+        listing[array][0] = dtype if dtype is not None else listing[array][0]
+        listing[array][1] = shape if shape is not None else listing[array][1]
+        return listing
 
     contents(name, change)
 
 
 def attribute(name: str, place: str, key: str, value: Any, sealed: bool = True) -> None:
-    """Add a change of an attribute."""
+    """Register a change of an attribute."""
     inside(name, lambda file: set_attribute(file[place], key, value), sealed)
 
 
 def instead(name: str, make: Callable[[Path], None]) -> None:
-    """Add something else than a file of HDF5."""
+    """Register a replacement by something that is no HDF5 file."""
 
     def change(path: Path) -> None:
         path.unlink()
@@ -145,7 +145,7 @@ linked("soft link", _soft)
 
 
 def _renamed(name: str) -> Callable[[dict[str, list[Any]], str], Any]:
-    return lambda told, array: {name.format(array) if key == array else key: value for key, value in told.items()}
+    return lambda listing, array: {name.format(array) if key == array else key: value for key, value in listing.items()}
 
 
 for title, pattern in {
@@ -166,8 +166,8 @@ for title, pattern in {
 
 def _cycle(file: h5py.File) -> None:
     file["model/loop"] = file["model"]
-    told, array = listed(file), victim(file)
-    list_again(file, told | {f"model/{'loop/' * 40}{array[6:]}": told[array]})
+    listing, array = listed(file), victim(file)
+    list_again(file, listing | {f"model/{'loop/' * 40}{array[6:]}": listing[array]})
 
 
 def _deep(file: h5py.File) -> None:
@@ -286,15 +286,16 @@ inside("no digest", lambda file: file.attrs.__delitem__("digest"), sealed=False)
 
 # --- the list of contents -------------------------------------------------------------------------------
 
-contents("a list nested 100,000 deep", lambda _told, _array: "[" * 100_000)
-contents("objects nested 100,000 deep", lambda _told, _array: '{"a":' * 100_000)
-contents("a number of 5,000 digits", lambda told, array: json.dumps(told).replace("[", "[" + "1" * 5000 + ",", 1))
+contents("a list nested 100,000 deep", lambda _listing, _array: "[" * 100_000)
+contents("objects nested 100,000 deep", lambda _listing, _array: '{"a":' * 100_000)
+contents("a number of 5,000 digits", lambda listing, array: json.dumps(listing).replace("[", "[" + "1" * 5000 + ",", 1))
 contents(
-    "a list of 100,000 arrays", lambda told, _array: told | {f"model/{i}": ["<f4", [0], ""] for i in range(100_000)}
+    "a list of 100,000 arrays",
+    lambda listing, _array: listing | {f"model/{i}": ["<f4", [0], ""] for i in range(100_000)},
 )
-contents("no JSON", lambda _told, _array: "import os")
+contents("no JSON", lambda _listing, _array: "import os")
 for value in ("[]", "5", '"x"', "null", '{"model/x": 5}', '{"model/x": []}', '{"model/x": {"a": 1}}', "{}"):
-    contents(f"contents {value}", lambda _told, _array, value=value: value)
+    contents(f"contents {value}", lambda _listing, _array, value=value: value)
 for dtype in (
     "O",
     "V2000000000",
@@ -334,7 +335,7 @@ for title, text in {
 
 
 def _giant(name: str) -> Change:
-    """An array of 4 TiB in a file that is as long, but takes no room on the disk."""
+    """Return a change that adds an array of 4 TiB in a sparse file, which takes no room on the disk."""
 
     def change(path: Path) -> None:
         with h5py.File(path, "r+") as file:

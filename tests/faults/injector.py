@@ -1,4 +1,4 @@
-"""File system calls that fail, in any program: faults.c, compiled, and loaded before the C library."""
+"""Failing file system calls in any program: faults.c, compiled and loaded before the C library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALWAYS = 0  # as a count of calls
 
 @dataclass(frozen=True)
 class Fault:
-    """What a call meets.
+    """A fault that file calls meet.
 
     Args:
         name: for the user.
@@ -37,7 +37,7 @@ class Fault:
     calls: int
 
     def from_call(self, at: int, count: int = 1) -> tuple[int, int, int, int, int]:
-        """Its words for faults.c: so many calls from that one on."""
+        """Return the numbers for faults.c that make so many calls fail, from one on."""
         return self.what, self.number, at, count, self.calls
 
 
@@ -53,7 +53,7 @@ FAULTS = {
 
 @functools.cache
 def library() -> Path:
-    """The compiled library, in a folder that is removed at the end of this process."""
+    """Compile the library into a folder that is removed when this process ends."""
     folder = tempfile.TemporaryDirectory(prefix="faults-")
     library.folder = folder  # type: ignore[attr-defined]  # kept as long as this process lives
     out = Path(folder.name) / "faults.so"
@@ -64,7 +64,7 @@ def library() -> Path:
 
 @functools.cache
 def why_not() -> str | None:
-    """What keeps this machine from making calls fail; None if nothing does."""
+    """Return the reason why this machine cannot make calls fail; None if it can."""
     try:
         library()
     except FileNotFoundError:
@@ -77,14 +77,14 @@ def why_not() -> str | None:
 def environment(
     folder: Path, fault: Fault | None = None, at: int = 1, count: int = 1, log: Path | None = None
 ) -> dict[str, str]:
-    """Variables of a program in which calls for files beneath a folder meet a fault from a call on."""
+    """Return the variables of a program whose file calls beneath a folder meet a fault, from one call on."""
     words = fault.from_call(at, count) if fault else (0, 0, 0, 0, 0)
     order = ":".join(map(str, (folder, *words)))
     return {"LD_PRELOAD": str(library()), "BREAK": order} | ({"BREAK_LOG": str(log)} if log else {})
 
 
 class Calls:
-    """The library inside of this process, which was started with environment()."""
+    """The library loaded into this process, which was started with environment()."""
 
     def __init__(self, folder: Path):
         self._library = ctypes.CDLL(os.environ["LD_PRELOAD"])
@@ -94,18 +94,18 @@ class Calls:
         self._library.within(os.fsencode(folder))
 
     def arm(self, fault: Fault, at: int, count: int) -> None:
-        """From now on calls are counted, and meet the fault."""
+        """Count calls from now on, and let them meet the fault."""
         self._arm(*fault.from_call(at, count))
 
     def disarm(self) -> int:
-        """From now on none does; gives how many did."""
+        """Let no more calls meet the fault; return how many did."""
         met = int(self._library.fired())
         self._arm(0, 0, 0, 0, 0)
         return met
 
 
 def calls_in(log: Path) -> Iterator[tuple[int, str, str]]:
-    """The calls of a log: number, what, path; those elsewhere have the number 0."""
+    """Yield (number, call, path) for each call of a log; calls elsewhere have number 0."""
     for line in log.read_text(errors="replace").splitlines():
         number, call, path = line.split(" ", 2)
         yield int(number), call, path

@@ -1,4 +1,4 @@
-"""Real jobs under mpirun whose ranks are signalled or ended at a stage, and what must be true of them afterwards."""
+"""Real jobs under mpirun whose ranks get a signal or end at a stage, and checks of what they leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import ParamSpec
 from dbp.checkpoint import checkpoints_of, step_of
 from tests.faults import injector
 from tests.faults.injector import DELAY, SYNCING, Fault
-from tests.faults.runs import CONFIG, Whole, wrong_in
+from tests.faults.reference_run import CONFIG, ReferenceRun, wrong_in
 
 SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, without searching for networks
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -33,7 +33,7 @@ SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, w
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-PROGRAM = Path(__file__).with_name("program.py")
+PROGRAM = Path(__file__).with_name("disturbed_command.py")
 ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
 NOT_BEGUN = 213  # the exit code of Open MPI's launcher if it could not start
 LIMIT, GONE = 60.0, 5.0  # seconds for a job, and for all of it to be gone when a rank has died
@@ -47,14 +47,14 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Job:
-    """`dbp train` on some ranks, or on one without mpirun, in a with statement at whose end nothing of it is left.
+    """`dbp train` on some ranks, or in one process without mpirun; a with statement ends all of its processes.
 
     Args:
         folder: holds config.toml, gets run/ and log.
         ranks: how many; 0 for one that is started directly.
         words: of the command line, besides.
         more: environment variables.
-        happens: what is to happen to a rank by itself: the first words of program.py.
+        happens: what is to happen to a rank by itself: the first words of disturbed_command.py.
         survive: whether ranks are to outlive others.
     """
 
@@ -93,11 +93,11 @@ class Job:
 
     @property
     def text(self) -> str:
-        """What it has printed so far."""
+        """Return its output so far."""
         return self.log.read_text(errors="replace")
 
     def processes(self) -> dict[int, bytes]:
-        """Its processes that still run, with their environments."""
+        """Return its running processes with their environments."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -107,20 +107,20 @@ class Job:
         return found
 
     def rank(self, number: int) -> int | None:
-        """The process of a rank; None before its start and after its end."""
+        """Return the process of a rank; None before its start and after its end."""
         if not self.ranks:
             return self.process.pid if self.process.poll() is None else None
         wanted = f"\0OMPI_COMM_WORLD_RANK={number}\0".encode()
         return next((pid for pid, environment in self.processes().items() if wanted in b"\0" + environment), None)
 
     def wait(self, limit: float = LIMIT) -> int | None:
-        """Its exit code; None if it has not ended by then."""
+        """Return its exit code; None if it does not end within the limit."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.process.wait(limit)
         return None
 
     def at(self, stage: str, rank: int) -> int | None:
-        """Wait for a stage of STAGES, seen from outside; gives the rank's process, None if the job ends before."""
+        """Wait for a stage of STAGES, seen from outside; return the rank's process, None if the job ends first."""
         ends, pid = time.monotonic() + LIMIT, None
         while time.monotonic() < ends and self.process.poll() is None:
             pid = pid or self.rank(rank)
@@ -142,7 +142,7 @@ class Job:
 
 
 def _start(ranks: int, survive: bool) -> list[str]:
-    """What starts so many ranks of a Python program."""
+    """Return the command that starts so many ranks of a Python program."""
     if survive:
         return [sys.executable, "-m", "dbp", "run", "--survive", "-n", str(ranks), "--", sys.executable]
     launcher = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks else []
@@ -151,28 +151,28 @@ def _start(ranks: int, survive: bool) -> list[str]:
 
 @dataclass
 class Bench:
-    """A folder for jobs, and the run that nothing has broken.
+    """A folder for jobs, with the reference run that they must equal.
 
     Args:
         folder: for jobs.
-        whole: what they must come to.
+        reference: what they must come to.
     """
 
     folder: Path
-    whole: Whole
+    reference: ReferenceRun
 
     @classmethod
-    def made(cls, folder: Path) -> Bench:
-        """Train the run that nothing breaks, on one rank."""
+    def prepare(cls, folder: Path) -> Bench:
+        """Train the reference run on one rank."""
         (folder / "whole").mkdir(parents=True)
         (folder / "whole" / "config.toml").write_text(LONGER)
         with Job(folder / "whole", 0, "--set", "checkpoint.keep=10000") as job:
             assert job.wait() == 0, job.text
-        return cls(folder, Whole.of(folder / "whole" / "run", folder / "none"))
+        return cls(folder, ReferenceRun.of(folder / "whole" / "run", folder / "none"))
 
     @property
     def run(self) -> Path:
-        """The folder of the job's run."""
+        """Return the folder of the job's run."""
         return self.folder / "job" / "run"
 
     def job(
@@ -184,15 +184,15 @@ class Bench:
         fresh: bool = True,
         survive: bool = False,
     ) -> Job:
-        """A job, whose run begins anew unless it is to go on."""
+        """Start a job, whose run begins anew if `fresh`."""
         if fresh:
             shutil.rmtree(self.folder / "job", ignore_errors=True)
             (self.folder / "job").mkdir()
         (self.folder / "job" / "config.toml").write_text(LONGER)
         return Job(self.folder / "job", ranks, *words, more=more, happens=happens, survive=survive)
 
-    def goes_on(self, ranks: int, *words: str) -> str:
-        """Start the job again, without a fault, and compare what it comes to; gives what is wrong."""
+    def resume(self, ranks: int, *words: str) -> str:
+        """Start the job again without a fault; return what differs from the reference run, or ""."""
         for _ in range(2):
             with self.job(ranks, *words, fresh=False) as job:
                 code = job.wait()
@@ -202,28 +202,28 @@ class Bench:
             return f"hang: going on, {job.text[-300:]}"
         if code != 0:
             return f"loss: going on ended with {code}: {job.text[-300:]}"
-        return wrong_in(self.run, self.whole, finished=True, clean=True)
+        return wrong_in(self.run, self.reference, finished=True, clean=True)
 
 
 def slow_disk(folder: Path) -> dict[str, str]:
-    """Variables of a job whose first checkpoints take a while, but whose start does not."""
+    """Return the variables of a job whose first checkpoints take a while, but whose start does not."""
     return injector.environment(folder, SLOW, at=13, count=SLOW_CALLS)
 
 
 def newest_step(run: Path) -> int:
-    """The step of the newest checkpoint; -1 if there is none."""
+    """Return the step of the newest checkpoint; -1 if there is none."""
     files = checkpoints_of(run).files() if run.exists() else []
     return step_of(files[-1]) if files else -1
 
 
 def shared_memory() -> set[str]:
-    """What lies in shared memory, but for the segments of the MPI libraries' own messages."""
+    """Return the names in shared memory, without the MPI libraries' message segments."""
     names = {path.name for path in Path("/dev/shm").glob("*")}
     return {name for name in names if not name.startswith(("sm_segment.", "mpich_shm_"))}
 
 
 def left_in_shared_memory(before: set[str]) -> set[str]:
-    """What has come there since, and stays: what other jobs hold for a moment does not count."""
+    """Return the names that came since and stay; other jobs hold some for a moment."""
     ends, left = time.monotonic() + GONE, shared_memory() - before
     while left and time.monotonic() < ends:
         time.sleep(0.02)
@@ -232,7 +232,7 @@ def left_in_shared_memory(before: set[str]) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Told:
+class JobResult:
     """How a job has ended.
 
     Args:
@@ -253,37 +253,39 @@ class Told:
 
     @property
     def end(self) -> str:
-        """The code and the last words."""
+        """Return the exit code and the last output."""
         return f"it ended with {self.code}: {self.text[-500:]}"
 
 
-def ended(job: Job, shared: set[str], began: float | None = None, before: int = -1, met: bool = True) -> Told:
-    """Wait for a job's end, and look at what is left."""
+def wait_for_end(
+    job: Job, shared: set[str], began: float | None = None, before: int = -1, met: bool = True
+) -> JobResult:
+    """Wait for a job's end, and look for processes and shared memory that are left."""
     code = job.wait()
     seconds = 0.0 if began is None else time.monotonic() - began
     ends = time.monotonic() + GONE
     while (left := job.processes()) and code is not None and time.monotonic() < ends:
         time.sleep(0.02)
     words = [f"{len(left)} processes"] * bool(left) + sorted(left_in_shared_memory(shared))
-    return Told(code, job.text, seconds, before, ", ".join(words), met)
+    return JobResult(code, job.text, seconds, before, ", ".join(words), met)
 
 
-def begun(function: Callable[P, Told]) -> Callable[P, Told]:
-    """The same, but once more if the launcher could not start anything, as Open MPI's may on a busy machine."""
+def retried(function: Callable[P, JobResult]) -> Callable[P, JobResult]:
+    """Repeat a job once if the launcher could not start, as Open MPI's may on a busy machine."""
 
     @functools.wraps(function)
-    def tried(*arguments: P.args, **more: P.kwargs) -> Told:
-        told = function(*arguments, **more)
-        return function(*arguments, **more) if told.code == NOT_BEGUN else told
+    def tried(*arguments: P.args, **more: P.kwargs) -> JobResult:
+        result = function(*arguments, **more)
+        return function(*arguments, **more) if result.code == NOT_BEGUN else result
 
     return tried
 
 
-@begun
-def sent(
+@retried
+def with_signals(
     bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list[int], *, survive: bool = False
-) -> Told:
-    """A job some of whose ranks get signals, one after the other, at a stage of STAGES."""
+) -> JobResult:
+    """Run a job, and send some of its ranks signals, one after the other, at a stage of STAGES."""
     shared = shared_memory()
     with bench.job(ranks, more=slow_disk(bench.run) if stage == "save" else None, survive=survive) as job:
         pids = [job.at(stage, victim) for victim in victims]
@@ -293,62 +295,64 @@ def sent(
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             time.sleep(0.03 * (len(numbers) > 1))
-        return ended(job, shared, began, before, any(pids))
+        return wait_for_end(job, shared, began, before, any(pids))
 
 
-@begun
-def happened(
-    bench: Bench, ranks: int, rank: int | str, place: str, number: int, way: str, *, survive: bool = False
-) -> Told:
-    """A job to one of whose ranks, to some or to all something happens by itself; see program.py."""
+@retried
+def with_event(
+    bench: Bench, ranks: int, rank: int | str, moment: str, number: int, way: str, *, survive: bool = False
+) -> JobResult:
+    """Run a job in which some ranks meet an event; see disturbed_command.py."""
     shared = shared_memory()
-    with bench.job(ranks, happens=(str(rank), place, str(number), way), survive=survive) as job:
-        return ended(job, shared)
+    with bench.job(ranks, happens=(str(rank), moment, str(number), way), survive=survive) as job:
+        return wait_for_end(job, shared)
 
 
-def wrong_stop(bench: Bench, told: Told, again: int) -> str:
-    """What is wrong with a job that was asked to stop, and with the one of so many ranks that goes on."""
-    if told.code is None or told.left:
-        return f"hang: {told.left}, {told.end}"
-    if told.code == 0:
-        return wrong_in(bench.run, bench.whole, finished=True)
+def wrong_stop(bench: Bench, result: JobResult, again: int) -> str:
+    """Return what is wrong with a job that was asked to stop, or with the one that resumes it, or ""."""
+    if result.code is None or result.left:
+        return f"hang: {result.left}, {result.end}"
+    if result.code == 0:
+        return wrong_in(bench.run, bench.reference, finished=True)
     saved = newest_step(bench.run)
-    if told.code != 75 or told.text.count("stop requested by ") != 1 or "Traceback" in told.text:
-        return f"loss: {told.end}"
-    if f"saved step {saved};" not in told.text or saved <= told.before:
-        return f"loss: its newest checkpoint is of step {saved}, before it was of {told.before}: {told.end}"
-    return wrong_in(bench.run, bench.whole, finished=False) or bench.goes_on(again)
+    if result.code != 75 or result.text.count("stop requested by ") != 1 or "Traceback" in result.text:
+        return f"loss: {result.end}"
+    if f"saved step {saved};" not in result.text or saved <= result.before:
+        return f"loss: its newest checkpoint is of step {saved}, before it was of {result.before}: {result.end}"
+    return wrong_in(bench.run, bench.reference, finished=False) or bench.resume(again)
 
 
-def wrong_death(bench: Bench, told: Told, again: int) -> str:
-    """What is wrong with a job of which a rank has died, and with the one of so many ranks that goes on."""
-    if told.code is None or told.left or (told.code != 0 and told.seconds > GONE):
-        return f"hang: {told.left}, after {told.seconds:.1f} s {told.end}"
-    if told.text.count("Traceback") > 1:
-        return f"crash: told more than once: {told.end}"
-    return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again)
+def wrong_death(bench: Bench, result: JobResult, again: int) -> str:
+    """Return what is wrong with a job of which a rank has died, or with the one that resumes it, or ""."""
+    if result.code is None or result.left or (result.code != 0 and result.seconds > GONE):
+        return f"hang: {result.left}, after {result.seconds:.1f} s {result.end}"
+    if result.text.count("Traceback") > 1:
+        return f"crash: result more than once: {result.end}"
+    return wrong_in(bench.run, bench.reference, finished=result.code == 0) or bench.resume(again)
 
 
-def wrong_survival(bench: Bench, told: Told, again: int) -> str:
-    """What is wrong with a job that is to outlive some of its ranks; if it has not, with the one that goes on."""
-    if told.code is None or told.left:
-        return f"hang: {told.left}, {told.end}"
-    if told.code not in (0, 75) or "Traceback" in told.text:
-        return f"loss: {told.end}"
-    whole = told.code == 0
-    return wrong_in(bench.run, bench.whole, finished=whole, clean=whole) or ("" if whole else bench.goes_on(again))
+def wrong_survival(bench: Bench, result: JobResult, again: int) -> str:
+    """Return what is wrong with a job that is to survive deaths of ranks, or with the one that resumes it, or ""."""
+    if result.code is None or result.left:
+        return f"hang: {result.left}, {result.end}"
+    if result.code not in (0, 75) or "Traceback" in result.text:
+        return f"loss: {result.end}"
+    finished = result.code == 0
+    return wrong_in(bench.run, bench.reference, finished=finished, clean=finished) or (
+        "" if finished else bench.resume(again)
+    )
 
 
 def with_disk(bench: Bench, ranks: int, fault: Fault, at: int, count: int, again: int) -> tuple[str, bool]:
-    """File calls of a job fail; gives what is wrong with it and with the one that goes on, and whether any failed."""
+    """Run a job whose file calls fail; return what is wrong with it or with its resumption, and if any call failed."""
     log, shared = bench.folder / "calls", shared_memory()
     log.write_text("")
     with bench.job(ranks, more=injector.environment(bench.run, fault, at, count, log)) as job:
-        told = ended(job, shared)
+        result = wait_for_end(job, shared)
     met = " BROKEN\n" in log.read_text()
-    if told.code is None or told.left:
-        return f"hang: {told.left}, {told.end}", met
+    if result.code is None or result.left:
+        return f"hang: {result.left}, {result.end}", met
     allowed = (0, 74) if fault.what != injector.KILL or not met else range(1, 256)
-    if told.code not in allowed or "Traceback" in told.text:
-        return f"crash: {told.end}", met
-    return wrong_in(bench.run, bench.whole, finished=told.code == 0) or bench.goes_on(again), met
+    if result.code not in allowed or "Traceback" in result.text:
+        return f"crash: {result.end}", met
+    return wrong_in(bench.run, bench.reference, finished=result.code == 0) or bench.resume(again), met

@@ -1,4 +1,4 @@
-"""Checkpoints of which a byte is changed, or the end cut off: `images.py CHECKPOINT FOLDER CASES`.
+"""Read checkpoints with a changed byte or a missing end: `change_bytes.py CHECKPOINT FOLDER CASES`.
 
 CASES is JSON: [["flip", offset, mask], ["cut", length, 0], ["zero", offset, length], ...]. Prints a line of JSON for
 each: what was done, and what was wrong: a changed file must be refused, or say exactly what it said before.
@@ -19,12 +19,12 @@ LONGEST = 1.0  # seconds until a file is refused
 
 
 def all_of(checkpoint: StoredCheckpoint) -> tuple[object, ...]:
-    """All that it says."""
+    """Return all contents of a checkpoint."""
     return digest_arrays(dict(checkpoint.arrays())), checkpoint.progress, checkpoint.provenance, checkpoint.config
 
 
 def changed(image: bytes, how: str, place: int, more: int) -> bytes:
-    """The bytes of a file with one change."""
+    """Return the bytes of a file with one change."""
     if how == "cut":
         return image[:place]
     piece = bytes(more) if how == "zero" else bytes([image[place] ^ more])
@@ -32,7 +32,7 @@ def changed(image: bytes, how: str, place: int, more: int) -> bytes:
 
 
 def wrong(path: Path, expected: tuple[object, ...]) -> str:
-    """What is wrong with how a changed file is read."""
+    """Read a changed file, and return what is wrong, or ""."""
     began = time.monotonic()
     try:
         found = all_of(read(path))
@@ -43,7 +43,7 @@ def wrong(path: Path, expected: tuple[object, ...]) -> str:
 
 
 def main() -> None:
-    """Carry out all cases, in a child, as a library that crashes must not end this."""
+    """Carry out each case in a child, as HDF5 may crash."""
     good, folder, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     image, expected = good.read_bytes(), all_of(read(good))
     for case in cases:

@@ -1,8 +1,8 @@
-"""The command line of dbp, in which something happens to ranks: `program.py RANKS PLACE NUMBER WAYS WORDS ...`.
+"""Run dbp's command line with a fault in some ranks: `disturbed_command.py RANKS MOMENT NUMBER WAYS ...`.
 
-RANKS are some with commas between, or "all". PLACE is what they are about to do, for the NUMBER-th time: import, or one
-of PLACES. WAYS says what happens, one after the other with commas between: raise, user (an error of the user, on this
-rank only), exit0, exit3, wait1.5 (so many seconds), or the name of a signal.
+RANKS are numbers with commas between, or "all". The fault comes before the NUMBER-th MOMENT, which is import or one of
+MOMENTS. WAYS, with commas between, are carried out in turn: raise, user (an error of the user, on this rank only),
+exit0, exit3, wait1.5 (seconds), or the name of a signal. The words of the command line follow.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-RANKS, PLACE, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+RANKS, MOMENT, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
-PLACES = {
+MOMENTS = {
     "begin": "dbp.saving.saver:RunSaver._begin",
     "step": "dbp.training.loop:step",
     "forward": "dbp.nn:Dense.__call__",
@@ -34,7 +34,7 @@ PLACES = {
 
 
 def happen() -> None:
-    """What happens to the rank."""
+    """Carry out all WAYS on this rank."""
     for way in WAYS.split(","):
         _happen(way)
 
@@ -54,8 +54,8 @@ def _happen(way: str) -> None:
         os.kill(os.getpid(), signal.Signals[way])
 
 
-def before(owner: Any, name: str) -> None:
-    """Have it happen before the NUMBER-th call of a function."""
+def interpose(owner: Any, name: str) -> None:
+    """Make a function call happen() before its NUMBER-th call."""
     function: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -76,11 +76,11 @@ def main() -> int:
 
     if {"all", os.environ.get("OMPI_COMM_WORLD_RANK", "0")} & set(RANKS):
         signals.enter()
-        if PLACE == "import":
+        if MOMENT == "import":
             happen()
         else:
-            module, _, name = PLACES[PLACE].rpartition(":")
-            before(
+            module, _, name = MOMENTS[MOMENT].rpartition(":")
+            interpose(
                 functools.reduce(getattr, name.split(".")[:-1], importlib.import_module(module)), name.split(".")[-1]
             )
     return command_line(sys.argv[5:])

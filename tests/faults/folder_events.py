@@ -1,4 +1,4 @@
-"""What else a run's folder may meet: a stop file, a second job, disks that are full or read-only, bad files."""
+"""Events in a run's folder: a stop file, a second job, disks that are full or read-only, bad files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from dbp.checkpoint import checkpoints_of
 from tests.faults.hostile import HOSTILE
-from tests.faults.jobs import LIMIT, Bench, Job, Told, ended, newest_step, shared_memory, wrong_stop
-from tests.faults.runs import wrong_in
+from tests.faults.jobs import LIMIT, Bench, Job, JobResult, newest_step, shared_memory, wait_for_end, wrong_stop
+from tests.faults.reference_run import wrong_in
 
 HOST = socket.gethostname()
 ROOM = "600k"  # of a small disk: some checkpoints
@@ -23,31 +23,31 @@ WAIT = ("0", "step", "60", "wait2")
 
 
 def by_stop_file(bench: Bench, ranks: int, again: int) -> str:
-    """A file asks a job to stop."""
+    """Ask a job to stop by a file."""
     with bench.job(ranks, happens=WAIT) as job:
         job.at("steps", 0)
         (bench.run / "stop").touch()
-        told = ended(job, shared_memory())
-    if told.code != 75 or "stop requested by the file" not in told.text or (bench.run / "stop").exists():
-        return f"loss: {told.end}"
-    return wrong_stop(bench, told, again)
+        result = wait_for_end(job, shared_memory())
+    if result.code != 75 or "stop requested by the file" not in result.text or (bench.run / "stop").exists():
+        return f"loss: {result.end}"
+    return wrong_stop(bench, result, again)
 
 
 def by_time_limit(bench: Bench, ranks: int, again: int) -> str:
-    """A job has a time limit, which it would not keep if it went on after a long step."""
+    """Give a job a time limit that it would miss if it continued after a long step."""
     with bench.job(ranks, "--time-limit", "60", happens=("0", "step", "60", "wait0.5")) as job:
-        told = ended(job, shared_memory())
-    if told.code != 0:
-        return f"loss: it stopped long before its time limit: {told.end}"
+        result = wait_for_end(job, shared_memory())
+    if result.code != 0:
+        return f"loss: it stopped long before its time limit: {result.end}"
     with bench.job(ranks, "--time-limit", "6", happens=WAIT) as job:
-        told = ended(job, shared_memory())
-    if told.code != 75 or "stop requested by the time limit of 6 s" not in told.text:
-        return f"loss: {told.end}"
-    return wrong_stop(bench, told, again)
+        result = wait_for_end(job, shared_memory())
+    if result.code != 75 or "stop requested by the time limit of 6 s" not in result.text:
+        return f"loss: {result.end}"
+    return wrong_stop(bench, result, again)
 
 
 def by_two_jobs(bench: Bench, ranks: int, again: int) -> str:
-    """A second job in the folder of one that goes on is refused; the first is then killed, which leaves no lock."""
+    """Start a second job in a running one's folder, which is refused; then kill the first, which leaves no lock."""
     with bench.job(ranks, happens=("0", "step", "60", "wait30")) as job:
         owner = job.at("steps", 0)
         with bench.job(0, fresh=False) as second:
@@ -56,41 +56,41 @@ def by_two_jobs(bench: Bench, ranks: int, again: int) -> str:
                 return f"loss: the second job ended with {code}: {second.text[-300:]}"
         if owner is not None:
             os.kill(owner, signal.SIGKILL)
-        told = ended(job, shared_memory())
-    return f"hang: {told.left}" if told.code is None or told.left else bench.goes_on(again)
+        result = wait_for_end(job, shared_memory())
+    return f"hang: {result.left}" if result.code is None or result.left else bench.resume(again)
 
 
 def by_dying_again(bench: Bench, ranks: int, again: int) -> str:
-    """A job that dies before its first checkpoint is started three times, then only if that is asked for."""
+    """Let a job die before its first checkpoint: it is started three times, then only on request."""
     watched = ("--set", "watch.most_starts=3")
     for start in range(4):
         with bench.job(ranks, *watched, happens=("0", "step", "3", "SIGKILL"), fresh=start == 0) as job:
-            told = ended(job, shared_memory())
-        refused = told.code == 2 and "was started 3 times from step 0" in told.text
-        if refused != (start == 3) or told.left:
-            return f"loss: start {start + 1}: {told.left}, {told.end}"
-    return bench.goes_on(again, *watched, "--retry")
+            result = wait_for_end(job, shared_memory())
+        refused = result.code == 2 and "was started 3 times from step 0" in result.text
+        if refused != (start == 3) or result.left:
+            return f"loss: start {start + 1}: {result.left}, {result.end}"
+    return bench.resume(again, *watched, "--retry")
 
 
 def by_bad_files(bench: Bench, ranks: int, again: int, names: list[str]) -> str:
-    """The newest checkpoints of a run are replaced by hostile files: an older one is used, and they are kept."""
+    """Replace a run's newest checkpoints by hostile files: it uses an older one, and keeps the files."""
     with bench.job(ranks, happens=("0", "step", "100", "SIGKILL")) as job:
-        told = ended(job, shared_memory())
+        result = wait_for_end(job, shared_memory())
     good = checkpoints_of(bench.run).files()
     if not good:
-        return f"loss: {told.end}"
+        return f"loss: {result.end}"
     bad = [checkpoints_of(bench.run).path_of(10_000 + number) for number in range(len(names))]
     for path, name in zip(bad, names, strict=True):
         shutil.copy(good[-1], path)
         HOSTILE[name](path)
     with bench.job(again, fresh=False) as job:
-        told = ended(job, shared_memory())
-    warned = told.text.count("an older one is used, and this one kept with another name")
-    if told.code != 0 or f"resumed from {good[-1]}" not in told.text or warned != len(bad):
-        return f"loss: {told.end}"
+        result = wait_for_end(job, shared_memory())
+    warned = result.text.count("an older one is used, and this one kept with another name")
+    if result.code != 0 or f"resumed from {good[-1]}" not in result.text or warned != len(bad):
+        return f"loss: {result.end}"
     if not all(os.path.lexists(f"{path}.damaged") for path in bad):
         return "loss: a bad file was not kept"
-    return wrong_in(bench.run, bench.whole, finished=True, clean=True)
+    return wrong_in(bench.run, bench.reference, finished=True, clean=True)
 
 
 # --- real disks -----------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def _unmount(folder: Path) -> None:
 
 
 def why_no_disks(folder: Path) -> str | None:
-    """What keeps this machine from having small disks; None if nothing does."""
+    """Return the reason why this machine cannot mount small disks; None if it can."""
     if os.geteuid() != 0:
         return "mounting a small disk needs root"
     try:
@@ -119,7 +119,7 @@ def why_no_disks(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def small_disk(bench: Bench, *options: str) -> Iterator[Path]:
-    """The run's folder is a small disk."""
+    """Mount a small disk as the run's folder."""
     shutil.rmtree(bench.folder / "job", ignore_errors=True)
     bench.run.mkdir(parents=True)
     _mount(bench.run, f"size={ROOM}", *options)
@@ -130,7 +130,7 @@ def small_disk(bench: Bench, *options: str) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Leave no room on a disk; gives the file that takes it."""
+    """Fill a disk, and return the file that takes the room."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(1024)):
@@ -145,7 +145,7 @@ def _wait_for(job: Job, text: str) -> None:
 
 
 def by_full_disk(bench: Bench, ranks: int, again: int, heals: bool) -> str:
-    """The disk is full after the first checkpoints; in the middle of the run there is room again, or not."""
+    """Fill the disk after the first checkpoints; make room again in the middle of the run, or not."""
     with small_disk(bench):
         with bench.job(ranks, "--set", "checkpoint.keep=2", happens=WAIT, fresh=False) as job:
             job.at("steps", 0)
@@ -154,31 +154,31 @@ def by_full_disk(bench: Bench, ranks: int, again: int, heals: bool) -> str:
             before = {path: path.read_bytes() for path in checkpoints_of(bench.run).files()}
             if heals:
                 filler.unlink()
-            told = ended(job, shared_memory())
-        return _wrong_disk(bench, told, before, heals) or _with_room(bench, filler, again)
+            result = wait_for_end(job, shared_memory())
+        return _wrong_disk(bench, result, before, heals) or _with_room(bench, filler, again)
 
 
 def _with_room(bench: Bench, filler: Path, again: int) -> str:
     filler.unlink(missing_ok=True)
-    return bench.goes_on(again, "--set", "checkpoint.keep=2")
+    return bench.resume(again, "--set", "checkpoint.keep=2")
 
 
-def _wrong_disk(bench: Bench, told: Told, before: dict[Path, bytes], heals: bool) -> str:
-    if told.code is None or told.left:
-        return f"hang: {told.left}, {told.end}"
-    if told.code != (0 if heals else 74) or told.text.count("training goes on") != 1 or "Traceback" in told.text:
-        return f"crash: {told.end}"
-    if ("checkpoints are written again" in told.text) != heals:
-        return f"loss: {told.end}"
+def _wrong_disk(bench: Bench, result: JobResult, before: dict[Path, bytes], heals: bool) -> str:
+    if result.code is None or result.left:
+        return f"hang: {result.left}, {result.end}"
+    if result.code != (0 if heals else 74) or result.text.count("training goes on") != 1 or "Traceback" in result.text:
+        return f"crash: {result.end}"
+    if ("checkpoints are written again" in result.text) != heals:
+        return f"loss: {result.end}"
     if not heals and (not before or any(path.read_bytes() != data for path, data in before.items())):
         return "loss: an older checkpoint has changed"
-    return wrong_in(bench.run, bench.whole, finished=heals)
+    return wrong_in(bench.run, bench.reference, finished=heals)
 
 
 def by_read_only(bench: Bench, ranks: int) -> str:
-    """The folder cannot be written to: that is told before the first step."""
+    """Start in a folder that cannot be written to, which is reported before the first step."""
     with small_disk(bench, "ro"), bench.job(ranks, fresh=False) as job:
-        told = ended(job, shared_memory())
-    if told.code != 74 or "Read-only file system" not in told.text or "epoch 1/" in told.text or told.left:
-        return f"loss: {told.end}"
+        result = wait_for_end(job, shared_memory())
+    if result.code != 74 or "Read-only file system" not in result.text or "epoch 1/" in result.text or result.left:
+        return f"loss: {result.end}"
     return "loss: it has saved something" if newest_step(bench.run) >= 0 else ""

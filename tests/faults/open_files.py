@@ -1,4 +1,4 @@
-"""Opens checkpoints that may be hostile, one by one: `opens.py GOOD FILE ...`; started with injector.environment().
+"""Open checkpoints that may be hostile: `open_files.py GOOD FILE ...`, started with injector.environment().
 
 GOOD holds the arrays that a run expects. Prints a line of JSON for each file: what refused it, in how many seconds, by
 how many MB memory has grown. In the log of calls, a file named after each begins its part.
@@ -20,7 +20,7 @@ from dbp.saving.resume import CheckpointInfo, check_arrays
 
 
 def refused(path: Path, expected: dict[str, tuple[str, tuple[int, ...]]]) -> str:
-    """Why a run would not go on from a file; nothing if it would."""
+    """Return why a run would not resume from a file; "" if it would."""
     try:
         with opened(path) as found:
             if reason := check_arrays(CheckpointInfo.of(found), expected):
@@ -45,9 +45,9 @@ def main() -> None:
                 os.open(f"/nowhere/{path.name}", os.O_RDONLY)
             before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
             reason = refused(path, expected)
-            told = {"refused": reason, "seconds": time.monotonic() - began}
+            measured = {"refused": reason, "seconds": time.monotonic() - began}
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-            sys.stdout.write(json.dumps({"file": path.name, **told, "grown_mb": grown}) + "\n")
+            sys.stdout.write(json.dumps({"file": path.name, **measured, "grown_mb": grown}) + "\n")
             sys.stdout.flush()
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,4 +1,4 @@
-"""A small run, what it comes to when nothing breaks, and whether a folder holds a part of just that run."""
+"""A small run, its checkpoints when nothing fails, and a comparison of other runs with them."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ TIMES = ("history/seconds",)  # arrays that differ from run to run
 
 
 def digest_of(checkpoint: StoredCheckpoint) -> str:
-    """Of all that decides how a run goes on: arrays but times, and where it stands."""
+    """Return the digest of all that determines how a run resumes: arrays without times, and progress."""
     arrays = {name: array for name, array in checkpoint.arrays() if name not in TIMES}
     still = {name: value for name, value in checkpoint.progress.items() if name not in ("elapsed", "finished")}
     return f"{digest_arrays(arrays)} {sorted(still.items())}"
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The run that nothing has broken.
+class ReferenceRun:
+    """A run that met no fault.
 
     Args:
         digests: of its checkpoints, by step.
@@ -63,8 +63,8 @@ class Whole:
     half: Path
 
     @classmethod
-    def of(cls, folder: Path, half: Path) -> Whole:
-        """That in a folder."""
+    def of(cls, folder: Path, half: Path) -> ReferenceRun:
+        """Read the run in a folder."""
         found = {}
         for path in checkpoints_of(folder).files():
             checkpoint = read(path)
@@ -72,16 +72,16 @@ class Whole:
         return cls(found, max(found), half)
 
     def is_finished(self, folder: Path) -> bool:
-        """Whether a folder holds its last checkpoint."""
+        """Return True if a folder has the last checkpoint."""
         return f"step-{self.last:09d}.h5" in {path.name for path in checkpoints_of(folder).files()}
 
 
-def wrong_in(folder: Path, whole: Whole, *, finished: bool, clean: bool = False) -> str:
-    """What is wrong in the folder of a run that was broken; nothing if all is as it should be.
+def wrong_in(folder: Path, reference: ReferenceRun, *, finished: bool, clean: bool = False) -> str:
+    """Return what is wrong in the folder of a run that met a fault, or "".
 
     Args:
         folder: of the run.
-        whole: what it should be a part of.
+        reference: what it should be a part of.
         finished: whether it must have come to its end.
         clean: whether nothing may be left of a save that was broken off.
     """
@@ -94,9 +94,9 @@ def wrong_in(folder: Path, whole: Whole, *, finished: bool, clean: bool = False)
         step = int(checkpoint.progress["step"])
         if path.name != f"step-{step:09d}.h5":
             return f"wrong bits: {path.name} is of step {step}"
-        if step in whole.digests and digest_of(checkpoint) != whole.digests[step]:
+        if step in reference.digests and digest_of(checkpoint) != reference.digests[step]:
             return f"wrong bits: in {path.name}"
-    if finished and not (whole.is_finished(folder) and read(files[-1]).progress["finished"]):
+    if finished and not (reference.is_finished(folder) and read(files[-1]).progress["finished"]):
         return f"loss: it has ended, but its newest checkpoint is {files[-1].name if files else 'none'}"
     if clean and (left := [*folder.rglob("*.partial"), *folder.rglob(".probe"), *folder.rglob(".lock")]):
         return f"leftovers: {', '.join(path.name for path in left)}"

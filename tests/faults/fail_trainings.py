@@ -1,4 +1,4 @@
-"""`dbp train` on one rank while its k-th file call fails, then the same command without: `trainings.py FOLDER CASES`.
+"""Train on one rank while a file call fails, and resume without: `fail_trainings.py FOLDER CASES`.
 
 Started with injector.environment(); CASES is JSON: [[fault, count, k, from], ...], count 0 for all calls from the k-th
 on, from 1 if the run goes on from a checkpoint. Trainings are children of this process, which has imported all that
@@ -19,7 +19,7 @@ import dbp.training.fit  # noqa: F401  now, not in each child
 from dbp.cli import main as command_line
 from dbp.saving import saver
 from tests.faults.injector import FAULTS, Calls, Fault
-from tests.faults.runs import CONFIG, Whole, wrong_in
+from tests.faults.reference_run import CONFIG, ReferenceRun, wrong_in
 
 LIMIT = 60.0  # seconds
 KILLED, CRASHED = -int(signal.SIGKILL), 99
@@ -30,7 +30,7 @@ def _train(folder: Path, *words: str) -> int:
 
 
 def _in_a_child(folder: Path, calls: Calls, fault: Fault | None = None, at: int = 1, count: int = 1) -> tuple[int, int]:
-    """Train in a process of its own; gives its exit code and how many calls met the fault. What it says goes to log."""
+    """Train in a child process with its output in `log`; return its exit code and how many calls met the fault."""
     child = os.fork()
     if child == 0:
         code = CRASHED
@@ -58,8 +58,8 @@ def _in_a_child(folder: Path, calls: Calls, fault: Fault | None = None, at: int 
         time.sleep(0.002)
 
 
-def _wrong(folder: Path, whole: Whole, fault: Fault, code: int, met: int) -> str:
-    """What is wrong after a training with a fault."""
+def _wrong(folder: Path, reference: ReferenceRun, fault: Fault, code: int, met: int) -> str:
+    """Return what is wrong after a training with a fault, or ""."""
     text = (folder.parent / "log").read_text()
     if met < 0:
         return f"hang: {text[-300:]}"
@@ -67,27 +67,27 @@ def _wrong(folder: Path, whole: Whole, fault: Fault, code: int, met: int) -> str
         return f"crash: it ended with {code}: {text[-600:]}"
     if code == 65 and "resumed" in text:
         return f"crash: it ended with {code}: {text[-600:]}"
-    if reason := wrong_in(folder, whole, finished=code == 0):
+    if reason := wrong_in(folder, reference, finished=code == 0):
         return reason
-    if code == 74 and "is lost" in text and whole.is_finished(folder) and "folder" not in text and met == 1:
+    if code == 74 and "is lost" in text and reference.is_finished(folder) and "folder" not in text and met == 1:
         return "loss: it said that its last checkpoint is lost, which is there"
     return ""
 
 
-def case(root: Path, whole: Whole, calls: Calls, words: tuple[str, int, int, int]) -> dict[str, object]:
-    """One training with a fault, and one that goes on."""
+def case(root: Path, reference: ReferenceRun, calls: Calls, words: tuple[str, int, int, int]) -> dict[str, object]:
+    """Train with a fault, then resume; return the case and what was wrong."""
     name, count, at, later = words
     folder, fault = root / "run", FAULTS[name]
     shutil.rmtree(folder, ignore_errors=True)
     if later:
-        shutil.copytree(whole.half, folder)
+        shutil.copytree(reference.half, folder)
     code, met = _in_a_child(folder, calls, fault, at, count)
-    wrong = _wrong(folder, whole, fault, code, met)
+    wrong = _wrong(folder, reference, fault, code, met)
     if not wrong:
         again, _ = _in_a_child(folder, calls)
         text = (root / "log").read_text()
         wrong = "" if again == 0 else f"loss: going on ended with {again}: {text[-600:]}"
-        wrong = wrong or wrong_in(folder, whole, finished=True, clean=True)
+        wrong = wrong or wrong_in(folder, reference, finished=True, clean=True)
     return {"fault": name, "count": count, "at": at, "later": later, "code": code, "met": met, "wrong": wrong}
 
 
@@ -101,10 +101,10 @@ def main() -> None:
         (root / "config.toml").write_text(CONFIG.replace("epochs = 2", "epochs = 1") if name == "half" else CONFIG)
         code, _ = _in_a_child(root / name, calls)
         assert code == 0, (root / "log").read_text()
-    whole = Whole.of(root / "whole", root / "half")
+    reference = ReferenceRun.of(root / "whole", root / "half")
     (root / "config.toml").write_text(CONFIG)
     for words in cases:
-        sys.stdout.write(json.dumps(case(root, whole, calls, tuple(words))) + "\n")
+        sys.stdout.write(json.dumps(case(root, reference, calls, tuple(words))) + "\n")
         sys.stdout.flush()
 
 

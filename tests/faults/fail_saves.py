@@ -1,4 +1,4 @@
-"""A checkpoint is saved while its k-th file call fails, for every k until none does: `saves.py FOLDER CASES`.
+"""Save checkpoints while one file call fails, for every call in turn: `fail_saves.py FOLDER CASES`.
 
 Started with injector.environment(); CASES is JSON: [[fault, count, first, step], ...], count 0 for all calls from the
 k-th on. Each save runs in a child of this process, so that one that is killed is one like the others. Prints a line of
@@ -28,7 +28,7 @@ NEW = replace(OLD, model={name: array + 1 for name, array in LAYERS.items()}, pr
 
 
 def _save(folder: CheckpointFolder, calls: Calls, fault: Fault, at: int, count: int) -> int:
-    """In a child: save with the fault, and if that failed once more without; gives its exit code."""
+    """Save with the fault, and once more without it if that failed; return the child's exit code."""
     calls.arm(fault, at, count)
     try:
         folder.tidy(folder.save(NEW, 10))
@@ -43,7 +43,7 @@ def _save(folder: CheckpointFolder, calls: Calls, fault: Fault, at: int, count: 
 
 
 def _child(folder: CheckpointFolder, calls: Calls, fault: Fault, at: int, count: int) -> int:
-    """The exit code of the save in a process of its own; negative if a signal has ended it."""
+    """Save in a child process, and return its exit code; negative if a signal ended it."""
     child = os.fork()
     if child == 0:
         code = 99
@@ -55,7 +55,7 @@ def _child(folder: CheckpointFolder, calls: Calls, fault: Fault, at: int, count:
 
 
 def _wrong(folder: CheckpointFolder, code: int, before: bytes, fault: Fault) -> str:
-    """What is wrong after a save; nothing if all is as it should be."""
+    """Return what is wrong after a save, or ""."""
     if code not in (SAVED, REFUSED, UNTOUCHED) and not (fault.name == "SIGKILL" and code == -9):
         return f"hang or crash: it ended with {code}" if code != NOT_AGAIN else "loss: saving again failed"
     if not folder.path_of(5).exists() or folder.path_of(5).read_bytes() != before:
@@ -75,7 +75,7 @@ def _wrong(folder: CheckpointFolder, code: int, before: bytes, fault: Fault) -> 
 
 
 def sweep(root: Path, calls: Calls, fault: Fault, count: int, first: int, step: int) -> None:
-    """All k, or every so many, until a save is not touched."""
+    """Let every k-th call fail, or every step-th k, until a save meets no fault."""
     source = CheckpointFolder(root / "source", Keep(2))
     source.prepare()
     source.save(OLD, 5)
@@ -85,9 +85,9 @@ def sweep(root: Path, calls: Calls, fault: Fault, count: int, first: int, step: 
         shutil.rmtree(folder.path, ignore_errors=True)
         shutil.copytree(source.path, folder.path)
         code = _child(folder, calls, fault, at, count)
-        told = {"fault": fault.name, "count": count, "at": at, "wrong": _wrong(folder, code, before, fault)}
-        if code != UNTOUCHED or told["wrong"]:
-            sys.stdout.write(json.dumps(told) + "\n")
+        result = {"fault": fault.name, "count": count, "at": at, "wrong": _wrong(folder, code, before, fault)}
+        if code != UNTOUCHED or result["wrong"]:
+            sys.stdout.write(json.dumps(result) + "\n")
         at += step
 
 
