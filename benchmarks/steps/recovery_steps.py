@@ -16,7 +16,7 @@ from checkpoint_steps import settings
 
 import dbp
 from dbp.config.settings import Checkpoint
-from dbp.cost.examples import Batch
+from dbp.cost.mini_batch import Batch
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
 from dbp.run.state import Run

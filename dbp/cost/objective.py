@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
-from dbp.cost.curvature import Curvature, Curved
-from dbp.cost.examples import Batch, Chunks, Shard, Totals, as_weighted
+from dbp.cost.curvature import Curvature, LossCurvature
+from dbp.cost.mini_batch import Batch, Chunks, Shard, Totals, as_weighted
 from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums, use
 from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, Reduction, Shards, Sums
 from dbp.parallel.ranks import clock as stages
@@ -194,13 +194,13 @@ class Objective:
         """
         self.arena.fence(weights)
         at = self.layout.views(weights)
-        return self.curvature(lambda number: (self.curved(at, chunk.rows(...)) for chunk in chunks(number)))
+        return self.curvature(lambda number: (self.loss_curvature(at, chunk.rows(...)) for chunk in chunks(number)))
 
-    def curvature(self, examples: Callable[[int], Iterable[Curved]]) -> Curvature:
+    def curvature(self, examples: Callable[[int], Iterable[LossCurvature]]) -> Curvature:
         """Return the second derivatives of the cost of some examples, by the number of a shard."""
-        return Curvature(examples, self.arena, self.layout, self.shards, self.gradients.reduction)
+        return Curvature(examples, self.arena, self.shards, self.gradients.reduction)
 
-    def curved(self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None) -> Curved:
+    def loss_curvature(self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None) -> LossCurvature:
         """Return the derivatives of a shard's loss sum.
 
         Args:
@@ -208,7 +208,7 @@ class Objective:
             shard: the examples.
             draw: random numbers of a training pass; None for the model as in evaluation.
         """
-        return Curved(
+        return LossCurvature(
             outputs=lambda parameters: self.model(use(parameters, self.running, draw), shard.inputs),
             losses=lambda outputs: as_weighted(self.loss(outputs, shard.targets), shard),
             weights=shard.weights,
@@ -328,8 +328,8 @@ class BatchCost:
         objective.arena.fence(weights)
         at = objective.layout.views(weights)
         chosen = {s.number: s.rows(self._window(len(s.inputs), part)) for s in self.batch if len(s.inputs)}
-        curved = {number: [objective.curved(at, shard, self.draw(shard))] for number, shard in chosen.items()}
-        return objective.curvature(lambda number: curved.get(number, []))
+        losses = {number: [objective.loss_curvature(at, shard, self.draw(shard))] for number, shard in chosen.items()}
+        return objective.curvature(lambda number: losses.get(number, []))
 
     def _window(self, count: int, part: float) -> Any:
         """Return the indices of the examples of a shard that are used: the first ones, as batches are shuffled.

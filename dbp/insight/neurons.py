@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
-from dbp.cost.examples import Shard, as_weighted
+from dbp.cost.mini_batch import Shard, as_weighted
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import Reduction, agree, blas_threads, together, world

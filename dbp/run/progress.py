@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.cost.examples import Totals
+from dbp.cost.mini_batch import Totals
 from dbp.run.not_finite import NonFiniteRecord
 
 History = dict[str, list[float]]

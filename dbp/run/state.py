@@ -10,8 +10,8 @@ import numpy as np
 
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
-from dbp.cost.examples import Batch
 from dbp.cost.loader import Loader
+from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import DivergedError, unknown

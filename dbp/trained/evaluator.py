@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dbp.config.settings import Data
-from dbp.cost.examples import Totals
 from dbp.cost.loader import Loader
+from dbp.cost.mini_batch import Totals
 from dbp.cost.objective import Objective
 from dbp.data import Dataset
 from dbp.nn import Loss, as_loss, as_model

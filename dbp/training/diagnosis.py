@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
-from dbp.cost.examples import Shard, as_weighted
+from dbp.cost.mini_batch import Shard, as_weighted
 from dbp.cost.objective import BatchCost
 from dbp.nn import Call, Scope, call_with
 from dbp.types import Array

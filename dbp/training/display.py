@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from dbp.cost.examples import Totals
+from dbp.cost.mini_batch import Totals
 from dbp.log import run_log
 from dbp.parallel import HOW_TO_GET_MPI, Node, complaints
 from dbp.run.state import Run

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dbp.cost.examples import Batch
+from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
 from dbp.nn import update_running_moments
 from dbp.optim import Outcome, Step

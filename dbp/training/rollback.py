@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dbp.config.settings import ROLL_BACK, SKIP, STOP
-from dbp.cost.examples import Batch
+from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import Step

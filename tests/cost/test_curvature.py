@@ -5,7 +5,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.examples import Shard, as_weighted
+from dbp.cost.mini_batch import Shard, as_weighted
 from dbp.cost.objective import Objective
 from dbp.nn import RandomKey
 from dbp.parallel import Arena, Layout, OneProcess, Shards
@@ -157,7 +157,7 @@ def test_squares_of_gradients_of_single_losses(case):
 def test_a_jacobian_of_many_columns_is_taken_in_parts(monkeypatch):
     problem = Problem("weights", 2)
     whole = problem.on_batch.curvature(problem.w).gauss_newton_matrix()
-    monkeypatch.setattr("dbp.cost.curvature.MEMORY", 8 * 18 * 7)
+    monkeypatch.setattr("dbp.cost.curvature.JACOBIAN_BYTES", 8 * 18 * 7)
     parts = problem.on_batch.curvature(problem.w).gauss_newton_matrix()
     np.testing.assert_allclose(parts, whole, atol=1e-14)
 

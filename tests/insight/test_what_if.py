@@ -7,7 +7,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.examples import Shard
+from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.errors import UserError
 from dbp.insight import what_if

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dbp import nn
-from dbp.cost.examples import Shard
+from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from dbp import nn
-from dbp.cost.examples import Shard
+from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.parallel import Arena, Layout, Shards, world
 from dbp.parallel.vectors.arena import DIVIDED_FROM

@@ -6,7 +6,7 @@ import pytest
 from dbp import nn
 from dbp.autodiff import abs_, exp, sqrt
 from dbp.checkpoint import digest_arrays
-from dbp.cost.examples import Shard
+from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.nn import Dense
 from dbp.parallel import Layout, OneProcess, Shards

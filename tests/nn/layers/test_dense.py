@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.cost.examples import Shard
+from dbp.cost.mini_batch import Shard
 from tests.nn.models import DRAW, cost_of, inputs
 
 X = np.random.default_rng(0).standard_normal((5, 3))
