@@ -1,4 +1,4 @@
-"""Conjugate gradients: the minimum of a quadratic model, by one product with its matrix an iteration."""
+"""Conjugate gradients: minimize a quadratic model by one product with its matrix per iteration."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from dbp.optim.method import Vector, VectorSpace, cache_blocks
 
 @dataclass(frozen=True)
 class Iterate:
-    """Where the method is after some iterations.
+    """The progress after some iterations.
 
     Args:
-        number: of iterations.
-        model: the model's value at x.
-        curvature: p^T A p / p^T p along the last search direction p; if it is not positive, x was not moved along it.
-        at_boundary: whether x was moved to the boundary of the region, and no further.
+        number: the number of iterations.
+        model: the value of the model at x.
+        curvature: p^T A p / p^T p of the last search direction p; without a radius, x does not move along a p whose
+            curvature is not positive.
+        at_boundary: whether x has been moved to the boundary of the region, where the iterations end.
     """
 
     number: int
@@ -30,14 +31,14 @@ class Iterate:
 
 
 @dataclass(frozen=True)
-class Work:
-    """Vectors to work in.
+class Workspace:
+    """The vectors that the iterations need, each as long as x.
 
     Args:
         residual: r = A x + g.
-        search: the direction p.
-        scaled: y = M^-1 r; the residual itself if there is no preconditioner.
-        inverse: the diagonal of M^-1, if there is one.
+        search: the search direction p.
+        scaled: the preconditioned residual y = M^-1 r; without a preconditioner the residual itself.
+        inverse: the diagonal of the inverse preconditioner M^-1, if there is one.
     """
 
     residual: Vector
@@ -51,68 +52,77 @@ def conjugate_gradients(
     product: Callable[[Vector], Vector],
     gradient: Vector,
     x: Vector,
-    work: Work,
+    workspace: Workspace,
     damping: float = 0.0,
     radius: float = math.inf,
 ) -> Iterator[Iterate]:
-    """Minimize g x + x A x / 2 with A = B + damping, in place: Algorithm 5.3, Nocedal and Wright 2006.
+    """Minimize the model g.x + x.A x / 2 with A = B + damping I, in place, and yield after each iteration.
 
-    With a radius, |x| stays within it, and x begins with zero: their Algorithm 7.2 (Steihaug 1983). Without one, it
-    ends where curvature is not positive. The value of the model needs no inner products of its own, as an iteration
-    changes it by -a r y + a^2 p A p / 2.
+    Without a radius: preconditioned conjugate gradients (Nocedal and Wright 2006, Algorithm 5.3), which end at the
+    first curvature that is not positive. With a radius: CG-Steihaug (Algorithm 7.2; Steihaug 1983), which keeps
+    |x| <= radius and must start from x = 0. An iteration of length a changes the model by -a r.y + a^2 p.A p / 2, so
+    its value needs no further inner products.
 
     Args:
-        space: of the vectors.
-        product: gives B times a vector.
+        space: the space of the vectors.
+        product: returns B times a vector; the result is valid until the next call.
         gradient: g.
-        x: where to begin.
-        work: what it works in.
-        damping: added to the diagonal of B.
-        radius: of the region in which x must stay.
+        x: the starting point, overwritten by the iterates.
+        workspace: overwritten.
+        damping: added to the diagonal of B; not negative.
+        radius: the largest norm of x.
+
+    Yields:
+        The start, numbered 0, and then one Iterate per iteration.
     """
-    r, p, y = work.residual, work.search, work.scaled
-    model, square = _begin(space, product, gradient, x, work, damping), 0.0
+    r, p, y = workspace.residual, workspace.search, workspace.scaled
+    model, square = _start(space, product, gradient, x, workspace, damping), 0.0  # square is |x|^2
     ry = space.dot(r, y)
-    least = float(np.finfo(x.dtype).eps) ** 2 * ry
+    rounding = float(np.finfo(x.dtype).eps) ** 2 * ry
     yield Iterate(0, model)
     for number in count(1):
-        if not ry > least:
+        if not ry > rounding:
             return
         bp = product(p)
         pbp, pp, px = space.dots([p], [bp, p, x])[0].tolist()
-        curved = pbp + damping * pp
-        length = ry / curved if curved > 0 else math.inf
-        leaves = radius < math.inf and not (curved > 0 and square + length * (2 * px + length * pp) < radius**2)
-        if leaves:
+        pap = pbp + damping * pp
+        length = ry / pap if pap > 0 else math.inf
+        reaches_boundary = radius < math.inf and not (pap > 0 and square + length * (2 * px + length * pp) < radius**2)
+        if reaches_boundary:
             length = (math.sqrt(px**2 + pp * (radius**2 - square)) - px) / pp
         elif length == math.inf:
-            yield Iterate(number, model, curved / pp)
+            yield Iterate(number, model, pap / pp)
             return
-        model += length * (length * curved / 2 - ry)
+        model += length * (length * pap / 2 - ry)
         square += length * (2 * px + length * pp)
         for block in cache_blocks(space.owned):
             x[block] += length * p[block]
             r[block] += length * bp[block] + (length * damping) * p[block]
-            if work.inverse is not None:
-                np.multiply(r[block], work.inverse[block], out=y[block])
-        yield Iterate(number, model, curved / pp, leaves)
-        if leaves:
+            if workspace.inverse is not None:
+                np.multiply(r[block], workspace.inverse[block], out=y[block])
+        yield Iterate(number, model, pap / pp, reaches_boundary)
+        if reaches_boundary:
             return
-        before, ry = ry, space.dot(r, y)
+        previous_ry, ry = ry, space.dot(r, y)
         for block in cache_blocks(space.owned):
-            p[block] *= ry / before
+            p[block] *= ry / previous_ry
             p[block] -= y[block]
 
 
-def _begin(
-    space: VectorSpace, product: Callable[[Vector], Vector], gradient: Vector, x: Vector, work: Work, damping: float
+def _start(
+    space: VectorSpace,
+    product: Callable[[Vector], Vector],
+    gradient: Vector,
+    x: Vector,
+    workspace: Workspace,
+    damping: float,
 ) -> float:
-    """Residual and first direction at x; the model's value there."""
-    begun = space.dot(x, x) > 0
-    bx = product(x) if begun else x
+    """Set residual and first search direction, and return the model's value at x."""
+    is_zero = not space.dot(x, x) > 0
+    bx = x if is_zero else product(x)
     for block in cache_blocks(space.owned):
-        work.residual[block] = gradient[block] + bx[block] + damping * x[block]
-        if work.inverse is not None:
-            np.multiply(work.residual[block], work.inverse[block], out=work.scaled[block])
-        np.negative(work.scaled[block], out=work.search[block])
-    return float(space.dots([x], [work.residual, gradient]).sum()) / 2 if begun else 0.0
+        workspace.residual[block] = gradient[block] + bx[block] + damping * x[block]
+        if workspace.inverse is not None:
+            np.multiply(workspace.residual[block], workspace.inverse[block], out=workspace.scaled[block])
+        np.negative(workspace.scaled[block], out=workspace.search[block])
+    return 0.0 if is_zero else float(space.dots([x], [workspace.residual, gradient]).sum()) / 2

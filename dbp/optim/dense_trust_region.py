@@ -1,7 +1,7 @@
-"""The Levenberg-Marquardt parameter of a trust region, for a model whose matrix is at hand.
+"""The trust-region subproblem for a small model whose matrix is known: minimize m(q) = g.q + q.A q / 2, |q| <= radius.
 
-The model of the cost is m(q) = g.q + q.A q / 2 with A positive semi-definite. Its minimum over all q with a norm up to
-the radius solves (A + damping I) q = -g, where the damping is zero or such that the norm is the radius.
+A is positive semi-definite. The minimum solves (A + damping I) q = -g, where the damping (the Levenberg-Marquardt
+parameter) is zero, or such that |q| is the radius.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ import numpy as np
 
 from dbp.types import Array
 
-NEAR = 0.1  # the part of the radius by which the norm may miss it: sigma in More (1978)
-ATTEMPTS = 10  # as in MINPACK's lmpar; a bound on work, as two or three are usual
-BLOCK = 64  # rows of a triangle that are solved at a time
+RADIUS_TOLERANCE = 0.1  # relative difference allowed between norm and radius: sigma in Moré (1978)
+MAX_ITERATIONS = 10  # as in MINPACK's lmpar; two or three are usual
+BLOCK = 64  # rows of a triangular matrix that are solved at a time
 
 
 class Cholesky:
-    """A = L L^T, and what is solved with it; LinAlgError if A is not positive definite."""
+    """The Cholesky factor of A = L L^T.
+
+    Args:
+        matrix: A, symmetric; LinAlgError is raised unless it is positive definite.
+    """
 
     def __init__(self, matrix: Array):
         self._lower = np.linalg.cholesky(matrix)
 
     def forward(self, right: Array) -> Array:
-        """The x of L x = right; NumPy has no triangular solver, so one of blocks."""
+        """Return the solution x of L x = right, block by block, because NumPy has no triangular solver."""
         lower, x = self._lower, np.empty_like(right)
         for i in range(0, len(x), BLOCK):
             rows = slice(i, i + BLOCK)
@@ -32,7 +36,7 @@ class Cholesky:
         return x
 
     def backward(self, right: Array) -> Array:
-        """The x of L^T x = right."""
+        """Return the solution x of L^T x = right."""
         lower, x = self._lower, np.empty_like(right)
         for i in reversed(range(0, len(x), BLOCK)):
             rows, after = slice(i, i + BLOCK), slice(i + BLOCK, None)
@@ -41,15 +45,15 @@ class Cholesky:
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """A step within the radius, and what the model says of it.
+class TrustRegionStep:
+    """The minimum q of the model within the radius.
 
     Args:
-        step: the q of the model.
-        norm: of q.
+        step: q.
+        norm: |q|.
         slope: g.q, negative.
-        reduction: -m(q), by which the cost should fall.
-        damping: zero for a step that the radius does not bound.
+        reduction: -m(q), the predicted decrease of the cost.
+        damping: zero if the radius does not bound the step.
     """
 
     step: Array
@@ -59,55 +63,54 @@ class Proposal:
     damping: float
 
 
-def propose(matrix: Array, gradient: Array, radius: float) -> Proposal:
-    """The minimum of the model within a radius (More 1978, algorithm 5.5, where A = J^T J and J is scaled).
+def trust_region_step(matrix: Array, gradient: Array, radius: float) -> TrustRegionStep:
+    """Return the minimum of the model within a radius (Moré 1978, algorithm 5.5, with A = J^T J of a scaled J).
 
     Args:
-        matrix: A, symmetric.
-        gradient: g, not zero.
+        matrix: A, symmetric, shape (n, n), float64.
+        gradient: g, not zero, shape (n,).
         radius: positive.
     """
     step, damping = _damped_step(matrix, gradient, radius)
     norm = float(np.linalg.norm(step))
     curved = float(step @ (matrix @ step))  # |J p|^2
     damped = damping * norm**2
-    return Proposal(
-        step, norm, -(curved + damped), curved / 2 + damped, damping
-    )  # (4.3), which rounding keeps positive
+    # The reduction by Moré's equation (4.3), a sum of squares: rounding cannot make it negative.
+    return TrustRegionStep(step, norm, -(curved + damped), curved / 2 + damped, damping)
 
 
 def _damped_step(matrix: Array, gradient: Array, radius: float) -> tuple[Array, float]:
-    """The step and its damping, by Newton's method on 1 / norm (Hebden 1973) within bounds.
+    """Return the step and its damping, by Newton's method on 1 / norm (Hebden 1973) between two bounds.
 
-    Dampings begin with what rounding adds to the matrix anyway, so that one of lower rank does as well.
+    The least damping is as large as the rounding errors of the matrix, so that a singular matrix can be factorized.
     """
     lower, upper = float(np.finfo(np.float64).eps * matrix.trace()), float(np.linalg.norm(gradient)) / radius
     step = -gradient / upper  # the limit of large dampings
     solved = _solve(matrix, gradient, lower)
     if solved is not None:
         found, norm, change = solved
-        if norm <= (1 + NEAR) * radius:
+        if norm <= (1 + RADIUS_TOLERANCE) * radius:
             return found, 0.0
         lower = max(lower, (norm - radius) / (radius * change))
     damping = 0.0
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ITERATIONS):
         if not lower < damping < upper:
-            damping = max(0.001 * upper, (lower * upper) ** 0.5)  # (a)
+            damping = max(0.001 * upper, (lower * upper) ** 0.5)  # step (a) of algorithm 5.5
         solved = _solve(matrix, gradient, damping)
-        if solved is None:  # rounding has made it indefinite
+        if solved is None:  # not positive definite, by rounding
             lower, damping = damping, 0.0
             continue
         step, norm, change = solved
-        excess = norm - radius  # (b): phi
-        if abs(excess) <= NEAR * radius:
+        excess = norm - radius  # step (b): phi(damping)
+        if abs(excess) <= RADIUS_TOLERANCE * radius:
             break
         lower, upper = (max(lower, damping), upper) if excess > 0 else (lower, min(upper, damping))
-        damping = max(lower, damping + excess / (radius * change))  # (c)
+        damping = max(lower, damping + excess / (radius * change))  # step (c)
     return step, damping
 
 
 def _solve(matrix: Array, gradient: Array, damping: float) -> tuple[Array, float, float] | None:
-    """The step for a damping, its norm, and -d(norm)/d(damping) / norm; None if there is none."""
+    """Return the step for a damping, its norm, and -d(norm)/d(damping) / norm; None if there is no such step."""
     damped = matrix.copy()
     damped.flat[:: len(damped) + 1] += damping
     try:

@@ -1,4 +1,8 @@
-"""Models of a cost by its Gauss-Newton matrix J^T H J, and their minima within a radius: all of it, or a subspace."""
+"""Quadratic models of the cost with its Gauss-Newton matrix J^T H J, and their minima within a radius.
+
+DenseModel forms the whole matrix, SubspaceModel projects it on a Krylov space. J is the Jacobian of the outputs by the
+weights, H the Hessian of the cost by the outputs (Schraudolph 2002).
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,34 @@ from typing import Protocol
 
 import numpy as np
 
-from dbp.optim.dense_trust_region import Proposal, propose
+from dbp.optim.dense_trust_region import TrustRegionStep, trust_region_step
 from dbp.optim.method import Curvature, Root, Space, Vector, VectorSpace, cache_blocks
 
-RESIDUAL = 1e-2  # relative to the gradient: what the subspace may leave of the equations of a step
+RESIDUAL_TOLERANCE = 1e-2  # the subspace grows until the residual of the step is below this part of the gradient
 
 
-class GaussNewton(Protocol):
-    """The model at a point."""
+class GaussNewtonModel(Protocol):
+    """A quadratic model of the cost at a point."""
 
     products: int  # with the matrix, so far
+    finite: bool  # whether the matrix is finite; the same on every rank
 
-    finite: bool  # whether it is made of numbers; the same on every rank
-
-    def step(self, radius: float, target: Vector) -> Proposal:
-        """Write the minimum within a radius into a vector, where it is owned; the same on every rank."""
+    def step(self, radius: float, target: Vector) -> TrustRegionStep:
+        """Write the minimum within a radius to a vector, where it is owned, and return it in the model's variables."""
         ...
 
 
-class Dense:
-    """The whole matrix, in variables scaled by the roots of the largest diagonal so far (More 1978, section 6).
+class DenseModel:
+    """The model with the whole matrix, in variables scaled by the roots of its diagonal (Moré 1978, section 6).
 
-    The equations are solved on the first rank alone: what all ranks do cannot differ then.
+    The root solves the equations alone, so the ranks cannot come to different results.
 
     Args:
-        space: of the vectors.
-        root: solves the equations for all ranks.
+        space: the space of the vectors.
+        root: the rank that solves the equations for all.
         curvature: at the point.
         gradient: at the point, where it is owned.
-        scale: D, the diagonal; updated.
+        scale: the diagonal scaling D, the largest so far; updated.
     """
 
     def __init__(self, space: VectorSpace, root: Root, curvature: Curvature, gradient: Vector, scale: Vector):
@@ -45,7 +48,7 @@ class Dense:
         columns = np.sqrt(np.maximum(matrix.diagonal(), 0))
         for block in cache_blocks(space.owned):
             np.maximum(scale[block], columns[block], out=scale[block], casting="same_kind")
-            scale[block][scale[block] == 0] = 1  # a weight that so far has made no difference, as in lmder
+            scale[block][scale[block] == 0] = 1  # the weight has had no influence so far; as in lmder
         space.fence(scale)
         gradient, scale = root.gather_vector(gradient), root.gather_vector(scale)
         if root.is_root and self.finite:
@@ -53,31 +56,31 @@ class Dense:
             self._matrix = matrix / self._scale / self._scale[:, None]
             self._gradient = gradient / self._scale
 
-    def step(self, radius: float, target: Vector) -> Proposal:
-        """The minimum within a radius."""
+    def step(self, radius: float, target: Vector) -> TrustRegionStep:
+        """Write the minimum within a radius to a vector, and return it in scaled variables."""
         found = None
         if self._root.is_root:
-            found = propose(self._matrix, self._gradient, radius)
+            found = trust_region_step(self._matrix, self._gradient, radius)
             target[:] = found.step / self._scale
         self._root.broadcast_vector(target)
-        told: Proposal = self._root.broadcast(found)
-        return told
+        everywhere: TrustRegionStep = self._root.broadcast(found)
+        return everywhere
 
 
-class Subspace:
-    """The matrix within the Krylov space of the gradient, which a few products build (Lanczos 1950).
+class SubspaceModel:
+    """The model in the Krylov space of the gradient, which a few products with the matrix build (Lanczos 1950).
 
-    For every damping its step is that to which conjugate gradients would come by as many products with the damped
-    matrix; so a new radius, and with it a new damping, takes no new products. Each vector is made orthogonal to all
-    before it, twice, which keeps it so to rounding (Giraud et al. 2005).
+    For every damping, its step is the one that conjugate gradients reach with as many products of the damped matrix.
+    So another radius, and with it another damping, needs no further products. Each basis vector is made orthogonal to
+    all earlier ones twice, which is enough up to rounding (Giraud et al. 2005).
 
     Args:
-        space: of the vectors.
-        root: solves the equations for all ranks.
+        space: the space of the vectors.
+        root: the rank that solves the equations for all.
         curvature: at the point.
         gradient: at the point, where it is owned; not zero.
-        basis: vectors to be filled; the subspace has at most as many dimensions.
-        radius: of the first step, for which the subspace must be large enough.
+        basis: vectors to overwrite, one per dimension that the subspace may have.
+        radius: of the first step, for which the subspace is made large enough.
     """
 
     def __init__(
@@ -92,12 +95,12 @@ class Subspace:
         self._space, self._root, self._basis, self._matrix = space, root, basis, np.zeros((0, 0))
         self._norm = space.dot(gradient, gradient) ** 0.5
         self.products, self.finite = 0, True
-        combine(space, basis[0], [gradient], [1 / self._norm])
+        linear_combination(space, basis[0], [gradient], [1 / self._norm])
         while self._grow(curvature, radius):
             pass
 
     def _grow(self, curvature: Curvature, radius: float) -> bool:
-        """Add a row to the matrix, and unless that is enough a vector to the basis, of which there is one more."""
+        """Add a row to the projected matrix and, unless that is enough, the next basis vector; return True if added."""
         known = self._basis[: self.products + 1]
         product = curvature.gauss_newton_product(known[-1])
         row = self._space.dots([product], known)[0]
@@ -108,33 +111,34 @@ class Subspace:
         if not self.finite or len(known) == len(self._basis):
             return False
         new = self._basis[len(known)]
-        combine(self._space, new, [product, *known], [1.0, *-row])
-        combine(self._space, new, [new, *known], [1.0, *-self._space.dots([new], known)[0]])
-        beyond = self._space.dot(new, new) ** 0.5
-        left = beyond * abs(self._propose(radius).step[-1])  # the norm of (A + damping I) p + g
-        if left <= RESIDUAL * self._norm:
+        linear_combination(self._space, new, [product, *known], [1.0, *-row])
+        linear_combination(self._space, new, [new, *known], [1.0, *-self._space.dots([new], known)[0]])
+        norm = self._space.dot(new, new) ** 0.5
+        residual = norm * abs(self._minimum(radius).step[-1])  # |(A + damping I) p + g|
+        if residual <= RESIDUAL_TOLERANCE * self._norm:
             return False
-        combine(self._space, new, [new], [1 / beyond])
+        linear_combination(self._space, new, [new], [1 / norm])
         return True
 
-    def _propose(self, radius: float) -> Proposal:
+    def _minimum(self, radius: float) -> TrustRegionStep:
+        """Return the minimum within a radius in coordinates of the basis, found on the root."""
         found = None
         if self._root.is_root:
             gradient = np.zeros(self.products)
             gradient[0] = self._norm
-            found = propose(self._matrix, gradient, radius)
-        told: Proposal = self._root.broadcast(found)
-        return told
+            found = trust_region_step(self._matrix, gradient, radius)
+        everywhere: TrustRegionStep = self._root.broadcast(found)
+        return everywhere
 
-    def step(self, radius: float, target: Vector) -> Proposal:
-        """The minimum within a radius."""
-        found = self._propose(radius)
-        combine(self._space, target, self._basis[: self.products], found.step)
+    def step(self, radius: float, target: Vector) -> TrustRegionStep:
+        """Write the minimum within a radius to a vector, and return it in coordinates of the basis."""
+        found = self._minimum(radius)
+        linear_combination(self._space, target, self._basis[: self.products], found.step)
         return found
 
 
-def combine(space: Space, target: Vector, vectors: Sequence[Vector], factors: Iterable[float]) -> None:
-    """Write a sum of multiples of vectors, of which the first may be the target itself."""
+def linear_combination(space: Space, target: Vector, vectors: Sequence[Vector], factors: Iterable[float]) -> None:
+    """Write the sum of factors times vectors to the target, which may be the first of them."""
     numbers = [target.dtype.type(factor) for factor in factors]
     for block in cache_blocks(space.owned):
         total = vectors[0][block] * numbers[0]

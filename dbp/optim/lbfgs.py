@@ -16,18 +16,17 @@ from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector,
 
 @dataclass(frozen=True)
 class LBFGS(Method):
-    """Steps along -H g, with H the inverse Hessian as the last steps have shown it (Nocedal and Wright 2006, 7.5).
+    """Steps along -H g, with H the inverse Hessian that the last steps imply (Nocedal and Wright 2006, Algorithm 7.5).
 
-    An iteration takes one mini-batch: both gradients of a pair are over all of its examples, so that their difference
-    shows curvature and not the change of examples (full overlap: Bollapragada et al. 2018, section 2). It is at its
-    best where the mini-batch is the whole data set; then no evaluation is repeated and convergence is found. A pair
-    without positive curvature is left out.
+    An iteration takes one mini-batch. Both gradients of a pair are over all of its examples, so that their difference
+    is due to the step and not to other examples (full overlap: Bollapragada et al. 2018, section 2). With a full batch
+    no evaluation is repeated, and convergence is detected. A pair without positive curvature is dropped.
 
     Args:
-        memory: pairs that are kept.
-        gradient_tolerance: the norm of the gradient at which it has converged.
-        cost_tolerance: the part of the cost by which a step must lower it, or it has converged.
-        evaluations: of cost and gradient that one line search may take.
+        memory: the number of pairs that are kept.
+        gradient_tolerance: the method has converged when the norm of the gradient is at most this.
+        cost_tolerance: the method has converged when a step lowers the cost by no more than this part of it.
+        evaluations: the largest number of evaluations of cost and gradient in one line search.
     """
 
     kind: ClassVar[str] = "lbfgs"
@@ -42,23 +41,23 @@ class LBFGS(Method):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The gradient at the weights, and the pairs."""
+        """Name the gradient at the weights and the pairs."""
         return History.vectors(self.memory)
 
     scratch = ("trial",)
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """Those of the history; cost and products of the gradient at the weights, if they are known."""
+        """Return the numbers of an empty history; cost and products at the weights are unknown, of length 0."""
         return History.numbers(self.memory) | {"cost": np.zeros(0), "products": np.zeros(0)}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """One iteration: a direction and a line search; see Method.step()."""
+        """Find a direction and search along it; see Method.step()."""
         with objective.space.changing:
-            return _Iteration(self, objective, weights, state).run()
+            return _LBFGSStep(self, objective, weights, state).run()
 
 
-class _Iteration(Generic[E]):
-    """One step: what is at its start, and what is tried."""
+class _LBFGSStep(Generic[E]):
+    """One iteration: the direction from the history, and the line search along it."""
 
     def __init__(self, method: LBFGS, objective: Objective[E], weights: Vector, state: State):
         self.method, self.objective, self.weights, self.state = method, objective, weights, state
@@ -67,7 +66,7 @@ class _Iteration(Generic[E]):
         self.evaluations = 0
 
     def run(self) -> Step[E]:
-        """The step."""
+        """Evaluate the weights unless they are known, then search along the next direction."""
         numbers = self.state.numbers
         if not (self.objective.is_deterministic and len(numbers["cost"])):
             evaluation = self._evaluate(self.weights)
@@ -78,14 +77,14 @@ class _Iteration(Generic[E]):
             if self._has_converged():
                 return self._end(evaluation, Outcome.CONVERGED, reason=self._norm())
         slope = self.history.find_direction(self.space, numbers["products"])
-        if not slope < 0:  # rounding has spoiled the history
-            self.history.forget()
+        if not slope < 0:  # rounding errors: the direction is not one of descent
+            self.history.clear()
             numbers["products"] = numbers["products"][-1:]
             slope = self.history.find_direction(self.space, numbers["products"])
         return self._search(slope)
 
     def _search(self, slope: float) -> Step[E]:
-        """Along the direction; then the pair, and what the next step begins with."""
+        """Search along the direction, then move there and add the new pair to the history."""
         cost, norm = float(self.state.numbers["cost"][0]), float(self.state.numbers["products"][-1]) ** 0.5
         first = 1.0 if self.history.pairs else min(1.0, 1 / norm)
         search = strong_wolfe(cost, slope, first, self.method.evaluations)
@@ -103,40 +102,42 @@ class _Iteration(Generic[E]):
         if not found.is_last:
             evaluation = self._try(found.length)
         self._accept(evaluation, found.length)
-        return self._judged(evaluation, found.length, cost)
+        return self._check_progress(evaluation, found.length, cost)
 
-    def _judged(self, evaluation: E, length: float, before: float) -> Step[E]:
-        lower = before - evaluation.cost
+    def _check_progress(self, evaluation: E, length: float, before: float) -> Step[E]:
+        """Return the step, which has converged if gradient or decrease are below their tolerance."""
+        decrease = before - evaluation.cost
         if self._has_converged():
             return self._end(evaluation, Outcome.CONVERGED, length, self._norm())
-        if self.objective.is_deterministic and lower <= self.method.cost_tolerance * abs(before):
-            reason = f"the last step lowered the cost by {lower:.1e}"
+        if self.objective.is_deterministic and decrease <= self.method.cost_tolerance * abs(before):
+            reason = f"the last step lowered the cost by {decrease:.1e}"
             return self._end(evaluation, Outcome.CONVERGED, length, reason)
         return self._end(evaluation, Outcome.GOES_ON, length)
 
     def _failed(self) -> Step[E]:
-        """No step lowers the cost: forget what the direction came from, or give up if it was the gradient itself."""
+        """Clear the history, because no step along its direction lowers the cost; end if it was empty already."""
         evaluation = self._evaluate(self.weights)
-        hopeless = not self.history.pairs and self.objective.is_deterministic
-        self.history.forget()
+        is_final = not self.history.pairs and self.objective.is_deterministic
+        self.history.clear()
         self.state.numbers["products"] = self.state.numbers["products"][-1:]
         reason = f"no step along the gradient lowers the cost; {self._norm()}"
-        return self._end(evaluation, Outcome.LINE_SEARCH_FAILED, reason=reason) if hopeless else self._end(evaluation)
+        return self._end(evaluation, Outcome.LINE_SEARCH_FAILED, reason=reason) if is_final else self._end(evaluation)
 
     def _end(self, evaluation: E, outcome: Outcome = Outcome.GOES_ON, length: float = 0.0, reason: str = "") -> Step[E]:
         return Step(evaluation, outcome, self.evaluations, length=length, reason=reason)
 
     def _evaluate(self, weights: Vector) -> E:
+        """Return cost and gradient, and count the evaluation."""
         self.evaluations += 1
         return self.objective.value_and_gradient(weights)
 
     def _try(self, length: float) -> E:
-        """Cost and gradient after a step of this length."""
+        """Return cost and gradient after a step of this length."""
         follow(self.space, self.history.direction, length, self.weights, self.trial)
         return self._evaluate(self.trial)
 
     def _accept(self, evaluation: E, length: float) -> None:
-        """Move to the trial, and take in the pair."""
+        """Move the weights to the trial, and add the pair to the history."""
         change, gradient = self.history.change, evaluation.gradient
         for block in cache_blocks(self.space.owned):
             np.subtract(gradient[block], self.gradient[block], out=change[block])
@@ -146,12 +147,15 @@ class _Iteration(Generic[E]):
         self.state.numbers["products"] = self.history.add(self.space, length)
 
     def _keep(self, cost: float, gradient: Vector) -> None:
+        """Store cost and gradient at the weights."""
         copy(self.space, gradient, self.gradient)
         self.state.numbers["cost"] = np.array([cost])
 
     def _has_converged(self) -> bool:
+        """Return True if the norm of the gradient is within its tolerance."""
         square = float(self.state.numbers["products"][-1])
         return self.objective.is_deterministic and square <= self.method.gradient_tolerance**2
 
     def _norm(self) -> str:
+        """Return a text with the norm of the gradient."""
         return f"the gradient's norm is {float(self.state.numbers['products'][-1]) ** 0.5:.1e}"

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt (More 1978): least squares, and other costs, by the Gauss-Newton matrix in a trust region."""
+"""Levenberg-Marquardt (Moré 1978): the Gauss-Newton model in a trust region, for least squares and other costs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.checks import check_at_least, check_fraction, check_positive
-from dbp.optim.dense_trust_region import Proposal
-from dbp.optim.gauss_newton import Dense, GaussNewton, Subspace
+from dbp.optim.dense_trust_region import TrustRegionStep
+from dbp.optim.gauss_newton import DenseModel, GaussNewtonModel, SubspaceModel
 from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy
 
-ACCEPTED = (
-    1e-4  # the part of the predicted reduction that a step must come to; this and the others as in MINPACK's lmder
-)
-POOR, GOOD = 0.25, 0.75  # parts of it at which the radius shrinks and grows
+# Ratios of actual to predicted reduction, as in MINPACK's lmder.
+ACCEPT_RATIO = 1e-4  # a step is accepted from here on
+SHRINK_RATIO, GROW_RATIO = 0.25, 0.75  # the radius shrinks up to the first and grows from the second on
 BASIS = "basis_{}"
 
 
@@ -24,20 +23,23 @@ BASIS = "basis_{}"
 class LevenbergMarquardt(Method):
     """Steps to the minimum of the Gauss-Newton model of the cost within a trust region.
 
-    For the mean of squares this is the method of More (1978), "The Levenberg-Marquardt algorithm: implementation and
-    theory", as MINPACK's lmder has it, from the normal equations; for other losses J^T J becomes J^T H J, with H the
-    Hessian by the outputs (Schraudolph 2002). A step tries ever smaller radii until the cost falls. It is at its best
-    where the mini-batch is the whole data set; then nothing is evaluated twice and convergence is found.
+    For mean squared error this is the method of Moré (1978), "The Levenberg-Marquardt algorithm: implementation and
+    theory", as in MINPACK's lmder, but on the normal equations. For other losses J^T J becomes J^T H J, with H the
+    Hessian of the cost by the outputs (Schraudolph 2002). A step tries ever smaller radii until the cost falls. With a
+    full batch nothing is evaluated twice, and convergence is detected.
+
+    No tolerance counts as less than the precision of the weights; norms are those of the scaled weights.
 
     Args:
-        cost_tolerance: the part of the cost, predicted and actual, by which a step must lower it, or it has converged.
-        step_tolerance: the radius at which it has converged, relative to the norm of the weights.
-        gradient_tolerance: the norm of the gradient by the scaled weights, relative to the root of twice the cost, at
-            which it has converged. No tolerance is below the precision of the weights.
-        initial_radius: of the trust region, relative to the norm of the weights. Norms are those of scaled weights.
-        dense_up_to: so many weights have the Gauss-Newton matrix formed, and are scaled by its diagonal; more have it
-            projected on a subspace, and are not scaled.
-        subspace: the dimensions of that, each of which takes a product with the matrix, and a vector.
+        cost_tolerance: the method has converged when a step lowers the cost, predicted and actual, by no more than this
+            part of it.
+        step_tolerance: the method has converged when the radius is at most this part of the norm of the weights.
+        gradient_tolerance: the method has converged when the norm of the gradient by the scaled weights is at most this
+            part of the square root of twice the cost.
+        initial_radius: of the trust region, as a multiple of the norm of the weights.
+        dense_up_to: the largest number of weights for which the Gauss-Newton matrix is formed, and the weights scaled
+            by its diagonal; with more weights it is projected on a subspace, and they are not scaled.
+        subspace: the largest dimension of that subspace; each dimension costs a product with the matrix and a vector.
     """
 
     kind: ClassVar[str] = "levenberg_marquardt"
@@ -59,32 +61,32 @@ class LevenbergMarquardt(Method):
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """The step, the weights after it, and what spans the subspace."""
+        """Name the step, the weights after it, and the basis of the subspace."""
         return ("step", "trial", *(BASIS.format(i) for i in range(self.subspace)))
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """The cost at the weights, and the radius, once they are known."""
+        """Return cost and radius at the weights: unknown, of length 0."""
         return {"cost": np.zeros(0), "radius": np.zeros(0)}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """One step that lowers the cost, if there is one; see Method.step()."""
+        """Take a step that lowers the cost, if there is one; see Method.step()."""
         with objective.space.changing:
-            return _Iteration(self, objective, weights, state).run()
+            return _LevenbergMarquardtStep(self, objective, weights, state).run()
 
 
-class _Iteration(Generic[E]):
-    """One step: what is at its start, and what is tried."""
+class _LevenbergMarquardtStep(Generic[E]):
+    """One step: the model at the weights, and trials with ever smaller radii."""
 
     def __init__(self, method: LevenbergMarquardt, objective: Objective[E], weights: Vector, state: State):
         self.method, self.objective, self.weights, self.state = method, objective, weights, state
         self.space, self.numbers = objective.space, state.numbers
         self.gradient, self.scale = state.vectors["gradient"], state.vectors["scale"]
         self.trial, self.direction = state.scratch["trial"], state.scratch["step"]
-        self.smallest = float(np.finfo(weights.dtype).eps)
+        self.precision = float(np.finfo(weights.dtype).eps)
         self.evaluations = self.products = 0
 
     def run(self) -> Step[E]:
-        """The step."""
+        """Evaluate the weights unless they are known, and search for a step unless they are at a minimum."""
         if not (self.objective.is_deterministic and len(self.numbers["cost"])):
             evaluation = self._evaluate(self.weights)
             if not evaluation.finite:
@@ -96,43 +98,43 @@ class _Iteration(Generic[E]):
         if not model.finite:
             return self._end(self._evaluate(self.weights), Outcome.NOT_FINITE, "the Gauss-Newton matrix is not finite")
         slope = self._slope()
-        if slope <= max(self.method.gradient_tolerance, self.smallest) * (2 * max(self.cost, 0)) ** 0.5:
+        if slope <= max(self.method.gradient_tolerance, self.precision) * (2 * max(self.cost, 0)) ** 0.5:
             return self._stay(f"the norm of the scaled gradient is {slope:.1e}")
         return self._search(model)
 
-    def _search(self, model: GaussNewton) -> Step[E]:
-        """Ever smaller steps, until one lowers the cost as it should, or it is at its minimum."""
+    def _search(self, model: GaussNewtonModel) -> Step[E]:
+        """Try ever smaller radii, until a step lowers the cost enough or the cost is at its minimum."""
         known, radius, norm = len(self.numbers["radius"]), self._radius(), self._norm()
         before = radius
         while True:
-            proposal = model.step(radius, self.direction)
+            trial_step = model.step(radius, self.direction)
             if not known:
-                known, radius = 1, min(radius, proposal.norm)
+                known, radius = 1, min(radius, trial_step.norm)
             evaluation = self._try()
             actual = self.cost - evaluation.cost if evaluation.finite else -float("inf")
-            ratio = actual / proposal.reduction if proposal.reduction > 0 else 0.0
-            radius = _resized(radius, proposal, actual, ratio)
-            reason = self._at_minimum(proposal, actual, ratio, radius, norm)
-            if ratio >= ACCEPTED:
+            ratio = actual / trial_step.reduction if trial_step.reduction > 0 else 0.0
+            radius = _resized(radius, trial_step, actual, ratio)
+            reason = self._at_minimum(trial_step, actual, ratio, radius, norm)
+            if ratio >= ACCEPT_RATIO:
                 return self._accept(evaluation, radius, reason)
             if reason:
                 break
         if not evaluation.finite:
-            return self._end(evaluation, Outcome.NOT_FINITE, "there is no cost beside these weights")
-        self.numbers["radius"] = np.array([radius if self.objective.is_deterministic else POOR * before])
+            return self._end(evaluation, Outcome.NOT_FINITE, "the cost is not finite at any weights near these")
+        self.numbers["radius"] = np.array([radius if self.objective.is_deterministic else SHRINK_RATIO * before])
         return self._stay(reason)
 
-    def _at_minimum(self, proposal: Proposal, actual: float, ratio: float, radius: float, norm: float) -> str:
-        """By which of MINPACK's tests the cost cannot fall further; empty if it can."""
-        small = max(self.method.cost_tolerance, self.smallest) * self.cost
-        if abs(actual) <= small and proposal.reduction <= small and ratio <= 2:
-            return f"a step lowers the cost by {max(proposal.reduction, actual):.1e}"
-        if radius <= max(self.method.step_tolerance, self.smallest) * norm:
+    def _at_minimum(self, trial_step: TrustRegionStep, actual: float, ratio: float, radius: float, norm: float) -> str:
+        """Return why the cost is at its minimum, by the tests of MINPACK's lmder; an empty text if it is not."""
+        small = max(self.method.cost_tolerance, self.precision) * self.cost
+        if abs(actual) <= small and trial_step.reduction <= small and ratio <= 2:
+            return f"a step lowers the cost by {max(trial_step.reduction, actual):.1e}"
+        if radius <= max(self.method.step_tolerance, self.precision) * norm:
             return f"the trust region has shrunk to {radius:.1e}"
         return ""
 
     def _accept(self, evaluation: E, radius: float, reason: str) -> Step[E]:
-        """Move to the trial."""
+        """Move the weights to the trial."""
         copy(self.space, self.trial, self.weights)
         self._keep(evaluation)
         self.numbers["radius"] = np.array([radius])
@@ -140,7 +142,7 @@ class _Iteration(Generic[E]):
         return self._end(evaluation, Outcome.CONVERGED, reason) if converged else self._end(evaluation)
 
     def _stay(self, reason: str) -> Step[E]:
-        """Nothing lowers the cost: that of the whole data has its minimum here, that of a mini-batch may."""
+        """Stay, because nothing lowers the cost; with a full batch the method has converged."""
         evaluation = self._evaluate(self.weights)
         is_deterministic = self.objective.is_deterministic
         return self._end(evaluation, Outcome.CONVERGED, reason) if is_deterministic else self._end(evaluation)
@@ -152,58 +154,70 @@ class _Iteration(Generic[E]):
         )
 
     def _evaluate(self, weights: Vector) -> E:
+        """Return cost and gradient, and count the evaluation."""
         self.evaluations += 1
         return self.objective.value_and_gradient(weights)
 
     def _try(self) -> E:
+        """Return cost and gradient after the step."""
         for block in cache_blocks(self.space.owned):
             np.add(self.weights[block], self.direction[block], out=self.trial[block])
         return self._evaluate(self.trial)
 
     def _keep(self, evaluation: E) -> None:
-        """Cost and gradient at the weights."""
+        """Store cost and gradient at the weights."""
         copy(self.space, evaluation.gradient, self.gradient)
         self.numbers["cost"] = np.array([evaluation.cost])
 
     @property
     def cost(self) -> float:
-        """At the weights."""
+        """Return the cost at the weights."""
         return float(self.numbers["cost"][0])
 
-    def _model(self) -> GaussNewton:
+    def _model(self) -> GaussNewtonModel:
+        """Return the model at the weights, and count its products."""
         curvature = self.objective.curvature(self.weights)
         if len(self.weights) <= self.method.dense_up_to:
-            model: GaussNewton = Dense(self.space, self.objective.root, curvature, self.gradient, self.scale)
+            model: GaussNewtonModel = DenseModel(self.space, self.objective.root, curvature, self.gradient, self.scale)
         else:
             for block in cache_blocks(self.space.owned):
                 self.scale[block] = 1
             basis = [self.state.scratch[BASIS.format(i)] for i in range(self.method.subspace)]
-            model = Subspace(self.space, self.objective.root, curvature, self.gradient, basis, self._radius())
+            model = SubspaceModel(self.space, self.objective.root, curvature, self.gradient, basis, self._radius())
         self.products += model.products
         return model
 
     def _radius(self) -> float:
-        """Of the trust region at the start of the step."""
+        """Return the radius of the trust region at the start of the step."""
         if len(self.numbers["radius"]):
             return float(self.numbers["radius"][0])
         return self.method.initial_radius * (self._norm() or 1.0)
 
     def _norm(self) -> float:
-        """Of the scaled weights."""
+        """Return the norm of the scaled weights."""
         for block in cache_blocks(self.space.owned):
             np.multiply(self.weights[block], self.scale[block], out=self.trial[block])
         return float(self.space.dot(self.trial, self.trial) ** 0.5)
 
     def _slope(self) -> float:
-        """The norm of the gradient by the scaled weights."""
+        """Return the norm of the gradient by the scaled weights."""
         for block in cache_blocks(self.space.owned):
             np.divide(self.gradient[block], self.scale[block], out=self.trial[block])
         return float(self.space.dot(self.trial, self.trial) ** 0.5)
 
 
-def _resized(radius: float, proposal: Proposal, actual: float, ratio: float) -> float:
-    """The radius after a step whose reduction came to this ratio of the predicted one (More 1978, section 4)."""
-    if ratio <= POOR:
-        factor = 0.5 if actual >= 0 else 0.5 * proposal.slope / (proposal.slope + actual)  # a parabola's minimum
-        return max(factor, 0.1) * min(radius, 10 * proposal.norm)
-    return 2 * proposal.norm if proposal.damping == 0 or ratio >= GOOD else radius
+def _resized(radius: float, trial_step: TrustRegionStep, actual: float, ratio: float) -> float:
+    """Return the radius after a trial (Moré 1978, section 4).
+
+    Args:
+        radius: of the trial.
+        trial_step: the trial.
+        actual: the decrease of the cost.
+        ratio: of the actual to the predicted decrease.
+    """
+    if ratio <= SHRINK_RATIO:
+        factor = (
+            0.5 if actual >= 0 else 0.5 * trial_step.slope / (trial_step.slope + actual)
+        )  # the minimum of a parabola
+        return max(factor, 0.1) * min(radius, 10 * trial_step.norm)
+    return 2 * trial_step.norm if trial_step.damping == 0 or ratio >= GROW_RATIO else radius

@@ -1,4 +1,7 @@
-"""A step length that meets the strong Wolfe conditions (More and Thuente 1994)."""
+"""A line search for a step length that meets the strong Wolfe conditions (Moré and Thuente 1994).
+
+The search is a generator: it yields a step length and receives value and slope there, so the caller evaluates.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,16 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-DECREASE, SLOPE = 1e-3, 0.9  # c1 and c2 of the conditions; for quasi-Newton methods a loose second one is best
-LONGEST = 1e20  # step
-FURTHER = 1.1, 4.0  # by how many times the last distance the next trial goes on, until there is a bracket
-SHRINK, NARROW = 0.66, 0.1  # of an interval within two trials, or it is halved; relative width that is enough
-RETREAT = 0.25  # of the way that is kept when the cost was no number
+DECREASE, SLOPE = 1e-3, 0.9  # c1 and c2 of the strong Wolfe conditions; quasi-Newton methods want a loose c2
+MAX_LENGTH = 1e20  # of a step
+EXTRAPOLATION = 1.1, 4.0  # bounds on the next trial before there is a bracket, in distances between the last two
+SHRINKAGE = 0.66  # bisect if two trials have not shrunk the interval by this factor (section 4)
+RELATIVE_WIDTH = 0.1  # an interval so narrow, relative to its upper end, ends the search
+RETREAT = 0.25  # the next trial after one that is not finite, as a part of the way to it
 
 
 class Point(NamedTuple):
-    """A step length, with value and slope there."""
+    """A step length with the value and the slope there."""
 
     length: float
     value: float
@@ -27,12 +31,12 @@ Search = Generator[float, tuple[float, float], "Found"]
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to.
+    """The result of a search.
 
     Args:
-        length: the best step that was tried; 0 if none lowers the value.
+        length: of the best step that was tried; 0 if none lowers the value enough.
         is_wolfe: whether it meets the strong Wolfe conditions.
-        is_last: whether it was the last to be tried.
+        is_last: whether it is the step that was tried last.
     """
 
     length: float
@@ -41,16 +45,16 @@ class Found:
 
 
 def strong_wolfe(value: float, slope: float, first: float, trials: int = 20) -> Search:
-    """Yields step lengths to try and takes value and slope there; returns what it found.
+    """Yield step lengths to try, receive (value, slope) at each, and return the length that was found.
 
-    phi(a) is the value, and its slope phi'(a). A step meets the conditions if
+    With phi(a) the value after a step of length a, the strong Wolfe conditions are
     phi(a) <= phi(0) + c1 a phi'(0) and |phi'(a)| <= c2 |phi'(0)|.
 
     Args:
         value: phi(0).
-        slope: phi'(0), which is negative.
-        first: the first length to try.
-        trials: how many there may be.
+        slope: phi'(0), negative.
+        first: the first length to try; positive.
+        trials: the largest number of lengths to try.
     """
     search = _Interval(Point(0.0, value, slope), first)
     length = first
@@ -61,14 +65,14 @@ def strong_wolfe(value: float, slope: float, first: float, trials: int = 20) -> 
         elif search.is_wolfe(point):
             return Found(length, is_wolfe=True, is_last=True)
         else:
-            length = search.after(point)
+            length = search.update(point)
         if trial == trials or search.is_exhausted(length):
             break
     return search.found(point.length)
 
 
 class _Interval:
-    """That of uncertainty: from the best point so far to another end, between which an acceptable step lies.
+    """The interval of uncertainty, between whose ends an acceptable step lies, and bounds on the next trial.
 
     Args:
         start: the point of length 0.
@@ -77,45 +81,50 @@ class _Interval:
 
     def __init__(self, start: Point, first: float):
         self.start = self.best = self.end = start
-        self.bracketed, self.above = False, True  # above: no point yet with a low value and a rising slope (stage 1)
-        self.low, self.high = 0.0, first + FURTHER[1] * first
-        self.limit = LONGEST  # what lies beyond is no number
-        self._before = 2 * LONGEST
-        self._width = LONGEST
+        self.bracketed = False  # whether the interval contains a minimum
+        self.in_stage_1 = True  # until a point has a low enough value and a slope that is not negative
+        self.low, self.high = 0.0, first + EXTRAPOLATION[1] * first
+        self.limit = MAX_LENGTH  # the largest length whose value may be finite
+        self._before = 2 * MAX_LENGTH
+        self._width = MAX_LENGTH
 
     def is_wolfe(self, point: Point) -> bool:
-        """Whether the strong Wolfe conditions hold there."""
+        """Return True if the point meets the strong Wolfe conditions."""
         return point.value <= self._line(point.length) and abs(point.slope) <= SLOPE * -self.start.slope
 
     def _line(self, length: float) -> float:
+        """Return phi(0) + c1 a phi'(0): the largest value of sufficient decrease."""
         return self.start.value + DECREASE * length * self.start.slope
 
-    def after(self, point: Point) -> float:
-        """Take in a point; gives the length to try next."""
-        if self.above and point.value <= self._line(point.length) and point.slope >= 0:
-            self.above = False
-        if self.above and point.value <= self.best.value and point.value > self._line(point.length):
-            best, end, new = map(self._lifted, (self.best, self.end, point))  # psi instead of phi
+    def update(self, point: Point) -> float:
+        """Update the interval by a point that was tried, and return the length to try next."""
+        if self.in_stage_1 and point.value <= self._line(point.length) and point.slope >= 0:
+            self.in_stage_1 = False
+        if self.in_stage_1 and point.value <= self.best.value and point.value > self._line(point.length):
+            best, end, new = map(self._on_psi, (self.best, self.end, point))  # on psi instead of phi
             length = self._update(best, end, new, point)
         else:
             length = self._update(self.best, self.end, point, point)
         if self.bracketed:
             width = abs(self.end.length - self.best.length)
-            if width >= SHRINK * self._before:
+            if width >= SHRINKAGE * self._before:
                 length = (self.best.length + self.end.length) / 2
             self._before, self._width = self._width, width
             self.low, self.high = sorted((self.best.length, self.end.length))
         else:
-            self.low, self.high = (length + k * (length - self.best.length) for k in FURTHER)
+            self.low, self.high = (length + k * (length - self.best.length) for k in EXTRAPOLATION)
         return min(max(length, 0.0), self.limit)
 
-    def _lifted(self, point: Point) -> Point:
-        """On psi(a) = phi(a) - phi(0) - c1 a phi'(0), whose minimum is an acceptable step (equation 2.1)."""
+    def _on_psi(self, point: Point) -> Point:
+        """Return the point on psi(a) = phi(a) - phi(0) - c1 a phi'(0), whose minimum is acceptable (equation 2.1).
+
+        The constant phi(0) is left out: only differences of values count.
+        """
         rise = DECREASE * self.start.slope
         return Point(point.length, point.value - point.length * rise, point.slope - rise)
 
     def _update(self, best: Point, end: Point, new: Point, plain: Point) -> float:
-        """The next length (section 4), and the new interval (section 2); `plain` is the new point on phi."""
+        """Set the new interval (section 2) and return the next length (section 4); `plain` is the new point on phi."""
         low, high = max(self.low, 0.0), min(self.high, self.limit)
         length, bracketed = next_length(best, end, new, self.bracketed, low, high)
         if new.value > best.value:
@@ -128,51 +137,51 @@ class _Interval:
         return length
 
     def retreat(self, length: float) -> float:
-        """The cost is no number at this length: a shorter one, and never one beyond."""
+        """Return a shorter length, because the value is not finite at this one, and bound all later ones."""
         self.limit = self.best.length + (length - self.best.length) / 2
         self.high = min(self.high, self.limit)
         return self.best.length + RETREAT * (length - self.best.length)
 
     def is_exhausted(self, length: float) -> bool:
-        """Whether rounding leaves nothing to try."""
+        """Return True if the interval is too narrow, or the next length not a new one."""
         if self.bracketed:
-            return not self.low < length < self.high or self.high - self.low <= NARROW * self.high
-        return length <= 0 or length >= LONGEST or length == self.best.length
+            return not self.low < length < self.high or self.high - self.low <= RELATIVE_WIDTH * self.high
+        return length <= 0 or length >= MAX_LENGTH or length == self.best.length
 
     def found(self, last: float) -> Found:
-        """The best of what was tried, if it lowers the value enough."""
+        """Return the best length that was tried, or 0 if it does not lower the value enough."""
         good = self.best.value < self.start.value and self.best.value <= self._line(self.best.length)
         return Found(self.best.length if good else 0.0, is_wolfe=False, is_last=self.best.length == last)
 
 
 def next_length(best: Point, end: Point, new: Point, bracketed: bool, low: float, high: float) -> tuple[float, bool]:
-    """Where to try next, by More and Thuente's four cases, and whether a minimum is bracketed now.
+    """Return the length to try next, by the four cases of section 4, and whether a minimum is bracketed then.
 
     Args:
         best: the point with the lowest value.
         end: the other end of the interval.
         new: the point that was tried.
         bracketed: whether a minimum lies between best and end.
-        low: shortest length to try.
-        high: longest length to try.
+        low: the shortest length to try.
+        high: the longest length to try.
     """
     turned = new.slope * best.slope < 0
-    if new.value > best.value:  # case 1: a minimum lies between
+    if new.value > best.value:  # case 1: a minimum lies between the two
         cubic, parabola = cubic_minimum(best, new), _parabola(best, new)
         near = abs(cubic - best.length) < abs(parabola - best.length)
         return (cubic if near else (cubic + parabola) / 2), True
-    if turned:  # case 2: so it does here
+    if turned:  # case 2: here too
         cubic, secant = cubic_minimum(new, best), _secant(best, new)
         return max(cubic, secant, key=lambda length: abs(length - new.length)), True
-    if abs(new.slope) < abs(best.slope):  # case 3: it is farther on
+    if abs(new.slope) < abs(best.slope):  # case 3: the minimum lies beyond the new point
         return _beyond(best, end, new, bracketed, low, high), bracketed
-    if bracketed:  # case 4: the slope does not fall
+    if bracketed:  # case 4: the slope does not flatten
         return cubic_minimum(new, end), True
     return (high if new.length > best.length else low), False
 
 
 def _beyond(best: Point, end: Point, new: Point, bracketed: bool, low: float, high: float) -> float:
-    """Case 3: the cubic's minimum if it lies beyond the new point, or the secant's."""
+    """Return the length of case 3: the minimum of the cubic, if it lies beyond the new point, or of the secant."""
     cubic = cubic_minimum(new, best, beyond=True)
     if not math.isfinite(cubic):
         cubic = high if new.length > best.length else low
@@ -180,17 +189,17 @@ def _beyond(best: Point, end: Point, new: Point, bracketed: bool, low: float, hi
     nearest, farthest = sorted((cubic, secant), key=lambda length: abs(length - new.length))
     if not bracketed:
         return min(max(farthest, low), high)
-    border = new.length + SHRINK * (end.length - new.length)
-    return min(nearest, border) if new.length > best.length else max(nearest, border)
+    bound = new.length + SHRINKAGE * (end.length - new.length)
+    return min(nearest, bound) if new.length > best.length else max(nearest, bound)
 
 
 def cubic_minimum(a: Point, b: Point, beyond: bool = False) -> float:
-    """The length at which the cubic through two points with their slopes is smallest.
+    """Return the length at which the cubic through the values and slopes of two points has its minimum.
 
     Args:
         a: one point.
         b: the other point.
-        beyond: whether it must lie on the other side of a than b; infinity if it does not.
+        beyond: whether to return infinity unless a lies between the minimum and b.
     """
     theta = 3 * (a.value - b.value) / (b.length - a.length) + a.slope + b.slope
     scale = max(abs(theta), abs(a.slope), abs(b.slope))
@@ -205,11 +214,11 @@ def cubic_minimum(a: Point, b: Point, beyond: bool = False) -> float:
 
 
 def _parabola(a: Point, b: Point) -> float:
-    """Where the parabola with a's value and slope and b's value is smallest."""
+    """Return the length at which the parabola through a's value and slope and b's value has its minimum."""
     fall = (a.value - b.value) / (b.length - a.length) + a.slope
     return a.length + a.slope / fall / 2 * (b.length - a.length)
 
 
 def _secant(a: Point, b: Point) -> float:
-    """Where the slope would vanish if it were linear."""
+    """Return the length at which the slope vanishes, if it is linear between a and b."""
     return b.length + b.slope / (b.slope - a.slope) * (a.length - b.length)

@@ -1,12 +1,13 @@
-"""Truncated Newton methods: a step minimizes a quadratic model of the cost, as far as conjugate gradients get.
+"""Truncated Newton methods: each step minimizes a quadratic model of the cost approximately, by conjugate gradients.
 
-With the Gauss-Newton matrix and damping it is the Hessian-free method of Martens 2010; with a trust region that of
-Steihaug 1983.
+With the Gauss-Newton matrix and damping this is the Hessian-free method of Martens 2010; with the Hessian and a trust
+region it is that of Steihaug 1983.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic
@@ -16,41 +17,43 @@ from numpy.typing import NDArray
 
 from dbp.checks import check_at_least, check_fraction, check_not_negative, check_positive
 from dbp.errors import UserError, unknown
-from dbp.optim.conjugate_gradients import Iterate, Work, conjugate_gradients
+from dbp.optim.conjugate_gradients import Iterate, Workspace, conjugate_gradients
 from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy, follow
 
-STORED = 5  # iterates besides the last, to go back to
-SPACING = 1.5  # between their numbers
-LEAST_ITERATIONS = 10  # over which progress is judged
-LEAST_DAMPING = 1e-15
-ATTEMPTS = 10  # in one step, each more careful than the one before
-BACKTRACKS = 20  # of a line search, each to half the length
-SUFFICIENT = 1e-4  # part of the decrease that a slope promises or a model predicts
+STORED_ITERATES = 5  # kept besides the last one; the cost may be lower at one of them
+ITERATE_SPACING = 1.5  # ratio of the iteration numbers of successive stored iterates (Martens 2010, section 4.6)
+PROGRESS_ITERATIONS = 10  # progress is measured over at least so many iterations
+MIN_DAMPING = 1e-15
+MAX_ATTEMPTS = 10  # per step, each with more damping or a smaller radius than the one before
+MAX_BACKTRACKS = 20  # halvings of the step length per line search
+SUFFICIENT_DECREASE = 1e-4  # of the cost, as a part of what the slope or the model predicts
 CURVATURES, CONTROLS = ("gauss_newton", "hessian"), ("damping", "trust_region")
 
 
 @dataclass(frozen=True)
 class Newton(Method):
-    """Steps d along which a model of the cost falls: f + g d + d B d / 2, minimized by conjugate gradients.
+    """Steps to an approximate minimum d of the model f + g.d + d.B d / 2 of the cost.
 
-    Control "damping" adds damping |d|^2 / 2 to the model, more if it has promised too much (Levenberg-Marquardt;
-    Martens 2010, section 4). Of the iterates the one of the lowest cost is taken, then shortened until the cost falls
-    enough. Control "trust_region" keeps |d| within a radius (Algorithm 4.1, Nocedal and Wright 2006).
+    Control "damping" adds damping |d|^2 / 2 to the model, and raises the damping where the model predicts too large a
+    decrease (Levenberg-Marquardt; Martens 2010, section 4.1). The iterate of conjugate gradients with the lowest cost
+    is the direction of a backtracking line search. Control "trust_region" bounds |d| by a radius (Nocedal and Wright
+    2006, Algorithm 4.1).
 
     Args:
-        curvature: B: "gauss_newton", which is never negative, or "hessian".
+        curvature: the matrix B: "gauss_newton", which is positive semi-definite, or "hessian".
         control: "damping" or "trust_region".
-        damping: with which to begin.
-        radius: with which to begin.
-        iterations: of conjugate gradients in one step, at most.
-        tolerance: they end when an iteration improves the model by less than this part, on the average of the last
-            ones.
-        part: of the mini-batch for B; cost and gradient are always those of all of it.
-        precondition: exponent of the preconditioner (squared gradients + damping)^precondition; 0 for none. With
-            damping only.
-        probes: random gradients for that.
-        decay: of a step's solution, with which the next begins; 0 to begin with nothing. With damping only.
-        gradient_tolerance: the norm of the gradient at which it has converged.
+        damping: the initial damping.
+        radius: the initial radius.
+        iterations: the largest number of conjugate gradient iterations in one step.
+        tolerance: conjugate gradients stop when the relative decrease of the model per iteration, averaged over the
+            last ones, is below it.
+        part: the part of the mini-batch that B is computed from; cost and gradient always use all of it.
+        precondition: the exponent of the preconditioner (squared gradients + damping)^precondition; 0 for none. Used
+            with damping only.
+        probes: the number of random gradients that estimate the squared gradients.
+        decay: the factor on a step's solution from which the next step's iterations start; 0 to start from zero. Used
+            with damping only.
+        gradient_tolerance: the method has converged when the norm of the gradient is at most this.
     """
 
     kind: ClassVar[str] = "newton"
@@ -88,59 +91,60 @@ class Newton(Method):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The last solution, if the next one begins with it."""
+        """Name the last solution, if the next step starts from it."""
         return ("solution",) if self._damped and self.decay else ()
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """What conjugate gradients and trials of a step need."""
+        """Name the vectors of conjugate gradients and of the weights on trial."""
         names = ["gradient", "residual", "search", "trial"]
         names += ["solution"] * (not self.vectors)
         names += ["scaled", "inverse"] * self._preconditioned
-        names += [f"iterate_{i}" for i in range(STORED)] * self._damped
+        names += [f"iterate_{i}" for i in range(STORED_ITERATES)] * self._damped
         return tuple(names)
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """The damping, or the radius."""
+        """Return the initial damping or radius."""
         return {"damping": np.array([self.damping])} if self._damped else {"radius": np.array([self.radius])}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """One gradient, one minimum of a model, and the costs that tell how far to follow it; see Method.step()."""
+        """Minimize the model at the weights and step as far as the cost falls; see Method.step()."""
         evaluation = objective.value_and_gradient(weights)
         if not evaluation.finite:
             return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
         with objective.space.changing:
-            return (_Damped if self._damped else _Within)(self, objective, weights, state, evaluation).run()
+            kind = _DampedStep if self._damped else _TrustRegionStep
+            return kind(self, objective, weights, state, evaluation).run()
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A direction, and what the model says of it."""
+    """A direction and the model's value at its end, relative to its start."""
 
     direction: Vector
     model: float
 
 
-class _Iteration(Generic[E]):
-    """One step: what is known at its start, and what is tried."""
+class _NewtonStep(ABC, Generic[E]):
+    """One step of either control: the model at the weights, and attempts to lower the cost."""
 
     def __init__(self, method: Newton, objective: Objective[E], weights: Vector, state: State, evaluation: E):
         self.method, self.objective, self.weights, self.state = method, objective, weights, state
         self.space, self.evaluation, self.cost = objective.space, evaluation, evaluation.cost
         self.evaluations, self.products = 1, 0
-        self.gradient = state.scratch["gradient"]  # kept, as products go where the objective has put it
+        self.gradient = state.scratch["gradient"]  # a copy, because products overwrite the objective's
         copy(self.space, evaluation.gradient, self.gradient)
         self.norm = math.sqrt(self.space.dot(self.gradient, self.gradient))
         self.solution = (state.vectors if method.vectors else state.scratch)["solution"]
 
     def run(self) -> Step[E]:
-        """Tries until one lowers the cost."""
+        """Make attempts until one lowers the cost."""
         if self.objective.is_deterministic and self.norm <= self.method.gradient_tolerance:
             return self._end(Outcome.CONVERGED)
         self.curvature = self.objective.curvature(self.weights, self.method.part)
         self.prepare()
         outcome = Outcome.LINE_SEARCH_FAILED
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             direction, length, outcome = self.attempt()
             if length:
                 for block in cache_blocks(self.space.owned):
@@ -149,11 +153,11 @@ class _Iteration(Generic[E]):
         return self._end(outcome if self.objective.is_deterministic else Outcome.GOES_ON)
 
     def prepare(self) -> None:
-        """Once before all attempts."""
+        """Do what is needed once, before all attempts."""
 
+    @abstractmethod
     def attempt(self) -> tuple[Vector, float, Outcome]:
-        """A direction and how far to follow it; not at all if the cost does not fall, then also why."""
-        raise NotImplementedError
+        """Return a direction, the length of the step along it, and why the length is 0, if it is."""
 
     def _end(self, outcome: Outcome, length: float = 0.0) -> Step[E]:
         reasons = {
@@ -166,52 +170,56 @@ class _Iteration(Generic[E]):
         return Step(self.evaluation, outcome, self.evaluations, self.products, length, reasons[outcome])
 
     def product(self, vector: Vector) -> Vector:
-        """B times a vector."""
+        """Return B times a vector."""
         self.products += 1
         if self.method.curvature == "hessian":
             return self.curvature.hessian_product(vector)
         return self.curvature.gauss_newton_product(vector)
 
     def cost_at(self, direction: Vector, length: float = 1.0) -> float:
-        """The cost so far along a direction; infinite where it is no number."""
+        """Return the cost after a step of this length; infinity if it is not finite."""
         trial = self.state.scratch["trial"]
         follow(self.space, direction, length, self.weights, trial)
         self.evaluations += 1
         cost = self.objective.value(trial)
         return cost if math.isfinite(cost) else math.inf
 
-    def stalls(self, models: list[float]) -> bool:
-        """Whether the model's values, one an iteration, no longer fall fast enough (Martens 2010, section 4.4)."""
-        now, back = len(models) - 1, max(LEAST_ITERATIONS, (len(models) - 1) // 10)
-        enough = self.method.tolerance * back
-        return now > back and models[now] < 0 and models[now] - models[now - back] > enough * models[now]
+    def has_stalled(self, models: list[float]) -> bool:
+        """Return True if the model no longer decreases enough (Martens 2010, section 4.4).
+
+        Args:
+            models: the values of the model, one per iteration.
+        """
+        now, back = len(models) - 1, max(PROGRESS_ITERATIONS, (len(models) - 1) // 10)
+        least = self.method.tolerance * back
+        return now > back and models[now] < 0 and models[now] - models[now - back] > least * models[now]
 
     def iterates(self, damping: float = 0.0, radius: float = math.inf) -> Iterator[Iterate]:
-        """Conjugate gradients, which move the solution, until they have done enough."""
+        """Run conjugate gradients on the solution, and yield after each iteration, until the model stalls."""
         scratch, models = self.state.scratch, list[float]()
         residual = scratch["residual"]
-        work = Work(residual, scratch["search"], scratch.get("scaled", residual), scratch.get("inverse"))
+        workspace = Workspace(residual, scratch["search"], scratch.get("scaled", residual), scratch.get("inverse"))
         for iterate in conjugate_gradients(
-            self.space, self.product, self.gradient, self.solution, work, damping, radius
+            self.space, self.product, self.gradient, self.solution, workspace, damping, radius
         ):
             yield iterate
             models.append(iterate.model)
-            if iterate.number == self.method.iterations or self.stalls(models):
+            if iterate.number == self.method.iterations or self.has_stalled(models):
                 return
 
-    def clear(self) -> None:
-        """Let the next solution begin with zero."""
+    def clear_solution(self) -> None:
+        """Set the solution to zero, where it is owned."""
         for part in self.space.owned:
             self.solution[part] = 0
 
 
-class _Damped(_Iteration[E]):
-    """Steps with damping."""
+class _DampedStep(_NewtonStep[E]):
+    """A step with damping and a line search."""
 
     def prepare(self) -> None:
-        """The beginning of the solution, and the preconditioner (Martens 2010, section 4.7)."""
+        """Set the initial solution and the preconditioner (Martens 2010, sections 4.5 and 4.7)."""
         if "solution" not in self.state.vectors:
-            self.clear()
+            self.clear_solution()
         for part in self.space.owned:
             self.solution[part] *= self.method.decay
         if "inverse" in self.state.scratch:
@@ -222,52 +230,52 @@ class _Damped(_Iteration[E]):
 
     @property
     def damping(self) -> float:
-        """As it is now."""
+        """Return the current damping."""
         return float(self.state.numbers["damping"][0])
 
-    def damp(self, damping: float) -> None:
-        """Change it."""
-        self.state.numbers["damping"] = np.array([max(damping, LEAST_DAMPING)])
+    def set_damping(self, damping: float) -> None:
+        """Set the damping, which never falls below MIN_DAMPING."""
+        self.state.numbers["damping"] = np.array([max(damping, MIN_DAMPING)])
 
     def attempt(self) -> tuple[Vector, float, Outcome]:
-        """Follow the best iterate as far as the cost falls enough; see _Iteration.attempt()."""
+        """Search along the best iterate, and adapt the damping; see _NewtonStep.attempt()."""
         damping, (candidates, curvature) = self.damping, self._solve()
         if not candidates:
-            self.clear()
-            self.damp(max(4 * damping, damping - 2 * curvature) if math.isfinite(curvature) else 4 * damping)
+            self.clear_solution()
+            self.set_damping(max(4 * damping, damping - 2 * curvature) if math.isfinite(curvature) else 4 * damping)
             return self.solution, 0.0, Outcome.NEGATIVE_CURVATURE
         best, cost = self._best(candidates)
         slope, square = self.space.dots([best.direction], [self.gradient, best.direction])[0].tolist()
         ratio = (cost - self.cost) / (best.model - damping * square / 2)
         if ratio < 1 / 4 or not curvature > 0:
-            self.damp(3 / 2 * damping)
+            self.set_damping(3 / 2 * damping)
         elif ratio > 3 / 4:
-            self.damp(2 / 3 * damping)
-        length = self._shorten(best.direction, slope, cost)
+            self.set_damping(2 / 3 * damping)
+        length = self._backtrack(best.direction, slope, cost)
         if not length:
-            self.clear()
-            self.damp(4 * damping)
+            self.clear_solution()
+            self.set_damping(4 * damping)
         return best.direction, length, Outcome.LINE_SEARCH_FAILED
 
     def _solve(self) -> tuple[list[_Candidate], float]:
-        """Iterates along which the model falls, the last one last; and the curvature found at the end."""
+        """Return the stored iterates and then the last one, if the model decreases, and the last curvature."""
         stored: list[tuple[int, _Candidate]] = []
-        last, due = Iterate(0, 0.0), 1
+        last, next_stored = Iterate(0, 0.0), 1
         for last in self.iterates(self.damping):
-            if last.number == 0 and last.model > 0:  # the solution before leads to nothing here
-                self.clear()
+            if last.number == 0 and last.model > 0:  # the previous solution does not lower this model
+                self.clear_solution()
                 return self._solve()
-            if last.number == due and last.curvature > 0:
-                place = self.state.scratch[f"iterate_{len(stored) % STORED}"]
+            if last.number == next_stored and last.curvature > 0:
+                place = self.state.scratch[f"iterate_{len(stored) % STORED_ITERATES}"]
                 copy(self.space, self.solution, place)
-                stored.append((due, _Candidate(place, last.model)))
-                due = math.ceil(due * SPACING)
-        before = [candidate for number, candidate in stored[-STORED:] if number < last.number]
+                stored.append((next_stored, _Candidate(place, last.model)))
+                next_stored = math.ceil(next_stored * ITERATE_SPACING)
+        before = [candidate for number, candidate in stored[-STORED_ITERATES:] if number < last.number]
         candidates = [*before, _Candidate(self.solution, last.model)]
         return candidates if last.model < 0 else [], last.curvature
 
     def _best(self, candidates: list[_Candidate]) -> tuple[_Candidate, float]:
-        """The one of the lowest cost, going back from the last for as long as the cost falls."""
+        """Return the candidate of lowest cost and its cost, going back from the last while the cost falls."""
         best, cost = candidates[-1], self.cost_at(candidates[-1].direction)
         for candidate in reversed(candidates[:-1]):
             before = self.cost_at(candidate.direction)
@@ -277,23 +285,29 @@ class _Damped(_Iteration[E]):
                 best, cost = candidate, before
         return best, cost
 
-    def _shorten(self, direction: Vector, slope: float, cost: float) -> float:
-        """The part of a direction that lowers the cost enough (Armijo 1966), or 0; given the cost of all of it."""
+    def _backtrack(self, direction: Vector, slope: float, cost: float) -> float:
+        """Return the step length that lowers the cost enough (Armijo 1966), or 0 if none does.
+
+        Args:
+            direction: of the search.
+            slope: of the cost along the direction, at its start.
+            cost: after the whole direction, length 1.
+        """
         length = 1.0
-        for _ in range(BACKTRACKS if slope < 0 else 0):
-            if cost < self.cost and cost <= self.cost + SUFFICIENT * length * slope:
+        for _ in range(MAX_BACKTRACKS if slope < 0 else 0):
+            if cost < self.cost and cost <= self.cost + SUFFICIENT_DECREASE * length * slope:
                 return length
             length /= 2
             cost = self.cost_at(direction, length)
         return 0.0
 
 
-class _Within(_Iteration[E]):
-    """Steps within a radius (Algorithm 4.1, Nocedal and Wright 2006)."""
+class _TrustRegionStep(_NewtonStep[E]):
+    """A step within a radius (Nocedal and Wright 2006, Algorithm 4.1)."""
 
     def attempt(self) -> tuple[Vector, float, Outcome]:
-        """The whole solution, if the cost falls by enough of what the model says; see _Iteration.attempt()."""
-        self.clear()
+        """Take the solution if it lowers the cost as predicted, and adapt the radius; see _NewtonStep.attempt()."""
+        self.clear_solution()
         radius, last = float(self.state.numbers["radius"][0]), Iterate(0, 0.0)
         for last in self.iterates(radius=radius):  # noqa: B007
             pass
@@ -305,4 +319,4 @@ class _Within(_Iteration[E]):
         elif ratio > 3 / 4 and last.at_boundary:
             radius = 2 * radius
         self.state.numbers["radius"] = np.array([radius])
-        return self.solution, float(ratio > SUFFICIENT), Outcome.LINE_SEARCH_FAILED
+        return self.solution, float(ratio > SUFFICIENT_DECREASE), Outcome.LINE_SEARCH_FAILED

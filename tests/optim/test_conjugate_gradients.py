@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp.optim.conjugate_gradients import Work, conjugate_gradients
+from dbp.optim.conjugate_gradients import Workspace, conjugate_gradients
 from tests.problems import Space
 
 RNG = np.random.default_rng(0)
@@ -16,8 +16,8 @@ def solved(matrix, x=None, most=100, inverse=None, **options):
     """Return the minimum, and copies of all iterates on the way."""
     r, p, y = (np.zeros(len(matrix)) for _ in range(3))
     x = np.zeros(len(matrix)) if x is None else x.copy()
-    work, seen = Work(r, p, r if inverse is None else y, inverse), []
-    for iterate in conjugate_gradients(Space(len(x)), lambda v: matrix @ v, G, x, work, **options):
+    workspace, seen = Workspace(r, p, r if inverse is None else y, inverse), []
+    for iterate in conjugate_gradients(Space(len(x)), lambda v: matrix @ v, G, x, workspace, **options):
         seen.append((iterate, x.copy()))
         if iterate.number == most:
             break
@@ -80,7 +80,7 @@ def test_steihaugs_boundary(matrix, radius):
 
 def test_a_gradient_of_zero_leaves_all_as_it_is():
     x = np.zeros(3)
-    work = Work(*np.zeros((2, 3)), np.zeros(3))
-    seen = list(conjugate_gradients(Space(3), lambda v: v, np.zeros(3), x, work))
+    workspace = Workspace(*np.zeros((2, 3)), np.zeros(3))
+    seen = list(conjugate_gradients(Space(3), lambda v: v, np.zeros(3), x, workspace))
     assert [iterate.number for iterate in seen] == [0]
     assert not x.any()

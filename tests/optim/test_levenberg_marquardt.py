@@ -7,7 +7,7 @@ import dbp
 from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import LevenbergMarquardt, Outcome, State
-from dbp.optim.dense_trust_region import Cholesky, propose
+from dbp.optim.dense_trust_region import Cholesky, trust_region_step
 from tests.problems import Function, logistic, quadratic, rosenbrock, steps
 
 PROBLEMS = {
@@ -101,7 +101,7 @@ def model(n, rank, seed):
 def test_a_step_is_the_minimum_within_its_radius(n, rank, radius):
     for seed in range(3):
         matrix, gradient = model(n, rank, seed)
-        found = propose(matrix, gradient, radius)
+        found = trust_region_step(matrix, gradient, radius)
         q = found.step
         assert found.norm == pytest.approx(np.linalg.norm(q))
         assert found.norm <= 1.1 * radius * (1 + 1e-12)

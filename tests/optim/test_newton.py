@@ -9,7 +9,7 @@ import dbp
 from dbp import nn
 from dbp.errors import UserError
 from dbp.optim import Newton, Outcome
-from dbp.optim.newton import STORED
+from dbp.optim.newton import STORED_ITERATES
 from tests.problems import Function, logistic, quadratic, rosenbrock, steps
 
 RNG = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_an_earlier_iterate_is_taken_where_the_last_one_costs_more():
     w, state, taken = steps(method, function, function.start, 1)
     assert taken.length == 1
     assert 0 < np.linalg.norm(w) < limit < np.linalg.norm(state.vectors["solution"])
-    assert sum(np.array_equal(w, state.scratch[f"iterate_{i}"]) for i in range(STORED)) == 1
+    assert sum(np.array_equal(w, state.scratch[f"iterate_{i}"]) for i in range(STORED_ITERATES)) == 1
 
 
 def test_types_are_kept():
