@@ -83,15 +83,15 @@ def test_data_that_cannot_be_mapped_is_read_by_each_rank_to_the_same_bits(small,
 
 def test_columns_are_mapped_where_another_process_found_them(tmp_path):
     found = HDF5Dataset("dbp:digits-train")
-    other = mapped("dbp:digits-train", found.place)
+    other = mapped("dbp:digits-train", found.layout)
     rows = slice(5, 9)
     assert (len(other), other.scale, other.input_shape) == (len(found), found.scale, found.input_shape)
     assert (other.read(rows).inputs == found.read(rows).inputs).all()
     assert (other.read(rows).targets == found.read(rows).targets).all()
-    assert found.place.is_in(data_path("dbp:digits-train"))
-    assert not found.place.is_in(data_path("dbp:digits-test"))  # of another size
-    assert not found.place.is_in(tmp_path / "none.h5")
-    assert HDF5Dataset(chunked(tmp_path, "test")).place is None
+    assert found.layout.fits(data_path("dbp:digits-train"))
+    assert not found.layout.fits(data_path("dbp:digits-test"))  # of another size
+    assert not found.layout.fits(tmp_path / "none.h5")
+    assert HDF5Dataset(chunked(tmp_path, "test")).layout is None
 
 
 def test_another_version_on_one_rank_is_named_before_it_gets_settings(small, tmp_path):

@@ -1,4 +1,4 @@
-"""Data sets, the order of their examples, checks, and converters to HDF5, which is loaded when it is needed."""
+"""Data sets, the order of their examples, checks, and converters to HDF5, which is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbp.data.check import CheckTargets, block_count, check_blocks, combined, sample_digest
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
-from dbp.data.mapped import FileDataset, Place, data_path, mapped
+from dbp.data.mapped import FileDataset, FileLayout, data_path, mapped
 from dbp.data.order import Batches, Order
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ __all__ = [
     "Dataset",
     "Examples",
     "FileDataset",
+    "FileLayout",
     "HDF5Dataset",
     "Order",
     "OutputFile",
-    "Place",
     "Subset",
     "block_count",
     "check_blocks",

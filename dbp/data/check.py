@@ -1,4 +1,4 @@
-"""One pass over a data set before training: are all numbers usable, and which data is it?"""
+"""One pass over a data set before training, which checks all numbers and identifies the data by a digest."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dbp.types import Array
 
 BLOCK_ROWS = 4096
 
-CheckTargets = Callable[[Array, Array | None, int], None]  # of some targets and weights, and the row of the first
+CheckTargets = Callable[[Array, Array | None, int], None]  # arguments: targets, weights, number of the first row
 
 
 def block_count(data: Dataset) -> int:
-    """The number of blocks of rows in which a data set is checked."""
+    """Return the number of blocks of rows in which a data set is checked."""
     return -(-len(data) // BLOCK_ROWS)
 
 
 def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> list[bytes]:
-    """Check some blocks of rows, and give a digest of each.
+    """Check some blocks of rows, and return a digest of each.
 
     Args:
         data: the data set.
@@ -30,7 +30,7 @@ def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> l
         check_targets: raises UserError for targets or weights that do not fit.
 
     Raises:
-        UserError: naming the data set, the rule and the first row that breaks it.
+        UserError: an example breaks a rule; names the data set, the rule and the first such row.
     """
     digests = []
     for block in blocks:
@@ -47,13 +47,13 @@ def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> l
 
 
 def sample_digest(data: Dataset, rows: int = 64) -> str:
-    """A digest of some rows from everywhere in a data set, for little work, and of its size."""
+    """Return a digest of a sample of rows and of the size of a data set, which takes little time."""
     chosen = np.unique(np.linspace(0, max(len(data) - 1, 0), rows).astype(np.int64))
     return f"{len(data)} examples {_digest(data.read(chosen), data.scale).hex()[:16]}"
 
 
 def combined(digests: list[bytes]) -> str:
-    """One digest of a data set, from those of all its blocks in order."""
+    """Return the digest of a data set from the digests of all its blocks in order."""
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

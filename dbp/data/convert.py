@@ -1,4 +1,4 @@
-"""Other formats to HDF5: IDX (the MNIST family), CSV tables, NumPy archives; plain or gzip."""
+"""Conversion to HDF5 from IDX (the MNIST family), CSV tables and NumPy archives; plain or gzip."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 def write_hdf5(path: Path, columns: dict[str, Array | None], attributes: dict[str, Any], overwrite: bool) -> int:
     """Write the columns of a data set, whole or not at all; return the number of examples.
 
-    Each column is stored in one piece, so that ranks can map it into memory. Inputs of bytes get the
-    attribute `scale` = 1/255, which brings them to 0 ... 1 when they are used.
+    Each column is contiguous, so that ranks can map it into memory. Inputs of bytes get the attribute
+    `scale` = 1/255, which brings them to 0 ... 1 when they are used.
     """
     check_columns(str(path), *(columns.get(name) for name in ("inputs", "targets", "weights")))
     inputs = columns["inputs"]
@@ -52,7 +52,7 @@ def _content(path: Path) -> bytes:
 
 
 def read_idx(path: Path) -> Array:
-    """The array in an IDX file: two zero bytes, type, number of axes, their lengths, the values."""
+    """Read the array in an IDX file: two zero bytes, type, number of axes, their lengths, the values."""
     content = _content(path)
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
         raise UserError(f"{path} is not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}")
@@ -68,12 +68,12 @@ def read_idx(path: Path) -> Array:
 
 
 def from_idx(images: Path, labels: Path) -> dict[str, Array | None]:
-    """Columns from a pair of IDX files."""
+    """Return the columns of a pair of IDX files."""
     return {"inputs": read_idx(images), "targets": read_idx(labels)}
 
 
 def from_npz(path: Path, inputs: str, targets: str, weights: str | None) -> dict[str, Array | None]:
-    """Columns from a NumPy archive, by the names of its arrays."""
+    """Return the columns of a NumPy archive, by the names of its arrays."""
     try:
         with np.load(io.BytesIO(_content(path)), allow_pickle=False) as archive:
             names = {"inputs": inputs, "targets": targets, "weights": weights}
@@ -89,12 +89,12 @@ def from_npz(path: Path, inputs: str, targets: str, weights: str | None) -> dict
 
 
 def from_csv(path: Path, target: str | None, delimiter: str) -> tuple[dict[str, Array | None], list[str]]:
-    """Columns from a table: one column is the target, all others are inputs.
+    """Return the columns of a table: one column is the target, all others are inputs.
 
     Args:
-        path: text, with or without a line of column names.
-        target: name or number (from 0, negative from the end) of the target's column; default the last.
-        delimiter: between values.
+        path: text file, with or without a line of column names.
+        target: name or number (from 0, negative from the end) of the target's column; by default the last.
+        delimiter: character between values.
 
     Returns:
         The columns, and the class names if the targets are words (they become 0, 1, ... in sorted order).
@@ -121,7 +121,7 @@ def from_csv(path: Path, target: str | None, delimiter: str) -> tuple[dict[str, 
 
 
 def _table(path: Path, delimiter: str) -> tuple[list[list[str]], list[int]]:
-    """The rows of cells, and the number of the line on which each ends."""
+    """Return the rows of cells, and for each the number of the line on which it ends."""
     rows, lines = [], []
     try:
         reader = csv.reader(io.StringIO(_content(path).decode("utf-8-sig")), delimiter=delimiter)
@@ -148,7 +148,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _column_number(target: str | None, width: int) -> int | None:
-    """The number of the target's column, or None if it is given by a name."""
+    """Return the number of the target's column, or None if it is given by name."""
     if target is None:
         return width - 1
     if target.lstrip("-").isdigit() and -width <= int(target) < width:
@@ -157,7 +157,7 @@ def _column_number(target: str | None, width: int) -> int | None:
 
 
 def _targets(words: list[str]) -> tuple[Array, list[str]]:
-    """Integers if all are whole numbers, floats if all are numbers, else the numbers of sorted names."""
+    """Return the targets, class numbers if they are words, and the sorted names of the classes, if any."""
     if all(_is_number(word) for word in words):
         numbers = np.array([float(word) for word in words])
         whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()

@@ -10,11 +10,11 @@ from dbp.data.order import Order
 from dbp.errors import UserError
 from dbp.types import Array
 
-Rows = slice | Array  # consecutive rows, or their numbers
+Rows = slice | Array  # consecutive rows, or row numbers in any order
 
 
 class Examples(NamedTuple):
-    """Some rows of a data set; weights are None where all examples weigh the same."""
+    """Some rows of a data set; weights are None if all examples have weight 1."""
 
     inputs: Array
     targets: Array | None
@@ -26,23 +26,23 @@ class Examples(NamedTuple):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """What training asks of data."""
+    """The interface of data for training."""
 
     name: str
     scale: float | None
     input_shape: tuple[int, ...]
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Return the number of examples."""
         ...
 
     def read(self, rows: Rows) -> Examples:
-        """These rows, as they are stored."""
+        """Read rows as they are stored."""
         ...
 
 
 def scaled(inputs: Array, scale: float | None, dtype: Any) -> Array:
-    """Inputs in the run's precision, times the data set's scale if it has one."""
+    """Return inputs in the precision of the run, multiplied by the scale of the data set if it has one."""
     numbers = inputs.astype(dtype)
     if scale is not None:
         numbers *= scale
@@ -50,7 +50,7 @@ def scaled(inputs: Array, scale: float | None, dtype: Any) -> Array:
 
 
 def check_columns(name: str, inputs: Any, targets: Any, weights: Any) -> None:
-    """UserError if the columns of a data set are not numbers or do not have one row per example."""
+    """Raise UserError unless all columns of a data set are numbers with one row per example."""
     for column, array in (("inputs", inputs), ("targets", targets), ("weights", weights)):
         if array is None:
             continue
@@ -71,13 +71,13 @@ def check_columns(name: str, inputs: Any, targets: Any, weights: Any) -> None:
 
 
 class ArrayDataset:
-    """Examples that lie in memory, on every rank that holds this object.
+    """Examples in memory, on every rank that has this object.
 
     Args:
-        inputs: (examples, ...), numbers.
-        targets: (examples,) or (examples, ...), as the loss wants them.
-        weights: (examples,), or (examples, *places) where an example has several losses; not negative; 0 leaves out.
-        scale: inputs are multiplied by this when they are used.
+        inputs: numbers (examples, ...).
+        targets: (examples,) or (examples, ...), as the loss requires.
+        weights: (examples,), or (examples, *positions) if an example has several losses; 0 leaves one out.
+        scale: factor by which inputs are multiplied when they are used.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class ArrayDataset:
         return len(self._inputs)
 
     def read(self, rows: Rows) -> Examples:
-        """These rows."""
+        """Return rows."""
         weights = None if self._weights is None else self._weights[rows]
         return Examples(self._inputs[rows], self._targets[rows], weights)
 
 
 class Subset:
-    """Those rows of a data set that lie at a run of positions of an order."""
+    """The rows of a data set at a range of positions in an order."""
 
     def __init__(self, whole: Dataset, order: Order, positions: range):
         self._whole, self._order, self._positions = whole, order, positions
@@ -115,10 +115,10 @@ class Subset:
         return len(self._positions)
 
     def rows_of_whole(self, rows: Array) -> Array:
-        """Where these rows of the subset lie in the whole."""
+        """Return the row numbers in the whole data set of rows of the subset."""
         return self._order(rows + self._positions.start)
 
     def read(self, rows: Rows) -> Examples:
-        """These rows of the subset."""
+        """Read rows of the subset."""
         chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
         return self._whole.read(self.rows_of_whole(chosen))

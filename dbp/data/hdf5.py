@@ -1,4 +1,4 @@
-"""Data sets in HDF5 files. Only the rows asked for are read."""
+"""Data sets in HDF5 files, of which only the rows in use are read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import h5py
 
 from dbp.data.dataset import check_columns
-from dbp.data.mapped import Column, FileDataset, Place, data_path
+from dbp.data.mapped import Column, FileDataset, FileLayout, data_path
 from dbp.errors import UserError
 from dbp.files import reading_from
 
 
 def versions() -> tuple[str, str]:
-    """Those of h5py and of the HDF5 library."""
+    """Return the versions of h5py and of the HDF5 library."""
     return h5py.version.version, h5py.version.hdf5_version
 
 
@@ -30,14 +30,14 @@ def open_hdf5(path: Path) -> h5py.File:
 class HDF5Dataset(FileDataset):
     """Examples in an HDF5 file with one data set for inputs and one for targets.
 
-    Its place tells how other processes come by the same columns without HDF5; None where they cannot.
+    `layout` tells other processes where to map the same columns without HDF5; None if they cannot be mapped.
 
     Args:
         path: the file, or "dbp:..." for a data set that comes with dbp.
         inputs: name of the data set of inputs, (examples, ...).
         targets: name of the data set of targets; None to leave them out.
         weights: name of the data set of weights; by default "weights" if there is one.
-        scale: inputs are multiplied by this; by default by the attribute "scale" of the inputs, if any.
+        scale: factor by which inputs are multiplied; by default the attribute "scale" of the inputs, if any.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class HDF5Dataset(FileDataset):
         check_columns(name, *found)
         if scale is None and "scale" in found[0].attrs:  # type: ignore[union-attr]
             scale = float(found[0].attrs["scale"])  # type: ignore[union-attr]
-        places = [None if column is None else _place(column) for column in found]
+        columns = [None if column is None else _contiguous(column) for column in found]
         size = path.stat().st_size
-        in_one_piece = all(place is not None for place, column in zip(places, found, strict=True) if column is not None)
-        self.place = Place(size, tuple(places), scale) if in_one_piece else None
-        pairs = zip(found, places, strict=True)
-        super().__init__(name, [c if p is None else p.mapped(path) for c, p in pairs], scale)
+        pairs = list(zip(found, columns, strict=True))
+        all_contiguous = all(column is not None for stored, column in pairs if stored is not None)
+        self.layout = FileLayout(size, tuple(columns), scale) if all_contiguous else None
+        super().__init__(name, [s if column is None else column.mapped(path) for s, column in pairs], scale)
 
 
 def _find(file: h5py.File, data: str, name: str) -> h5py.Dataset:
@@ -76,10 +76,10 @@ def _find(file: h5py.File, data: str, name: str) -> h5py.Dataset:
     return found
 
 
-def _place(column: h5py.Dataset) -> Column | None:
-    """Where a column lies, if it lies in one piece in its file: random rows cost a hundredth of a read through HDF5."""
-    one_piece = column.chunks is None and not column.is_virtual and column.external is None
-    offset = column.id.get_offset() if one_piece else None
+def _contiguous(column: h5py.Dataset) -> Column | None:
+    """Return the position of a contiguous column: mapped, random rows take a hundredth of the time of reads by HDF5."""
+    contiguous = column.chunks is None and not column.is_virtual and column.external is None
+    offset = column.id.get_offset() if contiguous else None
     if offset is None or column.file.userblock_size:
         return None
     return Column(column.dtype, column.shape, offset)

@@ -1,4 +1,4 @@
-"""Data sets in files whose columns are mapped into memory, so that HDF5 need not be loaded to read them."""
+"""Data sets in files whose columns are mapped into memory, so that HDF5 need not be imported to read them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PACKAGED = "dbp:"
 
 
 def packaged_names() -> list[str]:
-    """The names of the data sets that come with dbp."""
+    """Return the names of the data sets that come with dbp."""
     return [PACKAGED + path.stem for path in Path(__file__).parent.glob("*.h5")]
 
 
 def data_path(name: str) -> Path:
-    """The file of a data set: a path, or the name of one that comes with dbp ("dbp:digits-train")."""
+    """Return the file of a data set, given a path or the name of one that comes with dbp ("dbp:digits-train")."""
     if not name.startswith(PACKAGED):
         return Path(name)
     if name not in packaged_names():
@@ -30,26 +30,26 @@ def data_path(name: str) -> Path:
 
 
 class Column(NamedTuple):
-    """Where a column lies in its file, in one piece."""
+    """The type, shape and position of a contiguous column of a file."""
 
     dtype: Any
     shape: tuple[int, ...]
     offset: int  # in bytes
 
     def mapped(self, path: Path) -> Array:
-        """Its values. Pages of the file are shared by all ranks of a node, and read when they are used."""
+        """Map the values. All ranks of a node share the pages of the file, which are read when they are used."""
         return np.memmap(path, self.dtype, "r", self.offset, self.shape)
 
 
-class Place(NamedTuple):
-    """Where the columns of a data set lie: inputs, targets and weights, of which the last two may be missing."""
+class FileLayout(NamedTuple):
+    """The positions of the columns of a data set: inputs, targets and weights, of which the last two may be missing."""
 
-    size: int  # of the file, in bytes, by which another file of that name is told apart
+    size: int  # of the file, in bytes, by which another file of that name is recognized
     columns: tuple[Column | None, ...]
     scale: float | None
 
-    def is_in(self, path: Path) -> bool:
-        """Whether that file, as this process sees it, may be the one."""
+    def fits(self, path: Path) -> bool:
+        """Return True if the file exists for this process and has the same size."""
         return path.is_file() and path.stat().st_size == self.size
 
 
@@ -57,9 +57,9 @@ class FileDataset:
     """Examples in a file.
 
     Args:
-        name: for the user.
-        columns: inputs, targets and weights, of which the last two may be None; arrays, or HDF5's data sets.
-        scale: inputs are multiplied by this.
+        name: name for messages.
+        columns: inputs, targets and weights, of which the last two may be None; arrays, or data sets of h5py.
+        scale: factor by which inputs are multiplied.
     """
 
     def __init__(self, name: str, columns: Sequence[Any], scale: float | None):
@@ -70,15 +70,15 @@ class FileDataset:
         return len(self._columns[0])
 
     def read(self, rows: Rows) -> Examples:
-        """These rows, as stored."""
+        """Read rows as they are stored."""
         inputs, targets, weights = (None if c is None else _rows(c, rows) for c in self._columns)
         assert inputs is not None
         return Examples(inputs, targets, weights)
 
 
-def mapped(name: str, place: Place) -> FileDataset:
-    """The data set of that name, at the place where another process has found it."""
-    return FileDataset(name, [None if c is None else c.mapped(data_path(name)) for c in place.columns], place.scale)
+def mapped(name: str, layout: FileLayout) -> FileDataset:
+    """Map the data set of that name, whose layout another process has found."""
+    return FileDataset(name, [None if c is None else c.mapped(data_path(name)) for c in layout.columns], layout.scale)
 
 
 def _rows(column: Any, rows: Rows) -> Array:

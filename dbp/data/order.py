@@ -17,18 +17,18 @@ from dbp.random import generator
 
 Indices = NDArray[Any]
 ROUNDS = 8
-READ_AHEAD = 1 << 15  # positions whose rows are found in one go
+READ_AHEAD = 1 << 15  # positions whose rows are computed at once
 
 
 def _mix(x: Indices) -> Any:
-    """A hash of 64-bit words: the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
+    """Hash 64-bit words by the output function of SplitMix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 class Order:
-    """A pseudo-random permutation of range(size), called with an array of positions, giving rows.
+    """A pseudo-random permutation of range(size); a call with an array of positions returns rows.
 
     A position is a pair (left, right) in Z_a x Z_b with a b >= size; each round adds to one half a hash
     of the other, which can be undone and so is one-to-one (Luby and Rackoff 1988). The few results not
@@ -44,14 +44,14 @@ class Order:
         self._ahead, self._ahead_start = np.empty(0, np.int64), 0
 
     def __call__(self, positions: Indices) -> Indices:
-        """The rows at these positions, as int64."""
+        """Return the rows at some positions, as int64."""
         rows = self._shuffle(np.asarray(positions, np.uint64))
         while (outside := np.flatnonzero(rows >= self.size)).size:
             rows[outside] = self._shuffle(rows[outside])
         return rows.astype(np.int64)
 
     def rows(self, positions: range) -> Indices:
-        """The rows at consecutive positions; those that come next are worked out along with them."""
+        """Return the rows at consecutive positions; the next READ_AHEAD are computed along with them."""
         start = positions.start - self._ahead_start
         if not 0 <= start <= start + len(positions) <= len(self._ahead):
             end = min(max(positions.stop, positions.start + READ_AHEAD), self.size)
@@ -70,17 +70,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Batches:
-    """An epoch's mini-batches, as runs of positions; the last one may be short."""
+    """The mini-batches of an epoch as ranges of positions; the last one may be short."""
 
     examples: int
     batch_size: int
 
     @property
     def steps(self) -> int:
-        """Mini-batches in an epoch."""
+        """Return the number of mini-batches in an epoch."""
         return -(-self.examples // self.batch_size)
 
     def positions(self, step: int) -> range:
-        """The positions of the step-th mini-batch of an epoch."""
+        """Return the positions of the mini-batch of a step, counted from 0 in the epoch."""
         start = step * self.batch_size
         return range(start, min(start + self.batch_size, self.examples))

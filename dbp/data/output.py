@@ -66,7 +66,7 @@ class OutputFile:
         """Write all but the values of the arrays, whose shapes and types are given."""
         assert self._file is not None
         storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # each array gets its place at once, in one piece
+        storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # each array gets its space at once, contiguous
         storage.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         layout, self._offsets = SparseFile(), {}
         with h5py.File(layout, "w") as structure:

@@ -1,4 +1,4 @@
-"""Weights and models in the formats of others: safetensors, NumPy archives, ONNX; theirs as checkpoints."""
+"""Export to safetensors, NumPy archives and ONNX, and import of weights as checkpoints."""
 
 from dbp.exchange.export import export
 from dbp.exchange.onnx import onnx_model

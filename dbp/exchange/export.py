@@ -1,4 +1,4 @@
-"""A checkpoint's weights, or its model with them, in a file that others read."""
+"""Export the weights of a checkpoint, or its model with them, to a format of other programs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ def export(
     input_shape: Shape | None = None,
     scale: float | None = None,
 ) -> str:
-    """Write the weights to be used and running moments, or the model with them; gives a line that says what.
+    """Write the weights for inference and running moments, or the model with them; return a line about the file.
 
     Args:
-        checkpoint: a file, or a run's folder for its newest one.
-        out: ends in .safetensors or .npz for the weights by name, in .onnx for the model.
+        checkpoint: a checkpoint file, or the folder of a run for its newest one.
+        out: file that ends in .safetensors or .npz for the weights by name, in .onnx for the model.
         overwrite: whether a file of that name may be replaced.
-        input_shape: of one example, for ONNX; by default that of the training data.
-        scale: what the ONNX graph multiplies its inputs by; by default that of the config or the training data.
+        input_shape: shape of one example, for ONNX; by default that of the training data.
+        scale: factor by which the ONNX graph multiplies its inputs; by default from the config or the training data.
 
     Raises:
-        UserError: there is no such checkpoint, what it holds cannot be put into the file, or that cannot be written.
+        UserError: there is no such checkpoint, or its model cannot be expressed in the format.
+        StorageError: the file cannot be written.
     """
     endings = (*WRITERS, ONNX)
     if out.suffix not in endings:
@@ -51,7 +52,7 @@ def export(
 
 
 def _properties(checkpoint: StoredCheckpoint) -> dict[str, str]:
-    """Where the file is from."""
+    """Return metadata on the origin of the file."""
     return {
         "dbp_version": VERSION,
         "config_digest": hashlib.sha256(checkpoint.config.encode()).hexdigest(),

@@ -1,4 +1,4 @@
-"""Weights by name in the files of others, .safetensors and .npz: written, and read without trust in what they say."""
+"""Read and write weights by name in .safetensors and .npz files; nothing in a file is trusted."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from dbp.exchange.library import library
 from dbp.types import Array
 
 Shape = tuple[int, ...]
-LONGEST_HEADER = 2**24  # bytes of a safetensors header, enough for some 100,000 arrays
-HEAD = 2**16  # bytes at the start of an array of NumPy, among which its header must be
-PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as NumPy packs them; others may take any memory to unpack
+MAX_HEADER_BYTES = 2**24  # of safetensors, enough for some 100,000 arrays
+NUMPY_HEAD_BYTES = 2**16  # at the start of an array of NumPy; its header must end within them
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of NumPy; others may need any memory to unpack
 SAFETENSORS = "a .safetensors file"
 
 
 class Weights(Protocol):
-    """Arrays of a file by name, of which nothing is read but what is asked for."""
+    """The arrays of a file by name, each of which is read when it is asked for."""
 
     names: tuple[str, ...]
 
     def shape(self, name: str) -> Shape:
-        """What the file says is the shape."""
+        """Return the shape according to the file."""
         ...
 
     def read(self, name: str) -> Array:
-        """The numbers, in memory of the size that the shape says."""
+        """Read the values, in no more memory than the shape needs."""
         ...
 
 
 @contextmanager
 def _reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
-    """Turns what goes wrong with a file into a UserError that names it."""
+    """Raise UserError with the name of the file in place of an error while it is read."""
     caught: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, TypeError, RuntimeError, MemoryError, *errors)
     try:
         yield
@@ -50,7 +50,7 @@ def _reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
 
 
 class NumpyWeights:
-    """Those of an archive of NumPy; objects, which could be code, are refused."""
+    """The arrays of a NumPy archive; arrays of objects, which could be code, are refused."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -63,12 +63,14 @@ class NumpyWeights:
         return _reading(self._path, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
     def _start(self, name: str) -> tuple[Shape, np.dtype[Any], int]:
-        """Shape, type and the number of bytes before the numbers, from no more than the head of an array."""
+        """Read shape, type and the position of the values from the head of an array."""
         info = self._members[name]
-        if info.compress_type not in PLAIN:
-            raise UserError(f"weights {self._path}: {name!r} is packed as NumPy does not; save it with numpy.savez")
+        if info.compress_type not in COMPRESSIONS:
+            raise UserError(
+                f"weights {self._path}: {name!r} is packed in another way than NumPy's; save it with numpy.savez"
+            )
         with self._reading(), self._file.open(info) as member:
-            head = io.BytesIO(member.read(HEAD))
+            head = io.BytesIO(member.read(NUMPY_HEAD_BYTES))
             version = np.lib.format.read_magic(head)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(head)
@@ -79,11 +81,11 @@ class NumpyWeights:
         return shape, dtype, head.tell()
 
     def shape(self, name: str) -> Shape:
-        """What its header says."""
+        """Return the shape in the header of the array."""
         return self._start(name)[0]
 
     def read(self, name: str) -> Array:
-        """The numbers."""
+        """Read the values."""
         shape, dtype, start = self._start(name)
         with self._reading(), self._file.open(self._members[name]) as member:
             content = member.read(start + math.prod(shape) * dtype.itemsize)
@@ -93,7 +95,7 @@ class NumpyWeights:
 
 
 class SafeWeights:
-    """Those of a safetensors file, whose library checks that arrays lie side by side within it."""
+    """The arrays of a safetensors file, whose library checks that they do not overlap."""
 
     def __init__(self, path: Path):
         safetensors = library("safetensors", SAFETENSORS)
@@ -106,16 +108,16 @@ class SafeWeights:
     def _check_header(self) -> None:
         with self._path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-        if length > min(LONGEST_HEADER, self._path.stat().st_size):
+        if length > min(MAX_HEADER_BYTES, self._path.stat().st_size):
             raise ValueError(f"its header would be of {length:,} bytes")
 
     def shape(self, name: str) -> Shape:
-        """What the header says."""
+        """Return the shape in the header of the file."""
         with _reading(self._path, self._error):
             return tuple(self._file.get_slice(name).get_shape())
 
     def read(self, name: str) -> Array:
-        """The numbers."""
+        """Read the values."""
         with _reading(self._path, self._error):
             kind = self._file.get_slice(name).get_dtype()
             if kind[0] in "IU" or kind in ("F64", "F32", "F16"):
@@ -125,13 +127,13 @@ class SafeWeights:
 
 def _safetensors(weights: Mapping[str, Array], properties: Mapping[str, str]) -> bytes:
     arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
-    metadata = {"dbp": json.dumps(dict(properties))}  # one entry, as the library writes several in any order
+    metadata = {"dbp": json.dumps(dict(properties))}  # one entry, as the library writes several in random order
     content: bytes = library("safetensors.numpy", SAFETENSORS).save(arrays, metadata=metadata)
     return content
 
 
 def _npz(weights: Mapping[str, Array], _properties: Mapping[str, str]) -> bytes:
-    """As numpy.savez has it, but of any name, and of no time: the same weights give the same bytes."""
+    """Pack arrays as numpy.savez does, but under any name and without time, so that equal weights give equal bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as file:
         for name, array in weights.items():
@@ -148,7 +150,7 @@ WRITERS: dict[str, Callable[[Mapping[str, Array], Mapping[str, str]], bytes]] = 
 
 
 def open_weights(path: Path) -> Weights:
-    """The weights in a file, by its ending; UserError if there is none of that name, or it is not what it says."""
+    """Open a file of weights by its ending; raise UserError if it is missing or damaged."""
     if path.suffix not in READERS:
         raise UserError(f"weights {path} must be a file that ends in {' or '.join(READERS)}")
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What a model's inputs are like: the shape of an example and the scale, of the training data unless told."""
+"""The shape and scale of a model's inputs, from arguments or from the training data."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ Shape = tuple[int, ...]
 
 
 class Inputs(NamedTuple):
-    """The shape of an example, and what inputs are multiplied by."""
+    """The shape of an example, and the factor by which inputs are multiplied."""
 
     shape: Shape
     scale: float
 
 
 def inputs_of(data: Data, shape: Shape | None, scale: float | None) -> Inputs:
-    """What is told of the inputs, and the rest from the config or the training data.
+    """Return shape and scale as given, and what is not given from the config or the training data.
 
     Raises:
-        UserError: the data is needed, but is not there.
+        UserError: the training data is needed, but missing.
     """
     scale = data.scale if scale is None else scale
     if shape is not None and scale is not None:
         return Inputs(shape, scale)
     wanted = ["--input 28,28,1"] * (shape is None) + ["--scale 1"] * (scale is None)
-    found = _open(data, "give what it would tell, such as " + " ".join(wanted))
+    found = _open(data, "give what it would say, such as " + " ".join(wanted))
     return Inputs(shape or found.input_shape, scale if scale is not None else 1 if found.scale is None else found.scale)
 
 
 def input_shape_of(data: Data, shape: Shape | None) -> Shape:
-    """The shape of an example, as told, or else of the training data; UserError if that is not there."""
+    """Return the given shape or that of the training data; raise UserError if the data is needed, but missing."""
     return shape or _open(data, "give the shape of an example, such as --input 28,28,1").input_shape
 
 

@@ -1,7 +1,7 @@
-"""Weights of PyTorch's layers as those of dbp's: other names, other orders of axes.
+"""Conversion of PyTorch's weights to those of dbp's layers: other names, other orders of axes.
 
-PyTorch has channels before places where dbp has them last. So numbers that were images (or sequences of Conv1d) before
-they were flattened come in another order, which the next layer's weights must follow.
+PyTorch has channels first, dbp has them last. So images (or sequences of Conv1d) are flattened in another order, and
+the rows of the next layer's weights must be reordered.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dbp.errors import UserError
 from dbp.types import Array
 
 Shape = tuple[int, ...]
-IGNORED = "num_batches_tracked"  # a number of BatchNorm's that nothing follows from
+IGNORED = "num_batches_tracked"  # a counter of BatchNorm that dbp does not need
 
 
 class Rule(NamedTuple):
-    """Which arrays one of dbp's is made of, and how; ValueError or IndexError if their shapes do not fit."""
+    """How an array of dbp is made of arrays of PyTorch; raises ValueError or IndexError if their shapes do not fit."""
 
     names: tuple[str, ...]
     make: Callable[..., Array]
 
     def then(self, order: Array) -> Rule:
-        """The same, with the rows in another order."""
+        """Return this rule with the rows of the result in another order."""
         return Rule(self.names, lambda *arrays: self.make(*arrays)[order])
 
 
@@ -36,7 +36,7 @@ Rules = dict[str, Rule]
 
 
 def same(array: Array) -> Array:
-    """The array as it is."""
+    """Return the array unchanged."""
     return array
 
 
@@ -70,7 +70,7 @@ def _lstm(_layer: nn.LSTM) -> Rules:
 
 
 def _gru(layer: nn.GRU) -> Rules:
-    """PyTorch adds two biases to each gate; of the candidate's second one the reset gate takes its part."""
+    """Return the rules of a GRU: each gate has two biases, and the reset gate scales the second of the candidate."""
     border = 2 * layer.units
 
     def bias(first: Array, second: Array) -> Array:
@@ -83,7 +83,7 @@ def _gru(layer: nn.GRU) -> Rules:
 
 
 def _attention(_layer: nn.Attention) -> Rules:
-    """PyTorch keeps the matrices of query, key and value in one."""
+    """Return the rules of attention: PyTorch stores the matrices of query, key and value as one."""
 
     def part(number: int, array: Array) -> Array:
         return np.split(array, 3)[number].T
@@ -106,7 +106,7 @@ KINDS: dict[type, Callable[[Any], Rules]] = {
     nn.LSTM: _lstm,
     nn.GRU: _gru,
     nn.Attention: _attention,
-}  # embeddings and positions are alike in both
+}  # embeddings and positions are the same in both
 
 
 # --- the order of what is flattened -----------------------------------------------------------------
@@ -114,40 +114,40 @@ KINDS: dict[type, Callable[[Any], Rules]] = {
 
 @dataclass(frozen=True)
 class Flow:
-    """What flows between two layers.
+    """The values between two layers.
 
     Args:
-        shape: of an example in dbp.
-        first: whether PyTorch has the channels of a sequence first, as it has those of images.
-        order: of the numbers of a row: for each of dbp's that of PyTorch's; None for the same one.
+        shape: shape of an example in dbp.
+        channels_first: whether PyTorch has the channels of a sequence first, as it has those of images.
+        order: for each element of a row in dbp its index in PyTorch; None if both have the same order.
     """
 
     shape: Shape
-    first: bool = False
+    channels_first: bool = False
     order: Array | None = None
 
     @property
     def flat(self) -> Array | None:
-        """The order of all its numbers in one row."""
-        *places, channels = self.shape
-        if not places:
+        """Return the order of the elements of a flattened example."""
+        *lengths, channels = self.shape
+        if not lengths:
             return self.order
-        if not (self.first or len(places) > 1):
+        if not (self.channels_first or len(lengths) > 1):
             return None
-        numbers = np.arange(np.prod(self.shape)).reshape(channels, *places)
+        numbers = np.arange(np.prod(self.shape)).reshape(channels, *lengths)
         order = np.moveaxis(numbers, 0, -1).reshape(-1)
         return None if np.array_equal(order, np.arange(len(order))) else order
 
 
 CHANNELS_FIRST = (nn.Conv1d, nn.MaxPool1d, nn.AveragePool1d)
-BY_THE_NUMBER = (nn.Activation, nn.Dropout, nn.BatchNorm)  # which each do the same to all numbers, or channels
+ORDER_KEEPING = (nn.Activation, nn.Dropout, nn.BatchNorm)  # layers that treat each element or channel alone
 
 
 def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) -> Rules:
-    """How each weight of a model of dbp's layers is made of PyTorch's, whose parts' names end at slashes.
+    """Return the rule for each weight of a model; names have slashes in place of PyTorch's dots.
 
     Raises:
-        UserError: it cannot be told in which order PyTorch has the numbers somewhere.
+        UserError: the order of elements in PyTorch cannot be derived for some layer.
     """
     rules: Rules = {}
     _walk(model, "", Flow(input_shape), _shapes(model, weights, input_shape), rules)
@@ -155,7 +155,7 @@ def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape)
 
 
 def _shapes(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) -> dict[str, Shape]:
-    """The shape of an example's outputs by the path of the layer."""
+    """Return the shape of one example's outputs by the path of the layer."""
     call = nn.call_with(weights.parameters, weights.running)
     call.trace = []
     dtype = next(iter(weights.parameters.values())).dtype
@@ -164,7 +164,7 @@ def _shapes(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) 
 
 
 def _walk(layer: Any, path: str, flow: Flow, shapes: Mapping[str, Shape], rules: Rules) -> Flow:
-    """Add the rules of a layer and of those inside; gives what flows out of it."""
+    """Add the rules of a layer and its inner layers; return the flow after it."""
     if isinstance(layer, nn.Sequential):
         for name, inner in zip(layer.names, layer.layers, strict=True):
             flow = _walk(inner, f"{path}{name}/", flow, shapes, rules)
@@ -184,7 +184,7 @@ def _walk(layer: Any, path: str, flow: Flow, shapes: Mapping[str, Shape], rules:
 
 
 def _after(layer: Any, path: str, flow: Flow, shape: Shape) -> Flow:
-    """What flows out of a layer that holds no others."""
+    """Return the flow after a layer without inner layers."""
     if isinstance(layer, nn.Flatten):
         return Flow(shape, order=flow.flat)
     if isinstance(layer, nn.Reshape):
@@ -192,12 +192,12 @@ def _after(layer: Any, path: str, flow: Flow, shape: Shape) -> Flow:
         if not _alike(flow.flat, after.flat):
             _must_be_in_order(layer, path, flow.flat if after.flat is None else after.flat)
         return after
-    if isinstance(layer, BY_THE_NUMBER) or (isinstance(layer, nn.LayerNorm) and flow.order is not None):
+    if isinstance(layer, ORDER_KEEPING) or (isinstance(layer, nn.LayerNorm) and flow.order is not None):
         return replace(flow, shape=shape)
     if isinstance(layer, nn.GroupNorm):
         _must_be_in_order(layer, path, flow.order)
         return replace(flow, shape=shape)
-    return Flow(shape, first=isinstance(layer, CHANNELS_FIRST))
+    return Flow(shape, channels_first=isinstance(layer, CHANNELS_FIRST))
 
 
 def _alike(one: Array | None, other: Array | None) -> bool:

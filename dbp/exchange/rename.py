@@ -1,4 +1,4 @@
-"""Names of weights from elsewhere, given those of the model."""
+"""Rename imported weights to the names of the model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dbp.text import shortened
 
 
 def renamed(names: Iterable[str], rules: Sequence[str]) -> dict[str, str]:
-    """The old name by the new one.
+    """Return the old name of each new name.
 
     Args:
-        names: as they are; their parts end at a dot or a slash.
-        rules: OLD=NEW, of which the first that fits a name is applied to it. OLD is a name or its leading parts; each *
-            in it stands for a part, or a piece of one, and is found again at the * of NEW of the same number.
+        names: old names, whose parts are separated by dots or slashes.
+        rules: texts OLD=NEW; the first that matches a name is applied to it. OLD is a name or its leading parts. Each *
+            in OLD matches a part, or a piece of one, and fills the * of NEW at the same position.
 
     Raises:
-        UserError: a rule is none, or fits no name, or two names become one.
+        UserError: a rule has another form or matches no name, or two names become the same.
     """
     names = list(names)
     patterns = [_pattern(rule) for rule in rules]

@@ -1,4 +1,4 @@
-"""Weights from elsewhere as a checkpoint of a config's model."""
+"""Import weights of other programs as a checkpoint of the model in a config."""
 
 from __future__ import annotations
 
@@ -39,20 +39,21 @@ def import_weights(
     input_shape: Shape | None = None,
     overwrite: bool = False,
 ) -> str:
-    """Write a checkpoint that holds the weights, as a run begins with, eval or predict take; gives a line about it.
+    """Write a checkpoint with the weights, for eval, predict or the start of a run; return a line about it.
 
     Args:
         weights: a .safetensors or .npz file.
-        config: whose model the weights are for.
-        out: the checkpoint.
-        changes: to keys of the config.
-        origin: whose names and order of axes the weights have: "dbp", or "pytorch" for those of a state_dict.
-        renames: OLD=NEW, see renamed().
-        input_shape: of one example; by default that of the training data.
+        config: the config of the model that the weights are for.
+        out: file of the checkpoint.
+        changes: texts KEY=VALUE that change the config.
+        origin: "dbp", or "pytorch" for the names and the order of axes of a state_dict.
+        renames: texts OLD=NEW, see renamed().
+        input_shape: shape of one example; by default that of the training data.
         overwrite: whether a file of that name may be replaced.
 
     Raises:
-        UserError: weights and model do not fit together, or a file cannot be read or written.
+        UserError: weights and model do not fit together, or a file is missing or damaged.
+        StorageError: a file cannot be read or written.
     """
     if origin not in ORIGINS:
         raise unknown("origin of weights", origin, ORIGINS)
@@ -72,7 +73,7 @@ def _arrays(
     input_shape: Shape | None,
     source: str,
 ) -> dict[str, Array]:
-    """The model's arrays with the numbers of the weights; UserError, with all that is wrong, if they do not fit."""
+    """Return the arrays of the model with imported values; raise UserError with all that does not fit."""
     shape, dtype = input_shape_of(settings.data, input_shape), settings.numpy_dtype
     initial = initial_parameters(settings.model, np.zeros((2, *shape), dtype), settings.seed, dtype)
     needed = {name: np.empty(shape, dtype) for name, shape in initial.shapes.items()} | running_arrays(initial.running)
@@ -81,22 +82,22 @@ def _arrays(
     if origin == "pytorch":
         rules = rules_of(settings.model, initial, shape)
         old_names = {name.replace(".", "/"): old for name, old in old_names.items() if not name.endswith(IGNORED)}
-    made_of = {name: rules.get(name, Rule((name,), same)) for name in needed}
-    used = dict.fromkeys(theirs for rule in made_of.values() for theirs in rule.names)
+    rule_of = {name: rules.get(name, Rule((name,), same)) for name in needed}
+    used = dict.fromkeys(theirs for rule in rule_of.values() for theirs in rule.names)
     missing = [name for name in used if name not in old_names]
     unexpected = [old for name, old in old_names.items() if name not in used]
-    misshapen = _fill(needed, made_of, weights, old_names)
+    misshapen = _fill(needed, rule_of, weights, old_names)
     _must_fit(source, missing, unexpected, misshapen)
     return needed
 
 
 def _fill(
-    arrays: Mapping[str, Array], made_of: Mapping[str, Rule], weights: Weights, old_names: Mapping[str, str]
+    arrays: Mapping[str, Array], rule_of: Mapping[str, Rule], weights: Weights, old_names: Mapping[str, str]
 ) -> list[str]:
-    """Put in what is there and fits; gives what is there and does not fit."""
+    """Fill the arrays whose weights exist and fit; return a line for each that does not fit."""
     misshapen = []
-    most = sum(array.size for array in arrays.values())  # no array of a file needs to be larger
-    for name, rule in made_of.items():
+    most = sum(array.size for array in arrays.values())  # an array of the file need not be larger
+    for name, rule in rule_of.items():
         if not all(theirs in old_names for theirs in rule.names):
             continue
         old = [old_names[theirs] for theirs in rule.names]
@@ -130,8 +131,8 @@ def _must_fit(source: str, missing: list[str], unexpected: list[str], misshapen:
 
 
 def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) -> StoredCheckpoint:
-    """As of a run that has done no step."""
-    if settings.threads == AUTO:  # which only the start of a run decides
+    """Return the checkpoint of a run that has done no step."""
+    if settings.threads == AUTO:  # resolved only at the start of a run
         settings = replace(settings, threads=1)
     counted: dict[str, Any] = Progress(settings.loss.metrics).to_attributes()
     return StoredCheckpoint(

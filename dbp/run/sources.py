@@ -9,8 +9,8 @@ from dbp.config.settings import Data, Settings
 from dbp.data import (
     CheckTargets,
     Dataset,
+    FileLayout,
     Order,
-    Place,
     Subset,
     block_count,
     check_blocks,
@@ -74,15 +74,15 @@ def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None
         return open_data(data, source)
     opened: list[Dataset] = []
 
-    def look() -> Place | None:
+    def look() -> FileLayout | None:
         opened.append(found := open_file(data, source))
-        return found.place
+        return found.layout
 
-    def take(place: Place | None) -> Dataset:
+    def take(layout: FileLayout | None) -> Dataset:
         if opened:
             return opened[0]
-        if place is not None and place.is_in(data_path(source)):
-            return mapped(source, place)
+        if layout is not None and layout.fits(data_path(source)):
+            return mapped(source, layout)
         return open_file(data, source)
 
     return agree(comm, take, from_rank_0(comm, look))

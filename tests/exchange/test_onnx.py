@@ -222,12 +222,12 @@ def test_code_of_the_users_own_is_refused():
 def test_an_activation_of_the_users_own_is_refused(monkeypatch):
     monkeypatch.setitem(nn.ACTIVATIONS, "mine", np.tanh)
     weights = random_weights(nn.Sequential(nn.Dense(3, "mine")), (6,))
-    with pytest.raises(UserError, match="dense_1: activation 'mine' is of your own code"):
+    with pytest.raises(UserError, match="dense_1: activation 'mine' is your own function"):
         onnx_model([nn.Dense(3, "mine")], weights, (6,))
 
 
 def test_what_is_too_large_for_a_file_is_refused(monkeypatch):
-    monkeypatch.setattr("dbp.exchange.onnx.model.LARGEST", 50)
+    monkeypatch.setattr("dbp.exchange.onnx.model.MAX_BYTES", 50)
     weights = random_weights(nn.Sequential(nn.Dense(3)), (6,))
     with pytest.raises(UserError, match=r"at most 50 bytes of weights, but the model has 84; export them as \.safet"):
         onnx_model([nn.Dense(3)], weights, (6,))

@@ -1,4 +1,4 @@
-"""Models as ONNX graphs: one file for each group of layers, as in nn/layers."""
+"""Models as ONNX graphs, with one file for each group of layers, as in nn/layers."""
 
 from dbp.exchange.onnx.model import onnx_model
 

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from dbp.errors import UserError
-from dbp.exchange.onnx.graph import Place, Value
+from dbp.exchange.onnx.graph import OnnxScope, Value
 
-Function = Callable[[Place, Value], Value]
+Function = Callable[[OnnxScope, Value], Value]
 
 
 def _operator(op: str, **attributes: Any) -> Function:
-    return lambda place, x: place.apply(op, x, **attributes)
+    return lambda scope, x: scope.apply(op, x, **attributes)
 
 
-def _silu(place: Place, x: Value) -> Value:
-    return place.apply("Mul", x, place.apply("Sigmoid", x).name)
+def _silu(scope: OnnxScope, x: Value) -> Value:
+    return scope.apply("Mul", x, scope.apply("Sigmoid", x).name)
 
 
 FUNCTIONS: dict[str, Function] = {
-    "linear": lambda place, x: x,
+    "linear": lambda scope, x: x,
     "relu": _operator("Relu"),
     "leaky_relu": _operator("LeakyRelu", alpha=0.01),
     "elu": _operator("Elu", alpha=1.0),
@@ -30,14 +30,14 @@ FUNCTIONS: dict[str, Function] = {
     "sigmoid": _operator("Sigmoid"),
     "tanh": _operator("Tanh"),
     "softplus": _operator("Softplus"),
-    "softmax": lambda place, x: place.apply("Softmax", x, axis=x.place_of(-1)),
+    "softmax": lambda scope, x: scope.apply("Softmax", x, axis=x.graph_axis(-1)),
 }
 
 
-def activate(place: Place, name: str, x: Value) -> Value:
-    """The activation of that name; UserError for one of the user's own."""
+def activate(scope: OnnxScope, name: str, x: Value) -> Value:
+    """Add the activation of that name; raise UserError if it is the user's own function."""
     if name not in FUNCTIONS:
         raise UserError(
-            f"{place.path.rstrip('/')}: activation {name!r} is of your own code, which ONNX has no operator for"
+            f"{scope.path.rstrip('/')}: activation {name!r} is your own function, for which ONNX has no operator"
         )
-    return FUNCTIONS[name](place, x)
+    return FUNCTIONS[name](scope, x)

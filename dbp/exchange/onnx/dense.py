@@ -6,36 +6,36 @@ import math
 
 from dbp import nn
 from dbp.exchange.onnx.activations import activate
-from dbp.exchange.onnx.graph import Place, Value
+from dbp.exchange.onnx.graph import OnnxScope, Value
 
 
-def weighted_sum(place: Place, x: Value, bias: bool) -> Value:
-    """X W + b along the last axis, of the place's weights."""
-    x, w = place.plain(x), place.weight("weight")
-    shape, matrix = (*x.shape[:-1], w.shape[1]), place.constant("weight", w)
+def weighted_sum(scope: OnnxScope, x: Value, bias: bool) -> Value:
+    """Add X W + b along the last axis, with the weights of the scope."""
+    x, w = scope.plain(x), scope.weight("weight")
+    shape, matrix = (*x.shape[:-1], w.shape[1]), scope.constant("weight", w)
     if not bias:
-        return Value.plain(place.node("MatMul", x.name, matrix), shape)
-    shift = place.constant("bias", place.weight("bias"))
+        return Value.plain(scope.node("MatMul", x.name, matrix), shape)
+    shift = scope.constant("bias", scope.weight("bias"))
     if len(shape) == 1:
-        return Value.plain(place.node("Gemm", x.name, matrix, shift), shape)
-    return Value.plain(place.node("Add", place.node("MatMul", x.name, matrix), shift), shape)
+        return Value.plain(scope.node("Gemm", x.name, matrix, shift), shape)
+    return Value.plain(scope.node("Add", scope.node("MatMul", x.name, matrix), shift), shape)
 
 
-def dense(place: Place, layer: nn.Dense, x: Value) -> Value:
-    """The activated outputs."""
-    return activate(place, layer.activation, weighted_sum(place, x, layer.bias))
+def dense(scope: OnnxScope, layer: nn.Dense, x: Value) -> Value:
+    """Add a dense layer."""
+    return activate(scope, layer.activation, weighted_sum(scope, x, layer.bias))
 
 
-def activation(place: Place, layer: nn.Activation, x: Value) -> Value:
-    """The function of each input."""
-    return activate(place, layer.function, x)
+def activation(scope: OnnxScope, layer: nn.Activation, x: Value) -> Value:
+    """Add an activation function."""
+    return activate(scope, layer.function, x)
 
 
-def flatten(place: Place, _layer: nn.Flatten, x: Value) -> Value:
-    """All numbers of an example in one row, in dbp's order."""
-    return place.reshaped(x, (math.prod(x.shape),))
+def flatten(scope: OnnxScope, _layer: nn.Flatten, x: Value) -> Value:
+    """Reshape each example to one row, in dbp's order of axes."""
+    return scope.reshaped(x, (math.prod(x.shape),))
 
 
-def reshape(place: Place, layer: nn.Reshape, x: Value) -> Value:
-    """The numbers of an example in another shape."""
-    return place.reshaped(x, layer.shape)
+def reshape(scope: OnnxScope, layer: nn.Reshape, x: Value) -> Value:
+    """Reshape each example."""
+    return scope.reshaped(x, layer.shape)

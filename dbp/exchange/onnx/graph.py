@@ -1,7 +1,7 @@
-"""An ONNX graph under construction: its nodes and weights, and values that know in which order their axes lie.
+"""An ONNX graph under construction: its nodes and weights, and values that know the order of their axes.
 
-A layer asks for its inputs in the order it needs. What is in that order already passes as it is, so of two
-transpositions that would undo each other neither comes about.
+A layer asks for its inputs in the order of axes that it needs. A value that has this order already is not transposed,
+so two transpositions that would undo each other are never added.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Axes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """What flows between nodes.
+    """An input or output of nodes.
 
     Args:
-        name: in the graph.
-        shape: of one example, in dbp's order of axes: channels last.
-        axes: for each axis that the value has in the graph its number in dbp's order, where 0 counts the examples.
+        name: its name in the graph.
+        shape: shape of one example in dbp's order of axes, channels last.
+        axes: for each axis in the graph its number in dbp's order, where axis 0 counts the examples.
     """
 
     name: str
@@ -35,17 +35,17 @@ class Value:
 
     @classmethod
     def plain(cls, name: str, shape: Shape) -> Value:
-        """A value in dbp's order."""
+        """Return a value in dbp's order of axes."""
         return cls(name, shape, tuple(range(len(shape) + 1)))
 
-    def place_of(self, axis: int) -> int:
-        """Where in the graph the axis of that number in dbp's order lies."""
+    def graph_axis(self, axis: int) -> int:
+        """Return the number in the graph of an axis in dbp's order."""
         return self.axes.index(axis % len(self.axes))
 
 
 @dataclass
 class Node:
-    """An operator with the names of what it takes and gives, which is named after it."""
+    """An operator with the names of its inputs and outputs."""
 
     op: str
     inputs: list[str]
@@ -55,11 +55,11 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in the order of their work, and the arrays that they take by name.
+    """Nodes in the order of execution, and the arrays that they use.
 
     Args:
-        weights: of the model, by name.
-        dtype: of the numbers.
+        weights: weights of the model by name.
+        dtype: type of all floating-point numbers.
     """
 
     weights: Mapping[str, Array]
@@ -70,7 +70,7 @@ class Graph:
     _arranged: dict[tuple[str, Axes], str] = field(default_factory=dict)
 
     def node(self, path: str, op: str, inputs: Sequence[str], outputs: Sequence[bool], attributes: Any) -> list[str]:
-        """Add a node; gives the names of its outputs, which are empty for those that are not wanted."""
+        """Add a node; return the names of its outputs, which are empty for those that are not wanted."""
         names = []
         for wanted in outputs:
             name = f"{path}{op}"
@@ -81,7 +81,7 @@ class Graph:
         return names
 
     def arranged(self, path: str, x: Value, axes: Axes) -> Value:
-        """The value with its axes in this order, for which one transposition serves all who ask."""
+        """Return the value with its axes in this order; one transposition is shared by all layers that need it."""
         if x.axes == axes:
             return x
         if (x.name, axes) not in self._arranged:
@@ -90,61 +90,61 @@ class Graph:
         return replace(x, name=self._arranged[x.name, axes], axes=axes)
 
     def rename(self, old: str, new: str) -> None:
-        """Give what a node gives another name."""
+        """Rename an output of a node."""
         for node in self.nodes:
             node.inputs = [new if name == old else name for name in node.inputs]
             node.outputs = [new if name == old else name for name in node.outputs]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A layer's place in the graph and in the tree of names, where its weights are found and its nodes go."""
+class OnnxScope:
+    """The part of a graph that belongs to one layer: its weights and nodes have names that begin with the path."""
 
     graph: Graph
     path: str = ""
 
-    def inside(self, name: str) -> Place:
-        """The place of a layer inside this one."""
-        return Place(self.graph, f"{self.path}{name}/")
+    def inside(self, name: str) -> OnnxScope:
+        """Return the scope of an inner layer."""
+        return OnnxScope(self.graph, f"{self.path}{name}/")
 
     def weight(self, name: str) -> Array:
-        """The parameter or running moment of that name here, as dbp has it."""
+        """Return a parameter or running moment of the layer, in dbp's layout."""
         return self.graph.weights[self.path + name]
 
     def constant(self, name: str, array: Any) -> str:
-        """Put an array into the graph, whole numbers as int64, others in the type of the run; gives its name."""
+        """Add an array to the graph, integers as int64, others in the type of the graph; return its name."""
         numbers = np.asarray(array)
         dtype = np.dtype(np.int64) if numbers.dtype.kind in "iu" else self.graph.dtype
         self.graph.constants[self.path + name] = np.asarray(numbers, dtype, order="C")
         return self.path + name
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output; gives the output's name."""
+        """Add a node with one output; return the output's name."""
         return self.graph.node(self.path, op, inputs, [True], attributes)[0]
 
     def node_of_many(self, op: str, inputs: Sequence[str], outputs: Sequence[bool], **attributes: Any) -> list[str]:
-        """Add a node of which only some outputs are wanted."""
+        """Add a node of which only some outputs are wanted; return their names."""
         return self.graph.node(self.path, op, inputs, outputs, attributes)
 
     def apply(self, op: str, x: Value, *more: str, **attributes: Any) -> Value:
-        """What an operator that leaves shape and order as they are makes of a value."""
+        """Apply an operator that keeps shape and order of axes."""
         return replace(x, name=self.node(op, x.name, *more, **attributes))
 
     def plain(self, x: Value) -> Value:
-        """The value in dbp's order: examples first, channels last."""
+        """Return the value in dbp's order: examples first, channels last."""
         return self.graph.arranged(self.path, x, tuple(range(len(x.axes))))
 
     def channels_first(self, x: Value) -> Value:
-        """The value with its channels right after the examples, as ONNX wants them."""
+        """Return the value with its channels right after the examples, as ONNX needs them."""
         last = len(x.axes) - 1
         return self.graph.arranged(self.path, x, (0, last, *range(1, last)))
 
     def arranged(self, x: Value, axes: Axes) -> Value:
-        """The value with its axes in this order."""
+        """Return the value with its axes in this order."""
         return self.graph.arranged(self.path, x, axes)
 
     def reshaped(self, x: Value, shape: Shape) -> Value:
-        """The numbers of each example in another shape."""
+        """Reshape each example."""
         x = self.plain(x)
         if x.shape == shape:
             return x

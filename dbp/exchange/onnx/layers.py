@@ -1,4 +1,4 @@
-"""Which function puts which kind of layer into the graph, and layers made of layers."""
+"""The function that adds each kind of layer to the graph, and layers made of layers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from dbp import nn
 from dbp.errors import UserError
 from dbp.exchange.onnx import convolution, dense, normalization, pooling, recurrent, sequences
 from dbp.exchange.onnx.activations import activate
-from dbp.exchange.onnx.graph import Place, Value
+from dbp.exchange.onnx.graph import OnnxScope, Value
 
 
-def add(place: Place, layer: Any, x: Value) -> Value:
-    """Put a layer into the graph; UserError for one of the user's own."""
+def add(scope: OnnxScope, layer: Any, x: Value) -> Value:
+    """Add a layer to the graph; raise UserError if it is the user's own."""
     if type(layer) not in KINDS:
         name = getattr(layer, "__qualname__", type(layer).__qualname__)
-        where = f" at {place.path.rstrip('/')!r}" if place.path else ""
+        where = f" at {scope.path.rstrip('/')!r}" if scope.path else ""
         raise UserError(
             f"the model is, or contains{where}, the Python code {name!r}, which cannot be put into ONNX; export its "
             "weights as .safetensors or .npz, or build it from dbp's layers"
         )
-    return KINDS[type(layer)](place, layer, x)
+    return KINDS[type(layer)](scope, layer, x)
 
 
-def _sequential(place: Place, layer: nn.Sequential, x: Value) -> Value:
+def _sequential(scope: OnnxScope, layer: nn.Sequential, x: Value) -> Value:
     for name, inner in zip(layer.names, layer.layers, strict=True):
-        x = add(place.inside(name), inner, x)
+        x = add(scope.inside(name), inner, x)
     return x
 
 
-def _residual(place: Place, layer: nn.Residual, x: Value) -> Value:
-    y = _sequential(place, nn.Sequential(*layer.layers), x)
-    straight = _sequential(place.inside("shortcut"), nn.Sequential(*layer.shortcut), x) if layer.shortcut else x
-    both = place.node("Add", y.name, place.arranged(straight, y.axes).name)
-    return activate(place, layer.activation, replace(y, name=both))
+def _residual(scope: OnnxScope, layer: nn.Residual, x: Value) -> Value:
+    y = _sequential(scope, nn.Sequential(*layer.layers), x)
+    straight = _sequential(scope.inside("shortcut"), nn.Sequential(*layer.shortcut), x) if layer.shortcut else x
+    both = scope.node("Add", y.name, scope.arranged(straight, y.axes).name)
+    return activate(scope, layer.activation, replace(y, name=both))
 
 
-def _recompute(place: Place, layer: nn.Recompute, x: Value) -> Value:
-    return _sequential(place, nn.Sequential(*layer.layers), x)
+def _recompute(scope: OnnxScope, layer: nn.Recompute, x: Value) -> Value:
+    return _sequential(scope, nn.Sequential(*layer.layers), x)
 
 
-KINDS: dict[type, Callable[[Place, Any, Value], Value]] = {
+KINDS: dict[type, Callable[[OnnxScope, Any, Value], Value]] = {
     nn.Dense: dense.dense,
     nn.Activation: dense.activation,
     nn.Flatten: dense.flatten,

@@ -9,14 +9,14 @@ import numpy as np
 
 from dbp.errors import UserError
 from dbp.exchange.library import library
-from dbp.exchange.onnx.graph import Graph, Place, Shape, Value
+from dbp.exchange.onnx.graph import Graph, OnnxScope, Shape, Value
 from dbp.exchange.onnx.layers import add
 from dbp.nn import Model, as_model, check_model_weights, initial_parameters
 from dbp.types import Array
 from dbp.version import VERSION
 
-OPERATORS, LAYOUT = 21, 10  # versions of ONNX's operators and of its file, which go together
-LARGEST = 2**31 - 2**20  # bytes of weights, as a message of protobuf ends at 2 GiB
+OPERATOR_SET, IR_VERSION = 21, 10  # versions of ONNX operators and of the file format, which go together
+MAX_BYTES = 2**31 - 2**20  # of weights, as a message of protobuf ends at 2 GiB
 INPUTS, OUTPUTS = "inputs", "outputs"
 
 
@@ -27,22 +27,22 @@ def onnx_model(
     scale: float = 1.0,
     properties: Mapping[str, str] | None = None,
 ) -> Any:
-    """An onnx.ModelProto that computes what the model gives in evaluation, for any number of examples.
+    """Return an onnx.ModelProto that computes the outputs of the model in evaluation, for any number of examples.
 
     Args:
-        model: of dbp's layers; a layer, or a list of layers.
-        weights: parameters and running moments by name, in one type, which is that of the graph.
-        input_shape: of one example, channels last.
-        scale: which the graph multiplies its inputs by.
-        properties: metadata of the file, beside the version of dbp.
+        model: a layer of dbp, or a list of layers.
+        weights: parameters and running moments by name; their common type is that of the graph.
+        input_shape: shape of one example, channels last.
+        scale: factor by which the graph multiplies its inputs.
+        properties: metadata of the file besides the version of dbp.
 
     Raises:
-        UserError: a layer is of the user's own, weights and model do not fit together, or onnx is not installed.
+        UserError: a layer is the user's own, weights and model do not fit together, or onnx is not installed.
     """
     onnx = library("onnx", "ONNX")
     model, dtype = as_model(model), next(iter(weights.values())).dtype
     graph = Graph(_checked(model, weights, input_shape, dtype), dtype)
-    top, x = Place(graph), Value.plain(INPUTS, input_shape)
+    top, x = OnnxScope(graph), Value.plain(INPUTS, input_shape)
     if scale != 1:
         x = top.apply("Mul", x, top.constant("scale_of_inputs", float(scale)))
     y = top.plain(add(top, model, x))
@@ -52,7 +52,7 @@ def onnx_model(
 
 
 def _checked(model: Model, weights: Mapping[str, Array], input_shape: Shape, dtype: np.dtype[Any]) -> dict[str, Array]:
-    """The weights, known to be those of the model for such inputs."""
+    """Return the weights after checking that they are those of the model for such inputs."""
     initial = initial_parameters(model, np.zeros((2, *input_shape), dtype), 0, dtype)
     check_model_weights(initial, weights, f"inputs of shape {input_shape}")
     return dict(weights)
@@ -60,9 +60,9 @@ def _checked(model: Model, weights: Mapping[str, Array], input_shape: Shape, dty
 
 def _must_fit(graph: Graph) -> None:
     total = sum(array.nbytes for array in graph.constants.values())
-    if total > LARGEST:
+    if total > MAX_BYTES:
         raise UserError(
-            f"ONNX files hold at most {LARGEST:,} bytes of weights, but the model has {total:,}; export them as "
+            f"ONNX files hold at most {MAX_BYTES:,} bytes of weights, but the model has {total:,}; export them as "
             ".safetensors"
         )
 
@@ -83,8 +83,8 @@ def _proto(onnx: Any, graph: Graph, inputs: Shape, outputs: Shape, properties: M
     )
     model = helper.make_model(
         made,
-        opset_imports=[helper.make_opsetid("", OPERATORS)],
-        ir_version=LAYOUT,
+        opset_imports=[helper.make_opsetid("", OPERATOR_SET)],
+        ir_version=IR_VERSION,
         producer_name="dbp",
         producer_version=VERSION,
     )

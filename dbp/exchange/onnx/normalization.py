@@ -1,47 +1,47 @@
-"""Normalization in ONNX, by running moments where training takes those of the shard; dropout is nothing here."""
+"""Normalization in ONNX; batch normalization uses running moments, and dropout does nothing."""
 
 from __future__ import annotations
 
 from dbp import nn
-from dbp.exchange.onnx.graph import Place, Value
+from dbp.exchange.onnx.graph import OnnxScope, Value
 
-TYPES = {"float32": 1, "float64": 11}  # ONNX's numbers of them
-
-
-def _settings(place: Place, epsilon: float) -> dict[str, float]:
-    """What operators that find moments themselves take, so that they do it in the type of the run."""
-    return {"epsilon": epsilon, "stash_type": TYPES[place.graph.dtype.name]}
+TYPES = {"float32": 1, "float64": 11}  # the numbers of types in ONNX
 
 
-def _scale_and_shift(place: Place) -> tuple[str, str]:
-    return place.constant("scale", place.weight("scale")), place.constant("shift", place.weight("shift"))
+def _settings(scope: OnnxScope, epsilon: float) -> dict[str, float]:
+    """Return attributes that make operators compute moments in the type of the graph."""
+    return {"epsilon": epsilon, "stash_type": TYPES[scope.graph.dtype.name]}
 
 
-def batch_norm(place: Place, layer: nn.BatchNorm, x: Value) -> Value:
-    """Every channel by its running mean and variance."""
-    moments = (place.constant(name, place.weight(name)) for name in ("running_mean", "running_variance"))
-    taken = (*_scale_and_shift(place), *moments)
-    return place.apply("BatchNormalization", place.channels_first(x), *taken, epsilon=layer.epsilon)
+def _scale_and_shift(scope: OnnxScope) -> tuple[str, str]:
+    return scope.constant("scale", scope.weight("scale")), scope.constant("shift", scope.weight("shift"))
 
 
-def layer_norm(place: Place, layer: nn.LayerNorm, x: Value) -> Value:
-    """The last axis by its own mean and variance."""
-    return place.apply(
-        "LayerNormalization", place.plain(x), *_scale_and_shift(place), axis=-1, **_settings(place, layer.epsilon)
+def batch_norm(scope: OnnxScope, layer: nn.BatchNorm, x: Value) -> Value:
+    """Normalize each channel by its running mean and variance."""
+    moments = (scope.constant(name, scope.weight(name)) for name in ("running_mean", "running_variance"))
+    taken = (*_scale_and_shift(scope), *moments)
+    return scope.apply("BatchNormalization", scope.channels_first(x), *taken, epsilon=layer.epsilon)
+
+
+def layer_norm(scope: OnnxScope, layer: nn.LayerNorm, x: Value) -> Value:
+    """Normalize the last axis by its own mean and variance."""
+    return scope.apply(
+        "LayerNormalization", scope.plain(x), *_scale_and_shift(scope), axis=-1, **_settings(scope, layer.epsilon)
     )
 
 
-def group_norm(place: Place, layer: nn.GroupNorm, x: Value) -> Value:
-    """Groups of channels by their mean and variance over all places."""
-    return place.apply(
+def group_norm(scope: OnnxScope, layer: nn.GroupNorm, x: Value) -> Value:
+    """Normalize groups of channels by their mean and variance over all positions."""
+    return scope.apply(
         "GroupNormalization",
-        place.channels_first(x),
-        *_scale_and_shift(place),
+        scope.channels_first(x),
+        *_scale_and_shift(scope),
         num_groups=layer.groups,
-        **_settings(place, layer.epsilon),
+        **_settings(scope, layer.epsilon),
     )
 
 
-def dropout(_place: Place, _layer: nn.Dropout, x: Value) -> Value:
-    """The inputs themselves."""
+def dropout(_scope: OnnxScope, _layer: nn.Dropout, x: Value) -> Value:
+    """Return the inputs, as in evaluation."""
     return x

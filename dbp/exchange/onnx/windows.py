@@ -1,4 +1,4 @@
-"""Windows that slide, as ONNX's operators take them."""
+"""Sliding windows as attributes of ONNX operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dbp.exchange.onnx.graph import Shape
 
 
 def window_attributes(window: Window, axes: Literal[1, 2]) -> dict[str, Any]:
-    """Its settings for the axes that it slides along."""
+    """Return the attributes of a window for the axes along which it slides."""
     padding = window.padding[-axes:]
     return {
         "kernel_shape": list(window.size[-axes:]),
@@ -20,6 +20,6 @@ def window_attributes(window: Window, axes: Literal[1, 2]) -> dict[str, Any]:
 
 
 def image_of(shape: Shape) -> tuple[int, int]:
-    """Height and width of an example (height, width, channels), or 1 and length of (length, channels)."""
-    *places, _ = shape
-    return (1, places[0]) if len(places) == 1 else (places[0], places[1])
+    """Return (height, width) of an image, or (1, length) of a sequence, from the shape of an example."""
+    *lengths, _ = shape
+    return (1, lengths[0]) if len(lengths) == 1 else (lengths[0], lengths[1])
