@@ -16,19 +16,23 @@ import random
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
+
+from tests.processes import ProcessTree, output_of
+
 CONFIG = Path(__file__).parent.parent / "examples" / "fashion.toml"
 DBP = [sys.executable, "-m", "dbp"]
+LIMIT = 3600.0  # seconds for a training
 
 
 def dbp(*words: object, **options: object) -> str:
     """Run a command of dbp, and give what it prints."""
-    return subprocess.run([*DBP, *map(str, words)], check=True, capture_output=True, text=True, **options).stdout
+    return output_of(*DBP, *words, timeout=LIMIT, **options)
 
 
 def train_words(ranks: int, seed: int, out: Path) -> list[str]:
@@ -55,28 +59,17 @@ def train_with_kills(folder: Path, kills: int, ranks: int = 2) -> dict[str, obje
     out, rng, resumed = folder / "run-killed", random.Random(), []
     command = [*DBP, *train_words(ranks, 0, out)]
     for kill in range(kills):
-        job = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        time.sleep(rng.uniform(0.5, 3.5))
-        pattern = f"-m dbp train {CONFIG}.*{out}"
-        found = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True, check=False)
-        pids = [pid for pid in map(int, found.stdout.split()) if is_rank(pid)]
-        victims = rng.sample(pids, rng.choice([1, len(pids)])) if pids else []
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-        printed, _ = job.communicate(timeout=60)
-        resumed.append(re.search(r"at epoch \d+, step \d+|$", printed).group() or "at the start")
+        with ProcessTree(*command, cwd=folder) as job:
+            time.sleep(rng.uniform(0.5, 3.5))
+            pids = job.ranks()
+            victims = rng.sample(pids, rng.choice([1, len(pids)])) if pids else []
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+            job.wait(60)
+            resumed.append(re.search(r"at epoch \d+, step \d+|$", job.out).group() or "at the start")
         print(f"kill {kill + 1}: {len(victims)} of {len(pids)} ranks; that start went on {resumed[-1]}", flush=True)
     dbp(*train_words(ranks, 0, out), cwd=folder)
     return {"kills": kills, "resumed": resumed, "digest": dbp("inspect", "--digest", out).strip()}
-
-
-def is_rank(pid: int) -> bool:
-    """Whether a process is a rank, not its launcher."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return words[0] == sys.executable.encode() and words[3] == b"train"
 
 
 def main() -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from steps.cases import RANKS
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
+
+from tests.processes import TimeLimitError, run
 
 STEPS = Path(__file__).parent / "steps"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -47,26 +49,13 @@ class Program:
         environment = {**self.environment, **os.environ}
         environment = {name: value for name, value in environment.items() if name not in UNSET}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
-                [*self.command, *words],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
-            try:
-                printed, _ = process.communicate(timeout=TIMEOUT)
-            except BaseException as error:
-                end_session(process)
-                if isinstance(error, subprocess.TimeoutExpired):
-                    raise FailedError(f"not done after {TIMEOUT} s") from None
-                raise
-            if process.returncode != 0:
-                errors.seek(0)
-                raise FailedError(last_words(errors.read()) or f"exit code {process.returncode}")
-        return printed
+        try:
+            outcome = run(*self.command, *words, env=environment, timeout=TIMEOUT)
+        except TimeLimitError:
+            raise FailedError(f"not done after {TIMEOUT} s") from None
+        if outcome.code != 0:
+            raise FailedError(last_words(outcome.err) or f"exit code {outcome.code}")
+        return outcome.out
 
     def measure(self, *words: str) -> dict[str, Any]:
         """Its versions and results."""
@@ -74,19 +63,6 @@ class Program:
             out = Path(folder) / "results.json"
             self.run("--out", str(out), *words)
             return json.loads(out.read_text())
-
-
-def end_session(process: subprocess.Popen[str]) -> None:
-    """End a launcher and its ranks: politely, so that it may end what it has started elsewhere, then by force."""
-    for number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 0)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(seconds or None)
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def last_words(text: str) -> str:
@@ -100,8 +76,8 @@ def has(python: str, package: str) -> bool:
     """Whether that Python can import the package."""
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
     try:
-        return subprocess.run([python, "-c", code], check=False, capture_output=True, timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
+        return run(python, "-c", code, timeout=60).code == 0
+    except (OSError, TimeLimitError):
         return False
 
 

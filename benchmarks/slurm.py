@@ -13,7 +13,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this fold
 
 from tests import hosts
 from tests.hosts import NETWORK, Hosts, die_with_parent
+from tests.processes import MARK, ProcessTree, output_of, run, run_here
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 CORES = 4  # that each node claims to have
@@ -82,7 +82,7 @@ class Slurm:
 
     def __init__(self, nodes: int):
         self.hosts = Hosts(nodes)
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: list[ProcessTree] = []
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -90,8 +90,7 @@ class Slurm:
             folder = tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True)
             self._folder = Path(stack.enter_context(folder))
             stack.enter_context(self.hosts)
-            stack.callback(self._end)
-            self._start()
+            self._start(stack)
             self._stack = stack.pop_all()
         return self
 
@@ -100,12 +99,7 @@ class Slurm:
     ) -> None:
         self._stack.close()
 
-    def _end(self) -> None:
-        for daemon in reversed(self._daemons):
-            daemon.kill()
-            daemon.wait()
-
-    def _start(self) -> None:
+    def _start(self, stack: contextlib.ExitStack) -> None:
         names, folder = self.hosts.names, self._folder
         first, count = names[0], len(names)
         self.config = folder / "slurm.conf"
@@ -119,13 +113,13 @@ class Slurm:
         folder.chmod(0o755)
         files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid", "seed-file": "munge.seed"}
         options = [f"--{name}={folder / file}" for name, file in {**files, "log-file": "munged.log"}.items()]
-        self._daemon("munged", ["munged", "--foreground", "--force", *options])
+        self._daemon(stack, "munged", *["munged", "--foreground", "--force", *options])
         self._wait("munged", (folder / "munge.socket").exists)
-        self._daemon("slurmctld", self.hosts.words(first, "slurmctld", "-D", "-c", "-f", str(self.config)))
+        self._daemon(stack, "slurmctld", *self.hosts.words(first, "slurmctld", "-D", "-c", "-f", str(self.config)))
         for name in names:
             (folder / f"spool-{name}").mkdir()
             self._give_place(name)
-            self._daemon("slurmd", self.hosts.words(name, "slurmd", "-D", "-f", str(self.config), "-N", name))
+            self._daemon(stack, "slurmd", *self.hosts.words(name, "slurmd", "-D", "-f", str(self.config), "-N", name))
         self._wait("Slurm", lambda: self.tried("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * count)
 
     def _give_place(self, name: str) -> None:
@@ -134,23 +128,16 @@ class Slurm:
         self.hosts.run(name, "mount", "-t", "tmpfs", "tmpfs", parent)
         self.hosts.run(name, "mkdir", LOCAL)
 
-    def _daemon(self, name: str, words: list[str]) -> None:
+    def _daemon(self, stack: contextlib.ExitStack, name: str, *words: str) -> None:
+        environment = os.environ | {"SLURM_CONF": str(self._folder / "slurm.conf")}
         with (self._folder / f"{name}.out").open("ab") as out:
-            daemon = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=os.environ | {"SLURM_CONF": str(self._folder / "slurm.conf")},
-                preexec_fn=die_with_parent,
-                start_new_session=True,
-            )
-        self._daemons.append(daemon)
+            daemon = ProcessTree(*words, env=environment, stdout=out, stderr=out, preexec_fn=die_with_parent)
+        self._daemons.append(stack.enter_context(daemon))
 
     def _wait(self, what: str, ready: Callable[[], bool]) -> None:
         until = time.monotonic() + START
         while not ready():
-            if time.monotonic() > until or any(daemon.poll() is not None for daemon in self._daemons):
+            if time.monotonic() > until or any(daemon.process.poll() is not None for daemon in self._daemons):
                 logs = "".join(path.read_text()[-2000:] for path in sorted(self._folder.glob("*.[lo]*")))
                 raise RuntimeError(f"{what} does not start: {logs}")
             time.sleep(0.05)
@@ -158,20 +145,20 @@ class Slurm:
     # --- its commands -----------------------------------------------------------------------------------
 
     def words(self, *command: str) -> list[str]:
-        """The command line that runs a command on the first node, which knows this Slurm."""
-        known = ["env", f"SLURM_CONF={self.config}", *command]
+        """The command line that runs a command on the first node, which knows this Slurm.
+
+        Jobs get its environment, and would end with its process tree if they had the mark of that.
+        """
+        known = ["env", f"--unset={MARK}", f"SLURM_CONF={self.config}", *command]
         return self.hosts.words(self.hosts.names[0], *known, folder=str(Path.cwd()))
 
     def tried(self, *command: str) -> str:
         """What a command prints; nothing if it fails."""
-        return subprocess.run(self.words(*command), capture_output=True, text=True, check=False, timeout=60).stdout
+        return run(*self.words(*command), timeout=60).out
 
     def run(self, *command: str) -> str:
         """What a command prints."""
-        done = subprocess.run(self.words(*command), capture_output=True, text=True, check=False, timeout=60)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}")
-        return done.stdout
+        return output_of(*self.words(*command), timeout=60)
 
     def state(self, job: str) -> dict[str, str]:
         """What is known of a job, by name, such as JobState and Restarts; nothing when it is forgotten."""
@@ -199,7 +186,7 @@ def main() -> int:
         sys.stderr.write(f"slurm.py: {reason}\n")
         return 2
     with Slurm(int(counts[0])) as slurm:
-        return subprocess.run(slurm.words(*words), check=False).returncode
+        return run_here(*slurm.words(*words))
 
 
 if __name__ == "__main__":

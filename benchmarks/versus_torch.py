@@ -19,7 +19,6 @@ processor time that others used while it was measured is shown too. A peer that 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,10 @@ from programs import Program, installed_programs, own_program
 from rounds import Measured, measure_all
 from steps.cases import CASES, RANKS
 from tables import Comparison, Results, disturbance_table, memory_table, summary, time_table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
+
+from tests.processes import TimeLimitError, output_of
 
 DDP = {"DDP": ("DDP",), "best DDP": ("DDP", "DDP plain", "DDP channels last")}
 ONE_PROCESS = {"PyTorch": ("PyTorch", "PyTorch channels last"), "JAX": ("JAX",)}
@@ -55,8 +58,8 @@ def measure_memory(programs: list[Program], cases: list[str], notes: Notes) -> M
 def python(text: str) -> str:
     """A Python that can be started."""
     try:
-        subprocess.run([text, "-c", ""], check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
+        output_of(text, "-c", "", timeout=60)
+    except (OSError, RuntimeError, TimeLimitError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no Python that can be started ({error})") from None
     return text
 

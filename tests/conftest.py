@@ -8,6 +8,8 @@ import pytest
 
 from tests.jobs import SMALL
 
+pytest_plugins = ["tests.limits"]
+
 
 def pytest_collection_modifyitems(items):
     """Sort files by their number of slow tests, so that of two workers none begins a long file at the end."""

@@ -13,24 +13,28 @@ namespaces, and ends with this one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
+
+from tests.processes import MARK, ProcessTree, output_of, run, run_here, wait_until
 
 NEEDED = ("ip", "tc", "unshare", "nsenter", "mount", "hostname")
 NETWORK = "10.77.0"  # of addresses that only the hosts see
 MEMORY = "2g"  # that processes of a host can share
 NAMESPACES = ("--net", "--uts", "--ipc", "--mount")
 BURST = "256kb"  # sent at once after a rest; with less the system sometimes lets 40 ms pass in the middle of a message
+START_SECONDS = 20.0  # in which a host starts, and a command that sets it up ends
 FIRST_TO_DIE = 1  # PR_SET_PDEATHSIG
 SETTINGS = {  # all hosts share the cores of one machine, and talk over TCP
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -49,11 +53,8 @@ def why_not() -> str | None:
         return f"there is no {missing[0]}; install iproute2 and util-linux"
     if os.geteuid() != 0:
         return "namespaces need root"
-    try:
-        subprocess.run(["unshare", *NAMESPACES, "true"], check=True, capture_output=True, timeout=20)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"namespaces are not permitted here ({error})"
-    return None
+    outcome = run("unshare", *NAMESPACES, "true", timeout=20)
+    return f"namespaces are not permitted here ({outcome.text.strip()})" if outcome.code else None
 
 
 def own_mpirun() -> str | None:
@@ -78,30 +79,27 @@ class Hosts:
     def __init__(self, count: int, rate: str | None = None, memory: str = MEMORY):
         self.names = [f"h{number}" for number in range(count)]
         self._rate, self._memory = rate, memory
-        self._holders: dict[str, subprocess.Popen[bytes]] = {}
+        self._holders: dict[str, int] = {}  # the process that holds each one's namespaces
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="hosts-")
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+        with contextlib.ExitStack() as stack:
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hosts-")))
+            self._start(stack)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for holder in self._holders.values():
-            self._end_all_in(holder.pid)
-            holder.kill()
-            holder.wait()
-        self._folder.cleanup()
+        self._stack.close()
 
     @staticmethod
     def _end_all_in(holder: int) -> None:
         """Kill all processes of a host, but never one outside of it."""
-        network = Path(f"/proc/{holder}/ns/net").readlink()
+        try:
+            network = Path(f"/proc/{holder}/ns/net").readlink()
+        except OSError:  # it has been killed at the limit of a test
+            return
         if network == Path("/proc/self/ns/net").readlink():
             return
         for process in Path("/proc").glob("[0-9]*"):
@@ -111,18 +109,18 @@ class Hosts:
             except OSError:
                 continue
 
-    def _start(self) -> None:
-        folder = Path(self._folder.name)
-        self._hold("switch", "--net")
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        folder = self._folder
+        self._hold(stack, "switch", "--net")
         for command in ("link set lo up", "link add br0 type bridge", "link set br0 up"):
             self._ip("switch", command)
         lines = ["127.0.0.1 localhost", *(f"{NETWORK}.{10 + i} {name}" for i, name in enumerate(self.names))]
         (folder / "hosts").write_text("\n".join(lines) + "\n")
         for number, name in enumerate(self.names):
-            self._hold(name, *NAMESPACES)
+            self._hold(stack, name, *NAMESPACES)
             self._ip(
                 "switch",
-                f"link add eth0 netns {self._holders[name].pid} type veth peer name {name}",
+                f"link add eth0 netns {self._holders[name]} type veth peer name {name}",
                 f"link set {name} master br0 up",
             )
             self.run(name, "hostname", name)
@@ -134,29 +132,21 @@ class Hosts:
                 self.run(name, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", *limit)
         self._write_agent(folder / "agent")
 
-    def _hold(self, name: str, *namespaces: str) -> None:
+    def _hold(self, stack: contextlib.ExitStack, name: str, *namespaces: str) -> None:
         """Start the process that holds a host's namespaces, and wait until it has them."""
-        process = subprocess.Popen(
-            ["unshare", *namespaces, "sleep", "infinity"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
-            start_new_session=True,
-        )
-        self._holders[name] = process
-        for _ in range(2000):
-            if Path(f"/proc/{process.pid}/comm").read_text().strip() == "sleep":
-                return
-            time.sleep(0.005)
-        raise RuntimeError(f"the host {name} does not start")
+        holder = ProcessTree("unshare", *namespaces, "sleep", "infinity", preexec_fn=die_with_parent)
+        pid = self._holders[name] = stack.enter_context(holder).process.pid
+        stack.callback(self._end_all_in, pid)
+        if not wait_until(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == "sleep", START_SECONDS):
+            raise RuntimeError(f"the host {name} does not start: {holder.err}")
 
     def _enter(self, name: str) -> list[str]:
         kinds = ["-n"] if name == "switch" else ["-n", "-u", "-i", "-m"]
-        return ["nsenter", "-t", str(self._holders[name].pid), *kinds]
+        return ["nsenter", "-t", str(self._holders[name]), *kinds]
 
     def run(self, name: str, *command: str) -> str:
         """Run a command in a host, and return its output."""
-        return subprocess.run(self.words(name, *command), check=True, capture_output=True, text=True).stdout
+        return output_of(*self.words(name, *command), timeout=START_SECONDS)
 
     def words(self, name: str, *command: str, folder: str = "") -> list[str]:
         """Return the command line that runs a command in a host, in a folder if one is given."""
@@ -169,7 +159,7 @@ class Hosts:
     def _write_agent(self, path: Path) -> None:
         """Write the program that mpirun calls in place of ssh, with options, a host, and words for a shell there."""
         entries = "".join(f"  {name}) in='{' '.join(self._enter(name))} --wd=/';;\n" for name in self.names)
-        clean = 'env -i HOME="$HOME" USER=root PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin'
+        clean = f'env -i HOME="$HOME" {MARK}="${MARK}" USER=root PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin'
         path.write_text(
             "#!/bin/sh\n"
             'while :; do case "$1" in -x|-n|-q|-X|-T) shift;; -l|-p|-o) shift 2;; *) break;; esac; done\n'
@@ -192,7 +182,7 @@ class Hosts:
         """
         slots = ",".join(f"{name}:{count}" for name, count in zip(self.names, ranks, strict=True) if count)
         launcher = mpirun or own_mpirun() or "mpirun"
-        agent = str(Path(self._folder.name) / "agent")
+        agent = str(self._folder / "agent")
         options = _options_of_mpich(agent, slots) if _is_of_mpich(launcher) else _options_of_open_mpi(agent, slots)
         command = [launcher, *options, "-n", str(sum(ranks)), *words]
         return self.words(self.names[0], *command, folder=str(Path.cwd()))
@@ -200,8 +190,7 @@ class Hosts:
 
 def _is_of_mpich(launcher: str) -> bool:
     """Return True if this mpirun is MPICH's, which is called Hydra."""
-    told = subprocess.run([launcher, "--version"], check=True, capture_output=True, text=True, timeout=60)
-    return "HYDRA" in told.stdout
+    return "HYDRA" in output_of(launcher, "--version", timeout=60)
 
 
 def _options_of_mpich(agent: str, slots: str) -> list[str]:
@@ -249,7 +238,7 @@ def main() -> int:
     command = [program, *words[1:]] if program else [sys.executable, "-m", "dbp", *words]
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with Hosts(len(ranks), args.rate, args.memory) as hosts:
-        return subprocess.run(hosts.mpirun(ranks, *command), env=environment(sum(ranks)), check=False).returncode
+        return run_here(*hosts.mpirun(ranks, *command), env=environment(sum(ranks)))
 
 
 if __name__ == "__main__":

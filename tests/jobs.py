@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from dbp.checkpoint import StoredCheckpoint, find
+from tests import processes
 from tests.faults.jobs import NOT_BEGUN
 from tests.faults.jobs import SETTINGS as LAUNCHER_SETTINGS
+from tests.processes import Outcome
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
@@ -27,46 +25,14 @@ def slow(*values):
     ]
 
 
-@dataclass
-class Outcome:
-    """How a process ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
-
-
 def run(*command, timeout=60, cwd=None, env=None) -> Outcome:
-    """Run a process and all it starts; at the time limit end them all and fail.
+    """Run a command, with the settings of launchers, until all that it starts has ended; TimeLimitError if it does not.
 
     Open MPI's launcher sometimes fails to start itself, on a busy machine, before it has started anything: then again.
     """
-    outcome = _run(*command, timeout=timeout, cwd=cwd, env=env)
-    return _run(*command, timeout=timeout, cwd=cwd, env=env) if outcome.code == NOT_BEGUN else outcome
-
-
-def _run(*command, timeout, cwd, env) -> Outcome:
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=os.environ | LAUNCHER_SETTINGS | (env or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        pytest.fail(f"no end within {timeout} s: {command}\n{out}\n{err}")
-    return Outcome(process.returncode, out, err)
+    options = {"timeout": timeout, "cwd": cwd, "env": os.environ | LAUNCHER_SETTINGS | (env or {})}
+    outcome = processes.run(*command, **options)
+    return processes.run(*command, **options) if outcome.code == NOT_BEGUN else outcome
 
 
 def launcher(python: str = sys.executable) -> str:

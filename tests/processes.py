@@ -63,12 +63,18 @@ def run(*command: object, timeout: float, cwd: object = None, env: Mapping[str, 
     """Run a command until it and all that it starts have ended; raise TimeLimitError if they have not in time."""
     with ProcessTree(*command, cwd=cwd, env=env) as tree:
         ends = time.monotonic() + timeout
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = tree.wait(timeout)
-            if wait_until(lambda: not tree.processes(), ends - time.monotonic()):
-                return Outcome(code, tree.out, tree.err)
-        tree.end()
-        raise TimeLimitError(timeout, command, tree.out + tree.err)
+        code = tree.wait(timeout)
+        if not wait_until(lambda: not tree.processes(), ends - time.monotonic()):
+            raise TimeLimitError(timeout, command, tree.out + tree.err)
+        return Outcome(code, tree.out, tree.err)
+
+
+def output_of(*command: object, timeout: float, cwd: object = None, env: Mapping[str, str] | None = None) -> str:
+    """Return what a command prints; raise RuntimeError if it fails."""
+    outcome = run(*command, timeout=timeout, cwd=cwd, env=env)
+    if outcome.code != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with {outcome.code}: {outcome.text[-2000:]}")
+    return outcome.out
 
 
 def run_on_terminal(*command: object, timeout: float, env: Mapping[str, str] | None = None) -> Outcome:
@@ -81,11 +87,19 @@ def run_on_terminal(*command: object, timeout: float, env: Mapping[str, str] | N
             with contextlib.suppress(OSError):  # raised when the last process on the terminal has left
                 while select.select([ours], [], [], max(0.0, ends - time.monotonic()))[0]:
                     shown += os.read(ours, 65536)
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 return Outcome(tree.wait(ends - time.monotonic()), shown.decode(), "")
+            except TimeLimitError:
+                raise TimeLimitError(timeout, command, shown.decode(errors="replace")) from None
     finally:
         os.close(ours)
-    raise TimeLimitError(timeout, command, shown.decode(errors="replace"))
+
+
+def run_here(*command: object, env: Mapping[str, str] | None = None) -> int:
+    """Run a command with the inputs and outputs of this process, for a user; return its exit code."""
+    here = dict.fromkeys(("stdin", "stdout", "stderr"))
+    with ProcessTree(*command, env=env, start_new_session=False, **here) as tree:
+        return tree.process.wait()
 
 
 def wait_until(condition: Callable[[], object], seconds: float) -> bool:
@@ -108,8 +122,9 @@ class ProcessTree:
     """
 
     def __init__(self, *command: object, env: Mapping[str, str] | None = None, **options: Any):
-        self.token = uuid.uuid4().hex
+        self.token, self._command = uuid.uuid4().hex, command
         self._files: dict[str, IO[bytes]] = {}
+        self._printed: dict[str, str] = {}  # when the files are closed
         for name in ("stdout", "stderr"):
             if name not in options:
                 self._files[name] = options[name] = tempfile.TemporaryFile()  # noqa: SIM115  closed at the end
@@ -124,6 +139,7 @@ class ProcessTree:
         try:
             self.end()
         finally:
+            self._printed = {name: self._text(name) for name in self._files}
             for file in self._files.values():
                 file.close()
 
@@ -138,10 +154,11 @@ class ProcessTree:
         return self._text("stderr")
 
     def _text(self, name: str) -> str:
-        if name not in self._files:
-            return ""
+        if name in self._printed or name not in self._files:
+            return self._printed.get(name, "")
         file = self._files[name].fileno()
-        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace").replace("\r\n", "\n")
+        printed = os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
+        return printed.replace("\r\n", "\n").replace("\r", "\n")
 
     def processes(self) -> dict[int, bytes]:
         """Return its processes that still run, with their environments."""
@@ -157,12 +174,15 @@ class ProcessTree:
         return [pid for pid, environment in self.processes().items() if b"\0OMPI_COMM_WORLD_RANK=" in environment]
 
     def wait(self, seconds: float) -> int:
-        """Wait for the end of the first process and return its exit code; raise subprocess.TimeoutExpired."""
+        """Wait for the end of the first process and return its exit code; raise TimeLimitError."""
         if self.process.poll() is None:
             file = os.pidfd_open(self.process.pid)  # tells it at once; Popen.wait() looks every 50 ms
             select.select([file], [], [], max(0.0, seconds))
             os.close(file)
-        return self.process.wait(0)
+        code = self.process.poll()
+        if code is None:
+            raise TimeLimitError(seconds, self._command, self.out + self.err)
+        return code
 
     def end(self) -> None:
         """Kill what still runs of it."""

@@ -5,7 +5,6 @@ import itertools
 import os
 import re
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
+from tests import processes
 from tests.jobs import ROOT, dbp, run
 
 PAGES = [
@@ -158,6 +158,7 @@ def test_any_number_of_ranks_gives_the_digest_of_the_readme_thrice(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.time_limit(660)
 @pytest.mark.skipif(not os.environ.get("CI"), reason="installs packages: set CI=true to have it run")
 def test_the_first_command_works_as_printed(tmp_path):
     """It runs in a fresh copy, with a Python that has nothing installed."""
@@ -165,16 +166,9 @@ def test_the_first_command_works_as_printed(tmp_path):
     shutil.copytree(ROOT, tmp_path / "dbp", ignore=skip)
     base = os.path.dirname(os.path.realpath(sys.executable))  # noqa: PTH120
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PRTE_", "VIRTUAL_ENV"))}
-    outcome = subprocess.run(
-        ["bash", "-c", blocks(README, "sh")[0]],
-        cwd=tmp_path / "dbp",
-        env=environment | {"PATH": f"{base}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert "dbp 0.1.0: 2 ranks" in outcome.stdout
-    accuracy = re.search(r"test: cost [\d.]+  accuracy ([\d.]+)", outcome.stdout)
+    environment |= {"PATH": f"{base}:{os.environ['PATH']}"}
+    outcome = processes.run("bash", "-c", blocks(README, "sh")[0], cwd=tmp_path / "dbp", env=environment, timeout=600)
+    assert outcome.code == 0, outcome.text
+    assert "dbp 0.1.0: 2 ranks" in outcome.out
+    accuracy = re.search(r"test: cost [\d.]+  accuracy ([\d.]+)", outcome.out)
     assert float(accuracy.group(1)) >= 0.97

@@ -1,6 +1,7 @@
 """Jobs over several hosts, with real TCP between them, where the machine permits namespaces."""
 
 import contextlib
+import os
 import shlex
 import sys
 import time
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import Hosts, environment, why_not
-from tests.jobs import ROOT, SMALL, dbp, digest, launcher, run
+from tests.jobs import LAUNCHER_SETTINGS, ROOT, SMALL, dbp, digest, launcher, run
+from tests.processes import ProcessTree, wait_until
 
 # Enough weights to be dealt to the ranks, and shards for eight of them.
 LARGER = ("--set", "model.layers.1.units=300", "--set", "shards=8", "--set", "epochs=1")
@@ -92,6 +94,17 @@ def test_a_rank_that_fails_on_another_host_ends_all(tmp_path, python, way):
     raised = way.startswith("raise")
     assert outcome.text.count("ZeroDivisionError: on h1") == raised
     assert ("of 3 on h1 failed" in outcome.text) == raised
+
+
+def test_a_job_over_hosts_that_hangs_is_ended_on_all_of_them(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import dbp.parallel, time\nprint(dbp.parallel.world().rank, flush=True)\ntime.sleep(600)\n")
+    command = (sys.executable, ROOT / "tests" / "hosts.py", "1,1", "--", sys.executable, script)
+    with ProcessTree(*command, env=os.environ | LAUNCHER_SETTINGS | BARE) as job:
+        assert wait_until(lambda: sorted(job.out.split()) == ["0", "1"], 40), job.err
+        ranks = running(script)
+        assert {int(pid) for pid in ranks} <= job.processes().keys()
+    assert not running(script)
 
 
 def all_gone(script, within):

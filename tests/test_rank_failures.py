@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.faults.jobs import left_in_shared_memory, shared_memory
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, dbp, digest, launcher, mpirun, slow
+from tests.processes import ProcessTree
 
 DBP = ("-m", "dbp")
 
@@ -107,14 +107,6 @@ def test_a_script_is_told_its_mistake_once(tmp_path):
     assert "Traceback" not in outcome.err
 
 
-def ranks_of(config):
-    """Return the process numbers of the ranks that train this config."""
-    pattern = f"^{sys.executable} -m dbp train {config}"
-    return [
-        int(pid) for pid in subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).stdout.split()
-    ]
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path):
     """SIGKILL hits one or all ranks at a dozen moments; then the run is finished."""
@@ -124,19 +116,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     command = [sys.executable, *DBP, "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
     killed, patience = 0, 1.0
     for _ in range(12):
-        job = subprocess.Popen(
-            [launcher(), "-n", "3", *command],
-            env=os.environ | LAUNCHER_SETTINGS,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(patience * rng.uniform(0.4, 1.0))
-        ranks = ranks_of(small)
-        for pid in rng.sample(ranks, rng.choice([1, len(ranks)])) if ranks else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        job.wait(timeout=20)
+        with ProcessTree(launcher(), "-n", 3, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
+            time.sleep(patience * rng.uniform(0.4, 1.0))
+            ranks = job.ranks()
+            for pid in rng.sample(ranks, rng.choice([1, len(ranks)])) if ranks else []:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+            job.wait(20)
         if not list(tmp_path.glob("run/checkpoints/step-*.h5")):  # a machine that starts jobs slowly
             patience *= 1.4
     assert killed >= 12  # several at once in some jobs, none in one that had just ended

@@ -2,13 +2,13 @@
 
 import ast
 import functools
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.jobs import ROOT
+from tests.processes import run
 
 PACKAGE, TESTS = ROOT / "dbp", ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -240,7 +240,5 @@ def is_there(module):
 
 @pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
 def test_style_and_types(command):
-    outcome = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    outcome = run(sys.executable, "-m", *command, cwd=ROOT, timeout=240)
+    assert outcome.code == 0, outcome.text

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import STDOUT
 
 from tests.faults.jobs import SETTINGS as LAUNCHER_SETTINGS
 from tests.jobs import ROOT
+from tests.processes import ProcessTree
 
 LIMIT = 60.0  # seconds for a job
 SLOWLY = """
@@ -165,26 +165,10 @@ def slowly(folder: Path) -> dict[str, str]:
 
 def run_script(command, environment, folder, disturb=None) -> Job:
     """Run a script to its end."""
-    log = folder / f"log-{time.monotonic_ns()}"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    try:
+    with ProcessTree(*command, cwd=folder, env=environment, stderr=STDOUT) as tree:
         if disturb is not None:
-            disturb(process.pid)
-        code = process.wait(LIMIT)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return Job(code, log.read_text().splitlines())
+            disturb(tree.process.pid)
+        return Job(tree.wait(LIMIT), tree.out.splitlines())
 
 
 def when_under_way(run: Path, step: int) -> dict:

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,12 +18,13 @@ from dbp.errors import UserError
 from dbp.saving.folder import RunFolder
 from tests.batch.queues import slowly, status_of, when_under_way
 from tests.jobs import dbp
+from tests.processes import ProcessTree
 
 
 def training(small, folder, epochs=2):
-    """Start a run that takes some seconds, and end it after the test."""
-    command = [sys.executable, "-m", "dbp", "train", small, "--set", f"epochs={epochs}"]
-    return subprocess.Popen(command, env={**os.environ, **slowly(folder)}, stdout=subprocess.DEVNULL)
+    """Start a run that takes some seconds."""
+    command = (sys.executable, "-m", "dbp", "train", small, "--set", f"epochs={epochs}")
+    return ProcessTree(*command, env={**os.environ, **slowly(folder)})
 
 
 def code(run, *words):
@@ -37,8 +37,7 @@ def code(run, *words):
 def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
     """On this machine, the lock tells whether a run is alive."""
     run = tmp_path / "run"
-    process = training(small, tmp_path, epochs=12)
-    try:
+    with training(small, tmp_path, epochs=12) as training_run:
         when_under_way(run, 20)
         outcome = dbp("status", run)
         assert outcome.code == 0
@@ -47,11 +46,8 @@ def test_a_run_that_goes_on_and_is_killed(small, tmp_path):
         assert first.endswith(" of 312")
         assert "of training, about" in second
         assert third.startswith("checkpoint step-0000000")
-        assert f"1 rank, host {socket.gethostname()}, process {process.pid}, last update" in fourth
+        assert f"1 rank, host {socket.gethostname()}, process {training_run.process.pid}, last update" in fourth
         assert code(run) == code(run, "--wait", "0.1") == 3
-    finally:
-        process.kill()
-        process.wait()
     assert code(run) == code(run, "--wait", "20") == 75
     told = json.loads(dbp("status", run, "--json").out)
     assert (told["state"], told["code"], told["epochs"], told["starts"]) == ("lost", 75, 12, 1)

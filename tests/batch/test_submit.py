@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dbp.errors import UserError
 from tests.batch.queues import slowly, status_of, when_under_way
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, sends, submit
 from tests.jobs import dbp, digest, launcher, run
+from tests.processes import ProcessTree
 
 # --- jobs that follow one another -----------------------------------------------------------------------
 
@@ -239,23 +239,14 @@ def test_a_folder_at_which_a_live_run_is(folder):
     """A new job is refused at once; one that was queued before is refused when it starts, and leaves the run alone."""
     queue = queue_of("pbs", folder)
     assert submit(folder, *RANKS, "--scheduler", "pbs", env=queue.environment).code == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dbp", "train", "c.toml", "--set", "epochs=1000"],
-        cwd=folder,
-        env={**os.environ, **slowly(folder)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    command = (sys.executable, "-m", "dbp", "train", "c.toml", "--set", "epochs=1000")
+    with ProcessTree(*command, cwd=folder, env={**os.environ, **slowly(folder)}) as live:
         when_under_way(folder / "run", 30)
         refused = submit(folder, *RANKS, "--scheduler", "pbs", env=queue.environment)
         job = queue.run_next()
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
+        assert live.process.poll() is None
     assert refused.code == 2
-    there = f"host {socket.gethostname()}, process {process.pid}"
+    there = f"host {socket.gethostname()}, process {live.process.pid}"
     assert f"folder run belongs to a run that is going on ({there}" in refused.err
     assert (job.code, job.lines[-1]) == (2, "run run: failed with code 2"), job.lines
     assert queue.waiting == []

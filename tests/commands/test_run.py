@@ -1,16 +1,15 @@
 """dbp run starts ranks: quiet launchers, exit codes, signals, terminals, and refusals of other MPIs."""
 
-import contextlib
 import os
-import pty
 import shlex
 import signal
-import subprocess
 import sys
 
 import pytest
 
+from tests import processes
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, run
+from tests.processes import ProcessTree, run_on_terminal, wait_until
 
 DBP = ("-m", "dbp")
 
@@ -34,15 +33,10 @@ def results(outcome):
 def interrupted(python, small, number):
     """Return the outcome of dbp run when it gets a signal in the middle of training."""
     command = [python, *DBP, "run", "-n", "2", "--", "train", str(small), "--set", "epochs=100000"]
-    process = subprocess.Popen(
-        command, env=os.environ | LAUNCHER_SETTINGS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    while not process.stdout.readline().startswith("epoch 2/"):
-        assert process.poll() is None
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    return process.returncode, out, err
+    with ProcessTree(*command, env=os.environ | LAUNCHER_SETTINGS) as tree:
+        assert wait_until(lambda: "\nepoch 2/" in tree.out, 60), tree.err
+        tree.process.send_signal(number)
+        return tree.wait(30), tree.out, tree.err
 
 
 @pytest.mark.slow
@@ -64,16 +58,10 @@ def test_dbp_run_with_mpich_has_a_training_save_too(small, mpich_python):
 @pytest.mark.slow
 def test_dbp_run_starts_ranks_without_noise(small, tmp_path, reference):
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETTINGS}
-    process = subprocess.run(
-        [sys.executable, *DBP, "run", "-n", "3", "--", "train", str(small)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=60,
-        check=False,
-    )
-    assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout.startswith("dbp 0.1.0: 3 ranks (Open MPI")
+    command = (sys.executable, *DBP, "run", "-n", 3, "--", "train", small)
+    outcome = processes.run(*command, env=environment, timeout=60)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("dbp 0.1.0: 3 ranks (Open MPI")
     assert digest(tmp_path / "run") == reference[0]
 
 
@@ -106,18 +94,9 @@ def test_a_launcher_of_another_mpi_is_refused(small, tmp_path, mpich_python):
 
 def on_a_terminal(command):
     """Return what a command shows on a terminal of its own; check its exit code."""
-    parent, child = pty.openpty()
-    process = subprocess.Popen(
-        command, stdin=child, stdout=child, stderr=child, env=os.environ | LAUNCHER_SETTINGS, start_new_session=True
-    )
-    os.close(child)
-    shown = b""
-    with contextlib.suppress(OSError):  # raised when the last process on the terminal has left
-        while chunk := os.read(parent, 65536):
-            shown += chunk
-    os.close(parent)
-    assert process.wait(timeout=20) == 0, shown
-    return shown.decode()
+    outcome = run_on_terminal(*command, env=os.environ | LAUNCHER_SETTINGS, timeout=60)
+    assert outcome.code == 0, outcome.out
+    return outcome.out
 
 
 @pytest.mark.slow

@@ -2,9 +2,7 @@
 
 import json
 import os
-import pty
 import re
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from dbp.doctor import Finding
 from dbp.doctor.findings import BAD, GOOD, WARNING
 from tests.jobs import PROGRAMS, ROOT, dbp, launcher, mpirun, run, slow
+from tests.processes import run_on_terminal
 
 DOCTOR = ("-m", "dbp", "doctor")
 ALONE = ["MPI library", "launcher", "batch job", "BLAS", "HDF5", "node", "pinning", "memory", "matrix product"]
@@ -106,19 +105,9 @@ def test_for_programs(tmp_path):
 
 @pytest.mark.slow
 def test_on_a_terminal_marks_are_coloured():
-    reading, writing = pty.openpty()
-    with subprocess.Popen([sys.executable, *DOCTOR], stdout=writing, stderr=writing) as process:
-        os.close(writing)
-        text = b""
-        try:
-            while piece := os.read(reading, 65536):
-                text += piece
-        except OSError:  # its other end is closed
-            pass
-        process.wait(60)
-    os.close(reading)
-    assert process.returncode == 0
-    assert b"\x1b[32mgood\x1b[0m     MPI library" in text
+    outcome = run_on_terminal(sys.executable, *DOCTOR, timeout=60)
+    assert outcome.code == 0
+    assert "\x1b[32mgood\x1b[0m     MPI library" in outcome.out
 
 
 @pytest.mark.slow

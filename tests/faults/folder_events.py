@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from dbp.checkpoint import checkpoints_of
 from tests.faults.hostile import HOSTILE
 from tests.faults.jobs import LIMIT, Bench, Job, JobResult, newest_step, shared_memory, wait_for_end, wrong_stop
 from tests.faults.reference_run import wrong_in
+from tests.processes import output_of, run
 
 HOST = socket.gethostname()
 ROOM = "600k"  # of a small disk: some checkpoints
@@ -97,12 +97,11 @@ def by_bad_files(bench: Bench, ranks: int, again: int, names: list[str]) -> str:
 
 
 def _mount(folder: Path, *options: str) -> None:
-    words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
-    subprocess.run(words, check=True, capture_output=True, timeout=20)
+    output_of("mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", folder, timeout=20)
 
 
 def _unmount(folder: Path) -> None:
-    subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True, timeout=20)
+    run("umount", "-l", folder, timeout=20)
 
 
 def why_no_disks(folder: Path) -> str | None:
@@ -111,7 +110,7 @@ def why_no_disks(folder: Path) -> str | None:
         return "mounting a small disk needs root"
     try:
         _mount(folder, f"size={ROOM}")
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError):
         return "mounting a small disk is not permitted here"
     _unmount(folder)
     return None

@@ -7,11 +7,12 @@ import errno
 import functools
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.processes import output_of
 
 SOURCE = Path(__file__).with_name("faults.c")
 KILL, FAIL, SHORT, DELAY = 1, 2, 3, 4  # as in faults.c
@@ -58,7 +59,7 @@ def library() -> Path:
     library.folder = folder  # type: ignore[attr-defined]  # kept as long as this process lives
     out = Path(folder.name) / "faults.so"
     compiler = shutil.which("cc") or shutil.which("gcc") or "cc"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", out, SOURCE, "-ldl"], check=True, capture_output=True)
+    output_of(compiler, "-shared", "-fPIC", "-O1", "-o", out, SOURCE, "-ldl", timeout=60)
     return out
 
 
@@ -69,8 +70,8 @@ def why_not() -> str | None:
         library()
     except FileNotFoundError:
         return "there is no C compiler; install gcc and libc6-dev"
-    except subprocess.CalledProcessError as error:
-        return f"faults.c does not compile here: {error.stderr.decode().strip()[:300]}"
+    except RuntimeError as error:
+        return f"faults.c does not compile here: {str(error)[:300]}"
     return None
 
 

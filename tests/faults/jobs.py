@@ -7,19 +7,19 @@ import functools
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import STDOUT
 from typing import ParamSpec
 
 from dbp.checkpoint import checkpoints_of, step_of
 from tests.faults import injector
 from tests.faults.injector import DELAY, SYNCING, Fault
 from tests.faults.reference_run import CONFIG, ReferenceRun, wrong_in
+from tests.processes import ProcessTree, TimeLimitError
 
 SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, without searching for networks
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -67,56 +67,34 @@ class Job:
         happens: tuple[str, ...] = (),
         survive: bool = False,
     ):
-        self.folder, self.ranks, self._mark = folder, ranks, f"BREAK_JOB={uuid.uuid4().hex}"
+        self.folder, self.ranks = folder, ranks
         program = [str(PROGRAM), *happens] if happens else ["-m", "dbp"]
         train = [*program, "train", str(folder / "config.toml"), "--out", str(folder / "run")]
-        environment = os.environ | SETTINGS | dict([self._mark.split("=")]) | (ALONE if not ranks else {})
-        self.log = folder / f"log-{uuid.uuid4().hex[:8]}"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*_start(ranks, survive), *train, *words],
-                env=environment | dict(more or {}),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        environment = os.environ | SETTINGS | (ALONE if not ranks else {}) | dict(more or {})
+        self._tree = ProcessTree(*_start(ranks, survive), *train, *words, env=environment, stderr=STDOUT)
+        self.process, self.processes = self._tree.process, self._tree.processes
 
     def __enter__(self) -> Job:
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+    def __exit__(self, *error: object) -> None:
+        self._tree.__exit__(*error)
 
     @property
     def text(self) -> str:
         """Return its output so far."""
-        return self.log.read_text(errors="replace")
-
-    def processes(self) -> dict[int, bytes]:
-        """Return its running processes with their environments."""
-        found = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                environment = (path / "environ").read_bytes()
-                if self._mark.encode() in environment and b") Z " not in (path / "stat").read_bytes():
-                    found[int(path.name)] = environment
-        return found
+        return self._tree.out
 
     def rank(self, number: int) -> int | None:
         """Return the process of a rank; None before its start and after its end."""
         if not self.ranks:
             return self.process.pid if self.process.poll() is None else None
-        wanted = f"\0OMPI_COMM_WORLD_RANK={number}\0".encode()
-        return next((pid for pid, environment in self.processes().items() if wanted in b"\0" + environment), None)
+        return self._tree.rank(number)
 
     def wait(self, limit: float = LIMIT) -> int | None:
         """Return its exit code; None if it does not end within the limit."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(limit)
+        with contextlib.suppress(TimeLimitError):
+            return self._tree.wait(limit)
         return None
 
     def at(self, stage: str, rank: int) -> int | None:

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from tests.faults import folder_events, injector, jobs
 from tests.faults.hostile import HOSTILE
 from tests.faults.injector import ALWAYS, FAULTS
 from tests.faults.jobs import DEATHS, STAGES, STOPS, Bench
+from tests.processes import output_of
 
 HERE = Path(__file__).parent
 CALLS_OF_A_SAVE, CALLS_OF_A_TRAINING, CALLS_OF_A_JOB = 90, 650, 5000  # about; later ones are not met
@@ -89,10 +89,7 @@ def program(name: str, *words: str, environment: dict[str, str]) -> Iterator[dic
     path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | jobs.SETTINGS | jobs.ALONE | {"PYTHONPATH": path} | environment
     command = [sys.executable, str(HERE / name), *words]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False)
-    if ended.returncode != 0:
-        raise RuntimeError(f"{name} failed: {ended.stderr[-2000:]}")
-    return map(json.loads, ended.stdout.splitlines())
+    return map(json.loads, output_of(*command, env=environment, timeout=LIMIT).splitlines())
 
 
 def _counts(count: int) -> str:

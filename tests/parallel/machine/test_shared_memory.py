@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from dbp.parallel.machine.shared_memory import HUGE, SHARED_MEMORY, File, own_memory
 from tests.jobs import PROGRAMS, launcher, mpirun, run
+from tests.processes import ProcessTree, wait_until
 
 CREATOR = """
 import time
@@ -76,10 +75,11 @@ def test_a_file_of_that_name_is_not_taken_over():
 
 def test_nothing_is_left_of_a_file_whose_creator_is_killed_before_others_have_it():
     before = {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")}
-    with subprocess.Popen([sys.executable, "-c", CREATOR], stdout=subprocess.PIPE, text=True) as creator:
-        path = Path(creator.stdout.readline().split()[0])
+    with ProcessTree(sys.executable, "-c", CREATOR) as creator:
+        assert wait_until(lambda: "\n" in creator.out, 20)
+        path = Path(creator.out.split()[0])
         assert path.stat().st_size > 0
-        os.kill(creator.pid, signal.SIGKILL)
+        creator.process.kill()
         creator.wait(10)
     assert not path.exists()
     assert not {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")} - before
@@ -91,7 +91,7 @@ def test_ranks_that_do_not_see_each_other_as_processes_share_memory_by_a_name():
     program = PROGRAMS / "seen.py"
     assert mpirun(2, program).text == "seen by all\n"
     apart = ["unshare", "--pid", "--fork", "--mount-proc"]
-    if os.geteuid() != 0 or shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+    if os.geteuid() != 0 or shutil.which("unshare") is None or run(*apart, "true").code:
         pytest.skip("only root, with unshare, gives processes numbers of their own")
     env = {"OMPI_MCA_btl": "self,tcp"}  # Open MPI's shared memory takes a process by its number
     outcome = run(launcher(sys.executable), "-n", 2, *apart, sys.executable, program, env=env)

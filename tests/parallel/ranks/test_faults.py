@@ -4,7 +4,6 @@ import json
 import os
 import random
 import sys
-import time
 
 import pytest
 
@@ -124,8 +123,6 @@ def test_one_that_does_not_come_ends_all(tmp_path):
     outcome = survivable(3, path, timeout=20)
     assert outcome.code == 75, outcome.text
     assert outcome.err.count("ranks that live have not come together within 1.5 s; all ranks end") == 1
-    time.sleep(2)
-    assert run("pgrep", "-f", path).out == ""  # the one that sleeps has ended, too
 
 
 def test_what_nobody_catches_ends_all_and_is_told_once(tmp_path):
