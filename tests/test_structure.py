@@ -60,6 +60,7 @@ CROSS_CUTTING = {
     "examples",
     "faults",
     "hosts",
+    "processes",
     "rank_failures",
     "ranks",
     "slurm",
@@ -233,6 +234,14 @@ def prefixes(name):
 
 def is_there(module):
     return module.with_suffix(".py").exists() or (module / "__init__.py").exists()
+
+
+def test_one_module_starts_processes():
+    """Another would have to limit every wait, and to end all that it starts, wherever that is."""
+    own = {TESTS / "processes.py", TESTS / "test_processes.py"}
+    for path in {*TESTS.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")} - own:
+        starts = {"subprocess", "multiprocessing", "subprocess.Popen", "subprocess.run", "os.killpg", "os.system"}
+        assert not starts & set(imported_names(path)), f"{path.relative_to(ROOT)} does not use tests/processes.py"
 
 
 # --- style --------------------------------------------------------------------------------------------
