@@ -13,7 +13,7 @@ from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 from dbp.saving.folder import RunFolder
 from dbp.saving.resume import CheckpointInfo, Comparison, check_same_run, peek, settled
-from dbp.saving.stopping import AT_LEAST, RESERVE, took_earlier
+from dbp.saving.stopping import RESERVE_FACTOR, RESERVE_SECONDS, earlier_durations
 
 
 def settings_of(request: Request) -> Settings:
@@ -52,8 +52,8 @@ def check_run(request: Request, settings: Settings) -> float:
 
 def _check_not_running(folder: RunFolder) -> None:
     """Raise UserError if a process is training in the folder."""
-    if folder.held() or (folder.status() and RunStatus.of(folder.path).state == RUNNING):
-        raise folder.taken("on another machine")
+    if folder.is_locked() or (folder.status() and RunStatus.of(folder.path).state == RUNNING):
+        raise folder.locked_error("on another machine")
 
 
 def _check_shards(request: Request, shards: int | None) -> None:
@@ -67,7 +67,7 @@ def _check_shards(request: Request, shards: int | None) -> None:
 
 def _check_time(request: Request, folder: RunFolder) -> float:
     """Return the seconds that saving and stopping take; raise UserError if the time limit is not longer."""
-    stop_seconds = AT_LEAST + RESERVE * sum(took_earlier(folder.status()))
+    stop_seconds = RESERVE_SECONDS + RESERVE_FACTOR * sum(earlier_durations(folder.status()))
     if request.seconds is not None and request.seconds <= stop_seconds:
         raise UserError(
             f"--time {request.time} is shorter than a step and a checkpoint of this run, which take "

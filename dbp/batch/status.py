@@ -13,12 +13,14 @@ from typing import Any
 
 from dbp.config.settings import Checkpoint
 from dbp.errors import NOT_FINISHED, UserError
-from dbp.saving.folder import BEAT, RunFolder
+from dbp.saving.folder import HEARTBEAT_SECONDS, RunFolder
 from dbp.text import duration
 
 RUNNING, LOST = "running", "lost"
 STILL_RUNNING = 3  # exit code of dbp status --quiet for a run that is running
-SILENT_SECONDS = 6 * BEAT  # after this time without an update a run is lost, if its lock cannot be seen from here
+SILENT_SECONDS = (
+    6 * HEARTBEAT_SECONDS
+)  # after this time without an update a run is lost, if its lock cannot be seen from here
 POLL_SECONDS = 0.5  # between two looks at a run while waiting for its end
 
 
@@ -112,7 +114,7 @@ def _is_alive(folder: RunFolder, values: Mapping[str, Any], silent: float) -> bo
     On the run's machine the lock of its folder decides. Another machine may not see that lock: there the process counts
     as dead only after some time without an update as well.
     """
-    held = folder.held()
+    held = folder.is_locked()
     if held is None or values.get("host") != socket.gethostname():
         return bool(held) or silent < SILENT_SECONDS
     return held

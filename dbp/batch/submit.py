@@ -37,7 +37,7 @@ def submit(request: Request) -> str:
     new = not run.exists()
     folder.write_script(script.name, text)
     if request.retry:
-        folder.forget_starts()
+        folder.reset_starts()
     try:
         number = scheduler.send(script)
     except UserError:

@@ -24,47 +24,49 @@ if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
 
 STATUS, LOCK, STOP = "status.json", ".lock", "stop"
-LOOKS, BETWEEN = 5, 0.1  # at a lock that is held, as who only looks holds it for a moment, and seconds between them
-BEAT = 10.0  # seconds after which the status of a run that goes on is written again
-HELD = (errno.EWOULDBLOCK, errno.EACCES)  # of a lock that another process has
-WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # 524: of NFS, without a name
+# A process that only checks a lock, as is_locked() does, holds it for a moment: so locking is tried several times.
+LOCK_ATTEMPTS = 5
+LOCK_RETRY_SECONDS = 0.1
+HEARTBEAT_SECONDS = 10.0  # between two writings of the status of a running run
+HELD = (errno.EWOULDBLOCK, errno.EACCES)  # errors of a lock that another process holds
+WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # errors of systems without locks; 524: NFS
 
 
 class RunFolder:
-    """The files of a run.
+    """The folder of a run.
 
     Args:
-        path: of the folder.
-        saving: which checkpoints are kept.
+        path: its path.
+        settings: which checkpoints are kept.
     """
 
-    def __init__(self, path: Path, saving: Checkpoint):
-        self.path, self._saving = path, saving
+    def __init__(self, path: Path, settings: Checkpoint):
+        self.path, self._settings = path, settings
         self._lock: TextIO | None = None
         self._status: dict[str, Any] = {}
-        self._beat, self._telling = 0.0, threading.Lock()
+        self._last_heartbeat, self._status_lock = 0.0, threading.Lock()
 
     @cached_property
     def checkpoints(self) -> CheckpointFolder:
-        """Those of the run."""
+        """Return the run's checkpoints."""
         from dbp.checkpoint import CheckpointFolder, Keep
 
-        return CheckpointFolder(self.path / "checkpoints", Keep(self._saving.keep, self._saving.keep_every))
+        return CheckpointFolder(self.path / "checkpoints", Keep(self._settings.keep, self._settings.keep_every))
 
     @property
     def stop_file(self) -> Path:
-        """Whose presence asks the run to stop."""
+        """Return the path of the file that asks the run to stop."""
         return self.path / STOP
 
     # --- the lock ---------------------------------------------------------------------------------------
 
     def lock(self) -> None:
-        """Keep others from running here, for as long as this process lives.
+        """Lock the folder against other runs for as long as this process lives.
 
-        The system gives the lock back at the end of the process, however it ends, so that none is ever left behind.
+        The system releases the lock when the process ends, in whatever way.
 
         Raises:
-            UserError: another run has it.
+            UserError: another run holds the lock.
             StorageError: the folder cannot be written to.
         """
         with writing_to(self.path, "; see --out for another folder"):
@@ -72,8 +74,8 @@ class RunFolder:
             while not self._lock_file():
                 pass
 
-    def held(self) -> bool | None:
-        """Whether a process holds the lock; None where that cannot be told. Nothing is written."""
+    def is_locked(self) -> bool | None:
+        """Return whether a process holds the lock; None if the system does not tell. Nothing is written."""
         try:
             with (self.path / LOCK).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -85,8 +87,12 @@ class RunFolder:
             return None
         return False
 
-    def taken(self, unknown: str) -> UserError:
-        """What to say if another run goes on here: where, as its process has told, or that this is unknown."""
+    def locked_error(self, unknown: str) -> UserError:
+        """Return the error for a folder that another run has locked.
+
+        Args:
+            unknown: what to say if that run has not written where it runs.
+        """
         where = _read(self.path / LOCK) or unknown
         return UserError(
             f"folder {self.path} belongs to a run that is going on ({where}); wait for its end, stop it, or choose "
@@ -94,19 +100,19 @@ class RunFolder:
         )
 
     def _lock_file(self) -> bool:
-        """Whether the file that was locked is still the one of that name; an owner removes it at its end."""
+        """Lock the file; return False if its owner has removed it meanwhile, so that it must be tried again."""
         path = self.path / LOCK
         self._lock = path.open("a+")
         try:
             _take(self._lock)
         except OSError as error:
-            if error.errno in WITHOUT_LOCKS:  # then two runs at once are the user's own affair
+            if error.errno in WITHOUT_LOCKS:  # nothing then prevents two runs at once
                 return True
             self._lock.close()
             self._lock = None
             if error.errno not in HELD:
                 raise
-            raise self.taken("it has not told where") from None
+            raise self.locked_error("it has not told where") from None
         if not path.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), path.stat()):
             self._lock.close()
             return False
@@ -116,7 +122,7 @@ class RunFolder:
         return True
 
     def unlock(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 (self.path / LOCK).unlink(missing_ok=True)
@@ -126,11 +132,14 @@ class RunFolder:
     # --- the status -------------------------------------------------------------------------------------
 
     def check_starts(self, step: int, most_starts: int) -> int:
-        """How often the run was started from a step without getting on; UserError if that was too often.
+        """Return how often the run was started from a step without reaching its next checkpoint.
 
         Args:
-            step: where it is to begin.
-            most_starts: so many starts from the same step are allowed; 0 for any number.
+            step: the step that it starts from.
+            most_starts: starts from the same step that are allowed; 0 for any number.
+
+        Raises:
+            UserError: it was started that often already.
         """
         earlier = self.status()
         again = earlier.get("from_step") == step and earlier.get("state") not in ("finished", None)
@@ -143,12 +152,15 @@ class RunFolder:
         return starts
 
     def begin(self, step: int, most_starts: int, retry: bool) -> None:
-        """A run begins, or goes on from a step; UserError if it has done so too often without getting on.
+        """Start a run in this folder: count the start, and remove files that a killed process has left.
 
         Args:
-            step: where it begins.
-            most_starts: so many starts from the same step are allowed; 0 for any number.
-            retry: count anew.
+            step: the step that it starts from.
+            most_starts: starts from the same step that are allowed; 0 for any number.
+            retry: whether to count anew.
+
+        Raises:
+            UserError: it was started too often without reaching its next checkpoint.
         """
         starts = 1 if retry else 1 + self.check_starts(step, most_starts)
         self._status = {"from_step": step, "starts": starts, "started": now()} | process()
@@ -157,60 +169,69 @@ class RunFolder:
                 left.unlink()
 
     def status(self) -> dict[str, Any]:
-        """What is told of the run by the last process that wrote to the folder; nothing if there is none."""
+        """Return the status that a process wrote last; empty if there is none."""
         try:
             status = json.loads((self.path / STATUS).read_text())
         except (OSError, ValueError):
             return {}
         return status if isinstance(status, dict) else {}
 
-    def tell(self, state: str, **more: Any) -> None:
-        """Write the status: running, finished, stopped or failed, and more by name."""
-        with self._telling:
+    def write_status(self, state: str, **more: Any) -> None:
+        """Write the status.
+
+        Args:
+            state: running, finished, stopped or failed.
+            more: other entries, by name.
+        """
+        with self._status_lock:
             self._status |= {"state": state, "updated": now()} | more
-            self._beat = time.monotonic()
+            self._last_heartbeat = time.monotonic()
             self.commit(STATUS, json.dumps(self._status, indent=1) + "\n")
 
-    def beat(self, status: Callable[[], Mapping[str, Any]]) -> None:
-        """The run goes on: write so, and where it stands, now and then; the next checkpoint tells of a failing disk."""
-        if time.monotonic() - self._beat > BEAT:
-            with contextlib.suppress(StorageError):
-                self.tell("running", **status())
+    def write_heartbeat(self, status: Callable[[], Mapping[str, Any]]) -> None:
+        """Write the status if the last one is old. Errors are ignored: the next checkpoint reports a failing disk.
 
-    def forget_starts(self) -> None:
-        """Count starts without progress anew; for a run that does not go on at the moment."""
+        Args:
+            status: returns the entries of the status.
+        """
+        if time.monotonic() - self._last_heartbeat > HEARTBEAT_SECONDS:
+            with contextlib.suppress(StorageError):
+                self.write_status("running", **status())
+
+    def reset_starts(self) -> None:
+        """Count starts from the same step anew, for a run that is not running."""
         if status := self.status():
             self.commit(STATUS, json.dumps(status | {"starts": 0}, indent=1) + "\n")
 
     # --- other files ------------------------------------------------------------------------------------
 
     def commit(self, name: str, text: str) -> None:
-        """Commit a text file."""
+        """Write a text file."""
         write_file(self.path / name, text.encode())
 
     def write_script(self, name: str, text: str) -> None:
-        """The batch script that the run's jobs use; the folder is made if there is none."""
+        """Write the batch script of the run's jobs, and create the folder if it is missing."""
         with writing_to(self.path, "; see --out for another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
         self.commit(name, text)
 
     def commit_history(self, history: Mapping[str, Sequence[float]]) -> None:
-        """The history as a table."""
+        """Write the history as comma-separated values."""
         rows = zip(*history.values(), strict=True)
         lines = [",".join(history), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
         self.commit("history.csv", "\n".join(lines) + "\n")
 
 
 def _take(file: TextIO) -> None:
-    """Lock a file; OSError if another has it for longer than a look takes."""
-    for left in reversed(range(LOOKS)):
+    """Lock a file; raise OSError if another process holds the lock for longer than a check takes."""
+    for left in reversed(range(LOCK_ATTEMPTS)):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except OSError as error:
             if error.errno not in HELD or not left:
                 raise
-        time.sleep(BETWEEN)
+        time.sleep(LOCK_RETRY_SECONDS)
 
 
 def _read(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""A run's state to its folder: how it begins, is saved beside the training, stops and ends."""
+"""Saving a run: its folder is prepared, checkpoints are written while training continues, and its end is noted."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ from dbp.saving.resume import CheckpointInfo, Start
 from dbp.saving.stopping import Stopping
 
 Say = Callable[[str], None]
-TRIES, PAUSE = 3, 2.0  # at the last checkpoint, and seconds between them
-PATIENCE = 2.0  # seconds that a failing rank 0 waits for what is being written
+MAX_TRIES = 3  # at writing the last checkpoint
+RETRY_SECONDS = 2.0  # between two of them
+FAILURE_WAIT_SECONDS = 2.0  # that rank 0 waits for a checkpoint being written when the run fails
 
 
 class RunSaver:
-    """Keeps what a run has come to, in a with statement; all methods but after_step are collective.
+    """Saves the state of a run to its folder, as a context manager; all methods but after_step() are collective.
+
+    On entry the run is restored if it continues from a checkpoint or from memory.
 
     Args:
-        run: whose state it keeps.
-        start: how the run is to begin.
-        earlier: the checkpoint that it goes on from, if there is one.
-        memory: the state that it goes on from, if ranks have died and others live.
-        say: what a line is said with.
+        run: the run.
+        start: how the run starts.
+        info: the checkpoint that it continues from, if there is one.
+        snapshot: the state in memory that it continues from, if ranks have died.
+        say: prints a line.
     """
 
     def __init__(self, run: Run, start: Start, info: CheckpointInfo | None, snapshot: Snapshot | None, say: Say):
@@ -47,9 +50,9 @@ class RunSaver:
         stop_file = None if self.folder is None else self.folder.stop_file
         self._stopping = Stopping(self._comm.rank == 0, stop_file, start.limit)
         self._writer, self._seconds = Writer(), 0.0
-        self._failed = self._reason = ""  # of the last checkpoint that could not be written
-        self._beside = self._told = ""  # what has failed beside the last checkpoint, and what was said of it
-        self._saved = -1  # the step that was saved last
+        self._failed = self._reason = ""  # message and reason of the last checkpoint that could not be written
+        self._side_failure = self._warned = ""  # of files beside the checkpoint: the last failure, the last warning
+        self._saved = -1  # the last saved step
         self._copies: Copies | None = None
         self._residuals: Residuals | None = None  # error feedback, as it was copied
         if self.folder is not None:
@@ -61,19 +64,19 @@ class RunSaver:
         except BaseException:
             self._leave()
             raise
-        self._comm.asks = self._stopping.asks
+        self._comm.asks = self._stopping.is_requested
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del self._comm.asks
         if self.folder is not None and self._comm.rank == 0:
-            self._writer.end(None if all_leave(error) else PATIENCE)
+            self._writer.end(None if all_leave(error) else FAILURE_WAIT_SECONDS)
             if error is not None and not isinstance(error, (Stopped, RankLostError)):
                 with contextlib.suppress(StorageError):
                     code = error.exit_code if isinstance(error, UserError) else 1
-                    self.folder.tell("failed", message=str(error) or type(error).__name__, code=code)
+                    self.folder.write_status("failed", message=str(error) or type(error).__name__, code=code)
         self._leave()
-        if error is None or isinstance(error, Stopped):  # else there is more to tell
+        if error is None or isinstance(error, Stopped):  # else the log gets the error too
             run_log.close()
 
     def _leave(self) -> None:
@@ -82,17 +85,17 @@ class RunSaver:
         if self._copies is not None:
             self._copies.free()
 
-    # --- the beginning ----------------------------------------------------------------------------------
+    # --- start ------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Go on from the newest whole checkpoint if there is one, else start."""
+        """Restore the run if it continues from an earlier state, and prepare its folder."""
         run, comm = self._run, self._comm
-        assert run.restored == (self._snapshot is not None or self._info is not None), "else it begins with zeros"
+        assert run.restored == (self._snapshot is not None or self._info is not None), "its weights would be zeros"
         from_rank_0(comm, self._lock)
         damaged: tuple[Path, ...] = ()
         if self._snapshot is not None:
             self._snapshot.put_into(run)
-            self._say(f"goes on at epoch {run.progress.epoch + 1}, step {run.progress.step}, which is whole in memory")
+            self._say(f"continues at epoch {run.progress.epoch + 1}, step {run.progress.step}, from memory")
         elif self._start.fresh:
             from_rank_0(comm, self._set_aside)
         elif self._info is not None and self.folder is not None:
@@ -108,6 +111,7 @@ class RunSaver:
             self.folder.lock()
 
     def _set_aside(self) -> None:
+        """Move the checkpoints of an earlier run aside, or delete them."""
         if self.folder is None:
             return
         if self._start.overwrite:
@@ -122,7 +126,7 @@ class RunSaver:
             self.folder.commit("config.toml", self._config)
             step, most = self._run.progress.step, self._run.settings.watch.most_starts
             self.folder.begin(step, most, self._start.retry or self._start.fresh)
-            self.folder.tell("running", **self._status())
+            self.folder.write_status("running", **self._status())
 
     def _status(self) -> dict[str, Any]:
         progress, settings = self._run.progress, self._run.settings
@@ -140,9 +144,9 @@ class RunSaver:
     # --- saving -----------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Take a copy of the run's state, and begin to write it; what was begun before is waited for.
+        """Copy the run's state and start to write it, after the checkpoint before is written.
 
-        Nothing is done if the state after this step is saved already.
+        Do nothing if the state after this step is saved already.
         """
         run = self._run
         if self._saved == run.progress.step:
@@ -154,32 +158,32 @@ class RunSaver:
             self.settle()
             self._copies.take(list(run.vectors.values()))
             self._residuals = run.objective.gradients.snapshot()
-            self._comm.confirm()  # that all have copied what is theirs
+            self._comm.confirm()  # all ranks have copied their parts
             self._saved = run.progress.step
             if self._comm.rank == 0:
-                kept = run.best_step, run.rollback_targets
-                self._writer.start(partial(self._write, self.checkpoint(), *kept, self._status()))
+                keep = run.best_step, run.rollback_targets
+                self._writer.start(partial(self._write, self._checkpoint(), *keep, self._status()))
         self._comm.stages.enter(before)
 
     def save_now(self) -> str:
-        """Save, and wait for it; gives what prevented it, if anything did."""
+        """Save, wait until it is written, and return why it was not; "" if it was."""
         self.save()
         before = self._comm.stages.enter(stages.CHECKPOINT)
         failed = self.settle()
         self._comm.stages.enter(before)
         return failed
 
-    def bring_back(self, until: int) -> tuple[Path, tuple[Path, ...]]:
-        """Bring back the state in the newest whole checkpoint that is not from after a step; see Restorer.restore()."""
+    def restore(self, until: int) -> tuple[Path, tuple[Path, ...]]:
+        """Restore the newest whole checkpoint from a step or before it; see Restorer.restore()."""
         assert self.folder is not None
         self.settle()
-        self._saved = -1  # what is saved at a step that was saved before is another state
+        self._saved = -1  # the same steps will be saved again, in another state
         return Restorer(self._run, self.folder, self._say).restore(until)
 
     def settle(self) -> str:
-        """Wait until what was begun is written; gives what prevented the last writing, if anything did."""
+        """Wait for the checkpoint being written, and return why the last one was not written; "" if it was."""
         failed = str(from_rank_0(self._comm, self._wait)) if self.folder is not None else ""
-        if failed:  # on all ranks, as all of them must agree on whether the next one is needed
+        if failed:  # on all ranks, as they must agree on whether to save again
             self._saved = -1
         return failed
 
@@ -193,34 +197,41 @@ class RunSaver:
             if self._failed:
                 self._say("checkpoints are written again")
             self._failed = ""
-            self._warn(self._beside)
+            self._warn(self._side_failure)
             self._stopping.after_save(self._seconds)
         return self._failed
 
     def _write(
         self, checkpoint: StoredCheckpoint, best: int | None, others: set[int], status: Mapping[str, Any]
     ) -> None:
-        """In a thread of its own."""
+        """Write a checkpoint and the files beside it, in the writer thread.
+
+        Args:
+            checkpoint: the state to write.
+            best: the step of the best checkpoint, which is kept.
+            others: steps of others that are kept.
+            status: the status of the run at this step.
+        """
         assert self.folder is not None
         began, step = time.monotonic(), int(checkpoint.progress["step"])
         path = self.folder.checkpoints.save(checkpoint, step)
         try:
             self.folder.checkpoints.tidy(path, best, others)
             self.folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})
-            self.folder.tell("running", checkpoint=path.name, **status)
-            self._beside = ""
-        except StorageError as error:  # the state itself is saved
-            self._beside = str(error)
+            self.folder.write_status("running", checkpoint=path.name, **status)
+            self._side_failure = ""
+        except StorageError as error:  # the checkpoint itself is written
+            self._side_failure = str(error)
         self._seconds = time.monotonic() - began
 
     def _warn(self, failed: str) -> None:
-        """Tell once what could not be written beside a checkpoint."""
-        if failed and failed != self._told:
+        """Warn once of a file beside the checkpoint that could not be written."""
+        if failed and failed != self._warned:
             self._say(f"warning: {failed}; the checkpoint itself is written")
-        self._told = failed
+        self._warned = failed
 
-    def checkpoint(self) -> StoredCheckpoint:
-        """The state of the run, as it was copied; rank 0 only. Training waits for it."""
+    def _checkpoint(self) -> StoredCheckpoint:
+        """Return the copied state, on rank 0; training waits for it."""
         assert self._copies is not None
         snapshot = Snapshot.of(self._run, list(self._copies.rows), self._residuals)
         return snapshot.to_checkpoint(self._run.layout, self._provenance | {"written": now()}, self._config)
@@ -231,20 +242,20 @@ class RunSaver:
 
     @cached_property
     def _provenance(self) -> dict[str, str | int]:
-        """What the run is made on."""
+        """Return what the run is made with: versions, ranks, processor, host."""
         where = {"processor": processor(), "host": socket.gethostname(), "mpi": self._comm.description}
         return {**versions(), "blas": self._run.blas, "ranks": self._comm.size, **where}
 
     # --- during training, and at its end ------------------------------------------------------------------
 
     def after_step(self) -> None:
-        """A step is done; not collective."""
+        """Note that a step has ended; not collective."""
         self._stopping.after_step()
         if self.folder is not None and self._comm.rank == 0:
-            self.folder.beat(self._status)
+            self.folder.write_heartbeat(self._status)
 
     def stop(self) -> Stopped:
-        """Save, as a rank has asked to stop; gives what the run ends with."""
+        """Save because a rank has asked to stop, and return the exception that ends the run."""
         run, reasons = self._run, self._comm.gather(self._stopping.reason)
         rank = next(rank for rank, reason in enumerate(reasons) if reason)
         why = f"stop requested by {reasons[rank]}" + f" (rank {rank})" * (self._comm.size > 1)
@@ -253,33 +264,38 @@ class RunSaver:
                 f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
             )
             return Stopped(1)
-        if failed := self._save_for_good():
+        if failed := self._save_with_retries():
             raise self._unsaved(failed)
         self._say(f"{why}: saved step {run.progress.step}; the same command goes on from it")
-        from_rank_0(self._comm, self._tell, "stopped", why, NOT_FINISHED)
-        self._stopping.obeyed()
+        from_rank_0(self._comm, self._write_end, "stopped", why, NOT_FINISHED)
+        self._stopping.clear_stop_file()
         return Stopped(NOT_FINISHED)
 
     def finish(self) -> str:
-        """The last checkpoint; gives what prevented it, if anything did, after some tries."""
-        self._saved = -1  # as the run was not known to be finished then
-        return self._save_for_good()
+        """Write the last checkpoint, and return why it was not written; "" if it was."""
+        self._saved = -1  # a checkpoint of this step does not say that the run is finished
+        return self._save_with_retries()
 
-    def _save_for_good(self) -> str:
-        """As save_now, with some tries."""
+    def _save_with_retries(self) -> str:
+        """Save like save_now(), with up to MAX_TRIES tries."""
         failed = self.save_now()
-        for _ in range(TRIES - 1):
+        for _ in range(MAX_TRIES - 1):
             if failed:
-                time.sleep(PAUSE)
+                time.sleep(RETRY_SECONDS)
                 failed = self.save_now()
         return failed
 
     def end(self, failed: str, message: str) -> None:
-        """All is done; StorageError if the last checkpoint could not be written."""
+        """Note that the run has ended; raise StorageError if its last checkpoint could not be written.
+
+        Args:
+            failed: why it could not; "" if it was written.
+            message: the last line of the run.
+        """
         if failed:
             raise self._unsaved(failed)
-        from_rank_0(self._comm, self._tell, "finished", message, 0)
-        self._stopping.obeyed()  # if that was asked for in the last step
+        from_rank_0(self._comm, self._write_end, "finished", message, 0)
+        self._stopping.clear_stop_file()  # it may have come during the last step
 
     def _unsaved(self, failed: str) -> StorageError:
         error = StorageError(
@@ -289,15 +305,15 @@ class RunSaver:
         error.on_all_ranks = True
         return error
 
-    def _tell(self, state: str, message: str, code: int) -> None:
+    def _write_end(self, state: str, message: str, code: int) -> None:
         if self.folder is not None:
             try:
-                self.folder.tell(state, message=message, code=code, **self._status())
+                self.folder.write_status(state, message=message, code=code, **self._status())
             except StorageError as error:
                 self._warn(str(error))
 
     def write_beside(self, name: str, text: str) -> None:
-        """Write a file of the run's folder, if there is one; a failure is told."""
+        """Write a text file to the run's folder, if there is one; warn if that fails."""
         if self.folder is not None:
             from_rank_0(self._comm, self._try_to_write, name, text)
 

@@ -1,7 +1,7 @@
-"""What asks a run to stop after the step in progress: a signal, a stop file, a time limit.
+"""Requests to stop a run after the current step: a signal, a stop file, a time limit.
 
-A signal's handler only sets a flag, which goes to all ranks with the sums of the step. This is imported before
-anything that takes long, so that no signal finds a rank without its handler.
+The handler of a signal only sets a flag, which reaches all ranks with the sums of the step. This module is imported
+before anything slow, so that a rank has its handler before a signal can come.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 from dbp.errors import Stopped, UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-LOOK = 1.0  # seconds between two looks for the stop file
-RESERVE = 2.0  # times the longest step and the longest save that are left before a time limit
-AT_LEAST = 2.0  # seconds that are
-TOOK = ("step_seconds", "save_seconds")  # in the status of a run
+STOP_FILE_SECONDS = 1.0  # between two checks for the stop file
+RESERVE_FACTOR = 2.0  # times the longest step and the longest save: the time reserved before a time limit
+RESERVE_SECONDS = 2.0  # reserved besides
+DURATIONS = ("step_seconds", "save_seconds")  # keys in the status of a run
 
 
 class Signals:
-    """Remembers the signals that this process gets."""
+    """The signals that this process has received, as a context manager that handles them."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -42,7 +42,7 @@ class Signals:
         self.leave(ends=isinstance(error, Stopped))
 
     def enter(self) -> None:
-        """From now on they are remembered; a second SIGINT ends the process at once."""
+        """Handle signals from now on; a second SIGINT ends the process at once."""
         self._users += 1
         if threading.current_thread() is not threading.main_thread():
             return
@@ -52,11 +52,11 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def leave(self, *, ends: bool) -> None:
-        """When all who have entered have left: signals do again what they did before, and are forgotten.
+        """Restore the earlier handlers and forget the signals, once leave() was called as often as enter().
 
         Args:
-            ends: the process is about to end: a signal that comes late must not change its exit code, so that all are
-                ignored but a second SIGINT.
+            ends: whether the process is about to end. Then a late signal must not change its exit code, so all but a
+                second SIGINT are ignored.
         """
         self._users -= 1
         if self._users:
@@ -80,86 +80,86 @@ signals = Signals()
 
 
 class Stopping:
-    """Whether a run is to stop.
+    """The requests to stop one run.
 
     Args:
-        leads: whether this rank looks for the stop file and at the time.
-        file: whose presence asks for it.
-        limit: seconds after the start of the process until which the run must have ended.
+        leads: whether this rank checks the stop file and the time limit.
+        file: the stop file.
+        limit: seconds from the start of the process by which the run must have ended.
     """
 
     def __init__(self, leads: bool, file: Path | None = None, limit: float | None = None):
         self._leads, self._file, self._limit = leads, file, limit
         self._looked = self._last = time.monotonic()
         self._longest = self._save = 0.0
-        self._step = 0.0  # seconds that it took on average, in this start or, before its second, an earlier one
+        self._step = 0.0  # average seconds of a step, of an earlier start until this one has made two
         self._first, self._steps = self._last, 0
         self.reason = ""
 
-    def asks(self) -> bool:
-        """Whether this rank asks for it; called with every sum."""
+    def is_requested(self) -> bool:
+        """Return True if this rank has a request; called with every sum."""
         if not self.reason and (signals.received or self._leads):
-            self.reason = self._found()
+            self.reason = self._find_reason()
         return bool(self.reason)
 
-    def _found(self) -> str:
+    def _find_reason(self) -> str:
         if signals.received:
             return signal.Signals(signals.received[0]).name
         now = time.monotonic()
         if self._limit is not None and now - signals.since + self._reserve > self._limit:
             return f"the time limit of {self._limit:.0f} s"
-        if self._file is not None and now - self._looked > LOOK:
+        if self._file is not None and now - self._looked > STOP_FILE_SECONDS:
             self._looked = now
-            if os.path.exists(self._file):  # noqa: PTH110  that of a Path raises what a disk says that fails
+            if os.path.exists(self._file):  # noqa: PTH110  unlike Path.exists(), it does not raise if a disk fails
                 return f"the file {self._file}"
         return ""
 
     @property
     def _reserve(self) -> float:
-        return RESERVE * (self._longest + self._save) + AT_LEAST
+        return RESERVE_FACTOR * (self._longest + self._save) + RESERVE_SECONDS
 
     def after_step(self) -> None:
-        """A step is done, with all that lay between it and the one before."""
+        """Note that a step has ended; its time counts from the end of the one before."""
         now = time.monotonic()
         self._longest, self._last = max(self._longest, now - self._last), now
-        if self._steps == 0:  # which began with all that comes before it
+        if self._steps == 0:  # its time includes the start of the run
             self._first = now
         else:
             self._step = (now - self._first) / self._steps
         self._steps += 1
 
     def after_save(self, seconds: float) -> None:
-        """A checkpoint took so many seconds."""
+        """Note how many seconds a checkpoint took."""
         self._save = max(self._save, seconds)
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What a step of this run took on average, and the longest save; 0 where that is not known yet."""
-        return {name: round(value, 6) for name, value in zip(TOOK, (self._step, self._save), strict=True)}
+        """Return the average seconds of a step and those of the longest save; 0 if not known yet."""
+        return {name: round(value, 6) for name, value in zip(DURATIONS, (self._step, self._save), strict=True)}
 
     def check(self, earlier: Mapping[str, Any]) -> None:
-        """UserError if the time limit leaves no time for a step and a save.
+        """Raise UserError if the time limit leaves no time for a step and a save.
 
         Args:
-            earlier: what they took when this run was started before, as `seconds` tells.
+            earlier: the status of an earlier start of this run, with the seconds that they took.
         """
-        self._step, self._save = took_earlier(earlier)
-        gone, needed = time.monotonic() - signals.since, self._step + self._save + AT_LEAST
+        self._step, self._save = earlier_durations(earlier)
+        gone, needed = time.monotonic() - signals.since, self._step + self._save + RESERVE_SECONDS
         if self._limit is not None and self._limit - gone < needed:
             took = f", which took {self._step:.2g} s and {self._save:.2g} s" if self._step or self._save else ""
             raise UserError(
                 f"the time limit of {self._limit:.0f} s leaves no time for the start, a step and a checkpoint{took}; "
-                f"give {math.ceil(gone + RESERVE * needed)} s at the least"
+                f"give {math.ceil(gone + RESERVE_FACTOR * needed)} s at the least"
             )
 
-    def obeyed(self) -> None:
-        """The run stops: the file has done its work."""
+    def clear_stop_file(self) -> None:
+        """Remove the stop file, as the run stops."""
         if self._leads and self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.unlink(missing_ok=True)
 
 
-def took_earlier(status: Mapping[str, Any]) -> tuple[float, float]:
-    """Seconds of a step and of a save, as the status of a run tells of its last start; 0 where it does not."""
-    step, save = (float(value) if isinstance(value, (int, float)) else 0.0 for value in map(status.get, TOOK))
+def earlier_durations(status: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the seconds of a step and of a save from the status of a run; 0 if it does not have them."""
+    step, save = (float(value) if isinstance(value, (int, float)) else 0.0 for value in map(status.get, DURATIONS))
     return step, save

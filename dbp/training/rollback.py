@@ -118,7 +118,7 @@ class NonFinitePolicy:
         if target is None:
             return None
         try:
-            path, damaged = saver.bring_back(target)
+            path, damaged = saver.restore(target)
         except DataError:
             return None
         run.arena.synchronize(run.weights)

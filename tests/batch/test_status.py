@@ -106,7 +106,7 @@ def test_a_folder_without_a_run(tmp_path):
 
 def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
     folder = RunFolder(tmp_path, Checkpoint())
-    assert folder.held() is False
+    assert folder.is_locked() is False
     (tmp_path / ".lock").touch()
     with (tmp_path / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -114,8 +114,8 @@ def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
         began = time.monotonic()
         folder.lock()
         assert 0.1 < time.monotonic() - began < 2
-    assert RunFolder(tmp_path, Checkpoint()).held() is True
+    assert RunFolder(tmp_path, Checkpoint()).is_locked() is True
     with pytest.raises(UserError, match="belongs to a run that is going on"):
         RunFolder(tmp_path, Checkpoint()).lock()
     folder.unlock()
-    assert folder.held() is False
+    assert folder.is_locked() is False

@@ -94,7 +94,7 @@ def case(root: Path, reference: ReferenceRun, calls: Calls, words: tuple[str, in
 def main() -> None:
     """Carry out all cases."""
     root, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
-    saver.PAUSE = 0.01  # seconds between tries at the last checkpoint
+    saver.RETRY_SECONDS = 0.01  # seconds between tries at the last checkpoint
     (root / "config.toml").write_text(CONFIG)
     calls = Calls(root / "run")
     for name in ("whole", "half"):

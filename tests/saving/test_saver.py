@@ -103,7 +103,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch, ca
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("dbp.saving.saver.PAUSE", 0.0)
+    monkeypatch.setattr("dbp.saving.saver.RETRY_SECONDS", 0.0)
     failing_disk(monkeypatch, range(15, 99))
     with pytest.raises(StorageError, match=r"No space left on device.*the state after step 16 is lost") as error:
         run(tmp_path)

@@ -40,7 +40,7 @@ def test_a_stop_in_the_last_step_lets_the_run_finish(tmp_path):
 
 
 def test_a_stop_file_stops_and_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr("dbp.saving.stopping.LOOK", 0.0)
+    monkeypatch.setattr("dbp.saving.stopping.STOP_FILE_SECONDS", 0.0)
     tmp_path.joinpath("stop").touch()
     with pytest.raises(Stopped):
         run(tmp_path)
@@ -57,11 +57,11 @@ def test_a_time_limit_leaves_time_for_a_step_and_a_save(monkeypatch):
     stopping.after_step()
     stopping.after_save(3.0)
     now[0] = 141.9  # 60 - 2 (5 + 3) - 2 = 42 s
-    assert not stopping.asks()
+    assert not stopping.is_requested()
     now[0] = 142.1
-    assert stopping.asks()
+    assert stopping.is_requested()
     assert stopping.reason == "the time limit of 60 s"
-    assert not Stopping(leads=False, limit=0.0).asks()
+    assert not Stopping(leads=False, limit=0.0).is_requested()
 
 
 def test_without_a_folder_nothing_is_saved_and_the_code_says_so(capsys):
