@@ -1,4 +1,4 @@
-"""What a run is: all that decides its result, checked. Configs and Python calls both end up here."""
+"""The settings of a run, checked. Config files and Python calls both become Settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dbp.optim import Constant, Method, Schedule
 DTYPES = ("float32", "float64")
 TOP_K = "top-k"
 MESSAGES = ("full", "bfloat16", "float16", TOP_K)
-KEPT = 0.01  # of a message's numbers, by default
+DEFAULT_KEPT = 0.01  # the fraction of a gradient's elements in a top-k message
 AUTO = "auto"
 STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
 
@@ -37,14 +37,14 @@ class Data:
     """Where the examples come from.
 
     Args:
-        train: an HDF5 file ("dbp:digits-train" and the like come with dbp), a data set, or a tuple of
-            arrays (inputs, targets) or (inputs, targets, weights).
-        validation: a part of the training data between 0 and 1, or data of its own; evaluated every epoch.
+        train: an HDF5 file ("dbp:digits-train" comes with dbp), a data set, or a tuple of arrays (inputs, targets) or
+            (inputs, targets, weights).
+        validation: a fraction of the training data, or data of its own; evaluated after every epoch.
         test: data that is evaluated once, at the end.
         inputs: name of the inputs in the HDF5 files.
-        targets: name of the targets.
-        weights: name of the weights; by default "weights" where there is such a data set.
-        scale: inputs are multiplied by this; by default by the attribute "scale" of the inputs.
+        targets: name of the targets in the HDF5 files.
+        weights: name of the example weights in the HDF5 files; by default "weights", if there are any.
+        scale: factor on the inputs; by default their attribute "scale".
     """
 
     train: str | Dataset | tuple[Any, ...]
@@ -65,15 +65,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When checkpoints are written, besides the run's end, and which are kept; 0 means never.
+    """When a run writes checkpoints, besides its end, and which of them it keeps.
 
     Args:
-        every_epochs: after every so many epochs.
-        every_steps: after every so many steps.
-        keep: so many of the newest are kept,
-        keep_every: and those whose step is a multiple of this,
-        best: and the best by this column of the history, such as "validation_accuracy"; "" for none. One is written
-            after each epoch that is better than all before.
+        every_epochs: epochs from one checkpoint to the next; 0 for none.
+        every_steps: steps from one checkpoint to the next; 0 for none.
+        keep: how many of the newest are kept.
+        keep_every: checkpoints whose step is a multiple of this are kept besides; 0 for none.
+        best: the column of the history, such as "validation_accuracy", whose best epoch is saved and kept besides; ""
+            for none.
     """
 
     every_epochs: int = 1
@@ -87,11 +87,11 @@ class Checkpoint:
         check_at_least(1, keep=self.keep)
 
     def due_after_step(self, step: int) -> bool:
-        """Whether to save when so many steps are done."""
+        """Return True if a checkpoint is due after so many steps."""
         return self.every_steps > 0 and step % self.every_steps == 0
 
     def due_after_epoch(self, epoch: int) -> bool:
-        """Whether to save when so many epochs are done."""
+        """Return True if a checkpoint is due after so many epochs."""
         return self.every_epochs > 0 and epoch % self.every_epochs == 0
 
 
@@ -100,9 +100,9 @@ class EarlyStopping:
     """When a run ends before its last epoch.
 
     Args:
-        patience: after more than so many epochs without a better value; 0 for never.
-        metric: column of the history that is looked at; by default the cost, of the validation data if there are any.
-        least_change: by which a value must be better than the best so far to count.
+        patience: epochs without a better value that are allowed; 0 for any number.
+        metric: the column of the history that counts; by default the cost, on validation data if there is any.
+        least_change: how much better than the best so far a value must be to count.
     """
 
     patience: int = 0
@@ -115,15 +115,16 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Watch:
-    """How a run is watched over; 0 means never.
+    """How a run is watched for nodes that differ and for ranks that hang or die.
 
     Args:
-        compare_every_steps: the nodes compare their weights after every so many steps, and before each checkpoint.
-        warn_after: seconds of waiting for a rank, after which it is named with what it does.
-        end_after: seconds of waiting after which all ranks are ended.
-        most_starts: so often a run may start from the same step without coming to its next checkpoint.
-        least_ranks: as long as so many ranks live, a run that can outlive ranks goes on without the others.
-        recover_within: seconds in which they must have come together.
+        compare_every_steps: steps after which nodes compare their weights, as they do before each checkpoint; 0 for
+            never.
+        warn_after: seconds of waiting for a rank after which a warning says what the rank does; 0 for never.
+        end_after: seconds of waiting for a rank after which the job ends; 0 for never.
+        most_starts: starts from the same step without reaching its next checkpoint that are allowed; 0 for any number.
+        least_ranks: how many ranks must live for a run to continue under fault tolerance.
+        recover_within: seconds in which the living ranks must come together.
     """
 
     compare_every_steps: int = 100
@@ -139,7 +140,7 @@ class Watch:
         check_at_least(1, least_ranks=self.least_ranks, recover_within=self.recover_within)
 
     def due_after_step(self, step: int) -> bool:
-        """Whether to compare when so many steps are done."""
+        """Return True if nodes compare their weights after so many steps."""
         return self.compare_every_steps > 0 and step % self.compare_every_steps == 0
 
 
@@ -151,7 +152,7 @@ class NotFinite:
         action: "stop" the run with a report; "skip" the step; or "roll_back" to the last checkpoint and continue with a
             smaller learning rate.
         skip_at_most: steps that may be skipped in a row; the run stops at the next.
-        factor: on the learning rate at each rollback.
+        factor: factor on the learning rate at each rollback.
         at_most: rollbacks until the run has passed the failed step; the run stops at the next.
     """
 
@@ -174,33 +175,33 @@ class NotFinite:
 
 @dataclass(frozen=True)
 class Settings:
-    """A run.
+    """The settings of a run.
 
     Args:
         model: a model, or a list of layers.
         loss: a loss, or its name.
-        data: a Data, or what its `train` takes.
-        optimizer: the method, with its settings.
+        data: a Data, or the value of its `train`.
+        optimizer: the optimizer, with its settings.
         epochs: passes over the training data.
         batch_size: examples in a mini-batch, over all ranks.
-        schedule: of the learning rate.
-        weights: what the run begins with, by default drawn at random: a checkpoint, another run's folder for its newest
-            one, or weights by name as a Result has them.
-        shards: parts of a mini-batch; by default the number of ranks of the run's first start.
-        seed: of everything random.
-        dtype: float32 or float64.
-        threads: BLAS threads of a rank (their number changes the bits); "auto" for as many as each rank has
-            cores at the run's first start.
-        divide_state: whether the optimizer's vectors are divided among all nodes instead of kept on each (ZeRO-1);
-            less memory, the same bits.
-        messages: in what form gradients travel between nodes: "full", or rounded to "bfloat16" or "float16", so that
-            half as many bytes are sent, or the largest numbers alone, "top-k"; the bits then depend on the nodes.
-        messages_kept: the part of the numbers that is sent with "top-k", by default 0.01; the others are added to what
-            is to be sent in the next step.
+        schedule: the schedule of the learning rate.
+        weights: the initial weights: a checkpoint, another run's folder for its newest one, or weights by name as in
+            a Result; by default they are drawn at random.
+        shards: parts of a mini-batch; by default the number of ranks at the run's first start.
+        seed: the seed of everything random.
+        dtype: "float32" or "float64".
+        threads: BLAS threads of a rank, whose number changes the bits; "auto" for one per core that the rank has at the
+            run's first start.
+        divide_state: divide the optimizer's vectors among all nodes instead of keeping them on each (ZeRO-1); takes
+            less memory, and gives the same bits.
+        messages: the form of gradients between nodes: "full"; "bfloat16" or "float16" for half as many bytes; or
+            "top-k" for the largest elements alone. With all but "full" the bits depend on the nodes.
+        messages_kept: the fraction of elements that "top-k" sends, by default 0.01; the others are added to the
+            gradient of the next step.
         out: the folder for the run's files; None to write none.
-        checkpoint: when to save.
-        watch: how the run is watched over.
-        early_stopping: when it ends before its last epoch.
+        checkpoint: when checkpoints are written, and which are kept.
+        watch: how the run is watched for nodes that differ and for ranks that hang or die.
+        early_stopping: when the run ends before its last epoch.
         not_finite: what happens if a cost or gradient is not finite.
     """
 
@@ -238,14 +239,14 @@ class Settings:
             check_at_least(1, threads=int(self.threads))
         if self.shards is not None:
             check_at_least(1, shards=self.shards)
-        self._check_numbers()
+        self._check_types()
         if self.schedule != Constant() and not self.optimizer.is_first_order:
             raise UserError(f"schedule is of learning rates, of which {self.optimizer.kind!r} has none; leave it out")
         self._check_top_k()
         self._check_not_finite()
 
     def _check_not_finite(self) -> None:
-        """Raise UserError if optimizer or folder do not allow the action."""
+        """Raise UserError if the optimizer, or a run without a folder, does not allow the action of not_finite."""
         action = self.not_finite.action
         if action != STOP and not self.optimizer.is_first_order:
             raise UserError(
@@ -258,8 +259,8 @@ class Settings:
                 "set it to a folder"
             )
 
-    def _check_numbers(self) -> None:
-        """In what form they are kept and sent."""
+    def _check_types(self) -> None:
+        """Raise UserError unless dtype and messages are known and fit together."""
         for what, value, valid in (("dtype", self.dtype, DTYPES), ("form of messages", self.messages, MESSAGES)):
             if value not in valid:
                 raise unknown(what, value, valid)
@@ -267,14 +268,14 @@ class Settings:
             raise UserError(f'messages must be "full" with dtype {self.dtype}, but is {self.messages!r}')
 
     def _check_top_k(self) -> None:
-        """How many numbers are sent, and that the method can do with that."""
+        """Settle messages_kept; raise UserError if it, or the optimizer, does not fit the messages."""
         if self.messages != TOP_K:
             if self.messages_kept is not None:
                 raise UserError(
                     f'messages_kept is of messages = "{TOP_K}", but they are {self.messages!r}; leave it out'
                 )
             return
-        kept = KEPT if self.messages_kept is None else self.messages_kept
+        kept = DEFAULT_KEPT if self.messages_kept is None else self.messages_kept
         if not 0 < kept < 1:
             raise UserError(f"messages_kept must be above 0 and below 1, but is {kept}")
         object.__setattr__(self, "messages_kept", kept)
@@ -284,7 +285,7 @@ class Settings:
 
     @classmethod
     def of(cls, **values: Any) -> Settings:
-        """Settings by name; UserError for a name that there is not, or one that is missing."""
+        """Return settings by name; raise UserError for an unknown name, or one that is missing."""
         fields = {f.name: f for f in dataclasses.fields(cls)}
         for name in values:
             if name not in fields:
@@ -296,11 +297,11 @@ class Settings:
 
     @property
     def thread_count(self) -> int:
-        """The number of threads, which must be settled by now."""
+        """Return the number of threads; "auto" must have been replaced by now."""
         assert isinstance(self.threads, int)
         return self.threads
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """The dtype as NumPy's."""
+        """Return the dtype as NumPy's."""
         return np.dtype(self.dtype)

@@ -1,4 +1,4 @@
-"""Config files: TOML to Settings and back, with every mistake named by its key."""
+"""Config files: TOML to Settings and back; every error names the key that is wrong."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SECTIONS: dict[str, type[Any]] = {
     "early_stopping": EarlyStopping,
     "not_finite": NotFinite,
 }
-CUSTOM = "custom"  # a model of the user's own, which a config cannot hold
+CUSTOM = "custom"  # key of the name of a custom object, which a config cannot hold
 
 
 def read_settings(path: Path, changes: list[str]) -> Settings:
-    """The settings that a config file with changes describes."""
+    """Return the settings in a config file, with changes of the form key=value."""
     return settings_from(read_config(path, changes))
 
 
 def read_config(path: Path, changes: list[str]) -> Table:
-    """The table in a config file, with changes of the form key=value, known to describe settings."""
+    """Return the table in a config file, with changes, once it is known to describe settings."""
     table = load_table(path, changes)
     try:
         settings_from(table)
@@ -50,7 +50,7 @@ def read_config(path: Path, changes: list[str]) -> Table:
 
 
 def load_table(path: Path, changes: list[str]) -> Table:
-    """The table in a config file with its changes; a run's folder is named after the file by default."""
+    """Return the table in a config file, with changes; the run's folder is named after the file by default."""
     import tomllib
 
     try:
@@ -105,7 +105,7 @@ def _item(place: Any, part: str, key: str) -> Any:
 
 
 def settings_from(table: Mapping[str, Any]) -> Settings:
-    """The settings that a config's table describes; UserError names the key that is wrong."""
+    """Return the settings that a table describes; raise UserError, which names the key, if it is wrong."""
     return typing.cast(
         Settings,
         _record(
@@ -118,7 +118,7 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 **{name: partial(_section, section) for name, section in SECTIONS.items()},
-                "threads": lambda value, key: value,  # a number or a word, which Settings tells apart
+                "threads": lambda value, key: value,  # a number or a word, which Settings checks
             },
         ),
     )
@@ -129,12 +129,12 @@ def _section(cls: type[Any], value: Any, key: str) -> Any:
 
 
 def model_from(table: Mapping[str, Any]) -> Layer:
-    """The model alone of a config's table, which may hold things of the user's own elsewhere."""
+    """Return the model alone of a table, whose other parts may hold custom objects."""
     return _model(table["model"], "model")
 
 
 def data_from(table: Mapping[str, Any]) -> Data:
-    """Where a config's examples come from, alone as well."""
+    """Return the data settings alone of a table."""
     return typing.cast(Data, _section(Data, table["data"], "data"))
 
 
@@ -151,7 +151,7 @@ def _model(value: Any, key: str) -> Layer:
 
 
 def _layers(value: Any, key: str) -> tuple[Layer, ...]:
-    """A list of layers, some of which may hold layers themselves."""
+    """Return the layers in a list, some of which may contain layers themselves."""
     if not isinstance(value, list):
         raise UserError(f"{key} must be a list of layers, but is {value!r}")
     return tuple(_layer(layer, f"{key}.{i}") for i, layer in enumerate(value))
@@ -171,7 +171,7 @@ def _table(value: Any, key: str) -> Mapping[str, Any]:
 
 
 def _named(kinds: Mapping[str, type[Any]], value: Any, key: str, readers: Readers | None = None) -> Any:
-    """An object of the kind that its table names."""
+    """Return an object of the kind that its table names."""
     table = dict(_table(value, key))
     if "kind" not in table:
         raise UserError(f"{key} needs a kind; valid: {', '.join(sorted(kinds))}")
@@ -182,7 +182,7 @@ def _named(kinds: Mapping[str, type[Any]], value: Any, key: str, readers: Reader
 
 
 def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
-    """A dataclass from a table of its fields; fields with a reader are read by it."""
+    """Return a dataclass from a table of its fields; a field with a reader is read by it."""
     import msgspec
 
     table, prefix = _table(value, key), f"{key}." if key else ""
@@ -211,7 +211,7 @@ def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
 
 
 def _rule(error: Exception) -> str:
-    """The rule in a message such as: Expected `int | null`, got `str`."""
+    """Return the rule, in plain words, of a message such as: Expected `int | null`, got `str`."""
     rule = str(error).split(", got")[0].removeprefix("Expected ").replace("`", "")
     for word, plain in {
         "array": "a list",
@@ -227,7 +227,7 @@ def _rule(error: Exception) -> str:
 
 
 def _plain(annotation: Any) -> Any:
-    """The part of a type that a config can express."""
+    """Return the part of a type that a config can express."""
     alternatives = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     options = typing.get_args(annotation) if alternatives else ()
     plain = [t for t in options if t in (int, float, str, bool, type(None)) or int in typing.get_args(t)]
@@ -238,12 +238,12 @@ def _plain(annotation: Any) -> Any:
 
 
 def table_from(settings: Settings) -> Table:
-    """The table that describes settings in full; objects of the user's own appear by name only."""
+    """Return the table that describes settings in full; custom objects appear by name only."""
     values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    if isinstance(settings.weights, Mapping):  # it is enough to tell them from others
+    if isinstance(settings.weights, Mapping):  # a digest suffices to tell them from others
         values["weights"] = {CUSTOM: f"weights {_digest(settings.weights)}"}
     table = {name: _value(value) for name, value in values.items() if value is not None}
-    if isinstance(settings.model, Sequential):  # what a model is unless it says otherwise
+    if isinstance(settings.model, Sequential):  # the kind of a model by default
         del table["model"]["kind"]
     return table
 
@@ -277,7 +277,7 @@ def _digest(weights: Mapping[str, Any]) -> str:
 
 
 def custom_code(value: Any) -> str | None:
-    """The name of the first object of the user's own in a table, if there is one."""
+    """Return the name of the first custom object in a table; None if there is none."""
     if isinstance(value, Mapping) and CUSTOM in value:
         return str(value[CUSTOM])
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
@@ -285,7 +285,7 @@ def custom_code(value: Any) -> str | None:
 
 
 def to_toml(table: Mapping[str, Any]) -> str:
-    """A table as TOML text: plain values first, then one section per table."""
+    """Return a table as TOML: plain values first, then one section per table."""
     lines = [f"{name} = {_toml(value)}" for name, value in table.items() if not isinstance(value, Mapping)]
     for name, section in table.items():
         if isinstance(section, Mapping):
@@ -310,12 +310,12 @@ def _key(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    """In quotes: JSON's escapes are TOML's, but for one character."""
+    """Return a text in quotes: JSON's escapes are TOML's, but for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Where two tables differ: keys, each with a line about it."""
+    """Return the keys at which two tables differ, each with a line about it."""
     old, new = flatten(stored), flatten(now)
     return {
         key: f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now"

@@ -1,4 +1,4 @@
-"""What a file was made with, and by which process."""
+"""Provenance: the versions that a file was made with, and the process that made it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dbp.version import VERSION
 
 
 def versions() -> dict[str, str]:
-    """What may decide a result besides settings and data."""
+    """Return the versions that a result may depend on besides settings and data."""
     return {"dbp": VERSION, "python": platform.python_version(), "numpy": np.__version__}
 
 
 def check_installation(comm: Communicator) -> None:
-    """UserError if ranks do not have the same versions of what may decide a result; collective."""
+    """Raise UserError if ranks have different versions; collective."""
     must_be_alike(comm, versions(), "start the same installation of dbp and Python on all nodes")
 
 
 def process() -> dict[str, object]:
-    """Which process this is: host, process, and job if it belongs to one."""
+    """Return host, process number, and batch job, if any, of this process."""
     job = job_here()
     return {"host": socket.gethostname(), "process": os.getpid()} | ({"job": job.id} if job else {})

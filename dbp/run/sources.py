@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sources:
-    """The examples for each purpose, and the whole data sets (files) that they come from."""
+    """The examples of a run.
+
+    Args:
+        train: examples to train on.
+        validation: examples to evaluate after each epoch, if any.
+        test: examples to evaluate at the end, if any.
+        files: the whole data sets that they come from, by purpose.
+    """
 
     train: Dataset
     validation: Dataset | None
@@ -37,38 +44,38 @@ class Sources:
     files: dict[str, Dataset]
 
     def samples(self) -> dict[str, str]:
-        """Short digests by purpose, that other data is most unlikely to have."""
+        """Return a short digest of each data set, by purpose; other data is most unlikely to have the same."""
         return {f"{purpose} data": sample_digest(data) for purpose, data in self.files.items()}
 
     def stored_rows(self, rows: Array) -> Array:
-        """Where these training examples lie in the data set that they were taken from."""
+        """Return the rows of the whole data set that these training examples come from."""
         return self.train.rows_of_whole(rows) if isinstance(self.train, Subset) else rows
 
     def describe(self) -> str:
-        """The number of examples for each purpose."""
+        """Return the number of examples for each purpose, in words."""
         purposes = {"training": self.train, "validation": self.validation, "test": self.test}
         return ", ".join(f"{len(data):,} {purpose}" for purpose, data in purposes.items() if data is not None)
 
 
 def open_file(data: Data, path: str, with_targets: bool = True) -> HDF5Dataset:
-    """The data set in a file, whose columns bear the names that the settings give them."""
+    """Open the data set in a file, whose columns have the names that the settings say."""
     from dbp.data import HDF5Dataset
 
     return HDF5Dataset(path, data.inputs, data.targets if with_targets else None, data.weights, data.scale)
 
 
 def open_data(data: Data, source: Any) -> Dataset | None:
-    """The data set that a source names or is; None for no source."""
+    """Return the data set that a source names or is; None for no source."""
     if isinstance(source, str):
         return open_file(data, source)
     return source if isinstance(source, Dataset) else None
 
 
 def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None:
-    """The data set that a source names or is; collective.
+    """Return the data set that a source names or is; collective.
 
-    Rank 0 looks into a file. Others map its columns where rank 0 has found them, without HDF5, which each of them
-    would have to load; where they cannot, they look for themselves.
+    Rank 0 opens a file with HDF5. The others map its columns where rank 0 has found them, which spares each of them
+    loading HDF5; a rank that cannot map them opens the file itself.
     """
     if not isinstance(source, str):
         return open_data(data, source)
@@ -89,17 +96,17 @@ def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None
 
 
 def open_sources(settings: Settings, comm: Communicator) -> Sources:
-    """Open all data of a run; UserError if something is missing or does not fit together; collective."""
+    """Open all data of a run; raise UserError if something is missing or does not fit together; collective."""
     train, validation, test = (
         _on_all_ranks(comm, settings.data, source)
         for source in (settings.data.train, settings.data.validation, settings.data.test)
     )
     assert train is not None
-    return agree(comm, _fitting, settings, train, validation, test)
+    return agree(comm, _split_and_check, settings, train, validation, test)
 
 
-def _fitting(settings: Settings, whole: Dataset, validation: Dataset | None, test: Dataset | None) -> Sources:
-    """The data of a run, split; UserError if it does not fit together."""
+def _split_and_check(settings: Settings, whole: Dataset, validation: Dataset | None, test: Dataset | None) -> Sources:
+    """Return the data of a run, split; raise UserError if it does not fit together."""
     data, train = settings.data, whole
     files = {"train": whole, "validation": validation, "test": test}
     if isinstance(data.validation, float):
@@ -119,7 +126,7 @@ def _fitting(settings: Settings, whole: Dataset, validation: Dataset | None, tes
 
 
 def _split(whole: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Training and validation examples, chosen by the seed alone."""
+    """Return training and validation examples, chosen by the seed alone."""
     held_out = round(len(whole) * part)
     if not 0 < held_out < len(whole):
         raise UserError(f"data.validation of {part} leaves no example on one side of {len(whole)}")
@@ -128,9 +135,9 @@ def _split(whole: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
 
 
 def check_together(comm: Communicator, data: Dataset, check_targets: CheckTargets) -> str:
-    """Check every row of a data set, each rank its part, and give the digest of the whole; collective."""
+    """Check every row of a data set, each rank a part, and return the digest of the whole; collective."""
     mine = parts(block_count(data), comm.size, comm.rank)
-    weights: list[bool] = []  # whether a block has any
+    weights: list[bool] = []  # for each block, whether any weight is not zero
 
     def check(targets: Array, given: Array | None, first: int) -> None:
         check_targets(targets, given, first)

@@ -1,4 +1,4 @@
-"""A run in progress on this rank: data, model, weights, optimizer state."""
+"""A run on this rank: its data, model, weights, optimizer state and progress."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ WEIGHTS = "weights"  # the name of the vector that no optimizer has
 
 
 class Run:
-    """All that a rank holds of a run.
+    """Everything that a rank holds of a run; its constructor is collective.
 
     Args:
-        settings: what to do.
+        settings: what to train, and how.
         comm: the ranks.
-        blas: the BLAS kernel, which the promise of equal bits depends on.
-        restored: whether its state is brought back before its first step, so that it needs no first weights.
+        blas: the BLAS kernel, on which the bits of results depend.
+        restored: whether a snapshot will be put into it before its first step, so that it needs no initial weights.
     """
 
     def __init__(self, settings: Settings, comm: Communicator, blas: str, restored: bool = False):
@@ -58,13 +58,13 @@ class Run:
         self.shards = Shards(settings.shards, comm.rank, comm.size)
         initial = agree(comm, self._build_model)
         must_be_alike(comm, self._shapes, "the model must not depend on the rank")
-        self._given: Mapping[str, Array] = {}  # on rank 0, what the settings say to begin with
+        self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings
         self._accept_weights(initial)
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
         self.batches = Batches(len(self.sources.train), settings.batch_size)
-        self._place()
+        self._allocate()
         if not restored:
             self._begin(initial)
 
@@ -78,32 +78,32 @@ class Run:
         return initial
 
     def _accept_weights(self, initial: InitialParameters) -> None:
-        """Have rank 0 look at the weights that the settings give; collective. A file is not read if it is not needed.
+        """Have rank 0 check the initial weights from the settings; collective. A file is read only if it is needed.
 
-        All ranks take the running moments, which are small; the weights stay there until they have a place.
+        All ranks take over the running moments, which are small. The weights stay on rank 0 until they have a vector.
         """
         weights = self.settings.weights
         if weights is None or (self.restored and isinstance(weights, str)):
             return
-        given = from_rank_0(self.comm, self._look_at, weights, initial)
+        given = from_rank_0(self.comm, self._check_weights, weights, initial)
         for name, array in running_arrays(self.running).items():
             array[...] = given[name]
 
-    def _look_at(self, weights: str | Mapping[str, Array], initial: InitialParameters) -> dict[str, Array]:
-        """Take the weights if they fit the model; gives the running moments."""
+    def _check_weights(self, weights: str | Mapping[str, Array], initial: InitialParameters) -> dict[str, Array]:
+        """Keep the weights if they fit the model, and return the running moments."""
         source = f"weights {weights}" if isinstance(weights, str) else "weights"
         self._given = _weights_in(Path(weights)) if isinstance(weights, str) else weights
         check_model_weights(initial, self._given, source)
         return {name: self._given[name] for name in running_arrays(initial.running)}
 
     def _begin(self, initial: InitialParameters) -> None:
-        """Write the first weights, each parameter by one rank for all that share it; collective."""
+        """Write the initial weights, each parameter by one rank for all that share it; collective."""
         if self.settings.weights is None:
             self.arena.fill(self.weights, initial.draw)
         else:
-            places = self.layout.views(self.weights, writable=True) if self.comm.rank == 0 else {}
-            for name, place in places.items():
-                place[...] = self._given[name]
+            views = self.layout.views(self.weights, writable=True) if self.comm.rank == 0 else {}
+            for name, view in views.items():
+                view[...] = self._given[name]
             self._given = {}
             self.arena.broadcast_vector(self.weights)
         if (trained := self.state.trained(self.weights)) is not self.weights:
@@ -111,7 +111,7 @@ class Run:
                 trained[part] = self.weights[part]
 
     def _column(self, name: str) -> str:
-        """A column of the history by which epochs are compared; by default the cost."""
+        """Return the column of the history by which epochs are compared; by default the cost."""
         valid = comparable_columns(self.settings.loss.metrics, self.sources.validation is not None)
         if name and name not in valid:
             raise unknown("metric", name, valid)
@@ -122,17 +122,17 @@ class Run:
         shapes: dict[str, object] = {f"parameter {name}": shape for name, shape in self.layout.shapes.items()}
         return shapes | {f"running moments {name}": place.width for name, place in self.running.items()}
 
-    def _place(self) -> None:
-        """Give weights, optimizer and objective their memory, which the ranks of a node may share; collective."""
+    def _allocate(self) -> None:
+        """Allocate weights, optimizer vectors and gradients, shared by the ranks of a node if possible; collective."""
         settings, dtype = self.settings, self.settings.numpy_dtype
         method, divide = settings.optimizer, settings.divide_state
         vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
         held = -(-state // self.comm.nodes.count) if divide else state
         copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
-        if settings.messages == TOP_K and self.comm.nodes.count > 1:  # what is unsent, before a step and after it
+        if settings.messages == TOP_K and self.comm.nodes.count > 1:  # error feedback, before and after a step
             held += 2
             copied += self.comm.nodes.count if copied else 0
-        # Once a node weights, and what all nodes sum; each rank a gradient of its own.
+        # A node holds the weights and the sum over nodes once; each rank holds a gradient of its own.
         shared = 1 + (self.comm.nodes.count > 1) + held + copied
         must_fit(self.comm, once=shared * vector, each=vector)
         self.arena = Arena(self.comm, self.layout, dtype, 1 + state, divide=divide)
@@ -159,7 +159,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Free what ranks share, which takes all of them: not where one leaves alone, as that ends the job."""
+        """Free shared memory, which takes all ranks: not if this rank leaves alone, as that ends the job."""
         self.state.close()
         if isinstance(error, RankLostError):
             error.left.append(self.objective.free)
@@ -172,11 +172,11 @@ class Run:
         check_example_weights(weights, loss.loss_shape(self._output_shape))
 
     def loader(self, data: Dataset) -> Loader:
-        """What reads this rank's shards of a data set."""
+        """Return a loader of this rank's shards of a data set."""
         return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards)
 
     def order(self, epoch: int) -> Order:
-        """In which an epoch takes the examples; if it takes all at once, always the same."""
+        """Return the order of examples in an epoch; with a full batch it is always the same."""
         fixed = 0 if self.objective.full_batch else epoch
         return Order(len(self.sources.train), self.settings.seed, "order of examples", fixed)
 
@@ -194,13 +194,13 @@ class Run:
 
     @property
     def at_end_of_epoch(self) -> bool:
-        """Whether all mini-batches of the epoch are done."""
+        """Return True if all mini-batches of the epoch are done."""
         return self.progress.step_in_epoch >= self.batches.steps
 
     # --- checkpoints --------------------------------------------------------------------------------
 
     def compare_nodes(self) -> None:
-        """DivergedError if nodes do not have the same weights; collective."""
+        """Raise DivergedError if nodes do not have the same weights; collective."""
         self.arena.fence(self.weights)
         wrong = difference(self.arena, self.weights)
         if wrong is not None:
@@ -212,7 +212,7 @@ class Run:
 
     @property
     def best_step(self) -> int | None:
-        """At which the best checkpoint was made, if that is to be kept and there is one."""
+        """Return the step of the best checkpoint; None if it is not kept, or there is none yet."""
         return (self.progress.best_step or None) if self.settings.checkpoint.best else None
 
     @property
@@ -233,11 +233,11 @@ class Run:
         return {WEIGHTS: self.weights, **self.state.vectors}
 
     def model_arrays(self, weights: Array) -> dict[str, Array]:
-        """Parameters, from the flat weights, and running moments by name."""
+        """Return parameters, as views of the flat weights, and running moments by name."""
         return self.layout.views(weights) | running_arrays(self.running)
 
     def final_weights(self) -> dict[str, Array]:
-        """The weights to use and running moments by name, in memory that outlives the run; collective."""
+        """Return the weights to use and running moments by name, in memory that outlives the run; collective."""
         trained = self.state.trained(self.weights)
         self.arena.fence(trained)
         return self.layout.views(trained.copy()) | running_arrays(self.running)
@@ -245,7 +245,7 @@ class Run:
     # --- evaluation ---------------------------------------------------------------------------------
 
     def evaluate(self, data: Dataset | None) -> dict[str, float]:
-        """Cost and metrics on some data, exact over all ranks; empty without data."""
+        """Return cost and metrics on a data set, exact over all ranks; empty without data."""
         if data is None:
             return {}
         totals = self.objective.evaluate(self.state.trained(self.weights), self.loader(data).chunks)

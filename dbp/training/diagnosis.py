@@ -1,7 +1,7 @@
-"""Where numbers stop being finite: the mini-batch whose cost or gradient is not is gone through once more.
+"""The search for the place where numbers stop being finite, in the mini-batch whose cost or gradient is not finite.
 
-Each rank looks at its own shards, and what all have found is known to each. Nothing here runs in a step that goes well,
-and nothing here changes what the next step finds.
+Each rank searches its own shards, and all ranks get all findings. The search runs only after a failed step, and changes
+nothing that the next step depends on.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from dbp.cost.objective import BatchCost
 from dbp.nn import Call, Scope, call_with
 from dbp.types import Array
 
-SHOWN = 5  # examples of a shard that are named
-MOST_PASSES = 64  # over parts of a shard, to find the examples whose own gradient is not finite
-PARAMETERS, DATA, FORWARD, LOSS, MOMENTS, BACKWARD, SUM = range(7)  # in the order in which they are found
+SHOWN = 5  # examples of a shard that a report names
+MOST_PASSES = 64  # passes over parts of a shard, to find the examples whose own gradient is not finite
+PARAMETERS, DATA, FORWARD, LOSS, MOMENTS, BACKWARD, SUM = range(7)  # stages of a search, in their order
 
-RowsOf = Callable[[int], Array]  # where the examples of a shard, by its number, lie in the data set
+RowsOf = Callable[[int], Array]  # from the number of a shard to the rows of its examples in the data set
 
 
 class Found(NamedTuple):
-    """Something that is not finite.
+    """A finding: something that is not finite.
 
     Args:
-        stage: at which it was found.
-        place: within the stage, in the order of the pass that came to it.
-        what: it is, for users.
-        rank: that has found it.
-        host: of the rank.
-        shard: in which; None if this has nothing to do with shards.
-        examples: how many the shard has.
-        wrong: how many of them are concerned; 0 if that is not known.
-        rows: where the first of them lie in the data set.
+        stage: the stage of the search that found it.
+        place: its place within the stage, in the order of the forward or backward pass.
+        what: what it is, in words.
+        rank: the rank that found it.
+        host: the host of the rank.
+        shard: the number of the shard; None if it does not belong to a shard.
+        examples: the number of examples of the shard.
+        wrong: how many of them are not finite; 0 if that is not known.
+        rows: rows of the first of them in the data set.
     """
 
     stage: int
@@ -51,8 +51,14 @@ class Found(NamedTuple):
     rows: tuple[int, ...] = ()
 
 
-class Place(NamedTuple):
-    """Where in the model numbers stop being finite, in the order of the forward pass, and what they are there."""
+class LayerLocation(NamedTuple):
+    """The first result in a forward pass that is not finite.
+
+    Args:
+        order: its place in the order of the forward pass.
+        name: the layer or operation, in words.
+        values: the result.
+    """
 
     order: int
     name: str
@@ -60,7 +66,14 @@ class Place(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What a forward pass over some examples has recorded."""
+    """The record of a forward pass over some examples.
+
+    Args:
+        leaves: parameters, by name.
+        call: the call of the model, with a trace of its layers.
+        outputs: outputs of the model.
+        losses: the loss of each example.
+    """
 
     leaves: dict[str, Tensor]
     call: Call
@@ -69,16 +82,16 @@ class Pass(NamedTuple):
 
 
 def diagnose(cost: BatchCost, weights: Array, rows: RowsOf) -> list[Found]:
-    """What is not finite in the current mini-batch at these weights, the first first; collective, the same everywhere.
+    """Return what is not finite in a mini-batch, first things first; collective, the same on every rank.
 
     Args:
-        cost: of the mini-batch.
+        cost: the cost of the mini-batch.
         weights: the flat weights.
-        rows: where the examples of this rank's shards lie in the data set.
+        rows: returns the rows of a shard of this rank.
     """
     objective = cost.objective
     comm = objective.arena.comm
-    look = Look(cost, weights, rows)
+    search = NonFiniteSearch(cost, weights, rows)
 
     def gathered(stage: Callable[[], list[Found]]) -> list[Found]:
         found = [one for of_rank in comm.gather(stage()) for one in of_rank]
@@ -86,21 +99,21 @@ def diagnose(cost: BatchCost, weights: Array, rows: RowsOf) -> list[Found]:
 
     with np.errstate(all="ignore"):
         objective.arena.fence(weights)
-        found = gathered(look.at_parameters) or gathered(look.forward) or gathered(look.backward)
+        found = gathered(search.at_parameters) or gathered(search.forward) or gathered(search.backward)
         if not found:
-            look.add_up()
-            found = gathered(look.at_sum)
+            search.add_up()
+            found = gathered(search.at_sum)
     return found
 
 
 def finite(value: Value) -> bool:
-    """Whether all of it are numbers."""
+    """Return True if all elements are finite."""
     array = array_of(value)
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
 
-class Look:
-    """One rank's look at its shards of a mini-batch; only add_up() is collective."""
+class NonFiniteSearch:
+    """One rank's search in its shards of a mini-batch, stage by stage; only add_up() is collective."""
 
     def __init__(self, cost: BatchCost, weights: Array, rows: RowsOf):
         objective = cost.objective
@@ -108,18 +121,18 @@ class Look:
         self._parameters = objective.layout.views(weights)
         self._shards = [shard for shard in cost.batch if len(shard.inputs)]
         self._rank, self._host = objective.arena.comm.rank, socket.gethostname()
-        self._sums: Array = np.zeros(0, bool)  # whether numbers of the summed gradient are finite
+        self._sums: Array = np.zeros(0, bool)  # for each element of the summed gradient, whether it is finite
 
     # --- stage by stage ---------------------------------------------------------------------------------
 
     def at_parameters(self) -> list[Found]:
-        """Weights that an earlier step has made infinite or no numbers."""
+        """Return findings in the weights, which an earlier step has spoiled."""
         wrong = {name: int(np.count_nonzero(~np.isfinite(w))) for name, w in self._parameters.items()}
-        told = {name: f"{n:,} of {self._parameters[name].size:,} numbers of {name}" for name, n in wrong.items() if n}
-        return [self._found(PARAMETERS, place, f"the weights: {text}") for place, text in enumerate(told.values())]
+        texts = {name: f"{n:,} of {self._parameters[name].size:,} numbers of {name}" for name, n in wrong.items() if n}
+        return [self._found(PARAMETERS, place, f"the weights: {text}") for place, text in enumerate(texts.values())]
 
     def forward(self) -> list[Found]:
-        """Data that is not finite, or else the first outputs, losses or moments that are not."""
+        """Return for each shard findings in its data, or else in the first outputs, losses or moments."""
         return [one for shard in self._shards for one in (self._in_data(shard) or self._in_outputs(shard))]
 
     def _in_data(self, shard: Shard) -> list[Found]:
@@ -135,11 +148,11 @@ class Look:
         passed = self._pass(shard)
         if finite(passed.losses):
             return self._in_moments(passed, shard)
-        loss = Place(0, f"the loss {self._objective.loss.kind}, of finite outputs", array_of(passed.losses))
-        place = first_place(passed)
-        order, name, values = place or loss
+        loss = LayerLocation(0, f"the loss {self._objective.loss.kind}, of finite outputs", array_of(passed.losses))
+        location = first_location(passed)
+        order, name, values = location or loss
         positions = _positions(values) if values.ndim and len(values) == len(shard.inputs) else []
-        return [self._found(FORWARD if place else LOSS, order, name, shard, positions)]
+        return [self._found(FORWARD if location else LOSS, order, name, shard, positions)]
 
     def _in_moments(self, passed: Pass, shard: Shard) -> list[Found]:
         running, observed = self._objective.running, passed.call.observed
@@ -148,7 +161,7 @@ class Look:
         return [self._found(MOMENTS, n, what.format(path.rstrip("/")), shard) for n, path in enumerate(wrong)]
 
     def backward(self) -> list[Found]:
-        """The first gradient, from the outputs back, that is not finite though all losses are."""
+        """Return for each shard the first gradient of the backward pass that is not finite though all losses are."""
         names, found = list(self._parameters), []
         for shard in self._shards:
             name = self._parameter(shard)
@@ -158,19 +171,19 @@ class Look:
         return found
 
     def add_up(self) -> None:
-        """Take the gradient once more, to see what is not finite in the sum alone; collective."""
+        """Compute the gradient once more, to find what is not finite in the sum alone; collective."""
         gradient = self._cost.value_and_gradient(self._weights).gradient
         self._sums = np.ones(self._objective.layout.size, bool)
         for part in self._objective.arena.owned:
             self._sums[part] = np.isfinite(gradient[part])
 
     def at_sum(self) -> list[Found]:
-        """Gradients that are finite in each shard, but not added up."""
+        """Return findings in the sum of gradients that are finite in each shard."""
         wrong = [name for name, view in self._objective.layout.views(self._sums).items() if not view.all()]
         text = "the gradient of {}, summed over the shards, each of which is finite"
         return [self._found(SUM, place, text.format(name)) for place, name in enumerate(wrong)]
 
-    # --- how --------------------------------------------------------------------------------------------
+    # --- passes -----------------------------------------------------------------------------------------
 
     def _found(
         self, stage: int, place: int, what: str, shard: Shard | None = None, positions: Sequence[int] = ()
@@ -190,7 +203,7 @@ class Look:
         return Pass(leaves, call, outputs, as_weighted(objective.loss(outputs, shard.targets), shard))
 
     def _parameter(self, shard: Shard) -> str | None:
-        """The last one in the forward pass, and so the first in the backward pass, whose gradient is not finite."""
+        """Return the first parameter in the backward pass whose gradient is not finite; None if there is none."""
         passed = self._pass(shard)
         if type(passed.losses) is not Tensor:
             return None
@@ -200,7 +213,7 @@ class Look:
         return wrong[-1] if wrong else None
 
     def _alone(self, shard: Shard) -> list[int]:
-        """The positions of the first examples whose own gradient is not finite, found by halving."""
+        """Return the positions of the first examples whose own gradient is not finite, found by halving."""
         found: list[int] = []
         waiting = [np.arange(len(shard.inputs))]
         for _ in range(MOST_PASSES):
@@ -217,15 +230,15 @@ class Look:
 
 
 def _positions(values: Array) -> list[int]:
-    """The examples, which the first axis counts, whose numbers are not all finite."""
+    """Return the examples, along the first axis, whose elements are not all finite."""
     return np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)).tolist()
 
 
-def first_place(passed: Pass) -> Place | None:
-    """The first output of a forward pass that is not finite while what it was made of is; None if that is the loss.
+def first_location(passed: Pass) -> LayerLocation | None:
+    """Return the first result of a forward pass that is not finite while its inputs are; None if it is the loss.
 
-    Of layers this is theirs. Of a function of the user's own it is that of an operation, told with the parameter that
-    was used last before it.
+    It is the output of a layer. In a user's own function it is the result of an operation, described by the parameter
+    that was used last before it.
     """
     trace = sorted(passed.call.trace or [], key=lambda layer: layer.ended)
     nodes = graph_nodes(passed.losses) if type(passed.losses) is Tensor else []
@@ -235,20 +248,20 @@ def first_place(passed: Pass) -> Place | None:
             wrong = [x for node in inside for x in _wrong_inputs(node) if x.created < layer.began]
             if wrong:  # it was so before the layer began
                 return _operation(wrong[0], passed, nodes)
-            return Place(number, f"the outputs of layer {layer.path}", array_of(layer.outputs))
+            return LayerLocation(number, f"the outputs of layer {layer.path}", array_of(layer.outputs))
     if type(passed.outputs) is Tensor and not finite(passed.outputs):
         return _operation(passed.outputs, passed, nodes)
     return None
 
 
 def _wrong_inputs(node: Tensor) -> list[Tensor]:
-    """The results among the inputs of a node that are not finite; those with what is not a number before infinities."""
+    """Return the inputs of a node that are results and not finite, those with NaN first."""
     wrong = [x for x in node.inputs if type(x) is Tensor and x.primitive is not None and not finite(x)]
     return sorted(wrong, key=lambda x: not np.isnan(x.value).any())
 
 
-def _operation(node: Tensor, passed: Pass, nodes: Sequence[Tensor]) -> Place:
-    """That from which on numbers are not finite, up to those of a node."""
+def _operation(node: Tensor, passed: Pass, nodes: Sequence[Tensor]) -> LayerLocation:
+    """Return the first operation, on the way to a node, whose result is not finite."""
     while wrong := _wrong_inputs(node):
         node = wrong[0]
     names = {leaf.created: name for name, leaf in passed.leaves.items()}
@@ -257,4 +270,4 @@ def _operation(node: Tensor, passed: Pass, nodes: Sequence[Tensor]) -> Place:
     assert node.primitive is not None
     after = f", after the parameter {used[-1]}" if used else ""
     order = len(passed.call.trace or ()) + len(before)
-    return Place(order, f"the result of {node.primitive.name}{after}", node.value)
+    return LayerLocation(order, f"the result of {node.primitive.name}{after}", node.value)

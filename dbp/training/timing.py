@@ -1,4 +1,4 @@
-"""Where the time of a run went: each rank's own work by stage, apart from its waiting for others."""
+"""Timing of a run: each rank's seconds by stage, with its waiting for other ranks apart."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Timing:
     """The clocks of all ranks.
 
     Args:
-        hosts: of each rank.
-        seconds: of each rank, by stage.
-        steps: that were done meanwhile.
+        hosts: the host of each rank.
+        seconds: the seconds of each rank, by stage.
+        steps: the steps in this time.
     """
 
     hosts: Sequence[str]
@@ -28,17 +28,17 @@ class Timing:
 
     @classmethod
     def gathered(cls, comm: Communicator, steps: int) -> Timing:
-        """The clocks as they are now; collective."""
+        """Gather the clocks as they are now; collective."""
         comm.stages.enter(comm.stages.current)
         everyones = comm.gather((socket.gethostname(), list(comm.stages.seconds)))
         return cls([host for host, _ in everyones], [seconds for _, seconds in everyones], steps)
 
     def own_work(self, rank: int) -> float:
-        """Seconds of a rank in steps, without waiting."""
+        """Return the seconds of a rank in steps, without waiting."""
         return sum(self.seconds[rank][stage] for stage in OF_A_STEP if stage != WAITING)
 
     def __str__(self) -> str:
-        """One line: the time of a step by stage, on average over ranks, and which rank works least and which most."""
+        """Return one line: the mean time of a step by stage, and which ranks work least and most."""
         ranks = range(len(self.seconds))
         mean = [sum(self.seconds[rank][stage] for rank in ranks) / len(ranks) for stage in range(len(NAMES))]
         whole = sum(mean[stage] for stage in OF_A_STEP)
@@ -55,7 +55,7 @@ class Timing:
         return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.3g} s"
 
     def table(self) -> str:
-        """As comma-separated values: a line a rank with its seconds by stage."""
+        """Return comma-separated values: a line per rank with its seconds by stage."""
         lines = [f"rank,host,{','.join(NAMES)}"]
         for rank, (host, seconds) in enumerate(zip(self.hosts, self.seconds, strict=True)):
             lines.append(f"{rank},{host},{','.join(f'{s:.6f}' for s in seconds)}")
