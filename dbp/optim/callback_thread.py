@@ -1,6 +1,7 @@
-"""A function in a thread of its own that takes turns with its maker: code that calls back becomes code that asks.
+"""A function with callbacks, run as a coroutine: in a thread of its own that takes turns with its caller.
 
-Strictly one of the two runs at a time, so that what the maker alone may do, such as to communicate, is left to it.
+Each callback becomes a request that the caller answers. Only one of the two threads runs at a time, so the caller can
+do what must not happen in another thread, such as MPI communication.
 """
 
 from __future__ import annotations
@@ -12,47 +13,47 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-Ask = Callable[[Any], Any]
-PATIENCE = 10.0  # seconds for the function to come to its next question, when no more are answered
+Ask = Callable[[Any], Any]  # takes a request and returns its answer
+CLOSE_SECONDS = 10.0  # that close() waits for the function to end
 
 
 @dataclass(frozen=True)
 class Returned:
-    """What the function gave."""
+    """The result of the function, when it has returned."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Raised:
-    """By what the function ended."""
+    """The exception that ended the function."""
 
     error: BaseException
 
 
 class _Closed(BaseException):
-    """Ends the function where it waits for an answer; no Exception, so that nobody on the way takes it for one."""
+    """The exception that ends a waiting function; a BaseException, so that no `except Exception` in it catches it."""
 
 
 class CallbackThread:
-    """A function that runs aside, until its next question.
+    """A thread in which a function runs from one request to the next.
 
     Args:
-        function: takes `ask`, which takes a question and gives the answer.
+        function: takes `ask`, which it calls with a request and which returns the answer.
     """
 
     def __init__(self, function: Callable[[Ask], Any]):
-        self._questions: SimpleQueue[Any] = SimpleQueue()
+        self._requests: SimpleQueue[Any] = SimpleQueue()
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._closed = False
-        run = contextvars.copy_context().run  # NumPy is to treat overflows there as it does here
+        run = contextvars.copy_context().run  # NumPy's handling of floating-point errors is a context variable
         self._thread = threading.Thread(target=run, args=(self._run, function), daemon=True)
         self._thread.start()
 
-    def next(self, answer: Any = None) -> Any:
-        """Answer the last question, and wait for the next, or for how it ended; the first answer lets it begin."""
+    def send(self, answer: Any = None) -> Any:
+        """Answer the last request and return the next, or Returned or Raised at the end; the first call starts it."""
         self._answers.put(answer)
-        return self._questions.get()
+        return self._requests.get()
 
     def _run(self, function: Callable[[Ask], Any]) -> None:
         try:
@@ -60,12 +61,12 @@ class CallbackThread:
             end: Returned | Raised = Returned(function(self._ask))
         except _Closed:
             return
-        except BaseException as error:  # for the maker to raise
+        except BaseException as error:  # for the caller to raise
             end = Raised(error)
-        self._questions.put(end)
+        self._requests.put(end)
 
-    def _ask(self, question: Any) -> Any:
-        self._questions.put(question)
+    def _ask(self, request: Any) -> Any:
+        self._requests.put(request)
         return self._wait()
 
     def _wait(self) -> Any:
@@ -75,7 +76,7 @@ class CallbackThread:
         return answer
 
     def close(self) -> None:
-        """End the function, which is not waited for long: its thread does not keep the process from ending."""
+        """End the function; if it does not end in time, its daemon thread does not keep the process alive."""
         self._closed = True
         self._answers.put(None)
-        self._thread.join(PATIENCE)
+        self._thread.join(CLOSE_SECONDS)

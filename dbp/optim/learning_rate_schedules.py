@@ -1,4 +1,7 @@
-"""Learning-rate schedules: a factor on the learning rate for every step, with warm-up in front of any."""
+"""Learning-rate schedules: a factor on the learning rate for every step, with an optional linear warm-up.
+
+A factor depends only on the step, the number of steps and the costs of past epochs, so schedules keep no state.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from dbp.errors import UserError
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """A factor for every step, which depends on nothing else than what factor() is told.
+    """A factor on the learning rate for every step.
 
     Args:
-        warmup_steps: in which it rises, in equal parts, to where the schedule begins.
+        warmup_steps: the number of steps in which the factor rises linearly to the schedule's first one.
     """
 
     kind: ClassVar[str]
@@ -28,40 +31,46 @@ class Schedule(ABC):
             raise UserError(f"warmup_steps must not be negative, but is {self.warmup_steps}")
 
     def factor(self, step: int, steps: int, costs: Sequence[float] = ()) -> float:
-        """The factor for a step.
+        """Return the factor for a step.
 
         Args:
             step: counted from 0.
-            steps: of the run.
-            costs: of the epochs so far: those of the validation data, if there are any.
+            steps: the number of steps of the run.
+            costs: of the epochs so far, on the validation data if there are any.
         """
         rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
         return rise * self.after_warmup(max(0, step - self.warmup_steps), max(1, steps - self.warmup_steps), costs)
 
     @abstractmethod
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:
-        """The factor of the schedule itself, which begins after the warm-up."""
+        """Return the factor of the schedule itself.
+
+        Args:
+            step: counted from 0 at the end of the warm-up.
+            steps: the number of steps after the warm-up, at least 1.
+            costs: of the epochs so far.
+        """
 
 
 def _part(step: int, steps: int) -> float:
-    """What part of a run is over, from 0 at its first step to 1 at its last."""
+    """Return the part of the run that is done: 0 at its first step, 1 at its last."""
     return min(1.0, step / max(1, steps - 1))
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """Stays at 1."""
+    """The factor 1 at every step."""
 
     kind: ClassVar[str] = "constant"
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
-        """The factor for this step."""
+        """Return the factor for this step."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """Is multiplied by gamma after every so many steps."""
+    """A factor that is multiplied by gamma after every `every_steps` steps."""
 
     kind: ClassVar[str] = "step"
     every_steps: int = 1000
@@ -73,13 +82,13 @@ class StepDecay(Schedule):
         check_from_0_to_1(gamma=self.gamma)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
-        """The factor for this step."""
+        """Return the factor for this step."""
         return float(self.gamma ** (step // self.every_steps))
 
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Is multiplied by gamma after every step."""
+    """A factor that is multiplied by gamma after every step."""
 
     kind: ClassVar[str] = "exponential"
     gamma: float = 0.999
@@ -89,13 +98,13 @@ class Exponential(Schedule):
         check_from_0_to_1(gamma=self.gamma)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
-        """The factor for this step."""
+        """Return the factor for this step."""
         return float(self.gamma**step)
 
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """Falls from 1 to final_factor at the run's last step, as (1 - part)^power does to 0."""
+    """A factor final_factor + (1 - final_factor) (1 - p)^power, with p the part of the run that is done."""
 
     kind: ClassVar[str] = "polynomial"
     power: float = 1.0
@@ -107,16 +116,16 @@ class Polynomial(Schedule):
         check_from_0_to_1(final_factor=self.final_factor)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
-        """The factor for this step."""
+        """Return the factor for this step."""
         left = 1 - _part(step, steps)
         return self.final_factor + (1 - self.final_factor) * float(left**self.power)
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Falls along half a cosine from 1 to final_factor at the run's last step.
+    """A factor that falls along half a cosine from 1 to final_factor at the run's last step.
 
-    Loshchilov and Hutter 2017, equation 5, without restarts.
+    This is equation 5 of Loshchilov and Hutter 2017, without restarts.
     """
 
     kind: ClassVar[str] = "cosine"
@@ -127,22 +136,25 @@ class Cosine(Schedule):
         check_from_0_to_1(final_factor=self.final_factor)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
-        """The factor for this step."""
+        """Return the factor for this step."""
         return _along_cosine(1.0, self.final_factor, _part(step, steps))
 
 
 def _along_cosine(start: float, end: float, part: float) -> float:
+    """Return the value after a part of the way from start to end along half a cosine."""
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
 
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Rises along half a cosine from initial_factor to 1, then falls to final_factor (Smith and Topin 2018).
+    """A factor that rises from initial_factor to 1 and then falls to final_factor (Smith and Topin 2018).
+
+    Both ways follow half a cosine.
 
     Args:
-        rise: part of the steps in which it rises.
+        rise: the part of the steps in which it rises.
         initial_factor: at the first step.
-        final_factor: at the last.
+        final_factor: at the last step.
     """
 
     kind: ClassVar[str] = "one_cycle"
@@ -156,7 +168,7 @@ class OneCycle(Schedule):
         check_from_0_to_1(**{name: getattr(self, name) for name in names})
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
-        """The factor for this step."""
+        """Return the factor for this step."""
         top, last = max(0.0, self.rise * steps - 1), steps - 1
         if step < top:
             return _along_cosine(self.initial_factor, 1.0, step / top)
@@ -165,14 +177,14 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """Is multiplied by gamma where the cost of epochs has not become better for more than `patience` of them.
+    """A factor that is multiplied by gamma when the cost has not improved for more than `patience` epochs.
 
     Args:
-        gamma: the factor.
-        patience: epochs without a better cost that are waited for.
-        threshold: by what part a cost must be smaller than the best so far to be better.
-        cooldown: epochs after a reduction that do not count.
-        final_factor: below which it does not go.
+        gamma: from 0 to 1.
+        patience: the number of epochs without improvement that are tolerated.
+        threshold: the least relative decrease of the best cost that counts as an improvement.
+        cooldown: the number of epochs after a reduction that are not counted.
+        final_factor: the smallest factor.
     """
 
     kind: ClassVar[str] = "plateau"
@@ -189,15 +201,15 @@ class Plateau(Schedule):
         check_at_least(0, patience=self.patience, cooldown=self.cooldown)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
-        """The factor after epochs with these costs: found from all of them, so that a resumed run needs no more."""
-        factor, best, waited, rest = 1.0, math.inf, 0, 0
+        """Return the factor after epochs with these costs; from all of them, so there is no state to save."""
+        factor, best, stale_epochs, cooldown_left = 1.0, math.inf, 0, 0
         for cost in costs:
-            better = cost < best * (1 - self.threshold)
-            best = cost if better else best
-            waited = 0 if better or rest else waited + 1
-            rest = max(0, rest - 1)
-            if waited > self.patience:
-                factor, waited, rest = max(self.final_factor, factor * self.gamma), 0, self.cooldown
+            improved = cost < best * (1 - self.threshold)
+            best = cost if improved else best
+            stale_epochs = 0 if improved or cooldown_left else stale_epochs + 1
+            cooldown_left = max(0, cooldown_left - 1)
+            if stale_epochs > self.patience:
+                factor, stale_epochs, cooldown_left = max(self.final_factor, factor * self.gamma), 0, self.cooldown
         return factor
 
 

@@ -1,4 +1,4 @@
-"""SciPy's side of a minimization, on the first rank alone: its methods, what they ask, and what all ranks do then."""
+"""The driver of SciPy's minimize() on rank 0: it turns SciPy's callbacks into commands that all ranks carry out."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ import numpy as np
 from dbp.optim.callback_thread import Ask, CallbackThread, Raised, Returned
 from dbp.optim.method import Outcome, Vector
 
-NO_LIMIT = 2**31 - 1  # the largest number that all of SciPy's methods take; how long a run lasts is said by its epochs
+NO_LIMIT = 2**31 - 1  # iterations: the largest limit that all of SciPy's methods accept; `epochs` limits a run
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What there is to know about a method of SciPy.
+class MethodTraits:
+    """The traits of one of SciPy's methods.
 
     Args:
-        limit: the status with which it ends at a limit on iterations or evaluations.
-        line_search: the status with which it ends where its line search fails.
-        limits: the options that set such limits.
-        products: whether it asks for products with the Hessian.
+        limit_status: the result's status at a limit on iterations or evaluations.
+        line_search_status: the result's status when its line search fails; None if it has no line search.
+        limit_options: the options that set such limits.
+        uses_products: whether it calls for products with the Hessian.
     """
 
-    limit: int = 1
-    line_search: int | None = 2
-    limits: tuple[str, ...] = ("maxiter",)
-    products: bool = False
+    limit_status: int = 1
+    line_search_status: int | None = 2
+    limit_options: tuple[str, ...] = ("maxiter",)
+    uses_products: bool = False
 
 
 METHODS = {
-    "BFGS": Kind(),
-    "CG": Kind(),
-    "L-BFGS-B": Kind(limits=("maxiter", "maxfun")),
-    "Newton-CG": Kind(products=True),
-    "SLSQP": Kind(limit=9, line_search=8),
-    "TNC": Kind(limit=3, line_search=4, limits=("maxfun",)),
-    "trust-constr": Kind(limit=0, line_search=None, products=True),
-    "trust-krylov": Kind(line_search=None, products=True),
-    "trust-ncg": Kind(line_search=None, products=True),
+    "BFGS": MethodTraits(),
+    "CG": MethodTraits(),
+    "L-BFGS-B": MethodTraits(limit_options=("maxiter", "maxfun")),
+    "Newton-CG": MethodTraits(uses_products=True),
+    "SLSQP": MethodTraits(limit_status=9, line_search_status=8),
+    "TNC": MethodTraits(limit_status=3, line_search_status=4, limit_options=("maxfun",)),
+    "trust-constr": MethodTraits(limit_status=0, line_search_status=None, uses_products=True),
+    "trust-krylov": MethodTraits(line_search_status=None, uses_products=True),
+    "trust-ncg": MethodTraits(line_search_status=None, uses_products=True),
 }
 REFUSED = {
-    **dict.fromkeys(("Nelder-Mead", "Powell", "COBYLA", "COBYQA"), "makes no use of gradients"),
-    **dict.fromkeys(("dogleg", "trust-exact"), "needs the Hessian as a whole, of which only products are formed"),
+    **dict.fromkeys(("Nelder-Mead", "Powell", "COBYLA", "COBYQA"), "does not use gradients"),
+    **dict.fromkeys(("dogleg", "trust-exact"), "needs the whole Hessian, but only products with it are computed"),
 }
 
 
-# --- what SciPy asks, in its thread -----------------------------------------------------------------
+# --- SciPy's callbacks, in its thread ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Evaluate:
-    """Cost and gradient."""
+    """A request for cost and gradient."""
 
     at: Vector
 
 
 @dataclass(frozen=True)
 class _Product:
-    """The Hessian times a direction."""
+    """A request for the Hessian times a direction."""
 
     at: Vector
     direction: Vector
@@ -72,27 +72,27 @@ class _Product:
 
 @dataclass(frozen=True)
 class _Iterate:
-    """An iteration is done."""
+    """The notice that an iteration is done."""
 
     at: Vector
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A method of SciPy, its options, and its tolerance."""
+class MinimizeOptions:
+    """The arguments of SciPy's minimize(): the method's name, its options and its tolerance."""
 
     name: str
     options: Mapping[str, Any]
     tolerance: float | None
 
     @property
-    def kind(self) -> Kind:
-        """What there is to know about the method."""
+    def traits(self) -> MethodTraits:
+        """Return the traits of the method."""
         return METHODS[self.name]
 
 
-def _minimize(method: Asked, start: Vector, ask: Ask) -> Any:
-    """SciPy's minimize(), which asks for all that it needs."""
+def _minimize(method: MinimizeOptions, start: Vector, ask: Ask) -> Any:
+    """Run SciPy's minimize(), with every callback a request, and return its result."""
     from scipy.optimize import minimize
 
     def after_iteration(x: Vector, *_: Any) -> None:
@@ -102,16 +102,20 @@ def _minimize(method: Asked, start: Vector, ask: Ask) -> Any:
         lambda x: ask(_Evaluate(np.array(x))),
         start,
         jac=True,
-        hessp=(lambda x, p: ask(_Product(np.array(x), np.array(p)))) if method.kind.products else None,
+        hessp=(lambda x, p: ask(_Product(np.array(x), np.array(p)))) if method.traits.uses_products else None,
         method=method.name,
         tol=method.tolerance,
-        options=dict.fromkeys(method.kind.limits, NO_LIMIT) | dict(method.options),
+        options=dict.fromkeys(method.traits.limit_options, NO_LIMIT) | dict(method.options),
         callback=after_iteration,
     )
 
 
 def _one_thread() -> Any:
-    """Have SciPy's own BLAS, if it has one, take one thread, as their number would change the bits; can be undone."""
+    """Limit the BLAS bundled with SciPy, if there is one, to one thread, because the number of threads changes bits.
+
+    Returns:
+        A limiter whose restore_original_limits() undoes this.
+    """
     from threadpoolctl import ThreadpoolController
 
     libraries = ThreadpoolController()
@@ -120,11 +124,11 @@ def _one_thread() -> Any:
     return libraries.select(filepath=own).limit(limits=1)
 
 
-# --- what the first rank tells all ranks to do ------------------------------------------------------
+# --- commands from rank 0 to all ranks --------------------------------------------------------------
 
 
-class What(Enum):
-    """What all ranks do."""
+class Action(Enum):
+    """The action of all ranks."""
 
     EVALUATE = auto()
     PRODUCT = auto()
@@ -132,136 +136,143 @@ class What(Enum):
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to do next.
+class Command:
+    """A command to all ranks.
 
     Args:
-        what: the cost and its gradient, a product with the Hessian, or the end of the step.
-        moved: whether the product is at another point than the last one.
-        place: where in the step's evaluations the one is from which its figures are taken; None to evaluate there.
-        keeps: whether the weights stay as they are.
-        wrong: a mistake of the user's.
+        action: evaluate cost and gradient, compute a product with the Hessian, or end the step.
+        moved: whether the product is at another point than the last product.
+        evaluation: the index, among the step's evaluations, of the one at the new weights; None to evaluate them first.
+        keeps_weights: whether the weights stay as they are.
+        outcome: of the step.
+        reason: for the outcome, to be shown to users.
+        length: the norm of the step.
+        user_error: the message of a UserError to raise, if not empty.
     """
 
-    what: What
+    action: Action
     moved: bool = False
-    place: int | None = -1
-    keeps: bool = False
+    evaluation: int | None = -1
+    keeps_weights: bool = False
     outcome: Outcome = Outcome.GOES_ON
     reason: str = ""
     length: float = 0.0
-    wrong: str = ""
+    user_error: str = ""
 
 
-class Lead:
-    """What the first rank alone does: it makes SciPy go on, and orders of what it asks.
+class Driver:
+    """The driver of SciPy's method, on rank 0 only: it runs SciPy from request to request.
 
     Args:
-        method: of SciPy.
-        start: the weights to begin with, float64.
+        method: the arguments of minimize().
+        start: the initial weights, float64.
     """
 
-    def __init__(self, method: Asked, start: Vector):
+    def __init__(self, method: MinimizeOptions, start: Vector):
         self._method, self.at, self.direction = method, start, start
         self._iterate, self._iterations = start, 0
-        self._threads = _one_thread()  # not by SciPy's thread: such settings may be those of the thread that makes them
-        self._aside = CallbackThread(lambda ask: _minimize(method, start, ask))
+        self._blas_limit = _one_thread()  # set in this thread: some BLAS libraries keep such settings per thread
+        self._thread = CallbackThread(lambda ask: _minimize(method, start, ask))
         self._answer: Any = None
-        self._waiting: Any = None  # a question that was asked while the step before ended
-        self._seen: list[tuple[bytes, bool]] = []  # the iterate, and what was evaluated after it: where, and if finite
-        self._products_at, self._begun, self._bad = b"", False, ""
+        self._pending: Any = None  # a request that came when the previous step was ended
+        # The digest of each point evaluated since the last iterate (included), and whether its cost was finite.
+        self._seen: list[tuple[bytes, bool]] = []
+        self._products_at, self._has_started, self._failure = b"", False, ""
 
-    def order(self) -> Order:
-        """What all are to do next."""
-        if self._bad:
-            return self._no_number(self._bad)
-        question, self._waiting = self._waiting or self._next(), None
-        if isinstance(question, _Evaluate):
-            return self._evaluate(question)
-        if isinstance(question, _Product):
-            moved, self._products_at = _mark(question.at) != self._products_at, _mark(question.at)
-            self.at, self.direction = question.at, question.direction
-            return Order(What.PRODUCT, moved)
-        if isinstance(question, _Iterate):
-            self._waiting = self._next()
-            if not isinstance(self._waiting, Returned):
-                return self._end(question.at)
-            question = self._waiting
-        if isinstance(question, Raised):
-            return self._raised(question.error)
-        return self._returned(question.value)
+    def next_command(self) -> Command:
+        """Return what all ranks do next."""
+        if self._failure:
+            return self._end_not_finite(self._failure)
+        request, self._pending = self._pending or self._next(), None
+        if isinstance(request, _Evaluate):
+            return self._evaluate(request)
+        if isinstance(request, _Product):
+            moved, self._products_at = _digest(request.at) != self._products_at, _digest(request.at)
+            self.at, self.direction = request.at, request.direction
+            return Command(Action.PRODUCT, moved)
+        if isinstance(request, _Iterate):
+            self._pending = self._next()
+            if not isinstance(self._pending, Returned):
+                return self._end(request.at)
+            request = self._pending
+        if isinstance(request, Raised):
+            return self._raised(request.error)
+        return self._returned(request.value)
 
     def _next(self) -> Any:
-        if self._begun:
-            return self._aside.next(self._answer)
+        if self._has_started:
+            return self._thread.send(self._answer)
         from scipy.optimize import OptimizeWarning
 
-        self._begun = True
-        with warnings.catch_warnings():  # this thread waits while they are errors, so no other one sees it
-            warnings.simplefilter("error", OptimizeWarning)  # of options that do not exist SciPy only warns
-            return self._aside.next()
+        self._has_started = True
+        with warnings.catch_warnings():  # the filter is global, but this thread waits meanwhile
+            warnings.simplefilter("error", OptimizeWarning)  # SciPy only warns of unknown options
+            return self._thread.send()
 
-    def _evaluate(self, question: _Evaluate) -> Order:
-        if not np.isfinite(question.at).all():
-            return self._no_number("it asks for the cost of weights that are no numbers")
-        self.at, self._products_at = question.at, b""
-        return Order(What.EVALUATE)
+    def _evaluate(self, request: _Evaluate) -> Command:
+        if not np.isfinite(request.at).all():
+            return self._end_not_finite("it asks for the cost at weights that are not finite")
+        self.at, self._products_at = request.at, b""
+        return Command(Action.EVALUATE)
 
     def evaluated(self, cost: float, gradient: Vector, finite: bool) -> None:
-        """Answer; a cost that is no number is worse than any other, and SciPy may find a way around it."""
-        self._seen.append((_mark(self.at), finite))
+        """Take the answer to an evaluation; a cost that is not finite counts as infinity, which SciPy may avoid."""
+        self._seen.append((_digest(self.at), finite))
         self._answer = (cost if finite else float("inf")), np.array(gradient, np.float64)
         if not finite and len(self._seen) == 1:
-            self._bad = "begin with other weights"
+            self._failure = "begin with other weights"
 
     def multiplied(self, product: Vector) -> None:
-        """Answer."""
+        """Take the answer to a product with the Hessian."""
         self._answer = np.array(product, np.float64)
         if not np.isfinite(self._answer).all():
-            self._bad = "a product with the Hessian is not finite"
+            self._failure = "a product with the Hessian is not finite"
 
-    def _no_number(self, why: str) -> Order:
-        reason = f"SciPy's {self._method.name} cannot go on: {why}"
-        return Order(What.END, keeps=True, outcome=Outcome.NOT_FINITE, reason=reason)
+    def _end_not_finite(self, why: str) -> Command:
+        """Return the command that ends the step because something is not finite."""
+        reason = f"SciPy's {self._method.name} cannot continue: {why}"
+        return Command(Action.END, keeps_weights=True, outcome=Outcome.NOT_FINITE, reason=reason)
 
-    def _end(self, at: Vector, outcome: Outcome = Outcome.GOES_ON, reason: str = "") -> Order:
-        """The step leads to this point."""
-        marks = [mark for mark, _ in self._seen]
-        place = marks.index(_mark(at)) if _mark(at) in marks else None
-        if place is not None and not self._seen[place][1]:
-            return self._no_number("its iterate has no cost")
+    def _end(self, at: Vector, outcome: Outcome = Outcome.GOES_ON, reason: str = "") -> Command:
+        """Return the command that ends the step at this point."""
+        digests = [digest for digest, _ in self._seen]
+        index = digests.index(_digest(at)) if _digest(at) in digests else None
+        if index is not None and not self._seen[index][1]:
+            return self._end_not_finite("the cost at its iterate is not finite")
         length = float(np.linalg.norm(at - self._iterate))
         self.at = self._iterate = at
         self._iterations += 1
-        self._seen = [] if place is None else [(_mark(at), True)]
-        return Order(What.END, place=place, outcome=outcome, reason=reason, length=length)
+        self._seen = [] if index is None else [(_digest(at), True)]
+        return Command(Action.END, evaluation=index, outcome=outcome, reason=reason, length=length)
 
-    def _returned(self, result: Any) -> Order:
-        kind, reason = self._method.kind, f"SciPy's {self._method.name}: {result.message}".rstrip(". ")
+    def _returned(self, result: Any) -> Command:
+        """Return the command for the result of minimize()."""
+        traits, reason = self._method.traits, f"SciPy's {self._method.name}: {result.message}".rstrip(". ")
         if result.success:
             return self._end(result.x, Outcome.CONVERGED, reason)
         if not self._seen[-1][1]:
-            return self._no_number(reason)
-        if result.status == kind.limit:
+            return self._end_not_finite(reason)
+        if result.status == traits.limit_status:
             return self._end(result.x, Outcome.OUT_OF_EVALUATIONS, reason)
-        failed = Outcome.LINE_SEARCH_FAILED if result.status == kind.line_search else Outcome.FAILED
+        failed = Outcome.LINE_SEARCH_FAILED if result.status == traits.line_search_status else Outcome.FAILED
         return self._end(result.x, failed, reason)
 
-    def _raised(self, error: BaseException) -> Order:
+    def _raised(self, error: BaseException) -> Command:
+        """Return the command for an exception: wrong options are the user's mistake, all else is raised."""
         if self._iterations or not isinstance(error, (TypeError, ValueError, Warning)):
             raise error
         method = self._method.name
         how = (
             f"""python -c "import scipy.optimize as o; o.show_options('minimize', '{method}')" prints the valid ones"""
         )
-        return Order(What.END, wrong=f"optimizer.options are not those of SciPy's {method}: {error}; {how}")
+        return Command(Action.END, user_error=f"optimizer.options are not those of SciPy's {method}: {error}; {how}")
 
     def close(self) -> None:
         """End SciPy's thread."""
-        self._aside.close()
-        self._threads.restore_original_limits()
+        self._thread.close()
+        self._blas_limit.restore_original_limits()
 
 
-def _mark(vector: Vector) -> bytes:
-    """By which a vector is known again."""
+def _digest(vector: Vector) -> bytes:
+    """Return a digest by which a vector is recognized."""
     return hashlib.blake2b(vector.data, digest_size=16).digest()

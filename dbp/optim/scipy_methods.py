@@ -1,7 +1,7 @@
 """The methods of scipy.optimize.minimize on the cost over all ranks.
 
-SciPy runs on the first rank, in a thread that takes turns with the training loop: it asks for costs, gradients and
-products with the Hessian, which all ranks find together, and says when an iteration is done.
+SciPy runs on rank 0, in a thread that takes turns with the training loop. It requests costs, gradients and products
+with the Hessian, which all ranks compute together, and tells when an iteration is done.
 """
 
 from __future__ import annotations
@@ -16,34 +16,32 @@ import numpy as np
 from dbp.checks import check_positive
 from dbp.errors import UserError, unknown
 from dbp.optim.method import Curvature, E, Method, Objective, Outcome, State, Step, Vector
-from dbp.optim.scipy_driver import METHODS, REFUSED, Asked, Lead, Order, What
+from dbp.optim.scipy_driver import METHODS, REFUSED, Action, Command, Driver, MinimizeOptions
 
-LASTING = (
+NOT_DETERMINISTIC = (
     "optimizer 'scipy' needs the same cost at every evaluation: batch_size must be the number of training "
-    "examples, and no layer may draw random numbers, as dropout does; or take another optimizer, which has no such need"
+    "examples, and no layer may draw random numbers, as dropout does; or choose an optimizer without this need"
 )
-HOW_TO_GET_SCIPY = "pip install 'dbp-mpi[scipy]'"
+INSTALL_SCIPY = "pip install 'dbp-mpi[scipy]'"
 
 
 @dataclass(frozen=True)
 class Scipy(Method):
-    """A method of scipy.optimize.minimize, an iteration a step; needs the package scipy on the first rank.
+    """A method of scipy.optimize.minimize, one iteration a step; needs the package scipy on rank 0.
 
-    All examples must be in one mini-batch, and no layer may draw random numbers. SciPy works in float64, on the first
-    rank alone, whatever the type of the weights. What it remembers of earlier iterations cannot be saved: a resumed
-    run begins the method anew with the checkpoint's weights, and does not come to the same bits as one that was not
-    interrupted; the methods of dbp itself do.
+    All examples must be in one mini-batch, and no layer may draw random numbers. SciPy works in float64 on rank 0,
+    whatever the type of the weights. Its internal state cannot be saved: a resumed run starts the method anew from the
+    checkpoint's weights, and so does not reach the bits of an uninterrupted run, as all other optimizers do.
 
     Args:
-        method: its name in SciPy; those that take a gradient, and of the Hessian no more than products.
-        options: of the method, by SciPy's names. There are no limits on iterations and evaluations unless they are
-            set here.
-        tolerance: SciPy's `tol`, of which each method makes its own criterion; None for its defaults.
+        method: its name in SciPy; one that uses gradients, and the Hessian at most in products with vectors.
+        options: of the method, by SciPy's names. Iterations and evaluations are unlimited unless limited here.
+        tolerance: SciPy's `tol`, which each method interprets in its own way; None for its defaults.
     """
 
     kind: ClassVar[str] = "scipy"
     length: ClassVar[str] = "step_norm"
-    forgets: ClassVar[str] = "SciPy's method begins anew with these weights, as what it remembers cannot be saved"
+    forgets: ClassVar[str] = "SciPy's method starts anew from these weights, because its internal state cannot be saved"
     vectors = ()
     method: str = "L-BFGS-B"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -62,11 +60,11 @@ class Scipy(Method):
 
     @property
     def scratch(self) -> tuple[str, ...]:
-        """The point that SciPy asks about, and the vector with which the Hessian there is multiplied."""
-        return ("point", "direction") if METHODS[self.method].products else ("point",)
+        """Name the point at which SciPy evaluates, and the vector that the Hessian is multiplied with."""
+        return ("point", "direction") if METHODS[self.method].uses_products else ("point",)
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """One iteration of SciPy's method; see Method.step()."""
+        """Run one iteration of SciPy's method; see Method.step()."""
         if not isinstance(state.running, _Minimization):
             state.running = _Minimization(self, objective, weights, state.scratch)
         with objective.space.changing:
@@ -74,104 +72,106 @@ class Scipy(Method):
 
 
 class _Minimization(Generic[E]):
-    """A method of SciPy that runs on the first rank, while all ranks do what it asks for.
+    """A minimization by SciPy: a driver on rank 0, whose commands all ranks carry out.
 
     Args:
-        method: of SciPy.
+        method: the settings.
         objective: the cost.
-        weights: to begin with, and where the iterates go.
-        scratch: as the method names it.
+        weights: the starting point, overwritten by each iterate.
+        scratch: the method's scratch vectors, by name.
     """
 
     def __init__(self, method: Scipy, objective: Objective[E], weights: Vector, scratch: Mapping[str, Vector]):
         self._objective, self._root, self._weights = objective, objective.root, weights
         self._point, self._direction = scratch["point"], scratch.get("direction")
-        self._seen: list[E] = []  # the evaluation at the weights, and those of the step
+        self._seen: list[E] = []  # the evaluation at the weights, then those of the step
         self._curvature: Curvature | None = None
-        self._must_last()
-        _all_raise(self._root.broadcast(_import_scipy() if self._root.is_root else None))
+        self._check_deterministic()
+        _raise_on_all_ranks(self._root.broadcast(_import_scipy() if self._root.is_root else None))
         objective.space.fence(weights)
         start = self._root.gather_vector(weights)
-        asked = Asked(method.method, method.options, method.tolerance)
-        self._lead = Lead(asked, start.astype(np.float64)) if self._root.is_root else None
+        options = MinimizeOptions(method.method, method.options, method.tolerance)
+        self._driver = Driver(options, start.astype(np.float64)) if self._root.is_root else None
 
     def iteration(self) -> Step[E]:
-        """What SciPy asks for, until its iteration is done; then the weights are its iterate."""
+        """Carry out commands until SciPy's iteration is done; the weights are then its iterate."""
         evaluations = products = 0
         while True:
-            order: Order = self._root.broadcast(self._lead.order() if self._lead else None)
-            if order.what is What.EVALUATE:
+            command: Command = self._root.broadcast(self._driver.next_command() if self._driver else None)
+            if command.action is Action.EVALUATE:
                 self._evaluate()
                 evaluations += 1
-            elif order.what is What.PRODUCT:
-                self._multiply(order.moved)
+            elif command.action is Action.PRODUCT:
+                self._multiply(command.moved)
                 products += 1
             else:
                 break
-        _all_raise(order.wrong)
-        if order.place is None:
+        _raise_on_all_ranks(command.user_error)
+        if command.evaluation is None:
             self._evaluate()
             evaluations += 1
-        evaluation = self._seen[-1 if order.place is None else order.place]
-        if not order.keeps:
+        evaluation = self._seen[-1 if command.evaluation is None else command.evaluation]
+        if not command.keeps_weights:
             self._seen = [evaluation]
-        if not order.keeps and evaluation.finite:
-            self._take(self._weights)
-        outcome = order.outcome if evaluation.finite else Outcome.NOT_FINITE
-        return Step(evaluation, outcome, evaluations, products, order.length, order.reason)
+        if not command.keeps_weights and evaluation.finite:
+            self._write_point(self._weights)
+        outcome = command.outcome if evaluation.finite else Outcome.NOT_FINITE
+        return Step(evaluation, outcome, evaluations, products, command.length, command.reason)
 
-    def _take(self, vector: Vector) -> None:
-        """The point that SciPy is at or asks about, for all."""
-        if self._lead:
-            vector[:] = self._lead.at
+    def _write_point(self, vector: Vector) -> None:
+        """Write SciPy's current point to a vector, on all ranks."""
+        if self._driver:
+            vector[:] = self._driver.at
         self._root.broadcast_vector(vector)
 
     def _evaluate(self) -> None:
-        self._take(self._point)
+        """Evaluate cost and gradient at SciPy's current point."""
+        self._write_point(self._point)
         self._curvature = None
         evaluation = self._objective.value_and_gradient(self._point)
         gradient = self._root.gather_vector(evaluation.gradient)
         if not self._seen:
-            self._must_last()  # by now it is known whether layers draw random numbers
+            self._check_deterministic()  # only an evaluation shows whether layers draw random numbers
         self._seen.append(evaluation)
-        if self._lead:
-            self._lead.evaluated(evaluation.cost, gradient, evaluation.finite)
+        if self._driver:
+            self._driver.evaluated(evaluation.cost, gradient, evaluation.finite)
 
     def _multiply(self, moved: bool) -> None:
+        """Compute the Hessian times SciPy's direction; `moved` tells that the point is a new one."""
         assert self._direction is not None
         if moved:
-            self._take(self._point)
+            self._write_point(self._point)
             self._curvature = self._objective.curvature(self._point)
         assert self._curvature is not None
-        if self._lead:
-            self._direction[:] = self._lead.direction
+        if self._driver:
+            self._direction[:] = self._driver.direction
         self._root.broadcast_vector(self._direction)
         product = self._root.gather_vector(self._curvature.hessian_product(self._direction))
-        if self._lead:
-            self._lead.multiplied(product)
+        if self._driver:
+            self._driver.multiplied(product)
 
-    def _must_last(self) -> None:
-        """UserError, on all ranks, unless every evaluation is of the same function."""
-        _all_raise("" if self._root.broadcast(self._objective.is_deterministic) else LASTING)
+    def _check_deterministic(self) -> None:
+        """Raise UserError on all ranks unless every evaluation is of the same function."""
+        _raise_on_all_ranks("" if self._root.broadcast(self._objective.is_deterministic) else NOT_DETERMINISTIC)
 
     def close(self) -> None:
         """End SciPy's thread; not collective."""
-        if self._lead:
-            self._lead.close()
+        if self._driver:
+            self._driver.close()
 
 
-def _all_raise(wrong: str) -> None:
-    """UserError if something is wrong, which all ranks know."""
-    if wrong:
-        error = UserError(wrong)
+def _raise_on_all_ranks(message: str) -> None:
+    """Raise UserError with a message that is the same on all ranks, unless it is empty."""
+    if message:
+        error = UserError(message)
         error.on_all_ranks = True
         raise error
 
 
 def _import_scipy() -> str:
-    """What is wrong if SciPy cannot be had."""
+    """Return why SciPy cannot be imported; an empty text if it can."""
     try:
         importlib.import_module("scipy.optimize")
     except ImportError as error:
-        return f"optimizer 'scipy' needs SciPy, which cannot be imported ({error}); {HOW_TO_GET_SCIPY}"
+        return f"optimizer 'scipy' needs SciPy, which cannot be imported ({error}); {INSTALL_SCIPY}"
     return ""

@@ -11,15 +11,15 @@ from dbp.optim.callback_thread import CallbackThread, Raised, Returned
 
 
 def test_turns():
-    aside = CallbackThread(lambda ask: [ask("a"), ask("b")])
-    assert [aside.next(), aside.next(1), aside.next(2)] == ["a", "b", Returned([1, 2])]
-    aside.close()
-    aside = CallbackThread(lambda ask: 1 / ask("a"))
-    assert aside.next() == "a"
-    end = aside.next(0)
+    thread = CallbackThread(lambda ask: [ask("a"), ask("b")])
+    assert [thread.send(), thread.send(1), thread.send(2)] == ["a", "b", Returned([1, 2])]
+    thread.close()
+    thread = CallbackThread(lambda ask: 1 / ask("a"))
+    assert thread.send() == "a"
+    end = thread.send(0)
     assert isinstance(end, Raised)
     assert isinstance(end.error, ZeroDivisionError)
-    aside.close()
+    thread.close()
 
 
 def test_one_that_is_not_answered_ends():
@@ -33,16 +33,16 @@ def test_one_that_is_not_answered_ends():
             ask("again")  # which has no answer either
 
     for began in (False, True):
-        aside = CallbackThread(stubborn)
-        assert not began or aside.next() == "a"
-        aside.close()
-        aside.close()
+        thread = CallbackThread(stubborn)
+        assert not began or thread.send() == "a"
+        thread.close()
+        thread.close()
     assert ended == [1]
 
 
 def test_who_waits_can_be_interrupted():
-    aside = CallbackThread(lambda ask: time.sleep(1))
+    thread = CallbackThread(lambda ask: time.sleep(1))
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        aside.next()
-    aside.close()
+        thread.send()
+    thread.close()

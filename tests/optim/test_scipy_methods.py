@@ -18,7 +18,7 @@ from tests.problems import Function, Space, logistic, quadratic, rosenbrock, row
 
 scipy_optimize = pytest.importorskip("scipy.optimize")
 PROBLEMS = {"rosenbrock": rosenbrock(), "quadratic": quadratic(20, 1e2), "logistic": logistic()}
-WITH_PRODUCTS = [name for name, kind in METHODS.items() if kind.products]
+WITH_PRODUCTS = [name for name, traits in METHODS.items() if traits.uses_products]
 X = np.random.default_rng(0).standard_normal((40, 3))
 SMALL = {"loss": "mean_squared_error", "data": (X, np.sin(X[:, :2])), "batch_size": 40, "quiet": True}
 LAYERS = [dbp.nn.Dense(4, "tanh"), dbp.nn.Dense(2)]
@@ -246,7 +246,7 @@ def test_who_resumes_is_told_that_the_method_begins_anew(tmp_path, capsys):
     dbp.fit(**settings, epochs=2)
     assert "begins anew" not in capsys.readouterr().out
     dbp.fit(**settings, epochs=3)
-    assert "note: SciPy's method begins anew with these weights" in capsys.readouterr().out
+    assert "note: SciPy's method starts anew from these weights" in capsys.readouterr().out
 
 
 def test_a_run_that_converges():
@@ -316,10 +316,10 @@ def test_scipy_that_is_missing_is_named_with_its_remedy(ranks, small, tmp_path):
     ("make", "message"),
     [
         (lambda: Scipy("lbfgsb"), "unknown method 'lbfgsb'; did you mean 'L-BFGS-B'"),
-        (lambda: Scipy("Powell"), "method 'Powell' makes no use of gradients; valid: .*trust-ncg"),
+        (lambda: Scipy("Powell"), "method 'Powell' does not use gradients; valid: .*trust-ncg"),
         (
             lambda: Scipy("dogleg"),
-            "method 'dogleg' needs the Hessian as a whole, of which only products are formed; valid",
+            "method 'dogleg' needs the whole Hessian, but only products with it are computed; valid",
         ),
         (lambda: Scipy(tolerance=0.0), "tolerance must be a positive number, but is 0.0"),
         (lambda: Scipy(options={"hess_inv0": [1]}), r"options.hess_inv0 must be a number, text, true or false"),
