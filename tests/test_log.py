@@ -39,6 +39,7 @@ def test_the_first_rank_keeps_what_it_shows_and_goes_on_where_it_ended(small, tm
     assert any(line.startswith("resumed from ") for line in again)
 
 
+@pytest.mark.slow
 def test_it_is_kept_of_a_quiet_run_too(tmp_path):
     outcome = mpirun(2, PROGRAMS / "failing.py", -1, 10**9, "raise", "--out", tmp_path / "run")
     assert (outcome.code, outcome.out) == (0, ""), outcome.text

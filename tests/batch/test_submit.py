@@ -221,6 +221,7 @@ def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
         checks.mpi_here()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
     words = ("--ranks-per-node", "2", "--time", "1:00:00", "--scheduler", "pbs", "--dry-run")
     assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0

@@ -31,6 +31,7 @@ def test_weights_leave_and_come_back(trained, tmp_path, ending):
         np.testing.assert_array_equal(newest_checkpoint(back).model[name], array, strict=True)
 
 
+@pytest.mark.slow
 def test_what_is_imported_serves_every_command(trained, tmp_path):
     config, folder = trained
     weights, back = tmp_path / "weights.npz", tmp_path / "back.h5"
@@ -76,6 +77,7 @@ def test_onnx_from_the_command_line(trained, tmp_path):
     assert running.get_modelmeta().custom_metadata_map.keys() == {"dbp_version", "config_digest"}
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_unasked(trained, tmp_path):
     config, folder = trained
     out = tmp_path / "weights.npz"

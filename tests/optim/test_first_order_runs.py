@@ -14,7 +14,7 @@ from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, 
 from dbp.parallel import OneProcess
 from dbp.saving.resume import Start
 from dbp.training.fit import train
-from tests.jobs import PROGRAMS, dbp, mpirun, newest_checkpoint
+from tests.jobs import PROGRAMS, dbp, mpirun, newest_checkpoint, slow
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 5)).astype(np.float32)
@@ -47,7 +47,7 @@ def run(settings=BASE, **changes):
     return train(dataclasses.replace(settings, **changes), OneProcess(), Start(quiet=True))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
+@pytest.mark.parametrize("method", [*METHODS[:2], *slow(*METHODS[2:])], ids=lambda method: method.kind)
 def test_resumed_to_the_same_bits(tmp_path, method):
     """Runs resume in mid-epoch, after a reduction of the rate: weights, average, state and history agree."""
     whole = run(optimizer=method, out=str(tmp_path / "whole"))
@@ -111,6 +111,7 @@ def test_before_the_first_step_the_average_is_that_of_the_first_weights(tmp_path
     assert digest_arrays(newest_checkpoint(tmp_path).trained) == digest_arrays(result.weights)
 
 
+@pytest.mark.slow
 def test_the_command_line_uses_the_average_too(small, tmp_path):
     """Eval prints the cost of the averaged weights, as train did, and not that of the last weights."""
     trained = dbp("train", small, "--set", "optimizer.average=0.9", "--set", "epochs=1")

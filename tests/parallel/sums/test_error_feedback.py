@@ -13,7 +13,7 @@ from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, FirstOrder
 from dbp.parallel import Arena, ErrorFeedback, Layout, OneProcess, wire_for
 from tests.hosts import Hosts, environment, why_not
-from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, mpirun, newest_checkpoint, run, slow
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, mpirun, newest_checkpoint, run
 
 DBP = ("-m", "dbp")
 LARGER = ("--set", "model.layers.1.units=300")  # enough weights to be dealt to the ranks
@@ -98,7 +98,8 @@ def test_where_nothing_is_sent_what_was_left_is_added_once():
     assert feedback.count == len(feedback.snapshot().rows) == 0
 
 
-@pytest.mark.parametrize("sizes", ["1,1", *slow("2,1", "1,2,2", "private")])
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", ["1,1", "2,1", "1,2,2", "private"])
 def test_nothing_is_lost_on_any_nodes(sizes):
     ranks, env = (3, {}) if sizes == "private" else (sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes})
     outcome = mpirun(ranks, PROGRAMS / "top_k.py", sizes, env=env, timeout=90)
