@@ -103,7 +103,7 @@ def small_product(matrix: Array, x: Array, out: Array) -> None:
         np.matmul(matrix, x[:, whole:], out=out[:, whole:])
 
 
-class Rows:
+class TransformedInputs:
     """The transformed tiles of the input: of a round along the height, then of one frequency along the width."""
 
     def __init__(self, x: Array, grid: Grid) -> None:
@@ -122,7 +122,7 @@ class Rows:
 
     def load(self, images: slice, rows: slice) -> None:
         """Transform these tile rows of these images along the height."""
-        self._shape(images.stop - images.start, rows.stop - rows.start)
+        self._allocate(images.stop - images.start, rows.stop - rows.start)
         half = self.half.transpose(1, 2, 0, 3)
         if self.ready:
             np.matmul(self.b, self.bands[images, rows], out=half)
@@ -134,7 +134,8 @@ class Rows:
                 np.copyto(inner, image)
             np.matmul(self.b, self.bands[0, rows], out=half[i])
 
-    def _shape(self, images: int, rows: int) -> None:
+    def _allocate(self, images: int, rows: int) -> None:
+        """Lay out scratch memory for a round of this size, if the last one was of another."""
         if self.half.shape[1:3] == (images, rows):
             return
         across, channels, dtype = self.grid.across, self.grid.channels, self.x.dtype
@@ -158,7 +159,7 @@ def _weights(w: Array) -> Array:
     return flat.reshape(IN, IN, *w.shape[2:])
 
 
-def _places(y: Array, slots: Array, rows: slice) -> Iterator[tuple[Array, Array]]:
+def _matching_pixels(y: Array, slots: Array, rows: slice) -> Iterator[tuple[Array, Array]]:
     """Yield strided pixels of images `y` with the view of slots (s, s, images, tile rows, across, K) for them."""
     size = slots.shape[0]
     band = y[:, size * rows.start : size * rows.stop]
@@ -177,7 +178,7 @@ def forward(
     size = OUT // pool if pool else OUT
     scale = max(pool, 1)
     y = np.empty((grid.images, grid.out_height // scale, grid.out_width // scale, outputs), dtype)
-    inputs, saved = Rows(x, grid), []
+    inputs, saved = TransformedInputs(x, grid), []
     activation = Activation(b, relu)
     for images, rows in grid.rounds():
         inputs.load(images, rows)
@@ -198,7 +199,7 @@ def forward(
         activation.apply(slots)
         if pool and relu:
             drop_cut_off(saved[-1], slots)
-        for pixels, slot in _places(y[images], slots.reshape(size, size, *shape), rows):
+        for pixels, slot in _matching_pixels(y[images], slots.reshape(size, size, *shape), rows):
             np.copyto(pixels, slot)
     return y, saved
 
@@ -220,7 +221,7 @@ def backward(
     a, evaluate, b = (matrix.astype(dtype) for matrix in transforms())
     u = np.ascontiguousarray(_weights(w).swapaxes(2, 3))  # products with a transposed right side are slower
     dw, db = np.zeros((IN, IN, *w.shape[2:]), dtype), np.zeros(grid.outputs, dtype)
-    inputs, image = Rows(x, grid), InputCotangent(grid, x) if wanted else None
+    inputs, image = TransformedInputs(x, grid), InputCotangent(grid, x) if wanted else None
     part = buffer("part", dw.shape[1:], dtype)
     for number, (images, rows) in enumerate(grid.rounds()):
         places = saved[number] if pool else None
@@ -256,7 +257,7 @@ def _cotangent(g: Array, y: Array, places: Array | None, grid: Grid, rows: slice
     band = slice(size * rows.start, size * rows.stop)
     if g[:, band].shape[1:3] != (size * shape[3], size * shape[4]):
         slots.fill(0)
-    for pixels, slot in _places(masked(g, y, relu and places is None), slots, rows):
+    for pixels, slot in _matching_pixels(masked(g, y, relu and places is None), slots, rows):
         np.copyto(slot, pixels)
     slots = slots.reshape(size, size, -1, grid.outputs)
     if places is None:
