@@ -1,12 +1,12 @@
 """dbp trains neural networks by data parallelism over MPI, to the same bits on any number of ranks.
 
-    dbp.fit(...)          train, on all ranks that mpirun started
+    dbp.fit(...)          train on all ranks that mpirun started, or resume a run
     dbp.nn, dbp.optim     what to train, and how
-    dbp.data              data sets; dbp.Data says where the examples of a run come from
-    dbp.autodiff          derivatives of functions of one's own
-    dbp.insight           what a model consists of, what each neuron adds to the error, what a change would do
+    dbp.data              data sets; dbp.Data names those of a run
+    dbp.autodiff          derivatives of your own functions
+    dbp.insight           summaries of models, each neuron's contribution to the error, effects of changes
 
-Nothing but the name is loaded until it is used, as thousands of ranks may import at once.
+Modules are loaded when they are first used, as thousands of ranks may import dbp at once.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a run is: its settings, and the TOML in which they are written."""
+"""The settings of a run, and the TOML files that hold them."""

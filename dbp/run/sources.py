@@ -105,33 +105,33 @@ def open_sources(settings: Settings, comm: Communicator) -> Sources:
     return agree(comm, _split_and_check, settings, train, validation, test)
 
 
-def _split_and_check(settings: Settings, whole: Dataset, validation: Dataset | None, test: Dataset | None) -> Sources:
+def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | None, test: Dataset | None) -> Sources:
     """Return the data of a run, split; raise UserError if it does not fit together."""
-    data, train = settings.data, whole
-    files = {"train": whole, "validation": validation, "test": test}
+    data, train = settings.data, full
+    files = {"train": full, "validation": validation, "test": test}
     if isinstance(data.validation, float):
-        train, validation = _split(whole, data.validation, settings.seed)
+        train, validation = _split(full, data.validation, settings.seed)
     if settings.batch_size > len(train):
         raise UserError(
             f"batch_size is {settings.batch_size}, but must not be larger than the training data, which has "
             f"{len(train)} examples"
         )
     for purpose, other in files.items():
-        if other is not None and other.input_shape != whole.input_shape:
+        if other is not None and other.input_shape != full.input_shape:
             raise UserError(
                 f"{other.name}: {purpose} inputs have shape {other.input_shape} per example, but those of "
-                f"{whole.name} have {whole.input_shape}"
+                f"{full.name} have {full.input_shape}"
             )
     return Sources(train, validation, test, {name: file for name, file in files.items() if file is not None})
 
 
-def _split(whole: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
+def _split(full: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return training and validation examples, chosen by the seed alone."""
-    held_out = round(len(whole) * part)
-    if not 0 < held_out < len(whole):
-        raise UserError(f"data.validation of {part} leaves no example on one side of {len(whole)}")
-    order, border = Order(len(whole), seed, "validation split"), len(whole) - held_out
-    return Subset(whole, order, range(border)), Subset(whole, order, range(border, len(whole)))
+    held_out = round(len(full) * part)
+    if not 0 < held_out < len(full):
+        raise UserError(f"data.validation of {part} leaves no example on one side of {len(full)}")
+    order, border = Order(len(full), seed, "validation split"), len(full) - held_out
+    return Subset(full, order, range(border)), Subset(full, order, range(border, len(full)))
 
 
 def check_together(comm: Communicator, data: Dataset, check_targets: CheckTargets) -> str:

@@ -232,10 +232,6 @@ class Run:
         """Return the weights and the optimizer's vectors by name: all that a run keeps for each parameter."""
         return {WEIGHTS: self.weights, **self.state.vectors}
 
-    def model_arrays(self, weights: Array) -> dict[str, Array]:
-        """Return parameters, as views of the flat weights, and running moments by name."""
-        return self.layout.views(weights) | running_arrays(self.running)
-
     def final_weights(self) -> dict[str, Array]:
         """Return the weights to use and running moments by name, in memory that outlives the run; collective."""
         trained = self.state.trained(self.weights)

@@ -112,7 +112,7 @@ class RunFolder:
             self._lock = None
             if error.errno not in HELD:
                 raise
-            raise self.locked_error("it has not told where") from None
+            raise self.locked_error("it has not written where") from None
         if not path.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), path.stat()):
             self._lock.close()
             return False

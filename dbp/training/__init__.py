@@ -1,1 +1,1 @@
-"""The training loop, and what it does when numbers are not finite or ranks die."""
+"""Training: the loop, and what happens when numbers are not finite or ranks die."""

@@ -61,13 +61,13 @@ OPTIONS = {case: json.dumps({"action": "roll_back", **more}) for case, more in O
 def unbroken(request, tmp_path_factory):
     """Return a case and what one rank reports of it without an interruption."""
     folder = tmp_path_factory.mktemp(request.param)
-    outcome = mpirun(1, PROGRAMS / "trouble.py", request.param, OPTIONS[request.param], folder)
+    outcome = mpirun(1, PROGRAMS / "not_finite.py", request.param, OPTIONS[request.param], folder)
     assert outcome.code == 0, outcome.text
     assert "learning rate times" in outcome.out
-    return request.param, backs(outcome), folder
+    return request.param, rollbacks_of(outcome), folder
 
 
-def backs(outcome):
+def rollbacks_of(outcome):
     """Return the rollbacks of a run, and its result."""
     steps = re.findall(
         r"not finite at step \d+ .*?: rolled back to step \d+, learning rate times \S+", words(outcome.out)
@@ -83,9 +83,9 @@ def result_of(outcome):
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
     case, expected, folder = unbroken
-    outcome = mpirun(ranks, PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path)
+    outcome = mpirun(ranks, PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path)
     assert outcome.code == 0, outcome.text
-    assert backs(outcome) == expected
+    assert rollbacks_of(outcome) == expected
     mine, theirs = (newest_checkpoint(f) for f in (tmp_path, folder))
     for name in (
         "rate_factor",
@@ -108,10 +108,10 @@ def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts
     """Stops follow one another, each on so many ranks after so many steps, before and after the rollback."""
     case, (_, expected), _ = unbroken
     for ranks, count in starts:
-        outcome = mpirun(ranks, PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path, f"step:{count}:{how}")
+        outcome = mpirun(ranks, PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path, f"step:{count}:{how}")
         assert outcome.code == code if code else outcome.code != 0, outcome.text
         assert not result_of(outcome)
-    outcome = mpirun(2, PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path)
+    outcome = mpirun(2, PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path)
     assert outcome.code == 0, outcome.text
     assert result_of(outcome) == expected
 
@@ -121,14 +121,14 @@ def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts
 def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
     """A rank dies after a step, while the state is restored, or right after that."""
     case, (_, expected), _ = unbroken
-    words = (PROGRAMS / "trouble.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
+    words = (PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
     outcome = run(launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, *words, timeout=90)
     assert outcome.code == 0, outcome.text
     assert "rank 2 died, 2 of 3 live: they go on from" in outcome.err
     assert result_of(outcome) == expected
 
 
-BACK = dataclasses.replace(
+ROLLING_BACK = dataclasses.replace(
     BASE,
     optimizer=SGD(100),
     not_finite=NotFinite("roll_back", factor=1e-3),
@@ -138,11 +138,11 @@ BACK = dataclasses.replace(
 )
 
 
-def back(folder, settings=BACK, **changes):
+def train_in(folder, settings=ROLLING_BACK, **changes):
     return train(dataclasses.replace(settings, out=str(folder), **changes), OneProcess(), Start())
 
 
-def test_what_lies_after_the_step_of_a_rollback_is_gone(tmp_path, monkeypatch):
+def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
     """Later checkpoints, history and the link to the best one are removed."""
     seen = []
     restored = NonFinitePolicy._tidy
@@ -159,7 +159,7 @@ def test_what_lies_after_the_step_of_a_rollback_is_gone(tmp_path, monkeypatch):
         seen.append(step)
 
     monkeypatch.setattr(NonFinitePolicy, "_tidy", tidied)
-    result = back(tmp_path)
+    result = train_in(tmp_path)
     assert len(seen) > 1
     assert max(seen) > 0
     assert result.steps == 18
@@ -179,7 +179,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
         return whole(self)
 
     monkeypatch.setattr(NonFinitePolicy, "_restore", restore)
-    back(tmp_path)
+    train_in(tmp_path)
     before, _, after = words(capsys.readouterr().out).partition(f"warning: checkpoint {damaged[0]} is damaged")
     assert "back to step" not in before
     assert re.search(r"back to step (\d+),", after)[1] == "0"
@@ -190,14 +190,14 @@ def test_only_so_many_rollbacks(tmp_path, capsys):
     """A smaller step does not help; then the run can be resumed with other settings."""
     data = Data((with_row(2, 1e30), Y))
     limited = NotFinite("roll_back", at_most=2)
-    settings = dataclasses.replace(BACK, data=data, optimizer=SGD(0.01), not_finite=limited)
+    settings = dataclasses.replace(ROLLING_BACK, data=data, optimizer=SGD(0.01), not_finite=limited)
     with pytest.raises(NotFiniteError) as caught:
-        back(tmp_path, settings)
+        train_in(tmp_path, settings)
     assert "training stops, as the run has rolled back not_finite.at_most = 2 times" in words(str(caught.value))
     out = capsys.readouterr().out
     assert out.count("warning: the cost is not finite") == 2
     assert out.count("first not finite: the loss mean_squared_error, of finite outputs") == 1
-    assert back(tmp_path, settings, not_finite=NotFinite("skip")).history["skipped"] == [1] * 6
+    assert train_in(tmp_path, settings, not_finite=NotFinite("skip")).history["skipped"] == [1] * 6
     assert "not_finite.action: 'roll_back' in the checkpoint, 'skip' now" in capsys.readouterr().out
 
 
@@ -232,14 +232,14 @@ def test_rollbacks_are_counted_anew_past_the_failed_step():
 
 def test_there_must_be_a_step_before(tmp_path):
     with pytest.raises(NotFiniteError, match=r"as\s+there is no whole checkpoint from before it to roll\s+back to"):
-        back(tmp_path, data=BAD)
+        train_in(tmp_path, data=BAD)
 
 
 def test_a_rollback_does_not_repair_the_data(tmp_path):
     inputs = X.astype(np.float64)
     inputs[7] = 1e39
     with pytest.raises(NotFiniteError, match=r"training\s+stops, as a\s+rollback"):
-        back(tmp_path, data=Data((inputs, Y)), optimizer=Adam())
+        train_in(tmp_path, data=Data((inputs, Y)), optimizer=Adam())
 
 
 def test_a_run_that_has_stopped_can_roll_back(small):

@@ -1,4 +1,4 @@
-"""A training whose numbers become infinite: trouble.py CASE OPTIONS OUT [STAGE:N:SIGNAL].
+"""A training whose numbers become infinite: not_finite.py CASE OPTIONS OUT [STAGE:N:SIGNAL].
 
 OPTIONS is a table in JSON: the settings of not_finite. With STAGE:N:SIGNAL the last rank sends itself that signal, such
 as KILL or USR1, when it has come to a stage for the N-th time in this start: a step, a vector that is restored as the
