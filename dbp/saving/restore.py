@@ -1,4 +1,4 @@
-"""Restoring: the newest whole checkpoint of a run's folder is found, checked, and put into the run."""
+"""Restore a run: find the newest whole checkpoint of its folder, check it, and put it into the run."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Restorer:
         def find(stack: contextlib.ExitStack) -> tuple[Path, dict[Path, str], int]:
             """Open the checkpoint on rank 0, which alone reads it."""
             nonlocal snapshot
-            refuse = self._folder.checkpoints.newest(lambda found: self._refuse(CheckpointInfo.of(found)), until=until)
-            newest = stack.enter_context(refuse)
+            checkpoints, refuse = self._folder.checkpoints, lambda found: self._refuse(CheckpointInfo.of(found))
+            newest = stack.enter_context(checkpoints.newest(refuse, until=until))
             if newest.found is None:
                 raise none_whole(self._run.settings, list(newest.passed_over.values()))
             snapshot = Snapshot.from_checkpoint(newest.found, self._run.layout)

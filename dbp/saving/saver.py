@@ -54,7 +54,6 @@ class RunSaver:
         self._side_failure = self._warned = ""  # of files beside the checkpoint: the last failure, the last warning
         self._saved = -1  # the last saved step
         self._copies: Copies | None = None
-        self._residuals: Residuals | None = None  # error feedback, as it was copied
         if self.folder is not None:
             self._copies = Copies(run.arena, len(run.vectors))
 
@@ -157,12 +156,12 @@ class RunSaver:
         if self._copies is not None:
             self.settle()
             self._copies.take(list(run.vectors.values()))
-            self._residuals = run.objective.gradients.snapshot()
+            residuals = run.objective.gradients.snapshot()
             self._comm.confirm()  # all ranks have copied their parts
             self._saved = run.progress.step
             if self._comm.rank == 0:
                 keep = run.best_step, run.rollback_targets
-                self._writer.start(partial(self._write, self._checkpoint(), *keep, self._status()))
+                self._writer.start(partial(self._write, self._checkpoint(residuals), *keep, self._status()))
         self._comm.stages.enter(before)
 
     def save_now(self) -> str:
@@ -230,10 +229,14 @@ class RunSaver:
             self._say(f"warning: {failed}; the checkpoint itself is written")
         self._warned = failed
 
-    def _checkpoint(self) -> StoredCheckpoint:
-        """Return the copied state, on rank 0; training waits for it."""
+    def _checkpoint(self, residuals: Residuals) -> StoredCheckpoint:
+        """Return the state, with the copied vectors, on rank 0; training waits for it.
+
+        Args:
+            residuals: the copied error feedback.
+        """
         assert self._copies is not None
-        snapshot = Snapshot.of(self._run, list(self._copies.rows), self._residuals)
+        snapshot = Snapshot.of(self._run, list(self._copies.rows), residuals)
         return snapshot.to_checkpoint(self._run.layout, self._provenance | {"written": now()}, self._config)
 
     @cached_property

@@ -13,8 +13,6 @@ from dbp.config.settings import Checkpoint, Data, NotFinite
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import OneProcess
-from dbp.run.not_finite import NonFiniteRecord
-from dbp.run.progress import Progress
 from dbp.saving.resume import Start
 from dbp.training.fit import train
 from dbp.training.rollback import NonFinitePolicy
@@ -199,35 +197,6 @@ def test_only_so_many_rollbacks(tmp_path, capsys):
     assert out.count("first not finite: the loss mean_squared_error, of finite outputs") == 1
     assert train_in(tmp_path, settings, not_finite=NotFinite("skip")).history["skipped"] == [1] * 6
     assert "not_finite.action: 'roll_back' in the checkpoint, 'skip' now" in capsys.readouterr().out
-
-
-def test_rollback_targets():
-    """A run returns to the last checkpoint, then in turn to the one before it, never to one of the failed step."""
-    record = NonFiniteRecord()
-    assert record.rollback_target(0) is None
-    assert record.rollback_target(1) == 0
-    for step in (4, 8):
-        record.mark_checkpoint(step)
-        record.mark_checkpoint(step)
-    assert (record.last_checkpoint_step, record.previous_checkpoint_step, record.rollback_target(8)) == (8, 4, 4)
-    for expected in (8, 4, 8, 4):
-        assert record.rollback_target(9) == expected
-        record.rollbacks += 1
-    assert record.rollback_targets() == {8, 4}
-
-
-def test_the_best_step_until_another():
-    progress = Progress(())
-    progress.history = {"step": [3.0, 4.0, 8.0], "cost": [1.0, 2.0, 0.5]}
-    assert [progress.best_step_until(step) for step in (2, 3, 4, 8)] == [0, 3, 3, 8]
-
-
-def test_rollbacks_are_counted_anew_past_the_failed_step():
-    progress = Progress(())
-    progress.step, progress.not_finite = 4, NonFiniteRecord(rollbacks=3, failed_step=6)
-    for expected in (3, 3, 0):
-        progress.after_step(progress.totals)
-        assert progress.not_finite.rollbacks == expected
 
 
 def test_there_must_be_a_step_before(tmp_path):

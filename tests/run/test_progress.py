@@ -1,0 +1,40 @@
+"""Counts of epochs and steps, and the best epoch of the history."""
+
+import pytest
+
+from dbp.run.not_finite import NonFiniteRecord
+from dbp.run.progress import Progress, invalid_attribute
+
+
+def test_the_best_step_until_another():
+    progress = Progress(())
+    progress.history = {"step": [3.0, 4.0, 8.0], "cost": [1.0, 2.0, 0.5]}
+    assert [progress.best_step_until(step) for step in (2, 3, 4, 8)] == [0, 3, 3, 8]
+
+
+def test_skipped_steps_are_counted_once():
+    """The count of an epoch is what the run's count has grown since the epochs before."""
+    progress = Progress(())
+    for expected in (2, 1):
+        for _ in range(expected):
+            progress.after_skipped_step()
+        progress.after_step(progress.totals)
+        assert progress.skipped_in_epoch == expected
+        progress.after_epoch({}, {"learning_rate": 1.0})
+    assert progress.history["skipped"] == [2, 1]
+    assert (progress.step, progress.updates, progress.not_finite.skipped_steps) == (5, 2, 3)
+
+
+def test_attributes_are_stored_and_restored():
+    progress = Progress(("accuracy",), step=7, outcome="converged", not_finite=NonFiniteRecord(rollbacks=2))
+    other = Progress(("accuracy",))
+    other.restore(progress.to_attributes(), {"cost": [1.0]})
+    assert other.to_attributes() | {"elapsed": 0} == progress.to_attributes() | {"elapsed": 0}
+    assert other.history == {"cost": [1.0]}
+
+
+@pytest.mark.parametrize(("name", "value"), [("step", -1), ("rollbacks", 1.0), ("finished", None)])
+def test_attributes_that_no_run_has_stored_are_found(name, value):
+    attributes = Progress(()).to_attributes()
+    assert invalid_attribute(attributes) is None
+    assert invalid_attribute(attributes | {name: value}) == f"its {name} is {value!r}"
