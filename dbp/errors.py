@@ -7,30 +7,30 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what the user asked for: told in one line, without a traceback, exit code 2."""
+    """A mistake of the user: reported in one line, without a traceback, with exit code 2."""
 
     exit_code = 2
-    on_all_ranks = False  # whether every rank raises the same one, so that one of them can tell it
+    on_all_ranks = False  # whether every rank raises the same error, so that rank 0 alone reports it
 
 
 class UsageError(UserError):
-    """A mistake in the command line, which is that of every rank."""
+    """A mistake in the command line, which all ranks share."""
 
     on_all_ranks = True
 
 
 class DataError(UserError):
-    """A file holds other bytes than were written to it, or none that dbp has written."""
+    """A file is damaged, or was not written by dbp."""
 
     exit_code = 65
 
 
 class StorageError(UserError):
-    """A file could not be read or written, or a disk not be used.
+    """A file or folder that the system did not read or write.
 
     Args:
-        message: with the file's name.
-        reason: the system's answer alone, by which the same failure of another file is recognized.
+        message: what failed, with the name of the file.
+        reason: why it failed, by which the same failure of another file is recognized.
     """
 
     exit_code = 74
@@ -41,20 +41,20 @@ class StorageError(UserError):
 
 
 class NotFiniteError(UserError):
-    """The cost or its gradient became infinite or not a number; the weights were left as they were."""
+    """A cost or gradient that is infinite or not a number; the weights are unchanged."""
 
     exit_code = 70
-    on_all_ranks = True  # seen in the sum over all ranks
+    on_all_ranks = True  # as the sum over all ranks shows it
 
 
 class DivergedError(UserError):
-    """Nodes no longer have the same weights."""
+    """Nodes whose weights differ."""
 
     exit_code = 70
-    on_all_ranks = True  # compared by all
+    on_all_ranks = True  # as all ranks compare
 
 
-# What other frameworks call it, and people type.
+# Names of other frameworks, and abbreviations, with the name in dbp.
 ALIASES = {
     "avgpool": "average_pool2d",
     "avg_pool": "average_pool2d",
@@ -95,7 +95,7 @@ ALIASES = {
 
 
 def nearest(name: object, valid: Iterable[str]) -> str | None:
-    """The valid name that is meant, if one is near: by its last part after a dot, in small letters, or as an alias."""
+    """Return the valid name nearest to a name, or None; compares the part after the last dot, and knows aliases."""
     before, dot, last = str(name).rpartition(".")
     lasts = {n.removeprefix(before + dot).lower(): n for n in valid if n.startswith(before + dot)}
     word = last.lower().replace("-", "_").replace(" ", "_")
@@ -110,24 +110,24 @@ def nearest(name: object, valid: Iterable[str]) -> str | None:
 
 
 def remedy(name: object, valid: Iterable[str]) -> str:
-    """What to write instead of an unknown name: the nearest valid one, or else one of them all."""
+    """Return a hint on an unknown name: the nearest valid one, or else all of them."""
     names = sorted(valid)
     near = nearest(name, names)
     return f"did you mean {near!r}?" if near else "valid: " + ", ".join(names)
 
 
 def unknown(what: str, name: object, valid: Iterable[str]) -> UserError:
-    """An unknown name, with the nearest valid one if there is one that near, else with all of them."""
+    """Return the UserError for an unknown name, with a hint; see remedy()."""
     return UserError(f"unknown {what} {name!r}; {remedy(name, valid)}")
 
 
-ENDED = "DBP_ENDED"  # set by dbp run: a file that a rank makes at its end, if it is not killed
+ENDED = "DBP_ENDED"  # environment variable of dbp run: the file that each rank creates when it exits unless killed
 
 
-NOT_FINISHED = 75  # exit code of a run that is saved and to be started again (EX_TEMPFAIL)
+NOT_FINISHED = 75  # exit code of a run that is saved and can be started again (EX_TEMPFAIL)
 
 
 class Stopped(SystemExit):
-    """A run was asked to stop: its state is saved, and the same command goes on with it."""
+    """The exit of a run that was asked to stop: its state is saved, and the same command resumes it."""
 
     on_all_ranks = True

@@ -1,6 +1,6 @@
-"""The batch job that this process runs in: which scheduler's, what it was given, and how long it may still run.
+"""The batch job of this process: its scheduler, its resources, and the time that is left.
 
-All but the time is in the environment; where the time is not, the scheduler's own program is asked, by rank 0 only.
+Environment variables give all but the time. If they lack the time, rank 0 asks a program of the scheduler.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from dbp.errors import UserError
 from dbp.text import parse_time
 
 Environment = Mapping[str, str]
-ANSWER = 10.0  # seconds in which a scheduler's program must have answered
-LONGEST = 1e8  # seconds, three years: more than this means that there is no limit
-CHAIN = "DBP_JOB"  # set by the scripts of dbp submit: the number of a job in a chain of them, from 1
-STEP = "SLURM_STEP_ID"  # which a process has that srun started, but a job's script has not
+ANSWER_SECONDS = 10.0  # for a program of the scheduler
+NO_LIMIT_SECONDS = 1e8  # three years: schedulers report a longer time if there is no limit
+CHAIN = "DBP_JOB"  # set by the scripts of dbp submit: the number of a job in a chain, from 1
+STEP = "SLURM_STEP_ID"  # set for processes that srun started, not for the script of a job
 HOSTFILE = "/etc/mpi/hostfile"  # of Kubernetes' MPI operator: a host and its slots in each line
 
 
 @dataclass(frozen=True)
 class Job:
-    """A batch job, as far as its scheduler tells; None for what it does not.
+    """A batch job; what its scheduler does not report is None.
 
     Args:
-        scheduler: by its own name.
-        id: by which the scheduler's commands know it.
-        task: of an array of jobs, its index.
-        restarts: how often it was started anew, by the scheduler or as the next job of a chain.
-        nodes: that it was given.
-        ranks_per_node: that were asked for.
-        cores_per_rank: that were asked for.
+        scheduler: name of the scheduler.
+        id: name of the job in the scheduler's commands.
+        task: index in an array of jobs.
+        restarts: number of restarts, by the scheduler or as the next job of a chain.
+        nodes: number of allocated nodes.
+        ranks_per_node: requested number of ranks.
+        cores_per_rank: requested number of cores.
     """
 
     scheduler: str
@@ -52,11 +52,11 @@ class Job:
 
     @property
     def ranks(self) -> int | None:
-        """How many were asked for."""
+        """Return the requested number of ranks."""
         return None if self.nodes is None or self.ranks_per_node is None else self.nodes * self.ranks_per_node
 
     def __str__(self) -> str:
-        """Slurm job 17 (restart 2): 2 nodes, 4 ranks a node, 2 cores a rank."""
+        """Describe the job: Slurm job 17 (restart 2): 2 nodes, 4 ranks a node, 2 cores a rank."""
         restart = f" (restart {self.restarts})" if self.restarts else ""
         given = ((self.nodes, "node", ""), (self.ranks_per_node, "rank", " a node"), (self.cores_per_rank, "core", ""))
         parts = [f"{count} {what}{'s' * (count != 1)}{of}" for count, what, of in given if count is not None]
@@ -66,29 +66,29 @@ class Job:
 
 
 def job_here(environment: Environment = os.environ) -> Job | None:
-    """The job that a process with this environment runs in; None if it is in none."""
-    found = (recognise(environment) for recognise in RECOGNISED)
+    """Return the job of a process with this environment; None without a job."""
+    found = (recognize(environment) for recognize in RECOGNIZERS)
     job = next((job for job in found if job is not None), None)
     before = (_number(environment, CHAIN) or 1) - 1
     return job if job is None or not before else replace(job, restarts=before + (job.restarts or 0))
 
 
 def seconds_left(job: Job, environment: Environment = os.environ) -> float | None:
-    """How long a job may still run; None if it has no limit, or none that can be learnt."""
+    """Return the seconds that are left to a job; None if it has no limit, or an unknown one."""
     with suppress(UserError, ValueError, OSError):
         left = TIMES[job.scheduler](job, environment) if job.scheduler in TIMES else None
-        return left if left is not None and left < LONGEST else None
+        return left if left is not None and left < NO_LIMIT_SECONDS else None
     return None
 
 
 def job_and_time() -> tuple[Job | None, float | None]:
-    """The job of this process, and how long it may still run, as far as they are known."""
+    """Return the job of this process and the seconds that are left, each None if unknown."""
     job = job_here()
     return job, None if job is None else seconds_left(job)
 
 
 def _number(environment: Environment, *names: str) -> int | None:
-    """The first of these variables that holds a number."""
+    """Return the first of these variables that is a number."""
     values = (environment.get(name, "") for name in names)
     return next((int(value) for value in values if value.isdecimal()), None)
 
@@ -98,8 +98,8 @@ def _share(whole: int | None, parts: int | None) -> int | None:
 
 
 def _answer(*command: str) -> str:
-    """What a scheduler's program prints; OSError if there is none, if it fails or if it takes too long."""
-    import subprocess  # by rank 0, if it is in a job
+    """Return the output of a scheduler's program; raise OSError if it is missing, fails or takes too long."""
+    import subprocess  # only rank 0 of a job needs it
 
     program = shutil.which(command[0])
     if program is None:
@@ -107,10 +107,10 @@ def _answer(*command: str) -> str:
     words = [program, *command[1:]]
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=ANSWER
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
         )
     except subprocess.SubprocessError as error:
-        raise OSError(f"{command[0]} does not tell: {error}") from None
+        raise OSError(f"{command[0]} did not answer: {error}") from None
     return done.stdout
 
 
@@ -121,9 +121,9 @@ def _slurm(environment: Environment) -> Job | None:
     if "SLURM_JOB_ID" not in environment:
         return None
     number, task = environment["SLURM_JOB_ID"], environment.get("SLURM_ARRAY_TASK_ID")
-    if task is not None:  # as the array's number alone stands for all of its tasks
+    if task is not None:  # as the number of the array alone means all of its tasks
         number = f"{environment.get('SLURM_ARRAY_JOB_ID', number)}_{task}"
-    # A launcher has its daemons started as tasks, and the variables of these are not those of the job.
+    # A launcher starts its daemons as tasks, whose variables differ from those of the job.
     started = _number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS") if STEP in environment else None
     asked = started or _number(environment, "SLURM_NTASKS_PER_NODE")
     ranks = asked or _first_number(environment.get("SLURM_TASKS_PER_NODE", ""))
@@ -134,7 +134,7 @@ def _slurm(environment: Environment) -> Job | None:
 
 
 def _first_number(text: str) -> int | None:
-    """4 of 4(x2),3."""
+    """Return the first number of a list: 4 of 4(x2),3."""
     match = re.match(r"\d+", text)
     return int(match.group()) if match else None
 
@@ -161,7 +161,7 @@ def _pbs(environment: Environment) -> Job | None:
 
 
 def _lines(path: str) -> list[str]:
-    """Of a file; none if it cannot be read."""
+    """Return the lines of a file; none if it cannot be read."""
     try:
         return Path(path).read_text().splitlines() if path else []
     except OSError:
@@ -172,20 +172,20 @@ def _pbs_time(job: Job, environment: Environment) -> float | None:
     try:
         return _left_of_pbs(_answer("qstat", "-f", job.id))
     except OSError:
-        whole = _number(environment, "PBS_WALLTIME")  # qstat may be missing where jobs run
+        whole = _number(environment, "PBS_WALLTIME")  # compute nodes may lack qstat
         began = Path(environment["PBS_NODEFILE"]).stat().st_mtime if "PBS_NODEFILE" in environment else None
         return None if whole is None or began is None else whole - (time.time() - began)
 
 
-def _left_of_pbs(told: str) -> float | None:
-    """From the attributes of a job, one a line."""
-    attributes = dict(re.findall(r"^\s+([\w.]+) = (.+)$", told, re.MULTILINE))
+def _left_of_pbs(listing: str) -> float | None:
+    """Parse the seconds that are left from the attributes of a job, one a line."""
+    attributes = dict(re.findall(r"^\s+([\w.]+) = (.+)$", listing, re.MULTILINE))
     if "Walltime.Remaining" in attributes:
         return float(attributes["Walltime.Remaining"])
     if "Resource_List.walltime" not in attributes:
         return None
     used = parse_time(attributes.get("resources_used.walltime", "0"))
-    if "stime" in attributes:  # what was used is told some time later
+    if "stime" in attributes:  # PBS updates the used time with a delay
         used = max(used, time.time() - time.mktime(time.strptime(attributes["stime"])))
     return parse_time(attributes["Resource_List.walltime"]) - used
 
@@ -199,13 +199,13 @@ def _lsf(environment: Environment) -> Job | None:
     number, task = environment["LSB_JOBID"], environment.get("LSB_JOBINDEX", "0")
     words = environment.get("LSB_MCPU_HOSTS", "").split()  # hosts, each followed by its slots
     slots = [int(word) for word in words[1::2] if word.isdecimal()]
-    if task == "0":  # of no array
+    if task == "0":  # not of an array
         return Job("LSF", number, None, None, len(slots) or None, max(slots, default=None))
     return Job("LSF", f"{number}[{task}]", task, None, len(slots) or None, max(slots, default=None))
 
 
 def _lsf_time(job: Job, _environment: Environment) -> float | None:
-    """Hours and minutes until its limit (L), or until its estimated end (E), which ends nothing."""
+    """Parse hours and minutes until the limit (L); an estimated end (E) is no limit."""
     match = re.match(r"(\d+):(\d+) L", _answer("bjobs", "-noheader", "-o", "time_left", job.id).strip())
     return None if match is None else 3600.0 * int(match[1]) + 60.0 * int(match[2])
 
@@ -214,7 +214,7 @@ def _lsf_time(job: Job, _environment: Environment) -> float | None:
 
 
 def _flux(environment: Environment) -> Job | None:
-    """A batch script knows only the job that it is the script of, and its ranks the job that they are."""
+    """Return the job; a batch script knows the enclosing job, its ranks know their own."""
     number = environment.get("FLUX_ENCLOSING_ID", environment.get("FLUX_JOB_ID"))
     if number is None:
         return None
@@ -227,7 +227,7 @@ def _flux_time(_job: Job, _environment: Environment) -> float | None:
     return float(_answer("flux", "job", "timeleft"))
 
 
-# --- others, which tell no time ---------------------------------------------------------------------
+# --- others, which report no time -------------------------------------------------------------------
 
 
 def _grid_engine(environment: Environment) -> Job | None:
@@ -240,7 +240,7 @@ def _grid_engine(environment: Environment) -> Job | None:
 
 
 def _kubernetes(environment: Environment) -> Job | None:
-    """Of its MPI operator, which names the pods after the job."""
+    """Return the job of the MPI operator, which names the pods after the job."""
     if "K_MPI_JOB_ROLE" not in environment:
         return None
     pod = environment.get("HOSTNAME", socket.gethostname())
@@ -250,8 +250,8 @@ def _kubernetes(environment: Environment) -> Job | None:
     return Job("Kubernetes", name, None, None, len(slots) or None, max(slots.values(), default=None))
 
 
-# The innermost first: Flux runs inside of the others, too.
-RECOGNISED: tuple[Callable[[Environment], Job | None], ...] = (_flux, _slurm, _pbs, _lsf, _grid_engine, _kubernetes)
+# The innermost first: Flux also runs inside of the others.
+RECOGNIZERS: tuple[Callable[[Environment], Job | None], ...] = (_flux, _slurm, _pbs, _lsf, _grid_engine, _kubernetes)
 TIMES: Mapping[str, Callable[[Job, Environment], float | None]] = {
     "Slurm": _slurm_time,
     "PBS": _pbs_time,

@@ -1,4 +1,4 @@
-"""The terminal on which a rank's output ends, through launchers that stand between."""
+"""Find the terminal that shows the output of a rank, through the launchers between them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-# Set by `dbp run`, through which its ranks' errors go: the path of the terminal on which they end, or nothing.
+# Environment variable of `dbp run`, which passes on the errors of its ranks: the path of its terminal, or empty.
 TERMINAL = "DBP_TERMINAL"
 
 
@@ -14,7 +14,7 @@ LAUNCHERS = ("mpirun", "mpiexec", "prterun", "orterun", "mpiexec.hydra", "srun")
 
 
 def _launchers_output(descriptor: int) -> str | None:
-    """Where the launcher of this rank writes to, as a path; None without a launcher (Linux)."""
+    """Return the path that the launcher of this rank writes to; None without a launcher (Linux)."""
     process = os.getppid()
     try:
         while process > 1:
@@ -28,13 +28,13 @@ def _launchers_output(descriptor: int) -> str | None:
 
 
 def terminal_of(stream: TextIO) -> str | None:
-    """The terminal on which a stream ends, as a path; None if it ends elsewhere.
+    """Return the path of the terminal that shows a stream; None if the stream ends elsewhere.
 
-    A rank cannot ask its own stream, which is a pipe or a pseudo-terminal that may lead into a file.
+    The stream of a rank cannot be asked: it is a pipe, or a pseudo-terminal that may lead into a file.
     """
     try:
         descriptor = stream.fileno()
-    except OSError:  # a notebook's
+    except OSError:  # the stream of a notebook has no descriptor
         return None
     if descriptor == 2 and TERMINAL in os.environ:
         return os.environ[TERMINAL] or None
@@ -48,12 +48,12 @@ def open_terminal(path: str | None) -> TextIO | None:
     """Open a terminal for writing; return None without a path, or where it cannot be opened."""
     try:
         return None if path is None else Path(path).open("w")
-    except OSError:  # that of another machine or container
+    except OSError:  # it belongs to another machine or container
         return None
 
 
 def width_of(terminal: TextIO) -> int:
-    """Return the columns of a terminal, 80 if it does not tell."""
+    """Return the number of columns of a terminal, 80 if it is unknown."""
     try:
         return os.get_terminal_size(terminal.fileno()).columns or 80
     except OSError:

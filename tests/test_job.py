@@ -128,7 +128,7 @@ def test_the_time_that_is_left_may_be_in_the_environment(tmp_path, monkeypatch):
 
 
 def test_a_scheduler_that_does_not_answer_is_no_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("dbp.job.ANSWER", 0.2)
+    monkeypatch.setattr("dbp.job.ANSWER_SECONDS", 0.2)
     for name in ("slurm", "pbs", "lsf", "flux", "grid engine", "kubernetes"):
         monkeypatch.setenv("PATH", str(tmp_path / "empty"))
         assert seconds_left(JOBS[name][1], JOBS[name][0]) is None

@@ -154,7 +154,7 @@ class Summary:
             )
         work, kept = self.work(), sum(row.kept.at(1) for row in self.rows)
         total = ["total", "", "", f"{self.parameters:,}", amount(work.forward), amount(work.backward), size(kept)]
-        return table([*lines, total], left=(0, 1, 2), gives_way=1)
+        return table([*lines, total], left=(0, 1, 2), wrapped=1)
 
     def _totals(self) -> list[str]:
         work, step, vector = self.work(), self.step_work, size(self.parameter_bytes)
