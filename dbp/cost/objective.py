@@ -49,7 +49,7 @@ class Evaluation:
 
 
 class Objective:
-    """Model and loss on the ranks of a run: gives the cost of a mini-batch, and of any number of examples.
+    """The model and its loss on the ranks of a run: the source of the cost of a mini-batch or of any examples.
 
     Args:
         model: called on a scope and a shard's inputs.

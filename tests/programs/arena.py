@@ -186,7 +186,7 @@ if comm.size > 1:
     comm.shared_memory = lambda length: None
     problem = Problem(100_003, 3, np.float32, share=True)
     assert not problem.arena.shared
-    assert "a copy a rank" in problem.arena.description
+    assert "one copy per rank" in problem.arena.description
     for a, b in zip(trained(Problem(100_003, 3, np.float32, share=False)), trained(problem), strict=True):
         for one, other in zip(a, b, strict=True):
             np.testing.assert_array_equal(one, other)

@@ -49,7 +49,7 @@ class ErrorFeedback:
         self._pending: Array | None = None  # the residuals of all nodes, if none of them sends top-k messages now
         self._factor, self._next_weight = np.float32(1), 1.0
         self._parts: dict[tuple[int, int], list[slice]] = {}
-        self.is_active = False  # whether nodes send top-k messages
+        self.is_active = False  # True if nodes send top-k messages
         self.weight = 1.0  # of the mini-batch that the residual is of
 
     def activate(self) -> None:

@@ -33,6 +33,9 @@ class GradientSum:
         scalars: how many numbers are summed with the gradient, the weight included.
         messages: the form in which gradients travel between nodes: "top-k", or a name in wire.FORMS.
         kept: with "top-k", the fraction of a gradient's elements that is sent.
+
+    Attributes:
+        reduction: sums other vectors, to which no error feedback is added.
     """
 
     def __init__(self, arena: Arena, shards: Shards, scalars: int, messages: str = "full", kept: float | None = None):

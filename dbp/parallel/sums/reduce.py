@@ -17,7 +17,7 @@ from dbp.parallel.sums.summation_tree import TreeSum, subtrees
 from dbp.parallel.sums.vector_sum import Sums, Total
 from dbp.types import Array
 
-FLAG_BYTES = 8  # after a rank's sums: whether it asks all ranks to stop, and whether it doubts that sums are finite
+FLAG_BYTES = 8  # after a rank's sums: one flag that asks all ranks to stop, and one that doubts that sums are finite
 BLOCK = 65536  # elements that are worked on at a time, so that a sum is still in the cache when it is divided
 
 

@@ -95,11 +95,15 @@ class Arena(Products):
         if ranks == 1:
             return "one copy"
         if self.shared:
-            return f"one copy for {ranks} ranks" if nodes == 1 else f"a copy a node, for {ranks} ranks on {nodes} nodes"
+            return (
+                f"one copy for {ranks} ranks"
+                if nodes == 1
+                else f"one copy per node, for {ranks} ranks on {nodes} nodes"
+            )
         if nodes == ranks:
-            return "a copy a rank, as each has a node of its own"
-        reason = "it is small" if self.size < DIVIDED_FROM else self.comm.refused
-        return f"a copy a rank, as {reason if self.may_share else 'asked for'}"
+            return "one copy per rank, as each has a node of its own"
+        reason = "vectors are short" if self.size < DIVIDED_FROM else self.comm.refused
+        return f"one copy per rank, as {reason if self.may_share else 'requested'}"
 
     @property
     def lacks_memory(self) -> bool:
