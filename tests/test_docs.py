@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from dbp.commands import COMMANDS, load
 from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
@@ -116,6 +117,12 @@ def test_the_page_on_running_names_every_command():
     text = (ROOT / "docs" / "running.md").read_text()
     commands = re.findall(r"^    (\w+) ", dbp("--help").out, re.MULTILINE)
     assert set(commands) == set(re.findall(r"^\| `dbp (\w+)", text, re.MULTILINE))
+
+
+def test_the_page_on_running_names_the_commands_that_work_on_ranks():
+    text = (ROOT / "docs" / "running.md").read_text()
+    (named,) = re.findall(r"^(`train`.*?) work on any number of ranks", text, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", named)) == {name for name in COMMANDS if load(name).ON_RANKS}
 
 
 def test_the_readme_has_one_command_that_trains_and_one_that_tests():

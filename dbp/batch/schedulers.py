@@ -49,7 +49,7 @@ class Scheduler:
         """Return the program that submits."""
         return self.submit[0]
 
-    def words(self, script: str) -> str:
+    def submit_line(self, script: str) -> str:
         """Return the command line that submits a script."""
         return " ".join([*self.submit, *(["<"] if self.reads_stdin else []), script])
 
@@ -86,7 +86,7 @@ class Scheduler:
 class LocalMachine(Scheduler):
     """No scheduler: the script runs on this machine, detached from the terminal."""
 
-    def words(self, script: str) -> str:
+    def submit_line(self, script: str) -> str:
         """Return the command line that starts a script."""
         return f"bash {script}"
 

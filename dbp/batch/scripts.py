@@ -111,7 +111,7 @@ def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str
         "image": request.image,
         "claim": request.claim,
         "implementation": {"MPICH": "MPICH", "Intel MPI": "Intel"}.get(site.vendor, "OpenMPI"),
-        "submit": scheduler.words(site.script),
+        "submit": scheduler.submit_line(site.script),
         "script": site.script,
         "run": site.run,
         "log": site.log,

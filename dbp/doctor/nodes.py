@@ -59,9 +59,7 @@ def _busy(nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int) -> It
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         busy = f"other programs kept cores busy during the last minute, on {found[0]}{more}"
-        yield Finding(
-            "load", WARNING, busy, "wait until they end: the speeds below are too low, and training would be slow"
-        )
+        yield Finding("load", WARNING, busy, "wait until they end: they slow training, and the speeds below")
 
 
 def _memory(nodes: Sequence[Node], facts: Sequence[RankFacts]) -> Finding:

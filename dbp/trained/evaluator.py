@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbp.config.settings import Data
+from dbp.config.settings import Data, Settings
 from dbp.cost.loader import Loader
 from dbp.cost.mini_batch import Totals
 from dbp.cost.objective import Objective
@@ -21,7 +21,6 @@ from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.checkpoint import StoredCheckpoint
-    from dbp.config.settings import Settings
 
 
 class Evaluator:

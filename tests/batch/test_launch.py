@@ -2,15 +2,12 @@
 
 import io
 import os
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp.batch.launch import copy_without_banners
-from dbp.commands.run import rank_command
-from dbp.errors import UserError
 
 DASHES = b"-" * 74 + b"\n"
 NOISE = DASHES + b"MPI_ABORT was invoked on rank 1\n  Errorcode: 1\n" + DASHES
@@ -44,18 +41,6 @@ def test_a_box_that_is_never_closed_is_shown():
     copy_without_banners(source, target)
     os.close(source)
     assert target.getvalue() == DASHES + b"prterun was killed\n"
-
-
-def test_commands_scripts_and_programs():
-    assert rank_command(["train", "c.toml"]) == [sys.executable, "-m", "dbp", "train", "c.toml"]
-    assert rank_command(["my.py", "1"]) == [sys.executable, "my.py", "1"]
-    assert rank_command(["hostname"]) == ["hostname"]
-
-
-@pytest.mark.parametrize("command", ["convert", "run", "status"])
-def test_commands_that_would_only_be_repeated_are_refused(command):
-    with pytest.raises(UserError, match=f"dbp {command} works in one process; start it without dbp run"):
-        rank_command([command])
 
 
 def test_what_open_mpi_says_of_a_rank_that_has_gone_is_left_out():

@@ -26,7 +26,7 @@ def test_the_scripts_in_launch_are_those_of_the_example():
         assert (ROOT / "launch" / name).read_text() == text, "made by python -m dbp.batch launch"
     readme = (ROOT / "launch" / "README.md").read_text()
     for scheduler in SCHEDULERS.values():
-        command = scheduler.words(f"launch/{scheduler.template}")
+        command = scheduler.submit_line(f"launch/{scheduler.template}")
         assert f"[{scheduler.template}]({scheduler.template}) | `{command}` |" in readme
     assert {path.name for path in (ROOT / "launch").iterdir()} == {"README.md", *example_scripts()}
 

@@ -8,7 +8,6 @@ import pytest
 import dbp as package
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.commands.parser import parse_shape
 from dbp.errors import UserError
 from dbp.insight import summary
 from dbp.insight.record import record
@@ -174,13 +173,6 @@ def test_layers_that_do_not_fit_an_example_are_told_in_one_line(trained):
 
 def product(scope, x):
     return x @ np.ones((5, 2)) * scope.parameter("w", (1,))
-
-
-def test_the_shape_of_an_example_in_words():
-    assert [parse_shape(text) for text in ("28,28,1", "784", "(8, 8)", "8,")] == [(28, 28, 1), (784,), (8, 8), (8,)]
-    for text in ("8,x", "8,0", "", "-3"):
-        with pytest.raises(UserError, match="--input takes the shape of one example, such as 28,28,1, but is"):
-            parse_shape(text)
 
 
 def test_wide_tables_break_their_settings_to_fit():
