@@ -154,7 +154,7 @@ def test_a_job_decides_on_the_time_limit_and_the_folder(settings):
     found, begun = in_job(settings, start, job, 3661.5)
     assert found == replace(settings, out="runs/small-3")
     assert begun.limit == pytest.approx(3661.5 - 10 + time.monotonic() - signals.since, abs=1)
-    assert begun.told == (
+    assert begun.job_lines == (
         "Slurm job 12_3 (restart 1): 2 nodes, 4 ranks a node, 2 cores a rank, 1:01:01 left",
         "task 3 of an array: its folder is runs/small-3",
     )
@@ -164,18 +164,18 @@ def test_without_an_end_or_a_scheduler_there_is_no_time_limit(settings):
     start = Start(time_limit=AUTO, ranks=8)
     assert in_job(settings, start, None, None) == (
         settings,
-        replace(start, time_limit=None, told=("no scheduler, so no time limit",)),
+        replace(start, time_limit=None, job_lines=("no scheduler, so no time limit",)),
     )
-    told = in_job(settings, start, Job("LSF", "17"), None)[1].told
-    assert told == ("LSF job 17", "LSF tells no end of this job, so there is no time limit")
-    assert in_job(settings, Start(ranks=1), None, None)[1].told == ()
+    lines = in_job(settings, start, Job("LSF", "17"), None)[1].job_lines
+    assert lines == ("LSF job 17", "LSF tells no end of this job, so there is no time limit")
+    assert in_job(settings, Start(ranks=1), None, None)[1].job_lines == ()
 
 
 def test_one_rank_in_a_job_of_several_is_warned(settings):
     job = Job("Slurm", "17", None, 0, 2, 4, 2)
-    told = in_job(settings, Start(ranks=1), job, None)[1].told
-    assert told[1] == "warning: the job was given 8 ranks, but this is one alone; start it with srun or mpirun"
-    assert len(in_job(replace(settings, threads=8), Start(ranks=1), job, None)[1].told) == 1
+    lines = in_job(settings, Start(ranks=1), job, None)[1].job_lines
+    assert lines[1] == "warning: the job was given 8 ranks, but this is one alone; start it with srun or mpirun"
+    assert len(in_job(replace(settings, threads=8), Start(ranks=1), job, None)[1].job_lines) == 1
 
 
 def test_a_time_limit_that_is_too_short_is_refused(monkeypatch):
