@@ -200,6 +200,6 @@ def steps(method, function, start, count, schedule=None, shapes=None):
     )
     for t in range(count):
         taken = method.step(function, w, state, t + 1, schedule.factor(t, count) if schedule else 1.0)
-        if taken.outcome is not Outcome.GOES_ON:
+        if taken.outcome is not Outcome.CONTINUES:
             break
     return w, state, taken

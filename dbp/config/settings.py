@@ -13,7 +13,7 @@ from dbp.checks import check_at_least, check_between_0_and_1, is_integer
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss, Model, as_loss, as_model
-from dbp.optim import Constant, Method, Schedule
+from dbp.optim import Constant, Optimizer, Schedule
 
 DTYPES = ("float32", "float64")
 TOP_K = "top-k"
@@ -208,7 +208,7 @@ class Settings:
     model: Model
     loss: Loss
     data: Data
-    optimizer: Method
+    optimizer: Optimizer
     epochs: int
     batch_size: int
     schedule: Schedule = field(default_factory=Constant)

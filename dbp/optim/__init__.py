@@ -2,7 +2,7 @@
 
 A new optimizer is a frozen dataclass in a file of its own. A first-order one derives from `FirstOrder` (see sgd.py):
 give it a `kind`, its settings, the names of its `vectors` and an `update` of one block. Any other one derives from
-`Method` and implements `step` (see lbfgs.py). Then add the class to `OPTIMIZERS` below: its `kind` is the config's
+`Optimizer` and implements `step` (see lbfgs.py). Then add the class to `OPTIMIZERS` below: its `kind` is the config's
 `optimizer.kind`, and its fields are the other keys of that section.
 
 A new schedule derives from `Schedule` and implements `after_warmup`; add it to `SCHEDULES`, at the end of
@@ -28,17 +28,17 @@ from dbp.optim.learning_rate_schedules import (
 )
 from dbp.optim.levenberg_marquardt import LevenbergMarquardt
 from dbp.optim.lion import Lion
-from dbp.optim.method import Method, Outcome, State, Step
 from dbp.optim.muon import Muon
 from dbp.optim.nadam import NAdam
 from dbp.optim.newton import Newton
+from dbp.optim.optimizer import Optimizer, Outcome, State, Step
 from dbp.optim.rmsprop import RMSprop
 from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
-_METHODS: tuple[type[Method], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
-_METHODS += (LBFGS, Newton, LevenbergMarquardt, Scipy)
-OPTIMIZERS: dict[str, type[Method]] = {method.kind: method for method in _METHODS}
+_FIRST_ORDER: tuple[type[Optimizer], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
+_SECOND_ORDER: tuple[type[Optimizer], ...] = (LBFGS, Newton, LevenbergMarquardt, Scipy)
+OPTIMIZERS = {optimizer.kind: optimizer for optimizer in (*_FIRST_ORDER, *_SECOND_ORDER)}
 
 __all__ = [
     "LAMB",
@@ -56,11 +56,11 @@ __all__ = [
     "FirstOrder",
     "LevenbergMarquardt",
     "Lion",
-    "Method",
     "Muon",
     "NAdam",
     "Newton",
     "OneCycle",
+    "Optimizer",
     "Outcome",
     "Plateau",
     "Polynomial",

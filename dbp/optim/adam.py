@@ -10,8 +10,8 @@ import numpy as np
 
 from dbp.checks import check_fraction, check_positive
 from dbp.optim.first_order import FirstOrder, UpdateContext, decoupled_weight_decay
-from dbp.optim.method import Vector
 from dbp.optim.parameter_blocks import Block
+from dbp.optim.protocols import Vector
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from itertools import count
 
 import numpy as np
 
-from dbp.optim.method import Vector, VectorSpace, cache_blocks
+from dbp.optim.blockwise import cache_blocks
+from dbp.optim.protocols import Vector, VectorSpace
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from dbp.checks import check_fraction, check_not_negative, check_positive
-from dbp.optim.method import AVERAGE, Arriving, E, Method, Objective, Outcome, Space, State, Step, Vector, VectorSpace
+from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, block_ranges, check_patterns, matches
+from dbp.optim.protocols import Arriving, E, Objective, Space, Vector, VectorSpace
 
 CLIP_EPSILON = 1e-6  # keeps the division by the gradient's norm finite; the same as PyTorch's clip_grad_norm_
 
@@ -27,7 +28,7 @@ class UpdateContext(NamedTuple):
         space: the space of the flat vectors.
         weights: the flat weights.
         gradient: by the flat weights; valid in the owned ranges.
-        state: the method's state.
+        state: the optimizer's state.
         number: the number of the update, counted from 1.
         learning_rate: with the schedule's factor.
         scale: a factor on the gradient, from clip_norm.
@@ -60,8 +61,8 @@ class UpdatePlan(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstOrder(Method):
-    """A method that takes one gradient a step.
+class FirstOrder(Optimizer):
+    """An optimizer that takes one gradient a step.
 
     Args:
         learning_rate: positive.
@@ -75,7 +76,7 @@ class FirstOrder(Method):
     """
 
     is_first_order = True
-    length = "learning_rate"
+    length_name = "learning_rate"
     needs_full_gradient: ClassVar[bool] = False  # True if advance() needs all of the gradient before the first block
     learning_rate: float
     weight_decay: float = 0.0
@@ -103,7 +104,7 @@ class FirstOrder(Method):
         return (AVERAGE,) if self.average else ()
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
-        """Find one gradient and make one update; see Method.step()."""
+        """Find one gradient and make one update; see Optimizer.step()."""
         early = not (self.needs_full_gradient or self.clip_norm)
         evaluation, learning_rate = objective.value_and_gradient(weights, early), self.learning_rate * factor
         if not evaluation.finite:

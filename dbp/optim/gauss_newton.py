@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from dbp.optim.blockwise import cache_blocks
 from dbp.optim.dense_trust_region import TrustRegionStep, trust_region_step
-from dbp.optim.method import Curvature, Root, Space, Vector, VectorSpace, cache_blocks
+from dbp.optim.protocols import Curvature, Root, Space, Vector, VectorSpace
 
 RESIDUAL_TOLERANCE = 1e-2  # the subspace grows until the residual of the step is below this part of the gradient
 

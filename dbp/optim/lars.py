@@ -9,8 +9,8 @@ import numpy as np
 
 from dbp.checks import check_fraction, check_positive
 from dbp.optim.first_order import FirstOrder, UpdateContext
-from dbp.optim.method import Vector
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes
+from dbp.optim.protocols import Vector
 from dbp.optim.trust_ratio import one_group_each, trust_ratios
 
 

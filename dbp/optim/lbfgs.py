@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.checks import check_at_least, check_not_negative
+from dbp.optim.blockwise import cache_blocks, copy_owned, step_along
 from dbp.optim.lbfgs_history import History
 from dbp.optim.line_search import Found, strong_wolfe
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy, follow
+from dbp.optim.optimizer import Optimizer, Outcome, State, Step
+from dbp.optim.protocols import E, Objective, Vector
 
 
 @dataclass(frozen=True)
-class LBFGS(Method):
+class LBFGS(Optimizer):
     """Steps along -H g, with H the inverse Hessian that the last steps imply (Nocedal and Wright 2006, Algorithm 7.5).
 
     An iteration takes one mini-batch. Both gradients of a pair are over all of its examples, so that their difference
@@ -24,8 +26,8 @@ class LBFGS(Method):
 
     Args:
         memory: the number of pairs that are kept.
-        gradient_tolerance: the method has converged when the norm of the gradient is at most this.
-        cost_tolerance: the method has converged when a step lowers the cost by no more than this part of it.
+        gradient_tolerance: the optimizer has converged when the norm of the gradient is at most this.
+        cost_tolerance: the optimizer has converged when a step lowers the cost by no more than this part of it.
         evaluations: the largest number of evaluations of cost and gradient in one line search.
     """
 
@@ -51,7 +53,7 @@ class LBFGS(Method):
         return History.numbers(self.memory) | {"cost": np.zeros(0), "products": np.zeros(0)}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """Find a direction and search along it; see Method.step()."""
+        """Find a direction and search along it; see Optimizer.step()."""
         with objective.space.changing:
             return _LBFGSStep(self, objective, weights, state).run()
 
@@ -59,9 +61,9 @@ class LBFGS(Method):
 class _LBFGSStep(Generic[E]):
     """One iteration: the direction from the history, and the line search along it."""
 
-    def __init__(self, method: LBFGS, objective: Objective[E], weights: Vector, state: State):
-        self.method, self.objective, self.weights, self.state = method, objective, weights, state
-        self.space, self.history = objective.space, History(state, method.memory)
+    def __init__(self, optimizer: LBFGS, objective: Objective[E], weights: Vector, state: State):
+        self.optimizer, self.objective, self.weights, self.state = optimizer, objective, weights, state
+        self.space, self.history = objective.space, History(state, optimizer.memory)
         self.gradient, self.trial = self.history.gradient, state.scratch["trial"]
         self.evaluations = 0
 
@@ -87,7 +89,7 @@ class _LBFGSStep(Generic[E]):
         """Search along the direction, then move there and add the new pair to the history."""
         cost, norm = float(self.state.numbers["cost"][0]), float(self.state.numbers["products"][-1]) ** 0.5
         first = 1.0 if self.history.pairs else min(1.0, 1 / norm)
-        search = strong_wolfe(cost, slope, first, self.method.evaluations)
+        search = strong_wolfe(cost, slope, first, self.optimizer.evaluations)
         length = next(search)
         while True:
             evaluation = self._try(length)
@@ -109,10 +111,10 @@ class _LBFGSStep(Generic[E]):
         decrease = before - evaluation.cost
         if self._has_converged():
             return self._end(evaluation, Outcome.CONVERGED, length, self._norm())
-        if self.objective.is_deterministic and decrease <= self.method.cost_tolerance * abs(before):
+        if self.objective.is_deterministic and decrease <= self.optimizer.cost_tolerance * abs(before):
             reason = f"the last step lowered the cost by {decrease:.1e}"
             return self._end(evaluation, Outcome.CONVERGED, length, reason)
-        return self._end(evaluation, Outcome.GOES_ON, length)
+        return self._end(evaluation, Outcome.CONTINUES, length)
 
     def _failed(self) -> Step[E]:
         """Clear the history, because no step along its direction lowers the cost; end if it was empty already."""
@@ -123,7 +125,9 @@ class _LBFGSStep(Generic[E]):
         reason = f"no step along the gradient lowers the cost; {self._norm()}"
         return self._end(evaluation, Outcome.LINE_SEARCH_FAILED, reason=reason) if is_final else self._end(evaluation)
 
-    def _end(self, evaluation: E, outcome: Outcome = Outcome.GOES_ON, length: float = 0.0, reason: str = "") -> Step[E]:
+    def _end(
+        self, evaluation: E, outcome: Outcome = Outcome.CONTINUES, length: float = 0.0, reason: str = ""
+    ) -> Step[E]:
         return Step(evaluation, outcome, self.evaluations, length=length, reason=reason)
 
     def _evaluate(self, weights: Vector) -> E:
@@ -133,7 +137,7 @@ class _LBFGSStep(Generic[E]):
 
     def _try(self, length: float) -> E:
         """Return cost and gradient after a step of this length."""
-        follow(self.space, self.history.direction, length, self.weights, self.trial)
+        step_along(self.space, self.history.direction, length, self.weights, self.trial)
         return self._evaluate(self.trial)
 
     def _accept(self, evaluation: E, length: float) -> None:
@@ -148,13 +152,13 @@ class _LBFGSStep(Generic[E]):
 
     def _keep(self, cost: float, gradient: Vector) -> None:
         """Store cost and gradient at the weights."""
-        copy(self.space, gradient, self.gradient)
+        copy_owned(self.space, gradient, self.gradient)
         self.state.numbers["cost"] = np.array([cost])
 
     def _has_converged(self) -> bool:
         """Return True if the norm of the gradient is within its tolerance."""
         square = float(self.state.numbers["products"][-1])
-        return self.objective.is_deterministic and square <= self.method.gradient_tolerance**2
+        return self.objective.is_deterministic and square <= self.optimizer.gradient_tolerance**2
 
     def _norm(self) -> str:
         """Return a text with the norm of the gradient."""

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.optim.method import State, Vector, VectorSpace
+from dbp.optim.optimizer import State
+from dbp.optim.protocols import Vector, VectorSpace
 
 
 class History:

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.checks import check_at_least, check_fraction, check_positive
+from dbp.optim.blockwise import cache_blocks, copy_owned
 from dbp.optim.dense_trust_region import TrustRegionStep
 from dbp.optim.gauss_newton import DenseModel, GaussNewtonModel, SubspaceModel
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy
+from dbp.optim.optimizer import Optimizer, Outcome, State, Step
+from dbp.optim.protocols import E, Objective, Vector
 
 # Ratios of actual to predicted reduction, as in MINPACK's lmder.
 ACCEPT_RATIO = 1e-4  # a step is accepted from here on
@@ -20,7 +22,7 @@ BASIS = "basis_{}"
 
 
 @dataclass(frozen=True)
-class LevenbergMarquardt(Method):
+class LevenbergMarquardt(Optimizer):
     """Steps to the minimum of the Gauss-Newton model of the cost within a trust region.
 
     For mean squared error this is the method of Moré (1978), "The Levenberg-Marquardt algorithm: implementation and
@@ -31,11 +33,11 @@ class LevenbergMarquardt(Method):
     No tolerance counts as less than the precision of the weights; norms are those of the scaled weights.
 
     Args:
-        cost_tolerance: the method has converged when a step lowers the cost, predicted and actual, by no more than this
-            part of it.
-        step_tolerance: the method has converged when the radius is at most this part of the norm of the weights.
-        gradient_tolerance: the method has converged when the norm of the gradient by the scaled weights is at most this
-            part of the square root of twice the cost.
+        cost_tolerance: the optimizer has converged when a step lowers the cost, predicted and actual, by no more than
+            this part of it.
+        step_tolerance: the optimizer has converged when the radius is at most this part of the norm of the weights.
+        gradient_tolerance: the optimizer has converged when the norm of the gradient by the scaled weights is at most
+            this part of the square root of twice the cost.
         initial_radius: of the trust region, as a multiple of the norm of the weights.
         dense_up_to: the largest number of weights for which the Gauss-Newton matrix is formed, and the weights scaled
             by its diagonal; with more weights it is projected on a subspace, and they are not scaled.
@@ -43,7 +45,7 @@ class LevenbergMarquardt(Method):
     """
 
     kind: ClassVar[str] = "levenberg_marquardt"
-    length: ClassVar[str] = "trust_radius"
+    length_name: ClassVar[str] = "trust_radius"
     vectors = ("gradient", "scale")
     cost_tolerance: float = 1e-8
     step_tolerance: float = 1e-8
@@ -69,7 +71,7 @@ class LevenbergMarquardt(Method):
         return {"cost": np.zeros(0), "radius": np.zeros(0)}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """Take a step that lowers the cost, if there is one; see Method.step()."""
+        """Take a step that lowers the cost, if there is one; see Optimizer.step()."""
         with objective.space.changing:
             return _LevenbergMarquardtStep(self, objective, weights, state).run()
 
@@ -77,8 +79,8 @@ class LevenbergMarquardt(Method):
 class _LevenbergMarquardtStep(Generic[E]):
     """One step: the model at the weights, and trials with ever smaller radii."""
 
-    def __init__(self, method: LevenbergMarquardt, objective: Objective[E], weights: Vector, state: State):
-        self.method, self.objective, self.weights, self.state = method, objective, weights, state
+    def __init__(self, optimizer: LevenbergMarquardt, objective: Objective[E], weights: Vector, state: State):
+        self.optimizer, self.objective, self.weights, self.state = optimizer, objective, weights, state
         self.space, self.numbers = objective.space, state.numbers
         self.gradient, self.scale = state.vectors["gradient"], state.vectors["scale"]
         self.trial, self.direction = state.scratch["trial"], state.scratch["step"]
@@ -98,7 +100,7 @@ class _LevenbergMarquardtStep(Generic[E]):
         if not model.finite:
             return self._end(self._evaluate(self.weights), Outcome.NOT_FINITE, "the Gauss-Newton matrix is not finite")
         slope = self._slope()
-        if slope <= max(self.method.gradient_tolerance, self.precision) * (2 * max(self.cost, 0)) ** 0.5:
+        if slope <= max(self.optimizer.gradient_tolerance, self.precision) * (2 * max(self.cost, 0)) ** 0.5:
             return self._stay(f"the norm of the scaled gradient is {slope:.1e}")
         return self._search(model)
 
@@ -126,28 +128,28 @@ class _LevenbergMarquardtStep(Generic[E]):
 
     def _at_minimum(self, trial_step: TrustRegionStep, actual: float, ratio: float, radius: float, norm: float) -> str:
         """Return why the cost is at its minimum, by the tests of MINPACK's lmder; an empty text if it is not."""
-        small = max(self.method.cost_tolerance, self.precision) * self.cost
+        small = max(self.optimizer.cost_tolerance, self.precision) * self.cost
         if abs(actual) <= small and trial_step.reduction <= small and ratio <= 2:
             return f"a step lowers the cost by {max(trial_step.reduction, actual):.1e}"
-        if radius <= max(self.method.step_tolerance, self.precision) * norm:
+        if radius <= max(self.optimizer.step_tolerance, self.precision) * norm:
             return f"the trust region has shrunk to {radius:.1e}"
         return ""
 
     def _accept(self, evaluation: E, radius: float, reason: str) -> Step[E]:
         """Move the weights to the trial."""
-        copy(self.space, self.trial, self.weights)
+        copy_owned(self.space, self.trial, self.weights)
         self._keep(evaluation)
         self.numbers["radius"] = np.array([radius])
         converged = reason and self.objective.is_deterministic
         return self._end(evaluation, Outcome.CONVERGED, reason) if converged else self._end(evaluation)
 
     def _stay(self, reason: str) -> Step[E]:
-        """Stay, because nothing lowers the cost; with a full batch the method has converged."""
+        """Stay, because nothing lowers the cost; with a full batch the optimizer has converged."""
         evaluation = self._evaluate(self.weights)
         is_deterministic = self.objective.is_deterministic
         return self._end(evaluation, Outcome.CONVERGED, reason) if is_deterministic else self._end(evaluation)
 
-    def _end(self, evaluation: E, outcome: Outcome = Outcome.GOES_ON, reason: str = "") -> Step[E]:
+    def _end(self, evaluation: E, outcome: Outcome = Outcome.CONTINUES, reason: str = "") -> Step[E]:
         radius = self.numbers["radius"]
         return Step(
             evaluation, outcome, self.evaluations, self.products, float(radius[0]) if len(radius) else 0.0, reason
@@ -166,7 +168,7 @@ class _LevenbergMarquardtStep(Generic[E]):
 
     def _keep(self, evaluation: E) -> None:
         """Store cost and gradient at the weights."""
-        copy(self.space, evaluation.gradient, self.gradient)
+        copy_owned(self.space, evaluation.gradient, self.gradient)
         self.numbers["cost"] = np.array([evaluation.cost])
 
     @property
@@ -177,12 +179,12 @@ class _LevenbergMarquardtStep(Generic[E]):
     def _model(self) -> GaussNewtonModel:
         """Return the model at the weights, and count its products."""
         curvature = self.objective.curvature(self.weights)
-        if len(self.weights) <= self.method.dense_up_to:
+        if len(self.weights) <= self.optimizer.dense_up_to:
             model: GaussNewtonModel = DenseModel(self.space, self.objective.root, curvature, self.gradient, self.scale)
         else:
             for block in cache_blocks(self.space.owned):
                 self.scale[block] = 1
-            basis = [self.state.scratch[BASIS.format(i)] for i in range(self.method.subspace)]
+            basis = [self.state.scratch[BASIS.format(i)] for i in range(self.optimizer.subspace)]
             model = SubspaceModel(self.space, self.objective.root, curvature, self.gradient, basis, self._radius())
         self.products += model.products
         return model
@@ -191,7 +193,7 @@ class _LevenbergMarquardtStep(Generic[E]):
         """Return the radius of the trust region at the start of the step."""
         if len(self.numbers["radius"]):
             return float(self.numbers["radius"][0])
-        return self.method.initial_radius * (self._norm() or 1.0)
+        return self.optimizer.initial_radius * (self._norm() or 1.0)
 
     def _norm(self) -> float:
         """Return the norm of the scaled weights."""

@@ -11,8 +11,8 @@ import numpy as np
 from dbp.checks import check_fraction, check_positive
 from dbp.optim.adam import AdamW
 from dbp.optim.first_order import UpdateContext
-from dbp.optim.method import Vector
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, check_patterns, matches, slices_of
+from dbp.optim.protocols import Vector
 
 
 class Matrix(NamedTuple):

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from dbp.checks import check_at_least, check_fraction, check_not_negative, check_positive
 from dbp.errors import UserError, unknown
+from dbp.optim.blockwise import cache_blocks, copy_owned, step_along
 from dbp.optim.conjugate_gradients import Iterate, Workspace, conjugate_gradients
-from dbp.optim.method import E, Method, Objective, Outcome, State, Step, Vector, cache_blocks, copy, follow
+from dbp.optim.optimizer import Optimizer, Outcome, State, Step
+from dbp.optim.protocols import E, Objective, Vector
 
 STORED_ITERATES = 5  # kept besides the last one; the cost may be lower at one of them
 ITERATE_SPACING = 1.5  # ratio of the iteration numbers of successive stored iterates (Martens 2010, section 4.6)
@@ -31,7 +33,7 @@ CURVATURES, CONTROLS = ("gauss_newton", "hessian"), ("damping", "trust_region")
 
 
 @dataclass(frozen=True)
-class Newton(Method):
+class Newton(Optimizer):
     """Steps to an approximate minimum d of the model f + g.d + d.B d / 2 of the cost.
 
     Control "damping" adds damping |d|^2 / 2 to the model, and raises the damping where the model predicts too large a
@@ -53,7 +55,7 @@ class Newton(Method):
         probes: the number of random gradients that estimate the squared gradients.
         decay: the factor on a step's solution from which the next step's iterations start; 0 to start from zero. Used
             with damping only.
-        gradient_tolerance: the method has converged when the norm of the gradient is at most this.
+        gradient_tolerance: the optimizer has converged when the norm of the gradient is at most this.
     """
 
     kind: ClassVar[str] = "newton"
@@ -108,7 +110,7 @@ class Newton(Method):
         return {"damping": np.array([self.damping])} if self._damped else {"radius": np.array([self.radius])}
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """Minimize the model at the weights and step as far as the cost falls; see Method.step()."""
+        """Minimize the model at the weights and step as far as the cost falls; see Optimizer.step()."""
         evaluation = objective.value_and_gradient(weights)
         if not evaluation.finite:
             return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
@@ -128,20 +130,20 @@ class _Candidate:
 class _NewtonStep(ABC, Generic[E]):
     """One step of either control: the model at the weights, and attempts to lower the cost."""
 
-    def __init__(self, method: Newton, objective: Objective[E], weights: Vector, state: State, evaluation: E):
-        self.method, self.objective, self.weights, self.state = method, objective, weights, state
+    def __init__(self, optimizer: Newton, objective: Objective[E], weights: Vector, state: State, evaluation: E):
+        self.optimizer, self.objective, self.weights, self.state = optimizer, objective, weights, state
         self.space, self.evaluation, self.cost = objective.space, evaluation, evaluation.cost
         self.evaluations, self.products = 1, 0
         self.gradient = state.scratch["gradient"]  # a copy, because products overwrite the objective's
-        copy(self.space, evaluation.gradient, self.gradient)
+        copy_owned(self.space, evaluation.gradient, self.gradient)
         self.norm = math.sqrt(self.space.dot(self.gradient, self.gradient))
-        self.solution = (state.vectors if method.vectors else state.scratch)["solution"]
+        self.solution = (state.vectors if optimizer.vectors else state.scratch)["solution"]
 
     def run(self) -> Step[E]:
         """Make attempts until one lowers the cost."""
-        if self.objective.is_deterministic and self.norm <= self.method.gradient_tolerance:
+        if self.objective.is_deterministic and self.norm <= self.optimizer.gradient_tolerance:
             return self._end(Outcome.CONVERGED)
-        self.curvature = self.objective.curvature(self.weights, self.method.part)
+        self.curvature = self.objective.curvature(self.weights, self.optimizer.part)
         self.prepare()
         outcome = Outcome.LINE_SEARCH_FAILED
         for _ in range(MAX_ATTEMPTS):
@@ -149,8 +151,8 @@ class _NewtonStep(ABC, Generic[E]):
             if length:
                 for block in cache_blocks(self.space.owned):
                     self.weights[block] += length * direction[block]
-                return self._end(Outcome.GOES_ON, length)
-        return self._end(outcome if self.objective.is_deterministic else Outcome.GOES_ON)
+                return self._end(Outcome.CONTINUES, length)
+        return self._end(outcome if self.objective.is_deterministic else Outcome.CONTINUES)
 
     def prepare(self) -> None:
         """Do what is needed once, before all attempts."""
@@ -161,7 +163,7 @@ class _NewtonStep(ABC, Generic[E]):
 
     def _end(self, outcome: Outcome, length: float = 0.0) -> Step[E]:
         reasons = {
-            Outcome.GOES_ON: "",
+            Outcome.CONTINUES: "",
             Outcome.CONVERGED: f"the gradient's norm is {self.norm:.3g}",
             Outcome.LINE_SEARCH_FAILED: f"no step lowers the cost by more than rounding; the gradient's norm is "
             f"{self.norm:.3g}",
@@ -172,14 +174,14 @@ class _NewtonStep(ABC, Generic[E]):
     def product(self, vector: Vector) -> Vector:
         """Return B times a vector."""
         self.products += 1
-        if self.method.curvature == "hessian":
+        if self.optimizer.curvature == "hessian":
             return self.curvature.hessian_product(vector)
         return self.curvature.gauss_newton_product(vector)
 
     def cost_at(self, direction: Vector, length: float = 1.0) -> float:
         """Return the cost after a step of this length; infinity if it is not finite."""
         trial = self.state.scratch["trial"]
-        follow(self.space, direction, length, self.weights, trial)
+        step_along(self.space, direction, length, self.weights, trial)
         self.evaluations += 1
         cost = self.objective.value(trial)
         return cost if math.isfinite(cost) else math.inf
@@ -191,7 +193,7 @@ class _NewtonStep(ABC, Generic[E]):
             models: the values of the model, one per iteration.
         """
         now, back = len(models) - 1, max(PROGRESS_ITERATIONS, (len(models) - 1) // 10)
-        least = self.method.tolerance * back
+        least = self.optimizer.tolerance * back
         return now > back and models[now] < 0 and models[now] - models[now - back] > least * models[now]
 
     def iterates(self, damping: float = 0.0, radius: float = math.inf) -> Iterator[Iterate]:
@@ -204,7 +206,7 @@ class _NewtonStep(ABC, Generic[E]):
         ):
             yield iterate
             models.append(iterate.model)
-            if iterate.number == self.method.iterations or self.has_stalled(models):
+            if iterate.number == self.optimizer.iterations or self.has_stalled(models):
                 return
 
     def clear_solution(self) -> None:
@@ -221,12 +223,12 @@ class _DampedStep(_NewtonStep[E]):
         if "solution" not in self.state.vectors:
             self.clear_solution()
         for part in self.space.owned:
-            self.solution[part] *= self.method.decay
+            self.solution[part] *= self.optimizer.decay
         if "inverse" in self.state.scratch:
-            inverse, squares = self.state.scratch["inverse"], self.curvature.squared_gradients(self.method.probes)
-            self.products += self.method.probes
+            inverse, squares = self.state.scratch["inverse"], self.curvature.squared_gradients(self.optimizer.probes)
+            self.products += self.optimizer.probes
             for block in cache_blocks(self.space.owned):
-                inverse[block] = (squares[block] + self.damping) ** -self.method.precondition
+                inverse[block] = (squares[block] + self.damping) ** -self.optimizer.precondition
 
     @property
     def damping(self) -> float:
@@ -267,7 +269,7 @@ class _DampedStep(_NewtonStep[E]):
                 return self._solve()
             if last.number == next_stored and last.curvature > 0:
                 place = self.state.scratch[f"iterate_{len(stored) % STORED_ITERATES}"]
-                copy(self.space, self.solution, place)
+                copy_owned(self.space, self.solution, place)
                 stored.append((next_stored, _Candidate(place, last.model)))
                 next_stored = math.ceil(next_stored * ITERATE_SPACING)
         before = [candidate for number, candidate in stored[-STORED_ITERATES:] if number < last.number]

@@ -1,6 +1,6 @@
 """The blocks in which first-order methods update the flat vectors, and the settings of each parameter.
 
-A block fits into the cache together with the method's vectors, and all of its parameters have the same settings.
+A block fits into the cache together with the optimizer's vectors, and all of its parameters have the same settings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from dbp.errors import UserError
-from dbp.optim.method import Vector, cache_blocks
+from dbp.optim.blockwise import cache_blocks
+from dbp.optim.protocols import Vector
 
 Shapes = Mapping[str, tuple[int, ...]]  # of the parameters, by name, in the order of the flat vector
 
@@ -25,7 +26,7 @@ class ParameterSetting(NamedTuple):
     Args:
         rate_factor: a factor on the learning rate.
         weight_decay: its strength.
-        group: a number that the method gives a meaning to; no block contains parameters of two groups.
+        group: a number that the optimizer gives a meaning to; no block contains parameters of two groups.
     """
 
     rate_factor: float = 1.0
@@ -40,7 +41,7 @@ class Block:
     Args:
         w: the weights.
         g: the gradient, clipped and with weight decay; read only.
-        vectors: the method's vectors and scratch vectors, by name.
+        vectors: the optimizer's vectors and scratch vectors, by name.
         buffers: three arrays for intermediate results; the third may hold g.
         learning_rate: the schedule's factor and those of the parameters included.
         weight_decay: its strength.

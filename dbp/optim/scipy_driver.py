@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from dbp.optim.callback_thread import Ask, CallbackThread, Raised, Returned
-from dbp.optim.method import Outcome, Vector
+from dbp.optim.optimizer import Outcome
+from dbp.optim.protocols import Vector
 
 NO_LIMIT = 2**31 - 1  # iterations: the largest limit that all of SciPy's methods accept; `epochs` limits a run
 
@@ -154,7 +155,7 @@ class Command:
     moved: bool = False
     evaluation: int | None = -1
     keeps_weights: bool = False
-    outcome: Outcome = Outcome.GOES_ON
+    outcome: Outcome = Outcome.CONTINUES
     reason: str = ""
     length: float = 0.0
     user_error: str = ""
@@ -233,7 +234,7 @@ class Driver:
         reason = f"SciPy's {self._method.name} cannot continue: {why}"
         return Command(Action.END, keeps_weights=True, outcome=Outcome.NOT_FINITE, reason=reason)
 
-    def _end(self, at: Vector, outcome: Outcome = Outcome.GOES_ON, reason: str = "") -> Command:
+    def _end(self, at: Vector, outcome: Outcome = Outcome.CONTINUES, reason: str = "") -> Command:
         """Return the command that ends the step at this point."""
         digests = [digest for digest, _ in self._seen]
         index = digests.index(_digest(at)) if _digest(at) in digests else None

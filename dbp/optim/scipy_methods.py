@@ -15,7 +15,8 @@ import numpy as np
 
 from dbp.checks import check_positive
 from dbp.errors import UserError, unknown
-from dbp.optim.method import Curvature, E, Method, Objective, Outcome, State, Step, Vector
+from dbp.optim.optimizer import Optimizer, Outcome, State, Step
+from dbp.optim.protocols import Curvature, E, Objective, Vector
 from dbp.optim.scipy_driver import METHODS, REFUSED, Action, Command, Driver, MinimizeOptions
 
 NOT_DETERMINISTIC = (
@@ -26,7 +27,7 @@ INSTALL_SCIPY = "pip install 'dbp-mpi[scipy]'"
 
 
 @dataclass(frozen=True)
-class Scipy(Method):
+class Scipy(Optimizer):
     """A method of scipy.optimize.minimize, one iteration a step; needs the package scipy on rank 0.
 
     All examples must be in one mini-batch, and no layer may draw random numbers. SciPy works in float64 on rank 0,
@@ -40,8 +41,10 @@ class Scipy(Method):
     """
 
     kind: ClassVar[str] = "scipy"
-    length: ClassVar[str] = "step_norm"
-    forgets: ClassVar[str] = "SciPy's method starts anew from these weights, because its internal state cannot be saved"
+    length_name: ClassVar[str] = "step_norm"
+    resume_note: ClassVar[str] = (
+        "SciPy's method starts anew from these weights, because its internal state cannot be saved"
+    )
     vectors = ()
     method: str = "L-BFGS-B"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class Scipy(Method):
         return ("point", "direction") if METHODS[self.method].uses_products else ("point",)
 
     def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
-        """Run one iteration of SciPy's method; see Method.step()."""
+        """Run one iteration of SciPy's method; see Optimizer.step()."""
         if not isinstance(state.running, _Minimization):
             state.running = _Minimization(self, objective, weights, state.scratch)
         with objective.space.changing:

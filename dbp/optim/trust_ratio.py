@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.optim.method import Vector
 from dbp.optim.parameter_blocks import ParameterSetting
+from dbp.optim.protocols import Vector
 
 
 def one_group_each(settings: list[ParameterSetting]) -> list[ParameterSetting]:

@@ -49,8 +49,8 @@ class Restorer:
             say(f"{path} is finished: {how}")
         else:
             say(f"resumed from {path} at epoch {progress.epoch + 1}, step {progress.step}")
-            if run.settings.optimizer.forgets:
-                say(f"note: {run.settings.optimizer.forgets}")
+            if run.settings.optimizer.resume_note:
+                say(f"note: {run.settings.optimizer.resume_note}")
         if changes:
             say(f"note: what differs from the run so far: {'; '.join(changes)}")
         if (was := info.provenance.get("blas")) != run.blas:

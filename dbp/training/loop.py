@@ -83,7 +83,7 @@ def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
 def count(run: Run, taken: Step[Evaluation]) -> None:
     """Count a step that updated the weights, and note if the optimizer cannot continue."""
     progress = run.progress
-    if taken.outcome is not Outcome.GOES_ON:
+    if taken.outcome is not Outcome.CONTINUES:
         progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value
     update_running_moments(run.running, taken.evaluation.moments)
     progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
@@ -105,7 +105,7 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
     settings, progress = run.settings, run.progress
     rate = display.rate()
     validation = run.evaluate(run.sources.validation)
-    display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length: progress.length}), rate)
+    display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length_name: progress.length}), rate)
     _stop_early(run)
     due = (settings.checkpoint.best and progress.is_best) or settings.checkpoint.due_after_epoch(progress.epoch)
     if due:

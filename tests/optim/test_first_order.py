@@ -25,7 +25,7 @@ from dbp.optim import (
     RMSprop,
     State,
 )
-from dbp.optim.method import CACHE_BLOCK
+from dbp.optim.blockwise import CACHE_BLOCK
 from tests.optim.noisy import SHAPES, SIZE, STEPS, Noisy, trained
 from tests.problems import BOWL, Evaluated, logistic, quadratic, rosenbrock, steps
 

@@ -139,7 +139,7 @@ def test_a_new_function_at_every_step():
     for number in range(60):
         noise[0] = rng.normal(size=20) * 1e-3
         step = method.step(noisy, w, state, number + 1, 1.0)
-        assert step.outcome is Outcome.GOES_ON
+        assert step.outcome is Outcome.CONTINUES
     np.testing.assert_allclose(w, problem.minimum, atol=5e-3)
 
 

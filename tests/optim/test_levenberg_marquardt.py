@@ -216,7 +216,7 @@ def test_mini_batches_do_not_end_a_run(method):
         function = batches.as_function
         function.space = steps.__globals__["Space"](2)
         taken = method.step(function, w, state, number, 1.0)
-        assert taken.outcome is Outcome.GOES_ON
+        assert taken.outcome is Outcome.CONTINUES
     np.testing.assert_allclose(w, [1, 2], atol=1e-6)
 
 

@@ -89,7 +89,7 @@ def test_a_cost_that_is_no_number_never_reaches_the_weights(control, bad):
     method = Newton(control=control, damping=1e-6, radius=10.0)
     w, _, taken = steps(method, unsound(bad), np.ones(4), 1)
     assert 0.5 < w.min() < 1
-    assert taken.outcome is Outcome.GOES_ON
+    assert taken.outcome is Outcome.CONTINUES
 
 
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
@@ -111,7 +111,7 @@ def test_products_that_lead_nowhere_end_with_an_outcome(control, hessian):
     assert "the gradient's norm is 2" in taken.reason
     assert (w == 1).all()
     function.is_deterministic = False  # the next mini-batch may be a better one
-    assert steps(Newton(control=control), function, np.ones(4), 1)[2].outcome is Outcome.GOES_ON
+    assert steps(Newton(control=control), function, np.ones(4), 1)[2].outcome is Outcome.CONTINUES
 
 
 def test_an_earlier_iterate_is_taken_where_the_last_one_costs_more():

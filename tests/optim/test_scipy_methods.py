@@ -52,7 +52,7 @@ def test_iterates_and_evaluations_are_those_of_scipy(name, problem):
         iterates.append(w.copy())
         counted += taken.evaluations, taken.products
         assert taken.evaluation.cost == function.value_of(w)
-        if taken.outcome is not Outcome.GOES_ON:
+        if taken.outcome is not Outcome.CONTINUES:
             break
     state.close()
     assert (taken.outcome, counted.tolist()) == (Outcome.CONVERGED, [function.evaluations, function.products])
@@ -188,7 +188,7 @@ def test_an_iterate_that_was_not_evaluated_is(monkeypatch):
         function.evaluations = 0
         w, taken = minimized(Scipy(), function, count=count)
         assert (w == at).all()
-        assert (taken.outcome, function.evaluations) == (Outcome.GOES_ON, evaluations)
+        assert (taken.outcome, function.evaluations) == (Outcome.CONTINUES, evaluations)
         assert taken.evaluation.cost == function.value_of(w)
     w, taken = minimized(Scipy(), function, count=3)
     assert taken.outcome is Outcome.NOT_FINITE

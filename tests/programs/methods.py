@@ -66,7 +66,7 @@ for name in options.methods:
     whole = train(name, 6, "whole")
     found = digest_arrays(whole.weights)
     assert whole.history["cost"][-1] < whole.history["cost"][0]
-    if not METHODS[name][0].forgets:
+    if not METHODS[name][0].resume_note:
         train(name, 3, "parts")
         parts = train(name, 6, "parts")
         assert digest_arrays(parts.weights) == found, f"{name}: other weights after a second start"

@@ -5,7 +5,7 @@ import pytest
 
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, Adam, Cosine, Outcome
-from dbp.optim.method import CACHE_BLOCK
+from dbp.optim.blockwise import CACHE_BLOCK
 from tests.problems import BOWL, Function, rosenbrock, steps
 
 ROSENBROCK = rosenbrock()

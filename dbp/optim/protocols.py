@@ -1,0 +1,199 @@
+"""What an optimizer asks for: an objective with cost and derivatives, and the space of its flat vectors.
+
+Both give the same numbers on every rank, so an optimizer is serial NumPy code that never communicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+Vector = NDArray[Any]  # flat: the elements of all parameters, in their order
+Rows = Sequence[Vector] | NDArray[Any]  # some vectors, or an array whose rows they are
+
+
+class Arriving(Protocol):
+    """A gradient that is known to be finite and still arrives, from its end to its start."""
+
+    def wait_for(self, part: slice) -> None:
+        """Return when this range of the gradient has arrived."""
+        ...
+
+    def complete(self) -> None:
+        """Return when all of the gradient has arrived; call it before any other call of objective or space."""
+        ...
+
+
+class Evaluated(Protocol):
+    """The cost and its gradient at some weights."""
+
+    @property
+    def cost(self) -> float:
+        """Return the weighted mean of the losses."""
+        ...
+
+    @property
+    def gradient(self) -> Vector:
+        """Return the gradient by the flat weights; valid in the owned ranges, until the next call of the objective."""
+        ...
+
+    @property
+    def finite(self) -> bool:
+        """Return True if cost and gradient are finite."""
+        ...
+
+    @property
+    def arriving(self) -> Arriving | None:
+        """Return what to wait on before the gradient is read, or None if all of it has arrived."""
+        ...
+
+
+E = TypeVar("E", bound=Evaluated)
+E_co = TypeVar("E_co", bound=Evaluated, covariant=True)
+
+
+class Space(Protocol):
+    """The space of the flat vectors: the ranges that this rank owns, and norms with the same bits on every rank."""
+
+    @property
+    def owned(self) -> Sequence[slice]:
+        """Return the ranges of each vector that this rank writes; other ranks write the rest."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shapes of the parameters, by name, in the order of the flat vector."""
+        ...
+
+    @property
+    def changing(self) -> AbstractContextManager[None]:
+        """Return a context for changes of weights and vectors; outside of it they are those of a step's end."""
+        ...
+
+    def dot(self, a: Vector, b: Vector) -> float:
+        """Return the inner product of two vectors."""
+        ...
+
+    def squares(self, vector: Vector) -> NDArray[Any]:
+        """Return the sum of squares of each parameter's elements, float64, shape (parameters,)."""
+        ...
+
+
+class VectorSpace(Space, Protocol):
+    """A space with inner products of many vectors, and with jobs that are divided among ranks."""
+
+    def dots(self, left: Rows, right: Rows) -> NDArray[Any]:
+        """Return the inner products of each left vector with each right one, float64, shape (left, right), in one pass.
+
+        This is fastest if both are the rows of an array.
+        """
+        ...
+
+    def combine(self, coefficients: NDArray[Any], rows: NDArray[Any], target: Vector) -> None:
+        """Write the linear combination of rows to a vector, which may be one of them if its coefficient is 0."""
+        ...
+
+    def fence(self, vector: Vector) -> None:
+        """Return when all of a vector may be read, until a rank writes to it again."""
+        ...
+
+    def jobs(self, count: int) -> range:
+        """Return which of `count` jobs, each of which writes a part of a vector, this rank does."""
+        ...
+
+    def fence_jobs(self, vector: Vector, parts: Sequence[slice]) -> None:
+        """Return when these parts of a vector may be read, each written by the rank with its job."""
+        ...
+
+
+class Root(Protocol):
+    """The rank that computes for all, where a computation cannot be divided among ranks, and its messages."""
+
+    @property
+    def is_root(self) -> bool:
+        """Return True on the rank that computes for all."""
+        ...
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the root's value (any small object) on every rank."""
+        ...
+
+    def broadcast_vector(self, vector: Vector) -> None:
+        """Write the root's copy of a whole vector to the copies of all ranks."""
+        ...
+
+    def gather_vector(self, vector: Vector) -> Vector:
+        """Return a whole vector on the root; on other ranks only its owned ranges are valid."""
+        ...
+
+
+class Curvature(Protocol):
+    """The second derivatives of the cost at some weights.
+
+    Results are valid until the next call of the curvature or the objective. J is the Jacobian of the outputs by the
+    weights, H the Hessian of the cost by the outputs.
+    """
+
+    def hessian_product(self, vector: Vector) -> Vector:
+        """Return the Hessian times a vector."""
+        ...
+
+    def gauss_newton_product(self, vector: Vector) -> Vector:
+        """Return the Gauss-Newton matrix J^T H J times a vector."""
+        ...
+
+    def gauss_newton_matrix(self) -> NDArray[Any]:
+        """Return all of J^T H J, float64, shape (weights, weights), with the same bits on every rank."""
+        ...
+
+    def squared_gradients(self, probes: int) -> Vector:
+        """Return the weighted mean of the squared gradients of the single examples.
+
+        Args:
+            probes: the number of gradients with random signs from which it is estimated (Hutchinson 1989).
+        """
+        ...
+
+
+class Objective(Protocol[E_co]):
+    """The cost as a function of the flat weights, and its derivatives."""
+
+    @property
+    def space(self) -> VectorSpace:
+        """Return the space of the weights."""
+        ...
+
+    @property
+    def root(self) -> Root:
+        """Return the rank that computes for all, for methods that need one."""
+        ...
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Return True if it is the same function at every step: a full batch, and nothing random."""
+        ...
+
+    def value_and_gradient(self, weights: Vector, early: bool = False) -> E_co:
+        """Return cost and gradient at these weights.
+
+        Args:
+            weights: the flat weights.
+            early: whether to return as soon as the gradient is known to be finite, while it may still be arriving.
+        """
+        ...
+
+    def value(self, weights: Vector) -> float:
+        """Return the cost at these weights."""
+        ...
+
+    def curvature(self, weights: Vector, part: float = 1.0) -> Curvature:
+        """Return the second derivatives at these weights, which must not change while they are used.
+
+        Args:
+            weights: the flat weights.
+            part: the part of the mini-batch to use, above 0 and at most 1.
+        """
+        ...
