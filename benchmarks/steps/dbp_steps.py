@@ -17,7 +17,7 @@ from dbp import nn, optim
 from dbp.autodiff.blocks import PIECE
 from dbp.config.settings import Settings
 from dbp.parallel import Communicator, blas_threads, world
-from dbp.parallel.ranks.clock import NAMES
+from dbp.parallel.ranks.clock import Stage
 from dbp.parallel.vectors.deal import BUCKET
 from dbp.run.state import Run
 from dbp.saving.resume import Start
@@ -77,14 +77,14 @@ def in_training(
 
 def seconds_by_stage(comm: Communicator, steps: int) -> dict[str, float]:
     """Of a step of this rank, since its clock began."""
-    comm.stages.enter(comm.stages.current)
-    return {name: seconds / max(steps, 1) for name, seconds in zip(NAMES, comm.stages.seconds, strict=True)}
+    comm.clock.enter(comm.clock.current)
+    return {stage.label: comm.clock.seconds[stage] / max(steps, 1) for stage in Stage}
 
 
 def profile(name: str, case: Case, step: Step, run: Run) -> None:
     """Print, on rank 0, the time of a step by stage and by function."""
     take_first_steps(step)
-    run.comm.stages.begin()
+    run.comm.clock.reset()
     _repeat(step, case.steps)
     stages = seconds_by_stage(run.comm, case.steps)
     profiler = cProfile.Profile()
@@ -112,7 +112,7 @@ def _stage_table(stages: dict[str, float]) -> str:
 def add(report: Report, name: str, step: Step, run: Run) -> None:
     """Measure a case; besides the time of a step what it consists of."""
     comm, first, last_bucket = run.comm, run.progress.step, max(0, run.layout.size - BUCKET)
-    comm.stages.begin()
+    comm.clock.reset()
     report.add("dbp", name, step, comm)
     report.results["dbp"][name] |= {
         "stages": seconds_by_stage(comm, run.progress.step - first),

@@ -17,7 +17,7 @@ from dbp.config.settings import Data, Settings
 from dbp.config.toml import settings_from
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
-from dbp.parallel.ranks.clock import UPDATE
+from dbp.parallel.ranks.clock import Stage
 from dbp.run.state import Run
 from dbp.saving.resume import Start
 from dbp.training import loop
@@ -69,7 +69,7 @@ def points(run: Run, policy: NonFinitePolicy, seconds: float, passes: float) -> 
     The cost is that over all examples: that of the last step where it was over all, else found anew.
     """
     used, done, progress = 0.0, 0.0, run.progress
-    run.comm.stages.begin()
+    run.comm.clock.reset()
     while progress.epoch < run.settings.epochs and not progress.outcome and used < seconds and done < passes:
         start = time.perf_counter()
         for _ in loop.steps_of_epoch(run, policy):
@@ -86,12 +86,12 @@ def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]
     """The points of a run of dbp, and how it ended."""
     with start_run(settings, world(), Start(fresh=True, quiet=True)) as (run, saver, display):
         found = list(points(run, NonFinitePolicy(run, saver, display.say), seconds, passes))
-        stages = run.comm.stages
-        stages.enter(stages.current)
+        clock = run.comm.clock
+        clock.enter(clock.current)
         return {
             "points": found,
             "outcome": run.progress.outcome,
-            "outside": stages.seconds[UPDATE],
+            "outside": clock.seconds[Stage.UPDATE],
             "weights": run.layout.size,
         }
 

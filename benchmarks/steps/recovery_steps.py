@@ -42,7 +42,7 @@ class Clock:
 
     def step(self, take: Callable[[Run, int], Any], run: Run, batch: Batch, total: int) -> Any:
         """A step; the last rank dies before one that comes some steps after a checkpoint, and the next is the last."""
-        if run.comm.lost:
+        if run.comm.survival.lost:
             self.tell(run.comm)
             raise Stopped(0)
         saved = run.progress.step % EVERY == EVERY - 1 and any(self.folder.glob("checkpoints/step-*.h5"))

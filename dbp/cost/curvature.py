@@ -15,7 +15,7 @@ import numpy as np
 
 from dbp.autodiff import Linearization, Value, gradient, linearize, sum_
 from dbp.parallel import Arena, Reduction, Shards, VectorSum
-from dbp.parallel.ranks import clock as stages
+from dbp.parallel.ranks.clock import Stage
 from dbp.random import generator
 from dbp.types import Array
 
@@ -179,7 +179,7 @@ class Curvature:
         size = self._layout.size
         reduction = Reduction(self._arena.comm, self._shards, size * size, np.float64, 1)
         tree = reduction.start()
-        self._arena.comm.stages.enter(stages.PRODUCTS)
+        self._arena.comm.clock.enter(Stage.PRODUCTS)
         for number in self._shards.mine:
             sums = reduction.buffer()
             sums.bytes[:] = 0
@@ -188,7 +188,7 @@ class Curvature:
                 sums.scalars += losses.weight
             tree.push(0, number, sums)
         total = reduction.total(tree, divisor=0)
-        self._arena.comm.stages.enter(stages.UPDATE)
+        self._arena.comm.clock.enter(Stage.UPDATE)
         return total.vector.reshape(size, size)
 
     def _read(self, vector: Array) -> Parameters:
@@ -199,19 +199,19 @@ class Curvature:
 
     def _sum(self, product: Callable[[LossCurvature], Parameters]) -> Array:
         """Return the sum of a product over all shards, divided by the sum of all weights."""
-        clock = self._arena.comm.stages
+        clock = self._arena.comm.clock
         tree = self._reduction.start()
         for number in self._shards.mine:
             sums = self._reduction.buffer()
             sums.bytes[:] = 0
             views = self._layout.views(sums.vector, writable=True)
-            clock.enter(stages.PRODUCTS)
+            clock.enter(Stage.PRODUCTS)
             for losses in self._examples(number):
                 for name, part in product(losses).items():
                     views[name] += part
                 sums.scalars[0] += losses.weight
             tree.push(0, number, sums)
-        clock.enter(stages.SUM)
+        clock.enter(Stage.SUM)
         total = self._reduction.total(tree, divisor=0)
-        clock.enter(stages.UPDATE)
+        clock.enter(Stage.UPDATE)
         return total.vector

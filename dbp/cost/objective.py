@@ -19,7 +19,7 @@ from dbp.cost.curvature import Curvature, LossCurvature
 from dbp.cost.mini_batch import Batch, Chunks, Shard, Totals, as_weighted
 from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums, use
 from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, Reduction, Shards, Sums
-from dbp.parallel.ranks import clock as stages
+from dbp.parallel.ranks.clock import Stage
 from dbp.random import generator
 from dbp.types import Array
 
@@ -152,12 +152,12 @@ class Objective:
             weights: the flat weights.
             chunks: yields the examples of a shard, by its number, in chunks.
         """
-        totals = self.totals(weights, chunks, stages.EVALUATION)
-        self.arena.comm.stages.enter(stages.OTHER)
+        totals = self.totals(weights, chunks, Stage.EVALUATION)
+        self.arena.comm.clock.enter(Stage.OTHER)
         return totals
 
     def totals(
-        self, weights: Array, chunks: Chunks, stage: int, draw: Callable[[Shard], RandomKey] | None = None
+        self, weights: Array, chunks: Chunks, stage: Stage, draw: Callable[[Shard], RandomKey] | None = None
     ) -> Totals:
         """Return cost and metrics of the examples that chunks yields; collective.
 
@@ -167,7 +167,7 @@ class Objective:
             stage: that the time counts for.
             draw: random numbers of a training pass; None for the model as in evaluation.
         """
-        clock = self.arena.comm.stages
+        clock = self.arena.comm.clock
         clock.enter(stage)
         self.arena.fence(weights)
         parameters = self.layout.views(weights)
@@ -261,8 +261,8 @@ class BatchCost:
     def value(self, weights: Array) -> float:
         """Return the cost, the same to the last bit as that of value_and_gradient()."""
         filled = {shard.number: [shard] if len(shard.inputs) else [] for shard in self.batch}
-        total = self.objective.totals(weights, filled.__getitem__, stages.FORWARD, self.draw)
-        self.objective.arena.comm.stages.enter(stages.UPDATE)
+        total = self.objective.totals(weights, filled.__getitem__, Stage.FORWARD, self.draw)
+        self.objective.arena.comm.clock.enter(Stage.UPDATE)
         return total.cost
 
     def value_and_gradient(self, weights: Array, early: bool = False) -> Evaluation:
@@ -273,16 +273,16 @@ class BatchCost:
             early: return before the gradient is complete, if that is possible; the caller waits part by part.
         """
         objective, gradients = self.objective, self.objective.gradients
-        clock = objective.arena.comm.stages
+        clock = objective.arena.comm.clock
         objective.arena.fence(weights)
         gradients.start(shard.weight for shard in self.batch)
         for shard in self.batch:
             sums = gradients.buffer()
             self._write_gradient(weights, shard, sums, last=shard is self.batch[-1])  # 2 forward, 3 loss, 4 backward
             gradients.push(shard.number, sums)
-        clock.enter(stages.SUM)
+        clock.enter(Stage.SUM)
         total = gradients.total(early)  # 5 sum
-        clock.enter(stages.UPDATE)
+        clock.enter(Stage.UPDATE)
         objective.stop_requested |= total.stop_requested
         totals = _totals(total.scalars[: objective.scalars])
         moments = total.scalars[objective.scalars :].copy()
@@ -301,11 +301,11 @@ class BatchCost:
             sums.bytes[:] = 0
             return
         objective = self.objective
-        clock, leaves = objective.arena.comm.stages, objective.leaves(weights)
+        clock, leaves = objective.arena.comm.clock, objective.leaves(weights)
         call = call_with(leaves, objective.running, self.draw(shard))
-        clock.enter(stages.FORWARD)
+        clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
-        clock.enter(stages.BACKWARD)
+        clock.enter(Stage.BACKWARD)
         cotangent = np.ones(len(shard.inputs), objective.dtype) if shard.weights is None else shard.weights
         on_ready = objective.gradients.on_ready(objective.layout) if last else None
         into = objective.gradient_views(sums)

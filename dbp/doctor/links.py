@@ -50,31 +50,31 @@ def clock_offsets(comm: Communicator) -> list[ClockOffset]:
 def _offset_of(comm: Communicator, node: int, rank: int) -> ClockOffset:
     """Ask a rank for its time, and return the offset from the question that was answered fastest."""
     question, answer = np.zeros(1), np.zeros(1)
-    send, receive, seen = [comm.outgoing(question, rank, PING)], [comm.incoming(answer, rank, PONG)], []
+    send, receive, seen = [comm.channel.outgoing(question, rank, PING)], [comm.channel.incoming(answer, rank, PONG)], []
     for _ in range(PINGS):
         began = time.time()
         _exchange(comm, receive + send)
         ended = time.time()
         seen.append(ClockOffset(node, float(answer[0]) - (began + ended) / 2, (ended - began) / 2))
-    comm.discard(send + receive)
+    comm.channel.discard(send + receive)
     return min(seen, key=lambda clock: clock.error)
 
 
 def _answer(comm: Communicator) -> None:
     """Answer the questions of rank 0 with the time."""
     question, answer = np.zeros(1), np.zeros(1)
-    receive, send = [comm.incoming(question, 0, PING)], [comm.outgoing(answer, 0, PONG)]
+    receive, send = [comm.channel.incoming(question, 0, PING)], [comm.channel.outgoing(answer, 0, PONG)]
     for _ in range(PINGS):
         _exchange(comm, receive)
         answer[0] = time.time()
         _exchange(comm, send)
-    comm.discard(receive + send)
+    comm.channel.discard(receive + send)
 
 
 def _exchange(comm: Communicator, messages: Sequence[Any]) -> None:
     """Start persistent messages and wait for them."""
-    comm.start(messages)
-    comm.stages.wait_until(lambda: comm.done(messages))
+    comm.channel.start(messages)
+    comm.clock.wait_until(lambda: comm.channel.done(messages))
 
 
 def link_speeds(comm: Communicator) -> list[float]:
@@ -87,14 +87,14 @@ def link_speeds(comm: Communicator) -> list[float]:
     if comm.rank == nodes[mine].start and len(nodes) > 1:
         out, back = np.zeros((2, MESSAGES, MESSAGE_BYTES), np.uint8)
         after, before = nodes[(mine + 1) % len(nodes)].start, nodes[mine - 1].start
-        messages = [comm.incoming(row, before, DATA + i) for i, row in enumerate(back)]
-        messages += [comm.outgoing(row, after, DATA + i) for i, row in enumerate(out)]
+        messages = [comm.channel.incoming(row, before, DATA + i) for i, row in enumerate(back)]
+        messages += [comm.channel.outgoing(row, after, DATA + i) for i, row in enumerate(out)]
         times = []
         for _ in range(REPEATS):
             began = time.perf_counter()
             _exchange(comm, messages)
             times.append(time.perf_counter() - began)
-        comm.discard(messages)
+        comm.channel.discard(messages)
         took = min(times)
     seconds = comm.gather(took)
     return [MESSAGE_BYTES * MESSAGES / max(seconds[ranks.start], 1e-9) for ranks in nodes] if len(nodes) > 1 else []

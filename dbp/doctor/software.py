@@ -108,9 +108,9 @@ def _launcher_to_use() -> Finding:
 
 def _when_ranks_die(comm: Communicator) -> Finding:
     """Report whether ranks can continue when others die, which a run does not need."""
-    if comm.survives:
+    if comm.survival.enabled:
         found = "the others continue (ULFM)"
-    elif comm.may_survive:
+    elif comm.survival.possible:
         found = "all end; ULFM is available: dbp run --survive"
     else:
         found = f"all end; {comm.description} has no ULFM"

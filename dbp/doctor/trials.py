@@ -61,7 +61,7 @@ def shared_memory(comm: Communicator) -> MemoryTrial:
     """Try whether each rank reads from shared memory what the others wrote to it; collective."""
     if comm.size == 1:
         return MemoryTrial(None, "not needed by one rank")
-    memory = comm.shared_memory(4 * LENGTH)
+    memory = comm.node.allocate(4 * LENGTH)
     if memory is None:
         return MemoryTrial(None, "is not available: there is too little of it, or the MPI library has none")
     numbers = memory.bytes.view(np.float32)
@@ -69,7 +69,7 @@ def shared_memory(comm: Communicator) -> MemoryTrial:
     part = parts(LENGTH, len(ranks), comm.rank - ranks.start)
     mine = slice(part.start, part.stop)
     numbers[mine] = np.arange(mine.start, mine.stop)
-    comm.node_barrier()
+    comm.node.barrier()
     right = all(comm.gather(bool(np.array_equal(numbers, np.arange(LENGTH, dtype=np.float32)))))
     del numbers
     memory.free()

@@ -3,14 +3,14 @@
 from dbp.parallel.machine.cores import Place, processor, usable_cores
 from dbp.parallel.machine.threads import blas_threads
 from dbp.parallel.ranks.agreement import differing, must_be_alike
-from dbp.parallel.ranks.clock import Stages
+from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.ranks.faults import agree, all_leave, from_rank_0, tell, together
 from dbp.parallel.ranks.launcher import launched_by_mpi
 from dbp.parallel.ranks.memory import keep_freed_memory, must_fit
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, complaints, hints, nodes_of, threads_for
-from dbp.parallel.ranks.watch import Watch
+from dbp.parallel.ranks.watchdog import Watchdog
 from dbp.parallel.ranks.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
@@ -46,12 +46,13 @@ __all__ = [
     "Residuals",
     "Shards",
     "SharedReduction",
-    "Stages",
+    "Stage",
+    "StageClock",
     "Sums",
     "Total",
     "TreeSum",
     "VectorSum",
-    "Watch",
+    "Watchdog",
     "agree",
     "all_leave",
     "blas_threads",

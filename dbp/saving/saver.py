@@ -15,7 +15,7 @@ from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
 from dbp.parallel import Copies, RankLostError, Residuals, all_leave, from_rank_0, processor
-from dbp.parallel.ranks import clock as stages
+from dbp.parallel.ranks.clock import Stage
 from dbp.run.provenance import process, versions
 from dbp.run.snapshot import Snapshot
 from dbp.run.state import Run
@@ -63,11 +63,11 @@ class RunSaver:
         except BaseException:
             self._leave()
             raise
-        self._comm.asks = self._stopping.is_requested
+        self._comm.asks_to_stop = self._stopping.is_requested
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        del self._comm.asks
+        del self._comm.asks_to_stop
         if self.folder is not None and self._comm.rank == 0:
             self._writer.end(None if all_leave(error) else FAILURE_WAIT_SECONDS)
             if error is not None and not isinstance(error, (Stopped, RankLostError)):
@@ -150,26 +150,26 @@ class RunSaver:
         run = self._run
         if self._saved == run.progress.step:
             return
-        before = self._comm.stages.enter(stages.CHECKPOINT)
+        before = self._comm.clock.enter(Stage.CHECKPOINT)
         if run.settings.watch.compare_every_steps:
             run.compare_nodes()
         if self._copies is not None:
             self.settle()
             self._copies.take(list(run.vectors.values()))
             residuals = run.objective.gradients.snapshot()
-            self._comm.confirm()  # all ranks have copied their parts
+            self._comm.survival.confirm()  # all ranks have copied their parts
             self._saved = run.progress.step
             if self._comm.rank == 0:
                 keep = run.best_step, run.rollback_targets
                 self._writer.start(partial(self._write, self._checkpoint(residuals), *keep, self._status()))
-        self._comm.stages.enter(before)
+        self._comm.clock.enter(before)
 
     def save_now(self) -> str:
         """Save, wait until it is written, and return why it was not; "" if it was."""
         self.save()
-        before = self._comm.stages.enter(stages.CHECKPOINT)
+        before = self._comm.clock.enter(Stage.CHECKPOINT)
         failed = self.settle()
-        self._comm.stages.enter(before)
+        self._comm.clock.enter(before)
         return failed
 
     def restore(self, until: int) -> tuple[Path, tuple[Path, ...]]:

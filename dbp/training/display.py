@@ -135,7 +135,7 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
         lines.append(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
     lines.append(f"{run.layout.size:,} parameters ({settings.dtype}); examples: {run.sources.describe()}")
     if run.arena.lacks_memory:
-        lines.append(f"warning: every rank keeps weights and optimizer state of its own, as {comm.refused}")
+        lines.append(f"warning: every rank keeps weights and optimizer state of its own, as {comm.node.refusal}")
     if idle := shards.idle_ranks:
         names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
         lines.append(

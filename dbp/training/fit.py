@@ -15,7 +15,7 @@ from dbp.log import run_log
 from dbp.parallel import (
     Communicator,
     RankLostError,
-    Watch,
+    Watchdog,
     agree,
     blas_threads,
     from_rank_0,
@@ -96,10 +96,10 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
             with start_run(settings, comm, start, snapshot) as (run, saver, display):
                 steps = train_epochs(run, saver, display)
                 result = _finish(run, saver, display, steps)
-                comm.confirm()  # all ranks have finished, so none continues without the others
+                comm.survival.confirm()  # all ranks have finished, so none continues without the others
                 return result
         except RankLostError as error:
-            if not comm.survives:
+            if not comm.survival.enabled:
                 raise
             comm, snapshot = recover(settings.watch, error, run, snapshot)
             begun = run is not None
@@ -130,7 +130,7 @@ def start_run(
         signals,
         blas_threads(settings.thread_count) as blas,
         np.errstate(over="ignore", invalid="ignore"),
-        Watch(comm, settings.watch.warn_after, settings.watch.end_after),
+        Watchdog(comm, settings.watch.warn_after, settings.watch.end_after),
         Run(settings, comm, blas, restored=info is not None or snapshot is not None) as run,
     ):
         is_shown = not start.quiet and comm.rank == 0

@@ -18,7 +18,7 @@ from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
 from dbp.nn import update_running_moments
 from dbp.optim import Outcome, Step
-from dbp.parallel.ranks import clock as stages
+from dbp.parallel.ranks.clock import Stage
 from dbp.run.progress import epochs_since_best
 from dbp.run.state import Run
 from dbp.saving.saver import RunSaver
@@ -28,7 +28,7 @@ from dbp.training.rollback import NonFinitePolicy
 
 def train_epochs(run: Run, saver: RunSaver, display: Display) -> int:
     """Train all epochs that are left, and return how many steps that took."""
-    run.comm.stages.begin()
+    run.comm.clock.reset()
     settings, progress = run.settings, run.progress
     steps, policy = 0, NonFinitePolicy(run, saver, display.say)
     policy.begin()
@@ -54,15 +54,15 @@ def steps_of_epoch(run: Run, policy: NonFinitePolicy) -> Iterator[int]:
     progress, batches = run.progress, run.batches
     while not run.at_end_of_epoch and not progress.outcome:
         examples = len(batches.positions(progress.step_in_epoch))
-        run.comm.stages.enter(stages.DATA)
+        run.comm.clock.enter(Stage.DATA)
         batch = run.next_batch()  # 1 data
         taken = step(run, batch, run.settings.epochs * batches.steps)  # 2 forward ... 6 update
         if taken.done:
             count(run, taken)
         elif not policy.handle(taken, batch):
             return
-        run.comm.stages.step = progress.step
-        run.comm.stages.enter(stages.OTHER)
+        run.comm.clock.step = progress.step
+        run.comm.clock.enter(Stage.OTHER)
         yield examples
 
 

@@ -64,8 +64,9 @@ def snapshot_in_memory(run: Run) -> Snapshot | None:
 
 def _summary(comm: Communicator, least: int, enough: bool, in_memory: bool) -> str:
     """Return who has died, and what happens now."""
-    count = len(comm.lost)
-    died = f"rank{'s' * (count > 1)} {', '.join(map(str, comm.lost))} died, {comm.size} of {comm.size + count} live"
+    lost = comm.survival.lost
+    count = len(lost)
+    died = f"rank{'s' * (count > 1)} {', '.join(map(str, lost))} died, {comm.size} of {comm.size + count} live"
     if not enough:
         return f"{died}: too few, as watch.least_ranks is {least}; the same command goes on from the last checkpoint"
     return f"{died}: they go on from {'memory' if in_memory else 'the last checkpoint'}"

@@ -17,7 +17,7 @@ from dbp.cost.objective import Evaluation
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import Step
 from dbp.parallel import from_rank_0
-from dbp.parallel.ranks import clock as stages
+from dbp.parallel.ranks.clock import Stage
 from dbp.run.state import Run
 from dbp.saving.saver import RunSaver
 from dbp.training.diagnosis import diagnose
@@ -92,8 +92,8 @@ class NonFinitePolicy:
         step, before = progress.step, replace(progress.not_finite)
         if before.rollbacks >= most:
             return f"the run has rolled back not_finite.at_most = {most} times"
-        clock = run.comm.stages
-        stage = clock.enter(stages.CHECKPOINT)
+        clock = run.comm.clock
+        stage = clock.enter(Stage.CHECKPOINT)
         with run.arena.changing:  # a rank that dies meanwhile leaves a state that counts as incomplete
             path = self._restore()
             if path is not None:

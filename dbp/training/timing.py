@@ -6,10 +6,9 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dbp.parallel import Communicator
-from dbp.parallel.ranks.clock import CHECKPOINT, EVALUATION, NAMES, WAITING
+from dbp.parallel import Communicator, Stage
 
-OF_A_STEP = [stage for stage in range(len(NAMES)) if stage not in (EVALUATION, CHECKPOINT)]
+OF_A_STEP = [stage for stage in Stage if stage not in (Stage.EVALUATION, Stage.CHECKPOINT)]
 
 
 @dataclass(frozen=True)
@@ -29,20 +28,20 @@ class Timing:
     @classmethod
     def gathered(cls, comm: Communicator, steps: int) -> Timing:
         """Gather the clocks as they are now; collective."""
-        comm.stages.enter(comm.stages.current)
-        everyones = comm.gather((socket.gethostname(), list(comm.stages.seconds)))
+        comm.clock.enter(comm.clock.current)
+        everyones = comm.gather((socket.gethostname(), list(comm.clock.seconds)))
         return cls([host for host, _ in everyones], [seconds for _, seconds in everyones], steps)
 
     def own_work(self, rank: int) -> float:
         """Return the seconds of a rank in steps, without waiting."""
-        return sum(self.seconds[rank][stage] for stage in OF_A_STEP if stage != WAITING)
+        return sum(self.seconds[rank][stage] for stage in OF_A_STEP if stage != Stage.WAITING)
 
     def __str__(self) -> str:
         """Return one line: the mean time of a step by stage, and which ranks work least and most."""
         ranks = range(len(self.seconds))
-        mean = [sum(self.seconds[rank][stage] for rank in ranks) / len(ranks) for stage in range(len(NAMES))]
+        mean = [sum(self.seconds[rank][stage] for rank in ranks) / len(ranks) for stage in Stage]
         whole = sum(mean[stage] for stage in OF_A_STEP)
-        parts = ", ".join(f"{NAMES[stage]} {mean[stage] / whole:.0%}" for stage in OF_A_STEP if mean[stage])
+        parts = ", ".join(f"{stage.label} {mean[stage] / whole:.0%}" for stage in OF_A_STEP if mean[stage])
         line = f"a step took {self._per_step(whole)}: {parts}"
         if len(ranks) == 1:
             return line
@@ -56,7 +55,7 @@ class Timing:
 
     def table(self) -> str:
         """Return comma-separated values: a line per rank with its seconds by stage."""
-        lines = [f"rank,host,{','.join(NAMES)}"]
+        lines = [f"rank,host,{','.join(stage.label for stage in Stage)}"]
         for rank, (host, seconds) in enumerate(zip(self.hosts, self.seconds, strict=True)):
             lines.append(f"{rank},{host},{','.join(f'{s:.6f}' for s in seconds)}")
         return "\n".join(lines) + "\n"

@@ -182,8 +182,8 @@ for size, count in ((0, 2), (5, 1), (1001, 7), (DIVIDED_FROM, 3), (100_003, 1), 
 
 # More than there is: private memory instead, on all ranks, for vectors as for sums.
 if comm.size > 1:
-    assert comm.shared_memory(1 << 50) is None
-    comm.shared_memory = lambda length: None
+    assert comm.node.allocate(1 << 50) is None
+    comm.node.allocate = lambda length: None
     problem = Problem(100_003, 3, np.float32, share=True)
     assert not problem.arena.shared
     assert "one copy per rank" in problem.arena.description

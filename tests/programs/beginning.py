@@ -19,7 +19,7 @@ from dbp.parallel import world
 folder, *words = sys.argv[1:]
 comm = world()
 if "private" in words:
-    comm.shared_memory = lambda _length: None
+    comm.node.allocate = lambda _length: None
 if comm.rank > 0:
     dbp.run.state._weights_in = None  # only rank 0 reads files
 rng = np.random.default_rng(0)

@@ -42,7 +42,7 @@ parser.add_argument("--divide", action="store_true", help="vectors among all nod
 parser.add_argument("--private", action="store_true", help="no memory that ranks share")
 options = parser.parse_args()
 if options.private:
-    world().shared_memory = lambda length: None
+    world().node.allocate = lambda length: None
 
 
 def train(name, epochs, out):

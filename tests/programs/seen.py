@@ -3,11 +3,11 @@
 from dbp.parallel import world
 
 comm = world()
-memory = comm.shared_memory(1000)
-assert memory is not None, comm.refused
+memory = comm.node.allocate(1000)
+assert memory is not None, comm.node.refusal
 if comm.rank == comm.size - 1:
     memory.bytes[:] = 7
-comm.node_barrier()
+comm.node.barrier()
 assert (memory.bytes == 7).all()
 comm.barrier()
 if comm.rank == 0:

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from dbp.parallel import Arena, Layout, RankLostError, Shards, Watch, reduction_for, survivors, world
+from dbp.parallel import Arena, Layout, RankLostError, Shards, Watchdog, reduction_for, survivors, world
 from dbp.random import generator
 
 SIZE, SHARDS, STEPS = 300_007, 5, 6
@@ -101,13 +101,13 @@ def train(comm):
             if lost_at:
                 times.append(round(1e3 * (time.perf_counter() - lost_at)))
                 lost_at = 0.0
-            with Watch(comm, 5, 10):
+            with Watchdog(comm, 5, 10):
                 while done < STEPS:
                     job.step(done)
                     copy = np.stack([job.weights, job.momentum])
-                    comm.confirm()
+                    comm.survival.confirm()
                     values, done = copy, done + 1
-                    comm.stages.step = done
+                    comm.clock.step = done
             return job.weights.copy(), times
         except RankLostError:
             lost_at = lost_at or time.perf_counter()
@@ -122,6 +122,7 @@ comm = world()
 if comm.rank == 0:
     np.save(sys.argv[1], weights)
     print(
-        f"ranks left: {comm.size}; losses: {len(times)}; survives: {comm.survives}; back after {times} ms", flush=True
+        f"ranks left: {comm.size}; losses: {len(times)}; survives: {comm.survival.enabled}; back after {times} ms",
+        flush=True,
     )
 comm.finalize()

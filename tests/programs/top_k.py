@@ -12,7 +12,7 @@ from dbp.random import generator
 
 comm = world()
 if "private" in sys.argv:
-    comm.shared_memory = lambda length: None
+    comm.node.allocate = lambda length: None
 SIZE, STEPS = 300_007, 5
 
 

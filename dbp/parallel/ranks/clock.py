@@ -1,29 +1,47 @@
-"""What a rank is doing now, and for how long it has done what: its own work apart from waiting for others."""
+"""The clock of a rank: what it is doing, and for how long it has done what, its own work apart from waiting."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 
 from dbp.parallel.ranks.backoff import Backoff
 
-NAMES = ("data", "forward", "backward", "products", "sum", "update", "evaluation", "checkpoint", "other", "waiting")
-DATA, FORWARD, BACKWARD, PRODUCTS, SUM, UPDATE, EVALUATION, CHECKPOINT, OTHER, WAITING = range(len(NAMES))
-
-CHECK = 0.05  # seconds after which one who waits asks whether there is still something to wait for
+CHECK_SECONDS = 0.05  # between two checks, while a rank waits, that nothing is wrong with the others
 
 
-def nobody() -> list[int]:
-    """No rank in particular is waited for."""
+class Stage(IntEnum):
+    """What a rank can be doing."""
+
+    DATA = 0
+    FORWARD = 1
+    BACKWARD = 2
+    PRODUCTS = 3
+    SUM = 4
+    UPDATE = 5
+    EVALUATION = 6
+    CHECKPOINT = 7
+    OTHER = 8
+    WAITING = 9
+
+    @property
+    def label(self) -> str:
+        """Return the name that users see."""
+        return self.name.lower()
+
+
+def no_ranks() -> list[int]:
+    """Return no ranks: it is not known who has not arrived."""
     return []
 
 
-def nothing() -> None:
-    """All is well."""
+def no_check() -> None:
+    """Return: nothing is wrong."""
 
 
-class Stages:
-    """The clock of a rank: one stage at a time, each with the seconds spent in it.
+class StageClock:
+    """The clock of one rank: one stage at a time, and the seconds spent in each.
 
     Args:
         crowded: whether the rank's node has more ranks than cores.
@@ -31,33 +49,38 @@ class Stages:
 
     def __init__(self, crowded: bool = False) -> None:
         self._backoff = Backoff(crowded)
-        self.seconds = [0.0] * len(NAMES)
-        self.current, self.since = OTHER, time.perf_counter()
+        self.seconds = [0.0] * len(Stage)
+        self.current, self.since = Stage.OTHER, time.perf_counter()
         self.step = 0  # steps done
-        self.missing: Callable[[], Sequence[int]] = nobody  # while waiting, the ranks known not to have arrived
-        self.check: Callable[[], None] = nothing  # raises what is wrong while this rank waits
+        self.missing: Callable[[], Sequence[int]] = no_ranks  # while waiting: the ranks known not to have arrived
+        self.check: Callable[[], None] = no_check  # called while this rank waits; raises what is wrong
 
-    def enter(self, stage: int) -> int:
-        """Begin a stage; gives the one before."""
+    def enter(self, stage: Stage) -> Stage:
+        """Begin a stage and return the one before."""
         now, before = time.perf_counter(), self.current
         self.seconds[before] += now - self.since
         self.since, self.current = now, stage
         return before
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget the seconds so far."""
-        self.seconds, self.since = [0.0] * len(NAMES), time.perf_counter()
+        self.seconds, self.since = [0.0] * len(Stage), time.perf_counter()
 
-    def wait_until(self, done: Callable[[], bool], missing: Callable[[], Sequence[int]] = nobody) -> None:
-        """Return when done() gives true; missing() tells for which ranks it waits."""
+    def wait_until(self, done: Callable[[], bool], missing: Callable[[], Sequence[int]] = no_ranks) -> None:
+        """Wait until done() returns True.
+
+        Args:
+            done: called again and again.
+            missing: returns the ranks that this one waits for, for messages about stalls.
+        """
         start = checked = time.perf_counter()
-        before, self.missing = self.enter(WAITING), missing
+        before, self.missing = self.enter(Stage.WAITING), missing
         try:
             while not done():
-                if (now := time.perf_counter()) - checked > CHECK:
+                if (now := time.perf_counter()) - checked > CHECK_SECONDS:
                     self.check()
                     checked = now
                 self._backoff.pause(start)
         finally:
-            self.missing = nobody
+            self.missing = no_ranks
             self.enter(before)

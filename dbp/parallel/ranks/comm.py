@@ -1,4 +1,4 @@
-"""The ranks of a run and what they say to each other, and the one rank of a run without MPI."""
+"""The communicator: the ranks of a job, their collectives, and what they do when some die; the one rank without MPI."""
 
 from __future__ import annotations
 
@@ -7,204 +7,169 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dbp.parallel.machine.shared_memory import Bytes, SharedMemory, fence
-from dbp.parallel.ranks.clock import Stages
+from dbp.parallel.machine.shared_memory import Bytes
+from dbp.parallel.ranks.channel import Channel, NoChannel
+from dbp.parallel.ranks.clock import StageClock
+from dbp.parallel.ranks.node_group import NodeGroup, SingleRank
 from dbp.parallel.ranks.nodes import Nodes
+from dbp.types import Array
 
 
 class RankLostError(Exception):
-    """Other ranks have died, or have found that some have: the communicator is of no more use, see survivors()."""
+    """Other ranks have died: the communicator can no longer be used, see Survival.survivors()."""
 
     on_all_ranks = True
 
     def __init__(self, *words: object):
         super().__init__(*words)
-        self.left: list[Callable[[], None]] = []  # what is to be freed when the survivors have met
+        self.left: list[Callable[[], None]] = []  # what to free when the survivors have come together
 
 
-def nothing() -> bool:
-    """Nothing is asked for."""
+def no_request() -> bool:
+    """Return False: nobody asks the ranks to stop."""
     return False
 
 
 class Communicator(ABC):
-    """What the ranks say to each other. Methods are collective, every rank calls them, unless they say otherwise.
-
-    Where ranks can outlive others (survives), all of them raise RankLostError as soon as one has died; what else would
-    wait for the dead does so too. Nothing more can be said then but survivors(), for which the living must meet.
-    """
+    """The ranks of a job and their collectives: every rank calls each method, unless it says otherwise."""
 
     rank: int
     size: int
-    nodes: Nodes  # ranks of one node have numbers that follow each other
+    nodes: Nodes  # ranks of one node have consecutive numbers
+    node: NodeGroup  # what the ranks of this rank's node share
+    channel: Channel  # messages to single ranks
+    survival: Survival  # what happens when ranks die
+    clock: StageClock  # of this rank
     description: str
-    stages: Stages  # the clock of this rank, which knows when it waits
-    refused: str = ""  # why shared memory could not be had, the last time that it was asked for
     thread_level: str = ""  # how far several threads of a rank may use MPI
     reason: str = ""  # why there is no MPI, if there is none
-    asks: Callable[[], bool] = staticmethod(nothing)  # whether this rank asks all for something, with every sum
-    survives: bool = False  # whether ranks outlive others; else the launcher, as a rule, ends all when one dies
-    may_survive: bool = False  # whether they would, had the launcher been asked for it
-    lost: tuple[int, ...] = ()  # the ranks that the communicator before this one had, and this one has not
+    asks_to_stop: Callable[[], bool] = staticmethod(no_request)  # whether this rank asks; every sum takes it to all
 
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value (any object), on every rank."""
+        """Return rank 0's value (any object that can be pickled)."""
 
     @abstractmethod
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value (any object), in the order of ranks, on every rank."""
+        """Return every rank's value (any object that can be pickled), in the order of ranks, on every rank."""
 
     @abstractmethod
-    def broadcast_array(self, array: NDArray[Any]) -> None:
-        """Rank 0's array, written into that of every rank (same shape and type everywhere)."""
+    def broadcast_array(self, array: Array) -> None:
+        """Write rank 0's array into that of every rank (same shape and type everywhere)."""
+
+    @abstractmethod
+    def broadcast_between_nodes(self, array: Array) -> None:
+        """Write the array of the first node's first rank into that of each other node's first rank."""
 
     @abstractmethod
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
-        """Every rank's bytes one after the other; counts[r] of them from rank r."""
+        """Write every rank's bytes one after the other; counts[r] of them, a multiple of 8, from rank r."""
 
     @abstractmethod
-    def gathering(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
-        """gather_bytes() in a message that has begun, and is over when done([it])."""
-
-    @abstractmethod
-    def sum_by_library(self, array: NDArray[Any]) -> None:
-        """The MPI library's own sum over ranks, in place; training does not use it, its speed is compared."""
+    def sum_by_library(self, array: Array) -> None:
+        """Sum arrays over ranks in place by the MPI library itself. Training does not use it: its speed is compared."""
 
     @abstractmethod
     def barrier(self) -> None:
-        """Waits for all ranks."""
-
-    @abstractmethod
-    def node_barrier(self) -> None:
-        """After it every rank of a node sees what any of them wrote to shared memory before it."""
-
-    def sync(self) -> None:
-        """Orders what this rank reads from and writes to shared memory before and after it; not collective."""
-        fence()
-
-    @abstractmethod
-    def shared_memory(self, length: int) -> SharedMemory | None:
-        """So many bytes for the ranks of each node, not yet written; None, on all ranks, if one node has too little.
-
-        What a node's length is may differ from that of other nodes.
-        """
-
-    @abstractmethod
-    def between_nodes(self, array: NDArray[Any]) -> None:
-        """The array of the first rank of the first node, written into that of each other node's first rank."""
-
-    @abstractmethod
-    def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
-        """A message of at most 2 GiB that can be sent to a rank again and again; not collective."""
-
-    @abstractmethod
-    def incoming(self, array: NDArray[Any], rank: int, tag: int) -> Any:
-        """The place of such a message from a rank; not collective."""
-
-    @abstractmethod
-    def start(self, messages: Sequence[Any]) -> None:
-        """Begin to send or receive them."""
-
-    @abstractmethod
-    def done(self, messages: Sequence[Any]) -> bool:
-        """Whether all of them are sent or received; makes them go on."""
-
-    @abstractmethod
-    def discard(self, messages: Sequence[Any]) -> None:
-        """They will not be sent or received again."""
+        """Wait for all ranks."""
 
     @abstractmethod
     def finalize(self) -> None:
-        """Nothing more will be said; every rank calls this last."""
+        """End communication; every rank calls this last."""
 
     @abstractmethod
     def abort(self, code: int) -> None:
-        """End all ranks at once; not collective."""
+        """End all ranks at once with an exit code; not collective."""
+
+
+class Survival(ABC):
+    """How the ranks of a communicator outlive others.
+
+    Where they can (enabled), all of them raise RankLostError as soon as one has died, also from whatever would wait for
+    the dead. After that only survivors() can be called, in which the living come together.
+    """
+
+    enabled: bool = False  # else the launcher, as a rule, ends all ranks when one dies
+    possible: bool = False  # whether it would be enabled, had the launcher been asked for it
+    lost: tuple[int, ...] = ()  # ranks of the communicator before this one that have died since
 
     @abstractmethod
     def confirm(self) -> None:
-        """Returns on all ranks, or raises RankLostError on all: what they did before it was done with all alive.
-
-        Only where ranks outlive others; elsewhere it does nothing.
-        """
+        """Return on all ranks, or raise RankLostError on all: until now all were alive; collective."""
 
     @abstractmethod
     def revoke(self) -> None:
-        """Whatever the ranks wait for, or begin, ends with RankLostError on all of them; not collective."""
+        """End with RankLostError, on all ranks, whatever they wait for or begin; not collective."""
 
     @abstractmethod
     def survivors(self, seconds: float) -> Communicator:
-        """A communicator of the ranks that live, in the order that they had; collective among them.
+        """Return a communicator of the ranks that live, in their order; collective among them.
 
-        This one is revoked. What was made with it is to be freed after it, and before the like is made with the new
-        one: until then messages of ranks that go on may still be written to it.
+        The communicator before it is revoked. Free what was made with that one after this call, and before the like is
+        made with the new one: until then messages of ranks that continue may still be written to it.
 
         Args:
             seconds: after which all ranks end with the exit code NOT_FINISHED.
         """
 
 
+class NoSurvival(Survival):
+    """Ranks that do not outlive each other.
+
+    Args:
+        possible: whether they could, had the launcher been asked for it.
+    """
+
+    def __init__(self, possible: bool = False):
+        self.possible = possible
+
+    def confirm(self) -> None:
+        """Return: if a rank were dead, this one would be too."""
+
+    revoke = confirm
+
+    def survivors(self, seconds: float) -> Communicator:  # noqa: ARG002
+        """Raise RankLostError: no rank outlives another."""
+        raise RankLostError("another rank has died, and ranks do not outlive each other here")
+
+
 class OneProcess(Communicator):
-    """One rank, without MPI."""
+    """One rank, without MPI.
+
+    Args:
+        description: what the user sees of it.
+        rank: its number, if it was meant to be one of several.
+        reason: why there is no MPI, if there is none.
+    """
 
     size, nodes = 1, Nodes((1,))
 
     def __init__(self, description: str = "one process", rank: int = 0, reason: str = ""):
-        self.description, self.rank, self.reason, self.stages = description, rank, reason, Stages()
+        self.description, self.rank, self.reason = description, rank, reason
+        self.node, self.channel, self.survival, self.clock = SingleRank(), NoChannel(), NoSurvival(), StageClock()
 
     def broadcast(self, value: Any) -> Any:
-        """The value."""
+        """Return the value."""
         return value
 
     def gather(self, value: Any) -> list[Any]:
-        """The value alone."""
+        """Return the value alone."""
         return [value]
 
-    def broadcast_array(self, array: NDArray[Any]) -> None:
-        """Nothing to do."""
+    def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
+        """Copy the bytes."""
+        self.channel.gather_bytes(mine, everyones, counts)
 
-    def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:  # noqa: ARG002
-        """A copy."""
-        everyones[:] = mine
+    def broadcast_array(self, array: Array) -> None:
+        """Leave the array as it is."""
 
-    def gathering(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
-        """There is nobody else."""
-        raise NotImplementedError
+    broadcast_between_nodes = sum_by_library = broadcast_array
 
     def barrier(self) -> None:
-        """Nothing to do."""
+        """Return at once."""
 
-    node_barrier = sync = finalize = confirm = revoke = barrier
-
-    def shared_memory(self, length: int) -> SharedMemory | None:
-        """Memory of this process."""
-        return SharedMemory(np.zeros(length, np.uint8))
-
-    between_nodes = sum_by_library = broadcast_array
-
-    def outgoing(self, array: NDArray[Any], rank: int, tag: int) -> Any:
-        """There is nobody else."""
-        raise NotImplementedError
-
-    incoming = outgoing
-
-    def start(self, messages: Sequence[Any]) -> None:
-        """Nothing to do."""
-
-    discard = start
-
-    def done(self, messages: Sequence[Any]) -> bool:
-        """There are none."""
-        return not messages
+    finalize = barrier
 
     def abort(self, code: int) -> None:
-        """Leave at once."""
+        """End this process at once."""
         os._exit(code)
-
-    def survivors(self, seconds: float) -> Communicator:  # noqa: ARG002
-        """This one."""
-        return self

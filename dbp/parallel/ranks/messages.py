@@ -44,13 +44,13 @@ class Messages:
         """These are to be sent, each in the form that its part has; ready() before that."""
         for message in messages:
             array, action = form(message.part)
-            self._add(self._comm.outgoing(array, message.rank, self._tag), action)
+            self._add(self._comm.channel.outgoing(array, message.rank, self._tag), action)
 
     def receive(self, messages: Iterable[Message], form: Form) -> None:
         """These are to be received; ready() after that."""
         for message in messages:
             array, action = form(message.part)
-            self._add(self._comm.incoming(array, message.rank, self._tag), action)
+            self._add(self._comm.channel.incoming(array, message.rank, self._tag), action)
 
     def _add(self, message: Any, action: Action) -> None:
         self.all.append(message)
@@ -81,9 +81,9 @@ class Spread:
 
     def __call__(self) -> None:
         """Do it; the ranks of a node must wait for each other after it."""
-        self._comm.start(self._messages)
-        self._comm.stages.wait_until(lambda: self._comm.done(self._messages))
+        self._comm.channel.start(self._messages)
+        self._comm.clock.wait_until(lambda: self._comm.channel.done(self._messages))
 
     def free(self) -> None:
         """It will not be used again."""
-        self._comm.discard(self._messages)
+        self._comm.channel.discard(self._messages)

@@ -65,7 +65,7 @@ def survivors(seconds: float) -> Communicator:
     Args:
         seconds: after which all ranks end with the exit code NOT_FINISHED.
     """
-    communicator = world().survivors(seconds)
+    communicator = world().survival.survivors(seconds)
     end_all_on_exception(communicator)
     _found[:] = [communicator]
     return communicator

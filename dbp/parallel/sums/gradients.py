@@ -105,7 +105,7 @@ class GradientSum:
             early: return before the gradient is complete; the caller waits part by part. Ignored under fault
                 tolerance, where a longer update is likelier to be cut by a dying rank.
         """
-        if early and self._between_nodes is not None and not (self._feedback.is_pending or self._comm.survives):
+        if early and self._between_nodes is not None and not (self._feedback.is_pending or self._comm.survival.enabled):
             total = self._between_nodes.early_total(self._tree, divisor=WEIGHT)
         else:
             total = self.reduction.total(self._tree, divisor=WEIGHT)

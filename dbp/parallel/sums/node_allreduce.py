@@ -156,14 +156,14 @@ class NodeAllreduce:
         """Start a new sum; no rank of this node may still need the one before."""
         self._round, self._added, self._finished, self._arrived, self._queued = self._round + 1, 0, 0, 0, 0
         assert not self._queue
-        self._comm.start(self._receiving)
+        self._comm.channel.start(self._receiving)
         if self._thread is not None:
             self._thread.resume()
 
     def on_written(self, start: int) -> None:
         """Send what can be sent, as this rank has written its parts of the vector from this element to the end."""
         ready = sum(bucket.start >= start for bucket in self._deal.buckets)
-        self._comm.sync()
+        self._comm.node.fence()
         self._progress[self._position] = self._round * (len(self._buckets) + 1) + ready
         self._now()
 
@@ -184,7 +184,7 @@ class NodeAllreduce:
             self._enqueue(bucket.parts_out)
             self._added += 1
             self._send()
-        while self._finished < len(buckets) and comm.done(buckets[self._finished].parts_in.all):
+        while self._finished < len(buckets) and comm.channel.done(buckets[self._finished].parts_in.all):
             if self._finished == self._added:
                 break
             bucket = buckets[self._finished]
@@ -195,7 +195,7 @@ class NodeAllreduce:
             self._finished += 1
             self._send()
         self._send()
-        return self._finished == len(buckets) and not self._queue and comm.done(self._messages)
+        return self._finished == len(buckets) and not self._queue and comm.channel.done(self._messages)
 
     def _enqueue(self, messages: Messages) -> None:
         """Queue messages behind those that wait to be sent."""
@@ -208,15 +208,15 @@ class NodeAllreduce:
 
         Else the parts of all buckets would arrive at the same time, late, and the other direction stand idle meanwhile.
         """
-        self._sending = [message for message in self._sending if not self._comm.done([message])]
+        self._sending = [message for message in self._sending if not self._comm.channel.done([message])]
         while self._queue and len(self._sending) < self._in_flight:
             self._sending.append(self._queue.popleft())
-            self._comm.start(self._sending[-1:])
+            self._comm.channel.start(self._sending[-1:])
 
     def _ready(self) -> int:
         """Return how many buckets all ranks of this node have written."""
         least = int(self._progress.min()) - self._round * (len(self._buckets) + 1)
-        self._comm.sync()
+        self._comm.node.fence()
         return min(max(least, 0), len(self._buckets))
 
     def wait_until_added(self) -> bool:
@@ -226,7 +226,7 @@ class NodeAllreduce:
         as many nodes as there can be is finite.
         """
         self.on_written(0)
-        self._comm.stages.wait_until(self._all_added, self._ranks_behind)
+        self._comm.clock.wait_until(self._all_added, self._ranks_behind)
         sums = (found for bucket in self._buckets for adder in bucket.adders for found in adder.sums)
         return self._wire.cannot_overflow and all(math.isfinite(np.dot(found, found)) for found in sums)
 
@@ -250,13 +250,15 @@ class NodeAllreduce:
             messages: other messages.
         """
         self._pause()
-        self._comm.stages.wait_until(lambda: self._have_arrived(buckets) and self._comm.done(messages), self._senders)
+        self._comm.clock.wait_until(
+            lambda: self._have_arrived(buckets) and self._comm.channel.done(messages), self._senders
+        )
 
     def finish(self) -> None:
         """Wait until the sum has arrived, and nothing is left to be sent."""
         self.on_written(0)
         self._pause()
-        self._comm.stages.wait_until(lambda: self._have_arrived(len(self._buckets)) and self.advance(), self._senders)
+        self._comm.clock.wait_until(lambda: self._have_arrived(len(self._buckets)) and self.advance(), self._senders)
 
     def _pause(self) -> None:
         """Stop the other thread, so that only what this thread calls advances."""
@@ -274,7 +276,9 @@ class NodeAllreduce:
     def _is_exchanged(self, number: int) -> bool:
         """Return True if the finished sum of a bucket has been sent to and received from all nodes."""
         bucket, started = self._buckets[number], self._queued - len(self._queue)
-        return started >= self._sums_queued[number] and self._comm.done([*bucket.sums_in.all, *bucket.sums_out.all])
+        return started >= self._sums_queued[number] and self._comm.channel.done(
+            [*bucket.sums_in.all, *bucket.sums_out.all]
+        )
 
     def _senders(self) -> list[int]:
         """Return the ranks that have not yet sent what this rank waits for."""
@@ -290,4 +294,4 @@ class NodeAllreduce:
         """Stop the thread and give up the messages."""
         if self._thread is not None:
             self._thread.end()
-        self._comm.discard(self._messages)
+        self._comm.channel.discard(self._messages)

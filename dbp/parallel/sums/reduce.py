@@ -71,7 +71,7 @@ class Reduction:
             doubt: True if the total must not count as finite on any rank.
         """
         self._pack(mine, doubt)
-        return self.comm.gathering(self._sent, self._received, self._counts)
+        return self.comm.channel.gather_bytes(self._sent, self._received, self._counts)
 
     def finish_total(self, divisor: int | None = None) -> Total:
         """Return the total of what all ranks have sent."""
@@ -103,4 +103,4 @@ class Reduction:
             place.bytes[:] = part.bytes
             self._free.append(part)
         self._sent[-FLAG_BYTES:] = 0
-        self._sent[-FLAG_BYTES : 2 - FLAG_BYTES] = self.comm.asks(), doubt
+        self._sent[-FLAG_BYTES : 2 - FLAG_BYTES] = self.comm.asks_to_stop(), doubt

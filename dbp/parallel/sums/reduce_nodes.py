@@ -155,5 +155,5 @@ class ArrivingTotal:
             return
         self.wait_for(slice(0, 0))
         self._allreduce.finish()
-        self._arena.comm.node_barrier()
+        self._arena.comm.node.barrier()
         self._is_complete = True

@@ -57,7 +57,7 @@ class SharedReduction:
     def start(self) -> TreeSum[Sums]:
         """Start a new sum; see VectorSum.start()."""
         if self._arena.dealt:
-            self._comm.node_barrier()  # others may still read the last total, which lies in the first buffer
+            self._comm.node.barrier()  # others may still read the last total, which lies in the first buffer
         return self._buffers.start()
 
     def buffer(self) -> Sums:
@@ -68,8 +68,8 @@ class SharedReduction:
         """Return the sum over the shards of all ranks; see VectorSum.total()."""
         assert self._buffers.hold(mine)
         flags = self._flags[1]
-        flags[self._buffers.position] = self._comm.asks()
-        self._comm.node_barrier()
+        flags[self._buffers.position] = self._comm.asks_to_stop()
+        self._comm.node.barrier()
         (self._scalars[:],) = self._scalar_adders[0].add()
         divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
         for adder, piece in zip(self._adders[0], self._pieces, strict=True):
@@ -99,6 +99,6 @@ class SharedReduction:
 def all_finite(arena: Arena, buffers: SharedBuffers, finite: bool) -> bool:
     """Return True if all owners have found their parts finite; collective. No rank of this node reads buffers then."""
     buffers.flags[0, buffers.position] = finite
-    arena.comm.node_barrier()
+    arena.comm.node.barrier()
     found = 0 not in buffers.flags[0]
     return all(arena.comm.gather(found)) if arena.divided else found

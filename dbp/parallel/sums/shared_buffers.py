@@ -69,7 +69,7 @@ class SharedBuffers:
 
     def publish(self) -> None:
         """Wait for all ranks of this node to have written their part of the memory, and use huge pages; collective."""
-        self._comm.node_barrier()
+        self._comm.node.barrier()
         ranks = len(self.nodes.runs[self.nodes.mine])
         self._memory.use_huge_pages(0, len(self._memory.bytes), ranks, self.position)
 

@@ -53,7 +53,7 @@ class Arena(Products):
         self.dealt = share and comm.size > 1 and self.size >= DIVIDED_FROM
         counters = page_bytes(LINE_BYTES * max(comm.nodes.sizes))
         length = vectors * page_bytes(self.size * self.dtype.itemsize) + counters
-        self._memory = comm.shared_memory(length) if self.dealt and max(comm.nodes.sizes) > 1 else None
+        self._memory = comm.node.allocate(length) if self.dealt and max(comm.nodes.sizes) > 1 else None
         self._used_bytes = 0
         by_node = self.shared or max(comm.nodes.sizes) == 1
         self.nodes = comm.nodes if by_node else Nodes.alone(comm.size, comm.rank)
@@ -102,7 +102,7 @@ class Arena(Products):
             )
         if nodes == ranks:
             return "one copy per rank, as each has a node of its own"
-        reason = "vectors are short" if self.size < DIVIDED_FROM else self.comm.refused
+        reason = "vectors are short" if self.size < DIVIDED_FROM else self.comm.node.refusal
         return f"one copy per rank, as {reason if self.may_share else 'requested'}"
 
     @property
@@ -114,7 +114,7 @@ class Arena(Products):
         """Return more memory for the ranks that share a copy, or None if there is too little; collective."""
         if self.dealt and not self.shared:
             return SharedMemory(np.zeros(length, np.uint8))
-        return self.comm.shared_memory(length)
+        return self.comm.node.allocate(length)
 
     def vector(self) -> Array:
         """Return a new vector of zeros; collective."""
@@ -132,7 +132,7 @@ class Arena(Products):
         rows: Array = memory.view(self.dtype).reshape(count, length // self.dtype.itemsize)[:, : self.size]
         for part in self.owned:
             rows[:, part] = 0  # the first to write to a page has it in the memory of its own socket
-        self.comm.node_barrier()
+        self.comm.node.barrier()
         self._memory.use_huge_pages(start, self._used_bytes, len(ranks), self.comm.rank - ranks.start)
         return rows
 
@@ -150,7 +150,7 @@ class Arena(Products):
         for number in dealt[self.comm.rank - self.holders.start]:
             write(*views[number])
         if self.shared:
-            self.comm.node_barrier()
+            self.comm.node.barrier()
 
     # --- what other ranks have written ------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Arena(Products):
                 self._spreads[id(vector)] = Spread(self.comm, vector, *self.deal.spread(self.deal.buckets))
             self._spreads[id(vector)]()
         if self.shared:
-            self.comm.node_barrier()
+            self.comm.node.barrier()
 
     def jobs(self, count: int) -> range:
         """Return which of `count` pieces of work, whose results go into vectors, are to be done by this rank."""
@@ -178,7 +178,7 @@ class Arena(Products):
                 self._spreads[key] = Spread(self.comm, vector, *spread_jobs(self.nodes, parts))
             self._spreads[key]()
         if self.shared:
-            self.comm.node_barrier()
+            self.comm.node.barrier()
 
     def owned_in(self, bucket: slice) -> list[slice]:
         """Return the parts of a bucket that this rank updates."""
@@ -202,8 +202,8 @@ class Arena(Products):
     def broadcast_vector(self, vector: Array) -> None:
         """Write rank 0's copy of a whole vector to the copies of all ranks; collective."""
         if self.shared:
-            self.comm.between_nodes(vector)
-            self.comm.node_barrier()
+            self.comm.broadcast_between_nodes(vector)
+            self.comm.node.barrier()
         else:
             self.comm.broadcast_array(vector)
 
@@ -240,7 +240,7 @@ class Arena(Products):
             return
         scatter_parts(self.comm, self._owners, whole, vector)
         if self.shared:
-            self.comm.node_barrier()
+            self.comm.node.barrier()
 
     @property
     def _owners(self) -> dict[int, list[slice]]:

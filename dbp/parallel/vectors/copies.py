@@ -26,7 +26,7 @@ class Copies:
         row = page_bytes(arena.size * arena.dtype.itemsize)
         self._memory: SharedMemory | None = None
         if arena.shared:
-            self._memory = comm.shared_memory(count * row if self._here else page_bytes(1))
+            self._memory = comm.node.allocate(count * row if self._here else page_bytes(1))
         if not self._here:
             self.rows: Array = np.zeros((count, 0), arena.dtype)
             return
@@ -55,7 +55,7 @@ class Copies:
                 for part in self._parts:
                     row[part] = vector[part]
         if arena.shared:
-            arena.comm.node_barrier()
+            arena.comm.node.barrier()
 
     def free(self) -> None:
         """Give shared memory back."""

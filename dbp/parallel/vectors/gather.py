@@ -39,7 +39,7 @@ def scatter_parts(comm: Communicator, owners: Owners, whole: Array, vector: Arra
 
 def _move(comm: Communicator, owners: Owners, vector: Array, whole: Array, to_root: bool) -> None:
     source, target = (vector, whole) if to_root else (whole, vector)
-    at_owner, at_root = comm.outgoing, comm.incoming
+    at_owner, at_root = comm.channel.outgoing, comm.channel.incoming
     if not to_root:
         at_owner, at_root = at_root, at_owner
     messages = []
@@ -51,6 +51,6 @@ def _move(comm: Communicator, owners: Owners, vector: Array, whole: Array, to_ro
                 messages.append(at_root(whole[piece], rank, WHOLE))
             elif comm.rank == rank:
                 messages.append(at_owner(vector[piece], 0, WHOLE))
-    comm.start(messages)
-    comm.stages.wait_until(lambda: comm.done(messages))
-    comm.discard(messages)
+    comm.channel.start(messages)
+    comm.clock.wait_until(lambda: comm.channel.done(messages))
+    comm.channel.discard(messages)

@@ -47,16 +47,16 @@ class SharedTables:
             of_ranks: returns which columns each rank has computed.
         """
         if self._shared:
-            self._comm.node_barrier()
+            self._comm.node.barrier()
         elif self._divided:
             self._gather(table, mine, of_ranks())
 
     def _grow(self, length: int) -> None:
         self.free()
         for _ in range(2):
-            memory = self._comm.shared_memory(length)
+            memory = self._comm.node.allocate(length)
             if memory is None:
-                raise UserError(f"there is no shared memory for inner products, as {self._comm.refused}")
+                raise UserError(f"there is no shared memory for inner products, as {self._comm.node.refusal}")
             self._memory.append(memory)
             self._tables.append(memory.bytes.view(np.float64))
 

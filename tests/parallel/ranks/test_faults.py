@@ -141,7 +141,12 @@ def test_an_exit_code_of_abort_is_that_of_the_job(tmp_path):
     assert survivable(3, path, timeout=20).code == 74
 
 
-SAYS = "comm = world()\nif comm.rank == 0:\n    print('survives:', comm.survives)\ncomm.confirm()\ncomm.barrier()\n"
+SAYS = (
+    "comm = world()\n"
+    "if comm.rank == 0:\n    print('survives:', comm.survival.enabled)\n"
+    "comm.survival.confirm()\n"
+    "comm.barrier()\n"
+)
 
 
 def test_only_a_launcher_that_lets_ranks_outlive_others_does_so(tmp_path):

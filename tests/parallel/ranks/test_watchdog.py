@@ -5,9 +5,8 @@ import time
 
 import pytest
 
-from dbp.parallel import OneProcess, Stages, differing
-from dbp.parallel.ranks.clock import BACKWARD, NAMES, WAITING
-from dbp.parallel.ranks.watch import Seen, waits
+from dbp.parallel import OneProcess, Stage, StageClock, differing
+from dbp.parallel.ranks.watchdog import RankActivity, waiting_text
 from tests.jobs import mpirun
 
 SCRIPT = """
@@ -121,20 +120,24 @@ def test_facts_that_are_alike_are_not_told():
 
 
 def test_a_clock_adds_up_stages():
-    stages = Stages()
-    before = stages.enter(BACKWARD)
+    stages = StageClock()
+    before = stages.enter(Stage.BACKWARD)
     time.sleep(0.02)
-    assert stages.enter(before) == BACKWARD
-    assert 0.02 <= stages.seconds[BACKWARD] < 1
+    assert stages.enter(before) == Stage.BACKWARD
+    assert 0.02 <= stages.seconds[Stage.BACKWARD] < 1
     rounds = iter([False, False, True])
     stages.wait_until(lambda: next(rounds), lambda: [3])
-    assert stages.seconds[WAITING] > 0
+    assert stages.seconds[Stage.WAITING] > 0
     assert stages.missing() == []
-    assert len(stages.seconds) == len(NAMES)
+    assert len(stages.seconds) == len(Stage)
 
 
 def test_what_is_seen_of_ranks_reads_well():
-    seen = [Seen(0, WAITING, 61.0, 11, 0.4), Seen(1, BACKWARD, 75.2, 11, 0.3), Seen(2, BACKWARD, 3.0, 11, 80.0)]
+    seen = [
+        RankActivity(0, Stage.WAITING, 61.0, 11, 0.4),
+        RankActivity(1, Stage.BACKWARD, 75.2, 11, 0.3),
+        RankActivity(2, Stage.BACKWARD, 3.0, 11, 80.0),
+    ]
     assert str(seen[1]) == "rank 1 has been in backward, step 12 for 75 s"
     assert str(seen[2]) == "rank 2 has not been heard of for 80 s (in backward, step 12)"
-    assert waits(seen) == "rank 0 waits"
+    assert waiting_text(seen) == "rank 0 waits"

@@ -1,0 +1,81 @@
+"""How ranks outlive others under MPI: user-level failure mitigation (ULFM), as Open MPI 5 has it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from dbp.parallel.ranks.clock import Stage
+from dbp.parallel.ranks.comm import Communicator, Survival
+from dbp.parallel.ranks.connections import Connections, reconnected
+from dbp.parallel.ranks.deadline import abort_after
+from dbp.parallel.ranks.mpi_calls import MPICalls
+
+Renew = Callable[[Connections], Communicator]
+
+
+class MPISurvival(Survival):
+    """How the ranks of a communicator outlive others.
+
+    Args:
+        calls: of this rank to MPI.
+        connections: MPI's communicators.
+        number: of this rank's node.
+        renew: makes a communicator of the survivors' connections.
+        abort: ends all ranks with an exit code.
+    """
+
+    enabled = possible = True
+
+    def __init__(
+        self, calls: MPICalls, connections: Connections, number: int, renew: Renew, abort: Callable[[int], None]
+    ):
+        self._calls, self._comm, self._number = calls, connections.all, number
+        self._renew, self._abort = renew, abort
+        self._has_left = False
+
+    def confirm(self) -> None:
+        """Call MPI_Comm_agree, which has the same result on all ranks that live.
+
+        A revocation does not end it: so a rank that has given up takes part once more, see _leave().
+        """
+        before = self._calls.clock.enter(Stage.WAITING)
+        alive = 0
+        try:
+            alive = self._calls.call(self._comm.Agree, int(not self._calls.is_broken()))
+        finally:
+            self._has_left = not alive
+            self._calls.clock.enter(before)
+        if not alive:
+            self._calls.give_up()
+
+    def _leave(self) -> None:
+        """Release the ranks that wait in confirm() for this one, which will not come."""
+        if not self._has_left:
+            self._has_left = True
+            with contextlib.suppress(self._calls.mpi.Exception), self._calls.lock:
+                self._comm.Agree(0)
+
+    def revoke(self) -> None:
+        """Call MPI_Comm_revoke."""
+        self._calls.revoke()
+
+    def survivors(self, seconds: float) -> Communicator:
+        """Shrink MPI's world, come together, and agree that all have; again if more die meanwhile."""
+        self.revoke()
+        text = f"ranks that live have not come together within {seconds:g} s; all ranks end"
+        with abort_after(seconds, text, self._abort), self._calls.lock:
+            self._leave()
+            connections = reconnected(self._calls.mpi, self._number)
+        found = self._renew(connections)
+        found.survival.lost = self._missing_in(connections)
+        return found
+
+    def _missing_in(self, connections: Connections) -> tuple[int, ...]:
+        """Return the ranks of this communicator that other connections lack."""
+        mine, others = self._comm.Get_group(), connections.all.Get_group()
+        ranks: list[Any] = mine.Translate_ranks(list(range(self._comm.Get_size())), others)
+        mine.Free()
+        others.Free()
+        return tuple(rank for rank, there in enumerate(ranks) if there == self._calls.mpi.UNDEFINED)
