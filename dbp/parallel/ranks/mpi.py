@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from dbp.parallel.ranks.orphan import end_with_launcher
 from dbp.types import Array
 
 START_SECONDS = 300.0  # that MPI may take to start where ranks outlive others, and one may have died meanwhile
+LONG = 1 << 16  # bytes of a message that MPI moves faster by a blocking call
 PIECE = 1 << 30  # bytes of a broadcast at once, as a message holds at most 2 GiB in some MPI libraries
 
 
@@ -54,7 +56,8 @@ class MPICommunicator(Communicator):
         self.node = SingleRank()
         if self.size > 1:
             self.node = MPINode(self, self._calls, connections, f"dbp-{own[0, 1]:x}")
-        self.channel = MPIChannel(self._calls, connections)
+        self.channel = channel = MPIChannel(self._calls, connections)
+        self._gather_buffers = channel.gather_buffers
         self.survival = NoSurvival(possible=_can_survive(mpi))
         if survives:
 
@@ -65,42 +68,48 @@ class MPICommunicator(Communicator):
 
     def broadcast(self, value: Any) -> Any:
         """Broadcast rank 0's value, pickled: its length, then itself."""
-        message = np.frombuffer(self._mpi.pickle.dumps(value) if self.rank == 0 else b"", np.uint8)
+        message = self._mpi.pickle.dumps(value) if self.rank == 0 else b""
         length = np.array([len(message)], np.int64)
         self._calls.complete(self._comm.Ibcast, length)
-        if self.rank > 0:
-            message = np.empty(length[0], np.uint8)
-        self._broadcast(self._comm, message)
-        return value if self.rank == 0 else self._calls.unpickle(message)
+        received = np.frombuffer(message, np.uint8) if self.rank == 0 else np.empty(length[0], np.uint8)
+        self._broadcast(self._comm, received)
+        return value if self.rank == 0 else self._calls.unpickle(received)
 
     def gather(self, value: Any) -> list[Any]:
         """Gather everyone's values, pickled: their lengths, then themselves."""
-        mine = np.frombuffer(self._mpi.pickle.dumps(value), np.uint8)
-        lengths = np.empty(self.size, np.int64)
+        mine, lengths = self._mpi.pickle.dumps(value), np.empty(self.size, np.int64)
         self._calls.complete(self._comm.Iallgather, np.array([len(mine)], np.int64), lengths)
-        ends = np.cumsum(lengths)
-        everyones = np.empty(ends[-1], np.uint8)
-        counts, starts = lengths.tolist(), (ends - lengths).tolist()
-        self._calls.complete(self._comm.Iallgatherv, mine, [everyones, (counts, starts), self._mpi.BYTE])
-        return [self._calls.unpickle(message) for message in np.split(everyones, ends[:-1])]
+        counts = lengths.tolist()
+        starts = [0, *accumulate(counts)]
+        everyones, byte = np.empty(starts[-1], np.uint8), self._mpi.BYTE
+        self._calls.complete(self._comm.Iallgatherv, [mine, byte], [everyones, (counts, starts[:-1]), byte])
+        return [self._calls.unpickle(everyones[start:end]) for start, end in pairwise(starts)]
 
     def broadcast_array(self, array: Array) -> None:
-        """Call MPI_Ibcast."""
+        """Call MPI_Ibcast and wait for it; for long arrays MPI_Bcast."""
         self._broadcast(self._comm, array)
 
     def broadcast_between_nodes(self, array: Array) -> None:
-        """Call MPI_Ibcast among the first ranks of the nodes."""
+        """Do the same among the first ranks of the nodes."""
         if self.rank == self.nodes.runs[self.nodes.mine][0]:
             self._broadcast(self._first, array)
 
     def _broadcast(self, comm: Any, array: Array) -> None:
         flat = array.reshape(-1).view(np.uint8)
         for start in range(0, flat.size, PIECE):
-            self._calls.complete(comm.Ibcast, flat[start : start + PIECE])
+            piece = flat[start : start + PIECE]
+            if len(piece) < LONG:
+                self._calls.complete(comm.Ibcast, piece)
+            else:
+                self._calls.complete_long(comm, comm.Bcast, piece)
 
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
-        """Call MPI_Iallgatherv and wait for it."""
-        self._calls.complete(self.channel.gather_bytes, mine, everyones, counts)
+        """Call MPI_Iallgatherv and wait for it; for long messages MPI_Allgatherv."""
+        if len(everyones) < LONG:
+            self._calls.complete(self.channel.gather_bytes, mine, everyones, counts)
+        else:
+            buffers = self._gather_buffers(mine, everyones, counts)
+            self._calls.complete_long(self._comm, self._comm.Allgatherv, *buffers)
 
     def sum_by_library(self, array: Array) -> None:
         """Call MPI_Allreduce, which spins while it waits: that is what training is compared with."""

@@ -73,8 +73,16 @@ class MPICalls:
         except BaseException:
             keep(*needed)
             raise
-        if self.survives and self.is_broken():
-            self.give_up()
+        self._give_up_if_broken()
+
+    def complete_long(self, comm: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a blocking collective of a communicator when all its ranks have arrived.
+
+        Blocking ones move long messages faster. They spin, but then none of them waits for a rank that computes.
+        """
+        self.complete(comm.Ibarrier)
+        self.call(function, *arguments)
+        self._give_up_if_broken()
 
     def unpickle(self, message: NDArray[np.uint8]) -> Any:
         """Return the object in a message; raise RankLostError if a dead rank has sent only a part of it."""
@@ -110,6 +118,9 @@ class MPICalls:
     def _check(self) -> None:
         """Raise RankLostError if a rank has died; no message need tell this to a rank that waits for shared memory."""
         self.probe()
+        self._give_up_if_broken()
+
+    def _give_up_if_broken(self) -> None:
         if self.survives and self.is_broken():
             self.give_up()
 

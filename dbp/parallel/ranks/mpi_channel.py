@@ -39,11 +39,15 @@ class MPIChannel(Channel):
         return self._calls.call(self._messages.Recv_init, [array.view(np.uint8), self._mpi.BYTE], rank, tag)
 
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
-        """Call MPI_Iallgatherv, with counts in units of 8 bytes, so that 16 GiB fit."""
+        """Call MPI_Iallgatherv."""
+        return self._calls.call(self._all.Iallgatherv, *self.gather_buffers(mine, everyones, counts))
+
+    def gather_buffers(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> tuple[Any, Any]:
+        """Return the arguments of MPI_Allgatherv, with counts in units of 8 bytes, so that 16 GiB fit."""
         words = [count // 8 for count in counts]
         starts = [0, *accumulate(words)][:-1]
         receive = [everyones.view(np.uint64), (words, starts), self._mpi.UINT64_T]
-        return self._calls.call(self._all.Iallgatherv, [mine.view(np.uint64), self._mpi.UINT64_T], receive)
+        return [mine.view(np.uint64), self._mpi.UINT64_T], receive
 
     def start(self, messages: Sequence[Any]) -> None:
         """Call MPI_Startall."""

@@ -100,7 +100,7 @@ def script(tmp_path, text):
 def test_one_that_dies_before_mpi_has_started_ends_all(tmp_path):
     path = script(
         tmp_path,
-        "dbp.parallel.ranks.mpi.TO_START = 3\n"
+        "dbp.parallel.ranks.mpi.START_SECONDS = 3\n"
         "if os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "world()\n",
