@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -32,7 +31,6 @@ def _run(words: Sequence[str]) -> int:
         sys.stderr.write("\ndbp: interrupted\n")
         return 130
     except BrokenPipeError:  # what reads our output, such as head, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         from dbp.parallel import communicator_for_errors, tell

@@ -1,16 +1,41 @@
-"""Find the terminal that shows the output of a rank, through the launchers between them."""
+"""The output of a command, and the terminal that shows the output of a rank, through the launchers between them."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TextIO
+
+from dbp.files import writing_to
 
 # Environment variable of `dbp run`, which passes on the errors of its ranks: the path of its terminal, or empty.
 TERMINAL = "DBP_TERMINAL"
 
-
 LAUNCHERS = ("mpirun", "mpiexec", "prterun", "orterun", "mpiexec.hydra", "srun")
+
+
+def print_output(text: str) -> None:
+    """Print lines of text to stdout.
+
+    Raises:
+        StorageError: stdout goes to a file whose disk is full.
+        BrokenPipeError: what reads stdout, such as head, has ended.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        discard_output()
+        if isinstance(error, BrokenPipeError):
+            raise
+        with writing_to("the standard output"):
+            raise
+
+
+def discard_output() -> None:
+    """Send what stdout still holds, and all that follows, nowhere; else Python fails on it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _launchers_output(descriptor: int) -> str | None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from dbp.data import OutputFile
 from dbp.errors import StorageError, UserError
 from dbp.files import SparseFile, new_file, partial_name, reading_from, write_file, writing_to
-from tests.jobs import dbp, run
+from tests.jobs import ROOT, dbp, run
 
 CALLS = {
     "open": "pathlib.Path.open",
@@ -173,3 +174,19 @@ def test_side_files_that_cannot_be_written_are_warned_of(trained, tmp_path):
     assert outcome.out.count("warning: ") == 2
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     assert [p.name for p in folder.glob(".*.partial")] == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("command", ["summary examples/digits.toml", "inspect"])
+def test_an_output_on_a_full_disk_ends_with_the_code_of_storage_errors(small, tmp_path, command):
+    if command == "inspect":
+        assert dbp("train", small, "--set", "epochs=1").code == 0
+        command = f"inspect {tmp_path}/run"
+    outcome = run("bash", "-c", f"{sys.executable} -m dbp {command} >/dev/full", cwd=ROOT)
+    assert outcome.code == 74
+    assert outcome.err == "dbp: error: the standard output cannot be written: No space left on device (errno 28)\n"
+
+
+def test_an_output_that_nobody_reads_ends_without_a_word():
+    outcome = run("bash", "-c", f"{sys.executable} -m dbp summary examples/digits.toml | true", cwd=ROOT)
+    assert outcome.text == ""

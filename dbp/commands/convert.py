@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser, add_hdf5_output
+from dbp.terminal import print_output
 
 HELP = "make an HDF5 data file from IDX, CSV or NumPy files"
 ON_RANKS = False
@@ -54,5 +54,5 @@ def run(arguments: Namespace) -> int:
         for name, column in columns.items()
         if column is not None
     )
-    sys.stdout.write(f"{arguments.out}: {count:,} examples ({shapes})\n")
+    print_output(f"{arguments.out}: {count:,} examples ({shapes})")
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser, add_checkpoint, add_input_shape, add_overwrite
+from dbp.terminal import print_output
 
 HELP = "write a checkpoint's weights or model for other programs"
 ON_RANKS = False
@@ -29,5 +29,5 @@ def run(arguments: Namespace) -> int:
 
     checkpoint, out = Path(arguments.checkpoint), Path(arguments.out)
     line = export(checkpoint, out, arguments.overwrite, arguments.input, arguments.scale)
-    sys.stdout.write(line + "\n")
+    print_output(line)
     return 0

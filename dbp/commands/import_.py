@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser, add_config, add_hdf5_output, add_input_shape
+from dbp.terminal import print_output
 
 HELP = "make a checkpoint of another program's weights"
 ON_RANKS = False
@@ -48,5 +48,5 @@ def run(arguments: Namespace) -> int:
         arguments.input,
         overwrite=arguments.overwrite,
     )
-    sys.stdout.write(line + "\n")
+    print_output(line)
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser, add_checkpoint
+from dbp.terminal import print_output
 
 HELP = "print what a checkpoint contains"
 ON_RANKS = False
@@ -25,5 +25,5 @@ def run(arguments: Namespace) -> int:
 
     with find(Path(arguments.checkpoint)) as found:
         text = digest_arrays(found.load().model) if arguments.digest else describe(found)
-    sys.stdout.write(text + "\n")
+    print_output(text)
     return 0

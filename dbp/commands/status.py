@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser
+from dbp.terminal import print_output
 
 HELP = "print the state of a run, also while it is running"
 ON_RANKS = False
@@ -31,5 +31,5 @@ def run(arguments: Namespace) -> int:
     status = wait_for_end(Path(arguments.run), arguments.wait)
     if arguments.quiet:
         return status.code
-    sys.stdout.write((status.json if arguments.json else status.text) + "\n")
+    print_output(status.json if arguments.json else status.text)
     return 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
 from dbp.commands.parser import Parser, add_config, add_restart
+from dbp.terminal import print_output
 
 HELP = "train in jobs of a cluster's scheduler until the run is finished"
 ON_RANKS = False
@@ -37,5 +37,5 @@ def run(arguments: Namespace) -> int:
 
     options = {name: value for name, value in vars(arguments).items() if name != "command"}
     lists = {name: tuple(options[name]) for name in ("set", "accept")}
-    sys.stdout.write(submit(Request(**{**options, **lists})) + "\n")
+    print_output(submit(Request(**{**options, **lists})))
     return 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser, add_config, add_input_shape
+from dbp.terminal import print_output
 
 HELP = "print layers, shapes, parameters, work and memory of a model"
 ON_RANKS = False
@@ -24,5 +24,5 @@ def run(arguments: Namespace) -> int:
     from dbp.insight.summary import summary_of
 
     settings = read_settings(Path(arguments.config), arguments.set)
-    sys.stdout.write(f"{summary_of(settings, arguments.input)}\n")
+    print_output(str(summary_of(settings, arguments.input)))
     return 0

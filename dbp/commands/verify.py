@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser
 from dbp.errors import DataError
+from dbp.terminal import print_output
 
 HELP = "check that a checkpoint, or each checkpoint of a run, is intact"
 ON_RANKS = False
@@ -23,5 +23,5 @@ def run(arguments: Namespace) -> int:
     from dbp.checkpoint import all_of, verdict
 
     verdicts = [verdict(path) for path in all_of(Path(arguments.checkpoint))]
-    sys.stdout.writelines(f"{text}\n" for text, _ in verdicts)
+    print_output("\n".join(text for text, _ in verdicts))
     return 0 if all(intact for _, intact in verdicts) else DataError.exit_code

@@ -26,7 +26,7 @@ from dbp.parallel import (
 )
 from dbp.parallel.ranks.faults import ALONE
 from dbp.parallel.ranks.placement import counted
-from dbp.terminal import terminal_of
+from dbp.terminal import print_output, terminal_of
 
 AUTO = "auto"
 
@@ -44,8 +44,7 @@ def doctor(threads: str, out: str, as_json: bool = False) -> int:
     with together(comm):
         report = _examine(comm, thread_count, out, error)
         if comm.rank == 0:
-            sys.stdout.write((report.json() if as_json else report.text(_has_colors())) + "\n")
-            sys.stdout.flush()
+            print_output(report.json() if as_json else report.text(_has_colors()))
         comm.gather(None)  # a launcher may kill the other ranks as soon as one has ended
     if error is not None and comm.rank > 0:
         time.sleep(ALONE)  # for the same reason, where ranks cannot wait for each other

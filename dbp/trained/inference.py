@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from dbp.data import Dataset, OutputFile
 from dbp.errors import UserError
 from dbp.parallel import Communicator, agree, blas_threads, from_rank_0, together, world
 from dbp.run.sources import open_file
+from dbp.terminal import print_output
 from dbp.text import figures
 from dbp.trained.evaluator import evaluator_of_checkpoint
 from dbp.trained.model import TrainedModel
@@ -38,7 +38,7 @@ def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Com
     with together(comm), blas_threads(settings.thread_count):
         text = action(settings, checkpoint, comm)
     if comm.rank == 0:
-        sys.stdout.write(text + "\n")
+        print_output(text)
     return 0
 
 
