@@ -1,4 +1,4 @@
-"""Normalization in ONNX; batch normalization uses running moments, and dropout does nothing."""
+"""Normalization in ONNX; batch normalization uses running moments."""
 
 from __future__ import annotations
 
@@ -40,8 +40,3 @@ def group_norm(scope: OnnxScope, layer: nn.GroupNorm, x: Value) -> Value:
         num_groups=layer.groups,
         **_settings(scope, layer.epsilon),
     )
-
-
-def dropout(_scope: OnnxScope, _layer: nn.Dropout, x: Value) -> Value:
-    """Return the inputs, as in evaluation."""
-    return x

@@ -15,8 +15,9 @@ To add a layer:
 from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model
 from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
 from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
+from dbp.nn.layers.dropout import Dropout
 from dbp.nn.layers.layer import Layer
-from dbp.nn.layers.normalization import BatchNorm, Dropout, GroupNorm, LayerNorm
+from dbp.nn.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from dbp.nn.layers.pooling import (
     AveragePool1d,
     AveragePool2d,

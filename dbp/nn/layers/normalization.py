@@ -1,4 +1,4 @@
-"""Normalization of inputs to mean 0 and variance 1, then scaled and shifted; and dropout."""
+"""Normalization of inputs to mean 0 and variance 1, then scaled and shifted."""
 
 from __future__ import annotations
 
@@ -93,27 +93,3 @@ class GroupNorm:
         scale, shift = (reshape(p, shape=grouped) for p in _scale_and_shift(scope, channels))
         y = normalize_block(parts, scale, shift, axes=(1, 3), epsilon=self.epsilon)
         return reshape(y, shape=np.shape(x))
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Dropout: in training, random inputs become zero and the others are scaled up (Srivastava et al. 2014).
-
-    The choice depends on seed, step and shard alone, so it is the same on any number of ranks.
-
-    Args:
-        rate: the fraction of inputs that become zero.
-    """
-
-    kind: ClassVar[str] = "dropout"
-    rate: float
-
-    def __post_init__(self) -> None:
-        check_fraction(rate=self.rate)
-
-    def __call__(self, scope: Scope, x: Value) -> Value:
-        """Return outputs of the inputs' shape; outside of training the inputs themselves."""
-        if not scope.training or self.rate == 0:
-            return x
-        kept = scope.generator().random(np.shape(x), np.float32) >= self.rate
-        return x * (kept * array_of(x).dtype.type(1 / (1 - self.rate)))
