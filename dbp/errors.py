@@ -47,8 +47,8 @@ class NotFiniteError(UserError):
     on_all_ranks = True  # as the sum over all ranks shows it
 
 
-class DivergedError(UserError):
-    """Nodes whose weights differ."""
+class NodesDifferError(UserError):
+    """The copies of the weights on the nodes are not the same."""
 
     exit_code = 70
     on_all_ranks = True  # as all ranks compare

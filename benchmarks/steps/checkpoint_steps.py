@@ -19,7 +19,7 @@ import dbp
 from dbp.checkpoint.writer_thread import WRITER_THREAD
 from dbp.config.settings import Checkpoint, Settings
 from dbp.parallel import Communicator, world
-from dbp.run.state import Run
+from dbp.run.run import Run
 from dbp.saving.resume import Start
 from dbp.saving.saver import RunSaver
 from dbp.training import loop

@@ -19,7 +19,7 @@ from dbp.config.settings import Settings
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.ranks.clock import Stage
 from dbp.parallel.vectors.deal import BUCKET
-from dbp.run.state import Run
+from dbp.run.run import Run
 from dbp.saving.resume import Start
 from dbp.training import loop
 from dbp.training.fit import start_run

@@ -17,7 +17,7 @@ from measure import Step, take_first_steps
 
 import dbp
 from dbp.parallel import Communicator, world
-from dbp.run.state import Run
+from dbp.run.run import Run
 
 KINDS = {"all": "Pss:", "private": "Pss_Anon:", "shared": "Pss_Shmem:", "files": "Pss_File:"}
 INTERVAL = 0.02  # seconds between two looks

@@ -18,11 +18,11 @@ from dbp.config.toml import settings_from
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.ranks.clock import Stage
-from dbp.run.state import Run
+from dbp.run.run import Run
 from dbp.saving.resume import Start
 from dbp.training import loop
 from dbp.training.fit import start_run
-from dbp.training.rollback import NonFinitePolicy
+from dbp.training.not_finite_policy import NotFinitePolicy
 
 HEADER = 16  # bytes of an IDX file of images
 
@@ -63,7 +63,7 @@ COMMON = {"epochs": 1, "batch_size": 1, "dtype": "float64", "shards": 2}
 KEPT = ("optimizer", "epochs", "schedule", "dtype", "shards")
 
 
-def points(run: Run, policy: NonFinitePolicy, seconds: float, passes: float) -> Iterator[dict[str, float]]:
+def points(run: Run, policy: NotFinitePolicy, seconds: float, passes: float) -> Iterator[dict[str, float]]:
     """Train until time, passes or epochs are over; what holds after each epoch, to find which takes no time.
 
     The cost is that over all examples: that of the last step where it was over all, else found anew.
@@ -85,7 +85,7 @@ def points(run: Run, policy: NonFinitePolicy, seconds: float, passes: float) -> 
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
     """The points of a run of dbp, and how it ended."""
     with start_run(settings, world(), Start(fresh=True, quiet=True)) as (run, saver, display):
-        found = list(points(run, NonFinitePolicy(run, saver, display.say), seconds, passes))
+        found = list(points(run, NotFinitePolicy(run, saver, display.say), seconds, passes))
         clock = run.comm.clock
         clock.enter(clock.current)
         return {

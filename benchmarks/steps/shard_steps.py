@@ -17,7 +17,7 @@ from measure import Report, Step
 import dbp
 from dbp.parallel import Sums, blas_threads, world
 from dbp.parallel.sums import reduce_shared
-from dbp.run.state import Run
+from dbp.run.run import Run
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from dbp.batch.examples import example_scripts
+from dbp.batch.example_scripts import example_scripts
 from dbp.files import write_file
 
 for name, text in example_scripts().items():

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbp.batch.schedulers import Scheduler
+from dbp.batch.queue_systems import Scheduler
 from dbp.checks import check_at_least
 from dbp.errors import UserError
 from dbp.text import parse_time

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import PurePosixPath
 
+from dbp.batch.queue_systems import Scheduler
 from dbp.batch.request import Request
-from dbp.batch.schedulers import Scheduler
 
 PLACEHOLDER = re.compile(r"@([a-z_]+)(\??)@")
 WIDTH = 110  # columns of the command that starts ranks

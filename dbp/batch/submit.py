@@ -9,9 +9,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from dbp.batch.checks import check_run, mpi_here, settings_of
+from dbp.batch.before_submit import check_run, checked_settings, find_mpi
+from dbp.batch.queue_systems import Scheduler, find_scheduler
 from dbp.batch.request import Request
-from dbp.batch.schedulers import Scheduler, find_scheduler
 from dbp.batch.scripts import Site, render
 from dbp.config.settings import AUTO, Settings
 from dbp.errors import UserError
@@ -26,7 +26,7 @@ def submit(request: Request) -> str:
     """
     scheduler = find_scheduler(request.scheduler, must_be_here=not request.dry_run)
     request.check(scheduler)
-    settings = settings_of(request)
+    settings = checked_settings(request)
     lead = check_run(request, settings)
     site = _site(scheduler, settings, lead)
     text = render(request, scheduler, site)
@@ -58,7 +58,7 @@ def _site(scheduler: Scheduler, settings: Settings, lead: float) -> Site:
     site = Site(script, run, f"{run}/{scheduler.name}", _environment(), threads=threads, lead=lead)
     if scheduler.name == "kubernetes":  # its image has its own MPI and Python
         return site
-    vendor, launcher = mpi_here()
+    vendor, launcher = find_mpi()
     return replace(site, python=sys.executable, launcher=launcher, vendor=vendor, as_root=os.geteuid() == 0)
 
 

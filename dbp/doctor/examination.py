@@ -9,8 +9,8 @@ from typing import Any
 
 from dbp.doctor import trials
 from dbp.doctor.batch_job import job_findings
+from dbp.doctor.collective_work import collective_findings
 from dbp.doctor.findings import Report
-from dbp.doctor.messages import message_findings
 from dbp.doctor.nodes import node_facts, node_findings
 from dbp.doctor.software import RankFacts, environment_findings, mpi_file, mpi_findings
 from dbp.doctor.storage import storage_findings
@@ -87,7 +87,7 @@ def _examine(comm: Communicator, threads: int | None, out: str, error: UserError
             [*environment_findings(facts), *node_findings(nodes, facts, threads)],
         ]
         if error is None:
-            parts.append(list(message_findings(comm, nodes, facts, threads, results)))
+            parts.append(list(collective_findings(comm, nodes, facts, threads, results)))
             parts.append(storage_findings(comm, out, results))
     where = f"{counted(comm.size, 'rank')} on {counted(len(nodes), 'node')}"
     title = f"dbp {facts[0].versions['dbp']}, Python {facts[0].versions['Python']}: {where}"

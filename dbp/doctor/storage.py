@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from dbp.doctor import trials
+from dbp.doctor.collective_work import rate_text, time_text
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
-from dbp.doctor.messages import rate_text, time_text
 from dbp.errors import StorageError, UserError
 from dbp.files import write_file, writing_to
 from dbp.parallel import Communicator, from_rank_0

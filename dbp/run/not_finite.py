@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class NonFiniteRecord:
+class NotFiniteRecord:
     """How many steps were skipped, how often the run rolled back, and which checkpoints it can roll back to.
 
     Only checkpoints that the settings ask for count as rollback targets. So a run takes the same way however often it
@@ -59,7 +59,7 @@ class NonFiniteRecord:
         targets = [s for s in (self.last_checkpoint_step, self.previous_checkpoint_step) if s < step]
         return targets[min(self.rollbacks % 2, len(targets) - 1)] if targets else None
 
-    def after_rollback(self, before: NonFiniteRecord, step: int, factor: float) -> None:
+    def after_rollback(self, before: NotFiniteRecord, step: int, factor: float) -> None:
         """Count a rollback in this record, which was restored with the checkpoint.
 
         Args:

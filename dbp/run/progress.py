@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dbp.cost.mini_batch import Totals
-from dbp.run.not_finite import NonFiniteRecord
+from dbp.run.not_finite import NotFiniteRecord
 
 History = dict[str, list[float]]
 # The fields of Progress that a checkpoint stores under their own names.
@@ -33,7 +33,7 @@ STORED = (
 
 def invalid_attribute(attributes: Mapping[str, Any]) -> str | None:
     """Return what is wrong with stored attributes of a Progress; None if nothing is."""
-    defaults = {name: Progress.__dataclass_fields__[name].default for name in STORED} | asdict(NonFiniteRecord())
+    defaults = {name: Progress.__dataclass_fields__[name].default for name in STORED} | asdict(NotFiniteRecord())
     for name, default in defaults.items():
         value = attributes.get(name)
         if type(value) is not type(default) or (type(value) is int and value < 0):
@@ -109,7 +109,7 @@ class Progress:
     best_step: int = 0
     best_value: float = math.nan
     elapsed: float = 0.0
-    not_finite: NonFiniteRecord = field(default_factory=NonFiniteRecord)
+    not_finite: NotFiniteRecord = field(default_factory=NotFiniteRecord)
     totals: Totals = field(init=False)
     history: History = field(default_factory=dict)
 
@@ -217,7 +217,7 @@ class Progress:
         """Take over the values of to_attributes(), and a history."""
         for name in STORED:
             setattr(self, name, attributes[name])
-        self.not_finite = NonFiniteRecord(**{name: attributes[name] for name in asdict(NonFiniteRecord())})
+        self.not_finite = NotFiniteRecord(**{name: attributes[name] for name in asdict(NotFiniteRecord())})
         sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
         self.totals = Totals(attributes["epoch_weight"], attributes["epoch_loss"], sums)
         self.history = {name: [float(x) for x in column] for name, column in history.items()}

@@ -15,7 +15,7 @@ import numpy as np
 from dbp.checkpoint import StoredCheckpoint
 from dbp.nn import running_arrays
 from dbp.parallel import Layout, Residuals, agree, from_rank_0
-from dbp.run.state import WEIGHTS, Run
+from dbp.run.run import WEIGHTS, Run
 from dbp.types import Array
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 from dbp.errors import UserError
 from dbp.nn import running_arrays
 from dbp.parallel import agree, from_rank_0
+from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot, group_of, residual_names
-from dbp.run.state import Run
 from dbp.saving.folder import RunFolder
 from dbp.saving.resume import CheckpointInfo, Comparison, check_arrays, check_same_run, none_whole
 

@@ -17,8 +17,8 @@ from dbp.log import now, run_log
 from dbp.parallel import Copies, RankLostError, Residuals, all_leave, from_rank_0, processor
 from dbp.parallel.ranks.clock import Stage
 from dbp.run.provenance import process, versions
+from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
-from dbp.run.state import Run
 from dbp.saving.folder import RunFolder
 from dbp.saving.restore import Restorer
 from dbp.saving.resume import CheckpointInfo, Start

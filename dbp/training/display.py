@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from dbp.cost.mini_batch import Totals
 from dbp.log import run_log
 from dbp.parallel import HOW_TO_GET_MPI, Node, complaints
-from dbp.run.state import Run
+from dbp.run.run import Run
 from dbp.terminal import open_terminal, terminal_of, width_of
 from dbp.text import epoch_figures, figures
 from dbp.version import VERSION

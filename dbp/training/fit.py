@@ -24,8 +24,8 @@ from dbp.parallel import (
     together,
     world,
 )
+from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
-from dbp.run.state import Run
 from dbp.saving.resume import Start, in_job, peek, settled
 from dbp.saving.saver import RunSaver
 from dbp.saving.stopping import signals

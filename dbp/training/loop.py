@@ -1,6 +1,6 @@
 """The training loop. Each step takes a mini-batch through seven stages:
 
-1. data: this rank's shards of the mini-batch are read (run/state.py, cost/loader.py);
+1. data: this rank's shards of the mini-batch are read (run/run.py, cost/loader.py);
 2. forward, 3. loss, 4. backward: the gradient of each shard (cost/objective.py);
 5. sum: after backward, each shard's gradient goes into a GradientSum (parallel/sums/gradients.py), which adds up all
    shards of all ranks to the gradient of the full cost;
@@ -20,17 +20,17 @@ from dbp.nn import update_running_moments
 from dbp.optim import Outcome, Step
 from dbp.parallel.ranks.clock import Stage
 from dbp.run.progress import epochs_since_best
-from dbp.run.state import Run
+from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
 from dbp.training.display import Display
-from dbp.training.rollback import NonFinitePolicy
+from dbp.training.not_finite_policy import NotFinitePolicy
 
 
 def train_epochs(run: Run, saver: RunSaver, display: Display) -> int:
     """Train all epochs that are left, and return how many steps that took."""
     run.comm.clock.reset()
     settings, progress = run.settings, run.progress
-    steps, policy = 0, NonFinitePolicy(run, saver, display.say)
+    steps, policy = 0, NotFinitePolicy(run, saver, display.say)
     policy.begin()
     while progress.epoch < settings.epochs and not progress.outcome:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
@@ -46,7 +46,7 @@ def train_epochs(run: Run, saver: RunSaver, display: Display) -> int:
     return steps
 
 
-def steps_of_epoch(run: Run, policy: NonFinitePolicy) -> Iterator[int]:
+def steps_of_epoch(run: Run, policy: NotFinitePolicy) -> Iterator[int]:
     """Take the steps that are left of an epoch, and yield the number of examples of each.
 
     There are fewer if the optimizer cannot continue, or if the run rolls back to a checkpoint.

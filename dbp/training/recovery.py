@@ -9,8 +9,8 @@ from dbp.config.settings import Watch
 from dbp.errors import NOT_FINISHED, Stopped
 from dbp.log import run_log
 from dbp.parallel import Communicator, RankLostError, survivors
+from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
-from dbp.run.state import Run
 
 
 def recover(

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from dbp.batch.examples import example_scripts
-from dbp.batch.schedulers import DETECTED, SCHEDULERS
+from dbp.batch.example_scripts import example_scripts
+from dbp.batch.queue_systems import DETECTED, SCHEDULERS
 from tests.batch.queues import directives, run_script
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, submit
 from tests.jobs import ROOT, digest, launcher, run

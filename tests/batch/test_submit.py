@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dbp.batch import checks
-from dbp.batch.schedulers import SCHEDULERS, find_scheduler
+from dbp.batch import before_submit
+from dbp.batch.queue_systems import SCHEDULERS, find_scheduler
 from dbp.errors import UserError
 from tests.batch.queues import slowly, status_of, when_under_way
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, sends, submit
@@ -211,14 +211,14 @@ def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
     (tmp_path / "mpirun").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(checks, "library_vendor", lambda: ("Open MPI", 5))
+    monkeypatch.setattr(before_submit, "library_vendor", lambda: ("Open MPI", 5))
     with pytest.raises(UserError, match="mpi4py loads Open MPI, but no mpirun of Open MPI is on the PATH"):
-        checks.mpi_here()
-    monkeypatch.setattr(checks, "library_vendor", lambda: ("MPICH", 4))
-    assert checks.mpi_here() == ("MPICH", str(tmp_path / "mpirun"))
-    monkeypatch.setattr(checks, "library_vendor", lambda: (None, 0))
+        before_submit.find_mpi()
+    monkeypatch.setattr(before_submit, "library_vendor", lambda: ("MPICH", 4))
+    assert before_submit.find_mpi() == ("MPICH", str(tmp_path / "mpirun"))
+    monkeypatch.setattr(before_submit, "library_vendor", lambda: (None, 0))
     with pytest.raises(UserError, match="no MPI library was found, so that each rank would train alone"):
-        checks.mpi_here()
+        before_submit.find_mpi()
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dbp.doctor import Finding, storage, trials
+from dbp.doctor.collective_work import _clocks, _links
 from dbp.doctor.findings import BAD, GOOD, WARNING, Report
 from dbp.doctor.links import ClockOffset
-from dbp.doctor.messages import _clocks, _links
 from dbp.doctor.nodes import node_findings
 from dbp.doctor.software import RankFacts, environment_findings
 from dbp.parallel import Node, Nodes, OneProcess

@@ -27,7 +27,7 @@ MOMENTS = {
     "copy": "dbp.parallel:Copies.take",
     "save": "dbp.saving.saver:RunSaver.save",
     "write": "dbp.saving.saver:RunSaver._write",
-    "evaluate": "dbp.run.state:Run.evaluate",
+    "evaluate": "dbp.run.run:Run.evaluate",
     "finish": "dbp.saving.saver:RunSaver.finish",
     "restore": "dbp.saving.restore:Restorer.restore",
 }

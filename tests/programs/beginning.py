@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-import dbp.run.state
+import dbp.run.run
 from dbp import fit, nn
 from dbp.checkpoint import digest_arrays
 from dbp.errors import UserError
@@ -21,7 +21,7 @@ comm = world()
 if "private" in words:
     comm.node.allocate = lambda _length: None
 if comm.rank > 0:
-    dbp.run.state._weights_in = None  # only rank 0 reads files
+    dbp.run.run._weights_in = None  # only rank 0 reads files
 rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((20, 37)).astype(np.float32), rng.integers(0, 4, 20)
 LAYERS = (

@@ -16,7 +16,7 @@ from dbp.checkpoint import digest_arrays
 from dbp.nn import BatchNorm, Dense, Dropout
 from dbp.optim import LBFGS, SGD, Adam, Cosine
 from dbp.parallel import world
-from dbp.run.not_finite import NonFiniteRecord
+from dbp.run.not_finite import NotFiniteRecord
 from dbp.run.progress import Progress
 from dbp.run.snapshot import Snapshot
 
@@ -45,7 +45,7 @@ elif case == "lbfgs":
 STAGES = {
     "step": (Progress, "after_step"),
     "restore": (Snapshot, "_scatter"),
-    "back": (NonFiniteRecord, "after_rollback"),
+    "back": (NotFiniteRecord, "after_rollback"),
 }
 
 

@@ -1,12 +1,12 @@
 """The record of steps that are not finite: rollback targets, and counts of rollbacks."""
 
-from dbp.run.not_finite import NonFiniteRecord
+from dbp.run.not_finite import NotFiniteRecord
 from dbp.run.progress import Progress
 
 
 def test_rollback_targets():
     """A run returns to the last checkpoint, then in turn to the one before it, never to one of the failed step."""
-    record = NonFiniteRecord()
+    record = NotFiniteRecord()
     assert record.rollback_target(0) is None
     assert record.rollback_target(1) == 0
     for step in (4, 8):
@@ -21,7 +21,7 @@ def test_rollback_targets():
 
 def test_rollbacks_are_counted_anew_past_the_failed_step():
     progress = Progress(())
-    progress.step, progress.not_finite = 4, NonFiniteRecord(rollbacks=3, failed_step=6)
+    progress.step, progress.not_finite = 4, NotFiniteRecord(rollbacks=3, failed_step=6)
     for expected in (3, 3, 0):
         progress.after_step(progress.totals)
         assert progress.not_finite.rollbacks == expected

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dbp.run.not_finite import NonFiniteRecord
+from dbp.run.not_finite import NotFiniteRecord
 from dbp.run.progress import Progress, invalid_attribute
 
 
@@ -26,7 +26,7 @@ def test_skipped_steps_are_counted_once():
 
 
 def test_attributes_are_stored_and_restored():
-    progress = Progress(("accuracy",), step=7, outcome="converged", not_finite=NonFiniteRecord(rollbacks=2))
+    progress = Progress(("accuracy",), step=7, outcome="converged", not_finite=NotFiniteRecord(rollbacks=2))
     other = Progress(("accuracy",))
     other.restore(progress.to_attributes(), {"cost": [1.0]})
     assert other.to_attributes() | {"elapsed": 0} == progress.to_attributes() | {"elapsed": 0}

@@ -1,4 +1,4 @@
-"""Find what would end a job as soon as it starts, before it waits in a queue. Nothing is written."""
+"""Checks before a job is submitted: what would end it as soon as it starts. Nothing is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dbp.saving.resume import CheckpointInfo, Comparison, check_same_run, peek, 
 from dbp.saving.stopping import RESERVE_FACTOR, RESERVE_SECONDS, earlier_durations
 
 
-def settings_of(request: Request) -> Settings:
+def checked_settings(request: Request) -> Settings:
     """Return the settings of the run.
 
     Raises:
@@ -85,12 +85,12 @@ def _check_earlier(request: Request, settings: Settings, earlier: CheckpointInfo
         )
     assert settings.shards is not None
     names = [name for name in ("train", "validation") if f"data_{name}" in progress]
-    digests = {name: str(progress[f"data_{name}"]) for name in names}  # other data is noticed by the start itself
+    digests = {name: str(progress[f"data_{name}"]) for name in names}  # other data is found when the job starts
     found = Comparison.between(earlier, settings, settings.shards, digests)
     check_same_run(earlier, found, request.accept)
 
 
-def mpi_here() -> tuple[str, str]:
+def find_mpi() -> tuple[str, str]:
     """Return the name of this environment's MPI library and its launcher.
 
     Raises:

@@ -22,7 +22,7 @@ ODD_LINK = 2.0  # a link that is so many times slower than the median has a faul
 CLOCK_TOLERANCE = 1.0  # seconds by which clocks may differ
 
 
-def message_findings(
+def collective_findings(
     comm: Communicator, nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int, results: dict[str, Any]
 ) -> Iterator[Finding]:
     """Run all trials; collective. Measurements go to `results`, in seconds, bytes a second and GFLOP/s."""

@@ -15,7 +15,7 @@ from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import OneProcess
 from dbp.saving.resume import Start
 from dbp.training.fit import train
-from dbp.training.rollback import NonFinitePolicy
+from dbp.training.not_finite_policy import NotFinitePolicy
 from tests.jobs import PROGRAMS, dbp, launcher, mpirun, newest_checkpoint, run
 from tests.training.not_finite import BASE, X, Y, failing, with_row, words
 
@@ -143,7 +143,7 @@ def train_in(folder, settings=ROLLING_BACK, **changes):
 def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
     """Later checkpoints, history and the link to the best one are removed."""
     seen = []
-    restored = NonFinitePolicy._tidy
+    restored = NotFinitePolicy._tidy
 
     def tidied(self, damaged):
         restored(self, damaged)
@@ -156,7 +156,7 @@ def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
         assert not best or read(link).progress["step"] == best
         seen.append(step)
 
-    monkeypatch.setattr(NonFinitePolicy, "_tidy", tidied)
+    monkeypatch.setattr(NotFinitePolicy, "_tidy", tidied)
     result = train_in(tmp_path)
     assert len(seen) > 1
     assert max(seen) > 0
@@ -167,7 +167,7 @@ def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
     """A run rolls back to the checkpoint before a damaged one."""
-    whole, damaged = NonFinitePolicy._restore, []
+    whole, damaged = NotFinitePolicy._restore, []
 
     def restore(self):
         path = checkpoints_of(tmp_path).path_of(self._run.progress.not_finite.rollback_target(self._run.progress.step))
@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
             path.write_bytes(path.read_bytes()[:-200])
         return whole(self)
 
-    monkeypatch.setattr(NonFinitePolicy, "_restore", restore)
+    monkeypatch.setattr(NotFinitePolicy, "_restore", restore)
     train_in(tmp_path)
     before, _, after = words(capsys.readouterr().out).partition(f"warning: checkpoint {damaged[0]} is damaged")
     assert "back to step" not in before

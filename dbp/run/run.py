@@ -14,7 +14,7 @@ from dbp.cost.loader import Loader
 from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
-from dbp.errors import DivergedError, unknown
+from dbp.errors import NodesDifferError, unknown
 from dbp.nn import InitialParameters, check_example_weights, check_model_weights, initial_parameters, running_arrays
 from dbp.optim import State
 from dbp.parallel import (
@@ -200,11 +200,11 @@ class Run:
     # --- checkpoints --------------------------------------------------------------------------------
 
     def compare_nodes(self) -> None:
-        """Raise DivergedError if nodes do not have the same weights; collective."""
+        """Raise NodesDifferError if nodes do not have the same weights; collective."""
         self.arena.fence(self.weights)
         wrong = difference(self.arena, self.weights)
         if wrong is not None:
-            raise DivergedError(
+            raise NodesDifferError(
                 f"after step {self.progress.step} the weights of some nodes differ from those of the others: {wrong}; "
                 "no checkpoint was written from them; look at the memory and the processors there, and start again "
                 "to go on from the last checkpoint"

@@ -18,14 +18,14 @@ from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import Step
 from dbp.parallel import from_rank_0
 from dbp.parallel.ranks.clock import Stage
-from dbp.run.state import Run
+from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
-from dbp.training.diagnosis import diagnose
-from dbp.training.report import describe, headline, is_in_data, remedy, report
+from dbp.training.not_finite_diagnosis import diagnose
+from dbp.training.not_finite_report import describe, headline, is_in_data, remedy, report
 from dbp.types import Array
 
 
-class NonFinitePolicy:
+class NotFinitePolicy:
     """The policy of a run for steps whose cost or gradient is not finite.
 
     Args:

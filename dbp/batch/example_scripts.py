@@ -1,11 +1,11 @@
-"""Make the scripts in launch/: one of the same example run for each scheduler."""
+"""Make the scripts in launch/: the job script of one example run, for each scheduler."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from dbp.batch.queue_systems import SCHEDULERS
 from dbp.batch.request import Request
-from dbp.batch.schedulers import SCHEDULERS
 from dbp.batch.scripts import Site, render
 
 EXAMPLE = Request("examples/digits.toml", nodes=2, ranks_per_node=2, time="4:00:00")

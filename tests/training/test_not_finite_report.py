@@ -9,7 +9,7 @@ from dbp.config.settings import Data
 from dbp.nn import Dense
 from dbp.optim import LBFGS
 from dbp.parallel import Shards
-from dbp.training.report import describe, report
+from dbp.training.not_finite_report import describe, report
 from tests.jobs import PROGRAMS, mpirun, slow
 from tests.training.not_finite import HOST, X, Y, failing, with_row
 

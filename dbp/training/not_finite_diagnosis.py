@@ -91,7 +91,7 @@ def diagnose(cost: BatchCost, weights: Array, rows: RowsOf) -> list[Found]:
     """
     objective = cost.objective
     comm = objective.arena.comm
-    search = NonFiniteSearch(cost, weights, rows)
+    search = NotFiniteSearch(cost, weights, rows)
 
     def gathered(stage: Callable[[], list[Found]]) -> list[Found]:
         found = [one for of_rank in comm.gather(stage()) for one in of_rank]
@@ -112,7 +112,7 @@ def finite(value: Value) -> bool:
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
 
-class NonFiniteSearch:
+class NotFiniteSearch:
     """One rank's search in its shards of a mini-batch, stage by stage; only add_up() is collective."""
 
     def __init__(self, cost: BatchCost, weights: Array, rows: RowsOf):

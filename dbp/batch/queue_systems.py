@@ -1,4 +1,4 @@
-"""The schedulers that jobs can be submitted to: their commands, options and scripts."""
+"""The queue systems (batch schedulers) that jobs can be submitted to: their commands, options and scripts."""
 
 from __future__ import annotations
 

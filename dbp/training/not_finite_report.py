@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from dbp.training.diagnosis import DATA, MOMENTS, SHOWN, Found
+from dbp.training.not_finite_diagnosis import DATA, MOMENTS, SHOWN, Found
 
 WIDTH = 80  # columns of a report
 MOST_RANKS = 3  # ranks that one line names

@@ -10,7 +10,7 @@ from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.nn import Dense
 from dbp.parallel import Layout, OneProcess, Shards
-from dbp.training.diagnosis import diagnose
+from dbp.training.not_finite_diagnosis import diagnose
 from tests.training.not_finite import HOST, X, Y
 
 
