@@ -10,6 +10,7 @@ from dbp.doctor.links import ClockOffset
 from dbp.doctor.nodes import node_findings
 from dbp.doctor.software import RankFacts, environment_findings
 from dbp.parallel import Node, Nodes, OneProcess
+from dbp.parallel.ranks.node_group import SingleRank
 from tests.jobs import mpirun
 
 
@@ -90,6 +91,20 @@ def test_what_is_bad_comes_last_and_colours_change_nothing_else():
     assert (report.exit_code, Report("dbp", parts[:1]).exit_code) == (1, 0)
 
 
+class NodeOfTwo(SingleRank):
+    """The node of two ranks; the other one writes its half of the memory, or does not; None if none can be had."""
+
+    def __init__(self, writes):
+        self.writes = writes
+
+    def allocate(self, length):
+        memory = super().allocate(length)
+        if self.writes:
+            half = memory.bytes.view(np.float32)[trials.LENGTH // 2 :]
+            half[:] = np.arange(trials.LENGTH // 2, trials.LENGTH)
+        return memory if self.writes is not None else None
+
+
 class Two(OneProcess):
     """Rank 0 of two, whose peer answers as given."""
 
@@ -97,17 +112,10 @@ class Two(OneProcess):
 
     def __init__(self, answer, memory=True):
         super().__init__()
-        self.answer, self.memory = answer, memory
+        self.answer, self.node = answer, NodeOfTwo(memory)
 
     def gather(self, value):
         return [value, self.answer]
-
-    def shared_memory(self, length):
-        memory = super().shared_memory(length)
-        if self.memory:  # as the other rank writes to it
-            half = memory.bytes.view(np.float32)[trials.LENGTH // 2 :]
-            half[:] = np.arange(trials.LENGTH // 2, trials.LENGTH)
-        return memory if self.memory is not None else None
 
 
 def test_shared_memory_works_if_all_read_what_all_wrote():
