@@ -1,5 +1,6 @@
 """README, docs and examples do what they say."""
 
+import ast
 import dataclasses
 import itertools
 import os
@@ -21,6 +22,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 README = PAGES[0].read_text()
+ABBREVIATIONS = {"CHANGELOG", "HDF5", "MPI", "MPICH", "TOML", "HDF"}  # in capitals, and no names in the code
 
 
 def blocks(text, language):
@@ -85,6 +87,51 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_paths_in_contributing_exist():
+    names = re.findall(r"`([^`\n]+)`", PAGES[1].read_text())
+    paths = [name for name in names if re.fullmatch(r"[\w.-]+(/[\w.-]*)+|[\w.-]+\.(py|md|toml|yaml)", name)]
+    paths = [path for path in paths if not re.fullmatch(r"test_b\w*\.py|tests/a|dbp/a", path)]  # stand for any names
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert len(paths) > 20
+
+
+def recipes():
+    """Yield the folder of each package whose docstring has the steps of a change, and that docstring."""
+    for path in sorted((ROOT / "dbp").rglob("__init__.py")):
+        text = ast.get_docstring(ast.parse(path.read_text()))
+        if re.search(r"^To (add|change) ", text, re.MULTILINE):
+            yield path.parent, text
+
+
+def defined_names():
+    """Return the names of all functions, classes, variables and fields in dbp and tests."""
+    found = set()
+    for path in (*(ROOT / "dbp").rglob("*.py"), *(ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return found
+
+
+def test_paths_and_names_in_recipes_exist():
+    defined = defined_names()
+    for folder, text in recipes():
+        for path in re.findall(r"[\w./]+\.(?:py|md)\b|\b(?:dbp|tests)(?:/\w+)+\b(?!\.\w)", text):
+            assert (folder / path).exists() or (ROOT / path).exists(), f"{path} in the docstring of {folder}"
+        steps = text[re.search(r"^To (add|change) ", text, re.MULTILINE).start() :]
+        for name in re.findall(r"`([\w.]+)`|\b(_?[A-Z]{2,}(?:_[A-Z]+)*)\b(?![.])", steps):
+            (words,) = filter(None, name)
+            if words not in ABBREVIATIONS:
+                assert set(words.split(".")) <= defined, f"{words} in the docstring of {folder}"
+
+
+def test_contributing_names_every_package_with_recipes():
+    named = set(re.findall(r"`([\w/]+)/__init__.py` \|", PAGES[1].read_text()))
+    assert named == {str(folder.relative_to(ROOT)) for folder, _ in recipes()}
+
+
 def test_the_page_on_configs_names_every_key_and_kind():
     text = (ROOT / "docs" / "config.md").read_text()
     keys = {f.name for f in dataclasses.fields(Settings)} - {
@@ -111,6 +158,9 @@ def test_the_page_on_configs_names_every_key_and_kind():
             assert f"`{kind}`" in text
             assert all(f"`{field.name}`" in text for field in dataclasses.fields(cls))
     assert all(f"`{name}`" in text for name in (*ACTIVATIONS, *INITIALIZERS))
+    for kind, loss in LOSSES.items():
+        (metrics,) = re.findall(rf"^\| `{kind}` .* \| (.*) \|$", text, re.MULTILINE)
+        assert metrics == ", ".join(f"`{metric}`" for metric in loss.metrics)
 
 
 def test_the_page_on_running_names_every_command():

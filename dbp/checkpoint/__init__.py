@@ -1,4 +1,13 @@
-"""Checkpoints: the state of a run in one HDF5 file. HDF5 is imported when the first one is read or written."""
+"""Checkpoints: the state of a run in one HDF5 file. HDF5 is imported when the first one is read or written.
+
+To change the checkpoint format:
+
+1. Change what of a run is stored in dbp/run/snapshot.py, or how it is stored in format.py, writing.py and reading.py.
+2. Raise FORMAT_VERSION in format.py. Files of earlier versions are refused with one line.
+3. Update the docstring of format.py and the table in docs/checkpoints.md, and say it in CHANGELOG.md.
+4. Test it in tests/checkpoint and tests/run/test_snapshot.py; a run that resumes from each checkpoint must come to the
+   same bits.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,13 @@
 """The commands of dbp, one module each.
 
-A module holds the command's line of help (HELP), whether it works on several ranks (ON_RANKS), its arguments (`add`)
-and what it does (`run`). What a command needs is imported by its `run`: thousands of ranks may start at once, and each
-then loads no more than its own command.
+To add a command:
+
+1. Write a module of its name with HELP, its line of help; ON_RANKS, whether it works on several ranks; `add`, which
+   adds its arguments to a parser; and `run`, which runs it and returns its exit code.
+2. Import what the command needs inside `run`: thousands of ranks may start at once, and each then loads no more than
+   its own command.
+3. Add the name to COMMANDS below, and its row to the table in docs/running.md.
+4. Test it in tests/test_cli.py, or with the package that does the work.
 """
 
 from __future__ import annotations

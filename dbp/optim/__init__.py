@@ -1,12 +1,21 @@
 """Optimizers and learning-rate schedules.
 
-A new optimizer is a frozen dataclass in a file of its own. A first-order one derives from `FirstOrder` (see sgd.py):
-give it a `kind`, its settings, the names of its `vectors` and an `update` of one block. Any other one derives from
-`Optimizer` and implements `step` (see lbfgs.py). Then add the class to `OPTIMIZERS` below: its `kind` is the config's
-`optimizer.kind`, and its fields are the other keys of that section.
+To add an optimizer:
 
-A new schedule derives from `Schedule` and implements `after_warmup`; add it to `SCHEDULES`, at the end of
-learning_rate_schedules.py. tests/optim tests both, and docs/config.md lists their settings.
+1. Write a frozen dataclass in a file of its own; cite the paper, and keep the order of its equations. One of first
+   order derives from `FirstOrder` (see sgd.py) and has a `kind`, its settings, the names of its `vectors` and an
+   `update` of one block. Any other one derives from `Optimizer` and implements `step` (see lbfgs.py).
+2. It sees flat vectors, asks the objective's `space` for dot products (see protocols.py), and never communicates.
+3. Add the class to OPTIMIZERS below, by _FIRST_ORDER or _SECOND_ORDER: its `kind` is the config's `optimizer.kind`, and
+   its fields are the other keys of that section. Add its row to docs/config.md.
+4. Test it by closed forms in tests/optim, and its digest on 1, 2, 3 and 5 ranks in tests/optim/test_first_order_runs.py
+   or tests/optim/test_optimizer_on_ranks.py.
+
+To add a schedule:
+
+1. Write a subclass of `Schedule` with a `kind` and `after_warmup` in learning_rate_schedules.py.
+2. Add it to SCHEDULES at the end of that file, and its row to docs/config.md.
+3. Test its factors in tests/optim/test_learning_rate_schedules.py.
 """
 
 from dbp.optim.adagrad import Adagrad

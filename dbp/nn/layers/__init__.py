@@ -6,10 +6,13 @@ To add a layer:
 
 1. Write a frozen dataclass with a `kind` in the module of its family: check settings in `__post_init__`, ask `scope`
    for parameters in `__call__`. Parameters in checkpoints are named after `kind`, so it must never change.
-2. List the class in LAYERS, so that a config can name it, and describe it in docs/config.md.
+2. List the class in LAYERS, so that a config can name it, export it from dbp/nn/__init__.py, and describe it in
+   docs/config.md.
 3. Add it to CASES in tests/nn/test_layers.py, which checks its derivatives, and to TABLES in
-   tests/config/test_toml_layers.py.
-4. For export, add its conversion to dbp/exchange/pytorch.py and dbp/exchange/onnx/layers.py.
+   tests/config/test_toml_layers.py; compare its values with PyTorch's in tests/nn/test_layers_as_pytorch.py.
+4. For export, add its conversion to KINDS in dbp/exchange/pytorch.py, if it has parameters, and to KINDS in
+   dbp/exchange/onnx/layers.py.
+5. Add it to a model of tests/nn/test_layers_on_ranks.py: the same bits on any number of ranks.
 """
 
 from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model

@@ -1,11 +1,23 @@
-"""Losses, by name.
+"""Losses, by name, and the metrics that are reported with them, such as the accuracy.
 
 To add a loss:
 
 1. Write a frozen dataclass with a `kind` and the methods of `Loss` in classification.py or regression.py, whose base
    classes have most of them.
-2. List the class in LOSSES, so that a config can name it, and describe it in docs/config.md.
-3. Add its closed form to tests/nn/test_losses.py.
+2. List the class in LOSSES, so that a config can name it, export it from dbp/nn/__init__.py, and describe it in
+   docs/config.md.
+3. Test its closed form, its derivatives and the targets that it refuses in tests/nn/test_losses.py.
+4. Compare it with PyTorch's in tests/nn/test_losses_as_pytorch.py.
+
+To add a metric:
+
+1. Add its name to `metrics` of the loss that it is reported with, or of that loss's base class.
+2. Return one more array from `measure`, with a number for each example, or for each position that has a loss. The
+   metric is the mean of these numbers, weighted with the example weights, so it is exact on any number of ranks.
+3. Test its closed form in tests/nn/test_losses.py; tests/nn/losses/test_loss.py tests weights of positions.
+4. Name it in the table of losses in docs/config.md.
+
+The columns of the history have the names of metrics, for validation data with "validation_" in front.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface of losses, and checks of targets and weights that they share."""
+"""The interface of losses and their metrics, and checks of targets and weights that losses share."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Shape = tuple[int, ...]
 class Loss(Protocol):
     """A loss of outputs (examples, ...) for targets, with the metrics that are reported with it.
 
-    `kind` names it in configs; `metrics` names what measure() returns. An example has one loss, or one for each of its
-    positions, such as those of a sequence.
+    `kind` names the loss in configs, and `metrics` names the arrays that measure() returns. An example has one loss, or
+    one for each of its positions, such as those of a sequence. The cost is the mean of the losses, and a metric the
+    mean of its array, both weighted with the example weights.
     """
 
     kind: ClassVar[str]
@@ -43,7 +44,7 @@ class Loss(Protocol):
         ...
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Return an array (examples, *loss_shape) for each of the metrics."""
+        """Return for each of the metrics an array (examples, *loss_shape), whose weighted mean is reported."""
         ...
 
     def predict(self, outputs: Array) -> dict[str, Array]:
