@@ -23,8 +23,8 @@ from tables import line
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
 
-from tests.faults import injector
-from tests.faults.kinds import KINDS, Case, prepare, shares
+from tests.fault_injection import injector
+from tests.fault_injection.kinds import KINDS, Case, prepare, shares
 
 SORTS = {"losses": "loss", "hangs": "hang", "wrong bits": "wrong bits"}  # of what is wrong; all else is "other"
 

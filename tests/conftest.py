@@ -8,7 +8,7 @@ import pytest
 
 from tests.jobs import SMALL
 
-pytest_plugins = ["tests.limits"]
+pytest_plugins = ["tests.time_limits"]
 
 
 def pytest_collection_modifyitems(items):

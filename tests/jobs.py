@@ -10,8 +10,7 @@ import pytest
 
 from dbp.checkpoint import StoredCheckpoint, find
 from tests import processes
-from tests.faults.jobs import NOT_BEGUN
-from tests.faults.jobs import SETTINGS as LAUNCHER_SETTINGS
+from tests.launcher import LAUNCHER_SETTINGS, NOT_BEGUN
 from tests.processes import Outcome
 
 ROOT = Path(__file__).parent.parent

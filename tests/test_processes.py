@@ -109,7 +109,7 @@ def test_a_test_that_hangs_ends_with_all_that_it_has_started(tmp_path, where):
     path = tmp_path / "sleeper"
     (tmp_path / "test_it.py").write_text(TESTS.format(sleeper=SLEEPER, path=str(path), hang=HANGS[where]))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    words = ("-p", "tests.limits", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini", tmp_path)
+    words = ("-p", "tests.time_limits", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini", tmp_path)
     with ProcessTree(sys.executable, "-m", "pytest", *words, cwd=ROOT) as tree:
         code = tree.wait(60)
         pid = printed(path.read_text())
@@ -128,7 +128,7 @@ def test_what_a_killed_pytest_has_started_is_ended(tmp_path):
     path = tmp_path / "sleeper"
     (tmp_path / "test_it.py").write_text(TESTS.format(sleeper=SLEEPER, path=str(path), hang="time.sleep(0.5)"))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    words = ("-p", "tests.limits", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini", tmp_path)
+    words = ("-p", "tests.time_limits", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini", tmp_path)
     with ProcessTree(sys.executable, "-m", "pytest", *words, cwd=ROOT) as tree:
         assert wait_until(lambda: path.exists() and printed(path.read_text()), 60)
         tree.process.send_signal(signal.SIGKILL)

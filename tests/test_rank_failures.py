@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from tests.faults.jobs import left_in_shared_memory, shared_memory
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, dbp, digest, launcher, mpirun, slow
 from tests.processes import ProcessTree
+from tests.shared_memory import left_in_shared_memory, shared_memory
 
 DBP = ("-m", "dbp")
 

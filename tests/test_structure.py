@@ -58,7 +58,7 @@ CROSS_CUTTING = {
     "containers",
     "docs",
     "examples",
-    "faults",
+    "fault_injection",
     "hosts",
     "processes",
     "rank_failures",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import STDOUT
 
-from tests.faults.jobs import SETTINGS as LAUNCHER_SETTINGS
 from tests.jobs import ROOT
+from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import ProcessTree
 
 LIMIT = 60.0  # seconds for a job

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dbp.optim.conjugate_gradients import Workspace, conjugate_gradients
-from tests.problems import Space
+from tests.optim.functions import Space
 
 RNG = np.random.default_rng(0)
 N = 12

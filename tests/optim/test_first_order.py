@@ -26,8 +26,8 @@ from dbp.optim import (
     State,
 )
 from dbp.optim.blockwise import CACHE_BLOCK
-from tests.optim.noisy import SHAPES, SIZE, STEPS, Noisy, trained
-from tests.problems import BOWL, Evaluated, logistic, quadratic, rosenbrock, steps
+from tests.optim.functions import BOWL, Evaluated, logistic, quadratic, rosenbrock, steps
+from tests.optim.noisy_objective import SHAPES, SIZE, STEPS, Noisy, trained
 
 # --- known minima -----------------------------------------------------------------------------------
 

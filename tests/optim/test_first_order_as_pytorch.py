@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 
-from dbp.optim import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Muon,
-    NAdam,
-    RMSprop,
-)
-from tests.optim.noisy import SHAPES, STEPS, Noisy, alike, trained
+from dbp.optim import SGD, Adagrad, Adam, AdamW, Muon, NAdam, RMSprop
+from tests.optim.noisy_objective import SHAPES, STEPS, Noisy, alike, trained
 
 
 def torch_trained(make, objective, count=STEPS, clip=None):

@@ -3,13 +3,8 @@
 import numpy as np
 import pytest
 
-from dbp.optim import (
-    LAMB,
-    LARS,
-    Lion,
-    Muon,
-)
-from tests.optim.noisy import STEPS, Noisy, trained
+from dbp.optim import LAMB, LARS, Lion, Muon
+from tests.optim.noisy_objective import STEPS, Noisy, trained
 
 
 def by_equations(update, objective, count=STEPS):

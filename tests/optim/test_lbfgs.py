@@ -7,7 +7,7 @@ from dbp.errors import UserError
 from dbp.optim import LBFGS, Outcome, State
 from dbp.optim.lbfgs_history import History
 from dbp.optim.line_search import DECREASE, SLOPE, strong_wolfe
-from tests.problems import Function, logistic, quadratic, rosenbrock, steps
+from tests.optim.functions import Function, logistic, quadratic, rosenbrock, steps
 
 
 def search(function, first, trials=20):

@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 
 from dbp.errors import UserError
-from dbp.optim import (
-    SCHEDULES,
-    Constant,
-    Cosine,
-    Exponential,
-    OneCycle,
-    Plateau,
-    Polynomial,
-    StepDecay,
-)
+from dbp.optim import SCHEDULES, Constant, Cosine, Exponential, OneCycle, Plateau, Polynomial, StepDecay
 
 STEPS = 40
 

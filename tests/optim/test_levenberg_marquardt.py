@@ -8,7 +8,7 @@ from dbp.config import toml
 from dbp.errors import UserError
 from dbp.optim import LevenbergMarquardt, Outcome, State
 from dbp.optim.dense_trust_region import Cholesky, trust_region_step
-from tests.problems import Function, logistic, quadratic, rosenbrock, steps
+from tests.optim.functions import Function, logistic, quadratic, rosenbrock, steps
 
 PROBLEMS = {
     "rosenbrock": rosenbrock(),

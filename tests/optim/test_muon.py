@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 
 from dbp.errors import UserError
-from dbp.optim import (
-    Cosine,
-    Muon,
-)
+from dbp.optim import Cosine, Muon
 from dbp.optim.muon import orthogonalize
-from tests.optim.noisy import SHAPES
-from tests.problems import quadratic, steps
+from tests.optim.functions import quadratic, steps
+from tests.optim.noisy_objective import SHAPES
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (3, 8), (8, 3), (1, 5)])

@@ -10,7 +10,7 @@ from dbp import nn
 from dbp.errors import UserError
 from dbp.optim import Newton, Outcome
 from dbp.optim.newton import STORED_ITERATES
-from tests.problems import Function, logistic, quadratic, rosenbrock, steps
+from tests.optim.functions import Function, logistic, quadratic, rosenbrock, steps
 
 RNG = np.random.default_rng(0)
 BOTH = [(curvature, control) for curvature in ("gauss_newton", "hessian") for control in ("damping", "trust_region")]

@@ -6,7 +6,7 @@ import pytest
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SGD, Adam, Cosine, Outcome
 from dbp.optim.blockwise import CACHE_BLOCK
-from tests.problems import BOWL, Function, rosenbrock, steps
+from tests.optim.functions import BOWL, Function, rosenbrock, steps
 
 ROSENBROCK = rosenbrock()
 

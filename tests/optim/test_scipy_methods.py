@@ -14,7 +14,7 @@ from dbp.errors import UserError
 from dbp.optim import Outcome, Scipy, State
 from dbp.optim.scipy_driver import METHODS
 from tests.jobs import PROGRAMS, ROOT, mpirun, run, slow
-from tests.problems import Function, Space, logistic, quadratic, rosenbrock, rows_like, steps
+from tests.optim.functions import Function, Space, logistic, quadratic, rosenbrock, rows_like, steps
 
 scipy_optimize = pytest.importorskip("scipy.optimize")
 PROBLEMS = {"rosenbrock": rosenbrock(), "quadratic": quadratic(20, 1e2), "logistic": logistic()}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dbp.optim import SGD
-from tests.problems import BOWL, steps
+from tests.optim.functions import BOWL, steps
 
 
 def minimize(method, function, start, count, schedule=None):

@@ -5,10 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp.errors import UserError
-from dbp.parallel import (
-    Shards,
-    parts,
-)
+from dbp.parallel import Shards, parts
 
 
 @given(st.integers(0, 200), st.integers(1, 20))

@@ -9,7 +9,7 @@ from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.resume import Start
 from dbp.training.fit import train
-from tests.problems import X, Y
+from tests.small_data import X, Y
 
 BASE = Settings(
     model=[nn.Dense(8, "tanh"), nn.Dense(3)],

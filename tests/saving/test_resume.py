@@ -8,8 +8,8 @@ from dbp.config.settings import Data, Watch
 from dbp.errors import UserError
 from dbp.optim import Adam
 from dbp.saving.resume import Start
-from tests.problems import X, Y
 from tests.saving.short_runs import run
+from tests.small_data import X, Y
 
 
 def test_what_differs_is_told_and_refused_unless_accepted(tmp_path, capsys):

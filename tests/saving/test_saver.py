@@ -16,8 +16,8 @@ from dbp.optim import SGD
 from dbp.run.progress import epochs_since_best, is_better
 from dbp.saving.resume import Start
 from tests.jobs import newest_checkpoint
-from tests.problems import X
 from tests.saving.short_runs import run, steps
+from tests.small_data import X
 
 # --- what is kept -----------------------------------------------------------------------------------
 

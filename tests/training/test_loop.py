@@ -16,7 +16,7 @@ from dbp.parallel import Arena, Node, OneProcess
 from dbp.saving.resume import Start
 from dbp.training.fit import train
 from tests.jobs import newest_checkpoint
-from tests.problems import X, Y
+from tests.small_data import X, Y
 
 BASE = Settings(
     model=[nn.Dense(8, "tanh"), nn.Dense(3)],

@@ -11,7 +11,7 @@ from dbp.cost.objective import Objective
 from dbp.nn import Dense
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.training.not_finite_diagnosis import diagnose
-from tests.training.not_finite import HOST, X, Y
+from tests.training.not_finite_runs import HOST, X, Y
 
 
 def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error", shards=3):

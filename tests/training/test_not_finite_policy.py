@@ -17,7 +17,7 @@ from dbp.saving.resume import Start
 from dbp.training.fit import train
 from dbp.training.not_finite_policy import NotFinitePolicy
 from tests.jobs import PROGRAMS, dbp, launcher, mpirun, newest_checkpoint, run
-from tests.training.not_finite import BASE, X, Y, failing, with_row, words
+from tests.training.not_finite_runs import BASE, X, Y, failing, with_row, words
 
 # --- skipping -----------------------------------------------------------------------------------------
 

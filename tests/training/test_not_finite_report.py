@@ -11,7 +11,7 @@ from dbp.optim import LBFGS
 from dbp.parallel import Shards
 from dbp.training.not_finite_report import describe, report
 from tests.jobs import PROGRAMS, mpirun, slow
-from tests.training.not_finite import HOST, X, Y, failing, with_row
+from tests.training.not_finite_runs import HOST, X, Y, failing, with_row
 
 
 def test_the_report_tells_step_rank_layer_and_examples():

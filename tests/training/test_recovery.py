@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from tests.faults.jobs import left_in_shared_memory, shared_memory
 from tests.jobs import PROGRAMS, dbp, digest, launcher, mpirun, run
+from tests.shared_memory import left_in_shared_memory, shared_memory
 
 pytestmark = pytest.mark.slow
 

@@ -290,7 +290,6 @@ def test_negative_inputs_beat_the_padding():
 X = np.zeros((2, 5, 4, 4))
 W = np.zeros((3, 3, 4, 6))
 LARGE = Window((7, 7))
-ROOMY = Window((3, 3), padding=((0, 0), (1, 0)))
 
 
 @pytest.mark.parametrize(

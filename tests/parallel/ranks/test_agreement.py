@@ -3,11 +3,7 @@
 import pytest
 
 from dbp.errors import UserError
-from dbp.parallel import (
-    OneProcess,
-    agree,
-    from_rank_0,
-)
+from dbp.parallel import OneProcess, agree, from_rank_0
 
 
 def test_one_process_agrees_with_itself():

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests.faults.jobs import left_in_shared_memory, shared_memory
 from tests.hosts import Hosts, environment, why_not
 from tests.jobs import PROGRAMS, launcher, mpirun, run
+from tests.shared_memory import left_in_shared_memory, shared_memory
 
 pytestmark = pytest.mark.slow
 

@@ -5,14 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.parallel import (
-    Arena,
-    Layout,
-    OneProcess,
-    Reduction,
-    Shards,
-    reduction_for,
-)
+from dbp.parallel import Arena, Layout, OneProcess, Reduction, Shards, reduction_for
 from dbp.parallel.sums.division import Division
 from tests.jobs import PROGRAMS, mpirun, slow
 

@@ -6,14 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.parallel import (
-    OneProcess,
-    Reduction,
-    Shards,
-    Sums,
-    TreeSum,
-    parts,
-)
+from dbp.parallel import OneProcess, Reduction, Shards, Sums, TreeSum, parts
 from dbp.parallel.sums.summation_tree import Adder, additions, subtrees
 
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp.parallel import (
-    Layout,
-)
+from dbp.parallel import Layout
 
 
 def test_layout_names_slices_of_one_vector():

@@ -16,27 +16,16 @@ from subprocess import STDOUT
 from typing import ParamSpec
 
 from dbp.checkpoint import checkpoints_of, step_of
-from tests.faults import injector
-from tests.faults.injector import DELAY, SYNCING, Fault
-from tests.faults.reference_run import CONFIG, ReferenceRun, wrong_in
+from tests.fault_injection import injector
+from tests.fault_injection.injector import DELAY, SYNCING, Fault
+from tests.fault_injection.reference_run import CONFIG, ReferenceRun, wrong_in
+from tests.launcher import LAUNCHER_SETTINGS, NOT_BEGUN
 from tests.processes import ProcessTree, TimeLimitError
+from tests.shared_memory import GONE_SECONDS, left_in_shared_memory, shared_memory
 
-SETTINGS = {  # what a launcher needs to start more ranks than cores, as root, without searching for networks
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_pml": "ob1",
-    "OMPI_MCA_btl": "^ofi",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
 PROGRAM = Path(__file__).with_name("disturbed_command.py")
 ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
-NOT_BEGUN = 213  # the exit code of Open MPI's launcher if it could not start
-LIMIT, GONE = 60.0, 5.0  # seconds for a job, and for all of it to be gone when a rank has died
+LIMIT = 60.0  # seconds for a job
 SLOW, SLOW_CALLS = Fault("slow disk", DELAY, 150, SYNCING), 40
 EPOCHS = 12
 LONGER = CONFIG.replace("epochs = 2", f"epochs = {EPOCHS}").replace("every_steps = 10", "every_steps = 7")
@@ -70,7 +59,7 @@ class Job:
         self.folder, self.ranks = folder, ranks
         program = [str(PROGRAM), *happens] if happens else ["-m", "dbp"]
         train = [*program, "train", str(folder / "config.toml"), "--out", str(folder / "run")]
-        environment = os.environ | SETTINGS | (ALONE if not ranks else {}) | dict(more or {})
+        environment = os.environ | LAUNCHER_SETTINGS | (ALONE if not ranks else {}) | dict(more or {})
         self._tree = ProcessTree(*_start(ranks, survive), *train, *words, env=environment, stderr=STDOUT)
         self.process, self.processes = self._tree.process, self._tree.processes
 
@@ -194,21 +183,6 @@ def newest_step(run: Path) -> int:
     return step_of(files[-1]) if files else -1
 
 
-def shared_memory() -> set[str]:
-    """Return the names in shared memory, without the MPI libraries' message segments."""
-    names = {path.name for path in Path("/dev/shm").glob("*")}
-    return {name for name in names if not name.startswith(("sm_segment.", "mpich_shm_"))}
-
-
-def left_in_shared_memory(before: set[str]) -> set[str]:
-    """Return the names that came since and stay; other jobs hold some for a moment."""
-    ends, left = time.monotonic() + GONE, shared_memory() - before
-    while left and time.monotonic() < ends:
-        time.sleep(0.02)
-        left &= shared_memory()
-    return left
-
-
 @dataclass(frozen=True)
 class JobResult:
     """How a job has ended.
@@ -241,7 +215,7 @@ def wait_for_end(
     """Wait for a job's end, and look for processes and shared memory that are left."""
     code = job.wait()
     seconds = 0.0 if began is None else time.monotonic() - began
-    ends = time.monotonic() + GONE
+    ends = time.monotonic() + GONE_SECONDS
     while (left := job.processes()) and code is not None and time.monotonic() < ends:
         time.sleep(0.02)
     words = [f"{len(left)} processes"] * bool(left) + sorted(left_in_shared_memory(shared))
@@ -302,7 +276,7 @@ def wrong_stop(bench: Bench, result: JobResult, again: int) -> str:
 
 def wrong_death(bench: Bench, result: JobResult, again: int) -> str:
     """Return what is wrong with a job of which a rank has died, or with the one that resumes it, or ""."""
-    if result.code is None or result.left or (result.code != 0 and result.seconds > GONE):
+    if result.code is None or result.left or (result.code != 0 and result.seconds > GONE_SECONDS):
         return f"hang: {result.left}, after {result.seconds:.1f} s {result.end}"
     if result.text.count("Traceback") > 1:
         return f"crash: result more than once: {result.end}"

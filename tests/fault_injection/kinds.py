@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from dbp.checkpoint import checkpoints_of, opened
-from tests.faults import folder_events, injector, jobs
-from tests.faults.hostile import HOSTILE
-from tests.faults.injector import ALWAYS, FAULTS
-from tests.faults.jobs import DEATHS, STAGES, STOPS, Bench
+from tests.fault_injection import folder_events, injector, train_jobs
+from tests.fault_injection.hostile import HOSTILE
+from tests.fault_injection.injector import ALWAYS, FAULTS
+from tests.fault_injection.train_jobs import DEATHS, STAGES, STOPS, Bench
+from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import output_of
 
 HERE = Path(__file__).parent
@@ -87,7 +88,7 @@ class FaultContext:
 def program(name: str, *words: str, environment: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Run a program of this folder, and return the lines of JSON that it prints."""
     path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | jobs.SETTINGS | jobs.ALONE | {"PYTHONPATH": path} | environment
+    environment = os.environ | LAUNCHER_SETTINGS | train_jobs.ALONE | {"PYTHONPATH": path} | environment
     command = [sys.executable, str(HERE / name), *words]
     return map(json.loads, output_of(*command, env=environment, timeout=LIMIT).splitlines())
 
@@ -193,7 +194,7 @@ def each(context: FaultContext, count: int, draw: Callable[[FaultContext], Case]
 def disk_of_a_job(context: FaultContext) -> Case:
     """Let file calls of a job fail."""
     ranks, (name, count, at) = context.rng.choice(context.ranks), _drawn(context, CALLS_OF_A_JOB)
-    wrong, met = jobs.with_disk(context.bench, ranks, FAULTS[name], at, count, context.again())
+    wrong, met = train_jobs.with_disk(context.bench, ranks, FAULTS[name], at, count, context.again())
     return Case(f"{ranks} ranks, {name} {_counts(count)}, call {at}", wrong, met)
 
 
@@ -208,15 +209,15 @@ def signals(context: FaultContext) -> Case:
     if rng.random() < 0.5:
         victims, stage = rng.choice([[0], [ranks - 1], list(range(ranks))]), rng.choice(STAGES)
         twice = number != signal.SIGINT and rng.random() < 0.3
-        result = jobs.with_signals(bench, ranks, victims, stage, [number] * (1 + twice))
+        result = train_jobs.with_signals(bench, ranks, victims, stage, [number] * (1 + twice))
         words = f"{number.name}{' twice' * twice} to {victims} of {ranks} at {stage}"
     else:
         rank, last = rng.choice(["all", *range(ranks)]), bench.reference.last
         steps = [("step", at) for at in (1, rng.randint(2, last), last)]
         where, at = rng.choice([*steps, ("finish", 1), ("import", 1)])
-        result = jobs.with_event(bench, ranks, rank, where, at, number.name)
+        result = train_jobs.with_event(bench, ranks, rank, where, at, number.name)
         words = f"{number.name} to {rank} of {ranks} at {where} {at}"
-    return Case(words, jobs.wrong_stop(bench, result, context.again()), result.met)
+    return Case(words, train_jobs.wrong_stop(bench, result, context.again()), result.met)
 
 
 def deaths(context: FaultContext) -> Case:
@@ -226,7 +227,7 @@ def deaths(context: FaultContext) -> Case:
     if rng.random() < 0.4:
         stage, number = rng.choice(STAGES), rng.choice(DEATHS)
         result, words = (
-            jobs.with_signals(bench, ranks, [rank], stage, [number]),
+            train_jobs.with_signals(bench, ranks, [rank], stage, [number]),
             f"{number.name} to {rank} of {ranks} at {stage}",
         )
     else:
@@ -236,9 +237,9 @@ def deaths(context: FaultContext) -> Case:
             rng.randint(1, {"step": bench.reference.last, "save": 40, "evaluate": 12}.get(where, 1)),
             rng.choice(ways),
         )
-        result = jobs.with_event(bench, ranks, rank, where, at, way)
+        result = train_jobs.with_event(bench, ranks, rank, where, at, way)
         words = f"{way} on {rank} of {ranks} at {where} {at}"
-    return Case(words, jobs.wrong_death(bench, result, context.again()), result.met)
+    return Case(words, train_jobs.wrong_death(bench, result, context.again()), result.met)
 
 
 def survivals(context: FaultContext) -> Case:
@@ -247,17 +248,17 @@ def survivals(context: FaultContext) -> Case:
     victims = rng.sample(range(ranks), rng.choice([1, 1, 2]) if ranks > 2 else 1)
     if rng.random() < 0.3:
         stage = rng.choice(STAGES[1:])  # before that there is no MPI yet that could tell of it
-        result = jobs.with_signals(bench, ranks, victims, stage, [signal.SIGKILL], survive=True)
+        result = train_jobs.with_signals(bench, ranks, victims, stage, [signal.SIGKILL], survive=True)
         words = f"SIGKILL to {victims} of {ranks} at {stage}"
     else:
         most = bench.reference.last
         times = {"step": most, "sum": most, "update": most, "forward": most, "save": 40, "copy": 40, "evaluate": 12}
         where = rng.choice([*times, "begin", "finish"])
         at = rng.randint(1, times.get(where, 1))
-        result = jobs.with_event(bench, ranks, ",".join(map(str, victims)), where, at, "SIGKILL", survive=True)
+        result = train_jobs.with_event(bench, ranks, ",".join(map(str, victims)), where, at, "SIGKILL", survive=True)
         words = f"SIGKILL on {victims} of {ranks} at {where} {at}"
     met = "they go on from " in result.text or result.code != 0
-    return Case(words, jobs.wrong_survival(bench, result, context.again()), met)
+    return Case(words, train_jobs.wrong_survival(bench, result, context.again()), met)
 
 
 def others(context: FaultContext) -> Case:

@@ -1,13 +1,11 @@
-"""Objectives and loops for tests of first-order methods."""
+"""An objective with noisy gradients, and training loops, for tests of first-order optimizers."""
 
 import math
 
 import numpy as np
 
-from dbp.optim import (
-    State,
-)
-from tests.problems import Evaluated, Space
+from dbp.optim import State
+from tests.optim.functions import Evaluated, Space
 
 SHAPES = {
     "first/weight": (5, 7),

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from tests.faults import folder_events, injector, jobs, kinds
-from tests.faults.hostile import HOSTILE
-from tests.faults.injector import ALWAYS, FAULTS
-from tests.faults.reference_run import wrong_in
+from tests.fault_injection import folder_events, injector, kinds, train_jobs
+from tests.fault_injection.hostile import HOSTILE
+from tests.fault_injection.injector import ALWAYS, FAULTS
+from tests.fault_injection.reference_run import wrong_in
 from tests.jobs import ROOT, launcher
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ needs_compiler = pytest.mark.skipif(injector.why_not() is not None, reason=str(i
 def bench(tmp_path_factory):
     """Return a folder for jobs with the run that they must equal."""
     launcher()
-    return jobs.Bench.prepare(tmp_path_factory.mktemp("bench") / "jobs")
+    return train_jobs.Bench.prepare(tmp_path_factory.mktemp("bench") / "jobs")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_file_calls_of_a_training_may_fail(context):
 @needs_compiler
 @pytest.mark.parametrize(("fault", "at", "count"), [("ENOSPC", 100, ALWAYS), ("EIO", 150, 1), ("SIGKILL", 130, 1)])
 def test_file_calls_of_a_job_may_fail(bench, fault, at, count):
-    assert jobs.with_disk(bench, 2, FAULTS[fault], at, count, again=0) == ("", True)
+    assert train_jobs.with_disk(bench, 2, FAULTS[fault], at, count, again=0) == ("", True)
 
 
 def test_full_disks(bench, tmp_path):
@@ -131,13 +131,13 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_touched(bench, name)
     ],
 )
 def test_a_signal_saves_and_stops(bench, ranks, victims, stage, numbers):
-    result = jobs.with_signals(bench, ranks, victims, stage, numbers)
-    assert jobs.wrong_stop(bench, result, again=0) == ""
+    result = train_jobs.with_signals(bench, ranks, victims, stage, numbers)
+    assert train_jobs.wrong_stop(bench, result, again=0) == ""
 
 
 def test_signals_until_the_very_end_are_harmless(bench):
-    result = jobs.with_signals(bench, 2, [0, 1], "steps", [signal.SIGUSR1] * 40)
-    assert jobs.wrong_stop(bench, result, again=3) == ""
+    result = train_jobs.with_signals(bench, 2, [0, 1], "steps", [signal.SIGUSR1] * 40)
+    assert train_jobs.wrong_stop(bench, result, again=3) == ""
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_signals_until_the_very_end_are_harmless(bench):
 )
 def test_a_signal_in_the_first_and_the_last_steps(bench, rank, where, way, code):
     at = where if where > 0 else bench.reference.last + where
-    result = jobs.with_event(bench, 2, rank, "step", at, way)
+    result = train_jobs.with_event(bench, 2, rank, "step", at, way)
     assert result.code == code, result.text
-    assert jobs.wrong_stop(bench, result, again=0) == ""
+    assert train_jobs.wrong_stop(bench, result, again=0) == ""
 
 
 def test_a_second_interrupt_ends_at_once(bench):
-    result = jobs.with_event(bench, 2, 1, "step", 50, "SIGINT,wait0.2,SIGINT")
+    result = train_jobs.with_event(bench, 2, 1, "step", 50, "SIGINT,wait0.2,SIGINT")
     assert result.code not in (0, 75), result.text
-    assert jobs.wrong_death(bench, result, again=0) == ""
+    assert train_jobs.wrong_death(bench, result, again=0) == ""
 
 
 @pytest.mark.parametrize("by", [folder_events.by_stop_file, folder_events.by_time_limit])
@@ -173,9 +173,9 @@ def test_other_ways_to_stop(bench, by):
     ],
 )
 def test_all_end_when_a_rank_dies(bench, ranks, victim, stage, number):
-    result = jobs.with_signals(bench, ranks, [victim], stage, [number])
+    result = train_jobs.with_signals(bench, ranks, [victim], stage, [number])
     assert result.code != 0
-    assert jobs.wrong_death(bench, result, again=0) == ""
+    assert train_jobs.wrong_death(bench, result, again=0) == ""
 
 
 @pytest.mark.parametrize(
@@ -183,19 +183,19 @@ def test_all_end_when_a_rank_dies(bench, ranks, victim, stage, number):
     [(0, "begin", 1, "raise"), (1, "save", 3, "exit0"), (2, "evaluate", 2, "exit3"), (0, "finish", 1, "SIGKILL")],
 )
 def test_all_end_when_a_rank_raises_or_leaves(bench, rank, moment, at, way):
-    result = jobs.with_event(bench, 3, rank, moment, at, way)
+    result = train_jobs.with_event(bench, 3, rank, moment, at, way)
     assert result.code != 0
-    assert jobs.wrong_death(bench, result, again=0) == ""
+    assert train_jobs.wrong_death(bench, result, again=0) == ""
 
 
 @pytest.mark.parametrize(
     ("ranks", "victims", "moment", "at"), [(2, "0", "sum", 100), (4, "1,3", "update", 9), (3, "0", "write", 3)]
 )
 def test_some_outlive_others(bench, ranks, victims, moment, at):
-    result = jobs.with_event(bench, ranks, victims, moment, at, "SIGKILL", survive=True)
+    result = train_jobs.with_event(bench, ranks, victims, moment, at, "SIGKILL", survive=True)
     assert result.code == 0, result.text
     assert "they go on from " in result.text
-    assert jobs.wrong_survival(bench, result, again=0) == ""
+    assert train_jobs.wrong_survival(bench, result, again=0) == ""
 
 
 # --- the folder -------------------------------------------------------------------------------------------
@@ -212,6 +212,6 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
         at = step - (0, 7, 14)[number]  # counted from where it goes on
         with bench.job(0, happens=("0", "step", str(at), "wait0.5,SIGKILL"), fresh=number == 0) as job:
             assert job.wait() == -signal.SIGKILL
-        assert jobs.newest_step(bench.run) == (7, 14, 26)[number]
+        assert train_jobs.newest_step(bench.run) == (7, 14, 26)[number]
         assert wrong_in(bench.run, bench.reference, finished=False) == ""
     assert bench.resume(2) == ""

@@ -18,8 +18,8 @@ from pathlib import Path
 import dbp.training.fit  # noqa: F401  now, not in each child
 from dbp.cli import main as command_line
 from dbp.saving import saver
-from tests.faults.injector import FAULTS, Calls, Fault
-from tests.faults.reference_run import CONFIG, ReferenceRun, wrong_in
+from tests.fault_injection.injector import FAULTS, Calls, Fault
+from tests.fault_injection.reference_run import CONFIG, ReferenceRun, wrong_in
 
 LIMIT = 60.0  # seconds
 KILLED, CRASHED = -int(signal.SIGKILL), 99

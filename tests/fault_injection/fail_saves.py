@@ -18,7 +18,7 @@ import numpy as np
 
 from dbp.checkpoint import CheckpointFolder, Keep, StoredCheckpoint, digest_arrays
 from dbp.errors import StorageError
-from tests.faults.injector import ALWAYS, FAULTS, Calls, Fault
+from tests.fault_injection.injector import ALWAYS, FAULTS, Calls, Fault
 
 SAVED, REFUSED, NOT_AGAIN, UNTOUCHED = 0, 10, 11, 12  # exit codes of a child
 RANDOM = np.random.default_rng(1)

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dbp.checkpoint import checkpoints_of
-from tests.faults.hostile import HOSTILE
-from tests.faults.jobs import LIMIT, Bench, Job, JobResult, newest_step, shared_memory, wait_for_end, wrong_stop
-from tests.faults.reference_run import wrong_in
+from tests.fault_injection.hostile import HOSTILE
+from tests.fault_injection.reference_run import wrong_in
+from tests.fault_injection.train_jobs import LIMIT, Bench, Job, JobResult, newest_step, wait_for_end, wrong_stop
 from tests.processes import output_of, run
+from tests.shared_memory import shared_memory
 
 HOST = socket.gethostname()
 ROOM = "600k"  # of a small disk: some checkpoints

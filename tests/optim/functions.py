@@ -1,4 +1,4 @@
-"""Data of three classes, and functions with known minima as optimizers see them on one process."""
+"""Functions with known minima, as optimizers see them on one process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.optim import Outcome, State
-
-X = np.random.default_rng(0).standard_normal((60, 5))
-Y = (X[:, 0] > X[:, 1]).astype(int) + (X[:, 2] > 0)
 
 
 @dataclass

@@ -1,0 +1,15 @@
+"""What all tests tell the launchers of MPI, and what a launcher tells them."""
+
+LAUNCHER_SETTINGS = {  # to start more ranks than cores, as root, without searching for networks
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_pml": "ob1",
+    "OMPI_MCA_btl": "^ofi",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+NOT_BEGUN = 213  # the exit code of Open MPI's launcher if it could not start
