@@ -12,9 +12,9 @@ from mpi4py import MPI
 from vectors import Vector
 
 import dbp
-from dbp.parallel import Arena, Communicator, Layout, Reduction, Shards, reduction_for, world
+from dbp.parallel import Arena, Communicator, Layout, PlainSum, Shards, vector_sum_for, world
 
-SETS = 2  # of buffers that a reduction may use in turn
+SETS = 2  # of buffers that a vector_sum may use in turn
 
 
 def write(values: np.ndarray | int, buffer: np.ndarray) -> None:
@@ -22,14 +22,14 @@ def write(values: np.ndarray | int, buffer: np.ndarray) -> None:
     buffer[:] = values
 
 
-def sum_of(reduction: Any, shards: Shards, fill: Callable[[Any], None] = lambda buffer: None) -> np.ndarray:
+def sum_of(vector_sum: Any, shards: Shards, fill: Callable[[Any], None] = lambda buffer: None) -> np.ndarray:
     """The sum over ranks of what lies in this rank's buffer, or is first written there."""
-    tree = reduction.start()
+    tree = vector_sum.start()
     for number in shards.mine:
-        sums = reduction.buffer()
+        sums = vector_sum.buffer()
         fill(sums.vector)
         tree.push(0, number, sums)
-    return reduction.total(tree).vector
+    return vector_sum.total(tree).vector
 
 
 def measure_dbp(report: Report, comm: Communicator, name: str, vector: Vector) -> None:
@@ -40,21 +40,21 @@ def measure_dbp(report: Report, comm: Communicator, name: str, vector: Vector) -
     shards = Shards(comm.size, comm.rank, comm.size)
     for variant, share in (("dbp", True), ("dbp private", False)):
         arena = Arena(comm, Layout.flat(vector.bytes // 4), np.float32, share=share)
-        reduction = reduction_for(arena, shards, 1) if share else Reduction(comm, shards, arena.size, arena.dtype, 1)
+        vector_sum = vector_sum_for(arena, shards, 1) if share else PlainSum(comm, shards, arena.size, arena.dtype, 1)
         values = vector.of_rank(comm.rank)
         fill = partial(write, values)
         for _ in range(SETS):
-            vector.check(sum_of(reduction, shards, fill), comm.size, variant)
+            vector.check(sum_of(vector_sum, shards, fill), comm.size, variant)
             comm.barrier()
         for _ in range(SETS):
-            sum_of(reduction, shards, partial(write, 0))
+            sum_of(vector_sum, shards, partial(write, 0))
             comm.barrier()
-        report.add(variant, name, lambda r=reduction: sum_of(r, shards), comm)
-        vector.check(sum_of(reduction, shards, fill), comm.size, variant)
+        report.add(variant, name, lambda r=vector_sum: sum_of(r, shards), comm)
+        vector.check(sum_of(vector_sum, shards, fill), comm.size, variant)
         if share:
             report.results["dbp"][name]["memory"] = arena.description
         comm.barrier()
-        reduction.free()
+        vector_sum.free()
         arena.free()
 
 

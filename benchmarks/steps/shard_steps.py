@@ -15,8 +15,8 @@ from dbp_steps import in_training
 from measure import Report, Step
 
 import dbp
-from dbp.parallel import Sums, blas_threads, world
-from dbp.parallel.sums import reduce_shared
+from dbp.parallel import SumBuffer, blas_threads, world
+from dbp.parallel.sums import shared_buffers
 from dbp.run.run import Run
 
 
@@ -42,26 +42,26 @@ class Cut:
 class InTurn:
     """Stands in for the tree: adds up the shards of a rank as they come, into the first."""
 
-    def __init__(self, spent: Callable[[Sums], None], last: int | None):
-        del last
-        self.nodes: list[tuple[int, int, Sums]] = []
-        self._spent = spent
+    def __init__(self, recycle: Callable[[SumBuffer], None], separate: int | None):
+        del separate
+        self.branches: list[tuple[int, int, SumBuffer]] = []
+        self._recycle = recycle
 
-    def push(self, level: int, index: int, part: Sums) -> None:
+    def push(self, level: int, index: int, part: SumBuffer) -> None:
         """Take in the next shard."""
-        if not self.nodes:
-            self.nodes.append((level, index, part))
+        if not self.branches:
+            self.branches.append((level, index, part))
             return
-        first = self.nodes[0][2]
+        first = self.branches[0][2]
         first += part
-        self._spent(part)
+        self._recycle(part)
 
 
 @contextlib.contextmanager
 def in_turn() -> Iterator[None]:
     """Runs made meanwhile sum the shards of each rank in turn, on one node."""
-    one_part = mock.patch.object(reduce_shared, "parts_of", lambda run, _nodes: [(0, run.start)] if run else [])
-    with one_part, mock.patch.object(reduce_shared, "TreeSum", InTurn):
+    one_part = mock.patch.object(shared_buffers, "_remaining", lambda span, _nodes: [(0, span.start)] if span else [])
+    with one_part, mock.patch.object(shared_buffers, "TreeSum", InTurn):
         yield
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Linearization, Value, gradient, linearize, sum_
-from dbp.parallel import Arena, Reduction, Shards, VectorSum
+from dbp.parallel import Arena, PlainSum, Shards, VectorSum
 from dbp.parallel.ranks.clock import Stage
 from dbp.random import generator
 from dbp.types import Array
@@ -131,7 +131,7 @@ class Curvature:
         examples: yields the derivatives of a shard's examples, by its number, in one piece or several.
         arena: the space of the vectors.
         shards: who computes which shard.
-        reduction: sums vectors over all shards.
+        vector_sum: sums vectors over all shards.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ class Curvature:
         examples: Callable[[int], Iterable[LossCurvature]],
         arena: Arena,
         shards: Shards,
-        reduction: VectorSum,
+        vector_sum: VectorSum,
     ):
         self._examples, self._arena, self._layout = examples, arena, arena.layout
-        self._shards, self._reduction = shards, reduction
+        self._shards, self._vector_sum = shards, vector_sum
 
     def gradient(self) -> Array:
         """Return the gradient of the cost."""
@@ -177,32 +177,32 @@ class Curvature:
     def gauss_newton_matrix(self) -> Array:
         """Return the whole matrix J^T H J, float64, the same on every rank."""
         size = self._layout.size
-        reduction = Reduction(self._arena.comm, self._shards, size * size, np.float64, 1)
-        tree = reduction.start()
+        vector_sum = PlainSum(self._arena.comm, self._shards, size * size, np.float64, 1)
+        tree = vector_sum.start()
         self._arena.comm.clock.enter(Stage.PRODUCTS)
         for number in self._shards.mine:
-            sums = reduction.buffer()
+            sums = vector_sum.buffer()
             sums.bytes[:] = 0
             for losses in self._examples(number):
                 losses.add_gauss_newton_matrix(sums.vector.reshape(size, size))
                 sums.scalars += losses.weight
             tree.push(0, number, sums)
-        total = reduction.total(tree, divisor=0)
+        total = vector_sum.total(tree, divisor=0)
         self._arena.comm.clock.enter(Stage.UPDATE)
         return total.vector.reshape(size, size)
 
     def _read(self, vector: Array) -> Parameters:
         self._arena.fence(vector)
-        if self._reduction.is_total(vector):
+        if self._vector_sum.is_total(vector):
             vector = vector.copy()
         return self._layout.views(vector)
 
     def _sum(self, product: Callable[[LossCurvature], Parameters]) -> Array:
         """Return the sum of a product over all shards, divided by the sum of all weights."""
         clock = self._arena.comm.clock
-        tree = self._reduction.start()
+        tree = self._vector_sum.start()
         for number in self._shards.mine:
-            sums = self._reduction.buffer()
+            sums = self._vector_sum.buffer()
             sums.bytes[:] = 0
             views = self._layout.views(sums.vector, writable=True)
             clock.enter(Stage.PRODUCTS)
@@ -212,6 +212,6 @@ class Curvature:
                 sums.scalars[0] += losses.weight
             tree.push(0, number, sums)
         clock.enter(Stage.SUM)
-        total = self._reduction.total(tree, divisor=0)
+        total = self._vector_sum.total(tree, divisor=0)
         clock.enter(Stage.UPDATE)
         return total.vector

@@ -42,9 +42,9 @@ class Loader:
 
     def chunks(self, number: int) -> Iterator[Shard]:
         """Yield the part of the whole data set that belongs to a shard, in chunks that bound the memory."""
-        run = self._shards.of_batch(len(self.data), number)
-        for start in range(run.start, run.stop, CHUNK):
-            yield self._shard(number, slice(start, min(start + CHUNK, run.stop)))
+        span = self._shards.of_batch(len(self.data), number)
+        for start in range(span.start, span.stop, CHUNK):
+            yield self._shard(number, slice(start, min(start + CHUNK, span.stop)))
 
     def _shard(self, number: int, rows: Any) -> Shard:
         examples = self.data.read(rows)

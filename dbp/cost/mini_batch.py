@@ -47,7 +47,7 @@ Chunks = Callable[
 
 
 @dataclass(frozen=True)
-class Totals:
+class ExampleSums:
     """Sums over examples.
 
     Args:
@@ -65,9 +65,9 @@ class Totals:
         """Return the weighted mean of the losses; zero if all weights are zero."""
         return self.loss / self.weight if self.weight else 0.0
 
-    def __add__(self, other: Totals) -> Totals:
+    def __add__(self, other: ExampleSums) -> ExampleSums:
         metrics = tuple(a + b for a, b in zip(self.metrics, other.metrics, strict=True))
-        return Totals(self.weight + other.weight, self.loss + other.loss, metrics)
+        return ExampleSums(self.weight + other.weight, self.loss + other.loss, metrics)
 
     def means(self, names: tuple[str, ...]) -> dict[str, float]:
         """Return the cost and the weighted means of the metrics, by name."""

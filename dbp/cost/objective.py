@@ -16,9 +16,9 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, LossCurvature
-from dbp.cost.mini_batch import Batch, Chunks, Shard, Totals, as_weighted
+from dbp.cost.mini_batch import Batch, Chunks, ExampleSums, Shard, as_weighted
 from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums, use
-from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, Reduction, Shards, Sums
+from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, SumBuffer
 from dbp.parallel.ranks.clock import Stage
 from dbp.random import generator
 from dbp.types import Array
@@ -37,7 +37,7 @@ class Evaluation:
     """
 
     gradient: Array
-    totals: Totals
+    totals: ExampleSums
     moments: Array
     finite: bool
     arriving: Arriving | None = None
@@ -91,10 +91,10 @@ class Objective:
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
         self.gradients = GradientSum(self.arena, shards, self.scalars + moments, messages, kept)
-        self._evaluation = Reduction(comm, shards, 0, dtype, self.scalars)
+        self._evaluation = PlainSum(comm, shards, 0, dtype, self.scalars)
         self._is_random = False  # True if a layer has drawn random numbers
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
-        self._gradient_views: dict[int, tuple[Sums, list[Array]]] = {}
+        self._gradient_views: dict[int, tuple[SumBuffer, list[Array]]] = {}
 
     def on(self, batch: Batch, step: int) -> BatchCost:
         """Return the cost of a mini-batch.
@@ -136,7 +136,7 @@ class Objective:
             self._leaves = weights, {name: Tensor(view) for name, view in self.layout.views(weights).items()}
         return self._leaves[1]
 
-    def gradient_views(self, sums: Sums) -> list[Array]:
+    def gradient_views(self, sums: SumBuffer) -> list[Array]:
         """Return the parameters' gradients in a buffer; made once for a buffer, as there are few of them."""
         if id(sums) not in self._gradient_views:
             views = self.layout.views(sums.vector, writable=True)
@@ -145,7 +145,7 @@ class Objective:
 
     # --- any number of examples -------------------------------------------------------------------------
 
-    def evaluate(self, weights: Array, chunks: Chunks) -> Totals:
+    def evaluate(self, weights: Array, chunks: Chunks) -> ExampleSums:
         """Return cost and metrics of any number of examples, without gradients; collective.
 
         Args:
@@ -158,7 +158,7 @@ class Objective:
 
     def totals(
         self, weights: Array, chunks: Chunks, stage: Stage, draw: Callable[[Shard], RandomKey] | None = None
-    ) -> Totals:
+    ) -> ExampleSums:
         """Return cost and metrics of the examples that chunks yields; collective.
 
         Args:
@@ -198,7 +198,7 @@ class Objective:
 
     def curvature(self, examples: Callable[[int], Iterable[LossCurvature]]) -> Curvature:
         """Return the second derivatives of the cost of some examples, by the number of a shard."""
-        return Curvature(examples, self.arena, self.shards, self.gradients.reduction)
+        return Curvature(examples, self.arena, self.shards, self.gradients.vector_sum)
 
     def loss_curvature(self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None) -> LossCurvature:
         """Return the derivatives of a shard's loss sum.
@@ -295,7 +295,7 @@ class BatchCost:
         gradients.accept()
         return Evaluation(total.vector, totals, moments, finite=True, arriving=total.arriving)
 
-    def _write_gradient(self, weights: Array, shard: Shard, sums: Sums, last: bool) -> None:
+    def _write_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, last: bool) -> None:
         """Write the gradient of a shard's loss sum, and its sums, to a buffer: zeros for a shard without examples."""
         if len(shard.inputs) == 0:
             sums.bytes[:] = 0
@@ -342,6 +342,6 @@ class BatchCost:
         return slice(first, first + size) if first + size <= count else np.arange(first, first + size) % count
 
 
-def _totals(scalars: Array) -> Totals:
+def _totals(scalars: Array) -> ExampleSums:
     weight, loss, *metrics = scalars.tolist()
-    return Totals(weight, loss, tuple(metrics))
+    return ExampleSums(weight, loss, tuple(metrics))

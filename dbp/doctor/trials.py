@@ -18,7 +18,7 @@ from dbp.errors import UserError
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.faults import tell
 from dbp.parallel.shards import Shards, parts
-from dbp.parallel.sums.selection import reduction_for
+from dbp.parallel.sums.selection import vector_sum_for
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.layout import Layout
 
@@ -101,17 +101,17 @@ def wait_times(comm: Communicator) -> WaitTimes:
     """Measure how long ranks wait for each other and for the sum of a gradient; collective."""
     arena = Arena(comm, Layout.flat(LENGTH), np.float32)
     shards = Shards(min(comm.size, MOST_SUMMED), comm.rank, comm.size)
-    reduction, times, right = reduction_for(arena, shards, 1), [], True
+    vector_sum, times, right = vector_sum_for(arena, shards, 1), [], True
     barrier = _median(comm, comm.barrier)
     for _ in range(REPEATS):
-        mine = reduction.start()
+        mine = vector_sum.start()
         for number in shards.mine:
-            sums = reduction.buffer()
+            sums = vector_sum.buffer()
             sums.vector[:], sums.scalars[:] = number + 1, 1
             mine.push(0, number, sums)
         comm.barrier()
         start = time.perf_counter()
-        total = reduction.total(mine)
+        total = vector_sum.total(mine)
         times.append(time.perf_counter() - start)
         expected = shards.count * (shards.count + 1) // 2
         right &= bool(
@@ -123,7 +123,7 @@ def wait_times(comm: Communicator) -> WaitTimes:
         barrier, statistics.median(times), library, all(comm.gather(right)), shards.count, arena.description
     )
     del mine, total
-    reduction.free()
+    vector_sum.free()
     arena.free()
     return waited
 

@@ -16,7 +16,7 @@ from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.mini_batch import Shard, as_weighted
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
-from dbp.parallel import Reduction, agree, blas_threads, together, world
+from dbp.parallel import PlainSum, agree, blas_threads, together, world
 from dbp.text import table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.trained.model import TrainedModel
@@ -128,15 +128,15 @@ def neurons_of(evaluator: Evaluator) -> Neurons:
     """Return the deltas of all units of an evaluator's model over its data; collective."""
     trained = evaluator.trained
     columns = agree(evaluator.comm, _Columns.of, trained)
-    reduction = Reduction(evaluator.comm, evaluator.shards, 0, trained.dtype, columns.width)
-    tree = reduction.start()
+    vector_sum = PlainSum(evaluator.comm, evaluator.shards, 0, trained.dtype, columns.width)
+    tree = vector_sum.start()
     for number in evaluator.shards.mine:
-        part = reduction.buffer()
+        part = vector_sum.buffer()
         part.scalars[:] = 0
         for chunk in evaluator.loader.chunks(number):
             part.scalars += columns.sums(trained, chunk)
         tree.push(0, number, part)
-    return columns.figures(reduction.total(tree).scalars, len(trained.data))
+    return columns.figures(vector_sum.total(tree).scalars, len(trained.data))
 
 
 class _LayerValues(NamedTuple):

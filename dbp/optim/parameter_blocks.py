@@ -65,14 +65,14 @@ def block_ranges(
     """Cut the owned ranges where the settings change between parameters, and to the size of cache blocks."""
     return [
         (block, setting)
-        for setting, run in _runs(shapes, settings)
+        for setting, span in _spans(shapes, settings)
         for part in owned
-        if max(part.start, run.start) < min(part.stop, run.stop)
-        for block in cache_blocks([slice(max(part.start, run.start), min(part.stop, run.stop))])
+        if max(part.start, span.start) < min(part.stop, span.stop)
+        for block in cache_blocks([slice(max(part.start, span.start), min(part.stop, span.stop))])
     ]
 
 
-def _runs(shapes: Shapes, settings: Iterable[ParameterSetting]) -> Iterator[tuple[ParameterSetting, slice]]:
+def _spans(shapes: Shapes, settings: Iterable[ParameterSetting]) -> Iterator[tuple[ParameterSetting, slice]]:
     """Yield the ranges of consecutive parameters with the same setting."""
     start, end, current = 0, 0, ParameterSetting()
     for setting, shape in zip(settings, shapes.values(), strict=True):

@@ -15,13 +15,13 @@ from dbp.parallel.ranks.world import HOW_TO_GET_MPI, communicator_for_errors, su
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
 from dbp.parallel.sums.gradients import GradientSum
-from dbp.parallel.sums.reduce import Reduction
-from dbp.parallel.sums.reduce_nodes import MultiNodeReduction
-from dbp.parallel.sums.reduce_shared import SharedReduction
-from dbp.parallel.sums.selection import reduction_for
+from dbp.parallel.sums.multi_node_sum import MultiNodeSum
+from dbp.parallel.sums.plain_sum import PlainSum
+from dbp.parallel.sums.selection import vector_sum_for
+from dbp.parallel.sums.shared_memory_sum import SharedMemorySum
 from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.parallel.sums.top_k import wire_for
-from dbp.parallel.sums.vector_sum import Arriving, Sums, Total, VectorSum
+from dbp.parallel.sums.vector_sum import Arriving, SumBuffer, Total, VectorSum
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.copies import Copies
 from dbp.parallel.vectors.layout import Layout
@@ -36,19 +36,19 @@ __all__ = [
     "ErrorFeedback",
     "GradientSum",
     "Layout",
-    "MultiNodeReduction",
+    "MultiNodeSum",
     "Node",
     "Nodes",
     "OneProcess",
     "Place",
+    "PlainSum",
     "RankLostError",
-    "Reduction",
     "Residuals",
     "Shards",
-    "SharedReduction",
+    "SharedMemorySum",
     "Stage",
     "StageClock",
-    "Sums",
+    "SumBuffer",
     "Total",
     "TreeSum",
     "VectorSum",
@@ -69,12 +69,12 @@ __all__ = [
     "nodes_of",
     "parts",
     "processor",
-    "reduction_for",
     "survivors",
     "tell",
     "threads_for",
     "together",
     "usable_cores",
+    "vector_sum_for",
     "wire_for",
     "world",
 ]

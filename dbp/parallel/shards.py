@@ -1,4 +1,4 @@
-"""Shards: the S parts of every mini-batch, the runs of them that ranks own, and their summation tree.
+"""Shards: the S parts of every mini-batch, the spans of them that ranks own, and their summation tree.
 
 A shard is computed by one rank alone and shards are summed along a binary tree over their numbers, so a
 sum has the same bits whichever rank computed which shard.
@@ -18,7 +18,7 @@ def parts(total: int, count: int, index: int) -> range:
 
 @dataclass(frozen=True)
 class Shards:
-    """The shards of every mini-batch, dealt to the ranks in contiguous runs.
+    """The shards of every mini-batch, dealt to the ranks in contiguous spans.
 
     Args:
         count: number of shards.
@@ -52,6 +52,6 @@ class Shards:
         return parts(examples, self.count, shard)
 
 
-def pieces(run: slice, length: int) -> list[slice]:
-    """Return a run of elements in pieces of this length, the last of which may be shorter."""
-    return [slice(start, min(start + length, run.stop)) for start in range(run.start, run.stop, length)]
+def pieces(span: slice, length: int) -> list[slice]:
+    """Return a span of elements in pieces of this length, the last of which may be shorter."""
+    return [slice(start, min(start + length, span.stop)) for start in range(span.start, span.stop, length)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.cost.mini_batch import Totals
+from dbp.cost.mini_batch import ExampleSums
 from dbp.run.not_finite import NotFiniteRecord
 
 History = dict[str, list[float]]
@@ -110,7 +110,7 @@ class Progress:
     best_value: float = math.nan
     elapsed: float = 0.0
     not_finite: NotFiniteRecord = field(default_factory=NotFiniteRecord)
-    totals: Totals = field(init=False)
+    totals: ExampleSums = field(init=False)
     history: History = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ class Progress:
         """Return the number of skipped steps of the current epoch."""
         return self.not_finite.skipped_steps - int(sum(self.history.get("skipped", [])))
 
-    def after_step(self, totals: Totals, evaluations: int = 1, products: int = 0) -> None:
+    def after_step(self, totals: ExampleSums, evaluations: int = 1, products: int = 0) -> None:
         """Count a step that updated the weights."""
         self._count(evaluations)
         self.products += products
@@ -193,7 +193,7 @@ class Progress:
         return found
 
     def _start_epoch(self) -> None:
-        self.step_in_epoch, self.totals = 0, Totals(0.0, 0.0, (0.0,) * len(self.metrics))
+        self.step_in_epoch, self.totals = 0, ExampleSums(0.0, 0.0, (0.0,) * len(self.metrics))
 
     def clock(self) -> float:
         """Return the seconds of training so far."""
@@ -219,7 +219,7 @@ class Progress:
             setattr(self, name, attributes[name])
         self.not_finite = NotFiniteRecord(**{name: attributes[name] for name in asdict(NotFiniteRecord())})
         sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
-        self.totals = Totals(attributes["epoch_weight"], attributes["epoch_loss"], sums)
+        self.totals = ExampleSums(attributes["epoch_weight"], attributes["epoch_loss"], sums)
         self.history = {name: [float(x) for x in column] for name, column in history.items()}
         self._since = time.perf_counter()
 

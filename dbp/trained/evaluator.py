@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.config.settings import Data, Settings
 from dbp.cost.loader import Loader
-from dbp.cost.mini_batch import Totals
+from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
 from dbp.data import Dataset
 from dbp.nn import Loss, as_loss, as_model
@@ -47,7 +47,7 @@ class Evaluator:
         layout = Layout.of(trained.parameters)
         return Objective(trained.model, trained.loss, layout, self.comm, self.shards, trained.dtype, trained.running)
 
-    def totals(self) -> Totals:
+    def totals(self) -> ExampleSums:
         """Return cost and metrics over all examples; collective."""
         objective = self.objective()
         weights = objective.layout.flatten(self.trained.parameters, self.trained.dtype)

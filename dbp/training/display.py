@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from dbp.cost.mini_batch import Totals
+from dbp.cost.mini_batch import ExampleSums
 from dbp.log import run_log
 from dbp.parallel import HOW_TO_GET_MPI, Node, complaints
 from dbp.run.run import Run
@@ -89,7 +89,7 @@ class Display:
             file=self._terminal,
         )
 
-    def after_step(self, examples: int, totals: Totals) -> None:
+    def after_step(self, examples: int, totals: ExampleSums) -> None:
         """Advance the bar by a step.
 
         Args:
@@ -100,7 +100,7 @@ class Display:
         if self._bar is not None and self._bar.update():  # True if the bar was redrawn
             self._bar.set_postfix_str(self._postfix(totals), refresh=False)
 
-    def _postfix(self, totals: Totals) -> str:
+    def _postfix(self, totals: ExampleSums) -> str:
         return f"{figures(totals.means(self._metrics))}  {self.rate():,.0f} examples/s"
 
     def rate(self) -> float:

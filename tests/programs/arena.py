@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from dbp.optim import Adam, State
-from dbp.parallel import Arena, GradientSum, Layout, Reduction, Shards, world
+from dbp.parallel import Arena, GradientSum, Layout, PlainSum, Shards, world
 from dbp.parallel.vectors.arena import DIVIDED_FROM
 from dbp.random import generator
 
@@ -23,12 +23,12 @@ class Problem:
         shapes = {"a": (third,), "none": (0, 3), "b": (seventh, 1), "c": (size - third - seventh,)}
         self.space = self.arena = Arena(comm, Layout(shapes), dtype, vectors=6, share=share, divide=divide)
         self.gradients = GradientSum(self.arena, self.shards, 2)
-        self.reduction = self.gradients.reduction
+        self.vector_sum = self.gradients.vector_sum
 
     def value_and_gradient(self, weights, early=False):
         self.arena.fence(weights)
         self.calls += 1
-        on_written = getattr(self.reduction, "on_written", lambda start: None)
+        on_written = getattr(self.vector_sum, "on_written", lambda start: None)
         self.gradients.start(())
         for number in self.shards.mine:
             sums = self.gradients.buffer()
@@ -158,7 +158,7 @@ def owners(arena):
 for size, count in ((0, 2), (5, 1), (1001, 7), (DIVIDED_FROM, 3), (100_003, 1), (70_000, 12), (600_011, 5)):
     for dtype in (np.float32, np.float64)[: 1 + (size in (1001, 100_003))]:
         plain = Problem(size, count, dtype, share=False)
-        assert isinstance(plain.reduction, Reduction)
+        assert isinstance(plain.vector_sum, PlainSum)
         assert not plain.arena.shared
         gradients, whole = trained(plain)
         for divide in (False, True)[: 1 + (comm.nodes.count > 1)]:
@@ -166,7 +166,7 @@ for size, count in ((0, 2), (5, 1), (1001, 7), (DIVIDED_FROM, 3), (100_003, 1), 
             arena, dealt = problem.arena, comm.size > 1 and size >= DIVIDED_FROM
             assert arena.dealt == dealt
             assert arena.divided == (dealt and divide)
-            assert isinstance(problem.reduction, Reduction) == (not dealt and comm.nodes.count > 1)
+            assert isinstance(problem.vector_sum, PlainSum) == (not dealt and comm.nodes.count > 1)
             if dealt and not divide:
                 assert (owners(arena) == 1).all()
             elif dealt:

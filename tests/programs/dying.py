@@ -16,7 +16,7 @@ from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.parallel import Copies, world
 from dbp.parallel.sums.gradients import GradientSum
-from dbp.parallel.sums.reduce import Reduction
+from dbp.parallel.sums.plain_sum import PlainSum
 from dbp.run.snapshot import Snapshot
 from dbp.saving.saver import RunSaver
 
@@ -43,7 +43,7 @@ def dying(stage, owner, name, wait=0.0):
 
 
 dying("sum", GradientSum, "total", wait=0.05)
-dying("plain", Reduction, "total", wait=0.05)
+dying("plain", PlainSum, "total", wait=0.05)
 dying("update", dbp.optim.Adam, "update")
 dying("copy", Copies, "take")
 dying("write", RunSaver, "_write")

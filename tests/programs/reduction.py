@@ -4,21 +4,21 @@ import hashlib
 
 import numpy as np
 
-from dbp.parallel import Reduction, Shards, world
+from dbp.parallel import PlainSum, Shards, world
 from dbp.random import generator
 
 comm = world()
 for count in (1, 2, 3, 4, 7, 12):
     shards = Shards(count, comm.rank, comm.size)
-    reduction = Reduction(comm, shards, 1001, np.float32, 2)
+    vector_sum = PlainSum(comm, shards, 1001, np.float32, 2)
     for _ in range(2):
-        tree = reduction.start()
+        tree = vector_sum.start()
         for number in shards.mine:
-            sums = reduction.buffer()
+            sums = vector_sum.buffer()
             sums.vector[:] = generator(1, "test", number).standard_normal(1001) + number
             sums.scalars[:] = number, 1
             tree.push(0, number, sums)
-        total = reduction.total(tree)
+        total = vector_sum.total(tree)
         assert total.scalars.tolist() == [count * (count - 1) / 2, count]
         assert abs(total.vector.mean() - count * (count - 1) / 2) < 0.5
     digests = comm.gather(hashlib.sha256(total.vector.tobytes() + total.scalars.tobytes()).hexdigest())

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from dbp.parallel import Arena, Layout, RankLostError, Shards, Watchdog, reduction_for, survivors, world
+from dbp.parallel import Arena, Layout, RankLostError, Shards, Watchdog, survivors, vector_sum_for, world
 from dbp.random import generator
 
 SIZE, SHARDS, STEPS = 300_007, 5, 6
@@ -38,7 +38,7 @@ class Job:
         self.comm, self.divide = comm, divide
         self.shards = Shards(SHARDS, comm.rank, comm.size)
         self.arena = Arena(comm, Layout.flat(SIZE), np.float32, vectors=3, divide=divide)
-        self.reduction = reduction_for(self.arena, self.shards, 2)
+        self.vector_sum = vector_sum_for(self.arena, self.shards, 2)
         self.weights, self.momentum = self.arena.vectors(2)
         for vector, value in zip((self.weights, self.momentum), values, strict=True):
             for part in self.arena.owned:
@@ -46,22 +46,22 @@ class Job:
             self.arena.fence(vector)
 
     def free(self):
-        self.reduction.free()
+        self.vector_sum.free()
         self.arena.free()
 
     def step(self, step):
         die("before", step)
-        tree = self.reduction.start()
+        tree = self.vector_sum.start()
         for number in self.shards.mine:
-            sums = self.reduction.buffer()
+            sums = self.vector_sum.buffer()
             sums.vector[:] = generator(step, "test", number).standard_normal(SIZE, np.float32) - self.weights
             sums.scalars[:] = 1, number
             if number == self.shards.mine[-1]:
-                getattr(self.reduction, "on_written", lambda start: None)(SIZE // 2)
+                getattr(self.vector_sum, "on_written", lambda start: None)(SIZE // 2)
                 die("sum", step)
             tree.push(0, number, sums)
         die("waiting", step)
-        total = self.reduction.total(tree, divisor=0)
+        total = self.vector_sum.total(tree, divisor=0)
         assert total.finite
         assert total.scalars.tolist() == [SHARDS, sum(range(SHARDS))]
         for number, part in enumerate(self.arena.owned):

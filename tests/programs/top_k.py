@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from dbp.parallel import Arena, ErrorFeedback, Layout, Shards, reduction_for, wire_for, world
+from dbp.parallel import Arena, ErrorFeedback, Layout, Shards, vector_sum_for, wire_for, world
 from dbp.random import generator
 
 comm = world()
@@ -24,18 +24,18 @@ class Sums:
         self.arena = Arena(comm, Layout.flat(SIZE), np.float32, divide=divide)
         self.total = self.arena.vector()
         self.feedback = ErrorFeedback(self.arena)
-        self.reduction = reduction_for(self.arena, self.shards, 1, wire_for("top-k", kept, self.feedback))
+        self.vector_sum = vector_sum_for(self.arena, self.shards, 1, wire_for("top-k", kept, self.feedback))
         assert self.feedback.is_active == (self.arena.nodes.count > 1)
 
     def add(self, step, scale=1.0):
         """Return what all nodes get of the sum of a step."""
         self.feedback.begin(scale)
-        tree = self.reduction.start()
+        tree = self.vector_sum.start()
         for number in self.shards.mine:
-            sums = self.reduction.buffer()
+            sums = self.vector_sum.buffer()
             sums.vector[:], sums.scalars[:] = gradient(step, number), 1
             tree.push(0, number, sums)
-        found = self.reduction.total(tree)
+        found = self.vector_sum.total(tree)
         assert found.finite
         for part in self.arena.owned:
             self.total[part] = found.vector[part]
@@ -48,7 +48,7 @@ class Sums:
         return self.feedback.snapshot().rows.sum(axis=0)
 
     def free(self):
-        self.reduction.free()
+        self.vector_sum.free()
         self.arena.free()
 
 

@@ -151,12 +151,12 @@ class ErrorFeedback:
         return self._parts_of(self._arena.comm.rank, self._arena.nodes.runs[self._arena.nodes.mine])
 
     def _owners(self, node: int) -> dict[int, list[slice]]:
-        run = self._arena.nodes.runs[node]
-        return {rank: self._parts_of(rank, run) for rank in run}
+        ranks = self._arena.nodes.runs[node]
+        return {rank: self._parts_of(rank, ranks) for rank in ranks}
 
-    def _parts_of(self, rank: int, run: range) -> list[slice]:
+    def _parts_of(self, rank: int, ranks: range) -> list[slice]:
         """Return the parts of the residual that a rank keeps, equal on all nodes of as many ranks."""
-        key = len(run), rank - run.start
+        key = len(ranks), rank - ranks.start
         if key not in self._parts:
             deal = Deal(self._arena.size, Nodes(self._arena.nodes.sizes, rank))
             self._parts[key] = deal.updated(divided=False)

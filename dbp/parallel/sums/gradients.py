@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 
 from dbp.parallel.shards import Shards
 from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
-from dbp.parallel.sums.reduce import Reduction
-from dbp.parallel.sums.reduce_nodes import MultiNodeReduction
-from dbp.parallel.sums.selection import reduction_for
+from dbp.parallel.sums.multi_node_sum import MultiNodeSum
+from dbp.parallel.sums.plain_sum import PlainSum
+from dbp.parallel.sums.selection import vector_sum_for
 from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.parallel.sums.top_k import wire_for
-from dbp.parallel.sums.vector_sum import Arriving, Sums, Total
+from dbp.parallel.sums.vector_sum import Arriving, SumBuffer, Total
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.layout import Layout
 from dbp.types import Array
@@ -35,16 +35,16 @@ class GradientSum:
         kept: with "top-k", the fraction of a gradient's elements that is sent.
 
     Attributes:
-        reduction: sums other vectors, to which no error feedback is added.
+        vector_sum: sums other vectors, to which no error feedback is added.
     """
 
     def __init__(self, arena: Arena, shards: Shards, scalars: int, messages: str = "full", kept: float | None = None):
         self._comm, self._shards = arena.comm, shards
         self._feedback = ErrorFeedback(arena)
-        self.reduction = reduction_for(arena, shards, scalars, wire_for(messages, kept, self._feedback))
-        self._between_nodes = self.reduction if isinstance(self.reduction, MultiNodeReduction) else None
-        self._weights = Reduction(arena.comm, shards, 0, arena.dtype, 1)
-        self._tree: TreeSum[Sums] = TreeSum()
+        self.vector_sum = vector_sum_for(arena, shards, scalars, wire_for(messages, kept, self._feedback))
+        self._between_nodes = self.vector_sum if isinstance(self.vector_sum, MultiNodeSum) else None
+        self._weights = PlainSum(arena.comm, shards, 0, arena.dtype, 1)
+        self._tree: TreeSum[SumBuffer] = TreeSum()
         self._arriving: Arriving | None = None
 
     # --- one gradient -----------------------------------------------------------------------------------
@@ -57,11 +57,11 @@ class GradientSum:
         """
         if self._feedback.is_active:
             self._feedback.begin(self._sum_weights(weights))
-        self._tree = self.reduction.start()
+        self._tree = self.vector_sum.start()
 
-    def buffer(self) -> Sums:
+    def buffer(self) -> SumBuffer:
         """Return a buffer for the next shard's gradient and numbers; its content is arbitrary."""
-        return self.reduction.buffer()
+        return self.vector_sum.buffer()
 
     def on_ready(self, layout: Layout) -> Callable[[int, int], None] | None:
         """Return a callback for the backward pass of the last shard, which sends what is ready to other nodes.
@@ -87,7 +87,7 @@ class GradientSum:
 
         return ready
 
-    def push(self, number: int, sums: Sums) -> None:
+    def push(self, number: int, sums: SumBuffer) -> None:
         """Add a shard's gradient and numbers, in the order of shards.
 
         Args:
@@ -108,7 +108,7 @@ class GradientSum:
         if early and self._between_nodes is not None and not (self._feedback.is_pending or self._comm.survival.enabled):
             total = self._between_nodes.early_total(self._tree, divisor=WEIGHT)
         else:
-            total = self.reduction.total(self._tree, divisor=WEIGHT)
+            total = self.vector_sum.total(self._tree, divisor=WEIGHT)
         self._feedback.add_pending(total.vector)
         self._arriving = total.arriving
         return total
@@ -148,4 +148,4 @@ class GradientSum:
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Gradients must not be used any more."""
-        self.reduction.free()
+        self.vector_sum.free()

@@ -21,7 +21,7 @@ from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.messages import PARTS, SUMS, Messages
 from dbp.parallel.ranks.wire import Action, Wire, nothing
 from dbp.parallel.sums.polling_thread import PollingThread
-from dbp.parallel.sums.summation_tree import Adder, Additions, TreeNode, additions
+from dbp.parallel.sums.summation_tree import Adder, Additions, Branch, additions
 from dbp.parallel.vectors.deal import Deal
 from dbp.types import Array
 
@@ -56,9 +56,9 @@ class NodeAllreduce:
         comm: the ranks.
         deal: which rank adds up and finishes which part.
         parts: the vectors to be added up on this node, in memory that its ranks share.
-        tree_nodes: for each node of the machine, which nodes of the tree its parts are.
+        branches: for each node, which branches of the tree its parts are.
         total: memory for the sum, shared by the ranks of this node.
-        spread: True if a finished sum is sent to all nodes; else it stays on the rank that finishes it.
+        to_all_nodes: True if a finished sum is sent to all nodes; else it stays on the rank that finishes it.
         progress: a number for each rank of this node, shared by them, zero at first.
         wire: the form in which numbers travel.
     """
@@ -68,21 +68,21 @@ class NodeAllreduce:
         comm: Communicator,
         deal: Deal,
         parts: Sequence[Array],
-        tree_nodes: Sequence[list[TreeNode]],
+        branches: Sequence[list[Branch]],
         total: Array,
-        spread: bool,
+        to_all_nodes: bool,
         progress: Array,
         wire: Wire,
     ):
-        self._comm, self._deal, self._total, self._spread = comm, deal, total, spread
+        self._comm, self._deal, self._total, self._to_all_nodes = comm, deal, total, to_all_nodes
         self._wire = wire
         wire.start()
-        self._plans = [additions(of_node, to_root=False) for of_node in tree_nodes]
-        remaining = [node for plan in self._plans for node in plan.nodes]
+        self._plans = [additions(of_node, to_root=False) for of_node in branches]
+        remaining = [branch for plan in self._plans for branch in plan.branches]
         if wire.together:  # a node without shards takes part with zeros, as it may have a residual to send
-            self._plans = [additions(of_node or [(0, 0)]) for of_node in tree_nodes]
+            self._plans = [additions(of_node or [(0, 0)]) for of_node in branches]
             parts = parts or [np.zeros(deal.size, total.dtype)]
-            remaining = [(0, node) for node in range(len(tree_nodes))]
+            remaining = [(0, node) for node in range(len(branches))]
         self._plan_of_all = additions(remaining)
         self._spare: dict[int, Array] = {}
         self._buckets = [self._bucket(bucket, parts, sums) for sums in [self._sums(parts)] for bucket in deal.buckets]
@@ -106,30 +106,30 @@ class NodeAllreduce:
             for node, plan in enumerate(self._plans)
         ]
 
-    def _bucket(self, run: slice, parts: Sequence[Array], sums: list[list[Array]]) -> _Bucket:
+    def _bucket(self, bucket: slice, parts: Sequence[Array], sums: list[list[Array]]) -> _Bucket:
         comm, deal, wire, here = self._comm, self._deal, self._wire, self._deal.nodes.mine
-        pieces = [deal.added(run, node, comm.rank) for node in [*deal.others, here]]
+        pieces = [deal.added(bucket, node, comm.rank) for node in [*deal.others, here]]
         adders = [self._adder(self._plans[here], parts, sums[here], piece) for piece in pieces]
         parts_out, parts_in, sums_out, sums_in = (Messages(comm, tag) for tag in (PARTS, PARTS, SUMS, SUMS))
         for node in deal.others:
             for array in sums[here]:
-                parts_out.send(deal.outgoing(run, node), partial(wire.outgoing, array))
+                parts_out.send(deal.outgoing(bucket, node), partial(wire.outgoing, array))
             for array in sums[node]:
-                parts_in.receive(deal.incoming(run, node), partial(wire.incoming, array))
-        forms, actions = self._to_all(run)
-        if self._spread:
-            sent, received = deal.spread([run])
+                parts_in.receive(deal.incoming(bucket, node), partial(wire.incoming, array))
+        forms, actions = self._to_all(bucket)
+        if self._to_all_nodes:
+            sent, received = deal.broadcast_messages([bucket])
             sums_out.send(sent, lambda part: (forms[part.start], nothing))
             sums_in.receive(received, partial(wire.incoming, self._total))
-        finish = self._finish(deal.finished(run), [array for of_node in sums for array in of_node], actions)
+        finish = self._finish(deal.finished(bucket), [array for of_node in sums for array in of_node], actions)
         return _Bucket(adders, parts_out, parts_in, finish, sums_out, sums_in)
 
-    def _to_all(self, run: slice) -> tuple[dict[int, Array], list[Action]]:
+    def _to_all(self, bucket: slice) -> tuple[dict[int, Array], list[Action]]:
         """Return the messages with the sum that this rank finishes, by their first element, and what prepares them."""
-        wire, total, mine = self._wire, self._total, self._deal.finished(run)
-        if not self._spread:
+        wire, total, mine = self._wire, self._total, self._deal.finished(bucket)
+        if not self._to_all_nodes:
             return {}, [wire.kept(total, mine)]
-        common = self._deal.common(run, self._deal.nodes.mine)
+        common = self._deal.common(bucket, self._deal.nodes.mine)
         forms = {part.start: wire.finished(total, part) for part in common if mine.start <= part.start < mine.stop}
         return {start: array for start, (array, _) in forms.items()}, [action for _, action in forms.values()]
 

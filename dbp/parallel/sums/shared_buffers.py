@@ -9,8 +9,8 @@ import numpy as np
 from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.shards import Shards
-from dbp.parallel.sums.summation_tree import TreeNode, TreeSum, subtrees
-from dbp.parallel.sums.vector_sum import Sums
+from dbp.parallel.sums.summation_tree import Branch, TreeSum, branches_of
+from dbp.parallel.sums.vector_sum import SumBuffer
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.pages import cut
 from dbp.types import Array
@@ -28,7 +28,7 @@ class SharedBuffers:
     Attributes:
         nodes: the nodes within which ranks share memory.
         position: of this rank within its node.
-        tree_nodes: for each node of the machine, which nodes of the tree its ranks' buffers hold.
+        branches: for each node, which branches of the tree its ranks' buffers hold.
         sets: sets of buffers of all ranks of this node.
         flags: two rows, of one byte a rank.
         progress: one number a rank.
@@ -38,8 +38,8 @@ class SharedBuffers:
     def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory):
         self._memory, self._comm, self._shape = memory, arena.comm, (arena.size, arena.dtype, scalars)
         self.nodes = sharing_nodes(arena)
-        by_rank = [[_remaining(shards.of_rank(rank), self.nodes.count) for rank in run] for run in self.nodes.runs]
-        self.tree_nodes = [[node for of_rank in ranks for node in of_rank] for ranks in by_rank]
+        by_rank = [[_remaining(shards.of_rank(rank), self.nodes.count) for rank in ranks] for ranks in self.nodes.runs]
+        self.branches = [[branch for of_rank in ranks for branch in of_rank] for ranks in by_rank]
         here = by_rank[self.nodes.mine]
         self.position = shards.rank - self.nodes.runs[self.nodes.mine].start
         flags, progress, *parts = cut(memory.bytes, buffer_lengths(arena, shards, scalars))
@@ -47,25 +47,25 @@ class SharedBuffers:
         self.flags[:, self.position] = 0
         self.progress[self.position] = 0
         self.received: Array | None = parts.pop().view(arena.dtype) if self.nodes.count > 1 else None
-        sums, count = [Sums(*self._shape, memory=part) for part in parts], sum(map(len, here))
+        sums, count = [SumBuffer(*self._shape, memory=part) for part in parts], sum(map(len, here))
         self.sets = [sums[i : i + count] for i in range(0, max(len(sums), 1), max(count, 1))]
-        self._tree_nodes, self._first = here[self.position], sum(map(len, here[: self.position]))
+        self._branches, self._first = here[self.position], sum(map(len, here[: self.position]))
         for number in range(len(self.sets)):
             for part in self.mine(number):
                 part.bytes[:] = 0  # the first to write to a page has it in the memory of its own socket
         self._in_order = [self._shared(number, shards.mine) for number in range(len(self.sets))]
         self._last = shards.mine[-1] if shards.mine else None
-        self._free: list[Sums] = []
-        self._next: Iterator[Sums | None] = iter(())
+        self._free: list[SumBuffer] = []
+        self._next: Iterator[SumBuffer | None] = iter(())
 
-    def _shared(self, number: int, shards: range) -> list[Sums | None]:
+    def _shared(self, number: int, shards: range) -> list[SumBuffer | None]:
         """Return for each of this rank's shards the shared buffer that its sum begins with, if it is the first."""
-        first = {index << level: part for (level, index), part in zip(self._tree_nodes, self.mine(number), strict=True)}
+        first = {index << level: part for (level, index), part in zip(self._branches, self.mine(number), strict=True)}
         return [first.get(shard) for shard in shards]
 
-    def mine(self, number: int = 0) -> list[Sums]:
+    def mine(self, number: int = 0) -> list[SumBuffer]:
         """Return this rank's buffers in a set."""
-        return self.sets[number][self._first : self._first + len(self._tree_nodes)]
+        return self.sets[number][self._first : self._first + len(self._branches)]
 
     def publish(self) -> None:
         """Wait for all ranks of this node to have written their part of the memory, and use huge pages; collective."""
@@ -73,25 +73,25 @@ class SharedBuffers:
         ranks = len(self.nodes.runs[self.nodes.mine])
         self._memory.use_huge_pages(0, len(self._memory.bytes), ranks, self.position)
 
-    def start(self, last_apart: bool = False) -> TreeSum[Sums]:
+    def start(self, keep_last_separate: bool = False) -> TreeSum[SumBuffer]:
         """Start a new sum over this rank's shards, in the first set.
 
         Args:
-            last_apart: True if the last shard is not added to the others.
+            keep_last_separate: True if the last shard is not added to the others.
         """
         self._next = iter(self._in_order[0])
-        return TreeSum(recycle=self._free.append, last=self._last if last_apart else None)
+        return TreeSum(recycle=self._free.append, separate=self._last if keep_last_separate else None)
 
-    def buffer(self) -> Sums:
+    def buffer(self) -> SumBuffer:
         """Return the next shard's buffer: a shared one if it is the first of those whose sum ends up there."""
         shared = next(self._next)
         if shared is not None:
             return shared
-        return self._free.pop() if self._free else Sums(*self._shape)
+        return self._free.pop() if self._free else SumBuffer(*self._shape)
 
-    def hold(self, mine: TreeSum[Sums]) -> bool:
+    def hold(self, mine: TreeSum[SumBuffer]) -> bool:
         """Return True if the sums of this rank's shards are in its shared buffers of the first set."""
-        return all(part is place for (*_, part), place in zip(mine.nodes, self.mine(), strict=True))
+        return all(part is place for (*_, part), place in zip(mine.branches, self.mine(), strict=True))
 
     def turn(self) -> None:
         """Use the other set next."""
@@ -103,12 +103,12 @@ class SharedBuffers:
         self._memory.free()
 
 
-def _remaining(run: range, nodes: int) -> list[TreeNode]:
-    """Return the nodes of the tree that a rank's shards leave.
+def _remaining(span: range, nodes: int) -> list[Branch]:
+    """Return the branches of the tree that the shards of a rank leave.
 
     On several nodes the last shard is not added to the others, so that their sum can be used while it is computed.
     """
-    return subtrees(run, last_apart=nodes > 1)
+    return branches_of(span, keep_last_separate=nodes > 1)
 
 
 def sharing_nodes(arena: Arena) -> Nodes:
@@ -118,7 +118,7 @@ def sharing_nodes(arena: Arena) -> Nodes:
 
 def buffer_lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
     """Return the bytes of two flags and a number for each rank, of each buffer, and of the sum over nodes."""
-    part, nodes = Sums.length(arena.size, arena.dtype, scalars), sharing_nodes(arena)
+    part, nodes = SumBuffer.length(arena.size, arena.dtype, scalars), sharing_nodes(arena)
     ranks = nodes.runs[nodes.mine]
     count = sum(len(_remaining(shards.of_rank(rank), nodes.count)) for rank in ranks)
     sets = 1 if arena.dealt or arena.comm.size == 1 else 2

@@ -9,7 +9,7 @@ import numpy as np
 
 from dbp.types import Array
 
-TreeNode = tuple[int, int]  # level and index: the sum of the shards from index * 2^level on, 2^level of them
+Branch = tuple[int, int]  # level and index: the sum of the shards from index * 2^level on, 2^level of them
 
 Part = TypeVar("Part")  # what is added up in place, by +=
 
@@ -17,37 +17,40 @@ Part = TypeVar("Part")  # what is added up in place, by +=
 class TreeSum(Generic[Part]):
     """The sum along the binary tree over the numbers 0 .. S-1, of parts that arrive from left to right.
 
-    A node (level, index) is the sum of the numbers from index 2^level to (index + 1) 2^level. Two parts
-    are added as soon as both children of a node are there, so no more than one part a level is held.
+    A branch (level, index) is the sum of the numbers from index * 2^level up to, not including, (index + 1) * 2^level.
+    Two parts are added as soon as both children of a branch are there, so no more than one part a level is held.
 
     Args:
         recycle: called with each part whose content was added to another, so that its memory can be used again.
-        last: the number of a part that is held but not added to others, as another rank adds it.
+        separate: the number of a part that is held but not added to those before it, because other ranks add it, piece
+            by piece, while it is still being written.
     """
 
-    def __init__(self, recycle: Callable[[Part], None] | None = None, last: int | None = None):
-        self.nodes: list[tuple[int, int, Part]] = []
+    def __init__(self, recycle: Callable[[Part], None] | None = None, separate: int | None = None):
+        self.branches: list[tuple[int, int, Part]] = []
         self._recycle: Callable[[Part], None] = recycle or (lambda part: None)
-        self._last = last
+        self._separate = separate
 
     def push(self, level: int, index: int, part: Part) -> None:
         """Add the next part to the right."""
-        while self.nodes and index % 2 == 1 and self.nodes[-1][:2] == (level, index - 1) and index != self._last:
-            left: Any = self.nodes.pop()[2]
+        while (
+            self.branches and index % 2 == 1 and self.branches[-1][:2] == (level, index - 1) and index != self._separate
+        ):
+            left: Any = self.branches.pop()[2]
             left += part
             self._recycle(part)
             level, index, part = level + 1, index // 2, left
-        self.nodes.append((level, index, part))
+        self.branches.append((level, index, part))
 
     def total(self) -> Part:
-        """Return the sum of all parts, after the last: nodes without a right sibling move up unchanged."""
-        while len(self.nodes) > 1:
-            right = self.nodes.pop()[2]
-            level, index, part = self.nodes.pop()
+        """Return the sum of all parts, after the last: branches without a right sibling move up unchanged."""
+        while len(self.branches) > 1:
+            right = self.branches.pop()[2]
+            level, index, part = self.branches.pop()
             left: Any = part
             left += right
-            self.nodes.append((level, index, left))
-        return self.nodes[0][2]
+            self.branches.append((level, index, left))
+        return self.branches[0][2]
 
 
 class _Recorded:
@@ -61,17 +64,17 @@ class _Recorded:
         return self
 
 
-def subtrees(run: range, last_apart: bool = False) -> list[TreeNode]:
-    """Return the nodes that remain when consecutive shards are summed as far as the tree allows.
+def branches_of(span: range, keep_last_separate: bool = False) -> list[Branch]:
+    """Return the branches that remain when the shards of a span are summed as far as the tree allows.
 
     Args:
-        run: the numbers of the shards.
-        last_apart: True if the last shard is not added to the others.
+        span: the numbers of the shards.
+        keep_last_separate: True if the last shard is not added to the others; see TreeSum.
     """
-    tree: TreeSum[_Recorded] = TreeSum(last=run[-1] if last_apart and run else None)
-    for number in run:
+    tree: TreeSum[_Recorded] = TreeSum(separate=span[-1] if keep_last_separate and span else None)
+    for number in span:
         tree.push(0, number, _Recorded(number, []))
-    return [(level, index) for level, index, _ in tree.nodes]
+    return [(level, index) for level, index, _ in tree.branches]
 
 
 class Additions(NamedTuple):
@@ -83,29 +86,29 @@ class Additions(NamedTuple):
     Args:
         steps: slots of left operand, right operand and sum.
         remaining: the slots of the sums that remain.
-        nodes: the nodes of the tree that these are.
+        branches: the branches of the tree that these are.
     """
 
     steps: list[tuple[int, int, int]]
     remaining: list[int]
-    nodes: list[TreeNode]
+    branches: list[Branch]
 
 
-def additions(nodes: Sequence[TreeNode], to_root: bool = True) -> Additions:
-    """Return the additions of parts that are these nodes of the tree.
+def additions(branches: Sequence[Branch], to_root: bool = True) -> Additions:
+    """Return the additions of parts that are these branches of the tree.
 
     Args:
-        nodes: from left to right.
-        to_root: True if there are no other nodes, so that one sum remains; else they are summed as far as the tree
+        branches: from left to right.
+        to_root: True if there are no other branches, so that one sum remains; else they are summed as far as the tree
             allows.
     """
     record: list[tuple[int, int]] = []
     tree: TreeSum[_Recorded] = TreeSum()
-    for number, node in enumerate(nodes):
-        tree.push(*node, _Recorded(number, record))
-    if to_root and nodes:
+    for number, branch in enumerate(branches):
+        tree.push(*branch, _Recorded(number, record))
+    if to_root and branches:
         tree.total()
-    count = len(nodes)
+    count = len(branches)
     slot, free, steps = list(range(count)), list(range(2 * count, count, -1)), []
     for left, right in record:
         target = slot[left] if slot[left] >= count else free.pop() if left else count
@@ -113,7 +116,7 @@ def additions(nodes: Sequence[TreeNode], to_root: bool = True) -> Additions:
         if slot[right] >= count:
             free.append(slot[right])
         slot[left] = target  # where the sum that began with this part is now
-    return Additions(steps, [slot[part.number] for *_, part in tree.nodes], [node[:2] for node in tree.nodes])
+    return Additions(steps, [slot[part.number] for *_, part in tree.branches], [branch[:2] for branch in tree.branches])
 
 
 class Adder:

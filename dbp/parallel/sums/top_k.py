@@ -53,7 +53,7 @@ def _likely(sizes: Array, count: int) -> Array:
 
 
 class Message:
-    """The largest elements of a piece with their indices, in one run of bytes.
+    """The largest elements of a piece with their indices, in one block of bytes.
 
     Args:
         length: of the piece.

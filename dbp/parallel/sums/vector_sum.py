@@ -11,16 +11,21 @@ from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.types import Array
 
 
-class Sums:
+class SumBuffer:
     """What is summed over shards: a vector in the run's precision, and a few scalars in float64.
 
-    Both lie in one run of bytes, so that one message carries them.
+    Both lie in one block of bytes, so that one message carries them.
 
     Args:
         size: length of the vector.
         dtype: type of the vector.
         scalars: number of scalars.
         memory: where they lie; by default in new memory.
+
+    Attributes:
+        bytes: all of the memory.
+        vector: its first part, in the run's precision.
+        scalars: its last part, in float64.
     """
 
     def __init__(self, size: int, dtype: Any, scalars: int, memory: np.ndarray[Any, Any] | None = None):
@@ -33,7 +38,7 @@ class Sums:
         """Return the length in bytes; the scalars begin at a multiple of 8."""
         return -(-size * int(np.dtype(dtype).itemsize) // 8) * 8 + 8 * scalars
 
-    def __iadd__(self, other: Sums) -> Sums:
+    def __iadd__(self, other: SumBuffer) -> SumBuffer:
         self.vector += other.vector
         self.scalars += other.scalars
         return self
@@ -72,15 +77,15 @@ class Total(NamedTuple):
 class VectorSum(Protocol):
     """A sum over the shards of all ranks, along the fixed tree: start(), one buffer() a shard, total()."""
 
-    def start(self) -> TreeSum[Sums]:
+    def start(self) -> TreeSum[SumBuffer]:
         """Start a new sum; return the sum over this rank's shards, to which each shard pushes its buffer."""
         ...
 
-    def buffer(self) -> Sums:
+    def buffer(self) -> SumBuffer:
         """Return a buffer for the next shard's sums; its content is arbitrary."""
         ...
 
-    def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
+    def total(self, mine: TreeSum[SumBuffer], divisor: int | None = None) -> Total:
         """Return the sum over the shards of all ranks, the same bits on every rank; collective.
 
         The vector is complete where this rank owns it, and valid until the next sum is started.

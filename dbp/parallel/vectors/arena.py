@@ -15,7 +15,7 @@ from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.messages import Spread
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.vectors.changes import LINE_BYTES, Changes
-from dbp.parallel.vectors.deal import Deal, shares, spread_jobs
+from dbp.parallel.vectors.deal import Deal, job_broadcast_messages, shares
 from dbp.parallel.vectors.gather import gather_parts, scatter_parts
 from dbp.parallel.vectors.layout import Layout
 from dbp.parallel.vectors.pages import page_bytes
@@ -28,6 +28,8 @@ DIVIDED_FROM = 8192  # elements; every rank updates a shorter vector in less tim
 
 class Arena(Products):
     """Vectors for the weights and the state of an optimizer: who owns which parts, and products of vectors.
+
+    It is both the space and the root of the cost that optimizers see; see VectorSpace and Root in optim/protocols.py.
 
     Args:
         comm: the ranks.
@@ -61,7 +63,7 @@ class Arena(Products):
         self.divided = divide and self.dealt and self.nodes.count > 1
         self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, self.size)]
         self.tables = SharedTables(comm, self.shared, self.divided)
-        self._spreads: dict[Hashable, Spread] = {}
+        self._broadcasts: dict[Hashable, Spread] = {}
         memory = self._memory.bytes[-counters:] if self._memory is not None else np.zeros(LINE_BYTES, np.uint8)
         self.changing = Changes(memory[: LINE_BYTES * len(self.holders)], comm.rank - self.holders.start)
 
@@ -157,9 +159,11 @@ class Arena(Products):
     def fence(self, vector: Array) -> None:
         """Return when all ranks can read what the owners have written to a vector; collective."""
         if self.divided:
-            if id(vector) not in self._spreads:
-                self._spreads[id(vector)] = Spread(self.comm, vector, *self.deal.spread(self.deal.buckets))
-            self._spreads[id(vector)]()
+            if id(vector) not in self._broadcasts:
+                self._broadcasts[id(vector)] = Spread(
+                    self.comm, vector, *self.deal.broadcast_messages(self.deal.buckets)
+                )
+            self._broadcasts[id(vector)]()
         if self.shared:
             self.comm.node.barrier()
 
@@ -174,9 +178,9 @@ class Arena(Products):
         """Return when all ranks can read these parts of a vector, each written by the rank with its job; collective."""
         if self.divided:
             key = id(vector), tuple((part.start, part.stop) for part in parts)
-            if key not in self._spreads:
-                self._spreads[key] = Spread(self.comm, vector, *spread_jobs(self.nodes, parts))
-            self._spreads[key]()
+            if key not in self._broadcasts:
+                self._broadcasts[key] = Spread(self.comm, vector, *job_broadcast_messages(self.nodes, parts))
+            self._broadcasts[key]()
         if self.shared:
             self.comm.node.barrier()
 
@@ -252,7 +256,7 @@ class Arena(Products):
     def free(self) -> None:
         """Give shared memory back; collective. Its vectors must not be used any more."""
         self.tables.free()
-        for spread in self._spreads.values():
-            spread.free()
+        for broadcast in self._broadcasts.values():
+            broadcast.free()
         if self._memory is not None:
             self._memory.free()

@@ -44,7 +44,7 @@ class Deal:
     def added(self, bucket: slice, node: int, rank: int) -> slice:
         """Return the part that a rank adds up over the ranks of its own node, of what another node finishes."""
         home = _cut(bucket, self.nodes.count, node)
-        own = next(run for run in self.nodes.runs if rank in run)
+        own = next(ranks for ranks in self.nodes.runs if rank in ranks)
         return _cut(home, len(own), rank - own.start)
 
     def finished(self, bucket: slice) -> slice:
@@ -73,7 +73,7 @@ class Deal:
         edges = {_cut(home, size, rank).start for size in sizes for rank in range(size)} | {home.start, home.stop}
         return [slice(*pair) for pair in pairwise(sorted(edges))]
 
-    def spread(self, buckets: Iterable[slice]) -> tuple[list[Message], list[Message]]:
+    def broadcast_messages(self, buckets: Iterable[slice]) -> tuple[list[Message], list[Message]]:
         """Return what this rank sends and receives so that all nodes have the finished sums of buckets.
 
         Each message is a common() piece, so that it is the same for all nodes.
@@ -100,14 +100,14 @@ class Deal:
         return [part for part in found if part.start < part.stop]
 
 
-def spread_jobs(nodes: Nodes, parts: Sequence[slice]) -> tuple[list[Message], list[Message]]:
+def job_broadcast_messages(nodes: Nodes, parts: Sequence[slice]) -> tuple[list[Message], list[Message]]:
     """Return what this rank sends and receives so that all nodes have parts that were dealt to all ranks in turn."""
-    sent, received, ranks = [], [], sum(nodes.sizes)
+    sent, received, count = [], [], sum(nodes.sizes)
     for number, part in enumerate(parts):
-        writer = number % ranks
-        for run in nodes.runs:
-            reader = run[number % len(run)]  # receives for all ranks of its node
-            if writer in run or part.start == part.stop:
+        writer = number % count
+        for ranks in nodes.runs:
+            reader = ranks[number % len(ranks)]  # receives for all ranks of its node
+            if writer in ranks or part.start == part.stop:
                 continue
             if nodes.rank == writer:
                 sent.append(Message(reader, part))
@@ -134,10 +134,10 @@ def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
     return found
 
 
-def _cut(run: slice, count: int, index: int) -> slice:
-    """Return the index-th of `count` parts of a run, which begin at multiples of GRAIN."""
-    grains = parts(-(-(run.stop - run.start) // GRAIN), count, index)
-    start, stop = (min(run.start + grain * GRAIN, run.stop) for grain in (grains.start, grains.stop))
+def _cut(span: slice, count: int, index: int) -> slice:
+    """Return the index-th of `count` parts of a span, which begin at multiples of GRAIN."""
+    grains = parts(-(-(span.stop - span.start) // GRAIN), count, index)
+    start, stop = (min(span.start + grain * GRAIN, span.stop) for grain in (grains.start, grains.stop))
     return slice(start, stop)
 
 
@@ -151,12 +151,12 @@ def _within(messages: Iterable[Message], pieces: Sequence[slice]) -> list[Messag
     return _messages((message.rank, message.part, piece) for message in messages for piece in pieces)
 
 
-def _joined(runs: Sequence[slice]) -> list[slice]:
-    """Return ordered runs, with those that touch joined."""
+def _joined(spans: Sequence[slice]) -> list[slice]:
+    """Return ordered spans, with those that touch joined."""
     joined: list[slice] = []
-    for run in runs:
-        if joined and joined[-1].stop == run.start:
-            joined[-1] = slice(joined[-1].start, run.stop)
+    for span in spans:
+        if joined and joined[-1].stop == span.start:
+            joined[-1] = slice(joined[-1].start, span.stop)
         else:
-            joined.append(run)
+            joined.append(span)
     return joined

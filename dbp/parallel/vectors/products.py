@@ -57,12 +57,12 @@ class Products(ABC):
         """
         table = self.tables.table(len(left) * len(right), self._block_count)
         cube = table.reshape(len(left), len(right), self._block_count)
-        for run in self._full_blocks:
+        for span in self._full_blocks:
             if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-                products = np.matmul(_in_blocks(left, run), _in_blocks(right, run).transpose(0, 2, 1))
-                cube[:, :, run] = products.transpose(1, 2, 0)
+                products = np.matmul(_in_blocks(left, span), _in_blocks(right, span).transpose(0, 2, 1))
+                cube[:, :, span] = products.transpose(1, 2, 0)
             else:
-                for piece in pieces(run, BLOCKS_AT_A_TIME):
+                for piece in pieces(span, BLOCKS_AT_A_TIME):
                     _write_products(left, right, piece, cube)
         if self._owns_short_block:
             rest = slice(self._full_block_count * GRAIN, None)
@@ -80,8 +80,10 @@ class Products(ABC):
             target: the vector to be written; it may be one of the rows, if its coefficient is 0.
         """
         factors = coefficients.astype(rows.dtype)[None]
-        for run in self._full_blocks:
-            for piece in pieces(run, BLOCKS_AT_A_TIME):  # one product a block, so that no bit depends on who owns which
+        for span in self._full_blocks:
+            for piece in pieces(
+                span, BLOCKS_AT_A_TIME
+            ):  # one product a block, so that no bit depends on who owns which
                 place = target[piece.start * GRAIN : piece.stop * GRAIN].reshape(-1, 1, GRAIN)
                 place[...] = 0  # as 0 times the old content might be NaN
                 place[...] = np.matmul(factors, _in_blocks(rows, piece))
@@ -94,7 +96,7 @@ class Products(ABC):
         """Return the sum of squares of each parameter's elements, float64."""
         starts = self._segment_starts
         table = self.tables.table(1, len(starts))
-        for first, where, width in self._segment_runs:
+        for first, where, width in self._segment_spans:
             rows = vector[where].reshape(-1, width)
             with np.errstate(over="ignore"):
                 sums = np.vecdot(rows, rows).astype(np.float64)
@@ -104,7 +106,7 @@ class Products(ABC):
             table[0, first : first + len(rows)] = sums
         self.tables.complete(table, self._owned_segments, lambda: self._segments_of_ranks)
         found = np.zeros(len(self._first_segments))
-        filled = np.diff([*self._first_segments, len(starts)]) > 0  # reduceat returns an element for an empty run
+        filled = np.diff([*self._first_segments, len(starts)]) > 0  # reduceat returns an element for an empty span
         found[filled] = np.add.reduceat(table[0], self._first_segments[filled]) if filled.any() else 0
         return found
 
@@ -122,7 +124,7 @@ class Products(ABC):
     @cached_property
     def _full_blocks(self) -> list[slice]:
         """Return the full blocks of each part that this rank owns."""
-        return [slice(run.start, min(run.stop, self._full_block_count)) for run in self._owned_blocks]
+        return [slice(span.start, min(span.stop, self._full_block_count)) for span in self._owned_blocks]
 
     @property
     def _owns_short_block(self) -> bool:
@@ -161,18 +163,18 @@ class Products(ABC):
         return [self._segments_of(part) for part in self.owned]
 
     @cached_property
-    def _segment_runs(self) -> list[tuple[int, slice, int]]:
-        """Return the runs of owned segments of equal length: the first's number, where the run lies, and the length."""
-        runs: list[tuple[int, slice, int]] = []
+    def _segment_spans(self) -> list[tuple[int, slice, int]]:
+        """Return the spans of owned segments of equal length, each with its first number, its range and that length."""
+        spans: list[tuple[int, slice, int]] = []
         ends = [*self._segment_starts[1:].tolist(), self.layout.size]
         for segments in self._owned_segments:
             for number in segments:
                 start, end = int(self._segment_starts[number]), ends[number]
-                if runs and runs[-1][1].stop == start and runs[-1][2] == end - start:
-                    runs[-1] = (runs[-1][0], slice(runs[-1][1].start, end), end - start)
+                if spans and spans[-1][1].stop == start and spans[-1][2] == end - start:
+                    spans[-1] = (spans[-1][0], slice(spans[-1][1].start, end), end - start)
                 else:
-                    runs.append((number, slice(start, end), end - start))
-        return runs
+                    spans.append((number, slice(start, end), end - start))
+        return spans
 
     @cached_property
     def _segments_of_ranks(self) -> list[Columns]:
@@ -183,16 +185,16 @@ def _blocks_of(part: slice) -> range:
     return range(part.start // GRAIN, -(-part.stop // GRAIN))
 
 
-def _in_blocks(rows: Array, run: slice) -> Array:
+def _in_blocks(rows: Array, span: slice) -> Array:
     """Return some full blocks of all rows, shape (blocks, rows, elements of a block); a view."""
-    return rows[:, run.start * GRAIN : run.stop * GRAIN].reshape(len(rows), -1, GRAIN).transpose(1, 0, 2)
+    return rows[:, span.start * GRAIN : span.stop * GRAIN].reshape(len(rows), -1, GRAIN).transpose(1, 0, 2)
 
 
-def _write_products(left: Rows, right: Rows, run: slice, cube: Array) -> None:
+def _write_products(left: Rows, right: Rows, span: slice, cube: Array) -> None:
     """Write the products of some full blocks; each vector on the left is read once for all on the right."""
-    where = slice(run.start * GRAIN, run.stop * GRAIN)
+    where = slice(span.start * GRAIN, span.stop * GRAIN)
     blocks = [b[where].reshape(-1, GRAIN) for b in right]
     for a, places in zip(left, cube, strict=True):
         row = a[where].reshape(-1, GRAIN)
         for b, place in zip(blocks, places, strict=True):
-            np.vecdot(row, b, out=place[run])
+            np.vecdot(row, b, out=place[span])

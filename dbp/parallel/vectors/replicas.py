@@ -30,14 +30,14 @@ def difference(arena: Arena, weights: Array) -> str | None:
     mine = parts(len(blocks), len(ranks), comm.rank - ranks.start)
     found = b"".join(_digest(weights[blocks[i]]) for i in mine)
     everyones = comm.gather((found, socket.gethostname()))
-    copies = [b"".join(everyones[rank][0] for rank in run) for run in nodes.runs]
+    copies = [b"".join(everyones[rank][0] for rank in ranks) for ranks in nodes.runs]
     usual, _ = Counter(copies).most_common(1)[0]
     lines = []
-    for run, copy in zip(nodes.runs, copies, strict=True):
+    for ranks, copy in zip(nodes.runs, copies, strict=True):
         if copy != usual:
             wrong = [blocks[i] for i in range(len(blocks)) if copy[8 * i : 8 * i + 8] != usual[8 * i : 8 * i + 8]]
-            who = f"rank {run[0]}" if len(run) == 1 else f"ranks {run[0]} to {run[-1]}"
-            lines.append(f"those of {who} on {everyones[run[0]][1]} in {', '.join(_names(wrong, arena.layout))}")
+            who = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+            lines.append(f"those of {who} on {everyones[ranks[0]][1]} in {', '.join(_names(wrong, arena.layout))}")
     return "; ".join(lines) or None
 
 

@@ -62,15 +62,15 @@ class SharedTables:
 
     def _gather(self, table: Array, mine: Columns, of_ranks: Sequence[Columns]) -> None:
         counts = [8 * len(table) * sum(map(len, ranges)) for ranges in of_ranks]
-        sent = np.concatenate([table[:, :0], *(table[:, run.start : run.stop] for run in mine)], axis=1)
+        sent = np.concatenate([table[:, :0], *(table[:, span.start : span.stop] for span in mine)], axis=1)
         received = np.empty(sum(counts), np.uint8)
         self._comm.gather_bytes(sent.reshape(-1).view(np.uint8), received, counts)
         ends = np.cumsum(counts)
         for ranges, end, count in zip(of_ranks, ends, counts, strict=True):
             found, column = received[end - count : end].view(np.float64).reshape(len(table), -1), 0
-            for run in ranges:
-                table[:, run.start : run.stop] = found[:, column : column + len(run)]
-                column += len(run)
+            for span in ranges:
+                table[:, span.start : span.stop] = found[:, column : column + len(span)]
+                column += len(span)
 
     def free(self) -> None:
         """Give shared memory back; collective."""

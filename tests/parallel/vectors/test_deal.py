@@ -38,14 +38,14 @@ def test_work_is_shared_out_once_and_nearly_evenly(lengths, count):
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 60_000), st.integers(3000, 20_000))
 def test_all_nodes_are_sent_the_same_pieces_of_a_sum(sizes, size, bucket):
     deals = [Deal(size, Nodes(tuple(sizes), rank), bucket) for rank in range(sum(sizes))]
-    for run_ in deals[0].buckets:
+    for part in deals[0].buckets:
         for deal in deals:
-            common = {(p.start, p.stop) for p in deal.common(run_, deal.nodes.mine) if p.start < p.stop}
-            mine = deal.finished(run_)
-            sent, _ = deal.spread([run_])
+            common = {(p.start, p.stop) for p in deal.common(part, deal.nodes.mine) if p.start < p.stop}
+            mine = deal.finished(part)
+            sent, _ = deal.broadcast_messages([part])
             for node in deal.others:
                 to_it = {(m.part.start, m.part.stop) for m in sent if m.rank in deal.nodes.runs[node]}
                 assert to_it == {(start, stop) for start, stop in common if mine.start <= start < mine.stop}
             for message in sent:
-                _, back = deals[message.rank].spread([run_])
+                _, back = deals[message.rank].broadcast_messages([part])
                 assert message.part in [m.part for m in back if m.rank == deal.nodes.rank]

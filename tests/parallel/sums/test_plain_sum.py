@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.parallel import Arena, Layout, OneProcess, Reduction, Shards, reduction_for
+from dbp.parallel import Arena, Layout, OneProcess, PlainSum, Shards, vector_sum_for
 from dbp.parallel.sums.division import Division
 from tests.jobs import PROGRAMS, mpirun, slow
 
@@ -14,19 +14,19 @@ from tests.jobs import PROGRAMS, mpirun, slow
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 13])
 def test_shared_and_private_sums_by_closed_form(share, count):
     size = 40_000  # more than one piece
-    reduction = reduction_for(Arena(OneProcess(), Layout.flat(size), np.float32, share=share), Shards(count), 2)
-    assert isinstance(reduction, Reduction) != share
+    vector_sum = vector_sum_for(Arena(OneProcess(), Layout.flat(size), np.float32, share=share), Shards(count), 2)
+    assert isinstance(vector_sum, PlainSum) != share
     for step in range(1, 4):
-        tree = reduction.start()
+        tree = vector_sum.start()
         for number in range(count):
-            sums = reduction.buffer()
+            sums = vector_sum.buffer()
             sums.vector[:], sums.scalars[:] = step * number, (2, number)
             tree.push(0, number, sums)
-        total = reduction.total(tree, divisor=0)
+        total = vector_sum.total(tree, divisor=0)
         np.testing.assert_array_equal(total.vector, np.float32(step * count * (count - 1) / 2) / np.float32(2 * count))
         assert total.scalars.tolist() == [2 * count, count * (count - 1) / 2]
         assert total.finite
-    reduction.free()
+    vector_sum.free()
 
 
 @settings(deadline=None)

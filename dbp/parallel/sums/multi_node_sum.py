@@ -13,16 +13,16 @@ from dbp.parallel.ranks.wire import Wire
 from dbp.parallel.shards import Shards, pieces
 from dbp.parallel.sums.division import Division
 from dbp.parallel.sums.node_allreduce import NodeAllreduce
-from dbp.parallel.sums.reduce import BLOCK, Reduction
-from dbp.parallel.sums.reduce_shared import all_finite
+from dbp.parallel.sums.plain_sum import BLOCK_ELEMENTS, PlainSum
 from dbp.parallel.sums.shared_buffers import SharedBuffers
+from dbp.parallel.sums.shared_memory_sum import all_finite
 from dbp.parallel.sums.summation_tree import TreeSum
-from dbp.parallel.sums.vector_sum import Sums, Total
+from dbp.parallel.sums.vector_sum import SumBuffer, Total
 from dbp.parallel.vectors.arena import Arena
 from dbp.types import Array
 
 
-class MultiNodeReduction:
+class MultiNodeSum:
     """The sum over the shards of all nodes; see VectorSum. Besides, early_total() returns before all has arrived.
 
     Args:
@@ -40,27 +40,27 @@ class MultiNodeReduction:
         self._vector, self._sums = buffers.received, np.zeros(scalars)
         for part in arena.owned:
             self._vector[part] = 0  # the first to write to a page has it in the memory of its own socket
-        self._pieces = [self._vector[piece] for part in arena.owned for piece in pieces(part, BLOCK)]
+        self._pieces = [self._vector[piece] for part in arena.owned for piece in pieces(part, BLOCK_ELEMENTS)]
         vectors = [part.vector for part in buffers.sets[0]]
         self._allreduce = NodeAllreduce(
             arena.comm,
             arena.deal,
             vectors,
-            buffers.tree_nodes,
+            buffers.branches,
             self._vector,
-            spread=not arena.divided,
+            to_all_nodes=not arena.divided,
             progress=buffers.progress,
             wire=wire,
         )
-        self._scalars = Reduction(arena.comm, shards, 0, arena.dtype, scalars)
+        self._scalars = PlainSum(arena.comm, shards, 0, arena.dtype, scalars)
         buffers.publish()
 
-    def start(self) -> TreeSum[Sums]:
+    def start(self) -> TreeSum[SumBuffer]:
         """Start a new sum; see VectorSum.start()."""
         self._allreduce.start()
-        return self._buffers.start(last_apart=True)
+        return self._buffers.start(keep_last_separate=True)
 
-    def buffer(self) -> Sums:
+    def buffer(self) -> SumBuffer:
         """Return a buffer for the next shard's sums; see VectorSum.buffer()."""
         return self._buffers.buffer()
 
@@ -68,13 +68,13 @@ class MultiNodeReduction:
         """Send what can be sent, as the last shard's vector is complete from this element on."""
         self._allreduce.on_written(start)
 
-    def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
+    def total(self, mine: TreeSum[SumBuffer], divisor: int | None = None) -> Total:
         """Return the sum over the shards of all ranks; see VectorSum.total()."""
         scalars = self._pack(mine)
         self._allreduce.finish()
         return self._complete(self._scalars.total(scalars), divisor)
 
-    def early_total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
+    def early_total(self, mine: TreeSum[SumBuffer], divisor: int | None = None) -> Total:
         """Return total(), as soon as it is known to be finite; the vector may still be arriving.
 
         Args:
@@ -82,7 +82,7 @@ class MultiNodeReduction:
             divisor: the index of the scalar by whose sum the vector is divided, unless that sum is zero.
         """
         scalars = self._pack(mine)
-        message = self._scalars.start_total(scalars, doubt=not self._allreduce.wait_until_added())
+        message = self._scalars.start_total(scalars, is_in_doubt=not self._allreduce.wait_until_added())
         self._allreduce.wait_for(0, [message])
         total = self._scalars.finish_total()
         division = Division(total.scalars, divisor, self._vector.dtype)
@@ -93,11 +93,11 @@ class MultiNodeReduction:
         arriving = ArrivingTotal(self._allreduce, self._arena, self._vector, division)
         return Total(self._vector, self._sums, True, total.stop_requested, arriving)
 
-    def _pack(self, mine: TreeSum[Sums]) -> TreeSum[Sums]:
+    def _pack(self, mine: TreeSum[SumBuffer]) -> TreeSum[SumBuffer]:
         """Return the sum over this rank's shards without the vectors."""
         assert self._buffers.hold(mine)
         tree = self._scalars.start()
-        for level, index, part in mine.nodes:
+        for level, index, part in mine.branches:
             sums = self._scalars.buffer()
             sums.scalars[:] = part.scalars
             tree.push(level, index, sums)

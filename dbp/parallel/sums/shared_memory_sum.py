@@ -12,15 +12,15 @@ import numpy as np
 from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.shards import Shards, pieces
 from dbp.parallel.sums.division import Division
-from dbp.parallel.sums.reduce import BLOCK
+from dbp.parallel.sums.plain_sum import BLOCK_ELEMENTS
 from dbp.parallel.sums.shared_buffers import SharedBuffers
 from dbp.parallel.sums.summation_tree import Adder, TreeSum, additions
-from dbp.parallel.sums.vector_sum import Sums, Total
+from dbp.parallel.sums.vector_sum import SumBuffer, Total
 from dbp.parallel.vectors.arena import Arena
 from dbp.types import Array
 
 
-class SharedReduction:
+class SharedMemorySum:
     """The sum over the shards of ranks that share memory; see VectorSum.
 
     A vector that the arena deals to the ranks is added up by its owners, between two barriers. A short one is added
@@ -41,9 +41,9 @@ class SharedReduction:
         # Over the first buffer, which is not copied then; but other ranks may still need that one.
         in_place = arena.dealt or arena.comm.size == 1
         self._vector = buffers.sets[0][0].vector if in_place else np.zeros(arena.size, arena.dtype)
-        owned = [piece for part in arena.owned for piece in pieces(part, BLOCK)]
+        owned = [piece for part in arena.owned for piece in pieces(part, BLOCK_ELEMENTS)]
         self._pieces = [self._vector[piece] for piece in owned]
-        plan, spare = additions(buffers.tree_nodes[0]), dict[int, Array]()
+        plan, spare = additions(buffers.branches[0]), dict[int, Array]()
         self._adders = [
             [Adder(plan, [s.vector[p] for s in parts], [self._vector[p]], spare) for p in owned]
             for parts in buffers.sets
@@ -54,17 +54,17 @@ class SharedReduction:
         self._flags = list(buffers.flags)  # if dealt, of what is finite and of who asks to stop; else one a set
         buffers.publish()
 
-    def start(self) -> TreeSum[Sums]:
+    def start(self) -> TreeSum[SumBuffer]:
         """Start a new sum; see VectorSum.start()."""
         if self._arena.dealt:
             self._comm.node.barrier()  # others may still read the last total, which lies in the first buffer
         return self._buffers.start()
 
-    def buffer(self) -> Sums:
+    def buffer(self) -> SumBuffer:
         """Return a buffer for the next shard's sums; see VectorSum.buffer()."""
         return self._buffers.buffer()
 
-    def total(self, mine: TreeSum[Sums], divisor: int | None = None) -> Total:
+    def total(self, mine: TreeSum[SumBuffer], divisor: int | None = None) -> Total:
         """Return the sum over the shards of all ranks; see VectorSum.total()."""
         assert self._buffers.hold(mine)
         flags = self._flags[1]
