@@ -33,9 +33,9 @@ def _run(words: Sequence[str]) -> int:
     except BrokenPipeError:  # what reads our output, such as head, has ended
         return 1
     except Exception as error:
-        from dbp.parallel import communicator_for_errors, tell
+        from dbp.parallel import communicator_for_errors, report_failure
 
-        return tell(communicator_for_errors(), error)
+        return report_failure(communicator_for_errors(), error)
 
 
 def parser_of(words: Sequence[str]) -> Parser:

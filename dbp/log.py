@@ -45,16 +45,16 @@ class RunLog:
             self._path, self._process, self._warned = folder / LOGS / f"rank-{rank}.log", who, False
             lines, self._buffer = self._buffer or [], None
             for line in lines:
-                self._write(line)
+                self._append(line)
 
-    def tell(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write one or more lines with the time; do nothing if there is no run. Never raise an error."""
         line = f"{now()} {text}\n"
         with self._lock:
             if self._buffer is not None:
                 self._buffer.append(line)
             elif self._path is not None:
-                self._write(line)
+                self._append(line)
 
     def close(self) -> None:
         """End the log of the run; later lines are ignored."""
@@ -62,7 +62,7 @@ class RunLog:
             self._buffer = self._path = None
             self._close_file()
 
-    def _write(self, line: str) -> None:
+    def _append(self, line: str) -> None:
         assert self._path is not None
         try:
             if self._file < 0:

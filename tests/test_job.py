@@ -255,7 +255,7 @@ def test_what_a_launcher_meant(monkeypatch, name):
         monkeypatch.delenv(variable)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    assert (launchers.launched_by_mpi(), launchers.ranks_meant(), launchers.rank_meant()) == expected
+    assert (launchers.launched_by_mpi(), launchers.launched_size(), launchers.launched_rank()) == expected
 
 
 REMEDIES = {

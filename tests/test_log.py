@@ -94,18 +94,18 @@ def test_logs_that_cannot_be_written_are_told_once_and_end_nothing(small, tmp_pa
 
 def test_lines_wait_until_the_run_begins_and_belong_to_no_run_after_it(tmp_path, capsys):
     log, file = RunLog(), tmp_path / "logs" / "rank-1.log"
-    log.tell("of no run")
+    log.write("of no run")
     log.start(folder=True)
-    log.tell("of a run that was refused")
+    log.write("of a run that was refused")
     log.start(folder=False)
-    log.tell("of a run without a folder")
+    log.write("of a run without a folder")
     log.start(folder=True)
-    log.tell("first")
+    log.write("first")
     assert list(tmp_path.iterdir()) == []
     log.open(tmp_path, 1, 2, {"host": "h"})
-    log.tell("second\nand third")
+    log.write("second\nand third")
     log.close()
-    log.tell("after it")
+    log.write("after it")
     assert [told(line) for line in file.read_text().splitlines()] == [
         "--- started: rank 1 of 2, host h",
         "first",
@@ -114,8 +114,8 @@ def test_lines_wait_until_the_run_begins_and_belong_to_no_run_after_it(tmp_path,
     ]
     log.start(folder=True)
     log.open(tmp_path / "missing", 1, 2, {})
-    log.tell("to a disk that is not there")
-    log.tell("nor now")
+    log.write("to a disk that is not there")
+    log.write("nor now")
     assert capsys.readouterr().err.count("cannot be written: No such file or directory (errno 2)") == 1
     assert not (tmp_path / "missing").exists()
 
@@ -128,5 +128,5 @@ def test_a_full_disk_ends_nothing_and_is_told_once(tmp_path, capsys):
     log.start(folder=True)
     log.open(tmp_path, 0, 1, {})
     for _ in range(3):
-        log.tell("a line")
+        log.write("a line")
     assert capsys.readouterr().err.count("No space left on device") == 1

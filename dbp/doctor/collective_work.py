@@ -12,7 +12,7 @@ from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.doctor.software import RankFacts
 from dbp.parallel import Communicator, Node
 from dbp.parallel.machine.shared_memory import SHARED_MEMORY
-from dbp.parallel.ranks.placement import counted
+from dbp.parallel.ranks.placement import count_text
 from dbp.text import size
 
 OTHER_LIBRARY = "use another MPI library, or another version of it"
@@ -29,7 +29,7 @@ def collective_findings(
     with trials.in_time(comm, "a matrix product on each rank"):
         alone, everyone = trials.products(comm)
     results["gflops"] = {"alone": alone, "together": everyone}
-    speed = f"{alone:.0f} GFLOP/s a rank of {counted(threads, 'thread')}"
+    speed = f"{alone:.0f} GFLOP/s a rank of {count_text(threads, 'thread')}"
     if comm.size == 1:
         yield Finding("matrix product", GOOD, speed)
         return

@@ -17,15 +17,15 @@ from dbp.doctor.storage import storage_findings
 from dbp.errors import UsageError, UserError
 from dbp.parallel import (
     Communicator,
+    abort_on_error,
     blas_threads,
     communicator_for_errors,
     nodes_of,
-    threads_for,
-    together,
+    threads_per_rank,
     world,
 )
-from dbp.parallel.ranks.faults import ALONE
-from dbp.parallel.ranks.placement import counted
+from dbp.parallel.ranks.faults import RANK_0_SECONDS
+from dbp.parallel.ranks.placement import count_text
 from dbp.terminal import print_output, terminal_of
 
 AUTO = "auto"
@@ -41,13 +41,13 @@ def doctor(threads: str, out: str, as_json: bool = False) -> int:
     """
     thread_count = _thread_count(threads)
     comm, error = _ranks()
-    with together(comm):
+    with abort_on_error(comm):
         report = _examine(comm, thread_count, out, error)
         if comm.rank == 0:
             print_output(report.json() if as_json else report.text(_has_colors()))
         comm.gather(None)  # a launcher may kill the other ranks as soon as one has ended
     if error is not None and comm.rank > 0:
-        time.sleep(ALONE)  # for the same reason, where ranks cannot wait for each other
+        time.sleep(RANK_0_SECONDS)  # for the same reason, where ranks cannot wait for each other
     return report.exit_code
 
 
@@ -75,7 +75,7 @@ def _has_colors() -> bool:
 def _examine(comm: Communicator, threads: int | None, out: str, error: UserError | None) -> Report:
     with trials.in_time(comm, "a first message"):
         nodes = nodes_of(comm)
-    threads = threads or threads_for(nodes)
+    threads = threads or threads_per_rank(nodes)
     results: dict[str, Any] = {}
     with blas_threads(threads) as blas:
         facts = comm.gather(RankFacts.here(blas))
@@ -89,6 +89,6 @@ def _examine(comm: Communicator, threads: int | None, out: str, error: UserError
         if error is None:
             parts.append(list(collective_findings(comm, nodes, facts, threads, results)))
             parts.append(storage_findings(comm, out, results))
-    where = f"{counted(comm.size, 'rank')} on {counted(len(nodes), 'node')}"
+    where = f"{count_text(comm.size, 'rank')} on {count_text(len(nodes), 'node')}"
     title = f"dbp {facts[0].versions['dbp']}, Python {facts[0].versions['Python']}: {where}"
     return Report(title, parts, results)

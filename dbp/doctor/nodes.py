@@ -7,8 +7,8 @@ from typing import Any
 
 from dbp.doctor.findings import GOOD, WARNING, Finding
 from dbp.doctor.software import RankFacts
-from dbp.parallel import Node, complaints, hints
-from dbp.parallel.ranks.placement import counted
+from dbp.parallel import Node, placement_hints, placement_warnings
+from dbp.parallel.ranks.placement import count_text
 from dbp.text import size
 
 SHOWN_KINDS = 8  # kinds of nodes that the report names
@@ -21,7 +21,7 @@ def node_findings(nodes: Sequence[Node], facts: Sequence[RankFacts], threads: in
     yield from (Finding("node", GOOD, row) for row in rows[:SHOWN_KINDS])
     if len(rows) > SHOWN_KINDS:
         yield Finding("node", GOOD, f"and {len(rows) - SHOWN_KINDS} more kinds")
-    slow, better = complaints(nodes, threads), hints(nodes, threads)
+    slow, better = placement_warnings(nodes, threads), placement_hints(nodes, threads)
     yield from (Finding.of("pinning", WARNING, text) for text in (*slow, *better))
     if not slow + better:
         yield Finding("pinning", GOOD, _pinning(nodes[0]))
@@ -33,19 +33,19 @@ def _alike(nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int) -> l
     """Return one line for all nodes that are alike, with the name of the first."""
     alike: dict[str, list[Node]] = {}
     for node in nodes:
-        ranks = f"{counted(len(node.pinned), 'rank')} with {counted(threads, 'thread')}" + " each" * (
+        ranks = f"{count_text(len(node.pinned), 'rank')} with {count_text(threads, 'thread')}" + " each" * (
             len(node.pinned) > 1
         )
         kind = facts[min(node.pinned)].processor
-        alike.setdefault(f"{ranks} on {counted(node.cores, 'core')} ({kind})", []).append(node)
+        alike.setdefault(f"{ranks} on {count_text(node.cores, 'core')} ({kind})", []).append(node)
     return [f"{group[0].host}{f' and {len(group) - 1} more' * (len(group) > 1)}: {t}" for t, group in alike.items()]
 
 
 def _pinning(node: Node) -> str:
-    if node.free:
+    if node.is_unpinned:
         return "ranks may run on any core" if len(node.pinned) > 1 else "the rank may run on any core"
     if len(node.pinned) == 1:
-        return f"the rank is bound to {counted(node.reached, 'core')}"
+        return f"the rank is bound to {count_text(node.pinned_cores, 'core')}"
     return "each rank has its own cores"
 
 
@@ -55,7 +55,7 @@ def _busy(nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int) -> It
     for node in nodes:
         load = max(facts[rank].load for rank in node.pinned)
         if load >= 1 and load + len(node.pinned) * threads > node.cores:
-            found.append(f"{node.host} ({load:.1f} of {counted(node.cores, 'core')})")
+            found.append(f"{node.host} ({load:.1f} of {count_text(node.cores, 'core')})")
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         busy = f"other programs kept cores busy during the last minute, on {found[0]}{more}"

@@ -16,7 +16,7 @@ from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI, Communicator, launched_by_mpi, processor
 from dbp.parallel.machine.limits import available_memory
 from dbp.parallel.machine.shared_memory import free_shared_memory
-from dbp.parallel.ranks.placement import counted, ranks_text
+from dbp.parallel.ranks.placement import count_text, ranks_text
 from dbp.version import VERSION
 
 UNUSABLE = "not usable"
@@ -89,7 +89,7 @@ def mpi_findings(comm: Communicator, error: UserError | None) -> Iterator[Findin
         yield Finding.of("launcher", BAD, str(error))
     elif launched_by_mpi():
         connected = ", which see each other" * (comm.size > 1)
-        yield Finding("launcher", GOOD, f"of the same MPI; {counted(comm.size, 'rank')}{connected}")
+        yield Finding("launcher", GOOD, f"of the same MPI; {count_text(comm.size, 'rank')}{connected}")
         yield _when_ranks_die(comm)
     elif not comm.reason:
         yield _launcher_to_use()

@@ -16,7 +16,7 @@ import numpy as np
 
 from dbp.errors import UserError
 from dbp.parallel.ranks.comm import Communicator
-from dbp.parallel.ranks.faults import tell
+from dbp.parallel.ranks.faults import report_failure
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.selection import vector_sum_for
 from dbp.parallel.vectors.arena import Arena
@@ -35,7 +35,7 @@ def in_time(comm: Communicator, what: str, seconds: float = TRIAL_SECONDS) -> It
     """End all ranks with an error if the body takes longer than some seconds."""
     where = "a node" if comm.nodes.count == 1 else "nodes, whose network may not let messages through"
     error = UserError(f"{what} did not end within {seconds:g} s on {comm.size} ranks of {where} ({comm.description})")
-    timer = threading.Timer(seconds, lambda: comm.abort(tell(comm, error)))
+    timer = threading.Timer(seconds, lambda: comm.abort(report_failure(comm, error)))
     timer.daemon = True
     timer.start()
     try:

@@ -16,7 +16,7 @@ from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.mini_batch import Shard, as_weighted
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
-from dbp.parallel import PlainSum, agree, blas_threads, together, world
+from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
 from dbp.text import table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.trained.model import TrainedModel
@@ -120,7 +120,7 @@ def neurons(
         UserError: model, weights and data do not fit together, or the model registers no neurons.
     """
     comm = world()
-    with together(comm), blas_threads(1):
+    with abort_on_error(comm), blas_threads(1):
         return neurons_of(evaluator_of(model, loss, weights, data, comm, shards))
 
 

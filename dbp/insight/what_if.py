@@ -11,7 +11,7 @@ import numpy as np
 
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss
-from dbp.parallel import agree, blas_threads, together, world
+from dbp.parallel import abort_on_error, agree, blas_threads, world
 from dbp.text import table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.types import Array
@@ -87,7 +87,7 @@ def what_if(
         UserError: model, weights and data do not fit together, or `changed` names no parameter.
     """
     comm = world()
-    with together(comm), blas_threads(1):
+    with abort_on_error(comm), blas_threads(1):
         return what_if_of(evaluator_of(model, loss, weights, data, comm, shards, EXACT), changed)
 
 

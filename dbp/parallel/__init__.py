@@ -1,15 +1,15 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
-from dbp.parallel.machine.cores import Place, processor, usable_cores
+from dbp.parallel.machine.cores import CpuBinding, processor, usable_cores
 from dbp.parallel.machine.threads import blas_threads
-from dbp.parallel.ranks.agreement import differing, must_be_alike
+from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
-from dbp.parallel.ranks.faults import agree, all_leave, from_rank_0, tell, together
+from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
 from dbp.parallel.ranks.launcher import launched_by_mpi
-from dbp.parallel.ranks.memory import keep_freed_memory, must_fit
+from dbp.parallel.ranks.memory import check_memory, keep_freed_memory
 from dbp.parallel.ranks.nodes import Nodes
-from dbp.parallel.ranks.placement import Node, complaints, hints, nodes_of, threads_for
+from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
 from dbp.parallel.ranks.watchdog import Watchdog
 from dbp.parallel.ranks.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
 from dbp.parallel.shards import Shards, parts
@@ -33,6 +33,7 @@ __all__ = [
     "Arriving",
     "Communicator",
     "Copies",
+    "CpuBinding",
     "ErrorFeedback",
     "GradientSum",
     "Layout",
@@ -40,7 +41,6 @@ __all__ = [
     "Node",
     "Nodes",
     "OneProcess",
-    "Place",
     "PlainSum",
     "RankLostError",
     "Residuals",
@@ -53,26 +53,26 @@ __all__ = [
     "TreeSum",
     "VectorSum",
     "Watchdog",
+    "abort_on_error",
     "agree",
-    "all_leave",
     "blas_threads",
+    "check_equal_on_ranks",
+    "check_memory",
     "communicator_for_errors",
-    "complaints",
     "difference",
-    "differing",
+    "differences",
     "from_rank_0",
-    "hints",
+    "is_on_all_ranks",
     "keep_freed_memory",
     "launched_by_mpi",
-    "must_be_alike",
-    "must_fit",
     "nodes_of",
     "parts",
+    "placement_hints",
+    "placement_warnings",
     "processor",
+    "report_failure",
     "survivors",
-    "tell",
-    "threads_for",
-    "together",
+    "threads_per_rank",
     "usable_cores",
     "vector_sum_for",
     "wire_for",

@@ -9,7 +9,7 @@ import socket
 import numpy as np
 
 from dbp.job import job_here
-from dbp.parallel import Communicator, must_be_alike
+from dbp.parallel import Communicator, check_equal_on_ranks
 from dbp.version import VERSION
 
 
@@ -20,7 +20,7 @@ def versions() -> dict[str, str]:
 
 def check_installation(comm: Communicator) -> None:
     """Raise UserError if ranks have different versions; collective."""
-    must_be_alike(comm, versions(), "start the same installation of dbp and Python on all nodes")
+    check_equal_on_ranks(comm, versions(), "start the same installation of dbp and Python on all nodes")
 
 
 def process() -> dict[str, object]:

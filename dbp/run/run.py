@@ -24,11 +24,11 @@ from dbp.parallel import (
     RankLostError,
     Shards,
     agree,
-    all_leave,
+    check_equal_on_ranks,
+    check_memory,
     difference,
     from_rank_0,
-    must_be_alike,
-    must_fit,
+    is_on_all_ranks,
 )
 from dbp.run.progress import Progress, comparable_columns
 from dbp.run.provenance import check_installation
@@ -51,13 +51,13 @@ class Run:
     def __init__(self, settings: Settings, comm: Communicator, blas: str, restored: bool = False):
         self.settings, self.comm, self.blas, self.restored = settings, comm, blas, restored
         check_installation(comm)
-        must_be_alike(comm, toml.flatten(toml.table_from(settings)), "give all ranks the same settings")
+        check_equal_on_ranks(comm, toml.flatten(toml.table_from(settings)), "give all ranks the same settings")
         self.sources = open_sources(settings, comm)
-        must_be_alike(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
+        check_equal_on_ranks(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
         initial = agree(comm, self._build_model)
-        must_be_alike(comm, self._shapes, "the model must not depend on the rank")
+        check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings
         self._accept_weights(initial)
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
@@ -134,7 +134,7 @@ class Run:
             copied += self.comm.nodes.count if copied else 0
         # A node holds the weights and the sum over nodes once; each rank holds a gradient of its own.
         shared = 1 + (self.comm.nodes.count > 1) + held + copied
-        must_fit(self.comm, once=shared * vector, each=vector)
+        check_memory(self.comm, once=shared * vector, each=vector)
         self.arena = Arena(self.comm, self.layout, dtype, 1 + state, divide=divide)
         self.weights = self.arena.vector()
         self.state = State.of(method, self.arena.vectors)
@@ -163,7 +163,7 @@ class Run:
         self.state.close()
         if isinstance(error, RankLostError):
             error.left.append(self.objective.free)
-        elif all_leave(error):
+        elif is_on_all_ranks(error):
             self.objective.free()
 
     def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:

@@ -15,7 +15,7 @@ from dbp.config import toml
 from dbp.config.settings import AUTO, Settings
 from dbp.errors import DataError, UserError
 from dbp.job import Job
-from dbp.parallel import Node, threads_for
+from dbp.parallel import Node, threads_per_rank
 from dbp.run.progress import invalid_attribute
 from dbp.run.snapshot import RESIDUALS_WEIGHT
 from dbp.saving.stopping import signals
@@ -161,7 +161,7 @@ def settled(settings: Settings, info: CheckpointInfo | None, nodes: Sequence[Nod
     If the user left them open, they come from the checkpoint; without one, a rank has a thread per core and one shard.
     """
     if settings.threads == AUTO:
-        settings = replace(settings, threads=int(info.settings["threads"]) if info else threads_for(nodes))
+        settings = replace(settings, threads=int(info.settings["threads"]) if info else threads_per_rank(nodes))
     if settings.shards is None:
         settings = replace(settings, shards=int(info.progress["shards"]) if info else ranks)
     return settings

@@ -14,7 +14,7 @@ from dbp.checkpoint import StoredCheckpoint, Writer
 from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
-from dbp.parallel import Copies, RankLostError, Residuals, all_leave, from_rank_0, processor
+from dbp.parallel import Copies, RankLostError, Residuals, from_rank_0, is_on_all_ranks, processor
 from dbp.parallel.ranks.clock import Stage
 from dbp.run.provenance import process, versions
 from dbp.run.run import Run
@@ -69,7 +69,7 @@ class RunSaver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del self._comm.asks_to_stop
         if self.folder is not None and self._comm.rank == 0:
-            self._writer.end(None if all_leave(error) else FAILURE_WAIT_SECONDS)
+            self._writer.end(None if is_on_all_ranks(error) else FAILURE_WAIT_SECONDS)
             if error is not None and not isinstance(error, (Stopped, RankLostError)):
                 with contextlib.suppress(StorageError):
                     code = error.exit_code if isinstance(error, UserError) else 1

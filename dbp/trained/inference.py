@@ -14,7 +14,7 @@ from dbp.config.settings import Settings
 from dbp.cost.loader import CHUNK
 from dbp.data import Dataset, OutputFile
 from dbp.errors import UserError
-from dbp.parallel import Communicator, agree, blas_threads, from_rank_0, together, world
+from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
 from dbp.run.sources import open_file
 from dbp.terminal import print_output
 from dbp.text import figures
@@ -35,7 +35,7 @@ def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Com
     comm = world()
     checkpoint = from_rank_0(comm, _load, Path(path))
     settings = agree(comm, _settings_of, checkpoint)
-    with together(comm), blas_threads(settings.thread_count):
+    with abort_on_error(comm), blas_threads(settings.thread_count):
         text = action(settings, checkpoint, comm)
     if comm.rank == 0:
         print_output(text)

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from dbp.cost.mini_batch import ExampleSums
 from dbp.log import run_log
-from dbp.parallel import HOW_TO_GET_MPI, Node, complaints
+from dbp.parallel import HOW_TO_GET_MPI, Node, placement_warnings
 from dbp.run.run import Run
 from dbp.terminal import open_terminal, terminal_of, width_of
 from dbp.text import epoch_figures, figures
@@ -59,7 +59,7 @@ class Display:
     def say(self, text: str) -> None:
         """Print a line."""
         if self._logged:
-            run_log.tell(text)
+            run_log.write(text)
         if self._enabled:
             self._close_bar()
             self._lines.write(text + "\n")
@@ -142,4 +142,4 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
             f"warning: {names} nothing to do, as there are only {shards.count} shards for {comm.size} ranks; start "
             "with fewer ranks, or anew with more shards"
         )
-    return [*lines, *(f"warning: {complaint}" for complaint in complaints(nodes, settings.thread_count))]
+    return [*lines, *(f"warning: {complaint}" for complaint in placement_warnings(nodes, settings.thread_count))]

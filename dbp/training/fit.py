@@ -16,12 +16,12 @@ from dbp.parallel import (
     Communicator,
     RankLostError,
     Watchdog,
+    abort_on_error,
     agree,
     blas_threads,
     from_rank_0,
     keep_freed_memory,
     nodes_of,
-    together,
     world,
 )
 from dbp.run.run import Run
@@ -120,13 +120,13 @@ def start_run(
         snapshot: the state in memory that it continues from, if ranks have died.
     """
     run_log.start(folder=settings.out is not None)
-    with together(comm):
+    with abort_on_error(comm):
         nodes = nodes_of(comm)
         snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
         info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
         settings = settled(settings, info, nodes, start.ranks or comm.size)
     with (
-        together(comm),
+        abort_on_error(comm),
         signals,
         blas_threads(settings.thread_count) as blas,
         np.errstate(over="ignore", invalid="ignore"),

@@ -41,7 +41,7 @@ def recover(
     enough = comm.size >= watch.least_ranks
     if comm.rank == 0:
         warning = f"warning: {_summary(comm, watch.least_ranks, enough, snapshot is not None)}"
-        run_log.tell(warning)
+        run_log.write(warning)
         sys.stderr.write(f"{warning}\n")
         sys.stderr.flush()
     if not enough:

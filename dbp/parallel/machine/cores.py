@@ -1,7 +1,7 @@
-"""Where a process runs: its machine, the cores it may use there, and those that it is pinned to.
+"""The CPU cores of this process: those it may use on its machine, and those it is pinned to.
 
-Cores are named by the lowest number of their hardware threads, which count once, as one thread of a matrix
-product keeps all of a core busy.
+A core is named by the lowest number of its hardware threads. All of its hardware threads count as one core, because
+one thread of a matrix product keeps a core busy.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from pathlib import Path
 
 from dbp.parallel.machine.limits import allowed_cpus, processor_limit, read_words
 
-PROCESSORS = Path("/sys/devices/system/cpu")
-BOOT = Path("/proc/sys/kernel/random/boot_id")  # tells apart machines of one name
+CPU_FOLDER = Path("/sys/devices/system/cpu")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # differs between machines with the same name
 
 
-def numbers(text: str) -> frozenset[int]:
-    """The numbers in a list as Linux writes them: 0-3,8."""
-    found: set[int] = set()
-    for piece in text.split(",") if text else []:
-        first, _, last = piece.partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
-    return frozenset(found)
+def parse_cpu_list(text: str) -> frozenset[int]:
+    """Return the numbers in a list as Linux writes it, such as "0-3,8"."""
+    numbers: set[int] = set()
+    for item in text.split(",") if text else []:
+        first, _, last = item.partition("-")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return frozenset(numbers)
 
 
-def numbers_text(found: Iterable[int]) -> str:
-    """The list of these numbers."""
+def format_cpu_list(numbers: Iterable[int]) -> str:
+    """Return numbers as a list such as "0-3,8"."""
     runs: list[list[int]] = []
-    for number in sorted(set(found)):
+    for number in sorted(set(numbers)):
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
@@ -40,59 +40,59 @@ def numbers_text(found: Iterable[int]) -> str:
 
 
 def _online() -> frozenset[int]:
-    words = read_words(PROCESSORS / "online")
-    return numbers(words[0]) if words else frozenset(range(os.cpu_count() or 1))
+    words = read_words(CPU_FOLDER / "online")
+    return parse_cpu_list(words[0]) if words else frozenset(range(os.cpu_count() or 1))
 
 
 def _pinned() -> frozenset[int]:
-    """The hardware threads that this process may use as it was started."""
+    """Return the hardware threads in this process's affinity mask."""
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _online()  # only Linux has it
 
 
 def _core_of(thread: int) -> int:
-    words = read_words(PROCESSORS / f"cpu{thread}/topology/thread_siblings_list")
-    return min(numbers(words[0])) if words else thread
+    words = read_words(CPU_FOLDER / f"cpu{thread}/topology/thread_siblings_list")
+    return min(parse_cpu_list(words[0])) if words else thread
 
 
 def _cores_of(threads: Iterable[int]) -> frozenset[int]:
     return frozenset(map(_core_of, threads))
 
 
-def within(limit: float | None, cores: int) -> int:
-    """So many cores, or as many as a limit of processor time allows, and at least one."""
+def limit_cores(limit: float | None, cores: int) -> int:
+    """Return a number of cores, reduced to what a limit of processor time allows; at least one."""
     return cores if limit is None else max(1, min(cores, int(limit)))
 
 
 def pinned_cores() -> frozenset[int]:
-    """Return the cores that this process may use as it was started."""
+    """Return the cores in this process's affinity mask."""
     return _cores_of(_pinned())
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use as it was started."""
-    return within(processor_limit(), len(pinned_cores()))
+    """Return how many cores this process may use, given its affinity mask and the limit of processor time."""
+    return limit_cores(processor_limit(), len(pinned_cores()))
 
 
 def available_cores() -> int:
-    """Return how many cores all processes of this job may use on this machine, were none of them pinned."""
-    return within(processor_limit(), len(_cores_of(_allowed())))
+    """Return how many cores all processes of this job could use on this machine if none of them were pinned."""
+    return limit_cores(processor_limit(), len(_cores_of(_allowed())))
 
 
 def _allowed() -> frozenset[int]:
-    group = numbers(allowed_cpus())
+    group = parse_cpu_list(allowed_cpus())
     return (_online() & group if group else _online()) | _pinned()
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a rank runs, in few bytes, as the places of thousands are gathered.
+class CpuBinding:
+    """The machine and the cores of one rank; a few bytes, because those of thousands of ranks are gathered.
 
     Args:
         host: name of the machine.
-        boot: tells apart machines of one name.
-        pinned: the list of cores that the rank may use as it was started.
-        allowed: the list of cores that a rank could use there if it were not pinned.
-        limit: of processor time, in processors, for all ranks there together.
+        boot: boot id of the machine, which differs between machines with the same name.
+        pinned: list of the cores that the rank is pinned to.
+        allowed: list of the cores that the rank could use if it were not pinned.
+        limit: processor time that all ranks on the machine may use together, in processors; None without a limit.
     """
 
     host: str
@@ -102,21 +102,21 @@ class Place:
     limit: float | None
 
     @classmethod
-    def here(cls) -> Place:
-        """That of this process."""
+    def current(cls) -> CpuBinding:
+        """Return the binding of this process."""
         pinned, allowed = _pinned(), _allowed()
         core = {thread: _core_of(thread) for thread in allowed}
         return cls(
             socket.gethostname(),
-            "".join(read_words(BOOT)),
-            numbers_text(core[thread] for thread in pinned),
-            numbers_text(core.values()),
+            "".join(read_words(BOOT_ID)),
+            format_cpu_list(core[thread] for thread in pinned),
+            format_cpu_list(core.values()),
             processor_limit(),
         )
 
 
 def processor() -> str:
-    """The kind of processor, which bits may depend on."""
+    """Return the processor's model name. Bits may differ between models."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""What control groups, by which containers and batch systems limit processes, leave to this one (Linux).
+"""The limits of this process on Linux: processor time, cores and memory, as containers and batch systems set them.
 
-A limit may stand in the group of the process or in any group above it, in files of the first or the second
-version of control groups. All functions take the root of the file system, so that they can be tested.
+A limit may stand in the control group of the process or in any group above it, in files of version 1 or version 2 of
+control groups. All functions take the root of the file system, so that tests can replace it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ ROOT = Path("/")
 
 
 def read_words(path: Path) -> list[str]:
-    """The words in a small file; none if it cannot be read."""
+    """Return the words in a small file, or [] if it cannot be read."""
     try:
         return path.read_text().split()
     except OSError:
@@ -21,7 +21,7 @@ def read_words(path: Path) -> list[str]:
 
 
 def _folders(controller: str, root: Path) -> Iterator[Path]:
-    """The groups of this process that may hold such limits, its own first, then those above."""
+    """Yield the folders of this process's control groups: its own first, then the groups above."""
     mounted = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -29,7 +29,7 @@ def _folders(controller: str, root: Path) -> Iterator[Path]:
         return
     for line in lines:
         _, controllers, group = line.split(":", 2)
-        if controllers == "":  # the second version
+        if controllers == "":  # version 2
             bases = [mounted, mounted / "unified"]
         elif controller in controllers.split(","):
             bases = [mounted / controller, mounted / controllers]
@@ -37,12 +37,12 @@ def _folders(controller: str, root: Path) -> Iterator[Path]:
             continue
         path = Path(group.lstrip("/"))
         for base in bases:
-            # In a container the group's name may be that outside of it: then only the topmost folder is there.
+            # In a container, the name may be the one outside of it: then only the topmost folder exists.
             yield from (folder for part in (path, *path.parents) if (folder := base / part).is_dir())
 
 
 def processor_limit(root: Path = ROOT) -> float | None:
-    """How many processors' time this process and those beside it may take together; None without a limit."""
+    """Return the processor time, in processors, that the control group may use; None without a limit."""
     limits = []
     for folder in dict.fromkeys(_folders("cpu", root)):
         words = read_words(folder / "cpu.max")
@@ -53,7 +53,7 @@ def processor_limit(root: Path = ROOT) -> float | None:
 
 
 def allowed_cpus(root: Path = ROOT) -> str:
-    """The processors that this process may ever run on, as Linux lists them; nothing without a limit."""
+    """Return the list of processors that the control group may use, such as "0-3,8"; "" without a limit."""
     for folder in _folders("cpuset", root):
         for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
             if words := read_words(folder / name):
@@ -62,11 +62,11 @@ def allowed_cpus(root: Path = ROOT) -> str:
 
 
 def available_memory(root: Path = ROOT) -> int | None:
-    """Bytes that this process could still have; None where that is not known."""
-    known = []
+    """Return how many bytes this process can still allocate; None where that is not known."""
+    bounds = []
     words = read_words(root / "proc/meminfo")
     if "MemAvailable:" in words:
-        known.append(1024 * int(words[words.index("MemAvailable:") + 1]))
+        bounds.append(1024 * int(words[words.index("MemAvailable:") + 1]))
     for folder in dict.fromkeys(_folders("memory", root)):
         for limit, used, cache in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -76,5 +76,5 @@ def available_memory(root: Path = ROOT) -> int | None:
             if len(words) == 2 and words[0] != "max":
                 statistics = read_words(folder / "memory.stat")
                 freed = int(statistics[statistics.index(cache) + 1]) if cache in statistics else 0
-                known.append(int(words[0]) - int(words[1]) + freed)
-    return max(0, min(known)) if known else None
+                bounds.append(int(words[0]) - int(words[1]) + freed)
+    return max(0, min(bounds)) if bounds else None

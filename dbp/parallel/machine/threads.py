@@ -1,4 +1,4 @@
-"""BLAS threads. Their number changes the bits of a matrix product, so a run fixes it."""
+"""The number of BLAS threads. It changes the bits of a matrix product, so a run fixes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def blas_threads(count: int) -> Iterator[str]:
-    """Set the number of BLAS threads of this process for a while; gives the kernel that BLAS chose."""
+    """Set the number of BLAS threads of this process within a with statement; yield the kernel that BLAS chose."""
     import threadpoolctl
 
     with threadpoolctl.threadpool_limits(count, user_api="blas"):

@@ -1,4 +1,4 @@
-"""What all ranks must have alike, compared once before the first step: versions, settings, shapes, data."""
+"""The check that all ranks agree on versions, settings, shapes and data, made once before the first step."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from collections.abc import Mapping, Sequence
 from dbp.errors import UserError
 from dbp.parallel.ranks.comm import Communicator
 
-SHOWN = 60  # characters of a value
+MAX_VALUE_CHARACTERS = 60  # in a message
 
 
-def differing(comm: Communicator, facts: Mapping[str, object]) -> list[str]:
-    """For each fact that is not the same on all ranks, which values it has where; the same on every rank; collective.
+def differences(comm: Communicator, facts: Mapping[str, object]) -> list[str]:
+    """Return a line for each fact that differs between ranks: its values, and the ranks that have them; collective.
 
     Args:
         comm: the ranks.
-        facts: names and values, which are compared as text.
+        facts: names and values; values are compared as text.
     """
     everyones = comm.gather(({name: str(value) for name, value in facts.items()}, socket.gethostname()))
-    told = []
+    lines = []
     for name in dict.fromkeys(name for found, _ in everyones for name in found):
         ranks_of: dict[str, list[int]] = {}
         for rank, (found, _) in enumerate(everyones):
             ranks_of.setdefault(found.get(name, "nothing"), []).append(rank)
         if len(ranks_of) > 1:
             where = (f"{_short(value)} on {_ranks(ranks, everyones)}" for value, ranks in ranks_of.items())
-            told.append(f"{name}: {', '.join(where)}")
-    return told
+            lines.append(f"{name}: {', '.join(where)}")
+    return lines
 
 
-def must_be_alike(comm: Communicator, facts: Mapping[str, object], remedy: str) -> None:
-    """UserError, on all ranks, if a fact is not the same on all of them; collective."""
-    if told := differing(comm, facts):
-        error = UserError(f"ranks do not agree on {'; '.join(told)}; {remedy}")
+def check_equal_on_ranks(comm: Communicator, facts: Mapping[str, object], remedy: str) -> None:
+    """Raise UserError on all ranks if a fact differs between them; collective."""
+    if lines := differences(comm, facts):
+        error = UserError(f"ranks do not agree on {'; '.join(lines)}; {remedy}")
         error.on_all_ranks = True
         raise error
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= SHOWN else value[: SHOWN - 3] + "..."
+    return value if len(value) <= MAX_VALUE_CHARACTERS else value[: MAX_VALUE_CHARACTERS - 3] + "..."
 
 
 def _ranks(ranks: Sequence[int], everyones: Sequence[tuple[dict[str, str], str]]) -> str:

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from dbp.parallel.ranks.backoff import Backoff
 
-QUICK_LOOKS = 10  # before a wait counts as one: most are over by then
+QUICK_POLLS = 10  # before a wait counts as one, because most end within so few
 CHECK_SECONDS = 0.05  # between two checks, while a rank waits, that nothing is wrong with the others
 
 
@@ -74,7 +74,7 @@ class StageClock:
             done: called again and again.
             missing: returns the ranks that this one waits for, for messages about stalls.
         """
-        for _ in range(QUICK_LOOKS):
+        for _ in range(QUICK_POLLS):
             if done():
                 return
         start = checked = time.perf_counter()

@@ -1,4 +1,4 @@
-"""An end to what may hang for ever: the process ends at a time, whatever it does then."""
+"""Deadlines for calls that may hang: the process, or all ranks, end when one has passed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dbp.errors import NOT_FINISHED
 
 # From POSIX's time.h and signal.h, as Linux has them.
 CLOCK_MONOTONIC, SIGEV_THREAD = 1, 2
-GRACE = 5.0  # seconds after which a rank ends by itself if it cannot end all
+GRACE_SECONDS = 5.0  # after which a rank ends itself if MPI has not ended all ranks
 
 
 class _Event(ctypes.Structure):
-    """struct sigevent: a function that a thread of the C library calls, with a value."""
+    """POSIX's struct sigevent for a function that a thread of the C library calls with a value."""
 
     _fields_ = (
         ("value", ctypes.c_long),
@@ -32,14 +32,14 @@ class _Event(ctypes.Structure):
 
 
 class Deadline:
-    """Ends this process with an exit code unless the with statement is left in time; says then where it hung.
+    """A deadline for a with statement: past it, the process prints its tracebacks and ends with an exit code.
 
-    A thread of Python could not, as long as a library keeps the interpreter's lock, as mpi4py does while MPI starts.
-    Where the system has no such timers there is no deadline.
+    The timer is one of the C library, because a Python thread cannot run while a library holds the interpreter's lock,
+    as mpi4py does while MPI starts. Systems without such timers have no deadline.
 
     Args:
-        seconds: until then.
-        code: of the process.
+        seconds: until the deadline.
+        code: exit code of the process.
     """
 
     def __init__(self, seconds: float, code: int):
@@ -50,8 +50,8 @@ class Deadline:
     def __enter__(self) -> Deadline:
         library = _library()
         if library is not None:
-            leave = ctypes.cast(library["_exit"], ctypes.c_void_p)  # the C function: at once, without clearing up
-            event = _Event(self._code, 0, SIGEV_THREAD, leave.value, None)
+            exit_function = ctypes.cast(library["_exit"], ctypes.c_void_p)  # ends the process at once
+            event = _Event(self._code, 0, SIGEV_THREAD, exit_function.value, None)
             if library.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)) == 0:
                 self._library = library
                 self._start(self._seconds)
@@ -73,7 +73,7 @@ class Deadline:
 
 
 def _library() -> Any:
-    """The C library, if it has timers; older ones have them apart."""
+    """Return the C library, or an older one's librt, if it has timers; else None."""
     for name in (None, "librt.so.1"):
         try:
             library = ctypes.CDLL(name)
@@ -86,11 +86,11 @@ def _library() -> Any:
 
 @contextlib.contextmanager
 def abort_after(seconds: float, text: str, abort: Callable[[int], None]) -> Iterator[None]:
-    """End all ranks unless the with statement is left in time; end this one soon after, if MPI cannot end them.
+    """End all ranks unless the with statement is left in time; if MPI cannot end them, end this one soon after.
 
     Args:
-        seconds: until then.
-        text: of the error.
+        seconds: until the deadline.
+        text: the error message.
         abort: ends all ranks with an exit code.
     """
 
@@ -102,7 +102,7 @@ def abort_after(seconds: float, text: str, abort: Callable[[int], None]) -> Iter
     timer.daemon = True
     timer.start()
     try:
-        with Deadline(seconds + GRACE, NOT_FINISHED):
+        with Deadline(seconds + GRACE_SECONDS, NOT_FINISHED):
             yield
     finally:
         timer.cancel()

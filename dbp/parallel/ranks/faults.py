@@ -1,6 +1,6 @@
-"""What happens when something fails on one rank: all agree on the error, or all end at once.
+"""Errors on some ranks: either all ranks raise the same error, or the failing rank ends all of them.
 
-A rank that left alone would let the others wait for it for ever.
+If only the failing rank ended, the others would wait for it forever.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from dbp.log import run_log
 from dbp.parallel.ranks.comm import Communicator, RankLostError
 
 Result = TypeVar("Result")
-PASSED_ON = 0.2  # seconds after which a launcher, as a rule, has passed on what a rank wrote
-ALONE = 1.0  # seconds after which, as a rule, another process that was started with this one has spoken
-TURN = PASSED_ON + 0.25  # seconds after which, as a rule, a rank that failed has ended all others
+# Delays that are enough as a rule; a shorter one costs at most a repeated or lost message.
+RELAY_SECONDS = 0.2  # for a launcher to pass on what a rank wrote
+RANK_0_SECONDS = 1.0  # for rank 0 to report first, if MPI did not connect the ranks
+TURN_SECONDS = RELAY_SECONDS + 0.25  # for a failing rank to report and to end all others
 
 
 def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Any, UserError | None]:
@@ -34,10 +35,10 @@ def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tup
 
 
 def agree(comm: Communicator, function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function that does not communicate; if it meets a UserError on any rank, raise it on all.
+    """Call a function that does not communicate; if it raises a UserError on any rank, raise that on all; collective.
 
     Raises:
-        UserError: that of the lowest rank that met one, the same on every rank.
+        UserError: the error of the lowest rank that has one, the same on every rank.
     """
     result, error = _attempt(function, arguments)
     errors = [e for e in comm.gather(error) if e is not None]
@@ -47,36 +48,36 @@ def agree(comm: Communicator, function: Callable[..., Result], *arguments: Any) 
 
 
 def from_rank_0(comm: Communicator, function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function on rank 0 only, and give its result (any object) to all; a UserError likewise."""
+    """Call a function on rank 0 and broadcast its result (any object) or its UserError; collective."""
     result, error = comm.broadcast(_attempt(function, arguments) if comm.rank == 0 else None)
     if error is not None:
         raise error from None
     return result  # type: ignore[no-any-return]
 
 
-def tell(comm: Communicator, error: BaseException) -> int:
-    """Say once what went wrong, end the other ranks if this one failed alone, and give the exit code."""
+def report_failure(comm: Communicator, error: BaseException) -> int:
+    """Report an error once, end the other ranks if only this one failed, and return the exit code."""
     if isinstance(error, UserError) and (error.on_all_ranks or comm.size == 1):
         if comm.rank == 0:
-            run_log.tell(f"error: {error}")
+            run_log.write(f"error: {error}")
             _write(f"dbp: error: {error}")
-        elif comm.size == 1:  # one of several that do not know of each other
-            time.sleep(ALONE)
-        comm.gather(None)  # a launcher may end the others as soon as one has left
+        elif comm.size == 1:  # MPI did not connect the ranks
+            time.sleep(RANK_0_SECONDS)
+        comm.gather(None)  # a launcher may end the other ranks as soon as one has exited
         return error.exit_code
-    code, told = _alone(comm, error)
-    run_log.tell(told)
-    # The same mistake may meet several ranks at once; the first of them speaks, and ends the others.
-    time.sleep(TURN * min(comm.rank, 8) * (2 if comm.nodes.count > 1 else 1))
-    _write(told)
+    code, text = _describe(comm, error)
+    run_log.write(text)
+    # Several ranks may fail in the same way; the lowest of them reports it and ends the others.
+    time.sleep(TURN_SECONDS * min(comm.rank, 8) * (2 if comm.nodes.count > 1 else 1))
+    _write(text)
     if comm.size > 1:
-        time.sleep(PASSED_ON)
+        time.sleep(RELAY_SECONDS)
         comm.abort(code)
     return code
 
 
-def _alone(comm: Communicator, error: BaseException) -> tuple[int, str]:
-    """The exit code, and what is said, if something went wrong on this rank, and perhaps on no other."""
+def _describe(comm: Communicator, error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the message for an error that perhaps only this rank has."""
     where = f"rank {comm.rank} of {comm.size} on {socket.gethostname()}"
     if isinstance(error, UserError):
         return error.exit_code, f"dbp: error: {where}: {error}"
@@ -94,41 +95,41 @@ def _write(text: str) -> None:
     sys.stderr.flush()
 
 
-def all_leave(error: BaseException | None) -> bool:
-    """Whether all ranks leave a part, as they do without an error and with one that each of them raises."""
+def is_on_all_ranks(error: BaseException | None) -> bool:
+    """Return True if all ranks raise this error, or if there is none."""
     return error is None or getattr(error, "on_all_ranks", False)
 
 
 @contextlib.contextmanager
-def together(comm: Communicator) -> Iterator[None]:
-    """A part that all ranks must pass: whatever leaves it early on one rank alone ends them all."""
+def abort_on_error(comm: Communicator) -> Iterator[None]:
+    """End all ranks if an exception that only some of them raise leaves the with statement."""
     try:
         yield
     except BaseException as error:
-        if comm.size > 1 and not all_leave(error):
-            tell(comm, error)
+        if comm.size > 1 and not is_on_all_ranks(error):
+            report_failure(comm, error)
         raise
 
 
-def end_all_on_exception(comm: Communicator) -> None:
-    """From now on an exception that a script does not catch is told once, kept in the log, and ends all ranks."""
+def abort_on_uncaught_exception(comm: Communicator) -> None:
+    """Install a hook: an exception that a script does not catch is reported once, logged, and ends all ranks."""
 
     def hook(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
-        code = tell(comm, error)
+        code = report_failure(comm, error)
         sys.stdout.flush()
         sys.stderr.flush()
         comm.finalize()
-        os._exit(code)  # an excepthook cannot set the exit code in another way
+        os._exit(code)  # the only way for an excepthook to set the exit code
 
     sys.excepthook = hook
 
 
-def keep_exception_in_log() -> None:
-    """From now on an exception that a script of one process does not catch is kept in the log as well."""
+def log_uncaught_exception() -> None:
+    """Install a hook: an exception that a script of one process does not catch is logged too."""
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        run_log.tell(_traceback(error))
+        run_log.write(_traceback(error))
         before(kind, error, trace)
 
     sys.excepthook = hook

@@ -1,4 +1,4 @@
-"""What a launcher tells the processes that it starts: how many they are meant to be, and which of them this one is."""
+"""The environment variables of launchers: how many ranks they start, and the number of this one."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ import os
 # Variables of launchers of MPI: mpirun and mpiexec, jsrun (JSM) and PALS, set before main().
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE", "JSM_NAMESPACE_SIZE")
 RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", "JSM_NAMESPACE_RANK")
-# Of srun and flux, which start any program. A script of Slurm has a SLURM_PROCID too, but is of no step.
+# Variables of srun and flux, which start any program. A Slurm script has a SLURM_PROCID too, but no step.
 STEP = "SLURM_STEP_ID"
 TASKS = (("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", STEP), ("FLUX_JOB_SIZE", "FLUX_TASK_RANK", "FLUX_TASK_RANK"))
-# How they start ranks of an MPI, where it can be done.
+# The command with which each of them starts ranks of an MPI, where it can.
 WITH_SRUN = {"Open MPI": "srun --mpi=pmix", "MPICH": "srun --mpi=pmi2", "Intel MPI": "srun --mpi=pmi2"}
 WITH_FLUX = {"Open MPI": "flux run -o pmi=pmix"}
 
 
 def launched_by_mpi() -> bool:
-    """Whether a launcher started this process as one rank of a job."""
+    """Return True if a launcher started this process as one rank of a job."""
     return _first(RANKS) is not None or any(of in os.environ for _, _, of in TASKS)
 
 
-def ranks_meant() -> int:
-    """How many the launcher meant to start; 1 without a launcher.
+def launched_size() -> int:
+    """Return how many ranks the launcher started; 1 without a launcher.
 
-    What srun tells counts only where no launcher of MPI does: mpirun has srun start its daemons, whose variables
-    reach the ranks.
+    The variables of an MPI launcher take precedence over those of srun: mpirun starts its daemons by srun, and the
+    variables of the daemons reach the ranks.
     """
     if any(name in os.environ for name in SIZES):
         return max(int(os.environ.get(name, "1")) for name in SIZES)
     return max(int(os.environ.get(size, "1")) if of in os.environ else 1 for size, _, of in TASKS)
 
 
-def rank_meant() -> int:
-    """Which of them this process was meant to be."""
+def launched_rank() -> int:
+    """Return the rank that the launcher gave this process; 0 without a launcher."""
     rank = _first(RANKS)
     return rank if rank is not None else _first([name for _, name, of in TASKS if of in os.environ]) or 0
 
 
-def misunderstanding(description: str) -> str:
-    """Why ranks of an MPI, such as Open MPI 5.0.11, do not see each other, and how they are to be started."""
+def mismatch_message(description: str) -> str:
+    """Return why ranks of an MPI, such as "Open MPI 5.0.11", do not see each other, and how to start them."""
     vendor = next((name for name in WITH_SRUN if description.startswith(name)), "")
     mpirun = "with the mpirun of that MPI, or use: dbp run -n RANKS -- ..."
     apart = f"and mpi4py's MPI ({description}) do not understand each other in this way; start with"
@@ -50,7 +50,7 @@ def misunderstanding(description: str) -> str:
 
 
 def _by_srun() -> bool:
-    """Whether srun started this process itself, and not a launcher that it started."""
+    """Return True if srun started this process directly, not through mpirun."""
     return STEP in os.environ and "OMPI_COMM_WORLD_SIZE" not in os.environ and "MPI_LOCALNRANKS" not in os.environ
 
 

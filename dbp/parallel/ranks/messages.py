@@ -1,4 +1,4 @@
-"""Messages between ranks: parts of vectors, each in the form in which it travels."""
+"""Messages between ranks that hold parts of vectors, packed before sending and unpacked after receiving."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from dbp.types import Array
 
 @dataclass(frozen=True)
 class Message:
-    """A part of a vector that goes from one rank to another."""
+    """A part of a vector, and the rank that it is sent to or received from."""
 
     rank: int
     part: slice
 
 
-# Tags: messages between two ranks arrive in the order of sending, for each of them apart.
-PARTS, SUMS, VECTORS, WHOLE = range(4)
+# Tags: MPI keeps the order of messages between two ranks for each tag separately.
+PARTS, SUMS, VECTORS, GATHERED = range(4)
 
-
-Form = Callable[[slice], tuple[Array, Action]]  # what is sent or received for a part, and what is done before or after
+Form = Callable[[slice], tuple[Array, Action]]  # the message for a part, and the action that packs or unpacks it
 
 
 class Messages:
-    """Messages to other ranks, or from them, with what must be done to their numbers before, or after.
+    """Messages to other ranks, or from them, with the actions that pack or unpack them.
 
     Args:
         comm: the ranks.
-        tag: of all of them.
+        tag: of all these messages.
     """
 
     def __init__(self, comm: Communicator, tag: int):
@@ -41,13 +40,13 @@ class Messages:
         self._actions: list[Action] = []
 
     def send(self, messages: Iterable[Message], form: Form) -> None:
-        """These are to be sent, each in the form that its part has; ready() before that."""
+        """Prepare messages to send, each in the form of its part; call run_actions() before sending them."""
         for message in messages:
             array, action = form(message.part)
             self._add(self._comm.channel.outgoing(array, message.rank, self._tag), action)
 
     def receive(self, messages: Iterable[Message], form: Form) -> None:
-        """These are to be received; ready() after that."""
+        """Prepare messages to receive, each in the form of its part; call run_actions() after receiving them."""
         for message in messages:
             array, action = form(message.part)
             self._add(self._comm.channel.incoming(array, message.rank, self._tag), action)
@@ -56,34 +55,34 @@ class Messages:
         self.all.append(message)
         self._actions.append(action)
 
-    def ready(self) -> None:
-        """Bring what is sent, or what was received, up to date."""
+    def run_actions(self) -> None:
+        """Pack what is sent, or unpack what was received."""
         for action in self._actions:
             action()
 
 
-class Spread:
-    """Gives to all nodes what ranks of others have of a vector; collective.
+class PartBroadcast:
+    """A broadcast of the parts of a vector, each from the rank that has it to one rank of every other node.
 
     Args:
         comm: the ranks.
-        vector: of which the ranks of a node have one copy.
+        vector: one copy per node.
         sent: parts that this rank sends.
-        received: parts that it gets.
+        received: parts that this rank receives.
     """
 
     def __init__(self, comm: Communicator, vector: Array, sent: Iterable[Message], received: Iterable[Message]):
-        self._comm, self._vector = comm, vector  # held, so that no other vector comes to have its id
+        self._comm, self._vector = comm, vector  # keeps the vector alive, so that no other gets its id
         out, into, wire = Messages(comm, VECTORS), Messages(comm, VECTORS), Wire()
         out.send(sent, partial(wire.outgoing, vector))
         into.receive(received, partial(wire.incoming, vector))
         self._messages = [*into.all, *out.all]
 
     def __call__(self) -> None:
-        """Do it; the ranks of a node must wait for each other after it."""
+        """Broadcast the parts; collective. Afterwards the ranks of a node must wait for each other."""
         self._comm.channel.start(self._messages)
         self._comm.clock.wait_until(lambda: self._comm.channel.done(self._messages))
 
     def free(self) -> None:
-        """It will not be used again."""
+        """Free the messages; this object cannot be used again."""
         self._comm.channel.discard(self._messages)

@@ -13,7 +13,7 @@ from dbp.errors import NOT_FINISHED
 from dbp.parallel.machine.shared_memory import Bytes
 from dbp.parallel.ranks.clock import StageClock
 from dbp.parallel.ranks.comm import Communicator, NoSurvival, OneProcess
-from dbp.parallel.ranks.connections import Connections, is_crowded, number_of_node
+from dbp.parallel.ranks.connections import Connections, is_crowded, node_number
 from dbp.parallel.ranks.deadline import Deadline
 from dbp.parallel.ranks.mpi_calls import MPICalls
 from dbp.parallel.ranks.mpi_channel import MPIChannel
@@ -22,12 +22,12 @@ from dbp.parallel.ranks.mpi_settings import set_for_crowded_node, set_for_surviv
 from dbp.parallel.ranks.mpi_survival import MPISurvival
 from dbp.parallel.ranks.node_group import SingleRank
 from dbp.parallel.ranks.nodes import Nodes
-from dbp.parallel.ranks.orphan import end_with_launcher
+from dbp.parallel.ranks.parent_process import exit_with_parent
 from dbp.types import Array
 
-START_SECONDS = 300.0  # that MPI may take to start where ranks outlive others, and one may have died meanwhile
-LONG = 1 << 16  # bytes of a message that MPI moves faster by a blocking call
-PIECE = 1 << 30  # bytes of a broadcast at once, as a message holds at most 2 GiB in some MPI libraries
+START_SECONDS = 300.0  # limit for the start of MPI with fault tolerance, during which a rank may die
+LONG_BYTES = 1 << 16  # of a message that MPI moves faster in a blocking call
+BROADCAST_BYTES = 1 << 30  # of one message, as some MPI libraries allow at most 2 GiB
 
 
 class MPICommunicator(Communicator):
@@ -50,12 +50,12 @@ class MPICommunicator(Communicator):
         self.thread_level = levels.get(mpi.Query_thread(), "multiple")
         self.clock = StageClock(crowded)
         self._calls = MPICalls(mpi, connections, self.clock, survives, self.thread_level == "serialized")
-        own = connections.told[connections.told[:, 0] == number]
-        numbers = sorted(connections.told[:, 0].tolist())
+        numbers = sorted(connections.node_numbers.tolist())
         self.nodes = Nodes(tuple(numbers.count(n) for n in dict.fromkeys(numbers)), self.rank)
         self.node = SingleRank()
         if self.size > 1:
-            self.node = MPINode(self, self._calls, connections, f"dbp-{own[0, 1]:x}")
+            unique = connections.random_numbers[connections.node_numbers == number][0]
+            self.node = MPINode(self, self._calls, connections, f"dbp-{unique:x}")
         self.channel = channel = MPIChannel(self._calls, connections)
         self._gather_buffers = channel.gather_buffers
         self.survival = NoSurvival(possible=_can_survive(mpi))
@@ -96,23 +96,23 @@ class MPICommunicator(Communicator):
 
     def _broadcast(self, comm: Any, array: Array) -> None:
         flat = array.reshape(-1).view(np.uint8)
-        for start in range(0, flat.size, PIECE):
-            piece = flat[start : start + PIECE]
-            if len(piece) < LONG:
+        for start in range(0, flat.size, BROADCAST_BYTES):
+            piece = flat[start : start + BROADCAST_BYTES]
+            if len(piece) < LONG_BYTES:
                 self._calls.complete(comm.Ibcast, piece)
             else:
                 self._calls.complete_long(comm, comm.Bcast, piece)
 
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> None:
         """Call MPI_Iallgatherv and wait for it; for long messages MPI_Allgatherv."""
-        if len(everyones) < LONG:
+        if len(everyones) < LONG_BYTES:
             self._calls.complete(self.channel.gather_bytes, mine, everyones, counts)
         else:
             buffers = self._gather_buffers(mine, everyones, counts)
             self._calls.complete_long(self._comm, self._comm.Allgatherv, *buffers)
 
     def sum_by_library(self, array: Array) -> None:
-        """Call MPI_Allreduce, which spins while it waits: that is what training is compared with."""
+        """Call MPI_Allreduce, which spins while it waits."""
         self._calls.call(self._comm.Allreduce, self._mpi.IN_PLACE, array)
 
     def barrier(self) -> None:
@@ -138,7 +138,7 @@ def mpi_communicator() -> Communicator:
     set_for_crowded_node()
     if not set_for_survival():
         return _all_ranks(fault_tolerant=False)
-    end_with_launcher(NOT_FINISHED)
+    exit_with_parent(NOT_FINISHED)
     with Deadline(START_SECONDS, NOT_FINISHED):
         return _all_ranks(fault_tolerant=True)
 
@@ -160,7 +160,7 @@ def _all_ranks(fault_tolerant: bool) -> Communicator:
     survives = fault_tolerant and _can_survive(MPI)
     world = MPI.COMM_WORLD
     try:
-        number = number_of_node(world, MPI.COMM_TYPE_SHARED)
+        number = node_number(world, MPI.COMM_TYPE_SHARED)
         connections = Connections.of(world, number)
         if survives:
             world.Agree(1)  # fails if not all live

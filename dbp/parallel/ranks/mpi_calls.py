@@ -58,10 +58,10 @@ class MPICalls:
                 raise
 
     def complete(self, begin: Callable[..., Any], *arguments: Any) -> None:
-        """Begin a nonblocking collective and wait for its end; unlike a blocking one it lets others have the core.
+        """Begin a nonblocking collective and wait for its end; it yields the core, unlike a blocking one.
 
-        Where a rank has died, Open MPI may report success and return what nobody has sent. So after the wait this looks
-        at the ranks known to be dead. A rank that others have passed such values to learns of it from confirm().
+        Where a rank has died, Open MPI may report success and return values that nobody has sent. So after
+        the wait, check for dead ranks. A rank that others have sent such values learns of it from confirm().
         """
         request = self.call(begin, *arguments)
         self.wait_until(lambda: bool(self.call(request.Test)), request)
@@ -116,7 +116,7 @@ class MPICalls:
         self.call(self._comm.Iprobe)
 
     def _check(self) -> None:
-        """Raise RankLostError if a rank has died; no message need tell this to a rank that waits for shared memory."""
+        """Raise RankLostError if a rank has died, also in a rank that waits for shared memory and not for messages."""
         self.probe()
         self._give_up_if_broken()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbp.parallel.machine.shared_memory import File, SharedMemory
+from dbp.parallel.machine.shared_memory import SharedFile, SharedMemory
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.connections import Connections
 from dbp.parallel.ranks.mpi_calls import MPICalls
@@ -38,9 +38,9 @@ class MPINode(NodeGroup):
     def _shared(self, length: int) -> SharedMemory | None:
         """Return the memory of a file, without a name if the others can open it without."""
         self._files += 1
-        return self._mapped(File(length)) or self._mapped(File(length, f"{self._name}-{self._files}"))
+        return self._mapped(SharedFile(length)) or self._mapped(SharedFile(length, f"{self._name}-{self._files}"))
 
-    def _mapped(self, file: File) -> SharedMemory | None:
+    def _mapped(self, file: SharedFile) -> SharedMemory | None:
         """Return the memory of a file, if all ranks of all nodes have theirs."""
         try:
             created = self._comm.gather(file.create() if self._ranks.Get_rank() == 0 else None)
@@ -49,24 +49,24 @@ class MPINode(NodeGroup):
                 nodes = self._comm.nodes
                 problems = self._comm.gather(file.map(created[nodes.runs[nodes.mine][0]]))
         finally:
-            file.forget()
+            file.close()
         if short := [text for text in problems if text]:
             self.refusal = short[0]
             return None
         return file.memory
 
     def barrier(self) -> None:
-        """Wait at the counters, between two fences; by MPI_Ibarrier where no memory is shared."""
-        self.fence()
+        """Wait at the counters, between two memory barriers; by MPI_Ibarrier where no memory is shared."""
+        self.memory_barrier()
         if self._counters is None:
             self._calls.complete(self._ranks.Ibarrier)
         else:
             self._counters.arrive()
             self._calls.wait_until(self._have_all_arrived)
-        self.fence()
+        self.memory_barrier()
 
     def _have_all_arrived(self) -> bool:
-        """Look at the counters; let MPI go on with messages to other nodes meanwhile."""
+        """Look at the counters; let MPI progress messages to other nodes meanwhile."""
         assert self._counters is not None
         if self._counters.has_passed():
             return True

@@ -8,8 +8,10 @@ from dbp.parallel.machine.cores import available_cores
 
 YIELD = "OMPI_MCA_mpi_yield_when_idle"  # has Open MPI yield the core in its own blocking calls
 LOCAL_SIZE = "OMPI_COMM_WORLD_LOCAL_SIZE"  # ranks that mpirun has started on this node
-FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"  # by which mpirun --with-ft ulfm tells its ranks
-COLLECTIVES = "OMPI_MCA_coll"  # the modules that Open MPI takes them from, or, after ^, those that it does not
+FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"  # set by mpirun --with-ft ulfm
+COLLECTIVES = (
+    "OMPI_MCA_coll"  # the modules that Open MPI takes collectives from, or, after ^, those that it must not use
+)
 
 
 def set_for_crowded_node() -> None:
@@ -19,11 +21,11 @@ def set_for_crowded_node() -> None:
 
 
 def set_for_survival() -> bool:
-    """Return True if mpirun lets ranks outlive others; make the settings without which they would hang."""
+    """Return True if mpirun lets ranks outlive others; if so, make the settings without which they would hang."""
     if os.environ.get(FAULT_TOLERANT, "0").lower() not in ("1", "t", "true", "y", "yes", "enabled"):
         return False
     os.environ[COLLECTIVES] = _without_han(os.environ.get(COLLECTIVES, ""))
-    os.environ.setdefault("OMPI_MCA_mpi_add_procs_cutoff", "100000")  # ranks that know each other from the start
+    os.environ.setdefault("OMPI_MCA_mpi_add_procs_cutoff", "100000")  # connects all ranks at the start
     os.environ.setdefault("OMPI_MCA_async_mpi_finalize", "1")  # does not wait for the dead
     return True
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dbp.parallel.ranks.clock import Stage
 from dbp.parallel.ranks.comm import Communicator, Survival
-from dbp.parallel.ranks.connections import Connections, reconnected
+from dbp.parallel.ranks.connections import Connections, reconnect
 from dbp.parallel.ranks.deadline import abort_after
 from dbp.parallel.ranks.mpi_calls import MPICalls
 
@@ -67,7 +67,7 @@ class MPISurvival(Survival):
         text = f"ranks that live have not come together within {seconds:g} s; all ranks end"
         with abort_after(seconds, text, self._abort), self._calls.lock:
             self._leave()
-            connections = reconnected(self._calls.mpi, self._number)
+            connections = reconnect(self._calls.mpi, self._number)
         found = self._renew(connections)
         found.survival.lost = self._missing_in(connections)
         return found

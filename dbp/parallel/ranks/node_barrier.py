@@ -1,17 +1,17 @@
-"""A barrier of the ranks of one node, by counters in memory that they share.
+"""A barrier for the ranks of one node: counters in shared memory.
 
 Each rank counts its own arrivals. The first rank waits until all have arrived and then counts a release, for which the
-others wait. Unlike in MPI_Barrier a rank decides between two looks whether to yield its core; and a look at a counter
-is fast, so the barrier takes no longer than MPI's.
+others wait. Unlike in MPI_Barrier, a rank decides between two checks whether to yield its core. Reading a counter is
+fast, so the barrier takes no longer than MPI's.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dbp.parallel.machine.shared_memory import SharedMemory, fence
+from dbp.parallel.machine.shared_memory import SharedMemory, memory_barrier
 
-LINE = 64  # bytes of a cache line: ranks that count do not disturb each other
+CACHE_LINE_BYTES = 64  # each counter has a line of its own, so that ranks do not slow each other down
 
 
 class NodeBarrier:
@@ -19,33 +19,33 @@ class NodeBarrier:
 
     Args:
         memory: length(ranks) bytes, zero at first.
-        ranks: of the node.
-        place: of this rank among them.
+        ranks: number of ranks on the node.
+        index: of this rank among them.
     """
 
-    def __init__(self, memory: SharedMemory, ranks: int, place: int):
+    def __init__(self, memory: SharedMemory, ranks: int, index: int):
         counters = memory.bytes.view(np.int64).reshape(1 + ranks, -1)[:, 0]
         self._released, self._arrived = counters[:1].data, counters[1:].data
-        self._others = range(1, ranks)  # than the first rank
-        self._place, self._count = place, 0
+        self._others = range(1, ranks)  # all but the first rank
+        self._index, self._count = index, 0
 
     @staticmethod
     def length(ranks: int) -> int:
-        """Return the bytes of memory that so many ranks need."""
-        return (1 + ranks) * LINE
+        """Return how many bytes of memory a number of ranks needs."""
+        return (1 + ranks) * CACHE_LINE_BYTES
 
     def arrive(self) -> None:
-        """Tell the other ranks that this one has arrived."""
+        """Show the other ranks that this one has arrived."""
         self._count += 1
-        self._arrived[self._place] = self._count
+        self._arrived[self._index] = self._count
 
     def has_passed(self) -> bool:
         """Return True if all ranks of the node have arrived."""
-        if self._place > 0:
+        if self._index > 0:
             return self._released[0] >= self._count
         for other in self._others:
             if self._arrived[other] < self._count:
                 return False
-        fence()  # what the others wrote before they arrived comes before the release
+        memory_barrier()  # what the others wrote before they arrived comes before the release
         self._released[0] = self._count
         return True

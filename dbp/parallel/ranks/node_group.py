@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from dbp.parallel.machine.shared_memory import SharedMemory, fence
+from dbp.parallel.machine.shared_memory import SharedMemory, memory_barrier
 
 
 class NodeGroup(ABC):
@@ -26,9 +26,9 @@ class NodeGroup(ABC):
     def barrier(self) -> None:
         """Wait for the ranks of this node. After it each sees what any of them wrote to shared memory before it."""
 
-    def fence(self) -> None:
+    def memory_barrier(self) -> None:
         """Order what this rank reads from and writes to shared memory before and after it; not collective."""
-        fence()
+        memory_barrier()
 
 
 class SingleRank(NodeGroup):

@@ -1,4 +1,4 @@
-"""How the ranks are dealt to nodes."""
+"""The division of the ranks among nodes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import accumulate
 
 @dataclass(frozen=True)
 class Nodes:
-    """The ranks, node by node, and where this one is.
+    """The ranks of each node.
 
     Args:
-        sizes: ranks of each node; they are numbered one node after the other.
+        sizes: number of ranks on each node; ranks are numbered node after node.
         rank: of this process.
     """
 
@@ -21,21 +21,21 @@ class Nodes:
 
     @classmethod
     def alone(cls, ranks: int, rank: int) -> Nodes:
-        """As if every rank had a node of its own."""
+        """Return a division in which every rank has a node of its own."""
         return cls((1,) * ranks, rank)
 
     @property
     def count(self) -> int:
-        """The number of nodes."""
+        """Return the number of nodes."""
         return len(self.sizes)
 
     @cached_property
     def runs(self) -> list[range]:
-        """The ranks of each node."""
+        """Return the ranks of each node."""
         ends = list(accumulate(self.sizes))
         return [range(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
 
     @cached_property
     def mine(self) -> int:
-        """The number of this rank's node."""
+        """Return the index of this rank's node."""
         return next(node for node, run in enumerate(self.runs) if self.rank in run)

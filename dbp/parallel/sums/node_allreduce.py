@@ -19,7 +19,7 @@ import numpy as np
 
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.messages import PARTS, SUMS, Messages
-from dbp.parallel.ranks.wire import Action, Wire, nothing
+from dbp.parallel.ranks.wire import Action, Wire, do_nothing
 from dbp.parallel.sums.polling_thread import PollingThread
 from dbp.parallel.sums.summation_tree import Adder, Additions, Branch, additions
 from dbp.parallel.vectors.deal import Deal
@@ -79,7 +79,7 @@ class NodeAllreduce:
         wire.start()
         self._plans = [additions(of_node, to_root=False) for of_node in branches]
         remaining = [branch for plan in self._plans for branch in plan.branches]
-        if wire.together:  # a node without shards takes part with zeros, as it may have a residual to send
+        if wire.one_sum_per_node:  # a node without shards takes part with zeros, as it may have a residual to send
             self._plans = [additions(of_node or [(0, 0)]) for of_node in branches]
             parts = parts or [np.zeros(deal.size, total.dtype)]
             remaining = [(0, node) for node in range(len(branches))]
@@ -119,7 +119,7 @@ class NodeAllreduce:
         forms, actions = self._to_all(bucket)
         if self._to_all_nodes:
             sent, received = deal.broadcast_messages([bucket])
-            sums_out.send(sent, lambda part: (forms[part.start], nothing))
+            sums_out.send(sent, lambda part: (forms[part.start], do_nothing))
             sums_in.receive(received, partial(wire.incoming, self._total))
         finish = self._finish(deal.finished(bucket), [array for of_node in sums for array in of_node], actions)
         return _Bucket(adders, parts_out, parts_in, finish, sums_out, sums_in)
@@ -128,9 +128,9 @@ class NodeAllreduce:
         """Return the messages with the sum that this rank finishes, by their first element, and what prepares them."""
         wire, total, mine = self._wire, self._total, self._deal.finished(bucket)
         if not self._to_all_nodes:
-            return {}, [wire.kept(total, mine)]
+            return {}, [wire.local_sum(total, mine)]
         common = self._deal.common(bucket, self._deal.nodes.mine)
-        forms = {part.start: wire.finished(total, part) for part in common if mine.start <= part.start < mine.stop}
+        forms = {part.start: wire.outgoing_sum(total, part) for part in common if mine.start <= part.start < mine.stop}
         return {start: array for start, (array, _) in forms.items()}, [action for _, action in forms.values()]
 
     def _adder(self, plan: Additions, parts: Sequence[Array], sums: Sequence[Array], piece: slice) -> Adder:
@@ -163,7 +163,7 @@ class NodeAllreduce:
     def on_written(self, start: int) -> None:
         """Send what can be sent, as this rank has written its parts of the vector from this element to the end."""
         ready = sum(bucket.start >= start for bucket in self._deal.buckets)
-        self._comm.node.fence()
+        self._comm.node.memory_barrier()
         self._progress[self._position] = self._round * (len(self._buckets) + 1) + ready
         self._now()
 
@@ -188,7 +188,7 @@ class NodeAllreduce:
             if self._finished == self._added:
                 break
             bucket = buckets[self._finished]
-            bucket.parts_in.ready()
+            bucket.parts_in.run_actions()
             bucket.finish()
             self._enqueue(bucket.sums_out)
             self._sums_queued[self._finished] = self._queued
@@ -199,7 +199,7 @@ class NodeAllreduce:
 
     def _enqueue(self, messages: Messages) -> None:
         """Queue messages behind those that wait to be sent."""
-        messages.ready()
+        messages.run_actions()
         self._queue += messages.all
         self._queued += len(messages.all)
 
@@ -216,7 +216,7 @@ class NodeAllreduce:
     def _ready(self) -> int:
         """Return how many buckets all ranks of this node have written."""
         least = int(self._progress.min()) - self._round * (len(self._buckets) + 1)
-        self._comm.node.fence()
+        self._comm.node.memory_barrier()
         return min(max(least, 0), len(self._buckets))
 
     def wait_until_added(self) -> bool:
@@ -269,7 +269,7 @@ class NodeAllreduce:
         """Advance, and return True if the sum of so many buckets has arrived."""
         self.advance()
         while self._arrived < self._finished and self._is_exchanged(self._arrived):
-            self._buckets[self._arrived].sums_in.ready()
+            self._buckets[self._arrived].sums_in.run_actions()
             self._arrived += 1
         return self._arrived >= buckets
 

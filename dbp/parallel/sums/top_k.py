@@ -90,7 +90,7 @@ class TopK(Wire):
         feedback: adds the residual, and keeps the next.
     """
 
-    together = True  # so that one residual is enough for a node
+    one_sum_per_node = True  # so that one residual is enough for a node
 
     def __init__(self, kept: float, feedback: ErrorFeedback):
         super().__init__()
@@ -111,7 +111,7 @@ class TopK(Wire):
         message = self._message(part)
         return message.bytes, lambda: message.put(vector[part])
 
-    def finished(self, total: Array, part: slice) -> tuple[Array, Action]:
+    def outgoing_sum(self, total: Array, part: slice) -> tuple[Array, Action]:
         """Return the message with a finished sum, and the action that fills it and makes the sum equal to it."""
         message = self._message(part)
 
@@ -121,7 +121,7 @@ class TopK(Wire):
 
         return message.bytes, pack
 
-    def kept(self, total: Array, part: slice) -> Action:
+    def local_sum(self, total: Array, part: slice) -> Action:
         """Return the action for a finished sum that is not sent: the residual is added to it, and becomes zero."""
 
         def add_residual() -> None:

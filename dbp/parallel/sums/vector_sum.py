@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dbp.parallel.machine.shared_memory import own_memory
+from dbp.parallel.machine.shared_memory import private_memory
 from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.types import Array
 
@@ -29,7 +29,7 @@ class SumBuffer:
     """
 
     def __init__(self, size: int, dtype: Any, scalars: int, memory: np.ndarray[Any, Any] | None = None):
-        self.bytes = own_memory(self.length(size, dtype, scalars)) if memory is None else memory
+        self.bytes = private_memory(self.length(size, dtype, scalars)) if memory is None else memory
         self.vector = self.bytes[: size * np.dtype(dtype).itemsize].view(dtype)
         self.scalars = self.bytes[len(self.bytes) - 8 * scalars :].view(np.float64)
 

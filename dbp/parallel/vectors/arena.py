@@ -12,7 +12,7 @@ import numpy as np
 
 from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.comm import Communicator
-from dbp.parallel.ranks.messages import Spread
+from dbp.parallel.ranks.messages import PartBroadcast
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.vectors.changes import LINE_BYTES, Changes
 from dbp.parallel.vectors.deal import Deal, job_broadcast_messages, shares
@@ -63,7 +63,7 @@ class Arena(Products):
         self.divided = divide and self.dealt and self.nodes.count > 1
         self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, self.size)]
         self.tables = SharedTables(comm, self.shared, self.divided)
-        self._broadcasts: dict[Hashable, Spread] = {}
+        self._broadcasts: dict[Hashable, PartBroadcast] = {}
         memory = self._memory.bytes[-counters:] if self._memory is not None else np.zeros(LINE_BYTES, np.uint8)
         self.changing = Changes(memory[: LINE_BYTES * len(self.holders)], comm.rank - self.holders.start)
 
@@ -160,7 +160,7 @@ class Arena(Products):
         """Return when all ranks can read what the owners have written to a vector; collective."""
         if self.divided:
             if id(vector) not in self._broadcasts:
-                self._broadcasts[id(vector)] = Spread(
+                self._broadcasts[id(vector)] = PartBroadcast(
                     self.comm, vector, *self.deal.broadcast_messages(self.deal.buckets)
                 )
             self._broadcasts[id(vector)]()
@@ -179,7 +179,7 @@ class Arena(Products):
         if self.divided:
             key = id(vector), tuple((part.start, part.stop) for part in parts)
             if key not in self._broadcasts:
-                self._broadcasts[key] = Spread(self.comm, vector, *job_broadcast_messages(self.nodes, parts))
+                self._broadcasts[key] = PartBroadcast(self.comm, vector, *job_broadcast_messages(self.nodes, parts))
             self._broadcasts[key]()
         if self.shared:
             self.comm.node.barrier()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbp.parallel.ranks.comm import Communicator
-from dbp.parallel.ranks.messages import WHOLE
+from dbp.parallel.ranks.messages import GATHERED
 from dbp.parallel.shards import pieces
 from dbp.parallel.vectors.deal import BUCKET
 from dbp.types import Array
@@ -48,9 +48,9 @@ def _move(comm: Communicator, owners: Owners, vector: Array, whole: Array, to_ro
             if comm.rank == rank == 0:
                 target[piece] = source[piece]
             elif comm.rank == 0:
-                messages.append(at_root(whole[piece], rank, WHOLE))
+                messages.append(at_root(whole[piece], rank, GATHERED))
             elif comm.rank == rank:
-                messages.append(at_owner(vector[piece], 0, WHOLE))
+                messages.append(at_owner(vector[piece], 0, GATHERED))
     comm.channel.start(messages)
     comm.clock.wait_until(lambda: comm.channel.done(messages))
     comm.channel.discard(messages)

@@ -3,7 +3,7 @@
 import pytest
 
 from dbp.errors import UserError
-from dbp.parallel import OneProcess, keep_freed_memory, must_fit
+from dbp.parallel import OneProcess, check_memory, keep_freed_memory
 from dbp.parallel.machine import limits
 
 
@@ -12,11 +12,11 @@ def test_freed_memory_can_be_kept_or_the_system_has_no_glibc():
 
 
 def test_a_run_that_cannot_fit_in_memory_is_refused():
-    must_fit(OneProcess(), once=1 << 20, each=1 << 20)
+    check_memory(OneProcess(), once=1 << 20, each=1 << 20)
     with pytest.raises(
         UserError, match=r"do not fit in memory: .* MB, but needs 1,152,921,504,607; take more nodes"
     ) as caught:
-        must_fit(OneProcess(), once=1 << 59, each=1 << 59)
+        check_memory(OneProcess(), once=1 << 59, each=1 << 59)
     assert caught.value.on_all_ranks
 
 

@@ -8,32 +8,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dbp.parallel.machine.shared_memory import HUGE, SHARED_MEMORY, File, own_memory
+from dbp.parallel.machine.shared_memory import HUGE_PAGE_BYTES, SHARED_MEMORY, SharedFile, private_memory
 from tests.jobs import PROGRAMS, launcher, mpirun, run
 from tests.processes import ProcessTree, wait_until
 
 CREATOR = """
 import time
-from dbp.parallel.machine.shared_memory import File
-print(*File(100).create()[:2], flush=True)
+from dbp.parallel.machine.shared_memory import SharedFile
+print(*SharedFile(100).create()[:2], flush=True)
 time.sleep(60)
 """
 
 
 @pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("length", [1, 5000, HUGE, 3 * HUGE + 5000])
+@pytest.mark.parametrize("length", [1, 5000, HUGE_PAGE_BYTES, 3 * HUGE_PAGE_BYTES + 5000])
 def test_all_who_map_a_file_see_the_same_bytes_in_huge_pages_too(length, named):
     name = f"dbp-test-{os.getpid()}-{length}" * named
-    one, other = File(length, name), File(length, name)
+    one, other = SharedFile(length, name), SharedFile(length, name)
     try:
-        where = one.create()
-        assert not where.problem
-        assert not one.map(where)
-        assert not other.map(where)
+        location = one.create()
+        assert not location.problem
+        assert not one.map(location)
+        assert not other.map(location)
         assert (Path(SHARED_MEMORY) / name).is_file() == named
     finally:
-        one.forget()
-    assert "does not show" in File(length, name).map(where)
+        one.close()
+    assert "does not show" in SharedFile(length, name).map(location)
     pattern = np.arange(length).astype(np.uint8)
     assert len(one.memory.bytes) == len(other.memory.bytes) == length
     one.memory.bytes[:] = pattern
@@ -50,9 +50,9 @@ def test_all_who_map_a_file_see_the_same_bytes_in_huge_pages_too(length, named):
     assert kept[0] == 7  # as long as somebody refers to it
 
 
-@pytest.mark.parametrize("length", [0, 100, HUGE, 2 * HUGE + 4])
+@pytest.mark.parametrize("length", [0, 100, HUGE_PAGE_BYTES, 2 * HUGE_PAGE_BYTES + 4])
 def test_own_memory_consists_of_zeros_and_may_be_written(length):
-    one, other = own_memory(length), own_memory(length)
+    one, other = private_memory(length), private_memory(length)
     assert len(one) == len(other) == length
     assert not one.any()
     one[:] = 3
@@ -62,15 +62,15 @@ def test_own_memory_consists_of_zeros_and_may_be_written(length):
 
 def test_a_file_of_that_name_is_not_taken_over():
     name = f"dbp-test-{os.getpid()}"
-    one = File(100, name)
+    one = SharedFile(100, name)
     try:
-        where = one.create()
-        assert not where.problem
-        assert "takes no file" in File(100, name).create().problem
-        assert "is not what another rank has put there" in File(100, name).map(where._replace(identity=(0, 0)))
+        location = one.create()
+        assert not location.problem
+        assert "takes no file" in SharedFile(100, name).create().problem
+        assert "is not what another rank has put there" in SharedFile(100, name).map(location._replace(identity=(0, 0)))
     finally:
-        one.forget()
-    assert "does not show" in one.map(where)
+        one.close()
+    assert "does not show" in one.map(location)
 
 
 def test_nothing_is_left_of_a_file_whose_creator_is_killed_before_others_have_it():

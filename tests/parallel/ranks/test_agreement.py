@@ -10,8 +10,8 @@ def test_one_process_agrees_with_itself():
     def fail():
         raise UserError("wrong")
 
-    for way in (agree, from_rank_0):
-        assert way(OneProcess(), lambda x: x + 1, 2) == 3
+    for call in (agree, from_rank_0):
+        assert call(OneProcess(), lambda x: x + 1, 2) == 3
         with pytest.raises(UserError, match="wrong") as caught:
-            way(OneProcess(), fail)
+            call(OneProcess(), fail)
         assert caught.value.on_all_ranks

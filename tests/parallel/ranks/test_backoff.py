@@ -1,4 +1,4 @@
-"""How a rank that waits gives way, on a clock that stands still but for what the rank does."""
+"""The pauses of a waiting rank, on a fake clock."""
 
 import os
 import time
@@ -6,8 +6,8 @@ import time
 import pytest
 
 from dbp.parallel.ranks.backoff import (
-    CONTESTED_MEMORY,
     CONTESTED_SECONDS,
+    LONG_YIELD_SECONDS,
     LONGEST_NAP,
     SHORTEST_NAP,
     SPIN_SECONDS,
@@ -40,7 +40,7 @@ def clock(monkeypatch):
 
 
 def wait(backoff, clock, seconds):
-    """Wait so long, and return the naps and how long it was until the first of them."""
+    """Wait for some seconds; return the naps, and the time until the first of them."""
     start, clock.naps, first = clock.now, [], None
     while clock.now - start < seconds:
         backoff.pause(start)
@@ -64,8 +64,8 @@ def test_a_rank_that_shares_its_core_soon_sleeps_in_growing_naps(clock):
 
 def test_a_rank_whose_core_is_taken_sleeps_as_if_its_node_were_crowded(clock):
     backoff = Backoff()
-    clock.yield_seconds = 2 * CONTESTED_SECONDS
+    clock.yield_seconds = 2 * LONG_YIELD_SECONDS
     assert wait(backoff, clock, 0.01)[1] == pytest.approx(clock.yield_seconds)
     clock.yield_seconds = 1e-6
-    clock.now += CONTESTED_MEMORY
+    clock.now += CONTESTED_SECONDS
     assert wait(backoff, clock, SPIN_SECONDS / 2) == ([], None)

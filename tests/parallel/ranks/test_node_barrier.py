@@ -1,4 +1,4 @@
-"""The barrier of a node's ranks, whose counters are looked at in one process."""
+"""The barrier of a node's ranks, with the counters of all ranks in one process."""
 
 import random
 
@@ -12,7 +12,7 @@ from dbp.parallel.ranks.node_barrier import NodeBarrier
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_nobody_passes_before_all_have_arrived(ranks):
     memory = SharedMemory(np.zeros(NodeBarrier.length(ranks), np.uint8))
-    barriers = [NodeBarrier(memory, ranks, place) for place in range(ranks)]
+    barriers = [NodeBarrier(memory, ranks, index) for index in range(ranks)]
     rng = random.Random(ranks)
     for _ in range(20):
         order = rng.sample(barriers, ranks)

@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-from dbp.parallel import Node, OneProcess, Place, complaints, hints, nodes_of, threads_for, usable_cores
+from dbp.parallel import (
+    CpuBinding,
+    Node,
+    OneProcess,
+    nodes_of,
+    placement_hints,
+    placement_warnings,
+    threads_per_rank,
+    usable_cores,
+)
 from tests.jobs import PROGRAMS, dbp, mpirun, run
 
 DBP = ("-m", "dbp")
@@ -18,26 +27,28 @@ def node(*pinned, host="a", allowed=FOUR, limit=None, first=0):
     return Node(host, ranks, allowed, limit)
 
 
-class Told(OneProcess):
-    """A communicator whose ranks report these placements."""
+class FixedBindings(OneProcess):
+    """A communicator whose ranks gather these bindings."""
 
-    def __init__(self, *places):
+    def __init__(self, *bindings):
         super().__init__()
-        self.places = places
+        self.bindings = bindings
 
     def gather(self, value):  # noqa: ARG002
-        return self.places
+        return self.bindings
 
 
 def test_ranks_are_grouped_by_machine_and_not_by_name_alone():
-    def place(host, boot, pinned, limit=None):
-        return Place(host, boot, pinned, "0-7", limit)
+    def binding(host, boot, pinned, limit=None):
+        return CpuBinding(host, boot, pinned, "0-7", limit)
 
-    comm = Told(place("a", "1", "0"), place("b", "2", "0-7"), place("a", "1", "1", 3.5), place("a", "3", "0"))
+    comm = FixedBindings(
+        binding("a", "1", "0"), binding("b", "2", "0-7"), binding("a", "1", "1", 3.5), binding("a", "3", "0")
+    )
     first, second, third = nodes_of(comm)
     assert (first.host, dict(first.pinned), first.limit) == ("a", {0: {0}, 2: {1}}, 3.5)
-    assert (first.cores, first.reached, first.apart, first.free) == (3, 2, True, False)
-    assert (dict(second.pinned), second.cores, second.free) == ({1: set(range(8))}, 8, True)
+    assert (first.cores, first.pinned_cores, first.are_disjoint, first.is_unpinned) == (3, 2, True, False)
+    assert (dict(second.pinned), second.cores, second.is_unpinned) == ({1: set(range(8))}, 8, True)
     assert dict(third.pinned) == {3: {0}}
 
 
@@ -48,7 +59,7 @@ def test_ranks_are_grouped_by_machine_and_not_by_name_alone():
         ([node(None, None)], 2),
         ([node(None, None, None)], 1),
         ([node(*[None] * 9)], 1),
-        ([node({0}, {1})], 1),  # as Open MPI starts two ranks unless told otherwise
+        ([node({0}, {1})], 1),  # as Open MPI starts two ranks by default
         ([node({0, 1}, {2, 3})], 2),
         ([node(None, limit=2.5)], 2),
         ([node(None, limit=0.1)], 1),
@@ -56,8 +67,8 @@ def test_ranks_are_grouped_by_machine_and_not_by_name_alone():
     ],
 )
 def test_threads_are_as_many_as_find_a_core_each(nodes, threads):
-    assert threads_for(nodes) == threads
-    assert not complaints(nodes, threads) or threads == 1
+    assert threads_per_rank(nodes) == threads
+    assert not placement_warnings(nodes, threads) or threads == 1
 
 
 @pytest.mark.parametrize(
@@ -68,7 +79,7 @@ def test_threads_are_as_many_as_find_a_core_each(nodes, threads):
         ([None], 5, "a has 4 cores for 1 rank with 5 threads each"),
         ([None] * 4, 1, None),
         ([None] * 5, 1, "a has 4 cores for 5 ranks with 1 thread each, which wait for each other; start fewer ranks"),
-        ([None] * 4, 2, "or anew with fewer threads"),
+        ([None] * 4, 2, "or start again with fewer threads"),
         ([{0}, {1}], 1, None),
         ([{0, 1}, {0, 1}, {2, 3}], 1, None),
         (
@@ -84,21 +95,21 @@ def test_threads_are_as_many_as_find_a_core_each(nodes, threads):
         ([{0}] * 5, 1, "a has 4 cores for 5 ranks"),
     ],
 )
-def test_what_slows_ranks_down_is_told(pinned, threads, complaint):
-    lines = complaints([node(*pinned)], threads)
+def test_warnings_about_placements_that_slow_ranks_down(pinned, threads, complaint):
+    lines = placement_warnings([node(*pinned)], threads)
     assert len(lines) == (complaint is not None)
     if complaint is not None:
         assert complaint in lines[0]
 
 
 def test_a_limit_is_named():
-    (line,) = complaints([node(None, None, limit=1.5)], 1)
+    (line,) = placement_warnings([node(None, None, limit=1.5)], 1)
     assert line.startswith("a has 1 core (a limit of 1.5 on 4 cores) for 2 ranks")
 
 
 def test_many_nodes_take_one_line():
     nodes = [node({0}, {0}, host=f"n{i}", first=2 * i) for i in range(9)] + [node(*[None] * 5, host="z", first=18)]
-    crowded = complaints(nodes, 1)
+    crowded = placement_warnings(nodes, 1)
     assert len(crowded) == 2
     assert crowded[0].startswith("z has 4 cores")
     assert crowded[1].startswith("ranks 0-1 on n0 are")
@@ -106,11 +117,11 @@ def test_many_nodes_take_one_line():
 
 
 def test_hints_are_given_where_nothing_is_wrong():
-    assert hints([node(None), node({0}, {1}, {2}, host="b")], 1) == []
-    assert hints([node({0}, {0}), node(*[None] * 5)], 1) == []
-    (free,) = hints([node(None, None)], 1)
+    assert placement_hints([node(None), node({0}, {1}, {2}, host="b")], 1) == []
+    assert placement_hints([node({0}, {0}), node(*[None] * 5)], 1) == []
+    (free,) = placement_hints([node(None, None)], 1)
     assert "ranks on a may run on the same cores" in free
-    (narrow,) = hints([node({0}, {1})], 1)
+    (narrow,) = placement_hints([node({0}, {1})], 1)
     assert "ranks on a are pinned to 2 of its 4 cores" in narrow
     assert "slot:PE=2" in narrow
 

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from dbp.parallel import OneProcess, Stage, StageClock, differing
+from dbp.parallel import OneProcess, Stage, StageClock, differences
+from dbp.parallel.ranks.clock import QUICK_POLLS
 from dbp.parallel.ranks.watchdog import RankActivity, waiting_text
 from tests.jobs import mpirun
 
@@ -58,7 +59,7 @@ def start(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("way", "told"),
+    ("way", "message"),
     [
         ("version", "dbp: 0.1.0 on ranks 0, 2 (HOST), 0.0.9 on rank 1 (HOST); start the same installation"),
         ("setting", "optimizer.learning_rate: 0.01 on ranks 0, 2 (HOST), 0.02 on rank 1 (HOST); give all ranks the"),
@@ -67,11 +68,11 @@ def start(tmp_path):
         ("shape", "parameter hidden/weight: (30, 400) on ranks 0, 2 (HOST), (30, 401) on rank 1 (HOST)"),
     ],
 )
-def test_ranks_that_do_not_agree_are_named_before_the_first_step(start, tmp_path, way, told):
+def test_ranks_that_do_not_agree_are_named_before_the_first_step(start, tmp_path, way, message):
     outcome = start(way)
     assert outcome.code == 2, outcome.text
     assert outcome.err.count("dbp: error: ranks do not agree on ") == 1
-    assert told.replace("HOST", os.uname().nodename) in outcome.err
+    assert message.replace("HOST", os.uname().nodename) in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "run").exists()
 
@@ -115,21 +116,21 @@ def test_a_stopped_rank_ends_the_job_at_the_limit(start, sizes):
     assert "rank 1 has not been heard of for " in outcome.err
 
 
-def test_facts_that_are_alike_are_not_told():
-    assert differing(OneProcess(), {"a": 1}) == []
+def test_facts_that_are_equal_are_not_reported():
+    assert differences(OneProcess(), {"a": 1}) == []
 
 
 def test_a_clock_adds_up_stages():
-    stages = StageClock()
-    before = stages.enter(Stage.BACKWARD)
+    clock = StageClock()
+    before = clock.enter(Stage.BACKWARD)
     time.sleep(0.02)
-    assert stages.enter(before) == Stage.BACKWARD
-    assert 0.02 <= stages.seconds[Stage.BACKWARD] < 1
-    rounds = iter([False, False, True])
-    stages.wait_until(lambda: next(rounds), lambda: [3])
-    assert stages.seconds[Stage.WAITING] > 0
-    assert stages.missing() == []
-    assert len(stages.seconds) == len(Stage)
+    assert clock.enter(before) == Stage.BACKWARD
+    assert 0.02 <= clock.seconds[Stage.BACKWARD] < 1
+    polls = iter([*[False] * (QUICK_POLLS + 2), True])
+    clock.wait_until(lambda: next(polls), lambda: [3])
+    assert clock.seconds[Stage.WAITING] > 0
+    assert clock.missing() == []
+    assert len(clock.seconds) == len(Stage)
 
 
 def test_what_is_seen_of_ranks_reads_well():

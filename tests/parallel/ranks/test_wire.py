@@ -22,7 +22,7 @@ def test_messages_of_16_bits_are_rounded_to_the_nearest(values):
         usual = (np.abs(numbers) < most) & (np.abs(numbers) > 1e-4)
         assert (np.abs(received[usual] - numbers[usual]) <= np.abs(numbers[usual]) * 2.0**-bits).all()
         alike = numbers.copy()
-        sent_to_all, action = Wire(form).finished(alike, slice(None))
+        sent_to_all, action = Wire(form).outgoing_sum(alike, slice(None))
         action()
         np.testing.assert_array_equal(sent_to_all, sent)
         np.testing.assert_array_equal(alike, received)
