@@ -94,12 +94,12 @@ def epoch_figures(row: Mapping[str, float]) -> str:
     return figures({k: v for k, v in row.items() if k not in COUNTS})
 
 
-AUTO = "auto"  # as a time limit: the time that the scheduler leaves
+TIME_OF_JOB = "auto"  # as a time limit: the time that the batch job has left
 
 
 def parse_limit(text: str) -> float | str:
-    """Parse a time limit as seconds or AUTO; raise UserError for anything else."""
-    return AUTO if text.strip() == AUTO else parse_time(text)
+    """Parse a time limit as seconds or TIME_OF_JOB; raise UserError for anything else."""
+    return TIME_OF_JOB if text.strip() == TIME_OF_JOB else parse_time(text)
 
 
 def parse_time(text: str) -> float:
@@ -107,8 +107,8 @@ def parse_time(text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d+)?)", text.strip())
     if match is None:
         raise UserError(
-            f"--time-limit takes seconds, hours:minutes:seconds such as 4:00:00, or {AUTO} in a batch job, but got "
-            f"{text!r}"
+            f"--time-limit takes seconds, hours:minutes:seconds such as 4:00:00, or {TIME_OF_JOB} in a batch job, "
+            f"but got {text!r}"
         )
     days, first, second, seconds = match.groups()
     hours, minutes = (first, second) if second is not None else (0, first)

@@ -4,19 +4,15 @@ import json
 import os
 import sys
 import time
-import tomllib
-from dataclasses import replace
 
 import pytest
 
-from dbp.config.toml import settings_from
 from dbp.errors import UserError
 from dbp.job import Job, job_here, seconds_left
 from dbp.parallel.ranks import launcher as launchers
-from dbp.saving.resume import Start, in_job
 from dbp.saving.stopping import Stopping, signals
-from dbp.text import AUTO
-from tests.jobs import SMALL, dbp, digest, launcher, run
+from dbp.text import TIME_OF_JOB
+from tests.jobs import dbp, digest, launcher, run
 
 SLURM = {
     "SLURM_JOB_ID": "17",
@@ -144,40 +140,6 @@ def test_a_scheduler_that_does_not_answer_is_no_error(tmp_path, monkeypatch):
 # --- what a run makes of it -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def settings():
-    return settings_from(tomllib.loads(f'out = "runs/small"\n{SMALL}'))
-
-
-def test_a_job_decides_on_the_time_limit_and_the_folder(settings):
-    job, start = Job("Slurm", "12_3", "3", 1, 2, 4, 2), Start(time_limit=AUTO, ranks=8)
-    found, begun = in_job(settings, start, job, 3661.5)
-    assert found == replace(settings, out="runs/small-3")
-    assert begun.limit == pytest.approx(3661.5 - 10 + time.monotonic() - signals.since, abs=1)
-    assert begun.job_lines == (
-        "Slurm job 12_3 (restart 1): 2 nodes, 4 ranks a node, 2 cores a rank, 1:01:01 left",
-        "task 3 of an array: its folder is runs/small-3",
-    )
-
-
-def test_without_an_end_or_a_scheduler_there_is_no_time_limit(settings):
-    start = Start(time_limit=AUTO, ranks=8)
-    assert in_job(settings, start, None, None) == (
-        settings,
-        replace(start, time_limit=None, job_lines=("no scheduler, so no time limit",)),
-    )
-    lines = in_job(settings, start, Job("LSF", "17"), None)[1].job_lines
-    assert lines == ("LSF job 17", "LSF tells no end of this job, so there is no time limit")
-    assert in_job(settings, Start(ranks=1), None, None)[1].job_lines == ()
-
-
-def test_one_rank_in_a_job_of_several_is_warned(settings):
-    job = Job("Slurm", "17", None, 0, 2, 4, 2)
-    lines = in_job(settings, Start(ranks=1), job, None)[1].job_lines
-    assert lines[1] == "warning: the job was given 8 ranks, but this is one alone; start it with srun or mpirun"
-    assert len(in_job(replace(settings, threads=8), Start(ranks=1), job, None)[1].job_lines) == 1
-
-
 def test_a_time_limit_that_is_too_short_is_refused(monkeypatch):
     monkeypatch.setattr(signals, "since", time.monotonic() - 3)
     Stopping(leads=True, limit=5.5).check({})
@@ -190,7 +152,7 @@ def test_a_time_limit_that_is_too_short_is_refused(monkeypatch):
 
 def test_what_steps_and_saves_take_is_kept_in_the_status_and_counts_at_the_next_start(small, tmp_path):
     job = {"SLURM_JOB_ID": "17", "SLURM_JOB_END_TIME": str(int(time.time() + 300))}
-    outcome = dbp("train", small, "--time-limit", AUTO, env=job)
+    outcome = dbp("train", small, "--time-limit", TIME_OF_JOB, env=job)
     assert outcome.code == 0, outcome.text
     assert "Slurm job 17, 0:04:5" in outcome.out
     status = json_of(tmp_path / "run" / "status.json")

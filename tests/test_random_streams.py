@@ -17,7 +17,7 @@ from dbp.nn.initializers import INITIALIZERS
 from dbp.optim import OPTIMIZERS
 from dbp.parallel import OneProcess
 from dbp.random import generator
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training.fit import train
 
 

@@ -20,8 +20,8 @@ from dbp.checkpoint.writer_thread import WRITER_THREAD
 from dbp.config.settings import Checkpoint, Settings
 from dbp.parallel import Communicator, world
 from dbp.run.run import Run
-from dbp.saving.resume import Start
 from dbp.saving.saver import RunSaver
+from dbp.saving.start import Start
 from dbp.training import loop
 from dbp.training.fit import start_run
 

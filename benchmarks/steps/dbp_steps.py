@@ -20,7 +20,7 @@ from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.ranks.clock import Stage
 from dbp.parallel.vectors.deal import BUCKET
 from dbp.run.run import Run
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training import loop
 from dbp.training.fit import start_run
 

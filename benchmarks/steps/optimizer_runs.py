@@ -19,7 +19,7 @@ from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.ranks.clock import Stage
 from dbp.run.run import Run
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training import loop
 from dbp.training.fit import start_run
 from dbp.training.not_finite_policy import NotFinitePolicy

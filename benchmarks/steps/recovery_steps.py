@@ -20,7 +20,7 @@ from dbp.cost.mini_batch import Batch
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
 from dbp.run.run import Run
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training import loop, recovery
 from dbp.training.fit import train
 

@@ -11,8 +11,10 @@ from dbp.config.settings import Settings
 from dbp.config.toml import read_settings
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
+from dbp.saving.checkpoint_info import CheckpointInfo, peek
+from dbp.saving.comparison import Comparison, check_same_run
 from dbp.saving.folder import RunFolder
-from dbp.saving.resume import CheckpointInfo, Comparison, check_same_run, peek, settled
+from dbp.saving.start import with_threads_and_shards
 from dbp.saving.stopping import RESERVE_FACTOR, RESERVE_SECONDS, earlier_durations
 
 
@@ -42,7 +44,7 @@ def check_run(request: Request, settings: Settings) -> float:
     _check_not_running(folder)
     earlier = peek(settings)
     if earlier is not None:
-        settings = settled(settings, earlier, (), request.ranks)
+        settings = with_threads_and_shards(settings, earlier, (), request.ranks)
         _check_earlier(request, settings, earlier)
     if not request.retry:
         folder.check_starts(0 if earlier is None else int(earlier.progress["step"]), settings.watch.most_starts)

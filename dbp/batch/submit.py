@@ -13,7 +13,7 @@ from dbp.batch.before_submit import check_run, checked_settings, find_mpi
 from dbp.batch.queue_systems import Scheduler, find_scheduler
 from dbp.batch.request import Request
 from dbp.batch.scripts import Site, render
-from dbp.config.settings import AUTO, Settings
+from dbp.config.settings import AUTO_THREADS, Settings
 from dbp.errors import UserError
 from dbp.saving.folder import RunFolder
 
@@ -53,7 +53,7 @@ def submit(request: Request) -> str:
 def _site(scheduler: Scheduler, settings: Settings, lead: float) -> Site:
     """Return what the script of a job needs to know about this machine and the run."""
     run = str(settings.out)
-    threads = 1 if settings.threads == AUTO else settings.thread_count
+    threads = 1 if settings.threads == AUTO_THREADS else settings.thread_count
     script = f"{run}/job-{scheduler.template}"
     site = Site(script, run, f"{run}/{scheduler.name}", _environment(), threads=threads, lead=lead)
     if scheduler.name == "kubernetes":  # its image has its own MPI and Python

@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
     from dbp.config.toml import read_settings
     from dbp.parallel import from_rank_0, world
     from dbp.run.provenance import check_installation
-    from dbp.saving.resume import Start
+    from dbp.saving.start import Start
     from dbp.training.fit import train
 
     if arguments.overwrite and not arguments.fresh:

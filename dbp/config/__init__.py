@@ -7,6 +7,6 @@ To add a setting:
 2. A section of its own also needs a field of `Settings`, an entry in SECTIONS in toml.py, and its class among the names
    that dbp/__init__.py exports.
 3. Add its row to docs/config.md; tests/test_docs.py compares that page with the classes.
-4. If a run may resume with another value, add the key to FREE in dbp/saving/resume.py.
+4. If a run may resume with another value, add the key to MAY_DIFFER in dbp/saving/comparison.py.
 5. Test its mistakes in tests/config/test_toml.py, and its effect with the package that has it.
 """

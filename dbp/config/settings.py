@@ -19,7 +19,7 @@ DTYPES = ("float32", "float64")
 TOP_K = "top-k"
 MESSAGES = ("full", "bfloat16", "float16", TOP_K)
 DEFAULT_KEPT = 0.01  # the fraction of a gradient's elements in a top-k message
-AUTO = "auto"
+AUTO_THREADS = "auto"
 STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
 
 
@@ -233,9 +233,9 @@ class Settings:
             object.__setattr__(self, "data", Data(self.data))
         check_at_least(0, epochs=self.epochs, seed=self.seed)
         check_at_least(1, batch_size=self.batch_size)
-        if self.threads != AUTO:
+        if self.threads != AUTO_THREADS:
             if not is_integer(self.threads):
-                raise UserError(f"threads must be a whole number or {AUTO!r}, but is {self.threads!r}")
+                raise UserError(f"threads must be a whole number or {AUTO_THREADS!r}, but is {self.threads!r}")
             check_at_least(1, threads=int(self.threads))
         if self.shards is not None:
             check_at_least(1, shards=self.shards)

@@ -28,7 +28,7 @@ from dbp.parallel.ranks.faults import RANK_0_SECONDS
 from dbp.parallel.ranks.placement import count_text
 from dbp.terminal import print_output, terminal_of
 
-AUTO = "auto"
+AUTO_THREADS = "auto"
 
 
 def doctor(threads: str, out: str, as_json: bool = False) -> int:
@@ -53,10 +53,10 @@ def doctor(threads: str, out: str, as_json: bool = False) -> int:
 
 def _thread_count(threads: str) -> int | None:
     """Return the number of threads; None for "auto"."""
-    if threads == AUTO:
+    if threads == AUTO_THREADS:
         return None
     if not threads.isdecimal() or int(threads) < 1:
-        raise UsageError(f"--threads must be a whole number from 1, or {AUTO}, but is {threads!r}")
+        raise UsageError(f"--threads must be a whole number from 1, or {AUTO_THREADS}, but is {threads!r}")
     return int(threads)
 
 

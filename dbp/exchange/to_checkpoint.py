@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint, write
-from dbp.config.settings import AUTO, Settings
+from dbp.config.settings import AUTO_THREADS, Settings
 from dbp.config.toml import read_settings, table_from, to_toml
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights
@@ -132,7 +132,7 @@ def _must_fit(source: str, missing: list[str], unexpected: list[str], misshapen:
 
 def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) -> StoredCheckpoint:
     """Return the checkpoint of a run that has done no step."""
-    if settings.threads == AUTO:  # resolved only at the start of a run
+    if settings.threads == AUTO_THREADS:  # resolved only at the start of a run
         settings = replace(settings, threads=1)
     counted: dict[str, Any] = Progress(settings.loss.metrics).to_attributes()
     return StoredCheckpoint(

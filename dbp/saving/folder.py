@@ -23,7 +23,7 @@ from dbp.run.provenance import process
 if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
 
-STATUS, LOCK, STOP = "status.json", ".lock", "stop"
+STATUS_FILE, LOCK_FILE, STOP_FILE = "status.json", ".lock", "stop"
 # A process that only checks a lock, as is_locked() does, holds it for a moment: so locking is tried several times.
 LOCK_ATTEMPTS = 5
 LOCK_RETRY_SECONDS = 0.1
@@ -56,7 +56,7 @@ class RunFolder:
     @property
     def stop_file(self) -> Path:
         """Return the path of the file that asks the run to stop."""
-        return self.path / STOP
+        return self.path / STOP_FILE
 
     # --- the lock ---------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class RunFolder:
     def is_locked(self) -> bool | None:
         """Return whether a process holds the lock; None if the system does not tell. Nothing is written."""
         try:
-            with (self.path / LOCK).open() as file:
+            with (self.path / LOCK_FILE).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -93,7 +93,7 @@ class RunFolder:
         Args:
             unknown: what to say if that run has not written where it runs.
         """
-        where = _read(self.path / LOCK) or unknown
+        where = _read(self.path / LOCK_FILE) or unknown
         return UserError(
             f"folder {self.path} belongs to a run that is going on ({where}); wait for its end, stop it, or choose "
             "another folder with --out"
@@ -101,7 +101,7 @@ class RunFolder:
 
     def _lock_file(self) -> bool:
         """Lock the file; return False if its owner has removed it meanwhile, so that it must be tried again."""
-        path = self.path / LOCK
+        path = self.path / LOCK_FILE
         self._lock = path.open("a+")
         try:
             _take(self._lock)
@@ -125,7 +125,7 @@ class RunFolder:
         """Release the lock."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
-                (self.path / LOCK).unlink(missing_ok=True)
+                (self.path / LOCK_FILE).unlink(missing_ok=True)
                 self._lock.close()
             self._lock = None
 
@@ -171,7 +171,7 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         """Return the status that a process wrote last; empty if there is none."""
         try:
-            status = json.loads((self.path / STATUS).read_text())
+            status = json.loads((self.path / STATUS_FILE).read_text())
         except (OSError, ValueError):
             return {}
         return status if isinstance(status, dict) else {}
@@ -186,7 +186,7 @@ class RunFolder:
         with self._status_lock:
             self._status |= {"state": state, "updated": now()} | more
             self._last_heartbeat = time.monotonic()
-            self.commit(STATUS, json.dumps(self._status, indent=1) + "\n")
+            self.commit(STATUS_FILE, json.dumps(self._status, indent=1) + "\n")
 
     def write_heartbeat(self, status: Callable[[], Mapping[str, Any]]) -> None:
         """Write the status if the last one is old. Errors are ignored: the next checkpoint reports a failing disk.
@@ -201,7 +201,7 @@ class RunFolder:
     def reset_starts(self) -> None:
         """Count starts from the same step anew, for a run that is not running."""
         if status := self.status():
-            self.commit(STATUS, json.dumps(status | {"starts": 0}, indent=1) + "\n")
+            self.commit(STATUS_FILE, json.dumps(status | {"starts": 0}, indent=1) + "\n")
 
     # --- other files ------------------------------------------------------------------------------------
 

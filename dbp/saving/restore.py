@@ -11,8 +11,9 @@ from dbp.nn import running_arrays
 from dbp.parallel import agree, from_rank_0
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot, group_of, residual_names
+from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays, no_whole_checkpoint
+from dbp.saving.comparison import Comparison, check_same_run
 from dbp.saving.folder import RunFolder
-from dbp.saving.resume import CheckpointInfo, Comparison, check_arrays, check_same_run, none_whole
 
 
 class Restorer:
@@ -43,7 +44,7 @@ class Restorer:
         agree(self._comm, check_same_run, info, comparison, accept)
         agree(self._comm, self._check_arrays, info)
         path, passed_over = self.restore()
-        changes = [*comparison.free.values(), *comparison.wrong.values(), *self._other_ranks(info)]
+        changes = [*comparison.allowed.values(), *comparison.forbidden.values(), *self._other_ranks(info)]
         if progress.finished:
             how = progress.outcome or "raise epochs to continue it, or start anew with --fresh"
             say(f"{path} is finished: {how}")
@@ -80,7 +81,7 @@ class Restorer:
             checkpoints, refuse = self._folder.checkpoints, lambda found: self._refuse(CheckpointInfo.of(found))
             newest = stack.enter_context(checkpoints.newest(refuse, until=until))
             if newest.found is None:
-                raise none_whole(self._run.settings, list(newest.passed_over.values()))
+                raise no_whole_checkpoint(self._run.settings, list(newest.passed_over.values()))
             snapshot = Snapshot.from_checkpoint(newest.found, self._run.layout)
             return newest.found.path, newest.passed_over, len(snapshot.residuals)
 

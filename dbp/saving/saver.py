@@ -19,9 +19,10 @@ from dbp.parallel.ranks.clock import Stage
 from dbp.run.provenance import process, versions
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
+from dbp.saving.checkpoint_info import CheckpointInfo
 from dbp.saving.folder import RunFolder
 from dbp.saving.restore import Restorer
-from dbp.saving.resume import CheckpointInfo, Start
+from dbp.saving.start import Start
 from dbp.saving.stopping import Stopping
 
 Say = Callable[[str], None]

@@ -26,8 +26,9 @@ from dbp.parallel import (
 )
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
-from dbp.saving.resume import Start, in_job, peek, settled
+from dbp.saving.checkpoint_info import peek
 from dbp.saving.saver import RunSaver
+from dbp.saving.start import Start, in_job, with_threads_and_shards
 from dbp.saving.stopping import signals
 from dbp.text import duration, figures, parse_limit
 from dbp.training.display import Display, introduction
@@ -124,7 +125,7 @@ def start_run(
         nodes = nodes_of(comm)
         snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
         info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
-        settings = settled(settings, info, nodes, start.ranks or comm.size)
+        settings = with_threads_and_shards(settings, info, nodes, start.ranks or comm.size)
     with (
         abort_on_error(comm),
         signals,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
-from dbp.saving.resume import CheckpointInfo, check_arrays
+from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays
 
 
 def refused(path: Path, expected: dict[str, tuple[str, tuple[int, ...]]]) -> str:

@@ -12,7 +12,7 @@ from dbp.config.settings import Checkpoint, Data, NotFinite, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training.fit import train
 from tests.jobs import PROGRAMS, dbp, mpirun, newest_checkpoint, slow
 

@@ -12,7 +12,7 @@ from dbp.nn import running_arrays
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.run.snapshot import Snapshot
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training.fit import start_run
 from dbp.training.loop import count, step
 

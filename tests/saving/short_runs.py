@@ -7,7 +7,7 @@ from dbp.checkpoint import checkpoints_of, step_of
 from dbp.config.settings import Checkpoint, Data, Settings
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training.fit import train
 from tests.small_data import X, Y
 

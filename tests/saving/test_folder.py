@@ -1,11 +1,13 @@
-"""The folder of a run: its lock and its status."""
+"""The folder of a run: its lock, its status, and starts that never reach a checkpoint."""
 
 import fcntl
 import json
 
 import pytest
 
+from dbp.config.settings import Watch
 from dbp.errors import UserError
+from dbp.saving.start import Start
 from tests.saving.short_runs import run
 
 
@@ -31,3 +33,17 @@ def test_the_status_tells_where_the_run_stands(tmp_path):
     with pytest.raises(UserError):
         run(tmp_path, seed=7)  # refused: what is there stays
     assert json.loads((tmp_path / "status.json").read_text()) == status
+
+
+def test_a_run_that_comes_to_nothing_again_and_again_is_not_started(tmp_path, monkeypatch):
+    """Each start dies before its next checkpoint."""
+    monkeypatch.setattr("dbp.training.fit.train_epochs", lambda *_: (_ for _ in ()).throw(ZeroDivisionError()))
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path)
+    with pytest.raises(UserError, match=r"was started 3 times from step 0 and never came .*--retry"):
+        run(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, watch=Watch(most_starts=0))
+    monkeypatch.undo()
+    assert run(tmp_path, Start(retry=True)).steps == 16

@@ -14,7 +14,7 @@ from dbp.errors import StorageError, UserError
 from dbp.files import writing_to
 from dbp.optim import SGD
 from dbp.run.progress import epochs_since_best, is_better
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from tests.jobs import newest_checkpoint
 from tests.saving.short_runs import run, steps
 from tests.small_data import X

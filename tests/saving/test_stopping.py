@@ -9,7 +9,7 @@ import pytest
 from dbp.checkpoint import digest_arrays
 from dbp.config.settings import Checkpoint
 from dbp.errors import Stopped, UserError
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.saving.stopping import Stopping, signals
 from dbp.text import parse_time
 from tests.saving.short_runs import run, steps

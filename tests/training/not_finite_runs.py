@@ -11,7 +11,7 @@ from dbp.errors import NotFiniteError
 from dbp.nn import Dense
 from dbp.optim import SGD
 from dbp.parallel import OneProcess
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training.fit import train
 
 RNG = np.random.default_rng(0)

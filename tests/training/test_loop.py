@@ -13,7 +13,7 @@ from dbp.config.settings import Checkpoint, Data, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
 from dbp.parallel import Arena, Node, OneProcess
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training.fit import train
 from tests.jobs import newest_checkpoint
 from tests.small_data import X, Y

@@ -13,7 +13,7 @@ from dbp.config.settings import Checkpoint, Data, NotFinite
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import OneProcess
-from dbp.saving.resume import Start
+from dbp.saving.start import Start
 from dbp.training.fit import train
 from dbp.training.not_finite_policy import NotFinitePolicy
 from tests.jobs import PROGRAMS, dbp, launcher, mpirun, newest_checkpoint, run

@@ -1,0 +1,118 @@
+"""What is known of a run's checkpoint before its arrays are read, and whether the arrays are those of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dbp.checkpoint import size_of, table_of
+from dbp.config.settings import Settings
+from dbp.errors import DataError
+from dbp.run.progress import invalid_attribute
+from dbp.run.snapshot import RESIDUALS_WEIGHT
+
+if TYPE_CHECKING:
+    from dbp.checkpoint import Opened
+
+MODEL_GROUPS = ("model/", "optimizer/")  # groups of arrays whose shapes follow from the model
+MAX_OTHER_BYTES = 1 << 26  # for all other arrays together
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What is known of a checkpoint without its arrays; the same on every rank.
+
+    Args:
+        path: the file.
+        settings: the table of its config.
+        progress: its counts and sums, by name.
+        provenance: what it was made with.
+        arrays: types and shapes of its arrays, by name.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]]
+
+    @classmethod
+    def of(cls, found: Opened) -> CheckpointInfo:
+        """Return the info of an open checkpoint; raise DataError if no run has written it."""
+        arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
+        try:
+            settings = table_of(found.config)
+        except DataError as error:
+            raise DataError(f"checkpoint {found.path} was not made by a run: {error}") from None
+        if reason := _not_of_a_run(settings, found.progress, arrays):
+            raise DataError(f"checkpoint {found.path} was not made by a run: {reason}")
+        return cls(found.path, settings, found.progress, found.provenance, arrays)
+
+
+def peek(settings: Settings) -> CheckpointInfo | None:
+    """Return what is known of the run's newest sound checkpoint, without reading arrays; None if there is none.
+
+    Raises:
+        DataError: there are checkpoints, but none is sound.
+    """
+    if settings.out is None:
+        return None
+    from dbp.checkpoint import CheckpointFolder, Keep
+
+    passed_over: list[str] = []
+    folder = CheckpointFolder(Path(settings.out) / "checkpoints", Keep(1))
+    with folder.newest(_check_made_by_a_run, verify=False) as newest:
+        if newest.found is not None:
+            return CheckpointInfo.of(newest.found)
+        passed_over += newest.passed_over.values()
+    if passed_over:
+        raise no_whole_checkpoint(settings, passed_over)
+    return None
+
+
+def _check_made_by_a_run(found: Opened) -> None:
+    """Raise DataError if no run has written a checkpoint."""
+    CheckpointInfo.of(found)
+
+
+def no_whole_checkpoint(settings: Settings, passed_over: Sequence[str]) -> DataError:
+    """Return the error for checkpoints none of which can be used."""
+    return DataError(
+        f"{settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
+        f"({'; '.join(passed_over)})"
+    )
+
+
+def check_arrays(info: CheckpointInfo, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> str | None:
+    """Return why the arrays of a checkpoint are not those of a run; None if they are.
+
+    Args:
+        info: the checkpoint.
+        expected: types and shapes that arrays of the model and of the optimizer must have, by name.
+    """
+    for name, (dtype, shape) in info.arrays.items():
+        if name.startswith(MODEL_GROUPS) and expected.get(name) != (dtype, shape):
+            here = "nothing of that name" if name not in expected else f"{expected[name][0]} {expected[name][1]}"
+            return f"{name} is {dtype} {shape} in the checkpoint, but this run has {here}"
+    missing = [name for name in expected if name not in info.arrays]
+    return f"it lacks {missing[0]}, which this run has" if missing else None
+
+
+def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
+    """Return what no run would have written; None if nothing is wrong."""
+    if not isinstance(settings.get("data"), dict) or type(settings.get("threads")) is not int:
+        return "its config has no data or no threads"
+    if type(shards := progress.get("shards")) is not int or shards < 1:
+        return f"its number of shards is {shards!r}"
+    if reason := invalid_attribute(progress):
+        return reason
+    if type(weight := progress.get(RESIDUALS_WEIGHT, 1.0)) is not float or not 0 < abs(weight) < math.inf:
+        return f"its {RESIDUALS_WEIGHT} is {weight!r}"
+    others = {name: array for name, array in arrays.items() if not name.startswith(MODEL_GROUPS)}
+    if (size := sum(size_of(*array) for array in others.values())) > MAX_OTHER_BYTES:
+        return f"its history and numbers take {size:,} bytes"
+    wrong = (name for name, (_, shape) in others.items() if name.startswith("history/") and len(shape) != 1)
+    return next((f"{name} is no column" for name in wrong), None)

@@ -1,0 +1,64 @@
+"""The comparison of a run with the one that wrote a checkpoint: settings and data that must be the same to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dbp.config import toml
+from dbp.config.settings import Settings
+from dbp.errors import UserError
+from dbp.saving.checkpoint_info import CheckpointInfo
+
+# Keys and sections that may differ between a checkpoint and the settings that continue from it.
+MAY_DIFFER = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a run differs from the one that wrote a checkpoint.
+
+    Args:
+        forbidden: a line for each key that must be the same, but differs.
+        allowed: a line for each key that differs and may.
+    """
+
+    forbidden: Mapping[str, str]
+    allowed: Mapping[str, str]
+
+    @classmethod
+    def between(cls, info: CheckpointInfo, settings: Settings, shards: int, digests: Mapping[str, str]) -> Comparison:
+        """Compare a checkpoint with settings and data."""
+        now = _without_files(toml.table_from(settings)) | {"shards": shards}
+        then = _without_files(info.settings) | {"shards": info.progress["shards"]}
+        differences = toml.differences(then, now)
+        for purpose in ("train", "validation"):
+            if info.progress.get(f"data_{purpose}") != digests.get(purpose):
+                key, other = f"data.{purpose}", f"{purpose} data: other examples now than in the checkpoint"
+                differences[key] = f"{differences[key]}; {other}" if key in differences else other
+        allowed = {key: text for key, text in differences.items() if covered(key, MAY_DIFFER)}
+        return cls({key: text for key, text in differences.items() if key not in allowed}, allowed)
+
+
+def covered(key: str, names: Sequence[str]) -> bool:
+    """Return True if a key, or a section that it lies in, is among the names."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str]) -> None:
+    """Raise UserError if the settings describe another run than the checkpoint's, except for accepted keys."""
+    forbidden = {key: text for key, text in found.forbidden.items() if not covered(key, accept)}
+    if forbidden:
+        keys = " ".join(f"--accept {key}" for key in forbidden)
+        raise UserError(
+            f"checkpoint {info.path} is of another run ({'; '.join(forbidden.values())}); start anew with --fresh, "
+            f"choose another folder with --out, or go on nevertheless with {keys}"
+        )
+
+
+def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without the names of data files, as data is compared by content."""
+    purposes = ("train", "validation", "test")
+    data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
+    return {**table, "data": data}
