@@ -86,8 +86,8 @@ HANGS = {
 TESTS = """
 import ctypes, subprocess, sys, time
 import pytest
-from tests import limits
-limits.GRACE_SECONDS = 2.0
+from tests import time_limits
+time_limits.GRACE_SECONDS = 2.0
 lock, mutex = ctypes.PyDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
 
 @pytest.fixture
