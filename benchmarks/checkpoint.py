@@ -31,12 +31,12 @@ RECOVERY = ("noticed", "met", "from memory", "from file")
 
 
 def sizes(text: str) -> list[int]:
-    """Numbers of parameters with commas between."""
+    """Parse numbers of parameters, separated by commas."""
     return [parameters(word) for word in text.split(",")]
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument("--ranks", type=positive, default=2)
     known.add_argument("--parameters", type=sizes, default=[2_000_000, 20_000_000], help="with commas between")
@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
 
 
 def table(found: dict[int, dict[str, Any]]) -> str:
-    """A line for each size."""
+    """Return a table with a line for each size."""
     titles = ("MB", "step", "stall", "of a step", "longest", "beside", "written", "resume")
     lines = [line("parameters", (f"{title} " for title in titles))]
     for count, row in found.items():
@@ -60,19 +60,19 @@ def table(found: dict[int, dict[str, Any]]) -> str:
 
 
 def table_of_recovery(found: dict[int, dict[str, Any]]) -> str:
-    """The same for the times after a death."""
+    """Return a table of the times after a rank has died."""
     lines = [line("parameters", (f"{title} " for title in RECOVERY))]
     lines += [line(f"{count:,}", [ms(row.get(name), 0) for name in RECOVERY]) for count, row in found.items()]
     return "\n".join(lines)
 
 
 def ms(seconds: float | None, digits: int = 1) -> str:
-    """In milliseconds."""
+    """Return seconds as text, in milliseconds."""
     return number(None if seconds is None else seconds * 1e3, digits)
 
 
 def recovery(args: argparse.Namespace, count: int, notes: Notes) -> dict[str, float]:
-    """The medians of what happens when a rank has died; nothing where others cannot outlive it."""
+    """Return the median times after a rank has died; {} where ranks cannot outlive others."""
     told: dict[str, list[float]] = {name: [] for name in RECOVERY}
     for changing in [False, True] * args.deaths:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -91,7 +91,7 @@ def recovery(args: argparse.Namespace, count: int, notes: Notes) -> dict[str, fl
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure each size, in processes of its own, and print a table; gives all of it."""
+    """Measure each size in separate processes, print a table, and return all figures."""
     notes += few_cores(args.ranks)
     found: dict[int, dict[str, Any]] = {}
     versions: dict[str, str] = {}

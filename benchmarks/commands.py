@@ -20,13 +20,13 @@ Measurement = Callable[[argparse.Namespace, Notes], dict[str, Any]]
 
 
 def say(text: str) -> None:
-    """Tell the user how far it is."""
+    """Print progress to stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores, and the system."""
+    """Return the processor, its number of cores, and the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -38,12 +38,12 @@ def machine() -> dict[str, Any]:
 
 
 def footnotes(versions: dict[str, str], notes: Notes) -> str:
-    """Machine, versions and notes."""
+    """Return the machine, the versions and the notes as text."""
     return "\n".join([*(f"{name}: {value}" for name, value in (machine() | versions).items()), *notes])
 
 
 def few_cores(ranks: int) -> Notes:
-    """A warning where ranks must share cores."""
+    """Return a warning if ranks must share cores."""
     cores = machine()["cores"]
     if cores >= ranks:
         return []
@@ -51,19 +51,19 @@ def few_cores(ranks: int) -> Notes:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is {text!r}")
     return int(text)
 
 
 def counts(text: str) -> list[int]:
-    """Such numbers with commas between, in rising order."""
+    """Parse whole numbers of at least 1, separated by commas, and sort them."""
     return sorted({positive(word) for word in text.split(",")})
 
 
 def case_names(text: str) -> list[str]:
-    """Names with commas between, all of them known."""
+    """Parse names of cases, separated by commas."""
     names = list(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in CASES]:
         raise argparse.ArgumentTypeError(f"there is no case {unknown[0]!r}; valid: {', '.join(CASES)}")
@@ -71,7 +71,7 @@ def case_names(text: str) -> list[str]:
 
 
 def parser(program: str | None) -> argparse.ArgumentParser:
-    """Of a command line that may name a JSON file; the module's docstring is its help."""
+    """Return a parser with the option --json; the module's docstring is its help."""
     summary_line, _, details = (program or "").partition("\n")
     made = argparse.ArgumentParser(
         description=summary_line, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -81,7 +81,7 @@ def parser(program: str | None) -> argparse.ArgumentParser:
 
 
 def parsed(known: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments of this process."""
+    """Parse the arguments of this process."""
     args = known.parse_args()
     if args.json and not args.json.absolute().parent.is_dir():
         known.error(f"--json: there is no folder {args.json.absolute().parent}")
@@ -89,7 +89,7 @@ def parsed(known: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def carry_out(measurement: Measurement, args: argparse.Namespace) -> int:
-    """Measure, which prints tables and may note things, and write what that gives; gives the exit code."""
+    """Call a function that measures and prints tables, write its figures to the JSON file, and return the exit code."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # not without ending what was started
     notes: Notes = []
     try:

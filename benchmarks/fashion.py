@@ -31,18 +31,18 @@ LIMIT = 3600.0  # seconds for a training
 
 
 def dbp(*words: object, **options: object) -> str:
-    """Run a command of dbp, and give what it prints."""
+    """Run a command of dbp and return its output."""
     return output_of(*DBP, *words, timeout=LIMIT, **options)
 
 
 def train_words(ranks: int, seed: int, out: Path) -> list[str]:
-    """The command line that trains on so many ranks."""
+    """Return the command line that trains on some ranks."""
     changes = ["--set", f"seed={seed}", "--set", "checkpoint.every_steps=50"]
     return ["run", "-n", str(ranks), "--", "train", str(CONFIG), *changes, "--out", str(out)]
 
 
 def train(folder: Path, ranks: int, seed: int) -> dict[str, object]:
-    """Train once, from the start to the end."""
+    """Train once, without interruption."""
     out = folder / f"run-{ranks}-{seed}"
     start = time.perf_counter()
     printed = dbp(*train_words(ranks, seed, out), cwd=folder)
@@ -55,7 +55,7 @@ def train(folder: Path, ranks: int, seed: int) -> dict[str, object]:
 
 
 def train_with_kills(folder: Path, kills: int, ranks: int = 2) -> dict[str, object]:
-    """Train seed 0 with so many kills of one or all ranks, each at a random moment of what is left."""
+    """Train with seed 0 and kill one or all ranks some times, each time at a random moment."""
     out, rng, resumed = folder / "run-killed", random.Random(), []
     command = [*DBP, *train_words(ranks, 0, out)]
     for kill in range(kills):
@@ -73,7 +73,7 @@ def train_with_kills(folder: Path, kills: int, ranks: int = 2) -> dict[str, obje
 
 
 def main() -> int:
-    """Measure, print, and tell by the exit code whether all weights were equal."""
+    """Measure and print; return exit code 1 if weights differed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with the four .gz files of Fashion-MNIST")
     parser.add_argument("--seeds", default="0,1,2")

@@ -30,7 +30,7 @@ SORTS = {"losses": "loss", "hangs": "hang", "wrong bits": "wrong bits"}  # of wh
 
 
 def kinds(text: str) -> list[str]:
-    """Names of kinds with commas between."""
+    """Parse names of kinds, separated by commas."""
     names = [name.strip() for name in text.split(",")]
     if unknown := [name for name in names if name not in KINDS]:
         raise argparse.ArgumentTypeError(f"there is no kind {unknown[0]!r}; there are {', '.join(KINDS)}")
@@ -38,7 +38,7 @@ def kinds(text: str) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument("--count", type=positive, default=500, help="faults at least (500)")
     known.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
 
 
 def row(cases: list[Case]) -> dict[str, int]:
-    """Of one kind: how many were injected, how many of them were met, and what was wrong."""
+    """Return the figures of one kind: faults injected, faults that took effect, and failures."""
     wrong = [case.wrong for case in cases if case.wrong]
     counts = {title: sum(text.startswith(word) for text in wrong) for title, word in SORTS.items()}
     met = sum(case.met for case in cases)
@@ -58,7 +58,7 @@ def row(cases: list[Case]) -> dict[str, int]:
 
 
 def table(rows: dict[str, dict[str, int]]) -> str:
-    """A line for each kind, and one for all."""
+    """Return a table with a line for each kind, and one for all kinds."""
     titles = ("injected", *SORTS, "other")
     rows = rows | {"all": {title: sum(found[title] for found in rows.values()) for title in titles}}
     width = max(map(len, rows)) + 1
@@ -68,7 +68,7 @@ def table(rows: dict[str, dict[str, int]]) -> str:
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Inject faults kind by kind, and print a table; gives all of it."""
+    """Inject faults kind by kind, print a table, and return all figures."""
     found: dict[str, list[Case]] = {}
     with tempfile.TemporaryDirectory(prefix="dbp-faults-") as folder:
         context = prepare(Path(folder), args.seed)
@@ -84,7 +84,7 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
 
 
 def _carried_out(kind: str, count: int, context: Any) -> list[Case]:
-    """Inject until so many faults were met; those that came too late for any call are drawn again."""
+    """Inject until a number of faults took effect; faults that came too late for any call are drawn again."""
     cases: list[Case] = []
     while (missing := count - sum(case.met for case in cases)) > 0:
         for case in KINDS[kind][1](context, missing):
@@ -95,7 +95,7 @@ def _carried_out(kind: str, count: int, context: Any) -> list[Case]:
 
 
 def main() -> int:
-    """Measure; the exit code tells whether anything was wrong."""
+    """Measure; return exit code 1 if anything failed."""
     wrong = 0
 
     def measure(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:

@@ -29,28 +29,28 @@ Node = dict[str, Any]  # what was found for one number of ranks
 
 
 def of_a_rank(node: Node) -> float:
-    """MB that a rank is to hold for itself."""
+    """Return the private memory expected of a rank, in MB."""
     return node["vector"] + node["activations"]
 
 
 def model(ranks: int, node: Node) -> float:
-    """MB that so many ranks are to hold together, beside the libraries."""
+    """Return the memory expected of a number of ranks without libraries, in MB."""
     return (1 + node["optimizer vectors"]) * node["vector"] + ranks * of_a_rank(node)
 
 
 def held(node: Node, moment: str) -> float:
-    """MB at a moment, above the libraries."""
+    """Return the memory measured at a moment, without libraries, in MB."""
     return node[moment]["all"] - node["libraries"]["all"]
 
 
 def growth(nodes: dict[int, Node], value: Callable[[Node], float]) -> dict[int, float]:
-    """By how much a value has grown for each rank added since the number of ranks before."""
+    """Return the growth of a value for each rank added since the previous number of ranks."""
     pairs = itertools.pairwise(nodes.items())
     return {more: (value(large) - value(small)) / (more - fewer) for (fewer, small), (more, large) in pairs}
 
 
 def node_table(nodes: dict[int, Node]) -> str:
-    """What was held, beside what is to be held."""
+    """Return a table of measured and expected memory."""
     titles = ("node", "libraries", "model", "start", "steps", "highest", "a rank")
     lines, grown = (
         [line("MB, ranks", (f"{title} " for title in titles))],
@@ -64,7 +64,7 @@ def node_table(nodes: dict[int, Node]) -> str:
 
 
 def kinds_table(nodes: dict[int, Node]) -> str:
-    """Of the node's memory after the steps, what ranks have for themselves, and what they share."""
+    """Return a table of the node's private and shared memory after the steps."""
     kinds = ("private", "shared", "files")
     lines = [line("MB of the node", (f"{kind} " for kind in kinds))]
     return "\n".join(
@@ -73,7 +73,7 @@ def kinds_table(nodes: dict[int, Node]) -> str:
 
 
 def verdict(nodes: dict[int, Node]) -> str:
-    """What a rank adds, and what it is to add."""
+    """Return the measured and the expected memory of an added rank as text."""
     some = next(iter(nodes.values()))
     lines = [
         f"{some['parameters']:,} parameters: a vector has {some['vector']:.0f} MB, a rank's activations "
@@ -89,7 +89,7 @@ def verdict(nodes: dict[int, Node]) -> str:
 
 
 def parameters(text: str) -> int:
-    """A number such as 50e6."""
+    """Parse a number such as 50e6."""
     try:
         value = float(text)
     except ValueError:
@@ -100,7 +100,7 @@ def parameters(text: str) -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument("--ranks", type=counts, default=[1, 2, 4, 8], help="with commas between (1,2,4,8)")
     known.add_argument("--parameters", type=parameters, default=50_000_000, help="of the model, about (50e6)")
@@ -111,7 +111,7 @@ def arguments() -> argparse.Namespace:
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure each number of ranks, in processes of its own, and print tables; gives all of it."""
+    """Measure each number of ranks in separate processes, print tables, and return all figures."""
     nodes: dict[int, Node] = {}
     versions: dict[str, str] = {}
     for ranks in args.ranks:

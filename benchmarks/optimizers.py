@@ -59,18 +59,18 @@ PASSES = 1500  # of each method, about
 
 
 def passes(point: dict[str, float]) -> float:
-    """Evaluations and products."""
+    """Return the passes of a point: evaluations and products."""
     return point["evaluations"] + point["products"]
 
 
 def cost_at(points: Points, value: str, limit: float) -> float | None:
-    """The lowest cost by a number of passes, or of seconds."""
+    """Return the lowest cost within a number of passes, or of seconds."""
     of = {"passes": passes, "seconds": lambda point: point["seconds"]}[value]
     return min((point["cost"] for point in points if of(point) <= limit), default=None)
 
 
 def method_table(results: dict[str, Any]) -> str:
-    """The lowest cost of each method by several numbers of passes and seconds."""
+    """Return a table with the lowest cost of each method within several numbers of passes and seconds."""
     limits = [("passes", 30), ("passes", 150), ("passes", 1500), ("seconds", 1), ("seconds", 5), ("seconds", 20)]
     lines = [line("lowest cost within", (f"{limit} {value} " for value, limit in limits))]
     for name, result in results.items():
@@ -80,7 +80,7 @@ def method_table(results: dict[str, Any]) -> str:
 
 
 def peer_table(own: dict[str, Any], peer: dict[str, Any]) -> str:
-    """L-BFGS, as far as it needs to come to the cost that SciPy's comes to, beside that one."""
+    """Return a table that compares L-BFGS, run until it reaches SciPy's cost, with SciPy."""
     titles = ("iterations", "evaluations", "cost", "seconds", "outside")
     lines, goal = [line("deep autoencoder", (f"{title} " for title in titles))], peer["points"][-1]
     reached = first_at(own["points"], goal["cost"])
@@ -95,12 +95,12 @@ def peer_table(own: dict[str, Any], peer: dict[str, Any]) -> str:
 
 
 def first_at(points: Points, cost: float) -> dict[str, float] | None:
-    """The first point with that cost or a lower one."""
+    """Return the first point with at most a cost."""
     return next((point for point in points if point["cost"] <= cost), None)
 
 
 def _thinned(points: Points, of: Callable[[dict[str, float]], float]) -> Points:
-    """As many as a picture shows, on a logarithmic axis."""
+    """Return the points that a plot with a logarithmic axis can show apart."""
     kept = points[:1]
     for point in points[1:]:
         if of(point) > 1.03 * of(kept[-1]):
@@ -109,7 +109,7 @@ def _thinned(points: Points, of: Callable[[dict[str, float]], float]) -> Points:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Cost against passes, and against time."""
+    """Plot cost against passes, and against time."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -133,7 +133,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def compare_with_scipy(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Both on the deep autoencoder."""
+    """Run L-BFGS and SciPy on the deep autoencoder."""
     runs = json.dumps({"L-BFGS": {"optimizer": {"kind": "lbfgs"}}})
     words = ["--images", str(folder / IMAGES), "--runs", runs, "--examples", str(args.examples)]
     say("the deep autoencoder: dbp on two ranks")
@@ -146,7 +146,7 @@ def compare_with_scipy(folder: Path, args: argparse.Namespace) -> dict[str, Any]
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Run all methods, print tables, draw; gives all of it."""
+    """Run all methods, print tables, plot, and return all figures."""
     told: dict[str, Any] = {}
     with_scipy = has(sys.executable, "scipy")
     if args.fashion and with_scipy:
@@ -170,7 +170,7 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument("--fashion", type=Path, metavar="FOLDER", help=f"with {IMAGES}, for the comparison with SciPy")
     known.add_argument("--examples", type=positive, default=5000, help="of that comparison (5000)")

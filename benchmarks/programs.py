@@ -1,4 +1,4 @@
-"""dbp and its peers as programs: which are installed, how they are started, what they report."""
+"""dbp and its peers as programs: the commands that start them, and the results that they report."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ TIMEOUT = 900  # seconds for a program that measures all cases
 
 
 class FailedError(Exception):
-    """A program that measures has ended with an error."""
+    """The error of a program that measures and has failed."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """dbp or a peer.
+    """The program of dbp or a peer.
 
     Args:
         name: for the user.
@@ -45,7 +45,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *words: str) -> str:
-        """Run it to its end, and give what it prints; FailedError with its last words if it fails."""
+        """Run the program and return its output; raise FailedError with its last words if it fails."""
         environment = {**self.environment, **os.environ}
         environment = {name: value for name, value in environment.items() if name not in UNSET}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
@@ -58,7 +58,7 @@ class Program:
         return outcome.out
 
     def measure(self, *words: str) -> dict[str, Any]:
-        """Its versions and results."""
+        """Run the program and return its versions and results."""
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "results.json"
             self.run("--out", str(out), *words)
@@ -66,14 +66,14 @@ class Program:
 
 
 def last_words(text: str) -> str:
-    """The last line that names an error, else the last line."""
+    """Return the last line that names an error, or else the last line."""
     lines = [line.strip() for line in text.splitlines() if any(map(str.isalpha, line))]
     named = [line for line in lines if "Error: " in line or "error: " in line]
     return (named or lines or [""])[-1]
 
 
 def has(python: str, package: str) -> bool:
-    """Whether that Python can import the package."""
+    """Return True if a Python can import a package."""
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
     try:
         return run(python, "-c", code, timeout=60).code == 0
@@ -82,19 +82,19 @@ def has(python: str, package: str) -> bool:
 
 
 def own_program(script: str = "dbp_steps.py", ranks: int = RANKS, *options: str) -> Program:
-    """dbp, on ranks with one thread each, with options of dbp run."""
+    """Return the program that runs a script on ranks with one thread each, with options of dbp run."""
     start = [sys.executable, "-m", "dbp", "run", "-n", str(ranks), *options, "--", str(STEPS / script)]
     return Program("dbp", start, threads=1)
 
 
 def torchrun(name: str, script: str, ranks: int = RANKS) -> Program:
-    """PyTorch, in processes with one thread each."""
+    """Return the program that runs a script of PyTorch in processes with one thread each."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     return Program(name, [*start, str(STEPS / script)], threads=1)
 
 
 def has_torch(notes: list[str]) -> bool:
-    """Whether PyTorch is installed; if not, that is noted."""
+    """Return True if PyTorch is installed; if not, note that."""
     found = importlib.util.find_spec("torch") is not None
     if not found:
         notes.append(f"PyTorch is not installed for {sys.executable}")
@@ -102,7 +102,7 @@ def has_torch(notes: list[str]) -> bool:
 
 
 def installed_programs(jax_python: str | None, notes: list[str]) -> list[Program]:
-    """dbp, and those of its peers that are installed; the others are noted. JAX is left out without a Python."""
+    """Return dbp and its installed peers; note the others. JAX is left out without a Python."""
     found = [own_program()]
     if has_torch(notes):
         found.append(torchrun("DDP", "torch_steps.py"))

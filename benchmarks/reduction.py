@@ -36,7 +36,7 @@ COMPARISON = Comparison(
 
 
 def sizes(text: str) -> list[str]:
-    """Sizes with commas between."""
+    """Parse sizes, separated by commas."""
     names = list(dict.fromkeys(text.split(",")))
     try:
         for name in names:
@@ -47,7 +47,7 @@ def sizes(text: str) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument(
         "--sizes", type=sizes, default=SIZES, help=f"of a vector, with commas between ({','.join(SIZES)})"
@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure times and print them; gives all of it."""
+    """Measure times, print them, and return all figures."""
     notes += few_cores(args.ranks)
     programs = [own_program("dbp_sums.py", args.ranks)]
     if has_torch(notes):

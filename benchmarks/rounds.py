@@ -1,4 +1,4 @@
-"""Programs that measure, one after the other, in several rounds."""
+"""Measurements by programs that run one after the other, in several rounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tables import Results
 
 @dataclass
 class Measured:
-    """What came out.
+    """The results of all rounds.
 
     Args:
         rounds: the results of each round.
@@ -25,7 +25,7 @@ class Measured:
 
 
 def measured_or_noted(program: Program, notes: Notes, *words: str) -> dict[str, Any] | None:
-    """What a program tells; a peer that fails, which is noted, has a second chance before it is None."""
+    """Return what a program measured. If a peer fails, note that and try once more, then return None."""
     for _ in range(2):
         try:
             return program.measure(*words)
@@ -38,7 +38,7 @@ def measured_or_noted(program: Program, notes: Notes, *words: str) -> dict[str, 
 
 
 def measure_all(programs: list[Program], cases: list[str], rounds: int, notes: Notes, *words: str) -> Measured:
-    """Run all programs in turn, in several rounds; a peer that fails is left out from then on."""
+    """Run all programs in turn, in several rounds; leave out a peer once it has failed."""
     measured, running = Measured([], {}), list(programs)
     for number in range(rounds):
         results: Results = {}

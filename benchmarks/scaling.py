@@ -1,4 +1,4 @@
-"""Scaling of a training step over ranks and hosts, and what a model of it says of larger clusters.
+"""Scaling of a training step over ranks and hosts, and predictions of a model for larger clusters.
 
     python benchmarks/scaling.py [--case mlp-adam] [--rate 1gbit] [--hosts 2,4] [--json FILE]
 
@@ -43,7 +43,7 @@ LINKS = {"1 Gbit/s": (1e9, 100e-6), "10 Gbit/s": (1e10, 30e-6), "100 Gbit/s": (1
 
 @dataclass(frozen=True)
 class Model:
-    """Of a step.
+    """A model of the time of a step.
 
     Args:
         parameters: of the network.
@@ -60,11 +60,11 @@ class Model:
     ranks: int = 1
 
     def bytes(self, hosts: int) -> float:
-        """That each host sends, and receives."""
+        """Return the bytes that each host sends, and receives."""
         return 2 * (hosts - 1) / hosts * 4 * self.parameters
 
     def step(self, hosts: int, bandwidth: float, latency: float, slower: float = 1.0) -> float:
-        """Seconds of a step.
+        """Return the seconds of a step.
 
         Args:
             hosts: how many.
@@ -80,12 +80,12 @@ class Model:
 
 
 def measured(program: Program, case: str, *words: str) -> dict[str, Any]:
-    """What a program tells of a case."""
+    """Run a program on a case and return its results."""
     return program.measure("--cases", case, *words)["results"]
 
 
 def on_one_machine(case: str, cores: int) -> tuple[list[dict[str, float]], Model]:
-    """Milliseconds by number of ranks, and the model with what one rank alone has shown."""
+    """Return the milliseconds of a step by number of ranks, and the model from the step of one rank."""
     rows = []
     for ranks in [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]:
         say(f"{ranks} rank{'s' * (ranks > 1)} on this machine")
@@ -99,7 +99,7 @@ def on_one_machine(case: str, cores: int) -> tuple[list[dict[str, float]], Model
 
 
 def model_of(told: dict[str, Any]) -> Model:
-    """From the stages of one rank's steps."""
+    """Return the model from the stages of one rank's steps."""
     stages, parameters = told["stages"], told["parameters"]
     compute = stages["forward"] + stages["backward"] + stages["other"] + stages["data"] + stages["sum"]
     first = stages["forward"] + stages["backward"] * told["last"] / parameters
@@ -107,14 +107,14 @@ def model_of(told: dict[str, Any]) -> Model:
 
 
 def started(name: str, command: list[str], ranks: int) -> Program:
-    """A program on hosts."""
+    """Return a program that runs on hosts."""
     return Program(name, command, threads=1, environment=environment(ranks))
 
 
 def on_hosts(
     case: str, count: int, rate: str, model: Model, cores: int, with_torch: bool, notes: Notes
 ) -> dict[str, Any]:
-    """Milliseconds of a step over so many hosts, and what it is to be compared with."""
+    """Return the milliseconds of a step over hosts, of the link, the model and DDP."""
     say(f"{count} hosts with one rank each, {rate}")
     ranks, python = [1] * count, sys.executable
     with Hosts(count, rate) as hosts, tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ exec {python} {script} "$@"
 
 
 def machine_table(rows: list[dict[str, float]]) -> str:
-    """Weak and strong scaling on one machine."""
+    """Return a table of weak and strong scaling on one machine."""
     one = rows[0]
     lines = [line("one machine", ("ranks", "weak ms", "efficiency", "strong ms", "speed-up"))]
     for row in rows:
@@ -160,7 +160,7 @@ def machine_table(rows: list[dict[str, float]]) -> str:
 
 
 def hosts_table(rows: list[dict[str, Any]], rate: str) -> str:
-    """Over hosts, beside the link, the model and DDP."""
+    """Return a table that compares a step over hosts with the link, the model and DDP."""
     titles = ("hosts", "dbp ms", "compute", "link", "dbp/larger", "model", "model/dbp", "DDP ms")
     lines = [line(f"hosts, {rate}", titles)]
     for row in rows:
@@ -172,7 +172,7 @@ def hosts_table(rows: list[dict[str, Any]], rate: str) -> str:
 
 
 def clusters_table(model: Model) -> str:
-    """What the model says of larger clusters: the part of the time in which processors compute."""
+    """Return a table of the efficiency predicted for larger clusters: the fraction of time spent computing."""
     lines = [line("efficiency, model", [f"{hosts} hosts" for hosts in CLUSTERS])]
     for name, (bits, latency) in LINKS.items():
         alone = model.step(1, 1, 0)
@@ -181,7 +181,7 @@ def clusters_table(model: Model) -> str:
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure, print, and give all of it."""
+    """Measure, print tables, and return all figures."""
     cores = machine()["cores"]
     rows, model = on_one_machine(args.case, cores)
     tables, over_hosts = [machine_table(rows)], []
@@ -198,12 +198,12 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
 
 
 def counts(text: str) -> list[int]:
-    """Numbers of hosts."""
+    """Parse numbers of hosts, separated by commas."""
     return [int(part) for part in text.split(",") if int(part) > 1]
 
 
 def main() -> int:
-    """Measure what the command line asks for."""
+    """Measure what the command line names."""
     known = parser(__doc__)
     known.add_argument("--case", choices=list(CASES), default="mlp-adam", help="of steps/cases.py (mlp-adam)")
     known.add_argument("--rate", default="1gbit", help="what each host may send (1gbit)")

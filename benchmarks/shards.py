@@ -1,4 +1,4 @@
-"""What it costs that the weights of a run do not depend on the number of ranks, by the number of shards.
+"""The cost of weights that do not depend on the number of ranks, by the number of shards.
 
     python benchmarks/shards.py [--cases mlp,cnn] [--shards 1,2,4,8] [--rounds 3] [--json FILE]
 
@@ -31,7 +31,7 @@ COMPARISON = Comparison({order: (order,) for order in ORDERS}, {})
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument("--cases", type=case_names, default=["mlp", "mlp-adam", "cnn"], help="(mlp,mlp-adam,cnn)")
     known.add_argument("--shards", type=counts, default=[1, 2, 4, 8], help="of a rank, with commas between (1,2,4,8)")
@@ -40,12 +40,12 @@ def arguments() -> argparse.Namespace:
 
 
 def ratio(rounds: list[Results], above: tuple[str, str], below: tuple[str, str]) -> float:
-    """The median over rounds of the quotient of two times, each given by order and case."""
+    """Return the median over rounds of the ratio of two times, each given by order and case."""
     return statistics.median(r[above[0]][above[1]]["ms"] / r[below[0]][below[1]]["ms"] for r in rounds)
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure, print, and give all of it."""
+    """Measure, print a table, and return all figures."""
     notes += few_cores(RANKS)
     names = [f"{case}/{shards}" for case in args.cases for shards in args.shards]
     measured = measure_all([own_program("shard_steps.py")], names, args.rounds, notes)

@@ -1,4 +1,4 @@
-"""A Slurm of its own on one machine: a controller, and a node for each of some emulated hosts; see hosts.py.
+"""A separate Slurm on one machine: a controller, and a node for each of some emulated hosts; see hosts.py.
 
     python benchmarks/slurm.py 2 -- sbatch --wait job.sh
     python benchmarks/slurm.py 2 -- bash
@@ -67,14 +67,14 @@ PartitionName=all Nodes={nodes} Default=YES MaxTime=INFINITE State=UP
 
 
 def why_not() -> str | None:
-    """What keeps this machine from having a Slurm; None if nothing does."""
+    """Return why Slurm cannot run on this machine; None if it can."""
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
         return f"there is no {missing[0]}; install slurm-wlm and munge"
     return hosts.why_not()
 
 
 class Slurm:
-    """Its nodes h0, h1, ... have four cores each; they and the jobs end with a with statement.
+    """A Slurm in a with statement: nodes h0, h1, ... with four cores each, which end with the statement, as do jobs.
 
     Args:
         nodes: how many.
@@ -123,7 +123,7 @@ class Slurm:
         self._wait("Slurm", lambda: self.tried("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * count)
 
     def _give_place(self, name: str) -> None:
-        """Give a host a folder of its own for what PMIx connects to, as the machine's is that of all hosts."""
+        """Mount a folder for PMIx's sockets on a host, because all hosts share the machine's folder."""
         parent = str(Path(LOCAL).parent)
         self.hosts.run(name, "mount", "-t", "tmpfs", "tmpfs", parent)
         self.hosts.run(name, "mkdir", LOCAL)
@@ -145,7 +145,7 @@ class Slurm:
     # --- its commands -----------------------------------------------------------------------------------
 
     def words(self, *command: str) -> list[str]:
-        """The command line that runs a command on the first node, which knows this Slurm.
+        """Return the command line that runs a command on the first node, with this Slurm configured.
 
         Jobs get its environment, and would end with its process tree if they had the mark of that.
         """
@@ -153,20 +153,20 @@ class Slurm:
         return self.hosts.words(self.hosts.names[0], *known, folder=str(Path.cwd()))
 
     def tried(self, *command: str) -> str:
-        """What a command prints; nothing if it fails."""
+        """Run a command and return its output, or "" if it fails."""
         return run(*self.words(*command), timeout=60).out
 
     def run(self, *command: str) -> str:
-        """What a command prints."""
+        """Run a command and return its output."""
         return output_of(*self.words(*command), timeout=60)
 
     def state(self, job: str) -> dict[str, str]:
-        """What is known of a job, by name, such as JobState and Restarts; nothing when it is forgotten."""
+        """Return the state of a job by name, such as JobState and Restarts; {} once Slurm has forgotten it."""
         told = self.tried("scontrol", "show", "job", job)
         return dict(word.split("=", 1) for word in told.split() if "=" in word)
 
     def until(self, job: str, states: tuple[str, ...], seconds: float) -> dict[str, str]:
-        """Wait until a job is in one of some states, such as RUNNING; RuntimeError if it is not in time."""
+        """Wait until a job is in one of some states, such as RUNNING; raise RuntimeError after a limit."""
         end = time.monotonic() + seconds
         while (state := self.state(job)).get("JobState") not in states:
             if time.monotonic() > end:
@@ -176,7 +176,7 @@ class Slurm:
 
 
 def main() -> int:
-    """Start it, run the command, end it."""
+    """Start Slurm, run a command, and end Slurm."""
     border = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     counts, words = sys.argv[1:border], sys.argv[border + 1 :]
     if len(counts) != 1 or not counts[0].isdecimal() or not words:

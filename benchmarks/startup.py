@@ -1,4 +1,4 @@
-"""What the start of a training costs each rank, up to its first step: time, modules, files.
+"""The cost of starting a training on each rank, up to its first step: time, modules, files.
 
     python benchmarks/startup.py [--ranks 2] [--config FILE] [--rounds 3] [--json FILE]
 
@@ -29,7 +29,7 @@ MOST = 8  # ranks that are shown
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument("--ranks", type=positive, default=2)
     known.add_argument("--config", type=Path, default=CONFIG, help="what is trained (examples/digits.toml)")
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
 
 
 def counts(row: dict[str, Any], packages: list[str]) -> dict[str, float]:
-    """The figures of one rank."""
+    """Return the figures of one rank."""
     files, libraries = row["files"], row["libraries"]
     return {
         "s": row["seconds"],
@@ -52,7 +52,7 @@ def counts(row: dict[str, Any], packages: list[str]) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, float]]) -> str:
-    """A line for each rank."""
+    """Return a table with a line for each rank."""
     lines = [line("", (f"{title} " for title in TITLES))]
     for rank, row in enumerate(rows[:MOST]):
         lines.append(line(f"rank {rank}", [number(row["s"]), *(number(row[title], 0) for title in TITLES[1:])]))
@@ -60,14 +60,14 @@ def table(rows: list[dict[str, float]]) -> str:
 
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
-    """What the ranks tell of one start."""
+    """Start a training and return what its ranks report."""
     with tempfile.TemporaryDirectory() as folder:
         words = (str(args.config), "--out", folder, "--set", "epochs=1")
         return own_program("startup_rank.py", args.ranks).measure(*words)
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure some starts, and print a table; gives all of it."""
+    """Measure some starts, print a table, and return all figures."""
     notes += few_cores(args.ranks)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as users have it
     rounds = []

@@ -1,4 +1,4 @@
-"""Figures out of measurements, and tables out of figures."""
+"""Medians and ratios of measurements, and tables of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWN = ("dbp",)
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a table shows.
+    """The columns of a table.
 
     Args:
         columns: times, and the variants of which each takes the best.
@@ -26,31 +26,31 @@ class Comparison:
 
 
 def best(results: Results, variants: Iterable[str], case: str) -> float | None:
-    """The shortest time of some variants in one round; None if there is none."""
+    """Return the shortest time of some variants in one round; None if there is none."""
     return min((results[v][case]["ms"] for v in variants if case in results.get(v, {})), default=None)
 
 
 def median_time(rounds: list[Results], variants: Iterable[str], case: str) -> float | None:
-    """The median over rounds of the best of some variants."""
+    """Return the median over rounds of the best of some variants."""
     times = [best(results, variants, case) for results in rounds]
     return None if None in times else statistics.median(times)
 
 
 def median_ratio(rounds: list[Results], variants: Iterable[str], case: str) -> float | None:
-    """The median over rounds of the best of some variants, as a multiple of dbp's time in the same round."""
+    """Return the median over rounds of the best of some variants, as a multiple of dbp's time in the same round."""
     peer = [best(results, variants, case) for results in rounds]
     own = [best(results, OWN, case) for results in rounds]
     return None if None in (*peer, *own) else statistics.median(a / b for a, b in zip(peer, own, strict=True))
 
 
 def most_used_by_others(rounds: list[Results], variants: Iterable[str], case: str) -> float | None:
-    """The most cores that others used, in any round, while these variants of a case were measured."""
+    """Return the most cores that others used in any round while some variants of a case were measured."""
     found = [results[v][case]["others"] for results in rounds for v in variants if case in results.get(v, {})]
     return max((cores for cores in found if cores is not None), default=None)
 
 
 def summary(comparison: Comparison, rounds: list[Results], case: str) -> dict[str, dict[str, float | None]]:
-    """Of one case: milliseconds and others' use of the processors by column, and the ratios."""
+    """Return a case's milliseconds and others' processor use by column, and the ratios."""
     columns, ratios = comparison.columns.items(), comparison.ratios.items()
     return {
         "ms": {name: median_time(rounds, variants, case) for name, variants in columns},
@@ -60,17 +60,17 @@ def summary(comparison: Comparison, rounds: list[Results], case: str) -> dict[st
 
 
 def line(title: str, cells: Iterable[str]) -> str:
-    """A line of a table."""
+    """Return a line of a table."""
     return (title.ljust(20) + "".join(f"{cell:>12s}" for cell in cells)).rstrip()
 
 
 def number(value: float | None, digits: int = 2, mark: str = " ") -> str:
-    """With a mark behind it; a dash for none."""
+    """Return a number as text with a mark behind it, or a dash for None."""
     return ("-" if value is None else f"{value:.{digits}f}") + mark
 
 
 def time_table(title: str, rows: dict[str, dict[str, Any]]) -> str:
-    """Milliseconds, and the ratios."""
+    """Return a table of milliseconds and ratios."""
     some = next(iter(rows.values()))
     lines = [line(title, (f"{name} " for name in (*some["ms"], *some["ratios"])))]
     for case, row in rows.items():
@@ -81,14 +81,14 @@ def time_table(title: str, rows: dict[str, dict[str, Any]]) -> str:
 
 
 def disturbance_table(rows: dict[str, dict[str, Any]]) -> str:
-    """What others used of the processors."""
+    """Return a table of the processor time that others used."""
     lines = [f"cores used by others, on average, in the worst round (above, * marks times with more than {DISTURBED})"]
     lines += [line(case, map(number, row["others"].values())) for case, row in rows.items()]
     return "\n".join(lines)
 
 
 def memory_table(results: Results, cases: list[str]) -> str:
-    """What a rank's steps add, at their highest, to what its framework takes for itself."""
+    """Return a table of a rank's memory: the framework's own, and the peak that the steps add."""
     variants, titles = [v for v in ("dbp", "DDP") if v in results], {"before_mb": "before", "grown_mb": "steps"}
     lines = [line("MB of a rank", (f"{v} {title} " for v in variants for title in titles.values()))]
     for case in cases:

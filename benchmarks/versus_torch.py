@@ -40,7 +40,7 @@ COMPARISON = Comparison({"dbp": ("dbp",), **DDP, **ONE_PROCESS}, {"DDP/dbp": DDP
 
 
 def measure_memory(programs: list[Program], cases: list[str], notes: Notes) -> Measured:
-    """Each case in processes of its own, so that none finds memory that another has left."""
+    """Measure the memory of each case in separate processes, so that none reuses memory of another."""
     results: Results = {}
     versions: dict[str, str] = {}
     two_ranks = [program for program in programs if program.name in ("dbp", "DDP")]
@@ -56,7 +56,7 @@ def measure_memory(programs: list[Program], cases: list[str], notes: Notes) -> M
 
 
 def python(text: str) -> str:
-    """A Python that can be started."""
+    """Parse the path of a Python that can be started."""
     try:
         output_of(text, "-c", "", timeout=60)
     except (OSError, RuntimeError, TimeLimitError) as error:
@@ -65,7 +65,7 @@ def python(text: str) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     known = parser(__doc__)
     known.add_argument("--cases", type=case_names, default=list(CASES), help=f"some of {','.join(CASES)}")
     known.add_argument("--rounds", type=positive, default=3, help="how often all run in turn (3)")
@@ -83,7 +83,7 @@ def arguments() -> argparse.Namespace:
 
 
 def report_times(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure times and print them; gives all of it."""
+    """Measure times, print them, and return all figures."""
     found = installed_programs(args.jax_python, notes)
     measured = measure_all(found, args.cases, args.rounds, notes, "--repeats", str(args.repeats))
     rows = {case: summary(COMPARISON, measured.rounds, case) for case in args.cases}
@@ -92,14 +92,14 @@ def report_times(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
 
 
 def report_memory(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure memory and print it; gives all of it."""
+    """Measure memory, print it, and return all figures."""
     measured = measure_memory(installed_programs(None, notes), args.cases, notes)
     print(memory_table(measured.rounds[0], args.cases), footnotes(measured.versions, notes), sep="\n\n")
     return {"memory": measured.rounds[0], "versions": measured.versions}
 
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
-    """Measure what the command line asks for."""
+    """Measure what the command line names."""
     if args.profile:
         print(own_program().run("--profile", "--cases", ",".join(args.profile)), end="")
         return {}

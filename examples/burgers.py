@@ -1,4 +1,4 @@
-"""A network that solves Burgers' equation, of which it is told nothing else (Raissi et al. 2019).
+"""A network that solves Burgers' equation from the equation alone, without data (Raissi et al. 2019).
 
     u_t + u u_x = (0.01 / pi) u_xx,   u(x, 0) = -sin(pi x),   u(-1, t) = u(1, t) = 0,   t from 0 to 1
 
@@ -23,18 +23,18 @@ network = Sequential(*[Dense(32, "tanh")] * 4, Dense(1))
 
 
 def solution(scope, x, t):
-    """u, which is right at the start and at both ends whatever the network says, and odd in x as the equation is."""
+    """Return u. For any network, u satisfies the initial and boundary conditions and is odd in x."""
     there, mirrored = concatenate(x, t, axis=1), concatenate(-x, t, axis=1)
     return t * (1 - x * x) * (network(scope, there) - network(scope, mirrored)) - sin(np.pi * x)
 
 
 def slope(scope, x, t):
-    """u_x."""
+    """Return u_x."""
     return jvp(lambda x: solution(scope, x, t), (x,), (np.ones(x.shape),))[1]
 
 
 def equation(scope, points):
-    """By how much u misses the equation."""
+    """Return the residual of the equation."""
     x, t = points[:, :1], points[:, 1:]
     one = np.ones_like(x)
     u, u_t = jvp(lambda t: solution(scope, x, t), (t,), (one,))
@@ -43,7 +43,7 @@ def equation(scope, points):
 
 
 def exact(x, t):
-    """The solution by Cole and Hopf, an integral against a normal distribution, by Gauss-Hermite quadrature."""
+    """Return the solution of Cole and Hopf, an integral over a normal distribution, by Gauss-Hermite quadrature."""
     z, weight = np.polynomial.hermite.hermgauss(100)
     y = x[..., None] - np.sqrt(4 * VISCOSITY * t[..., None]) * z
     density = weight * np.exp(-np.cos(np.pi * y) / (2 * np.pi * VISCOSITY))
@@ -51,7 +51,7 @@ def exact(x, t):
 
 
 def error(weights):
-    """The relative L2 error of u on a grid."""
+    """Return the relative L2 error of u on a grid."""
     x, t = np.meshgrid(np.linspace(-1, 1, 201), np.linspace(0.01, 1, 100))
     u = solution(use(weights), x.reshape(-1, 1), t.reshape(-1, 1)).reshape(x.shape)
     return np.linalg.norm(u - exact(x, t)) / np.linalg.norm(exact(x, t))
@@ -71,7 +71,7 @@ common = {"model": equation, "loss": "mean_squared_error", "dtype": "float64", "
 
 
 def tell(method, result):
-    """How far it is."""
+    """Print the error after a method, on rank 0."""
     if world().rank == 0:
         print(f"{method}: relative L2 error {100 * error(result.weights):.3g} %", flush=True)
 

@@ -25,13 +25,13 @@ WIDTHS = 400, 200, 100, 50, 25
 
 
 def curves(count, part):
-    """So many images (count, 784) with ink from 0 to 1, of curves through three random points each."""
+    """Return images (count, 784) of curves through three random points each, with ink from 0 to 1."""
     points = SIDE * generator(0, f"curves to {part}").uniform(0.15, 0.85, (count, 3, 1, 2)).astype(np.float32)
     return np.concatenate([drawn(points[i : i + 500]) for i in range(0, count, 500)])
 
 
 def drawn(points):
-    """What a round brush leaves along the parabolas that are at three points for t = 0, 1/2 and 1."""
+    """Return images of parabolas through three points at t = 0, 1/2 and 1, drawn by a round brush."""
     first, middle, last = points.transpose(1, 0, 2, 3)
     t = np.linspace(0, 1, SAMPLES, dtype=np.float32)[:, None]
     bend = 2 * (first - 2 * middle + last)
@@ -51,15 +51,15 @@ class Ink(BinaryCrossEntropy):
     metrics: ClassVar[tuple[str, ...]] = ("squared_error",)
 
     def __call__(self, outputs, targets):
-        """One loss for each image."""
+        """Return one loss for each image."""
         return sum_(super().__call__(outputs, targets), axis=1)
 
     def measure(self, outputs, targets):
-        """One squared error for each image."""
+        """Return one squared error for each image."""
         return (np.sum((sigmoid(outputs) - targets) ** 2, axis=1),)
 
     def loss_shape(self, output_shape):  # noqa: ARG002
-        """None: an image has one loss."""
+        """Return the shape of the losses of one image: a single loss."""
         return ()
 
 

@@ -1,4 +1,7 @@
-"""The digits from Python, on the ranks that start it: dbp run -n 2 -- examples/digits.py"""
+"""The digits, trained from Python.
+
+On two ranks: dbp run -n 2 -- examples/digits.py
+"""
 
 import dbp
 from dbp.nn import Dense, Flatten

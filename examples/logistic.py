@@ -1,4 +1,4 @@
-"""Logistic regression: is the digit an even number?
+"""Logistic regression that separates even from odd digits.
 
 92.2 % of the test images, in a second on two cores:
     dbp run -n 2 -- examples/logistic.py
@@ -16,7 +16,7 @@ epochs = parser.parse_args().epochs
 
 
 def even(name):
-    """The packaged images, with 1 for even digits and 0 for odd ones."""
+    """Return the packaged images, with 1 for even digits and 0 for odd ones."""
     images, digits, _ = HDF5Dataset(name).read(slice(None))
     return images, digits % 2 == 0
 

@@ -29,12 +29,12 @@ arguments = parser.parse_args()
 
 
 def lstm(entries):
-    """Reads from left to right."""
+    """Return a model that reads from left to right."""
     return Sequential(Embedding(entries, CHANNELS), LSTM(2 * CHANNELS), Dense(entries))
 
 
 def transformer(entries, blocks=3):
-    """Sees all earlier characters at once (Radford et al. 2019)."""
+    """Return a model that sees all earlier characters at once (Radford et al. 2019)."""
     attention = Residual((LayerNorm(), Attention(heads=4, causal=True)))
     dense = Residual((LayerNorm(), Dense(4 * CHANNELS, "gelu"), Dense(CHANNELS)))
     ends = Embedding(entries, CHANNELS), Position("zeros"), LayerNorm(), Dense(entries)
@@ -42,14 +42,14 @@ def transformer(entries, blocks=3):
 
 
 def windows(numbers):
-    """Inputs (examples, LENGTH), and as targets for every character the one after it."""
+    """Return inputs (examples, LENGTH), and as the target of each character the one after it."""
     count = (len(numbers) - 1) // LENGTH
     cut = count * LENGTH
     return numbers[:cut].reshape(count, LENGTH), numbers[1 : cut + 1].reshape(count, LENGTH)
 
 
 def write(model, weights, numbers, count, temperature=0.7):
-    """Go on with a text of LENGTH characters, each drawn by its probability."""
+    """Continue a text of LENGTH characters by `count` more, each drawn by its probability."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         logits = model(use(weights), numbers[None, -LENGTH:])[0, -1]

@@ -31,7 +31,7 @@ POOL, FLATTEN = Layer("pool"), Layer("flatten")
 
 
 def _mlp(*widths: int) -> tuple[Layer, ...]:
-    """Dense layers of these widths, with ReLU after all but the last."""
+    """Return dense layers of some widths, with ReLU after all but the last."""
     return (*(Layer("dense", width) for width in widths[:-1]), Layer("dense", widths[-1], relu=False))
 
 
@@ -41,7 +41,7 @@ def _vgg_block(filters: int) -> tuple[Layer, ...]:
 
 @dataclass(frozen=True)
 class Case:
-    """A network, and how it is trained.
+    """A network and its training.
 
     Args:
         shape: of an example; that of an image is (height, width, channels).
@@ -61,12 +61,12 @@ class Case:
 
     @property
     def images(self) -> bool:
-        """Whether the examples are images."""
+        """Return True if the examples are images."""
         return len(self.shape) == 3
 
 
 def large_case(parameters: int) -> Case:
-    """Dense layers with about so many parameters; their examples are small beside them."""
+    """Return a case of dense layers with about a number of parameters, and examples much smaller than that."""
     width = round(math.sqrt(parameters / LARGE_LAYERS))
     return Case((64,), _mlp(*[width] * (LARGE_LAYERS + 1), CLASSES), batch=256, steps=5, adam=True)
 

@@ -1,4 +1,4 @@
-"""What checkpoints cost: steps with and without one being written beside them, and going on from one; on ranks."""
+"""The cost of checkpoints on ranks: steps with and without a checkpoint being written, and resuming from one."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ FOREVER = 1_000_000  # steps
 
 
 def settings(parameters: int, batch: int, folder: Path) -> Settings:
-    """A run with Adam, so that a checkpoint has three vectors."""
+    """Return the settings of a run with Adam, so that a checkpoint has three vectors."""
     plain = settings_of(dataclasses.replace(large_case(parameters), batch=batch), batch)
     return dataclasses.replace(plain, out=str(folder), checkpoint=Checkpoint(keep=2))
 
 
 def timed(comm: Communicator, action: Any) -> float:
-    """Seconds that it takes, on the rank where it takes longest."""
+    """Return the seconds that a function takes on the slowest rank."""
     comm.barrier()
     start = time.perf_counter()
     action()
@@ -44,12 +44,12 @@ def timed(comm: Communicator, action: Any) -> float:
 
 
 def _writing() -> bool:
-    """Return True while a checkpoint is written on this rank, in a thread of its own."""
+    """Return True while this rank's thread writes a checkpoint."""
     return any(thread.name == WRITER_THREAD for thread in threading.enumerate())
 
 
 def saves(run: Run, saver: RunSaver, count: int) -> dict[str, Any]:
-    """Steps, saves, and the steps beside which these are written."""
+    """Measure steps, saves, and the steps during which checkpoints are written."""
     alone: list[float] = []
     stalls: list[float] = []
     beside: list[float] = []
@@ -80,7 +80,7 @@ def saves(run: Run, saver: RunSaver, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Save some checkpoints in a new run, and go on from the last."""
+    """Save some checkpoints in a new run, and resume from the last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parameters", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)

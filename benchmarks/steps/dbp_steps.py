@@ -26,7 +26,7 @@ from dbp.training.fit import start_run
 
 
 def layer_of(layer: Layer) -> nn.Layer:
-    """The layer in dbp's words."""
+    """Return the layer as dbp's layers."""
     activation = "relu" if layer.relu else "linear"
     if layer.kind == "dense":
         return nn.Dense(layer.size, activation)
@@ -36,7 +36,7 @@ def layer_of(layer: Layer) -> nn.Layer:
 
 
 def settings_of(case: Case, examples: int, shards: int | None = None) -> Settings:
-    """A run whose data is one mini-batch."""
+    """Return the settings of a run whose data is one mini-batch."""
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((examples, *case.shape), np.float32)
     return Settings.of(
@@ -76,7 +76,7 @@ def in_training(
 
 
 def seconds_by_stage(comm: Communicator, steps: int) -> dict[str, float]:
-    """Of a step of this rank, since its clock began."""
+    """Return the seconds of each stage in a step of this rank, since its clock was reset."""
     comm.clock.enter(comm.clock.current)
     return {stage.label: comm.clock.seconds[stage] / max(steps, 1) for stage in Stage}
 
@@ -110,7 +110,7 @@ def _stage_table(stages: dict[str, float]) -> str:
 
 
 def add(report: Report, name: str, step: Step, run: Run) -> None:
-    """Measure a case; besides the time of a step what it consists of."""
+    """Measure the step of a case, and its stages."""
     comm, first, last_bucket = run.comm, run.progress.step, max(0, run.layout.size - BUCKET)
     comm.clock.reset()
     report.add("dbp", name, step, comm)

@@ -18,12 +18,12 @@ SETS = 2  # of buffers that a vector_sum may use in turn
 
 
 def write(values: np.ndarray | int, buffer: np.ndarray) -> None:
-    """Into a buffer, as the backward pass does."""
+    """Write to a buffer, as the backward pass does."""
     buffer[:] = values
 
 
 def sum_of(vector_sum: Any, shards: Shards, fill: Callable[[Any], None] = lambda buffer: None) -> np.ndarray:
-    """The sum over ranks of what lies in this rank's buffer, or is first written there."""
+    """Return a function that sums the ranks' buffers, after writing to them if asked to."""
     tree = vector_sum.start()
     for number in shards.mine:
         sums = vector_sum.buffer()
@@ -33,7 +33,7 @@ def sum_of(vector_sum: Any, shards: Shards, fill: Callable[[Any], None] = lambda
 
 
 def measure_dbp(report: Report, comm: Communicator, name: str, vector: Vector) -> None:
-    """As training uses it, with gradients where backward has written them, and with memory of each rank's own.
+    """Measure the sum in shared memory, as training uses it, and in private memory.
 
     Zeros are timed, as sums of sums would overflow.
     """
@@ -59,7 +59,7 @@ def measure_dbp(report: Report, comm: Communicator, name: str, vector: Vector) -
 
 
 def measure_mpi(report: Report, comm: Communicator, name: str, vector: Vector) -> None:
-    """MPI_Allreduce into another vector, and in place, for which zeros are summed, as sums of sums would overflow."""
+    """Measure MPI_Allreduce into another vector and in place; in place with zeros, as sums of sums would overflow."""
     mine, total = vector.of_rank(comm.rank), np.empty(vector.bytes // 4, np.float32)
     MPI.COMM_WORLD.Allreduce(mine, total)
     vector.check(total, comm.size, "MPI_Allreduce")

@@ -20,7 +20,7 @@ Parameters = list[tuple[jax.Array, jax.Array]]
 
 
 def forward(case: Case, layout: str, parameters: Parameters, x: jax.Array) -> jax.Array:
-    """The network's outputs."""
+    """Return the network's outputs."""
     remaining = iter(parameters)
     for layer in case.network:
         if layer.kind == "pool":
@@ -35,13 +35,13 @@ def forward(case: Case, layout: str, parameters: Parameters, x: jax.Array) -> ja
 
 
 def convolve(x: jax.Array, w: jax.Array, padding: int, layout: str) -> jax.Array:
-    """A convolution with zeros on every side."""
+    """Return a convolution with zero padding on every side."""
     sides = [(padding, padding)] * 2
     return jax.lax.conv_general_dilated(x, w, (1, 1), sides, dimension_numbers=DIMENSIONS[layout])
 
 
 def pool(x: jax.Array, layout: str) -> jax.Array:
-    """The largest of every 2 x 2; XLA finds it faster on processors in this form than by reduce_window."""
+    """Return the largest of every 2 x 2 values, in the form that XLA runs faster on CPUs than reduce_window."""
     down = layout.index("H")
     height, width = x.shape[down : down + 2]
     tiles = x.reshape(*x.shape[:down], height // 2, 2, width // 2, 2, *x.shape[down + 2 :])
@@ -49,7 +49,7 @@ def pool(x: jax.Array, layout: str) -> jax.Array:
 
 
 def initial_parameters(case: Case, layout: str) -> Parameters:
-    """Weights and biases of each layer that has some, by He's rule."""
+    """Return the weights and biases of each layer that has some, by He's rule."""
     rng, parameters, shape = np.random.default_rng(0), [], case.shape
     for layer in case.network:
         if layer.kind == "pool":
@@ -71,13 +71,13 @@ def initial_parameters(case: Case, layout: str) -> Parameters:
 
 
 def sgd(w: jax.Array, g: jax.Array, state: tuple[jax.Array, ...], _number: jax.Array) -> tuple:
-    """Momentum 0.9, learning rate 0.01."""
+    """Update by SGD with momentum 0.9 and learning rate 0.01."""
     velocity = 0.9 * state[0] + g
     return w - 0.01 * velocity, (velocity,)
 
 
 def adam(w: jax.Array, g: jax.Array, state: tuple[jax.Array, ...], number: jax.Array) -> tuple:
-    """The usual settings, learning rate 0.001."""
+    """Update by Adam with its usual settings and learning rate 0.001."""
     m = 0.9 * state[0] + 0.1 * g
     v = 0.999 * state[1] + 0.001 * g * g
     root = jnp.sqrt(v / (1 - 0.999**number)) + 1e-8
@@ -85,7 +85,7 @@ def adam(w: jax.Array, g: jax.Array, state: tuple[jax.Array, ...], number: jax.A
 
 
 def cost_of(case: Case, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """The mean of the losses."""
+    """Return the mean of the losses."""
     if case.autoencoder:
         return jnp.mean((outputs - targets) ** 2)
     chosen = jnp.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
@@ -93,7 +93,7 @@ def cost_of(case: Case, outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def data_of(case: Case, layout: str) -> tuple[jax.Array, jax.Array]:
-    """Inputs and targets of one mini-batch."""
+    """Return the inputs and targets of one mini-batch."""
     rng, examples = np.random.default_rng(0), case.batch * RANKS
     inputs = rng.standard_normal((examples, *case.shape), np.float32)
     if case.images and layout == "NCHW":
@@ -103,7 +103,7 @@ def data_of(case: Case, layout: str) -> tuple[jax.Array, jax.Array]:
 
 
 def step_of(case: Case, layout: str) -> tuple[Step, Alone]:
-    """A training step, and what waits for it."""
+    """Return a training step, and the ranks object that waits for it."""
     x, targets = data_of(case, layout)
     rule, vectors = (adam, 2) if case.adam else (sgd, 1)
 
@@ -128,7 +128,7 @@ def step_of(case: Case, layout: str) -> tuple[Step, Alone]:
 
 
 def trial(case: Case, layout: str) -> float:
-    """Seconds of a few steps."""
+    """Return the seconds of a few steps."""
     step, ranks = step_of(case, layout)
     take_first_steps(step)
     ranks.barrier()

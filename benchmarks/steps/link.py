@@ -1,4 +1,4 @@
-"""What a link can do: two processes send each other bytes over plain TCP at the same time; to be started by mpirun."""
+"""The speed of a link: two processes send each other bytes over plain TCP at the same time; to be started by mpirun."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ REPEATS = 7
 
 
 def receive(connection: socket.socket, count: int) -> None:
-    """Take so many bytes."""
+    """Receive a number of bytes."""
     buffer = memoryview(bytearray(1 << 20))
     while count:
         count -= connection.recv_into(buffer, min(count, len(buffer)))
 
 
 def both_ways(connection: socket.socket, count: int) -> float:
-    """Seconds to send and receive so many bytes at the same time."""
+    """Return the seconds to send and receive a number of bytes at the same time."""
     start = time.perf_counter()
     sender = threading.Thread(target=connection.sendall, args=(bytes(count),))
     sender.start()
@@ -33,7 +33,7 @@ def both_ways(connection: socket.socket, count: int) -> float:
 
 
 def main() -> None:
-    """Measure, and write what came out on rank 0."""
+    """Measure, and write the results on rank 0."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--bytes", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def connected() -> socket.socket:
-    """A connection to the first host, as soon as it listens."""
+    """Connect to the first host as soon as it listens."""
     for _ in range(200):
         try:
             return socket.create_connection(("h0", PORT), 5)

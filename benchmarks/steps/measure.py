@@ -1,6 +1,6 @@
-"""What dbp and its peers do alike: take the same arguments, time steps, count memory, write results.
+"""The part that dbp and its peers share: arguments, times of steps, memory, results.
 
-Nothing but the standard library, as a peer may live in an environment of its own.
+Uses the standard library only, because a peer may be installed in another environment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Ranks(Protocol):
         ...
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, on every rank."""
+        """Return every rank's value, on every rank."""
         ...
 
 
@@ -50,11 +50,11 @@ class Alone:
         self._wait = wait
 
     def barrier(self) -> None:
-        """Wait for the steps."""
+        """Wait until the steps are done."""
         self._wait()
 
     def gather(self, value: Any) -> list[Any]:
-        """The value alone."""
+        """Return the value alone."""
         return [value]
 
 
@@ -81,7 +81,7 @@ class Report:
         self._resident = Resident()
 
     def start_counting_memory(self) -> None:
-        """What is imported and set up by now is not counted."""
+        """Count memory from now on, without imports and setup so far."""
         self._resident = Resident()
 
     def add(self, variant: str, name: str, step: Step, ranks: Ranks) -> None:
@@ -98,19 +98,19 @@ class Report:
         return {"before_mb": self._resident.before, "grown_mb": self._resident.grown()}
 
     def write(self, ranks: Ranks) -> None:
-        """The results as JSON, by rank 0."""
+        """Write the results as JSON on rank 0."""
         if ranks.rank == 0 and self.args.out:
             self.args.out.write_text(json.dumps({"versions": self.versions, "results": self.results}))
 
 
 def take_first_steps(step: Step) -> None:
-    """In which frameworks load, compile and allocate."""
+    """Take the first steps, in which frameworks load, compile and allocate."""
     for _ in range(WARM_UP):
         step()
 
 
 def measure(step: Step, steps: int, repeats: int, ranks: Ranks) -> dict[str, Any]:
-    """The median over repetitions of so many steps of the time of one, and what others used of the processors."""
+    """Return the median time of a step over repetitions, and the processor time that others used."""
     take_first_steps(step)
     watch = Watch(ranks)
     first = _repetition(step, steps, ranks)
@@ -121,7 +121,7 @@ def measure(step: Step, steps: int, repeats: int, ranks: Ranks) -> dict[str, Any
 
 
 def _repetition(step: Step, steps: int, ranks: Ranks) -> float:
-    """Seconds of a step, on average over so many."""
+    """Return the seconds of a step, averaged over some steps."""
     ranks.barrier()
     start = time.perf_counter()
     for _ in range(steps):
@@ -131,14 +131,14 @@ def _repetition(step: Step, steps: int, ranks: Ranks) -> float:
 
 
 class Watch:
-    """Tells how much of the processors was used by others than the ranks since it was made; collective."""
+    """The processor time used by others than the ranks since this object was created; collective."""
 
     def __init__(self, ranks: Ranks):
         self._ranks, self._start = ranks, time.perf_counter()
         self._busy, self._own = busy_seconds(), time.process_time()
 
     def others(self) -> float | None:
-        """In cores, on average; None where the system does not tell."""
+        """Return the cores that others used, on average; None where the system does not report it."""
         own = sum(self._ranks.gather(time.process_time() - self._own))
         busy, seconds = busy_seconds(), time.perf_counter() - self._start
         if busy is None or self._busy is None:
@@ -147,7 +147,7 @@ class Watch:
 
 
 def busy_seconds() -> float | None:
-    """Time that all processors together have not been idle, in which others' virtual machines count."""
+    """Return the busy seconds of all processors together, other virtual machines included."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     except OSError:
@@ -157,7 +157,7 @@ def busy_seconds() -> float | None:
 
 
 class Resident:
-    """Tells by how much the resident memory of this process has grown at its highest since this was made."""
+    """The growth of the peak resident memory of this process since this object was created."""
 
     def __init__(self) -> None:
         try:
@@ -168,12 +168,12 @@ class Resident:
             self.before = _status("VmRSS")
 
     def grown(self) -> float:
-        """In MB (10^6 bytes); memory that ranks share counts for every rank that has written to or read it."""
+        """Return the growth in MB (10^6 bytes); shared memory counts for every rank that has touched it."""
         return _status("VmHWM") - self.before
 
 
 def _status(key: str) -> float:
-    """A line of /proc/self/status, in MB; not a number where there is none."""
+    """Return a line of /proc/self/status in MB; NaN where there is none."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

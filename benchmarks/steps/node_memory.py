@@ -26,7 +26,7 @@ Memory = dict[str, float]  # in MB (10^6 bytes), by kind
 
 
 def memory_of(processes: list[int]) -> Memory:
-    """The proportional set sizes of processes, added up: what several of them share counts once."""
+    """Return the sum of the proportional set sizes of processes, in which shared memory counts once."""
     total = dict.fromkeys(KINDS, 0.0)
     for process in processes:
         fields = (line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:])
@@ -37,7 +37,7 @@ def memory_of(processes: list[int]) -> Memory:
 
 
 class Highest:
-    """Looks again and again, within its block, for the most that these processes have held; no processes, no looks.
+    """The peak memory of some processes, sampled by a thread within a with statement; not sampled without processes.
 
     What is held counts if two looks in a row find it: what a process begins to share while another is looked at counts
     too much in one of them.
@@ -70,7 +70,7 @@ class Highest:
 
 
 def activations(case: Case, itemsize: int) -> int:
-    """Bytes of a rank: the outputs of all layers, and the errors of the layer that backward goes through.
+    """Return the bytes of activations of a rank: the outputs of all layers, and the cotangents of one layer.
 
     These are the errors of its outputs after and before the ReLU, and of its inputs.
     """
@@ -79,13 +79,13 @@ def activations(case: Case, itemsize: int) -> int:
 
 
 def have_blas_take_its_memory() -> None:
-    """By a large matrix product; it packs matrices there, and keeps it."""
+    """Have BLAS allocate its packing buffers, which it keeps, by a large matrix product."""
     matrix = np.ones((BLAS_SIDE, BLAS_SIDE), np.float32)
     np.matmul(matrix[: BLAS_SIDE // 8], matrix)
 
 
 class Watched:
-    """The memory of the node of these ranks, at moments at which none of them is on its way."""
+    """The memory of the ranks' node, measured while all of them wait."""
 
     def __init__(self, comm: Communicator):
         self._comm, everyone = comm, comm.gather(os.getpid())
@@ -93,13 +93,13 @@ class Watched:
         self.found: dict[str, Any] = {}
 
     def note(self, moment: str) -> None:
-        """What is held now; collective."""
+        """Record the memory held now; collective."""
         self._comm.barrier()
         self.found[moment] = memory_of(self.processes)
         self._comm.barrier()
 
     def train(self, case: Case) -> None:
-        """A few steps of a large case, after those of the smallest network."""
+        """Take a few steps of a large case, after those of the smallest network."""
         have_blas_take_its_memory()
         in_training(CASES["mlp-small"], self._comm, lambda step, _run: take_first_steps(step))
         self.note("libraries")
@@ -119,7 +119,7 @@ class Watched:
 
 
 def main() -> None:
-    """Measure, and have rank 0 write it."""
+    """Measure, and write the results on rank 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--parameters", type=int, required=True, help="about so many")
     parser.add_argument("--out", type=Path, required=True, help="a JSON file for the results")

@@ -28,7 +28,7 @@ HEADER = 16  # bytes of an IDX file of images
 
 
 def deep_autoencoder(images: Path, count: int) -> dict[str, Any]:
-    """784-256-64-256-784 on images, all in one mini-batch."""
+    """Return the problem of a 784-256-64-256-784 autoencoder on images, all in one mini-batch."""
     pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=HEADER)
     x = pixels.reshape(-1, 784)[:count].astype(np.float64) / 255
     layers = [Dense(256, "tanh"), Dense(64, "tanh"), Dense(256, "tanh"), Dense(784)]
@@ -36,7 +36,7 @@ def deep_autoencoder(images: Path, count: int) -> dict[str, Any]:
 
 
 def digits_autoencoder() -> dict[str, Any]:
-    """64-16-8-16-64 on the digits that come with dbp."""
+    """Return the problem of a 64-16-8-16-64 autoencoder on dbp's digits."""
     from dbp.data import HDF5Dataset
 
     digits = HDF5Dataset("dbp:digits-train", "inputs", "targets", None, None)
@@ -46,7 +46,7 @@ def digits_autoencoder() -> dict[str, Any]:
 
 
 def settings_of(problem: dict[str, Any], table: dict[str, Any]) -> Settings:
-    """A run of the problem; the table holds the optimizer, and what else differs."""
+    """Return the settings of a run of the problem; the table holds the optimizer and other differences."""
     examples = len(problem["data"][0])
     some = settings_from(
         {"loss": problem["loss"], "model": {"layers": [{"kind": "dense", "units": 1}]}, "data": {"train": ""}}
@@ -64,7 +64,7 @@ KEPT = ("optimizer", "epochs", "schedule", "dtype", "shards")
 
 
 def points(run: Run, policy: NotFinitePolicy, seconds: float, passes: float) -> Iterator[dict[str, float]]:
-    """Train until time, passes or epochs are over; what holds after each epoch, to find which takes no time.
+    """Train until a limit of time, passes or epochs; yield a point after each epoch, whose evaluation is not timed.
 
     The cost is that over all examples: that of the last step where it was over all, else found anew.
     """
@@ -83,7 +83,7 @@ def points(run: Run, policy: NotFinitePolicy, seconds: float, passes: float) -> 
 
 
 def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]:
-    """The points of a run of dbp, and how it ended."""
+    """Run dbp and return the points, and how the run ended."""
     with start_run(settings, world(), Start(fresh=True, quiet=True)) as (run, saver, display):
         found = list(points(run, NotFinitePolicy(run, saver, display.say), seconds, passes))
         clock = run.comm.clock
@@ -97,7 +97,7 @@ def own_run(settings: Settings, seconds: float, passes: float) -> dict[str, Any]
 
 
 def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
-    """SciPy's L-BFGS-B on the same cost from the same weights, in this one process."""
+    """Run SciPy's L-BFGS-B on the same cost from the same weights, in this process."""
     from scipy.optimize import minimize
 
     found: list[dict[str, float]] = []
@@ -130,7 +130,7 @@ def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run what the command line says, and write it."""
+    """Run what the command line names, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--images", type=Path)

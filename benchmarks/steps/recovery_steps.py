@@ -1,4 +1,4 @@
-"""A training one of whose ranks is killed, and how long it takes until the others begin their next step."""
+"""The time from the death of a rank until the others begin their next step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVERY, EPOCHS = 10, 1000  # steps between checkpoints, and epochs of one step ea
 
 
 class Clock:
-    """When what happened, in seconds of a clock that all processes of a machine share.
+    """The times of events, in seconds of a clock that all processes of a machine share.
 
     Args:
         folder: of the run, beside which the rank that dies notes when.
@@ -41,7 +41,7 @@ class Clock:
         self.noticed = self.met = 0.0
 
     def step(self, take: Callable[[Run, int], Any], run: Run, batch: Batch, total: int) -> Any:
-        """A step; the last rank dies before one that comes some steps after a checkpoint, and the next is the last."""
+        """Take a step, or kill the last rank some steps after a checkpoint; stop at the first step of the survivors."""
         if run.comm.survival.lost:
             self.tell(run.comm)
             raise Stopped(0)
@@ -54,14 +54,14 @@ class Clock:
         return take(run, batch, total)
 
     def survivors(self, meet: Callable[[float], Communicator], seconds: float) -> Communicator:
-        """The ranks that live meet."""
+        """Return the surviving ranks, and note when they were found."""
         self.noticed = time.monotonic()
         comm = meet(seconds)
         self.met = time.monotonic()
         return comm
 
     def tell(self, comm: Communicator) -> None:
-        """Write the seconds after the death, of the slowest rank."""
+        """Write the seconds after the death, on the slowest rank."""
         died, now = float(self.died.read_text()), time.monotonic()
         times = {"noticed": self.noticed - died, "met": self.met - died, "recovered": now - died}
         results = {name: max(comm.gather(seconds)) for name, seconds in times.items()}
@@ -70,7 +70,7 @@ class Clock:
 
 
 def main() -> None:
-    """Train until a rank has died and the others have come back."""
+    """Train until a rank has died and the others have recovered."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parameters", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)

@@ -1,4 +1,4 @@
-"""Times steps of dbp.fit by the number of shards, with their sums in the fixed order, and with sums in turn.
+"""The time of steps of dbp.fit by the number of shards, summed in the fixed order, and in turn.
 
 A name such as mlp/4 stands for a case, with four shards a rank.
 """
@@ -22,25 +22,25 @@ from dbp.run.run import Run
 
 @dataclass(frozen=True)
 class Cut:
-    """A case, and the shards of a rank."""
+    """A case, and the number of shards per rank."""
 
     case: Case
     shards: int
 
     @classmethod
     def of(cls, name: str) -> Cut:
-        """What a name stands for."""
+        """Return the cut of a name."""
         case, _, shards = name.partition("/")
         return cls(CASES[case], int(shards))
 
     @property
     def steps(self) -> int:
-        """Of a repetition."""
+        """Return the number of steps in a repetition."""
         return self.case.steps
 
 
 class InTurn:
-    """Stands in for the tree: adds up the shards of a rank as they come, into the first."""
+    """A replacement for the tree that adds the shards of a rank in their order to the first."""
 
     def __init__(self, recycle: Callable[[SumBuffer], None], separate: int | None):
         del separate
@@ -48,7 +48,7 @@ class InTurn:
         self._recycle = recycle
 
     def push(self, level: int, index: int, part: SumBuffer) -> None:
-        """Take in the next shard."""
+        """Add the next shard."""
         if not self.branches:
             self.branches.append((level, index, part))
             return
@@ -59,7 +59,7 @@ class InTurn:
 
 @contextlib.contextmanager
 def in_turn() -> Iterator[None]:
-    """Runs made meanwhile sum the shards of each rank in turn, on one node."""
+    """Sum the shards of each rank in turn, on one node, within a with statement."""
     one_part = mock.patch.object(shared_buffers, "_remaining", lambda span, _nodes: [(0, span.start)] if span else [])
     with one_part, mock.patch.object(shared_buffers, "TreeSum", InTurn):
         yield

@@ -1,4 +1,4 @@
-"""One rank of a training up to its first step: what it imports, which files it opens, how long it takes."""
+"""One rank of a training up to its first step: the modules it imports, the files it opens, and the time it takes."""
 
 import sys
 
@@ -7,13 +7,13 @@ imported_before = set(sys.modules)
 
 
 def note(event, arguments):
-    """An audit hook, which Python calls for each file that it opens."""
+    """Note each file that Python opens; an audit hook."""
     if event == "open" and isinstance(arguments[0], (str, bytes)):
         opened.append(arguments[0] if isinstance(arguments[0], str) else arguments[0].decode(errors="replace"))
 
 
 def noted_at_first_call(owner, name, seen):
-    """Note what was imported and opened, and when, at the time when this function is called first."""
+    """Note modules, files and the time when a function is called for the first time."""
     function = getattr(owner, name)
 
     def noting(*arguments):
@@ -25,7 +25,7 @@ def noted_at_first_call(owner, name, seen):
 
 
 def age():
-    """Seconds since this process was started, to a hundredth (Linux)."""
+    """Return the seconds since this process was started, to a hundredth (Linux)."""
     import os
     import time
 
@@ -35,7 +35,7 @@ def age():
 
 
 def main():
-    """Train by the words after --out FILE, as the command line does; then tell what each rank has seen."""
+    """Train by the arguments after --out FILE, as the command line does; then write what each rank noted."""
     _, _, out, *words = sys.argv
     seen = []
     from dbp.saving.stopping import signals
@@ -51,7 +51,7 @@ def main():
 
 
 def tell(out, modules, files, seconds):
-    """What each rank has seen, as JSON; with the libraries that came with the modules, as they stay."""
+    """Write what each rank noted as JSON, with the shared libraries that are loaded."""
     import json
     import sysconfig
     from pathlib import Path

@@ -25,18 +25,18 @@ class Gloo:
         self.rank = dist.get_rank()
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all ranks."""
         dist.barrier()
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value."""
+        """Return every rank's value."""
         values = [None] * dist.get_world_size()
         dist.all_gather_object(values, value)
         return values
 
 
 def modules_of(layer: Layer, inputs: int) -> Iterator[nn.Module]:
-    """The layer in PyTorch's words, for so many inputs or channels."""
+    """Yield PyTorch's modules for a layer with a number of inputs or channels."""
     if layer.kind == "dense":
         yield nn.Linear(inputs, layer.size)
     elif layer.kind == "conv":
@@ -50,7 +50,7 @@ def modules_of(layer: Layer, inputs: int) -> Iterator[nn.Module]:
 
 
 def network_of(case: Case) -> nn.Sequential:
-    """The case's network; an example goes through it so that each layer learns how many inputs it has."""
+    """Return the case's network; a forward pass of one example finds the number of inputs of each layer."""
     modules = []
     x = torch.zeros(1, *channels_first(case.shape))
     for layer in case.network:
@@ -62,12 +62,12 @@ def network_of(case: Case) -> nn.Sequential:
 
 
 def channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an example as PyTorch wants it."""
+    """Return the shape of an example with channels first."""
     return (shape[-1], *shape[:-1])
 
 
 def step_of(case: Case, examples: int, channels_last: bool, ddp: dict[str, bool] | None) -> Step:
-    """A training step on one mini-batch.
+    """Return a training step on one mini-batch.
 
     Args:
         case: what is trained.
@@ -98,7 +98,7 @@ def step_of(case: Case, examples: int, channels_last: bool, ddp: dict[str, bool]
 
 
 def measure_ddp(report: Report, ranks: Ranks) -> None:
-    """DistributedDataParallel, tuned and as it is, and for images with channels last."""
+    """Measure DistributedDataParallel, tuned and by default, and for images with channels last."""
     for name, case in report.cases.items():
         report.add("DDP", name, step_of(case, case.batch, False, TUNED), ranks)
         if report.args.memory:
@@ -109,7 +109,7 @@ def measure_ddp(report: Report, ranks: Ranks) -> None:
 
 
 def measure_one_process(report: Report, ranks: Ranks) -> None:
-    """The same global work in one process."""
+    """Measure the same global work in one process."""
     for name, case in report.cases.items():
         examples = case.batch * RANKS
         report.add("PyTorch", name, step_of(case, examples, False, None), ranks)
@@ -118,7 +118,7 @@ def measure_one_process(report: Report, ranks: Ranks) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of PyTorch and the libraries that it was built with."""
+    """Return the versions of PyTorch and the libraries that it was built with."""
     built = [line.strip(" -\n") for line in torch.__config__.show().splitlines()]
     libraries = [line for line in built if "Math Kernel Library" in line or "MKL-DNN" in line or "oneDNN" in line]
     libraries.append(f"CPU capability {torch.backends.cpu.get_cpu_capability()}")
@@ -127,7 +127,7 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def gloo() -> Iterator[Ranks]:
-    """The processes of this job, until the end of the block."""
+    """Yield the processes of this job, within a with statement."""
     dist.init_process_group("gloo")
     try:
         yield Gloo()

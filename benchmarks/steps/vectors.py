@@ -1,4 +1,4 @@
-"""The vectors that dbp, MPI and Gloo sum over ranks, and what the sums must be."""
+"""The vectors that dbp, MPI and Gloo sum over ranks, and their expected sums."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ENOUGH = 1 << 20  # bytes summed in one repetition, so that the barriers around 
 
 @dataclass(frozen=True)
 class Vector:
-    """A vector of float32 of so many bytes."""
+    """A vector of float32 with a number of bytes."""
 
     bytes: int
 
     @classmethod
     def of(cls, text: str) -> Vector:
-        """From a size such as 4KiB; ValueError for what is none."""
+        """Return the vector of a size such as 4KiB; raise ValueError for other text."""
         count, unit = text[:-3], text[-3:]
         if unit not in UNITS or not count.isdecimal() or int(count) < 1:
             raise ValueError(f"a size is a whole number and one of {', '.join(UNITS)}, such as 4KiB, but not {text!r}")
@@ -29,18 +29,18 @@ class Vector:
 
     @property
     def steps(self) -> int:
-        """Sums in one repetition."""
+        """Return the number of sums in one repetition."""
         return max(1, min(100, ENOUGH // self.bytes))
 
     def values(self, factor: int) -> NDArray[np.float32]:
-        """Whole numbers, so small that they are summed without rounding."""
+        """Return whole numbers, so small that they are summed without rounding."""
         return np.resize(np.arange(1, PATTERN + 1, dtype=np.float32) * np.float32(factor), self.bytes // 4)
 
     def of_rank(self, rank: int) -> NDArray[np.float32]:
-        """What a rank adds."""
+        """Return the vector that a rank adds."""
         return self.values(rank + 1)
 
     def check(self, total: Any, ranks: int, name: str) -> None:
-        """RuntimeError unless a total is the sum of what so many ranks add."""
+        """Raise RuntimeError unless a total is the sum of the vectors of all ranks."""
         if not np.array_equal(total, self.values(ranks * (ranks + 1) // 2)):
             raise RuntimeError(f"{name} has summed {self.bytes:,} bytes of {ranks} ranks wrongly")

@@ -52,7 +52,7 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def leave(self, *, ends: bool) -> None:
-        """Restore the earlier handlers and forget the signals, once leave() was called as often as enter().
+        """Restore the earlier handlers and forget the signals, when the last of nested blocks is left.
 
         Args:
             ends: whether the process is about to end. Then a late signal must not change its exit code, so all but a

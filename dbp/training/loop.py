@@ -1,4 +1,6 @@
-"""The training loop. Each step takes a mini-batch through seven stages:
+"""The training loop.
+
+Each step takes a mini-batch through seven stages:
 
 1. data: this rank's shards of the mini-batch are read (run/run.py, cost/loader.py);
 2. forward, 3. loss, 4. backward: the gradient of each shard (cost/objective.py);

@@ -56,7 +56,7 @@ def test_it_is_told_how_much_was_asked():
 
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
 def test_a_saddle_is_left(control):
-    """f = x^4 / 4 - x^2 / 2 + y^2 / 2 has minima at x = -1 and 1 and negative curvature between."""
+    """The function f = x^4 / 4 - x^2 / 2 + y^2 / 2 has minima at x = -1 and 1 and negative curvature between."""
     function = Function(
         lambda w: w[0] ** 4 / 4 - w[0] ** 2 / 2 + w[1] ** 2 / 2,
         lambda w: np.array([w[0] ** 3 - w[0], w[1]]),

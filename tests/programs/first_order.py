@@ -1,5 +1,7 @@
-"""Every method of first order with its options, over a model whose vectors are dealt: digests of weights after a few
-steps. first_order.py [divided] divides the state among the nodes."""
+"""Print digests of the weights after a few steps of every first-order optimizer with its options.
+
+first_order.py [divided] divides the state among the nodes.
+"""
 
 import sys
 

@@ -1,8 +1,9 @@
 """A training whose numbers become infinite: not_finite.py CASE OPTIONS OUT [STAGE:N:SIGNAL].
 
 OPTIONS is a table in JSON: the settings of not_finite. With STAGE:N:SIGNAL the last rank sends itself that signal, such
-as KILL or USR1, when it has come to a stage for the N-th time in this start: a step, a vector that is restored as the
-run rolls back, or the end of that. Prints a digest of all that the run has come to."""
+as KILL or USR1, when it reaches a stage for the N-th time in this start: a step, a vector restored in a rollback, or
+the end of a rollback. Prints a digest of the run's final state.
+"""
 
 import json
 import os

@@ -34,7 +34,7 @@ def take_step(run):
 
 
 def state_of(run):
-    """A digest of the vectors and running moments of a run, and its counts."""
+    """Return a digest of the vectors and running moments of a run, and its counts."""
     counts = {
         name: value for name, value in run.progress.to_attributes().items() if name not in ("elapsed", "best_value")
     }

@@ -170,7 +170,7 @@ def forward(
     relu: bool,
     pool: int,
 ) -> tuple[Array, list[Array]]:
-    """Return y and the places of the maxima; see forward() of the package."""
+    """Return y and the positions of the maxima, as forward of the package does."""
     columns = Columns(x, w, stride, padding, dilation, pool)
     flat, outputs, scale = w.reshape(-1, w.shape[3]), w.shape[3], columns.scale
     y = np.empty((len(x), *columns.pooled, outputs), x.dtype)

@@ -172,7 +172,10 @@ def _matching_pixels(y: Array, slots: Array, rows: slice) -> Iterator[tuple[Arra
 def forward(
     x: Array, w: Array, b: Array | None, *, padding: tuple[tuple[int, int], tuple[int, int]], relu: bool, pool: int
 ) -> tuple[Array, list[Array]]:
-    """Return y and the places of the maxima in the order of the tiles; see forward() of the package. pool is 0 or 2."""
+    """Return y and the positions of the maxima, in the order of the tiles, as forward of the package does.
+
+    pool must be 0 or 2.
+    """
     grid, dtype = Grid.of(x, w, padding), x.dtype
     a, u, outputs = transforms()[0].astype(dtype), _weights(w), grid.outputs
     size = OUT // pool if pool else OUT
