@@ -1,9 +1,12 @@
 """Injected faults: nothing is lost, hangs, or has other bits. benchmarks/faults.py injects more of each kind."""
 
+import contextlib
 import json
 import os
 import random
 import signal
+import sys
+import time
 
 import pytest
 
@@ -11,7 +14,9 @@ from tests.fault_injection import folder_events, injector, kinds, train_jobs
 from tests.fault_injection.hostile import HOSTILE
 from tests.fault_injection.injector import ALWAYS, FAULTS
 from tests.fault_injection.reference_run import wrong_in
-from tests.jobs import ROOT, launcher
+from tests.jobs import ROOT, dbp, digest, launcher, mpirun
+from tests.launcher import LAUNCHER_SETTINGS
+from tests.processes import ProcessTree
 
 pytestmark = pytest.mark.slow
 
@@ -215,3 +220,32 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
         assert train_jobs.newest_step(bench.run) == (7, 14, 26)[number]
         assert wrong_in(bench.run, bench.reference, finished=False) == ""
     assert bench.resume(2) == ""
+
+
+# --- jobs killed at random ----------------------------------------------------------------------------------
+
+
+def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_path):
+    """SIGKILL hits one or all ranks at a dozen moments; then the run is finished."""
+    longer = ("--set", "epochs=60")
+    assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
+    rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
+    command = [sys.executable, "-m", "dbp", "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
+    killed, patience = 0, 1.0
+    for _ in range(12):
+        with ProcessTree(launcher(), "-n", 3, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
+            time.sleep(patience * rng.uniform(0.4, 1.0))
+            ranks = job.ranks()
+            for pid in rng.sample(ranks, rng.choice([1, len(ranks)])) if ranks else []:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+            job.wait(20)
+        if not list(tmp_path.glob("run/checkpoints/step-*.h5")):  # a machine that starts jobs slowly
+            patience *= 1.4
+    assert killed >= 12  # several at once in some jobs, none in one that had just ended
+    outcome = mpirun(3, *command[1:])
+    assert outcome.code == 0, outcome.text
+    assert "resumed from" in outcome.out
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+    assert not list(tmp_path.rglob("*.partial"))

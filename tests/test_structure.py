@@ -61,7 +61,6 @@ CROSS_CUTTING = {
     "fault_injection",
     "hosts",
     "processes",
-    "rank_failures",
     "ranks",
     "slurm",
     "startup",

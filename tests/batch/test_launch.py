@@ -1,4 +1,4 @@
-"""The command that `dbp run` executes, and the parts of the launcher's output that it removes."""
+"""What `dbp run` leaves out of the launcher's output."""
 
 import io
 import os

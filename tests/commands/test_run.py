@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from dbp.commands.run import rank_command
+from dbp.errors import UserError
 from tests import processes
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, run
 from tests.processes import ProcessTree, run_on_terminal, wait_until
@@ -114,3 +116,18 @@ def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start)
     assert "epoch 1/2  cost" not in into_a_file
     assert "0/26" in into_a_file
     assert len((tmp_path / "log").read_text().splitlines()) == 8
+
+
+# --- what each rank executes ------------------------------------------------------------------------------
+
+
+def test_ranks_execute_commands_scripts_and_programs():
+    assert rank_command(["train", "c.toml"]) == [sys.executable, "-m", "dbp", "train", "c.toml"]
+    assert rank_command(["my.py", "1"]) == [sys.executable, "my.py", "1"]
+    assert rank_command(["hostname"]) == ["hostname"]
+
+
+@pytest.mark.parametrize("command", ["convert", "run", "status"])
+def test_commands_that_would_only_be_repeated_are_refused(command):
+    with pytest.raises(UserError, match=f"dbp {command} works in one process; start it without dbp run"):
+        rank_command([command])
