@@ -53,8 +53,7 @@ class StoredCheckpoint:
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
     config: str = ""
 
-    @property
-    def trained(self) -> dict[str, Array]:
+    def inference_weights(self) -> dict[str, Array]:
         """Return the weights for inference and running moments: averaged weights if the optimizer keeps an average."""
         return {**self.model, **self.optimizer.get("average", {})}
 

@@ -115,8 +115,8 @@ class Opened:
         arrays = ((name, self.array(name)) for name in self.entries)
         return StoredCheckpoint.from_arrays(arrays, self.progress, self.provenance, self.config)
 
-    def trained(self) -> dict[str, Array]:
-        """Read the weights for inference and running moments, see StoredCheckpoint.trained, and no other array.
+    def inference_weights(self) -> dict[str, Array]:
+        """Read what StoredCheckpoint.inference_weights() returns, and no other array.
 
         Raises:
             DataError: they are damaged.

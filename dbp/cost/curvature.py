@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Linearization, Value, gradient, linearize, sum_
-from dbp.parallel import Arena, PlainSum, Shards, VectorSum
-from dbp.parallel.ranks.clock import Stage
+from dbp.parallel import Arena, PlainSum, Shards, Stage, VectorSum
 from dbp.random import generator
 from dbp.types import Array
 
@@ -28,8 +27,8 @@ class LossCurvature:
 
     Args:
         outputs: computes the outputs from the parameters.
-        losses: computes the losses from the outputs, as many as there are weights.
-        weights: of the losses; None if all are 1.
+        losses: computes the losses from the outputs, as many as there are example weights.
+        example_weights: of the losses; None if all are 1.
         at: the parameters, which must not change.
         count: number of examples.
         draw: seed, step and shard, which random signs depend on.
@@ -39,17 +38,20 @@ class LossCurvature:
         self,
         outputs: Callable[[Parameters], Value],
         losses: Callable[[Value], Value],
-        weights: Array | None,
+        example_weights: Array | None,
         at: Parameters,
         count: int,
         draw: tuple[int, int, int] = (0, 0, 0),
     ):
-        self._outputs_of, self._losses_of, self._weights, self._at, self._draw = outputs, losses, weights, at, draw
-        self.weight = float(count) if weights is None else float(np.sum(weights, dtype=np.float64))
+        self._outputs_of, self._losses_of, self._at, self._draw = outputs, losses, at, draw
+        self._example_weights = example_weights
+        self.example_weight = (
+            float(count) if example_weights is None else float(np.sum(example_weights, dtype=np.float64))
+        )
 
     def _loss_sum(self, outputs: Value) -> Value:
         losses = self._losses_of(outputs)
-        return sum_(losses if self._weights is None else losses * self._weights)
+        return sum_(losses if self._example_weights is None else losses * self._example_weights)
 
     @cached_property
     def _outputs(self) -> Linearization:
@@ -83,7 +85,7 @@ class LossCurvature:
         return self._outputs.pull(self._slope.push(moved))  # type: ignore[no-any-return]
 
     def signed_gradient(self, probe: int) -> Parameters:
-        """Return the gradient of the sum of the losses, each times the root of its weight and a random sign.
+        """Return the gradient of the sum of the losses, each times the root of its example weight and a random sign.
 
         The expectation of its square is the sum of the weighted squares of the losses' own gradients, as signs of
         different losses are independent (Hutchinson 1989).
@@ -91,7 +93,7 @@ class LossCurvature:
         losses, (seed, step, shard) = self._losses.value, self._draw
         signs = generator(seed, f"signs of probe {probe}", step, shard).integers(0, 2, losses.shape)
         cotangent = (2 * signs - 1).astype(losses.dtype)
-        cotangent = cotangent if self._weights is None else cotangent * np.sqrt(self._weights)
+        cotangent = cotangent if self._example_weights is None else cotangent * np.sqrt(self._example_weights)
         return self._outputs.pull(self._losses.pull(cotangent))  # type: ignore[no-any-return]
 
     def add_gauss_newton_matrix(self, matrix: Array) -> None:
@@ -123,6 +125,8 @@ class LossCurvature:
 
 class Curvature:
     """The second derivatives of a cost at a point, over all ranks; all methods are collective.
+
+    Optimizers see it as the Curvature of optim/protocols.py.
 
     The vectors that it returns are complete where this rank owns them, and valid until the next gradient or product.
     They may be multiplied next.
@@ -185,7 +189,7 @@ class Curvature:
             sums.bytes[:] = 0
             for losses in self._examples(number):
                 losses.add_gauss_newton_matrix(sums.vector.reshape(size, size))
-                sums.scalars += losses.weight
+                sums.scalars += losses.example_weight
             tree.push(0, number, sums)
         total = vector_sum.total(tree, divisor=0)
         self._arena.comm.clock.enter(Stage.UPDATE)
@@ -198,7 +202,7 @@ class Curvature:
         return self._layout.views(vector)
 
     def _sum(self, product: Callable[[LossCurvature], Parameters]) -> Array:
-        """Return the sum of a product over all shards, divided by the sum of all weights."""
+        """Return the sum of a product over all shards, divided by the sum of all example weights."""
         clock = self._arena.comm.clock
         tree = self._vector_sum.start()
         for number in self._shards.mine:
@@ -209,7 +213,7 @@ class Curvature:
             for losses in self._examples(number):
                 for name, part in product(losses).items():
                     views[name] += part
-                sums.scalars[0] += losses.weight
+                sums.scalars[0] += losses.example_weight
             tree.push(0, number, sums)
         clock.enter(Stage.SUM)
         total = self._vector_sum.total(tree, divisor=0)

@@ -18,8 +18,7 @@ from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, LossCurvature
 from dbp.cost.mini_batch import Batch, Chunks, ExampleSums, Shard, as_weighted
 from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums, use
-from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, SumBuffer
-from dbp.parallel.ranks.clock import Stage
+from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
 from dbp.random import generator
 from dbp.types import Array
 
@@ -30,7 +29,7 @@ class Evaluation:
 
     Args:
         gradient: of the cost, complete where this rank owns it.
-        totals: the sums over the examples.
+        totals: sums over the examples.
         moments: sums for the running moments.
         finite: True if cost, gradient and moments are finite.
         arriving: the gradient on its way; wait for each part before reading it. None if the gradient is complete.
@@ -62,7 +61,7 @@ class Objective:
         seed: of the random numbers that layers such as dropout draw.
         arena: where the weights lie; by default every rank has its own.
         messages: the form in which gradients travel between nodes; see GradientSum.
-        kept: the fraction of a gradient that is sent, if not all is.
+        kept: the fraction of a gradient's elements that is sent, if not all are.
         full_batch: True if every mini-batch holds all examples.
 
     Attributes:
@@ -87,7 +86,7 @@ class Objective:
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self.seed, self.full_batch = dtype, running or {}, seed, full_batch
         self.stop_requested = False
-        self.scalars = 2 + len(loss.metrics)  # weight, loss and metrics
+        self.scalars = 2 + len(loss.metrics)  # example weight, loss and metrics
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
         self.gradients = GradientSum(self.arena, shards, self.scalars + moments, messages, kept)
@@ -96,14 +95,14 @@ class Objective:
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradient_views: dict[int, tuple[SumBuffer, list[Array]]] = {}
 
-    def on(self, batch: Batch, step: int) -> BatchCost:
+    def on(self, batch: Batch, step: int) -> MiniBatchCost:
         """Return the cost of a mini-batch.
 
         Args:
             batch: this rank's shards of it.
             step: steps done before, which random numbers depend on.
         """
-        return BatchCost(self, batch, step)
+        return MiniBatchCost(self, batch, step)
 
     @property
     def is_deterministic(self) -> bool:
@@ -111,7 +110,7 @@ class Objective:
         return self.full_batch and not self._is_random
 
     def forward(self, call: Call, shard: Shard) -> tuple[Value, Value]:
-        """Return the model's outputs, and the loss of each example, or of each of its elements if these have weights.
+        """Return the model's outputs, and the loss of each example, or of each element of it if these have weights.
 
         Args:
             call: the parameters and what layers draw and observe.
@@ -123,12 +122,12 @@ class Objective:
         return outputs, losses
 
     def sums(self, losses: Array, outputs: Array, shard: Shard) -> list[float]:
-        """Return weight sum, loss sum and metric sums of some examples, in float64."""
+        """Return the sums of example weights, losses and metrics of some examples, in float64."""
         columns = [losses, *(as_weighted(c, shard) for c in self.loss.measure(outputs, shard.targets))]
-        if shard.weights is None:
+        if shard.example_weights is None:
             return [float(len(losses)), *(float(np.add.reduce(c, dtype=np.float64)) for c in columns)]
-        weights = shard.weights.astype(np.float64)
-        return [float(weights.sum()), *(float(np.sum(c * weights)) for c in columns)]
+        example_weights = shard.example_weights.astype(np.float64)
+        return [float(example_weights.sum()), *(float(np.sum(c * example_weights)) for c in columns)]
 
     def leaves(self, weights: Array) -> dict[str, Tensor]:
         """Return the parameters as leaves of a graph; made once for a vector, as they are views of it."""
@@ -211,7 +210,7 @@ class Objective:
         return LossCurvature(
             outputs=lambda parameters: self.model(use(parameters, self.running, draw), shard.inputs),
             losses=lambda outputs: as_weighted(self.loss(outputs, shard.targets), shard),
-            weights=shard.weights,
+            example_weights=shard.example_weights,
             at=at,
             count=len(shard.inputs),
             draw=draw or (0, 0, 0),
@@ -224,8 +223,8 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class BatchCost:
-    """The cost of one mini-batch as a function of the flat weights; what an optimizer asks.
+class MiniBatchCost:
+    """The cost of one mini-batch as a function of the flat weights: the MiniBatchCost of optim/protocols.py.
 
     All methods but draw() are collective, and return the same on every rank.
 
@@ -275,7 +274,7 @@ class BatchCost:
         objective, gradients = self.objective, self.objective.gradients
         clock = objective.arena.comm.clock
         objective.arena.fence(weights)
-        gradients.start(shard.weight for shard in self.batch)
+        gradients.start(shard.example_weight for shard in self.batch)
         for shard in self.batch:
             sums = gradients.buffer()
             self._write_gradient(weights, shard, sums, last=shard is self.batch[-1])  # 2 forward, 3 loss, 4 backward
@@ -306,7 +305,9 @@ class BatchCost:
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)
-        cotangent = np.ones(len(shard.inputs), objective.dtype) if shard.weights is None else shard.weights
+        cotangent = shard.example_weights
+        if cotangent is None:
+            cotangent = np.ones(len(shard.inputs), objective.dtype)
         on_ready = objective.gradients.on_ready(objective.layout) if last else None
         into = objective.gradient_views(sums)
         pullback(losses, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
@@ -343,5 +344,5 @@ class BatchCost:
 
 
 def _totals(scalars: Array) -> ExampleSums:
-    weight, loss, *metrics = scalars.tolist()
-    return ExampleSums(weight, loss, tuple(metrics))
+    example_weight, loss, *metrics = scalars.tolist()
+    return ExampleSums(example_weight, loss, tuple(metrics))

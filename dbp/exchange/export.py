@@ -60,7 +60,7 @@ def _properties(checkpoint: StoredCheckpoint) -> dict[str, str]:
 
 
 def _weights(checkpoint: StoredCheckpoint, ending: str) -> tuple[bytes, str]:
-    weights = checkpoint.trained
+    weights = checkpoint.inference_weights()
     numbers = sum(array.size for array in weights.values())
     return WRITERS[ending](weights, _properties(checkpoint)), f"{len(weights):,} arrays of {numbers:,} numbers"
 
@@ -73,7 +73,7 @@ def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float 
             "its weights as .safetensors or .npz"
         )
     shape, scale = inputs_of(data_from(table), input_shape, scale)
-    model = onnx_model(model_from(table), checkpoint.trained, shape, scale, _properties(checkpoint))
+    model = onnx_model(model_from(table), checkpoint.inference_weights(), shape, scale, _properties(checkpoint))
     count = len(model.graph.node)
     about = (
         f"{count} operator{'s' * (count != 1)}, inputs of shape {('examples', *shape)} that are multiplied by {scale:g}"

@@ -5,7 +5,7 @@ To add an optimizer:
 1. Write a frozen dataclass in a file of its own; cite the paper, and keep the order of its equations. One of first
    order derives from `FirstOrder` (see sgd.py) and has a `kind`, its settings, the names of its `vectors` and an
    `update` of one block. Any other one derives from `Optimizer` and implements `step` (see lbfgs.py).
-2. It sees flat vectors, asks the objective's `space` for dot products (see protocols.py), and never communicates.
+2. It sees flat vectors, asks the `space` of the cost for dot products (see protocols.py), and never communicates.
 3. Add the class to OPTIMIZERS below, by _FIRST_ORDER or _SECOND_ORDER: its `kind` is the config's `optimizer.kind`, and
    its fields are the other keys of that section. Add its row to docs/config.md.
 4. Test it by closed forms in tests/optim, and its digest on 1, 2, 3 and 5 ranks in tests/optim/test_first_order_runs.py

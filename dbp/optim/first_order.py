@@ -16,7 +16,7 @@ import numpy as np
 from dbp.checks import check_fraction, check_not_negative, check_positive
 from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, block_ranges, check_patterns, matches
-from dbp.optim.protocols import Arriving, E, Objective, Space, Vector, VectorSpace
+from dbp.optim.protocols import Arriving, E, MiniBatchCost, Space, Vector, VectorSpace
 
 CLIP_EPSILON = 1e-6  # keeps the division by the gradient's norm finite; the same as PyTorch's clip_grad_norm_
 
@@ -103,13 +103,13 @@ class FirstOrder(Optimizer):
         """Return the names of the vectors that a checkpoint holds."""
         return (AVERAGE,) if self.average else ()
 
-    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
+    def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """Find one gradient and make one update; see Optimizer.step()."""
         early = not (self.needs_full_gradient or self.clip_norm)
-        evaluation, learning_rate = objective.value_and_gradient(weights, early), self.learning_rate * factor
+        evaluation, learning_rate = cost.value_and_gradient(weights, early), self.learning_rate * factor
         if not evaluation.finite:
             return Step(evaluation, Outcome.NOT_FINITE, length=learning_rate)
-        space, gradient, arriving = objective.space, evaluation.gradient, evaluation.arriving
+        space, gradient, arriving = cost.space, evaluation.gradient, evaluation.arriving
         scale = self._clip_scale(space, gradient) if self.clip_norm else 1.0
         with space.changing:
             self.advance(UpdateContext(space, weights, gradient, state, number, learning_rate, scale, arriving))

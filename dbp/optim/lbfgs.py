@@ -13,7 +13,7 @@ from dbp.optim.blockwise import cache_blocks, copy_owned, step_along
 from dbp.optim.lbfgs_history import History
 from dbp.optim.line_search import Found, strong_wolfe
 from dbp.optim.optimizer import Optimizer, Outcome, State, Step
-from dbp.optim.protocols import E, Objective, Vector
+from dbp.optim.protocols import E, MiniBatchCost, Vector
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,25 @@ class LBFGS(Optimizer):
         """Return the numbers of an empty history; cost and products at the weights are unknown, of length 0."""
         return History.numbers(self.memory) | {"cost": np.zeros(0), "products": np.zeros(0)}
 
-    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
+    def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """Find a direction and search along it; see Optimizer.step()."""
-        with objective.space.changing:
-            return _LBFGSStep(self, objective, weights, state).run()
+        with cost.space.changing:
+            return _LBFGSStep(self, cost, weights, state).run()
 
 
 class _LBFGSStep(Generic[E]):
     """One iteration: the direction from the history, and the line search along it."""
 
-    def __init__(self, optimizer: LBFGS, objective: Objective[E], weights: Vector, state: State):
-        self.optimizer, self.objective, self.weights, self.state = optimizer, objective, weights, state
-        self.space, self.history = objective.space, History(state, optimizer.memory)
+    def __init__(self, optimizer: LBFGS, cost: MiniBatchCost[E], weights: Vector, state: State):
+        self.optimizer, self.cost_function, self.weights, self.state = optimizer, cost, weights, state
+        self.space, self.history = cost.space, History(state, optimizer.memory)
         self.gradient, self.trial = self.history.gradient, state.scratch["trial"]
         self.evaluations = 0
 
     def run(self) -> Step[E]:
         """Evaluate the weights unless they are known, then search along the next direction."""
         numbers = self.state.numbers
-        if not (self.objective.is_deterministic and len(numbers["cost"])):
+        if not (self.cost_function.is_deterministic and len(numbers["cost"])):
             evaluation = self._evaluate(self.weights)
             if not evaluation.finite:
                 return self._end(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
@@ -111,7 +111,7 @@ class _LBFGSStep(Generic[E]):
         decrease = before - evaluation.cost
         if self._has_converged():
             return self._end(evaluation, Outcome.CONVERGED, length, self._norm())
-        if self.objective.is_deterministic and decrease <= self.optimizer.cost_tolerance * abs(before):
+        if self.cost_function.is_deterministic and decrease <= self.optimizer.cost_tolerance * abs(before):
             reason = f"the last step lowered the cost by {decrease:.1e}"
             return self._end(evaluation, Outcome.CONVERGED, length, reason)
         return self._end(evaluation, Outcome.CONTINUES, length)
@@ -119,7 +119,7 @@ class _LBFGSStep(Generic[E]):
     def _failed(self) -> Step[E]:
         """Clear the history, because no step along its direction lowers the cost; end if it was empty already."""
         evaluation = self._evaluate(self.weights)
-        is_final = not self.history.pairs and self.objective.is_deterministic
+        is_final = not self.history.pairs and self.cost_function.is_deterministic
         self.history.clear()
         self.state.numbers["products"] = self.state.numbers["products"][-1:]
         reason = f"no step along the gradient lowers the cost; {self._norm()}"
@@ -133,7 +133,7 @@ class _LBFGSStep(Generic[E]):
     def _evaluate(self, weights: Vector) -> E:
         """Return cost and gradient, and count the evaluation."""
         self.evaluations += 1
-        return self.objective.value_and_gradient(weights)
+        return self.cost_function.value_and_gradient(weights)
 
     def _try(self, length: float) -> E:
         """Return cost and gradient after a step of this length."""
@@ -158,7 +158,7 @@ class _LBFGSStep(Generic[E]):
     def _has_converged(self) -> bool:
         """Return True if the norm of the gradient is within its tolerance."""
         square = float(self.state.numbers["products"][-1])
-        return self.objective.is_deterministic and square <= self.optimizer.gradient_tolerance**2
+        return self.cost_function.is_deterministic and square <= self.optimizer.gradient_tolerance**2
 
     def _norm(self) -> str:
         """Return a text with the norm of the gradient."""

@@ -13,7 +13,7 @@ from dbp.optim.blockwise import cache_blocks, copy_owned
 from dbp.optim.dense_trust_region import TrustRegionStep
 from dbp.optim.gauss_newton import DenseModel, GaussNewtonModel, SubspaceModel
 from dbp.optim.optimizer import Optimizer, Outcome, State, Step
-from dbp.optim.protocols import E, Objective, Vector
+from dbp.optim.protocols import E, MiniBatchCost, Vector
 
 # Ratios of actual to predicted reduction, as in MINPACK's lmder.
 ACCEPT_RATIO = 1e-4  # a step is accepted from here on
@@ -70,18 +70,18 @@ class LevenbergMarquardt(Optimizer):
         """Return cost and radius at the weights: unknown, of length 0."""
         return {"cost": np.zeros(0), "radius": np.zeros(0)}
 
-    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
+    def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """Take a step that lowers the cost, if there is one; see Optimizer.step()."""
-        with objective.space.changing:
-            return _LevenbergMarquardtStep(self, objective, weights, state).run()
+        with cost.space.changing:
+            return _LevenbergMarquardtStep(self, cost, weights, state).run()
 
 
 class _LevenbergMarquardtStep(Generic[E]):
     """One step: the model at the weights, and trials with ever smaller radii."""
 
-    def __init__(self, optimizer: LevenbergMarquardt, objective: Objective[E], weights: Vector, state: State):
-        self.optimizer, self.objective, self.weights, self.state = optimizer, objective, weights, state
-        self.space, self.numbers = objective.space, state.numbers
+    def __init__(self, optimizer: LevenbergMarquardt, cost: MiniBatchCost[E], weights: Vector, state: State):
+        self.optimizer, self.cost_function, self.weights, self.state = optimizer, cost, weights, state
+        self.space, self.numbers = cost.space, state.numbers
         self.gradient, self.scale = state.vectors["gradient"], state.vectors["scale"]
         self.trial, self.direction = state.scratch["trial"], state.scratch["step"]
         self.precision = float(np.finfo(weights.dtype).eps)
@@ -89,7 +89,7 @@ class _LevenbergMarquardtStep(Generic[E]):
 
     def run(self) -> Step[E]:
         """Evaluate the weights unless they are known, and search for a step unless they are at a minimum."""
-        if not (self.objective.is_deterministic and len(self.numbers["cost"])):
+        if not (self.cost_function.is_deterministic and len(self.numbers["cost"])):
             evaluation = self._evaluate(self.weights)
             if not evaluation.finite:
                 return self._end(evaluation, Outcome.NOT_FINITE, "begin with other weights")
@@ -123,7 +123,7 @@ class _LevenbergMarquardtStep(Generic[E]):
                 break
         if not evaluation.finite:
             return self._end(evaluation, Outcome.NOT_FINITE, "the cost is not finite at any weights near these")
-        self.numbers["radius"] = np.array([radius if self.objective.is_deterministic else SHRINK_RATIO * before])
+        self.numbers["radius"] = np.array([radius if self.cost_function.is_deterministic else SHRINK_RATIO * before])
         return self._stay(reason)
 
     def _at_minimum(self, trial_step: TrustRegionStep, actual: float, ratio: float, radius: float, norm: float) -> str:
@@ -140,13 +140,13 @@ class _LevenbergMarquardtStep(Generic[E]):
         copy_owned(self.space, self.trial, self.weights)
         self._keep(evaluation)
         self.numbers["radius"] = np.array([radius])
-        converged = reason and self.objective.is_deterministic
+        converged = reason and self.cost_function.is_deterministic
         return self._end(evaluation, Outcome.CONVERGED, reason) if converged else self._end(evaluation)
 
     def _stay(self, reason: str) -> Step[E]:
         """Stay, because nothing lowers the cost; with a full batch the optimizer has converged."""
         evaluation = self._evaluate(self.weights)
-        is_deterministic = self.objective.is_deterministic
+        is_deterministic = self.cost_function.is_deterministic
         return self._end(evaluation, Outcome.CONVERGED, reason) if is_deterministic else self._end(evaluation)
 
     def _end(self, evaluation: E, outcome: Outcome = Outcome.CONTINUES, reason: str = "") -> Step[E]:
@@ -158,7 +158,7 @@ class _LevenbergMarquardtStep(Generic[E]):
     def _evaluate(self, weights: Vector) -> E:
         """Return cost and gradient, and count the evaluation."""
         self.evaluations += 1
-        return self.objective.value_and_gradient(weights)
+        return self.cost_function.value_and_gradient(weights)
 
     def _try(self) -> E:
         """Return cost and gradient after the step."""
@@ -178,14 +178,14 @@ class _LevenbergMarquardtStep(Generic[E]):
 
     def _model(self) -> GaussNewtonModel:
         """Return the model at the weights, and count its products."""
-        curvature = self.objective.curvature(self.weights)
+        curvature, root = self.cost_function.curvature(self.weights), self.cost_function.root
         if len(self.weights) <= self.optimizer.dense_up_to:
-            model: GaussNewtonModel = DenseModel(self.space, self.objective.root, curvature, self.gradient, self.scale)
+            model: GaussNewtonModel = DenseModel(self.space, root, curvature, self.gradient, self.scale)
         else:
             for block in cache_blocks(self.space.owned):
                 self.scale[block] = 1
             basis = [self.state.scratch[BASIS.format(i)] for i in range(self.optimizer.subspace)]
-            model = SubspaceModel(self.space, self.objective.root, curvature, self.gradient, basis, self._radius())
+            model = SubspaceModel(self.space, root, curvature, self.gradient, basis, self._radius())
         self.products += model.products
         return model
 

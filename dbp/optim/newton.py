@@ -20,7 +20,7 @@ from dbp.errors import UserError, unknown
 from dbp.optim.blockwise import cache_blocks, copy_owned, step_along
 from dbp.optim.conjugate_gradients import Iterate, Workspace, conjugate_gradients
 from dbp.optim.optimizer import Optimizer, Outcome, State, Step
-from dbp.optim.protocols import E, Objective, Vector
+from dbp.optim.protocols import E, MiniBatchCost, Vector
 
 STORED_ITERATES = 5  # kept besides the last one; the cost may be lower at one of them
 ITERATE_SPACING = 1.5  # ratio of the iteration numbers of successive stored iterates (Martens 2010, section 4.6)
@@ -109,14 +109,14 @@ class Newton(Optimizer):
         """Return the initial damping or radius."""
         return {"damping": np.array([self.damping])} if self._damped else {"radius": np.array([self.radius])}
 
-    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
+    def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """Minimize the model at the weights and step as far as the cost falls; see Optimizer.step()."""
-        evaluation = objective.value_and_gradient(weights)
+        evaluation = cost.value_and_gradient(weights)
         if not evaluation.finite:
             return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
-        with objective.space.changing:
+        with cost.space.changing:
             kind = _DampedStep if self._damped else _TrustRegionStep
-            return kind(self, objective, weights, state, evaluation).run()
+            return kind(self, cost, weights, state, evaluation).run()
 
 
 @dataclass(frozen=True)
@@ -130,20 +130,20 @@ class _Candidate:
 class _NewtonStep(ABC, Generic[E]):
     """One step of either control: the model at the weights, and attempts to lower the cost."""
 
-    def __init__(self, optimizer: Newton, objective: Objective[E], weights: Vector, state: State, evaluation: E):
-        self.optimizer, self.objective, self.weights, self.state = optimizer, objective, weights, state
-        self.space, self.evaluation, self.cost = objective.space, evaluation, evaluation.cost
+    def __init__(self, optimizer: Newton, cost: MiniBatchCost[E], weights: Vector, state: State, evaluation: E):
+        self.optimizer, self.cost_function, self.weights, self.state = optimizer, cost, weights, state
+        self.space, self.evaluation, self.cost = cost.space, evaluation, evaluation.cost
         self.evaluations, self.products = 1, 0
-        self.gradient = state.scratch["gradient"]  # a copy, because products overwrite the objective's
+        self.gradient = state.scratch["gradient"]  # a copy, because products overwrite that of the evaluation
         copy_owned(self.space, evaluation.gradient, self.gradient)
         self.norm = math.sqrt(self.space.dot(self.gradient, self.gradient))
         self.solution = (state.vectors if optimizer.vectors else state.scratch)["solution"]
 
     def run(self) -> Step[E]:
         """Make attempts until one lowers the cost."""
-        if self.objective.is_deterministic and self.norm <= self.optimizer.gradient_tolerance:
+        if self.cost_function.is_deterministic and self.norm <= self.optimizer.gradient_tolerance:
             return self._end(Outcome.CONVERGED)
-        self.curvature = self.objective.curvature(self.weights, self.optimizer.part)
+        self.curvature = self.cost_function.curvature(self.weights, self.optimizer.part)
         self.prepare()
         outcome = Outcome.LINE_SEARCH_FAILED
         for _ in range(MAX_ATTEMPTS):
@@ -152,7 +152,7 @@ class _NewtonStep(ABC, Generic[E]):
                 for block in cache_blocks(self.space.owned):
                     self.weights[block] += length * direction[block]
                 return self._end(Outcome.CONTINUES, length)
-        return self._end(outcome if self.objective.is_deterministic else Outcome.CONTINUES)
+        return self._end(outcome if self.cost_function.is_deterministic else Outcome.CONTINUES)
 
     def prepare(self) -> None:
         """Do what is needed once, before all attempts."""
@@ -183,7 +183,7 @@ class _NewtonStep(ABC, Generic[E]):
         trial = self.state.scratch["trial"]
         step_along(self.space, direction, length, self.weights, trial)
         self.evaluations += 1
-        cost = self.objective.value(trial)
+        cost = self.cost_function.value(trial)
         return cost if math.isfinite(cost) else math.inf
 
     def has_stalled(self, models: list[float]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.optim.protocols import E, Objective, Vector
+from dbp.optim.protocols import E, MiniBatchCost, Vector
 
 AVERAGE = "average"  # the vector of a state that holds the average of the weights, if there is one
 
@@ -99,7 +99,7 @@ class State:
         scratch = dict(zip(optimizer.scratch, rows[count:], strict=True))
         return cls(vectors, optimizer.numbers(), scratch, rows[:count])
 
-    def trained(self, weights: Vector) -> Vector:
+    def inference_weights(self, weights: Vector) -> Vector:
         """Return the weights to evaluate and predict with: their average, if there is one."""
         return self.vectors.get(AVERAGE, weights)
 
@@ -135,14 +135,14 @@ class Optimizer(ABC):
         """Raise UserError if the settings do not fit a model with parameters of these shapes, by name."""
 
     @abstractmethod
-    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
+    def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """Take one step, in place.
 
         Weights and vectors stay unchanged if cost or gradient is not finite. All changes happen in one context of
-        objective.space.changing.
+        cost.space.changing.
 
         Args:
-            objective: the cost of the mini-batch.
+            cost: of the mini-batch.
             weights: the flat weights.
             state: of the optimizer.
             number: of the update, counted from 1 without skipped steps.

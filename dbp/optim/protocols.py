@@ -1,6 +1,6 @@
-"""What an optimizer asks for: an objective with cost and derivatives, and the space of its flat vectors.
+"""What an optimizer asks for: the cost of a mini-batch, its derivatives, and the space of the flat vectors.
 
-Both give the same numbers on every rank, so an optimizer is serial NumPy code that never communicates.
+They give the same numbers on every rank, so an optimizer is serial NumPy code that never communicates.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from typing import Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 Vector = NDArray[Any]  # flat: the elements of all parameters, in their order
-Rows = Sequence[Vector] | NDArray[Any]  # some vectors, or an array whose rows they are
+# Some vectors, or an array whose rows they are; as in parallel/vectors/products.py.
+Rows = Sequence[Vector] | NDArray[Any]
 
 
 class Arriving(Protocol):
-    """A gradient that is known to be finite and still arrives, from its end to its start."""
+    """A gradient that is known to be finite and still arrives, from its end to its start.
+
+    The same protocol stands in parallel/sums/vector_sum.py, as optim/ and parallel/ do not import each other.
+    """
 
     def wait_for(self, part: slice) -> None:
         """Return when this range of the gradient has arrived."""
         ...
 
     def complete(self) -> None:
-        """Return when all of the gradient has arrived; call it before any other call of objective or space."""
+        """Return when all of the gradient has arrived; call it before any other call of cost or space."""
         ...
 
 
@@ -37,7 +41,7 @@ class Evaluated(Protocol):
 
     @property
     def gradient(self) -> Vector:
-        """Return the gradient by the flat weights; valid in the owned ranges, until the next call of the objective."""
+        """Return the gradient by the flat weights; valid in the owned ranges, until the next call of the cost."""
         ...
 
     @property
@@ -131,9 +135,9 @@ class Root(Protocol):
 
 
 class Curvature(Protocol):
-    """The second derivatives of the cost at some weights.
+    """The second derivatives of the cost at some weights, which cost/curvature.py computes.
 
-    Results are valid until the next call of the curvature or the objective. J is the Jacobian of the outputs by the
+    Results are valid until the next call of the curvature or the cost. J is the Jacobian of the outputs by the
     weights, H the Hessian of the cost by the outputs.
     """
 
@@ -158,8 +162,11 @@ class Curvature(Protocol):
         ...
 
 
-class Objective(Protocol[E_co]):
-    """The cost as a function of the flat weights, and its derivatives."""
+class MiniBatchCost(Protocol[E_co]):
+    """The cost of a mini-batch as a function of the flat weights, and its derivatives.
+
+    cost/objective.py implements it.
+    """
 
     @property
     def space(self) -> VectorSpace:

@@ -16,7 +16,7 @@ import numpy as np
 from dbp.checks import check_positive
 from dbp.errors import UserError, unknown
 from dbp.optim.optimizer import Optimizer, Outcome, State, Step
-from dbp.optim.protocols import Curvature, E, Objective, Vector
+from dbp.optim.protocols import Curvature, E, MiniBatchCost, Vector
 from dbp.optim.scipy_driver import METHODS, REFUSED, Action, Command, Driver, MinimizeOptions
 
 NOT_DETERMINISTIC = (
@@ -66,11 +66,11 @@ class Scipy(Optimizer):
         """Name the point at which SciPy evaluates, and the vector that the Hessian is multiplied with."""
         return ("point", "direction") if METHODS[self.method].uses_products else ("point",)
 
-    def step(self, objective: Objective[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
+    def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """Run one iteration of SciPy's method; see Optimizer.step()."""
         if not isinstance(state.running, _Minimization):
-            state.running = _Minimization(self, objective, weights, state.scratch)
-        with objective.space.changing:
+            state.running = _Minimization(self, cost, weights, state.scratch)
+        with cost.space.changing:
             return state.running.iteration()
 
 
@@ -79,19 +79,19 @@ class _Minimization(Generic[E]):
 
     Args:
         method: the settings.
-        objective: the cost.
+        cost: of the full batch.
         weights: the starting point, overwritten by each iterate.
         scratch: the method's scratch vectors, by name.
     """
 
-    def __init__(self, method: Scipy, objective: Objective[E], weights: Vector, scratch: Mapping[str, Vector]):
-        self._objective, self._root, self._weights = objective, objective.root, weights
+    def __init__(self, method: Scipy, cost: MiniBatchCost[E], weights: Vector, scratch: Mapping[str, Vector]):
+        self._cost_function, self._root, self._weights = cost, cost.root, weights
         self._point, self._direction = scratch["point"], scratch.get("direction")
         self._seen: list[E] = []  # the evaluation at the weights, then those of the step
         self._curvature: Curvature | None = None
         self._check_deterministic()
         _raise_on_all_ranks(self._root.broadcast(_import_scipy() if self._root.is_root else None))
-        objective.space.fence(weights)
+        cost.space.fence(weights)
         start = self._root.gather_vector(weights)
         options = MinimizeOptions(method.method, method.options, method.tolerance)
         self._driver = Driver(options, start.astype(np.float64)) if self._root.is_root else None
@@ -131,7 +131,7 @@ class _Minimization(Generic[E]):
         """Evaluate cost and gradient at SciPy's current point."""
         self._write_point(self._point)
         self._curvature = None
-        evaluation = self._objective.value_and_gradient(self._point)
+        evaluation = self._cost_function.value_and_gradient(self._point)
         gradient = self._root.gather_vector(evaluation.gradient)
         if not self._seen:
             self._check_deterministic()  # only an evaluation shows whether layers draw random numbers
@@ -144,7 +144,7 @@ class _Minimization(Generic[E]):
         assert self._direction is not None
         if moved:
             self._write_point(self._point)
-            self._curvature = self._objective.curvature(self._point)
+            self._curvature = self._cost_function.curvature(self._point)
         assert self._curvature is not None
         if self._driver:
             self._direction[:] = self._driver.direction
@@ -155,7 +155,7 @@ class _Minimization(Generic[E]):
 
     def _check_deterministic(self) -> None:
         """Raise UserError on all ranks unless every evaluation is of the same function."""
-        _raise_on_all_ranks("" if self._root.broadcast(self._objective.is_deterministic) else NOT_DETERMINISTIC)
+        _raise_on_all_ranks("" if self._root.broadcast(self._cost_function.is_deterministic) else NOT_DETERMINISTIC)
 
     def close(self) -> None:
         """End SciPy's thread; not collective."""

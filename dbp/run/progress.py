@@ -152,7 +152,7 @@ class Progress:
     @property
     def cost(self) -> float | None:
         """Return the cost of the current epoch, else of the last one; None if it is not finite, as JSON has no NaN."""
-        cost = self.totals.cost if self.totals.weight else [math.nan, *self.history.get("cost", [])][-1]
+        cost = self.totals.cost if self.totals.example_weight else [math.nan, *self.history.get("cost", [])][-1]
         return cost if math.isfinite(cost) else None
 
     def after_epoch(self, validation: Mapping[str, float], length: Mapping[str, float]) -> dict[str, float]:
@@ -209,7 +209,7 @@ class Progress:
         return (
             {name: getattr(self, name) for name in STORED}
             | asdict(self.not_finite)
-            | {"epoch_weight": self.totals.weight, "epoch_loss": self.totals.loss}
+            | {"epoch_weight": self.totals.example_weight, "epoch_loss": self.totals.loss}
             | {f"epoch_{name}": value for name, value in sums.items()}
         )
 

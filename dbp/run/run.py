@@ -106,7 +106,7 @@ class Run:
                 view[...] = self._given[name]
             self._given = {}
             self.arena.broadcast_vector(self.weights)
-        if (trained := self.state.trained(self.weights)) is not self.weights:
+        if (trained := self.state.inference_weights(self.weights)) is not self.weights:
             for part in self.arena.owned:
                 trained[part] = self.weights[part]
 
@@ -234,7 +234,7 @@ class Run:
 
     def final_weights(self) -> dict[str, Array]:
         """Return the weights to use and running moments by name, in memory that outlives the run; collective."""
-        trained = self.state.trained(self.weights)
+        trained = self.state.inference_weights(self.weights)
         self.arena.fence(trained)
         return self.layout.views(trained.copy()) | running_arrays(self.running)
 
@@ -244,7 +244,7 @@ class Run:
         """Return cost and metrics on a data set, exact over all ranks; empty without data."""
         if data is None:
             return {}
-        totals = self.objective.evaluate(self.state.trained(self.weights), self.loader(data).chunks)
+        totals = self.objective.evaluate(self.state.inference_weights(self.weights), self.loader(data).chunks)
         return totals.means(self.settings.loss.metrics)
 
 
@@ -252,4 +252,4 @@ def _weights_in(path: Path) -> dict[str, Array]:
     from dbp.checkpoint import find
 
     with find(path) as found:
-        return found.trained()
+        return found.inference_weights()

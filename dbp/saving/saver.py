@@ -14,8 +14,7 @@ from dbp.checkpoint import StoredCheckpoint, Writer
 from dbp.config import toml
 from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
 from dbp.log import now, run_log
-from dbp.parallel import Copies, RankLostError, Residuals, from_rank_0, is_on_all_ranks, processor
-from dbp.parallel.ranks.clock import Stage
+from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, is_on_all_ranks, processor
 from dbp.run.provenance import process, versions
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot

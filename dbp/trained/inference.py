@@ -46,7 +46,7 @@ def _load(path: Path) -> StoredCheckpoint:
     """Return what inference needs of a checkpoint, small enough to be sent to all ranks."""
     with find(path) as opened:
         found = opened.load()
-    return replace(found, model=found.trained, optimizer={}, history={})
+    return replace(found, model=found.inference_weights(), optimizer={}, history={})
 
 
 def _settings_of(checkpoint: StoredCheckpoint) -> Settings:

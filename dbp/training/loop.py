@@ -3,13 +3,14 @@
 Each step takes a mini-batch through seven stages:
 
 1. data: this rank's shards of the mini-batch are read (run/run.py, cost/loader.py);
-2. forward, 3. loss, 4. backward: the gradient of each shard (cost/objective.py);
-5. sum: after backward, each shard's gradient goes into a GradientSum (parallel/sums/gradients.py), which adds up all
-   shards of all ranks to the gradient of the full cost;
+2. forward, 3. loss, 4. backward: the gradient of each shard, written to a buffer of a GradientSum (cost/objective.py);
+5. sum: GradientSum adds up the shards of all ranks to the gradient of the full cost (parallel/sums/gradients.py);
 6. update: each owner of a part of the weights writes it (optim/);
 7. checkpoint: the state of the run is copied, and written while training continues (saving/saver.py).
 
-An optimizer may repeat 2 to 5 within a step, as line searches do. So these four lie below step().
+An optimizer may repeat 2 to 5 within a step, as line searches do. So these four lie below step(). Between
+nodes 4, 5 and 6 overlap: parts of the last shard's gradient are sent while backward computes the rest, and the update
+may begin with the parts of the sum that have arrived.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
 from dbp.nn import update_running_moments
 from dbp.optim import Outcome, Step
-from dbp.parallel.ranks.clock import Stage
+from dbp.parallel import Stage
 from dbp.run.progress import epochs_since_best
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver

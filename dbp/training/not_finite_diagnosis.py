@@ -14,7 +14,7 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
 from dbp.cost.mini_batch import Shard, as_weighted
-from dbp.cost.objective import BatchCost
+from dbp.cost.objective import MiniBatchCost
 from dbp.nn import Call, Scope, call_with
 from dbp.types import Array
 
@@ -81,7 +81,7 @@ class Pass(NamedTuple):
     losses: Value
 
 
-def diagnose(cost: BatchCost, weights: Array, rows: RowsOf) -> list[Found]:
+def diagnose(cost: MiniBatchCost, weights: Array, rows: RowsOf) -> list[Found]:
     """Return what is not finite in a mini-batch, first things first; collective, the same on every rank.
 
     Args:
@@ -115,7 +115,7 @@ def finite(value: Value) -> bool:
 class NotFiniteSearch:
     """One rank's search in its shards of a mini-batch, stage by stage; only add_up() is collective."""
 
-    def __init__(self, cost: BatchCost, weights: Array, rows: RowsOf):
+    def __init__(self, cost: MiniBatchCost, weights: Array, rows: RowsOf):
         objective = cost.objective
         self._cost, self._objective, self._weights, self._rows = cost, objective, weights, rows
         self._parameters = objective.layout.views(weights)
@@ -137,8 +137,8 @@ class NotFiniteSearch:
 
     def _in_data(self, shard: Shard) -> list[Found]:
         found = []
-        for place, name in enumerate(("inputs", "targets", "weights")):
-            column = getattr(shard, name)
+        columns = {"inputs": shard.inputs, "targets": shard.targets, "weights": shard.example_weights}
+        for place, (name, column) in enumerate(columns.items()):
             if column is not None and not finite(column):
                 what = f"the {name} in the data, as {column.dtype}"
                 found.append(self._found(DATA, place, what, shard, _positions(column)))
@@ -207,7 +207,9 @@ class NotFiniteSearch:
         passed = self._pass(shard)
         if type(passed.losses) is not Tensor:
             return None
-        cotangent = np.ones(len(shard.inputs), self._objective.dtype) if shard.weights is None else shard.weights
+        cotangent = shard.example_weights
+        if cotangent is None:
+            cotangent = np.ones(len(shard.inputs), self._objective.dtype)
         gradients = pullback(passed.losses, cotangent, list(passed.leaves.values()))
         wrong = [name for name, g in zip(passed.leaves, gradients, strict=True) if g is not None and not finite(g)]
         return wrong[-1] if wrong else None

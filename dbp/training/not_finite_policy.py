@@ -16,8 +16,7 @@ from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import Step
-from dbp.parallel import from_rank_0
-from dbp.parallel.ranks.clock import Stage
+from dbp.parallel import Stage, from_rank_0
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
 from dbp.training.not_finite_diagnosis import diagnose

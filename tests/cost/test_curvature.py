@@ -74,7 +74,7 @@ class Problem:
     def losses(self, outputs, shard):
         """Return the weighted losses."""
         losses = as_weighted(self.on_batch.objective.loss(outputs, shard.targets), shard)
-        return losses if shard.weights is None else losses * shard.weights
+        return losses if shard.example_weights is None else losses * shard.example_weights
 
     @property
     def filled(self):
@@ -145,7 +145,7 @@ def test_squares_of_gradients_of_single_losses(case):
     problem, exact = Problem(case, 3), 0
     for shard in problem.filled:
         of_each = ad.jacobian(lambda flat, s=shard: problem.losses(problem.outputs(flat, s), s))(problem.w)
-        weights = 1 if shard.weights is None else shard.weights
+        weights = 1 if shard.example_weights is None else shard.example_weights
         scale = np.sqrt(np.where(np.equal(weights, 0), 1, weights))  # w g^2 from (w g)^2
         of_each = of_each / np.reshape(scale, (*np.shape(scale), 1))
         exact = exact + (of_each**2).reshape(-1, problem.layout.size).sum(axis=0)
@@ -200,7 +200,9 @@ def test_of_a_batch_that_never_changes_different_steps_take_different_parts():
 
 def test_no_weight_at_all_gives_zero():
     problem = Problem("weights", 2)
-    cost = problem.with_batch([shard._replace(weights=0 * shard.weights) for shard in problem.on_batch.batch])
+    cost = problem.with_batch(
+        [shard._replace(example_weights=0 * shard.example_weights) for shard in problem.on_batch.batch]
+    )
     curvature = cost.curvature(problem.w)
     assert cost.value(problem.w) == 0
     assert not curvature.hessian_product(problem.w).any()

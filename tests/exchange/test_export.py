@@ -21,13 +21,13 @@ def test_weights_leave_and_come_back(trained, tmp_path, ending):
     export(folder, out)
     checkpoint = newest_checkpoint(folder)
     found = safetensors.load_file(out) if ending == ".safetensors" else dict(np.load(out, allow_pickle=False))
-    assert found.keys() == checkpoint.trained.keys() > {"batch_norm_1/running_mean"}
-    for name, array in checkpoint.trained.items():
+    assert found.keys() == checkpoint.inference_weights().keys() > {"batch_norm_1/running_mean"}
+    for name, array in checkpoint.inference_weights().items():
         np.testing.assert_array_equal(found[name], array, strict=True)
     assert not np.array_equal(checkpoint.model["dense_1/weight"], found["dense_1/weight"])  # the averaged ones
 
     import_weights(out, config, back)
-    for name, array in checkpoint.trained.items():
+    for name, array in checkpoint.inference_weights().items():
         np.testing.assert_array_equal(newest_checkpoint(back).model[name], array, strict=True)
 
 
@@ -148,7 +148,7 @@ def test_without_data_the_inputs_must_be_told():
 
 def test_all_that_does_not_fit_is_told_in_one_line(trained, tmp_path):
     config, folder = trained
-    arrays = newest_checkpoint(folder).trained
+    arrays = newest_checkpoint(folder).inference_weights()
     arrays["dense_9/weight"] = arrays.pop("dense_2/weight")
     arrays["dense_1/weight"] = arrays["dense_1/weight"].T
     np.savez(tmp_path / "wrong.npz", **arrays)

@@ -140,7 +140,7 @@ def test_a_step_that_is_not_finite_changes_nothing(method):
     assert (seen[0] == Noisy().start).all()
     assert (seen[4] == seen[2]).all()
     np.testing.assert_array_equal(seen[-1], expected[-1])
-    np.testing.assert_array_equal(state.trained(seen[-1]), expected_state.trained(expected[-1]))
+    np.testing.assert_array_equal(state.inference_weights(seen[-1]), expected_state.inference_weights(expected[-1]))
     assert state.numbers == expected_state.numbers
 
 

@@ -98,7 +98,7 @@ def test_the_average_is_used_and_the_weights_are_kept(tmp_path):
     result = run(out=str(tmp_path))
     checkpoint = newest_checkpoint(tmp_path)
     averaged, raw = checkpoint.optimizer["average"], checkpoint.model
-    assert digest_arrays(result.weights) == digest_arrays(averaged) == digest_arrays(checkpoint.trained)
+    assert digest_arrays(result.weights) == digest_arrays(averaged) == digest_arrays(checkpoint.inference_weights())
     assert digest_arrays(raw) != digest_arrays(averaged)
     plain = run(optimizer=dataclasses.replace(BASE.optimizer, average=0.0))
     assert digest_arrays(plain.weights) == digest_arrays(raw)
@@ -108,7 +108,7 @@ def test_the_average_is_used_and_the_weights_are_kept(tmp_path):
 def test_before_the_first_step_the_average_is_that_of_the_first_weights(tmp_path):
     result = run(out=str(tmp_path), epochs=0)
     assert digest_arrays(result.weights) == digest_arrays(run(epochs=0, optimizer=Adam()).weights)
-    assert digest_arrays(newest_checkpoint(tmp_path).trained) == digest_arrays(result.weights)
+    assert digest_arrays(newest_checkpoint(tmp_path).inference_weights()) == digest_arrays(result.weights)
 
 
 @pytest.mark.slow

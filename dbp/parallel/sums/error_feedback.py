@@ -23,11 +23,11 @@ class Residuals(NamedTuple):
 
     Args:
         rows: one vector a node, on rank 0; no rows elsewhere.
-        weight: of the mini-batch whose gradient it is part of.
+        example_weight: the sum of the example weights of the mini-batch whose gradient it is part of.
     """
 
     rows: Array
-    weight: float
+    example_weight: float
 
 
 class ErrorFeedback:
@@ -35,7 +35,7 @@ class ErrorFeedback:
 
     For elements that another node sums up, it is what was not sent to that node; for elements that this node sums up,
     it is what of the sum was not sent to the others. A gradient is a sum over examples until it is divided by the
-    weight of its mini-batch, and so is the residual: in a mini-batch of another weight it counts as much.
+    example weight of its mini-batch, and so is the residual: in a mini-batch of another one it counts as much.
 
     A run that is resumed with residuals, but sends whole gradients now, adds them to its next gradient.
 
@@ -47,10 +47,10 @@ class ErrorFeedback:
         self._arena = arena
         self._before = self._after = self._rows = np.zeros((0, 0), arena.dtype)
         self._pending: Array | None = None  # the residuals of all nodes, if none of them sends top-k messages now
-        self._factor, self._next_weight = np.float32(1), 1.0
+        self._factor, self._next_example_weight = np.float32(1), 1.0
         self._parts: dict[tuple[int, int], list[slice]] = {}
         self.is_active = False  # True if nodes send top-k messages
-        self.weight = 1.0  # of the mini-batch that the residual is of
+        self.example_weight = 1.0  # the sum of the mini-batch that the residual is of
 
     def activate(self) -> None:
         """Keep residuals from now on, which are zero at first."""
@@ -69,10 +69,10 @@ class ErrorFeedback:
 
     # --- a step -----------------------------------------------------------------------------------------
 
-    def begin(self, weight: float) -> None:
-        """Prepare for the next gradient, of a mini-batch of this weight, the same on all ranks."""
-        self._next_weight = weight or 1.0
-        self._factor = np.float32(self._next_weight / self.weight)
+    def begin(self, example_weight: float) -> None:
+        """Prepare for the next gradient, of a mini-batch with this sum of example weights, the same on all ranks."""
+        self._next_example_weight = example_weight or 1.0
+        self._factor = np.float32(self._next_example_weight / self.example_weight)
 
     def add_to(self, vector: Array, part: slice) -> Array:
         """Return a part of a vector plus its residual, in memory that becomes the next residual.
@@ -86,33 +86,33 @@ class ErrorFeedback:
         return np.add(vector[part], after, out=after)
 
     def add_pending(self, gradient: Array) -> None:
-        """Add residuals of an earlier run to a gradient that is divided by its weight already."""
+        """Add residuals of an earlier run to a gradient that is divided by its example weight already."""
         if self._pending is not None:
             for part in self._arena.owned:
-                gradient[part] += self._pending[part] / gradient.dtype.type(self.weight)
+                gradient[part] += self._pending[part] / gradient.dtype.type(self.example_weight)
 
     def accept(self) -> None:
         """Take over the new residual, as the gradient is used; without this call the one before remains."""
         self._pending = None
         if self.is_active:
-            self._before, self._after, self.weight = self._after, self._before, self._next_weight
+            self._before, self._after, self.example_weight = self._after, self._before, self._next_example_weight
 
     # --- checkpoints ------------------------------------------------------------------------------------
 
     def snapshot(self) -> Residuals:
         """Return the residuals of all nodes, on rank 0, valid until the next snapshot; collective."""
-        return Residuals(self._collected(), self.weight)
+        return Residuals(self._collected(), self.example_weight)
 
-    def restore(self, weight: float, residuals: Iterable[Array]) -> None:
+    def restore(self, example_weight: float, residuals: Iterable[Array]) -> None:
         """Take over the residuals of a snapshot, of as many nodes as it was made on; collective.
 
         Each goes to the node of its number. If there are fewer nodes now, some take over several.
 
         Args:
-            weight: of the mini-batch whose gradient they are part of.
+            example_weight: the sum of the example weights of the mini-batch whose gradient they are part of.
             residuals: one vector at a time, filled on rank 0.
         """
-        self.weight, self._pending = weight, None
+        self.example_weight, self._pending = example_weight, None
         for part in self._mine if self.is_active else ():
             self._before[part] = 0
         for number, residual in enumerate(residuals):

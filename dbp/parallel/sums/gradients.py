@@ -1,8 +1,13 @@
-"""The sum of gradients over all shards: where a gradient goes after the backward pass.
+"""The sum of gradients over all shards: the way of a gradient from the backward pass to the optimizer.
 
-Each shard's gradient is written to a buffer and pushed; total() returns the gradient of the cost over all ranks. Only
-this module knows in which form gradients travel between nodes: whole, rounded to 16 bits, or their largest elements
-with error feedback.
+Backward writes the gradient of each shard to a buffer() of the sum, in the memory that a node's ranks share if they do,
+and push() adds it to those of this rank's other shards. total() adds up those of all ranks, and returns the gradient of
+the cost. selection.py chooses how: by one message to all ranks, in the shared memory of one node, or between nodes.
+
+Between nodes the last shard's gradient is sent in parts while backward still computes the rest: on_ready() says what is
+complete. An early total() returns before all parts of the sum have arrived; the optimizer then waits part by part.
+Gradients travel whole, rounded to 16 bits, or as their largest elements; what these leave unsent is error feedback,
+which accept() carries on and reject() takes back.
 """
 
 from __future__ import annotations
@@ -21,16 +26,18 @@ from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.layout import Layout
 from dbp.types import Array
 
-WEIGHT = 0  # the index of the scalar that is the weight of a shard
+EXAMPLE_WEIGHT = 0  # the index of the scalar that is the sum of a shard's example weights
 
 
 class GradientSum:
-    """The weighted mean of the shards' gradients, with sums of a few numbers. The first number is a shard's weight.
+    """The gradient of the cost: the sum of the gradients of the shards' loss sums, divided by that of example weights.
+
+    A few scalars are summed with it. The first scalar of a shard is the sum of its example weights.
 
     Args:
         arena: the vectors that a gradient is as long as, and who owns which part of them.
         shards: who computes which shard.
-        scalars: how many numbers are summed with the gradient, the weight included.
+        scalars: how many are summed with the gradient, the example weight included.
         messages: the form in which gradients travel between nodes: "top-k", or a name in wire.FORMS.
         kept: with "top-k", the fraction of a gradient's elements that is sent.
 
@@ -43,24 +50,24 @@ class GradientSum:
         self._feedback = ErrorFeedback(arena)
         self.vector_sum = vector_sum_for(arena, shards, scalars, wire_for(messages, kept, self._feedback))
         self._between_nodes = self.vector_sum if isinstance(self.vector_sum, MultiNodeSum) else None
-        self._weights = PlainSum(arena.comm, shards, 0, arena.dtype, 1)
+        self._example_weights = PlainSum(arena.comm, shards, 0, arena.dtype, 1)
         self._tree: TreeSum[SumBuffer] = TreeSum()
         self._arriving: Arriving | None = None
 
     # --- one gradient -----------------------------------------------------------------------------------
 
-    def start(self, weights: Iterable[float]) -> None:
+    def start(self, example_weights: Iterable[float]) -> None:
         """Start a new sum; collective.
 
         Args:
-            weights: of this rank's shards, in their order; asked for only if error feedback needs them.
+            example_weights: their sum in each of this rank's shards; read only if error feedback needs it.
         """
         if self._feedback.is_active:
-            self._feedback.begin(self._sum_weights(weights))
+            self._feedback.begin(self._sum_example_weights(example_weights))
         self._tree = self.vector_sum.start()
 
     def buffer(self) -> SumBuffer:
-        """Return a buffer for the next shard's gradient and numbers; its content is arbitrary."""
+        """Return a buffer for the next shard's gradient and scalars; its content is arbitrary."""
         return self.vector_sum.buffer()
 
     def on_ready(self, layout: Layout) -> Callable[[int, int], None] | None:
@@ -88,7 +95,7 @@ class GradientSum:
         return ready
 
     def push(self, number: int, sums: SumBuffer) -> None:
-        """Add a shard's gradient and numbers, in the order of shards.
+        """Add a shard's gradient and scalars, in the order of shards.
 
         Args:
             number: of the shard.
@@ -97,54 +104,54 @@ class GradientSum:
         self._tree.push(0, number, sums)
 
     def total(self, early: bool = False) -> Total:
-        """Return the mean gradient, complete where this rank owns it, and the sums; collective. Valid until start().
+        """Return the gradient of the cost, complete where this rank owns it, and the sums of the scalars; collective.
 
-        The caller answers with accept() or reject().
+        It is valid until start(). The caller answers with accept() if it uses the total, or with reject().
 
         Args:
             early: return before the gradient is complete; the caller waits part by part. Ignored under fault
                 tolerance, where a longer update is likelier to be cut by a dying rank.
         """
         if early and self._between_nodes is not None and not (self._feedback.is_pending or self._comm.survival.enabled):
-            total = self._between_nodes.early_total(self._tree, divisor=WEIGHT)
+            total = self._between_nodes.early_total(self._tree, divisor=EXAMPLE_WEIGHT)
         else:
-            total = self.vector_sum.total(self._tree, divisor=WEIGHT)
+            total = self.vector_sum.total(self._tree, divisor=EXAMPLE_WEIGHT)
         self._feedback.add_pending(total.vector)
         self._arriving = total.arriving
         return total
 
     def accept(self) -> None:
-        """Note that the total is used, so that its error feedback counts."""
+        """Keep what this total left unsent as error feedback, as the total is used."""
         self._feedback.accept()
 
     def reject(self) -> None:
-        """Note that the total is not used: wait for all of it, and keep the error feedback from before it."""
+        """Wait for all of the total, which is not used, and keep the error feedback from before it."""
         if self._arriving is not None:
             self._arriving.complete()
 
-    def _sum_weights(self, weights: Iterable[float]) -> float:
-        """Return the weight of the whole mini-batch, on every rank."""
-        tree = self._weights.start()
-        for number, weight in zip(self._shards.mine, weights, strict=True):
-            sums = self._weights.buffer()
-            sums.scalars[WEIGHT] = weight
+    def _sum_example_weights(self, of_shards: Iterable[float]) -> float:
+        """Return the sum of the example weights of the whole mini-batch, on every rank."""
+        tree = self._example_weights.start()
+        for number, weight in zip(self._shards.mine, of_shards, strict=True):
+            sums = self._example_weights.buffer()
+            sums.scalars[EXAMPLE_WEIGHT] = weight
             tree.push(0, number, sums)
-        return float(self._weights.total(tree).scalars[WEIGHT])
+        return float(self._example_weights.total(tree).scalars[EXAMPLE_WEIGHT])
 
     # --- error feedback in checkpoints ------------------------------------------------------------------
 
     @property
     def residual_count(self) -> int:
-        """Return how many vectors a snapshot holds; zero if nothing is left unsent."""
+        """Return how many vectors a snapshot of the error feedback holds; zero without error feedback."""
         return self._feedback.count
 
     def snapshot(self) -> Residuals:
         """Return what nodes have not sent yet, on rank 0, valid until the next snapshot; collective."""
         return self._feedback.snapshot()
 
-    def restore(self, weight: float, residuals: Iterable[Array]) -> None:
+    def restore(self, example_weight: float, residuals: Iterable[Array]) -> None:
         """Take over what nodes had not sent; see ErrorFeedback.restore(); collective."""
-        self._feedback.restore(weight, residuals)
+        self._feedback.restore(example_weight, residuals)
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Gradients must not be used any more."""

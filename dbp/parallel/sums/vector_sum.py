@@ -45,7 +45,10 @@ class SumBuffer:
 
 
 class Arriving(Protocol):
-    """A vector that is known to be finite before all of it has arrived; it arrives from its end to its beginning."""
+    """A vector that is known to be finite before all of it has arrived; it arrives from its end to its beginning.
+
+    The same protocol stands in optim/protocols.py, as parallel/ and optim/ do not import each other.
+    """
 
     def wait_for(self, part: slice) -> None:
         """Return when this part of the vector has arrived."""

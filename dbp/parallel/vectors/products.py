@@ -18,7 +18,7 @@ from dbp.parallel.vectors.layout import Layout
 from dbp.parallel.vectors.shared_tables import Columns, SharedTables
 from dbp.types import Array
 
-Rows = Sequence[Array] | Array
+Rows = Sequence[Array] | Array  # vectors, or an array whose rows they are; as in optim/protocols.py
 BLOCKS_AT_A_TIME = 8  # of each vector: what several products need is then still in the cache
 
 

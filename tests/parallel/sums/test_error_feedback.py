@@ -64,7 +64,7 @@ def test_what_is_left_counts_as_much_in_a_mini_batch_of_another_weight():
     feedback.begin(4.0)
     pack()
     feedback.accept()
-    assert feedback.weight == 4
+    assert feedback.example_weight == 4
     vector[:] = 0
     feedback.begin(2.0)
     np.testing.assert_array_equal(feedback.add_to(vector, slice(0, 10)), [0, *[0.5] * 9])
