@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import SMALL
+from tests.jobs import SMALL, dbp, digest, results
 
 pytest_plugins = ["tests.time_limits"]
 
@@ -32,3 +32,13 @@ def small(tmp_path) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(f'out = "{tmp_path}/run"\n{SMALL}')
     return path
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """Return the digest of the small config's weights on one process, and its lines with costs."""
+    folder = tmp_path_factory.mktemp("reference")
+    (folder / "small.toml").write_text(f'out = "{folder}/run"\n{SMALL}')
+    outcome = dbp("train", folder / "small.toml")
+    assert outcome.code == 0, outcome.text
+    return digest(folder / "run"), results(outcome)

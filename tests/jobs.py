@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dbp.checkpoint import StoredCheckpoint, find
+from dbp.checkpoint import StoredCheckpoint, digest_arrays, find
 from tests import processes
 from tests.launcher import LAUNCHER_SETTINGS, NOT_BEGUN
 from tests.processes import Outcome
@@ -53,10 +53,14 @@ def dbp(*words, **options) -> Outcome:
 
 
 def digest(folder) -> str:
-    """Return the digest of a run's newest weights."""
-    outcome = dbp("inspect", "--digest", folder)
-    assert outcome.code == 0, outcome.text
-    return outcome.out.strip()
+    """Return the digest of a run's newest weights, as `dbp inspect --digest` prints it."""
+    return digest_arrays(newest_checkpoint(folder).model)
+
+
+def results(outcome) -> list[str]:
+    """Return the lines of a training with costs, without speeds and times."""
+    lines = [line for line in outcome.out.splitlines() if line.startswith(("epoch", "test"))]
+    return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
 
 
 def newest_checkpoint(folder) -> StoredCheckpoint:

@@ -2,25 +2,9 @@
 
 import pytest
 
-from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, mpirun, slow
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, mpirun, results, slow
 
 DBP = ("-m", "dbp")
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """Return the digest and the lines of the small config on one process."""
-    folder = tmp_path_factory.mktemp("reference")
-    (folder / "small.toml").write_text(f'out = "{folder}/run"\n{SMALL}')
-    outcome = dbp("train", folder / "small.toml")
-    assert outcome.code == 0, outcome.text
-    return digest(folder / "run"), results(outcome)
-
-
-def results(outcome):
-    """Return the lines with costs, without speeds and times."""
-    lines = [line for line in outcome.out.splitlines() if line.startswith(("epoch", "test"))]
-    return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
 
 
 @pytest.mark.parametrize("ranks", [2, *slow(1, 3, 4, 7)])

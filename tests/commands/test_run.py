@@ -10,26 +10,10 @@ import pytest
 from dbp.commands.run import rank_command
 from dbp.errors import UserError
 from tests import processes
-from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, SMALL, dbp, digest, launcher, run
+from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, dbp, digest, launcher, run
 from tests.processes import ProcessTree, run_on_terminal, wait_until
 
 DBP = ("-m", "dbp")
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """Return the digest and the lines of the small config on one process."""
-    folder = tmp_path_factory.mktemp("reference")
-    (folder / "small.toml").write_text(f'out = "{folder}/run"\n{SMALL}')
-    outcome = dbp("train", folder / "small.toml")
-    assert outcome.code == 0, outcome.text
-    return digest(folder / "run"), results(outcome)
-
-
-def results(outcome):
-    """Return the lines with costs, without speeds and times."""
-    lines = [line for line in outcome.out.splitlines() if line.startswith(("epoch", "test"))]
-    return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
 
 
 def interrupted(python, small, number):
