@@ -1,0 +1,36 @@
+"""Runs of a small network in one process, for tests of training and of resuming."""
+
+import dataclasses
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+
+from dbp import nn
+from dbp.checkpoint import checkpoints_of, digest_arrays
+from dbp.config.settings import Checkpoint, Data, Settings
+from dbp.errors import NotFiniteError, UserError
+from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
+from dbp.parallel import Arena, Node, OneProcess
+from dbp.saving.start import Start
+from dbp.training.fit import train
+from tests.jobs import newest_checkpoint
+from tests.small_data import X, Y
+
+BASE = Settings(
+    model=[nn.Dense(8, "tanh"), nn.Dense(3)],
+    loss="cross_entropy",
+    data=Data((X, Y), validation=0.2, test=(X[:20], Y[:20])),
+    optimizer=Adam(1e-2),
+    epochs=4,
+    batch_size=14,
+    schedule=Cosine(warmup_steps=3),
+    shards=3,
+    checkpoint=Checkpoint(every_steps=3, keep=100),
+)
+
+
+def run(settings=BASE, **changes):
+    options = {name: changes.pop(name) for name in ("fresh", "overwrite", "accept", "retry") if name in changes}
+    return train(dataclasses.replace(settings, **changes), OneProcess(), Start(quiet=True, **options))

@@ -1,0 +1,177 @@
+"""Training in one process: what a run learns, returns and refuses before its first step."""
+
+import dataclasses
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+
+from dbp import nn
+from dbp.checkpoint import checkpoints_of, digest_arrays
+from dbp.config.settings import Checkpoint, Data, Settings
+from dbp.errors import NotFiniteError, UserError
+from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
+from dbp.parallel import Arena, Node, OneProcess
+from dbp.saving.start import Start
+from dbp.training.fit import train
+from tests.jobs import mpirun, newest_checkpoint
+from tests.small_data import X, Y
+from tests.training.fit_runs import BASE, run
+
+
+def test_a_run_learns():
+    result = run(epochs=150)
+    assert result.test["accuracy"] >= 0.85
+    assert result.history["cost"][-1] < 0.3 < result.history["cost"][0]
+    assert result.steps == 150 * 4
+
+
+def test_the_history_has_a_row_an_epoch():
+    history = run().history
+    assert history["epoch"] == [1, 2, 3, 4]
+    assert history["step"] == [4, 8, 12, 16]
+    assert {
+        "cost",
+        "accuracy",
+        "validation_cost",
+        "validation_accuracy",
+        "learning_rate",
+        "seconds",
+        "evaluations",
+    } <= set(history)
+
+
+@pytest.mark.parametrize("data", [{"train": (X, Y, 0.0 * Y)}, {"train": (X, Y), "validation": (X, Y, 0.0 * Y)}])
+def test_data_of_which_nothing_counts_is_refused(data):
+    with pytest.raises(UserError, match="arrays: the weights of all examples are 0, so that none of them counts"):
+        run(data=Data(**data))
+
+
+def test_weights_are_read_only_and_by_name():
+    weights = run().weights
+    assert list(weights) == ["dense_1/weight", "dense_1/bias", "dense_2/weight", "dense_2/bias"]
+    with pytest.raises(ValueError, match="read-only"):
+        weights["dense_1/bias"][0] = 1
+
+
+def test_a_run_may_begin_with_the_weights_of_another(tmp_path):
+    first = run(out=str(tmp_path / "first"))
+    for weights in (
+        first.weights,
+        str(tmp_path / "first"),
+        str(tmp_path / "first" / "checkpoints" / "step-000000016.h5"),
+    ):
+        untrained = run(weights=weights, epochs=0)
+        assert digest_arrays(untrained.weights) == digest_arrays(first.weights)
+    second = tmp_path / "second"
+    whole = run(weights=first.weights, optimizer=LBFGS(), schedule=Constant(), out=str(second))
+    assert whole.history["cost"][-1] < first.history["cost"][-1]
+    again = run(weights=first.weights, optimizer=LBFGS(), schedule=Constant(), out=str(second))
+    assert digest_arrays(again.weights) == digest_arrays(whole.weights)
+    with pytest.raises(UserError, match=r"weights.custom: 'weights .*' in the checkpoint, 'weights .*' now"):
+        run(weights=whole.weights, optimizer=LBFGS(), schedule=Constant(), out=str(second))
+    shutil.rmtree(tmp_path / "first")
+    with pytest.raises(UserError, match=r"checkpoint .*first does not exist"):
+        run(weights=str(tmp_path / "first"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("dense_1/bias"), r"weights: 'dense_1/bias' is missing, which the model needs; take all of"),
+        (
+            lambda w: w.update(dense_1x=w["dense_1/bias"]),
+            r"weights: the model has no 'dense_1x'; did you mean",
+        ),
+        (
+            lambda w: w.update({"dense_1/bias": np.zeros(4)}),
+            r"weights: 'dense_1/bias' has shape \(4,\), but the model needs \(8,\)",
+        ),
+    ],
+)
+def test_weights_of_another_model_are_refused(change, message):
+    weights = dict(run(epochs=0).weights)
+    change(weights)
+    with pytest.raises(UserError, match=message):
+        run(weights=weights)
+
+
+def test_the_same_settings_give_the_same_bits_and_another_seed_others():
+    base = digest_arrays(run().weights)
+    assert base == digest_arrays(run().weights)
+    assert base != digest_arrays(run(seed=1).weights)
+
+
+def test_weights_may_be_float64():
+    assert all(w.dtype == np.float64 for w in run(dtype="float64").weights.values())
+
+
+def test_example_weights_count():
+    """An example of weight 2 counts as two examples: a full batch of each gives the same step."""
+    w = np.where(np.arange(60) % 2, 2.0, 1.0)
+    twice = np.repeat(np.arange(60), w.astype(int))
+    common = {"epochs": 1, "shards": 1, "dtype": "float64", "optimizer": SGD(0.1), "schedule": Cosine()}
+    weighted = run(data=Data((X, Y, w)), batch_size=60, **common)
+    repeated = run(data=Data((X[twice], Y[twice])), batch_size=len(twice), **common)
+    for name, value in weighted.weights.items():
+        np.testing.assert_allclose(value, repeated.weights[name], rtol=1e-12)
+    assert weighted.history["cost"] == pytest.approx(repeated.history["cost"])
+
+
+def test_divergence_stops_and_keeps_the_last_weights(tmp_path):
+    data = Data((X * 1e3, X[:, :1] * 1e3))
+    settings = dataclasses.replace(BASE, model=[nn.Dense(1)], loss=nn.MeanSquaredError(), data=data)
+    with pytest.raises(NotFiniteError, match=r"(?s)not finite at step \d+ .*smaller learning_rate"):
+        run(settings, optimizer=SGD(1e3), out=str(tmp_path), epochs=40, checkpoint=Checkpoint(every_steps=1))
+    checkpoint = newest_checkpoint(tmp_path)
+    assert all(np.isfinite(array).all() for array in checkpoint.model.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 49}, "batch_size is 49, but must not be larger than the training data, which has 48"),
+        ({"data": Data((X, Y + 1))}, r"the train arrays: targets of cross_entropy must lie from 0 to 2"),
+        ({"data": Data((X, Y), test=(X[:, :4], Y))}, r"test inputs have shape \(4,\).*have \(5,\)"),
+        ({"data": Data((X, Y), validation=0.001)}, "leaves no example"),
+        ({"data": Data((np.where(X > 2, np.nan, X), Y))}, "inputs must be finite.*contain nan"),
+        ({"data": Data((X, Y), test=(X, np.full(60, 9)))}, "the test arrays: targets of cross_entropy"),
+        ({"model": [nn.Dense(3), nn.Flatten(), nn.Dense(2)]}, "from 0 to 1, as the model has 2 outputs"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        run(out=str(tmp_path / "run"), **change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(epochs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_frees_its_shared_memory(tmp_path):
+    """Else the shared memory would fill up in a script of many runs."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, os, dbp\n"
+        "x = np.random.default_rng(0).standard_normal((40, 100))\n"
+        "def fit(rate):\n"
+        "    model = [dbp.nn.Dense(100), dbp.nn.Dense(2)]\n"
+        "    return dbp.fit(model=model, loss='mean_squared_error', data=(x, x[:, :2]),\n"
+        "                   optimizer=dbp.optim.SGD(rate), epochs=3, batch_size=8, quiet=True)\n"
+        "for _ in range(3):\n"
+        "    try:\n"
+        "        fit(1e30)\n"
+        "    except dbp.UserError as error:\n"
+        "        assert 'not finite' in str(error)\n"
+        "    weights = fit(1e-4).weights\n"
+        "    maps = open('/proc/self/maps').read()\n"
+        "    assert 'dbp-' not in maps and all(np.isfinite(w).all() for w in weights.values())\n"
+        "print('done', flush=True)\n"
+    )
+    outcome = mpirun(2, script)
+    assert (outcome.code, outcome.out) == (0, "done\ndone\n"), outcome.text
