@@ -41,14 +41,14 @@ def test_the_first_rank_keeps_what_it_shows_and_goes_on_where_it_ended(small, tm
 
 @pytest.mark.slow
 def test_it_is_kept_of_a_quiet_run_too(tmp_path):
-    outcome = mpirun(2, PROGRAMS / "failing.py", -1, 10**9, "raise", "--out", tmp_path / "run")
+    outcome = mpirun(2, PROGRAMS / "failing_training.py", -1, 10**9, "raise", "--out", tmp_path / "run")
     assert (outcome.code, outcome.out) == (0, ""), outcome.text
     assert any(line.startswith("finished: ") for line in logs(tmp_path / "run")["rank-0.log"])
 
 
 @pytest.mark.parametrize(("ranks", "failing"), [(1, 0), *slow((3, 0), (3, 2))])
 def test_a_rank_that_fails_keeps_its_traceback(tmp_path, ranks, failing):
-    outcome = mpirun(ranks, PROGRAMS / "failing.py", failing, 20, "raise", "--out", tmp_path / "run")
+    outcome = mpirun(ranks, PROGRAMS / "failing_training.py", failing, 20, "raise", "--out", tmp_path / "run")
     assert outcome.code != 0
     found = logs(tmp_path / "run")
     assert found.keys() == {"rank-0.log", f"rank-{failing}.log"}
@@ -61,7 +61,7 @@ def test_a_rank_that_fails_keeps_its_traceback(tmp_path, ranks, failing):
 
 @pytest.mark.slow
 def test_a_mistake_that_one_rank_meets_is_in_its_log(tmp_path):
-    outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, "user", "--out", tmp_path / "run")
+    outcome = mpirun(3, PROGRAMS / "failing_training.py", 1, 20, "user", "--out", tmp_path / "run")
     assert outcome.code == 2
     lines = logs(tmp_path / "run")["rank-1.log"]
     assert len(lines) == 2

@@ -74,7 +74,7 @@ def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
 def test_runs_begin_with_the_same_weights_on_any_ranks(tmp_path, sizes, words):
     """Weights are drawn, or given."""
     ranks, env = sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes if "," in sizes else ""}
-    outcome = mpirun(ranks, PROGRAMS / "beginning.py", tmp_path / "run", *words, env=env)
+    outcome = mpirun(ranks, PROGRAMS / "initial_weights.py", tmp_path / "run", *words, env=env)
     assert outcome.code == 0, outcome.text
     assert outcome.out == "begins as one process would\n"
 

@@ -102,7 +102,7 @@ def limited(slurm, tmp_path_factory):
     (folder / "job.sh").write_text(JOB)
     options = ("--nodes=2", "--ntasks-per-node=1", "--time=1", "--requeue", "--open-mode=append")
     files = (f"--output={folder}/log", f"--export=ALL,PAUSE=0.2,OUT={folder}/run")
-    return submitted(slurm, folder, *options, *files, folder / "job.sh", PROGRAMS / "slow.py")
+    return submitted(slurm, folder, *options, *files, folder / "job.sh", PROGRAMS / "slow_training.py")
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_a_job_stops_before_its_time_limit_and_goes_on(limited, tmp_path):
     assert limited.text.count("(restart 1)") == 1
     assert re.search(r"stop requested by the time limit of \d+", limited.text)
     assert "TIMEOUT" not in limited.text
-    assert run(sys.executable, PROGRAMS / "slow.py", env={"OUT": str(tmp_path)}).code == 0
+    assert run(sys.executable, PROGRAMS / "slow_training.py", env={"OUT": str(tmp_path)}).code == 0
     assert digest(limited.run) == digest(tmp_path)
 
 

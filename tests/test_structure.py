@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import sys
 from pathlib import Path
 
@@ -233,6 +234,16 @@ def prefixes(name):
 
 def is_there(module):
     return module.with_suffix(".py").exists() or (module / "__init__.py").exists()
+
+
+def test_each_program_says_who_starts_it():
+    texts = {path: path.read_text() for path in TESTS.rglob("*.py")}
+    for program in (TESTS / "programs").glob("*.py"):
+        starting = {
+            str(path.relative_to(ROOT)) for path, text in texts.items() if f'PROGRAMS / "{program.name}"' in text
+        }
+        named = ast.get_docstring(ast.parse(texts[program])).rpartition("Started by ")[2]
+        assert starting == set(re.findall(r"[\w/]+\.py", named)), program.name
 
 
 def test_one_module_starts_processes():

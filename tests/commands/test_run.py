@@ -56,7 +56,7 @@ def test_dbp_run_passes_on_errors_and_exit_codes_without_noise(small):
     outcome = dbp("run", "-n", "2", "--", "train", small, "--set", "loss=foo")
     assert outcome.code == 2
     assert len(outcome.err.splitlines()) == 1
-    outcome = dbp("run", "-n", "2", "--", PROGRAMS / "failing.py", "1", "5", "raise")
+    outcome = dbp("run", "-n", "2", "--", PROGRAMS / "failing_training.py", "1", "5", "raise")
     assert outcome.code == 1
     assert outcome.err.startswith("Traceback")
     assert outcome.err.rstrip().endswith("failed with ZeroDivisionError; all ranks end")

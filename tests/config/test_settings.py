@@ -1,21 +1,11 @@
 """Settings as given from Python."""
 
-import dataclasses
-import shutil
-import tomllib
-
-import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.checkpoint import checkpoints_of, digest_arrays
-from dbp.config.settings import Checkpoint, Data, Settings
-from dbp.errors import NotFiniteError, UserError
-from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
-from dbp.parallel import Arena, Node, OneProcess
-from dbp.saving.start import Start
-from dbp.training.fit import train
-from tests.jobs import newest_checkpoint
+from dbp.config.settings import Data, Settings
+from dbp.errors import UserError
+from dbp.optim import SGD
 from tests.small_data import X, Y
 
 

@@ -211,13 +211,13 @@ def test_no_weight_at_all_gives_zero():
 
 @pytest.mark.parametrize(("ranks", "sizes"), [(2, ""), *slow((1, ""), (3, ""), (4, ""), (3, "2,1"), (4, "2,2"))])
 def test_ranks_and_nodes_give_the_same_bits(ranks, sizes, one_rank):
-    outcome = mpirun(ranks, PROGRAMS / "products.py", env={"DBP_NODE_SIZES": sizes})
+    outcome = mpirun(ranks, PROGRAMS / "curvature_digests.py", env={"DBP_NODE_SIZES": sizes})
     assert outcome.code == 0, outcome.text
     assert outcome.out == one_rank
 
 
 @pytest.fixture(scope="module")
 def one_rank():
-    outcome = mpirun(1, PROGRAMS / "products.py")
+    outcome = mpirun(1, PROGRAMS / "curvature_digests.py")
     assert outcome.code == 0, outcome.text
     return outcome.out

@@ -82,7 +82,7 @@ def test_where_ranks_outlive_others():
 @pytest.mark.slow
 def test_for_programs(tmp_path):
     """Nodes of one machine, one with a wrong clock, and a folder that does not exist yet."""
-    command = [PROGRAMS / "late_clock.py", 1, -5, "doctor", "--json", "--out", tmp_path / "a" / "run"]
+    command = [PROGRAMS / "late_clock_command.py", 1, -5, "doctor", "--json", "--out", tmp_path / "a" / "run"]
     outcome = mpirun(3, *command, env={"DBP_NODE_SIZES": "1,2"})
     assert outcome.code == 0, outcome.text
     told = json.loads(outcome.out)
@@ -114,7 +114,7 @@ def test_on_a_terminal_marks_are_coloured():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes can be pinned on Linux only")
 def test_what_slows_ranks_down_is_a_warning():
     core = min(os.sched_getaffinity(0))
-    outcome = mpirun(2, PROGRAMS / "pinned.py", core, "doctor", "--json")
+    outcome = mpirun(2, PROGRAMS / "pinned_command.py", core, "doctor", "--json")
     assert outcome.code == 0, outcome.text
     assert findings(outcome)["pinning"].state == WARNING
     assert "start" in findings(outcome)["pinning"].remedy

@@ -69,7 +69,7 @@ def test_resumed_to_the_same_bits(tmp_path, method):
 @pytest.fixture(scope="module")
 def alone():
     """Return what one process prints for all methods."""
-    outcome = mpirun(1, PROGRAMS / "first_order.py")
+    outcome = mpirun(1, PROGRAMS / "first_order_digests.py")
     assert outcome.code == 0, outcome.text
     assert len(set(outcome.out.splitlines())) == 12
     return outcome.out
@@ -78,7 +78,7 @@ def alone():
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
-    outcome = mpirun(ranks, PROGRAMS / "first_order.py")
+    outcome = mpirun(ranks, PROGRAMS / "first_order_digests.py")
     assert outcome.code == 0, outcome.text
     assert outcome.out == alone
 
@@ -88,7 +88,7 @@ def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
 @pytest.mark.parametrize("divided", [(), ("divided",)], ids=["whole", "divided"])
 def test_any_nodes_give_the_same_bits(alone, sizes, divided):
     outcome = mpirun(
-        sum(map(int, sizes.split(","))), PROGRAMS / "first_order.py", *divided, env={"DBP_NODE_SIZES": sizes}
+        sum(map(int, sizes.split(","))), PROGRAMS / "first_order_digests.py", *divided, env={"DBP_NODE_SIZES": sizes}
     )
     assert outcome.code == 0, outcome.text
     assert outcome.out == alone

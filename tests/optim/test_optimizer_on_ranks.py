@@ -9,7 +9,7 @@ from tests.jobs import PROGRAMS, ROOT, mpirun, run
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = PROGRAMS / "methods.py"
+PROGRAM = PROGRAMS / "optimizer_digests.py"
 SOME = ("sgd", "adam", "clipped", "lbfgs", "newton")  # for what does not depend on the method
 
 

@@ -1,4 +1,7 @@
-"""A training in which rank 1 misbehaves: misbehaving_rank.py WAY FOLDER WARN_AFTER END_AFTER."""
+"""A training in which rank 1 misbehaves: misbehaving_rank.py WAY FOLDER WARN_AFTER END_AFTER.
+
+Started by tests/parallel/conftest.py.
+"""
 
 import ctypes
 import os

@@ -4,19 +4,14 @@ import dataclasses
 import shutil
 import tomllib
 
-import numpy as np
 import pytest
 
-from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays
-from dbp.config.settings import Checkpoint, Data, Settings
-from dbp.errors import NotFiniteError, UserError
-from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
-from dbp.parallel import Arena, Node, OneProcess
-from dbp.saving.start import Start
-from dbp.training.fit import train
+from dbp.config.settings import Checkpoint
+from dbp.errors import UserError
+from dbp.optim import Cosine
+from dbp.parallel import Arena, Node
 from tests.jobs import newest_checkpoint
-from tests.small_data import X, Y
 from tests.training.fit_runs import BASE, run
 
 

@@ -1,21 +1,13 @@
 """Runs of a small network in one process, for tests of training and of resuming."""
 
 import dataclasses
-import shutil
-import tomllib
-
-import numpy as np
-import pytest
 
 from dbp import nn
-from dbp.checkpoint import checkpoints_of, digest_arrays
 from dbp.config.settings import Checkpoint, Data, Settings
-from dbp.errors import NotFiniteError, UserError
-from dbp.optim import LBFGS, SGD, Adam, Constant, Cosine
-from dbp.parallel import Arena, Node, OneProcess
+from dbp.optim import Adam, Cosine
+from dbp.parallel import OneProcess
 from dbp.saving.start import Start
 from dbp.training.fit import train
-from tests.jobs import newest_checkpoint
 from tests.small_data import X, Y
 
 BASE = Settings(

@@ -59,7 +59,7 @@ OPTIONS = {case: json.dumps({"action": "roll_back", **more}) for case, more in O
 def unbroken(request, tmp_path_factory):
     """Return a case and what one rank reports of it without an interruption."""
     folder = tmp_path_factory.mktemp(request.param)
-    outcome = mpirun(1, PROGRAMS / "not_finite.py", request.param, OPTIONS[request.param], folder)
+    outcome = mpirun(1, PROGRAMS / "not_finite_training.py", request.param, OPTIONS[request.param], folder)
     assert outcome.code == 0, outcome.text
     assert "learning rate times" in outcome.out
     return request.param, rollbacks_of(outcome), folder
@@ -81,7 +81,7 @@ def result_of(outcome):
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
     case, expected, folder = unbroken
-    outcome = mpirun(ranks, PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path)
+    outcome = mpirun(ranks, PROGRAMS / "not_finite_training.py", case, OPTIONS[case], tmp_path)
     assert outcome.code == 0, outcome.text
     assert rollbacks_of(outcome) == expected
     mine, theirs = (newest_checkpoint(f) for f in (tmp_path, folder))
@@ -106,10 +106,11 @@ def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts
     """Stops follow one another, each on so many ranks after so many steps, before and after the rollback."""
     case, (_, expected), _ = unbroken
     for ranks, count in starts:
-        outcome = mpirun(ranks, PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path, f"step:{count}:{how}")
+        words = (case, OPTIONS[case], tmp_path, f"step:{count}:{how}")
+        outcome = mpirun(ranks, PROGRAMS / "not_finite_training.py", *words)
         assert outcome.code == code if code else outcome.code != 0, outcome.text
         assert not result_of(outcome)
-    outcome = mpirun(2, PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path)
+    outcome = mpirun(2, PROGRAMS / "not_finite_training.py", case, OPTIONS[case], tmp_path)
     assert outcome.code == 0, outcome.text
     assert result_of(outcome) == expected
 
@@ -119,7 +120,7 @@ def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts
 def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
     """A rank dies after a step, while the state is restored, or right after that."""
     case, (_, expected), _ = unbroken
-    words = (PROGRAMS / "not_finite.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
+    words = (PROGRAMS / "not_finite_training.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
     outcome = run(launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, *words, timeout=90)
     assert outcome.code == 0, outcome.text
     assert "rank 2 died, 2 of 3 live: they go on from" in outcome.err

@@ -71,7 +71,7 @@ def test_reports_fit_a_terminal():
     ],
 )
 def test_one_report_of_all_ranks(ranks, case, what, row, shard):
-    outcome = mpirun(ranks, PROGRAMS / "not_finite.py", case, "{}", "-")
+    outcome = mpirun(ranks, PROGRAMS / "not_finite_training.py", case, "{}", "-")
     assert outcome.code == 70, outcome.text
     assert outcome.err.count("dbp: error: ") == 1
     rank = next(rank for rank in range(ranks) if shard in Shards(6, rank, ranks).mine)

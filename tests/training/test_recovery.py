@@ -9,7 +9,7 @@ from tests.shared_memory import left_in_shared_memory, shared_memory
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = PROGRAMS / "dying.py"
+PROGRAM = PROGRAMS / "training_with_deaths.py"
 
 
 def survivable(ranks, folder, kills, *words, **env):

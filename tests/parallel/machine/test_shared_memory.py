@@ -88,7 +88,7 @@ def test_nothing_is_left_of_a_file_whose_creator_is_killed_before_others_have_it
 @pytest.mark.slow
 def test_ranks_that_do_not_see_each_other_as_processes_share_memory_by_a_name():
     """Containers number processes by themselves; here each rank has number 1."""
-    program = PROGRAMS / "seen.py"
+    program = PROGRAMS / "shared_bytes.py"
     assert mpirun(2, program).text == "seen by all\n"
     apart = ["unshare", "--pid", "--fork", "--mount-proc"]
     if os.geteuid() != 0 or shutil.which("unshare") is None or run(*apart, "true").code:

@@ -42,7 +42,7 @@ def test_one_process_agrees_with_itself_on_values_and_errors():
 @pytest.mark.parametrize("way", ["raise", *slow("exit0", "exit3", "kill", "user", "outside")])
 def test_a_failing_rank_ends_all(rank, way):
     start, before = time.monotonic(), shared_memory()
-    outcome = mpirun(3, PROGRAMS / "failing.py", rank, 20, way, timeout=30)
+    outcome = mpirun(3, PROGRAMS / "failing_training.py", rank, 20, way, timeout=30)
     assert time.monotonic() - start < 20
     assert outcome.code != 0
     assert left_in_shared_memory(before) == set()
@@ -59,7 +59,7 @@ def test_a_failing_rank_ends_all(rank, way):
 
 @pytest.mark.slow
 def test_an_error_on_all_ranks_is_reported_once():
-    outcome = mpirun(3, PROGRAMS / "failing.py", -1, 20, "raise", timeout=30)
+    outcome = mpirun(3, PROGRAMS / "failing_training.py", -1, 20, "raise", timeout=30)
     assert outcome.code == 1
     assert outcome.err.count("Traceback") == 1
 
@@ -68,7 +68,7 @@ def test_an_error_on_all_ranks_is_reported_once():
 @pytest.mark.parametrize("way", ["raise", "exit0", "kill"])
 def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
     before = shared_memory()
-    outcome = mpirun(3, PROGRAMS / "failing.py", 1, 20, way, python=mpich_python, timeout=30)
+    outcome = mpirun(3, PROGRAMS / "failing_training.py", 1, 20, way, python=mpich_python, timeout=30)
     assert outcome.code != 0
     assert left_in_shared_memory(before) == set()
     assert outcome.err.count("dbp: rank 1 of 3 on ") == (way != "kill")

@@ -13,7 +13,7 @@ from tests.shared_memory import left_in_shared_memory, shared_memory
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = PROGRAMS / "surviving.py"
+PROGRAM = PROGRAMS / "steps_with_deaths.py"
 STAGES = ("before", "sum", "waiting", "update", "barrier")
 STEPS = 6  # as the program has
 RECOVERY_MILLISECONDS = 5000  # in which survivors notice a death, connect and resume, on a machine under load

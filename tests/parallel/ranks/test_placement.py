@@ -160,7 +160,7 @@ def test_more_ranks_than_cores_are_warned_of_once(small, count):
 @pytest.mark.usefixtures("count")
 def test_ranks_on_one_core_are_warned_of_once(small):
     core = min(os.sched_getaffinity(0))
-    words = (PROGRAMS / "pinned.py", core, "train", small, "--set", "epochs=1")
+    words = (PROGRAMS / "pinned_command.py", core, "train", small, "--set", "epochs=1")
     (line,) = warnings(mpirun(2, *words))
     assert line.startswith("warning: ranks 0-1 on ")
     assert f"pinned to core {core}, but need 2 with 1 thread each" in line

@@ -102,14 +102,14 @@ def test_where_nothing_is_sent_what_was_left_is_added_once():
 @pytest.mark.parametrize("sizes", ["1,1", "2,1", "1,2,2", "private"])
 def test_nothing_is_lost_on_any_nodes(sizes):
     ranks, env = (3, {}) if sizes == "private" else (sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes})
-    outcome = mpirun(ranks, PROGRAMS / "top_k.py", sizes, env=env, timeout=90)
+    outcome = mpirun(ranks, PROGRAMS / "top_k_checks.py", sizes, env=env, timeout=90)
     assert outcome.code == 0, outcome.text
     assert outcome.out == "nothing is lost\n"
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_with_mpich(mpich_python):
-    outcome = mpirun(3, PROGRAMS / "top_k.py", python=mpich_python, env={"DBP_NODE_SIZES": "2,1"}, timeout=90)
+    outcome = mpirun(3, PROGRAMS / "top_k_checks.py", python=mpich_python, env={"DBP_NODE_SIZES": "2,1"}, timeout=90)
     assert outcome.out == "nothing is lost\n", outcome.text
 
 
@@ -249,7 +249,8 @@ def test_steps_that_are_not_finite_are_skipped_as_if_they_had_not_been(tmp_path)
 @pytest.mark.slow
 def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
     """The residuals of the dead rank are lost."""
-    command = (launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, PROGRAMS / "dying.py", tmp_path / "run")
+    program = PROGRAMS / "training_with_deaths.py"
+    command = (launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, program, tmp_path / "run")
     outcome = run(*command, "sum:5:1", "top-k", env={"UNITS": "600", "DBP_NODE_SIZES": "1,1,1"}, timeout=90)
     assert outcome.code == 0, outcome.text
     assert outcome.err.splitlines()[-1].endswith("they go on from the last checkpoint")

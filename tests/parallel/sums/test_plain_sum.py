@@ -43,9 +43,9 @@ def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values
 
 @pytest.mark.parametrize("ranks", [2, *slow(1, 3, 5)])
 def test_reduction_over_ranks(ranks):
-    """tests/programs/reduction.py checks closed forms; the digests it prints must not depend on the ranks."""
-    outcome = mpirun(ranks, PROGRAMS / "reduction.py")
+    """tests/programs/sum_digests.py checks closed forms; the digests it prints must not depend on the ranks."""
+    outcome = mpirun(ranks, PROGRAMS / "sum_digests.py")
     assert outcome.code == 0, outcome.text
-    alone = mpirun(1, PROGRAMS / "reduction.py")
+    alone = mpirun(1, PROGRAMS / "sum_digests.py")
     assert outcome.out == alone.out
     assert len(outcome.out.splitlines()) == 6

@@ -1,6 +1,8 @@
-"""A training in which ranks are killed: dying.py FOLDER KILL[,KILL ...].
+"""A training in which ranks are killed: training_with_deaths.py FOLDER KILL[,KILL ...].
 
 Each KILL is STAGE:TIME:RANK: by the rank's number at the start, when it comes to the stage for that time (from 0).
+
+Started by tests/parallel/sums/test_error_feedback.py and tests/training/test_recovery.py.
 """
 
 import os

@@ -1,6 +1,8 @@
 """Print digests of the weights after a few steps of every first-order optimizer with its options.
 
-first_order.py [divided] divides the state among the nodes.
+first_order_digests.py [divided] divides the state among the nodes.
+
+Started by tests/optim/test_first_order_runs.py.
 """
 
 import sys

@@ -1,4 +1,8 @@
-"""A run whose model fails on one rank, or on all for -1: failing.py RANK STEP WAY [scipy | --out FOLDER]."""
+"""A run whose model fails on one rank, or on all for -1: failing_training.py RANK STEP WAY [scipy | --out FOLDER].
+
+Started by tests/commands/test_run.py, tests/optim/test_scipy_methods.py, tests/parallel/ranks/test_faults.py and
+tests/test_log.py.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""Short trainings with each method, whole and in two starts; prints the digests of the weights."""
+"""Short trainings with each method, whole and in two starts; prints the digests of the weights.
+
+Started by tests/optim/test_optimizer_on_ranks.py.
+"""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The command line on ranks, one of them with a wrong clock: late_clock.py RANK SECONDS WORDS..."""
+"""The command line on ranks, one of them with a wrong clock: late_clock_command.py RANK SECONDS WORDS...
+
+Started by tests/doctor/test_examination.py.
+"""
 
 import sys
 import time

@@ -1,7 +1,9 @@
-"""Steps of a vector in which ranks are killed and the others continue: surviving.py OUT KILL[,KILL ...].
+"""Steps of a vector in which ranks are killed and the others continue: steps_with_deaths.py OUT KILL[,KILL ...].
 
 Each KILL is STAGE:STEP:RANK, by the rank's number at the start. The program steps a vector by sums over all shards, as
 optimizers do, and keeps a copy of each step; who outlives others goes back to it. Rank 0 writes the last vector to OUT.
+
+Started by tests/parallel/ranks/test_mpi_survival.py.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""A training on all ranks of a batch job that pauses in each step until the time limit is near."""
+"""A training on all ranks of a batch job that pauses in each step until the time limit is near.
+
+Started by tests/test_slurm.py.
+"""
 
 import os
 import time

@@ -1,4 +1,7 @@
-"""Sums over shards for several shard counts: right by closed form, and digests of their bits."""
+"""Sums over shards for several shard counts: right by closed form, and digests of their bits.
+
+Started by tests/parallel/sums/test_plain_sum.py.
+"""
 
 import hashlib
 

@@ -1,4 +1,7 @@
-"""The command line on a rank that is pinned to one core: pinned.py CORE WORDS..."""
+"""The command line on a rank that is pinned to one core: pinned_command.py CORE WORDS...
+
+Started by tests/doctor/test_examination.py and tests/parallel/ranks/test_placement.py.
+"""
 
 import os
 import sys

@@ -1,8 +1,10 @@
-"""A training whose numbers become infinite: not_finite.py CASE OPTIONS OUT [STAGE:N:SIGNAL].
+"""A training whose numbers become infinite: not_finite_training.py CASE OPTIONS OUT [STAGE:N:SIGNAL].
 
 OPTIONS is a table in JSON: the settings of not_finite. With STAGE:N:SIGNAL the last rank sends itself that signal, such
 as KILL or USR1, when it reaches a stage for the N-th time in this start: a step, a vector restored in a rollback, or
 the end of a rollback. Prints a digest of the run's final state.
+
+Started by tests/training/test_not_finite_policy.py and tests/training/test_not_finite_report.py.
 """
 
 import json

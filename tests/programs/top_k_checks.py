@@ -1,6 +1,8 @@
 """Sums over nodes of which the largest numbers alone are sent: what was sent and what is left is all there was.
 
 All numbers are whole, and small enough for float32, so that no sum is rounded.
+
+Started by tests/parallel/sums/test_error_feedback.py.
 """
 
 import sys

@@ -1,4 +1,7 @@
-"""Sums and updates that ranks divide against those that each does alone, bit for bit, and what an arena promises."""
+"""Sums and updates that ranks divide against those that each does alone, bit for bit, and what an arena promises.
+
+Started by tests/parallel/vectors/test_arena.py.
+"""
 
 import itertools
 

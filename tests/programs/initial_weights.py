@@ -1,8 +1,10 @@
 """Initial weights of a run, drawn or given, against weights that one process draws whole; on every rank.
 
-    beginning.py FOLDER [private] [divide]
+    initial_weights.py FOLDER [private] [divide]
 
 A folder for checkpoints; whether ranks have no memory in common; whether the optimizer's state is divided among nodes.
+
+Started by tests/test_ranks.py.
 """
 
 import sys

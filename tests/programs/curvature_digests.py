@@ -1,4 +1,7 @@
-"""Costs and products with second derivatives of a network at some weights: digests of their bits."""
+"""Costs and products with second derivatives of a network at some weights: digests of their bits.
+
+Started by tests/cost/test_curvature.py.
+"""
 
 import hashlib
 

@@ -1,4 +1,7 @@
-"""A print of what the last rank has written to shared memory, as each rank sees it."""
+"""A print of what the last rank has written to shared memory, as each rank sees it.
+
+Started by tests/parallel/machine/test_shared_memory.py.
+"""
 
 from dbp.parallel import world
 
