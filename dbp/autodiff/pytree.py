@@ -15,20 +15,21 @@ def tree_leaves(tree: Any) -> list[Any]:
     return [tree]
 
 
-def matching_leaves(tree: Any, other: Any, name: str, of_what: str) -> list[Any]:
+def matching_leaves(tree: Any, other: Any, other_name: str, tree_name: str) -> list[Any]:
     """Return the leaves of `other` in the order of `tree`; ValueError, with both names, if their forms differ."""
     if isinstance(tree, dict):
         if not isinstance(other, dict) or other.keys() != tree.keys():
             raise ValueError(
-                f"{name} must be in the form of the {of_what}: a dictionary of {', '.join(map(str, tree))}"
+                f"{other_name} must be in the form of the {tree_name}: a dictionary of {', '.join(map(str, tree))}"
             )
-        return [leaf for key, branch in tree.items() for leaf in matching_leaves(branch, other[key], name, of_what)]
+        pairs = [(branch, other[key]) for key, branch in tree.items()]
+        return [leaf for one, two in pairs for leaf in matching_leaves(one, two, other_name, tree_name)]
     if isinstance(tree, (list, tuple)):
         if not isinstance(other, (list, tuple)) or len(other) != len(tree):
             given = len(other) if isinstance(other, (list, tuple)) else type(other).__name__
-            raise ValueError(f"{name} must be in the form of the {of_what}: {len(tree)} of them, not {given}")
-        pairs = zip(tree, other, strict=True)
-        return [leaf for one, two in pairs for leaf in matching_leaves(one, two, name, of_what)]
+            raise ValueError(f"{other_name} must be in the form of the {tree_name}: {len(tree)} of them, not {given}")
+        pairs = list(zip(tree, other, strict=True))
+        return [leaf for one, two in pairs for leaf in matching_leaves(one, two, other_name, tree_name)]
     return [other]
 
 

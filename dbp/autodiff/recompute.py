@@ -56,13 +56,14 @@ class Recomputed(Primitive):
         return new_node(output, self, inputs, {}, {})
 
     def record_again(self, inputs: Sequence[Value], options: dict[str, Any]) -> Value:
-        """Return the output of the function, recorded from new leaves in place of the tensors among the inputs."""
+        """Return the output, recorded anew from leaves for all tensors among the inputs, for counting its work."""
         leaves = [Tensor(x.value) if type(x) is Tensor else x for x in inputs]
         return self._function(*leaves, **options)
 
     def _record_from_leaves(
         self, inputs: Sequence[Value], chosen: Sequence[bool], options: dict[str, Any]
     ) -> tuple[list[Tensor | None], Tensor]:
+        """Return leaves for the chosen inputs alone, and the output recorded anew from them, for its derivatives."""
         leaves = [leaf_at(x) if choose else None for x, choose in zip(inputs, chosen, strict=True)]
         given = [x if leaf is None else leaf for x, leaf in zip(inputs, leaves, strict=True)]
         return leaves, self._function(*given, **options)

@@ -47,7 +47,7 @@ PRODUCTS: dict[str, Callable[[Tensor], int]] = {
     "matmul": lambda node: node.value.size * _shape(node, 0)[-1],
     "einsum": _einsum_work,
     "convolve": lambda node: node.value.size * math.prod(_shape(node, 1)[:3]),
-    "convolve_back": lambda node: math.prod(_shape(node, 0)) * math.prod(_shape(node, 1)[:3]),
+    "convolve_transposed": lambda node: math.prod(_shape(node, 0)) * math.prod(_shape(node, 1)[:3]),
     "convolve_weights": lambda node: math.prod(_shape(node, 1)) * math.prod(node.shape[:3]),
 }
 

@@ -5,16 +5,22 @@ To add one, write it with the primitives of dbp.autodiff, enter it in ACTIVATION
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from dbp.autodiff import Value, elu, gelu, leaky_relu, relu, sigmoid, silu, softmax, softplus, tanh
-from dbp.autodiff.primitives.error_function import gelu_exact
+from dbp.autodiff.primitives.error_function import erfc
 from dbp.errors import unknown
 
 
 def linear(x: Value) -> Value:
     """Return x itself."""
     return x
+
+
+def gelu_exact(x: Value) -> Value:
+    """Return x times the normal distribution function of x (Hendrycks and Gimpel 2016)."""
+    return 0.5 * x * erfc(x * -math.sqrt(0.5))
 
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {

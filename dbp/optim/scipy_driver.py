@@ -143,7 +143,8 @@ class Command:
     Args:
         action: evaluate cost and gradient, compute a product with the Hessian, or end the step.
         moved: whether the product is at another point than the last product.
-        evaluation: the index, among the step's evaluations, of the one at the new weights; None to evaluate them first.
+        evaluation: the index, among the step's evaluations, of the one at the new weights, by default the last;
+            None to evaluate them first.
         keeps_weights: whether the weights stay as they are.
         outcome: of the step.
         reason: for the outcome, to be shown to users.
@@ -176,7 +177,7 @@ class Driver:
         self._thread = CallbackThread(lambda ask: _minimize(method, start, ask))
         self._answer: Any = None
         self._pending: Any = None  # a request that came when the previous step was ended
-        # The digest of each point evaluated since the last iterate (included), and whether its cost was finite.
+        # The digest of each point evaluated from the last iterate on, and whether its cost was finite.
         self._seen: list[tuple[bytes, bool]] = []
         self._products_at, self._has_started, self._failure = b"", False, ""
 

@@ -32,7 +32,7 @@ CASES = {
     "concatenate": (lambda *xs: p.concatenate(*xs, axis=-1), [X, X[:, :1], X[:, :2]]),
     "pad": (lambda x: p.pad(x, width=((1, 0), (2, 3))), [X]),
     "take": (lambda x: p.take(x, index=(ROWS, slice(1, 3))), [X]),
-    "put": (lambda x: p.put(x, index=(ROWS, slice(1, 3)), shape=(4, 5)), [X[:, :2]]),
+    "scatter_add": (lambda x: p.scatter_add(x, index=(ROWS, slice(1, 3)), shape=(4, 5)), [X[:, :2]]),
     "add": (p.add, [X, X[:1]]),
     "subtract": (p.subtract, [X[:, :1], X[0]]),
     "multiply": (p.multiply, [X, X[:, :1]]),
@@ -64,7 +64,7 @@ CASES = {
     "relu": (p.relu, [X]),
     "gate": (lambda g: p.gate(g, X), [X + 1]),
     "convolve": (lambda x, w: p.convolve(x, w, **HOW), [IMAGES, KERNEL]),
-    "convolve_back": (lambda g, w: p.convolve_back(g, w, image=(5, 4), **HOW), [OUTPUTS, KERNEL]),
+    "convolve_transposed": (lambda g, w: p.convolve_transposed(g, w, image=(5, 4), **HOW), [OUTPUTS, KERNEL]),
     "convolve_weights": (lambda x, g: p.convolve_weights(x, g, **HOW), [IMAGES, OUTPUTS]),
     "max_pool": (lambda x: p.max_pool(x, window=POOL), [IMAGES]),
     "tap_gather": (lambda x: p.tap_gather(x, taps=TAPS, window=POOL), [IMAGES]),
@@ -88,7 +88,7 @@ CASES = {
     "log_softmax": (p.log_softmax, [X]),
     "softmax": (p.softmax, [X]),
     "pick": (lambda x: p.pick(x, index=INDEX), [X]),
-    "place": (lambda x: p.place(x, index=INDEX, width=5), [X[:, 0]]),
+    "scatter_rows": (lambda x: p.scatter_rows(x, index=INDEX, width=5), [X[:, 0]]),
 }
 
 

@@ -101,7 +101,7 @@ def test_softmax_along_the_last_axis(function, shape, classes):
 def test_pick_and_place(rows, columns, data):
     index = np.array([data.draw(st.integers(0, columns - 1)) for _ in range(rows)], np.intp)
     check_second_order(lambda x: p.pick(x, index=index), numbers((rows, columns)))
-    check_second_order(lambda x: p.place(x, index=index, width=columns), numbers((rows,)))
+    check_second_order(lambda x: p.scatter_rows(x, index=index, width=columns), numbers((rows,)))
     check_second_order(lambda z: ad.cross_entropy_block(z, targets=index), numbers((rows, columns)))
 
 
@@ -125,8 +125,8 @@ def test_take_and_put(shape, data):
     x = numbers(shape)
     check_second_order(lambda a: p.square(p.take(a, index=index)), x)
     part = numbers(np.shape(x[index]), 1)
-    check_second_order(lambda b: p.square(p.put(b, index=index, shape=shape)), part)
-    put, taken = p.put(part, index=index, shape=shape), p.take(x, index=index)
+    check_second_order(lambda b: p.square(p.scatter_add(b, index=index, shape=shape)), part)
+    put, taken = p.scatter_add(part, index=index, shape=shape), p.take(x, index=index)
     np.testing.assert_allclose(np.sum(put * x), np.sum(part * taken), atol=1e-12)
 
 

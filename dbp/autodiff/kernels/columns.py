@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.epilogue import Activation, drop_cut_off, masked, maximum, spread, windows
+from dbp.autodiff.kernels.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
 from dbp.autodiff.kernels.scratch import buffer
 from dbp.types import Array
 
@@ -217,7 +217,7 @@ def backward(
             whole = buffer("outputs", (len(x[images]), columns.high, columns.wide, outputs), x.dtype)
             whole[:, columns.high // pool * pool :] = 0
             whole[:, :, columns.wide // pool * pool :] = 0
-            spread(before, saved[0][images], windows(whole, pool))
+            scatter_to_maxima(before, saved[0][images], windows(whole, pool))
             before = whole
         for rows in columns.bands(images):
             band = before[:, rows].reshape(-1, outputs)

@@ -41,7 +41,7 @@ def maximum(candidates: Sequence[Array], out: Array, places: Array) -> None:
         np.maximum(places, number, out=places)  # a later winner has the larger number
 
 
-def spread(g: Array, places: Array, targets: Sequence[Array]) -> None:
+def scatter_to_maxima(g: Array, places: Array, targets: Sequence[Array]) -> None:
     """Apply the adjoint of `maximum`: each target becomes `g` where it was the maximum, and zero elsewhere."""
     chosen = buffer("chosen", places.shape, np.bool_)
     for i, target in enumerate(targets):

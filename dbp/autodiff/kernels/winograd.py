@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.epilogue import Activation, drop_cut_off, masked, maximum, spread, windows
+from dbp.autodiff.kernels.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
 from dbp.autodiff.kernels.scratch import buffer
 from dbp.types import Array
 
@@ -266,7 +266,7 @@ def _cotangent(g: Array, y: Array, places: Array | None, grid: Grid, rows: slice
     if places is None:
         return slots
     whole = buffer("slots", (OUT, OUT, *slots.shape[2:]), g.dtype)
-    spread(slots, places, windows(whole, 2, 0, 1))
+    scatter_to_maxima(slots, places, windows(whole, 2, 0, 1))
     return whole
 
 

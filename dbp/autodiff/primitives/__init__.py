@@ -18,6 +18,7 @@ from dbp.autodiff.primitives.arithmetic import (
     add,
     clip,
     divide,
+    is_equal,
     is_positive,
     log,
     matmul,
@@ -30,7 +31,7 @@ from dbp.autodiff.primitives.arithmetic import (
     subtract,
     where,
 )
-from dbp.autodiff.primitives.convolution import convolve, convolve_back, convolve_weights
+from dbp.autodiff.primitives.convolution import convolve, convolve_transposed, convolve_weights
 from dbp.autodiff.primitives.einsum import einsum
 from dbp.autodiff.primitives.elementwise import (
     abs_,
@@ -53,7 +54,6 @@ from dbp.autodiff.primitives.elementwise import (
 )
 from dbp.autodiff.primitives.pooling import average_pool, max_pool, tap_gather, tap_scatter, window_spread, window_sum
 from dbp.autodiff.primitives.reductions import (
-    is_equal,
     log_softmax,
     logsumexp,
     max_,
@@ -67,9 +67,9 @@ from dbp.autodiff.primitives.shapes import (
     identity,
     pad,
     pick,
-    place,
-    put,
     reshape,
+    scatter_add,
+    scatter_rows,
     split,
     stack,
     sum_,
@@ -87,7 +87,7 @@ __all__ = [
     "clip",
     "concatenate",
     "convolve",
-    "convolve_back",
+    "convolve_transposed",
     "convolve_weights",
     "cos",
     "divide",
@@ -115,11 +115,11 @@ __all__ = [
     "negative",
     "pad",
     "pick",
-    "place",
     "power",
-    "put",
     "relu",
     "reshape",
+    "scatter_add",
+    "scatter_rows",
     "sigmoid",
     "sign",
     "silu",

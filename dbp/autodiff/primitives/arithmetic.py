@@ -73,6 +73,12 @@ log: Primitive = Primitive(
 
 # --- choices; at a tie the derivative is shared equally -------------------------------------------------
 
+is_equal = Primitive(  # 1 where a = b, else 0; the derivative is zero
+    "is_equal",
+    lambda a, b: np.equal(a, b).astype(a.dtype),
+    reverse=[None, None],
+    forward=[None, None],
+)
 is_positive = Primitive(  # 1 where x > 0, else 0; the derivative is zero
     "is_positive",
     lambda x: np.greater(x, 0).astype(x.dtype),

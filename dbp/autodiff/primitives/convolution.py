@@ -38,7 +38,7 @@ def _product(x: Array, w: Array, groups: int) -> Any:
     return np.moveaxis(outputs, 0, 1).reshape(*x.shape[:-1], w.shape[-1])
 
 
-def _product_back(g: Array, w: Array, groups: int) -> Any:
+def _product_transposed(g: Array, w: Array, groups: int) -> Any:
     """Multiply g (examples, down, across, K) by the transpose of w (C / groups, K)."""
     width = w.shape[0] * groups
     if groups == 1:
@@ -48,7 +48,7 @@ def _product_back(g: Array, w: Array, groups: int) -> Any:
     return np.moveaxis(inputs, 0, 1).reshape(*g.shape[:-1], width)
 
 
-def _outer(x: Array, g: Array, groups: int) -> Any:
+def _sum_outer_products(x: Array, g: Array, groups: int) -> Any:
     """Sum the outer products of the channels of x and g over all pixels, by group: (C / groups, K)."""
     a, b = rows_of(x), rows_of(g)
     if groups == 1:
@@ -67,24 +67,24 @@ def _convolve(x: Array, w: Array, window: Window, groups: int = 1) -> Any:
     return y
 
 
-def _spread(g: Array, w: Array, window: Window, image: Pair, groups: int = 1) -> Any:
+def _convolve_transposed(g: Array, w: Array, window: Window, image: Pair, groups: int = 1) -> Any:
     channels = w.shape[2] * groups if w.ndim == 4 else 0
     check_kernel(channels, w, window, groups, g.shape[3])
     if window.positions(image) != g.shape[1:3]:
         raise ValueError(f"the window has {window.positions(image)} positions on images of {image}")
     padded = window.blank((len(g), *image, channels), np.result_type(g, w))
     for i, j, pixels in window.taps(padded, g.shape[1:3]):
-        pixels += _product_back(g, w[i, j], groups)
+        pixels += _product_transposed(g, w[i, j], groups)
     return np.ascontiguousarray(window.unpadded(padded))
 
 
-def _correlate(x: Array, g: Array, window: Window, groups: int = 1) -> Any:
+def _convolve_weights(x: Array, g: Array, window: Window, groups: int = 1) -> Any:
     positions = window.positions(x.shape[1:3])
     if positions != g.shape[1:3] or x.shape[3] % groups or g.shape[3] % groups:
         raise ValueError(f"the window has {positions} positions on images of {x.shape[1:3]} ({groups} groups)")
     w = np.empty((*window.size, x.shape[3] // groups, g.shape[3]), np.result_type(x, g))
     for i, j, pixels in window.taps(window.padded(x), positions):
-        w[i, j] = _outer(pixels, g, groups)
+        w[i, j] = _sum_outer_products(pixels, g, groups)
     return w
 
 
@@ -92,28 +92,28 @@ convolve: Primitive = Primitive(  # of images x with weights w
     "convolve",
     _convolve,
     reverse=[
-        lambda g, y, x, w, **how: convolve_back(g, w, image=np.shape(x)[1:3], **how),
+        lambda g, y, x, w, **how: convolve_transposed(g, w, image=np.shape(x)[1:3], **how),
         lambda g, y, x, w, **how: convolve_weights(x, g, **how),
     ],
     forward=[lambda t, y, x, w, **how: convolve(t, w, **how), lambda t, y, x, w, **how: convolve(x, t, **how)],
 )
-convolve_back: Primitive = Primitive(  # the adjoint in x, or transposed convolution: cotangents g to images
-    "convolve_back",
-    _spread,
+convolve_transposed: Primitive = Primitive(  # the adjoint in x, or transposed convolution: cotangents g to images
+    "convolve_transposed",
+    _convolve_transposed,
     reverse=[
         lambda c, y, g, w, image, **how: convolve(c, w, **how),
         lambda c, y, g, w, image, **how: convolve_weights(c, g, **how),
     ],
     forward=[
-        lambda t, y, g, w, **how: convolve_back(t, w, **how),
-        lambda t, y, g, w, **how: convolve_back(g, t, **how),
+        lambda t, y, g, w, **how: convolve_transposed(t, w, **how),
+        lambda t, y, g, w, **how: convolve_transposed(g, t, **how),
     ],
 )
 convolve_weights: Primitive = Primitive(  # the adjoint in w: images x and cotangents g to weights
     "convolve_weights",
-    _correlate,
+    _convolve_weights,
     reverse=[
-        lambda c, y, x, g, **how: convolve_back(g, c, image=np.shape(x)[1:3], **how),
+        lambda c, y, x, g, **how: convolve_transposed(g, c, image=np.shape(x)[1:3], **how),
         lambda c, y, x, g, **how: convolve(x, c, **how),
     ],
     forward=[

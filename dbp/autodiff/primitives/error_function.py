@@ -1,4 +1,4 @@
-"""The complementary error function, which NumPy lacks, and the exact GELU.
+"""The complementary error function, which NumPy lacks.
 
 The rational approximations are those of Cody 1969, Rational Chebyshev approximations for the error function. They are
 accurate to a few units in the last place, also for large x, where 1 - erf(x) would have no correct digit.
@@ -100,8 +100,3 @@ erfc = Primitive(  # 2 / sqrt(pi) times the integral of exp(-t^2) from x on
     reverse=[lambda g, y, x: g * _slope(x)],
     forward=[lambda t, y, x: t * _slope(x)],
 )
-
-
-def gelu_exact(x: Value) -> Value:
-    """Return x times the normal distribution function of x (Hendrycks and Gimpel 2016)."""
-    return 0.5 * x * erfc(x * -math.sqrt(0.5))

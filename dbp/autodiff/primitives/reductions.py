@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.primitives.arithmetic import where
+from dbp.autodiff.primitives.arithmetic import is_equal, where
 from dbp.autodiff.primitives.elementwise import exp, square
-from dbp.autodiff.primitives.shapes import Axes, axes_of, keepdims_shape, reshape, spread, sum_
+from dbp.autodiff.primitives.shapes import Axes, axes_of, broadcast_back, keepdims_shape, reshape, sum_
 from dbp.autodiff.tensor import Primitive, Value
 from dbp.types import Array
 
@@ -31,20 +31,14 @@ def variance(x: Value, axis: Axes = None) -> Value:
 
 def _largest(x: Value, y: Value, axis: Axes) -> Value:
     """Return 1 where x is the maximum along the axis, 1 / n where n elements are."""
-    mask = is_equal(x, spread(y, x, axis))
-    return mask / spread(sum_(mask, axis=axis), x, axis)
+    mask = is_equal(x, broadcast_back(y, x, axis))
+    return mask / broadcast_back(sum_(mask, axis=axis), x, axis)
 
 
-is_equal = Primitive(  # 1 where a = b, else 0; its derivative is zero
-    "is_equal",
-    lambda a, b: np.equal(a, b).astype(a.dtype),
-    reverse=[None, None],
-    forward=[None, None],
-)
 max_: Primitive = Primitive(
     "max",
     lambda x, axis=None, keepdims=False: np.max(x, axis=axes_of(axis), keepdims=keepdims),
-    reverse=[lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis) * _largest(x, y, axis)],
+    reverse=[lambda g, y, x, axis=None, keepdims=False: broadcast_back(g, x, axis) * _largest(x, y, axis)],
     forward=[lambda t, y, x, axis=None, keepdims=False: sum_(t * _largest(x, y, axis), axis=axis, keepdims=keepdims)],
 )
 
@@ -60,13 +54,13 @@ def _logsumexp(x: Array, axis: Axes = None) -> Any:
 
 def _share(x: Value, y: Value, axis: Axes) -> Value:
     """Return exp(x) / exp(y), each element's share of the sum; zero where all are -inf."""
-    return exp(x - spread(where(y == -np.inf, 0, y), x, axis))
+    return exp(x - broadcast_back(where(y == -np.inf, 0, y), x, axis))
 
 
 logsumexp: Primitive = Primitive(  # log(sum(exp(x))), without overflow
     "logsumexp",
     _logsumexp,
-    reverse=[lambda g, y, x, axis=None: spread(g, x, axis) * _share(x, y, axis)],
+    reverse=[lambda g, y, x, axis=None: broadcast_back(g, x, axis) * _share(x, y, axis)],
     forward=[lambda t, y, x, axis=None: sum_(t * _share(x, y, axis), axis=axis)],
 )
 

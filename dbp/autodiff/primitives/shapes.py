@@ -27,7 +27,7 @@ def keepdims_shape(x: Value, axis: Axes) -> tuple[int, ...]:
     return tuple(1 if i in removed else length for i, length in enumerate(np.shape(x)))
 
 
-def spread(g: Value, x: Value, axis: Axes) -> Value:
+def broadcast_back(g: Value, x: Value, axis: Axes) -> Value:
     """Broadcast g, which has the shape of a reduction of x over `axis`, to the shape of x."""
     return broadcast_to(reshape(g, shape=keepdims_shape(x, axis)), shape=np.shape(x))
 
@@ -93,21 +93,21 @@ broadcast_to: Primitive = Primitive(
 sum_: Primitive = Primitive(
     "sum",
     lambda x, axis=None, keepdims=False: np.add.reduce(x, axis=axes_of(axis), keepdims=keepdims),
-    reverse=[lambda g, y, x, axis=None, keepdims=False: spread(g, x, axis)],
+    reverse=[lambda g, y, x, axis=None, keepdims=False: broadcast_back(g, x, axis)],
     forward=[lambda t, y, x, axis=None, keepdims=False: sum_(t, axis=axis, keepdims=keepdims)],
 )
 
 
-def _part_of_input(i: int, g: Value, xs: Sequence[Value], axis: int) -> Value:
-    """Return the part of the cotangent g of a concatenation that belongs to input i."""
+def _cotangent_of_input(i: int, g: Value, xs: Sequence[Value], axis: int) -> Value:
+    """Return the cotangent of input i of a concatenation: its part of the output's cotangent g."""
     start = sum(np.shape(x)[axis] for x in xs[:i])
     index: list[Any] = [slice(None)] * np.ndim(g)
     index[axis] = slice(start, start + np.shape(xs[i])[axis])
     return take(g, index=tuple(index))
 
 
-def _padded_to_output(i: int, t: Value, y: Value, xs: Sequence[Value], axis: int) -> Value:
-    """Return the tangent of input i at its position in a concatenation, with zeros for the other inputs."""
+def _tangent_in_output(i: int, t: Value, y: Value, xs: Sequence[Value], axis: int) -> Value:
+    """Return the tangent of a concatenation due to that of input i: zeros for the other inputs."""
     before = sum(np.shape(x)[axis] for x in xs[:i])
     width = [(0, 0)] * np.ndim(y)
     width[axis] = (before, np.shape(y)[axis] - before - np.shape(xs[i])[axis])
@@ -126,8 +126,8 @@ def _concatenate(*xs: Any, axis: int = 0) -> Any:
 concatenate: Primitive = Primitive(  # of any number of inputs
     "concatenate",
     _concatenate,
-    reverse=lambda i, g, y, *xs, axis=0: _part_of_input(i, g, xs, axis % np.ndim(y)),
-    forward=lambda i, t, y, *xs, axis=0: _padded_to_output(i, t, y, xs, axis % np.ndim(y)),
+    reverse=lambda i, g, y, *xs, axis=0: _cotangent_of_input(i, g, xs, axis % np.ndim(y)),
+    forward=lambda i, t, y, *xs, axis=0: _tangent_in_output(i, t, y, xs, axis % np.ndim(y)),
 )
 
 
@@ -151,8 +151,8 @@ def split(x: Value, parts: int, axis: int = 0) -> list[Value]:
 
 
 def _unpad(x: Value, width: Any) -> Value:
-    places = zip(np.broadcast_to(width, (np.ndim(x), 2)).tolist(), np.shape(x), strict=True)
-    return take(x, index=tuple(slice(before, n - after) for (before, after), n in places))
+    sides = zip(np.broadcast_to(width, (np.ndim(x), 2)).tolist(), np.shape(x), strict=True)
+    return take(x, index=tuple(slice(before, n - after) for (before, after), n in sides))
 
 
 pad: Primitive = Primitive(  # with zeros; width is (before, after) for each axis, or for all, or one number for all
@@ -164,12 +164,12 @@ pad: Primitive = Primitive(  # with zeros; width is (before, after) for each axi
 take: Primitive = Primitive(  # x[index], with slices, integers, arrays of integers or of booleans
     "take",
     lambda x, index: x[index],
-    reverse=[lambda g, y, x, index: put(g, index=index, shape=np.shape(x))],
+    reverse=[lambda g, y, x, index: scatter_add(g, index=index, shape=np.shape(x))],
     forward=[lambda t, y, x, index: take(t, index=index)],
 )
 
 
-def _put(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
+def _scatter_add(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     full = np.zeros(shape, x.dtype)
     parts = index if isinstance(index, tuple) else (index,)
     if all(part is None or part is ... or isinstance(part, (int, np.integer, slice)) for part in parts):
@@ -179,29 +179,29 @@ def _put(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return full
 
 
-put: Primitive = Primitive(  # the adjoint of take: x added to zeros at [index]
-    "put",
-    _put,
+scatter_add: Primitive = Primitive(  # the adjoint of take: x added to zeros at [index]
+    "scatter_add",
+    _scatter_add,
     reverse=[lambda g, y, x, index, shape: take(g, index=index)],
-    forward=[lambda t, y, x, index, shape: put(t, index=index, shape=shape)],
+    forward=[lambda t, y, x, index, shape: scatter_add(t, index=index, shape=shape)],
 )
 pick: Primitive = Primitive(  # x[i, index[i]] of a matrix x
     "pick",
     lambda x, index: x[np.arange(len(x)), index],
-    reverse=[lambda g, y, x, index: place(g, index=index, width=np.shape(x)[1])],
+    reverse=[lambda g, y, x, index: scatter_rows(g, index=index, width=np.shape(x)[1])],
     forward=[lambda t, y, x, index: pick(t, index=index)],
 )
 
 
-def _place(x: Any, index: Any, width: int) -> Any:
+def _scatter_rows(x: Any, index: Any, width: int) -> Any:
     matrix = np.zeros((len(x), width), x.dtype)
     matrix[np.arange(len(x)), index] = x
     return matrix
 
 
-place: Primitive = Primitive(  # the adjoint of pick: the matrix with x[i] at [i, index[i]] and zero elsewhere
-    "place",
-    _place,
+scatter_rows: Primitive = Primitive(  # the adjoint of pick: the matrix with x[i] at [i, index[i]] and zero elsewhere
+    "scatter_rows",
+    _scatter_rows,
     reverse=[lambda g, y, x, index, width: pick(g, index=index)],
-    forward=[lambda t, y, x, index, width: place(t, index=index, width=width)],
+    forward=[lambda t, y, x, index, width: scatter_rows(t, index=index, width=width)],
 )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, Window, convolution_block, convolve_back, max_pool, reshape
+from dbp.autodiff import Value, Window, convolution_block, convolve_transposed, max_pool, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
@@ -164,7 +164,7 @@ class ConvTranspose2d:
         small = np.shape(x)[1:3]
         image = self.image_size(small, size, stride)
         w = scope.parameter("weight", (*size, self.filters, np.shape(x)[3]), self.initializer)
-        z = convolve_back(x, w, image=image, window=window_on(image, size, stride, self.padding))
+        z = convolve_transposed(x, w, image=image, window=window_on(image, size, stride, self.padding))
         if self.bias:
             z = z + scope.parameter("bias", (self.filters,), "zeros")
         return scope.neurons(z, activation(self.activation))

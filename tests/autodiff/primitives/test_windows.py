@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import dbp.autodiff as ad
-from dbp.autodiff import Window, average_pool, convolve, convolve_back, convolve_weights, max_pool
+from dbp.autodiff import Window, average_pool, convolve, convolve_transposed, convolve_weights, max_pool
 from dbp.autodiff.primitives import tap_gather, tap_scatter, window_spread, window_sum
 from tests.autodiff.derivatives import check_second_order, numbers
 
@@ -89,7 +89,7 @@ def test_convolutions_by_a_plain_loop(case, dtype):
         correlated[tap] += np.sum(x[place] * g[output])
     found = (
         convolve(x, w, window=window, groups=groups),
-        convolve_back(g, w, image=images[1:3], window=window, groups=groups),
+        convolve_transposed(g, w, image=images[1:3], window=window, groups=groups),
         convolve_weights(x, g, window=window, groups=groups),
     )
     for got, expected in zip(found, (y, back, correlated), strict=True):
@@ -105,7 +105,7 @@ def test_the_three_convolutions_are_adjoint(case):
     x, w, g = (whole_numbers(i, shape) for i, shape in enumerate((images, weights, outputs)))
     how = {"window": window, "groups": groups}
     product = np.sum(convolve(x, w, **how) * g)
-    assert product == np.sum(x * convolve_back(g, w, image=images[1:3], **how))
+    assert product == np.sum(x * convolve_transposed(g, w, image=images[1:3], **how))
     assert product == np.sum(w * convolve_weights(x, g, **how))
 
 
@@ -116,7 +116,7 @@ def three(case):
     x, w, g = (np.random.default_rng(i).standard_normal(s) * 0.3 for i, s in enumerate((images, weights, outputs)))
     return [
         (lambda x, w: convolve(x, w, **how), (x, w)),
-        (lambda g, w: convolve_back(g, w, image=images[1:3], **how), (g, w)),
+        (lambda g, w: convolve_transposed(g, w, image=images[1:3], **how), (g, w)),
         (lambda x, g: convolve_weights(x, g, **how), (x, g)),
     ]
 
@@ -312,8 +312,10 @@ LARGE = Window((7, 7))
             r"convolve of shapes .*: weights of shape \(2, 3, 4, 6\) do not fit a window of \(3, 3\)$",
         ),
         (
-            lambda: convolve_back(np.zeros((2, 3, 2, 6)), np.zeros((5, 5, 4, 6)), image=(5, 4), window=Window((3, 3))),
-            r"convolve_back of shapes .*: weights of shape \(5, 5, 4, 6\) do not fit a window of \(3, 3\)$",
+            lambda: convolve_transposed(
+                np.zeros((2, 3, 2, 6)), np.zeros((5, 5, 4, 6)), image=(5, 4), window=Window((3, 3))
+            ),
+            r"convolve_transposed of shapes .*: weights of shape \(5, 5, 4, 6\) do not fit a window of \(3, 3\)$",
         ),
         (
             lambda: ad.convolution_block(X, np.zeros((5, 5, 4, 6)), None, window=Window((3, 3))),
@@ -328,13 +330,13 @@ LARGE = Window((7, 7))
             r"a window of \(3, 3\) \(dilation \(3, 3\)\) does not fit \(5, 4\) padded by \(\(0, 0\), \(1, 0\)\)",
         ),
         (
-            lambda: convolve_back(np.zeros((2, 3, 2, 6)), W, image=(6, 4), window=Window((3, 3))),
-            r"convolve_back of shapes \(2, 3, 2, 6\) and \(3, 3, 4, 6\): the window has \(4, 2\) positions on images "
-            r"of \(6, 4\)",
+            lambda: convolve_transposed(np.zeros((2, 3, 2, 6)), W, image=(6, 4), window=Window((3, 3))),
+            r"convolve_transposed of shapes \(2, 3, 2, 6\) and \(3, 3, 4, 6\): "
+            r"the window has \(4, 2\) positions on images of \(6, 4\)",
         ),
         (
-            lambda: convolve_back(np.zeros((2, 3, 2, 5)), W, image=(5, 4), window=Window((3, 3))),
-            r"convolve_back of .*: weights for 4 channels to 6 do not fit 4 and 5 channels",
+            lambda: convolve_transposed(np.zeros((2, 3, 2, 5)), W, image=(5, 4), window=Window((3, 3))),
+            r"convolve_transposed of .*: weights for 4 channels to 6 do not fit 4 and 5 channels",
         ),
         (
             lambda: convolve_weights(X, np.zeros((2, 3, 3, 6)), window=Window((3, 3))),
