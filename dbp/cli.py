@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dbp.commands import COMMANDS, load
+from dbp.commands import COMMANDS, SAVE_ON_SIGNAL, load
 from dbp.commands.parser import Parser
 from dbp.saving.stopping import signals
 from dbp.version import VERSION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 after success, 1 after a failure, 2 after a mistake of the user."""
+    """Run a command and return its exit code; docs/running.md lists them."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] != ["train"]:
+    if not set(words[:1]) & SAVE_ON_SIGNAL:
         return _run(words)
     signals.enter()  # before anything that takes long, so that the first signal saves the run whenever it comes
     try:
@@ -39,7 +39,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def parser_of(words: Sequence[str]) -> Parser:
-    """Return a parser of these words. It knows their command; if they begin with none, it knows all commands."""
+    """Return the parser; it loads only the command that the words name, or all commands if they name none."""
     parser = Parser(
         prog="dbp",
         description="Train neural networks by data parallelism over MPI, to the same bits on any number of ranks.",

@@ -93,7 +93,7 @@ def test_inspect_shows_tree_progress_config_and_digest(trained):
 def test_train_again_finds_the_finished_run(trained, small):
     _, outcome = trained
     again = dbp("train", small)
-    assert "is finished: raise epochs to go on from it, or start anew with --fresh" in again.out
+    assert "is finished: raise epochs to continue it, or start anew with --fresh" in again.out
     assert again.out.splitlines()[-1] == outcome.out.splitlines()[-1]
     assert again.code == 0
 

@@ -17,16 +17,22 @@ from dbp.optim import Constant, Optimizer, Schedule
 
 DTYPES = ("float32", "float64")
 TOP_K = "top-k"
+# The forms of gradients between nodes: all numbers, those that parallel.ranks.wire rounds, and the largest alone.
 MESSAGES = ("full", "bfloat16", "float16", TOP_K)
 DEFAULT_KEPT = 0.01  # the fraction of a gradient's elements in a top-k message
 AUTO_THREADS = "auto"
 STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
 
 
+def _by_key(section: str, settings: object, *names: str) -> dict[str, Any]:
+    """Return settings of a section by their full keys, which messages name."""
+    return {f"{section}.{name}": getattr(settings, name) for name in names}
+
+
 def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Dataset:
     if len(columns) not in (2, 3):
         raise UserError(
-            f"{name} must be (inputs, targets) or (inputs, targets, weights), but are {len(columns)} things"
+            f"{name} must be (inputs, targets) or (inputs, targets, weights), but has {len(columns)} elements"
         )
     inputs, targets, weights = (*columns, None)[:3]
     return ArrayDataset(inputs, targets, weights, scale, name)
@@ -60,7 +66,7 @@ class Data:
             if isinstance(columns := getattr(self, name), tuple):
                 object.__setattr__(self, name, _in_memory(columns, f"the {name} arrays", self.scale))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
-            raise UserError(f"validation must be a file or a part between 0 and 1, but is {self.validation}")
+            raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,8 @@ class Checkpoint:
     best: str = ""
 
     def __post_init__(self) -> None:
-        check_at_least(0, every_epochs=self.every_epochs, every_steps=self.every_steps, keep_every=self.keep_every)
-        check_at_least(1, keep=self.keep)
+        check_at_least(0, **_by_key("checkpoint", self, "every_epochs", "every_steps", "keep_every"))
+        check_at_least(1, **_by_key("checkpoint", self, "keep"))
 
     def due_after_step(self, step: int) -> bool:
         """Return True if a checkpoint is due after so many steps."""
@@ -110,7 +116,7 @@ class EarlyStopping:
     least_change: float = 0.0
 
     def __post_init__(self) -> None:
-        check_at_least(0, patience=self.patience, least_change=self.least_change)
+        check_at_least(0, **_by_key("early_stopping", self, "patience", "least_change"))
 
 
 @dataclass(frozen=True)
@@ -135,9 +141,8 @@ class Watch:
     recover_within: float = 60.0
 
     def __post_init__(self) -> None:
-        check_at_least(0, compare_every_steps=self.compare_every_steps, most_starts=self.most_starts)
-        check_at_least(0, warn_after=self.warn_after, end_after=self.end_after)
-        check_at_least(1, least_ranks=self.least_ranks, recover_within=self.recover_within)
+        check_at_least(0, **_by_key("watch", self, "compare_every_steps", "most_starts", "warn_after", "end_after"))
+        check_at_least(1, **_by_key("watch", self, "least_ranks", "recover_within"))
 
     def due_after_step(self, step: int) -> bool:
         """Return True if nodes compare their weights after so many steps."""
@@ -151,9 +156,9 @@ class NotFinite:
     Args:
         action: "stop" the run with a report; "skip" the step; or "roll_back" to the last checkpoint and continue with a
             smaller learning rate.
-        skip_at_most: steps that may be skipped in a row; the run stops at the next.
+        skip_at_most: how many steps in a row may be skipped; one more stops the run.
         factor: factor on the learning rate at each rollback.
-        at_most: rollbacks until the run has passed the failed step; the run stops at the next.
+        at_most: how often the run may roll back before it has passed the failed step; one more stops it.
     """
 
     action: str = STOP
@@ -163,9 +168,9 @@ class NotFinite:
 
     def __post_init__(self) -> None:
         if self.action not in NOT_FINITE_ACTIONS:
-            raise unknown("action", self.action, NOT_FINITE_ACTIONS)
-        check_at_least(1, skip_at_most=self.skip_at_most, at_most=self.at_most)
-        check_between_0_and_1(factor=self.factor)
+            raise unknown("not_finite.action", self.action, NOT_FINITE_ACTIONS)
+        check_at_least(1, **_by_key("not_finite", self, "skip_at_most", "at_most"))
+        check_between_0_and_1(**_by_key("not_finite", self, "factor"))
 
     @property
     def rolls_back(self) -> bool:
@@ -241,7 +246,8 @@ class Settings:
             check_at_least(1, shards=self.shards)
         self._check_types()
         if self.schedule != Constant() and not self.optimizer.is_first_order:
-            raise UserError(f"schedule is of learning rates, of which {self.optimizer.kind!r} has none; leave it out")
+            kind = self.optimizer.kind
+            raise UserError(f"optimizer {kind!r} has no learning rate, so it takes no schedule; leave it out")
         self._check_top_k()
         self._check_not_finite()
 
@@ -250,7 +256,7 @@ class Settings:
         action = self.not_finite.action
         if action != STOP and not self.optimizer.is_first_order:
             raise UserError(
-                f"not_finite.action must be {STOP!r} with {self.optimizer.kind!r}, which looks for another step "
+                f"not_finite.action must be {STOP!r} with optimizer {self.optimizer.kind!r}, which shortens its step "
                 f"itself, but is {action!r}; leave it out"
             )
         if self.not_finite.rolls_back and self.out is None:
@@ -268,11 +274,11 @@ class Settings:
             raise UserError(f'messages must be "full" with dtype {self.dtype}, but is {self.messages!r}')
 
     def _check_top_k(self) -> None:
-        """Settle messages_kept; raise UserError if it, or the optimizer, does not fit the messages."""
+        """Fill in messages_kept; raise UserError if it, or the optimizer, does not fit the form of messages."""
         if self.messages != TOP_K:
             if self.messages_kept is not None:
                 raise UserError(
-                    f'messages_kept is of messages = "{TOP_K}", but they are {self.messages!r}; leave it out'
+                    f'messages_kept needs messages = "{TOP_K}", but messages is {self.messages!r}; leave it out'
                 )
             return
         kept = DEFAULT_KEPT if self.messages_kept is None else self.messages_kept

@@ -207,7 +207,8 @@ def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
     try:
         return cls(**values)
     except UserError as error:
-        raise UserError(f"{key}: {error}" if key else str(error)) from None
+        named = key and cls not in SECTIONS.values()  # sections name their keys themselves
+        raise UserError(f"{key}: {error}" if named else str(error)) from None
 
 
 def _rule(error: Exception) -> str:

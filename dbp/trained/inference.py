@@ -1,4 +1,4 @@
-"""The model of a checkpoint on new data, over all ranks: evaluation and prediction."""
+"""What dbp eval prints and dbp predict writes: results of a checkpoint's model on a data file, over all ranks."""
 
 from __future__ import annotations
 

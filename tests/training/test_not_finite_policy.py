@@ -230,11 +230,11 @@ def test_a_run_that_has_stopped_can_roll_back(small):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"action": "rollback"}, "unknown action 'rollback'; did you mean 'roll_back'"),
-        ({"skip_at_most": 0}, "skip_at_most must be at least 1, but is 0"),
-        ({"at_most": 0}, "at_most must be at least 1, but is 0"),
-        ({"factor": 1.0}, "factor must be between 0 and 1, but is 1.0"),
-        ({"factor": 0.0}, "factor must be between 0 and 1, but is 0.0"),
+        ({"action": "rollback"}, "^unknown not_finite.action 'rollback'; did you mean 'roll_back'"),
+        ({"skip_at_most": 0}, "^not_finite.skip_at_most must be at least 1, but is 0"),
+        ({"at_most": 0}, "^not_finite.at_most must be at least 1, but is 0"),
+        ({"factor": 1.0}, "^not_finite.factor must be between 0 and 1, but is 1.0"),
+        ({"factor": 0.0}, "^not_finite.factor must be between 0 and 1, but is 0.0"),
     ],
 )
 def test_options_are_checked(options, message):
@@ -249,6 +249,6 @@ def test_a_rollback_needs_a_folder():
 
 
 def test_methods_that_look_for_another_step_themselves_stop():
-    message = "not_finite.action must be 'stop' with 'lbfgs', which looks for another step itself, but is 'skip'"
+    message = "not_finite.action must be 'stop' with optimizer 'lbfgs', which shortens its step itself, but is 'skip'"
     with pytest.raises(UserError, match=message):
         dataclasses.replace(BASE, optimizer=LBFGS(), not_finite=NotFinite("skip"))

@@ -123,7 +123,9 @@ def test_what_is_kept_is_a_part():
     for kept in (0, 1, -0.1, 1.5, float("nan")):
         with pytest.raises(UserError, match="messages_kept must be above 0 and below 1, but is"):
             replace(BASE, messages="top-k", messages_kept=kept)
-    with pytest.raises(UserError, match=r'messages_kept is of messages = "top-k", but they are .full.; leave it out'):
+    with pytest.raises(
+        UserError, match=r'messages_kept needs messages = "top-k", but messages is .full.; leave it out'
+    ):
         replace(BASE, messages_kept=0.1)
     with pytest.raises(UserError, match='messages must be "full" with dtype float64'):
         replace(BASE, messages="top-k", dtype="float64")
