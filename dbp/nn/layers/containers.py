@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 
@@ -19,8 +19,23 @@ from dbp.nn.layers.layer import Layer, check_layer, check_not_a_class
 from dbp.nn.layers.pooling import MaxPool2d
 from dbp.nn.scope import Model, Scope, recomputed
 
-# Name and layer, and name and layer of the pooling that is fused with a convolution.
-_Step = tuple[str, Layer, tuple[str, MaxPool2d] | None]
+_LAYER_PATH = re.compile(r"(\w+/)*\w*\d: ")  # in front of a message: names of layers, which end with a number
+
+
+class _Step(NamedTuple):
+    """A layer to apply, alone or with the max pooling after it, which is fused with a convolution.
+
+    Args:
+        name: the name of the layer.
+        layer: the layer.
+        pool_name: the name of the pooling layer.
+        pool: the pooling layer; None without one that is fused.
+    """
+
+    name: str
+    layer: Layer
+    pool_name: str = ""
+    pool: MaxPool2d | None = None
 
 
 @dataclass(frozen=True, init=False)
@@ -48,16 +63,15 @@ class Sequential:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the last layer's outputs."""
-        for name, layer, pool in self._steps:
+        for name, layer, pool_name, pool in self._steps:
             try:
                 inner = scope.inside(name)
                 trace = inner.trace_layer(layer)
-                x = layer.pooled(inner, x, pool[1].tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
+                x = layer.pooled(inner, x, pool.tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
                 if trace is not None:
-                    trace.end(x, scope.inside(pool[0]).trace_layer(pool[1]) if pool else None)
+                    trace.end(x, scope.inside(pool_name).trace_layer(pool) if pool else None)
             except PoolError as error:
-                assert pool is not None
-                raise UserError(_with_path(pool[0], error)) from None
+                raise UserError(_with_path(pool_name, error)) from None
             except (UserError, ShapeError) as error:
                 raise type(error)(_with_path(name, error)) from None
         return x
@@ -67,17 +81,18 @@ class Sequential:
         return tuple(self._fuse_pooling())
 
     def _fuse_pooling(self) -> Iterator[_Step]:
+        """Yield the steps; a max pooling without overlap right after a Conv2d is a part of its step."""
         named = list(zip(self.names, self.layers, strict=True))
-        taken = False
-        for (name, layer), after in itertools.zip_longest(named, named[1:]):
-            if taken:
-                taken = False
-                continue
-            pool = None
-            if isinstance(layer, Conv2d) and after and isinstance(after[1], MaxPool2d) and after[1].tiles:
-                pool = after[0], after[1]
-            taken = pool is not None
-            yield name, layer, pool
+        is_fused = False  # whether the last step took this layer with it
+        following: list[tuple[str, Layer | None]] = [*named[1:], ("", None)]
+        for (name, layer), (next_name, after) in zip(named, following, strict=True):
+            if is_fused:
+                is_fused = False
+            elif isinstance(layer, Conv2d) and isinstance(after, MaxPool2d) and after.tiles:
+                is_fused = True
+                yield _Step(name, layer, next_name, after)
+            else:
+                yield _Step(name, layer)
 
 
 def as_model(given: Any) -> Model:
@@ -99,11 +114,13 @@ def _layers_of(given: Any, name: str) -> tuple[Layer, ...]:
 
 
 def _with_path(name: str, error: Exception) -> str:
-    """Return the error's message with the layer's path in front: residual_1/dense_2: ..."""
+    """Return the error's message with the name of a layer in front.
+
+    A message that begins with the path of an inner layer has the name as the first part of that path: "dense_2: units
+    must be ..." becomes "residual_1/dense_2: units must be ...".
+    """
     message = str(error)
-    inner, colon, rest = message.partition(": ")
-    deeper = bool(colon) and all(part and part.replace("_", "").isalnum() for part in inner.split("/"))
-    return f"{name}/{inner}: {rest}" if deeper and inner[-1].isdigit() else f"{name}: {message}"
+    return f"{name}/{message}" if _LAYER_PATH.match(message) else f"{name}: {message}"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,13 @@ class Conv2d:
         return self.pooled(scope, x, 0)
 
     def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
-        """Return the outputs after max pooling of size and stride `pool` (0: without), fused to stay in the cache."""
+        """Return the outputs after max pooling, fused so that they stay in the cache.
+
+        Args:
+            scope: holds the parameters.
+            x: images.
+            pool: size and stride of the pooling window; 0 for no pooling.
+        """
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
         size, stride, dilation = map(pair, (self.size, self.stride, self.dilation))
         window = window_on(np.shape(x)[1:3], size, stride, self.padding, dilation)
