@@ -14,7 +14,7 @@ from dbp.types import Array
 
 RADIUS_TOLERANCE = 0.1  # relative difference allowed between norm and radius: sigma in Moré (1978)
 MAX_ITERATIONS = 10  # as in MINPACK's lmpar; two or three are usual
-BLOCK = 64  # rows of a triangular matrix that are solved at a time
+BLOCK_ROWS = 64  # of a triangular matrix that are solved at a time
 
 
 class Cholesky:
@@ -30,16 +30,16 @@ class Cholesky:
     def forward(self, right: Array) -> Array:
         """Return the solution x of L x = right, block by block, because NumPy has no triangular solver."""
         lower, x = self._lower, np.empty_like(right)
-        for i in range(0, len(x), BLOCK):
-            rows = slice(i, i + BLOCK)
+        for i in range(0, len(x), BLOCK_ROWS):
+            rows = slice(i, i + BLOCK_ROWS)
             x[rows] = np.linalg.solve(lower[rows, rows], right[rows] - lower[rows, :i] @ x[:i])
         return x
 
     def backward(self, right: Array) -> Array:
         """Return the solution x of L^T x = right."""
         lower, x = self._lower, np.empty_like(right)
-        for i in reversed(range(0, len(x), BLOCK)):
-            rows, after = slice(i, i + BLOCK), slice(i + BLOCK, None)
+        for i in reversed(range(0, len(x), BLOCK_ROWS)):
+            rows, after = slice(i, i + BLOCK_ROWS), slice(i + BLOCK_ROWS, None)
             x[rows] = np.linalg.solve(lower[rows, rows].T, right[rows] - lower[after, rows].T @ x[after])
         return x
 

@@ -22,7 +22,7 @@ Padding = tuple[Pair, Pair]
 ROUND_BYTES = 1 << 20  # of the rows and outputs of a round, which share the cache with the weights
 MIN_PIXELS = 256  # of a round; fewer make slow matrix products
 MAX_GATHER_RATIO = 3  # output per input channels; above, scattering cotangents is less work than gathering them
-MIN_RUN = 8  # channels; fewer make the channels of a pixel too short a run to copy
+MIN_CHANNELS = 8  # with fewer, the channels of a pixel are too short to be copied one pixel after the other
 
 
 class Columns:
@@ -35,7 +35,7 @@ class Columns:
         reach = [step * (taps - 1) + 1 for step, taps in zip(dilation, w.shape[:2], strict=True)]
         self.high, self.wide = ((n - r) // s + 1 for n, r, s in zip(self.size, reach, stride, strict=True))
         self.scale = max(pool, 1)
-        self.planes = x.shape[3] < MIN_RUN  # whether arrays lie in memory with the channels outermost
+        self.planes = x.shape[3] < MIN_CHANNELS  # whether arrays lie in memory with the channels outermost
         pixel = (w.size // max(w.shape[3], 1) + w.shape[3]) * x.itemsize
         self.pixels = max(MIN_PIXELS, ROUND_BYTES // pixel)
 

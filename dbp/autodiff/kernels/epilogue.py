@@ -58,9 +58,9 @@ def drop_cut_off(places: Array, y: Array) -> None:
 
 
 class Activation:
-    """Bias and ReLU, applied in place to contiguous arrays (..., run, K).
+    """Bias and ReLU, applied in place to contiguous arrays (..., pixels, K).
 
-    Both operands are repeated `run` times: NumPy is three times slower with a scalar or with rows as short as K.
+    Both operands are repeated for each pixel: NumPy is three times slower with a scalar or with rows as short as K.
     """
 
     def __init__(self, b: Array | None, relu: bool) -> None:
@@ -69,15 +69,15 @@ class Activation:
 
     def apply(self, z: Array) -> None:
         """Replace `z` by relu(z + b)."""
-        run, size = z.shape[-2:]
-        flat = z.reshape(-1, run * size)
-        if self.zeros.size < run * size:
-            self.zeros = np.zeros(run * size, z.dtype)
-            self.bias = self.zeros if self.b is None else np.tile(self.b.astype(z.dtype, copy=False), run)
+        pixels, size = z.shape[-2:]
+        flat = z.reshape(-1, pixels * size)
+        if self.zeros.size < pixels * size:
+            self.zeros = np.zeros(pixels * size, z.dtype)
+            self.bias = self.zeros if self.b is None else np.tile(self.b.astype(z.dtype, copy=False), pixels)
         if self.b is not None:
-            np.add(flat, self.bias[: run * size], out=flat)
+            np.add(flat, self.bias[: pixels * size], out=flat)
         if self.relu:
-            np.maximum(flat, self.zeros[: run * size], out=flat)
+            np.maximum(flat, self.zeros[: pixels * size], out=flat)
 
 
 def masked(g: Array, y: Array, relu: bool) -> Array:

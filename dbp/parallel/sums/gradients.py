@@ -1,6 +1,6 @@
 """The sum of gradients over all shards: the way of a gradient from the backward pass to the optimizer.
 
-Backward writes the gradient of each shard to a buffer() of the sum, in the memory that a node's ranks share if they do,
+Backward writes the gradient of each shard to a buffer() of the sum, which may lie in memory that a node's ranks share,
 and push() adds it to those of this rank's other shards. total() adds up those of all ranks, and returns the gradient of
 the cost. selection.py chooses how: by one message to all ranks, in the shared memory of one node, or between nodes.
 

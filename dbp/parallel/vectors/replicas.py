@@ -12,7 +12,7 @@ from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.layout import Layout
 from dbp.types import Array
 
-BLOCK = 1 << 18  # elements that have a digest of their own
+DIGEST_ELEMENTS = 1 << 18  # that have a digest of their own
 
 
 def difference(arena: Arena, weights: Array) -> str | None:
@@ -26,7 +26,7 @@ def difference(arena: Arena, weights: Array) -> str | None:
     if nodes.count == 1:
         return None
     ranks = nodes.runs[nodes.mine]
-    blocks = pieces(slice(0, len(weights)), BLOCK)
+    blocks = pieces(slice(0, len(weights)), DIGEST_ELEMENTS)
     mine = parts(len(blocks), len(ranks), comm.rank - ranks.start)
     found = b"".join(_digest(weights[blocks[i]]) for i in mine)
     everyones = comm.gather((found, socket.gethostname()))
