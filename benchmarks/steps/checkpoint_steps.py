@@ -58,7 +58,7 @@ def saves(run: Run, saver: RunSaver, count: int) -> dict[str, Any]:
     batch = run.next_batch()
 
     def step() -> None:
-        loop.count(run, loop.step(run, batch, FOREVER))
+        loop.record_step(run, loop.step(run, batch, FOREVER))
 
     take_first_steps(step)
     for _ in range(count):

@@ -69,7 +69,7 @@ def in_training(
     settings = settings_of(case, examples or case.batch * comm.size, shards)
     with start_run(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):
         batch = run.next_batch()
-        action(lambda: loop.count(run, loop.step(run, batch, total_steps=1_000_000)), run)
+        action(lambda: loop.record_step(run, loop.step(run, batch, total_steps=1_000_000)), run)
 
 
 # --- where the time goes --------------------------------------------------------------------------------

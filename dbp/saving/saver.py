@@ -31,7 +31,7 @@ FAILURE_WAIT_SECONDS = 2.0  # that rank 0 waits for a checkpoint being written w
 
 
 class RunSaver:
-    """Saves the state of a run to its folder, as a context manager; all methods but after_step() are collective.
+    """Saves the state of a run to its folder, as a context manager; all methods but note_step_time() are collective.
 
     On entry the run is restored if it continues from a checkpoint or from memory.
 
@@ -197,7 +197,7 @@ class RunSaver:
                 self._say("checkpoints are written again")
             self._failed = ""
             self._warn(self._side_failure)
-            self._stopping.after_save(self._seconds)
+            self._stopping.note_save_time(self._seconds)
         return self._failed
 
     def _write(
@@ -251,9 +251,9 @@ class RunSaver:
 
     # --- during training, and at its end ------------------------------------------------------------------
 
-    def after_step(self) -> None:
-        """Note that a step has ended; not collective."""
-        self._stopping.after_step()
+    def note_step_time(self) -> None:
+        """Note that a step has ended, for the time limit and the status; not collective."""
+        self._stopping.note_step_time()
         if self.folder is not None and self._comm.rank == 0:
             self.folder.write_heartbeat(self._status)
 

@@ -118,7 +118,7 @@ class Stopping:
     def _reserve(self) -> float:
         return RESERVE_FACTOR * (self._longest + self._save) + RESERVE_SECONDS
 
-    def after_step(self) -> None:
+    def note_step_time(self) -> None:
         """Note that a step has ended; its time counts from the end of the one before."""
         now = time.monotonic()
         self._longest, self._last = max(self._longest, now - self._last), now
@@ -128,7 +128,7 @@ class Stopping:
             self._step = (now - self._first) / self._steps
         self._steps += 1
 
-    def after_save(self, seconds: float) -> None:
+    def note_save_time(self, seconds: float) -> None:
         """Note how many seconds a checkpoint took."""
         self._save = max(self._save, seconds)
 

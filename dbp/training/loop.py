@@ -43,7 +43,7 @@ def train_epochs(run: Run, saver: RunSaver, display: Display) -> int:
             if settings.watch.due_after_step(progress.step):
                 run.compare_nodes()
             if not run.at_end_of_epoch:
-                _after_step(run, saver)
+                _save_or_stop(run, saver)
         if run.at_end_of_epoch or progress.outcome:  # else the run has rolled back to a checkpoint
             _end_epoch(run, saver, display)
     return steps
@@ -61,7 +61,7 @@ def steps_of_epoch(run: Run, policy: NotFinitePolicy) -> Iterator[int]:
         batch = run.next_batch()  # 1 data
         taken = step(run, batch, run.settings.epochs * batches.steps)  # 2 forward ... 6 update
         if taken.done:
-            count(run, taken)
+            record_step(run, taken)
         elif not policy.handle(taken, batch):
             return
         run.comm.clock.step = progress.step
@@ -72,6 +72,8 @@ def steps_of_epoch(run: Run, policy: NotFinitePolicy) -> Iterator[int]:
 def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
     """Take one step on a mini-batch: the optimizer asks for cost and gradient (2 to 5), and updates the weights (6).
 
+    Running moments are updated with the weights.
+
     Args:
         run: the run.
         batch: this rank's shards of the mini-batch.
@@ -80,22 +82,24 @@ def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
     settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.not_finite.rate_factor
     cost = run.objective.on(batch, progress.step)
-    return settings.optimizer.step(cost, run.weights, run.state, progress.updates + 1, factor)
+    taken = settings.optimizer.step(cost, run.weights, run.state, progress.updates + 1, factor)
+    if taken.done:
+        update_running_moments(run.running, taken.evaluation.moments)
+    return taken
 
 
-def count(run: Run, taken: Step[Evaluation]) -> None:
-    """Count a step that updated the weights, and note if the optimizer cannot continue."""
+def record_step(run: Run, taken: Step[Evaluation]) -> None:
+    """Record a step that updated the weights in the progress of the run, and whether the optimizer can continue."""
     progress = run.progress
     if taken.outcome is not Outcome.CONTINUES:
         progress.outcome = f"{taken.outcome.value} ({taken.reason})" if taken.reason else taken.outcome.value
-    update_running_moments(run.running, taken.evaluation.moments)
     progress.after_step(taken.evaluation.totals, taken.evaluations, taken.products)
     progress.length = float(taken.length)
 
 
-def _after_step(run: Run, saver: RunSaver) -> None:
+def _save_or_stop(run: Run, saver: RunSaver) -> None:
     """Save if a checkpoint is due, and stop if any rank has asked for it."""
-    saver.after_step()
+    saver.note_step_time()
     if run.settings.checkpoint.due_after_step(run.progress.step):
         run.progress.not_finite.mark_checkpoint(run.progress.step)
         saver.save()  # 7 checkpoint
@@ -115,8 +119,8 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
         progress.not_finite.mark_checkpoint(progress.step)
     if progress.epoch < settings.epochs and not progress.outcome:
         if due:
-            saver.save()  # 7 checkpoint
-        _after_step(run, saver)
+            saver.save()  # 7 checkpoint; a second save() of the same step does nothing
+        _save_or_stop(run, saver)
 
 
 def _stop_early(run: Run) -> None:

@@ -20,7 +20,8 @@ from dbp.types import Array
 
 SHOWN = 5  # examples of a shard that a report names
 MOST_PASSES = 64  # passes over parts of a shard, to find the examples whose own gradient is not finite
-PARAMETERS, DATA, FORWARD, LOSS, MOMENTS, BACKWARD, SUM = range(7)  # stages of a search, in their order
+# The sources of numbers that are not finite, in the order of the search.
+PARAMETERS, DATA, FORWARD, LOSS, MOMENTS, BACKWARD, SUM = range(7)
 
 RowsOf = Callable[[int], Array]  # from the number of a shard to the rows of its examples in the data set
 
@@ -29,8 +30,8 @@ class Found(NamedTuple):
     """A finding: something that is not finite.
 
     Args:
-        stage: the stage of the search that found it.
-        place: its place within the stage, in the order of the forward or backward pass.
+        source: where it arose: PARAMETERS, DATA, ... or SUM.
+        place: its place within the source, in the order of the forward or backward pass.
         what: what it is, in words.
         rank: the rank that found it.
         host: the host of the rank.
@@ -40,7 +41,7 @@ class Found(NamedTuple):
         rows: rows of the first of them in the data set.
     """
 
-    stage: int
+    source: int
     place: int
     what: str
     rank: int
@@ -93,9 +94,9 @@ def diagnose(cost: MiniBatchCost, weights: Array, rows: RowsOf) -> list[Found]:
     comm = objective.arena.comm
     search = NotFiniteSearch(cost, weights, rows)
 
-    def gathered(stage: Callable[[], list[Found]]) -> list[Found]:
-        found = [one for of_rank in comm.gather(stage()) for one in of_rank]
-        return sorted(found, key=lambda one: (one.stage, one.place, one.shard or 0, one.rank))
+    def gathered(search_one: Callable[[], list[Found]]) -> list[Found]:
+        found = [one for of_rank in comm.gather(search_one()) for one in of_rank]
+        return sorted(found, key=lambda one: (one.source, one.place, one.shard or 0, one.rank))
 
     with np.errstate(all="ignore"):
         objective.arena.fence(weights)
@@ -113,7 +114,7 @@ def finite(value: Value) -> bool:
 
 
 class NotFiniteSearch:
-    """One rank's search in its shards of a mini-batch, stage by stage; only add_up() is collective."""
+    """One rank's search in its shards of a mini-batch, source by source; only add_up() is collective."""
 
     def __init__(self, cost: MiniBatchCost, weights: Array, rows: RowsOf):
         objective = cost.objective
@@ -123,7 +124,7 @@ class NotFiniteSearch:
         self._rank, self._host = objective.arena.comm.rank, socket.gethostname()
         self._sums: Array = np.zeros(0, bool)  # for each element of the summed gradient, whether it is finite
 
-    # --- stage by stage ---------------------------------------------------------------------------------
+    # --- source by source -------------------------------------------------------------------------------
 
     def at_parameters(self) -> list[Found]:
         """Return findings in the weights, which an earlier step has spoiled."""
@@ -186,13 +187,13 @@ class NotFiniteSearch:
     # --- passes -----------------------------------------------------------------------------------------
 
     def _found(
-        self, stage: int, place: int, what: str, shard: Shard | None = None, positions: Sequence[int] = ()
+        self, source: int, place: int, what: str, shard: Shard | None = None, positions: Sequence[int] = ()
     ) -> Found:
         if shard is None:
-            return Found(stage, place, what, self._rank, self._host)
+            return Found(source, place, what, self._rank, self._host)
         rows = self._rows(shard.number)[list(positions[:SHOWN])].tolist() if len(positions) else []
         where = self._rank, self._host, shard.number, len(shard.inputs)
-        return Found(stage, place, what, *where, len(positions), tuple(rows))
+        return Found(source, place, what, *where, len(positions), tuple(rows))
 
     def _pass(self, shard: Shard) -> Pass:
         objective = self._objective

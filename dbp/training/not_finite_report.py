@@ -24,7 +24,7 @@ def headline(findings: Sequence[Found], cost_is_finite: bool, when: str) -> str:
     """
     if not cost_is_finite:
         what = "the cost is"
-    elif findings and findings[0].stage == MOMENTS:
+    elif findings and findings[0].source == MOMENTS:
         what = "running moments are"
     else:  # at these weights or at others that the optimizer tried
         what = "the cost or its gradient is"
@@ -33,7 +33,7 @@ def headline(findings: Sequence[Found], cost_is_finite: bool, when: str) -> str:
 
 def is_in_data(findings: Iterable[Found]) -> bool:
     """Return True if the data itself is not finite."""
-    return any(one.stage == DATA for one in findings)
+    return any(one.source == DATA for one in findings)
 
 
 def remedy(findings: Iterable[Found], advice: str) -> str:
@@ -55,7 +55,7 @@ def describe(findings: Sequence[Found], data: str) -> list[str]:
     """
     if not findings:
         return [FINITE_HERE]
-    groups = [list(group) for _, group in groupby(findings, key=lambda one: (one.stage, one.place, one.what))]
+    groups = [list(group) for _, group in groupby(findings, key=lambda one: (one.source, one.place, one.what))]
     lines = []
     for introduction, group in zip(INTRODUCTIONS, groups, strict=False):
         lines += [f"{introduction}: {group[0].what}", f"  {_origin(group, data)}"]

@@ -20,11 +20,11 @@ SLOWLY = """
 import os, sys, time
 if "SLOWLY" in os.environ and "train" in sys.orig_argv:
     from dbp.saving.saver import RunSaver
-    before = RunSaver.after_step
-    def after_step(saver):
+    before = RunSaver.note_step_time
+    def note_step_time(saver):
         time.sleep(float(os.environ["SLOWLY"]))
         before(saver)
-    RunSaver.after_step = after_step
+    RunSaver.note_step_time = note_step_time
 """
 NOTE = 'printf "%s\\n" "${DBP_JOB:-1} $(printf "%s " "$@")" >> "$NOTES"\n'
 NUMBER = 'echo "$(wc -l < "$NOTES")"\n'

@@ -14,7 +14,7 @@ from dbp.parallel import OneProcess
 from dbp.run.snapshot import Snapshot
 from dbp.saving.start import Start
 from dbp.training.fit import start_run
-from dbp.training.loop import count, step
+from dbp.training.loop import record_step, step
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 5)).astype(np.float32)
@@ -30,7 +30,7 @@ SETTINGS = Settings(
 
 
 def take_step(run):
-    count(run, step(run, run.next_batch(), 9))
+    record_step(run, step(run, run.next_batch(), 9))
 
 
 def state_of(run):

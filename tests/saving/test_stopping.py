@@ -54,8 +54,8 @@ def test_a_time_limit_leaves_time_for_a_step_and_a_save(monkeypatch):
     monkeypatch.setattr(signals, "since", 100.0)
     stopping = Stopping(leads=True, limit=60.0)
     now[0] = 105.0
-    stopping.after_step()
-    stopping.after_save(3.0)
+    stopping.note_step_time()
+    stopping.note_save_time(3.0)
     now[0] = 141.9  # 60 - 2 (5 + 3) - 2 = 42 s
     assert not stopping.is_requested()
     now[0] = 142.1
