@@ -182,15 +182,22 @@ def test_the_readme_has_one_command_that_trains_and_one_that_tests():
 
 
 def test_the_ci_runs_the_command_that_tests(tmp_path):
-    """Run the part of .ci/run that finds the command, on READMEs with none, one and two."""
+    """Run the part of .ci/run that finds the command, on READMEs with none, one, two, and one that installs nothing."""
     script = (ROOT / ".ci" / "run").read_text()
-    finds = script[script.index("command=$(") : script.index("\nDBP_TEST_MPICH_PYTHON")]
-    for count, code in ((0, 1), (1, 0), (2, 1)):
-        (tmp_path / "README.md").write_text("```sh\nfirst\n```\n" + "```sh\npython -m pytest\n```\n" * count)
-        outcome = run("bash", "-euo", "pipefail", "-c", finds, cwd=tmp_path)
-        assert outcome.code == code, outcome.text
-        assert outcome.out == ("python -m pytest\n" if count == 1 else "")
-        assert ("must have one sh block with pytest" in outcome.err) == (count != 1)
+    finds = script[script.index("command=$(") : script.index('\nbash -c "$install"')] + '\necho "$install, $tests"'
+    command = "pip install . && python -m pytest"
+    for commands, told in (([], "have one"), ([command] * 2, "have one"), (["pytest"], "install && run")):
+        assert (outcome := found_by(finds, tmp_path, commands)).code == 1, outcome.text
+        assert outcome.out == ""
+        assert f"README.md must {told}" in outcome.err
+    outcome = found_by(finds, tmp_path, [command])
+    assert (outcome.code, outcome.out) == (0, f"{command}\npip install ., python -m pytest\n"), outcome.text
+
+
+def found_by(finds, folder, commands):
+    blocks = [f"```sh\n{command}\n```\n" for command in ("first", *commands)]
+    (folder / "README.md").write_text("".join(blocks))
+    return run("bash", "-euo", "pipefail", "-c", finds, cwd=folder)
 
 
 def test_the_readme_is_short():
