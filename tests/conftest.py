@@ -1,7 +1,6 @@
 """Fixtures of many tests."""
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,25 @@ from tests.jobs import SMALL, dbp, digest, results
 pytest_plugins = ["tests.time_limits"]
 
 
+LONGEST = [  # files of tests, the longest first; in test_slurm.py a job waits for a minute, while other tests run
+    "test_slurm.py",
+    "optim/test_optimizer_on_ranks.py",
+    "test_fault_injection.py",
+    "test_hosts.py",
+    "batch/test_submit.py",
+    "test_ranks.py",
+    "training/test_recovery.py",
+    "parallel/sums/test_error_feedback.py",
+    "test_benchmarks.py",
+    "test_examples.py",
+]
+
+
 def pytest_collection_modifyitems(items):
-    """Sort files by their number of slow tests, so that of two workers none begins a long file at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Begin with the longest files, then those with slow tests, so that no worker begins a long file at the end."""
+    first = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (first.get(item.path, len(first)), item.path not in slow))
 
 
 @pytest.fixture

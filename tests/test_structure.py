@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
 from tests.jobs import ROOT
 from tests.processes import run
 
@@ -214,6 +215,10 @@ def test_files_and_functions_fit_in_the_eye():
 def test_no_file_of_tests_is_too_long():
     long = {str(path): len(path.read_text().splitlines()) for path in TESTS.rglob("*.py")}
     assert {name: lines for name, lines in long.items() if lines > LONGEST_FILE} == {}
+
+
+def test_the_longest_files_of_tests_are_there():
+    assert [name for name in LONGEST if not (TESTS / name).is_file()] == []
 
 
 def test_tests_mirror_the_package():
