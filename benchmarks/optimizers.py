@@ -116,7 +116,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True, layout="constrained")
-    colours = plt.get_cmap("tab20").colors
+    colors = plt.get_cmap("tab20").colors
     for ax, (title, of) in zip(
         axes, (("passes over the data", passes), ("seconds", lambda p: p["seconds"])), strict=True
     ):
@@ -124,7 +124,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
             points = _thinned(result["points"], of)
             dashed = "--" if "batch_size" in RUNS[name] else "-"
             x, y = [of(p) for p in points], [p["cost"] for p in points]
-            ax.plot(x, y, dashed, label=name, color=colours[i % len(colours)], linewidth=1.3)
+            ax.plot(x, y, dashed, label=name, color=colors[i % len(colors)], linewidth=1.3)
         ax.set(xlabel=title, xscale="log", yscale="log")
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("cost over all examples")

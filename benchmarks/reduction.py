@@ -6,7 +6,7 @@ The ranks of one machine sum vectors of float32; afterwards every rank sees the 
 the vectors lie in shared memory, where the backward pass writes gradients, and the sum is looked through for what
 is no number. "dbp private" is the same with memory of each rank's own, as between nodes. "MPI" is MPI_Allreduce of
 the same MPI library on the same ranks, the better of two buffers and in place; "Gloo" is torchrun with as many
-processes, in place. Each has one thread a rank, sums the same vectors again and again, so that small ones come out
+processes, in place. Each has one thread per rank, sums the same vectors again and again, so that small ones come out
 of the caches for all, and is first shown to sum rightly.
 
 In each round they run one after the other. A time is the median over rounds of the median over repetitions; a

@@ -4,7 +4,7 @@
 
 On one machine: the time of a step with 1, 2, ... ranks up to the number of cores, each with as many examples as in
 the case (weak scaling), and all together with as many as two ranks have (strong scaling). Over emulated hosts, joined
-by links of that speed (see hosts.py; left out where namespaces are not permitted): the time of a step with one rank a
+by links of that speed (see hosts.py; left out where namespaces are not permitted): the time of a step with one rank per
 host, beside what the link alone takes for the bytes of the step, PyTorch DDP over the same link, and the model.
 
 The model: backward hands over its first bucket after `first` seconds; from then on each host sends, and receives at
@@ -68,7 +68,7 @@ class Model:
 
         Args:
             hosts: how many.
-            bandwidth: bytes a second, each way.
+            bandwidth: bytes per second, each way.
             latency: seconds of a small message.
             slower: how many times as long computing takes, where ranks share cores.
         """

@@ -56,12 +56,14 @@ class Job:
         return None if self.nodes is None or self.ranks_per_node is None else self.nodes * self.ranks_per_node
 
     def __str__(self) -> str:
-        """Describe the job: Slurm job 17 (restart 2): 2 nodes, 4 ranks a node, 2 cores a rank."""
+        """Describe the job: Slurm job 17 (restart 2): 2 nodes, 4 ranks per node, 2 cores per rank."""
         restart = f" (restart {self.restarts})" if self.restarts else ""
-        given = ((self.nodes, "node", ""), (self.ranks_per_node, "rank", " a node"), (self.cores_per_rank, "core", ""))
+        given = (
+            (self.nodes, "node", ""),
+            (self.ranks_per_node, "rank", " per node"),
+            (self.cores_per_rank, "core", " per rank"),
+        )
         parts = [f"{count} {what}{'s' * (count != 1)}{of}" for count, what, of in given if count is not None]
-        if self.cores_per_rank is not None:
-            parts[-1] += " a rank"
         return f"{self.scheduler} job {self.id}{restart}" + (f": {', '.join(parts)}" if parts else "")
 
 

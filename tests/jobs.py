@@ -64,7 +64,7 @@ def results(outcome) -> list[str]:
 
 
 def newest_checkpoint(folder) -> StoredCheckpoint:
-    """Return the checkpoint in a file, or the newest whole one of a run."""
+    """Return the checkpoint in a file, or the newest intact one of a run."""
     with find(Path(folder)) as found:
         return found.load()
 

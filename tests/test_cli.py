@@ -28,7 +28,7 @@ def test_train_says_what_it_does(trained):
     folder, outcome = trained
     lines = outcome.out.splitlines()
     assert lines[0].startswith("dbp 0.1.0: 1 rank (")
-    assert "4 shards, 1 BLAS thread a rank" in lines[0]
+    assert "4 shards, 1 BLAS thread per rank" in lines[0]
     assert lines[1] == "1,210 parameters (float32); examples: 1,294 training, 144 validation, 359 test"
     assert [line.split("  ")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
     assert "validation accuracy" in lines[3]
@@ -93,7 +93,7 @@ def test_inspect_shows_tree_progress_config_and_digest(trained):
 def test_train_again_finds_the_finished_run(trained, small):
     _, outcome = trained
     again = dbp("train", small)
-    assert "is finished: raise epochs to continue it, or start anew with --fresh" in again.out
+    assert "is finished: raise epochs to continue it, or start over with --fresh" in again.out
     assert again.out.splitlines()[-1] == outcome.out.splitlines()[-1]
     assert again.code == 0
 
@@ -189,14 +189,14 @@ def test_verify_tells_of_each_checkpoint_whether_it_is_whole(trained, tmp_path):
     shutil.copytree(trained[0], tmp_path / "copy")
     outcome = dbp("verify", tmp_path / "copy")
     files = sorted((tmp_path / "copy" / "checkpoints").glob("step-*.h5"))
-    assert (outcome.code, outcome.out.count(": whole, step ")) == (0, len(files))
+    assert (outcome.code, outcome.out.count(": intact, step ")) == (0, len(files))
     with opened(files[-1]) as found:
         offset = found.entries["model/dense_1/weight"].offset
     content = bytearray(files[-1].read_bytes())
     content[offset + 5] ^= 1
     files[-1].write_bytes(content)
     outcome = dbp("verify", tmp_path / "copy")
-    assert (outcome.code, outcome.out.count(": whole, step ")) == (65, len(files) - 1)
+    assert (outcome.code, outcome.out.count(": intact, step ")) == (65, len(files) - 1)
     assert f"checkpoint {files[-1]} is damaged: model/dense_1/weight does not match its digest" in outcome.out
     assert dbp("verify", files[0]).code == 0
     outcome = dbp("inspect", files[-1], "--digest")

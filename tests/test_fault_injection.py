@@ -87,7 +87,7 @@ def test_file_calls_of_a_job_may_fail(bench, fault, at, count):
 
 
 def test_full_disks(bench, tmp_path):
-    """Training goes on with one warning; checkpoints are written once there is room again, else the exit code is 74."""
+    """Training continues with one warning; checkpoints are written once there is room, else the exit code is 74."""
     if reason := folder_events.why_no_disks(tmp_path):
         pytest.skip(reason)
     assert folder_events.by_full_disk(bench, 2, again=0, heals=True) == ""
@@ -199,7 +199,7 @@ def test_all_end_when_a_rank_raises_or_leaves(bench, rank, moment, at, way):
 def test_some_outlive_others(bench, ranks, victims, moment, at):
     result = train_jobs.with_event(bench, ranks, victims, moment, at, "SIGKILL", survive=True)
     assert result.code == 0, result.text
-    assert "they go on from " in result.text
+    assert "they resume from " in result.text
     assert train_jobs.wrong_survival(bench, result, again=0) == ""
 
 

@@ -65,16 +65,16 @@ JOBS = {
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_is_recognised_by_what_its_scheduler_sets(tmp_path, name):
+def test_a_job_is_recognized_by_what_its_scheduler_sets(tmp_path, name):
     environment, job = JOBS[name]
     (tmp_path / "nodes").write_text("n1\nn1\nn1\nn1\nn2\nn2\nn2\nn2\n")
     assert job_here({**environment, "PBS_NODEFILE": str(tmp_path / "nodes")}) == job
 
 
 def test_a_job_in_words():
-    assert str(JOBS["slurm"][1]) == "Slurm job 17: 2 nodes, 4 ranks a node, 2 cores a rank"
+    assert str(JOBS["slurm"][1]) == "Slurm job 17: 2 nodes, 4 ranks per node, 2 cores per rank"
     assert str(Job("Slurm", "17", restarts=2, nodes=1, ranks_per_node=1)) == (
-        "Slurm job 17 (restart 2): 1 node, 1 rank a node"
+        "Slurm job 17 (restart 2): 1 node, 1 rank per node"
     )
     assert str(Job("Flux", "f2")) == "Flux job f2"
 

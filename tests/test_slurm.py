@@ -128,7 +128,7 @@ def test_what_was_asked_for_is_known_to_script_and_ranks(slurm, tmp_path):
     assert len(lines) == 9, lines
     for line in lines:
         job, _, left = line.partition(" | ")
-        assert re.fullmatch(r"Slurm job \d+: 2 nodes, 2 ranks a node, 1 core a rank", job)
+        assert re.fullmatch(r"Slurm job \d+: 2 nodes, 2 ranks per node, 1 core per rank", job)
         assert 1700 < float(left) <= 1800
 
 
@@ -145,7 +145,7 @@ def test_a_job_that_is_stopped_twice_ends_with_the_bits_of_an_unbroken_run(slurm
     assert job.text.count(f"run {job.run}: continued by job {job.id}\n") == 2
     assert job.text.endswith(f"run {job.run}: finished\n")
     assert job.text.count("2 ranks on 2 nodes (Open MPI") == 3
-    assert f"Slurm job {job.id} (restart 2): 2 nodes, 1 rank a node, " in job.text
+    assert f"Slurm job {job.id} (restart 2): 2 nodes, 1 rank per node, " in job.text
     assert job.status()["state"] == "finished"
     assert digest(job.run) == expected
 
@@ -165,7 +165,9 @@ def test_tasks_of_an_array_train_apart_and_one_is_started_again_alone(slurm, tmp
     assert {task: state["Restarts"] for task, state in states.items()} == {"3": "0", "8": "1"}
     for task in tasks:
         log = (tmp_path / f"log-{task}").read_text()
-        assert re.search(rf"^Slurm job \d+_{task}: 1 node, 1 rank a node, 1 core a rank, 0:0[89]:\d\d left$", log, re.M)
+        assert re.search(
+            rf"^Slurm job \d+_{task}: 1 node, 1 rank per node, 1 core per rank, 0:0[89]:\d\d left$", log, re.M
+        )
         assert f"task {task} of an array: its folder is {tmp_path}/run-{task}\n" in log
         assert log.endswith(f"run {tmp_path}/run-{task}: finished\n")
     assert not (tmp_path / "run").exists()

@@ -64,7 +64,7 @@ def in_training(
         comm: the ranks.
         action: what is to be done.
         examples: of a step; by default as many as the case says.
-        shards: of a step; by default one a rank.
+        shards: of a step; by default one per rank.
     """
     settings = settings_of(case, examples or case.batch * comm.size, shards)
     with start_run(settings, comm, Start(fresh=True, quiet=True)) as (run, _, _):

@@ -1,6 +1,6 @@
 """The time of steps of dbp.fit by the number of shards, summed in the fixed order, and in turn.
 
-A name such as mlp/4 stands for a case, with four shards a rank.
+A name such as mlp/4 stands for a case, with four shards per rank.
 """
 
 from __future__ import annotations

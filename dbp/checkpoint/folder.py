@@ -228,7 +228,7 @@ def verdict(path: Path) -> tuple[str, bool]:
     try:
         with opened(path) as found:
             found.verify()
-            return f"{path}: whole, step {found.progress.get('step')}, {found.size:,} bytes in arrays", True
+            return f"{path}: intact, step {found.progress.get('step')}, {found.size:,} bytes in arrays", True
     except (DataError, StorageError) as error:
         return str(error), False
 
@@ -247,7 +247,7 @@ def find(path: Path) -> Iterator[Opened]:
         return
     with checkpoints_of(path).newest(too_large) as newest:
         if newest.found is None and newest.passed_over:
-            raise DataError(f"folder {path} holds no whole checkpoint: {'; '.join(newest.passed_over.values())}")
+            raise DataError(f"folder {path} holds no intact checkpoint: {'; '.join(newest.passed_over.values())}")
         if newest.found is None:
             raise UserError(f"folder {path} holds no checkpoint")
         yield newest.found

@@ -1,4 +1,4 @@
-"""HDF5 files of data and results: laid out in memory, written by plain writes, named when they are whole."""
+"""HDF5 files of data and results: laid out in memory, written by plain writes, renamed once complete."""
 
 from __future__ import annotations
 

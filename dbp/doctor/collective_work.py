@@ -17,7 +17,7 @@ from dbp.text import size
 
 OTHER_LIBRARY = "use another MPI library, or another version of it"
 LITTLE_MEMORY = 1e9  # bytes of shared memory, too few for larger models
-SLOW_LINK = 50e6  # bytes a second, too few to train any but small models over nodes
+SLOW_LINK = 50e6  # bytes per second, too few to train any but small models over nodes
 ODD_LINK = 2.0  # a link that is so many times slower than the median has a fault
 CLOCK_TOLERANCE = 1.0  # seconds by which clocks may differ
 
@@ -25,11 +25,11 @@ CLOCK_TOLERANCE = 1.0  # seconds by which clocks may differ
 def collective_findings(
     comm: Communicator, nodes: Sequence[Node], facts: Sequence[RankFacts], threads: int, results: dict[str, Any]
 ) -> Iterator[Finding]:
-    """Run all trials; collective. Measurements go to `results`, in seconds, bytes a second and GFLOP/s."""
+    """Run all trials; collective. Measurements go to `results`, in seconds, bytes per second and GFLOP/s."""
     with trials.in_time(comm, "a matrix product on each rank"):
         alone, everyone = trials.products(comm)
     results["gflops"] = {"alone": alone, "together": everyone}
-    speed = f"{alone:.0f} GFLOP/s a rank of {count_text(threads, 'thread')}"
+    speed = f"{alone:.0f} GFLOP/s per rank of {count_text(threads, 'thread')}"
     if comm.size == 1:
         yield Finding("matrix product", GOOD, speed)
         return
@@ -112,7 +112,7 @@ def _clocks(hosts: Sequence[str], clocks: Sequence[links.ClockOffset]) -> Findin
 
 
 def rate_text(speed: float) -> str:
-    """Return a number of bytes a second as text."""
+    """Return a number of bytes per second as text."""
     return f"{size(speed)}/s"
 
 

@@ -78,7 +78,7 @@ def _exchange(comm: Communicator, messages: Sequence[Any]) -> None:
 
 
 def link_speeds(comm: Communicator) -> list[float]:
-    """Return the bytes a second that each node receives from the node before it; collective.
+    """Return the bytes per second that each node receives from the node before it; collective.
 
     All nodes send to the next one at once, as in training; the last node sends to the first.
     """

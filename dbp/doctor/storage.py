@@ -27,7 +27,7 @@ from dbp.text import size
 
 TRIAL_BYTES = 1 << 23  # written to measure the disk
 LITTLE_SPACE = 1e9  # bytes free on a disk, too few for checkpoints of larger models
-SLOW_DISK = 20e6  # bytes a second
+SLOW_DISK = 20e6  # bytes per second
 OTHER_FOLDER = "choose another folder with --out, or check its permissions"
 # Results of another process that tries to get a lock which is held.
 KEPT_OUT, LET_IN, UNKNOWN, NOT_SEEN = "kept out", "let in", "no locks", "not seen"

@@ -87,7 +87,7 @@ class Summary:
     Args:
         rows: the layers in the order of the forward pass.
         batch_size: examples of a step, over all ranks.
-        shards: number of parts of a mini-batch; None for one a rank.
+        shards: number of parts of a mini-batch; None for one per rank.
         dtype: type of the parameters.
         optimizer: its kind; None if unknown.
         vectors: number of vectors that the optimizer keeps; None if unknown.
@@ -161,13 +161,13 @@ class Summary:
         rows = [
             ["an example", amount(sum(work)), f"multiply-adds, {amount(work.forward)} of them forward"],
             ["a step", amount(sum(step)), f"multiply-adds over all ranks, for {self.batch_size:,} examples"],
-            ["parameters", vector, f"{self.dtype}, one copy a node"],
-            ["gradient", vector, "one a rank"],
+            ["parameters", vector, f"{self.dtype}, one copy per node"],
+            ["gradient", vector, "one per rank"],
         ]
         if self.vectors is not None:
             count = "1 vector" if self.vectors == 1 else f"{self.vectors or 'no'} vectors"
             state = size(self.vectors * self.parameter_bytes)
-            rows.append(["optimizer", state, f"{self.optimizer}: {count}, one copy a node"])
+            rows.append(["optimizer", state, f"{self.optimizer}: {count}, one copy per node"])
         rows.append(["activations", size(self.activation_bytes), f"a rank, {self._shard_text()}"])
         return [LEGEND, "", *table(rows, left=(0, 2))]
 

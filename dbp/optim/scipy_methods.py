@@ -43,7 +43,7 @@ class Scipy(Optimizer):
     kind: ClassVar[str] = "scipy"
     length_name: ClassVar[str] = "step_norm"
     resume_note: ClassVar[str] = (
-        "SciPy's method starts anew from these weights, because its internal state cannot be saved"
+        "SciPy's method starts again from these weights, because its internal state cannot be saved"
     )
     vectors = ()
     method: str = "L-BFGS-B"

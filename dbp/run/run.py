@@ -207,7 +207,7 @@ class Run:
             raise NodesDifferError(
                 f"after step {self.progress.step} the weights of some nodes differ from those of the others: {wrong}; "
                 "no checkpoint was written from them; look at the memory and the processors there, and start again "
-                "to go on from the last checkpoint"
+                "to resume from the last checkpoint"
             )
 
     @property

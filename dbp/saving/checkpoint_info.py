@@ -81,7 +81,7 @@ def _check_made_by_a_run(found: Opened) -> None:
 def no_whole_checkpoint(settings: Settings, passed_over: Sequence[str]) -> DataError:
     """Return the error for checkpoints none of which can be used."""
     return DataError(
-        f"{settings.out} holds checkpoints, but none of them is whole; start anew with --fresh "
+        f"{settings.out} holds checkpoints, but none of them is intact; start over with --fresh "
         f"({'; '.join(passed_over)})"
     )
 

@@ -52,8 +52,8 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
     if forbidden:
         keys = " ".join(f"--accept {key}" for key in forbidden)
         raise UserError(
-            f"checkpoint {info.path} is of another run ({'; '.join(forbidden.values())}); start anew with --fresh, "
-            f"choose another folder with --out, or go on nevertheless with {keys}"
+            f"checkpoint {info.path} is of another run ({'; '.join(forbidden.values())}); start over with --fresh, "
+            f"choose another folder with --out, or continue anyway with {keys}"
         )
 
 

@@ -95,8 +95,8 @@ class RunFolder:
         """
         where = _read(self.path / LOCK_FILE) or unknown
         return UserError(
-            f"folder {self.path} belongs to a run that is going on ({where}); wait for its end, stop it, or choose "
-            "another folder with --out"
+            f"folder {self.path} belongs to a run that is still running ({where}); wait for its end, stop it, or "
+            "choose another folder with --out"
         )
 
     def _lock_file(self) -> bool:

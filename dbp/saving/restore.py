@@ -1,4 +1,4 @@
-"""Restore a run: find the newest whole checkpoint of its folder, check it, and put it into the run."""
+"""Restore a run: find the newest intact checkpoint of its folder, check it, and put it into the run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Restorer:
         self._run, self._comm, self._folder, self._say = run, run.comm, folder, say
 
     def resume(self, info: CheckpointInfo, accept: Sequence[str]) -> tuple[Path, ...]:
-        """Restore the newest whole checkpoint and say so; return the files that were passed over.
+        """Restore the newest intact checkpoint and say so; return the files that were passed over.
 
         Args:
             info: what was found of that checkpoint at the start.
@@ -37,7 +37,7 @@ class Restorer:
 
         Raises:
             UserError: it belongs to another run.
-            DataError: no checkpoint is whole.
+            DataError: no checkpoint is intact.
         """
         run, progress, say = self._run, self._run.progress, self._say
         comparison = Comparison.between(info, run.settings, run.shards.count, run.digests)
@@ -46,7 +46,7 @@ class Restorer:
         path, passed_over = self.restore()
         changes = [*comparison.allowed.values(), *comparison.forbidden.values(), *self._other_ranks(info)]
         if progress.finished:
-            how = progress.outcome or "raise epochs to continue it, or start anew with --fresh"
+            how = progress.outcome or "raise epochs to continue it, or start over with --fresh"
             say(f"{path} is finished: {how}")
         else:
             say(f"resumed from {path} at epoch {progress.epoch + 1}, step {progress.step}")
@@ -63,7 +63,7 @@ class Restorer:
         return [] if was == self._comm.size else [f"ranks: {was} in the checkpoint, {self._comm.size} now"]
 
     def restore(self, until: int | None = None) -> tuple[Path, tuple[Path, ...]]:
-        """Restore the newest whole checkpoint; return its path, and the files that cannot be used.
+        """Restore the newest intact checkpoint; return its path, and the files that cannot be used.
 
         Each file that cannot be used is reported with the reason.
 
@@ -71,7 +71,7 @@ class Restorer:
             until: a step; checkpoints from after it are ignored.
 
         Raises:
-            DataError: there is no whole checkpoint of this run.
+            DataError: there is no intact checkpoint of this run.
         """
         snapshot = Snapshot()
 
@@ -103,7 +103,7 @@ class Restorer:
     def _check_arrays(self, info: CheckpointInfo) -> None:
         if reason := self._refuse(info):
             raise UserError(
-                f"checkpoint {info.path} is of another run ({reason}); start anew with --fresh, or choose another "
+                f"checkpoint {info.path} is of another run ({reason}); start over with --fresh, or choose another "
                 "folder with --out"
             )
 

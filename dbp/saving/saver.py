@@ -173,7 +173,7 @@ class RunSaver:
         return failed
 
     def restore(self, until: int) -> tuple[Path, tuple[Path, ...]]:
-        """Restore the newest whole checkpoint from a step or before it; see Restorer.restore()."""
+        """Restore the newest intact checkpoint from a step or before it; see Restorer.restore()."""
         assert self.folder is not None
         self.settle()
         self._saved = -1  # the same steps will be saved again, in another state
@@ -190,7 +190,7 @@ class RunSaver:
         failure, begun = self._writer.wait()
         if failure is not None:
             if not self._failed or failure.reason != self._reason:
-                self._say(f"warning: {failure}; training goes on, and the next checkpoint is tried")
+                self._say(f"warning: {failure}; training continues, and the next checkpoint is tried")
             self._failed, self._reason = str(failure), failure.reason
         elif begun:
             if self._failed:
@@ -269,7 +269,7 @@ class RunSaver:
             return Stopped(1)
         if failed := self._save_with_retries():
             raise self._unsaved(failed)
-        self._say(f"{why}: saved step {run.progress.step}; the same command goes on from it")
+        self._say(f"{why}: saved step {run.progress.step}; the same command resumes from it")
         from_rank_0(self._comm, self._write_end, "stopped", why, NOT_FINISHED)
         self._stopping.clear_stop_file()
         return Stopped(NOT_FINISHED)
@@ -302,7 +302,7 @@ class RunSaver:
 
     def _unsaved(self, failed: str) -> StorageError:
         error = StorageError(
-            f"{failed}; the state after step {self._run.progress.step} is lost, and the same command goes on from the "
+            f"{failed}; the state after step {self._run.progress.step} is lost, and the same command resumes from the "
             "last checkpoint that was written"
         )
         error.on_all_ranks = True

@@ -22,7 +22,7 @@ class Start:
     """How a run starts.
 
     Args:
-        fresh: start anew; the checkpoints of an earlier run in its folder are moved aside.
+        fresh: start over; the checkpoints of an earlier run in its folder are moved aside.
         overwrite: with fresh, delete those checkpoints instead.
         quiet: print nothing.
         retry: start even if the run has ended several times before its next checkpoint.
@@ -76,7 +76,7 @@ def in_job(settings: Settings, start: Start, job: Job | None, left: float | None
         if job is None:
             lines.append("no scheduler, so no time limit")
         elif left is None:
-            lines.append(f"{job.scheduler} tells no end of this job, so there is no time limit")
+            lines.append(f"{job.scheduler} reports no end of this job, so there is no time limit")
     return settings, replace(start, job_lines=tuple(lines), time_limit=limit)
 
 

@@ -128,7 +128,7 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
     ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
     lines = [
         f"dbp {VERSION}: {ranks} ({comm.description}), {shards.count} shards, "
-        f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} a rank ({run.blas})",
+        f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} per rank ({run.blas})",
         *job_lines,
     ]
     if "no MPI library" in comm.description:
@@ -140,6 +140,6 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
         names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
         lines.append(
             f"warning: {names} nothing to do, as there are only {shards.count} shards for {comm.size} ranks; start "
-            "with fewer ranks, or anew with more shards"
+            "with fewer ranks, or start over with more shards"
         )
     return [*lines, *(f"warning: {complaint}" for complaint in placement_warnings(nodes, settings.thread_count))]

@@ -68,7 +68,7 @@ def fit(
     """Train on all ranks of this job, or resume the run in the folder `out`.
 
     Args:
-        fresh: start anew; the checkpoints of an earlier run in `out` are moved aside.
+        fresh: start over; the checkpoints of an earlier run in `out` are moved aside.
         overwrite: with fresh, delete those checkpoints instead.
         quiet: print nothing.
         retry: start even if the run has ended several times before its next checkpoint.

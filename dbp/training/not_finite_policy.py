@@ -101,7 +101,7 @@ class NotFinitePolicy:
         clock.step = progress.step
         clock.enter(stage)
         if path is None:
-            return "there is no whole checkpoint from before it to roll back to"
+            return "there is no intact checkpoint from before it to roll back to"
         record = progress.not_finite
         text = (
             f"warning: {head}: rolled back to step {progress.step}, learning rate times {record.rate_factor:g} from "

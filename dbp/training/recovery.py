@@ -68,5 +68,5 @@ def _summary(comm: Communicator, least: int, enough: bool, in_memory: bool) -> s
     count = len(lost)
     died = f"rank{'s' * (count > 1)} {', '.join(map(str, lost))} died, {comm.size} of {comm.size + count} live"
     if not enough:
-        return f"{died}: too few, as watch.least_ranks is {least}; the same command goes on from the last checkpoint"
-    return f"{died}: they go on from {'memory' if in_memory else 'the last checkpoint'}"
+        return f"{died}: too few, as watch.least_ranks is {least}; the same command resumes from the last checkpoint"
+    return f"{died}: they resume from {'memory' if in_memory else 'the last checkpoint'}"

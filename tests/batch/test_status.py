@@ -115,7 +115,7 @@ def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
         folder.lock()
         assert 0.1 < time.monotonic() - began < 2
     assert RunFolder(tmp_path, Checkpoint()).is_locked() is True
-    with pytest.raises(UserError, match="belongs to a run that is going on"):
+    with pytest.raises(UserError, match="belongs to a run that is still running"):
         RunFolder(tmp_path, Checkpoint()).lock()
     folder.unlock()
     assert folder.is_locked() is False

@@ -248,7 +248,7 @@ def test_a_folder_at_which_a_live_run_is(folder):
         assert live.process.poll() is None
     assert refused.code == 2
     there = f"host {socket.gethostname()}, process {live.process.pid}"
-    assert f"folder run belongs to a run that is going on ({there}" in refused.err
+    assert f"folder run belongs to a run that is still running ({there}" in refused.err
     assert (job.code, job.lines[-1]) == (2, "run run: failed with code 2"), job.lines
     assert queue.waiting == []
 

@@ -1,4 +1,4 @@
-"""The folder of checkpoints: the newest whole one found, nothing lost when a write fails."""
+"""The folder of checkpoints: the newest intact one found, nothing lost when a write fails."""
 
 import errno
 import os

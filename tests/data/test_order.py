@@ -30,7 +30,7 @@ def test_every_row_comes_to_every_position_equally_often():
     assert ((counts - 25) ** 2 / 25).sum() < 330
 
 
-def test_neighbours_are_torn_apart():
+def test_neighbors_are_torn_apart():
     rows = Order(60000, 0, "order")(np.arange(60000))
     assert abs(np.corrcoef(rows[:-1], rows[1:])[0, 1]) < 0.02
     assert abs(np.corrcoef(rows, np.arange(60000))[0, 1]) < 0.02

@@ -77,17 +77,17 @@ def test_locks_that_keep_nobody_out_are_told(tmp_path):
     assert storage._other_nodes([storage.LET_IN]).state == WARNING
 
 
-def test_what_is_bad_comes_last_and_colours_change_nothing_else():
+def test_what_is_bad_comes_last_and_colors_change_nothing_else():
     parts = [[Finding("one", GOOD, "x " * 60)], [Finding("two", BAD, "y", "z " * 50), Finding("three", WARNING, "y")]]
     report = Report("dbp", parts)
     plain = report.text()
     assert plain.splitlines()[-2:] == ["1 warning: three", "1 bad, fix this first: two"]
     assert max(map(len, plain.splitlines())) <= 80
-    coloured = report.text(colors=True)
+    colored = report.text(colors=True)
     for code in ("\x1b[32m", "\x1b[33m", "\x1b[1;31m", "\x1b[0m"):
-        assert code in coloured
-        coloured = coloured.replace(code, "")
-    assert coloured == plain
+        assert code in colored
+        colored = colored.replace(code, "")
+    assert colored == plain
     assert (report.exit_code, Report("dbp", parts[:1]).exit_code) == (1, 0)
 
 

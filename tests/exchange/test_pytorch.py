@@ -52,7 +52,7 @@ class Block(torch.nn.Module):
         return torch.relu(self.main(x) + self.shortcut(x))
 
 
-def randomised(module):
+def randomized(module):
     """Return the module in evaluation mode, with no weight at its initial 0 or 1."""
     generator = torch.Generator().manual_seed(0)
     for array in module.state_dict().values():
@@ -80,7 +80,7 @@ def imported(module, layers, shape, renames, folder):
 
 def compare(module, layers, shape, renames, folder, channels_last=False):
     """Compare the outputs of both for the same examples; PyTorch takes images channels first."""
-    module = randomised(module)
+    module = randomized(module)
     weights = imported(module, layers, shape, renames, folder)
     x = np.random.default_rng(0).standard_normal((3, *shape))
     data = ArrayDataset(x, np.zeros(3))
@@ -168,7 +168,7 @@ def test_attention(tmp_path, bias):
 
 
 def test_embedding(tmp_path):
-    module = randomised(t.Sequential(t.Embedding(11, 5), t.Linear(5, 2)))
+    module = randomized(t.Sequential(t.Embedding(11, 5), t.Linear(5, 2)))
     weights = imported(module, [nn.Embedding(11, 5), nn.Dense(2)], (7,), ["0=embedding_1", "1=dense_1"], tmp_path)
     np.testing.assert_array_equal(weights["embedding_1/weight"], module[0].weight.detach().numpy())
 
@@ -238,7 +238,7 @@ def test_what_is_missing_and_left_over_is_told(tmp_path):
 
 
 def test_from_the_command_line(tmp_path):
-    module = randomised(t.Sequential(t.Flatten(), t.Linear(64, 10)))
+    module = randomized(t.Sequential(t.Flatten(), t.Linear(64, 10)))
     safetensors.save_file(module.state_dict(), tmp_path / "weights.safetensors")
     settings = settings_from(
         {

@@ -53,7 +53,7 @@ def by_two_jobs(bench: Bench, ranks: int, again: int) -> str:
         owner = job.at("steps", 0)
         with bench.job(0, fresh=False) as second:
             code = second.wait()
-            if code != 2 or f"belongs to a run that is going on (host {HOST}, process {owner})" not in second.text:
+            if code != 2 or f"belongs to a run that is still running (host {HOST}, process {owner})" not in second.text:
                 return f"loss: the second job ended with {code}: {second.text[-300:]}"
         if owner is not None:
             os.kill(owner, signal.SIGKILL)
@@ -150,7 +150,7 @@ def by_full_disk(bench: Bench, ranks: int, again: int, heals: bool) -> str:
         with bench.job(ranks, "--set", "checkpoint.keep=2", happens=WAIT, fresh=False) as job:
             job.at("steps", 0)
             filler = fill(bench.run)
-            _wait_for(job, "training goes on")
+            _wait_for(job, "training continues")
             before = {path: path.read_bytes() for path in checkpoints_of(bench.run).files()}
             if heals:
                 filler.unlink()
@@ -166,7 +166,11 @@ def _with_room(bench: Bench, filler: Path, again: int) -> str:
 def _wrong_disk(bench: Bench, result: JobResult, before: dict[Path, bytes], heals: bool) -> str:
     if result.code is None or result.left:
         return f"hang: {result.left}, {result.end}"
-    if result.code != (0 if heals else 74) or result.text.count("training goes on") != 1 or "Traceback" in result.text:
+    if (
+        result.code != (0 if heals else 74)
+        or result.text.count("training continues") != 1
+        or "Traceback" in result.text
+    ):
         return f"crash: {result.end}"
     if ("checkpoints are written again" in result.text) != heals:
         return f"loss: {result.end}"

@@ -257,7 +257,7 @@ def survivals(context: FaultContext) -> Case:
         at = rng.randint(1, times.get(where, 1))
         result = train_jobs.with_event(bench, ranks, ",".join(map(str, victims)), where, at, "SIGKILL", survive=True)
         words = f"SIGKILL on {victims} of {ranks} at {where} {at}"
-    met = "they go on from " in result.text or result.code != 0
+    met = "they resume from " in result.text or result.code != 0
     return Case(words, train_jobs.wrong_survival(bench, result, context.again()), met)
 
 

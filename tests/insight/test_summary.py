@@ -145,7 +145,7 @@ def test_summary_of_a_config_with_and_without_its_data(trained):
     assert outcome.code == 0, outcome.text
     (total,) = [line.split() for line in outcome.out.splitlines() if line.startswith("total")]
     assert total[1] == "1,210"
-    assert "adam: 2 vectors, one copy a node" in outcome.out
+    assert "adam: 2 vectors, one copy per node" in outcome.out
     assert "a shard of 13 examples at a time, of 4 shards" in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 100
     missing = ("summary", trained / "small.toml", "--set", "data.train=none.h5")

@@ -246,7 +246,7 @@ def test_who_resumes_is_told_that_the_method_begins_anew(tmp_path, capsys):
     dbp.fit(**settings, epochs=2)
     assert "begins anew" not in capsys.readouterr().out
     dbp.fit(**settings, epochs=3)
-    assert "note: SciPy's method starts anew from these weights" in capsys.readouterr().out
+    assert "note: SciPy's method starts again from these weights" in capsys.readouterr().out
 
 
 def test_a_run_that_converges():

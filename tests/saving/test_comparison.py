@@ -25,7 +25,7 @@ def test_what_differs_is_told_and_refused_unless_accepted(tmp_path, capsys):
 def test_other_data_may_be_accepted_but_not_another_model(tmp_path):
     run(tmp_path, epochs=1)
     other = Data((X + 1, Y), validation=0.2)
-    with pytest.raises(UserError, match=r"go on nevertheless with --accept data.train"):
+    with pytest.raises(UserError, match=r"continue anyway with --accept data.train"):
         run(tmp_path, data=other)
     run(tmp_path, Start(accept=("data.train",)), data=other, epochs=2)
     with pytest.raises(UserError, match=r"is of another run \(model/dense_1/weight is <f4 \(5, 8\) in the checkpoint"):

@@ -18,7 +18,7 @@ def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
         file.write("host n1, process 5")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match=r"belongs to a run that is going on \(host n1, process 5\); .*--out"):
+        with pytest.raises(UserError, match=r"belongs to a run that is still running \(host n1, process 5\); .*--out"):
             run(tmp_path)
     assert {p: p.read_bytes() for p in before} == before
     assert run(tmp_path).steps == 16  # the lock of one that has ended means nothing

@@ -108,5 +108,5 @@ def test_only_damaged_checkpoints_are_not_trained_over(tmp_path):
     run(out=str(tmp_path), checkpoint=Checkpoint(keep=1))
     for path in checkpoints_of(tmp_path).files():
         path.write_text("no")
-    with pytest.raises(UserError, match=r"none of them is whole; start anew with --fresh \(checkpoint .* is damaged"):
+    with pytest.raises(UserError, match=r"none of them is intact; start over with --fresh \(checkpoint .* is damaged"):
         run(out=str(tmp_path))

@@ -95,7 +95,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch, ca
     failing_disk(monkeypatch, range(5, 9))
     result = run(tmp_path, Start())
     out = capsys.readouterr().out
-    assert out.count("step-000000005.h5 cannot be written: No space left on device (errno 28); training goes on") == 1
+    assert out.count("step-000000005.h5 cannot be written: No space left on device (errno 28); training continues") == 1
     assert out.count("warning: ") == 1
     assert out.count("checkpoints are written again") == 1
     assert steps(tmp_path) == [1, 2, 3, 4, *range(9, 17)]

@@ -25,7 +25,7 @@ def test_a_job_decides_on_the_time_limit_and_the_folder(settings):
     assert found == replace(settings, out="runs/small-3")
     assert begun.limit == pytest.approx(3661.5 - 10 + time.monotonic() - signals.since, abs=1)
     assert begun.job_lines == (
-        "Slurm job 12_3 (restart 1): 2 nodes, 4 ranks a node, 2 cores a rank, 1:01:01 left",
+        "Slurm job 12_3 (restart 1): 2 nodes, 4 ranks per node, 2 cores per rank, 1:01:01 left",
         "task 3 of an array: its folder is runs/small-3",
     )
 
@@ -37,7 +37,7 @@ def test_without_an_end_or_a_scheduler_there_is_no_time_limit(settings):
         replace(start, time_limit=None, job_lines=("no scheduler, so no time limit",)),
     )
     lines = in_job(settings, start, Job("LSF", "17"), None)[1].job_lines
-    assert lines == ("LSF job 17", "LSF tells no end of this job, so there is no time limit")
+    assert lines == ("LSF job 17", "LSF reports no end of this job, so there is no time limit")
     assert in_job(settings, Start(ranks=1), None, None)[1].job_lines == ()
 
 

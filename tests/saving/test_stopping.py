@@ -26,7 +26,7 @@ def test_a_signal_stops_after_the_step_and_the_rest_follows(tmp_path, capsys, nu
     assert stopped.value.code == 75
     assert signal.getsignal(number) == before
     name = signal.Signals(number).name
-    assert f"stop requested by {name}: saved step 1; the same command goes on" in capsys.readouterr().out
+    assert f"stop requested by {name}: saved step 1; the same command resumes" in capsys.readouterr().out
     assert steps(tmp_path) == [1]
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
     assert digest_arrays(run(tmp_path).weights) == digest_arrays(whole.weights)

@@ -123,7 +123,7 @@ def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
     words = (PROGRAMS / "not_finite_training.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
     outcome = run(launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, *words, timeout=90)
     assert outcome.code == 0, outcome.text
-    assert "rank 2 died, 2 of 3 live: they go on from" in outcome.err
+    assert "rank 2 died, 2 of 3 live: they resume from" in outcome.err
     assert result_of(outcome) == expected
 
 
@@ -201,7 +201,7 @@ def test_only_so_many_rollbacks(tmp_path, capsys):
 
 
 def test_there_must_be_a_step_before(tmp_path):
-    with pytest.raises(NotFiniteError, match=r"as\s+there is no whole checkpoint from before it to roll\s+back to"):
+    with pytest.raises(NotFiniteError, match=r"as\s+there is no intact checkpoint from before it to roll\s+back to"):
         train_in(tmp_path, data=BAD)
 
 

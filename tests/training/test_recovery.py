@@ -55,7 +55,7 @@ def test_who_lives_finishes_with_the_same_bits(tmp_path, undisturbed, ranks, kil
     assert outcome.code == 0, outcome.text
     left = ranks - len(kills.split(","))
     assert f"steps: 24; ranks left: {left}" in outcome.out
-    assert outcome.err.count("they go on from ") >= 1
+    assert outcome.err.count("they resume from ") >= 1
     assert digest(tmp_path / "run") == undisturbed(ranks, env.get("UNITS", "16"))
     assert left_in_shared_memory(before) == set()
     assert not list(tmp_path.rglob(".*"))  # no lock, nothing half-written
@@ -76,14 +76,14 @@ SHARED = {"UNITS": "600"}  # enough weights for ranks to share them
 def test_what_is_whole_in_memory_is_used(tmp_path, undisturbed, kills, words, env, where):
     outcome = survivable(3, tmp_path / "run", kills, *words, **env)
     assert outcome.code == 0, outcome.text
-    assert outcome.err.splitlines()[-1].endswith(f"they go on from {where}")
+    assert outcome.err.splitlines()[-1].endswith(f"they resume from {where}")
     assert digest(tmp_path / "run") == undisturbed(3, "600")
 
 
 def test_no_folder_is_needed_for_what_is_in_memory(undisturbed):
     outcome = survivable(3, "none", "sum:5:0,sum:9:2")
     assert outcome.code == 0, outcome.text
-    assert outcome.err.count("they go on from memory") == 2
+    assert outcome.err.count("they resume from memory") == 2
     assert outcome.out.count("from memory") == 2
     assert f"digest: {undisturbed(3, '16')}" in outcome.out
 
@@ -91,7 +91,7 @@ def test_no_folder_is_needed_for_what_is_in_memory(undisturbed):
 def test_too_few_that_live_end_and_the_next_start_goes_on(tmp_path, undisturbed):
     outcome = survivable(3, tmp_path / "run", "sum:5:1", LEAST="3")
     assert outcome.code == 75, outcome.text
-    assert outcome.err.count("2 of 3 live: too few, as watch.least_ranks is 3; the same command goes on") == 1
+    assert outcome.err.count("2 of 3 live: too few, as watch.least_ranks is 3; the same command resumes") == 1
     outcome = mpirun(2, PROGRAM, tmp_path / "run", "none:0:0", env={"LEAST": "3"})
     assert outcome.code == 0, outcome.text
     assert "resumed from" in outcome.out
@@ -101,7 +101,7 @@ def test_too_few_that_live_end_and_the_next_start_goes_on(tmp_path, undisturbed)
 def test_dbp_run_survives_if_asked_to(tmp_path, undisturbed):
     outcome = dbp("run", "--survive", "-n", "3", "--", PROGRAM, tmp_path / "run", "update:5:0", timeout=90)
     assert outcome.code == 0, outcome.text
-    assert "rank 0 died, 2 of 3 live: they go on from memory" in outcome.err
+    assert "rank 0 died, 2 of 3 live: they resume from memory" in outcome.err
     assert digest(tmp_path / "run") == undisturbed(3, "16")
 
 

@@ -22,7 +22,7 @@ class Residuals(NamedTuple):
     """What nodes have not sent yet, as a checkpoint holds it.
 
     Args:
-        rows: one vector a node, on rank 0; no rows elsewhere.
+        rows: one vector per node, on rank 0; no rows elsewhere.
         example_weight: the sum of the example weights of the mini-batch whose gradient it is part of.
     """
 

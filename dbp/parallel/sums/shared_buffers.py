@@ -31,7 +31,7 @@ class SharedBuffers:
         branches: for each node, which branches of the tree its ranks' buffers hold.
         sets: sets of buffers of all ranks of this node.
         flags: two rows, of one byte a rank.
-        progress: one number a rank.
+        progress: one number per rank.
         received: memory for the sum over nodes, if there are several.
     """
 

@@ -255,7 +255,7 @@ def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
     command = (launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, program, tmp_path / "run")
     outcome = run(*command, "sum:5:1", "top-k", env={"UNITS": "600", "DBP_NODE_SIZES": "1,1,1"}, timeout=90)
     assert outcome.code == 0, outcome.text
-    assert outcome.err.splitlines()[-1].endswith("they go on from the last checkpoint")
+    assert outcome.err.splitlines()[-1].endswith("they resume from the last checkpoint")
     assert "note: what 3 nodes had not sent of their gradients is shared out to 2" in outcome.out
     assert "steps: 24; ranks left: 2" in outcome.out
 
