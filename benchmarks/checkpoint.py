@@ -1,4 +1,4 @@
-"""What checkpoints cost, how long it takes to go on from one, and how long ranks take to go on when one has died.
+"""The cost of checkpoints, and the times to resume from one and to recover when a rank has died.
 
     python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--deaths 5] [--folder FOLDER]
                                     [--json FILE]
@@ -7,7 +7,7 @@ Trains dense layers with Adam, whose checkpoints hold three vectors, in a run's 
 temporary files). "step" is the median time of a step without a checkpoint, "stall" the time for which training waits
 when one begins (the copy of the state), also as a part of a step; "beside" is the time of a step while one is
 written, "written" the time until it is written, verified and has its name. "resume" is by how much longer a run takes
-to begin if it goes on from a checkpoint: to find, verify and read it. With one rank more, which is killed, and Open
+to begin if it resumes from a checkpoint: to find, verify and read it. With one rank more, which is killed, and Open
 MPI 5: "noticed" and "met" are the times from then until all others know, and until they have come together; "from
 memory" and "from file" until they begin their next step, from the state of a node that is whole, or, if the rank died
 while it changed that, from the last checkpoint. Times in ms, of the slowest rank.

@@ -1,4 +1,4 @@
-"""Runs the command line: python -m dbp."""
+"""The command line as a module: python -m dbp."""
 
 import sys
 

@@ -2,7 +2,7 @@
 
     u_t + u u_x = (0.01 / pi) u_xx,   u(x, 0) = -sin(pi x),   u(-1, t) = u(1, t) = 0,   t from 0 to 1
 
-Adam begins, and L-BFGS goes on in float64 on all points at once, in stages. A relative L2 error of 0.064 % in 140 s
+Adam begins, and L-BFGS continues in float64 on all points at once, in stages. A relative L2 error of 0.064 % in 140 s
 on two cores; Raissi et al. report 0.067 %:
     dbp run -n 2 -- examples/burgers.py
 """

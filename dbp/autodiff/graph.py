@@ -1,4 +1,4 @@
-"""Walks over a recorded graph: backward for cotangents (reverse mode), forward for tangents (forward mode).
+"""Passes over a recorded graph: backward for cotangents (reverse mode), forward for tangents (forward mode).
 
 Both are loops over the nodes in the order of their creation. With record=True the rules run on tensors, so that the
 derivative is itself part of the graph and can be differentiated again.

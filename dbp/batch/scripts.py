@@ -26,7 +26,7 @@ WARNING_LEAD = 120.0  # seconds before the time limit at which a job is warned; 
 
 @dataclass(frozen=True)
 class Site:
-    """What a script needs to know about this machine and the run.
+    """The values for a script: of this machine and of the run.
 
     Args:
         script: path of the script.

@@ -21,7 +21,7 @@ STILL_RUNNING = 3  # exit code of dbp status --quiet for a run that is running
 SILENT_SECONDS = (
     6 * HEARTBEAT_SECONDS
 )  # after this time without an update a run is lost, if its lock cannot be seen from here
-POLL_SECONDS = 0.5  # between two looks at a run while waiting for its end
+POLL_SECONDS = 0.5  # between two reads of a run's status while waiting for its end
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Data
 
 @dataclass(frozen=True)
 class Data:
-    """Where the examples come from.
+    """The sources of the examples.
 
     Args:
         train: an HDF5 file ("dbp:digits-train" comes with dbp), a data set, or a tuple of arrays (inputs, targets) or
@@ -71,7 +71,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When a run writes checkpoints, besides its end, and which of them it keeps.
+    """The times at which a run writes checkpoints, besides its end, and those that it keeps.
 
     Args:
         every_epochs: epochs from one checkpoint to the next; 0 for none.
@@ -103,7 +103,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """When a run ends before its last epoch.
+    """The conditions under which a run ends before its last epoch.
 
     Args:
         patience: epochs without a better value that are allowed; 0 for any number.
@@ -121,7 +121,7 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Watch:
-    """How a run is watched for nodes that differ and for ranks that hang or die.
+    """The checks for nodes that differ and for ranks that hang or die.
 
     Args:
         compare_every_steps: steps after which nodes compare their weights, as they do before each checkpoint; 0 for
@@ -151,7 +151,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class NotFinite:
-    """What a run does after a step whose cost or gradient is not finite.
+    """The policy for steps whose cost or gradient is not finite.
 
     Args:
         action: "stop" the run with a report; "skip" the step; or "roll_back" to the last checkpoint and continue with a

@@ -43,7 +43,7 @@ Part = Sequence[Finding]  # findings on related subjects
 
 @dataclass(frozen=True)
 class Report:
-    """All findings.
+    """The findings of an examination.
 
     Args:
         title: the first line.

@@ -23,7 +23,7 @@ LEGEND = "Columns are for one example. forward, backward: multiply-adds; kept: m
 
 
 class OptimizerInfo(Protocol):
-    """What a summary needs to know about an optimizer."""
+    """The facts about an optimizer that a summary needs."""
 
     @property
     def kind(self) -> str:

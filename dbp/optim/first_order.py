@@ -1,4 +1,4 @@
-"""What all first-order methods share: gradient clipping, weight decay, learning rates per parameter, weight averages.
+"""The base of all first-order methods: gradient clipping, weight decay, learning rates per parameter, weight averages.
 
 A step takes one gradient and updates the owned ranges of the flat vectors block by block.
 """
@@ -22,7 +22,7 @@ CLIP_EPSILON = 1e-6  # keeps the division by the gradient's norm finite; the sam
 
 
 class UpdateContext(NamedTuple):
-    """What one update works on.
+    """The inputs and vectors of one update.
 
     Args:
         space: the space of the flat vectors.
@@ -46,7 +46,7 @@ class UpdateContext(NamedTuple):
 
 
 class UpdatePlan(NamedTuple):
-    """What stays the same from update to update.
+    """The part of an update that stays the same from step to step.
 
     Args:
         weights: the flat weights that the blocks are views of.

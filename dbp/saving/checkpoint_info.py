@@ -23,7 +23,7 @@ MAX_OTHER_BYTES = 1 << 26  # for all other arrays together
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What is known of a checkpoint without its arrays; the same on every rank.
+    """The information about a checkpoint without its arrays; the same on every rank.
 
     Args:
         path: the file.

@@ -17,7 +17,7 @@ from dbp.saving.folder import RunFolder
 
 
 class Restorer:
-    """Restores the state of a run from its folder; its methods are collective.
+    """The part of a run that restores its state from its folder; its methods are collective.
 
     Args:
         run: the run.

@@ -31,7 +31,7 @@ FAILURE_WAIT_SECONDS = 2.0  # that rank 0 waits for a checkpoint being written w
 
 
 class RunSaver:
-    """Saves the state of a run to its folder, as a context manager; all methods but note_step_time() are collective.
+    """A context manager that saves the state of a run to its folder; all methods but note_step_time() are collective.
 
     On entry the run is restored if it continues from a checkpoint or from memory.
 

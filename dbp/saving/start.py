@@ -19,7 +19,7 @@ SPARE_SECONDS = 10.0  # at the end of a batch job, left for its script
 
 @dataclass(frozen=True)
 class Start:
-    """How a run starts.
+    """The way in which a run starts.
 
     Args:
         fresh: start over; the checkpoints of an earlier run in its folder are moved aside.

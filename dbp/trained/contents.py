@@ -1,4 +1,4 @@
-"""What a checkpoint contains, as text."""
+"""The contents of a checkpoint, as text."""
 
 from __future__ import annotations
 

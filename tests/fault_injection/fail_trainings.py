@@ -1,7 +1,7 @@
 """Train on one rank while a file call fails, and resume without: `fail_trainings.py FOLDER CASES`.
 
 Started with injector.environment(); CASES is JSON: [[fault, count, k, from], ...], count 0 for all calls from the k-th
-on, from 1 if the run goes on from a checkpoint. Trainings are children of this process, which has imported all that
+on, from 1 if the run resumes from a checkpoint. Trainings are children of this process, which has imported all that
 they need. Prints a line of JSON for each case: the case, exit code, what was wrong.
 """
 

@@ -13,7 +13,7 @@ CHECK_SECONDS = 0.05  # between two checks, while a rank waits, that nothing is 
 
 
 class Stage(IntEnum):
-    """What a rank can be doing."""
+    """The stages of a rank's work."""
 
     DATA = 0
     FORWARD = 1

@@ -83,7 +83,7 @@ class Communicator(ABC):
 
 
 class Survival(ABC):
-    """How the ranks of a communicator outlive others.
+    """The survival of a communicator's ranks when others die.
 
     Where they can (enabled), all of them raise RankLostError as soon as one has died, also from whatever would wait for
     the dead. After that only survivors() can be called, in which the living come together.
@@ -114,7 +114,7 @@ class Survival(ABC):
 
 
 class NoSurvival(Survival):
-    """Ranks that do not outlive each other.
+    """The survival of ranks that do not outlive each other.
 
     Args:
         possible: whether they could, had the launcher been asked for it.

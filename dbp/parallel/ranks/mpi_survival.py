@@ -1,4 +1,4 @@
-"""How ranks outlive others under MPI: user-level failure mitigation (ULFM), as Open MPI 5 has it."""
+"""The survival of ranks under MPI: user-level failure mitigation (ULFM), as Open MPI 5 has it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Renew = Callable[[Connections], Communicator]
 
 
 class MPISurvival(Survival):
-    """How the ranks of a communicator outlive others.
+    """The survival of a communicator's ranks when others die.
 
     Args:
         calls: of this rank to MPI.

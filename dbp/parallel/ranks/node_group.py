@@ -1,4 +1,4 @@
-"""What the ranks of one node share: memory, and a barrier that orders what they write to it."""
+"""The resources that the ranks of one node share: memory, and a barrier that orders what they write to it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ LISTED_RANKS = 8  # in a message
 
 
 class RankActivity(NamedTuple):
-    """What is known of a rank of this node."""
+    """The activity of a rank of this node, as last written down."""
 
     rank: int
     stage: int

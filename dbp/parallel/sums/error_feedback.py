@@ -19,7 +19,7 @@ from dbp.types import Array
 
 
 class Residuals(NamedTuple):
-    """What nodes have not sent yet, as a checkpoint holds it.
+    """The residuals that nodes have not sent yet, as a checkpoint holds them.
 
     Args:
         rows: one vector per node, on rank 0; no rows elsewhere.

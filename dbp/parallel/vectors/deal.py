@@ -1,4 +1,4 @@
-"""How a long vector is dealt to the ranks of all nodes: who adds up, finishes and updates which part."""
+"""The division of a long vector among the ranks of all nodes: who adds up, finishes and updates which part."""
 
 from __future__ import annotations
 
