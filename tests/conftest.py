@@ -4,10 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples_of_a_test
 
 from tests.jobs import SMALL, dbp, digest, results
 
 pytest_plugins = ["tests.time_limits"]
+
+# No example is too slow for Hypothesis: the machine may be busy with other work.
+examples_of_a_test.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples_of_a_test.load_profile("busy machine")
 
 
 LONGEST = [  # files of tests, the longest first; in test_slurm.py a job waits for a minute, while other tests run

@@ -96,7 +96,7 @@ def uses_winograd(x, w, **setting):
     return kernels._by_winograd(x, w, *(setting[name] for name in ("stride", "padding", "dilation", "pool")))
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.data())
 def test_any_convolution(data):
     draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
@@ -122,7 +122,7 @@ def decided(x, w, b, padding):
     return min(np.abs(y).min(initial=1), (first - second).min(initial=1)) > TOLERANCE[np.float32] * 2
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.data())
 def test_winograd(data):
     draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp.parallel import Arena, Layout, OneProcess, PlainSum, Shards, vector_sum_for
@@ -29,7 +29,6 @@ def test_shared_and_private_sums_by_closed_form(share, count):
     vector_sum.free()
 
 
-@settings(deadline=None)
 @given(st.just(0.0) | st.floats(1e-6, 1e30), st.lists(st.floats(width=32), min_size=1, max_size=20))
 def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values):
     for divisor in (by, 2.0 ** round(np.log2(by + 1))):

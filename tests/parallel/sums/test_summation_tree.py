@@ -24,7 +24,7 @@ def recursive(values):
     return recursive(values[:half]) + recursive(values[half:])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=33), st.data())
 def test_tree_sums_have_the_same_bits_however_ranks_share_the_leaves(values, data):
     borders = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=5)))

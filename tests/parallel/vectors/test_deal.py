@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dbp.parallel.vectors.deal import Deal, Nodes, shares
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 60_000), st.integers(3000, 20_000))
 def test_a_deal_gives_every_element_one_owner_and_messages_fit(sizes, size, bucket):
     deals = [Deal(size, Nodes(tuple(sizes), rank), bucket) for rank in range(sum(sizes))]
