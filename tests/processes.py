@@ -145,12 +145,12 @@ class ProcessTree:
 
     @property
     def out(self) -> str:
-        """What it has printed so far."""
+        """Return what it has written to stdout so far."""
         return self._text("stdout")
 
     @property
     def err(self) -> str:
-        """What it has printed so far as errors."""
+        """Return what it has written to stderr so far."""
         return self._text("stderr")
 
     def _text(self, name: str) -> str:

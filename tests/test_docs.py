@@ -225,7 +225,7 @@ def test_any_number_of_ranks_gives_the_digest_of_the_readme_thrice(tmp_path):
 @pytest.mark.time_limit(660)
 @pytest.mark.skipif(not os.environ.get("CI"), reason="installs packages: set CI=true to have it run")
 def test_the_first_command_works_as_printed(tmp_path):
-    """It runs in a fresh copy, with a Python that has nothing installed."""
+    """Run it in a fresh copy, with a Python that has nothing installed."""
     skip = shutil.ignore_patterns(".git", ".venv*", "runs", "*.egg-info", "build", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, tmp_path / "dbp", ignore=skip)
     base = os.path.dirname(os.path.realpath(sys.executable))  # noqa: PTH120

@@ -42,7 +42,7 @@ def context(bench, tmp_path):
 @pytest.mark.parametrize("count", [1, ALWAYS])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_file_call_of_a_save_may_fail(context, fault, count):
-    """All changing calls and every third of the others fail in turn, until a save meets no fault."""
+    """Let all changing calls and every third of the others fail in turn, until a save meets no fault."""
     folder, step = context.fresh("saves"), 1 if fault in ("ENOSPC", "EDQUOT") else 3
     cases = json.dumps([(fault, count, 1, step)])
     environment = injector.environment(folder / "run")

@@ -97,7 +97,7 @@ def test_not_more_jobs_than_were_asked_for(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
 def test_a_launcher_that_ends_well_is_not_believed(folder, scheduler):
-    """It ends with code 0 and has started nothing; the folder has a finished run, which now has more epochs."""
+    """Have one end with code 0 that has started nothing; the folder has a finished run, which now has more epochs."""
     assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
     queue = queue_of(scheduler, folder)
     assert submit(folder, *RANKS, "--scheduler", scheduler, env=queue.environment).code == 0

@@ -34,7 +34,7 @@ def test_only_so_many_steps_in_a_row_are_skipped():
 
 
 def test_a_step_that_is_done_begins_the_row_anew():
-    """Of the three steps of an epoch, one is skipped."""
+    """Skip one of the three steps of an epoch."""
     changes = {"optimizer": SGD(0.01), "not_finite": NotFinite("skip", skip_at_most=1), "seed": 2}
     settings = dataclasses.replace(BASE, data=Data((with_row(7, 1e30), Y)), **changes)
     result = train(settings, OneProcess(), Start(quiet=True))

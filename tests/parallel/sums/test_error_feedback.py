@@ -175,7 +175,7 @@ def forget(folder, last):
     ],
 )
 def test_an_interrupted_run_has_the_bits_of_an_unbroken_one(small, tmp_path, sizes, words):
-    """It resumes in the middle of an epoch; nodes compare their weights before each checkpoint, every ten steps."""
+    """Resume in the middle of an epoch; nodes compare their weights before each checkpoint, every ten steps."""
     ranks, env = sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes}
     changes = [word for change in (*words, "checkpoint.keep=100") for word in ("--set", change)]
     train = (*DBP, "train", small, *TOP_K, *changes)
