@@ -76,7 +76,7 @@ def alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", [3, 4])
 def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
     outcome = mpirun(ranks, PROGRAMS / "first_order_digests.py")
     assert outcome.code == 0, outcome.text
@@ -84,12 +84,10 @@ def test_any_number_of_ranks_gives_the_same_bits(alone, ranks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", ["2,1", "1,1"])
-@pytest.mark.parametrize("divided", [(), ("divided",)], ids=["whole", "divided"])
-def test_any_nodes_give_the_same_bits(alone, sizes, divided):
-    outcome = mpirun(
-        sum(map(int, sizes.split(","))), PROGRAMS / "first_order_digests.py", *divided, env={"DBP_NODE_SIZES": sizes}
-    )
+@pytest.mark.parametrize(("sizes", "words"), [("2,1", ()), ("2,1", ("divided",)), ("1,1", ("divided",))])
+def test_any_nodes_give_the_same_bits(alone, sizes, words):
+    ranks = sum(map(int, sizes.split(",")))
+    outcome = mpirun(ranks, PROGRAMS / "first_order_digests.py", *words, env={"DBP_NODE_SIZES": sizes})
     assert outcome.code == 0, outcome.text
     assert outcome.out == alone
 

@@ -1,4 +1,4 @@
-"""Short trainings with each method, whole and in two starts; prints the digests of the weights.
+"""Short trainings with each method, if asked in two starts too; prints the digests of the weights.
 
 Started by tests/optim/test_optimizer_on_ranks.py.
 """
@@ -41,6 +41,7 @@ y = np.tanh(x @ rng.standard_normal((64, 8)))
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", type=Path, help="for the runs' files")
 parser.add_argument("methods", nargs="*", default=METHODS, help="all, if none is named")
+parser.add_argument("--resume", action="store_true", help="also train in two starts, and compare")
 parser.add_argument("--divide", action="store_true", help="vectors among all nodes")
 parser.add_argument("--private", action="store_true", help="no memory that ranks share")
 options = parser.parse_args()
@@ -66,12 +67,12 @@ def train(name, epochs, out):
 
 
 for name in options.methods:
-    whole = train(name, 6, "whole")
+    whole = train(name, 4, "whole")
     found = digest_arrays(whole.weights)
     assert whole.history["cost"][-1] < whole.history["cost"][0]
-    if not METHODS[name][0].resume_note:
-        train(name, 3, "parts")
-        parts = train(name, 6, "parts")
+    if options.resume and not METHODS[name][0].resume_note:
+        train(name, 2, "parts")
+        parts = train(name, 4, "parts")
         assert digest_arrays(parts.weights) == found, f"{name}: other weights after a second start"
         assert parts.history["cost"] == whole.history["cost"]
     if world().rank == 0:
