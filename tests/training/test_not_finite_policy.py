@@ -78,7 +78,7 @@ def result_of(outcome):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize(("unbroken", "ranks"), [("sgd", 3), ("adam", 2)], indirect=["unbroken"])
 def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
     case, expected, folder = unbroken
     outcome = mpirun(ranks, PROGRAMS / "not_finite_training.py", case, OPTIONS[case], tmp_path)
@@ -99,12 +99,19 @@ def test_the_same_way_on_any_number_of_ranks(unbroken, tmp_path, ranks):
     assert kept[0] == kept[1]
 
 
+EVEN, ODD = ((2, 2), (1, 5), (3, 4)), ((3, 3), (2, 1), (1, 7))  # starts: ranks, and steps until the stop
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "code"), [("KILL", None), ("USR1", 75)])
-@pytest.mark.parametrize("starts", [((2, 2), (1, 5), (3, 4)), ((3, 3), (2, 1), (1, 7))], ids=["even", "odd"])
-def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, code, starts):
+@pytest.mark.parametrize(
+    ("unbroken", "how", "starts"),
+    [("sgd", "KILL", EVEN), ("sgd", "USR1", ODD), ("adam", "KILL", ODD), ("adam", "USR1", EVEN)],
+    indirect=["unbroken"],
+)
+def test_the_same_bits_however_interrupted(unbroken, tmp_path, how, starts):
     """Stops follow one another, each on so many ranks after so many steps, before and after the rollback."""
     case, (_, expected), _ = unbroken
+    code = {"KILL": None, "USR1": 75}[how]
     for ranks, count in starts:
         words = (case, OPTIONS[case], tmp_path, f"step:{count}:{how}")
         outcome = mpirun(ranks, PROGRAMS / "not_finite_training.py", *words)
