@@ -1,6 +1,7 @@
 """The benchmarks run, print their tables and write their measurements; the figures are not checked."""
 
 import json
+import runpy
 import sys
 
 import pytest
@@ -40,10 +41,12 @@ def test_what_a_death_costs_is_measured(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "checkpoint.py", "scaling.py"])
-def test_a_folder_that_is_missing_is_found_before_anything_is_measured(name):
-    outcome = run(sys.executable, ROOT / "benchmarks" / name, "--json", "/nonexistent/out.json")
-    assert outcome.code == 2
-    assert "there is no folder /nonexistent" in outcome.err
+def test_a_folder_that_is_missing_is_found_before_anything_is_measured(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--json", "/nonexistent/out.json"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(ROOT / "benchmarks" / name), run_name="__main__")
+    assert caught.value.code == 2
+    assert "there is no folder /nonexistent" in capsys.readouterr().err
 
 
 def test_the_model_of_scaling_takes_the_larger_of_computing_and_sending():
