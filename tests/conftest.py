@@ -55,10 +55,17 @@ def small(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory):
-    """Return the digest of the small config's weights on one process, and its lines with costs."""
-    folder = tmp_path_factory.mktemp("reference")
+def small_run(tmp_path_factory):
+    """Train the small config in one process; return the run's folder, which no test may change, and the outcome."""
+    folder = tmp_path_factory.mktemp("small")
     (folder / "small.toml").write_text(f'out = "{folder}/run"\n{SMALL}')
     outcome = dbp("train", folder / "small.toml")
     assert outcome.code == 0, outcome.text
-    return digest(folder / "run"), results(outcome)
+    return folder / "run", outcome
+
+
+@pytest.fixture(scope="session")
+def reference(small_run):
+    """Return the digest of that run's weights, and its lines with costs."""
+    folder, outcome = small_run
+    return digest(folder), results(outcome)

@@ -43,8 +43,7 @@ METHODS = {"adam": (), "sgd": ("--set", 'optimizer={kind="sgd", learning_rate=0.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("sizes", ["", "1,1", "2,1", "1,2,2"])
+@pytest.mark.parametrize(("sizes", "method"), [("", "adam"), ("1,1", "sgd"), ("2,1", "adam"), ("1,2,2", "sgd")])
 def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
     """The state may be divided among the nodes, and a run resumed on other nodes in the middle of an epoch."""
     ranks, env = sum(map(int, (sizes or "2").split(","))), {"DBP_NODE_SIZES": sizes}
@@ -65,9 +64,8 @@ def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        *(("1", ()), ("2", ()), ("3", ()), ("5", ()), ("3", ("private",))),
-        *(("2,1", words) for words in ((), ("divide",), ("private", "divide"))),
-        ("1,1", ("divide",)),
+        *(("1", ()), ("3", ()), ("5", ()), ("3", ("private",))),
+        *(("1,1", ("divide",)), ("2,1", ()), ("2,1", ("private", "divide"))),
     ],
     ids=str,
 )
@@ -88,7 +86,12 @@ def test_nodes_may_send_shorter_numbers(small, tmp_path, larger, form):
     assert outcome.code == 0, outcome.text
     assert digest(tmp_path / "run") != larger["adam"]
     assert float(outcome.out.partition("test: cost ")[2].split()[0]) < 0.5
-    assert mpirun(3, *train, "--set", "dtype=float64").code == 2
+
+
+@pytest.mark.slow
+def test_shorter_numbers_than_float32_are_not_for_float64(small):
+    train = (*DBP, "train", small, *LARGER, "--set", "messages=bfloat16", "--set", "dtype=float64")
+    assert mpirun(3, *train, env={"DBP_NODE_SIZES": "1,2"}).code == 2
 
 
 @pytest.mark.slow
@@ -112,13 +115,12 @@ def test_resumed_on_another_number_of_ranks(small, tmp_path, reference):
 
 
 @pytest.mark.slow
-def test_eval_and_predict_on_ranks(small, tmp_path):
-    outcome = mpirun(2, *DBP, "train", small)
-    told = results(outcome)[-1].removeprefix("test: ")
+def test_eval_and_predict_on_ranks(small_run, reference, tmp_path):
+    folder, told = small_run[0], reference[1][-1].removeprefix("test: ")
     for ranks in (1, 3):
-        assert mpirun(ranks, *DBP, "eval", tmp_path / "run", "dbp:digits-test").out.strip() == told
+        assert mpirun(ranks, *DBP, "eval", folder, "dbp:digits-test").out.strip() == told
         out = tmp_path / f"p{ranks}.h5"
-        assert mpirun(ranks, *DBP, "predict", tmp_path / "run", "dbp:digits-train", out).code == 0
+        assert mpirun(ranks, *DBP, "predict", folder, "dbp:digits-train", out).code == 0
     assert (tmp_path / "p1.h5").read_bytes() == (tmp_path / "p3.h5").read_bytes()
 
 
