@@ -47,19 +47,15 @@ def references(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("mpi", "ranks", "method", "memory", "divided"),
-    [  # all combinations of method, memory and divided, and of any two columns but ranks and memory
+    [  # all combinations of method, memory and divided, and with each MPI those of any two of them
         ("Open MPI", (1, 1), "adam", "shared", "true"),
-        ("Open MPI", (2, 1), "sgd", "private", "false"),
-        ("Open MPI", (1, 2, 1), "adam", "private", "true"),
-        ("Open MPI", (3, 1), "sgd", "shared", "false"),
-        ("Open MPI", (2, 1, 2), "adam", "private", "false"),
-        ("Open MPI", (4, 3, 1), "sgd", "shared", "true"),
-        ("MPICH", (1, 1), "sgd", "shared", "false"),
-        ("MPICH", (2, 1), "adam", "shared", "true"),
-        ("MPICH", (1, 2, 1), "sgd", "shared", "false"),
-        ("MPICH", (3, 1), "adam", "private", "true"),
-        ("MPICH", (2, 1, 2), "sgd", "private", "true"),
-        ("MPICH", (4, 3, 1), "adam", "private", "false"),
+        ("Open MPI", (2, 1), "sgd", "private", "true"),
+        ("Open MPI", (1, 2, 1), "adam", "private", "false"),
+        ("Open MPI", (4, 3, 1), "sgd", "shared", "false"),
+        ("MPICH", (1, 1), "sgd", "private", "false"),
+        ("MPICH", (2, 1), "adam", "shared", "false"),
+        ("MPICH", (3, 1), "sgd", "shared", "true"),
+        ("MPICH", (2, 1, 2), "adam", "private", "true"),
     ],
 )
 def test_any_hosts_give_the_same_bits(small, tmp_path, references, request, mpi, ranks, method, memory, divided):
