@@ -39,17 +39,18 @@ def context(bench, tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("count", [1, ALWAYS])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_file_call_of_a_save_may_fail(context, fault, count):
-    """Let all changing calls and every third of the others fail in turn, until a save meets no fault."""
+def test_every_file_call_of_a_save_may_fail(context, fault):
+    """Let all changing calls and every third of the others fail in turn, once or for good, until no call is left."""
     folder, step = context.fresh("saves"), 1 if fault in ("ENOSPC", "EDQUOT") else 3
-    cases = json.dumps([(fault, count, 1, step)])
+    cases = json.dumps([(fault, count, 1, step) for count in (1, ALWAYS)])
     environment = injector.environment(folder / "run")
     result = list(kinds.program("fail_saves.py", str(folder), cases, environment=environment))
     assert [x for x in result if x["wrong"]] == []
-    assert [x["at"] for x in result] == list(range(1, 1 + step * len(result), step))
-    assert len(result) * step >= 20
+    for count in (1, ALWAYS):
+        calls = [x["at"] for x in result if x["count"] == count]
+        assert calls == list(range(1, 1 + step * len(calls), step))
+        assert len(calls) * step >= 20
 
 
 @needs_compiler
@@ -75,9 +76,9 @@ def test_a_save_that_writes_in_place_would_be_found_out(context):
 @needs_compiler
 def test_file_calls_of_a_training_may_fail(context):
     """Calls fail once or for good, from start or checkpoint; the resumed run has the bits of an unbroken one."""
-    cases = list(kinds.trainings(context, 24))
+    cases = list(kinds.trainings(context, 8))
     assert [case for case in cases if case.wrong] == []
-    assert sum(case.met for case in cases) > 12
+    assert sum(case.met for case in cases) > 4
 
 
 @needs_compiler
@@ -99,7 +100,7 @@ def test_full_disks(bench, tmp_path):
 
 
 def test_changed_bytes_are_noticed(context):
-    assert [case for case in kinds.images(context, 300) if case.wrong] == []
+    assert [case for case in kinds.images(context, 100) if case.wrong] == []
 
 
 @needs_compiler
@@ -111,9 +112,9 @@ def test_hostile_files_are_refused(context):
 
 
 def test_hostile_files_in_a_runs_folder_are_passed_over(bench):
-    """Each lies there as a newer checkpoint, is reported, and is kept under another name."""
+    """Each of some lies there as a newer checkpoint, is reported, and is kept under another name."""
     names = [name for name in HOSTILE if name not in kinds.ANOTHER_RUN and "60 MB" not in name]
-    assert folder_events.by_bad_files(bench, 1, 0, names) == ""
+    assert folder_events.by_bad_files(bench, 1, 0, names[::3]) == ""
 
 
 @pytest.mark.parametrize("name", kinds.ANOTHER_RUN)
@@ -142,7 +143,7 @@ def test_a_signal_saves_and_stops(bench, ranks, victims, stage, numbers):
 
 def test_signals_until_the_very_end_are_harmless(bench):
     result = train_jobs.with_signals(bench, 2, [0, 1], "steps", [signal.SIGUSR1] * 40)
-    assert train_jobs.wrong_stop(bench, result, again=3) == ""
+    assert train_jobs.wrong_stop(bench, result, again=0) == ""
 
 
 @pytest.mark.parametrize(
@@ -226,13 +227,13 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
 
 
 def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_path):
-    """SIGKILL hits one or all ranks at a dozen moments; then the run is finished."""
-    longer = ("--set", "epochs=60")
+    """SIGKILL hits one or all ranks in each of eight jobs; then the run is finished."""
+    longer = ("--set", "epochs=40")
     assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
     rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
     command = [sys.executable, "-m", "dbp", "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
     killed, patience = 0, 1.0
-    for _ in range(12):
+    for _ in range(8):
         with ProcessTree(launcher(), "-n", 3, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
             time.sleep(patience * rng.uniform(0.4, 1.0))
             ranks = job.ranks()
@@ -243,7 +244,7 @@ def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_pa
             job.wait(20)
         if not list(tmp_path.glob("run/checkpoints/step-*.h5")):  # a machine that starts jobs slowly
             patience *= 1.4
-    assert killed >= 12  # several at once in some jobs, none in one that had just ended
+    assert killed >= 8  # several at once in some jobs, none in one that had just ended
     outcome = mpirun(3, *command[1:])
     assert outcome.code == 0, outcome.text
     assert "resumed from" in outcome.out

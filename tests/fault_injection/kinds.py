@@ -23,7 +23,7 @@ from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import output_of
 
 HERE = Path(__file__).parent
-CALLS_OF_A_SAVE, CALLS_OF_A_TRAINING, CALLS_OF_A_JOB = 90, 650, 5000  # about; later ones are not met
+CALLS_OF_A_SAVE, CALLS_OF_A_TRAINING, CALLS_OF_A_JOB = 90, 650, 2500  # about; later ones are not met
 LIMIT = 900  # seconds for a program that carries out many cases
 
 
@@ -234,7 +234,7 @@ def deaths(context: FaultContext) -> Case:
         ways = ["raise", "user", "exit0", "exit3", "SIGKILL", "SIGSEGV", "SIGINT,wait0.2,SIGINT"]
         where = rng.choice(["begin", "step", "save", "evaluate", "finish"])
         at, way = (
-            rng.randint(1, {"step": bench.reference.last, "save": 40, "evaluate": 12}.get(where, 1)),
+            rng.randint(1, {"step": bench.reference.last, "save": 20, "evaluate": 6}.get(where, 1)),
             rng.choice(ways),
         )
         result = train_jobs.with_event(bench, ranks, rank, where, at, way)
@@ -252,7 +252,7 @@ def survivals(context: FaultContext) -> Case:
         words = f"SIGKILL to {victims} of {ranks} at {stage}"
     else:
         most = bench.reference.last
-        times = {"step": most, "sum": most, "update": most, "forward": most, "save": 40, "copy": 40, "evaluate": 12}
+        times = {"step": most, "sum": most, "update": most, "forward": most, "save": 20, "copy": 20, "evaluate": 6}
         where = rng.choice([*times, "begin", "finish"])
         at = rng.randint(1, times.get(where, 1))
         result = train_jobs.with_event(bench, ranks, ",".join(map(str, victims)), where, at, "SIGKILL", survive=True)

@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).with_name("disturbed_command.py")
 ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
 LIMIT = 60.0  # seconds for a job
 SLOW, SLOW_CALLS = Fault("slow disk", DELAY, 150, SYNCING), 40
-EPOCHS = 12
+EPOCHS = 6
 LONGER = CONFIG.replace("epochs = 2", f"epochs = {EPOCHS}").replace("every_steps = 10", "every_steps = 7")
 P = ParamSpec("P")
 STAGES = ("import", "start", "steps", "save")
