@@ -154,7 +154,8 @@ KINDS = {
 def test_a_disk_that_refuses_is_exit_code_74_and_nothing_is_left(trained, kind):
     (trained / "out").mkdir(exist_ok=True)
     words = " ".join(f"'{word}'" for word in KINDS[kind])
-    outcome = run("bash", "-c", f"ulimit -f 1; exec python -m dbp {words}", cwd=trained)
+    start = f"ulimit -f 1; exec {sys.executable} -B -m dbp {words}"  # -B: or Python's cache would be cut off too
+    outcome = run("bash", "-c", start, cwd=trained)
     assert (outcome.code, outcome.out) == (74, ""), outcome.text
     last_line = outcome.err.splitlines()[-1]  # Open MPI may complain before of files of its own
     assert last_line.startswith("dbp: error: out/")

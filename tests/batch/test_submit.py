@@ -15,6 +15,7 @@ from dbp.errors import UserError
 from tests.batch.queues import slowly, status_of, when_under_way
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, sends, submit
 from tests.jobs import dbp, digest, launcher, run
+from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import ProcessTree
 
 # --- jobs that follow one another -----------------------------------------------------------------------
@@ -120,12 +121,13 @@ def test_where_scontrol_is_missing_a_job_submits_itself(folder):
 
 @pytest.mark.slow
 def test_this_machine_starts_a_run_again_that_lost_a_rank(folder, unbroken):
-    outcome = submit(folder, "--ranks-per-node", "2", "--scheduler", "mpirun", env=slowly(folder))
-    assert outcome.code == 0, outcome.text
-    kills_rank_0(folder / "run")(0)
-    waited = dbp("status", "run", "--quiet", "--wait", "30", cwd=folder)
-    while waited.code == 75:  # between the two starts
+    words = (sys.executable, "-m", "dbp", "submit", "c.toml", "--ranks-per-node", "2", "--scheduler", "mpirun")
+    with ProcessTree(*words, cwd=folder, env=os.environ | LAUNCHER_SETTINGS | slowly(folder)) as tree:
+        assert tree.wait(60) == 0, tree.out + tree.err  # the job runs on in the background
+        kills_rank_0(folder / "run")(0)
         waited = dbp("status", "run", "--quiet", "--wait", "30", cwd=folder)
+        while waited.code == 75:  # between the two starts
+            waited = dbp("status", "run", "--quiet", "--wait", "30", cwd=folder)
     assert waited.code == 0
     assert digest(folder / "run") == unbroken
     lines = (folder / "run" / "job-mpirun.out").read_text().splitlines()
