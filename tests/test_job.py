@@ -233,6 +233,7 @@ REMEDIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REMEDIES)
 def test_one_rank_where_the_launcher_meant_two_is_refused(small, tmp_path, name):
     launcher()  # skips without an MPI
@@ -250,6 +251,7 @@ def test_one_rank_where_the_launcher_meant_two_is_refused(small, tmp_path, name)
 RANK_VARIABLES = {"SLURM_PROCID", "FLUX_TASK_RANK", "JSM_NAMESPACE_RANK"}
 
 
+@pytest.mark.slow
 def test_a_script_is_refused_in_one_line_too(tmp_path):
     launcher()
     (tmp_path / "script.py").write_text("import dbp\ndbp.fit(model=[], loss='x', data=0, optimizer=0, epochs=1)\n")

@@ -22,6 +22,7 @@ def told(line):
     return match.group(1) if match else line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, *slow(3)])
 def test_the_first_rank_keeps_what_it_shows_and_goes_on_where_it_ended(small, tmp_path, ranks):
     first = mpirun(ranks, *TRAIN, small)
@@ -69,6 +70,7 @@ def test_a_mistake_that_one_rank_meets_is_in_its_log(tmp_path):
     assert lines[1].startswith("dbp: error: rank 1 of 3 on ")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_refused_writes_nothing(small, tmp_path):
     outcome = mpirun(2, *TRAIN, small, "--set", "data.inputs=none")
     assert outcome.code == 2

@@ -39,6 +39,7 @@ def may_set_processes_apart():
     return os.geteuid() == 0 and shutil.which("unshare") and run(*APART, "true", timeout=20).code == 0
 
 
+@pytest.mark.slow
 def test_a_daemon_that_ignores_signals_and_keeps_the_outputs_is_ended_at_the_limit():
     began = time.monotonic()
     with pytest.raises(TimeLimitError, match="no end within 3 s") as error:
@@ -69,6 +70,7 @@ def test_a_daemon_with_process_numbers_of_its_own_is_ended():
     assert not any(map(is_running, inside))
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_not_left_is_taken_away():
     with pytest.raises(TimeLimitError, match="no end within 3 s") as error:
         run_on_terminal(sys.executable, "-c", SLEEPER, timeout=3)
@@ -104,6 +106,7 @@ def test_goes_on():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", HANGS)
 def test_a_test_that_hangs_ends_with_all_that_it_has_started(tmp_path, where):
     path = tmp_path / "sleeper"
