@@ -167,6 +167,11 @@ def _refusal(name: str, out: bool = False) -> TypeError:
     return TypeError(f"{which} records no derivative: {remedy}, or array_of(x) for the plain numbers of x")
 
 
+def complex_error(what: str, array: Array) -> TypeError:
+    """Return the error for complex numbers, whose derivatives the rules of the primitives do not compute."""
+    return TypeError(f"{what} must be real, but is {array.dtype}; keep real and imaginary parts in arrays of their own")
+
+
 class Tensor:
     """An array in the graph: a leaf (without primitive), or the output of a primitive."""
 
@@ -180,6 +185,8 @@ class Tensor:
         options: dict[str, Any] | None = None,
     ):
         self.value: Array = value if isinstance(value, np.ndarray) else np.asarray(value)
+        if self.value.dtype.kind == "c":
+            raise complex_error(f"the result of {primitive.name}" if primitive else "a leaf", self.value)
         self.primitive, self.inputs, self.options = primitive, inputs, options or {}
         self.created = next(_creation)  # a serial number; inputs have smaller ones than outputs
 

@@ -17,7 +17,7 @@ import numpy as np
 from dbp.autodiff.graph import depends_on_others, pullback, pushforward
 from dbp.autodiff.primitives import identity, reshape, stack, sum_
 from dbp.autodiff.pytree import matching_leaves, tree_leaves, tree_like, tree_map
-from dbp.autodiff.tensor import ShapeError, Tensor, Value, array_of
+from dbp.autodiff.tensor import ShapeError, Tensor, Value, array_of, complex_error
 from dbp.autodiff.write_protection import ArrayChecksums, WriteProtection
 from dbp.types import Array
 
@@ -85,10 +85,20 @@ def leaf_at(point: Any) -> Tensor:
 
 
 def _fitting(given: Any, target: Value, name: str, of_what: str) -> Value:
-    """Return a tangent or cotangent in the dtype of its point or value; ShapeError if the shapes differ."""
+    """Return a tangent or cotangent in the dtype of its point or value.
+
+    Raises:
+        ShapeError: the shapes differ.
+        TypeError: it is complex.
+    """
     if np.shape(given) != np.shape(target):
         raise ShapeError(f"a {name} of shape {np.shape(given)} does not fit its {of_what}, of shape {np.shape(target)}")
-    return given if type(given) is Tensor else np.asarray(given, array_of(target).dtype)
+    if type(given) is Tensor:
+        return given
+    array = np.asarray(given)
+    if array.dtype.kind == "c":
+        raise complex_error(f"a {name}", array)
+    return array.astype(array_of(target).dtype, copy=False)
 
 
 def _unshared(point: Any) -> Any:
@@ -111,10 +121,12 @@ def _record(function: Function, points: Any, later: bool = False) -> _Recording:
         if outer:
             protection.hand_over()
     for y in outputs:
-        if not isinstance(y, (Tensor, np.ndarray, np.number, float, int)):
+        if not isinstance(y, (Tensor, np.ndarray, np.number, float, int, complex)):
             raise TypeError(
                 f"a function to differentiate must return one array, but this one returned a {type(y).__name__}"
             )
+        if np.iscomplexobj(array_of(y)):
+            raise complex_error("the value of a function to differentiate", array_of(y))
     return _Recording(points, leaves, output, outer, checksums)
 
 

@@ -26,6 +26,11 @@ def add(parser: Parser) -> None:
         help="pytorch if names and axes are those of a state_dict (default: dbp)",
     )
     parser.add_argument(
+        "--channels",
+        metavar="WHERE",
+        help="first or last: where PyTorch has the channels when it flattens, if the layers do not tell",
+    )
+    parser.add_argument(
         "--rename",
         action="append",
         default=[],
@@ -47,6 +52,7 @@ def run(arguments: Namespace) -> int:
         arguments.rename,
         arguments.input,
         overwrite=arguments.overwrite,
+        channels=arguments.channels,
     )
     print_output(line)
     return 0

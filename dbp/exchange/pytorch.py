@@ -111,6 +111,9 @@ KINDS: dict[type, Callable[[Any], Rules]] = {
 
 # --- the order of what is flattened -----------------------------------------------------------------
 
+FIRST, LAST = CHANNELS = ("first", "last")  # where PyTorch has the channels of places, before or after their axes
+OF_INPUTS, OF_RESHAPE, UNKNOWN = "of inputs", "of a reshape", "unknown"  # where the layers so far do not say
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -118,40 +121,74 @@ class Flow:
 
     Args:
         shape: shape of an example in dbp.
-        channels_first: whether PyTorch has the channels of a sequence first, as it has those of images.
+        channels: where PyTorch has the channels: "first", "last", or why that is not known.
         order: for each element of a row in dbp its index in PyTorch; None if both have the same order.
     """
 
     shape: Shape
-    channels_first: bool = False
+    channels: str = OF_INPUTS
     order: Array | None = None
 
     @property
     def flat(self) -> Array | None:
-        """Return the order of the elements of a flattened example."""
+        """Return the order of the elements of a flattened example; images begin with the channels first."""
         *lengths, channels = self.shape
         if not lengths:
             return self.order
-        if not (self.channels_first or len(lengths) > 1):
+        if self.channels == LAST or (self.channels != FIRST and len(lengths) == 1):
             return None
         numbers = np.arange(np.prod(self.shape)).reshape(channels, *lengths)
         order = np.moveaxis(numbers, 0, -1).reshape(-1)
         return None if np.array_equal(order, np.arange(len(order))) else order
 
+    @property
+    def is_ambiguous(self) -> bool:
+        """Return True if the order depends on where the channels are, which is not known."""
+        return self.channels == UNKNOWN and replace(self, channels=FIRST).flat is not None
 
-CHANNELS_FIRST = (nn.Conv1d, nn.MaxPool1d, nn.AveragePool1d)
-ORDER_KEEPING = (nn.Activation, nn.Dropout, nn.BatchNorm)  # layers that treat each element or channel alone
+    def through(self, layer: Any, shape: Shape) -> Flow:
+        """Return the flow after a layer that PyTorch computes with the channels first, or last, or as they are.
+
+        A model of PyTorch turns the axes for a layer that needs them otherwise; whether it turns them back is unknown.
+        """
+        if len(shape) == 1:
+            return Flow(shape)
+        if isinstance(layer, (nn.Activation, nn.Dropout)):
+            return replace(self, shape=shape)
+        takes = FIRST if isinstance(layer, TAKES_CHANNELS_FIRST) else LAST
+        is_as_before = len(self.shape) == 1 or self.channels in (takes, OF_INPUTS, OF_RESHAPE)
+        return Flow(shape, takes if is_as_before else UNKNOWN)
 
 
-def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) -> Rules:
+TAKES_CHANNELS_FIRST = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.AveragePool1d,
+    nn.AveragePool2d,
+    nn.BatchNorm,
+    nn.GroupNorm,
+)
+ROW_KEEPING = (nn.Activation, nn.Dropout, nn.BatchNorm, nn.LayerNorm)  # what may stand between flatten and dense
+
+
+def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape, channels: str | None = None) -> Rules:
     """Return the rule for each weight of a model; names have slashes in place of PyTorch's dots.
+
+    Args:
+        model: the model.
+        weights: its initial parameters.
+        input_shape: shape of one example.
+        channels: where PyTorch has the channels when it flattens, "first" or "last", if the layers do not tell.
 
     Raises:
         UserError: the order of elements in PyTorch cannot be derived for some layer.
     """
-    rules: Rules = {}
-    _walk(model, "", Flow(input_shape), _shapes(model, weights, input_shape), rules)
-    return rules
+    walk = _Walk(_shapes(model, weights, input_shape), channels, {})
+    walk.through(model, "", Flow(input_shape))
+    return walk.rules
 
 
 def _shapes(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) -> dict[str, Shape]:
@@ -163,41 +200,67 @@ def _shapes(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) 
     return {passed.path: np.shape(passed.outputs)[1:] for passed in call.trace}
 
 
-def _walk(layer: Any, path: str, flow: Flow, shapes: Mapping[str, Shape], rules: Rules) -> Flow:
-    """Add the rules of a layer and its inner layers; return the flow after it."""
-    if isinstance(layer, nn.Sequential):
-        for name, inner in zip(layer.names, layer.layers, strict=True):
-            flow = _walk(inner, f"{path}{name}/", flow, shapes, rules)
-        return flow
-    if isinstance(layer, (nn.Residual, nn.Recompute)):
-        if isinstance(layer, nn.Residual):
-            _must_be_in_order(layer, path, flow.order)
-            if layer.shortcut:
-                _walk(nn.Sequential(*layer.shortcut), f"{path}shortcut/", flow, shapes, rules)
-        return _walk(nn.Sequential(*layer.layers), path, flow, shapes, rules)
-    own = KINDS[type(layer)](layer) if type(layer) in KINDS else {}
-    for name, rule in own.items():
-        theirs = Rule(tuple(path + n for n in rule.names), rule.make)
-        by_row = flow.order is not None and (name == "weight" or not isinstance(layer, nn.Dense))
-        rules[path + name] = theirs.then(flow.order) if by_row and flow.order is not None else theirs
-    return _after(layer, path, flow, shapes.get(path.rstrip("/"), flow.shape))
+@dataclass(frozen=True)
+class _Walk:
+    """A walk through the layers of a model, which collects the rules of their weights.
 
+    Args:
+        shapes: of one example's outputs, by the path of the layer.
+        channels: see rules_of().
+        rules: those found so far.
+    """
 
-def _after(layer: Any, path: str, flow: Flow, shape: Shape) -> Flow:
-    """Return the flow after a layer without inner layers."""
-    if isinstance(layer, nn.Flatten):
-        return Flow(shape, order=flow.flat)
-    if isinstance(layer, nn.Reshape):
-        after = Flow(shape)
-        if not _alike(flow.flat, after.flat):
-            _must_be_in_order(layer, path, flow.flat if after.flat is None else after.flat)
-        return after
-    if isinstance(layer, ORDER_KEEPING) or (isinstance(layer, nn.LayerNorm) and flow.order is not None):
-        return replace(flow, shape=shape)
-    if isinstance(layer, nn.GroupNorm):
-        _must_be_in_order(layer, path, flow.order)
-        return replace(flow, shape=shape)
-    return Flow(shape, channels_first=isinstance(layer, CHANNELS_FIRST))
+    shapes: Mapping[str, Shape]
+    channels: str | None
+    rules: Rules
+
+    def through(self, layer: Any, path: str, flow: Flow) -> Flow:
+        """Add the rules of a layer and its inner layers; return the flow after it."""
+        if isinstance(layer, nn.Sequential):
+            for name, inner in zip(layer.names, layer.layers, strict=True):
+                flow = self.through(inner, f"{path}{name}/", flow)
+            return flow
+        if isinstance(layer, (nn.Residual, nn.Recompute)):
+            if isinstance(layer, nn.Residual):
+                _must_be_in_order(layer, path, flow.order)
+                if layer.shortcut:
+                    self.through(nn.Sequential(*layer.shortcut), f"{path}shortcut/", flow)
+            return self.through(nn.Sequential(*layer.layers), path, flow)
+        own = KINDS[type(layer)](layer) if type(layer) in KINDS else {}
+        for name, rule in own.items():
+            theirs = Rule(tuple(path + n for n in rule.names), rule.make)
+            by_row = flow.order is not None and (name == "weight" or not isinstance(layer, nn.Dense))
+            self.rules[path + name] = theirs.then(flow.order) if by_row and flow.order is not None else theirs
+        return self._after(layer, path, flow, self.shapes.get(path.rstrip("/"), flow.shape))
+
+    def _after(self, layer: Any, path: str, flow: Flow, shape: Shape) -> Flow:
+        """Return the flow after a layer without inner layers."""
+        if isinstance(layer, nn.Flatten):
+            return Flow(shape, order=self._with_channels(layer, path, flow).flat)
+        if isinstance(layer, nn.Reshape):
+            before, after = self._with_channels(layer, path, flow), Flow(shape, OF_RESHAPE)
+            if not _alike(before.flat, after.flat):
+                _must_be_in_order(layer, path, before.flat if after.flat is None else after.flat)
+            return after
+        if flow.order is not None:
+            if not isinstance(layer, (*ROW_KEEPING, nn.Dense)):
+                _must_be_in_order(layer, path, flow.order)
+            return Flow(shape) if isinstance(layer, nn.Dense) else replace(flow, shape=shape)
+        if flow.channels == OF_RESHAPE and isinstance(layer, TAKES_CHANNELS_FIRST):
+            _must_be_in_order(layer, path, replace(flow, channels=FIRST).flat)
+        return flow.through(layer, shape)
+
+    def _with_channels(self, layer: Any, path: str, flow: Flow) -> Flow:
+        """Return the flow with its channels where the user says that they are, if that matters and is not known."""
+        if not flow.is_ambiguous:
+            return flow
+        if self.channels is None:
+            raise UserError(
+                f"{path.rstrip('/')}: PyTorch turns the axes for a layer before it, and weights do not tell whether it "
+                f"turns them back, so the order of what this {layer.kind} gets is not known; say whether channels are "
+                "first or last there, with --channels first or --channels last"
+            )
+        return replace(flow, channels=self.channels)
 
 
 def _alike(one: Array | None, other: Array | None) -> bool:

@@ -16,7 +16,7 @@ from dbp.config.toml import read_settings, table_from, to_toml
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights
 from dbp.exchange.inputs import Shape, input_shape_of
-from dbp.exchange.pytorch import IGNORED, Rule, rules_of, same
+from dbp.exchange.pytorch import CHANNELS, IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
 from dbp.files import must_be_free
 from dbp.log import now
@@ -38,6 +38,7 @@ def import_weights(
     renames: Sequence[str] = (),
     input_shape: Shape | None = None,
     overwrite: bool = False,
+    channels: str | None = None,
 ) -> str:
     """Write a checkpoint with the weights, for eval, predict or the start of a run; return a line about it.
 
@@ -50,6 +51,7 @@ def import_weights(
         renames: texts OLD=NEW, see renamed().
         input_shape: shape of one example; by default that of the training data.
         overwrite: whether a file of that name may be replaced.
+        channels: where PyTorch has the channels when it flattens, "first" or "last", if the layers do not tell.
 
     Raises:
         UserError: weights and model do not fit together, or a file is missing or damaged.
@@ -57,10 +59,16 @@ def import_weights(
     """
     if origin not in ORIGINS:
         raise unknown("origin of weights", origin, ORIGINS)
+    if channels is not None and channels not in CHANNELS:
+        raise unknown("place of channels", channels, CHANNELS)
+    if channels is not None and origin != "pytorch":
+        raise UserError(
+            f"channels is for weights from PyTorch, but is {channels!r} with weights from {origin}; drop it"
+        )
     must_be_free(out, overwrite)
     settings = read_settings(config, list(changes))
     found = open_weights(weights)
-    arrays = _arrays(settings, found, origin, renames, input_shape, f"weights {weights}")
+    arrays = _arrays(settings, found, origin, channels, renames, input_shape, f"weights {weights}")
     write(out, _checkpoint(settings, arrays, str(weights)))
     return f"{out}: {sum(array.size for array in arrays.values()):,} numbers from {weights} in {settings.dtype}"
 
@@ -69,6 +77,7 @@ def _arrays(
     settings: Settings,
     weights: Weights,
     origin: str,
+    channels: str | None,
     renames: Sequence[str],
     input_shape: Shape | None,
     source: str,
@@ -80,7 +89,7 @@ def _arrays(
     old_names = renamed(weights.names, renames)
     rules: Mapping[str, Rule] = {}
     if origin == "pytorch":
-        rules = rules_of(settings.model, initial, shape)
+        rules = rules_of(settings.model, initial, shape, channels)
         old_names = {name.replace(".", "/"): old for name, old in old_names.items() if not name.endswith(IGNORED)}
     rule_of = {name: rules.get(name, Rule((name,), same)) for name in needed}
     used = dict.fromkeys(theirs for rule in rule_of.values() for theirs in rule.names)

@@ -1,7 +1,13 @@
 """Neural networks: layers, losses, activations and initializers, each with a registry by name, and their scope."""
 
 from dbp.nn.activations import ACTIVATIONS
-from dbp.nn.build import InitialParameters, check_model_weights, initial_parameters
+from dbp.nn.build import (
+    InitialParameters,
+    TrainingTrial,
+    check_model_weights,
+    initial_parameters,
+    training_trial,
+)
 from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.layers import (
     GRU,
@@ -97,6 +103,7 @@ __all__ = [
     "RunningMoments",
     "Scope",
     "Sequential",
+    "TrainingTrial",
     "as_loss",
     "as_model",
     "call_with",
@@ -107,6 +114,7 @@ __all__ = [
     "moment_sums",
     "read_only",
     "running_arrays",
+    "training_trial",
     "update_running_moments",
     "use",
 ]

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import ShapeError, Value
+from dbp.autodiff import Recomputed, ShapeError, Tensor, Value
+from dbp.autodiff.primitives import identity, reshape, sigmoid, softmax, transpose
 from dbp.errors import UserError, remedy
 from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, running_arrays
-from dbp.nn.scope import Call, Model, Scope, read_only
+from dbp.nn.names import check_name, check_names
+from dbp.nn.scope import Call, Model, RandomKey, Scope, call_with, read_only
 from dbp.random import generator
 from dbp.types import Array
 
@@ -104,12 +106,14 @@ def initial_parameters(
         dtype: of the parameters.
 
     Raises:
-        UserError: shapes do not fit somewhere in the model; the message says where.
+        UserError: shapes do not fit somewhere in the model, which the message names, or a checkpoint cannot hold the
+            names of its parameters.
     """
     found = InitialParameters({}, {}, {}, seed, np.dtype(dtype))
 
     def make(path: str, shape: Shape, name: str) -> Array:
         if path not in found.shapes:
+            check_name(path)
             initializer(name)  # raises if there is none of this name
             found.shapes[path], found.initializers[path] = tuple(map(index, shape)), name
         elif found.shapes[path] != shape:
@@ -117,6 +121,7 @@ def initial_parameters(
         return found.stand_in(path)
 
     def make_running(path: str, channels: int, decay: float) -> RunningMoments:
+        check_name(f"{path}running_mean")
         return found.running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
 
     with np.errstate(divide="ignore", invalid="ignore"):  # zeros divide by zero where the real parameter would not
@@ -126,9 +131,51 @@ def initial_parameters(
             f"a model must return one output per example, but for {len(inputs)} examples it returned shape "
             f"{np.shape(outputs)}"
         )
+    check_names(found.shapes, running_arrays(found.running))
     if not found.shapes:
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
     return replace(found, output_shape=tuple(np.shape(outputs)[1:]))
+
+
+@dataclass(frozen=True)
+class TrainingTrial:
+    """What a training pass over a few examples shows of a model.
+
+    Args:
+        ending: "softmax" or "sigmoid" if the model ends with this function, else "".
+        numbers: for each example, the numbers per channel by whose moments a layer normalizes, by its path.
+    """
+
+    ending: str
+    numbers: dict[str, float]
+
+
+def training_trial(model: Model, initial: InitialParameters, inputs: Array) -> TrainingTrial:
+    """Call a model as in a training step, with parameters of the right shapes.
+
+    Args:
+        model: a layer, or a function model(scope, inputs).
+        initial: its initial parameters.
+        inputs: a few examples; only shape and dtype matter.
+    """
+    leaves = {path: Tensor(initial.stand_in(path)) for path in initial.shapes}
+    call = call_with(leaves, initial.running, RandomKey(initial.seed, 0, 0))
+    with np.errstate(all="ignore"):  # only shapes matter
+        outputs = _call(model, Scope(call), inputs)
+    numbers = {path: moments.count / len(inputs) for path, moments in call.observed.items() if moments.normalizes}
+    return TrainingTrial(_ending(outputs), numbers)
+
+
+def _ending(outputs: Value) -> str:
+    """Return the name of the last function in a graph, if it is softmax or sigmoid."""
+    while type(outputs) is Tensor and outputs.primitive not in (softmax, sigmoid):
+        if type(outputs.primitive) is Recomputed:
+            outputs = outputs.primitive.record_again(outputs.inputs, outputs.options)
+        elif outputs.primitive in (identity, reshape, transpose):
+            outputs = outputs.inputs[0]
+        else:
+            return ""
+    return outputs.primitive.name if type(outputs) is Tensor and outputs.primitive else ""
 
 
 def check_model_weights(initial: InitialParameters, weights: Mapping[str, Array], source: str) -> None:

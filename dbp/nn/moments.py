@@ -13,11 +13,19 @@ from dbp.types import Array
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance, each of shape (channels,), over `count` numbers per channel."""
+    """Mean and variance of a shard.
+
+    Args:
+        mean: shape (channels,).
+        variance: shape (channels,).
+        count: how many numbers per channel they are of.
+        normalizes: whether the shard is normalized by them, for which they should be of many numbers.
+    """
 
     mean: Array
     variance: Array
     count: int
+    normalizes: bool = False
 
 
 @dataclass

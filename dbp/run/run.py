@@ -15,7 +15,14 @@ from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import NodesDifferError, unknown
-from dbp.nn import InitialParameters, check_example_weights, check_model_weights, initial_parameters, running_arrays
+from dbp.nn import (
+    InitialParameters,
+    check_example_weights,
+    check_model_weights,
+    initial_parameters,
+    running_arrays,
+    training_trial,
+)
 from dbp.optim import State
 from dbp.parallel import (
     Arena,
@@ -30,6 +37,7 @@ from dbp.parallel import (
     from_rank_0,
     is_on_all_ranks,
 )
+from dbp.run.model_check import model_warnings
 from dbp.run.progress import Progress, comparable_columns
 from dbp.run.provenance import check_installation
 from dbp.run.sources import check_together, open_sources
@@ -56,6 +64,7 @@ class Run:
         check_equal_on_ranks(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
+        self.batches = Batches(len(self.sources.train), settings.batch_size)
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings
@@ -63,7 +72,6 @@ class Run:
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
-        self.batches = Batches(len(self.sources.train), settings.batch_size)
         self._allocate()
         if not restored:
             self._begin(initial)
@@ -75,6 +83,8 @@ class Run:
         self._output_shape, self.running = initial.output_shape, initial.running
         self.layout = Layout(initial.shapes)
         settings.optimizer.check(self.layout.shapes)
+        trial = training_trial(settings.model, initial, example)
+        self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         return initial
 
     def _accept_weights(self, initial: InitialParameters) -> None:

@@ -142,4 +142,5 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
             f"warning: {names} nothing to do, as there are only {shards.count} shards for {comm.size} ranks; start "
             "with fewer ranks, or start over with more shards"
         )
-    return [*lines, *(f"warning: {complaint}" for complaint in placement_warnings(nodes, settings.thread_count))]
+    complaints = [*run.warnings, *placement_warnings(nodes, settings.thread_count)]
+    return [*lines, *(f"warning: {complaint}" for complaint in complaints)]

@@ -11,6 +11,7 @@ from dbp.config.toml import settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.exchange import import_weights
+from dbp.exchange.pytorch import rules_of
 from dbp.nn import as_model
 from dbp.optim import SGD
 from dbp.trained.model import TrainedModel
@@ -61,7 +62,19 @@ def randomized(module):
     return module.double().eval()
 
 
-def imported(module, layers, shape, renames, folder):
+class Turned(torch.nn.Module):
+    """A module that takes the channels last, and gives them first again, or leaves them last."""
+
+    def __init__(self, inner, back):
+        super().__init__()
+        self.inner, self.back = inner, back
+
+    def forward(self, x):
+        y = self.inner(x.movedim(1, -1))
+        return y.movedim(-1, 1) if self.back else y
+
+
+def imported(module, layers, shape, renames, folder, channels=None):
     """Import the module's weights into a checkpoint of the layers."""
     safetensors.save_file(module.state_dict(), folder / "weights.safetensors")
     settings = Settings(as_model(layers), "mean_squared_error", "nowhere.h5", SGD(0.1), 1, 1, dtype="float64")
@@ -74,14 +87,15 @@ def imported(module, layers, shape, renames, folder):
         renames=renames,
         input_shape=shape,
         overwrite=True,
+        channels=channels,
     )
     return newest_checkpoint(folder / "out.h5").model
 
 
-def compare(module, layers, shape, renames, folder, channels_last=False):
+def compare(module, layers, shape, renames, folder, channels_last=False, channels=None):
     """Compare the outputs of both for the same examples; PyTorch takes images channels first."""
     module = randomized(module)
-    weights = imported(module, layers, shape, renames, folder)
+    weights = imported(module, layers, shape, renames, folder, channels)
     x = np.random.default_rng(0).standard_normal((3, *shape))
     data = ArrayDataset(x, np.zeros(3))
     got = TrainedModel(as_model(layers), nn.MeanSquaredError(), weights, data, x.dtype).outputs(x)
@@ -151,6 +165,39 @@ def test_flattened_sequences_meet_their_weights(tmp_path):
     compare(module, layers, (9, 6), ["0.inner=gru_1", "2=dense_1"], tmp_path, channels_last=True)
 
 
+@pytest.mark.parametrize("back", [True, False])
+@pytest.mark.parametrize("images", [True, False])
+def test_channels_that_are_turned_for_a_layer(tmp_path, back, images):
+    """Whether the axes are turned back after it, weights do not tell; the user does."""
+    first = t.Conv2d(3, 4, 3) if images else t.Conv1d(6, 4, 3)
+    shape, size = ((4, 5, 3), 24) if images else ((9, 6), 28)
+    module = t.Sequential(first, Turned(t.LayerNorm(4), back), t.Flatten(), t.Linear(size, 5))
+    layers = [nn.Conv2d(4, 3) if images else nn.Conv1d(4, 3), nn.LayerNorm(), nn.Flatten(), nn.Dense(5)]
+    names = [f"0={layers[0].kind}_1", "1.inner=layer_norm_1", "3=dense_1"]
+    with pytest.raises(UserError, match=r"flatten_1: .* is not known; say .* --channels first or --channels last"):
+        imported(module, layers, shape, names, tmp_path)
+    compare(module, layers, shape, names, tmp_path, channels="first" if back else "last")
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([nn.Conv1d(4, 3), nn.Dense(3), nn.Flatten(), nn.Dense(2)], (9, 6)),
+        ([nn.Conv1d(4, 3), nn.GRU(3), nn.Flatten(), nn.Dense(2)], (9, 6)),
+        ([nn.GRU(3), nn.BatchNorm(), nn.Flatten(), nn.Dense(2)], (9, 6)),
+        ([nn.Embedding(9, 3), nn.Conv1d(4, 3), nn.Flatten(), nn.Dense(2)], (9,)),
+        ([nn.Conv1d(4, 3), nn.LayerNorm(), nn.Conv1d(4, 3), nn.Reshape((20,)), nn.Dense(2)], (9, 6)),
+        ([nn.Conv2d(4, 3), nn.Dense(3), nn.Activation("relu"), nn.Flatten(), nn.Dense(2)], IMAGE),
+    ],
+)
+def test_layers_that_take_other_axes_leave_the_order_open(layers, shape):
+    model = as_model(layers)
+    initial = nn.initial_parameters(model, np.zeros((2, *shape), int if len(shape) == 1 else float), 0)
+    with pytest.raises(UserError, match=r"(flatten|reshape)_1: .* is not known; say"):
+        rules_of(model, initial, shape)
+    assert set(rules_of(model, initial, shape, "last")) >= {"dense_1/weight"}
+
+
 @pytest.mark.parametrize("last", [True, False])
 def test_recurrent_layers(tmp_path, last):
     module = t.Sequential(
@@ -205,10 +252,11 @@ def test_blocks_by_patterns(tmp_path):
     [
         [nn.Dense(24), nn.Reshape((2, 3, 4)), nn.Conv2d(2, 2)],
         [nn.Dense(24), nn.Reshape((2, 3, 4)), nn.Flatten(), nn.Residual([nn.Dense(24)])],
+        [nn.Dense(24), nn.Reshape((6, 4)), nn.Conv1d(2, 2)],
     ],
 )
 def test_numbers_whose_order_cannot_be_known(tmp_path, layers):
-    with pytest.raises(UserError, match=r"reshape_1: weights of PyTorch around a reshape .* cannot be put in order"):
+    with pytest.raises(UserError, match=r"(reshape|conv1d)_1: weights of PyTorch around a .* cannot be put in order"):
         imported(t.Linear(6, 24), layers, (6,), ["weight=dense_1/weight"], tmp_path)
 
 
@@ -255,6 +303,7 @@ def test_from_the_command_line(tmp_path):
     outcome = dbp(*words, "--from", "pytorch", "--rename", "1=dense_1")
     assert outcome.code == 0, outcome.text
     assert dbp("eval", tmp_path / "out.h5", "dbp:digits-test").code == 0
+    assert "place of channels 'back'" in dbp(*words, "--overwrite", "--from", "pytorch", "--channels", "back").err
     wrong = dbp(*words, "--overwrite", "--from", "torch")
     assert wrong.code == 2
     assert "unknown origin of weights 'torch'; did you mean 'pytorch'?" in wrong.err

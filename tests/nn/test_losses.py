@@ -54,6 +54,17 @@ def test_hinge_by_closed_form():
     np.testing.assert_allclose(nn.Hinge(0.7)(X, LABELS), margins.mean(axis=1), atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("margin", [1.0, 0.1, 0.7])
+def test_hinge_is_exactly_zero_where_no_margin_is_violated(dtype, margin):
+    for classes in range(2, 12):
+        z = 3 * np.eye(classes, dtype=dtype)
+        assert not nn.Hinge(margin)(z, np.arange(classes)).any()
+        loss = nn.Hinge(margin)(z, np.roll(np.arange(classes), 1))
+        assert loss.dtype == dtype
+        np.testing.assert_allclose(loss, (3 + margin + (classes - 2) * margin) / classes, rtol=1e-6)
+
+
 def test_huber_and_absolute_error_by_closed_form():
     difference = np.array([[0.3, -0.5, 2.0, -4.0]])
     expected = np.array([0.5 * 0.09, 0.5 * 0.25, 1.5 * (2 - 0.75), 1.5 * (4 - 0.75)])
@@ -107,6 +118,9 @@ def test_targets_of_one_output_may_be_a_column_or_not():
         ),
         ("cross_entropy", np.array([[0, 1], [1, 3]]), (2, 3), r"from 0 to 2.*at each position, but example 11 has 3"),
         ("cross_entropy", np.array([0]), (), r"one output per class"),
+        ("cross_entropy", np.array([0]), (1,), r"the model has 1, .* always 0; take binary_cross_entropy"),
+        ("kullback_leibler", np.ones((2, 4, 1)), (4, 1), r"kullback_leibler takes one output per class, .* has 1"),
+        ("hinge", np.array([0]), (1,), r"hinge takes one output per class, but the model has 1"),
         ("cross_entropy", np.array([[0.5, 0.4]]), (2,), r"add up to 1, but example 10 has"),
         ("kullback_leibler", np.array([[0.5, 0.5], [1.5, -0.5]]), (2,), r"add up to 1, but example 11 has"),
         ("hinge", np.array([[0.5, 0.5]]), (2,), r"targets of hinge must be one integer"),

@@ -49,7 +49,8 @@ class BatchNorm:
             return (x - running.mean) / np.sqrt(running.variance + self.epsilon) * scale + shift
         axes = tuple(range(np.ndim(x) - 1))
         center, variance = moments = moments_of(array_of(x), axes)
-        scope.observe(Moments(center.reshape(-1), variance.reshape(-1), math.prod(np.shape(x)[:-1])))
+        count = math.prod(np.shape(x)[:-1])
+        scope.observe(Moments(center.reshape(-1), variance.reshape(-1), count, normalizes=True))
         return normalize_block(x, scale, shift, axes=axes, epsilon=self.epsilon, moments=moments)
 
 

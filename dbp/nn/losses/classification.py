@@ -7,7 +7,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, cross_entropy_block, log_softmax, mean, pick, relu, reshape, sigmoid, softplus, sum_
+from dbp.autodiff import (
+    Value,
+    array_of,
+    cross_entropy_block,
+    log_softmax,
+    mean,
+    pick,
+    relu,
+    reshape,
+    sigmoid,
+    softplus,
+    sum_,
+)
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError
@@ -60,6 +72,7 @@ class Classification:
 
     kind: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    applies: ClassVar[str] = "softmax"  # the activation that the loss contains
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError unless targets are integers below the number of outputs, or probabilities of all classes."""
@@ -90,6 +103,11 @@ class Classification:
 def _check_output(kind: str, output_shape: Shape) -> None:
     if not output_shape:
         raise UserError(f"{kind} takes one output per class, but the model returns one number per example")
+    if output_shape[-1] == 1:
+        raise UserError(
+            f"{kind} takes one output per class, but the model has 1, for which the cost is always 0; take "
+            "binary_cross_entropy for two classes with one output, or give the model an output per class"
+        )
 
 
 @dataclass(frozen=True)
@@ -143,6 +161,7 @@ class Hinge(Classification):
     """
 
     kind: ClassVar[str] = "hinge"
+    applies: ClassVar[str] = ""
     margin: float = 1.0
 
     def __post_init__(self) -> None:
@@ -156,8 +175,8 @@ class Hinge(Classification):
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """Return sum(max(0, margin - z[target] + z[k])) over the other classes k, divided by the number of classes."""
         own = reshape(_of_target(outputs, targets), shape=(*targets.shape, 1))
-        # The term of the target's own class is the margin; it is subtracted again.
-        return mean(relu(outputs - own + self.margin), axis=-1) - self.margin / np.shape(outputs)[-1]
+        others = np.arange(np.shape(outputs)[-1]) != targets[..., None]
+        return mean(relu(outputs - own + (self.margin * others).astype(array_of(outputs).dtype)), axis=-1)
 
 
 @dataclass(frozen=True)
@@ -169,6 +188,7 @@ class BinaryCrossEntropy:
 
     kind: ClassVar[str] = "binary_cross_entropy"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    applies: ClassVar[str] = "sigmoid"
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError unless targets lie from 0 to 1 and have the outputs' shape."""

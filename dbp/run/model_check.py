@@ -1,0 +1,65 @@
+"""What a model does in a training step that the user should know before the first one."""
+
+from __future__ import annotations
+
+from dbp.config.settings import Settings
+from dbp.data import Batches
+from dbp.errors import UserError
+from dbp.nn import TrainingTrial
+from dbp.text import shortened
+
+FEW_NUMBERS = 16  # per channel, below which the moments of a shard are mostly noise
+
+
+def model_warnings(settings: Settings, trial: TrainingTrial, shards: int, batches: Batches) -> list[str]:
+    """Return warnings about a model: an activation that the loss contains already, and moments of few numbers.
+
+    Args:
+        settings: of the run.
+        trial: what a training pass has shown of the model.
+        shards: parts of a mini-batch.
+        batches: the mini-batches of an epoch.
+
+    Raises:
+        UserError: a layer would normalize by the moments of a single number.
+    """
+    warnings = []
+    applied = getattr(settings.loss, "applies", "")
+    if trial.ending and applied:
+        warnings.append(
+            f"the model ends with {trial.ending}, but {settings.loss.kind} takes its outputs for logits and applies "
+            f"{applied} itself; leave {trial.ending} out, as predict returns probabilities anyway"
+        )
+    return warnings + _few_numbers(trial.numbers, shards, batches)
+
+
+def _few_numbers(numbers: dict[str, float], shards: int, batches: Batches) -> list[str]:
+    """Return a warning if a shard has few numbers per channel; UserError if a full mini-batch has a shard of one."""
+    if not numbers:
+        return []
+    least = min(numbers.values())
+    layers = shortened([path.rstrip("/") for path, count in numbers.items() if count == least])
+    examples = [len(batches.positions(step)) for step in (0, batches.steps - 1)]
+    full, last = (round(least * _least_examples(count, shards)) for count in examples)
+    where = f"in {shards} shard{'s' * (shards > 1)}"
+    if full <= 1:
+        raise UserError(
+            f"{layers}: with batch_size {batches.batch_size} {where} a shard has 1 number per channel, which "
+            "normalizing makes 0, so that no layer before it learns; take fewer shards or a larger batch_size"
+        )
+    if full < FEW_NUMBERS:
+        return [
+            f"{layers}: with batch_size {batches.batch_size} {where} the moments of a shard are of only {full} numbers "
+            f"per channel, fewer than {FEW_NUMBERS}; take fewer shards or a larger batch_size for better ones"
+        ]
+    if last < FEW_NUMBERS:
+        return [
+            f"{layers}: the last mini-batch of an epoch has {examples[1]} of {batches.batch_size} examples {where}, so "
+            f"that the moments of a shard are of only {last} numbers per channel; another batch_size may leave more"
+        ]
+    return []
+
+
+def _least_examples(count: int, shards: int) -> int:
+    """Return the number of examples of the smallest shard of a mini-batch that has any."""
+    return max(1, count // shards)

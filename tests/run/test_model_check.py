@@ -1,0 +1,69 @@
+"""Warnings about a model before its first step: activations that the loss contains, shards of few numbers."""
+
+import numpy as np
+import pytest
+
+from dbp import nn, optim
+from dbp.autodiff import reshape, softmax
+from dbp.config.settings import Settings
+from dbp.data import Batches
+from dbp.errors import UserError
+from dbp.run.model_check import model_warnings
+
+MODELS = [
+    ([nn.Dense(3, "softmax")], "softmax"),
+    ([nn.Dense(3), nn.Activation("sigmoid")], "sigmoid"),
+    ([nn.Recompute([nn.Dense(3, "softmax")])], "softmax"),
+    ([nn.Residual([nn.Dense(4)], activation="sigmoid"), nn.Reshape((2, 2))], "sigmoid"),
+    (lambda scope, x: reshape(softmax(x @ scope.parameter("w", (4, 6))), shape=(len(x), 2, 3)), "softmax"),
+    ([nn.Dense(3)], ""),
+    ([nn.Dense(3, "softmax"), nn.Dense(3)], ""),
+    ([nn.Dense(3, "tanh")], ""),
+]
+
+
+def warnings_of(model, loss="mean_squared_error", x=None, batch_size=32, shards=1, examples=64):
+    x = np.zeros((2, 4), "float32") if x is None else x
+    settings = Settings(model, loss, (x, x), optim.SGD(0.1), 1, batch_size)
+    initial = nn.initial_parameters(settings.model, x, 0)
+    trial = nn.training_trial(settings.model, initial, x)
+    return model_warnings(settings, trial, shards, Batches(examples, batch_size))
+
+
+@pytest.mark.parametrize(("model", "ending"), MODELS)
+@pytest.mark.parametrize(("loss", "applies"), [("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid")])
+def test_activations_that_the_loss_contains(model, ending, loss, applies):
+    warnings = warnings_of(model, loss)
+    assert len(warnings) == bool(ending)
+    for warning in warnings:
+        assert f"the model ends with {ending}, but {loss} takes" in warning
+        assert f"applies {applies} itself; leave {ending} out" in warning
+
+
+@pytest.mark.parametrize("loss", ["mean_squared_error", "hinge", "huber"])
+def test_other_losses_take_outputs_as_they_are(loss):
+    assert warnings_of([nn.Dense(3, "softmax")], loss) == []
+
+
+NORMALIZED = [nn.Dense(3), nn.BatchNorm(), nn.Dense(3)]
+
+
+def test_shards_of_few_numbers():
+    assert warnings_of(NORMALIZED, shards=2) == []
+    (warning,) = warnings_of(NORMALIZED, shards=3)
+    assert "batch_norm_1: with batch_size 32 in 3 shards the moments of a shard are of only 10 numbers" in warning
+    (warning,) = warnings_of(NORMALIZED, examples=65)
+    assert "batch_norm_1: the last mini-batch of an epoch has 1 of 32 examples in 1 shard" in warning
+    for shards in (17, 32, 40):
+        with pytest.raises(
+            UserError, match=rf"batch_norm_1: with batch_size 32 in {shards} shards a shard has 1 number"
+        ):
+            warnings_of(NORMALIZED, shards=shards)
+
+
+def test_positions_count_as_numbers():
+    sequences = np.zeros((2, 8, 4), "float32")
+    model = [nn.BatchNorm(), nn.MaxPool1d(2), nn.BatchNorm(), nn.Flatten(), nn.Dense(1)]
+    assert warnings_of(model, x=sequences, shards=8) == []
+    (warning,) = warnings_of(model, x=sequences, shards=12)
+    assert "batch_norm_2: with batch_size 32 in 12 shards the moments of a shard are of only 8 numbers" in warning
