@@ -6,7 +6,6 @@ names the file and the reason.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import errno
 import io
@@ -19,6 +18,7 @@ from dbp.errors import StorageError, UserError
 
 FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # what fsync of a folder answers on some file systems
 PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get their turn in between
+PAGE_BYTES = 1 << 12  # of a file that is laid out in memory
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -93,7 +93,7 @@ def write_file(path: Path, content: bytes, remedy: str = "") -> None:
         file.write(content)
 
 
-def write_at(file: BinaryIO, offset: int, data: memoryview) -> None:
+def write_at(file: BinaryIO | SparseFile, offset: int, data: memoryview) -> None:
     """Write bytes at a position of a file, piece by piece."""
     file.seek(offset)
     for piece in pieces(data):
@@ -166,14 +166,14 @@ def _storage_error(failure: str, error: OSError, remedy: str = "") -> StorageErr
 
 
 class SparseFile(io.RawIOBase):
-    """A file in memory that holds only the bytes written to it; the gaps between them take no memory.
+    """A file in memory that holds only the pages written to; the gaps between them take no memory.
 
     HDF5 lays out a file in it without the values of the arrays, which then go to the disk by plain writes. HDF5 itself
     never writes to the disk, where it ends the process if the disk is full.
     """
 
     def __init__(self) -> None:
-        self._writes: list[tuple[int, bytes]] = []  # in the order of writing, as later ones replace earlier ones
+        self._pages: dict[int, bytearray] = {}  # by number
         self._length = self._position = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -187,22 +187,28 @@ class SparseFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Write bytes at the position."""
-        written = bytes(data)
-        self._writes.append((self._position, written))
-        self._position += len(written)
+        view = memoryview(data).cast("B")
+        for number, inside, part in self._parts(view):
+            self._pages.setdefault(number, bytearray(PAGE_BYTES))[inside] = part
         self._length = max(self._length, self._position)
-        return len(written)
+        return len(view)
 
     def readinto(self, target: Any) -> int:
         """Read bytes at the position: zeros in the gaps, and after the end."""
-        view, start = memoryview(target).cast("B"), self._position
-        view[:] = bytes(len(view))
-        for offset, written in self._writes:
-            first, last = max(offset, start), min(offset + len(written), start + len(view))
-            if first < last:
-                view[first - start : last - start] = written[first - offset : last - offset]
-        self._position += len(view)
+        view = memoryview(target).cast("B")
+        for number, inside, part in self._parts(view):
+            part[:] = self._pages[number][inside] if number in self._pages else bytes(len(part))
         return len(view)
+
+    def _parts(self, view: memoryview) -> Iterator[tuple[int, slice, memoryview]]:
+        """Yield the parts of a buffer that lie in one page each, with page and place; move the position past them."""
+        done = 0
+        while done < len(view):
+            number, first = divmod(self._position, PAGE_BYTES)
+            part = view[done : done + PAGE_BYTES - first]
+            yield number, slice(first, first + len(part)), part
+            done += len(part)
+            self._position += len(part)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the length."""
@@ -211,20 +217,16 @@ class SparseFile(io.RawIOBase):
 
     def copy_to(self, file: BinaryIO) -> None:
         """Write this file to one on the disk, with gaps there too, by as few writes as possible."""
+        run: list[int] = []  # pages that follow one another
+        for number in sorted(self._pages):
+            if run and number != run[-1] + 1:
+                self._copy_run(run, file)
+                run = []
+            run.append(number)
+        self._copy_run(run, file)
         file.truncate(self._length)
-        for offset, run in self._runs().items():
-            write_at(file, offset, memoryview(run))
 
-    def _runs(self) -> dict[int, bytearray]:
-        """Return the written bytes by position, joined to runs without gaps."""
-        ends: dict[int, int] = {}
-        first = -1
-        for start, written in sorted(self._writes, key=lambda write: write[0]):
-            if first < 0 or start > ends[first]:
-                first = start
-            ends[first] = max(ends.get(first, 0), start + len(written))
-        starts, runs = list(ends), {start: bytearray(end - start) for start, end in ends.items()}
-        for offset, written in self._writes:
-            start = starts[bisect.bisect(starts, offset) - 1]
-            runs[start][offset - start : offset - start + len(written)] = written
-        return runs
+    def _copy_run(self, run: list[int], file: BinaryIO) -> None:
+        if run:
+            pages = bytearray().join(self._pages[number] for number in run)
+            write_at(file, run[0] * PAGE_BYTES, memoryview(pages))

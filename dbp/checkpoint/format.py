@@ -5,10 +5,12 @@
     /method/<name>                              scalars of the optimizer
     /history/<column>                           one number per epoch
     /progress, /provenance                      attributes: counters of the run; versions, processor, host
-    attributes of the root                      format, version, config (TOML), contents, digest
+    attributes of the root                      format, version, config (TOML), contents
 
-`contents` lists all arrays, each with its type, its shape and a SHA-256 of its values; `digest` is a SHA-256 of
-that list, the config and all other attributes. So a damaged file is always noticed, array by array.
+`contents` lists all arrays, each with its type, its shape, its position in the file and a SHA-256 of its values. The
+first bytes of the file, which HDF5 leaves to its users, are a seal: a SHA-256 of all bytes that follow but those of the
+arrays. So a changed byte is always noticed, array by array, and no array needs to be looked up through HDF5, which
+takes long where there are thousands.
 """
 
 from __future__ import annotations
@@ -16,18 +18,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from dbp.files import pieces
+from dbp.files import PIECE_BYTES, SparseFile, pieces
 from dbp.types import Array
 
 Scalar = int | float | str | bool
 FORMAT = "dbp checkpoint"
-FORMAT_VERSION = 3  # rises whenever files of the version before cannot be read any more
+FORMAT_VERSION = 4  # rises whenever files of the version before cannot be read any more
+SEAL_BYTES = 4096  # before the part of the file that is HDF5's
 GROUPS = ("model", "optimizer", "method", "history")
 
 
@@ -91,17 +96,17 @@ class Entry:
         name: in the file.
         dtype: in NumPy's notation, such as <f4.
         shape: of the array.
-        digest: SHA-256 of its values.
         offset: position of its first byte in the file.
+        digest: SHA-256 of its values.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    offset: int
     digest: str
-    offset: int = 0
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Return the number of bytes."""
         return size_of(self.dtype, self.shape)
@@ -125,20 +130,27 @@ def digest_of(data: memoryview) -> str:
     return digest.hexdigest()
 
 
-def entry_of(name: str, array: Array) -> Entry:
-    """Return the entry of an array that is to be written, its position left open."""
-    return Entry(name, array.dtype.str, array.shape, digest_of(raw(array)))
-
-
 def contents_of(entries: Iterable[Entry]) -> str:
     """Return the list of all arrays as JSON."""
-    return json.dumps({entry.name: [entry.dtype, list(entry.shape), entry.digest] for entry in entries})
+    return json.dumps({entry.name: [entry.dtype, list(entry.shape), entry.offset, entry.digest] for entry in entries})
 
 
-def file_digest(contents: str, config: str, progress: Any, provenance: Any) -> str:
-    """Return the SHA-256 of all of a file: its attributes, and the list of contents with the digests of the arrays."""
-    text = json.dumps([FORMAT, FORMAT_VERSION, contents, config, dict(progress), dict(provenance)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest_of_structure(file: BinaryIO | SparseFile, entries: Iterable[Entry]) -> str:
+    """Return the SHA-256 of all bytes of a file behind its seal but those of its arrays."""
+    digest = hashlib.sha256()
+    start, size = SEAL_BYTES, file.seek(0, os.SEEK_END)
+    for offset, length in [*sorted((entry.offset, entry.size) for entry in entries if entry.size), (size, 0)]:
+        file.seek(start)
+        while start < offset and (piece := file.read(min(offset - start, PIECE_BYTES))):
+            digest.update(piece)
+            start += len(piece)
+        start = offset + length
+    return digest.hexdigest()
+
+
+def seal_of(digest: str) -> bytes:
+    """Return the first bytes of a file, whose structure has this digest."""
+    return f"{FORMAT} {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(SEAL_BYTES, b"\0")
 
 
 def digest_arrays(arrays: Mapping[str, Array]) -> str:

@@ -1,22 +1,21 @@
 """Read checkpoints from HDF5 files that may be damaged or malicious: nothing in a file is trusted.
 
-Only names in the list of contents are looked up, through hard links, and only plain arrays are accepted: numbers,
-without filters, contiguous in this very file. They are read by plain reads and compared with their digests.
+Through HDF5 only the attributes of the file and of two groups are read. The list of contents, which is one of them,
+says where in the file each array lies; arrays are read by plain reads and compared with their digests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import itertools
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -25,18 +24,22 @@ from dbp.checkpoint.format import (
     FORMAT,
     FORMAT_VERSION,
     GROUPS,
+    SEAL_BYTES,
     Entry,
     StoredCheckpoint,
-    file_digest,
+    digest_of_structure,
+    seal_of,
 )
+from dbp.checkpoint.stored_config import MAX_CONFIG_BYTES
 from dbp.errors import DataError, UserError
 from dbp.files import PIECE_BYTES, pieces, reading_from
 from dbp.types import Array
 
-MAX_NAME_PARTS = 64  # of an array, separated by slashes
-MAX_ATTRIBUTES, MAX_ARRAYS = 1000, 1 << 15
-MAX_CONFIG_BYTES = 1 << 20
+MAX_NAME_LENGTH, MAX_NAME_PARTS = 1 << 16, 64  # of an array; its parts are separated by slashes
+MAX_ATTRIBUTES, MAX_DIMENSIONS, MAX_ELEMENTS = 1000, 32, 1 << 48
 MAX_ATTRIBUTE_BYTES = 1 << 16  # of each attribute outside of the root
+# All bytes but those of the arrays: so many, as many for each array, and so many times those of contents and config.
+STRUCTURE_BYTES, STRUCTURE_BYTES_PER_ARRAY, STRUCTURE_FACTOR = 1 << 20, 1 << 13, 4
 NUMBERS = re.compile(r"[<>|][fiu][0-9]{1,2}")  # types that arrays may have
 # The exceptions of h5py and NumPy for files that are not as they should be.
 DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
@@ -52,7 +55,7 @@ class Opened:
     provenance: dict[str, Any]
     entries: dict[str, Entry]
     digest: str
-    file: io.FileIO
+    file: BinaryIO
 
     @property
     def size(self) -> int:
@@ -81,17 +84,14 @@ class Opened:
             raise self._damaged(entry.name, "does not match its digest")
 
     def _read(self, entry: Entry, targets: Iterable[memoryview]) -> Iterator[memoryview]:
-        """Read an array piece by piece; yield each piece when it is full, as one read may return less."""
+        """Read an array piece by piece; yield each piece when it is full."""
         with reading_from(self.path):
             self.file.seek(entry.offset)
         for target in targets:
-            done = 0
-            while done < len(target):
-                with reading_from(self.path):
-                    count = self.file.readinto(target[done:])
-                if not count:
-                    raise self._damaged(entry.name, "is cut off")
-                done += count
+            with reading_from(self.path):
+                count = self.file.readinto(target)  # type: ignore[attr-defined]  # as all buffered files
+            if count < len(target):
+                raise self._damaged(entry.name, "is cut off")
             yield target
 
     def _damaged(self, name: str, how: str) -> DataError:
@@ -144,21 +144,25 @@ def opened(path: Path) -> Iterator[Opened]:
     with reading_from(path):
         if not path.is_file():
             raise UserError(f"checkpoint {path} " + ("is not a file" if os.path.lexists(path) else "does not exist"))
+    with reading_from(path):
+        file = path.open("rb")
+    try:
+        yield _checked(path, file)
+    finally:
+        with contextlib.suppress(OSError):  # the file was only read
+            file.close()
+
+
+def _checked(path: Path, file: BinaryIO) -> Opened:
+    """Return a file whose structure is verified; raise DataError, which names it, if it is no checkpoint."""
     try:
         # HDF5 asks for no lock: the file is never changed, and others may be reading it, or the system has none.
-        with path.open("rb", buffering=0) as file, h5py.File(path, "r", locking=False) as structure:
-            found = _opened(path, file, structure)
+        with h5py.File(path, "r", locking=False) as structure:
+            return _opened(path, file, structure)
     except DataError as error:
         raise DataError(f"checkpoint {path} {error}") from None
     except DAMAGE as error:
         raise DataError(f"checkpoint {path} is damaged or not a checkpoint: {_short(error)}") from None
-    with reading_from(path):
-        file = path.open("rb", buffering=0)
-    try:
-        yield replace(found, file=file)
-    finally:
-        with contextlib.suppress(OSError):  # the file was only read
-            file.close()
 
 
 def read(path: Path) -> StoredCheckpoint:
@@ -173,7 +177,7 @@ def _short(error: object) -> str:
     return text if len(text) < 300 else text[:300] + " ..."
 
 
-def _opened(path: Path, file: io.FileIO, structure: h5py.File) -> Opened:
+def _opened(path: Path, file: BinaryIO, structure: h5py.File) -> Opened:
     size = os.fstat(file.fileno()).st_size
     root = _attributes(structure, size)
     if root.get("format") != FORMAT:
@@ -182,23 +186,35 @@ def _opened(path: Path, file: io.FileIO, structure: h5py.File) -> Opened:
     progress = _attributes(_group(structure, "progress"), MAX_ATTRIBUTE_BYTES)
     provenance = _attributes(_group(structure, "provenance"), MAX_ATTRIBUTE_BYTES)
     contents, config = root["contents"], root["config"]
-    if not all(isinstance(text, str) for text in (contents, config, root["digest"])) or len(config) > MAX_CONFIG_BYTES:
-        raise DataError("is not made by dbp: its contents, config and digest are not texts of a permitted length")
-    if file_digest(contents, config, progress, provenance) != root["digest"]:
-        raise DataError("is damaged: its list of contents or its attributes do not match their digest")
-    entries, room, listed = {}, size, json.loads(contents)
-    if len(listed) > MAX_ARRAYS:
-        raise DataError(f"is not made by dbp: it has more than {MAX_ARRAYS:,} arrays")
-    for name, description in listed.items():
-        entry = _entry_in_list(name, description)
-        room -= entry.size
-        if room < 0:
-            raise DataError(f"is damaged or not made by dbp: {_short(name)!r} is larger than the file")
-        entries[name] = _located(structure, entry, size)
-    spans = sorted((entry.offset, entry.size) for entry in entries.values() if entry.size)
-    if any(offset + length > after for (offset, length), (after, _) in itertools.pairwise(spans)):
-        raise DataError("is not made by dbp: its arrays overlap")
-    return Opened(path, config, progress, provenance, entries, root["digest"], file)
+    if not (isinstance(contents, str) and isinstance(config, str)) or len(config) > MAX_CONFIG_BYTES:
+        raise DataError("is not made by dbp: its contents and config are not texts of a permitted length")
+    entries = {name: _entry_in_list(name, description) for name, description in json.loads(contents).items()}
+    _check_places(entries.values(), size, len(contents) + len(config))
+    digest = digest_of_structure(file, entries.values())
+    file.seek(0)
+    if file.read(SEAL_BYTES) != seal_of(digest):
+        raise DataError("is damaged: its attributes, its list of contents or its structure do not match their digest")
+    return Opened(path, config, progress, provenance, entries, digest, file)
+
+
+def _check_places(entries: Collection[Entry], size: int, texts: int) -> None:
+    """Raise DataError unless all arrays lie in the file, none over another, and leave no more than its structure.
+
+    Args:
+        entries: of the arrays.
+        size: of the file, in bytes.
+        texts: characters of the list of contents and the config.
+    """
+    end = SEAL_BYTES
+    for entry in sorted((entry for entry in entries if entry.size), key=lambda entry: entry.offset):
+        if entry.offset < end:
+            raise DataError("is not made by dbp: its arrays overlap")
+        end = entry.offset + entry.size
+        if end > size:
+            raise DataError(f"is damaged or not made by dbp: {_short(entry.name)!r} is cut off")
+    structure = size - sum(entry.size for entry in entries)
+    if structure > STRUCTURE_BYTES + STRUCTURE_BYTES_PER_ARRAY * len(entries) + STRUCTURE_FACTOR * texts:
+        raise DataError(f"is not made by dbp: {structure:,} of its bytes are not those of its arrays")
 
 
 def _check_version(version: Any) -> None:
@@ -212,11 +228,16 @@ def _check_version(version: Any) -> None:
 
 def _entry_in_list(name: str, description: Any) -> Entry:
     """Return an entry from the list of contents, if it describes a plain array."""
-    dtype, shape, digest = description
+    dtype, shape, offset, digest = description
     plain = isinstance(dtype, str) and NUMBERS.fullmatch(dtype) and isinstance(digest, str) and isinstance(shape, list)
-    if not plain or not all(type(length) is int and length >= 0 for length in shape):
+    if not plain or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in (*shape, offset)):
         raise DataError(f"is damaged or not made by dbp: its list of contents describes no array at {_short(name)!r}")
-    return Entry(name, dtype, tuple(shape), digest)
+    parts = name.split("/")
+    if parts[0] not in GROUPS or not 1 < len(parts) <= MAX_NAME_PARTS or not set(parts).isdisjoint(("", ".", "..")):
+        raise DataError(f"is not made by dbp: {_short(name)!r} is not the name of an array in one of its groups")
+    if len(name) > MAX_NAME_LENGTH or "\0" in name or math.prod(filter(None, shape)) > MAX_ELEMENTS:
+        raise DataError(f"is not made by dbp: {_short(name)!r} has a name or a shape that no array has")
+    return Entry(name, dtype, tuple(shape), offset, digest)
 
 
 def _attributes(item: Any, most: int) -> dict[str, Any]:
@@ -233,38 +254,8 @@ def _attributes(item: Any, most: int) -> dict[str, Any]:
     return values
 
 
-def _item(structure: h5py.File, name: str) -> Any:
-    """Return the object of a name, reached through hard links only."""
-    parts, item = name.split("/"), structure
-    if len(parts) > MAX_NAME_PARTS:
-        raise DataError(f"is not made by dbp: {name[:60]!r} ... has more than {MAX_NAME_PARTS} parts")
-    for part in parts:
-        plain = isinstance(item, h5py.Group) and part not in ("", ".", "..") and "\0" not in part
-        if not plain or not isinstance(item.get(part, getlink=True), h5py.HardLink):
-            raise DataError(f"is damaged or not made by dbp: {_short(name)!r} is missing or a link")
-        item = item[part]
-    return item
-
-
 def _group(structure: h5py.File, name: str) -> h5py.Group:
-    group = _item(structure, name)
-    if not isinstance(group, h5py.Group):
-        raise DataError(f"is not made by dbp: {name!r} is not a group")
-    return group
-
-
-def _located(structure: h5py.File, entry: Entry, size: int) -> Entry:
-    """Return the entry with its position, if it is a plain array in this very file, as the list says."""
-    item = _item(structure, entry.name)
-    if not isinstance(item, h5py.Dataset) or entry.name.partition("/")[0] not in GROUPS:
-        raise DataError(f"is not made by dbp: {_short(entry.name)!r} is not an array in one of its groups")
-    stored = item.id.get_create_plist()
-    in_one_piece = stored.get_layout() == h5py.h5d.CONTIGUOUS and stored.get_nfilters() == 0
-    if not in_one_piece or stored.get_external_count() or item.dtype.str != entry.dtype or item.dtype.kind not in "fiu":
-        raise DataError(f"is not made by dbp: {_short(entry.name)!r} is not a plain array of type {entry.dtype}")
-    if item.shape != entry.shape:
-        raise DataError(f"is damaged or not made by dbp: {_short(entry.name)!r} has another shape than listed")
-    offset = item.id.get_offset() if entry.size else 0
-    if offset is None or offset + entry.size > size:
-        raise DataError(f"is damaged or not made by dbp: {_short(entry.name)!r} is cut off")
-    return replace(entry, offset=offset)
+    """Return a group that is in this very file."""
+    if not isinstance(structure.get(name, getlink=True), h5py.HardLink) or not isinstance(structure[name], h5py.Group):
+        raise DataError(f"is damaged or not made by dbp: {name!r} is missing, a link or not a group")
+    return structure[name]

@@ -7,6 +7,7 @@ from typing import Any
 
 from dbp.errors import DataError
 
+MAX_CONFIG_BYTES = 1 << 24
 MAX_DEPTH = 50  # of nested tables and lists, and parts of a key
 MULTILINE_QUOTES = ('"""', "'''")  # which dbp never writes
 STRINGS = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")

