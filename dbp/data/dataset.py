@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +12,7 @@ from dbp.data.order import Order
 from dbp.errors import UserError
 from dbp.types import Array
 
+SHOWN_LETTERS = 60  # of a value in a message
 Rows = slice | Array  # consecutive rows, or row numbers in any order
 
 
@@ -49,24 +52,42 @@ def scaled(inputs: Array, scale: float | None, dtype: Any) -> Array:
     return numbers
 
 
-def check_columns(name: str, inputs: Any, targets: Any, weights: Any) -> None:
+def check_scale(what: str, value: Any, remedy: str = "") -> float:
+    """Return a scale of inputs; raise UserError unless it is one finite number other than 0."""
+    number = float("nan")
+    if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "uif":
+        number = float(value)
+    if not np.isfinite(number) or number == 0:
+        shown = repr(value) if isinstance(value, (str, bytes)) else str(value)
+        raise UserError(f"{what} must be one finite number other than 0, but is {shown[:SHOWN_LETTERS]}{remedy}")
+    return number
+
+
+def check_columns(name: str, inputs: Any, targets: Any = None, weights: Any = None) -> None:
     """Raise UserError unless all columns of a data set are numbers with one row per example."""
     for column, array in (("inputs", inputs), ("targets", targets), ("weights", weights)):
         if array is None:
             continue
         if array.dtype.kind not in "buif":
             raise UserError(f"{name}: {column} must be numbers, but have type {array.dtype}")
-        if array.ndim == 0 or len(array) != len(inputs):
+        if not array.shape or (column != "inputs" and array.shape[0] != inputs.shape[0]):
+            rows = f"; inputs have {inputs.shape[0]} rows and {column}" if column != "inputs" else f", but {column}"
             raise UserError(
-                f"{name}: every column needs one row per example, but inputs have "
-                f"{len(inputs)} rows and {column} have {array.shape[0] if array.ndim else 'none'}"
+                f"{name}: every column needs one row per example{rows} have {array.shape[0] if array.shape else 'none'}"
             )
-    if len(inputs) == 0:
+    shape = inputs.shape
+    if shape[0] == 0:
         raise UserError(f"{name}: has no examples")
-    if inputs.ndim < 2:
+    if len(shape) < 2:
         raise UserError(
             f"{name}: inputs must have at least two axes, examples and features, but have shape "
-            f"{inputs.shape}; reshape one feature to (examples, 1)"
+            f"{shape}; reshape one feature to (examples, 1)"
+        )
+    needed = inputs.dtype.itemsize * math.prod(shape[1:])
+    if needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise UserError(
+            f"{name}: an example of inputs has shape {shape[1:]} and takes {needed:,} bytes, more than the memory of "
+            f"this machine ({memory:,}); is the first axis that of the examples?"
         )
 
 
@@ -91,7 +112,7 @@ class ArrayDataset:
         self._inputs = np.asarray(inputs)
         self._targets = np.asarray(targets)
         self._weights = None if weights is None else np.asarray(weights)
-        self.name, self.scale = name, scale
+        self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
         check_columns(name, self._inputs, self._targets, self._weights)
         self.input_shape = self._inputs.shape[1:]
 

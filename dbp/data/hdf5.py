@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
+from h5py import h5t
 
-from dbp.data.dataset import check_columns
-from dbp.data.mapped import Column, FileDataset, FileLayout, data_path
-from dbp.errors import UserError
+from dbp.data.completeness import HDF5_FAILURES, check_complete, find_linked, reading_hdf5, reason_of
+from dbp.data.dataset import Rows, check_columns, check_scale
+from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, map_columns, rows_text, runs
+from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
+from dbp.types import Array
+
+SHOWN_NAMES = 20  # of the data sets in a file, in a message
 
 
 def versions() -> tuple[str, str]:
@@ -18,13 +26,37 @@ def versions() -> tuple[str, str]:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading; raise UserError if it is missing or of another format."""
-    if not path.exists():
-        raise UserError(f"data file {path} does not exist (looked for {path.absolute()})")
-    with reading_from(f"data file {path}"):
-        if not path.is_file() or not h5py.is_hdf5(path):
-            raise UserError(f"data file {path} is not an HDF5 file; make one with: dbp convert idx|csv|npz ... OUT.h5")
+    """Open an HDF5 file for reading.
+
+    Raises:
+        UserError: it is missing, no regular file (a FIFO or a device is not touched) or of another format.
+        DataError: it is damaged.
+        StorageError: the system, or a lock, does not let it be read.
+    """
+    what = f"data file {path}"
+    with reading_from(what):
+        if "\0" in str(path) or not path.exists():
+            raise UserError(f"{what} does not exist (looked for {path.absolute()})")
+        if not path.is_file():
+            raise UserError(f"{what} is a {_kind_of(path)}, not an HDF5 file; name a file")
+        if not os.access(path, os.R_OK):
+            raise StorageError(f"{what} cannot be read: you have no permission; ask its owner for it")
+    try:
+        if not h5py.is_hdf5(path):
+            raise UserError(f"{what} is not an HDF5 file; make one with: dbp convert idx|csv|npz ... OUT.h5")
         return h5py.File(path, "r")
+    except HDF5_FAILURES as error:
+        if "unable to lock" in str(error):
+            raise StorageError(
+                f"{what} is locked: if another program has it open for writing, close it there; if its file system "
+                f"has no locks, set HDF5_USE_FILE_LOCKING=FALSE ({reason_of(error)})"
+            ) from None
+        raise DataError(f"{what} is damaged or cut off: {reason_of(error)}") from None
+
+
+def _kind_of(path: Path) -> str:
+    kinds = (("folder", path.is_dir()), ("FIFO", path.is_fifo()), ("socket", path.is_socket()))
+    return next((kind for kind, holds in kinds if holds), "device")
 
 
 class HDF5Dataset(FileDataset):
@@ -38,6 +70,10 @@ class HDF5Dataset(FileDataset):
         targets: name of the data set of targets; None to leave them out.
         weights: name of the data set of weights; by default "weights" if there is one.
         scale: factor by which inputs are multiplied; by default the attribute "scale" of the inputs, if any.
+
+    Raises:
+        UserError: the file, a data set or the scale breaks a rule, or a filter is not installed.
+        DataError: the file is damaged, or HDF5 would fill in a part of a data set that is missing.
     """
 
     def __init__(
@@ -51,35 +87,131 @@ class HDF5Dataset(FileDataset):
         name = str(path)
         path = data_path(name)
         file = open_hdf5(path)
-        if weights is None and "weights" in file:
+        if weights is None and _has_weights(file):
             weights = "weights"
-        found = [None if column is None else _find(file, name, column) for column in (inputs, targets, weights)]
-        check_columns(name, *found)
-        if scale is None and "scale" in found[0].attrs:  # type: ignore[union-attr]
-            scale = float(found[0].attrs["scale"])  # type: ignore[union-attr]
-        columns = [None if column is None else _contiguous(column) for column in found]
+        names = {"inputs": inputs, "targets": targets, "weights": weights}
+        found = {role: HDF5Column(file, name, at) for role, at in names.items() if at is not None}
+        check_columns(name, **found)
+        warnings = [warning for column in found.values() for warning in column.check_complete()]
+        scale = found["inputs"].scale() if scale is None else check_scale(f"{name}: scale", scale)
+        contiguous = {role: place for role, column in found.items() if (place := column.place(file)) is not None}
         size = path.stat().st_size
-        pairs = list(zip(found, columns, strict=True))
-        all_contiguous = all(column is not None for stored, column in pairs if stored is not None)
-        self.layout = FileLayout(size, tuple(columns), scale) if all_contiguous else None
-        super().__init__(name, [s if column is None else column.mapped(path) for s, column in pairs], scale)
+        self.layout = FileLayout(size, contiguous, scale) if len(contiguous) == len(found) else None
+        columns: dict[str, RowReader] = {**found, **map_columns(path, contiguous)}
+        super().__init__(name, columns, scale, warnings)
 
 
-def _find(file: h5py.File, data: str, name: str) -> h5py.Dataset:
-    found = file.get(name)
-    if not isinstance(found, h5py.Dataset):
-        there = [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
-        raise UserError(
-            f"{data}: has no data set {name!r}; it has {', '.join(there) or 'none'}: "
-            "name the right ones with data.inputs and data.targets"
-        )
-    return found
+def _has_weights(file: h5py.File) -> bool:
+    """Return True if a file has a data set "weights", or a link of that name that leads nowhere."""
+    with reading_hdf5(file.filename):
+        link = file.get("weights", getlink=True)
+        return link is not None and not (type(link) is h5py.HardLink and isinstance(file["weights"], h5py.Group))
 
 
-def _contiguous(column: h5py.Dataset) -> Column | None:
-    """Return the position of a contiguous column: mapped, random rows take a hundredth of the time of reads by HDF5."""
-    contiguous = column.chunks is None and not column.is_virtual and column.external is None
-    offset = column.id.get_offset() if contiguous else None
-    if offset is None or column.file.userblock_size:
-        return None
-    return Column(column.dtype, column.shape, offset)
+class HDF5Column:
+    """A column that is read through HDF5.
+
+    Args:
+        file: the open file.
+        data: name of the data set in messages.
+        name: name of the column in the file.
+
+    Raises:
+        UserError: there is no column of this name, or its numbers are of a type that NumPy does not have.
+        DataError: it is a link to a file that is missing, or cannot be read.
+    """
+
+    def __init__(self, file: h5py.File, data: str, name: str):
+        self.what = f"{data}: {name!r}"
+        with reading_hdf5(self.what):
+            _check_links(file, name, self.what)
+            found = file.get(name)
+            if not isinstance(found, h5py.Dataset):
+                raise UserError(
+                    f"{data}: has no data set {name!r}; it has {_names_of_data_sets(file)}: "
+                    "name the right ones with data.inputs and data.targets"
+                )
+            try:
+                self.dtype = found.dtype
+            except TypeError:
+                raise UserError(
+                    f"{self.what} has numbers of a type that NumPy does not have, of {found.id.get_type().get_size()} "
+                    "bytes; store it as float32 or int32"
+                ) from None
+        self._stored = found
+        self.shape = found.shape
+
+    def check_complete(self) -> list[str]:
+        """Return warnings of parts that HDF5 fills in; raise DataError where it must not."""
+        return check_complete(self._stored, self.what)
+
+    def scale(self) -> float | None:
+        """Return the attribute "scale", if there is one; raise UserError unless it is a number other than 0."""
+        what = f"{self.what}: the attribute scale"
+        with reading_hdf5(what):
+            if "scale" not in self._stored.attrs:
+                return None
+            value = self._stored.attrs["scale"]
+        return check_scale(what, value[0] if np.shape(value) == (1,) else value, "; set data.scale to use another")
+
+    def place(self, file: h5py.File) -> Column | None:
+        """Return the position of a contiguous column; None for one that must be read through HDF5.
+
+        That is one in another file, behind a link, and one whose numbers HDF5 converts to those of NumPy.
+        """
+        stored = self._stored
+        with reading_hdf5(self.what):
+            contiguous = stored.chunks is None and not stored.is_virtual and stored.external is None
+            offset = stored.id.get_offset() if contiguous else None
+            is_exact = stored.id.get_type().equal(h5t.py_create(stored.dtype, logical=True))
+            if offset is None or not is_exact or stored.file.filename != file.filename or file.userblock_size:
+                return None
+        return Column(stored.dtype, stored.shape, offset)
+
+    def read(self, rows: Rows) -> Array:
+        """Read rows; raise DataError, naming file and rows, if they cannot be read."""
+        if isinstance(rows, slice):
+            return self._read(range(*rows.indices(self.shape[0])))
+        wanted, back = np.unique(rows, return_inverse=True)
+        values = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        for first, at, count in runs(wanted):
+            values[at : at + count] = self._read(range(first, first + count))
+        return values[back]
+
+    def _read(self, rows: range) -> Array:
+        """Read consecutive rows, which takes HDF5 far less time than a list of row numbers."""
+        try:
+            return np.asarray(self._stored[rows.start : rows.stop])
+        except HDF5_FAILURES as error:
+            raise DataError(f"{self.what} of {rows_text(rows)} cannot be read: {reason_of(error)}") from None
+        except MemoryError:
+            raise UserError(f"{self.what}: {len(rows):,} rows take more memory than there is") from None
+
+
+def _check_links(file: h5py.File, name: str, what: str) -> None:
+    """Raise DataError if a name leads to another file that is missing or no HDF5 file, such as a FIFO."""
+    group: Any = file
+    for part in filter(None, name.split("/")):
+        if not isinstance(group, h5py.Group):
+            return
+        link = group.get(part, getlink=True)
+        if isinstance(link, h5py.ExternalLink) and not find_linked(link.filename, file.filename, "HDF5_EXT_PREFIX"):
+            raise DataError(
+                f"{what} is a link to {link.path} in {link.filename}, which is missing or not an HDF5 file; put it "
+                f"beside {file.filename}"
+            )
+        group = group.get(part)
+
+
+def _names_of_data_sets(file: h5py.File) -> str:
+    """Return the names of the first data sets in a file, those in groups too."""
+    names: list[str] = []
+
+    def note(name: str, item: Any) -> bool | None:
+        if isinstance(item, h5py.Dataset):
+            names.append(name)
+        return True if len(names) > SHOWN_NAMES else None  # True ends the visit
+
+    file.visititems(note)
+    more = ", ..." if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more if names else "none"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import mmap
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from dbp.data.bus_error import bus_errors
 from dbp.data.dataset import Examples, Rows
-from dbp.errors import unknown
+from dbp.errors import DataError, unknown
 from dbp.types import Array
 
 PACKAGED = "dbp:"
+LARGE_ROW_BYTES = 1 << 16  # from this size on, plain reads of rows cost no more than a map
 
 
 def packaged_names() -> list[str]:
@@ -32,20 +38,26 @@ def data_path(name: str) -> Path:
 class Column(NamedTuple):
     """The type, shape and position of a contiguous column of a file."""
 
-    dtype: Any
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int  # in bytes
 
-    def mapped(self, path: Path) -> Array:
-        """Map the values. All ranks of a node share the pages of the file, which are read when they are used."""
-        return np.memmap(path, self.dtype, "r", self.offset, self.shape)
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of a row."""
+        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+
+    @property
+    def end(self) -> int:
+        """Return the position of the first byte after the column."""
+        return self.offset + self.shape[0] * self.row_bytes
 
 
 class FileLayout(NamedTuple):
-    """The positions of the columns of a data set: inputs, targets and weights, of which the last two may be missing."""
+    """The positions of the columns of a data set, by what they are: inputs, targets and weights."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
-    columns: tuple[Column | None, ...]
+    columns: dict[str, Column]
     scale: float | None
 
     def fits(self, path: Path) -> bool:
@@ -53,42 +65,143 @@ class FileLayout(NamedTuple):
         return path.is_file() and path.stat().st_size == self.size
 
 
+class RowReader(Protocol):
+    """A column of a data set in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape; rows come first."""
+        ...
+
+    def read(self, rows: Rows) -> Array:
+        """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
+        ...
+
+
 class FileDataset:
     """Examples in a file.
 
     Args:
         name: name for messages.
-        columns: inputs, targets and weights, of which the last two may be None; arrays, or data sets of h5py.
+        columns: its columns: "inputs" and, if there are any, "targets" and "weights".
         scale: factor by which inputs are multiplied.
+        warnings: what the user should know of the data before they are used.
     """
 
-    def __init__(self, name: str, columns: Sequence[Any], scale: float | None):
-        self.name, self._columns, self.scale = name, list(columns), scale
-        self.input_shape: tuple[int, ...] = self._columns[0].shape[1:]
+    def __init__(self, name: str, columns: Mapping[str, RowReader], scale: float | None, warnings: Sequence[str] = ()):
+        self.name, self._columns, self.scale, self.warnings = name, columns, scale, warnings
+        self.input_shape: tuple[int, ...] = columns["inputs"].shape[1:]
 
     def __len__(self) -> int:
-        return len(self._columns[0])
+        return self._columns["inputs"].shape[0]
 
     def read(self, rows: Rows) -> Examples:
-        """Read rows as they are stored."""
-        inputs, targets, weights = (None if c is None else _rows(c, rows) for c in self._columns)
-        assert inputs is not None
-        return Examples(inputs, targets, weights)
+        """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
+        read = {name: column.read(rows) for name, column in self._columns.items()}
+        return Examples(read["inputs"], read.get("targets"), read.get("weights"))
 
 
 def mapped(name: str, layout: FileLayout) -> FileDataset:
     """Map the data set of that name, whose layout another process has found."""
-    return FileDataset(name, [None if c is None else c.mapped(data_path(name)) for c in layout.columns], layout.scale)
+    return FileDataset(name, map_columns(data_path(name), layout.columns), layout.scale)
 
 
-def _rows(column: Any, rows: Rows) -> Array:
-    if isinstance(rows, slice) or isinstance(column, np.memmap):
-        return np.asarray(column[rows])
-    wanted, back = np.unique(rows, return_inverse=True)
-    values = np.empty((len(wanted), *column.shape[1:]), column.dtype)
-    start = 0
-    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1):
-        if len(run):  # HDF5 reads consecutive rows far faster than a list of row numbers
-            column.read_direct(values, np.s_[run[0] : run[-1] + 1], np.s_[start : start + len(run)])
-        start += len(run)
-    return values[back]
+def map_columns(path: Path, columns: Mapping[str, Column]) -> dict[str, MappedColumn]:
+    """Return readers of columns of a file by name, which share one open file."""
+    file = OpenFile(path)
+    return {name: MappedColumn(file, name, column) for name, column in columns.items()}
+
+
+class OpenFile:
+    """A file that is open for reading as long as this object lives."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def check_end(self, end: int, what: str) -> None:
+        """Raise DataError if the file has become so short that a column ends behind it."""
+        if (size := os.fstat(self.descriptor).st_size) < end:
+            raise self.error(what, f"the file was cut off to {size:,} bytes, of which {end:,} are needed")
+
+    def error(self, what: str, reason: str | None) -> DataError:
+        """Return the error for something in the file that cannot be read."""
+        return DataError(f"data file {self.path}: {what} cannot be read: {reason}; restore the file and start again")
+
+
+class MappedColumn:
+    """A contiguous column of a file.
+
+    Small rows are taken from a map of the column, in which random rows cost a hundredth of a read by HDF5, and all
+    ranks of a node share the pages. Large rows, and consecutive ones, are read into memory of their own, which costs no
+    more, and which alone is then the process's memory.
+    """
+
+    def __init__(self, file: OpenFile, name: str, column: Column):
+        self._file, self._name, self._column = file, name, column
+        self.shape, self.dtype = column.shape, column.dtype
+        file.check_end(column.end, name)
+        self._map: Array | None = None
+        self._is_lost = False  # True if a bus error has put zeros in place of the map
+        if 0 < column.row_bytes < LARGE_ROW_BYTES and column.shape[0]:
+            start = column.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+            mapped = mmap.mmap(file.descriptor, column.end - start, access=mmap.ACCESS_READ, offset=start)
+            self._map = np.ndarray(column.shape, column.dtype, mapped, column.offset - start)
+            self._pages = np.frombuffer(mapped, np.uint8).ctypes.data, column.end - start
+            bus_errors.install()
+
+    def read(self, rows: Rows) -> Array:
+        """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
+        if isinstance(rows, slice):
+            first, stop, _ = rows.indices(self.shape[0])
+            return self._read_runs(np.arange(first, stop))
+        return self._read_runs(rows) if self._map is None else self._take(self._map, rows)
+
+    def _take(self, values: Array, rows: Array) -> Array:
+        bus_errors.reading = self._pages
+        try:
+            taken: Array = values[rows]
+        finally:
+            bus_errors.reading = None
+        if bus_errors.caught:
+            bus_errors.caught, self._is_lost = False, True
+        self._file.check_end(self._column.end, self._name)  # behind the end of a file, the last page of a map has zeros
+        if self._is_lost:
+            raise self._file.error(f"{self._name} of {rows_text(rows)}", "the system could not load its pages")
+        return taken
+
+    def _read_runs(self, rows: Array) -> Array:
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        into = values.reshape(-1).view(np.uint8).data
+        size = self._column.row_bytes
+        for first, at, count in runs(rows) if values.size else ():
+            self._read_bytes(into[at * size : (at + count) * size], self._column.offset + first * size, first, count)
+        return values
+
+    def _read_bytes(self, into: memoryview, offset: int, first: int, count: int) -> None:
+        done = 0
+        while done < len(into):
+            try:
+                got = os.preadv(self._file.descriptor, [into[done:]], offset + done)
+            except OSError as error:
+                what = f"{self._name} of {rows_text(range(first, first + count))}"
+                raise self._file.error(what, error.strerror) from None
+            if not got:
+                self._file.check_end(self._column.end, self._name)
+            done += got
+
+
+def runs(rows: Array) -> Iterator[tuple[int, int, int]]:
+    """Yield the runs of consecutive row numbers: the first row, its position among the rows, and their count."""
+    borders = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+    for at, end in itertools.pairwise(borders):
+        if at < end:
+            yield int(rows[at]), at, end - at
+
+
+def rows_text(rows: Sequence[int] | Array) -> str:
+    """Return which examples rows are, in words."""
+    if len(rows) == 1:
+        return f"example {rows[0]}"
+    return f"{len(rows):,} examples from {min(rows)} to {max(rows)}"

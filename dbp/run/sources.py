@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ from dbp.config.settings import Data, Settings
 from dbp.data import (
     CheckTargets,
     Dataset,
+    FileDataset,
     FileLayout,
     Order,
     Subset,
@@ -69,6 +72,17 @@ def open_data(data: Data, source: Any) -> Dataset | None:
     if isinstance(source, str):
         return open_file(data, source)
     return source if isinstance(source, Dataset) else None
+
+
+def warnings_of(data: Dataset) -> Sequence[str]:
+    """Return what the user should know of a data set before it is used."""
+    return data.warnings if isinstance(data, FileDataset) else ()
+
+
+def print_warnings(comm: Communicator, data: Dataset) -> None:
+    """Print the warnings of a data set on rank 0."""
+    if comm.rank == 0:
+        sys.stderr.writelines(f"warning: {text}\n" for text in warnings_of(data))
 
 
 def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None:

@@ -15,7 +15,7 @@ from dbp.cost.objective import Objective
 from dbp.data import Dataset
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
-from dbp.run.sources import check_together, open_data
+from dbp.run.sources import check_together, open_data, print_warnings
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
 
@@ -36,6 +36,7 @@ class Evaluator:
     """
 
     def __init__(self, trained: TrainedModel, comm: Communicator, shards: int | None = None):
+        print_warnings(comm, trained.data)
         check_together(comm, trained.data, trained.check_targets)
         self.trained, self.comm = trained, comm
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)

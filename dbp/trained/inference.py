@@ -15,7 +15,7 @@ from dbp.cost.loader import CHUNK
 from dbp.data import Dataset, OutputFile
 from dbp.errors import UserError
 from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
-from dbp.run.sources import open_file
+from dbp.run.sources import open_file, print_warnings
 from dbp.terminal import print_output
 from dbp.text import figures
 from dbp.trained.evaluator import evaluator_of_checkpoint
@@ -86,6 +86,7 @@ def predict(
     """
     data = agree(comm, open_file, settings.data, file, False)
     trained = agree(comm, _trained_model, settings, checkpoint, data)
+    print_warnings(comm, data)
     with OutputFile(out, overwrite) as output:
         from_rank_0(comm, output.create)
         for start in range(0, len(data), CHUNK * comm.size):

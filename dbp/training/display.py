@@ -12,6 +12,7 @@ from dbp.cost.mini_batch import ExampleSums
 from dbp.log import run_log
 from dbp.parallel import HOW_TO_GET_MPI, Node, placement_warnings
 from dbp.run.run import Run
+from dbp.run.sources import warnings_of
 from dbp.terminal import open_terminal, terminal_of, width_of
 from dbp.text import epoch_figures, figures
 from dbp.version import VERSION
@@ -134,6 +135,7 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
     if "no MPI library" in comm.description:
         lines.append(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
     lines.append(f"{run.layout.size:,} parameters ({settings.dtype}); examples: {run.sources.describe()}")
+    lines += [f"warning: {text}" for data in run.sources.files.values() for text in warnings_of(data)]
     if run.arena.lacks_memory:
         lines.append(f"warning: every rank keeps weights and optimizer state of its own, as {comm.node.refusal}")
     if idle := shards.idle_ranks:

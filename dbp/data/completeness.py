@@ -1,0 +1,224 @@
+"""Checks that a column of an HDF5 file is all there, as HDF5 itself fills in what is missing with zeros."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+from h5py import h5s, h5z
+
+from dbp.errors import DataError, UserError
+
+HDF5_FAILURES = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    OverflowError,
+)  # what h5py raises for odd files
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an exception's own text, as that of HDF5 may be pages long."""
+    return str(error.args[0] if error.args else error).partition("\n")[0]
+
+
+@contextmanager
+def reading_hdf5(what: str) -> Iterator[None]:
+    """Raise DataError in place of any exception by which h5py says that it cannot read something.
+
+    Args:
+        what: what is read, as the message names it.
+    """
+    try:
+        yield
+    except HDF5_FAILURES as error:
+        raise DataError(f"{what} cannot be read: {reason_of(error)}") from None
+
+
+def check_complete(column: h5py.Dataset, what: str, around: Sequence[str] = ()) -> list[str]:
+    """Return warnings of parts of a column that were never written, which HDF5 fills in.
+
+    Args:
+        column: the column.
+        what: its file and name, for messages.
+        around: the virtual columns of which it is a source, likewise.
+
+    Raises:
+        DataError: nothing of the column is stored, or a source is missing, too short or cannot be read.
+        UserError: a filter that the column needs is not installed.
+    """
+    if what in around:
+        raise DataError(f"{what} is a source of itself, over {' and '.join(around)}; write the data set anew")
+    with reading_hdf5(what):
+        if column.is_virtual:
+            return _check_sources(column, what, [*around, what])
+        if column.external:
+            return _check_external_files(column, what)
+        if column.id.get_storage_size() == 0:
+            raise DataError(f"{what} was created but never written, so that nothing of it is stored; write it first")
+        return _check_chunks(column, what) if column.chunks else []
+
+
+def _check_chunks(column: h5py.Dataset, what: str) -> list[str]:
+    _check_filters(column, what)
+    assert column.chunks is not None
+    expected = math.prod(-(-size // chunk) for size, chunk in zip(column.shape, column.chunks, strict=True))
+    missing = expected - column.id.get_num_chunks()
+    return [_filled_in(column, what, f"{missing:,} of {expected:,} chunks were never written")] if missing > 0 else []
+
+
+def _filled_in(column: h5py.Dataset, what: str, finding: str) -> str:
+    return f"{what}: {finding}; their numbers count as {column.fillvalue}"
+
+
+def _check_filters(column: h5py.Dataset, what: str) -> None:
+    """Raise UserError if a filter is not installed that the first stored chunk has gone through."""
+    properties, skipped = column.id.get_create_plist(), column.id.get_chunk_info(0).filter_mask
+    for number in range(properties.get_nfilters()):
+        code, _, _, name = properties.get_filter(number)
+        can_decode = h5z.filter_avail(code) and h5z.get_filter_info(code) & h5z.FILTER_CONFIG_DECODE_ENABLED
+        if not can_decode and not skipped >> number & 1:
+            label = f"{code} ({name.decode(errors='replace')})" if name else f"{code}"
+            raise UserError(
+                f"{what} is stored with HDF5 filter {label}, which is not installed here; set HDF5_PLUGIN_PATH to the "
+                "folder of its plugin, such as hdf5plugin.PLUGIN_PATH after pip install hdf5plugin, or write the data "
+                "set without it"
+            )
+
+
+# --- other files ------------------------------------------------------------------------------------
+
+
+def _check_external_files(column: h5py.Dataset, what: str) -> list[str]:
+    """Raise DataError if a file with the column's numbers is missing, or too short, which HDF5 would take as zeros."""
+    folder = str(Path(column.file.filename).absolute().parent)
+    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", folder)
+    left = math.prod(column.shape) * column.id.get_type().get_size()
+    for name, offset, size in column.external:
+        path, needed = Path(prefix, name), min(size, left)
+        if not path.is_file():
+            raise DataError(f"{what} has its numbers in {path}, which is missing (looked for {path.absolute()})")
+        if path.stat().st_size < offset + needed:
+            raise DataError(
+                f"{what} has its numbers in {path}, which is too short: it has {path.stat().st_size:,} bytes, but "
+                f"{offset + needed:,} are needed"
+            )
+        left -= needed
+    return []
+
+
+def find_linked(name: str, file: str, variable: str) -> Path | None:
+    """Return the HDF5 file that a link or a virtual data set means, or None, in the order in which HDF5 looks.
+
+    Args:
+        name: the name in the link.
+        file: the file with the link.
+        variable: the environment variable with prefixes for such names.
+    """
+    here = Path(file).absolute()
+    folders = [p.replace("${ORIGIN}", str(here.parent)) for p in os.environ.get(variable, "").split(":") if p]
+    short = Path(name).name if name.startswith("/") else name
+    candidates = [*([Path(name)] if name.startswith("/") else []), *(Path(folder, short) for folder in folders)]
+    candidates += [here.parent / short, Path(short), here.resolve().parent / short]
+    return next((path for path in candidates if path.is_file() and h5py.is_hdf5(path)), None)
+
+
+class _Source(NamedTuple):
+    """A data set that a virtual one shows a part of.
+
+    Args:
+        file: the name of its file; "." for that of the virtual one.
+        name: the name of the data set.
+        size: how many numbers it must have, if it is shown whole; else None.
+        last: the largest index along each axis that is shown, if not whole.
+    """
+
+    file: str
+    name: str
+    size: int | None
+    last: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.file}"
+
+
+def _check_sources(column: h5py.Dataset, what: str, around: Sequence[str]) -> list[str]:
+    covered, warnings = h5s.create_simple(column.shape), []
+    covered.select_none()
+    for mapping in column.virtual_sources():
+        blocks = _cover(covered, mapping.vspace, column.shape)
+        for source in _sources(mapping, blocks):
+            warnings += _check_source(column.file, source, what, around)
+    missing = math.prod(column.shape) - covered.get_select_npoints()
+    if missing:
+        warnings.append(_filled_in(column, what, f"{missing:,} of {math.prod(column.shape):,} numbers have no source"))
+    return list(dict.fromkeys(warnings))
+
+
+def _cover(covered: Any, part: Any, shape: tuple[int, ...]) -> int:
+    """Add a part of a virtual data set to a selection, and return its number of blocks along an unlimited axis."""
+    if part.get_select_type() == h5s.SEL_ALL:
+        covered.select_all()
+        return 1
+    if not part.is_regular_hyperslab():
+        for first, last in part.get_select_hyper_blocklist():
+            covered.select_hyperslab(tuple(first), (1,) * len(shape), None, tuple(last - first + 1), h5s.SELECT_OR)
+        return 1
+    start, stride, count, block = (list(values) for values in part.get_regular_hyperslab())
+    blocks = 1
+    for axis, size in enumerate(shape):
+        if count[axis] >= h5s.UNLIMITED:
+            count[axis] = blocks = max(0, -(-(size - start[axis]) // stride[axis]))
+        elif block[axis] >= h5s.UNLIMITED:
+            block[axis] = size - start[axis]
+    if min(*count, *block) > 0:
+        covered.select_hyperslab(tuple(start), tuple(count), tuple(stride), tuple(block), h5s.SELECT_OR)
+    return blocks
+
+
+def _sources(mapping: Any, blocks: int) -> list[_Source]:
+    """Return the sources of a part of a virtual data set: one for each block if their names have its number, %b."""
+    if "%b" in mapping.file_name + mapping.dset_name:
+        names = [(_numbered(mapping.file_name, i), _numbered(mapping.dset_name, i)) for i in range(blocks)]
+        return [_Source(file, name, None, ()) for file, name in names]
+    size: int | None = None
+    last: tuple[int, ...] = ()
+    if mapping.src_space.get_select_type() == h5s.SEL_ALL:
+        size = mapping.vspace.get_select_npoints()
+    else:
+        last = tuple(0 if i >= h5s.UNLIMITED else i for i in mapping.src_space.get_select_bounds()[1])
+    return [_Source(mapping.file_name, mapping.dset_name, size, last)]
+
+
+def _numbered(pattern: str, number: int) -> str:
+    return "%".join(part.replace("%b", str(number)) for part in pattern.split("%%"))
+
+
+def _check_source(file: h5py.File, source: _Source, what: str, around: Sequence[str]) -> list[str]:
+    """Raise DataError, naming the source, unless it has all that is shown of it; return warnings."""
+    failure = f"{what} is virtual, and its source {source}"
+    if source.file == ".":
+        return _check_source_in(file, source, failure, around)
+    path = find_linked(source.file, file.filename, "HDF5_VDS_PREFIX")
+    if path is None:
+        raise DataError(f"{failure} is missing or not an HDF5 file; put it beside {file.filename}")
+    with reading_hdf5(failure), h5py.File(path, "r") as opened:
+        return _check_source_in(opened, source, failure, around)
+
+
+def _check_source_in(file: h5py.File, source: _Source, failure: str, around: Sequence[str]) -> list[str]:
+    found = file.get(source.name)
+    if not isinstance(found, h5py.Dataset) or found.shape is None:
+        raise DataError(f"{failure} is missing: the file has no such data set")
+    shape = found.shape
+    is_short = source.size is not None and found.size < source.size
+    if is_short or any(index >= size for index, size in zip(source.last, shape, strict=False)):
+        raise DataError(f"{failure} is too short: it has shape {shape}, and more of it is shown")
+    return check_complete(found, f"{file.filename}: {source.name}", around)
