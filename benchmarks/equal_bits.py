@@ -5,7 +5,8 @@
 Trains short runs with each method on one rank, and again in jobs on other ranks and nodes: "5" is five ranks, "2,1" are
 two nodes with two ranks and one. The words that may follow: "divide" (optimizer state among the nodes), "private" (no
 memory that ranks share), "resume" (also in two starts), "mpich" (with the MPICH of another Python). The table counts
-the methods with other bits than on one rank; the exit code is 1 if there are any. Nodes are emulated on this machine.
+the methods with other bits than on one rank, all of a job that fails; the exit code is 1 if there are any.
+Nodes are emulated on this machine.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def arguments() -> argparse.Namespace:
     known = parser(__doc__)
     known.add_argument("--methods", default="", help="names, with commas between (all)")
     known.add_argument("--jobs", type=jobs, default=jobs(JOBS), help="with semicolons between")
-    known.add_argument("--mpich", metavar="PYTHON", help="with dbp and MPICH; without it such jobs are left out")
+    known.add_argument("--mpich", metavar="PYTHON", help="with dbp, SciPy and MPICH; else such jobs are left out")
     return parsed(known)
 
 
@@ -76,7 +77,11 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     expected, found = digests("1", methods, sys.executable), {}
     for job in args.jobs:
         say(job)
-        found[job] = digests(job, methods, args.mpich if "mpich" in job else sys.executable)
+        try:
+            found[job] = digests(job, methods, args.mpich if "mpich" in job else sys.executable)
+        except FailedError as error:
+            found[job] = {}
+            notes.append(f"failed: {error}")
     width = max(map(len, found)) + 2
     rows = [f"{'':{width}}methods  other bits"]
     rows += [f"{job:{width}}{len(found[job]):7d}  {len(other(found[job], expected)):10d}" for job in found]
