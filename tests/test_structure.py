@@ -16,7 +16,7 @@ PACKAGE, TESTS = ROOT / "dbp", ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # The ground: modules that all parts may import. They import one another only.
-GROUND = {"errors", "text", "terminal", "files", "checks", "types", "version", "job", "log", "random"}
+GROUND = {"errors", "text", "terminal", "files", "checks", "types", "version", "job", "kernels", "log", "random"}
 
 # The import rule: what each other part, a package or a module at the top, imports besides.
 IMPORTS = {

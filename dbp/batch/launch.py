@@ -88,7 +88,7 @@ def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, s
     return defaults | os.environ | {TERMINAL: terminal_of(sys.stderr) or ""}
 
 
-def launch(command: list[str], ranks: int | None, threads: int, survive: bool = False) -> int:
+def launch(command: list[str], ranks: int | None, threads: int, survive: bool, variables: dict[str, str]) -> int:
     """Start a command on several ranks, wait for it and return its exit code.
 
     Args:
@@ -96,6 +96,7 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool = 
         ranks: number of ranks; by default one a core.
         threads: BLAS threads of a rank, outside of training.
         survive: let the other ranks continue when a rank dies.
+        variables: environment variables of the ranks.
 
     Raises:
         UserError: the number of ranks or the MPI library does not allow it.
@@ -111,10 +112,11 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool = 
         )
     if vendor is None:
         sys.stderr.write(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}\n")
-        return _wait(command, dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ)
+        return _wait(command, dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ | variables)
     launcher = find_launcher(vendor)
     options = _open_mpi_options(ranks, cores, threads) if vendor == "Open MPI" else []
-    environment = _environment(vendor, ranks * threads > cores, threads)
+    options += [word for name in variables if vendor == "Open MPI" for word in ("-x", name)]
+    environment = _environment(vendor, ranks * threads > cores, threads) | variables
     if survive:
         return _wait_for_survivors([str(launcher), *FAULT_TOLERANCE, "-n", str(ranks), *options, *command], environment)
     return _wait([str(launcher), "-n", str(ranks), *options, *command], environment)

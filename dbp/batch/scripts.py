@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import PurePosixPath
 
@@ -38,6 +39,7 @@ class Site:
         vendor: name of the launcher's MPI library.
         as_root: whether root starts it.
         threads: BLAS threads of a rank.
+        kernels: environment variables that choose kernels of NumPy.
         lead: seconds that the run needs to save and stop.
     """
 
@@ -50,6 +52,7 @@ class Site:
     vendor: str = "Open MPI"
     as_root: bool = False
     threads: int = 1
+    kernels: Mapping[str, str] = field(default_factory=dict)
     lead: float = 0.0
 
 
@@ -116,7 +119,7 @@ def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str
         "run": site.run,
         "log": site.log,
         "folder": str(PurePosixPath(site.log).parent),
-        "environment": site.environment,
+        "environment": "\n".join([site.environment, *(f'export {n}="{v}"' for n, v in site.kernels.items())]),
         "python": shlex.quote(site.python),
         "shared": _shared(scheduler, seconds),
         "launch": _wrapped(_launch(request, scheduler, site)),
@@ -170,7 +173,8 @@ def _binding(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
         return [*options, "--allow-run-as-root", "--bind-to", "none"]
     options += ["--allow-run-as-root"] if site.as_root else []
     bound = ["--map-by", f"slot:PE={threads}:OVERSUBSCRIBE", "--bind-to", "core:overload-allowed"]
-    return [*options, *bound, "-x", "OMP_NUM_THREADS"]
+    passed_on = [word for name in ("OMP_NUM_THREADS", *site.kernels) for word in ("-x", name)]
+    return [*options, *bound, *passed_on]
 
 
 def _wrapped(words: list[str]) -> str:

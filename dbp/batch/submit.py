@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from dbp import kernels
 from dbp.batch.before_submit import check_run, checked_settings, find_mpi
 from dbp.batch.queue_systems import Scheduler, find_scheduler
 from dbp.batch.request import Request
@@ -59,7 +60,8 @@ def _site(scheduler: Scheduler, settings: Settings, lead: float) -> Site:
     if scheduler.name == "kubernetes":  # its image has its own MPI and Python
         return site
     vendor, launcher = find_mpi()
-    return replace(site, python=sys.executable, launcher=launcher, vendor=vendor, as_root=os.geteuid() == 0)
+    here = replace(site, python=sys.executable, launcher=launcher, vendor=vendor, as_root=os.geteuid() == 0)
+    return replace(here, kernels=kernels.variables(settings.kernels))
 
 
 def _environment() -> str:

@@ -6,7 +6,9 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
+from dbp import kernels
 from dbp.commands import COMMANDS, load
 from dbp.commands.parser import Parser
 from dbp.errors import UserError
@@ -30,7 +32,8 @@ def run(arguments: Namespace) -> int:
     """Start the ranks, wait for them and return their exit code."""
     from dbp.batch.launch import launch
 
-    return launch(rank_command(arguments.words), arguments.ranks, arguments.threads, arguments.survive)
+    command, variables = rank_command(arguments.words), kernel_variables(arguments.words)
+    return launch(command, arguments.ranks, arguments.threads, arguments.survive, variables)
 
 
 def rank_command(words: Sequence[str]) -> list[str]:
@@ -50,3 +53,13 @@ def rank_command(words: Sequence[str]) -> list[str]:
         known = ", ".join(command for command in COMMANDS if load(command).ON_RANKS)
         raise UserError(f"there is no command {name!r}; valid: {known}, a script.py, or a program")
     return [*words]
+
+
+def kernel_variables(words: Sequence[str]) -> dict[str, str]:
+    """Return the environment variables for the kernels that a training asks for."""
+    if words[0] != "train":
+        return {}
+    parser = Parser(prog="dbp train")
+    load("train").add(parser)
+    arguments = parser.parse_args(words[1:])
+    return kernels.variables(kernels.configured(Path(arguments.config), arguments.set))

@@ -6,6 +6,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+from dbp import kernels
 from dbp.commands.parser import Parser, add_config, add_restart
 from dbp.errors import UsageError
 from dbp.text import parse_limit
@@ -30,6 +31,7 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train on all ranks; collective."""
+    kernels.use(kernels.configured(Path(arguments.config), arguments.set))  # before anything loads NumPy
     from dbp.config.toml import read_settings
     from dbp.parallel import from_rank_0, world
     from dbp.run.provenance import check_installation

@@ -12,6 +12,7 @@ import numpy as np
 from dbp.checks import check_at_least, check_between_0_and_1, is_integer
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
+from dbp.kernels import KERNELS, NATIVE
 from dbp.nn import Loss, Model, as_loss, as_model
 from dbp.optim import Constant, Optimizer, Schedule
 
@@ -195,6 +196,8 @@ class Settings:
         shards: parts of a mini-batch; by default the number of ranks at the run's first start.
         seed: the seed of everything random.
         dtype: "float32" or "float64".
+        kernels: "native" for the fastest routines of NumPy and OpenBLAS on each processor, or "x86-64-v3" for those
+            that all processors with AVX2 have.
         threads: BLAS threads of a rank, whose number changes the bits; "auto" for one per core that the rank has at the
             run's first start.
         divide_state: divide the optimizer's vectors among all nodes instead of keeping them on each (ZeRO-1); takes
@@ -221,6 +224,7 @@ class Settings:
     shards: int | None = None
     seed: int = 0
     dtype: str = "float32"
+    kernels: str = NATIVE
     threads: int | str = 1
     divide_state: bool = False
     messages: str = "full"
@@ -266,8 +270,9 @@ class Settings:
             )
 
     def _check_types(self) -> None:
-        """Raise UserError unless dtype and messages are known and fit together."""
-        for what, value, valid in (("dtype", self.dtype, DTYPES), ("form of messages", self.messages, MESSAGES)):
+        """Raise UserError unless dtype, kernels and messages are known and fit together."""
+        known = (("dtype", self.dtype, DTYPES), ("kernels", self.kernels, KERNELS))
+        for what, value, valid in (*known, ("form of messages", self.messages, MESSAGES)):
             if value not in valid:
                 raise unknown(what, value, valid)
         if self.messages != "full" and self.dtype != "float32":

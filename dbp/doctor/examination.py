@@ -77,9 +77,10 @@ def _examine(comm: Communicator, threads: int | None, out: str, error: UserError
         nodes = nodes_of(comm)
     threads = threads or threads_per_rank(nodes)
     results: dict[str, Any] = {}
-    with blas_threads(threads) as blas:
-        facts = comm.gather(RankFacts.here(blas))
-        results |= {**facts[0].versions, "MPI": comm.description, "library": mpi_file()}
+    with blas_threads(threads):
+        facts = comm.gather(RankFacts.here())
+        results |= {name.replace(" ", "_"): version for name, version in facts[0].versions.items()}
+        results |= {"MPI": comm.description, "library": mpi_file()}
         results["thread_level"] = comm.thread_level
         results |= {"ranks": comm.size, "threads": threads, "nodes": node_facts(nodes, facts)}
         parts = [

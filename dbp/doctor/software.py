@@ -9,19 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.errors import UserError
-from dbp.parallel import HOW_TO_GET_MPI, Communicator, launched_by_mpi, processor
+from dbp.kernels import CORE_TYPE, X86_64_V3
+from dbp.parallel import HOW_TO_GET_MPI, Communicator, Kernels, launched_by_mpi, processor
 from dbp.parallel.machine.limits import available_memory
 from dbp.parallel.machine.shared_memory import free_shared_memory
 from dbp.parallel.ranks.placement import count_text, ranks_text
 from dbp.version import VERSION
 
 UNUSABLE = "not usable"
-CORE_TYPE = "OPENBLAS_CORETYPE"
-MAY_DIFFER = ("BLAS", "processor")  # ranks train with different ones, but the bits of results may differ
+KERNELS = ("NumPy", "BLAS", "CPU features", "C library")  # decide on the bits, so ranks must have the same
+MAY_DIFFER = ("processor",)  # ranks train on different ones, but the bits of results may differ
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,16 @@ class RankFacts:
     load: float
 
     @classmethod
-    def here(cls, blas: str) -> RankFacts:
+    def here(cls) -> RankFacts:
         """Return the facts about this process."""
-        versions, core_type = _versions() | {"BLAS": blas}, os.environ.get(CORE_TYPE, "")
+        versions, core_type = _versions(), os.environ.get(CORE_TYPE, "")
         load = os.getloadavg()[0]
         return cls(versions, processor(), available_memory(), free_shared_memory(), core_type, load)
 
 
 def _versions() -> dict[str, str]:
-    versions = {"dbp": VERSION, "Python": platform.python_version(), "NumPy": np.__version__}
+    versions = {"dbp": VERSION, "Python": platform.python_version()}
+    versions |= dict(zip(KERNELS, Kernels.in_force(), strict=True))
     try:
         versions["mpi4py"] = importlib.metadata.version("mpi4py")
     except importlib.metadata.PackageNotFoundError:
@@ -130,6 +130,7 @@ def environment_findings(facts: Sequence[RankFacts]) -> Iterator[Finding]:
     elif len(facts) > 1:
         yield from different
     yield _blas_finding(facts)
+    yield Finding("kernels", GOOD, f"NumPy uses {versions['CPU features']}; {versions['C library'] or 'no glibc'}")
     wrong = [(rank, f.versions["h5py"]) for rank, f in enumerate(facts) if "HDF5" not in f.versions]
     if wrong:
         found = f"h5py is {wrong[0][1]} on {ranks_text(r for r, _ in wrong)}"
@@ -142,7 +143,7 @@ def _blas_finding(facts: Sequence[RankFacts]) -> Finding:
     library = facts[0].versions["BLAS"] or "an unknown one, which may use any number of threads"
     kinds = sorted({f.core_type for f in facts} - {""})
     if kinds:
-        remedy = "unset it, unless you resume a run that was started with it"
+        remedy = f'unset it, unless a run was started with it; one with kernels = "{X86_64_V3}" sets it itself'
         found = f"{library}; {CORE_TYPE} is {', '.join(kinds)}, which may prevent its fastest kernel"
         return Finding("BLAS", WARNING, found, remedy)
     if not facts[0].versions["BLAS"]:
@@ -163,5 +164,8 @@ def _differences(facts: Sequence[RankFacts]) -> Iterator[Finding]:
             if name in MAY_DIFFER:
                 remedy = "use nodes of one kind: on others results may differ in their last bits"
                 yield Finding("environment", WARNING, found, remedy)
+            elif name in KERNELS:
+                remedy = f'use nodes of one kind, set kernels = "{X86_64_V3}", or train with --accept kernels'
+                yield Finding("environment", BAD, found, remedy)
             else:
                 yield Finding("environment", BAD, found, "start all of them in the same environment")

@@ -1,6 +1,7 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
 from dbp.parallel.machine.cores import CpuBinding, processor, usable_cores
+from dbp.parallel.machine.kernels import Kernels
 from dbp.parallel.machine.threads import blas_threads
 from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
@@ -36,6 +37,7 @@ __all__ = [
     "CpuBinding",
     "ErrorFeedback",
     "GradientSum",
+    "Kernels",
     "Layout",
     "MultiNodeSum",
     "Node",

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from collections.abc import Sequence
 
 import numpy as np
 
+from dbp import kernels
+from dbp.errors import UserError
 from dbp.job import job_here
-from dbp.parallel import Communicator, check_equal_on_ranks
+from dbp.parallel import Communicator, Kernels, agree, check_equal_on_ranks, differences
 from dbp.version import VERSION
+
+KERNELS = "kernels"  # the key that accepts ranks with different ones
 
 
 def versions() -> dict[str, str]:
@@ -19,8 +24,35 @@ def versions() -> dict[str, str]:
 
 
 def check_installation(comm: Communicator) -> None:
-    """Raise UserError if ranks have different versions; collective."""
-    check_equal_on_ranks(comm, versions(), "start the same installation of dbp and Python on all nodes")
+    """Raise UserError if ranks have different versions of dbp or Python; collective."""
+    facts = {"dbp": VERSION, "python": platform.python_version()}
+    check_equal_on_ranks(comm, facts, "start the same installation of dbp and Python on all nodes")
+
+
+def check_kernels(comm: Communicator, asked: str, accept: Sequence[str] = ()) -> dict[str, str]:
+    """Return what the ranks compute with, by name; where they differ, with the ranks; collective.
+
+    Args:
+        comm: the ranks.
+        asked: the setting.
+        accept: keys in which a run may differ from its checkpoint; "kernels" accepts ranks that differ too.
+
+    Raises:
+        UserError: a rank computes with other kernels than those asked for, or ranks differ.
+    """
+    mine = Kernels.in_force()
+    agree(comm, kernels.check, asked, mine.blas, mine.cpu_features.split())
+    different = differences(comm, mine._asdict())
+    if different and KERNELS not in accept:
+        lines = "; ".join(f"{name}: {text}" for name, text in different.items())
+        error = UserError(
+            f"ranks do not compute with the same kernels, so the bits would depend on who computes what ({lines}); "
+            f'start them on nodes of one kind and one installation, set kernels = "{kernels.X86_64_V3}", or train '
+            f"anyway with --accept {KERNELS}"
+        )
+        error.on_all_ranks = True
+        raise error
+    return mine._asdict() | different
 
 
 def process() -> dict[str, object]:

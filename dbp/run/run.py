@@ -52,12 +52,12 @@ class Run:
     Args:
         settings: what to train, and how.
         comm: the ranks.
-        blas: the BLAS kernel, on which the bits of results depend.
+        kernels: what the ranks compute with, on which the bits of results depend.
         restored: whether a snapshot will be put into it before its first step, so that it needs no initial weights.
     """
 
-    def __init__(self, settings: Settings, comm: Communicator, blas: str, restored: bool = False):
-        self.settings, self.comm, self.blas, self.restored = settings, comm, blas, restored
+    def __init__(self, settings: Settings, comm: Communicator, kernels: Mapping[str, str], restored: bool = False):
+        self.settings, self.comm, self.kernels, self.restored = settings, comm, kernels, restored
         check_installation(comm)
         check_equal_on_ranks(comm, toml.flatten(toml.table_from(settings)), "give all ranks the same settings")
         self.sources = open_sources(settings, comm)

@@ -54,9 +54,16 @@ class Restorer:
                 say(f"note: {run.settings.optimizer.resume_note}")
         if changes:
             say(f"note: what differs from the run so far: {'; '.join(changes)}")
-        if (was := info.provenance.get("blas")) != run.blas:
-            say(f"warning: the checkpoint was made with {was}: from here on, bits may differ from its run's")
+        if kernels := self._other_kernels(info):
+            say(f"warning: from here on, bits may differ from the run so far, which computed with {kernels}")
         return passed_over
+
+    def _other_kernels(self, info: CheckpointInfo) -> str:
+        """Return what the checkpoint's run computed with, where that differs from this one."""
+        before = {name: info.provenance.get(name) for name in self._run.kernels}
+        return ", ".join(
+            f"{name} {before[name]} (now {now})" for name, now in self._run.kernels.items() if before[name] != now
+        )
 
     def _other_ranks(self, info: CheckpointInfo) -> list[str]:
         was = info.provenance.get("ranks")

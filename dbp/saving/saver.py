@@ -247,7 +247,7 @@ class RunSaver:
     def _provenance(self) -> dict[str, str | int]:
         """Return what the run is made with: versions, ranks, processor, host."""
         where = {"processor": processor(), "host": socket.gethostname(), "mpi": self._comm.description}
-        return {**versions(), "blas": self._run.blas, "ranks": self._comm.size, **where}
+        return {**versions(), **self._run.kernels, "ranks": self._comm.size, **where}
 
     # --- during training, and at its end ------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
     ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
     lines = [
         f"dbp {VERSION}: {ranks} ({comm.description}), {shards.count} shards, "
-        f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} per rank ({run.blas})",
+        f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} per rank ({run.kernels['blas']})",
         *job_lines,
     ]
     if "no MPI library" in comm.description:

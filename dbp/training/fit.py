@@ -24,6 +24,7 @@ from dbp.parallel import (
     nodes_of,
     world,
 )
+from dbp.run.provenance import check_kernels
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
 from dbp.saving.checkpoint_info import peek
@@ -122,6 +123,7 @@ def start_run(
     """
     run_log.start(folder=settings.out is not None)
     with abort_on_error(comm):
+        kernels = check_kernels(comm, settings.kernels, start.accept)
         nodes = nodes_of(comm)
         snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
         info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
@@ -129,10 +131,10 @@ def start_run(
     with (
         abort_on_error(comm),
         signals,
-        blas_threads(settings.thread_count) as blas,
+        blas_threads(settings.thread_count),
         np.errstate(over="ignore", invalid="ignore"),
         Watchdog(comm, settings.watch.warn_after, settings.watch.end_after),
-        Run(settings, comm, blas, restored=info is not None or snapshot is not None) as run,
+        Run(settings, comm, kernels, restored=info is not None or snapshot is not None) as run,
     ):
         is_shown = not start.quiet and comm.rank == 0
         with Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display:

@@ -13,7 +13,8 @@ from tests.jobs import PROGRAMS, ROOT, dbp, launcher, mpirun, run, slow
 from tests.processes import run_on_terminal
 
 DOCTOR = ("-m", "dbp", "doctor")
-ALONE = ["MPI library", "launcher", "batch job", "BLAS", "HDF5", "node", "pinning", "memory", "matrix product"]
+ALONE = ["MPI library", "launcher", "batch job", "BLAS", "kernels", "HDF5"]
+ALONE += ["node", "pinning", "memory", "matrix product"]
 FOLDER = ["folder", "disk", "checkpoint", "locks"]
 RANKS = ["when ranks die", "environment", "shared memory", "sum", "barrier", "weights"]
 DISTURBED = {"pinning", "load", "disk", "BLAS"}  # which other programs, or the environment of a test, may spoil

@@ -15,7 +15,8 @@ from tests.jobs import mpirun
 
 
 def facts(processor="P", memory=2e9, load=0.0, core_type="", **versions):
-    known = {"dbp": "1", "NumPy": "2", "mpi4py": "4", "BLAS": "o", "h5py": "3", "HDF5": "2"}
+    known = dict.fromkeys(("dbp", "Python", "NumPy", "mpi4py", "CPU features", "C library", "h5py", "HDF5"), "2")
+    known["BLAS"] = "o"
     return RankFacts(known | versions, processor, memory, None, core_type, load)
 
 
@@ -40,15 +41,18 @@ def test_too_little_memory_and_others_programs_are_warnings():
 
 
 def test_ranks_that_differ_are_named():
-    told = list(environment_findings([facts(), facts(NumPy="3"), facts(BLAS="p"), facts(NumPy="3")]))
+    told = list(environment_findings([facts(), facts(Python="3"), facts(BLAS="p"), facts(Python="3")]))
     assert told[0] == Finding(
         "environment",
         BAD,
-        "ranks differ in NumPy (2 on ranks 0,2, 3 on ranks 1,3)",
+        "ranks differ in Python (2 on ranks 0,2, 3 on ranks 1,3)",
         "start all of them in the same environment",
     )
-    assert (told[1].state, told[1].found) == (WARNING, "ranks differ in BLAS (o on ranks 0-1,3, p on rank 2)")
-    assert [f.state for f in environment_findings([facts(), facts()])] == [GOOD] * 3
+    assert (told[1].state, told[1].found) == (BAD, "ranks differ in BLAS (o on ranks 0-1,3, p on rank 2)")
+    assert told[1].remedy.endswith('set kernels = "x86-64-v3", or train with --accept kernels')
+    (other,) = [f for f in environment_findings([facts(), facts("Q")]) if f.state != GOOD]
+    assert (other.state, other.found) == (WARNING, "ranks differ in processor (P on rank 0, Q on rank 1)")
+    assert [f.state for f in environment_findings([facts(), facts()])] == [GOOD] * 4
 
 
 def test_links_that_are_slow_and_clocks_that_differ_are_warnings():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from dbp.parallel.machine.kernels import blas_text
+
 
 @contextlib.contextmanager
 def blas_threads(count: int) -> Iterator[str]:
-    """Set the number of BLAS threads of this process within a with statement; yield the kernel that BLAS chose."""
+    """Set the number of BLAS threads of this process within a with statement; yield NumPy's BLAS and its kernel."""
     import threadpoolctl
 
     with threadpoolctl.threadpool_limits(count, user_api="blas"):
-        pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-        yield ", ".join(f"{p['internal_api']} {p['version']} {p.get('architecture', '')}".strip() for p in pools)
+        yield blas_text()

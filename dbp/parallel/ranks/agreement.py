@@ -8,32 +8,34 @@ from collections.abc import Mapping, Sequence
 from dbp.errors import UserError
 from dbp.parallel.ranks.comm import Communicator
 
-MAX_VALUE_CHARACTERS = 60  # in a message
+MAX_VALUE_CHARACTERS = 100  # in a message
 
 
-def differences(comm: Communicator, facts: Mapping[str, object]) -> list[str]:
-    """Return a line for each fact that differs between ranks: its values, and the ranks that have them; collective.
+def differences(comm: Communicator, facts: Mapping[str, object]) -> dict[str, str]:
+    """Return a text for each fact that differs between ranks: its values, and the ranks that have them; collective.
 
     Args:
         comm: the ranks.
         facts: names and values; values are compared as text.
     """
     everyones = comm.gather(({name: str(value) for name, value in facts.items()}, socket.gethostname()))
-    lines = []
+    texts = {}
     for name in dict.fromkeys(name for found, _ in everyones for name in found):
         ranks_of: dict[str, list[int]] = {}
         for rank, (found, _) in enumerate(everyones):
             ranks_of.setdefault(found.get(name, "nothing"), []).append(rank)
         if len(ranks_of) > 1:
-            where = (f"{_short(value)} on {_ranks(ranks, everyones)}" for value, ranks in ranks_of.items())
-            lines.append(f"{name}: {', '.join(where)}")
-    return lines
+            texts[name] = ", ".join(
+                f"{_short(value)} on {_ranks(ranks, everyones)}" for value, ranks in ranks_of.items()
+            )
+    return texts
 
 
 def check_equal_on_ranks(comm: Communicator, facts: Mapping[str, object], remedy: str) -> None:
     """Raise UserError on all ranks if a fact differs between them; collective."""
-    if lines := differences(comm, facts):
-        error = UserError(f"ranks do not agree on {'; '.join(lines)}; {remedy}")
+    if different := differences(comm, facts):
+        lines = "; ".join(f"{name}: {text}" for name, text in different.items())
+        error = UserError(f"ranks do not agree on {lines}; {remedy}")
         error.on_all_ranks = True
         raise error
 

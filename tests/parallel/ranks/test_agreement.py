@@ -28,4 +28,4 @@ def test_ranks_that_do_not_agree_are_named_before_the_first_step(start, tmp_path
 
 
 def test_facts_that_are_equal_are_not_reported():
-    assert differences(OneProcess(), {"a": 1}) == []
+    assert differences(OneProcess(), {"a": 1}) == {}
