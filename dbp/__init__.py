@@ -6,7 +6,9 @@
     dbp.autodiff          derivatives of your own functions
     dbp.insight           summaries of models, each neuron's contribution to the error, effects of changes
 
-Modules are loaded when they are first used, as thousands of ranks may import dbp at once.
+Modules are loaded when they are first used, as thousands of ranks may import dbp at once. One thing happens at import:
+sys.excepthook is set, so that a mistake in a script takes one line and, where a launcher has started several ranks, an
+exception on one of them ends all. Such a rank also gets an exit hook, so that the others can say that it has left.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dbp.script import set_hooks
 from dbp.version import VERSION
 
+set_hooks()
 __version__ = VERSION
 __all__ = [
     "Checkpoint",
     "Data",
     "EarlyStopping",
+    "Interrupted",
     "NotFinite",
     "UserError",
     "Watch",
@@ -37,15 +42,19 @@ __all__ = [
 _HOMES = {
     "fit": "training.fit",
     **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Checkpoint", "Watch"), "config.settings"),
-    "UserError": "errors",
+    **dict.fromkeys(("Interrupted", "UserError"), "errors"),
 }
 _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
     from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Watch
-    from dbp.errors import UserError
+    from dbp.errors import Interrupted, UserError
     from dbp.training.fit import fit
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dbp.commands import COMMANDS, SAVE_ON_SIGNAL, load
 from dbp.commands.parser import Parser
+from dbp.errors import INTERRUPTED, Interrupted
 from dbp.saving.stopping import signals
 from dbp.version import VERSION
 
@@ -16,20 +17,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not set(words[:1]) & SAVE_ON_SIGNAL:
         return _run(words)
-    signals.enter()  # before anything that takes long, so that the first signal saves the run whenever it comes
+    signals.enter(
+        ends=arguments is None
+    )  # before anything that takes long, so that the first signal saves the run whenever it comes
     try:
         return _run(words)
     finally:
-        signals.leave(ends=arguments is None)
+        signals.leave()
 
 
 def _run(words: Sequence[str]) -> int:
     try:
         arguments = parser_of(words).parse_args(words)
         return load(arguments.command).run(arguments)
+    except Interrupted as interruption:
+        return interruption.exit_code  # the run has said what it did
     except KeyboardInterrupt:
         sys.stderr.write("\ndbp: interrupted\n")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # what reads our output, such as head, has ended
         return 1
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -125,9 +126,26 @@ ENDED = "DBP_ENDED"  # environment variable of dbp run: the file that each rank 
 
 
 NOT_FINISHED = 75  # exit code of a run that is saved and can be started again (EX_TEMPFAIL)
+INTERRUPTED = 130  # exit code of what Ctrl-C has ended, as shells have it
 
 
 class Stopped(SystemExit):
     """The exit of a run that was asked to stop: its state is saved, and the same command resumes it."""
 
     on_all_ranks = True
+
+
+class Interrupted(KeyboardInterrupt):
+    """The end of a run that Ctrl-C has stopped after a step, raised on all ranks.
+
+    Attributes:
+        exit_code: of a script that does not catch it: 75 if the run is saved, else 130.
+        result: a Result with the weights and the history so far; its `test` is empty.
+    """
+
+    on_all_ranks = True
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.result: Any = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,6 +17,54 @@ TERMINAL = "DBP_TERMINAL"
 LAUNCHERS = ("mpirun", "mpiexec", "prterun", "orterun", "mpiexec.hydra", "srun")
 
 
+def open_missing_streams() -> None:
+    """Open what was closed of input, output and error output, as after `>&-`: to nowhere.
+
+    Else the next file would take its number, and what is printed would go into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def write_line(stream: TextIO | None, text: str) -> None:
+    """Write lines to a stream that may be gone, which never ends a rank: its reader has ended, its disk is full."""
+    try:
+        if stream is not None:
+            stream.write(f"{text}\n")
+            stream.flush()
+    except (OSError, ValueError):
+        atexit.unregister(_discard_unless_written)  # once, however often this happens
+        atexit.register(_discard_unless_written)
+
+
+def write_error(text: str) -> None:
+    """Write lines to stderr, as write_line()."""
+    write_line(sys.stderr, text)
+
+
+def flush_streams() -> None:
+    """Write out what stdout and stderr hold, where they still are."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _discard_unless_written() -> None:
+    """Send nowhere what a stream still holds; else Python fails on it once more at its end, with a code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or without a descriptor
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def print_output(text: str) -> None:
     """Print lines of text to stdout.
 
@@ -26,16 +76,11 @@ def print_output(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except OSError as error:
-        discard_output()
+        _discard_unless_written()
         if isinstance(error, BrokenPipeError):
             raise
         with writing_to("the standard output"):
             raise
-
-
-def discard_output() -> None:
-    """Send what stdout still holds, and all that follows, nowhere; else Python fails on it once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _launchers_output(descriptor: int) -> str | None:

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from dbp import launcher as launchers
 from dbp.errors import UserError
 from dbp.job import Job, job_here, seconds_left
-from dbp.parallel.ranks import launcher as launchers
 from dbp.saving.stopping import Stopping, signals
 from dbp.text import TIME_OF_JOB
 from tests.jobs import dbp, digest, launcher, run

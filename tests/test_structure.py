@@ -16,7 +16,8 @@ PACKAGE, TESTS = ROOT / "dbp", ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # The ground: modules that all parts may import. They import one another only.
-GROUND = {"errors", "text", "terminal", "files", "checks", "types", "version", "job", "kernels", "log", "random"}
+GROUND = {"errors", "text", "terminal", "files", "checks", "types", "version", "job", "kernels", "launcher", "log"}
+GROUND |= {"process_note", "random", "rank_note"}
 
 # The import rule: what each other part, a package or a module at the top, imports besides.
 IMPORTS = {
@@ -40,7 +41,8 @@ IMPORTS = {
     "batch": {"config", "parallel", "saving"},
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     # the face
-    "__init__": {"autodiff", "checkpoint", "config", "data", "insight", "nn", "optim", "training"},
+    "script": {"parallel"},
+    "__init__": {"autodiff", "checkpoint", "config", "data", "insight", "nn", "optim", "script", "training"},
     "commands": {"batch", "checkpoint", "config", "data", "doctor", "exchange", "insight", "parallel", "run", "saving"}
     | {"trained", "training"},
     "cli": {"commands", "parallel", "saving"},

@@ -21,6 +21,8 @@ from dbp.checks import check_at_least
 from dbp.errors import ENDED, NOT_FINISHED, UserError
 from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
+from dbp.process_note import ProcessNote
+from dbp.saving.stopping import LAUNCHER_SIGNAL, SIGNALS
 from dbp.terminal import TERMINAL, terminal_of
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -140,17 +142,21 @@ def _wait(command: list[str], environment: dict[str, str]) -> int:
     """Run the launcher and return its exit code; forward signals to it, and its error output to ours."""
     # It gets a process group of its own: the terminal would interrupt it, and it would leave ranks no time to save.
     stdin = subprocess.DEVNULL if sys.stdin is not None and sys.stdin.isatty() else None
+    note = ProcessNote("dbp signal")
+    environment = environment | {LAUNCHER_SIGNAL: note.path}
     process = subprocess.Popen(command, env=environment, stdin=stdin, stderr=subprocess.PIPE, process_group=0)
     interrupts = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             interrupts.append(number)
+        note.write(str(int(number)))
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(_forwarded(number, len(interrupts)))
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
-        signal.signal(number, forward)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has SIGHUP ignored
+            signal.signal(number, forward)
     assert process.stderr is not None
     copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
     code = process.wait()
@@ -170,9 +176,9 @@ def _forwarded(number: int, interrupts: int) -> int:
         number: the signal that this process got.
         interrupts: how many interrupts it has got by now.
     """
-    if number == signal.SIGHUP or interrupts == 2:
-        return signal.SIGTERM
-    return signal.SIGKILL if interrupts > 2 else signal.SIGUSR1
+    if number == signal.SIGINT and interrupts > 1:
+        return signal.SIGTERM if interrupts == 2 else signal.SIGKILL
+    return signal.SIGUSR1
 
 
 # --- the launcher's own output -------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from dbp.parallel import (
     threads_per_rank,
     world,
 )
-from dbp.parallel.ranks.faults import RANK_0_SECONDS
 from dbp.parallel.ranks.placement import count_text
+from dbp.parallel.ranks.world import RANK_0_SECONDS
 from dbp.terminal import print_output, terminal_of
 
 AUTO_THREADS = "auto"

@@ -7,12 +7,19 @@ from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
-from dbp.parallel.ranks.launcher import launched_by_mpi
 from dbp.parallel.ranks.memory import check_memory, keep_freed_memory
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
-from dbp.parallel.ranks.watchdog import Watchdog
-from dbp.parallel.ranks.world import HOW_TO_GET_MPI, communicator_for_errors, survivors, world
+from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER
+from dbp.parallel.ranks.world import (
+    HOW_TO_GET_MPI,
+    START_SECONDS,
+    communicator_for_errors,
+    end_script,
+    survivors,
+    watched,
+    world,
+)
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
 from dbp.parallel.sums.gradients import GradientSum
@@ -29,7 +36,10 @@ from dbp.parallel.vectors.layout import Layout
 from dbp.parallel.vectors.replicas import difference
 
 __all__ = [
+    "END_AFTER",
     "HOW_TO_GET_MPI",
+    "START_SECONDS",
+    "WARN_AFTER",
     "Arena",
     "Arriving",
     "Communicator",
@@ -54,7 +64,6 @@ __all__ = [
     "Total",
     "TreeSum",
     "VectorSum",
-    "Watchdog",
     "abort_on_error",
     "agree",
     "blas_threads",
@@ -63,10 +72,10 @@ __all__ = [
     "communicator_for_errors",
     "difference",
     "differences",
+    "end_script",
     "from_rank_0",
     "is_on_all_ranks",
     "keep_freed_memory",
-    "launched_by_mpi",
     "nodes_of",
     "parts",
     "placement_hints",
@@ -77,6 +86,7 @@ __all__ = [
     "threads_per_rank",
     "usable_cores",
     "vector_sum_for",
+    "watched",
     "wire_for",
     "world",
 ]

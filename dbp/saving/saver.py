@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from dbp.checkpoint import StoredCheckpoint, Writer
 from dbp.config import toml
-from dbp.errors import NOT_FINISHED, Stopped, StorageError, UserError
+from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, Stopped, StorageError, UserError
 from dbp.log import now, run_log
 from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, is_on_all_ranks, processor
 from dbp.run.provenance import process, versions
@@ -22,7 +22,7 @@ from dbp.saving.checkpoint_info import CheckpointInfo
 from dbp.saving.folder import RunFolder
 from dbp.saving.restore import Restorer
 from dbp.saving.start import Start
-from dbp.saving.stopping import Stopping
+from dbp.saving.stopping import INTERRUPT, Stopping
 
 Say = Callable[[str], None]
 MAX_TRIES = 3  # at writing the last checkpoint
@@ -70,12 +70,12 @@ class RunSaver:
         del self._comm.asks_to_stop
         if self.folder is not None and self._comm.rank == 0:
             self._writer.end(None if is_on_all_ranks(error) else FAILURE_WAIT_SECONDS)
-            if error is not None and not isinstance(error, (Stopped, RankLostError)):
+            if error is not None and not isinstance(error, (Stopped, Interrupted, RankLostError)):
                 with contextlib.suppress(StorageError):
                     code = error.exit_code if isinstance(error, UserError) else 1
                     self.folder.write_status("failed", message=str(error) or type(error).__name__, code=code)
         self._leave()
-        if error is None or isinstance(error, Stopped):  # else the log gets the error too
+        if error is None or isinstance(error, (Stopped, Interrupted)):  # else the log gets the error too
             run_log.close()
 
     def _leave(self) -> None:
@@ -257,22 +257,23 @@ class RunSaver:
         if self.folder is not None and self._comm.rank == 0:
             self.folder.write_heartbeat(self._status)
 
-    def stop(self) -> Stopped:
-        """Save because a rank has asked to stop, and return the exception that ends the run."""
+    def stop(self) -> Stopped | Interrupted:
+        """Save because a rank has asked to stop, and return the exception that ends the run on all ranks."""
         run, reasons = self._run, self._comm.gather(self._stopping.reason)
-        rank = next(rank for rank, reason in enumerate(reasons) if reason)
+        is_interrupted = INTERRUPT in reasons
+        rank = reasons.index(INTERRUPT) if is_interrupted else next(r for r, reason in enumerate(reasons) if reason)
         why = f"stop requested by {reasons[rank]}" + f" (rank {rank})" * (self._comm.size > 1)
         if self.folder is None:
-            self._say(
-                f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
-            )
-            return Stopped(1)
-        if failed := self._save_with_retries():
-            raise self._unsaved(failed)
-        self._say(f"{why}: saved step {run.progress.step}; the same command resumes from it")
-        from_rank_0(self._comm, self._write_end, "stopped", why, NOT_FINISHED)
+            text = f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
+            code = INTERRUPTED if is_interrupted else 1
+        else:
+            if failed := self._save_with_retries():
+                raise self._unsaved(failed)
+            text, code = f"{why}: saved step {run.progress.step}; the same command resumes from it", NOT_FINISHED
+        self._say(text)
+        from_rank_0(self._comm, self._write_end, "stopped", why, code)
         self._stopping.clear_stop_file()
-        return Stopped(NOT_FINISHED)
+        return Interrupted(text, code) if is_interrupted else Stopped(code)
 
     def finish(self) -> str:
         """Write the last checkpoint, and return why it was not written; "" if it was."""

@@ -17,9 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dbp.errors import Stopped, UserError
+from dbp.errors import UserError
+from dbp.process_note import read_note
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+INTERRUPT = "SIGINT (Ctrl-C)"
+LAUNCHER_SIGNAL = "DBP_SIGNAL"  # environment variable of dbp run: its note of the last signal that it has passed on
 STOP_FILE_SECONDS = 1.0  # between two checks for the stop file
 RESERVE_FACTOR = 2.0  # times the longest step and the longest save: the time reserved before a time limit
 RESERVE_SECONDS = 2.0  # reserved besides
@@ -27,53 +30,66 @@ DURATIONS = ("step_seconds", "save_seconds")  # keys in the status of a run
 
 
 class Signals:
-    """The signals that this process has received, as a context manager that handles them."""
+    """The signals that this process has received, as a context manager that handles them and may be nested."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self._before: dict[int, Any] = {}
-        self._users = 0
+        self._users, self._ends = 0, False
         self.since = time.monotonic()
 
     def __enter__(self) -> None:
         self.enter()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self.leave(ends=isinstance(error, Stopped))
+    def __exit__(self, *error: object) -> None:
+        self.leave()
 
-    def enter(self) -> None:
-        """Handle signals from now on; a second SIGINT ends the process at once."""
+    def enter(self, *, ends: bool = False) -> None:
+        """Handle signals from now on; a second SIGINT does at once what it did before.
+
+        Args:
+            ends: whether the process ends with the outermost block. Then a second SIGINT kills it, and a signal that
+                comes after the block is ignored, as it must not change the exit code.
+        """
         self._users += 1
+        self._ends = self._ends or ends
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            if number in self._before or signal.getsignal(number) is not signal.SIG_IGN:
+            if number in self._before or signal.getsignal(number) not in (signal.SIG_IGN, None):
                 self._before.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._handle)
 
-    def leave(self, *, ends: bool) -> None:
-        """Restore the earlier handlers and forget the signals, when the last of nested blocks is left.
-
-        Args:
-            ends: whether the process is about to end. Then a late signal must not change its exit code, so all but a
-                second SIGINT are ignored.
-        """
+    def leave(self) -> None:
+        """Restore the earlier handlers and forget the signals, when the outermost block is left."""
         self._users -= 1
         if self._users:
             return
         for number, handler in self._before.items():
-            if not ends:
+            if not self._ends:
                 signal.signal(number, handler)
             elif number != signal.SIGINT:
                 signal.signal(number, signal.SIG_IGN)
-        if not ends:
+        if not self._ends:
             self._before, self.received = {}, []
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and number in self.received:
+            before = self._before[number]
+            if not self._ends and callable(before):  # as a rule, Python's own, which raises KeyboardInterrupt
+                before(number, frame)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received.append(number)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the first signal; dbp run passes on others as SIGUSR1."""
+        number = self.received[0]
+        if number == signal.SIGUSR1:
+            with contextlib.suppress(ValueError):
+                number = signal.Signals(int(read_note(os.environ.get(LAUNCHER_SIGNAL, ""))))
+        return INTERRUPT if number == signal.SIGINT else signal.Signals(number).name
 
 
 signals = Signals()
@@ -104,7 +120,7 @@ class Stopping:
 
     def _find_reason(self) -> str:
         if signals.received:
-            return signal.Signals(signals.received[0]).name
+            return signals.name
         now = time.monotonic()
         if self._limit is not None and now - signals.since + self._reserve > self._limit:
             return f"the time limit of {self._limit:.0f} s"

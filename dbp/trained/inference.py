@@ -14,7 +14,7 @@ from dbp.config.settings import Settings
 from dbp.cost.loader import CHUNK
 from dbp.data import Dataset, OutputFile
 from dbp.errors import UserError
-from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
+from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
 from dbp.run.sources import open_file, print_warnings
 from dbp.terminal import print_output
 from dbp.text import figures
@@ -32,7 +32,7 @@ def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Com
     Returns:
         the exit code of the command.
     """
-    comm = world()
+    comm = world(end_after=START_SECONDS)
     checkpoint = from_rank_0(comm, _load, Path(path))
     settings = agree(comm, _settings_of, checkpoint)
     with abort_on_error(comm), blas_threads(settings.thread_count):

@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from dbp.config.settings import Settings
+from dbp.config.settings import Settings, Watch
+from dbp.errors import Interrupted
 from dbp.job import job_and_time
 from dbp.log import run_log
 from dbp.parallel import (
+    END_AFTER,
+    WARN_AFTER,
     Communicator,
     RankLostError,
-    Watchdog,
     abort_on_error,
     agree,
     blas_threads,
     from_rank_0,
     keep_freed_memory,
     nodes_of,
+    watched,
     world,
 )
 from dbp.run.provenance import check_kernels
@@ -80,12 +83,18 @@ def fit(
 
     Raises:
         UserError: a setting, the data or a checkpoint breaks a rule; the same on every rank, printed once.
-        SystemExit: a signal, a stop file or the time limit stopped the run; it is saved, and the exit code is 75.
+        Interrupted: Ctrl-C stopped the run after a step; it is saved if it has a folder, and the `result` of the
+            exception holds weights and history so far. It is a KeyboardInterrupt.
+        SystemExit: another signal, a stop file or the time limit stopped the run; it is saved, and the exit code is 75;
+            1 if it has no folder.
     """
-    comm = world()
-    limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
-    start = Start(fresh, overwrite, quiet, retry, tuple(accept), limit)
-    return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
+    watch = settings.get("watch")
+    limits = (watch.warn_after, watch.end_after) if isinstance(watch, Watch) else (WARN_AFTER, END_AFTER)
+    comm = world(*limits)
+    with watched(comm, *limits):
+        limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
+        start = Start(fresh, overwrite, quiet, retry, tuple(accept), limit)
+        return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
 
 
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
@@ -96,7 +105,11 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
         run = saver = display = None  # frees the memory of the last attempt before the next one needs as much
         try:
             with start_run(settings, comm, start, snapshot) as (run, saver, display):
-                steps = train_epochs(run, saver, display)
+                try:
+                    steps = train_epochs(run, saver, display)
+                except Interrupted as interruption:
+                    interruption.result = _result(run, {})
+                    raise
                 result = _finish(run, saver, display, steps)
                 comm.survival.confirm()  # all ranks have finished, so none continues without the others
                 return result
@@ -122,7 +135,8 @@ def start_run(
         snapshot: the state in memory that it continues from, if ranks have died.
     """
     run_log.start(folder=settings.out is not None)
-    with abort_on_error(comm):
+    watch = settings.watch
+    with abort_on_error(comm), watched(comm, watch.warn_after, watch.end_after):
         kernels = check_kernels(comm, settings.kernels, start.accept)
         nodes = nodes_of(comm)
         snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
@@ -131,9 +145,9 @@ def start_run(
     with (
         abort_on_error(comm),
         signals,
+        watched(comm, watch.warn_after, watch.end_after, trains=True),
         blas_threads(settings.thread_count),
         np.errstate(over="ignore", invalid="ignore"),
-        Watchdog(comm, settings.watch.warn_after, settings.watch.end_after),
         Run(settings, comm, kernels, restored=info is not None or snapshot is not None) as run,
     ):
         is_shown = not start.quiet and comm.rank == 0
@@ -169,4 +183,9 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
     if test:
         display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
     saver.end(failed, message)
-    return Result(run.final_weights(), progress.history, test, progress.step)
+    return _result(run, test)
+
+
+def _result(run: Run, test: dict[str, float]) -> Result:
+    """Return what the run has come to; collective."""
+    return Result(run.final_weights(), run.progress.history, test, run.progress.step)

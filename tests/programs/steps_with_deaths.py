@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from dbp.parallel import Arena, Layout, RankLostError, Shards, Watchdog, survivors, vector_sum_for, world
+from dbp.parallel import Arena, Layout, RankLostError, Shards, survivors, vector_sum_for, watched, world
 from dbp.random import generator
 
 SIZE, SHARDS, STEPS = 300_007, 5, 6
@@ -103,7 +103,7 @@ def train(comm):
             if lost_at:
                 times.append(round(1e3 * (time.perf_counter() - lost_at)))
                 lost_at = 0.0
-            with Watchdog(comm, 5, 10):
+            with watched(comm, 5, 10):
                 while done < STEPS:
                     job.step(done)
                     copy = np.stack([job.weights, job.momentum])

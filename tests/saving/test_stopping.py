@@ -3,33 +3,82 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 
+from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.config.settings import Checkpoint
-from dbp.errors import Stopped, UserError
+from dbp.errors import Interrupted, Stopped, UserError
+from dbp.process_note import ProcessNote
 from dbp.saving.start import Start
 from dbp.saving.stopping import Stopping, signals
 from dbp.text import parse_time
 from tests.saving.short_runs import run, steps
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(5)  # in which Python calls the handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_stops_after_the_step_and_the_rest_follows(tmp_path, capsys, number):
     whole = run()
     before = signal.getsignal(number)
     with signals:
         os.kill(os.getpid(), number)
-        with pytest.raises(Stopped) as stopped:
+        with pytest.raises(Interrupted if number == signal.SIGINT else Stopped) as stopped:
             run(tmp_path, Start(), checkpoint=Checkpoint())
-    assert stopped.value.code == 75
+    assert getattr(stopped.value, "exit_code", stopped.value.args[0]) == 75
     assert signal.getsignal(number) == before
-    name = signal.Signals(number).name
+    name = "SIGINT (Ctrl-C)" if number == signal.SIGINT else signal.Signals(number).name
     assert f"stop requested by {name}: saved step 1; the same command resumes" in capsys.readouterr().out
     assert steps(tmp_path) == [1]
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
     assert digest_arrays(run(tmp_path).weights) == digest_arrays(whole.weights)
+
+
+def test_an_interrupt_leaves_the_result_so_far_and_the_next_run_trains():
+    def interrupt(scope, x):
+        if scope.training and not sent:
+            sent.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return nn.Dense(3)(scope.inside("dense"), x)
+
+    sent = []
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        run(model=interrupt)
+    result = interrupted.value.result
+    assert (interrupted.value.exit_code, result.steps, result.test) == (130, 1, {})
+    assert list(result.weights) == ["dense/weight", "dense/bias"]
+    assert not any(result.history.values())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run(model=interrupt).steps == 16
+    with pytest.raises(KeyboardInterrupt) as usual:
+        send(signal.SIGINT)
+    assert type(usual.value) is KeyboardInterrupt
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step():
+    with signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt) as second:
+            send(signal.SIGINT)
+    assert type(second.value) is KeyboardInterrupt
+
+
+def test_the_signal_that_dbp_run_got_is_named(monkeypatch):
+    note = ProcessNote("dbp signal")
+    monkeypatch.setenv("DBP_SIGNAL", note.path)
+    with signals:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signals.name == "SIGUSR1"  # sent to the ranks themselves
+        note.write(str(int(signal.SIGHUP)))
+        assert signals.name == "SIGHUP"
+        note.write(str(int(signal.SIGINT)))
+        assert signals.name == "SIGINT (Ctrl-C)"
 
 
 def test_a_stop_in_the_last_step_lets_the_run_finish(tmp_path):

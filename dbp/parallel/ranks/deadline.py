@@ -8,10 +8,10 @@ import faulthandler
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from dbp.errors import NOT_FINISHED
+from dbp.terminal import write_error
 
 # From POSIX's time.h and signal.h, as Linux has them.
 CLOCK_MONOTONIC, SIGEV_THREAD = 1, 2
@@ -31,11 +31,47 @@ class _Event(ctypes.Structure):
     )
 
 
-class Deadline:
-    """A deadline for a with statement: past it, the process prints its tracebacks and ends with an exit code.
+class LibraryTimer:
+    """A timer for a with statement: after some seconds it calls a function of the C library, in a thread of its own.
 
-    The timer is one of the C library, because a Python thread cannot run while a library holds the interpreter's lock,
-    as mpi4py does while MPI starts. Systems without such timers have no deadline.
+    A Python thread could not run while a library holds the interpreter's lock, as mpi4py does while MPI starts. Systems
+    without such timers never call the function.
+
+    Args:
+        seconds: until the call.
+        function: its name.
+        argument: its only one, a number or a text.
+    """
+
+    def __init__(self, seconds: float, function: str, argument: int | bytes):
+        self._seconds, self._function = seconds, function
+        self._text = ctypes.create_string_buffer(argument) if isinstance(argument, bytes) else None
+        self._value = argument if isinstance(argument, int) else ctypes.addressof(self._text or ctypes.c_char())
+        self._library: Any = None
+        self._timer = ctypes.c_void_p()
+
+    def __enter__(self) -> Self:
+        library = _library()
+        if library is not None:
+            function = ctypes.cast(library[self._function], ctypes.c_void_p)
+            event = _Event(self._value, 0, SIGEV_THREAD, function.value, None)
+            if library.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)) == 0:
+                self._library = library
+                self._start()
+        return self
+
+    def _start(self) -> None:
+        whole = int(self._seconds)
+        times = (ctypes.c_long * 4)(0, 0, whole, max(int((self._seconds - whole) * 1e9), int(whole == 0)))
+        self._library.timer_settime(self._timer, 0, times, None)
+
+    def __exit__(self, *error: object) -> None:
+        if self._library is not None:
+            self._library.timer_delete(self._timer)
+
+
+class Deadline(LibraryTimer):
+    """A deadline for a with statement: past it, the process prints its tracebacks and ends with an exit code.
 
     Args:
         seconds: until the deadline.
@@ -43,33 +79,16 @@ class Deadline:
     """
 
     def __init__(self, seconds: float, code: int):
-        self._seconds, self._code = seconds, code
-        self._library: Any = None
-        self._timer = ctypes.c_void_p()
+        super().__init__(seconds, "_exit", code)
 
-    def __enter__(self) -> Deadline:
-        library = _library()
-        if library is not None:
-            exit_function = ctypes.cast(library["_exit"], ctypes.c_void_p)  # ends the process at once
-            event = _Event(self._code, 0, SIGEV_THREAD, exit_function.value, None)
-            if library.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)) == 0:
-                self._library = library
-                self._start(self._seconds)
-        return self
-
-    def _start(self, seconds: float) -> None:
-        whole = int(seconds)
-        times = (ctypes.c_long * 4)(0, 0, whole, max(int((seconds - whole) * 1e9), int(whole == 0)))
-        self._library.timer_settime(self._timer, 0, times, None)
+    def __enter__(self) -> Self:
         if sys.__stderr__ is not None:
-            faulthandler.dump_traceback_later(0.98 * seconds, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(0.98 * self._seconds, file=sys.__stderr__)
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._library is not None:
-            self._library.timer_delete(self._timer)
-            faulthandler.cancel_dump_traceback_later()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _library() -> Any:
@@ -95,7 +114,7 @@ def abort_after(seconds: float, text: str, abort: Callable[[int], None]) -> Iter
     """
 
     def end() -> None:
-        sys.stderr.write(f"dbp: error: {text}\n")
+        write_error(f"dbp: error: {text}")
         abort(NOT_FINISHED)
 
     timer = threading.Timer(seconds, end)

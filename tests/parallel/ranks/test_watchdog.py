@@ -1,11 +1,13 @@
 """The watchdog: ranks that do not arrive are named, and the job ends at the limit."""
 
+import re
 import time
 
 import pytest
 
-from dbp.parallel import Stage
-from dbp.parallel.ranks.watchdog import RankActivity, waiting_text
+from dbp.parallel.ranks.watchdog import Watchdog
+from dbp.rank_note import LEFT, OUTSIDE, RankActivity
+from tests.jobs import PROGRAMS, mpirun
 
 
 @pytest.mark.slow
@@ -30,12 +32,38 @@ def test_a_stopped_rank_ends_the_job_at_the_limit(start, sizes):
     assert "rank 1 has not been heard of for " in outcome.err
 
 
-def test_what_is_seen_of_ranks_reads_well():
-    seen = [
-        RankActivity(0, Stage.WAITING, 61.0, 11, 0.4),
-        RankActivity(1, Stage.BACKWARD, 75.2, 11, 0.3),
-        RankActivity(2, Stage.BACKWARD, 3.0, 11, 80.0),
-    ]
-    assert str(seen[1]) == "rank 1 has been in backward, step 12 for 75 s"
-    assert str(seen[2]) == "rank 2 has not been heard of for 80 s (in backward, step 12)"
-    assert waiting_text(seen) == "rank 0 waits"
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("leave", "rank 0 waits for [0-9]+ s, as rank 1 has come to the end of its program, and cannot arrive; all"),
+        ("once", "rank 0 waits for [0-9]+ s, as rank 1 has come to the end of its program, and cannot arrive; all"),
+        (
+            "sleep",
+            "rank 0 waits for [0-9]+ s, as rank 1 has been in work outside of dbp.fit for [0-9]+ s; all ranks end",
+        ),
+        ("before MPI", r"rank 0 waits for 3 s for the start of MPI, as rank 1 has been in work outside of dbp.fit for"),
+        ("exit", "rank 0 waits for 3 s for the start of MPI, as rank 1 has ended, or not imported dbp; all ranks end"),
+    ],
+)
+def test_ranks_that_do_not_come_to_a_collective_are_named_and_all_end(way, said):
+    outcome = mpirun(2, PROGRAMS / "uneven_script.py", way, timeout=40)
+    assert outcome.code == 1
+    assert len(re.findall(f"dbp: error: on [^ ]+ rank 0 waits for {said}", outcome.err)) == 1, outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_only_ranks_that_have_all_left_end_the_job_before_its_limit(monkeypatch):
+    said, codes = [], []
+    watchdog = Watchdog(0, codes.append, said.append)
+    others = {1: RankActivity(1, LEFT, 3.0), 2: RankActivity(2, OUTSIDE, 3.0)}
+    monkeypatch.setattr("dbp.parallel.ranks.watchdog.activities", lambda title: others)
+    with watchdog.limits(1e-9, 1e9):
+        watchdog._check()
+        assert (codes, len(said)) == ([], 1)
+        assert "rank 1 has come to the end of its program; rank 2 has been in work outside of dbp.fit" in said[0]
+        watchdog._check()  # says it once
+        del others[2]
+        watchdog._warned = 0.0
+        watchdog._check()
+    assert (codes, len(said)) == ([1], 2)

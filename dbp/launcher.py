@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+from dbp.terminal import LAUNCHERS
 
 # Variables of launchers of MPI: mpirun and mpiexec, jsrun (JSM) and PALS, set before main().
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE", "JSM_NAMESPACE_SIZE")
@@ -10,6 +13,7 @@ RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", "JSM_NA
 # Variables of srun and flux, which start any program. A Slurm script has a SLURM_PROCID too, but no step.
 STEP = "SLURM_STEP_ID"
 TASKS = (("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", STEP), ("FLUX_JOB_SIZE", "FLUX_TASK_RANK", "FLUX_TASK_RANK"))
+VARIABLES = tuple(dict.fromkeys([*SIZES, *RANKS, *(name for names in TASKS for name in names)]))
 # The command with which each of them starts ranks of an MPI, where it can.
 WITH_SRUN = {"Open MPI": "srun --mpi=pmix", "MPICH": "srun --mpi=pmi2", "Intel MPI": "srun --mpi=pmi2"}
 WITH_FLUX = {"Open MPI": "flux run -o pmi=pmix"}
@@ -35,6 +39,36 @@ def launched_rank() -> int:
     """Return the rank that the launcher gave this process; 0 without a launcher."""
     rank = _first(RANKS)
     return rank if rank is not None else _first([name for _, name, of in TASKS if of in os.environ]) or 0
+
+
+def launched_here() -> int:
+    """Return how many ranks the launcher started on this node; 0 if it does not say so."""
+    return int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", os.environ.get("MPI_LOCALNRANKS", "0")))
+
+
+def rank_above() -> int | None:
+    """Return the process of a rank with MPI loaded that has started this process; None if there is none (Linux).
+
+    Such a process has the variables of that rank, but is not the rank itself: MPI would wait in it forever.
+    """
+    process = os.getppid()
+    try:
+        while process > 1:
+            folder = Path(f"/proc/{process}")
+            if (folder / "comm").read_text().strip() in LAUNCHERS:
+                return None
+            if "libmpi" in (folder / "maps").read_text() and _has_our_variables(folder / "environ"):
+                return process
+            process = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _has_our_variables(file: Path) -> bool:
+    variables = dict(line.split(b"=", 1) for line in file.read_bytes().split(b"\0") if b"=" in line)
+    ours = {name: os.environ[name] for name in (*RANKS, "PMIX_NAMESPACE") if name in os.environ}
+    return bool(ours) and all(variables.get(name.encode()) == value.encode() for name, value in ours.items())
 
 
 def mismatch_message(description: str) -> str:

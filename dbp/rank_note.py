@@ -1,0 +1,136 @@
+"""The note of a rank: what it does, for the ranks of its node that wait for it. It is there before MPI has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dbp.process_note import ProcessNote, notes
+from dbp.terminal import write_error
+
+OWNER = "DBP_RANK"  # environment variable that tells processes started by a rank that the rank has its note
+SILENT_SECONDS = 5.0  # after which a rank that has not renewed its note counts as stopped
+LISTED_RANKS = 8  # in a message
+WAITING, LEFT, OUTSIDE = "waiting", "left", "work outside of dbp.fit"  # what a rank does, beside stages of training
+
+
+class RankActivity(NamedTuple):
+    """The activity of a rank of this node, as last noted."""
+
+    rank: int
+    state: str  # one of those above, or a stage and a step
+    seconds: float  # for which it has done this
+    silent: float = 0.0  # seconds for which it has not renewed its note
+
+    @property
+    def waits(self) -> bool:
+        """Return True if it waits for others."""
+        return self.state == WAITING and self.silent < SILENT_SECONDS
+
+    def __str__(self) -> str:
+        if self.state == LEFT:
+            return f"rank {self.rank} has come to the end of its program"
+        if self.silent >= SILENT_SECONDS:
+            return f"rank {self.rank} has not been heard of for {self.silent:.0f} s (in {self.state})"
+        return f"rank {self.rank} has been in {self.state} for {self.seconds:.0f} s"
+
+
+class RankNote:
+    """The note of this rank; others read it with activities()."""
+
+    def __init__(self) -> None:
+        self._note: ProcessNote | None = None
+        self._left = False
+
+    def write(self, rank: int, state: str, seconds: float = 0.0, *, renewed: bool = False) -> None:
+        """Note what this rank does.
+
+        Args:
+            rank: its number.
+            state: what it does.
+            seconds: for which it has done so.
+            renewed: whether the note is renewed again and again, so that a rank that does not has been stopped.
+        """
+        if self._left:
+            return
+        if self._note is None:
+            self._note = ProcessNote(title())
+            os.environ[OWNER] = f"{os.getpid()} {title()} {rank}"
+        now = time.monotonic()
+        self._note.write(f"{rank} {now - seconds:.3f} {now if renewed else 0:.3f} {state}")
+
+    def leave(self, rank: int) -> None:
+        """Note that this rank has come to the end of its program."""
+        self.write(rank, LEFT)
+        self._left = True
+
+
+rank_note = RankNote()
+
+
+def title() -> str:
+    """Return the title of the notes of this job: launchers name it, or start all of its ranks on a node."""
+    return f"dbp {os.environ.get('PMIX_NAMESPACE', os.getppid())}"
+
+
+def has_note_of_parent(rank: int) -> bool:
+    """Return True if a process that has started this one is this rank and has its note."""
+    process, _, owner = os.environ.get(OWNER, "").partition(" ")
+    return owner == f"{title()} {rank}" and process != str(os.getpid())
+
+
+def activities(of: str) -> dict[int, RankActivity]:
+    """Return what the ranks on this machine do whose notes have a title, by rank."""
+    found = {}
+    for text in notes(of):
+        with contextlib.suppress(ValueError):  # it is being written
+            rank, since, renewed, state = text.split(" ", 3)
+            now = time.monotonic()
+            silent = now - float(renewed) if float(renewed) else 0.0
+            found[int(rank)] = RankActivity(int(rank), state, now - float(since), silent)
+    return found
+
+
+def waiting_text(activities: Sequence[RankActivity]) -> str:
+    """Return which ranks wait, as a clause."""
+    ranks = [one.rank for one in activities if one.waits]
+    return f"rank {ranks[0]} waits" if len(ranks) == 1 else f"ranks {listed(ranks)} wait"
+
+
+def listed(ranks: Sequence[int]) -> str:
+    """Return the numbers of ranks as text, of many the first ones."""
+    return ", ".join(map(str, ranks[:LISTED_RANKS])) + " ..." * (len(ranks) > LISTED_RANKS)
+
+
+def report_start(of: str, rank: int, size: int, here: int, seconds: float, ends: bool) -> None:
+    """Print which ranks of this node have not come to the start of MPI, if no other rank of the node says so.
+
+    Args:
+        of: title of the notes.
+        rank: the waiting rank that asks.
+        size: ranks of the job.
+        here: ranks of this node; 0 if unknown.
+        seconds: for which it has waited.
+        ends: whether all ranks end now.
+    """
+    found = activities(of)
+    waiting = sorted(number for number, one in found.items() if one.waits)
+    if rank != min(waiting, default=rank):
+        return
+    late = [str(one) for _, one in sorted(found.items()) if not one.waits]
+    if here == size and (absent := sorted(set(range(size)) - found.keys())):
+        who = f"rank {absent[0]} has" if len(absent) == 1 else f"ranks {listed(absent)} have"
+        late.append(f"{who} ended, or not imported dbp")
+    if not late and not {0, size - 1} & {rank, *waiting}:
+        return  # the ranks of another node wait for the same ranks, and say so
+    others = "; ".join(late) if late else "ranks of other nodes have not come to it"
+    clause = waiting_text([found[number] for number in waiting]) if waiting else f"rank {rank} waits"
+    text = f"on {socket.gethostname()} {clause} for {seconds:g} s for the start of MPI, as {others}"
+    if ends:
+        write_error(f"dbp: error: {text}; all ranks end, as all must start it within {seconds:g} s")
+    else:
+        write_error(f"warning: {text}; all ranks must call dbp.fit, or none")

@@ -1,0 +1,48 @@
+"""The hooks of a script that imports dbp: for an exception that ends it, and for the end of one rank of several."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from dbp.errors import Interrupted, UserError
+from dbp.launcher import launched_rank, launched_size
+from dbp.log import run_log
+from dbp.rank_note import OUTSIDE, has_note_of_parent, rank_note
+from dbp.terminal import write_error
+
+
+def set_hooks() -> None:
+    """Set sys.excepthook, and for one of several ranks an exit hook, which other ranks learn from that it has left."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if launched_size() > 1:
+            from dbp.parallel import end_script
+
+            end_script(error)
+        _end(error, lambda: before(kind, error, trace))
+
+    sys.excepthook = hook
+    rank = launched_rank()
+    if launched_size() > 1 and not has_note_of_parent(rank):
+        rank_note.write(rank, OUTSIDE)
+        atexit.register(rank_note.leave, rank)
+
+
+def _end(error: BaseException, show: Callable[[], Any]) -> None:
+    """End a script of one process: a mistake of the user takes one line, and an exit code of its own."""
+    if hasattr(sys, "ps1") or not isinstance(error, (UserError, Interrupted)):
+        run_log.write("".join(traceback.format_exception(error)).rstrip())
+        show()
+        return
+    if isinstance(error, UserError):
+        run_log.write(f"error: {error}")
+        write_error(f"dbp: error: {error}")
+    else:
+        write_error("\ndbp: interrupted")
+    raise SystemExit(error.exit_code)  # which Python obeys in this hook

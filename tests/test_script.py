@@ -1,0 +1,43 @@
+"""How scripts end: their exit codes, and what they print of exceptions."""
+
+import sys
+
+import pytest
+
+from tests.jobs import PROGRAMS, mpirun, run
+
+FIT = """
+import os, signal, sys, numpy as np, dbp
+sent = []
+def model(scope, x):
+    if scope.training and not sent:
+        sent.append(os.kill(os.getpid(), signal.SIGINT))
+    return dbp.nn.Dense(2)(scope.inside("dense"), x)
+dbp.fit(model=model, loss="mean_squared_error", data=(np.eye(4), np.eye(4)[:, :2]), optimizer=dbp.optim.SGD(0.1),
+        epochs=3, batch_size=4, quiet=True, out=sys.argv[1] if len(sys.argv) > 1 else None)
+"""
+
+
+def test_a_mistake_takes_one_line_and_an_error_its_traceback():
+    outcome = run(sys.executable, "-c", "import dbp; dbp.optim.SGD(-1.0)")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome.err
+    assert outcome.err.startswith("dbp: error: learning_rate must be ")
+    outcome = run(sys.executable, "-c", "import dbp; 1 / 0")
+    assert (outcome.code, outcome.err.count("Traceback")) == (1, 1)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_an_interrupt_that_is_not_caught_has_the_exit_code_of_what_it_left(tmp_path, folder):
+    outcome = run(sys.executable, "-c", FIT, *([tmp_path / "run"] if folder else []))
+    assert (outcome.code, outcome.err) == (75 if folder else 130, "\ndbp: interrupted\n")
+    assert (tmp_path / "run" / "checkpoints" / "step-000000001.h5").exists() == folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["raise", "user"])
+def test_an_exception_on_one_rank_before_fit_ends_all(way):
+    outcome = mpirun(2, PROGRAMS / "uneven_script.py", way)
+    assert outcome.code != 0
+    assert outcome.err.count("dbp: rank 1 of 2 on ") == (way == "raise")
+    assert outcome.err.count("dbp: error: rank 1 of 2 on ") == (way == "user")
+    assert outcome.err.count("Traceback") == (way == "raise")
