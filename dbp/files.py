@@ -10,7 +10,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -118,10 +118,20 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def must_be_free(path: Path, overwrite: bool) -> None:
-    """Raise UserError if a file of that name exists and may not be replaced."""
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; choose another name or pass --overwrite")
+def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = ()) -> None:
+    """Raise UserError if a file of that name exists and may not be replaced.
+
+    Args:
+        path: the name of a file to write.
+        overwrite: whether the user lets it be replaced.
+        read: files that are read, which must not be replaced in any case.
+    """
+    with reading_from(path):
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} exists; choose another name or pass --overwrite")
+        for other in read:
+            if path.exists() and other.exists() and path.samefile(other):
+                raise UserError(f"{path} is {other}, which is read; choose another name for the output")
 
 
 # --- failures -----------------------------------------------------------------------------------------

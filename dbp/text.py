@@ -28,6 +28,11 @@ def size(count: float) -> str:
     return amount(count, "B")
 
 
+def is_digits(text: str) -> bool:
+    """Return True if a text is a number in decimal digits that is short enough to count anything."""
+    return re.fullmatch("[0-9]{1,18}", text) is not None
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """Format a shape: 28x28x1; 1 for a scalar."""
     return "x".join(map(str, shape)) or "1"

@@ -155,7 +155,7 @@ def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, messa
     write(tmp_path / "nan.h5", np.where(np.arange(60)[:, None, None] == 7, np.nan, X), Y)
     write(tmp_path / "weights.h5", X, Y, weights=np.where(np.arange(60) == 3, -1.0, 1.0))
     words = [word for change in changes for word in ("--set", change)]
-    outcome = dbp("train", small, "--set", "batch_size=20", *words, cwd=tmp_path)
+    outcome = dbp("train", small, "--set", "batch_size=20", "--set", "data.scale=1", *words, cwd=tmp_path)
     assert outcome.code == 2
     assert outcome.out == ""
     assert len(outcome.err.splitlines()) == 1
@@ -209,7 +209,7 @@ def test_verify_tells_of_each_checkpoint_whether_it_is_whole(trained, tmp_path):
 
 def test_data_of_another_shape_does_not_fit_a_checkpoint(trained, tmp_path):
     write(tmp_path / "wide.h5", np.zeros((3, 9, 9)), np.zeros(3, int))
-    outcome = dbp("eval", trained[0], tmp_path / "wide.h5")
+    outcome = dbp("eval", trained[0], tmp_path / "wide.h5", "--scale", "1")
     assert outcome.code == 2
     assert "inputs of shape (9, 9) do not fit the model: dense_1/weight would have shape (81, 16)" in (outcome.err)
 

@@ -101,7 +101,7 @@ def test_results_come_in_rows_or_in_whole_arrays(tmp_path):
     with OutputFile(tmp_path / "rows.h5", overwrite=False) as file:
         file.create()
         for start in (4, 0, 2):
-            file.write_rows({"x": rows[start : start + 2], "y": rows[start : start + 2, 0]}, start, len(rows))
+            file.write_rows({"x": rows[start : start + 2], "y": rows[start : start + 2, 0]}, start, len(rows), {})
         file.commit()
     with OutputFile(tmp_path / "whole.h5", overwrite=False) as file:
         file.create()
@@ -116,7 +116,7 @@ def test_results_come_in_rows_or_in_whole_arrays(tmp_path):
 def test_results_that_are_not_finished_are_discarded(tmp_path):
     with OutputFile(tmp_path / "x.h5", overwrite=False) as file:
         file.create()
-        file.write_rows({"x": np.ones(3)}, 0, 6)
+        file.write_rows({"x": np.ones(3)}, 0, 6, {})
     assert list(tmp_path.iterdir()) == []
 
 

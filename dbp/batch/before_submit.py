@@ -88,7 +88,7 @@ def _check_earlier(request: Request, settings: Settings, earlier: CheckpointInfo
     assert settings.shards is not None
     names = [name for name in ("train", "validation") if f"data_{name}" in progress]
     digests = {name: str(progress[f"data_{name}"]) for name in names}  # other data is found when the job starts
-    found = Comparison.between(earlier, settings, settings.shards, digests)
+    found = Comparison.between(earlier, settings, settings.shards, digests, earlier.meaning)
     check_same_run(earlier, found, request.accept)
 
 

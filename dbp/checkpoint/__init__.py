@@ -19,11 +19,21 @@ from dbp.checkpoint.stored_config import table_of
 from dbp.checkpoint.writer_thread import Writer
 
 if TYPE_CHECKING:
-    from dbp.checkpoint.folder import CheckpointFolder, Keep, Newest, all_of, checkpoints_of, find, step_of, verdict
+    from dbp.checkpoint.folder import (
+        CheckpointFolder,
+        Keep,
+        Newest,
+        all_of,
+        checkpoints_of,
+        files_of,
+        find,
+        step_of,
+        verdict,
+    )
     from dbp.checkpoint.reading import Opened, opened, read
     from dbp.checkpoint.writing import write
 
-_FOLDER = ("CheckpointFolder", "Keep", "Newest", "all_of", "checkpoints_of", "find", "step_of", "verdict")
+_FOLDER = ("CheckpointFolder", "Keep", "Newest", "all_of", "checkpoints_of", "files_of", "find", "step_of", "verdict")
 _WITH_HDF5 = {
     **dict.fromkeys(_FOLDER, "folder"),
     **dict.fromkeys(("Opened", "opened", "read"), "reading"),
@@ -40,6 +50,7 @@ __all__ = [
     "all_of",
     "checkpoints_of",
     "digest_arrays",
+    "files_of",
     "find",
     "opened",
     "read",

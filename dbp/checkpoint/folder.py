@@ -215,12 +215,15 @@ def checkpoints_of(path: Path) -> CheckpointFolder:
 
 def all_of(path: Path) -> list[Path]:
     """Return a checkpoint, or all of a run's, oldest first; raise UserError if there is none."""
-    if not path.is_dir():
-        return [path]
-    files = checkpoints_of(path).files()
+    files = files_of(path)
     if not files:
         raise UserError(f"folder {path} holds no checkpoint")
     return files
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the path of a checkpoint, or those of all of a run's, oldest first; none if the run has none."""
+    return checkpoints_of(path).files() if path.is_dir() else [path]
 
 
 def verdict(path: Path) -> tuple[str, bool]:

@@ -5,7 +5,7 @@
     /method/<name>                              scalars of the optimizer
     /history/<column>                           one number per epoch
     /progress, /provenance                      attributes: counters of the run; versions, processor, host
-    attributes of the root                      format, version, config (TOML), contents
+    attributes of the root                      format, version, config (TOML), meaning of the data (JSON), contents
 
 `contents` lists all arrays, each with its type, its shape, its position in the file and a SHA-256 of its values. The
 first bytes of the file, which HDF5 leaves to its users, are a seal: a SHA-256 of all bytes that follow but those of the
@@ -48,6 +48,7 @@ class StoredCheckpoint:
         progress: counters of the run.
         provenance: what the run ran on.
         config: the settings as TOML.
+        meaning: kinds, scale and names of the training data as JSON; empty if nothing is known of it.
     """
 
     model: Mapping[str, Array]
@@ -57,6 +58,7 @@ class StoredCheckpoint:
     progress: Mapping[str, Scalar] = field(default_factory=dict)
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
     config: str = ""
+    meaning: str = "{}"
 
     def inference_weights(self) -> dict[str, Array]:
         """Return the weights for inference and running moments: averaged weights if the optimizer keeps an average."""
@@ -75,7 +77,9 @@ class StoredCheckpoint:
             yield f"history/{name}", array
 
     @classmethod
-    def from_arrays(cls, arrays: Iterable[tuple[str, Array]], progress: Any, provenance: Any, config: str) -> Self:
+    def from_arrays(
+        cls, arrays: Iterable[tuple[str, Array]], progress: Any, provenance: Any, config: str, meaning: str
+    ) -> Self:
         """Return the checkpoint that has these arrays, given by their names in the file; the inverse of arrays()."""
         groups: dict[str, dict[str, Array]] = {group: {} for group in GROUPS}
         optimizer: dict[str, dict[str, Array]] = {}
@@ -85,7 +89,8 @@ class StoredCheckpoint:
             if group == "optimizer":
                 vector, _, parameter = rest.partition("/")
                 optimizer.setdefault(vector, {})[parameter] = array
-        return cls(groups["model"], optimizer, groups["method"], groups["history"], progress, provenance, config)
+        method, history = groups["method"], groups["history"]
+        return cls(groups["model"], optimizer, method, history, progress, provenance, config, meaning)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from dbp.types import Array
 MAX_NAME_LENGTH, MAX_NAME_PARTS = 1 << 16, 64  # of an array; its parts are separated by slashes
 MAX_ATTRIBUTES, MAX_DIMENSIONS, MAX_ELEMENTS = 1000, 32, 1 << 48
 MAX_ATTRIBUTE_BYTES = 1 << 16  # of each attribute outside of the root
-# All bytes but those of the arrays: so many, as many for each array, and so many times those of contents and config.
+# All bytes but those of the arrays: so many, as many for each array, and so many times those of the texts.
 STRUCTURE_BYTES, STRUCTURE_BYTES_PER_ARRAY, STRUCTURE_FACTOR = 1 << 20, 1 << 13, 4
 NUMBERS = re.compile(r"[<>|][fiu][0-9]{1,2}")  # types that arrays may have
 # The exceptions of h5py and NumPy for files that are not as they should be.
@@ -51,6 +51,7 @@ class Opened:
 
     path: Path
     config: str
+    meaning: str
     progress: dict[str, Any]
     provenance: dict[str, Any]
     entries: dict[str, Entry]
@@ -113,7 +114,7 @@ class Opened:
         if reason := too_large(self):
             raise DataError(f"checkpoint {self.path} cannot be used: {reason}")
         arrays = ((name, self.array(name)) for name in self.entries)
-        return StoredCheckpoint.from_arrays(arrays, self.progress, self.provenance, self.config)
+        return StoredCheckpoint.from_arrays(arrays, self.progress, self.provenance, self.config, self.meaning)
 
     def inference_weights(self) -> dict[str, Array]:
         """Read what StoredCheckpoint.inference_weights() returns, and no other array.
@@ -185,16 +186,16 @@ def _opened(path: Path, file: BinaryIO, structure: h5py.File) -> Opened:
     _check_version(root["version"])
     progress = _attributes(_group(structure, "progress"), MAX_ATTRIBUTE_BYTES)
     provenance = _attributes(_group(structure, "provenance"), MAX_ATTRIBUTE_BYTES)
-    contents, config = root["contents"], root["config"]
-    if not (isinstance(contents, str) and isinstance(config, str)) or len(config) > MAX_CONFIG_BYTES:
-        raise DataError("is not made by dbp: its contents and config are not texts of a permitted length")
+    contents, config, meaning = texts = root["contents"], root["config"], root["meaning"]
+    if not all(isinstance(text, str) for text in texts) or len(config) > MAX_CONFIG_BYTES:
+        raise DataError("is not made by dbp: its contents, config and meaning are not texts of a permitted length")
     entries = {name: _entry_in_list(name, description) for name, description in json.loads(contents).items()}
-    _check_places(entries.values(), size, len(contents) + len(config))
+    _check_places(entries.values(), size, sum(map(len, texts)))
     digest = digest_of_structure(file, entries.values())
     file.seek(0)
     if file.read(SEAL_BYTES) != seal_of(digest):
         raise DataError("is damaged: its attributes, its list of contents or its structure do not match their digest")
-    return Opened(path, config, progress, provenance, entries, digest, file)
+    return Opened(path, config, meaning, progress, provenance, entries, digest, file)
 
 
 def _check_places(entries: Collection[Entry], size: int, texts: int) -> None:
@@ -203,7 +204,7 @@ def _check_places(entries: Collection[Entry], size: int, texts: int) -> None:
     Args:
         entries: of the arrays.
         size: of the file, in bytes.
-        texts: characters of the list of contents and the config.
+        texts: characters of the list of contents, the config and the meaning of the data.
     """
     end = SEAL_BYTES
     for entry in sorted((entry for entry in entries if entry.size), key=lambda entry: entry.offset):

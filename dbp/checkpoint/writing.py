@@ -80,7 +80,8 @@ def _lay_out(arrays: dict[str, Array], checkpoint: StoredCheckpoint) -> tuple[Sp
             attributes = file.require_group(group).attrs
             for key, value in getattr(checkpoint, group).items():
                 _set(attributes, key, value)
-        root: dict[str, Scalar] = {"format": FORMAT, "version": FORMAT_VERSION, "config": checkpoint.config}
+        texts = {"config": checkpoint.config, "meaning": checkpoint.meaning}
+        root: dict[str, Scalar] = {"format": FORMAT, "version": FORMAT_VERSION, **texts}
         for key, value in {**root, "contents": contents_of(entries)}.items():
             _set(file.attrs, key, value)
     return layout, entries

@@ -23,4 +23,5 @@ def run(arguments: Namespace) -> int:
     return with_checkpoint(
         arguments.checkpoint,
         lambda settings, checkpoint, comm: evaluate(settings, checkpoint, arguments.data, comm),
+        arguments.scale,
     )

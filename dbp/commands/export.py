@@ -19,7 +19,7 @@ def add(parser: Parser) -> None:
     add_overwrite(parser, "OUT")
     add_input_shape(parser, "for .onnx: ")
     parser.add_argument(
-        "--scale", type=float, metavar="S", help="for .onnx: scale of the inputs (default: as in the config or data)"
+        "--scale", type=float, metavar="S", help="for .onnx: scale of the inputs (default: that of the training data)"
     )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data, add_overwrite
+from dbp.commands.parser import Parser, add_checkpoint, add_data, add_overwrite, output_of
 from dbp.errors import UsageError
 
 HELP = "print how much each neuron contributes to the error"
@@ -43,9 +42,11 @@ def run(arguments: Namespace) -> int:
         return with_checkpoint(
             arguments.checkpoint,
             lambda settings, checkpoint, comm: what_if_text(settings, checkpoint, data, changes, comm),
+            arguments.scale,
         )
-    out, overwrite = Path(arguments.out) if arguments.out else None, arguments.overwrite
+    out = output_of(arguments) if arguments.out else None
     return with_checkpoint(
         arguments.checkpoint,
-        lambda settings, checkpoint, comm: neurons_text(settings, checkpoint, data, comm, top, out, overwrite),
+        lambda settings, checkpoint, comm: neurons_text(settings, checkpoint, data, comm, top, out),
+        arguments.scale,
     )

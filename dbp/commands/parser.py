@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import NoReturn
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from dbp.errors import UsageError
+from dbp.text import is_digits
+
+if TYPE_CHECKING:
+    from dbp.data import OutputFile
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,15 +43,27 @@ def add_checkpoint(parser: Parser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run's folder for its newest one")
 
 
-def add_data(parser: Parser) -> None:
-    """Add the data set on which a checkpoint is evaluated."""
-    parser.add_argument("data", metavar="DATA", help="an HDF5 file with inputs and targets")
+def add_data(parser: Parser, content: str = "an HDF5 file with inputs and targets") -> None:
+    """Add the data set on which a checkpoint is used."""
+    parser.add_argument("data", metavar="DATA", help=content)
+    parser.add_argument(
+        "--scale", type=parse_scale, metavar="S", help="factor on its inputs (default: the config's, or their own)"
+    )
 
 
 def add_hdf5_output(parser: Parser) -> None:
     """Add the HDF5 file to write."""
     parser.add_argument("out", metavar="OUT.h5", help="the HDF5 file to write")
     add_overwrite(parser, "OUT.h5")
+
+
+def output_of(arguments: Namespace) -> OutputFile:
+    """Return the HDF5 file that a command on a checkpoint and data writes, which must be none of those it reads."""
+    from dbp.checkpoint import files_of
+    from dbp.data import OutputFile, data_path
+
+    read = (data_path(arguments.data), *files_of(Path(arguments.checkpoint)))
+    return OutputFile(Path(arguments.out), arguments.overwrite, read)
 
 
 def add_overwrite(parser: Parser, file: str) -> None:
@@ -68,6 +86,17 @@ def add_input_shape(parser: Parser, use: str = "") -> None:
     )
 
 
+def parse_scale(text: str) -> float:
+    """Return the factor on inputs that a text gives; raise UsageError unless it is a finite number other than 0."""
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not math.isfinite(scale) or not scale:
+        raise UsageError(f"--scale takes a number other than 0, but is {text!r}")
+    return scale
+
+
 def parse_shape(text: str) -> tuple[int, ...]:
     """Return the shape that a text such as 28,28,1 describes.
 
@@ -75,6 +104,6 @@ def parse_shape(text: str) -> tuple[int, ...]:
         UsageError: the text describes no shape.
     """
     words = text.replace("(", "").replace(")", "").strip(", ").split(",")
-    if not all(word.strip().isdigit() for word in words) or math.prod(int(word) for word in words) < 1:
+    if not all(is_digits(word.strip()) for word in words) or math.prod(int(word) for word in words) < 1:
         raise UsageError(f"--input takes the shape of one example, such as 28,28,1, but is {text!r}")
     return tuple(int(word) for word in words)

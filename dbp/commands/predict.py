@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
-from dbp.commands.parser import Parser, add_checkpoint, add_hdf5_output
+from dbp.commands.parser import Parser, add_checkpoint, add_data, add_hdf5_output, output_of
 
 HELP = "write the predictions of a checkpoint for a data set"
 ON_RANKS = True
@@ -14,16 +13,24 @@ ON_RANKS = True
 def add(parser: Parser) -> None:
     """Add the arguments."""
     add_checkpoint(parser)
-    parser.add_argument("data", metavar="DATA", help="an HDF5 file with inputs")
+    add_data(parser, "an HDF5 file with inputs")
     add_hdf5_output(parser)
+    parser.add_argument(
+        "--not-finite",
+        choices=("refuse", "mark"),
+        default="refuse",
+        help="what to do with rows whose inputs or outputs are infinite or not a number: refuse the data, or mark them "
+        "with class -1 and outputs NaN (default: refuse)",
+    )
 
 
 def run(arguments: Namespace) -> int:
     """Predict on all ranks; collective."""
     from dbp.trained.inference import predict, with_checkpoint
 
-    out, overwrite = Path(arguments.out), arguments.overwrite
+    data, not_finite = arguments.data, arguments.not_finite
     return with_checkpoint(
         arguments.checkpoint,
-        lambda settings, checkpoint, comm: predict(settings, checkpoint, arguments.data, out, overwrite, comm),
+        lambda settings, checkpoint, comm: predict(settings, checkpoint, data, output_of(arguments), comm, not_finite),
+        arguments.scale,
     )

@@ -21,6 +21,7 @@ from dbp.errors import UserError, unknown
 from dbp.files import reading_from
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
+from dbp.text import is_digits
 
 Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
@@ -95,7 +96,7 @@ def _has(place: Any, part: str) -> bool:
 def _item(place: Any, part: str, key: str) -> Any:
     if isinstance(place, dict):
         return place[part]
-    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+    if isinstance(place, list) and is_digits(part) and int(part) < len(place):
         return place[int(part)]
     has = f"has {len(place)} entries, from 0" if isinstance(place, list) else "is a value"
     raise UserError(f"--set {key}: there is no {part!r}: what stands there {has}")

@@ -40,9 +40,13 @@ class Loader:
         part = self._shards.of_batch(len(positions), number)
         return order.rows(positions[part.start : part.stop])
 
+    def span(self, number: int) -> range:
+        """Return the rows of the part of the whole data set that belongs to a shard."""
+        return self._shards.of_batch(len(self.data), number)
+
     def chunks(self, number: int) -> Iterator[Shard]:
         """Yield the part of the whole data set that belongs to a shard, in chunks that bound the memory."""
-        span = self._shards.of_batch(len(self.data), number)
+        span = self.span(number)
         for start in range(span.start, span.stop, CHUNK):
             yield self._shard(number, slice(start, min(start + CHUNK, span.stop)))
 

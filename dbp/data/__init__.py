@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import CheckTargets, block_count, check_blocks, combined, sample_digest
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
 from dbp.data.mapped import FileDataset, FileLayout, data_path, mapped
+from dbp.data.meaning import ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.order import Batches, Order
 
 if TYPE_CHECKING:
@@ -17,22 +19,30 @@ if TYPE_CHECKING:
 _WITH_HDF5 = {"HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
+    "Aligned",
     "ArrayDataset",
     "Batches",
     "CheckTargets",
+    "ColumnMeaning",
     "Dataset",
     "Examples",
     "FileDataset",
     "FileLayout",
     "HDF5Dataset",
+    "Meaning",
     "Order",
     "OutputFile",
     "Subset",
+    "aligned",
     "block_count",
     "check_blocks",
     "combined",
     "data_path",
     "mapped",
+    "meaning_differences",
+    "meaning_of",
+    "meaning_text",
+    "parse_meaning",
     "sample_digest",
     "scaled",
 ]

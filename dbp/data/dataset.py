@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from dbp.data.meaning import ColumnMeaning, Meaning, checked, kind_of, texts
 from dbp.data.order import Order
 from dbp.errors import UserError
 from dbp.types import Array
@@ -29,7 +31,7 @@ class Examples(NamedTuple):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """The interface of data for training."""
+    """The interface of data for training. It may have a `meaning` besides: see ColumnMeaning."""
 
     name: str
     scale: float | None
@@ -99,6 +101,11 @@ class ArrayDataset:
         targets: (examples,) or (examples, ...), as the loss requires.
         weights: (examples,), or (examples, *positions) if an example has several losses; 0 leaves one out.
         scale: factor by which inputs are multiplied when they are used.
+        name: name for messages.
+        input_names: the names of the elements along the last axis of the inputs.
+        classes: the name of each class number.
+
+    Other data, such as that for validation, is brought into the order of these names.
     """
 
     def __init__(
@@ -108,6 +115,8 @@ class ArrayDataset:
         weights: Any = None,
         scale: float | None = None,
         name: str = "the arrays",
+        input_names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
     ):
         self._inputs = np.asarray(inputs)
         self._targets = np.asarray(targets)
@@ -115,6 +124,13 @@ class ArrayDataset:
         self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
         check_columns(name, self._inputs, self._targets, self._weights)
         self.input_shape = self._inputs.shape[1:]
+        names = None if input_names is None else texts(input_names)
+        of_inputs = ColumnMeaning(kind_of(self._inputs.dtype), self.scale, names)
+        of_targets = ColumnMeaning(kind_of(self._targets.dtype), classes=None if classes is None else texts(classes))
+        self.meaning: Meaning = {
+            "inputs": checked(name, "inputs", of_inputs, self._inputs.shape),
+            "targets": checked(name, "targets", of_targets, self._targets.shape),
+        }
 
     def __len__(self) -> int:
         return len(self._inputs)

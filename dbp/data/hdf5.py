@@ -13,6 +13,7 @@ from h5py import h5t
 from dbp.data.completeness import HDF5_FAILURES, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, check_columns, check_scale
 from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, map_columns, rows_text, runs
+from dbp.data.meaning import ColumnMeaning, checked, kind_of, texts
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
 from dbp.types import Array
@@ -96,9 +97,14 @@ class HDF5Dataset(FileDataset):
         scale = found["inputs"].scale() if scale is None else check_scale(f"{name}: scale", scale)
         contiguous = {role: place for role, column in found.items() if (place := column.place(file)) is not None}
         size = path.stat().st_size
-        self.layout = FileLayout(size, contiguous, scale) if len(contiguous) == len(found) else None
+        meaning = {
+            role: column.meaning(role, scale if role == "inputs" else None)
+            for role, column in found.items()
+            if role != "weights"
+        }
+        self.layout = FileLayout(size, contiguous, meaning) if len(contiguous) == len(found) else None
         columns: dict[str, RowReader] = {**found, **map_columns(path, contiguous)}
-        super().__init__(name, columns, scale, warnings)
+        super().__init__(name, columns, meaning, warnings)
 
 
 def _has_weights(file: h5py.File) -> bool:
@@ -122,7 +128,7 @@ class HDF5Column:
     """
 
     def __init__(self, file: h5py.File, data: str, name: str):
-        self.what = f"{data}: {name!r}"
+        self.what, self._data = f"{data}: {name!r}", data
         with reading_hdf5(self.what):
             _check_links(file, name, self.what)
             found = file.get(name)
@@ -153,6 +159,28 @@ class HDF5Column:
                 return None
             value = self._stored.attrs["scale"]
         return check_scale(what, value[0] if np.shape(value) == (1,) else value, "; set data.scale to use another")
+
+    def meaning(self, role: str, scale: float | None) -> ColumnMeaning:
+        """Return the meaning of the column, of which the attributes "names" and "classes" are a part.
+
+        Args:
+            role: what it is in the data set, such as "inputs".
+            scale: its scale.
+        """
+        found = ColumnMeaning(kind_of(self.dtype), scale, self._texts("names"), self._texts("classes"))
+        return checked(self._data, role, found, self.shape)
+
+    def _texts(self, name: str) -> tuple[str, ...] | None:
+        """Return the texts in an attribute, if there is one; raise UserError if it holds none."""
+        what = f"{self.what}: the attribute {name}"
+        with reading_hdf5(what):
+            if name not in self._stored.attrs:
+                return None
+            value = self._stored.attrs[name]
+        try:
+            return texts(value)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{what} must be a list of texts ({error}); remove it, or write it anew") from None
 
     def place(self, file: h5py.File) -> Column | None:
         """Return the position of a contiguous column; None for one that must be read through HDF5.

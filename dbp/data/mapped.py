@@ -14,6 +14,7 @@ import numpy as np
 
 from dbp.data.bus_error import bus_errors
 from dbp.data.dataset import Examples, Rows
+from dbp.data.meaning import Meaning
 from dbp.errors import DataError, unknown
 from dbp.types import Array
 
@@ -58,7 +59,7 @@ class FileLayout(NamedTuple):
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
     columns: dict[str, Column]
-    scale: float | None
+    meaning: Meaning
 
     def fits(self, path: Path) -> bool:
         """Return True if the file exists for this process and has the same size."""
@@ -84,12 +85,13 @@ class FileDataset:
     Args:
         name: name for messages.
         columns: its columns: "inputs" and, if there are any, "targets" and "weights".
-        scale: factor by which inputs are multiplied.
+        meaning: kinds, scale and names.
         warnings: what the user should know of the data before they are used.
     """
 
-    def __init__(self, name: str, columns: Mapping[str, RowReader], scale: float | None, warnings: Sequence[str] = ()):
-        self.name, self._columns, self.scale, self.warnings = name, columns, scale, warnings
+    def __init__(self, name: str, columns: Mapping[str, RowReader], meaning: Meaning, warnings: Sequence[str] = ()):
+        self.name, self._columns, self.meaning, self.warnings = name, columns, meaning, warnings
+        self.scale = meaning["inputs"].scale
         self.input_shape: tuple[int, ...] = columns["inputs"].shape[1:]
 
     def __len__(self) -> int:
@@ -103,7 +105,7 @@ class FileDataset:
 
 def mapped(name: str, layout: FileLayout) -> FileDataset:
     """Map the data set of that name, whose layout another process has found."""
-    return FileDataset(name, map_columns(data_path(name), layout.columns), layout.scale)
+    return FileDataset(name, map_columns(data_path(name), layout.columns), layout.meaning)
 
 
 def map_columns(path: Path, columns: Mapping[str, Column]) -> dict[str, MappedColumn]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -24,10 +24,11 @@ class OutputFile:
     Args:
         path: its name.
         overwrite: whether a file of that name may be replaced.
+        read: files that are read, which must not be replaced in any case.
     """
 
-    def __init__(self, path: Path, overwrite: bool):
-        self._path, self._overwrite, self._new = path, overwrite, NewFile(path)
+    def __init__(self, path: Path, overwrite: bool, read: Iterable[Path] = ()):
+        self.path, self._overwrite, self._read, self._new = path, overwrite, tuple(read), NewFile(path)
         self._file: BinaryIO | None = None
         self._offsets: dict[str, int] | None = None  # of the arrays, in bytes; None until they are laid out
 
@@ -41,7 +42,7 @@ class OutputFile:
 
     def create(self) -> None:
         """Create the file under a temporary name; raise UserError if its own is taken."""
-        must_be_free(self._path, self._overwrite)
+        must_be_free(self.path, self._overwrite, self._read)
         self._file = self._new.create()
 
     def write_all(self, arrays: Mapping[str, Array], attributes: Attributes) -> None:
@@ -50,16 +51,17 @@ class OutputFile:
         for name, array in arrays.items():
             self._write(name, array)
 
-    def write_rows(self, columns: Mapping[str, Array], start: int, count: int) -> None:
-        """Write the rows of all columns from the row `start` on, of `count` rows in the end."""
+    def write_rows(self, columns: Mapping[str, Array], start: int, count: int, attributes: Attributes) -> None:
+        """Write the rows of all columns from the row `start` on, of `count` rows in the end, and attributes."""
         if self._offsets is None:
             shapes = {name: ((count, *values.shape[1:]), values.dtype) for name, values in columns.items()}
-            self._lay_out(shapes, {})
+            self._lay_out(shapes, attributes)
         for name, values in columns.items():
             self._write(name, values, start * values[0].nbytes)
 
     def commit(self) -> None:
-        """Give the file its name."""
+        """Give the file its name; raise UserError if another process has taken it meanwhile."""
+        must_be_free(self.path, self._overwrite, self._read)
         self._new.commit()
 
     def _lay_out(self, arrays: Mapping[str, tuple[tuple[int, ...], Any]], attributes: Attributes) -> None:
@@ -69,12 +71,13 @@ class OutputFile:
         storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # each array gets its space at once, contiguous
         storage.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         layout, self._offsets = SparseFile(), {}
-        with h5py.File(layout, "w") as structure:
+        with h5py.File(layout, "w", libver=("v108", "v110")) as structure:  # before, attributes have at most 64 KiB
             for name, (shape, dtype) in arrays.items():
-                self._offsets[name] = structure.create_dataset(name, shape, dtype, dcpl=storage).id.get_offset()
+                stored = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
+                self._offsets[name] = structure.create_dataset(name, shape, stored, dcpl=storage).id.get_offset()
             for name, values in attributes.items():
                 structure[name].attrs.update(values)
-        with writing_to(self._path):
+        with writing_to(self.path):
             layout.copy_to(self._file)
 
     def _write(self, name: str, values: Array, offset: int = 0) -> None:
@@ -83,5 +86,5 @@ class OutputFile:
         assert self._offsets is not None
         if values.size:
             data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-            with writing_to(self._path):
+            with writing_to(self.path):
                 write_at(self._file, self._offsets[name] + offset, data)

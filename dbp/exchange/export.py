@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from dbp.checkpoint import StoredCheckpoint, find, table_of
+from dbp.checkpoint import StoredCheckpoint, files_of, find, table_of
 from dbp.config.toml import custom_code, data_from, model_from
+from dbp.data import parse_meaning
 from dbp.errors import UserError
 from dbp.exchange.files import WRITERS
 from dbp.exchange.inputs import Shape, inputs_of
@@ -32,7 +33,7 @@ def export(
         out: file that ends in .safetensors or .npz for the weights by name, in .onnx for the model.
         overwrite: whether a file of that name may be replaced.
         input_shape: shape of one example, for ONNX; by default that of the training data.
-        scale: factor by which the ONNX graph multiplies its inputs; by default from the config or the training data.
+        scale: factor by which the ONNX graph multiplies its inputs; by default that of the training data.
 
     Raises:
         UserError: there is no such checkpoint, or its model cannot be expressed in the format.
@@ -43,7 +44,7 @@ def export(
         raise UserError(f"{out} must end in {', '.join(endings[:-1])} or {endings[-1]}, which says what to write")
     if out.suffix != ONNX and not (input_shape is None and scale is None):
         raise UserError(f"--input and --scale are for ONNX, and do not go with {out.suffix}")
-    must_be_free(out, overwrite)
+    must_be_free(out, overwrite, files_of(checkpoint))
     with find(checkpoint) as opened:
         found = opened.load()
     content, about = _onnx(found, input_shape, scale) if out.suffix == ONNX else _weights(found, out.suffix)
@@ -72,7 +73,7 @@ def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float 
             f"the checkpoint's model is, or contains, the Python code {code!r}, which cannot be put into ONNX; export "
             "its weights as .safetensors or .npz"
         )
-    shape, scale = inputs_of(data_from(table), input_shape, scale)
+    shape, scale = inputs_of(data_from(table), parse_meaning(checkpoint.meaning), input_shape, scale)
     model = onnx_model(model_from(table), checkpoint.inference_weights(), shape, scale, _properties(checkpoint))
     count = len(model.graph.node)
     about = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dbp.config.settings import Data
-from dbp.data import Dataset
+from dbp.data import Dataset, Meaning, meaning_of
 from dbp.errors import UserError
 from dbp.run.sources import open_data
 
@@ -19,13 +19,20 @@ class Inputs(NamedTuple):
     scale: float
 
 
-def inputs_of(data: Data, shape: Shape | None, scale: float | None) -> Inputs:
-    """Return shape and scale as given, and what is not given from the config or the training data.
+def inputs_of(data: Data, meaning: Meaning, shape: Shape | None, scale: float | None) -> Inputs:
+    """Return shape and scale as given, and what is not given from the checkpoint or the training data.
+
+    Args:
+        data: the data settings of the checkpoint.
+        meaning: what the checkpoint says of the training data; of imported weights perhaps nothing.
+        shape: the shape of an example, if it is given.
+        scale: the scale, if it is given.
 
     Raises:
         UserError: the training data is needed, but missing.
     """
-    scale = data.scale if scale is None else scale
+    if scale is None:
+        scale = meaning["inputs"].factor if "inputs" in meaning else data.scale
     if shape is not None and scale is not None:
         return Inputs(shape, scale)
     wanted = ["--input 28,28,1"] * (shape is None) + ["--scale 1"] * (scale is None)
@@ -36,6 +43,14 @@ def inputs_of(data: Data, shape: Shape | None, scale: float | None) -> Inputs:
 def input_shape_of(data: Data, shape: Shape | None) -> Shape:
     """Return the given shape or that of the training data; raise UserError if the data is needed, but missing."""
     return shape or _open(data, "give the shape of an example, such as --input 28,28,1").input_shape
+
+
+def meaning_of_training(data: Data) -> Meaning:
+    """Return what the numbers of the training data mean; empty if the data is missing or of no use."""
+    try:
+        return meaning_of(_open(data, ""))
+    except UserError:
+        return {}
 
 
 def _open(data: Data, remedy: str) -> Dataset:

@@ -13,9 +13,10 @@ import numpy as np
 from dbp.checkpoint import StoredCheckpoint, write
 from dbp.config.settings import AUTO_THREADS, Settings
 from dbp.config.toml import read_settings, table_from, to_toml
+from dbp.data import meaning_text
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights
-from dbp.exchange.inputs import Shape, input_shape_of
+from dbp.exchange.inputs import Shape, input_shape_of, meaning_of_training
 from dbp.exchange.pytorch import CHANNELS, IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
 from dbp.files import must_be_free
@@ -65,7 +66,7 @@ def import_weights(
         raise UserError(
             f"channels is for weights from PyTorch, but is {channels!r} with weights from {origin}; drop it"
         )
-    must_be_free(out, overwrite)
+    must_be_free(out, overwrite, (weights, config))
     settings = read_settings(config, list(changes))
     found = open_weights(weights)
     arrays = _arrays(settings, found, origin, channels, renames, input_shape, f"weights {weights}")
@@ -149,4 +150,5 @@ def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) ->
         progress=counted | {"elapsed": 0.0, "shards": settings.shards or 1, "seed": settings.seed},
         provenance={**versions(), "imported": source, "written": now()},
         config=to_toml(table_from(settings)),
+        meaning=meaning_text(meaning_of_training(settings.data)),
     )

@@ -118,9 +118,10 @@ def neurons(
 
     Raises:
         UserError: model, weights and data do not fit together, or the model registers no neurons.
+        NotFiniteError: the cost is not finite.
     """
     comm = world()
-    with abort_on_error(comm), blas_threads(1):
+    with abort_on_error(comm), blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
         return neurons_of(evaluator_of(model, loss, weights, data, comm, shards))
 
 
@@ -136,7 +137,9 @@ def neurons_of(evaluator: Evaluator) -> Neurons:
         for chunk in evaluator.loader.chunks(number):
             part.scalars += columns.sums(trained, chunk)
         tree.push(0, number, part)
-    return columns.figures(vector_sum.total(tree).scalars, len(trained.data))
+    found = columns.figures(vector_sum.total(tree).scalars, len(trained.data))
+    evaluator.check_cost(found.cost)
+    return found
 
 
 class _LayerValues(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from dbp.checkpoint import StoredCheckpoint
 from dbp.config.settings import Settings
@@ -28,8 +27,7 @@ def neurons_text(
     data: str,
     comm: Communicator,
     top: int,
-    out: Path | None = None,
-    overwrite: bool = False,
+    out: OutputFile | None = None,
 ) -> str:
     """Return the largest deltas and the dead units of each layer, and write the figures of all units; collective.
 
@@ -40,16 +38,15 @@ def neurons_text(
         comm: the ranks.
         top: number of units that are shown of each layer.
         out: the HDF5 file to write, with a group for each layer; None for none.
-        overwrite: replace that file if it exists.
     """
     evaluated = partial(evaluator_of_checkpoint, settings, checkpoint, data, comm)
     if out is None:
         return neurons_of(evaluated()).text(top)
-    with OutputFile(out, overwrite) as file:
-        from_rank_0(comm, file.create)  # before anything that takes long
+    with out:
+        from_rank_0(comm, out.create)  # before anything that takes long
         found = neurons_of(evaluated())
-        from_rank_0(comm, _write, file, found)
-    return f"{found.text(top)}\n\nall figures written to {out}"
+        from_rank_0(comm, _write, out, found)
+    return f"{found.text(top)}\n\nall figures written to {out.path}"
 
 
 def _write(file: OutputFile, found: Neurons) -> None:

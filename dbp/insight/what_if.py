@@ -12,7 +12,7 @@ import numpy as np
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss
 from dbp.parallel import abort_on_error, agree, blas_threads, world
-from dbp.text import table
+from dbp.text import is_digits, table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.types import Array
 
@@ -85,6 +85,7 @@ def what_if(
 
     Raises:
         UserError: model, weights and data do not fit together, or `changed` names no parameter.
+        NotFiniteError: the cost is not finite with the weights as they are.
     """
     comm = world()
     with abort_on_error(comm), blas_threads(1):
@@ -100,6 +101,7 @@ def what_if_of(evaluator: Evaluator, changed: Mapping[str, Array]) -> WhatIf:
     curvature, d = objective.evaluated_curvature(now, chunks), then - now
     with np.errstate(over="ignore", invalid="ignore"):  # a number that is not finite is shown as such
         cost = objective.evaluate(now, chunks).cost
+        evaluator.check_cost(cost)
         first = float(d @ curvature.gradient())
         second = float(d @ curvature.hessian_product(d)) / 2
         real = objective.evaluate(then, chunks).cost - cost
@@ -160,7 +162,7 @@ def parse_changes(words: Sequence[str], parameters: Mapping[str, Array]) -> dict
 
 def _index(name: str, text: str | None, shape: tuple[int, ...]) -> tuple[int, ...]:
     words = [word.strip() for word in (text or "").split(",") if word.strip()]
-    if len(words) != len(shape) or not all(word.isdigit() for word in words):
+    if len(words) != len(shape) or not all(is_digits(word) for word in words):
         example = ",".join(["0"] * len(shape))
         raise UserError(f"{name} has shape {shape}, so an index is like [{example}], but is [{text or ''}]")
     index = tuple(map(int, words))

@@ -53,16 +53,24 @@ def comparable_columns(metrics: tuple[str, ...], validation: bool) -> list[str]:
 
 
 def is_better(column: str, value: float, best: float) -> bool:
-    """Return True if a value of a column is better than another; any number is better than NaN."""
-    if math.isnan(value) or math.isnan(best):
-        return not math.isnan(value)
+    """Return True if a value of a column is better than another; one that is not finite is never better."""
+    if not (math.isfinite(value) and math.isfinite(best)):
+        return math.isfinite(value)
     return value > best if column.endswith("accuracy") else value < best
 
 
+def _counted(column: str, values: Sequence[float]) -> list[float]:
+    """Return the values of a column that count; one example of the validation data can spoil a value of it."""
+    return [value for value in values if math.isfinite(value) or not column.startswith("validation_")]
+
+
 def epochs_since_best(column: str, values: Sequence[float], least_change: float) -> int:
-    """Return how many epochs have passed since a value was better than all before it by at least least_change."""
+    """Return how many epochs have passed since a value was better than all before it by at least least_change.
+
+    Validation values that are not finite do not count.
+    """
     best, since = math.nan, 0
-    for value in values:
+    for value in _counted(column, values):
         worse = value - least_change if column.endswith("accuracy") else value + least_change
         if is_better(column, worse, best):
             best, since = value, 0
@@ -146,8 +154,10 @@ class Progress:
 
     @property
     def costs(self) -> list[float]:
-        """Return the cost after each epoch, on the validation data if there is any."""
-        return self.history.get("validation_cost") or self.history.get("cost", [])
+        """Return the cost after each epoch; on the validation data, if there is any, where it is finite."""
+        if "validation_cost" in self.history:
+            return _counted("validation_cost", self.history["validation_cost"])
+        return self.history.get("cost", [])
 
     @property
     def cost(self) -> float | None:

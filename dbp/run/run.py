@@ -12,6 +12,7 @@ from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.loader import Loader
 from dbp.cost.mini_batch import Batch
+from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
 from dbp.errors import NodesDifferError, unknown
@@ -256,6 +257,10 @@ class Run:
             return {}
         totals = self.objective.evaluate(self.state.inference_weights(self.weights), self.loader(data).chunks)
         return totals.means(self.settings.loss.metrics)
+
+    def describe_not_finite(self, data: Dataset) -> str:
+        """Return in words which examples of a data set have a loss that is not finite; collective."""
+        return describe_not_finite(self.objective, self.state.inference_weights(self.weights), self.loader(data))
 
 
 def _weights_in(path: Path) -> dict[str, Array]:

@@ -157,13 +157,16 @@ class Snapshot:
             progress=found.progress,
         )
 
-    def to_checkpoint(self, layout: Layout, provenance: Mapping[str, Any], config: str) -> StoredCheckpoint:
+    def to_checkpoint(
+        self, layout: Layout, provenance: Mapping[str, Any], config: str, meaning: str = "{}"
+    ) -> StoredCheckpoint:
         """Return what a checkpoint stores of this state, whose vectors must be in memory.
 
         Args:
             layout: where the parameters lie in the vectors.
             provenance: what the run was made with.
             config: the settings, in TOML.
+            meaning: what the numbers of the training data mean, in JSON.
         """
         views = {name: layout.views(_in_memory(vector)) for name, vector in self.vectors.items()}
         for node, vector in enumerate(self.residuals):
@@ -176,6 +179,7 @@ class Snapshot:
             progress=self.progress,
             provenance=provenance,
             config=config,
+            meaning=meaning,
         )
 
 

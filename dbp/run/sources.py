@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from dbp.config.settings import Data, Settings
 from dbp.data import (
+    Aligned,
     CheckTargets,
     Dataset,
     FileDataset,
     FileLayout,
+    Meaning,
     Order,
     Subset,
+    aligned,
     block_count,
     check_blocks,
     combined,
     data_path,
     mapped,
+    meaning_of,
     sample_digest,
 )
 from dbp.errors import UserError
@@ -28,6 +32,11 @@ from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.data import HDF5Dataset
+
+
+STATE_SCALE = (
+    "if they are in the same units, set data.scale={scale} or give them this attribute scale; else convert them"
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,11 @@ class Sources:
     validation: Dataset | None
     test: Dataset | None
     files: dict[str, Dataset]
+
+    @property
+    def meaning(self) -> Meaning:
+        """Return what the numbers of the training data mean."""
+        return meaning_of(self.files["train"])
 
     def samples(self) -> dict[str, str]:
         """Return a short digest of each data set, by purpose; other data is most unlikely to have the same."""
@@ -76,7 +90,7 @@ def open_data(data: Data, source: Any) -> Dataset | None:
 
 def warnings_of(data: Dataset) -> Sequence[str]:
     """Return what the user should know of a data set before it is used."""
-    return data.warnings if isinstance(data, FileDataset) else ()
+    return data.warnings if isinstance(data, (FileDataset, Aligned)) else ()
 
 
 def print_warnings(comm: Communicator, data: Dataset) -> None:
@@ -122,6 +136,8 @@ def open_sources(settings: Settings, comm: Communicator) -> Sources:
 def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | None, test: Dataset | None) -> Sources:
     """Return the data of a run, split; raise UserError if it does not fit together."""
     data, train = settings.data, full
+    meaning = meaning_of(full)
+    validation, test = (None if other is None else aligned(other, meaning, STATE_SCALE) for other in (validation, test))
     files = {"train": full, "validation": validation, "test": test}
     if isinstance(data.validation, float):
         train, validation = _split(full, data.validation, settings.seed)

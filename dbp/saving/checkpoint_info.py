@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbp.checkpoint import size_of, table_of
 from dbp.config.settings import Settings
+from dbp.data import Meaning, parse_meaning
 from dbp.errors import DataError
 from dbp.run.progress import invalid_attribute
 from dbp.run.snapshot import RESIDUALS_WEIGHT
@@ -31,6 +32,7 @@ class CheckpointInfo:
         progress: its counts and sums, by name.
         provenance: what it was made with.
         arrays: types and shapes of its arrays, by name.
+        meaning: what the numbers of the training data mean.
     """
 
     path: Path
@@ -38,18 +40,19 @@ class CheckpointInfo:
     progress: Mapping[str, Any]
     provenance: Mapping[str, Any]
     arrays: Mapping[str, tuple[str, tuple[int, ...]]]
+    meaning: Meaning
 
     @classmethod
     def of(cls, found: Opened) -> CheckpointInfo:
         """Return the info of an open checkpoint; raise DataError if no run has written it."""
         arrays = {name: (entry.dtype, entry.shape) for name, entry in found.entries.items()}
         try:
-            settings = table_of(found.config)
+            settings, meaning = table_of(found.config), parse_meaning(found.meaning)
         except DataError as error:
             raise DataError(f"checkpoint {found.path} was not made by a run: {error}") from None
         if reason := _not_of_a_run(settings, found.progress, arrays):
             raise DataError(f"checkpoint {found.path} was not made by a run: {reason}")
-        return cls(found.path, settings, found.progress, found.provenance, arrays)
+        return cls(found.path, settings, found.progress, found.provenance, arrays, meaning)
 
 
 def peek(settings: Settings) -> CheckpointInfo | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dbp.config import toml
 from dbp.config.settings import Settings
+from dbp.data import Meaning, meaning_differences
 from dbp.errors import UserError
 from dbp.saving.checkpoint_info import CheckpointInfo
 
@@ -28,15 +29,21 @@ class Comparison:
     allowed: Mapping[str, str]
 
     @classmethod
-    def between(cls, info: CheckpointInfo, settings: Settings, shards: int, digests: Mapping[str, str]) -> Comparison:
-        """Compare a checkpoint with settings and data."""
+    def between(
+        cls, info: CheckpointInfo, settings: Settings, shards: int, digests: Mapping[str, str], meaning: Meaning
+    ) -> Comparison:
+        """Compare a checkpoint with settings and data: its digests by purpose, and the meaning of the training data."""
         now = _without_files(toml.table_from(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
         differences = toml.differences(then, now)
-        for purpose in ("train", "validation"):
-            if info.progress.get(f"data_{purpose}") != digests.get(purpose):
-                key, other = f"data.{purpose}", f"{purpose} data: other examples now than in the checkpoint"
-                differences[key] = f"{differences[key]}; {other}" if key in differences else other
+        of_data = [("train", line) for line in meaning_differences(info.meaning, meaning)] + [
+            (purpose, f"{purpose} data: other examples now than in the checkpoint")
+            for purpose in ("train", "validation")
+            if info.progress.get(f"data_{purpose}") != digests.get(purpose)
+        ]
+        for purpose, line in of_data:
+            key = f"data.{purpose}"
+            differences[key] = f"{differences[key]}; {line}" if key in differences else line
         allowed = {key: text for key, text in differences.items() if covered(key, MAY_DIFFER)}
         return cls({key: text for key, text in differences.items() if key not in allowed}, allowed)
 

@@ -40,7 +40,7 @@ class Restorer:
             DataError: no checkpoint is intact.
         """
         run, progress, say = self._run, self._run.progress, self._say
-        comparison = Comparison.between(info, run.settings, run.shards.count, run.digests)
+        comparison = Comparison.between(info, run.settings, run.shards.count, run.digests, run.sources.meaning)
         agree(self._comm, check_same_run, info, comparison, accept)
         agree(self._comm, self._check_arrays, info)
         path, passed_over = self.restore()

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from dbp.checkpoint import StoredCheckpoint, Writer
 from dbp.config import toml
+from dbp.data import meaning_text
 from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, Stopped, StorageError, UserError
 from dbp.log import now, run_log
 from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, is_on_all_ranks, processor
@@ -237,7 +238,8 @@ class RunSaver:
         """
         assert self._copies is not None
         snapshot = Snapshot.of(self._run, list(self._copies.rows), residuals)
-        return snapshot.to_checkpoint(self._run.layout, self._provenance | {"written": now()}, self._config)
+        provenance, meaning = self._provenance | {"written": now()}, meaning_text(self._run.sources.meaning)
+        return snapshot.to_checkpoint(self._run.layout, provenance, self._config, meaning)
 
     @cached_property
     def _config(self) -> str:

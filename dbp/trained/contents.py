@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dbp.checkpoint import Opened
+from dbp.data import parse_meaning
 from dbp.text import duration, epoch_figures, shape_text, table
 
 SHOWN_EPOCHS = 10  # the last epochs of the history
@@ -27,6 +28,8 @@ def describe(found: Opened) -> str:
     }
     if columns:
         lines += [f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})", "", *_history(columns)]
+    if meaning := parse_meaning(found.meaning):
+        lines += ["", "data", *_pairs(meaning)]
     lines += ["", "progress", *_pairs(progress), "", "made with", *_pairs(found.provenance)]
     arrays = [[f"/{e.name}", str(np.dtype(e.dtype)), shape_text(e.shape)] for e in found.entries.values()]
     shown = "\n".join(table(arrays, left=range(3)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +11,21 @@ import numpy as np
 from dbp.config.settings import Data, Settings
 from dbp.cost.loader import Loader
 from dbp.cost.mini_batch import ExampleSums
+from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Dataset
+from dbp.data import Dataset, aligned, parse_meaning
+from dbp.errors import NotFiniteError
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
-from dbp.run.sources import check_together, open_data, print_warnings
+from dbp.run.sources import check_together, open_data, open_file, print_warnings
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.checkpoint import StoredCheckpoint
+
+
+STATE_SCALE = "pass --scale {scale} if they are in the same units, or --scale 1 if they are multiplied already"
 
 
 class Evaluator:
@@ -49,10 +54,25 @@ class Evaluator:
         return Objective(trained.model, trained.loss, layout, self.comm, self.shards, trained.dtype, trained.running)
 
     def totals(self) -> ExampleSums:
-        """Return cost and metrics over all examples; collective."""
+        """Return cost and metrics over all examples; raise NotFiniteError if the cost is not finite; collective."""
         objective = self.objective()
         weights = objective.layout.flatten(self.trained.parameters, self.trained.dtype)
-        return objective.evaluate(weights, self.loader.chunks)
+        totals = objective.evaluate(weights, self.loader.chunks)
+        self.check_cost(totals.cost)
+        return totals
+
+    def check_cost(self, cost: float) -> None:
+        """Raise NotFiniteError, which names the first example at fault, if a cost over all examples is not finite.
+
+        Collective if the cost is not finite.
+        """
+        if not math.isfinite(cost):
+            objective = self.objective()
+            weights = objective.layout.flatten(self.trained.parameters, self.trained.dtype)
+            found = describe_not_finite(objective, weights, self.loader)
+            raise NotFiniteError(
+                f"the cost is {cost}: {found}; remove such examples, or correct their numbers or scale"
+            )
 
 
 def evaluator_of(
@@ -99,10 +119,26 @@ def evaluator_of_checkpoint(
     Raises:
         UserError: checkpoint and data do not fit together.
     """
-    data, shards = replace(settings.data, train=file), int(checkpoint.progress["shards"])
+    data, shards = agree(comm, aligned_file, settings.data, checkpoint, file), int(checkpoint.progress["shards"])
     return evaluator_of(
         settings.model, settings.loss, checkpoint.model, data, comm, shards, dtype or settings.numpy_dtype
     )
+
+
+def aligned_file(data: Data, checkpoint: StoredCheckpoint, file: str, with_targets: bool = True) -> Dataset:
+    """Return the data set in a file, in the order of the data that a checkpoint's model was trained on.
+
+    Args:
+        data: the settings of the run that wrote the checkpoint; the scale may be one that the user states now.
+        checkpoint: the checkpoint.
+        file: an HDF5 file.
+        with_targets: whether its targets are read.
+
+    Raises:
+        UserError: its numbers do not mean the same.
+    """
+    remedy = STATE_SCALE if data.scale is None else None
+    return aligned(open_file(data, file, with_targets), parse_meaning(checkpoint.meaning), remedy)
 
 
 def _opened(data: Any) -> Dataset:

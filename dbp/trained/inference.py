@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +12,26 @@ from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
 from dbp.cost.loader import CHUNK
-from dbp.data import Dataset, OutputFile
+from dbp.data import Dataset, OutputFile, parse_meaning
 from dbp.errors import UserError
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
-from dbp.run.sources import open_file, print_warnings
+from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
-from dbp.text import figures
-from dbp.trained.evaluator import evaluator_of_checkpoint
+from dbp.text import figures, shortened
+from dbp.trained.evaluator import aligned_file, evaluator_of_checkpoint
 from dbp.trained.model import TrainedModel
+from dbp.trained.prediction import REFUSE, attributes_of, columns_of, prediction_of
 
 
-def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Communicator], str]) -> int:
+def with_checkpoint(
+    path: str, action: Callable[[Settings, StoredCheckpoint, Communicator], str], scale: float | None = None
+) -> int:
     """Load a checkpoint, do something with its model, and print the result on rank 0; collective.
 
     Args:
         path: a checkpoint, or a run's folder for its newest one.
         action: what to do; returns the text to print.
+        scale: factor on the inputs of the data, in place of its own.
 
     Returns:
         the exit code of the command.
@@ -35,7 +39,9 @@ def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Com
     comm = world(end_after=START_SECONDS)
     checkpoint = from_rank_0(comm, _load, Path(path))
     settings = agree(comm, _settings_of, checkpoint)
-    with abort_on_error(comm), blas_threads(settings.thread_count):
+    if scale is not None:
+        settings = replace(settings, data=replace(settings.data, scale=scale))
+    with abort_on_error(comm), blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):
         text = action(settings, checkpoint, comm)
     if comm.rank == 0:
         print_output(text)
@@ -69,7 +75,12 @@ def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: str, comm: 
 
 
 def predict(
-    settings: Settings, checkpoint: StoredCheckpoint, file: str, out: Path, overwrite: bool, comm: Communicator
+    settings: Settings,
+    checkpoint: StoredCheckpoint,
+    file: str,
+    out: OutputFile,
+    comm: Communicator,
+    not_finite: str = REFUSE,
 ) -> str:
     """Write the outputs of a checkpoint's model for a file's inputs, and the loss's predictions from them; collective.
 
@@ -78,26 +89,38 @@ def predict(
         checkpoint: the checkpoint.
         file: an HDF5 file with inputs.
         out: the HDF5 file to write.
-        overwrite: replace that file if it exists.
         comm: the ranks.
+        not_finite: REFUSE or MARK rows whose inputs or outputs are not finite.
 
     Returns:
         a line that says what was written.
     """
-    data = agree(comm, open_file, settings.data, file, False)
+    data = agree(comm, aligned_file, settings.data, checkpoint, file, False)
     trained = agree(comm, _trained_model, settings, checkpoint, data)
     print_warnings(comm, data)
-    with OutputFile(out, overwrite) as output:
-        from_rank_0(comm, output.create)
+    marked: list[int] = []
+    meaning = parse_meaning(checkpoint.meaning)
+    names = meaning["targets"].classes if "targets" in meaning else None
+    with out:
+        from_rank_0(comm, out.create)
         for start in range(0, len(data), CHUNK * comm.size):
-            mine = slice(start + comm.rank * CHUNK, min(start + (comm.rank + 1) * CHUNK, len(data)))
-            outputs = trained.outputs(data.read(mine).inputs) if mine.start < mine.stop else None
-            pieces = [piece for piece in comm.gather(outputs) if piece is not None]
+            mine = range(start + comm.rank * CHUNK, min(start + (comm.rank + 1) * CHUNK, len(data)))
+            found = agree(comm, prediction_of, trained, mine, not_finite)
+            pieces = [piece for piece in comm.gather(found) if piece is not None]
             if comm.rank == 0:
-                rows = np.concatenate(pieces)
-                output.write_rows({"outputs": rows} | settings.loss.predict(rows), start, len(data))
-        from_rank_0(comm, output.commit)
-    return f"{len(data):,} predictions written to {out}"
+                rows = np.concatenate([piece.outputs for piece in pieces])
+                marked += [row for piece in pieces for row in piece.marked.tolist()]
+                columns = columns_of(rows, settings.loss.predict(rows), names)
+                out.write_rows(columns, start, len(data), attributes_of(columns, names))
+        from_rank_0(comm, out.commit)
+    return f"{len(data):,} predictions written to {out.path}{_text_of_marked(marked)}"
+
+
+def _text_of_marked(rows: Sequence[int]) -> str:
+    """Return what is said of marked rows; empty without any."""
+    if not rows:
+        return ""
+    return f"; {len(rows):,} of them marked, as inputs or outputs are not finite: rows {shortened([*map(str, rows)])}"
 
 
 def _trained_model(settings: Settings, checkpoint: StoredCheckpoint, data: Dataset) -> TrainedModel:

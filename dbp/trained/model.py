@@ -60,7 +60,10 @@ class TrainedModel:
         self.loss.check(targets, self.output_shape, first)
         check_example_weights(weights, self.loss.loss_shape(self.output_shape))
 
+    def inputs(self, rows: slice) -> Array:
+        """Read rows of the data set, and return their inputs in the type and the units of the model."""
+        return scaled(self.data.read(rows).inputs, self.data.scale, self.dtype)
+
     def outputs(self, inputs: Array) -> Array:
-        """Return the model's outputs for inputs as they are stored."""
-        numbers = scaled(inputs, self.data.scale, self.dtype)
-        return array_of(self.model(use(self.parameters, self.running), numbers))
+        """Return the model's outputs for some inputs."""
+        return array_of(self.model(use(self.parameters, self.running), inputs))

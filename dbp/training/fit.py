@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -180,8 +181,10 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         timing = Timing.gathered(run.comm, steps)
         saver.write_beside("timing.csv", timing.table())
         display.say(str(timing))
-    if test:
-        display.say(f"test: {figures(test)}  ({len(run.sources.test or ()):,} examples)")
+    if run.sources.test is not None:
+        if not math.isfinite(test["cost"]):
+            display.say(f"warning: the test cost is {test['cost']}: {run.describe_not_finite(run.sources.test)}")
+        display.say(f"test: {figures(test)}  ({len(run.sources.test):,} examples)")
     saver.end(failed, message)
     return _result(run, test)
 

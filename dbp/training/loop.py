@@ -15,7 +15,8 @@ may begin with the parts of the sum that have arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
@@ -112,6 +113,7 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
     settings, progress = run.settings, run.progress
     rate = display.rate()
     validation = run.evaluate(run.sources.validation)
+    _warn_of_validation(run, validation, display)
     display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length_name: progress.length}), rate)
     _stop_early(run)
     due = (settings.checkpoint.best and progress.is_best) or settings.checkpoint.due_after_epoch(progress.epoch)
@@ -121,6 +123,17 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
         if due:
             saver.save()  # 7 checkpoint; a second save() of the same step does nothing
         _save_or_stop(run, saver)
+
+
+def _warn_of_validation(run: Run, means: Mapping[str, float], display: Display) -> None:
+    """Say which examples have spoiled the validation cost, the first time that it is not finite; collective."""
+    data, earlier = run.sources.validation, run.progress.history.get("validation_cost", [])
+    if data is None or math.isfinite(means["cost"]) or not all(map(math.isfinite, earlier)):
+        return
+    display.say(
+        f"warning: the validation cost of epoch {run.progress.epoch + 1} is {means['cost']}: "
+        f"{run.describe_not_finite(data)}; such a cost counts neither as the best nor for early stopping and plateau"
+    )
 
 
 def _stop_early(run: Run) -> None:

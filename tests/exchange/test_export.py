@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dbp.config.settings import Data
+from dbp.data import ColumnMeaning
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
 from dbp.exchange.inputs import inputs_of
@@ -138,12 +139,15 @@ def test_a_model_of_the_users_own_goes_out_as_weights_alone(tmp_path):
 def test_without_data_the_inputs_must_be_told():
     data = Data(train="nowhere.h5")
     with pytest.raises(UserError, match=r"nowhere\.h5 does not exist.*such as --input 28,28,1 --scale 1$"):
-        inputs_of(data, None, None)
+        inputs_of(data, {}, None, None)
     with pytest.raises(UserError, match=r"such as --scale 1$"):
-        inputs_of(data, (8, 8), None)
-    assert inputs_of(data, (8, 8), 0.5) == ((8, 8), 0.5)
-    assert inputs_of(Data(train="nowhere.h5", scale=0.25), (8, 8), None) == ((8, 8), 0.25)
-    assert inputs_of(Data(train="dbp:digits-train"), None, None) == ((8, 8), 1 / 16)
+        inputs_of(data, {}, (8, 8), None)
+    assert inputs_of(data, {}, (8, 8), 0.5) == ((8, 8), 0.5)
+    assert inputs_of(Data(train="nowhere.h5", scale=0.25), {}, (8, 8), None) == ((8, 8), 0.25)
+    assert inputs_of(Data(train="dbp:digits-train"), {}, None, None) == ((8, 8), 1 / 16)
+    stored = {"inputs": ColumnMeaning("integers", 1 / 255)}
+    assert inputs_of(data, stored, (8, 8), None) == ((8, 8), 1 / 255)
+    assert inputs_of(data, {"inputs": ColumnMeaning("floats")}, (8, 8), None) == ((8, 8), 1)
 
 
 def test_all_that_does_not_fit_is_told_in_one_line(trained, tmp_path):

@@ -40,7 +40,8 @@ def inputs_for(shape, examples, entries=None):
 def predicted(model, weights, x, scale=1.0):
     """Return the outputs of dbp predict."""
     data = ArrayDataset(x, np.zeros(len(x)), scale=scale)
-    return TrainedModel(model, nn.MeanSquaredError(), weights, data, x.dtype).outputs(x)
+    trained = TrainedModel(model, nn.MeanSquaredError(), weights, data, x.dtype)
+    return trained.outputs(trained.inputs(slice(0, len(x))))
 
 
 def session(proto):

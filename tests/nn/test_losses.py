@@ -145,3 +145,20 @@ def test_losses_by_name(name):
 def test_outputs_and_targets_of_two_shapes_are_not_paired_up(loss):
     with pytest.raises(ad.ShapeError, match=r"outputs have shape \(3, 1\), but targets \(3,\)"):
         loss(np.ones((3, 1)), np.zeros(3))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_never_right_and_of_no_class(wrong):
+    z = np.array([[0.0, 1, 2], [3, 2, 1], [wrong, 0, 1], [1, wrong, 0], [wrong, wrong, wrong]])
+    expected = [2, 0, 2, 0, -1] if wrong == -np.inf else [2, 0, -1, -1, -1]  # -inf rules one class out
+    with np.errstate(invalid="ignore"):
+        for k in range(3):
+            for targets in (np.full(5, k), np.eye(3)[np.full(5, k)]):
+                assert nn.CrossEntropy().measure(z, targets)[0].tolist() == [found == k for found in expected]
+        assert nn.CrossEntropy().predict(z)["classes"].tolist() == expected
+        assert nn.Hinge().predict(z[None])["classes"].tolist() == [expected]
+        z = np.array([[wrong], [1.0], [-1.0]])
+        assert nn.BinaryCrossEntropy().predict(z)["classes"].tolist() == [[-1], [1], [0]]
+        for target in (0, 1):
+            found = nn.BinaryCrossEntropy().measure(z, np.full((3, 1), target))[0]
+            assert found.tolist() == [[False], [target == 1], [target == 0]]

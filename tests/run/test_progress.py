@@ -1,9 +1,11 @@
 """Counts of epochs and steps, and the best epoch of the history."""
 
+import math
+
 import pytest
 
 from dbp.run.not_finite import NotFiniteRecord
-from dbp.run.progress import Progress, invalid_attribute
+from dbp.run.progress import Progress, epochs_since_best, invalid_attribute, is_better
 
 
 def test_the_best_step_until_another():
@@ -38,3 +40,22 @@ def test_attributes_that_no_run_has_stored_are_found(name, value):
     attributes = Progress(()).to_attributes()
     assert invalid_attribute(attributes) is None
     assert invalid_attribute(attributes | {name: value}) == f"its {name} is {value!r}"
+
+
+def test_what_is_not_finite_is_never_better():
+    assert not is_better("cost", math.inf, math.nan)
+    assert not is_better("accuracy", math.inf, 0.5)
+    assert is_better("cost", 3.0, math.inf)
+    assert [is_better("cost", value, 2.0) for value in (math.nan, -math.inf, 1.0)] == [False, False, True]
+
+
+def test_validation_costs_that_are_not_finite_count_for_nothing():
+    values = [3.0, math.inf, math.nan, 2.0, math.inf, 2.5]
+    assert epochs_since_best("validation_cost", values, 0.0) == 1
+    assert epochs_since_best("validation_cost", [math.inf] * 9, 0.0) == 0
+    assert epochs_since_best("cost", values, 0.0) == 2  # of steps that were all skipped
+    progress = Progress(())
+    progress.history = {"validation_cost": values, "cost": [1.0] * 6}
+    assert progress.costs == [3.0, 2.0, 2.5]
+    progress.history["validation_cost"] = [math.inf]
+    assert progress.costs == []

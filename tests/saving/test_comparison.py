@@ -4,6 +4,7 @@ import pytest
 
 from dbp import nn
 from dbp.config.settings import Data
+from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import Adam
 from dbp.saving.start import Start
@@ -30,3 +31,16 @@ def test_other_data_may_be_accepted_but_not_another_model(tmp_path):
     run(tmp_path, Start(accept=("data.train",)), data=other, epochs=2)
     with pytest.raises(UserError, match=r"is of another run \(model/dense_1/weight is <f4 \(5, 8\) in the checkpoint"):
         run(tmp_path, Start(accept=("model", "data")), model=[nn.Dense(9, "tanh"), nn.Dense(3)])
+
+
+def test_other_names_of_classes_are_other_data(tmp_path):
+    def named(*classes):
+        return Data(ArrayDataset(X, Y, classes=classes), validation=0.2)
+
+    run(tmp_path, epochs=1, data=named("a", "b", "c"))
+    run(tmp_path, epochs=1)  # of which nothing is known
+    run(tmp_path, epochs=2, data=named("a", "b", "c"))
+    with pytest.raises(
+        UserError, match=r"classes of targets: a, b, c in the checkpoint, a, c, b now.*--accept data.tr"
+    ):
+        run(tmp_path, epochs=2, data=named("a", "c", "b"))

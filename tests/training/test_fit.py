@@ -8,9 +8,13 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays
-from dbp.config.settings import Checkpoint, Data
+from dbp.config.settings import Checkpoint, Data, EarlyStopping
+from dbp.data import ArrayDataset
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Constant, Cosine
+from dbp.parallel import OneProcess
+from dbp.saving.start import Start
+from dbp.training.fit import train
 from tests.jobs import mpirun, newest_checkpoint
 from tests.small_data import X, Y
 from tests.training.fit_runs import BASE, run
@@ -171,3 +175,25 @@ def test_a_run_that_stopped_frees_its_shared_memory(tmp_path):
     )
     outcome = mpirun(2, script)
     assert (outcome.code, outcome.out) == (0, "done\ndone\n"), outcome.text
+
+
+def test_a_validation_cost_that_is_not_finite_is_said_once_and_counts_for_nothing(tmp_path, capsys):
+    inputs = X.copy()
+    inputs[7] = 1e30
+    other = ArrayDataset(inputs, X[:, :1], name="valid.h5")
+    changes = {
+        "model": [nn.Dense(1)],
+        "loss": "mean_squared_error",
+        "data": Data((X, X[:, :1]), validation=other, test=other),
+        "early_stopping": EarlyStopping(patience=1),
+        "out": str(tmp_path),
+        "checkpoint": Checkpoint(best="validation_cost"),
+    }
+    for epochs in (3, 4):  # once, also where the run resumes
+        train(dataclasses.replace(BASE, epochs=epochs, **changes), OneProcess(), Start())
+    out = capsys.readouterr().out
+    assert out.count("warning: the validation cost of epoch 1 is inf: example 7 of valid.h5: its loss is not") == 1
+    assert out.count("warning: the validation cost") == 1
+    assert out.count("warning: the test cost is inf: example 7 of valid.h5") == 2
+    assert "finished: 4 epochs" in out
+    assert not (tmp_path / "checkpoints" / "best.h5").exists()

@@ -26,6 +26,7 @@ from dbp.errors import UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
 from dbp.types import Array
 
+NO_CLASS = -1  # of outputs that are not finite
 SUM_TOLERANCE = 1e-3  # of probabilities, which may have been stored in half precision
 
 
@@ -91,13 +92,20 @@ class Classification:
         return output_shape[:-1]
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Return True where the largest output is that of the target's class, or of its most probable one."""
+        """Return True where the largest output is finite and that of the target's class, or of its most probable."""
         classes = targets if targets.ndim < outputs.ndim else np.argmax(targets, axis=-1)
-        return (np.argmax(outputs, axis=-1) == classes,)
+        return (_classes_of(outputs) == classes,)
 
     def predict(self, outputs: Array) -> dict[str, Array]:
-        """Return the most probable class, and the probabilities of all classes."""
-        return {"classes": np.argmax(outputs, axis=-1), "probabilities": np.exp(log_softmax(outputs))}
+        """Return the most probable class, -1 where outputs are not finite, and the probabilities of all classes."""
+        return {"classes": _classes_of(outputs), "probabilities": np.exp(log_softmax(outputs))}
+
+
+def _classes_of(outputs: Array) -> Array:
+    """Return the class of the largest output; -1 where that is infinite or NaN, which argmax takes for the largest."""
+    classes = np.argmax(outputs, axis=-1)
+    largest = np.take_along_axis(outputs, classes[..., None], axis=-1)[..., 0]
+    return np.where(np.isfinite(largest), classes, NO_CLASS)
 
 
 def _check_output(kind: str, output_shape: Shape) -> None:
@@ -210,13 +218,14 @@ class BinaryCrossEntropy:
         return softplus(outputs) - outputs * targets
 
     def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Return True where the probability lies on the target's side of one half."""
-        return ((outputs > 0) == (targets > 0.5),)
+        """Return True where the probability lies on the target's side of one half, and the output is finite."""
+        return (((outputs > 0) == (targets > 0.5)) & np.isfinite(outputs),)
 
     def loss_shape(self, output_shape: Shape) -> Shape:
         """Return the outputs' shape: one loss per output."""
         return output_shape
 
     def predict(self, outputs: Array) -> dict[str, Array]:
-        """Return the class 0 or 1 of each output, and the probability of class 1."""
-        return {"classes": (outputs > 0).astype(np.int64), "probabilities": sigmoid(outputs)}
+        """Return the class 0 or 1 of each output, -1 where it is not finite, and the probability of class 1."""
+        classes = np.where(np.isfinite(outputs), outputs > 0, NO_CLASS)
+        return {"classes": classes.astype(np.int64), "probabilities": sigmoid(outputs)}

@@ -1,0 +1,87 @@
+"""The search for the examples of a data set whose loss is not finite, once the cost over all of them is not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dbp.autodiff import array_of
+from dbp.cost.loader import Loader
+from dbp.cost.objective import Objective
+from dbp.data import Dataset, Subset
+from dbp.nn import call_with
+from dbp.types import Array
+
+
+class NotFiniteExamples(NamedTuple):
+    """The examples whose loss is not finite.
+
+    Args:
+        row: of the first of them in the data set.
+        why: the reason for its loss, in words.
+        total: how many there are.
+    """
+
+    row: int
+    why: str
+    total: int
+
+
+def describe_not_finite(objective: Objective, weights: Array, loader: Loader) -> str:
+    """Return in words which examples have a loss that is not finite; collective, the same on every rank.
+
+    Args:
+        objective: the cost.
+        weights: the flat weights.
+        loader: of the examples.
+    """
+    with np.errstate(all="ignore"):
+        mine = [_in_shard(objective, weights, loader, number) for number in objective.shards.mine]
+    found = [one for of_rank in objective.arena.comm.gather(mine) for one in of_rank if one is not None]
+    data = loader.data
+    if not found:
+        return f"no example of {data.name} alone has a loss that is not finite"
+    first, count = min(found), sum(one.total for one in found)
+    more = f"; {count:,} of {len(data):,} examples have such a loss" if count > 1 else ""
+    return f"example {_stored_row(data, first.row)} of {data.name}: {first.why}{more}"
+
+
+def _in_shard(objective: Objective, weights: Array, loader: Loader, number: int) -> NotFiniteExamples | None:
+    """Return what is not finite in the part of the data that belongs to a shard of this rank; None if all is finite."""
+    parameters, row, count = objective.layout.views(weights), loader.span(number).start, 0
+    first: tuple[int, str] | None = None
+    for chunk in loader.chunks(number):
+        outputs, losses = objective.forward(call_with(parameters, objective.running, None), chunk)
+        wrong = np.flatnonzero(~finite_rows(array_of(losses)))
+        if len(wrong) and first is None:
+            one = wrong[:1]
+            first = row + int(one[0]), why_not_finite(chunk.inputs[one], array_of(outputs)[one])
+        count += len(wrong)
+        row += len(chunk.inputs)
+    return None if first is None else NotFiniteExamples(*first, count)
+
+
+def finite_rows(values: Array) -> Array:
+    """Return for each row whether all its numbers are finite."""
+    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
+
+
+def why_not_finite(inputs: Array, outputs: Array) -> str:
+    """Return the reason for a loss that is not finite, in words.
+
+    Args:
+        inputs: the model's inputs of the example.
+        outputs: the model's outputs for it.
+    """
+    if not np.isfinite(inputs).all():
+        return f"its inputs contain {inputs[~np.isfinite(inputs)][0]} as {inputs.dtype}"
+    given = f"with inputs from {inputs.min():.3g} to {inputs.max():.3g}"
+    if not np.isfinite(outputs).all():
+        return f"the model's outputs for it contain {outputs[~np.isfinite(outputs)][0]}, {given}"
+    return f"its loss is not finite, {given}"
+
+
+def _stored_row(data: Dataset, row: int) -> int:
+    """Return the row of the whole data set that an example of a part of it comes from."""
+    return int(data.rows_of_whole(np.array([row]))[0]) if isinstance(data, Subset) else row

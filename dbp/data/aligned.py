@@ -1,0 +1,149 @@
+"""Other data than that of the training, brought into the same order by its names, or refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dbp.data.dataset import Dataset, Examples, Rows
+from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed
+from dbp.errors import UserError
+from dbp.types import Array
+
+SCALE_TOLERANCE = 1e-6  # relative, as some programs store a scale in single precision
+
+
+def meaning_of(data: Dataset) -> Meaning:
+    """Return the meaning of a data set; of a class of the user's own, kind and scale of the inputs are known."""
+    known: Meaning | None = getattr(data, "meaning", None)
+    if known is not None:
+        return known
+    return {"inputs": ColumnMeaning(kind_of(data.read(slice(0, 1)).inputs.dtype), data.scale)}
+
+
+def aligned(data: Dataset, reference: Meaning, remedy: str | None) -> Dataset:
+    """Return a data set with columns and classes in the order of the training data, by their names.
+
+    What is not known of one of them is not compared, but kind and scale of inputs always are.
+
+    Args:
+        data: the data set.
+        reference: the meaning of the training data.
+        remedy: how the user can state the scale of the data, with {scale} for that of the training data; None if it was
+            stated just now, so that it need not be compared.
+
+    Raises:
+        UserError: the numbers do not mean the same.
+    """
+    found, orders = meaning_of(data), {}
+    table = None
+    for column, expected in reference.items():
+        if column not in found:
+            continue
+        of_data = found[column]
+        if column != "targets" and remedy is not None:
+            _check_units(data.name, of_data, expected, remedy)
+        orders[column] = _order(data.name, column, of_data.names, expected.names)
+        if of_data.classes is not None and expected.classes is not None:
+            table = _class_numbers(data.name, of_data.classes, expected.classes)
+    if table is None and all(order is None for order in orders.values()):
+        return data
+    return Aligned(data, orders, table, reference)
+
+
+def _check_units(name: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: str) -> None:
+    """Raise UserError unless inputs have the scale of training, and its kind if the scale was not stated for them."""
+    same_scale = math.isclose(found.factor, expected.factor, rel_tol=SCALE_TOLERANCE)
+    if not same_scale or (found.kind != expected.kind and found.scale is None):
+        raise UserError(
+            f"{name}: inputs are {found.units}, but those of the training data are {expected.units}; "
+            f"{remedy.format(scale=expected.factor)}"
+        )
+
+
+def _order(name: str, column: str, found: Sequence[str] | None, expected: Sequence[str] | None) -> Array | None:
+    """Return the place in the data of each element along the last axis of the training data; None for the same."""
+    if found is None or expected is None or tuple(found) == tuple(expected):
+        return None
+    if sorted(found) != sorted(expected) or len(set(found)) < len(found):
+        raise UserError(
+            f"{name}: {column} have the columns {listed(found)}, but those of the training data are "
+            f"{listed(expected)}; convert the data again with these columns"
+        )
+    return np.array([found.index(one) for one in expected])
+
+
+def _class_numbers(name: str, found: Sequence[str], expected: Sequence[str]) -> Array | None:
+    """Return the number that each class of the data has in training; None if it is the same for all."""
+    if not found and not expected:
+        return None
+    if not found or not expected:
+        here, there = ("numbers", "classes") if expected else ("classes", "numbers")
+        classes = listed(found or expected)
+        raise UserError(
+            f"{name}: targets are {here}, but those of the training data are {there} ({classes} are the classes); "
+            "convert the table of numbers with --classes, which names the class of each number"
+        )
+    if unknown := [one for one in found if one not in expected]:
+        raise UserError(
+            f"{name}: the training data has no class {listed(unknown)}; it has {listed(expected)}: leave these "
+            "examples out, or rename their classes"
+        )
+    numbers = np.array([expected.index(one) for one in found])
+    return None if np.array_equal(numbers, np.arange(len(numbers))) else numbers
+
+
+class Aligned:
+    """A data set with columns and classes in the order of the training data.
+
+    Args:
+        data: the data set.
+        orders: for each column the place of each element along its last axis; None for the same place.
+        class_numbers: the number that each class of the data has in training; None for the same number.
+        reference: the meaning of the training data.
+    """
+
+    def __init__(
+        self, data: Dataset, orders: Mapping[str, Array | None], class_numbers: Array | None, reference: Meaning
+    ):
+        self._data, self._orders, self._class_numbers = data, orders, class_numbers
+        self._count = len(reference["targets"].classes or ()) if "targets" in reference else 0
+        self.name, self.scale, self.input_shape, self.meaning = data.name, data.scale, data.input_shape, reference
+        self.warnings: Sequence[str] = getattr(data, "warnings", ())
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def read(self, rows: Rows) -> Examples:
+        """Read rows in the order of the training data."""
+        inputs, targets, weights = self._data.read(rows)
+        if (order := self._orders.get("inputs")) is not None:
+            inputs = np.take(inputs, order, axis=-1)
+        if (order := self._orders.get("targets")) is not None and targets is not None:
+            targets = np.take(targets, order, axis=-1)
+            if weights is not None and weights.ndim == targets.ndim:  # one for each target
+                weights = np.take(weights, order, axis=-1)
+        if targets is not None and self._class_numbers is not None:
+            targets = self._renumbered(targets, self._class_numbers)
+        return Examples(inputs, targets, weights)
+
+    def _renumbered(self, targets: Array, numbers: Array) -> Array:
+        """Return targets with the class numbers of training: integers, or probabilities along the last axis."""
+        if targets.dtype.kind == "f" and targets.ndim > 1 and targets.shape[-1] == len(numbers):
+            probabilities = np.zeros((*targets.shape[:-1], self._count), targets.dtype)
+            probabilities[..., numbers] = targets
+            return probabilities
+        if targets.ndim > 1 and targets.shape[-1] == len(numbers) > 1:  # one class for each position, or 0 and 1
+            raise UserError(
+                f"{self.name}: has its classes in another order than the training data, and its targets could be "
+                "numbers of classes or one column per class; give it the order of the training data"
+            )
+        classes = targets.astype(np.int64)
+        if (classes != targets).any() or (classes < 0).any() or (classes >= len(numbers)).any():
+            raise UserError(
+                f"{self.name}: targets must be numbers of the {len(numbers)} classes that the attribute classes "
+                f"names, but go from {targets.min()} to {targets.max()}"
+            )
+        return numbers[classes]

@@ -1,0 +1,122 @@
+"""The meaning of the numbers in a data set: their kind, their scale, and the names of columns and classes.
+
+The meaning of a run's data is that of its training data, and checkpoints keep it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.errors import DataError, UserError
+from dbp.text import shortened
+
+INTEGERS, FLOATS = "integers", "floats"
+
+
+class ColumnMeaning(NamedTuple):
+    """The meaning of one column of a data set, such as its inputs.
+
+    Args:
+        kind: INTEGERS or FLOATS.
+        scale: factor by which the numbers are multiplied when they are used; None if none was stated, which is 1.
+        names: of the elements along the last axis; None if they are not known.
+        classes: the name of each class number; empty if the targets are numbers; None if that is not known.
+    """
+
+    kind: str
+    scale: float | None = None
+    names: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def factor(self) -> float:
+        """Return the factor by which the numbers are multiplied."""
+        return 1.0 if self.scale is None else self.scale
+
+    @property
+    def units(self) -> str:
+        """Return kind and scale in words."""
+        return f"{self.kind} with scale {self.factor:.6g}"
+
+    def __str__(self) -> str:
+        parts = [self.kind] + [f"scale {self.scale!r}"] * (self.scale is not None)
+        parts += [f"columns {listed(self.names)}"] if self.names else []
+        parts += [f"classes {listed(self.classes)}"] if self.classes else []
+        return "; ".join(parts)
+
+
+Meaning = Mapping[str, ColumnMeaning]  # by the name of the column: inputs, targets
+
+
+def kind_of(dtype: Any) -> str:
+    """Return whether numbers of a type are integers or floats."""
+    return FLOATS if np.dtype(dtype).kind == "f" else INTEGERS
+
+
+# --- as text ----------------------------------------------------------------------------------------
+
+
+def meaning_text(meaning: Meaning) -> str:
+    """Return the meaning as JSON, as checkpoints store it."""
+    return json.dumps({column: what._asdict() for column, what in meaning.items()})
+
+
+def parse_meaning(text: str) -> Meaning:
+    """Return the meaning that a checkpoint stores; raise DataError if no run has written it."""
+    try:
+        return {str(column): _column_from(values) for column, values in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"its record of the data is not valid ({error})") from None
+
+
+def _column_from(values: Mapping[str, Any]) -> ColumnMeaning:
+    kind, scale, *lists = (values.get(name) for name in ColumnMeaning._fields)
+    if kind not in (INTEGERS, FLOATS) or not (scale is None or type(scale) is float):
+        raise ValueError(f"kind {kind!r}, scale {scale!r}")
+    return ColumnMeaning(kind, scale, *(None if names is None else texts(names) for names in lists))
+
+
+def texts(values: Any) -> tuple[str, ...]:
+    """Return names from a list of them; raise ValueError if they are no texts."""
+    found = [value.decode() if isinstance(value, bytes) else value for value in values]
+    if isinstance(values, (str, bytes)) or not all(isinstance(value, str) for value in found):
+        raise ValueError("it must be a list of texts")
+    return tuple(map(str, found))
+
+
+def checked(data: str, column: str, what: ColumnMeaning, shape: Sequence[int]) -> ColumnMeaning:
+    """Return the meaning of a column; raise UserError if it does not fit the column's shape.
+
+    Args:
+        data: name of the data set.
+        column: name of the column.
+        what: its meaning.
+        shape: of the column, with one row per example.
+    """
+    width = shape[-1] if len(shape) > 1 else 1
+    if what.names is not None and len(what.names) != width:
+        raise UserError(f"{data}: {column} need a name for each of {width} columns, but have {len(what.names)} names")
+    if what.classes is not None and len(set(what.classes)) < len(what.classes):
+        raise UserError(f"{data}: classes must have different names, but are {listed(what.classes)}")
+    return what
+
+
+def meaning_differences(stored: Meaning, now: Meaning) -> list[str]:
+    """Return a line for each list of names that is known of both and differs."""
+    lines = []
+    for column in stored.keys() & now.keys():
+        for name in ("names", "classes"):
+            was, found = getattr(stored[column], name), getattr(now[column], name)
+            if was is not None and found is not None and was != found:
+                lines.append(f"{name} of {column}: {listed(was)} in the checkpoint, {listed(found)} now")
+    return sorted(lines)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names with commas, or "none", in one line whatever characters they have."""
+    text = shortened([name or '""' for name in names]) or "none"
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,81 @@
+"""The predictions of a trained model for rows of a data set, and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dbp.cost.not_finite_examples import finite_rows, why_not_finite
+from dbp.errors import UserError
+from dbp.trained.model import TrainedModel
+from dbp.types import Array
+
+REFUSE, MARK = NOT_FINITE_ROWS = ("refuse", "mark")  # what predict does with rows that are not finite
+
+
+class Prediction(NamedTuple):
+    """The outputs for some rows.
+
+    Args:
+        outputs: of the model, (rows, ...); NaN in marked rows.
+        marked: the numbers of the rows whose inputs or outputs are not finite.
+    """
+
+    outputs: Array
+    marked: Array
+
+
+def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Prediction | None:
+    """Return the outputs for some rows; None for no rows.
+
+    Args:
+        trained: the model and its data set.
+        rows: consecutive rows.
+        not_finite: REFUSE or MARK rows whose inputs or outputs are not finite.
+
+    Raises:
+        UserError: such a row is refused.
+    """
+    if not rows:
+        return None
+    inputs = trained.inputs(slice(rows.start, rows.stop))
+    outputs = trained.outputs(inputs)
+    wrong = np.flatnonzero(~(finite_rows(inputs) & finite_rows(outputs)))
+    if len(wrong) and not_finite == REFUSE:
+        one = wrong[:1]
+        raise UserError(
+            f"{trained.data.name}: example {rows.start + one[0]} has no prediction, as "
+            f"{why_not_finite(inputs[one], outputs[one])}; remove it, correct its numbers or their scale, or have such "
+            "examples marked with --not-finite mark"
+        )
+    if len(wrong):
+        outputs = outputs.copy()
+        outputs[wrong] = np.nan
+    return Prediction(outputs, rows.start + wrong)
+
+
+def labels_of(classes: Array, names: Sequence[str]) -> Array:
+    """Return the UTF-8 names of classes; empty where a class has none, such as -1 for none."""
+    width = max(1, *(len(_bytes(name)) for name in names))
+    table = np.array([*map(_bytes, names), b""], f"S{width}")
+    return table[np.where((classes >= 0) & (classes < len(names)), classes, len(names))]
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
+def attributes_of(columns: Mapping[str, Array], names: Sequence[str] | None) -> dict[str, dict[str, list[str]]]:
+    """Return the names of the classes as attributes of the columns that have a number for each class."""
+    each = [column for column in ("outputs", "probabilities") if column in columns]
+    return {
+        column: {"names": list(names)} for column in each if names and columns[column].shape[1:][-1:] == (len(names),)
+    }
+
+
+def columns_of(outputs: Array, predicted: Mapping[str, Array], names: Sequence[str] | None) -> dict[str, Array]:
+    """Return the columns of a file of predictions: outputs, what the loss predicts from them, and labels of classes."""
+    columns = {"outputs": outputs, **predicted}
+    return columns | {"labels": labels_of(predicted["classes"], names)} if names and "classes" in predicted else columns

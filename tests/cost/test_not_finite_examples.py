@@ -1,0 +1,51 @@
+"""The search for examples whose loss is not finite."""
+
+import numpy as np
+import pytest
+
+from dbp.cost.loader import CHUNK, Loader
+from dbp.cost.not_finite_examples import describe_not_finite, finite_rows, why_not_finite
+from dbp.cost.objective import Objective
+from dbp.data import ArrayDataset, Order, Subset
+from dbp.nn import MeanSquaredError
+from dbp.parallel import Layout, OneProcess, Shards
+
+FLOAT = np.dtype(np.float32)
+
+
+def described(data, shards=3):
+    layout, numbers = Layout({"w": (2, 1)}), Shards(shards, 0, 1)
+    objective = Objective(
+        lambda scope, x: x @ scope.parameter("w", (2, 1)), MeanSquaredError(), layout, OneProcess(), numbers, FLOAT
+    )
+    return describe_not_finite(objective, np.ones(2, FLOAT), Loader(data, MeanSquaredError(), (1,), FLOAT, numbers))
+
+
+@pytest.mark.parametrize("row", [0, CHUNK + 3, 2 * CHUNK + 1])
+def test_the_first_example_is_named_whatever_its_shard(row):
+    x = np.ones((2 * CHUNK + 2, 2), np.float32)
+    x[row:, 0] = 1e30
+    data = ArrayDataset(x, np.ones(len(x)), name="valid.h5")
+    count = len(x) - row
+    more = f"; {count:,} of {len(x):,} examples have such a loss" if count > 1 else ""
+    assert described(data) == f"example {row} of valid.h5: its loss is not finite, with inputs from 1 to 1e+30{more}"
+
+
+def test_an_example_of_a_part_is_named_by_its_row_in_the_file():
+    x = np.ones((30, 2))
+    order = Order(30, 0, "split")
+    x[order(np.array([22]))] = -1e300
+    found = described(Subset(ArrayDataset(x, np.ones(30), name="all.h5"), order, range(20, 30)))
+    assert found == f"example {order(np.array([22]))[0]} of all.h5: its inputs contain -inf as float32"
+
+
+def test_where_all_losses_are_finite_none_is_named():
+    assert described(ArrayDataset(np.ones((4, 2)), np.ones(4))).startswith("no example of the arrays alone")
+
+
+def test_the_reason_is_the_first_that_is_not_finite():
+    finite, wrong = np.ones((1, 2), np.float32), np.array([[1, np.nan]], np.float32)
+    assert why_not_finite(wrong, wrong) == "its inputs contain nan as float32"
+    assert why_not_finite(finite, wrong) == "the model's outputs for it contain nan, with inputs from 1 to 1"
+    assert finite_rows(np.stack([finite, wrong])).tolist() == [True, False]
+    assert finite_rows(np.ones((2, 3), int)).tolist() == [True, True]

@@ -1,0 +1,130 @@
+"""Other data than that of the training: brought into the same order by its names, or refused."""
+
+import numpy as np
+import pytest
+
+from dbp.data import ArrayDataset, ColumnMeaning, aligned, meaning_of
+from dbp.errors import UserError
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((9, 3)).astype(np.float32), np.array([0, 1, 2] * 3)
+TRAIN = meaning_of(ArrayDataset(X, Y, input_names=["a", "b", "c"], classes=["ant", "bee", "cat"]))
+REMEDY = "say --scale {scale}"
+
+
+def read(data, rows=slice(None), reference=TRAIN):
+    return aligned(data, reference, REMEDY).read(rows)
+
+
+def test_data_of_the_same_meaning_is_the_same_object():
+    for data in (
+        ArrayDataset(X, Y),
+        ArrayDataset(X, Y, input_names=["a", "b", "c"]),
+        ArrayDataset(X, Y % 2, classes=["ant", "bee"]),
+    ):
+        assert aligned(data, TRAIN, REMEDY) is data
+    named = ArrayDataset(X, Y, classes=["x", "y", "z"])
+    assert aligned(named, {}, REMEDY) is named
+
+
+def test_columns_in_another_order_are_reordered():
+    data = ArrayDataset(X[:, [2, 0, 1]], Y, input_names=["c", "a", "b"])
+    for rows in (slice(2, 7), np.array([8, 0, 3])):
+        np.testing.assert_array_equal(read(data, rows).inputs, X[rows])
+    found = aligned(data, TRAIN, REMEDY)
+    assert (len(found), found.input_shape, found.scale, found.name) == (9, (3,), None, "the arrays")
+    assert read(data).inputs.flags.c_contiguous
+
+
+def test_targets_and_their_weights_are_reordered_together():
+    reference = {"targets": ColumnMeaning("floats", names=("u", "v"))}
+    values, weights = RNG.standard_normal((9, 2)), RNG.random((9, 2))
+    data = ArrayDataset(X, values[:, ::-1], weights[:, ::-1])
+    data.meaning["targets"] = ColumnMeaning("floats", names=("v", "u"))
+    found = read(data, reference=reference)
+    np.testing.assert_array_equal(found.targets, values)
+    np.testing.assert_array_equal(found.weights, weights)
+
+
+def test_classes_in_another_order_are_renumbered():
+    for targets in (Y, Y.astype(np.uint8), Y.astype(np.float64), Y[:, None], np.tile(Y[:, None], 5)):
+        moved = np.array([1, 2, 0])[targets.astype(int)]
+        assert read(ArrayDataset(X, moved, classes=["cat", "ant", "bee"])).targets.tolist() == targets.tolist()
+    fewer = ArrayDataset(X, Y % 2, classes=["cat", "ant"])
+    assert read(fewer).targets.tolist() == np.where(Y % 2, 0, 2).tolist()
+    probabilities = RNG.dirichlet((1, 1), 9)
+    expected = np.zeros((9, 3))
+    expected[:, [2, 0]] = probabilities
+    np.testing.assert_array_equal(read(ArrayDataset(X, probabilities, classes=["cat", "ant"])).targets, expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (ArrayDataset(X, Y, input_names=["a", "b", "d"]), "inputs have the columns a, b, d, but those .* are a, b, c"),
+        (ArrayDataset(X, Y, input_names=["a", "b", "b"]), "inputs have the columns a, b, b, but those .* are a, b, c"),
+        (ArrayDataset(X[:, :2], Y, input_names=["a", "b"]), "inputs have the columns a, b, but those .* are a, b, c"),
+        (ArrayDataset(X, Y, classes=["ant", "dog", "elk"]), "the training data has no class dog, elk; it has ant, bee"),
+        (ArrayDataset(X, Y, classes=[]), r"targets are numbers.* are classes \(ant, bee, cat.*--classes"),
+        (
+            ArrayDataset(X, Y, scale=0.5),
+            r"are floats with scale 0.5, but those .* floats with scale 1; say --scale 1.0",
+        ),
+        (
+            ArrayDataset(X.astype(int), Y),
+            "are integers with scale 1, but those .* floats with scale 1; say --scale 1.0",
+        ),
+    ],
+)
+def test_what_does_not_mean_the_same_is_refused(data, message):
+    with pytest.raises(UserError, match=f"^the arrays: .*{message}") as caught:
+        aligned(data, TRAIN, REMEDY)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_are_no_numbers_of_the_named_classes_are_refused():
+    for wrong in (Y + 1, Y - 1, Y + 0.5):
+        with pytest.raises(UserError, match="must be numbers of the 3 classes that the attribute classes names"):
+            read(ArrayDataset(X, wrong, classes=["cat", "ant", "bee"]))
+    with pytest.raises(UserError, match="could be numbers of classes or one column per class"):
+        read(ArrayDataset(X, np.eye(3, dtype=int)[Y], classes=["cat", "ant", "bee"]))
+
+
+def test_targets_that_are_numbers_for_both_need_no_names():
+    numbers = ArrayDataset(X, Y, classes=[])
+    assert aligned(numbers, meaning_of(numbers), REMEDY) is numbers
+    with pytest.raises(UserError, match=r"targets are classes, but those of the training data are numbers \(ant"):
+        aligned(ArrayDataset(X, Y, classes=["ant", "bee", "cat"]), meaning_of(numbers), REMEDY)
+
+
+def test_a_stated_scale_needs_no_comparison_of_kinds():
+    images = meaning_of(ArrayDataset((255 * RNG.random((9, 3))).astype(np.uint8), Y, scale=1 / 255))
+    for stated in (1 / 255, float(np.float32(1 / 255))):
+        assert read(ArrayDataset(X, Y, scale=stated), reference=images).inputs is not None
+    for data in (ArrayDataset(X, Y), ArrayDataset(X, Y, scale=1.0), ArrayDataset(X.astype(np.uint8), Y)):
+        with pytest.raises(UserError, match=r"those of the training data are integers with scale 0\.00392157; say"):
+            read(data, reference=images)
+        assert aligned(data, images, None) is data  # the user has stated it just now
+
+
+class Own:
+    """A data set of the user's own."""
+
+    name, scale, input_shape = "own", None, (3,)
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def read(self, rows):
+        return ArrayDataset(self.inputs, Y).read(rows)
+
+
+def test_of_a_data_set_of_the_users_own_kind_and_scale_are_known():
+    own = Own(X)
+    assert meaning_of(own) == {"inputs": ColumnMeaning("floats")}
+    assert aligned(own, TRAIN, REMEDY) is own
+    with pytest.raises(UserError, match="own: inputs are integers"):
+        aligned(Own(X.astype(int)), TRAIN, REMEDY)

@@ -1,0 +1,94 @@
+"""The meaning of a data set: where it is found, and as text."""
+
+import h5py
+import numpy as np
+import pytest
+
+from dbp.data import ArrayDataset, ColumnMeaning, HDF5Dataset, meaning_differences, meaning_text, parse_meaning
+from dbp.errors import DataError, UserError
+
+X, Y = np.zeros((6, 2), np.float32), np.array([0, 1, 0, 1, 0, 1])
+
+
+def write(path, inputs=X, targets=Y, of_inputs=None, of_targets=None):
+    with h5py.File(path, "w") as file:
+        file["inputs"], file["targets"] = inputs, targets
+        file["inputs"].attrs.update(of_inputs or {})
+        file["targets"].attrs.update(of_targets or {})
+    return path
+
+
+def test_the_meaning_of_a_file_is_in_the_attributes_of_its_columns(tmp_path):
+    names = {"scale": 0.5, "names": np.array([b"width", b"height"])}
+    path = write(tmp_path / "a.h5", X.astype(int), Y, names, {"classes": ["bee", "ant"], "names": ["kind"]})
+    assert HDF5Dataset(path).meaning == {
+        "inputs": ColumnMeaning("integers", 0.5, ("width", "height")),
+        "targets": ColumnMeaning("integers", names=("kind",), classes=("bee", "ant")),
+    }
+    assert HDF5Dataset(path, targets=None, scale=2.0).meaning == {
+        "inputs": ColumnMeaning("integers", 2.0, ("width", "height"))
+    }
+    assert HDF5Dataset(write(tmp_path / "b.h5")).meaning == {
+        "inputs": ColumnMeaning("floats"),
+        "targets": ColumnMeaning("integers"),
+    }
+
+
+def test_arrays_have_a_meaning_too():
+    data = ArrayDataset(X, Y, scale=2, input_names=["width", "height"], classes=["ant", "bee"])
+    assert data.meaning["inputs"] == ColumnMeaning("floats", 2.0, ("width", "height"))
+    assert data.meaning["targets"] == ColumnMeaning("integers", classes=("ant", "bee"))
+    with pytest.raises(UserError, match="the arrays: inputs need a name for each of 2 columns, but have 3 names"):
+        ArrayDataset(X, Y, input_names=["a", "b", "c"])
+    with pytest.raises(UserError, match="the arrays: classes must have different names, but are ant, ant"):
+        ArrayDataset(X, Y, classes=["ant", "ant"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("width", "it must be a list of texts"),
+        (3, "object is not iterable|iteration over a 0-d array"),
+        ([1, 2], "it must be a list of texts"),
+        (h5py.Empty("f"), "not iterable"),
+        (np.array([b"\xff", b"a"]), "can't decode byte"),
+    ],
+)
+def test_an_attribute_that_holds_no_names_is_named(tmp_path, value, message):
+    path = write(tmp_path / "a.h5", of_inputs={"names": value})
+    with pytest.raises(UserError, match=f"a.h5: 'inputs': the attribute names must be a list of texts .*({message})"):
+        HDF5Dataset(path)
+
+
+def test_it_is_read_from_text_as_it_was_written():
+    meaning = {
+        "inputs": ColumnMeaning("floats", 1 / 255, ("größe", 'a"b', "")),
+        "targets": ColumnMeaning("integers", None, None, ()),
+    }
+    assert parse_meaning(meaning_text(meaning)) == meaning
+    assert parse_meaning(meaning_text({})) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "[" * 10**5,
+        '{"inputs": 3}',
+        '{"inputs": {"kind": "words"}}',
+        '{"inputs": {"kind": "floats", "scale": "x"}}',
+        '{"inputs": {"kind": "floats", "names": [3]}}',
+    ],
+)
+def test_text_of_another_kind_is_refused(text):
+    with pytest.raises(DataError, match="its record of the data is not valid"):
+        parse_meaning(text)
+
+
+def test_only_what_is_known_of_both_can_differ():
+    named = {"targets": ColumnMeaning("integers", classes=("ant", "bee")), "inputs": ColumnMeaning("floats")}
+    other = {"targets": ColumnMeaning("integers", classes=("bee", "ant")), "inputs": ColumnMeaning("integers", 2.0)}
+    assert meaning_differences(named, {"targets": ColumnMeaning("integers")}) == []
+    assert meaning_differences(named, {}) == meaning_differences(named, named) == []
+    assert meaning_differences(named, other) == ["classes of targets: ant, bee in the checkpoint, bee, ant now"]

@@ -1,0 +1,164 @@
+"""Results of a checkpoint on files whose columns, classes and units are those of the training, or are not."""
+
+import h5py
+import numpy as np
+import pytest
+
+from dbp import nn
+from dbp.cli import main
+from dbp.config.settings import Data, Settings
+from dbp.data import ArrayDataset
+from dbp.optim import Adam
+from dbp.parallel import OneProcess
+from dbp.saving.start import Start
+from dbp.training.fit import train
+from tests.jobs import newest_checkpoint
+from tests.small_data import X, Y
+
+COLUMNS, CLASSES = ["a", "b", "c", "d", "e"], ["ant", "bee", "cät"]
+
+
+def write(path, inputs=X, targets=Y, names=COLUMNS, classes=CLASSES, **of_inputs):
+    with h5py.File(path, "w") as file:
+        file["inputs"], file["targets"] = inputs, targets
+        of_inputs |= {"names": names} if names else {}
+        file["inputs"].attrs.update(of_inputs)
+        if classes:
+            file["targets"].attrs["classes"] = classes
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the folder of a run on named columns and classes."""
+    folder = tmp_path_factory.mktemp("named")
+    data = Data(write(folder / "train.h5"))
+    model = [nn.Dense(8, "tanh"), nn.Dense(3)]
+    settings = Settings(model, "cross_entropy", data, Adam(3e-2), 20, 12, shards=1, out=str(folder / "run"))
+    train(settings, OneProcess(), Start(quiet=True))
+    return folder / "run"
+
+
+@pytest.fixture
+def run(capsys):
+    """Return a function that runs a command in this process and returns its code, lines and errors."""
+
+    def run_command(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+def test_the_checkpoint_keeps_the_meaning_of_the_data(trained, run):
+    text = run("inspect", trained)[1]
+    assert "data\n  inputs   floats; columns a, b, c, d, e\n  targets  integers; classes ant, bee, cät\n" in text
+    assert "cät" in newest_checkpoint(trained).meaning.encode().decode("unicode_escape")
+
+
+def test_other_orders_give_the_same_cost_and_predictions(trained, run, tmp_path):
+    same, moved = tmp_path / "same.h5", tmp_path / "moved.h5"
+    write(same)
+    numbers = np.array([1, 2, 0])[Y]
+    write(moved, X[:, ::-1], numbers, COLUMNS[::-1], ["cät", "ant", "bee"])
+    assert run("eval", trained, moved) == run("eval", trained, same)
+    for path in (same, moved):
+        assert run("predict", trained, path, f"{path}.out")[0] == 0
+    with h5py.File(f"{same}.out") as one, h5py.File(f"{moved}.out") as other:
+        assert list(one) == ["classes", "labels", "outputs", "probabilities"]
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+        labels, classes = one["labels"].asstr()[:].tolist(), one["classes"][:]
+        assert labels == [CLASSES[number] for number in classes]
+        assert np.mean(classes == Y) > 0.9
+        assert one["probabilities"].attrs["names"].tolist() == one["outputs"].attrs["names"].tolist() == CLASSES
+
+
+def test_data_without_names_is_taken_and_gets_labels(trained, run, tmp_path):
+    plain = write(tmp_path / "plain.h5", names=None, classes=None)
+    assert run("eval", trained, plain) == run("eval", trained, write(tmp_path / "same.h5"))
+    assert run("predict", trained, plain, tmp_path / "p.h5")[0] == 0
+    with h5py.File(tmp_path / "p.h5") as file:
+        assert "labels" in file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ["ant", "bee", "dog"]}, "the training data has no class dog"),
+        ({"names": ["a", "b", "c", "d", "f"]}, "inputs have the columns a, b, c, d, f, but those of the training data"),
+        (
+            {"scale": 2.0},
+            "inputs are floats with scale 2, but those of the training data are floats with scale 1; pass",
+        ),
+        ({"inputs": np.ones((60, 5), int)}, "inputs are integers with scale 1, but those of the training data are fl"),
+    ],
+)
+def test_what_does_not_mean_the_same_is_refused(trained, run, tmp_path, change, message):
+    path = write(tmp_path / "a.h5", **change)
+    commands = [("eval", trained, path), ("neurons", trained, path)]
+    if "classes" not in change:  # predictions need no targets
+        commands.append(("predict", trained, path, tmp_path / "p.h5"))
+    for command in commands:
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"a.h5: {message}" in err
+    assert not (tmp_path / "p.h5").exists()
+
+
+def test_a_scale_may_be_stated(trained, run, tmp_path):
+    half = write(tmp_path / "half.h5", X / 2)
+    as_it_is = run("eval", trained, write(tmp_path / "same.h5"))
+    assert run("eval", trained, half, "--scale", "2")[:2] == as_it_is[:2]
+    assert run("eval", trained, half) != as_it_is
+    for wrong in ("0", "nan", "x"):
+        code, _, err = run("eval", trained, half, "--scale", wrong)
+        assert (code, err) == (2, f"dbp: error: --scale takes a number other than 0, but is '{wrong}'\n")
+
+
+@pytest.fixture
+def spoiled(tmp_path):
+    """Return a file of which three examples are not finite: as they are stored, in float32, and as outputs."""
+    inputs = X.copy()
+    inputs[7, 2], inputs[9, 0], inputs[11] = np.nan, 1e300, 3e38
+    return write(tmp_path / "spoiled.h5", inputs)
+
+
+def test_numbers_that_are_not_finite_are_refused(trained, run, tmp_path, spoiled):
+    code, out, err = run("predict", trained, spoiled, tmp_path / "p.h5")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "spoiled.h5: example 7 has no prediction, as its inputs contain nan as float32; remove it" in err
+    assert "--not-finite mark" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spoiled.h5"]
+
+
+def test_numbers_that_are_not_finite_are_marked_where_this_is_asked_for(trained, run, tmp_path, spoiled):
+    code, out, err = run("predict", trained, spoiled, tmp_path / "p.h5", "--not-finite", "mark")
+    assert (code, err) == (0, "")
+    with h5py.File(tmp_path / "p.h5") as file:
+        wrong = np.isnan(file["outputs"][:]).any(axis=1)
+        assert np.flatnonzero(wrong).tolist() == [7, 9, *np.flatnonzero(wrong)[2:]]
+        assert np.array_equal(wrong, np.isnan(file["outputs"][:]).all(axis=1))
+        assert np.array_equal(file["classes"][:] == -1, wrong)
+        assert np.array_equal(file["labels"][:] == b"", wrong)
+        assert np.isnan(file["probabilities"][wrong]).all()
+    rows = ", ".join(map(str, np.flatnonzero(wrong)))
+    text = f"; {wrong.sum()} of them marked, as inputs or outputs are not finite: rows {rows}\n"
+    assert out == f"60 predictions written to {tmp_path / 'p.h5'}{text}"
+
+
+def test_a_cost_that_is_not_finite_names_the_example(run, tmp_path):
+    folder = tmp_path / "run"
+    data = ArrayDataset(X, X[:, :1])
+    settings = Settings([nn.Dense(1)], "mean_squared_error", Data(data), Adam(1e-2), 1, 12, shards=2, out=str(folder))
+    train(settings, OneProcess(), Start(quiet=True))
+    inputs = X.copy()
+    inputs[[41, 23]] = 1e38
+    path = write(tmp_path / "huge.h5", inputs, X[:, :1], None, None)
+    what_if = ("neurons", folder, path, "--what-if", "dense_1/bias[0]=+1")
+    for command in (("eval", folder, path), ("neurons", folder, path), what_if):
+        inputs[[41, 23]] = 1e38 if command is not what_if else 1e308  # it computes in float64
+        write(tmp_path / "huge.h5", inputs, X[:, :1], None, None)
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (70, "", 1), err
+        assert f"example 23 of {path}: " in err
+        assert "; 2 of 60 examples have such a loss; remove such examples" in err
