@@ -9,16 +9,25 @@ from dbp.commands import COMMANDS, SAVE_ON_SIGNAL, load
 from dbp.commands.parser import Parser
 from dbp.errors import INTERRUPTED, Interrupted
 from dbp.saving.stopping import signals
+from dbp.terminal import discard_unwritten, open_closed_streams, write_error
 from dbp.version import VERSION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; docs/running.md lists them."""
+    open_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _with_signals(words, ends=arguments is None)
+    finally:
+        discard_unwritten()
+
+
+def _with_signals(words: Sequence[str], *, ends: bool) -> int:
     if not set(words[:1]) & SAVE_ON_SIGNAL:
         return _run(words)
     signals.enter(
-        ends=arguments is None
+        ends=ends
     )  # before anything that takes long, so that the first signal saves the run whenever it comes
     try:
         return _run(words)
@@ -33,7 +42,7 @@ def _run(words: Sequence[str]) -> int:
     except Interrupted as interruption:
         return interruption.exit_code  # the run has said what it did
     except KeyboardInterrupt:
-        sys.stderr.write("\ndbp: interrupted\n")
+        write_error("\ndbp: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # what reads our output, such as head, has ended
         return 1

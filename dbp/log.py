@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+
+from dbp.terminal import write_error
 
 LOGS = "logs"
 
@@ -72,8 +73,7 @@ class RunLog:
             self._close_file()  # the next line tries again
             if not self._warned:
                 self._warned = True
-                sys.stderr.write(f"warning: {self._path} cannot be written: {error.strerror} (errno {error.errno})\n")
-                sys.stderr.flush()
+                write_error(f"warning: {self._path} cannot be written: {error.strerror} (errno {error.errno})")
 
     def _open_file(self) -> str:
         """Open the file and return its first line; create no folder but logs/, so that a removed run stays removed."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 from dbp.files import writing_to
 
@@ -17,30 +17,35 @@ TERMINAL = "DBP_TERMINAL"
 LAUNCHERS = ("mpirun", "mpiexec", "prterun", "orterun", "mpiexec.hydra", "srun")
 
 
-def open_missing_streams() -> None:
-    """Open what was closed of input, output and error output, as after `>&-`: to nowhere.
+def open_closed_streams() -> None:
+    """Open the standard streams that this process was started without, on nothing; else other files take their place.
 
-    Else the next file would take its number, and what is printed would go into that file.
+    What it starts inherits them, and would print into those files.
     """
-    for number in range(3):
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
-            os.fstat(number)
+            os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # has the lowest number that is free: this one
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
 
 
 def write_line(stream: TextIO | None, text: str) -> None:
     """Write lines to a stream that may be gone, which never ends a rank: its reader has ended, its disk is full."""
     try:
         if stream is not None:
-            stream.write(f"{text}\n")
+            stream.write(f"{encodable(text, stream)}\n")
             stream.flush()
     except (OSError, ValueError):
-        atexit.unregister(_discard_unless_written)  # once, however often this happens
-        atexit.register(_discard_unless_written)
+        atexit.unregister(discard_unwritten)  # once, however often this happens
+        atexit.register(discard_unwritten)
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Return a text with escapes for what the encoding of a stream lacks, such as umlauts in ASCII."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def write_error(text: str) -> None:
@@ -55,14 +60,19 @@ def flush_streams() -> None:
             stream.flush()
 
 
-def _discard_unless_written() -> None:
+def discard_unwritten() -> None:
     """Send nowhere what a stream still holds; else Python fails on it once more at its end, with a code of its own."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or without a descriptor
             try:
                 stream.flush()
             except OSError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                discard(stream)
+
+
+def discard(stream: IO[Any]) -> None:
+    """Send what a stream still holds, and all that follows, nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_output(text: str) -> None:
@@ -73,10 +83,10 @@ def print_output(text: str) -> None:
         BrokenPipeError: what reads stdout, such as head, has ended.
     """
     try:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{encodable(text, sys.stdout)}\n")
         sys.stdout.flush()
     except OSError as error:
-        _discard_unless_written()
+        discard_unwritten()
         if isinstance(error, BrokenPipeError):
             raise
         with writing_to("the standard output"):
@@ -97,19 +107,19 @@ def _launchers_output(descriptor: int) -> str | None:
     return None
 
 
-def terminal_of(stream: TextIO) -> str | None:
+def terminal_of(stream: TextIO | None) -> str | None:
     """Return the path of the terminal that shows a stream; None if the stream ends elsewhere.
 
     The stream of a rank cannot be asked: it is a pipe, or a pseudo-terminal that may lead into a file.
     """
     try:
-        descriptor = stream.fileno()
-    except OSError:  # the stream of a notebook has no descriptor
+        descriptor = stream.fileno()  # type: ignore[union-attr]
+    except (OSError, ValueError, AttributeError):  # the stream of a notebook has no descriptor; others are closed
         return None
     if descriptor == 2 and TERMINAL in os.environ:
         return os.environ[TERMINAL] or None
     path = _launchers_output(descriptor)
-    if path is None and stream.isatty():
+    if path is None and os.isatty(descriptor):
         path = os.ttyname(descriptor)
     return path if path is not None and path.startswith(("/dev/pts/", "/dev/tty")) else None
 

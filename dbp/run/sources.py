@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from dbp.data import (
 )
 from dbp.errors import UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
+from dbp.terminal import write_error
 from dbp.types import Array
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def warnings_of(data: Dataset) -> Sequence[str]:
 def print_warnings(comm: Communicator, data: Dataset) -> None:
     """Print the warnings of a data set on rank 0."""
     if comm.rank == 0:
-        sys.stderr.writelines(f"warning: {text}\n" for text in warnings_of(data))
+        for text in warnings_of(data):
+            write_error(f"warning: {text}")
 
 
 def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None:

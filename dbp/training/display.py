@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -13,7 +14,7 @@ from dbp.log import run_log
 from dbp.parallel import HOW_TO_GET_MPI, Node, placement_warnings
 from dbp.run.run import Run
 from dbp.run.sources import warnings_of
-from dbp.terminal import open_terminal, terminal_of, width_of
+from dbp.terminal import open_terminal, terminal_of, width_of, write_line
 from dbp.text import epoch_figures, figures
 from dbp.version import VERSION
 
@@ -36,7 +37,7 @@ class Display:
         # take the same way, so that they keep their order.
         path = terminal_of(sys.stderr) if enabled else None
         self._terminal = open_terminal(path)
-        self._lines: TextIO = sys.stdout
+        self._lines: TextIO | None = sys.stdout
         if self._terminal is not None and terminal_of(sys.stdout) == path:
             self._lines = self._terminal
         self._bar: Any = None
@@ -50,12 +51,24 @@ class Display:
     ) -> None:
         self._close_bar()
         if self._terminal is not None:
-            self._terminal.close()
+            with contextlib.suppress(OSError):
+                self._terminal.close()
 
     def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        with self._shown_while_possible():
+            if self._bar is not None:
+                self._bar.close()
+                self._bar = None
+
+    @contextlib.contextmanager
+    def _shown_while_possible(self) -> Iterator[None]:
+        """Leave the bar out from now on if the terminal is closed."""
+        try:
+            yield
+        except OSError:
+            if self._bar is not None:
+                self._bar.disable = True
+            self._bar = self._terminal = None
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -63,8 +76,7 @@ class Display:
             run_log.write(text)
         if self._enabled:
             self._close_bar()
-            self._lines.write(text + "\n")
-            self._lines.flush()
+            write_line(self._lines, text)
 
     def start_epoch(self, epoch: int, done: int) -> None:
         """Start the bar of an epoch.
@@ -79,16 +91,17 @@ class Display:
         from tqdm import tqdm
 
         self._close_bar()
-        self._bar = tqdm(
-            desc=f"epoch {epoch + 1}/{self._epochs}",
-            total=self._steps,
-            initial=done,
-            ncols=min(width_of(self._terminal) - 1, 110),
-            nrows=20,  # a constant, as some pseudo-terminals report no rows
-            leave=False,
-            bar_format="{desc} {bar} {n_fmt}/{total_fmt} {remaining} left{postfix}",
-            file=self._terminal,
-        )
+        with self._shown_while_possible():
+            self._bar = tqdm(
+                desc=f"epoch {epoch + 1}/{self._epochs}",
+                total=self._steps,
+                initial=done,
+                ncols=min(width_of(self._terminal) - 1, 110),
+                nrows=20,  # a constant, as some pseudo-terminals report no rows
+                leave=False,
+                bar_format="{desc} {bar} {n_fmt}/{total_fmt} {remaining} left{postfix}",
+                file=self._terminal,
+            )
 
     def after_step(self, examples: int, totals: ExampleSums) -> None:
         """Advance the bar by a step.
@@ -98,8 +111,9 @@ class Display:
             totals: sums over the epoch so far.
         """
         self._examples += examples
-        if self._bar is not None and self._bar.update():  # True if the bar was redrawn
-            self._bar.set_postfix_str(self._postfix(totals), refresh=False)
+        with self._shown_while_possible():
+            if self._bar is not None and self._bar.update():  # True if the bar was redrawn
+                self._bar.set_postfix_str(self._postfix(totals), refresh=False)
 
     def _postfix(self, totals: ExampleSums) -> str:
         return f"{figures(totals.means(self._metrics))}  {self.rate():,.0f} examples/s"

@@ -35,6 +35,7 @@ from dbp.saving.checkpoint_info import peek
 from dbp.saving.saver import RunSaver
 from dbp.saving.start import Start, in_job, with_threads_and_shards
 from dbp.saving.stopping import signals
+from dbp.terminal import open_closed_streams
 from dbp.text import duration, figures, parse_limit
 from dbp.training.display import Display, introduction
 from dbp.training.loop import train_epochs
@@ -101,6 +102,7 @@ def fit(
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
     """Train with these settings; see fit(). Under fault tolerance the ranks that live finish the run."""
     settings, start = in_job(settings, replace(start, ranks=comm.size), *from_rank_0(comm, job_and_time))
+    open_closed_streams()
     snapshot = None
     while True:
         run = saver = display = None  # frees the memory of the last attempt before the next one needs as much

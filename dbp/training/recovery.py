@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 from dbp.config.settings import Watch
@@ -11,6 +10,7 @@ from dbp.log import run_log
 from dbp.parallel import Communicator, RankLostError, survivors
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
+from dbp.terminal import write_error
 
 
 def recover(
@@ -42,8 +42,7 @@ def recover(
     if comm.rank == 0:
         warning = f"warning: {_summary(comm, watch.least_ranks, enough, snapshot is not None)}"
         run_log.write(warning)
-        sys.stderr.write(f"{warning}\n")
-        sys.stderr.flush()
+        write_error(warning)
     if not enough:
         raise Stopped(NOT_FINISHED)
     return comm, snapshot

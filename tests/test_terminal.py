@@ -1,0 +1,52 @@
+"""Streams that are gone, and what cannot be encoded."""
+
+import io
+import os
+import pty
+import sys
+
+import pytest
+
+from dbp.terminal import encodable, write_line
+from tests.jobs import digest, run
+from tests.processes import ProcessTree
+
+TRAIN = f"{sys.executable} -m dbp train"
+
+
+@pytest.mark.parametrize("redirect", [">&- 2>&-", ">/dev/full 2>/dev/full", "| true"])
+def test_a_training_does_not_need_its_streams(small, tmp_path, redirect, reference):
+    outcome = run("bash", "-c", f"{TRAIN} {small} {redirect}; exit ${{PIPESTATUS[0]}}")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert digest(tmp_path / "run") == reference[0]
+    assert not any(b"epoch 1/2" in path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_training_goes_on_when_its_terminal_is_closed(small, tmp_path):
+    ours, its = pty.openpty()
+    program = "import os, sys, dbp.cli; os.read(0, 1); sys.exit(dbp.cli.main(['train', sys.argv[1]]))"
+    reader, writer = os.pipe()
+    command = [sys.executable, "-c", program, small]
+    with ProcessTree(*command, stdin=reader, stdout=its, stderr=its) as tree:
+        os.close(its)
+        os.close(ours)
+        os.write(writer, b"x")
+        assert tree.wait(60) == 0
+    assert digest(tmp_path / "run")
+
+
+def test_help_into_nowhere_ends_without_a_traceback():
+    outcome = run("bash", "-c", f"{TRAIN} --help > /dev/full")
+    assert (outcome.code, outcome.err) == (0, "")
+    outcome = run("bash", "-c", f"{sys.executable} -m dbp inspect nothing 2>&-")
+    assert (outcome.code, outcome.text) == (2, "")
+
+
+def test_what_an_encoding_lacks_is_escaped_and_a_closed_stream_is_no_error():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    write_line(stream, "k\u00f6ln \udcff")
+    assert stream.buffer.getvalue() == b"k\\xf6ln \\udcff\n"
+    assert encodable("k\u00f6ln", sys.stdout) == "k\u00f6ln"
+    stream.close()
+    write_line(stream, "nobody reads this")
+    write_line(None, "nor this")
