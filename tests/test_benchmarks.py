@@ -16,7 +16,7 @@ COMMANDS = {
     "versus_torch.py": (("--cases", "mlp-small", "--rounds", "1"), "mlp-small"),
     "reduction.py": (("--sizes", "4KiB", "--rounds", "1"), "4KiB"),
     "optimizers.py": (("--methods", "Adam,L-BFGS", "--passes", "3"), "L-BFGS"),
-    "faults.py": (("--count", "6", "--kinds", "file calls of a save,changed bytes,survived deaths"), "wrong bits"),
+    "faults.py": (("--count", "4", "--kinds", "file calls of a save,changed bytes"), "wrong bits"),
     "equal_bits.py": (("--methods", "sgd", "--jobs", "1,1 divide"), "1,1 divide        1           0"),
     "shards.py": (("--cases", "mlp-small", "--shards", "1,4", "--rounds", "1"), "mlp-small/4"),
     "startup.py": (("--rounds", "1"), "in packages"),

@@ -221,13 +221,13 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
 
 
 def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_path):
-    """SIGKILL hits one or both ranks in each of four jobs; then the run is finished."""
-    longer = ("--set", "epochs=40")
+    """SIGKILL hits one or both ranks in job after job, some after a checkpoint; then the run is finished."""
+    longer = ("--set", "epochs=25")
     assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
     rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
     command = [sys.executable, "-m", "dbp", "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
     killed, patience = 0, 1.0
-    for _ in range(4):
+    for _ in range(12):
         with ProcessTree(launcher(), "-n", 2, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
             time.sleep(patience * rng.uniform(0.4, 1.0))
             ranks = job.ranks()
@@ -238,7 +238,9 @@ def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_pa
             job.wait(20)
         if not list(tmp_path.glob("run/checkpoints/step-*.h5")):  # a machine that starts jobs slowly
             patience *= 1.4
-    assert killed >= 4  # several at once in some jobs, none in one that had just ended
+        elif killed >= 4:  # several at once in some jobs, none in one that had just ended
+            break
+    assert killed >= 4
     outcome = mpirun(3, *command[1:])
     assert outcome.code == 0, outcome.text
     assert "resumed from" in outcome.out
