@@ -3,6 +3,7 @@
 from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block, moments_of, normalize_block
 from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
+from dbp.autodiff.memory import MemoryCounter, owner
 from dbp.autodiff.primitives import (
     Window,
     abs_,
@@ -75,6 +76,7 @@ __all__ = [
     "PRIMITIVES",
     "Block",
     "Linearization",
+    "MemoryCounter",
     "Primitive",
     "Recomputed",
     "ShapeError",
@@ -125,6 +127,7 @@ __all__ = [
     "multiply",
     "negative",
     "normalize_block",
+    "owner",
     "pad",
     "pick",
     "power",

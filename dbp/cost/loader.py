@@ -13,8 +13,6 @@ from dbp.data import Dataset, Order, scaled
 from dbp.nn import Loss
 from dbp.parallel import Shards
 
-CHUNK = 512  # examples of one evaluation pass: fixed, as the bits of a matrix product depend on its size
-
 
 class Loader:
     """A reader of a data set for one rank, which reads only the rows of the rank's shards.
@@ -25,10 +23,19 @@ class Loader:
         output_shape: of the model, for one example.
         dtype: of the run.
         shards: who computes which part.
+        chunk_rows: examples of one evaluation pass; see evaluation.py.
     """
 
-    def __init__(self, data: Dataset, loss: Loss, output_shape: tuple[int, ...], dtype: np.dtype[Any], shards: Shards):
-        self.data, self._shards = data, shards
+    def __init__(
+        self,
+        data: Dataset,
+        loss: Loss,
+        output_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        shards: Shards,
+        chunk_rows: int = 1,
+    ):
+        self.data, self._shards, self._chunk_rows = data, shards, chunk_rows
         self._loss, self._output_shape, self._dtype = loss, output_shape, dtype
 
     def batch(self, order: Order, positions: range) -> Batch:
@@ -47,8 +54,8 @@ class Loader:
     def chunks(self, number: int) -> Iterator[Shard]:
         """Yield the part of the whole data set that belongs to a shard, in chunks that bound the memory."""
         span = self.span(number)
-        for start in range(span.start, span.stop, CHUNK):
-            yield self._shard(number, slice(start, min(start + CHUNK, span.stop)))
+        for start in range(span.start, span.stop, self._chunk_rows):
+            yield self._shard(number, slice(start, min(start + self._chunk_rows, span.stop)))
 
     def _shard(self, number: int, rows: Any) -> Shard:
         examples = self.data.read(rows)

@@ -11,14 +11,21 @@ from dbp.data.dataset import Dataset, Examples
 from dbp.errors import UserError
 from dbp.types import Array
 
-BLOCK_ROWS = 4096
+BLOCK_BYTES, MAX_BLOCK_ROWS = 1 << 22, 4096  # of the rows that are checked at a time
+SAMPLE_ROWS = 64
 
 CheckTargets = Callable[[Array, Array | None, int], None]  # arguments: targets, weights, number of the first row
 
 
+def block_rows(data: Dataset) -> int:
+    """Return how many rows are checked at a time: a number that depends on the data only, as digests do on it."""
+    row_bytes = sum(column.nbytes for column in data.read(slice(0, 1)) if column is not None)
+    return max(1, min(MAX_BLOCK_ROWS, BLOCK_BYTES // max(1, row_bytes)))
+
+
 def block_count(data: Dataset) -> int:
     """Return the number of blocks of rows in which a data set is checked."""
-    return -(-len(data) // BLOCK_ROWS)
+    return -(-len(data) // block_rows(data))
 
 
 def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> list[bytes]:
@@ -32,10 +39,9 @@ def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> l
     Raises:
         UserError: an example breaks a rule; names the data set, the rule and the first such row.
     """
-    digests = []
-    for block in blocks:
-        first = block * BLOCK_ROWS
-        examples = data.read(slice(first, first + BLOCK_ROWS))
+    digests, rows = [], block_rows(data)
+    for first in range(blocks.start * rows, blocks.stop * rows, rows):
+        examples = data.read(slice(first, first + rows))
         try:
             _check_inputs_and_weights(examples, first)
             assert examples.targets is not None
@@ -46,11 +52,13 @@ def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> l
     return digests
 
 
-def sample_digest(data: Dataset, rows: int = 64) -> str:
+def sample_digest(data: Dataset) -> str:
     """Return a digest of a sample of rows and of the size of a data set, which takes little time."""
-    spread = np.linspace(0, max(len(data) - 1, 0), rows).astype(np.int64)
+    spread = np.linspace(0, max(len(data) - 1, 0), SAMPLE_ROWS).astype(np.int64)
     chosen = spread[np.diff(spread, prepend=-1) > 0]  # np.unique would import numpy.ma, on each rank
-    return f"{len(data)} examples {_digest(data.read(chosen), data.scale).hex()[:16]}"
+    pieces = np.split(chosen, range(block_rows(data), len(chosen), block_rows(data)))
+    digest = combined([_digest(data.read(piece), data.scale) for piece in pieces])
+    return f"{len(data)} examples {digest[:16]}"
 
 
 def combined(digests: list[bytes]) -> str:

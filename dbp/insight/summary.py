@@ -9,16 +9,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dbp.config.settings import Settings
+from dbp.cost.evaluation import FEW, MORE, example_bytes, rows_at_a_time
 from dbp.errors import UserError
 from dbp.insight.record import RecordedRow, record
 from dbp.insight.work import Work
-from dbp.nn import Loss, Model, as_loss, as_model, initial_parameters
+from dbp.nn import Loss, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
 from dbp.run.sources import open_data
 from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]
-FEW, MORE = 2, 3  # numbers of examples of the two recorded passes, whose difference is the share of one example
 LEGEND = "Columns are for one example. forward, backward: multiply-adds; kept: memory until backward is done."
 
 
@@ -86,6 +86,7 @@ class Summary:
 
     Args:
         rows: the layers in the order of the forward pass.
+        evaluated_bytes: memory that evaluation takes for one example, at most.
         batch_size: examples of a step, over all ranks.
         shards: number of parts of a mini-batch; None for one per rank.
         dtype: type of the parameters.
@@ -94,6 +95,7 @@ class Summary:
     """
 
     rows: tuple[SummaryRow, ...]
+    evaluated_bytes: int
     batch_size: int
     shards: int | None
     dtype: str
@@ -169,6 +171,9 @@ class Summary:
             state = size(self.vectors * self.parameter_bytes)
             rows.append(["optimizer", state, f"{self.optimizer}: {count}, one copy per node"])
         rows.append(["activations", size(self.activation_bytes), f"a rank, {self._shard_text()}"])
+        examples = rows_at_a_time(self.evaluated_bytes)
+        at_once = f"a rank at most, {examples:,} example{'s' * (examples != 1)} at a time"
+        rows.append(["evaluation", size(examples * self.evaluated_bytes), at_once])
         return [LEGEND, "", *table(rows, left=(0, 2))]
 
     def _shard_text(self) -> str:
@@ -203,20 +208,16 @@ def summary(
         UserError: the model does not take inputs of this shape.
     """
     model, loss = as_model(model), None if loss is None else as_loss(loss)
-    few, more = (_recorded(model, input_shape, loss, dtype, examples) for examples in (FEW, MORE))
-    rows = tuple(_row(a, b) for a, b in zip(few, more, strict=True))
-    kind, vectors = (None, None) if optimizer is None else (optimizer.kind, len(optimizer.vectors))
-    return Summary(rows, batch_size, shards, dtype, kind, vectors)
-
-
-def _recorded(model: Model, input_shape: Shape, loss: Loss | None, dtype: str, examples: int) -> list[RecordedRow]:
-    """Return the rows of a pass over some examples of zeros."""
-    inputs = np.zeros((examples, *input_shape), dtype)
     try:
-        initial = initial_parameters(model, inputs, 0, dtype)
+        initial = initial_parameters(model, np.zeros((FEW, *input_shape), dtype), 0, dtype)
     except UserError as error:
         raise UserError(f"inputs of shape {input_shape} do not fit the model: {error}") from None
-    return record(model, initial, inputs, loss)
+    few, more = (record(model, initial, np.zeros((n, *input_shape), dtype), loss) for n in (FEW, MORE))
+    rows = tuple(_row(a, b) for a, b in zip(few, more, strict=True))
+    parameters = {name: initial.stand_in(name) for name in initial.shapes}
+    evaluated = example_bytes(model, parameters, initial.running, input_shape, np.dtype(dtype))
+    kind, vectors = (None, None) if optimizer is None else (optimizer.kind, len(optimizer.vectors))
+    return Summary(rows, evaluated, batch_size, shards, dtype, kind, vectors)
 
 
 def _row(few: RecordedRow, more: RecordedRow) -> SummaryRow:

@@ -1,4 +1,4 @@
-"""Count what a recorded graph computes and keeps, node by node: multiply-adds forward and backward, and memory.
+"""Count what a recorded graph computes, node by node: multiply-adds forward and backward.
 
 A matrix product or a convolution counts its multiply-adds. Any other primitive counts one for each element of its
 output, and a view counts nothing. The backward pass counts the same again for each input that has a derivative. A block
@@ -8,13 +8,12 @@ counts like its specification.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Block, Recomputed, Tensor, graph_nodes
-from dbp.types import Array
+from dbp.autodiff import Block, Recomputed, Tensor, graph_nodes, owner
 
 
 class Work(NamedTuple):
@@ -73,50 +72,3 @@ def _elements(node: Tensor) -> int:
     memory = owner(node.value)
     arrays = (x.value if type(x) is Tensor else x for x in node.inputs if hasattr(x, "shape"))
     return 0 if any(memory is owner(array) for array in arrays) else node.value.size
-
-
-# --- memory -----------------------------------------------------------------------------------------
-
-
-def owner(array: Array) -> Array:
-    """Return the array that owns the memory of a view."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def arrays_kept(node: Tensor) -> Iterator[Array]:
-    """Yield the arrays that a node keeps for the backward pass: its value, and those in its inputs and options."""
-    yield node.value
-    unseen: list[Any] = [*node.inputs, node.options]
-    while unseen:
-        item = unseen.pop()
-        if isinstance(item, np.ndarray):
-            yield item
-        elif isinstance(item, dict):
-            unseen += item.values()
-        elif isinstance(item, (list, tuple)):
-            unseen += item
-
-
-class MemoryCounter:
-    """A counter of bytes that counts memory once, however many arrays are views of it.
-
-    Args:
-        known: arrays whose memory is not counted.
-    """
-
-    def __init__(self, *known: Array):
-        self._seen = {id(owner(array)): owner(array) for array in known}
-
-    def new_bytes(self, array: Array) -> int:
-        """Return the bytes of an array's memory, 0 if they were counted before."""
-        base = owner(array)
-        if id(base) in self._seen:
-            return 0
-        self._seen[id(base)] = base
-        return base.nbytes
-
-    def node_bytes(self, node: Tensor) -> int:
-        """Return the bytes that a node keeps and no node before it did."""
-        return sum(self.new_bytes(array) for array in arrays_kept(node))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
+from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.loader import Loader
 from dbp.cost.mini_batch import Batch
 from dbp.cost.not_finite_examples import describe_not_finite
@@ -182,9 +184,14 @@ class Run:
         loss.check(targets, self._output_shape, first)
         check_example_weights(weights, loss.loss_shape(self._output_shape))
 
-    def loader(self, data: Dataset) -> Loader:
-        """Return a loader of this rank's shards of a data set."""
-        return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards)
+    def loader(self, data: Dataset, chunk_rows: int = 1) -> Loader:
+        """Return a loader of this rank's shards of a data set.
+
+        Args:
+            data: the data set.
+            chunk_rows: examples that are evaluated at a time.
+        """
+        return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards, chunk_rows)
 
     def order(self, epoch: int) -> Order:
         """Return the order of examples in an epoch; with a full batch it is always the same."""
@@ -255,12 +262,22 @@ class Run:
         """Return cost and metrics on a data set, exact over all ranks; empty without data."""
         if data is None:
             return {}
-        totals = self.objective.evaluate(self.state.inference_weights(self.weights), self.loader(data).chunks)
+        loader = self.loader(data, self._chunk_rows)
+        totals = self.objective.evaluate(self.state.inference_weights(self.weights), loader.chunks)
         return totals.means(self.settings.loss.metrics)
 
     def describe_not_finite(self, data: Dataset) -> str:
         """Return in words which examples of a data set have a loss that is not finite; collective."""
-        return describe_not_finite(self.objective, self.state.inference_weights(self.weights), self.loader(data))
+        return describe_not_finite(
+            self.objective, self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
+        )
+
+    @cached_property
+    def _chunk_rows(self) -> int:
+        """Return how many examples are evaluated at a time."""
+        parameters, input_shape = self.layout.views(self.weights), self.sources.train.input_shape
+        model, dtype = self.settings.model, self.settings.numpy_dtype
+        return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype))
 
 
 def _weights_in(path: Path) -> dict[str, Array]:

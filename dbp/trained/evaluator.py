@@ -45,7 +45,8 @@ class Evaluator:
         check_together(comm, trained.data, trained.check_targets)
         self.trained, self.comm = trained, comm
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
-        self.loader = Loader(trained.data, trained.loss, trained.output_shape, trained.dtype, self.shards)
+        rows = trained.rows_at_a_time
+        self.loader = Loader(trained.data, trained.loss, trained.output_shape, trained.dtype, self.shards, rows)
 
     def objective(self) -> Objective:
         """Return the cost over all ranks, as a function of the flat weights."""

@@ -11,7 +11,6 @@ import numpy as np
 from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
-from dbp.cost.loader import CHUNK
 from dbp.data import Dataset, OutputFile, parse_meaning
 from dbp.errors import UserError
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
@@ -103,8 +102,9 @@ def predict(
     names = meaning["targets"].classes if "targets" in meaning else None
     with out:
         from_rank_0(comm, out.create)
-        for start in range(0, len(data), CHUNK * comm.size):
-            mine = range(start + comm.rank * CHUNK, min(start + (comm.rank + 1) * CHUNK, len(data)))
+        count = trained.rows_at_a_time
+        for start in range(0, len(data), count * comm.size):
+            mine = range(start + comm.rank * count, min(start + (comm.rank + 1) * count, len(data)))
             found = agree(comm, prediction_of, trained, mine, not_finite)
             pieces = [piece for piece in comm.gather(found) if piece is not None]
             if comm.rank == 0:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from dbp.autodiff import array_of
+from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.data import Dataset, scaled
 from dbp.errors import UserError
 from dbp.nn import Loss, Model, check_example_weights, initial_parameters, running_arrays, use
@@ -63,6 +65,13 @@ class TrainedModel:
     def inputs(self, rows: slice) -> Array:
         """Read rows of the data set, and return their inputs in the type and the units of the model."""
         return scaled(self.data.read(rows).inputs, self.data.scale, self.dtype)
+
+    @cached_property
+    def rows_at_a_time(self) -> int:
+        """Return how many examples are evaluated at a time."""
+        return rows_at_a_time(
+            example_bytes(self.model, self.parameters, self.running, self.data.input_shape, self.dtype)
+        )
 
     def outputs(self, inputs: Array) -> Array:
         """Return the model's outputs for some inputs."""

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from dbp.cost.loader import CHUNK, Loader
+from dbp.cost.loader import Loader
 from dbp.cost.not_finite_examples import describe_not_finite, finite_rows, why_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import ArrayDataset, Order, Subset
 from dbp.nn import MeanSquaredError
 from dbp.parallel import Layout, OneProcess, Shards
 
-FLOAT = np.dtype(np.float32)
+FLOAT, ROWS = np.dtype(np.float32), 20
 
 
 def described(data, shards=3):
@@ -18,12 +18,13 @@ def described(data, shards=3):
     objective = Objective(
         lambda scope, x: x @ scope.parameter("w", (2, 1)), MeanSquaredError(), layout, OneProcess(), numbers, FLOAT
     )
-    return describe_not_finite(objective, np.ones(2, FLOAT), Loader(data, MeanSquaredError(), (1,), FLOAT, numbers))
+    loader = Loader(data, MeanSquaredError(), (1,), FLOAT, numbers, chunk_rows=ROWS)
+    return describe_not_finite(objective, np.ones(2, FLOAT), loader)
 
 
-@pytest.mark.parametrize("row", [0, CHUNK + 3, 2 * CHUNK + 1])
+@pytest.mark.parametrize("row", [0, ROWS + 3, 2 * ROWS + 1])
 def test_the_first_example_is_named_whatever_its_shard(row):
-    x = np.ones((2 * CHUNK + 2, 2), np.float32)
+    x = np.ones((2 * ROWS + 2, 2), np.float32)
     x[row:, 0] = 1e30
     data = ArrayDataset(x, np.ones(len(x)), name="valid.h5")
     count = len(x) - row

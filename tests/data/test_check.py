@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dbp.data import ArrayDataset, block_count, check_blocks, combined
-from dbp.data.check import BLOCK_ROWS
+from dbp.data.check import BLOCK_BYTES, sample_digest
+from dbp.data.check import MAX_BLOCK_ROWS as BLOCK_ROWS
 from dbp.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -38,3 +39,26 @@ def test_bad_numbers_are_named_by_row():
     w[7] = -1
     with pytest.raises(UserError, match=r"weights must be finite and not negative.*example 7 is -1"):
         check(ArrayDataset(0 * np.nan_to_num(x), x, w))
+
+
+class Watched(ArrayDataset):
+    """A data set that remembers the most bytes that were read at once."""
+
+    most = 0
+
+    def read(self, rows):
+        examples = super().read(rows)
+        self.most = max(self.most, examples.inputs.nbytes)
+        return examples
+
+
+def test_large_rows_are_read_a_few_at_a_time():
+    x = np.zeros((50, BLOCK_BYTES // 24), np.float64)
+    data = Watched(x, np.zeros(50))
+    whole = combined(check(data))
+    assert BLOCK_BYTES / 2 < data.most <= BLOCK_BYTES
+    assert combined(check(data, range(9)) + check(data, range(9, block_count(data)))) == whole
+    sample_digest(data)
+    assert data.most <= BLOCK_BYTES
+    x = np.zeros((3, BLOCK_BYTES), np.int16)
+    assert block_count(ArrayDataset(x, x)) == 3

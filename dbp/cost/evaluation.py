@@ -1,0 +1,54 @@
+"""The number of examples that are evaluated at a time, so that evaluation takes no more memory than training.
+
+It depends on the model and the type of its numbers only, as the bits of a matrix product depend on its size. So the
+sums over a data set have the same bits on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff import MemoryCounter, Tensor, graph_nodes
+from dbp.nn import Model, RunningMoments, Scope, call_with
+from dbp.types import Array
+
+EVALUATION_BYTES, MAX_ROWS = 1 << 23, 512  # that are evaluated at a time
+FEW, MORE = 2, 3  # numbers of examples of the two recorded passes, whose difference is the share of one example
+
+
+def rows_at_a_time(example_bytes: int) -> int:
+    """Return how many examples are evaluated at a time: at least one, however large it is."""
+    return max(1, min(MAX_ROWS, EVALUATION_BYTES // max(1, example_bytes)))
+
+
+def example_bytes(
+    model: Model,
+    parameters: Mapping[str, Array],
+    running: Mapping[str, RunningMoments],
+    input_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> int:
+    """Return the bytes of all arrays that a model computes for one example, counted from the graph that it records.
+
+    Evaluation frees most of them on its way, so it takes no more.
+
+    Args:
+        model: the model, which is called twice, on zeros.
+        parameters: arrays of the shapes of its parameters, by path.
+        running: its running moments, by path.
+        input_shape: shape of one example.
+        dtype: type of the inputs.
+    """
+    leaves = {name: Tensor(array) for name, array in parameters.items()}
+    sizes = []
+    for examples in (FEW, MORE):
+        inputs = np.zeros((examples, *input_shape), dtype)
+        with np.errstate(all="ignore"):  # only shapes matter
+            outputs = model(Scope(call_with(leaves, running)), inputs)
+        memory = MemoryCounter(inputs, *parameters.values())
+        nodes = graph_nodes(outputs) if type(outputs) is Tensor else []
+        sizes.append(inputs.nbytes + sum(memory.node_bytes(node) for node in nodes))
+    return sizes[1] - sizes[0]
