@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import kernels
-from dbp.autodiff.primitives import Window, convolve, log_softmax, max_pool, mean, pick, relu, reshape, sqrt, square
+from dbp.autodiff.primitives import (
+    Window,
+    convolve,
+    log_softmax,
+    max_pool,
+    mean,
+    pick,
+    relu,
+    reshape,
+    sqrt,
+    square,
+    sum_,
+)
 from dbp.autodiff.primitives.convolution import check_kernel
 from dbp.autodiff.primitives.shapes import keepdims_shape, rows_of, unbroadcast
 from dbp.autodiff.recompute import Recomputed
@@ -194,12 +206,28 @@ cross_entropy_block = Block("cross_entropy_block", _cross_entropy, _cross_entrop
 # --- normalization: (x - mean) / sqrt(variance + epsilon) scale + shift -------------------------------
 
 
-def moments_of(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return mean and variance over some axes, which stay at length one."""
-    count = max(1, math.prod(x.shape[axis] for axis in axes))
-    center = np.add.reduce(x, axis=axes, keepdims=True) / count
+def _total(x: Value, axes: tuple[int, ...], weights: Array | None) -> Any:
+    """Return what the elements over some axes count together; those axes of weights stay at length one."""
+    if weights is None:
+        return max(1, math.prod(np.shape(x)[axis] for axis in axes))
+    return np.add.reduce(weights, axis=axes, keepdims=True)
+
+
+def moments_of(x: Array, axes: tuple[int, ...], weights: Array | None = None) -> tuple[Array, Array]:
+    """Return mean and variance over some axes, which stay at length one.
+
+    Args:
+        x: the elements.
+        axes: to take the moments over.
+        weights: how much each element counts, with the length of x along these axes, else 1; by default all the same.
+    """
+    total = _total(x, axes, weights)
+    center = np.add.reduce(x if weights is None else x * weights, axis=axes, keepdims=True) / total
     distance = x - center
-    return center, np.add.reduce(np.multiply(distance, distance, out=distance), axis=axes, keepdims=True) / count
+    squares = np.multiply(distance, distance, out=distance)
+    if weights is not None:
+        squares *= weights
+    return center, np.add.reduce(squares, axis=axes, keepdims=True) / total
 
 
 def _normalize(
@@ -208,18 +236,31 @@ def _normalize(
     shift: Value,
     axes: tuple[int, ...],
     epsilon: float,
+    weights: Array | None = None,
     moments: Any = None,  # noqa: ARG001
 ) -> Value:
     shape = keepdims_shape(x, axes)
-    distance = x - reshape(mean(x, axis=axes), shape=shape)
-    deviation = reshape(sqrt(mean(square(distance), axis=axes) + epsilon), shape=shape)
+
+    def mean_of(values: Value) -> Value:
+        if weights is None:
+            return mean(values, axis=axes)
+        return sum_(values * (weights / _total(x, axes, weights)), axis=axes)
+
+    distance = x - reshape(mean_of(x), shape=shape)
+    deviation = reshape(sqrt(mean_of(square(distance)) + epsilon), shape=shape)
     return distance / deviation * scale + shift
 
 
 def _normalize_forward(
-    x: Array, scale: Array, shift: Array, axes: tuple[int, ...], epsilon: float, moments: Any = None
+    x: Array,
+    scale: Array,
+    shift: Array,
+    axes: tuple[int, ...],
+    epsilon: float,
+    weights: Array | None = None,
+    moments: Any = None,
 ) -> tuple[Array, Any]:
-    center, variance = moments or moments_of(x, axes)
+    center, variance = moments or moments_of(x, axes, weights)
     inverse = 1 / np.sqrt(variance + epsilon)
     y = x - center
     y *= inverse
@@ -239,6 +280,7 @@ def _normalize_backward(
     shift: Array,
     axes: tuple[int, ...],
     epsilon: float,  # noqa: ARG001
+    weights: Array | None = None,
     moments: Any = None,  # noqa: ARG001
 ) -> Sequence[Array | None]:
     """Return the gradients of Ioffe and Szegedy 2015, section 3; the normalized x is computed again, not kept."""
@@ -250,11 +292,13 @@ def _normalize_backward(
     by_shift = unbroadcast(g, shift) if wanted[2] else None
     if not wanted[0]:
         return None, by_scale, by_shift
-    count = max(1, math.prod(x.shape[axis] for axis in axes))
+    total = _total(x, axes, weights)
     product *= scale
-    normal *= np.add.reduce(product, axis=axes, keepdims=True) / -count
+    normal *= np.add.reduce(product, axis=axes, keepdims=True) / -total
     by_x = np.multiply(g, scale, out=product)
-    normal -= np.add.reduce(by_x, axis=axes, keepdims=True) / count
+    normal -= np.add.reduce(by_x, axis=axes, keepdims=True) / total
+    if weights is not None:
+        normal *= weights
     by_x += normal
     by_x *= inverse
     return by_x, by_scale, by_shift

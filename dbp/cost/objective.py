@@ -17,7 +17,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, LossCurvature
 from dbp.cost.mini_batch import Batch, Chunks, ExampleSums, Shard, as_weighted
-from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums, use
+from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums
 from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
 from dbp.random import generator
 from dbp.types import Array
@@ -109,6 +109,23 @@ class Objective:
         """Return True if the cost is the same function at every step."""
         return self.full_batch and not self._is_random
 
+    def call(
+        self,
+        parameters: Mapping[str, Value],
+        shard: Shard,
+        draw: RandomKey | None,
+        running: Mapping[str, RunningMoments] | None = None,
+    ) -> Call:
+        """Return a call of the model on a shard's examples.
+
+        Args:
+            parameters: by path.
+            shard: the examples.
+            draw: random numbers of a training pass; None for the model as in evaluation.
+            running: running moments in place of the model's own, by path.
+        """
+        return call_with(parameters, running or self.running, draw, example_weights=shard.example_weights)
+
     def forward(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """Return the model's outputs, and the loss of each example, or of each element of it if these have weights.
 
@@ -144,19 +161,27 @@ class Objective:
 
     # --- any number of examples -------------------------------------------------------------------------
 
-    def evaluate(self, weights: Array, chunks: Chunks) -> ExampleSums:
+    def evaluate(
+        self, weights: Array, chunks: Chunks, running: Mapping[str, RunningMoments] | None = None
+    ) -> ExampleSums:
         """Return cost and metrics of any number of examples, without gradients; collective.
 
         Args:
             weights: the flat weights.
             chunks: yields the examples of a shard, by its number, in chunks.
+            running: running moments in place of the model's own, by path.
         """
-        totals = self.totals(weights, chunks, Stage.EVALUATION)
+        totals = self.totals(weights, chunks, Stage.EVALUATION, running=running)
         self.arena.comm.clock.enter(Stage.OTHER)
         return totals
 
     def totals(
-        self, weights: Array, chunks: Chunks, stage: Stage, draw: Callable[[Shard], RandomKey] | None = None
+        self,
+        weights: Array,
+        chunks: Chunks,
+        stage: Stage,
+        draw: Callable[[Shard], RandomKey] | None = None,
+        running: Mapping[str, RunningMoments] | None = None,
     ) -> ExampleSums:
         """Return cost and metrics of the examples that chunks yields; collective.
 
@@ -165,6 +190,7 @@ class Objective:
             chunks: yields the examples of a shard, by its number, in chunks.
             stage: that the time counts for.
             draw: random numbers of a training pass; None for the model as in evaluation.
+            running: running moments in place of the model's own, by path.
         """
         clock = self.arena.comm.clock
         clock.enter(stage)
@@ -176,7 +202,7 @@ class Objective:
             sums.scalars[:] = 0
             for chunk in chunks(number):
                 clock.enter(stage)
-                call = call_with(parameters, self.running, draw(chunk) if draw else None)
+                call = self.call(parameters, chunk, draw(chunk) if draw else None, running)
                 outputs, losses = self.forward(call, chunk)
                 sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk)
             tree.push(0, number, sums)
@@ -208,7 +234,7 @@ class Objective:
             draw: random numbers of a training pass; None for the model as in evaluation.
         """
         return LossCurvature(
-            outputs=lambda parameters: self.model(use(parameters, self.running, draw), shard.inputs),
+            outputs=lambda parameters: self.model(Scope(self.call(parameters, shard, draw)), shard.inputs),
             losses=lambda outputs: as_weighted(self.loss(outputs, shard.targets), shard),
             example_weights=shard.example_weights,
             at=at,
@@ -301,7 +327,7 @@ class MiniBatchCost:
             return
         objective = self.objective
         clock, leaves = objective.arena.comm.clock, objective.leaves(weights)
-        call = call_with(leaves, objective.running, self.draw(shard))
+        call = objective.call(leaves, shard, self.draw(shard))
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)

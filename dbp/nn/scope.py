@@ -61,6 +61,7 @@ class Call:
         parameter: returns a parameter, given its path, shape and initializer.
         running: returns running moments, given their path, channels and decay.
         random_key: of a training pass; None for evaluation, where nothing is random and running moments are applied.
+        example_weights: how much each example counts, or each of its places; None if all count alike.
         record_neurons: whether to fill `neurons` and `activations`.
         observed: moments of this shard, by path.
         neurons: weighted inputs of the neurons, by path, one array or tensor per use of the layer.
@@ -72,6 +73,7 @@ class Call:
     parameter: ParameterLookup
     running: MomentsLookup
     random_key: RandomKey | None = None
+    example_weights: Array | None = None
     record_neurons: bool = False
     observed: dict[str, Moments] = field(default_factory=dict)
     neurons: dict[str, list[Value]] = field(default_factory=dict)
@@ -90,6 +92,29 @@ class Scope:
     def training(self) -> bool:
         """Return True in a training pass, in which layers such as dropout are active."""
         return self._call.random_key is not None
+
+    @property
+    def example_weights(self) -> Array | None:
+        """Return how much each example counts, (examples,), or each of its places, (examples, *places).
+
+        None if all count alike.
+        """
+        return self._call.example_weights
+
+    def weights_of(self, x: Value) -> Array | None:
+        """Return how much each place of x (examples, *places, channels) counts, shape (examples, *places).
+
+        Where x has other places than the example weights, an example counts with the mean of its weights. None if all
+        count alike.
+        """
+        weights, shape = self.example_weights, np.shape(x)[:-1]
+        if weights is None or weights.shape[:1] != shape[:1]:
+            return None
+        if weights.shape != shape[: weights.ndim]:
+            weights = weights.mean(axis=tuple(range(1, weights.ndim)))
+        if (weights == 1).all():
+            return None
+        return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
     @property
     def records_neurons(self) -> bool:
@@ -159,7 +184,8 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
 
     def again(x: Value, *values: Value) -> Value:
         given = dict(zip(found, values, strict=True))
-        quiet = Call(lambda name, _shape, _initial: given[name], call.running, call.random_key, drawn=drawn.copy())
+        parameter: ParameterLookup = lambda name, _shape, _initial: given[name]  # noqa: E731
+        quiet = Call(parameter, call.running, call.random_key, call.example_weights, drawn=drawn.copy())
         return model(Scope(quiet, path), x)
 
     output = model(Scope(replace(call, parameter=look_up), path), array_of(x))
@@ -200,6 +226,7 @@ def call_with(
     running: Mapping[str, RunningMoments] | None = None,
     random_key: RandomKey | None = None,
     record_neurons: bool = False,
+    example_weights: Array | None = None,
 ) -> Call:
     """Return a call in which a model finds these parameters and running moments.
 
@@ -208,6 +235,7 @@ def call_with(
         running: running moments by path; if None, they are read from `parameters`, by the names of running_arrays().
         random_key: makes the call a training pass.
         record_neurons: whether the call keeps weighted inputs and activations of all neurons.
+        example_weights: of the examples, or of the places of each; None if all count alike.
 
     Raises:
         UserError: during the call, if a parameter or running moments are missing or a shape does not fit.
@@ -231,7 +259,7 @@ def call_with(
             array[:] = array_of(_find(parameters, name))
         return moments
 
-    return Call(look_up, find, random_key, record_neurons)
+    return Call(look_up, find, random_key, example_weights, record_neurons)
 
 
 def use(

@@ -40,7 +40,7 @@ from dbp.optim.lion import Lion
 from dbp.optim.muon import Muon
 from dbp.optim.nadam import NAdam
 from dbp.optim.newton import Newton
-from dbp.optim.optimizer import Optimizer, Outcome, State, Step
+from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step
 from dbp.optim.rmsprop import RMSprop
 from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
@@ -50,6 +50,7 @@ _SECOND_ORDER: tuple[type[Optimizer], ...] = (LBFGS, Newton, LevenbergMarquardt,
 OPTIMIZERS = {optimizer.kind: optimizer for optimizer in (*_FIRST_ORDER, *_SECOND_ORDER)}
 
 __all__ = [
+    "AVERAGE",
     "LAMB",
     "LARS",
     "LBFGS",

@@ -145,6 +145,10 @@ class FirstOrder(Optimizer):
             ParameterSetting(self._rate_factor(name), self._weight_decay(name, shape)) for name, shape in shapes.items()
         ]
 
+    def keeps_fixed(self, name: str) -> bool:
+        """Return True if the learning rate of this parameter has the factor 0."""
+        return self._rate_factor(name) == 0
+
     def _rate_factor(self, name: str) -> float:
         return math.prod(factor for pattern, factor in self.layer_rates.items() if matches([pattern], name))
 
@@ -203,15 +207,23 @@ class FirstOrder(Optimizer):
         np.multiply(block.w, block.weight_decay, out=block.buffers[0])
         block.g = np.add(block.g, block.buffers[0], out=block.buffers[2])
 
+    def average_share(self, number: int) -> float:
+        """Return the share of an update in the averages: all of the first, and later no less than 1 - average.
+
+        The decay rises as (n - 1) / (n + 9), so that the average of a short run is of its last tenth, and not of its
+        first weights (as in TensorFlow's ExponentialMovingAverage).
+        """
+        return max(1 - self.average, 10 / (number + 9)) if self.average else 0.0
+
     def update_average(self, block: Block, context: UpdateContext) -> None:
-        """Update the average of the weights, a = a + (1 - average) (w - a), which starts as the first w."""
+        """Update the average of the weights, a = a + share (w - a)."""
         if self.average:
-            mean, change = block.vectors[AVERAGE], block.buffers[0]
-            if context.number == 1:
+            mean, change, share = block.vectors[AVERAGE], block.buffers[0], self.average_share(context.number)
+            if share == 1:
                 mean[:] = block.w
                 return
             np.subtract(block.w, mean, out=change)
-            np.multiply(change, 1 - self.average, out=change)
+            np.multiply(change, share, out=change)
             np.add(mean, change, out=mean)
 
 

@@ -20,13 +20,15 @@ from dbp.data import Batches, Dataset, Order
 from dbp.errors import NodesDifferError, unknown
 from dbp.nn import (
     InitialParameters,
+    RunningMoments,
     check_example_weights,
     check_model_weights,
     initial_parameters,
     running_arrays,
     training_trial,
+    update_running_moments,
 )
-from dbp.optim import State
+from dbp.optim import AVERAGE, State
 from dbp.parallel import (
     Arena,
     Communicator,
@@ -72,6 +74,8 @@ class Run:
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings
         self._accept_weights(initial)
+        averaged = self.running if AVERAGE in settings.optimizer.vectors else {}
+        self.averaged = {path: moments.copy() for path, moments in averaged.items()}  # as the weights are
         self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
@@ -86,6 +90,9 @@ class Run:
         self._output_shape, self.running = initial.output_shape, initial.running
         self.layout = Layout(initial.shapes)
         settings.optimizer.check(self.layout.shapes)
+        for path, moments in self.running.items():
+            own = [name for name in initial.shapes if name.startswith(path)] or [f"{path}running_mean"]
+            moments.frozen = all(map(settings.optimizer.keeps_fixed, own))
         trial = training_trial(settings.model, initial, example)
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         return initial
@@ -250,11 +257,27 @@ class Run:
         """Return the weights and the optimizer's vectors by name: all that a run keeps for each parameter."""
         return {WEIGHTS: self.weights, **self.state.vectors}
 
+    @property
+    def inference_moments(self) -> dict[str, RunningMoments]:
+        """Return the running moments to evaluate and predict with: their averages, if the weights have one."""
+        return self.averaged or self.running
+
+    def update_moments(self, sums: Array) -> None:
+        """Update the running moments after a step that is not yet counted, and their averages.
+
+        Args:
+            sums: of all shards, as an Evaluation has them.
+        """
+        update_running_moments(self.running, sums)
+        share = self.settings.optimizer.average_share(self.progress.updates + 1)
+        for path, moments in self.averaged.items():
+            moments.average_in(self.running[path], share)
+
     def final_weights(self) -> dict[str, Array]:
         """Return the weights to use and running moments by name, in memory that outlives the run; collective."""
         trained = self.state.inference_weights(self.weights)
         self.arena.fence(trained)
-        return self.layout.views(trained.copy()) | running_arrays(self.running)
+        return self.layout.views(trained.copy()) | running_arrays(self.inference_moments)
 
     # --- evaluation ---------------------------------------------------------------------------------
 
@@ -262,8 +285,8 @@ class Run:
         """Return cost and metrics on a data set, exact over all ranks; empty without data."""
         if data is None:
             return {}
-        loader = self.loader(data, self._chunk_rows)
-        totals = self.objective.evaluate(self.state.inference_weights(self.weights), loader.chunks)
+        weights, loader = self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
+        totals = self.objective.evaluate(weights, loader.chunks, self.inference_moments)
         return totals.means(self.settings.loss.metrics)
 
     def describe_not_finite(self, data: Dataset) -> str:

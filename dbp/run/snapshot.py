@@ -14,6 +14,7 @@ import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint
 from dbp.nn import running_arrays
+from dbp.optim import AVERAGE
 from dbp.parallel import Layout, Residuals, agree, from_rank_0
 from dbp.run.run import WEIGHTS, Run
 from dbp.types import Array
@@ -50,6 +51,7 @@ class Snapshot:
         vectors: weights and optimizer vectors, as Run.vectors names them.
         residuals: the error feedback of each node.
         running: running moments, by name.
+        averaged: their averages, if the optimizer keeps an average of the weights.
         numbers: the optimizer's numbers, by name.
         history: one array per column.
         progress: counts and sums, by name, and what identifies the run: shards, seed, digests of its data.
@@ -58,6 +60,7 @@ class Snapshot:
     vectors: Mapping[str, Array | StoredVector] = field(default_factory=dict)
     residuals: Sequence[Array | StoredVector] = ()
     running: Mapping[str, Array] = field(default_factory=dict)
+    averaged: Mapping[str, Array] = field(default_factory=dict)
     numbers: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +89,7 @@ class Snapshot:
             vectors=dict(zip(run.vectors, copies, strict=True)),
             residuals=list(feedback),
             running={name: array.copy() for name, array in running_arrays(run.running).items()},
+            averaged={name: array.copy() for name, array in running_arrays(run.averaged).items()},
             numbers={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),
             progress=run.progress.to_attributes() | identity | ({RESIDUALS_WEIGHT: weight} if len(feedback) else {}),
@@ -97,10 +101,11 @@ class Snapshot:
             self._scatter(run, name)
         count, weight = from_rank_0(run.comm, lambda: (len(self.residuals), self.progress.get(RESIDUALS_WEIGHT, 1.0)))
         run.objective.gradients.restore(weight, self._read_residuals(run, count))
-        small = self.running, self.numbers, self.history, self.progress
-        running, numbers, history, progress = from_rank_0(run.comm, lambda: small)
-        for name, array in running_arrays(run.running).items():
-            array[...] = running[name]
+        small = self.running, self.averaged, self.numbers, self.history, self.progress
+        running, averaged, numbers, history, progress = from_rank_0(run.comm, lambda: small)
+        for moments, found in ((run.running, running), (run.averaged, averaged)):
+            for name, array in running_arrays(moments).items():
+                array[...] = found[name]
         run.state.numbers.update(numbers)
         run.state.derived.clear()
         run.progress.restore(progress, history)
@@ -148,10 +153,15 @@ class Snapshot:
 
         names = dict.fromkeys(name.partition("/")[0] for name in group("optimizer"))
         vectors = [WEIGHTS, *(name for name in names if not name.startswith(RESIDUALS))]
+
+        def moments(of_group: str) -> dict[str, Array]:
+            return {name: found.array(e) for name, e in group(of_group).items() if name not in layout.shapes}
+
         return cls(
             vectors={name: StoredVector(found, group_of(name)) for name in vectors},
             residuals=[StoredVector(found, group_of(name)) for name in residual_names(found.entries, layout)],
-            running={name: found.array(entry) for name, entry in group("model").items() if name not in layout.shapes},
+            running=moments("model"),
+            averaged=moments(group_of(AVERAGE)),
             numbers={name: found.array(entry) for name, entry in group("method").items()},
             history={name: found.array(entry) for name, entry in group("history").items()},
             progress=found.progress,
@@ -169,6 +179,8 @@ class Snapshot:
             meaning: what the numbers of the training data mean, in JSON.
         """
         views = {name: layout.views(_in_memory(vector)) for name, vector in self.vectors.items()}
+        if AVERAGE in views:
+            views[AVERAGE] |= self.averaged
         for node, vector in enumerate(self.residuals):
             views[f"{RESIDUALS}{node}"] = layout.views(_in_memory(vector))
         return StoredCheckpoint(
@@ -191,6 +203,11 @@ def _in_memory(vector: Array | StoredVector) -> Array:
 def group_of(vector: str) -> str:
     """Return the group of a checkpoint that holds the parameters of a vector."""
     return "model" if vector == WEIGHTS else f"optimizer/{vector}"
+
+
+def moments_of(run: Run) -> dict[str, dict[str, Array]]:
+    """Return the running moments of a run and their averages, by the group of a checkpoint that holds them."""
+    return {group_of(WEIGHTS): running_arrays(run.running), group_of(AVERAGE): running_arrays(run.averaged)}
 
 
 def residual_names(entries: Mapping[str, Any], layout: Layout) -> list[str]:

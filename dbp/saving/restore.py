@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dbp.errors import UserError
-from dbp.nn import running_arrays
 from dbp.parallel import agree, from_rank_0
 from dbp.run.run import Run
-from dbp.run.snapshot import Snapshot, group_of, residual_names
+from dbp.run.snapshot import Snapshot, group_of, moments_of, residual_names
 from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays, no_whole_checkpoint
 from dbp.saving.comparison import Comparison, check_same_run
 from dbp.saving.folder import RunFolder
+from dbp.types import Array
 
 
 class Restorer:
@@ -117,7 +117,9 @@ class Restorer:
     def _refuse(self, info: CheckpointInfo) -> str | None:
         """Return why a checkpoint is not one of this run, before its arrays are read; None if it is."""
         run, layout = self._run, self._run.layout
-        arrays = {f"model/{name}": array for name, array in running_arrays(run.running).items()}
+        arrays: dict[str, Array] = {}
+        for group, moments in moments_of(run).items():
+            arrays |= {f"{group}/{name}": array for name, array in moments.items()}
         parameters = layout.views(run.weights)
         for vector in (*run.vectors, *residual_names(info.arrays, layout)):
             arrays |= {f"{group_of(vector)}/{name}": array for name, array in parameters.items()}

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 
 from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
-from dbp.nn import update_running_moments
 from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
 from dbp.run.progress import epochs_since_best
@@ -85,7 +84,7 @@ def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
     cost = run.objective.on(batch, progress.step)
     taken = settings.optimizer.step(cost, run.weights, run.state, progress.updates + 1, factor)
     if taken.done:
-        update_running_moments(run.running, taken.evaluation.moments)
+        run.update_moments(taken.evaluation.moments)
     return taken
 
 

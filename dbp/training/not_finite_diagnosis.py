@@ -15,7 +15,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
 from dbp.cost.mini_batch import Shard, as_weighted
 from dbp.cost.objective import MiniBatchCost
-from dbp.nn import Call, Scope, call_with
+from dbp.nn import Call, Scope
 from dbp.types import Array
 
 SHOWN = 5  # examples of a shard that a report names
@@ -198,7 +198,7 @@ class NotFiniteSearch:
     def _pass(self, shard: Shard) -> Pass:
         objective = self._objective
         leaves = {name: Tensor(array) for name, array in self._parameters.items()}
-        call = call_with(leaves, objective.running, self._cost.draw(shard))
+        call = objective.call(leaves, shard, self._cost.draw(shard))
         call.trace = []
         outputs = objective.model(Scope(call), shard.inputs)
         return Pass(leaves, call, outputs, as_weighted(objective.loss(outputs, shard.targets), shard))

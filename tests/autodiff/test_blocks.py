@@ -22,6 +22,11 @@ CASES = {
     "dense of places with ReLU": ("dense_block", [X, W[0, 0], B], {"relu_after": True}),
     "cross-entropy": ("cross_entropy_block", [ROWS], {"targets": np.array([0, 2, 1, 1])}),
     "normalize": ("normalize_block", [X, SCALE, SCALE[::-1].copy()], {"axes": (0, 1, 2), "epsilon": 0.1}),
+    "normalize by weights": (
+        "normalize_block",
+        [X, SCALE, SCALE[::-1].copy()],
+        {"axes": (0, 1, 2), "epsilon": 0.1, "weights": RNG.integers(0, 3, (2, 6, 5, 1)).astype(float)},
+    ),
     "convolution": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": False, "pool": 0}),
     "convolution without bias": ("convolution_block", [X, W, None], {"window": WINDOW, "relu_after": True, "pool": 0}),
     "convolution with pooling": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": True, "pool": 2}),

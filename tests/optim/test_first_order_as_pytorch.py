@@ -23,7 +23,7 @@ def torch_trained(make, objective, count=STEPS, clip=None):
         for optimizer in optimizers:
             optimizer.step()
         flat = np.concatenate([tensor.detach().numpy().reshape(-1) for tensor in tensors.values()])
-        average = flat.copy() if average is None else average + 0.2 * (flat - average)
+        average = flat.copy() if average is None else average + max(0.2, 10 / (step + 9)) * (flat - average)
         yield flat, average
 
 

@@ -13,6 +13,7 @@ from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
+from dbp.trained.evaluator import evaluator_of
 from dbp.training.fit import train
 from tests.jobs import PROGRAMS, dbp, mpirun, newest_checkpoint, slow
 
@@ -101,6 +102,49 @@ def test_the_average_is_used_and_the_weights_are_kept(tmp_path):
     plain = run(optimizer=dataclasses.replace(BASE.optimizer, average=0.0))
     assert digest_arrays(plain.weights) == digest_arrays(raw)
     assert plain.history["validation_cost"] != result.history["validation_cost"]
+
+
+def test_averaged_weights_are_used_with_moments_averaged_alike(tmp_path):
+    """After each step both move by the same share, and evaluation uses both."""
+    model = [nn.Dense(4), nn.BatchNorm(0.5), nn.Dense(2)]
+    settings = dataclasses.replace(BASE, model=model, data=Data((X, Y), validation=(X, Y)), epochs=1)
+    result = run(settings, out=str(tmp_path))
+    steps = [read(path) for path in sorted((tmp_path / "checkpoints").iterdir())]
+    expected: dict = {}
+    for number, checkpoint in enumerate(steps, 1):
+        for name, value in checkpoint.model.items():
+            before = expected.get(name, value)
+            expected[name] = before + max(0.2, 10 / (number + 9)) * (value - before)
+    assert result.weights.keys() == steps[-1].model.keys() == expected.keys()
+    for name, value in result.weights.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(value, steps[-1].inference_weights()[name])
+    assert not np.array_equal(result.weights["batch_norm_1/running_mean"], steps[-1].model["batch_norm_1/running_mean"])
+    cost = evaluated(model, "mean_squared_error", result.weights, (X, Y))
+    assert result.history["validation_cost"] == [pytest.approx(cost, rel=1e-6)]
+
+
+def evaluated(model, loss, weights, data):
+    return evaluator_of(model, loss, weights, data, OneProcess()).totals().cost
+
+
+def test_a_high_average_follows_a_short_run():
+    data = Data((X, Y), validation=(X, Y))
+    costs = [
+        run(data=data, optimizer=Adam(1e-2, average=a), epochs=8).history["validation_cost"][-1] for a in (0, 0.9999)
+    ]
+    assert costs[1] < 1.3 * costs[0]
+
+
+def test_a_batch_norm_that_does_not_learn_keeps_its_moments():
+    model = [nn.Dense(4), nn.BatchNorm(), nn.Dense(2)]
+    settings = dataclasses.replace(BASE, model=model, data=Data((X, Y)))
+    first = run(settings).weights
+    moved = dataclasses.replace(settings, data=Data((5 * X + 3, Y)), weights=first)
+    for rates, fixed in (({"dense_1/*": 0, "batch_norm_1/*": 0}, True), ({"batch_norm_1/scale": 0}, False)):
+        found = run(moved, optimizer=Adam(1e-2, layer_rates=rates)).weights
+        for name in ("running_mean", "running_variance"):
+            assert np.array_equal(found[f"batch_norm_1/{name}"], first[f"batch_norm_1/{name}"]) == fixed
 
 
 def test_before_the_first_step_the_average_is_that_of_the_first_weights(tmp_path):

@@ -14,6 +14,7 @@ from dbp.errors import UserError
 from dbp.nn.layers.layer import check_counts
 from dbp.nn.moments import Moments
 from dbp.nn.scope import Scope
+from dbp.types import Array
 
 
 def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
@@ -26,7 +27,9 @@ class BatchNorm:
     """Batch normalization: each channel (last axis) by its moments over a shard (Ioffe and Szegedy 2015).
 
     In training a shard is normalized by its own mean and variance, so that its results do not depend on other shards.
-    Evaluation uses running moments, which are updated in each step from the exact moments over all shards.
+    Examples, and places if these have weights, count with their weights.
+    Evaluation uses running moments, which are updated in each step from the exact moments over all shards. So does
+    training where they are frozen.
 
     Args:
         decay: the fraction of the running moments that a step keeps.
@@ -45,13 +48,24 @@ class BatchNorm:
         """Return outputs of the inputs' shape."""
         running = scope.running_moments(np.shape(x)[-1], self.decay)
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
-        if not scope.training:
+        if not scope.training or running.frozen:
             return (x - running.mean) / np.sqrt(running.variance + self.epsilon) * scale + shift
-        axes = tuple(range(np.ndim(x) - 1))
-        center, variance = moments = moments_of(array_of(x), axes)
-        count = math.prod(np.shape(x)[:-1])
-        scope.observe(Moments(center.reshape(-1), variance.reshape(-1), count, normalizes=True))
-        return normalize_block(x, scale, shift, axes=axes, epsilon=self.epsilon, moments=moments)
+        axes, weights = tuple(range(np.ndim(x) - 1)), scope.weights_of(x)
+        is_empty = weights is not None and not weights.any()  # a shard of which nothing counts
+        column = None if weights is None or is_empty else weights[..., None]
+        center, variance = moments = moments_of(array_of(x), axes, column)
+        if not is_empty:
+            scope.observe(_moments(center, variance, weights, math.prod(np.shape(x)[:-1])))
+        return normalize_block(x, scale, shift, axes=axes, epsilon=self.epsilon, weights=column, moments=moments)
+
+
+def _moments(center: Array, variance: Array, weights: Array | None, count: int) -> Moments:
+    """Return the moments of a shard by which it is normalized."""
+    if weights is None:
+        return Moments(center.reshape(-1), variance.reshape(-1), count, normalizes=True)
+    exact = weights.astype(np.float64)
+    total, squared = float(exact.sum()), float(np.square(exact).sum())
+    return Moments(center.reshape(-1), variance.reshape(-1), total, squared, normalizes=True)
 
 
 @dataclass(frozen=True)
