@@ -32,7 +32,7 @@ IMPORTS = {
     "config": {"data", "nn", "optim"},
     "cost": {"autodiff", "data", "nn", "parallel"},
     "run": {"checkpoint", "config", "cost", "data", "nn", "optim", "parallel"},
-    "saving": {"checkpoint", "config", "data", "nn", "parallel", "run"},
+    "saving": {"checkpoint", "config", "data", "parallel", "run"},
     "training": {"autodiff", "config", "cost", "nn", "optim", "parallel", "run", "saving"},
     # branches
     "trained": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "run"},
