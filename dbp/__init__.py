@@ -27,6 +27,7 @@ __all__ = [
     "EarlyStopping",
     "Interrupted",
     "NotFinite",
+    "Settings",
     "UserError",
     "Watch",
     "__version__",
@@ -41,14 +42,14 @@ __all__ = [
 
 _HOMES = {
     "fit": "training.fit",
-    **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Checkpoint", "Watch"), "config.settings"),
+    **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Checkpoint", "Settings", "Watch"), "config.settings"),
     **dict.fromkeys(("Interrupted", "UserError"), "errors"),
 }
 _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
-    from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Watch
+    from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
     from dbp.errors import Interrupted, UserError
     from dbp.training.fit import fit
 

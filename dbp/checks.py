@@ -7,7 +7,8 @@ the rule; none accepts NaN.
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from dbp.errors import UserError
@@ -15,37 +16,37 @@ from dbp.errors import UserError
 
 def check_at_least(least: int, **values: float) -> None:
     """Raise UserError unless all values are `least` or more."""
-    for name, value in values.items():
+    for name, value in _numbers(values):
         _must(value >= least, name, f"at least {least}", value)
 
 
 def check_positive(**values: float) -> None:
     """Raise UserError unless all values are positive and finite."""
-    for name, value in values.items():
+    for name, value in _numbers(values):
         _must(0 < value < math.inf, name, "a positive number", value)
 
 
 def check_not_negative(**values: float) -> None:
     """Raise UserError unless all values are 0 or positive, and finite."""
-    for name, value in values.items():
+    for name, value in _numbers(values):
         _must(0 <= value < math.inf, name, "0 or a positive number", value)
 
 
 def check_fraction(**values: float) -> None:
     """Raise UserError unless all values are at least 0 and below 1."""
-    for name, value in values.items():
+    for name, value in _numbers(values):
         _must(0 <= value < 1, name, "at least 0 and below 1", value)
 
 
 def check_from_0_to_1(**values: float) -> None:
     """Raise UserError unless all values are at least 0 and at most 1."""
-    for name, value in values.items():
+    for name, value in _numbers(values):
         _must(0 <= value <= 1, name, "at least 0 and at most 1", value)
 
 
 def check_between_0_and_1(**values: float) -> None:
     """Raise UserError unless all values are above 0 and below 1."""
-    for name, value in values.items():
+    for name, value in _numbers(values):
         _must(0 < value < 1, name, "between 0 and 1", value)
 
 
@@ -59,6 +60,13 @@ def check_integer(name: str, value: Any, least: int) -> int:
 def is_integer(value: Any) -> bool:
     """Return True for an integer of Python or NumPy."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield names and values; raise UserError for one that is not a number."""
+    for name, value in values.items():
+        _must(isinstance(value, Real), name, "a number", value)
+        yield name, value
 
 
 def _must(holds: bool, name: str, rule: str, value: Any) -> None:

@@ -22,6 +22,9 @@ def test_a_rule_of_numbers(check):
     valid, invalid, rule = RULES[check]
     for value in valid:
         check(x=value)
+    for value in ("3", None):
+        with pytest.raises(UserError, match=f"^x must be a number, but is {value!r}$"):
+            check(x=value)
     for value in (*invalid, math.nan):
         with pytest.raises(UserError, match=f"^y must be {rule}, but is {value}$"):
             check(x=valid[0], y=value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
 from dbp.kernels import KERNELS, NATIVE
 from dbp.nn import Loss, Model, as_loss, as_model
-from dbp.optim import Constant, Optimizer, Schedule
+from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
 
 DTYPES = ("float32", "float64")
 TOP_K = "top-k"
@@ -22,12 +23,18 @@ TOP_K = "top-k"
 MESSAGES = ("full", "bfloat16", "float16", TOP_K)
 DEFAULT_KEPT = 0.01  # the fraction of a gradient's elements in a top-k message
 AUTO_THREADS = "auto"
+FULL_BATCH = "all"
 STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
 
 
 def _by_key(section: str, settings: object, *names: str) -> dict[str, Any]:
     """Return settings of a section by their full keys, which messages name."""
     return {f"{section}.{name}": getattr(settings, name) for name in names}
+
+
+def _path_as_text(value: Any) -> Any:
+    """Return a path as text, and anything else as it is."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Dataset:
@@ -64,10 +71,20 @@ class Data:
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
-            if isinstance(columns := getattr(self, name), tuple):
-                object.__setattr__(self, name, _in_memory(columns, f"the {name} arrays", self.scale))
+            object.__setattr__(self, name, self._source(name, _path_as_text(getattr(self, name))))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
+
+    def _source(self, name: str, given: Any) -> Any:
+        """Return a source of examples; raise UserError if it is none."""
+        if isinstance(given, tuple):
+            return _in_memory(given, f"the {name} arrays", self.scale)
+        may_be_missing = given is None and name != "train"
+        is_fraction = isinstance(given, (int, float)) and name == "validation"
+        if may_be_missing or is_fraction or isinstance(given, (str, Dataset)):
+            return given
+        shown = f"a {type(given).__name__}" if isinstance(given, (list, np.ndarray)) else repr(given)
+        raise UserError(f"data.{name} must be a file, a data set, or a tuple (inputs, targets), but is {shown}")
 
 
 @dataclass(frozen=True)
@@ -179,6 +196,15 @@ class NotFinite:
         return self.action == ROLL_BACK
 
 
+SECTIONS: dict[str, type[Any]] = {
+    "data": Data,
+    "checkpoint": Checkpoint,
+    "watch": Watch,
+    "early_stopping": EarlyStopping,
+    "not_finite": NotFinite,
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of a run.
@@ -187,10 +213,10 @@ class Settings:
         model: a model, or a list of layers.
         loss: a loss, or its name.
         data: a Data, or the value of its `train`.
-        optimizer: the optimizer, with its settings.
+        optimizer: the optimizer, with its settings, or its name.
         epochs: passes over the training data.
-        batch_size: examples in a mini-batch, over all ranks.
-        schedule: the schedule of the learning rate.
+        batch_size: examples in a mini-batch, over all ranks; "all" for all training examples.
+        schedule: the schedule of the learning rate, or its name.
         weights: the initial weights: a checkpoint, another run's folder for its newest one, or weights by name as in
             a Result; by default they are drawn at random.
         shards: parts of a mini-batch; by default the number of ranks at the run's first start.
@@ -218,7 +244,7 @@ class Settings:
     data: Data
     optimizer: Optimizer
     epochs: int
-    batch_size: int
+    batch_size: int | str
     schedule: Schedule = field(default_factory=Constant)
     weights: str | Mapping[str, Any] | None = None
     shards: int | None = None
@@ -238,16 +264,24 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
         object.__setattr__(self, "loss", as_loss(self.loss))
+        object.__setattr__(self, "out", _path_as_text(self.out))
+        object.__setattr__(self, "weights", _path_as_text(self.weights))
+        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
+        object.__setattr__(self, "schedule", as_schedule(self.schedule))
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", Data(self.data))
         check_at_least(0, epochs=self.epochs, seed=self.seed)
-        check_at_least(1, batch_size=self.batch_size)
+        if self.batch_size != FULL_BATCH:
+            if not is_integer(self.batch_size):
+                raise UserError(f"batch_size must be a whole number or {FULL_BATCH!r}, but is {self.batch_size!r}")
+            check_at_least(1, batch_size=int(self.batch_size))
         if self.threads != AUTO_THREADS:
             if not is_integer(self.threads):
                 raise UserError(f"threads must be a whole number or {AUTO_THREADS!r}, but is {self.threads!r}")
             check_at_least(1, threads=int(self.threads))
         if self.shards is not None:
             check_at_least(1, shards=self.shards)
+        self._check_sections()
         self._check_types()
         if self.schedule != Constant() and not self.optimizer.is_first_order:
             kind = self.optimizer.kind
@@ -268,6 +302,15 @@ class Settings:
                 f"not_finite.action = {ROLL_BACK!r} needs checkpoints to roll back to, but out is None; "
                 "set it to a folder"
             )
+
+    def _check_sections(self) -> None:
+        """Raise UserError unless the sections are objects of their classes, and the names of files text."""
+        for name, section in SECTIONS.items():
+            if not isinstance(value := getattr(self, name), section):
+                raise UserError(f"{name} must be a dbp.{section.__name__}(...), but is {value!r}")
+        for name, others in (("out", ()), ("weights", (Mapping,))):
+            if not isinstance(value := getattr(self, name), (str, type(None), *others)):
+                raise UserError(f"{name} must be the name of a file or folder, but is {value!r}")
 
     def _check_types(self) -> None:
         """Raise UserError unless dtype, kernels and messages are known and fit together."""
@@ -305,6 +348,14 @@ class Settings:
             if name not in values and f.default is f.default_factory is dataclasses.MISSING:
                 raise UserError(f"{name} is missing; a run needs it")
         return cls(**values)
+
+    def examples_per_step(self, examples: int) -> int:
+        """Return the batch size as a number.
+
+        Args:
+            examples: number of training examples.
+        """
+        return examples if self.batch_size == FULL_BATCH else int(self.batch_size)
 
     @property
     def thread_count(self) -> int:

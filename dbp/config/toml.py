@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
+from dbp.config.settings import SECTIONS, Data, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.files import reading_from
@@ -25,13 +25,6 @@ from dbp.text import is_digits
 
 Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
-SECTIONS: dict[str, type[Any]] = {
-    "data": Data,
-    "checkpoint": Checkpoint,
-    "watch": Watch,
-    "early_stopping": EarlyStopping,
-    "not_finite": NotFinite,
-}
 CUSTOM = "custom"  # key of the name of a custom object, which a config cannot hold
 
 
@@ -115,11 +108,13 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
             "",
             {
                 "model": _model,
-                "loss": lambda value, key: _named(LOSSES, {"kind": value} if isinstance(value, str) else value, key),
+                "loss": lambda value, key: _named(LOSSES, value, key),
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 **{name: partial(_section, section) for name, section in SECTIONS.items()},
-                "threads": lambda value, key: value,  # a number or a word, which Settings checks
+                **dict.fromkeys(
+                    ("threads", "batch_size"), lambda value, key: value
+                ),  # numbers or words; Settings checks
             },
         ),
     )
@@ -172,8 +167,8 @@ def _table(value: Any, key: str) -> Mapping[str, Any]:
 
 
 def _named(kinds: Mapping[str, type[Any]], value: Any, key: str, readers: Readers | None = None) -> Any:
-    """Return an object of the kind that its table names."""
-    table = dict(_table(value, key))
+    """Return an object of the kind that its table names, or that a text is the name of."""
+    table = dict(_table({"kind": value} if isinstance(value, str) else value, key))
     if "kind" not in table:
         raise UserError(f"{key} needs a kind; valid: {', '.join(sorted(kinds))}")
     kind = table.pop("kind")

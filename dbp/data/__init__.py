@@ -48,6 +48,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name in _WITH_HDF5:
         return getattr(importlib.import_module(f"dbp.data.{_WITH_HDF5[name]}"), name)

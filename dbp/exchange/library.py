@@ -16,4 +16,4 @@ def library(name: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in (name, package):  # the library is installed, but one of its own requirements is not
             raise
-        raise UserError(f"{what} needs the library {package}; pip install 'dbp-mpi[{package}]'") from None
+        raise UserError(f"{what} needs the library {package}; pip install {package}") from None

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dbp.config.settings import Settings
+from dbp.config.settings import FULL_BATCH, Settings
 from dbp.cost.evaluation import FEW, MORE, example_bytes, rows_at_a_time
 from dbp.errors import UserError
 from dbp.insight.record import RecordedRow, record
 from dbp.insight.work import Work
 from dbp.nn import Loss, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
-from dbp.run.sources import open_data
+from dbp.run.sources import held_out_size, open_data
 from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]
@@ -242,19 +242,23 @@ def summary_of(settings: Settings, input_shape: Shape | None = None) -> Summary:
         settings: settings of the run.
         input_shape: shape of one example; by default that of the training data.
     """
-    if input_shape is None:
+    examples = 0
+    if input_shape is None or settings.batch_size == FULL_BATCH:
         try:
             data = open_data(settings.data, settings.data.train)
         except UserError as error:
-            raise UserError(f"{error}; without data, give the shape of an example, such as --input 28,28,1") from None
+            number = ", and batch_size as a number" * (settings.batch_size == FULL_BATCH)
+            remedy = f"without data, give the shape of an example, such as --input 28,28,1{number}"
+            raise UserError(f"{error}; {remedy}") from None
         assert data is not None
-        input_shape = data.input_shape
+        input_shape = input_shape or data.input_shape
+        examples = len(data) - held_out_size(len(data), settings.data.validation)
     return summary(
         settings.model,
         input_shape,
         settings.loss,
         settings.optimizer,
-        settings.batch_size,
+        settings.examples_per_step(examples),
         settings.shards,
         settings.dtype,
     )

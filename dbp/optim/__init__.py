@@ -18,6 +18,11 @@ To add a schedule:
 3. Test its factors in tests/optim/test_learning_rate_schedules.py.
 """
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
+
+from dbp.errors import UserError, unknown
 from dbp.optim.adagrad import Adagrad
 from dbp.optim.adam import Adam, AdamW
 from dbp.optim.first_order import FirstOrder
@@ -48,6 +53,35 @@ from dbp.optim.sgd import SGD
 _FIRST_ORDER: tuple[type[Optimizer], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
 _SECOND_ORDER: tuple[type[Optimizer], ...] = (LBFGS, Newton, LevenbergMarquardt, Scipy)
 OPTIMIZERS = {optimizer.kind: optimizer for optimizer in (*_FIRST_ORDER, *_SECOND_ORDER)}
+
+
+def as_optimizer(given: Any) -> Optimizer:
+    """Return an optimizer, given itself or its name; UserError for anything else."""
+    return cast(Optimizer, _as("optimizer", given, OPTIMIZERS, Optimizer))
+
+
+def as_schedule(given: Any) -> Schedule:
+    """Return a schedule of the learning rate, given itself or its name; UserError for anything else."""
+    return cast(Schedule, _as("schedule", given, SCHEDULES, Schedule))
+
+
+def _as(what: str, given: Any, kinds: Mapping[str, type[Any]], base: type[Any]) -> Any:
+    if isinstance(given, base):
+        return given
+    if isinstance(given, type):
+        raise UserError(f"{what} {given.__name__} is a class; make an object of it: {given.__name__}(...)")
+    if not isinstance(given, str):
+        raise UserError(
+            f"{what} must be a name (valid: {', '.join(sorted(kinds))}) or an object of dbp.optim, but is {given!r}"
+        )
+    if given not in kinds:
+        raise unknown(what, given, kinds)
+    for field in dataclasses.fields(kinds[given]):
+        if field.default is field.default_factory is dataclasses.MISSING:
+            example = f"dbp.optim.{kinds[given].__name__}({field.name}=...)"
+            raise UserError(f"{what} {given!r} needs {field.name}; from Python give {example}")
+    return kinds[given]()
+
 
 __all__ = [
     "AVERAGE",
@@ -80,4 +114,6 @@ __all__ = [
     "State",
     "Step",
     "StepDecay",
+    "as_optimizer",
+    "as_schedule",
 ]

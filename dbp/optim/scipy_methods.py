@@ -20,10 +20,10 @@ from dbp.optim.protocols import Curvature, E, MiniBatchCost, Vector
 from dbp.optim.scipy_driver import METHODS, REFUSED, Action, Command, Driver, MinimizeOptions
 
 NOT_DETERMINISTIC = (
-    "optimizer 'scipy' needs the same cost at every evaluation: batch_size must be the number of training "
-    "examples, and no layer may draw random numbers, as dropout does; or choose an optimizer without this need"
+    "optimizer 'scipy' needs the same cost at every evaluation: batch_size must be 'all', or the number of "
+    "training examples, and no layer may draw random numbers, as dropout does; or choose an optimizer without this need"
 )
-INSTALL_SCIPY = "pip install 'dbp-mpi[scipy]'"
+INSTALL_SCIPY = "pip install scipy"
 
 
 @dataclass(frozen=True)

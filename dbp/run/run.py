@@ -69,7 +69,7 @@ class Run:
         check_equal_on_ranks(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
-        self.batches = Batches(len(self.sources.train), settings.batch_size)
+        self.batches = Batches(len(self.sources.train), settings.examples_per_step(len(self.sources.train)))
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings

@@ -142,7 +142,7 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
     files = {"train": full, "validation": validation, "test": test}
     if isinstance(data.validation, float):
         train, validation = _split(full, data.validation, settings.seed)
-    if settings.batch_size > len(train):
+    if settings.examples_per_step(len(train)) > len(train):
         raise UserError(
             f"batch_size is {settings.batch_size}, but must not be larger than the training data, which has "
             f"{len(train)} examples"
@@ -156,9 +156,14 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
     return Sources(train, validation, test, {name: file for name, file in files.items() if file is not None})
 
 
+def held_out_size(examples: int, validation: Any) -> int:
+    """Return how many of the training data's examples are for validation, if the setting is a fraction of them."""
+    return round(examples * validation) if isinstance(validation, float) else 0
+
+
 def _split(full: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return training and validation examples, chosen by the seed alone."""
-    held_out = round(len(full) * part)
+    held_out = held_out_size(len(full), part)
     if not 0 < held_out < len(full):
         raise UserError(f"data.validation of {part} leaves no example on one side of {len(full)}")
     order, border = Order(len(full), seed, "validation split"), len(full) - held_out

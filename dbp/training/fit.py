@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dbp.config.settings import Settings, Watch
-from dbp.errors import Interrupted
+from dbp.errors import Interrupted, UserError
 from dbp.job import job_and_time
 from dbp.log import run_log
 from dbp.parallel import (
@@ -62,7 +64,7 @@ class Result:
 
 
 def fit(
-    *,
+    *positional: object,
     fresh: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -81,7 +83,8 @@ def fit(
         accept: settings that may differ from those of the checkpoint, such as "optimizer.learning_rate".
         time_limit: seconds from the start of the process by which the run must have stopped, or a text such as
             "4:00:00"; "auto" for the time that the batch job has left.
-        settings: the fields of Settings: model, loss, data, optimizer, epochs, batch_size, ...
+        positional: none; a message says so.
+        settings: the fields of dbp.Settings: model, loss, data, optimizer, epochs, batch_size, ...
 
     Raises:
         UserError: a setting, the data or a checkpoint breaks a rule; the same on every rank, printed once.
@@ -90,13 +93,32 @@ def fit(
         SystemExit: another signal, a stop file or the time limit stopped the run; it is saved, and the exit code is 75;
             1 if it has no folder.
     """
+    if positional:
+        raise UserError(
+            f"dbp.fit takes its arguments by name, but got a {type(positional[0]).__name__} without one; write "
+            "dbp.fit(model=..., loss=..., data=..., optimizer=..., epochs=..., batch_size=...)"
+        )
     watch = settings.get("watch")
     limits = (watch.warn_after, watch.end_after) if isinstance(watch, Watch) else (WARN_AFTER, END_AFTER)
     comm = world(*limits)
     with watched(comm, *limits):
         limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
-        start = Start(fresh, overwrite, quiet, retry, tuple(accept), limit)
+        accepted = (accept,) if isinstance(accept, str) else tuple(accept)
+        start = Start(fresh, overwrite, quiet, retry, accepted, limit)
         return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
+
+
+def _signature() -> inspect.Signature:
+    """Return the signature of fit() with the fields of Settings and their defaults, as help() shows it."""
+    own = inspect.signature(fit)
+    options = [p for p in own.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    fields = inspect.signature(Settings).parameters.values()
+    defaults = {f.name: f.default_factory() for f in dataclasses.fields(Settings) if callable(f.default_factory)}
+    shown = [p.replace(default=defaults.get(p.name, p.default), kind=inspect.Parameter.KEYWORD_ONLY) for p in fields]
+    return own.replace(parameters=[*shown, *options])
+
+
+fit.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen

@@ -3,9 +3,10 @@
 import pytest
 
 from dbp import nn
+from dbp.config import toml
 from dbp.config.settings import Data, Settings
 from dbp.errors import UserError
-from dbp.optim import SGD
+from dbp.optim import SGD, Adam, Cosine
 from tests.small_data import X, Y
 
 
@@ -22,3 +23,43 @@ def test_settings_by_name():
         Settings.of(batchsize=3)
     with pytest.raises(UserError, match="loss is missing; a run needs it"):
         Settings.of(model=[nn.Dense(3)])
+
+
+def settings(**changes):
+    given = {"model": [nn.Dense(3)], "loss": "cross_entropy", "data": (X, Y), "optimizer": "adam", "epochs": 1}
+    return Settings.of(**(given | {"batch_size": 5} | changes))
+
+
+def test_optimizers_schedules_and_batches_have_names():
+    found = settings(optimizer="adam", schedule="cosine", batch_size="all")
+    assert (found.optimizer, found.schedule) == (Adam(), Cosine())
+    assert (found.examples_per_step(90), settings(batch_size=7).examples_per_step(90)) == (90, 7)
+    read = toml.settings_from(toml.table_from(settings(data="x.h5", batch_size="all", optimizer=Adam(0.5))))
+    assert (read.batch_size, read.optimizer) == ("all", Adam(0.5))
+
+
+def test_paths_may_be_given_as_paths(tmp_path):
+    found = settings(data=tmp_path / "x.h5", out=tmp_path / "run", weights=tmp_path / "w")
+    assert (found.data.train, found.out, found.weights) == tuple(str(tmp_path / name) for name in ("x.h5", "run", "w"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "adm"}, r"unknown optimizer 'adm'; did you mean 'adam'\?"),
+        ({"optimizer": "sgd"}, r"optimizer 'sgd' needs learning_rate; from Python give dbp.optim.SGD\(learning_.*"),
+        ({"optimizer": Adam}, r"optimizer Adam is a class; make an object of it: Adam\(...\)"),
+        ({"schedule": 0.5}, r"schedule must be a name \(valid: constant, .*\) or an object of dbp.optim, but is 0.5"),
+        ({"batch_size": "full"}, "batch_size must be a whole number or 'all', but is 'full'"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number or 'all', but is 2.5"),
+        ({"epochs": "3"}, "epochs must be a number, but is '3'"),
+        ({"data": [X, Y]}, r"data.train must be a file, a data set, or a tuple \(inputs, targets\), but is a list"),
+        ({"data": None}, r"data.train must be a file, a data set, or a tuple \(inputs, targets\), but is None"),
+        ({"data": 1}, r"data.train must be a file, a data set, or a tuple \(inputs, targets\), but is 1"),
+        ({"watch": 3}, r"watch must be a dbp.Watch\(...\), but is 3"),
+        ({"out": 3}, "out must be the name of a file or folder, but is 3"),
+    ],
+)
+def test_values_of_another_type_are_refused_in_one_line(changes, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        settings(**changes)

@@ -112,7 +112,7 @@ def test_a_missing_library_is_named_with_the_remedy(trained, tmp_path):
         code = f"import sys; sys.modules[{library!r}] = None; from dbp.cli import main; sys.exit(main(sys.argv[1:]))"
         outcome = run(sys.executable, "-c", code, "export", trained[1], tmp_path / f"out.{ending}")
         assert outcome.code == 2
-        assert f"needs the library {library}; pip install 'dbp-mpi[{library}]'" in outcome.err
+        assert f"needs the library {library}; pip install {library}" in outcome.err
 
 
 def test_a_model_of_the_users_own_goes_out_as_weights_alone(tmp_path):

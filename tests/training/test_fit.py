@@ -1,11 +1,13 @@
 """Training in one process: what a run learns, returns and refuses before its first step."""
 
 import dataclasses
+import inspect
 import shutil
 
 import numpy as np
 import pytest
 
+import dbp
 from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.config.settings import Checkpoint, Data, EarlyStopping
@@ -197,3 +199,21 @@ def test_a_validation_cost_that_is_not_finite_is_said_once_and_counts_for_nothin
     assert out.count("warning: the test cost is inf: example 7 of valid.h5") == 2
     assert "finished: 4 epochs" in out
     assert not (tmp_path / "checkpoints" / "best.h5").exists()
+
+
+def test_fit_shows_its_settings_and_says_that_it_takes_them_by_name():
+    shown = inspect.signature(dbp.fit).parameters
+    assert shown["epochs"].default is inspect.Parameter.empty
+    assert (shown["seed"].default, shown["watch"].default, shown["fresh"].default) == (0, dbp.Watch(), False)
+    assert {parameter.kind for parameter in shown.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    with pytest.raises(UserError, match="takes its arguments by name, but got a list without one; write "):
+        dbp.fit([], (X, Y))
+    assert set(dir(dbp)) == set(dbp.__all__)
+    for module in (dbp, dbp.data, dbp.checkpoint):
+        assert all(hasattr(module, name) for name in dir(module))
+
+
+def test_a_full_batch_by_name_is_one_of_all_training_examples():
+    assert run(batch_size="all").steps == 4
+    number = round(0.8 * len(X))
+    assert digest_arrays(run(batch_size="all").weights) == digest_arrays(run(batch_size=number).weights)

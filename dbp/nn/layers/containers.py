@@ -129,7 +129,7 @@ class Residual:
 
     Args:
         layers: the main path, applied in sequence.
-        shortcut: layers of the shortcut, needed where shapes change; by default it is the identity.
+        shortcut: layers of the shortcut, needed where shapes change; None, or no layers, for the identity.
         activation: applied to the sum.
     """
 
@@ -139,6 +139,8 @@ class Residual:
     activation: str = "linear"
 
     def __post_init__(self) -> None:
+        if self.shortcut is None:
+            object.__setattr__(self, "shortcut", ())
         for name in ("layers", "shortcut"):
             object.__setattr__(self, name, _layers_of(getattr(self, name), name))
         activation(self.activation)

@@ -107,3 +107,7 @@ def test_recomputed_layers_give_the_same_bits_and_keep_one_node():
     assert list(seen) == list(seen_again) == ["inner/batch_norm_1/"]
     np.testing.assert_array_equal(seen["inner/batch_norm_1/"].variance, seen_again["inner/batch_norm_1/"].variance)
     assert output.inputs[0].primitive.name.startswith("recompute")
+
+
+def test_a_residual_block_takes_none_for_the_identity():
+    assert nn.Residual([nn.Dense(2)], shortcut=None) == nn.Residual([nn.Dense(2)])
