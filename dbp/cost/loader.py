@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.cost.mini_batch import Batch, Shard
-from dbp.data import Dataset, Order, scaled
+from dbp.data import Dataset, Order, scaled, without_placeholders
 from dbp.nn import Loss
 from dbp.parallel import Shards
 
@@ -58,7 +58,7 @@ class Loader:
             yield self._shard(number, slice(start, min(start + self._chunk_rows, span.stop)))
 
     def _shard(self, number: int, rows: Any) -> Shard:
-        examples = self.data.read(rows)
+        examples = without_placeholders(self.data.read(rows))
         assert examples.targets is not None
         return Shard(
             number,

@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dbp.data.aligned import Aligned, aligned, meaning_of
-from dbp.data.check import CheckTargets, block_count, check_blocks, combined, sample_digest
-from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled
+from dbp.data.check import CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
+from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled, without_placeholders
 from dbp.data.mapped import FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.order import Batches, Order
@@ -35,6 +35,7 @@ __all__ = [
     "Subset",
     "aligned",
     "block_count",
+    "check_all",
     "check_blocks",
     "combined",
     "data_path",
@@ -45,6 +46,7 @@ __all__ = [
     "parse_meaning",
     "sample_digest",
     "scaled",
+    "without_placeholders",
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, Rows
+from dbp.data.dataset import Dataset, Examples, Rows, without_placeholders
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed
 from dbp.errors import UserError
 from dbp.types import Array
@@ -118,7 +118,7 @@ class Aligned:
 
     def read(self, rows: Rows) -> Examples:
         """Read rows in the order of the training data."""
-        inputs, targets, weights = self._data.read(rows)
+        inputs, targets, weights = without_placeholders(self._data.read(rows))
         if (order := self._orders.get("inputs")) is not None:
             inputs = np.take(inputs, order, axis=-1)
         if (order := self._orders.get("targets")) is not None and targets is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples
+from dbp.data.dataset import Dataset, Examples, without_placeholders
 from dbp.errors import UserError
 from dbp.types import Array
 
@@ -28,28 +29,63 @@ def block_count(data: Dataset) -> int:
     return -(-len(data) // block_rows(data))
 
 
-def check_blocks(data: Dataset, blocks: range, check_targets: CheckTargets) -> list[bytes]:
-    """Check some blocks of rows, and return a digest of each.
+class CheckedBlock(NamedTuple):
+    """What is known of a block of rows once it is checked.
+
+    Args:
+        digest: of all its numbers.
+        counts: True if any example weight is not 0.
+        nonzero: for inputs and targets, whether any number is not 0, as it is stored and in the precision of the run.
+    """
+
+    digest: bytes
+    counts: bool
+    nonzero: dict[str, tuple[bool, bool]]
+
+
+def check_blocks(data: Dataset, blocks: range, dtype: np.dtype[Any], check_targets: CheckTargets) -> list[CheckedBlock]:
+    """Check some blocks of rows, but for the rules of check_all().
 
     Args:
         data: the data set.
         blocks: numbers of the blocks that this rank checks.
+        dtype: the precision of the run.
         check_targets: raises UserError for targets or weights that do not fit.
 
     Raises:
         UserError: an example breaks a rule; names the data set, the rule and the first such row.
     """
-    digests, rows = [], block_rows(data)
+    checked, rows = [], block_rows(data)
     for first in range(blocks.start * rows, blocks.stop * rows, rows):
-        examples = data.read(slice(first, first + rows))
+        stored = data.read(slice(first, first + rows))
+        used = without_placeholders(stored)
+        assert used.targets is not None
         try:
-            _check_inputs_and_weights(examples, first)
-            assert examples.targets is not None
-            check_targets(examples.targets, examples.weights, first)
+            _check_inputs_and_weights(used, first)
+            check_targets(used.targets, used.weights, first)
+            nonzero = {
+                "inputs": _check_precision("inputs", used.inputs, data.scale, dtype, first),
+                "targets": _check_precision("targets", used.targets, None, dtype, first),
+            }
+            _check_weights_remain(used.weights, dtype, first)
         except UserError as error:
             raise UserError(f"{data.name}: {error}") from None
-        digests.append(_digest(examples, data.scale))
-    return digests
+        counts = used.weights is None or bool(used.weights.any())
+        checked.append(CheckedBlock(_digest(stored, data.scale), counts, nonzero))
+    return checked
+
+
+def check_all(data: Dataset, blocks: Sequence[CheckedBlock], dtype: np.dtype[Any]) -> None:
+    """Raise UserError if no example counts, or if all numbers of a column are 0 in the precision of the run alone."""
+    if not any(block.counts for block in blocks):
+        raise UserError(f"{data.name}: the weights of all examples are 0, so that none of them counts")
+    for column in ("inputs", "targets"):
+        stored, used = (any(block.nonzero[column][i] for block in blocks) for i in range(2))
+        if stored and not used:
+            raise UserError(
+                f"{data.name}: all {column} are so small that they are 0 in {dtype}; multiply them by a factor, or set "
+                'dtype = "float64"'
+            )
 
 
 def sample_digest(data: Dataset) -> str:
@@ -73,7 +109,7 @@ def _check_inputs_and_weights(examples: Examples, first: int) -> None:
         value = inputs[row].ravel()[np.argmax(~np.isfinite(inputs[row].ravel()))]
         raise UserError(
             f"inputs must be finite, but those of example {first + row} contain {value}; "
-            "remove the example or replace the value"
+            "remove the example, replace the value, or give it the weight 0"
         )
     if weights is not None:
         wrong = ~(np.isfinite(weights) & (weights >= 0))
@@ -82,6 +118,43 @@ def _check_inputs_and_weights(examples: Examples, first: int) -> None:
             raise UserError(
                 f"weights must be finite and not negative, but that of example {first + row} is {weights[wrong][0]}"
             )
+
+
+def _check_precision(
+    column: str, values: Array, scale: float | None, dtype: np.dtype[Any], first: int
+) -> tuple[bool, bool]:
+    """Return whether any number is not 0, as it is stored and as it is used.
+
+    Raises:
+        UserError: the precision of the run cannot hold a number, or its product with the scale.
+    """
+    if values.size == 0 or (values.dtype.kind != "f" and scale is None):
+        return True, True
+    size = max(abs(values.max().item()), abs(values.min().item()))
+    with np.errstate(all="ignore"):
+        used = dtype.type(size) * dtype.type(1 if scale is None else scale)
+    if np.isfinite(size) and not np.isfinite(used):
+        row = int(np.argmax((np.abs(values.astype(np.longdouble)) == size).reshape(len(values), -1).any(axis=1)))
+        product = "" if scale is None else f", times the scale {scale:g}"
+        raise UserError(
+            f"{column} of example {first + row} contain {size:g} in magnitude, which {dtype} cannot hold{product}; "
+            'make them smaller, or set dtype = "float64"'
+        )
+    return bool(size != 0), bool(used != 0)
+
+
+def _check_weights_remain(weights: Array | None, dtype: np.dtype[Any], first: int) -> None:
+    if weights is None or weights.dtype.kind != "f" or weights.dtype.itemsize <= dtype.itemsize:
+        return
+    with np.errstate(all="ignore"):
+        used = weights.astype(dtype)
+    wrong = ((used == 0) & (weights != 0)) | np.isinf(used)
+    if wrong.any():
+        row = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+        raise UserError(
+            f"the weight of example {first + row} is {weights[wrong][0]}, which is {used[wrong][0]} in {dtype}; "
+            'multiply all weights by a factor, or set dtype = "float64"'
+        )
 
 
 def _digest(examples: Examples, scale: float | None) -> bytes:

@@ -54,6 +54,27 @@ def scaled(inputs: Array, scale: float | None, dtype: Any) -> Array:
     return numbers
 
 
+def without_placeholders(examples: Examples) -> Examples:
+    """Return examples with zeros for the targets whose weight is 0, and for the inputs if an example's are all 0.
+
+    What stands there, such as NaN or class -100, must count nowhere, but 0 times infinity is not 0.
+    """
+    inputs, targets, weights = examples
+    if weights is None or weights.all():
+        return examples
+    unused = weights == 0
+    if (rows := unused.reshape(len(unused), -1).all(axis=1)).any():
+        inputs = inputs.copy()
+        inputs[rows] = 0
+    if targets is not None:
+        if unused.ndim > targets.ndim:
+            unused = unused.all(axis=tuple(range(targets.ndim, unused.ndim)))
+        if targets.shape[: unused.ndim] == unused.shape:  # else the check of weights refuses them
+            targets = targets.copy()
+            targets[unused] = 0
+    return Examples(inputs, targets, weights)
+
+
 def check_scale(what: str, value: Any, remedy: str = "") -> float:
     """Return a scale of inputs; raise UserError unless it is one finite number other than 0."""
     number = float("nan")

@@ -50,7 +50,7 @@ from dbp.nn.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
     as_loss,
-    check_example_weights,
+    check_targets,
     loss_named,
 )
 from dbp.nn.moments import Moments, RunningMoments, moment_sums, running_arrays, update_running_moments
@@ -107,8 +107,8 @@ __all__ = [
     "as_loss",
     "as_model",
     "call_with",
-    "check_example_weights",
     "check_model_weights",
+    "check_targets",
     "initial_parameters",
     "loss_named",
     "moment_sums",

@@ -21,8 +21,8 @@ from dbp.errors import NodesDifferError, unknown
 from dbp.nn import (
     InitialParameters,
     RunningMoments,
-    check_example_weights,
     check_model_weights,
+    check_targets,
     initial_parameters,
     running_arrays,
     training_trial,
@@ -76,7 +76,10 @@ class Run:
         self._accept_weights(initial)
         averaged = self.running if AVERAGE in settings.optimizer.vectors else {}
         self.averaged = {path: moments.copy() for path, moments in averaged.items()}  # as the weights are
-        self.digests = {n: check_together(comm, data, self._check_targets) for n, data in self.sources.files.items()}
+        self.digests = {
+            purpose: check_together(comm, data, settings.numpy_dtype, self._check_targets)
+            for purpose, data in self.sources.files.items()
+        }
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
         self._allocate()
@@ -187,9 +190,7 @@ class Run:
             self.objective.free()
 
     def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
-        loss = self.settings.loss
-        loss.check(targets, self._output_shape, first)
-        check_example_weights(weights, loss.loss_shape(self._output_shape))
+        check_targets(self.settings.loss, targets, weights, self._output_shape, first)
 
     def loader(self, data: Dataset, chunk_rows: int = 1) -> Loader:
         """Return a loader of this rank's shards of a data set.

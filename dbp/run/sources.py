@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dbp.config.settings import Data, Settings
 from dbp.data import (
     Aligned,
@@ -18,6 +20,7 @@ from dbp.data import (
     Subset,
     aligned,
     block_count,
+    check_all,
     check_blocks,
     combined,
     data_path,
@@ -170,21 +173,17 @@ def _split(full: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
     return Subset(full, order, range(border)), Subset(full, order, range(border, len(full)))
 
 
-def check_together(comm: Communicator, data: Dataset, check_targets: CheckTargets) -> str:
-    """Check every row of a data set, each rank a part, and return the digest of the whole; collective."""
+def check_together(comm: Communicator, data: Dataset, dtype: np.dtype[Any], check_targets: CheckTargets) -> str:
+    """Check every row of a data set, each rank a part, and return the digest of the whole; collective.
+
+    Args:
+        comm: the ranks.
+        data: the data set.
+        dtype: the precision of the run.
+        check_targets: raises UserError for targets or weights that do not fit.
+    """
     mine = parts(block_count(data), comm.size, comm.rank)
-    weights: list[bool] = []  # for each block, whether any weight is not zero
-
-    def check(targets: Array, given: Array | None, first: int) -> None:
-        check_targets(targets, given, first)
-        weights.append(given is None or bool(given.any()))
-
-    digests = agree(comm, check_blocks, data, mine, check)
-    found = comm.gather((digests, weights))
-    agree(comm, _check_any, data, [w for _, of_rank in found for w in of_rank])
-    return combined([digest for of_rank, _ in found for digest in of_rank])
-
-
-def _check_any(data: Dataset, weights: list[bool]) -> None:
-    if weights and not any(weights):
-        raise UserError(f"{data.name}: the weights of all examples are 0, so that none of them counts")
+    found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_targets))
+    blocks = [block for of_rank in found for block in of_rank]
+    agree(comm, check_all, data, blocks, dtype)
+    return combined([block.digest for block in blocks])

@@ -42,7 +42,7 @@ class Evaluator:
 
     def __init__(self, trained: TrainedModel, comm: Communicator, shards: int | None = None):
         print_warnings(comm, trained.data)
-        check_together(comm, trained.data, trained.check_targets)
+        check_together(comm, trained.data, trained.dtype, trained.check_targets)
         self.trained, self.comm = trained, comm
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time

@@ -12,7 +12,7 @@ from dbp.autodiff import array_of
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.data import Dataset, scaled
 from dbp.errors import UserError
-from dbp.nn import Loss, Model, check_example_weights, initial_parameters, running_arrays, use
+from dbp.nn import Loss, Model, check_targets, initial_parameters, running_arrays, use
 from dbp.types import Array
 
 
@@ -59,8 +59,7 @@ class TrainedModel:
             weights: weights of these examples, if they have any.
             first: row of the first of them, for the message.
         """
-        self.loss.check(targets, self.output_shape, first)
-        check_example_weights(weights, self.loss.loss_shape(self.output_shape))
+        check_targets(self.loss, targets, weights, self.output_shape, first)
 
     def inputs(self, rows: slice) -> Array:
         """Read rows of the data set, and return their inputs in the type and the units of the model."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dbp.cost.loader import Loader
-from dbp.data import ArrayDataset, Order, Subset
+from dbp.data import ArrayDataset, Examples, Order, Subset, without_placeholders
 from dbp.nn import MeanSquaredError
 from dbp.parallel import Shards
 
@@ -44,3 +44,34 @@ def test_ranks_read_their_own_rows_only(ranks):
         assert sum(len(shard.inputs) for shard in batch) == len(data.rows)
         seen += data.rows
     assert sorted(seen) == sorted(order(np.arange(10, 23)).tolist())
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("targets", "weights", "expected", "left_out"),
+    [
+        ([-100, 1, 255], [0, 1, 0.5], [0, 1, 255], [0]),
+        ([[NAN, 1], [2, NAN], [NAN, NAN]], [[0, 1], [1, 0], [0, 0]], [[0, 1], [2, 0], [0, 0]], [2]),
+        ([[1e30, 1], [2, 3], [4, 5]], [0, 1, -1], [[0, 0], [2, 3], [4, 5]], [0]),
+        ([NAN, 1, 2], [[0], [1], [1]], [0, 1, 2], [0]),
+        ([[[7], [8]], [[9], [7]], [[8], [9]]], [[0, 1], [1, 1], [1, 1]], [[[0], [8]], [[9], [7]], [[8], [9]]], []),
+    ],
+)
+def test_placeholders_of_weight_0_are_replaced(targets, weights, expected, left_out):
+    inputs = np.array([[NAN, 1], [2, 1e30], [3, NAN]])
+    given = Examples(inputs, np.array(targets), np.array(weights))
+    copies = [column.copy() for column in given]
+    found = without_placeholders(given)
+    np.testing.assert_array_equal(found.targets, expected)
+    kept = inputs.copy()
+    kept[left_out] = 0
+    np.testing.assert_array_equal(found.inputs, kept)
+    for before, after in zip(copies, given, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_without_weights_of_0_nothing_is_copied():
+    given = Examples(X, Y, np.ones(23))
+    assert without_placeholders(given) is given

@@ -195,8 +195,12 @@ def test_weights_for_other_inputs_are_refused_not_broadcast(name):
 
 
 def test_weights_that_do_not_fit_places_are_refused():
+    def check(shape, places):
+        loss, outputs = (nn.MeanSquaredError(), places) if places else (nn.CrossEntropy(), (3,))
+        nn.check_targets(loss, np.zeros((6, *places), int), np.zeros(shape), outputs)
+
     for shape, places in (((6, 4), (5,)), ((6, 5, 2), (5,)), ((6, 2), ())):
         with pytest.raises(UserError, match="weights must be one number per example"):
-            nn.check_example_weights(np.zeros(shape), places)
+            check(shape, places)
     for shape, places in (((6,), (5,)), ((6, 5), (5,)), ((6,), ())):
-        nn.check_example_weights(np.zeros(shape), places)
+        check(shape, places)

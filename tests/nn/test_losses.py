@@ -108,8 +108,34 @@ def test_targets_of_one_output_may_be_a_column_or_not():
     [
         ("cross_entropy", np.array([0, 3]), (3,), r"from 0 to 2.*example 11 has 3"),
         ("cross_entropy", np.array([-1, 0]), (3,), r"from 0 to 2.*example 10 has -1"),
-        ("cross_entropy", np.array([0.0, 1.0]), (3,), r"one integer.*float64.*use mean_squared_error"),
-        ("cross_entropy", np.array([[0], [1]]), (3,), r"one integer per example.*\(1,\)"),
+        (
+            "cross_entropy",
+            np.array([0.0, 1.5]),
+            (3,),
+            r"whole .*example 11 has 1.5; use mean_squared_error",
+        ),
+        ("cross_entropy", np.array([np.nan, 1]), (3,), r"whole numbers.*example 10 has nan"),
+        (
+            "cross_entropy",
+            np.array([np.inf, 1]),
+            (3,),
+            r"example 10 has inf; number classes from 0, and set the example weight",
+        ),
+        ("cross_entropy", np.array([[0], [3]]), (3,), r"from 0 to 2.*example 11 has 3"),
+        (
+            "cross_entropy",
+            np.array([[0, 1, 0], [0, 2, 0]]),
+            (3,),
+            r"one 1 and .* example 11 has \[0 2 0\]",
+        ),
+        (
+            "hinge",
+            np.array([[1, 1, 0]], bool),
+            (3,),
+            r"one 1 and .* example 10 has \[ True  True",
+        ),
+        ("cross_entropy", np.eye(4), (3,), r"one column per class would be 3, so give the model 4 outputs"),
+        ("cross_entropy", np.array([b"1", b"2"]), (3,), r"one integer per example, but are \|S1"),
         (
             "cross_entropy",
             np.array([0]),
@@ -128,12 +154,45 @@ def test_targets_of_one_output_may_be_a_column_or_not():
         ("binary_cross_entropy", np.array([0.0, 1.5]), (1,), r"from 0 to 1, but example 11 has 1.5"),
         ("mean_squared_error", np.array([0.0, np.nan]), (1,), r"finite.*example 11"),
         ("mean_squared_error", np.zeros((2, 4)), (3,), r"outputs' shape \(3,\).*have \(4,\)"),
+        ("binary_cross_entropy", np.array([0, 1]), (2,), r"but have \(\); take cross_entropy for numbers of classes"),
         ("mean_squared_error", np.array(["a", "b"]), (1,), r"must be numbers"),
     ],
 )
 def test_targets_that_do_not_fit(loss, targets, shape, message):
     with pytest.raises(UserError, match=message):
         nn.loss_named(loss).check(targets, shape, first=10)
+
+
+@pytest.mark.parametrize("positions", [(), (4,)])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32, bool])
+@pytest.mark.parametrize("loss", [nn.CrossEntropy(), nn.Hinge(), nn.KullbackLeibler()])
+def test_numbers_of_classes_in_every_form(loss, dtype, positions):
+    shape = (*positions, 3)
+    classes = np.random.default_rng(0).integers(0, 2 if dtype is bool else 3, (6, *positions))
+    forms = [classes.astype(dtype), classes.astype(dtype)[..., None]]
+    forms += [] if dtype is np.float32 else [np.eye(3, dtype=dtype)[classes]]
+    for form in forms:
+        loss.check(form, shape)
+        np.testing.assert_array_equal(loss.prepare(form, shape, np.dtype("float32")), classes)
+        assert loss.prepare(form, shape, np.dtype("float32")).dtype == np.intp
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "weights"),
+    [
+        ("cross_entropy", np.array([0, 2, 0]), np.array([1, 2, 0])),
+        ("cross_entropy", np.array([[0.5, 0.5, 0], [0, 0, 0], [0, 1, 0]]), np.array([1, 0, 2])),
+        ("kullback_leibler", np.zeros((2, 3), int), np.array([0, 0])),
+        ("binary_cross_entropy", np.zeros((2, 3)), np.array([[0, 1, 0], [1, 1, 0]])),
+    ],
+)
+def test_targets_of_weight_0_are_checked_as_the_first_class(loss, targets, weights):
+    nn.check_targets(nn.loss_named(loss), targets, weights, (3,))
+
+
+def test_probabilities_of_zeros_that_count_are_refused():
+    with pytest.raises(UserError, match="add up to 1, but example 11"):
+        nn.check_targets(nn.CrossEntropy(), np.zeros((2, 3)), np.array([0, 1]), (3,), first=10)
 
 
 @pytest.mark.parametrize("name", nn.LOSSES)

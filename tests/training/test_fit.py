@@ -44,6 +44,19 @@ def test_the_history_has_a_row_an_epoch():
     } <= set(history)
 
 
+@pytest.mark.parametrize("placeholder", [(0.0, -100), (np.nan, 255), (1e30, 2), (np.inf, -1)])
+def test_what_stands_at_weight_0_changes_no_bit(placeholder):
+    weights = np.ones(60)
+    weights[::7] = 0
+    x, y = X.copy(), Y.copy()
+    expected = run(data=Data((x, y, weights), validation=(x, y, weights)))
+    x[::7], y[::7] = placeholder
+    found = run(data=Data((x, y, weights), validation=(x, y, weights)))
+    assert digest_arrays(found.weights) == digest_arrays(expected.weights)
+    columns = found.history.keys() - {"seconds"}
+    assert {name: found.history[name] for name in columns} == {name: expected.history[name] for name in columns}
+
+
 @pytest.mark.parametrize("data", [{"train": (X, Y, 0.0 * Y)}, {"train": (X, Y), "validation": (X, Y, 0.0 * Y)}])
 def test_data_of_which_nothing_counts_is_refused(data):
     with pytest.raises(UserError, match="arrays: the weights of all examples are 0, so that none of them counts"):

@@ -26,7 +26,7 @@ from typing import Any, cast
 
 from dbp.errors import UserError, unknown
 from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler
-from dbp.nn.losses.loss import Loss, check_example_weights
+from dbp.nn.losses.loss import Loss, check_targets
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -79,6 +79,6 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "as_loss",
-    "check_example_weights",
+    "check_targets",
     "loss_named",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,21 +36,71 @@ def _first_wrong(wrong: Any) -> int:
     return int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
 
 
-def _check_classes(kind: str, targets: Array, output_shape: Shape, first: int) -> None:
+class Form(Enum):
+    """The forms in which targets can name classes; which one it is follows from type and shape alone."""
+
+    NUMBERS = (
+        "numbers"  # of classes: integers, whole floats or booleans (examples, *positions), or with a last axis of 1
+    )
+    COLUMNS = "columns"  # integers or booleans (examples, *positions, classes), one of which is 1
+    PROBABILITIES = "probabilities"  # floats (examples, *positions, classes)
+
+
+def _form(targets: Array, output_shape: Shape) -> Form | None:
+    *positions, _ = output_shape
+    if targets.dtype.kind not in "buif":
+        return None
+    if targets.shape[1:] in (tuple(positions), (*positions, 1)):
+        return Form.NUMBERS
+    if targets.shape[1:] == output_shape:
+        return Form.PROBABILITIES if targets.dtype.kind == "f" else Form.COLUMNS
+    return None
+
+
+def _check_classes(kind: str, targets: Array, output_shape: Shape, first: int, probabilities: bool = True) -> None:
+    """Raise UserError unless targets name classes; probabilities are accepted if that is True."""
+    form = _form(targets, output_shape)
+    if form is None or (form is Form.PROBABILITIES and not probabilities):
+        raise _form_error(kind, targets, output_shape)
+    check = {Form.NUMBERS: _check_numbers, Form.COLUMNS: _check_columns, Form.PROBABILITIES: _check_probabilities}
+    check[form](kind, targets, output_shape, first)
+
+
+def _form_error(kind: str, targets: Array, output_shape: Shape) -> UserError:
+    """Return the error for targets whose type or shape is none of the forms."""
     *positions, classes = output_shape
-    if targets.dtype.kind not in "iu" or targets.shape[1:] != tuple(positions):
-        wanted = f"integers of shape {tuple(positions)} per example, as outputs have {output_shape}"
-        remedy = "is a flatten layer missing?" if positions else "use mean_squared_error for real numbers"
+    wanted = f"integers of shape {tuple(positions)} per example, as outputs have {output_shape}"
+    remedy = "is a flatten layer missing?" if positions else "use mean_squared_error for real numbers"
+    if targets.ndim == len(output_shape) + 1 and targets.shape[1:-1] == tuple(positions):
+        remedy = f"one column per class would be {classes}, so give the model {targets.shape[-1]} outputs"
+    return UserError(
+        f"targets of {kind} must be {wanted if positions else 'one integer per example'}, but are {targets.dtype} "
+        f"of shape {targets.shape[1:]} per example; {remedy}"
+    )
+
+
+def _check_numbers(kind: str, targets: Array, output_shape: Shape, first: int) -> None:
+    *positions, classes = output_shape
+    if targets.dtype.kind == "f" and (wrong := targets != np.floor(targets)).any():
         raise UserError(
-            f"targets of {kind} must be {wanted if positions else 'one integer per example'}, but are {targets.dtype} "
-            f"of shape {targets.shape[1:]} per example; {remedy}"
+            f"targets of {kind} must be classes, whole numbers from 0 to {classes - 1}, but example "
+            f"{first + _first_wrong(wrong)} has {targets[wrong][0]}; use mean_squared_error for real numbers"
         )
     wrong = (targets < 0) | (targets >= classes)
     if wrong.any():
         raise UserError(
             f"targets of {kind} must lie from 0 to {classes - 1}, as the model has {classes} outputs"
             f"{' at each position' if positions else ''}, but example {first + _first_wrong(wrong)} has "
-            f"{targets[wrong][0]}"
+            f"{targets[wrong][0]}; number classes from 0, and set the example weight to 0 where none is known"
+        )
+
+
+def _check_columns(kind: str, targets: Array, output_shape: Shape, first: int) -> None:  # noqa: ARG001
+    wrong = (targets.astype(bool) != targets).any(axis=-1) | (np.count_nonzero(targets, axis=-1) != 1)
+    if wrong.any():
+        raise UserError(
+            f"targets of {kind} with a column per class must have one 1 and otherwise 0, but example "
+            f"{first + _first_wrong(wrong)} has {targets[wrong][0]}"
         )
 
 
@@ -59,7 +110,7 @@ def _check_probabilities(kind: str, targets: Array, output_shape: Shape, first: 
     if wrong.any():
         raise UserError(
             f"targets of {kind} must be probabilities that add up to 1, but example {first + _first_wrong(wrong)} has "
-            f"{targets[_first_wrong(wrong)]}"
+            f"{targets[wrong][0]}"
         )
 
 
@@ -76,16 +127,18 @@ class Classification:
     applies: ClassVar[str] = "softmax"  # the activation that the loss contains
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
-        """Raise UserError unless targets are integers below the number of outputs, or probabilities of all classes."""
+        """Raise UserError unless targets are numbers of classes, one column per class, or probabilities."""
         _check_output(self.kind, output_shape)
-        if targets.dtype.kind == "f" and targets.ndim == len(output_shape) + 1:
-            _check_probabilities(self.kind, targets, output_shape, first)
-        else:
-            _check_classes(self.kind, targets, output_shape, first)
+        _check_classes(self.kind, targets, output_shape, first)
 
     def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """Return targets as indices of classes, or as probabilities."""
-        return targets.astype(np.intp if targets.ndim == len(output_shape) else dtype)
+        form = _form(targets, output_shape)
+        if form is Form.COLUMNS:
+            return np.asarray(np.argmax(targets, axis=-1))
+        if form is Form.NUMBERS:
+            return targets.astype(np.intp).reshape(len(targets), *output_shape[:-1])
+        return targets.astype(dtype)
 
     def loss_shape(self, output_shape: Shape) -> Shape:
         """Return the outputs' shape without its last axis, the classes."""
@@ -176,9 +229,9 @@ class Hinge(Classification):
         check_positive(margin=self.margin)
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
-        """Raise UserError unless targets are integers below the number of outputs."""
+        """Raise UserError unless targets are numbers of classes, or one column per class."""
         _check_output(self.kind, output_shape)
-        _check_classes(self.kind, targets, output_shape, first)
+        _check_classes(self.kind, targets, output_shape, first, probabilities=False)
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """Return sum(max(0, margin - z[target] + z[k])) over the other classes k, divided by the number of classes."""

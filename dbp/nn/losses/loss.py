@@ -52,11 +52,33 @@ class Loss(Protocol):
         ...
 
 
-def check_example_weights(weights: Array | None, loss_shape: Shape) -> None:
-    """Raise UserError unless there is a weight per example, or per loss of an example (0 and 1 make a mask)."""
+def check_targets(loss: Loss, targets: Array, weights: Array | None, output_shape: Shape, first: int = 0) -> None:
+    """Raise UserError unless targets and weights of some examples fit a loss.
+
+    There must be a weight per example, or per loss of an example (0 and 1 make a mask).
+
+    Args:
+        loss: the loss.
+        targets: the targets; zeros where the weight is 0.
+        weights: the example weights, if there are any.
+        output_shape: of the model, for one example.
+        first: the number of the first example, for the message.
+    """
+    if weights is not None and weights.ndim < targets.ndim == 1 + len(output_shape):
+        targets = _with_first_class(targets, weights == 0)
+    loss.check(targets, output_shape, first)
+    loss_shape = loss.loss_shape(output_shape)
     if weights is not None and weights.shape[1:] != loss_shape[: weights.ndim - 1]:
         fitting = "one number per example" + (f", or of shape {loss_shape} per example" if loss_shape else "")
         raise UserError(f"weights must be {fitting}, but have shape {weights.shape[1:]} per example")
+
+
+def _with_first_class(targets: Array, unused: Array) -> Array:
+    """Return targets with a column for each class, as probabilities have, with the first class where unused."""
+    if targets.shape[: unused.ndim] == unused.shape and unused.any():
+        targets = targets.copy()
+        targets[unused, ..., 0] = 1
+    return targets
 
 
 def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
@@ -65,10 +87,11 @@ def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
         raise UserError(f"targets must be numbers, but are {targets.dtype}")
     shape = targets.shape[1:]
     if shape != output_shape and not (shape == () and output_shape == (1,)):
-        raise UserError(f"targets must have the outputs' shape {output_shape} per example, but have {shape}")
+        remedy = "; take cross_entropy for numbers of classes" if shape == output_shape[:-1] else ""
+        raise UserError(f"targets must have the outputs' shape {output_shape} per example, but have {shape}{remedy}")
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         row = int(np.argmax(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)))
-        raise UserError(f"targets must be finite, but the one of example {first + row} is not")
+        raise UserError(f"targets must be finite, but the one of example {first + row} is not; set its weight to 0")
 
 
 def check_same_shape(outputs: Value, targets: Array) -> None:
