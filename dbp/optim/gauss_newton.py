@@ -6,14 +6,15 @@ weights, H the Hessian of the cost by the outputs (Schraudolph 2002).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from dbp.optim.blockwise import cache_blocks
 from dbp.optim.dense_trust_region import TrustRegionStep, trust_region_step
 from dbp.optim.protocols import Curvature, Root, Space, Vector, VectorSpace
+from dbp.types import Array
 
 RESIDUAL_TOLERANCE = 1e-2  # the subspace grows until the residual of the step is below this part of the gradient
 
@@ -27,6 +28,31 @@ class GaussNewtonModel(Protocol):
     def step(self, radius: float, target: Vector) -> TrustRegionStep:
         """Write the minimum within a radius to a vector, where it is owned, and return it in the model's variables."""
         ...
+
+    def ends_at(self, trial: Trial) -> bool:
+        """Return True if weights that have influence on the outputs here have none after a step.
+
+        There the Jacobian is zero, and so is the gradient, however far the minimum is.
+        """
+        ...
+
+
+class Trial(NamedTuple):
+    """The point that a step leads to.
+
+    Args:
+        curvature: returns that of the point; called only if the gradient is small enough.
+        gradient: at the point, where it is owned.
+        cost: at the point.
+        direction: the step.
+        found: the same in the model's variables.
+    """
+
+    curvature: Callable[[], Curvature]
+    gradient: Vector
+    cost: float
+    direction: Vector
+    found: TrustRegionStep
 
 
 class DenseModel:
@@ -46,7 +72,7 @@ class DenseModel:
         self._root, self.products = root, len(scale)
         matrix = curvature.gauss_newton_matrix()
         self.finite = bool(root.broadcast(bool(np.isfinite(matrix).all())))
-        columns = np.sqrt(np.maximum(matrix.diagonal(), 0))
+        self._columns = columns = _norms(matrix)
         for block in cache_blocks(space.owned):
             np.maximum(scale[block], columns[block], out=scale[block], casting="same_kind")
             scale[block][scale[block] == 0] = 1  # the weight has had no influence so far; as in lmder
@@ -66,6 +92,26 @@ class DenseModel:
         self._root.broadcast_vector(target)
         everywhere: TrustRegionStep = self._root.broadcast(found)
         return everywhere
+
+    def ends_at(self, trial: Trial) -> bool:
+        """Return True if a column of the Jacobian vanishes after a step.
+
+        With g = J^T r and |r|^2 twice the cost, |g_i| is at most the norm of column i times |r|, so that the matrix is
+        only formed where g_i is next to zero.
+        """
+        gradient, alive = self._root.gather_vector(trial.gradient), self._columns > 0
+        least, is_small = np.finfo(gradient.dtype).eps * self._columns, False
+        if self._root.is_root:
+            is_small = bool((alive & (np.abs(gradient) <= least * max(2 * trial.cost, 0) ** 0.5)).any())
+        if not self._root.broadcast(is_small):
+            return False
+        self.products += len(least)
+        return bool((alive & (_norms(trial.curvature().gauss_newton_matrix()) <= least)).any())
+
+
+def _norms(matrix: Array) -> Array:
+    """Return the norms of the columns of J, for J^T J."""
+    return np.sqrt(np.maximum(matrix.diagonal(), 0))
 
 
 class SubspaceModel:
@@ -102,7 +148,7 @@ class SubspaceModel:
 
     def _grow(self, curvature: Curvature, radius: float) -> bool:
         """Add a row to the projected matrix and, unless that is enough, the next basis vector; return True if added."""
-        known = self._basis[: self.products + 1]
+        known = self._basis[: len(self._matrix) + 1]
         product = curvature.gauss_newton_product(known[-1])
         row = self._space.dots([product], known)[0]
         self.products += 1
@@ -125,7 +171,7 @@ class SubspaceModel:
         """Return the minimum within a radius in coordinates of the basis, found on the root."""
         found = None
         if self._root.is_root:
-            gradient = np.zeros(self.products)
+            gradient = np.zeros(len(self._matrix))
             gradient[0] = self._norm
             found = trust_region_step(self._matrix, gradient, radius)
         everywhere: TrustRegionStep = self._root.broadcast(found)
@@ -134,8 +180,17 @@ class SubspaceModel:
     def step(self, radius: float, target: Vector) -> TrustRegionStep:
         """Write the minimum within a radius to a vector, and return it in coordinates of the basis."""
         found = self._minimum(radius)
-        linear_combination(self._space, target, self._basis[: self.products], found.step)
+        linear_combination(self._space, target, self._basis[: len(self._matrix)], found.step)
         return found
+
+    def ends_at(self, trial: Trial) -> bool:
+        """Return True if the gradient and the curvature along the step vanish after the step."""
+        least = float(np.finfo(trial.gradient.dtype).eps) ** 2
+        if self._space.dot(trial.gradient, trial.gradient) > least * self._norm**2:
+            return False
+        self.products += 1
+        after = self._space.dot(trial.direction, trial.curvature().gauss_newton_product(trial.direction))
+        return after <= least * -2 * (trial.found.slope + trial.found.reduction)  # the same before the step
 
 
 def linear_combination(space: Space, target: Vector, vectors: Sequence[Vector], factors: Iterable[float]) -> None:

@@ -87,6 +87,42 @@ def test_curve_fits_in_step_with_minpack(curve, start):
     np.testing.assert_allclose(taken.evaluation.cost, found.cost, rtol=1e-9, atol=1e-20)
 
 
+# --- steps to where weights have no influence -------------------------------------------------------
+
+HOURS, DEMAND = np.array([1.0, 2, 3, 5, 7, 10]), np.array([109.0, 149, 149, 191, 213, 224])
+
+
+def box_bod(w):
+    """Compute BoxBOD of NIST's data sets for nonlinear regression, with one of its two starts far off."""
+    fall = np.exp(-w[1] * HOURS)
+    return w[0] * (1 - fall) - DEMAND, np.stack([1 - fall, w[0] * HOURS * fall], axis=1)
+
+
+def bump(w):
+    """Compute the residual of 1 - exp(-w^2) = 0.9, flat at 0 and far out."""
+    return 0.1 - np.exp(-w * w), (2 * w * np.exp(-w * w))[:, None]
+
+
+@pytest.mark.parametrize("radius", [0.1, 1, 10, 100, 1000, 1e6])
+@pytest.mark.parametrize("start", [[1.0, 1], [100, 0.75]])
+def test_box_bod_from_any_radius(start, radius):
+    """The first step to a radius of 30 or more ends where the second column of the Jacobian is zero to all digits."""
+    function = squares(box_bod, start)
+    with np.errstate(over="ignore", invalid="ignore"):
+        w, _, taken = steps(LevenbergMarquardt(initial_radius=radius), function, start, 200)
+    assert taken.outcome is Outcome.CONVERGED
+    np.testing.assert_allclose(w, [2.1380940889e2, 5.4723748542e-1], rtol=1e-4)  # as certified
+    assert 2 * taken.evaluation.cost == pytest.approx(1.1680088766e3)
+
+
+@pytest.mark.parametrize("dense_up_to", [1, 0])
+def test_a_gradient_of_zero_far_out_is_no_minimum(dense_up_to):
+    function = squares(bump, [1e-3])
+    w, _, taken = steps(LevenbergMarquardt(initial_radius=1e9, dense_up_to=dense_up_to), function, [1e-3], 100)
+    assert taken.outcome is Outcome.CONVERGED
+    np.testing.assert_allclose(np.abs(w), np.sqrt(np.log(10)), rtol=1e-6)
+
+
 # --- the step within a radius -----------------------------------------------------------------------
 
 
