@@ -149,3 +149,9 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.exit_code = exit_code
         self.result: Any = None
+
+
+class StartStoppedError(Exception):
+    """The end of a start that was asked to stop before its first step; a Stopped or Interrupted takes its place."""
+
+    on_all_ranks = True

@@ -42,6 +42,7 @@ IMPORTS = {
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     # the face
     "script": {"parallel"},
+    "run_script": set(),
     "__init__": {"autodiff", "checkpoint", "config", "data", "insight", "nn", "optim", "script", "training"},
     "commands": {"batch", "checkpoint", "config", "data", "doctor", "exchange", "insight", "parallel", "run", "saving"}
     | {"trained", "training"},

@@ -40,7 +40,7 @@ def rank_command(words: Sequence[str]) -> list[str]:
     """Return what each rank executes.
 
     Raises:
-        UserError: there is no such command, or it is a command of dbp that does not work on ranks.
+        UserError: there is no such command or script, or it is a command of dbp that does not work on ranks.
     """
     name = words[0]
     if name in COMMANDS:
@@ -48,7 +48,9 @@ def rank_command(words: Sequence[str]) -> list[str]:
             raise UserError(f"dbp {name} works in one process; start it without dbp run")
         return [sys.executable, "-m", "dbp", *words]
     if name.endswith(".py"):
-        return [sys.executable, *words]
+        if not Path(name).is_file():
+            raise UserError(f"there is no script {name} (looked for {Path(name).absolute()})")
+        return [sys.executable, "-m", "dbp.run_script", *words]
     if shutil.which(name) is None:
         known = ", ".join(command for command in COMMANDS if load(command).ON_RANKS)
         raise UserError(f"there is no command {name!r}; valid: {known}, a script.py, or a program")

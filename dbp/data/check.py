@@ -43,20 +43,29 @@ class CheckedBlock(NamedTuple):
     nonzero: dict[str, tuple[bool, bool]]
 
 
-def check_blocks(data: Dataset, blocks: range, dtype: np.dtype[Any], check_targets: CheckTargets) -> list[CheckedBlock]:
-    """Check some blocks of rows, but for the rules of check_all().
+def check_blocks(
+    data: Dataset,
+    blocks: range,
+    dtype: np.dtype[Any],
+    check_targets: CheckTargets,
+    stops: Callable[[], bool] = bool,
+) -> list[CheckedBlock]:
+    """Check some blocks of rows, but for the rules of check_all(); return those that were checked.
 
     Args:
         data: the data set.
         blocks: numbers of the blocks that this rank checks.
         dtype: the precision of the run.
         check_targets: raises UserError for targets or weights that do not fit.
+        stops: called before each block; returns True if no more are to be checked.
 
     Raises:
         UserError: an example breaks a rule; names the data set, the rule and the first such row.
     """
     checked, rows = [], block_rows(data)
     for first in range(blocks.start * rows, blocks.stop * rows, rows):
+        if stops():
+            break
         stored = data.read(slice(first, first + rows))
         used = without_placeholders(stored)
         assert used.targets is not None

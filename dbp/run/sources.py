@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from dbp.data import (
     meaning_of,
     sample_digest,
 )
-from dbp.errors import UserError
+from dbp.errors import StartStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
 from dbp.terminal import write_error
 from dbp.types import Array
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dbp.data import HDF5Dataset
 
 
+PATIENCE_SECONDS = 0.5  # within which a check of data is finished although the run is to stop
 STATE_SCALE = (
     "if they are in the same units, set data.scale={scale} or give them this attribute scale; else convert them"
 )
@@ -181,9 +183,20 @@ def check_together(comm: Communicator, data: Dataset, dtype: np.dtype[Any], chec
         data: the data set.
         dtype: the precision of the run.
         check_targets: raises UserError for targets or weights that do not fit.
+
+    Raises:
+        UserError: an example breaks a rule.
+        StartStoppedError: a rank has been asked to stop; a short check is finished all the same.
     """
+    begun = time.monotonic()
+
+    def stops() -> bool:
+        return time.monotonic() - begun > PATIENCE_SECONDS and comm.asks_to_stop()
+
     mine = parts(block_count(data), comm.size, comm.rank)
-    found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_targets))
+    found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_targets, stops))
     blocks = [block for of_rank in found for block in of_rank]
+    if len(blocks) < block_count(data):
+        raise StartStoppedError
     agree(comm, check_all, data, blocks, dtype)
     return combined([block.digest for block in blocks])

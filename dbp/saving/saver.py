@@ -22,8 +22,8 @@ from dbp.run.snapshot import Snapshot
 from dbp.saving.checkpoint_info import CheckpointInfo
 from dbp.saving.folder import RunFolder
 from dbp.saving.restore import Restorer
-from dbp.saving.start import Start
-from dbp.saving.stopping import INTERRUPT, Stopping
+from dbp.saving.start import Start, who_asked
+from dbp.saving.stopping import Stopping
 
 Say = Callable[[str], None]
 MAX_TRIES = 3  # at writing the last checkpoint
@@ -261,10 +261,8 @@ class RunSaver:
 
     def stop(self) -> Stopped | Interrupted:
         """Save because a rank has asked to stop, and return the exception that ends the run on all ranks."""
-        run, reasons = self._run, self._comm.gather(self._stopping.reason)
-        is_interrupted = INTERRUPT in reasons
-        rank = reasons.index(INTERRUPT) if is_interrupted else next(r for r, reason in enumerate(reasons) if reason)
-        why = f"stop requested by {reasons[rank]}" + f" (rank {rank})" * (self._comm.size > 1)
+        run = self._run
+        why, is_interrupted = who_asked(self._comm, self._stopping.reason)
         if self.folder is None:
             text = f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
             code = INTERRUPTED if is_interrupted else 1

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dbp.config.settings import AUTO_THREADS, Settings
+from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, StartStoppedError, Stopped
 from dbp.job import Job
-from dbp.parallel import Node, threads_per_rank
+from dbp.parallel import Communicator, Node, threads_per_rank
 from dbp.saving.checkpoint_info import CheckpointInfo
-from dbp.saving.stopping import signals
+from dbp.saving.stopping import INTERRUPT, signals
 from dbp.text import TIME_OF_JOB
 
 SPARE_SECONDS = 10.0  # at the end of a batch job, left for its script
@@ -78,6 +80,45 @@ def in_job(settings: Settings, start: Start, job: Job | None, left: float | None
         elif left is None:
             lines.append(f"{job.scheduler} reports no end of this job, so there is no time limit")
     return settings, replace(start, job_lines=tuple(lines), time_limit=limit)
+
+
+def who_asked(comm: Communicator, reason: str) -> tuple[str, bool]:
+    """Return who has asked a run to stop, as text, and whether by Ctrl-C; collective.
+
+    Args:
+        comm: the ranks, of which one at least has a reason.
+        reason: of this rank; empty if it has none.
+    """
+    reasons = comm.gather(reason)
+    found = INTERRUPT if INTERRUPT in reasons else next(filter(None, reasons))
+    where = f" (rank {reasons.index(found)})" * (comm.size > 1)
+    return f"stop requested by {found}{where}", found == INTERRUPT
+
+
+@contextmanager
+def stoppable_start(comm: Communicator, has_folder: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Have long parts of a start end soon after a signal; what they raise then becomes the end of the run.
+
+    Args:
+        comm: the ranks.
+        has_folder: whether the run has a folder, to start from again.
+        say: prints a line.
+
+    Raises:
+        Interrupted: Ctrl-C stopped the start, on some rank.
+        Stopped: another signal did.
+    """
+    comm.asks_to_stop = lambda: bool(signals.received)
+    try:
+        yield
+    except StartStoppedError:
+        why, is_interrupted = who_asked(comm, signals.name if signals.received else "")
+        text = f"{why} before the first step of this start" + "; the same command starts again" * has_folder
+        say(text)
+        code = NOT_FINISHED if has_folder else INTERRUPTED if is_interrupted else 1
+        raise (Interrupted(text, code) if is_interrupted else Stopped(code)) from None
+    finally:
+        comm.__dict__.pop("asks_to_stop", None)
 
 
 def with_threads_and_shards(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,9 +36,9 @@ from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
 from dbp.saving.checkpoint_info import peek
 from dbp.saving.saver import RunSaver
-from dbp.saving.start import Start, in_job, with_threads_and_shards
+from dbp.saving.start import Start, in_job, stoppable_start, with_threads_and_shards
 from dbp.saving.stopping import signals
-from dbp.terminal import open_closed_streams
+from dbp.terminal import open_closed_streams, write_line
 from dbp.text import duration, figures, parse_limit
 from dbp.training.display import Display, introduction
 from dbp.training.loop import train_epochs
@@ -167,21 +168,26 @@ def start_run(
         snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
         info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
         settings = with_threads_and_shards(settings, info, nodes, start.ranks or comm.size)
+    is_shown = not start.quiet and comm.rank == 0
+
+    def say(text: str) -> None:
+        write_line(sys.stdout if is_shown else None, text)
+
     with (
         abort_on_error(comm),
         signals,
         watched(comm, watch.warn_after, watch.end_after, trains=True),
         blas_threads(settings.thread_count),
         np.errstate(over="ignore", invalid="ignore"),
+        stoppable_start(comm, settings.out is not None, say),
         Run(settings, comm, kernels, restored=info is not None or snapshot is not None) as run,
+        Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display,
     ):
-        is_shown = not start.quiet and comm.rank == 0
-        with Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display:
-            for line in introduction(run, nodes, start.job_lines):
-                display.say(line)
-            with RunSaver(run, start, info, snapshot, display.say) as saver:
-                keep_freed_memory()  # only now: memory that the start has freed is not needed again
-                yield run, saver, display
+        for line in introduction(run, nodes, start.job_lines):
+            display.say(line)
+        with RunSaver(run, start, info, snapshot, display.say) as saver:
+            keep_freed_memory()  # only now: memory that the start has freed is not needed again
+            yield run, saver, display
 
 
 def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:

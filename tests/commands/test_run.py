@@ -105,9 +105,13 @@ def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start)
 # --- what each rank executes ------------------------------------------------------------------------------
 
 
-def test_ranks_execute_commands_scripts_and_programs():
+def test_ranks_execute_commands_scripts_and_programs(tmp_path):
     assert rank_command(["train", "c.toml"]) == [sys.executable, "-m", "dbp", "train", "c.toml"]
-    assert rank_command(["my.py", "1"]) == [sys.executable, "my.py", "1"]
+    script = tmp_path / "my.py"
+    script.touch()
+    assert rank_command([str(script), "1"]) == [sys.executable, "-m", "dbp.run_script", str(script), "1"]
+    with pytest.raises(UserError, match=r"there is no script your\.py "):
+        rank_command(["your.py"])
     assert rank_command(["hostname"]) == ["hostname"]
 
 

@@ -1,5 +1,7 @@
 """A run in a batch job: its time limit, its folder, its ranks."""
 
+import os
+import signal
 import time
 import tomllib
 from dataclasses import replace
@@ -7,11 +9,13 @@ from dataclasses import replace
 import pytest
 
 from dbp.config.toml import settings_from
+from dbp.errors import Interrupted, Stopped
 from dbp.job import Job
 from dbp.saving.start import Start, in_job
 from dbp.saving.stopping import signals
 from dbp.text import TIME_OF_JOB
 from tests.jobs import SMALL
+from tests.saving.short_runs import run
 
 
 @pytest.fixture
@@ -46,3 +50,16 @@ def test_one_rank_in_a_job_of_several_is_warned(settings):
     lines = in_job(settings, Start(ranks=1), job, None)[1].job_lines
     assert lines[1] == "warning: the job was given 8 ranks, but this is one alone; start it with srun or mpirun"
     assert len(in_job(replace(settings, threads=8), Start(ranks=1), job, None)[1].job_lines) == 1
+
+
+@pytest.mark.parametrize(("number", "out", "code"), [(signal.SIGTERM, True, 75), (signal.SIGINT, False, 130)])
+def test_a_signal_ends_a_long_check_of_data_before_the_first_step(tmp_path, monkeypatch, capsys, number, out, code):
+    monkeypatch.setattr("dbp.run.sources.PATIENCE_SECONDS", -1.0)
+    with signals:
+        os.kill(os.getpid(), number)
+        with pytest.raises((Interrupted, Stopped)) as stopped:
+            run(tmp_path / "run" if out else None, Start())
+    assert getattr(stopped.value, "exit_code", stopped.value.args[0]) == code
+    assert "before the first step of this start" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    assert run().steps == 16

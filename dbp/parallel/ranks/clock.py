@@ -67,12 +67,18 @@ class StageClock:
         """Forget the seconds so far."""
         self.seconds, self.since = [0.0] * len(Stage), time.perf_counter()
 
-    def wait_until(self, done: Callable[[], bool], missing: Callable[[], Sequence[int]] = no_ranks) -> None:
+    def wait_until(
+        self,
+        done: Callable[[], bool],
+        missing: Callable[[], Sequence[int]] = no_ranks,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         """Wait until done() returns True.
 
         Args:
             done: called again and again.
             missing: returns the ranks that this one waits for, for messages about stalls.
+            check: called now and then; by default the clock's own.
         """
         for _ in range(QUICK_POLLS):
             if done():
@@ -82,7 +88,7 @@ class StageClock:
         try:
             while not done():
                 if (now := time.perf_counter()) - checked > CHECK_SECONDS:
-                    self.check()
+                    (check or self.check)()
                     checked = now
                 self._backoff.pause(start)
         finally:

@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from dbp.parallel.ranks.clock import Stage
-from dbp.parallel.ranks.comm import Communicator, Survival
+import numpy as np
+
+from dbp.parallel.ranks.clock import no_check
+from dbp.parallel.ranks.comm import Communicator, RankLostError, Survival
 from dbp.parallel.ranks.connections import Connections, reconnect
 from dbp.parallel.ranks.deadline import abort_after
 from dbp.parallel.ranks.mpi_calls import MPICalls
@@ -36,26 +38,31 @@ class MPISurvival(Survival):
         self._has_left = False
 
     def confirm(self) -> None:
-        """Call MPI_Comm_agree, which has the same result on all ranks that live.
+        """Call MPI_Comm_iagree, which has the same result on all ranks that live.
 
         A revocation does not end it: so a rank that has given up takes part once more, see _leave().
         """
-        before = self._calls.clock.enter(Stage.WAITING)
-        alive = 0
+        alive = False
         try:
-            alive = self._calls.call(self._comm.Agree, int(not self._calls.is_broken()))
+            alive = self._agree(not self._calls.is_broken())
         finally:
             self._has_left = not alive
-            self._calls.clock.enter(before)
         if not alive:
             self._calls.give_up()
+
+    def _agree(self, mine: bool) -> bool:
+        """Return True on all ranks that live if all of them pass True; a rank that waits yields its core."""
+        flag = np.array([mine], np.intc)
+        request = self._calls.call(self._comm.Iagree, flag)
+        self._calls.clock.wait_until(lambda: bool(self._calls.call(request.Test)), check=no_check)
+        return bool(flag[0])
 
     def _leave(self) -> None:
         """Release the ranks that wait in confirm() for this one, which will not come."""
         if not self._has_left:
             self._has_left = True
-            with contextlib.suppress(self._calls.mpi.Exception), self._calls.lock:
-                self._comm.Agree(0)
+            with contextlib.suppress(self._calls.mpi.Exception, RankLostError):
+                self._agree(False)
 
     def revoke(self) -> None:
         """Call MPI_Comm_revoke."""
