@@ -24,6 +24,11 @@ def launched_by_mpi() -> bool:
     return _first(RANKS) is not None or any(of in os.environ for _, _, of in TASKS)
 
 
+def launched_by_open_mpi() -> bool:
+    """Return True if mpirun of Open MPI started this process as one rank of a job."""
+    return "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
 def launched_size() -> int:
     """Return how many ranks the launcher started; 1 without a launcher.
 
@@ -85,7 +90,7 @@ def mismatch_message(description: str) -> str:
 
 def _by_srun() -> bool:
     """Return True if srun started this process directly, not through mpirun."""
-    return STEP in os.environ and "OMPI_COMM_WORLD_SIZE" not in os.environ and "MPI_LOCALNRANKS" not in os.environ
+    return STEP in os.environ and not launched_by_open_mpi() and "MPI_LOCALNRANKS" not in os.environ
 
 
 def _first(names: tuple[str, ...] | list[str]) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -12,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from dbp.errors import NOT_FINISHED
+from dbp.launcher import launched_by_open_mpi
 from dbp.parallel.machine.shared_memory import Bytes
 from dbp.parallel.ranks.clock import StageClock
 from dbp.parallel.ranks.comm import Communicator, NoSurvival, OneProcess
 from dbp.parallel.ranks.connections import Connections, is_crowded, node_number
-from dbp.parallel.ranks.deadline import Deadline
+from dbp.parallel.ranks.deadline import Deadline, LibraryTimer
 from dbp.parallel.ranks.mpi_calls import MPICalls
 from dbp.parallel.ranks.mpi_channel import MPIChannel
 from dbp.parallel.ranks.mpi_node import MPINode
@@ -30,7 +33,7 @@ from dbp.parallel.ranks.watchdog import Watchdog
 from dbp.terminal import flush_streams
 from dbp.types import Array
 
-START_SECONDS = 300.0  # limit for the start of MPI with fault tolerance, during which a rank may die
+START_SECONDS = 300.0  # limit for the start of MPI with fault tolerance, or to end it, during which a rank may die
 LONG_BYTES = 1 << 16  # of a message that MPI moves faster in a blocking call
 BROADCAST_BYTES = 1 << 30  # of one message, as some MPI libraries allow at most 2 GiB
 
@@ -153,8 +156,14 @@ def mpi_communicator(watchdog: Watchdog, warn_after: float, end_after: float) ->
 
 
 def abort_process(code: int) -> None:
-    """End all ranks at once, or, if MPI has not started, this process, on which a launcher ends the others."""
+    """End all ranks at once with an exit code, also before MPI has started.
+
+    Open MPI's launcher ends all when one has failed. Others wait for all to start MPI, so this rank starts it too.
+    """
     flush_streams()
+    if "mpi4py.MPI" not in sys.modules and not launched_by_open_mpi():
+        with LibraryTimer(START_SECONDS, "_exit", code), contextlib.suppress(ImportError, RuntimeError):
+            importlib.import_module("mpi4py.MPI")
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
         mpi.COMM_WORLD.Abort(code)
