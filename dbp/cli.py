@@ -47,9 +47,14 @@ def _run(words: Sequence[str]) -> int:
     except BrokenPipeError:  # what reads our output, such as head, has ended
         return 1
     except Exception as error:
-        from dbp.parallel import communicator_for_errors, report_failure
+        from dbp.parallel import OneProcess, communicator_for_errors, report_failure
 
-        return report_failure(communicator_for_errors(), error)
+        return report_failure(communicator_for_errors() if _works_on_ranks(words) else OneProcess(), error)
+
+
+def _works_on_ranks(words: Sequence[str]) -> bool:
+    """Return True unless the words name a command of one process, which must not wait for other ranks."""
+    return not set(words[:1]) & set(COMMANDS) or load(words[0]).ON_RANKS
 
 
 def parser_of(words: Sequence[str]) -> Parser:

@@ -151,7 +151,10 @@ class Interrupted(KeyboardInterrupt):
         self.result: Any = None
 
 
-class StartStoppedError(Exception):
-    """The end of a start that was asked to stop before its first step; a Stopped or Interrupted takes its place."""
+class PassStoppedError(Exception):
+    """The end of a pass over data, for its check or evaluation, as a rank has asked the run to stop.
+
+    A Stopped or Interrupted takes its place.
+    """
 
     on_all_ranks = True

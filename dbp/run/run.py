@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -13,11 +13,11 @@ from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.loader import Loader
-from dbp.cost.mini_batch import Batch
+from dbp.cost.mini_batch import Batch, Shard
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
-from dbp.errors import NodesDifferError, unknown
+from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
     RunningMoments,
@@ -45,7 +45,7 @@ from dbp.parallel import (
 from dbp.run.model_check import model_warnings
 from dbp.run.progress import Progress, comparable_columns
 from dbp.run.provenance import check_installation
-from dbp.run.sources import check_together, open_sources
+from dbp.run.sources import check_together, open_sources, stop_check
 from dbp.types import Array
 
 WEIGHTS = "weights"  # the name of the vector that no optimizer has
@@ -283,11 +283,27 @@ class Run:
     # --- evaluation ---------------------------------------------------------------------------------
 
     def evaluate(self, data: Dataset | None) -> dict[str, float]:
-        """Return cost and metrics on a data set, exact over all ranks; empty without data."""
+        """Return cost and metrics on a data set, exact over all ranks; empty without data.
+
+        Raises:
+            PassStoppedError: a rank has been asked to stop; a short evaluation is finished all the same.
+        """
         if data is None:
             return {}
         weights, loader = self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
-        totals = self.objective.evaluate(weights, loader.chunks, self.inference_moments)
+        stops = stop_check(self.comm)
+        cut: list[int] = []  # shards whose examples were not all evaluated
+
+        def chunks(number: int) -> Iterator[Shard]:
+            for chunk in loader.chunks(number):
+                if cut or stops():
+                    cut.append(number)
+                    return
+                yield chunk
+
+        totals = self.objective.evaluate(weights, chunks, self.inference_moments)
+        if self.objective.stop_requested and any(self.comm.gather(bool(cut))):
+            raise PassStoppedError
         return totals.means(self.settings.loss.metrics)
 
     def describe_not_finite(self, data: Dataset) -> str:

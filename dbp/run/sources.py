@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from dbp.data import (
     meaning_of,
     sample_digest,
 )
-from dbp.errors import StartStoppedError, UserError
+from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
 from dbp.terminal import write_error
 from dbp.types import Array
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dbp.data import HDF5Dataset
 
 
-PATIENCE_SECONDS = 0.5  # within which a check of data is finished although the run is to stop
+PATIENCE_SECONDS = 0.5  # within which a pass over data is finished although the run is to stop
 STATE_SCALE = (
     "if they are in the same units, set data.scale={scale} or give them this attribute scale; else convert them"
 )
@@ -175,6 +175,12 @@ def _split(full: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
     return Subset(full, order, range(border)), Subset(full, order, range(border, len(full)))
 
 
+def stop_check(comm: Communicator) -> Callable[[], bool]:
+    """Return a function for a pass over data that begins now: whether it is to end, as this rank asks to stop."""
+    begun = time.monotonic()
+    return lambda: time.monotonic() - begun > PATIENCE_SECONDS and comm.asks_to_stop()
+
+
 def check_together(comm: Communicator, data: Dataset, dtype: np.dtype[Any], check_targets: CheckTargets) -> str:
     """Check every row of a data set, each rank a part, and return the digest of the whole; collective.
 
@@ -186,17 +192,13 @@ def check_together(comm: Communicator, data: Dataset, dtype: np.dtype[Any], chec
 
     Raises:
         UserError: an example breaks a rule.
-        StartStoppedError: a rank has been asked to stop; a short check is finished all the same.
+        PassStoppedError: a rank has been asked to stop; a short check is finished all the same.
     """
-    begun = time.monotonic()
-
-    def stops() -> bool:
-        return time.monotonic() - begun > PATIENCE_SECONDS and comm.asks_to_stop()
-
+    stops = stop_check(comm)
     mine = parts(block_count(data), comm.size, comm.rank)
     found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_targets, stops))
     blocks = [block for of_rank in found for block in of_rank]
     if len(blocks) < block_count(data):
-        raise StartStoppedError
+        raise PassStoppedError
     agree(comm, check_all, data, blocks, dtype)
     return combined([block.digest for block in blocks])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from dbp.config.settings import AUTO_THREADS, Settings
-from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, StartStoppedError, Stopped
+from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, PassStoppedError, Stopped
 from dbp.job import Job
 from dbp.parallel import Communicator, Node, threads_per_rank
 from dbp.saving.checkpoint_info import CheckpointInfo
@@ -111,7 +111,7 @@ def stoppable_start(comm: Communicator, has_folder: bool, say: Callable[[str], N
     comm.asks_to_stop = lambda: bool(signals.received)
     try:
         yield
-    except StartStoppedError:
+    except PassStoppedError:
         why, is_interrupted = who_asked(comm, signals.name if signals.received else "")
         text = f"{why} before the first step of this start" + "; the same command starts again" * has_folder
         say(text)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dbp.config.settings import Settings, Watch
-from dbp.errors import Interrupted, UserError
+from dbp.errors import Interrupted, PassStoppedError, UserError
 from dbp.job import job_and_time
 from dbp.log import run_log
 from dbp.parallel import (
@@ -132,11 +132,10 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
         try:
             with start_run(settings, comm, start, snapshot) as (run, saver, display):
                 try:
-                    steps = train_epochs(run, saver, display)
+                    result = _finish(run, saver, display, train_epochs(run, saver, display))
                 except Interrupted as interruption:
                     interruption.result = _result(run, {})
                     raise
-                result = _finish(run, saver, display, steps)
                 comm.survival.confirm()  # all ranks have finished, so none continues without the others
                 return result
         except RankLostError as error:
@@ -203,7 +202,10 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
     if not progress.finished:
         progress.finished = True
         failed = saver.finish()
-    test = run.evaluate(run.sources.test)
+    try:
+        test = run.evaluate(run.sources.test)
+    except PassStoppedError:
+        raise saver.stop() from None
     how = progress.outcome or "finished"
     message = f"{how}: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}"
     display.say(message)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 
 from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
+from dbp.errors import PassStoppedError
 from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
 from dbp.run.progress import epochs_since_best
@@ -111,7 +112,10 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
     """Validate, report and save at the end of an epoch. The last epoch is saved later, with the finished run."""
     settings, progress = run.settings, run.progress
     rate = display.rate()
-    validation = run.evaluate(run.sources.validation)
+    try:
+        validation = run.evaluate(run.sources.validation)
+    except PassStoppedError:  # the next start evaluates first
+        raise saver.stop() from None
     _warn_of_validation(run, validation, display)
     display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length_name: progress.length}), rate)
     _stop_early(run)

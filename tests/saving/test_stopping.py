@@ -9,13 +9,15 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays
-from dbp.config.settings import Checkpoint
+from dbp.config.settings import Checkpoint, Data
 from dbp.errors import Interrupted, Stopped, UserError
 from dbp.process_note import ProcessNote
+from dbp.run.run import Run
 from dbp.saving.start import Start
 from dbp.saving.stopping import Stopping, signals
 from dbp.text import parse_time
 from tests.saving.short_runs import run, steps
+from tests.small_data import X, Y
 
 
 def send(number):
@@ -79,6 +81,29 @@ def test_the_signal_that_dbp_run_got_is_named(monkeypatch):
         assert signals.name == "SIGHUP"
         note.write(str(int(signal.SIGINT)))
         assert signals.name == "SIGINT (Ctrl-C)"
+
+
+@pytest.mark.parametrize(("which", "saved"), [(1, 4), (5, 16)])
+def test_a_long_evaluation_is_left_and_the_next_start_begins_with_it(tmp_path, monkeypatch, which, saved):
+    def evaluate(self, data):
+        evaluations.append(data)
+        if len(evaluations) == which:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(self, data)
+
+    evaluations, original = [], Run.evaluate
+    data = Data((X, Y), validation=0.2, test=(X, Y))
+    whole = run(data=data)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", evaluate)
+        patch.setattr("dbp.run.sources.PATIENCE_SECONDS", -1.0)
+        with pytest.raises(Stopped) as stopped:
+            run(tmp_path, data=data, checkpoint=Checkpoint())
+    assert (stopped.value.code, steps(tmp_path)[-1]) == (75, saved)
+    rest = run(tmp_path, data=data, checkpoint=Checkpoint())
+    assert digest_arrays(rest.weights) == digest_arrays(whole.weights)
+    assert rest.history["validation_cost"] == whole.history["validation_cost"]
+    assert rest.test == whole.test
 
 
 def test_a_stop_in_the_last_step_lets_the_run_finish(tmp_path):
