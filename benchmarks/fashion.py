@@ -38,6 +38,7 @@ def dbp(*words: object, **options: object) -> str:
 def train_words(ranks: int, seed: int, out: Path) -> list[str]:
     """Return the command line that trains on some ranks."""
     changes = ["--set", f"seed={seed}", "--set", "checkpoint.every_steps=50"]
+    changes += ["--set", "data.train=fashion-train.h5", "--set", "data.test=fashion-test.h5"]  # in the current folder
     return ["run", "-n", str(ranks), "--", "train", str(CONFIG), *changes, "--out", str(out)]
 
 

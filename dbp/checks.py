@@ -1,7 +1,7 @@
 """The rules that numbers in settings obey, each with one function and one message.
 
 All take settings by name, such as check_positive(epsilon=self.epsilon), and raise UserError for the first that breaks
-the rule; none accepts NaN.
+the rule; none accepts NaN or infinity, nor a whole number of more than 64 bits, which no config and no file can hold.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from numbers import Integral, Real
 from typing import Any
 
 from dbp.errors import UserError
+from dbp.text import brief
+
+LARGEST = 2**63 - 1  # of whole numbers of 64 bits
 
 
 def check_at_least(least: int, **values: float) -> None:
-    """Raise UserError unless all values are `least` or more."""
+    """Raise UserError unless all values are `least` or more, and finite."""
     for name, value in _numbers(values):
         _must(value >= least, name, f"at least {least}", value)
+        _must(value < math.inf, name, "finite", value)
+        _must(value <= LARGEST, name, "at most 2^63 - 1", value)
 
 
 def check_positive(**values: float) -> None:
@@ -50,10 +55,11 @@ def check_between_0_and_1(**values: float) -> None:
         _must(0 < value < 1, name, "between 0 and 1", value)
 
 
-def check_integer(name: str, value: Any, least: int) -> int:
-    """Return an integer of Python or NumPy as one of Python; raise UserError if it is none, or below `least`."""
+def check_integer(name: str, value: Any, least: int, most: int = LARGEST) -> int:
+    """Return an integer of Python or NumPy as one of Python; raise UserError if it is none, or not in these bounds."""
     _must(is_integer(value), name, "a whole number", value)
     check_at_least(least, **{name: value})
+    _must(value <= most, name, f"at most {most:,}", value)
     return int(value)
 
 
@@ -71,5 +77,5 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _must(holds: bool, name: str, rule: str, value: Any) -> None:
     if not holds:
-        shown = repr(value) if isinstance(value, str) else value
+        shown = value if isinstance(value, Real) and not isinstance(value, Integral) else brief(value)
         raise UserError(f"{name} must be {rule}, but is {shown}")

@@ -87,7 +87,7 @@ def _in_file(config: Path) -> object:
 
     try:
         return tomllib.loads(text.decode()).get("kernels", NATIVE)
-    except ValueError:  # also of TOML and of Unicode
+    except (ValueError, RecursionError):  # also of TOML and of Unicode
         return NATIVE
 
 

@@ -14,6 +14,23 @@ MIN_COLUMN = 12
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
+def brief(value: object, most: int = 100) -> str:
+    """Return the representation of a value, cut off where it is long, so that a message remains one line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print a number of so many digits
+        return "a number of thousands of digits"
+    return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes in place of control characters, which move a terminal's cursor, and of broken UTF-8.
+
+    Ends of lines remain, and so do letters of all languages.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def amount(number: float, unit: str = "") -> str:
     """Format a number with three digits and a prefix: 1.57 M."""
     power = 0
@@ -109,7 +126,7 @@ def parse_limit(text: str) -> float | str:
 
 def parse_time(text: str) -> float:
     """Parse seconds, or [days-][hours:]minutes:seconds, as seconds; raise UserError for anything else."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d+)?)", text.strip())
+    match = re.fullmatch(r"(?:(\d{1,9})-)?(?:(\d{1,9}):)?(?:(\d{1,9}):)?(\d{1,12}(?:\.\d+)?)", text.strip())
     if match is None:
         raise UserError(
             f"--time-limit takes seconds, hours:minutes:seconds such as 4:00:00, or {TIME_OF_JOB} in a batch job, "

@@ -29,14 +29,15 @@ def test_train_says_what_it_does(trained):
     lines = outcome.out.splitlines()
     assert lines[0].startswith("dbp 0.1.0: 1 rank (")
     assert "4 shards, 1 BLAS thread per rank" in lines[0]
-    assert lines[1] == "1,210 parameters (float32); examples: 1,294 training, 144 validation, 359 test"
-    assert [line.split("  ")[0] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
-    assert "validation accuracy" in lines[3]
-    assert lines[3].endswith("examples/s")
-    assert lines[4].startswith("finished: 2 epochs, 52 steps in ")
-    assert lines[5].startswith("a step took ")
-    assert "backward " in lines[5]
-    assert lines[6].startswith("test: cost ")
+    assert lines[1].startswith("folder: /")
+    assert lines[2] == "1,210 parameters (float32); examples: 1,294 training, 144 validation, 359 test"
+    assert [line.split("  ")[0] for line in lines[3:5]] == ["epoch 1/2", "epoch 2/2"]
+    assert "validation accuracy" in lines[4]
+    assert lines[4].endswith("examples/s")
+    assert lines[5].startswith("finished: 2 epochs, 52 steps in ")
+    assert lines[6].startswith("a step took ")
+    assert "backward " in lines[6]
+    assert lines[7].startswith("test: cost ")
     assert outcome.err == ""
     assert sorted(p.name for p in folder.iterdir()) == [
         "checkpoints",

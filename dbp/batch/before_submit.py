@@ -24,7 +24,7 @@ def checked_settings(request: Request) -> Settings:
     Raises:
         UserError: the config has a mistake, or the run's folder a name that schedulers do not take.
     """
-    settings = read_settings(Path(request.config), request.changes)
+    settings = read_settings(Path(request.config), request.changes, request.out)
     if settings.out is None or not PLAIN.fullmatch(settings.out):
         raise UserError(
             f"the run's folder must have a name without spaces and quotes, as schedulers take none, but is "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +65,7 @@ class Request:
     @property
     def changes(self) -> list[str]:
         """Return the changes of the config, with those of other options."""
-        threads = [] if self.threads is None else [f"threads={self.threads}"]
-        return [*self.set, *threads, *([f"out={json.dumps(self.out)}"] if self.out else [])]
+        return [*self.set, *([] if self.threads is None else [f"threads={self.threads}"])]
 
     @property
     def seconds(self) -> float | None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from dbp.errors import DataError
 
-MAX_CONFIG_BYTES = 1 << 24
+MAX_CONFIG_BYTES = 1 << 22
 MAX_DEPTH = 50  # of nested tables and lists, and parts of a key
 MULTILINE_QUOTES = ('"""', "'''")  # which dbp never writes
-STRINGS = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
+STRINGS = re.compile(r"\"{3}|'{3}|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
 LONG_KEY = re.compile(rf"(?:\.[^.,=\[\]{{}}\n]*){{{MAX_DEPTH}}}")  # a key with so many parts that parsing it takes long
 
 
@@ -19,18 +19,18 @@ def table_of(config: str) -> dict[str, Any]:
     import tomllib  # only ranks that read a checkpoint need it
 
     try:
-        if any(mark in config for mark in MULTILINE_QUOTES) or LONG_KEY.search(STRINGS.sub("", config)):
+        if not set(MULTILINE_QUOTES).isdisjoint(STRINGS.findall(config)) or LONG_KEY.search(STRINGS.sub("", config)):
             raise DataError("its config has strings or keys that no run writes")
         table = tomllib.loads(config)
     except (ValueError, RecursionError) as error:
         raise DataError(f"its config is not valid ({error})") from None
-    if _deeper(table, MAX_DEPTH):
+    if is_deeper(table, MAX_DEPTH):
         raise DataError(f"its config is nested more than {MAX_DEPTH} deep")
     return table
 
 
-def _deeper(table: Any, levels: int) -> bool:
+def is_deeper(table: Any, levels: int) -> bool:
     """Return True if tables or lists are nested more than `levels` deep."""
     if not isinstance(table, (dict, list)):
         return False
-    return levels == 0 or any(_deeper(x, levels - 1) for x in (table.values() if isinstance(table, dict) else table))
+    return levels == 0 or any(is_deeper(x, levels - 1) for x in (table.values() if isinstance(table, dict) else table))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -49,6 +48,5 @@ def run(arguments: Namespace) -> int:
     )
     comm = world(end_after=START_SECONDS)
     check_installation(comm)  # first, as another version of dbp might not understand the settings of rank 0
-    changes = [*arguments.set, *([f"out={json.dumps(arguments.out)}"] if arguments.out else [])]
-    train(from_rank_0(comm, read_settings, Path(arguments.config), changes), comm, start)
+    train(from_rank_0(comm, read_settings, Path(arguments.config), arguments.set, arguments.out), comm, start)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.checks import check_at_least, check_between_0_and_1, is_integer
+from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_integer, is_integer
 from dbp.data import ArrayDataset, Dataset
 from dbp.errors import UserError, unknown
 from dbp.kernels import KERNELS, NATIVE
@@ -24,6 +25,8 @@ MESSAGES = ("full", "bfloat16", "float16", TOP_K)
 DEFAULT_KEPT = 0.01  # the fraction of a gradient's elements in a top-k message
 AUTO_THREADS = "auto"
 FULL_BATCH = "all"
+# Bounds far above all that is of use, within which all counts of a run remain whole numbers of 64 bits.
+MAX_EPOCHS, MAX_BATCH_SIZE, MAX_SHARDS, MAX_THREADS = 10**9, 10**9, 1 << 16, 1 << 10
 STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
 
 
@@ -72,6 +75,8 @@ class Data:
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
             object.__setattr__(self, name, self._source(name, _path_as_text(getattr(self, name))))
+        if self.scale is not None and not math.isfinite(self.scale):
+            raise UserError(f"data.scale must be a finite number, but is {self.scale}")
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
 
@@ -159,6 +164,9 @@ class Watch:
     recover_within: float = 60.0
 
     def __post_init__(self) -> None:
+        for name in ("warn_after", "end_after"):
+            if getattr(self, name) == math.inf:
+                raise UserError(f"watch.{name} must be finite, but is inf; take 0 for never")
         check_at_least(0, **_by_key("watch", self, "compare_every_steps", "most_starts", "warn_after", "end_after"))
         check_at_least(1, **_by_key("watch", self, "least_ranks", "recover_within"))
 
@@ -270,17 +278,7 @@ class Settings:
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", Data(self.data))
-        check_at_least(0, epochs=self.epochs, seed=self.seed)
-        if self.batch_size != FULL_BATCH:
-            if not is_integer(self.batch_size):
-                raise UserError(f"batch_size must be a whole number or {FULL_BATCH!r}, but is {self.batch_size!r}")
-            check_at_least(1, batch_size=int(self.batch_size))
-        if self.threads != AUTO_THREADS:
-            if not is_integer(self.threads):
-                raise UserError(f"threads must be a whole number or {AUTO_THREADS!r}, but is {self.threads!r}")
-            check_at_least(1, threads=int(self.threads))
-        if self.shards is not None:
-            check_at_least(1, shards=self.shards)
+        self._check_counts()
         self._check_sections()
         self._check_types()
         if self.schedule != Constant() and not self.optimizer.is_first_order:
@@ -288,6 +286,21 @@ class Settings:
             raise UserError(f"optimizer {kind!r} has no learning rate, so it takes no schedule; leave it out")
         self._check_top_k()
         self._check_not_finite()
+
+    def _check_counts(self) -> None:
+        """Turn whole numbers of NumPy into Python's; raise UserError for others, and those out of their bounds."""
+        for name, word in (("batch_size", FULL_BATCH), ("threads", AUTO_THREADS)):
+            if (value := getattr(self, name)) != word and not is_integer(value):
+                raise UserError(f"{name} must be a whole number or {word!r}, but is {value!r}")
+        for name, least, most in (
+            ("epochs", 0, MAX_EPOCHS),
+            ("batch_size", 1, MAX_BATCH_SIZE),
+            ("seed", 0, LARGEST),
+            ("threads", 1, MAX_THREADS),
+            ("shards", 1, MAX_SHARDS),
+        ):
+            if (value := getattr(self, name)) not in (None, AUTO_THREADS, FULL_BATCH):
+                object.__setattr__(self, name, check_integer(name, value, least, most))
 
     def _check_not_finite(self) -> None:
         """Raise UserError if the optimizer, or a run without a folder, does not allow the action of not_finite."""

@@ -1,10 +1,11 @@
-"""Config files: TOML to Settings and back; every error names the key that is wrong."""
+"""Tables of a config to Settings and back to TOML; every error names the key that is wrong."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import types
 import typing
@@ -15,84 +16,32 @@ from typing import Any
 
 import numpy as np
 
+from dbp.config.config_file import Table, check_not_in_folder, load_table
 from dbp.config.settings import SECTIONS, Data, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
-from dbp.files import reading_from
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
-from dbp.text import is_digits
+from dbp.text import brief
 
-Table = dict[str, Any]
 Readers = Mapping[str, Callable[[Any, str], Any]]
 CUSTOM = "custom"  # key of the name of a custom object, which a config cannot hold
 
 
-def read_settings(path: Path, changes: list[str]) -> Settings:
-    """Return the settings in a config file, with changes of the form key=value."""
-    return settings_from(read_config(path, changes))
+def read_settings(path: Path, changes: list[str], out: str | None = None) -> Settings:
+    """Return the settings in a config file, with changes; see load_table().
 
-
-def read_config(path: Path, changes: list[str]) -> Table:
-    """Return the table in a config file, with changes, once it is known to describe settings."""
-    table = load_table(path, changes)
+    Raises:
+        UserError: the config has a mistake, or lies in the run's folder, where the run would write over it.
+    """
+    table = load_table(path, changes, out)
     try:
-        settings_from(table)
+        settings = settings_from(table)
     except UserError as error:
         raise UserError(f"config {path}: {error}") from None
-    return table
-
-
-def load_table(path: Path, changes: list[str]) -> Table:
-    """Return the table in a config file, with changes; the run's folder is named after the file by default."""
-    import tomllib
-
-    try:
-        with reading_from(f"config {path}"):
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path} is not valid TOML: {error}") from None
-    for change in changes:
-        _apply(table, change)
-    table.setdefault("out", f"runs/{path.stem}")
-    return table
-
-
-def _apply(table: Table, change: str) -> None:
-    """Set one key, such as optimizer.learning_rate=0.01 or model.layers.0.units=64."""
-    import tomllib
-
-    key, equals, text = change.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set takes key=value, but got {change!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a word without quotes
-    place: Any = table
-    *path, last = key.strip().split(".")
-    for part in path:
-        place = _item(place, part, key) if _has(place, part) else place.setdefault(part, {})
-    if isinstance(place, list):
-        _item(place, last, key)
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        raise UserError(f"--set {key}: {'.'.join(path)} is a value, not a table")
-
-
-def _has(place: Any, part: str) -> bool:
-    return not isinstance(place, dict) or part in place
-
-
-def _item(place: Any, part: str, key: str) -> Any:
-    if isinstance(place, dict):
-        return place[part]
-    if isinstance(place, list) and is_digits(part) and int(part) < len(place):
-        return place[int(part)]
-    has = f"has {len(place)} entries, from 0" if isinstance(place, list) else "is a value"
-    raise UserError(f"--set {key}: there is no {part!r}: what stands there {has}")
+    if settings.out is not None:
+        check_not_in_folder(path, Path(settings.out))
+    return settings
 
 
 # --- tables to objects ------------------------------------------------------------------------------
@@ -149,7 +98,7 @@ def _model(value: Any, key: str) -> Layer:
 def _layers(value: Any, key: str) -> tuple[Layer, ...]:
     """Return the layers in a list, some of which may contain layers themselves."""
     if not isinstance(value, list):
-        raise UserError(f"{key} must be a list of layers, but is {value!r}")
+        raise UserError(f"{key} must be a list of layers, but is {brief(value)}")
     return tuple(_layer(layer, f"{key}.{i}") for i, layer in enumerate(value))
 
 
@@ -162,7 +111,7 @@ def _layer(value: Any, key: str) -> Layer:
 
 def _table(value: Any, key: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise UserError(f"{key} must be a table, but is {value!r}")
+        raise UserError(f"{key} must be a table, but is {brief(value)}")
     return value
 
 
@@ -199,7 +148,7 @@ def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
             else:
                 values[name] = msgspec.convert(given, _plain(types[name]))
         except msgspec.ValidationError as error:
-            raise UserError(f"{prefix}{name} {_rule(error)}, but is {given!r}") from None
+            raise UserError(f"{prefix}{name} {_rule(error)}, but is {brief(given)}") from None
     try:
         return cls(**values)
     except UserError as error:
@@ -246,6 +195,8 @@ def table_from(settings: Settings) -> Table:
 
 
 def _value(value: Any) -> Any:
+    if isinstance(value, (np.integer, np.floating, np.bool_)):
+        return value.item()
     if isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, tuple):
@@ -299,7 +250,7 @@ def _toml(value: Any, inner: bool = False) -> str:
         return "[" + ", ".join(_toml(v, inner=True) for v in value) + "]"
     if isinstance(value, str):
         return _text(value)
-    return json.dumps(value)
+    return json.dumps(value) if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def _key(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled, without_placeholders
-from dbp.data.mapped import FileDataset, FileLayout, data_path, mapped
+from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.order import Batches, Order
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _WITH_HDF5 = {"HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
+    "PACKAGED",
     "Aligned",
     "ArrayDataset",
     "Batches",

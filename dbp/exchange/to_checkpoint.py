@@ -12,7 +12,7 @@ import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint, write
 from dbp.config.settings import AUTO_THREADS, Settings
-from dbp.config.toml import read_settings, table_from, to_toml
+from dbp.config.toml import read_settings
 from dbp.data import meaning_text
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights
@@ -24,6 +24,7 @@ from dbp.log import now
 from dbp.nn import initial_parameters, running_arrays
 from dbp.run.progress import Progress
 from dbp.run.provenance import versions
+from dbp.run.stored_settings import stored_config
 from dbp.text import shortened
 from dbp.types import Array
 
@@ -149,6 +150,6 @@ def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) ->
         model=arrays,
         progress=counted | {"elapsed": 0.0, "shards": settings.shards or 1, "seed": settings.seed},
         provenance={**versions(), "imported": source, "written": now()},
-        config=to_toml(table_from(settings)),
+        config=stored_config(settings),
         meaning=meaning_text(meaning_of_training(settings.data)),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -78,10 +79,21 @@ class InitialParameters:
         """
         shape = self.shapes[path]
         if math.prod(shape) > MAX_DRAWN:
+            _check_memory(path, math.prod(shape) * self.dtype.itemsize)
             return _virtual_zeros(shape, self.dtype)
         drawn = np.empty(shape, self.dtype)
         self.draw(path, drawn)
         return read_only(drawn)
+
+
+def _check_memory(path: str, size: int) -> None:
+    """Raise UserError for a parameter that is larger than the memory of this machine."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory:
+        raise UserError(
+            f"parameter {path!r} does not fit in memory: this machine has {memory / 1e6:,.0f} MB, but it needs "
+            f"{size / 1e6:,.0f}; take a smaller layer"
+        )
 
 
 def _virtual_zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
@@ -207,6 +219,10 @@ def _call(model: Model, scope: Scope, inputs: Array) -> Value:
     except ShapeError as error:
         line = _user_line(error)[0]
         raise UserError(f"{line}: {error}" if line else str(error)) from None
+    except MemoryError as error:
+        raise UserError(
+            f"the model takes more memory than this machine has, for {len(inputs)} examples: {error}"
+        ) from None
     except ValueError as error:
         line, raised_by_numpy = _user_line(error)
         if raised_by_numpy and str(error).startswith(SHAPE_MESSAGES):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from dbp.checkpoint import Opened
 
 MODEL_GROUPS = ("model/", "optimizer/")  # groups of arrays whose shapes follow from the model
-MAX_OTHER_BYTES = 1 << 26  # for all other arrays together
+# For all other arrays together: as many bytes as the numbers of an optimizer take, and so many for each epoch.
+MAX_OTHER_BYTES, MAX_EPOCH_BYTES, MAX_EPOCHS = 1 << 26, 1 << 9, 1 << 21
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
     if type(weight := progress.get(RESIDUALS_WEIGHT, 1.0)) is not float or not 0 < abs(weight) < math.inf:
         return f"its {RESIDUALS_WEIGHT} is {weight!r}"
     others = {name: array for name, array in arrays.items() if not name.startswith(MODEL_GROUPS)}
-    if (size := sum(size_of(*array) for array in others.values())) > MAX_OTHER_BYTES:
+    most = MAX_OTHER_BYTES + MAX_EPOCH_BYTES * min(progress["epoch"], MAX_EPOCHS)
+    if (size := sum(size_of(*array) for array in others.values())) > most:
         return f"its history and numbers take {size:,} bytes"
     wrong = (name for name, (_, shape) in others.items() if name.startswith("history/") and len(shape) != 1)
     return next((f"{name} is no column" for name in wrong), None)

@@ -10,10 +10,11 @@ from dbp.config import toml
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_differences
 from dbp.errors import UserError
+from dbp.run.stored_settings import stored_table
 from dbp.saving.checkpoint_info import CheckpointInfo
 
 # Keys and sections that may differ between a checkpoint and the settings that continue from it.
-MAY_DIFFER = ("epochs", "out", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite")
+MAY_DIFFER = ("epochs", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Comparison:
         cls, info: CheckpointInfo, settings: Settings, shards: int, digests: Mapping[str, str], meaning: Meaning
     ) -> Comparison:
         """Compare a checkpoint with settings and data: its digests by purpose, and the meaning of the training data."""
-        now = _without_files(toml.table_from(settings)) | {"shards": shards}
+        now = _without_files(stored_table(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
         differences = toml.differences(then, now)
         of_data = [("train", line) for line in meaning_differences(info.meaning, meaning)] + [
@@ -65,7 +66,7 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
 
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without the names of data files, as data is compared by content."""
+    """Return a config without the run's folder and the names of data files, as data is compared by content."""
     purposes = ("train", "validation", "test")
     data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
-    return {**table, "data": data}
+    return {**{key: value for key, value in table.items() if key != "out"}, "data": data}

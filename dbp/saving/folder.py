@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
 
 STATUS_FILE, LOCK_FILE, STOP_FILE = "status.json", ".lock", "stop"
+# The first line of the run's config.toml, by which it is told from a config that a user has written.
+WRITTEN_BY_DBP = "# Written by dbp: the settings of the run in this folder. dbp train with this file resumes it.\n"
 # A process that only checks a lock, as is_locked() does, holds it for a moment: so locking is tried several times.
 LOCK_ATTEMPTS = 5
 LOCK_RETRY_SECONDS = 0.1

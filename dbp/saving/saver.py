@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dbp.checkpoint import StoredCheckpoint, Writer
-from dbp.config import toml
+from dbp.config.config_file import RUN_CONFIG
 from dbp.data import meaning_text
 from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, Stopped, StorageError, UserError
 from dbp.log import now, run_log
@@ -19,8 +19,9 @@ from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, i
 from dbp.run.provenance import process, versions
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
+from dbp.run.stored_settings import stored_config
 from dbp.saving.checkpoint_info import CheckpointInfo
-from dbp.saving.folder import RunFolder
+from dbp.saving.folder import WRITTEN_BY_DBP, RunFolder
 from dbp.saving.restore import Restorer
 from dbp.saving.start import Start, who_asked
 from dbp.saving.stopping import Stopping
@@ -122,8 +123,9 @@ class RunSaver:
 
     def _prepare(self, damaged: tuple[Path, ...]) -> None:
         if self.folder is not None:
+            assert self._config  # which a later start can read, or nothing is written
             self.folder.checkpoints.prepare(damaged)
-            self.folder.commit("config.toml", self._config)
+            self.folder.commit(RUN_CONFIG, WRITTEN_BY_DBP + self._config)
             step, most = self._run.progress.step, self._run.settings.watch.most_starts
             self.folder.begin(step, most, self._start.retry or self._start.fresh)
             self.folder.write_status("running", **self._status())
@@ -243,7 +245,7 @@ class RunSaver:
 
     @cached_property
     def _config(self) -> str:
-        return toml.to_toml(toml.table_from(self._run.settings))
+        return stored_config(self._run.settings)
 
     @cached_property
     def _provenance(self) -> dict[str, str | int]:

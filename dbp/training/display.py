@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -146,6 +147,8 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
         f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} per rank ({run.kernels['blas']})",
         *job_lines,
     ]
+    if settings.out is not None:
+        lines.append(f"folder: {Path(settings.out).resolve()}")
     if "no MPI library" in comm.description:
         lines.append(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
     lines.append(f"{run.layout.size:,} parameters ({settings.dtype}); examples: {run.sources.describe()}")

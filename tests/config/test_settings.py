@@ -52,7 +52,7 @@ def test_paths_may_be_given_as_paths(tmp_path):
         ({"schedule": 0.5}, r"schedule must be a name \(valid: constant, .*\) or an object of dbp.optim, but is 0.5"),
         ({"batch_size": "full"}, "batch_size must be a whole number or 'all', but is 'full'"),
         ({"batch_size": 2.5}, "batch_size must be a whole number or 'all', but is 2.5"),
-        ({"epochs": "3"}, "epochs must be a number, but is '3'"),
+        ({"epochs": "3"}, "epochs must be a whole number, but is '3'"),
         ({"data": [X, Y]}, r"data.train must be a file, a data set, or a tuple \(inputs, targets\), but is a list"),
         ({"data": None}, r"data.train must be a file, a data set, or a tuple \(inputs, targets\), but is None"),
         ({"data": 1}, r"data.train must be a file, a data set, or a tuple \(inputs, targets\), but is 1"),

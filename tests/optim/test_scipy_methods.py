@@ -341,10 +341,10 @@ def test_in_a_config(tmp_path):
         optimizer = { kind = "scipy", method = "TNC", tolerance = 1e-3, options = { eta = 0.25 } }
         """
     )
-    table = toml.read_config(tmp_path / "a.toml", ["optimizer.options.rescale=2"])
+    table = toml.load_table(tmp_path / "a.toml", ["optimizer.options.rescale=2"])
     settings = toml.settings_from(table)
     assert settings.optimizer == Scipy("TNC", {"eta": 0.25, "rescale": 2}, 1e-3)
     (tmp_path / "b.toml").write_text(toml.to_toml(toml.table_from(settings)))
     assert toml.settings_from(toml.load_table(tmp_path / "b.toml", [])) == settings
     with pytest.raises(UserError, match=r"optimizer.options must be a table|optimizer.options must be .*, but is 3"):
-        toml.read_config(tmp_path / "a.toml", ["optimizer.options=3"])
+        toml.read_settings(tmp_path / "a.toml", ["optimizer.options=3"])

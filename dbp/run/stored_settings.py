@@ -1,0 +1,50 @@
+"""The settings of a run as its checkpoints and its folder store them: TOML that a later start reads as it was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dbp.checkpoint import table_of
+from dbp.config import toml
+from dbp.config.settings import Settings
+from dbp.data import PACKAGED
+from dbp.errors import DataError, UserError
+
+FILES = ("train", "validation", "test")  # settings of data that may be files
+
+
+def stored_table(settings: Settings) -> dict[str, Any]:
+    """Return the table of the settings with paths that do not depend on the folder from which the run was started.
+
+    The run's folder is that of its config.toml, so that it may be moved; other paths are absolute.
+    """
+    table = toml.table_from(settings)
+    if "out" in table:
+        table["out"] = "."
+    for key in FILES:
+        if isinstance(path := getattr(settings.data, key), str) and not path.startswith(PACKAGED):
+            table["data"][key] = str(Path(path).resolve())
+    if isinstance(settings.weights, str):
+        table["weights"] = str(Path(settings.weights).resolve())
+    return table
+
+
+def stored_config(settings: Settings) -> str:
+    """Return the settings as TOML, once it is known that reading it gives the same.
+
+    Raises:
+        UserError: it does not, so that a later start would refuse its own checkpoint.
+    """
+    table = stored_table(settings)
+    text = toml.to_toml(table)
+    try:
+        found = table_of(text)
+    except DataError as error:
+        raise UserError(
+            f"the settings cannot be stored with the run: {error}; change them, or set out to None"
+        ) from None
+    if changed := toml.differences(found, table):
+        key, value = next((key, toml.flatten(table).get(key)) for key in changed)
+        raise UserError(f"{key} cannot be stored with the run, as it is {value!r}; change it, or set out to None")
+    return text
