@@ -44,6 +44,7 @@ class RankNote:
 
     def __init__(self) -> None:
         self._note: ProcessNote | None = None
+        self._process = os.getpid()
         self._left = False
 
     def write(self, rank: int, state: str, seconds: float = 0.0, *, renewed: bool = False) -> None:
@@ -55,7 +56,7 @@ class RankNote:
             seconds: for which it has done so.
             renewed: whether the note is renewed again and again, so that a rank that does not has been stopped.
         """
-        if self._left:
+        if self._left or self._process != os.getpid():  # a forked process has the file of its parent
             return
         if self._note is None:
             self._note = ProcessNote(title())
@@ -133,4 +134,4 @@ def report_start(of: str, rank: int, size: int, here: int, seconds: float, ends:
     if ends:
         write_error(f"dbp: error: {text}; all ranks end, as all must start it within {seconds:g} s")
     else:
-        write_error(f"warning: {text}; all ranks must call dbp.fit, or none")
+        write_error(f"warning: {text}; all ranks must come to it, or none")

@@ -1,5 +1,7 @@
 """What ranks note for each other, and what is said of ranks that do not come to the start of MPI."""
 
+import os
+
 import pytest
 
 from dbp import rank_note
@@ -30,6 +32,17 @@ def test_the_note_of_a_rank_is_found_until_it_has_left(monkeypatch):
     note.leave(3)
     note.write(3, WAITING)
     assert [one.state for one in activities("dbp a job of this test").values()] == [LEFT]
+
+
+def test_a_forked_process_leaves_the_note_of_its_parent_alone(monkeypatch):
+    monkeypatch.setenv("PMIX_NAMESPACE", "another job of this test")
+    monkeypatch.setenv(rank_note.OWNER, "")
+    note = RankNote()
+    note.write(0, OUTSIDE)
+    child = os.getpid() + 1
+    monkeypatch.setattr("os.getpid", lambda: child)
+    note.leave(0)
+    assert [one.state for one in activities("dbp another job of this test").values()] == [OUTSIDE]
 
 
 @pytest.mark.parametrize(

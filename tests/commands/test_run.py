@@ -1,6 +1,7 @@
 """dbp run starts ranks: quiet launchers, exit codes, signals, terminals, and refusals of other MPIs."""
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -26,10 +27,13 @@ def interrupted(python, small, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_dbp_run_has_a_training_save_before_it_ends(small, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, r"SIGINT \(Ctrl-C\)"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")]
+)
+def test_dbp_run_has_a_training_save_before_it_ends(small, tmp_path, number, name):
     code, out, err = interrupted(sys.executable, small, number)
     assert (code, err) == (75, "")
+    assert len(re.findall(rf"^stop requested by {name} \(rank [01]\): saved step ", out, re.MULTILINE)) == 1
     step = int(out.partition(": saved step ")[2].partition(";")[0])
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:09d}.h5").exists()
 

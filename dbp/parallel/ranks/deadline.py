@@ -45,8 +45,10 @@ class LibraryTimer:
 
     def __init__(self, seconds: float, function: str, argument: int | bytes):
         self._seconds, self._function = seconds, function
-        self._text = ctypes.create_string_buffer(argument) if isinstance(argument, bytes) else None
-        self._value = argument if isinstance(argument, int) else ctypes.addressof(self._text or ctypes.c_char())
+        if isinstance(argument, bytes):
+            self._text = ctypes.create_string_buffer(argument)  # which must live as long as the timer
+            argument = ctypes.addressof(self._text)
+        self._argument = argument
         self._library: Any = None
         self._timer = ctypes.c_void_p()
 
@@ -54,7 +56,7 @@ class LibraryTimer:
         library = _library()
         if library is not None:
             function = ctypes.cast(library[self._function], ctypes.c_void_p)
-            event = _Event(self._value, 0, SIGEV_THREAD, function.value, None)
+            event = _Event(self._argument, 0, SIGEV_THREAD, function.value, None)
             if library.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)) == 0:
                 self._library = library
                 self._start()

@@ -17,3 +17,13 @@ def test_a_clock_adds_up_stages():
     assert clock.seconds[Stage.WAITING] > 0
     assert clock.missing() == []
     assert len(clock.seconds) == len(Stage)
+
+
+def test_a_wait_looks_at_other_ranks_unless_it_has_a_check_of_its_own(monkeypatch):
+    monkeypatch.setattr("dbp.parallel.ranks.clock.CHECK_SECONDS", -1.0)
+    clock, checks = StageClock(), []
+    clock.check = lambda: checks.append("the clock's")
+    for check in (None, lambda: checks.append("its own")):
+        polls = iter([*[False] * (QUICK_POLLS + 1), True])
+        clock.wait_until(lambda polls=polls: next(polls), check=check)
+    assert checks == ["the clock's", "its own"]
