@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dbp.commands import COMMANDS, SAVE_ON_SIGNAL, load
+from dbp.commands import COMMANDS, IN_ONE_PROCESS, SAVE_ON_SIGNAL, load
 from dbp.commands.parser import Parser
-from dbp.errors import INTERRUPTED, Interrupted
+from dbp.errors import INTERRUPTED, Interrupted, UsageError
+from dbp.launcher import launched_rank, launched_size, rank_above
 from dbp.saving.stopping import signals
 from dbp.terminal import discard_unwritten, open_closed_streams, write_error
 from dbp.version import VERSION
@@ -38,6 +39,8 @@ def _with_signals(words: Sequence[str], *, ends: bool) -> int:
 def _run(words: Sequence[str]) -> int:
     try:
         arguments = parser_of(words).parse_args(words)
+        if arguments.command in IN_ONE_PROCESS and (code := _refused_on_ranks(arguments.command)):
+            return code
         return load(arguments.command).run(arguments)
     except Interrupted as interruption:
         return interruption.exit_code  # the run has said what it did
@@ -55,6 +58,19 @@ def _run(words: Sequence[str]) -> int:
 def _works_on_ranks(words: Sequence[str]) -> bool:
     """Return True unless the words name a command of one process, which must not wait for other ranks."""
     return not set(words[:1]) & set(COMMANDS) or load(words[0]).ON_RANKS
+
+
+def _refused_on_ranks(command: str) -> int:
+    """Return an exit code if a launcher started a command on several ranks, which would all write one file; else 0.
+
+    Rank 0 says so. A command that one rank has started is alone.
+    """
+    if (size := launched_size()) == 1 or rank_above() is not None:
+        return 0
+    from dbp.parallel import OneProcess, report_failure
+
+    message = f"dbp {command} works in one process, but was started on {size} ranks; start it without a launcher"
+    return report_failure(OneProcess(rank=launched_rank()), UsageError(message))
 
 
 def parser_of(words: Sequence[str]) -> Parser:

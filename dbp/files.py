@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,46 +20,79 @@ from dbp.errors import StorageError, UserError
 
 FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # what fsync of a folder answers on some file systems
 PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get their turn in between
+SHOWN_LETTERS = 50  # of a name in the temporary one, so that it is not too long
 PAGE_BYTES = 1 << 12  # of a file that is laid out in memory
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
-def partial_name(path: Path) -> Path:
-    """Return the temporary name under which a file is written."""
-    return path.with_name(f".{path.name}.partial")
+def partial_name(path: Path, number: int = 0) -> Path:
+    """Return a temporary name under which this process can write a file."""
+    return path.with_name(f".{path.name[:SHOWN_LETTERS]}.{os.getpid()}-{number}.partial")
 
 
 class NewFile:
     """A file that is written under a temporary name until commit() gives it its own.
 
+    No other process writes to the same temporary name: each file is created anew, on all hosts.
+
     Args:
         path: the name.
         check: called with the temporary name before the file is renamed; raises OSError to refuse it.
         remedy: what the user can do, added to the message of a failure.
+        replaces: whether a file of that name is replaced.
     """
 
-    def __init__(self, path: Path, check: Callable[[Path], None] = lambda _: None, remedy: str = ""):
-        self._path, self._check, self._remedy = path, check, remedy
-        self._partial = partial_name(path)
+    def __init__(
+        self,
+        path: Path,
+        check: Callable[[Path], None] = lambda _: None,
+        remedy: str = "",
+        replaces: bool = True,
+    ):
+        self._path, self._check, self._remedy, self._replaces = path, check, remedy, replaces
+        self._partial = path
         self._file: BinaryIO | None = None  # until it is committed or discarded
 
     def create(self) -> BinaryIO:
         """Open the file under its temporary name; raise StorageError if that fails."""
         with writing_to(self._path, self._remedy):
-            self._file = self._partial.open("wb")
+            for number in itertools.count():
+                self._partial = partial_name(self._path, number)
+                with contextlib.suppress(FileExistsError):  # that of another thread, host, or killed process
+                    self._file = self._partial.open("xb")
+                    break
+        assert self._file is not None
         return self._file
 
     def commit(self) -> None:
-        """Flush the file to the disk, check it and rename it; raise StorageError if that fails."""
+        """Flush the file to the disk, check it and give it its name.
+
+        Raises:
+            StorageError: that fails.
+            UserError: another file has this name, and must not be replaced.
+        """
         assert self._file is not None
         with writing_to(self._path, self._remedy):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             self._check(self._partial)
-            self._partial.replace(self._path)
+            if self._replaces or not self._is_linked():
+                self._partial.replace(self._path)
             self._file = None
             sync_folder(self._path.parent)
+
+    def _is_linked(self) -> bool:
+        """Give the file its name unless that is taken; return False if the file system has no means for it."""
+        try:
+            self._path.hardlink_to(self._partial)
+        except FileExistsError:
+            raise _taken(self._path) from None
+        except OSError:
+            must_be_free(self._path, overwrite=False)
+            return False
+        self._partial.unlink()
+        return True
 
     def discard(self) -> None:
         """Remove the file unless it is committed."""
@@ -70,7 +105,9 @@ class NewFile:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, check: Callable[[Path], None] = lambda _: None, remedy: str = "") -> Iterator[BinaryIO]:
+def new_file(
+    path: Path, check: Callable[[Path], None] = lambda _: None, remedy: str = "", replaces: bool = True
+) -> Iterator[BinaryIO]:
     """Yield a file to write to, which is committed at the end of the with statement, or discarded if anything failed.
 
     Args: those of NewFile.
@@ -78,7 +115,7 @@ def new_file(path: Path, check: Callable[[Path], None] = lambda _: None, remedy:
     Raises:
         StorageError: the file could not be written; nothing half-written is left, and an old file is as it was.
     """
-    new = NewFile(path, check, remedy)
+    new = NewFile(path, check, remedy, replaces)
     try:
         with writing_to(path, remedy):
             yield new.create()
@@ -87,9 +124,9 @@ def new_file(path: Path, check: Callable[[Path], None] = lambda _: None, remedy:
         new.discard()
 
 
-def write_file(path: Path, content: bytes, remedy: str = "") -> None:
+def write_file(path: Path, content: bytes, remedy: str = "", replaces: bool = True) -> None:
     """Write a file whose content is in memory; see new_file()."""
-    with new_file(path, remedy=remedy) as file:
+    with new_file(path, remedy=remedy, replaces=replaces) as file:
         file.write(content)
 
 
@@ -128,10 +165,31 @@ def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = ()) -> None
     """
     with reading_from(path):
         if path.exists() and not overwrite:
-            raise UserError(f"{path} exists; choose another name or pass --overwrite")
+            raise _taken(path)
         for other in read:
             if path.exists() and other.exists() and path.samefile(other):
                 raise UserError(f"{path} is {other}, which is read; choose another name for the output")
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(f"{path} exists; choose another name or pass --overwrite")
+
+
+def check_is_file(path: Path, what: str) -> None:
+    """Raise UserError if something is no plain file, such as a pipe or a device, which may never end.
+
+    Raises:
+        OSError: there is nothing of that name.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"{what} is not a plain file; save its content to one, and name that")
+
+
+def check_fits_memory(size: int, what: str) -> None:
+    """Raise UserError if so many bytes are more than this machine has memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory:
+        raise UserError(f"{what} takes {size:,} bytes, but this machine has {memory:,}; take a part of it")
 
 
 # --- failures -----------------------------------------------------------------------------------------

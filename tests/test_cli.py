@@ -14,7 +14,7 @@ from dbp.checkpoint import opened
 from dbp.cli import parser_of
 from dbp.commands import COMMANDS, load
 from dbp.data import HDF5Dataset
-from tests.jobs import ROOT, dbp, digest, run
+from tests.jobs import ROOT, dbp, digest, mpirun, run
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ X, Y = np.random.default_rng(0).random((60, 8, 8)), np.arange(60) % 10
         (["data.train=unequal.h5"], "inputs have 60 rows and targets have 50"),
         (["data.train=good.h5", "data.targets=labels"], "good.h5: has no data set 'labels'; it has inputs, targets"),
         (["data.train=range.h5"], "targets of cross_entropy must lie from 0 to 9, as the model has 10 outputs, but"),
-        (["data.train=real.h5"], "targets of cross_entropy must be one integer per example, but are float64"),
+        (["data.train=real.h5"], "targets of cross_entropy must be classes, whole numbers from 0 to 9, but"),
         (["data.train=nan.h5"], "nan.h5: inputs must be finite, but those of example 7 contain nan"),
         (["data.train=good.h5", "batch_size=61"], "batch_size is 61, but must not be larger than the training data"),
         (["data.train=weights.h5"], "weights must be finite and not negative, but that of example 3 is -1.0"),
@@ -175,6 +175,10 @@ def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, messa
         (["eval", "none", "dbp:digits-test"], "checkpoint none does not exist"),
         (["eval", ".", "dbp:digits-test"], "folder . holds no checkpoint"),
         (["convert", "idx", "none", "none", "o.h5"], "none cannot be read: No such file or directory"),
+        (
+            ["convert", "csv", "t", "o.h5", "--target", "a", "--target", "b"],
+            "--target takes one column, but was",
+        ),
         (["run", "-n", "0", "--", "train", "{small}"], "-n must be at least 1, but is 0"),
         (["run", "-n", "2", "--", "trian", "{small}"], "there is no command 'trian'; valid: train"),
     ],
@@ -231,7 +235,17 @@ def test_convert_csv_and_train_on_it(tmp_path):
     outcome = dbp("convert", "csv", "t.csv", "t.h5", cwd=tmp_path)
     assert outcome.out.strip() == "t.h5: 80 examples (inputs float64 80 x 2, targets int64 80)"
     with h5py.File(tmp_path / "t.h5") as file:
-        assert file.attrs["classes"].tolist() == ["in", "out"]
+        assert file["targets"].attrs["classes"].tolist() == ["in", "out"]
+        assert file["inputs"].attrs["names"].tolist() == ["x", "y"]
+
+
+def test_a_command_that_writes_a_file_is_refused_on_ranks_and_said_once(tmp_path):
+    (tmp_path / "t.csv").write_text("1,2\n3,4\n")
+    outcome = mpirun(2, "-m", "dbp", "convert", "csv", "t.csv", "t.h5", cwd=tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    line = "dbp: error: dbp convert works in one process, but was started on 2 ranks; start it without a launcher"
+    assert outcome.err.count("dbp: error") == outcome.err.count(line) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
 def test_import_dbp_loads_nothing_else():

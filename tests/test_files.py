@@ -11,7 +11,7 @@ import pytest
 
 from dbp.data import OutputFile
 from dbp.errors import StorageError, UserError
-from dbp.files import SparseFile, new_file, partial_name, reading_from, write_file, writing_to
+from dbp.files import NewFile, SparseFile, must_be_free, new_file, partial_name, reading_from, write_file, writing_to
 from tests.jobs import ROOT, dbp, run
 
 CALLS = {
@@ -47,7 +47,7 @@ def test_an_error_of_the_caller_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.txt"
     write_file(path, b"old")
     with pytest.raises(ZeroDivisionError), new_file(path) as file:
-        file.write(b"half" * (1 // 0 if partial_name(path).exists() else 1))
+        file.write(b"half" * (1 // 0 if list(tmp_path.glob(".x.txt.*.partial")) else 1))
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
@@ -62,6 +62,48 @@ def test_a_refused_file_is_removed(tmp_path):
     ):
         file.write(b"content")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_who_write_to_one_name_do_not_meet(tmp_path):
+    path, leftover = tmp_path / "x.txt", partial_name(tmp_path / "x.txt")
+    leftover.write_bytes(b"of a killed process")
+    first, second = NewFile(path), NewFile(path, replaces=False)
+    first.create().write(b"first")
+    second.create().write(b"second")
+    assert len(list(tmp_path.glob(".x.txt.*.partial"))) == 3
+    first.commit()
+    with pytest.raises(UserError, match=r"x.txt exists; choose another name or pass --overwrite"):
+        second.commit()
+    second.discard()
+    assert sorted(tmp_path.iterdir()) == [leftover, path]
+    assert (path.read_bytes(), leftover.read_bytes()) == (b"first", b"of a killed process")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_free_is_taken_with_and_without_links(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    write_file(tmp_path / "x.txt", b"mine", replaces=False)
+    with pytest.raises(UserError, match=r"x.txt exists"):
+        write_file(tmp_path / "x.txt", b"other", replaces=False)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"mine"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127])
+def test_a_long_name_is_a_name(tmp_path, name):
+    write_file(tmp_path / name, b"")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_that_is_read_is_not_replaced(tmp_path):
+    data, link = tmp_path / "data.h5", tmp_path / "link.h5"
+    data.write_bytes(b"data")
+    link.symlink_to(data)
+    (tmp_path / "hard.h5").hardlink_to(data)
+    for out in (data, link, tmp_path / "hard.h5", tmp_path / "." / "data.h5"):
+        with pytest.raises(UserError, match=f"{out} is {data}, which is read; choose another name for the output"):
+            must_be_free(out, overwrite=True, read=[tmp_path / "none", data])
+    must_be_free(tmp_path / "other.h5", overwrite=True, read=[data])
 
 
 def test_a_missing_file_is_the_users_mistake_and_a_failing_disk_is_not():

@@ -33,8 +33,13 @@ from dbp.types import Array
 ALIGNMENT_BYTES = 4096  # larger objects begin at multiples of it
 
 
-def write(path: Path, checkpoint: StoredCheckpoint) -> None:
+def write(path: Path, checkpoint: StoredCheckpoint, replaces: bool = True) -> None:
     """Write a checkpoint to a file, which gets its name after it was read again and verified.
+
+    Args:
+        path: the name.
+        checkpoint: the state to write.
+        replaces: whether a file of that name is replaced.
 
     Raises:
         StorageError: it could not be written or read again; an older file of that name is unchanged.
@@ -47,7 +52,7 @@ def write(path: Path, checkpoint: StoredCheckpoint) -> None:
     for entry in entries:
         if is_small[entry.name]:
             write_at(layout, entry.offset, raw(arrays[entry.name]))
-    with new_file(path, lambda partial: _verify(partial, digest)) as file:
+    with new_file(path, lambda partial: _verify(partial, digest), replaces=replaces) as file:
         layout.copy_to(file)
         for entry in entries:
             if not is_small[entry.name]:

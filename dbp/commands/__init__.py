@@ -6,8 +6,8 @@ To add a command:
    adds its arguments to a parser; and `run`, which runs it and returns its exit code.
 2. Import what the command needs inside `run`: thousands of ranks may start at once, and each then loads no more than
    its own command.
-3. Add the name to COMMANDS below, to SAVE_ON_SIGNAL if signals must not end it at once, and its row to the table in
-   docs/running.md.
+3. Add the name to COMMANDS below, to SAVE_ON_SIGNAL if signals must not end it at once, to IN_ONE_PROCESS if it writes
+   a file and does not work on ranks, and its row to the table in docs/running.md.
 4. Test it in tests/test_cli.py, or with the package that does the work.
 """
 
@@ -36,6 +36,7 @@ COMMANDS = (
     "status",
     "doctor",
 )
+IN_ONE_PROCESS = {"convert", "export", "import"}  # commands that write a file, which several ranks would write at once
 SAVE_ON_SIGNAL = {"train"}  # commands that a signal makes save and stop, from their first moment on
 
 

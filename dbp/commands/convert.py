@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from dbp.commands.parser import Parser, add_hdf5_output
+from dbp.errors import UsageError
 from dbp.terminal import print_output
 
 HELP = "make an HDF5 data file from IDX, CSV or NumPy files"
@@ -23,7 +24,14 @@ def add(parser: Parser) -> None:
     csv = formats.add_parser("csv", help="a table with one column of targets")
     csv.add_argument("files", nargs=1, metavar="TABLE")
     add_hdf5_output(csv)
-    csv.add_argument("--target", metavar="COLUMN", help="name or number of the targets' column (default: the last)")
+    csv.add_argument(
+        "--target", action="append", metavar="COLUMN", help="name or number of the targets' column (default: the last)"
+    )
+    csv.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="the classes in the order of their numbers, such as ant,bee (default: all words, sorted)",
+    )
     csv.add_argument("--delimiter", default=",", metavar="CHARACTER", help="between values (default: a comma)")
 
     npz = formats.add_parser("npz", help="a NumPy archive of arrays")
@@ -38,21 +46,21 @@ def run(arguments: Namespace) -> int:
     """Convert the files and print what the data file holds."""
     from dbp.data import convert
 
-    attributes: dict[str, object] = {"source": f"converted from {arguments.format}: {', '.join(arguments.files)}"}
-    files = [Path(name) for name in arguments.files]
+    files, source = [Path(name) for name in arguments.files], ", ".join(arguments.files)
     if arguments.format == "idx":
-        columns = convert.from_idx(*files)
+        data = convert.from_idx(*files)
     elif arguments.format == "npz":
-        columns = convert.from_npz(files[0], arguments.inputs, arguments.targets, arguments.weights)
+        data = convert.from_npz(files[0], arguments.inputs, arguments.targets, arguments.weights)
     else:
-        columns, classes = convert.from_csv(files[0], arguments.target, arguments.delimiter)
-        if classes:
-            attributes["classes"] = classes
-    count = convert.write_hdf5(Path(arguments.out), columns, attributes, arguments.overwrite)
+        target, *others = arguments.target or [None]
+        if others:
+            raise UsageError(f"--target takes one column, but was given for {target} and {', '.join(others)}")
+        classes = None if arguments.classes is None else convert.parse_classes(arguments.classes)
+        data = convert.from_csv(files[0], target, arguments.delimiter, classes)
+    source = f"converted from {arguments.format}: {source}"
+    count = convert.write_hdf5(Path(arguments.out), data, files, source, arguments.overwrite)
     shapes = ", ".join(
-        f"{name} {column.dtype} {' x '.join(map(str, column.shape))}"
-        for name, column in columns.items()
-        if column is not None
+        f"{name} {column.dtype} {' x '.join(map(str, column.shape))}" for name, column in data.columns.items()
     )
     print_output(f"{arguments.out}: {count:,} examples ({shapes})")
     return 0

@@ -14,13 +14,15 @@ from dbp.data.order import Batches, Order
 
 if TYPE_CHECKING:
     from dbp.data.hdf5 import HDF5Dataset
+    from dbp.data.npz import Archive
     from dbp.data.output import OutputFile
 
-_WITH_HDF5 = {"HDF5Dataset": "hdf5", "OutputFile": "output"}
+_LATER = {"Archive": "npz", "HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
     "PACKAGED",
     "Aligned",
+    "Archive",
     "ArrayDataset",
     "Batches",
     "CheckTargets",
@@ -56,6 +58,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WITH_HDF5:
-        return getattr(importlib.import_module(f"dbp.data.{_WITH_HDF5[name]}"), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(f"dbp.data.{_LATER[name]}"), name)
     raise AttributeError(f"module 'dbp.data' has no attribute {name!r}")

@@ -28,7 +28,8 @@ class OutputFile:
     """
 
     def __init__(self, path: Path, overwrite: bool, read: Iterable[Path] = ()):
-        self.path, self._overwrite, self._read, self._new = path, overwrite, tuple(read), NewFile(path)
+        self.path, self._overwrite, self._read = path, overwrite, tuple(read)
+        self._new = NewFile(path, replaces=overwrite)
         self._file: BinaryIO | None = None
         self._offsets: dict[str, int] | None = None  # of the arrays, in bytes; None until they are laid out
 
@@ -61,7 +62,6 @@ class OutputFile:
 
     def commit(self) -> None:
         """Give the file its name; raise UserError if another process has taken it meanwhile."""
-        must_be_free(self.path, self._overwrite, self._read)
         self._new.commit()
 
     def _lay_out(self, arrays: Mapping[str, tuple[tuple[int, ...], Any]], attributes: Attributes) -> None:

@@ -48,7 +48,7 @@ def export(
     with find(checkpoint) as opened:
         found = opened.load()
     content, about = _onnx(found, input_shape, scale) if out.suffix == ONNX else _weights(found, out.suffix)
-    write_file(out, content, OTHER_NAME)
+    write_file(out, content, OTHER_NAME, overwrite)
     return f"{out}: {about}"
 
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from dbp.data import Archive
 from dbp.errors import UserError
 from dbp.exchange.library import library
 from dbp.types import Array
 
 Shape = tuple[int, ...]
 MAX_HEADER_BYTES = 2**24  # of safetensors, enough for some 100,000 arrays
-NUMPY_HEAD_BYTES = 2**16  # at the start of an array of NumPy; its header must end within them
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of NumPy; others may need any memory to unpack
 SAFETENSORS = "a .safetensors file"
 
 
@@ -47,51 +44,6 @@ def _reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
         yield
     except caught as error:
         raise UserError(f"weights {path} are damaged, or of another format than {path.suffix}: {error}") from None
-
-
-class NumpyWeights:
-    """The arrays of a NumPy archive; arrays of objects, which could be code, are refused."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        with self._reading():
-            self._file = zipfile.ZipFile(path)
-        self._members = {info.filename.removesuffix(".npy"): info for info in self._file.infolist()}
-        self.names = tuple(self._members)
-
-    def _reading(self) -> Any:
-        return _reading(self._path, zipfile.BadZipFile, zlib.error, NotImplementedError)
-
-    def _start(self, name: str) -> tuple[Shape, np.dtype[Any], int]:
-        """Read shape, type and the position of the values from the head of an array."""
-        info = self._members[name]
-        if info.compress_type not in COMPRESSIONS:
-            raise UserError(
-                f"weights {self._path}: {name!r} is packed in another way than NumPy's; save it with numpy.savez"
-            )
-        with self._reading(), self._file.open(info) as member:
-            head = io.BytesIO(member.read(NUMPY_HEAD_BYTES))
-            version = np.lib.format.read_magic(head)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(head)
-            if min(shape, default=0) < 0:
-                raise ValueError(f"{name!r} would be of shape {shape}")
-        if dtype.kind not in "fiu":
-            raise UserError(f"weights {self._path}: {name!r} must be numbers, but is of type {dtype}")
-        return shape, dtype, head.tell()
-
-    def shape(self, name: str) -> Shape:
-        """Return the shape in the header of the array."""
-        return self._start(name)[0]
-
-    def read(self, name: str) -> Array:
-        """Read the values."""
-        shape, dtype, start = self._start(name)
-        with self._reading(), self._file.open(self._members[name]) as member:
-            content = member.read(start + math.prod(shape) * dtype.itemsize)
-            if member.read(1):
-                raise ValueError(f"{name!r} is longer than its shape {shape}")
-            return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 class SafeWeights:
@@ -142,7 +94,10 @@ def _npz(weights: Mapping[str, Array], _properties: Mapping[str, str]) -> bytes:
     return content.getvalue()
 
 
-READERS: dict[str, Callable[[Path], Weights]] = {".safetensors": SafeWeights, ".npz": NumpyWeights}
+READERS: dict[str, Callable[[Path], Weights]] = {
+    ".safetensors": SafeWeights,
+    ".npz": lambda path: Archive(path, f"weights {path}"),
+}
 WRITERS: dict[str, Callable[[Mapping[str, Array], Mapping[str, str]], bytes]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,

@@ -71,7 +71,7 @@ def import_weights(
     settings = read_settings(config, list(changes))
     found = open_weights(weights)
     arrays = _arrays(settings, found, origin, channels, renames, input_shape, f"weights {weights}")
-    write(out, _checkpoint(settings, arrays, str(weights)))
+    write(out, _checkpoint(settings, arrays, str(weights)), overwrite)
     return f"{out}: {sum(array.size for array in arrays.values()):,} numbers from {weights} in {settings.dtype}"
 
 

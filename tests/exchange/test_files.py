@@ -46,15 +46,15 @@ def liars(path):
     npz(path / "bomb.npz", header((64, 6)), zeros)
     yield "bomb.npz", "is longer than its shape"
     npz(path / "short.npz", header((64, 6)), b"\0" * 8)
-    yield "short.npz", "are damaged"
+    yield "short.npz", "damaged, or no npz archive"
     npz(path / "header.npz", b" " * 2**26, version=(2, 0))
-    yield "header.npz", "are damaged"
+    yield "header.npz", "damaged, or no npz archive"
     npz(path / "object.npz", header((2,), "|O"), b"cos\nsystem\n")
     yield "object.npz", "must be numbers, but is of type object"
     npz(path / "packed.npz", header((64, 6)), bytes(64 * 6 * 4), method=zipfile.ZIP_LZMA)
     yield "packed.npz", "is packed in another way"
     (path / "none.npz").write_bytes(b"PK\3\4 no archive")
-    yield "none.npz", "are damaged, or of another format than .npz"
+    yield "none.npz", "damaged, or no npz archive"
 
 
 def test_archives_that_lie_are_refused_in_little_memory(trained, tmp_path):

@@ -1,10 +1,13 @@
 """Results of a checkpoint on files whose columns, classes and units are those of the training, or are not."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.checkpoint import files_of
 from dbp.cli import main
 from dbp.config.settings import Data, Settings
 from dbp.data import ArrayDataset
@@ -162,3 +165,29 @@ def test_a_cost_that_is_not_finite_names_the_example(run, tmp_path):
         assert (code, out, err.count("\n")) == (70, "", 1), err
         assert f"example 23 of {path}: " in err
         assert "; 2 of 60 examples have such a loss; remove such examples" in err
+
+
+def test_no_command_writes_over_what_it_reads(trained, run, tmp_path):
+    data = write(tmp_path / "data.h5")
+    run_folder = shutil.copytree(trained, tmp_path / "run")
+    checkpoint = files_of(run_folder)[0]
+    np.savez(tmp_path / "w.npz", w=X)
+    (tmp_path / "t.csv").write_text("1,2\n")
+    config = run_folder / "config.toml"
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    for read, command in (
+        (data, ("predict", run_folder, data, data)),
+        (checkpoint, ("predict", run_folder, data, checkpoint)),
+        (checkpoint, ("predict", checkpoint, data, checkpoint)),
+        (checkpoint, ("neurons", run_folder, data, "--out", checkpoint)),
+        (tmp_path / "t.csv", ("convert", "csv", tmp_path / "t.csv", tmp_path / "t.csv")),
+        (tmp_path / "w.npz", ("import", tmp_path / "w.npz", config, tmp_path / "w.npz")),
+        (config, ("import", tmp_path / "w.npz", config, config)),
+    ):
+        code, out, err = run(*command, "--overwrite")
+        assert (code, out) == (2, ""), command
+        assert err == f"dbp: error: {command[-1]} is {read}, which is read; choose another name for the output\n"
+    odd = tmp_path / "named.npz"
+    shutil.copy(checkpoint, odd)
+    assert "which is read" in run("export", odd, odd, "--overwrite")[2]
+    assert {path: path.read_bytes() for path in before} == before
