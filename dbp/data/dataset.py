@@ -98,6 +98,8 @@ def check_columns(name: str, inputs: Any, targets: Any = None, weights: Any = No
             raise UserError(
                 f"{name}: every column needs one row per example{rows} have {array.shape[0] if array.shape else 'none'}"
             )
+        if 0 in array.shape[1:]:
+            raise UserError(f"{name}: {column} have shape {array.shape}, so there is not one number in an example")
     shape = inputs.shape
     if shape[0] == 0:
         raise UserError(f"{name}: has no examples")

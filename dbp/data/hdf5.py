@@ -135,7 +135,7 @@ class HDF5Column:
             if not isinstance(found, h5py.Dataset):
                 raise UserError(
                     f"{data}: has no data set {name!r}; it has {_names_of_data_sets(file)}: "
-                    "name the right ones with data.inputs and data.targets"
+                    "name the right ones with data.inputs, data.targets and data.weights"
                 )
             try:
                 self.dtype = found.dtype

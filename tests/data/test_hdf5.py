@@ -173,6 +173,8 @@ def test_packaged_digits_tell_where_they_are_from():
         ({"inputs": 3.0, "targets": Y}, "one row per example, but inputs have none"),
         ({"inputs": h5py.Empty("f4"), "targets": Y}, "one row per example, but inputs have none"),
         ({"inputs": X, "targets": h5py.Empty("i4")}, "inputs have 23 rows and targets have none"),
+        ({"inputs": X[:, :0], "targets": Y}, r"inputs have shape \(23, 0\), so there is not one number"),
+        ({"inputs": X, "targets": X[:, :0]}, r"targets have shape \(23, 0\), so there is not one number"),
         ({"train/x": X, "train/y": Y}, "no data set 'inputs'; it has train/x, train/y: name the right ones"),
         ({"inputs": h5py.SoftLink("/inputs"), "targets": Y}, "'inputs' cannot be read: .*too many links"),
         ({"inputs": {"shape": (23, 2**45), "chunks": (1, 9), "dtype": "f4"}, "targets": Y}, "more than the memory"),
