@@ -289,9 +289,7 @@ class Settings:
 
     def _check_counts(self) -> None:
         """Turn whole numbers of NumPy into Python's; raise UserError for others, and those out of their bounds."""
-        for name, word in (("batch_size", FULL_BATCH), ("threads", AUTO_THREADS)):
-            if (value := getattr(self, name)) != word and not is_integer(value):
-                raise UserError(f"{name} must be a whole number or {word!r}, but is {value!r}")
+        words: dict[str, str | None] = {"batch_size": FULL_BATCH, "threads": AUTO_THREADS, "shards": None}
         for name, least, most in (
             ("epochs", 0, MAX_EPOCHS),
             ("batch_size", 1, MAX_BATCH_SIZE),
@@ -299,8 +297,12 @@ class Settings:
             ("threads", 1, MAX_THREADS),
             ("shards", 1, MAX_SHARDS),
         ):
-            if (value := getattr(self, name)) not in (None, AUTO_THREADS, FULL_BATCH):
-                object.__setattr__(self, name, check_integer(name, value, least, most))
+            value = getattr(self, name)
+            if name in words and value == words[name]:
+                continue
+            if words.get(name) and not is_integer(value):
+                raise UserError(f"{name} must be a whole number or {words[name]!r}, but is {value!r}")
+            object.__setattr__(self, name, check_integer(name, value, least, most))
 
     def _check_not_finite(self) -> None:
         """Raise UserError if the optimizer, or a run without a folder, does not allow the action of not_finite."""

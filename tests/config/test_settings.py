@@ -51,6 +51,8 @@ def test_paths_may_be_given_as_paths(tmp_path):
         ({"optimizer": Adam}, r"optimizer Adam is a class; make an object of it: Adam\(...\)"),
         ({"schedule": 0.5}, r"schedule must be a name \(valid: constant, .*\) or an object of dbp.optim, but is 0.5"),
         ({"batch_size": "full"}, "batch_size must be a whole number or 'all', but is 'full'"),
+        ({"epochs": "all"}, "epochs must be a whole number, but is 'all'"),
+        ({"epochs": None}, "epochs must be a whole number, but is None"),
         ({"batch_size": 2.5}, "batch_size must be a whole number or 'all', but is 2.5"),
         ({"epochs": "3"}, "epochs must be a whole number, but is '3'"),
         ({"data": [X, Y]}, r"data.train must be a file, a data set, or a tuple \(inputs, targets\), but is a list"),
