@@ -1,31 +1,26 @@
 """Start a command on several ranks of this machine, or of the batch job's nodes (dbp run).
 
 It finds the launcher that belongs to the MPI library of mpi4py, and binds each rank to its own cores and BLAS threads.
-What the launcher prints about the end of the job is left out, as dbp reports errors itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from types import FrameType
-from typing import BinaryIO
 
+from dbp.batch.launcher_process import allow_files, run_launcher, run_until_all_died, segment_folder
 from dbp.checks import check_at_least
-from dbp.errors import ENDED, NOT_FINISHED, UserError
+from dbp.errors import UserError
 from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
-from dbp.process_note import ProcessNote
-from dbp.saving.stopping import LAUNCHER_SIGNAL, SIGNALS
+from dbp.parallel.machine.shared_memory import RESERVED_BYTES, SHARED_MEMORY, free_shared_memory
 from dbp.terminal import TERMINAL, terminal_of
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+SEGMENT_BYTES = 1 << 24  # of the memory that a rank of Open MPI shares with the others of its machine
 FAULT_TOLERANCE = ("--with-ft", "ulfm")  # options of Open MPI: a dead rank does not end the others, who are notified
 
 
@@ -35,10 +30,10 @@ def library_vendor() -> tuple[str | None, int]:
     Another process loads it, so that MPI is not initialized in this one.
     """
     code = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py.MPI import get_vendor"
-    code += "; name, version = get_vendor(); print(version[0], name)"
+    code += "; name, version = get_vendor(); print('\\ndbp', version[0], name)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    version, _, vendor = found.stdout.strip().partition(" ")
-    return vendor or None, int(version or 0)
+    line = re.search(r"^dbp (\d+) (.+)$", found.stdout, re.MULTILINE)  # a library may print lines of its own
+    return (line[2], int(line[1])) if line else (None, 0)
 
 
 def _matches(launcher: Path, vendor: str) -> bool:
@@ -82,12 +77,33 @@ def _open_mpi_options(ranks: int, cores: int, threads: int) -> list[str]:
 def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, str]:
     """Return the environment of the launcher; variables that the user has set keep their values."""
     defaults = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    if vendor == "Open MPI" and job_here() is None:
-        # One machine needs no network; without these, some builds search for networks for a second.
-        defaults |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"}
     if vendor == "Open MPI" and oversubscribed:
         defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return defaults | os.environ | {TERMINAL: terminal_of(sys.stderr) or ""}
+
+
+def _for_one_machine(vendor: str, ranks: int, survive: bool, folder: str) -> dict[str, str]:
+    """Return variables of an MPI whose ranks are all on this machine: they need no network, and do not listen to it.
+
+    Args:
+        vendor: name of the MPI library.
+        ranks: how many there are.
+        survive: whether ranks may outlive others.
+        folder: for the files through which ranks share memory; empty if there is none.
+    """
+    if vendor != "Open MPI":
+        return {"UCX_NET_DEVICES": "lo", "FI_TCP_IFACE": "lo"} if sys.platform == "linux" else {}
+    free = free_shared_memory() if folder else None
+    is_enough = free is not None and free >= ranks * SEGMENT_BYTES + RESERVED_BYTES
+    found = {
+        "OMPI_MCA_pml": "ob1",
+        # Without these, some builds search for networks for a second. TCP listens on all interfaces, whatever it is
+        # told to include, so it is left out if shared memory suffices, except where a dead rank must be noticed.
+        "OMPI_MCA_btl": "^ofi,tcp" if is_enough and not survive else "^ofi",
+        "OMPI_MCA_osc": "^ucx",
+        "OMPI_MCA_btl_tcp_if_include": "127.0.0.0/8",
+    }
+    return found | ({"OMPI_MCA_btl_sm_backing_directory": folder} if folder else {})
 
 
 def launch(command: list[str], ranks: int | None, threads: int, survive: bool, variables: dict[str, str]) -> int:
@@ -101,7 +117,7 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool, v
         variables: environment variables of the ranks.
 
     Raises:
-        UserError: the number of ranks or the MPI library does not allow it.
+        UserError: the number of ranks, the MPI library or a limit of the system does not allow it.
     """
     cores = usable_cores()
     if ranks is not None:
@@ -114,104 +130,14 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool, v
         )
     if vendor is None:
         sys.stderr.write(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}\n")
-        return _wait(command, dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ | variables)
-    launcher = find_launcher(vendor)
-    options = _open_mpi_options(ranks, cores, threads) if vendor == "Open MPI" else []
-    options += [word for name in variables if vendor == "Open MPI" for word in ("-x", name)]
+        return run_launcher(command, dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ | variables)
+    words = [str(find_launcher(vendor)), *(FAULT_TOLERANCE if survive else ()), "-n", str(ranks)]
+    if vendor == "Open MPI":
+        words += [*_open_mpi_options(ranks, cores, threads), *(word for name in variables for word in ("-x", name))]
+    run = run_until_all_died if survive else run_launcher
     environment = _environment(vendor, ranks * threads > cores, threads) | variables
-    if survive:
-        return _wait_for_survivors([str(launcher), *FAULT_TOLERANCE, "-n", str(ranks), *options, *command], environment)
-    return _wait([str(launcher), "-n", str(ranks), *options, *command], environment)
-
-
-def _wait_for_survivors(command: list[str], environment: dict[str, str]) -> int:
-    """Run a launcher that lets ranks die, like _wait(), and return NOT_FINISHED if all of them died.
-
-    Such a launcher returns 0 even then. So each rank that is not killed leaves a file at its end.
-    """
-    with tempfile.TemporaryDirectory(prefix="dbp-") as folder:
-        ended = Path(folder) / "ended"
-        code = _wait(command, environment | {ENDED: str(ended)})
-        if code == 0 and not ended.exists():
-            sys.stderr.write("dbp: all ranks have died; the same command resumes from the last checkpoint\n")
-            return NOT_FINISHED
-        return code
-
-
-def _wait(command: list[str], environment: dict[str, str]) -> int:
-    """Run the launcher and return its exit code; forward signals to it, and its error output to ours."""
-    # It gets a process group of its own: the terminal would interrupt it, and it would leave ranks no time to save.
-    stdin = subprocess.DEVNULL if sys.stdin is not None and sys.stdin.isatty() else None
-    note = ProcessNote("dbp signal")
-    environment = environment | {LAUNCHER_SIGNAL: note.path}
-    process = subprocess.Popen(command, env=environment, stdin=stdin, stderr=subprocess.PIPE, process_group=0)
-    interrupts = []
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            interrupts.append(number)
-        note.write(str(int(number)))
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(_forwarded(number, len(interrupts)))
-
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has SIGHUP ignored
-            signal.signal(number, forward)
-    assert process.stderr is not None
-    copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
-    code = process.wait()
-    if interrupts and code not in (0, NOT_FINISHED):
-        sys.stderr.write("\ndbp: interrupted\n")
-        return 130
-    return 128 - code if code < 0 else code
-
-
-def _forwarded(number: int, interrupts: int) -> int:
-    """Return the signal for the launcher when this process gets one.
-
-    It is SIGUSR1, which every launcher forwards to the ranks, and which asks a training to save and stop. The second
-    interrupt ends the ranks at once, the third kills the launcher.
-
-    Args:
-        number: the signal that this process got.
-        interrupts: how many interrupts it has got by now.
-    """
-    if number == signal.SIGINT and interrupts > 1:
-        return signal.SIGTERM if interrupts == 2 else signal.SIGKILL
-    return signal.SIGUSR1
-
-
-# --- the launcher's own output -------------------------------------------------------------------------
-
-BANNER = b"-" * 50
-UNREACHED_RANK = re.compile(rb"^\[[^\]\n]*\] PMIX ERROR: PMIX_ERR_UNREACH .*\n", re.MULTILINE)  # about an ended rank
-END_OF_JOB = (b"MPI_ABORT was invoked", b"prterun", b"mpirun", b"mpiexec", b"MPI_Abort", b"non-zero", b"orterun")
-
-
-def copy_without_banners(source: int, target: BinaryIO) -> None:
-    """Copy a stream without Open MPI's banners about the end of a job, which stand between two dashed lines."""
-    pending = b""
-    while chunk := os.read(source, 65536):
-        pending = _copy_complete(pending + chunk.replace(b"\0", b""), target)  # Open MPI ends some banners with a zero
-    target.write(pending)  # a banner that was never closed
-    target.flush()
-
-
-def _copy_complete(text: bytes, target: BinaryIO) -> bytes:
-    """Write what is known to lie outside of such banners; return the rest, which may be the beginning of one."""
-    while (start := text.find(BANNER)) >= 0:
-        target.write(UNREACHED_RANK.sub(b"", text[:start]))
-        text = text[start:]
-        inside = text.find(b"\n")
-        closing = text.find(BANNER, inside) if inside >= 0 else -1
-        end = text.find(b"\n", closing) if closing >= 0 else -1
-        if end < 0:  # the banner is not complete
-            target.flush()
-            return text
-        if not any(mark in text[:end] for mark in END_OF_JOB):
-            target.write(text[: end + 1])
-        text = text[end + 1 :]
-    certain = len(text.rstrip(b"-"))  # dashes at the end may be the beginning of a banner
-    target.write(UNREACHED_RANK.sub(b"", text[:certain]))
-    target.flush()
-    return text[certain:]
+    if job_here() is not None:
+        return run([*words, *command], environment)
+    allow_files(ranks)
+    with segment_folder(Path(SHARED_MEMORY)) as folder:
+        return run([*words, *command], _for_one_machine(vendor, ranks, survive, folder) | environment)

@@ -23,6 +23,7 @@ from dbp.parallel.ranks.deadline import Deadline, LibraryTimer
 from dbp.parallel.ranks.mpi_calls import MPICalls
 from dbp.parallel.ranks.mpi_channel import MPIChannel
 from dbp.parallel.ranks.mpi_node import MPINode
+from dbp.parallel.ranks.mpi_segments import remove_names
 from dbp.parallel.ranks.mpi_settings import set_for_crowded_node, set_for_survival
 from dbp.parallel.ranks.mpi_survival import MPISurvival
 from dbp.parallel.ranks.node_group import SingleRank
@@ -192,6 +193,7 @@ def _all_ranks(watchdog: Watchdog, watched: AbstractContextManager[None], fault_
     try:
         number = node_number(world, MPI.COMM_TYPE_SHARED)
         connections = Connections.of(world, number)
+        remove_names(connections.node)
         if survives:
             world.Agree(1)  # fails if not all live
         return MPICommunicator(MPI, connections, number, survives, is_crowded(connections.node))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbp.batch.launch import copy_without_banners
+from dbp.batch.launcher_output import copy_without_banners
 
 DASHES = b"-" * 74 + b"\n"
 NOISE = DASHES + b"MPI_ABORT was invoked on rank 1\n  Errorcode: 1\n" + DASHES

@@ -1,0 +1,53 @@
+"""The error output of a launcher, without what Open MPI says about the end of a job, as dbp reports errors itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import BinaryIO
+
+from dbp.terminal import discard
+
+BANNER = b"-" * 50
+UNREACHED_RANK = re.compile(rb"^\[[^\]\n]*\] PMIX ERROR: PMIX_ERR_UNREACH .*\n", re.MULTILINE)  # about an ended rank
+END_OF_JOB = (b"MPI_ABORT was invoked", b"prterun", b"mpirun", b"mpiexec", b"MPI_Abort", b"non-zero", b"orterun")
+
+
+def copy_without_banners(source: int, target: BinaryIO) -> None:
+    """Copy a stream without Open MPI's banners about the end of a job, which stand between two dashed lines.
+
+    The source is read to its end even if the target takes no more, such as a full disk: else the launcher would wait.
+    """
+    pending = b""
+    while chunk := os.read(source, 65536):
+        pending += chunk.replace(b"\0", b"")  # Open MPI ends some banners with a zero
+        try:
+            pending = _copy_complete(pending, target)
+        except OSError:
+            discard(target)
+            pending = b""
+    try:
+        target.write(pending)  # a banner that was never closed
+        target.flush()
+    except OSError:
+        discard(target)
+
+
+def _copy_complete(text: bytes, target: BinaryIO) -> bytes:
+    """Write what is known to lie outside of such banners; return the rest, which may be the beginning of one."""
+    while (start := text.find(BANNER)) >= 0:
+        target.write(UNREACHED_RANK.sub(b"", text[:start]))
+        text = text[start:]
+        inside = text.find(b"\n")
+        closing = text.find(BANNER, inside) if inside >= 0 else -1
+        end = text.find(b"\n", closing) if closing >= 0 else -1
+        if end < 0:  # the banner is not complete
+            target.flush()
+            return text
+        if not any(mark in text[:end] for mark in END_OF_JOB):
+            target.write(text[: end + 1])
+        text = text[end + 1 :]
+    certain = len(text.rstrip(b"-"))  # dashes at the end may be the beginning of a banner
+    target.write(UNREACHED_RANK.sub(b"", text[:certain]))
+    target.flush()
+    return text[certain:]

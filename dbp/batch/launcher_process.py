@@ -1,0 +1,186 @@
+"""Run a launcher: forward signals to it, pass on its error output, and leave nothing of it behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from dbp.batch.launcher_output import copy_without_banners
+from dbp.errors import ENDED, NOT_FINISHED, UserError
+from dbp.launcher import RANKS
+from dbp.process_note import ProcessNote
+from dbp.saving.stopping import LAUNCHER_SIGNAL, SIGNALS
+
+START_SECONDS, RETRY_SECONDS = 20.0, 0.1  # a signal waits so long for ranks that may all be on other machines
+PR_SET_PDEATHSIG = 1  # of prctl: the signal that a process gets when its parent dies; Linux only
+# Files that a launcher has open, measured with Open MPI 5 (22 and 3), with a reserve; with too few it may never end.
+FILES, FILES_OF_RANK = 44, 5
+
+
+def run_until_all_died(command: list[str], environment: dict[str, str]) -> int:
+    """Run a launcher that lets ranks die, like run_launcher(), and return NOT_FINISHED if all of them died.
+
+    Such a launcher returns 0 even then. So each rank that is not killed leaves a file at its end.
+    """
+    with tempfile.TemporaryDirectory(prefix="dbp-") as folder:
+        ended = Path(folder) / "ended"
+        code = run_launcher(command, environment | {ENDED: str(ended)})
+        if code == 0 and not ended.exists():
+            sys.stderr.write("dbp: all ranks have died; the same command resumes from the last checkpoint\n")
+            return NOT_FINISHED
+        return code
+
+
+def run_launcher(command: list[str], environment: dict[str, str]) -> int:
+    """Run a launcher and return its exit code; forward signals to it, and its error output to ours."""
+    signals = ForwardedSignals()
+    # It gets a process group of its own: the terminal would interrupt it, and it would leave ranks no time to save.
+    stdin = subprocess.DEVNULL if sys.stdin is not None and sys.stdin.isatty() else None
+    process = subprocess.Popen(
+        command,
+        env=environment | {LAUNCHER_SIGNAL: signals.note.path},
+        stdin=stdin,
+        stderr=subprocess.PIPE,
+        process_group=0,
+        preexec_fn=_end_with_parent(),
+    )
+    signals.send_to(process)
+    assert process.stderr is not None
+    copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
+    code = process.wait()
+    if signal.SIGINT in signals.received and code not in (0, NOT_FINISHED):
+        sys.stderr.write("\ndbp: interrupted\n")
+        return 130
+    code = 128 - code if code < 0 else code
+    if signals.received and code == 128 + signal.SIGUSR1:  # it came before launcher or ranks had a handler
+        return 128 + signals.received[0]
+    return code
+
+
+class ForwardedSignals:
+    """The signals that this process gets from now on, for a launcher that is started later.
+
+    A launcher forgets a signal for its ranks if it has not started any. So a signal waits until there is one.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self.note = ProcessNote("dbp signal")  # tells ranks which one it was
+        self._pending: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._since = time.monotonic()
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has SIGHUP ignored
+                signal.signal(number, self._receive)
+        signal.signal(signal.SIGALRM, self._deliver)
+
+    def send_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Send signals to a launcher, those that have come before too."""
+        self._process = process
+        self._deliver()
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        self.note.write(str(int(number)))
+        self._pending.append(_forwarded(number, self.received.count(signal.SIGINT)))
+        self._deliver()
+
+    def _deliver(self, *_signal: object) -> None:
+        """Send what is pending if it will reach the ranks, or try again in a moment."""
+        process, is_late = self._process, time.monotonic() - self._since > START_SECONDS
+        while self._pending:
+            if process is None or not (self._pending[-1] != signal.SIGUSR1 or is_late or _has_rank(process.pid)):
+                signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+                return
+            process.send_signal(self._pending.pop())
+
+
+def _has_rank(launcher: int) -> bool:
+    """Return True if a launcher has started a rank on this machine, or if the system does not tell."""
+    processes = [launcher]
+    for process in processes:
+        folder = Path(f"/proc/{process}")
+        try:
+            children = [word for path in folder.glob("task/*/children") for word in path.read_text().split()]
+            names = {entry.partition(b"=")[0].decode() for entry in (folder / "environ").read_bytes().split(b"\0")}
+        except OSError:  # it has just ended
+            continue
+        if process != launcher and names & set(RANKS):
+            return True
+        processes += map(int, children)
+    return not Path(f"/proc/self/task/{os.getpid()}/children").exists()
+
+
+def _forwarded(number: int, interrupts: int) -> int:
+    """Return the signal for the launcher when this process gets one.
+
+    It is SIGUSR1, which every launcher forwards to the ranks, and which asks a training to save and stop. The second
+    interrupt ends the ranks at once, the third kills the launcher.
+
+    Args:
+        number: the signal that this process got.
+        interrupts: how many interrupts it has got by now.
+    """
+    if number == signal.SIGINT and interrupts > 1:
+        return signal.SIGTERM if interrupts == 2 else signal.SIGKILL
+    return signal.SIGUSR1
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """Return what a new process calls before it becomes the launcher, so that it ends when this process is killed.
+
+    SIGTERM has a launcher end its ranks. None where the system has no such request.
+    """
+    if sys.platform != "linux":
+        return None
+    request, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        request(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it has died before the request
+            os._exit(NOT_FINISHED)
+
+    return ask
+
+
+def allow_files(ranks: int) -> None:
+    """Raise this process's limit on open files, if it is too low for a launcher that starts so many ranks here.
+
+    Raises:
+        UserError: the system does not allow it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES + FILES_OF_RANK * ranks
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UserError(
+            f"a launcher of {ranks} ranks needs up to {needed} open files, but the limit is {hard}; raise it "
+            "(ulimit -n), or start fewer ranks"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+@contextlib.contextmanager
+def segment_folder(parent: Path) -> Iterator[str]:
+    """Yield a new folder for the files through which Open MPI's ranks share memory, and remove it at the end.
+
+    Open MPI leaves the files of killed ranks, 16 MB each. Yield "" where no folder can be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="dbp-", dir=parent, ignore_cleanup_errors=True)
+    except OSError:
+        yield ""
+        return
+    with folder as path:
+        yield path
