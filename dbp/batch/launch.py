@@ -93,17 +93,16 @@ def _for_one_machine(vendor: str, ranks: int, survive: bool, folder: str) -> dic
     """
     if vendor != "Open MPI":
         return {"UCX_NET_DEVICES": "lo", "FI_TCP_IFACE": "lo"} if sys.platform == "linux" else {}
+    # Without these, some builds search for networks for a second.
+    found = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "^ofi", "OMPI_MCA_osc": "^ucx"}
+    if folder:
+        found["OMPI_MCA_btl_sm_backing_directory"] = folder
     free = free_shared_memory() if folder else None
-    is_enough = free is not None and free >= ranks * SEGMENT_BYTES + RESERVED_BYTES
-    found = {
-        "OMPI_MCA_pml": "ob1",
-        # Without these, some builds search for networks for a second. TCP listens on all interfaces, whatever it is
-        # told to include, so it is left out if shared memory suffices, except where a dead rank must be noticed.
-        "OMPI_MCA_btl": "^ofi,tcp" if is_enough and not survive else "^ofi",
-        "OMPI_MCA_osc": "^ucx",
-        "OMPI_MCA_btl_tcp_if_include": "127.0.0.0/8",
-    }
-    return found | ({"OMPI_MCA_btl_sm_backing_directory": folder} if folder else {})
+    if free is not None and free >= ranks * SEGMENT_BYTES + RESERVED_BYTES and not survive:
+        found["OMPI_MCA_btl"] = "^ofi,tcp"  # TCP listens on all interfaces, whatever it is told to include
+    elif "OMPI_MCA_btl_tcp_if_exclude" not in os.environ:  # Open MPI takes one of them at most
+        found["OMPI_MCA_btl_tcp_if_include"] = "127.0.0.0/8"
+    return found
 
 
 def launch(command: list[str], ranks: int | None, threads: int, survive: bool, variables: dict[str, str]) -> int:
@@ -139,5 +138,5 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool, v
     if job_here() is not None:
         return run([*words, *command], environment)
     allow_files(ranks)
-    with segment_folder(Path(SHARED_MEMORY)) as folder:
+    with segment_folder(Path(SHARED_MEMORY), vendor) as folder:
         return run([*words, *command], _for_one_machine(vendor, ranks, survive, folder) | environment)

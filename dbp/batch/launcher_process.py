@@ -172,11 +172,15 @@ def allow_files(ranks: int) -> None:
 
 
 @contextlib.contextmanager
-def segment_folder(parent: Path) -> Iterator[str]:
-    """Yield a new folder for the files through which Open MPI's ranks share memory, and remove it at the end.
+def segment_folder(parent: Path, vendor: str) -> Iterator[str]:
+    """Yield a new folder for the files through which ranks share memory, and remove it at the end with all in it.
 
-    Open MPI leaves the files of killed ranks, 16 MB each. Yield "" where no folder can be made.
+    Ranks of dbp remove the names of these files as soon as they have mapped them; other programs leave them if they are
+    killed, 16 MB each. Yield "" for an MPI library that takes no folder, or where none can be made.
     """
+    if vendor != "Open MPI":
+        yield ""
+        return
     try:
         folder = tempfile.TemporaryDirectory(prefix="dbp-", dir=parent, ignore_cleanup_errors=True)
     except OSError:

@@ -1,0 +1,75 @@
+"""The process of a launcher: it ends with dbp run, gets signals when it can pass them on, and files enough."""
+
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbp.batch import launcher_process
+from dbp.batch.launcher_process import allow_files, segment_folder
+from dbp.errors import UserError
+from tests.processes import ProcessTree, wait_until
+
+PROGRAM = "import os, sys, dbp.batch.launcher_process as p; sys.exit(p.run_launcher(sys.argv[1:], {**os.environ}))"
+
+
+def launching(*command):
+    """Return the command of a process that runs a command as a launcher."""
+    return [sys.executable, "-c", PROGRAM, *command]
+
+
+def test_a_launcher_ends_when_dbp_run_is_killed():
+    with ProcessTree(*launching("sh", "-c", "echo started; exec sleep 60")) as tree:
+        assert wait_until(lambda: "started" in tree.out, 20)
+        tree.process.kill()
+        assert wait_until(lambda: not tree.processes(), 10)
+
+
+def test_a_signal_waits_until_there_is_a_rank():
+    """The launcher here forgets signals until it has started one."""
+    begin = 'trap "" USR1; echo up; sleep 0.5; trap "kill -USR1 \\$!" USR1'
+    rank = "OMPI_COMM_WORLD_RANK=0 sh -c 'trap \"exit 7\" USR1; while :; do sleep 0.02; done' & wait; wait $!"
+    with ProcessTree(*launching("sh", "-c", f"{begin}; {rank}")) as tree:
+        assert wait_until(lambda: "up" in tree.out, 20)
+        tree.process.send_signal(signal.SIGTERM)
+        assert tree.wait(20) in (7, 128 + signal.SIGTERM)  # the rank may not have its handler yet
+
+
+def test_error_output_that_cannot_be_written_does_not_end_it():
+    script = "head -c 300000 /dev/zero | tr '\\\\0' x >&2; exit 3"
+    with Path("/dev/full").open("wb") as full, ProcessTree(*launching("sh", "-c", script), stderr=full) as tree:
+        assert tree.wait(20) == 3
+
+
+@pytest.mark.parametrize(("limits", "ranks", "now"), [((1024, 4096), 8, None), ((40, 4096), 8, 84), ((40, -1), 2, 54)])
+def test_the_limit_on_open_files_is_raised_where_it_is_too_low(monkeypatch, limits, ranks, now):
+    found = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, both: found.append(both))
+    allow_files(ranks)
+    assert found == ([] if now is None else [(now, limits[1])])
+
+
+def test_a_limit_on_open_files_that_cannot_be_raised_is_refused(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (40, 40))
+    with pytest.raises(UserError, match=r"a launcher of 2 ranks needs up to 54 open files, but the limit is 40; raise"):
+        allow_files(2)
+
+
+def test_a_folder_for_segments_is_removed_with_all_in_it(tmp_path):
+    with segment_folder(tmp_path, "Open MPI") as folder:
+        (Path(folder) / "sm_segment").touch()
+    assert list(tmp_path.iterdir()) == []
+    with segment_folder(tmp_path, "Open MPI") as folder:
+        Path(folder).rmdir()  # by a rank
+    with segment_folder(tmp_path / "none", "Open MPI") as none, segment_folder(tmp_path, "MPICH") as other:
+        assert none == other == ""
+
+
+def test_a_signal_is_not_held_back_where_ranks_cannot_be_seen(monkeypatch):
+    assert not launcher_process._has_rank(os.getpid())
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert launcher_process._has_rank(os.getpid())
