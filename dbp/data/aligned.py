@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed
 from dbp.errors import UserError
 from dbp.types import Array
 
+Remedy = Callable[[float, float], str]
 SCALE_TOLERANCE = 1e-6  # relative, as some programs store a scale in single precision
 
 
@@ -23,7 +24,7 @@ def meaning_of(data: Dataset) -> Meaning:
     return {"inputs": ColumnMeaning(kind_of(data.read(slice(0, 1)).inputs.dtype), data.scale)}
 
 
-def aligned(data: Dataset, reference: Meaning, remedy: str | None) -> Dataset:
+def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None) -> Dataset:
     """Return a data set with columns and classes in the order of the training data, by their names.
 
     What is not known of one of them is not compared, but kind and scale of inputs always are.
@@ -31,8 +32,8 @@ def aligned(data: Dataset, reference: Meaning, remedy: str | None) -> Dataset:
     Args:
         data: the data set.
         reference: the meaning of the training data.
-        remedy: how the user can state the scale of the data, with {scale} for that of the training data; None if it was
-            stated just now, so that it need not be compared.
+        remedy: returns how the user can state the scale of the data, from the scale of the training data and that of
+            the data; None if it was stated just now, so that it need not be compared.
 
     Raises:
         UserError: the numbers do not mean the same.
@@ -53,13 +54,13 @@ def aligned(data: Dataset, reference: Meaning, remedy: str | None) -> Dataset:
     return Aligned(data, orders, table, reference)
 
 
-def _check_units(name: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: str) -> None:
+def _check_units(name: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: Remedy) -> None:
     """Raise UserError unless inputs have the scale of training, and its kind if the scale was not stated for them."""
     same_scale = math.isclose(found.factor, expected.factor, rel_tol=SCALE_TOLERANCE)
     if not same_scale or (found.kind != expected.kind and found.scale is None):
         raise UserError(
             f"{name}: inputs are {found.units}, but those of the training data are {expected.units}; "
-            f"{remedy.format(scale=expected.factor)}"
+            f"{remedy(expected.factor, found.factor)}"
         )
 
 

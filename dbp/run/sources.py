@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 
 PATIENCE_SECONDS = 0.5  # within which a pass over data is finished although the run is to stop
-STATE_SCALE = (
-    "if they are in the same units, set data.scale={scale} or give them this attribute scale; else convert them"
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,9 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
     """Return the data of a run, split; raise UserError if it does not fit together."""
     data, train = settings.data, full
     meaning = meaning_of(full)
-    validation, test = (None if other is None else aligned(other, meaning, STATE_SCALE) for other in (validation, test))
+    validation, test = (
+        None if other is None else aligned(other, meaning, _how_to_state_scale) for other in (validation, test)
+    )
     files = {"train": full, "validation": validation, "test": test}
     if isinstance(data.validation, float):
         train, validation = _split(full, data.validation, settings.seed)
@@ -164,6 +163,11 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
 def held_out_size(examples: int, validation: Any) -> int:
     """Return how many of the training data's examples are for validation, if the setting is a fraction of them."""
     return round(examples * validation) if isinstance(validation, float) else 0
+
+
+def _how_to_state_scale(of_training: float, _of_data: float) -> str:
+    scale = f"{of_training!r}"
+    return f"if they are in the same units, set data.scale={scale} or give them this attribute scale; else convert them"
 
 
 def _split(full: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dbp.config.config_file import RUN_CONFIG
 from dbp.config.settings import Checkpoint
 from dbp.errors import StorageError, UserError
 from dbp.files import write_file, writing_to
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
 
 STATUS_FILE, LOCK_FILE, STOP_FILE = "status.json", ".lock", "stop"
+RUN_FILES = (RUN_CONFIG, "history.csv", "timing.csv", STATUS_FILE)  # that a run writes as a whole
 # The first line of the run's config.toml, by which it is told from a config that a user has written.
 WRITTEN_BY_DBP = "# Written by dbp: the settings of the run in this folder. dbp train with this file resumes it.\n"
 # A process that only checks a lock, as is_locked() does, holds it for a moment: so locking is tried several times.
@@ -167,8 +169,9 @@ class RunFolder:
         starts = 1 if retry else 1 + self.check_starts(step, most_starts)
         self._status = {"from_step": step, "starts": starts, "started": now()} | process()
         with writing_to(self.path):
-            for left in self.path.glob(".*.partial"):  # by a process that was killed or whose disk was full
-                left.unlink()
+            for name in RUN_FILES:
+                for left in self.path.glob(f".{name}.*.partial"):  # by a process that was killed or whose disk was full
+                    left.unlink()
 
     def status(self) -> dict[str, Any]:
         """Return the status that a process wrote last; empty if there is none."""

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from dbp.checkpoint import StoredCheckpoint
 
 
-STATE_SCALE = "pass --scale {scale} if they are in the same units, or --scale 1 if they are multiplied already"
-
-
 class Evaluator:
     """A trained model and a data set whose examples are spread over the ranks; collective.
 
@@ -138,8 +135,13 @@ def aligned_file(data: Data, checkpoint: StoredCheckpoint, file: str, with_targe
     Raises:
         UserError: its numbers do not mean the same.
     """
-    remedy = STATE_SCALE if data.scale is None else None
+    remedy = _how_to_state_scale if data.scale is None else None
     return aligned(open_file(data, file, with_targets), parse_meaning(checkpoint.meaning), remedy)
+
+
+def _how_to_state_scale(of_training: float, of_data: float) -> str:
+    own = "" if of_training == of_data else f", or --scale {of_data!r} if that is the factor that they need"
+    return f"pass --scale {of_training!r} if they are in the same units{own}"
 
 
 def _opened(data: Any) -> Dataset:

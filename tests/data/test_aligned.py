@@ -9,11 +9,14 @@ from dbp.errors import UserError
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((9, 3)).astype(np.float32), np.array([0, 1, 2] * 3)
 TRAIN = meaning_of(ArrayDataset(X, Y, input_names=["a", "b", "c"], classes=["ant", "bee", "cat"]))
-REMEDY = "say --scale {scale}"
+
+
+def remedy(of_training, of_data):
+    return f"say {of_training} for {of_data}"
 
 
 def read(data, rows=slice(None), reference=TRAIN):
-    return aligned(data, reference, REMEDY).read(rows)
+    return aligned(data, reference, remedy).read(rows)
 
 
 def test_data_of_the_same_meaning_is_the_same_object():
@@ -22,16 +25,16 @@ def test_data_of_the_same_meaning_is_the_same_object():
         ArrayDataset(X, Y, input_names=["a", "b", "c"]),
         ArrayDataset(X, Y % 2, classes=["ant", "bee"]),
     ):
-        assert aligned(data, TRAIN, REMEDY) is data
+        assert aligned(data, TRAIN, remedy) is data
     named = ArrayDataset(X, Y, classes=["x", "y", "z"])
-    assert aligned(named, {}, REMEDY) is named
+    assert aligned(named, {}, remedy) is named
 
 
 def test_columns_in_another_order_are_reordered():
     data = ArrayDataset(X[:, [2, 0, 1]], Y, input_names=["c", "a", "b"])
     for rows in (slice(2, 7), np.array([8, 0, 3])):
         np.testing.assert_array_equal(read(data, rows).inputs, X[rows])
-    found = aligned(data, TRAIN, REMEDY)
+    found = aligned(data, TRAIN, remedy)
     assert (len(found), found.input_shape, found.scale, found.name) == (9, (3,), None, "the arrays")
     assert read(data).inputs.flags.c_contiguous
 
@@ -68,17 +71,17 @@ def test_classes_in_another_order_are_renumbered():
         (ArrayDataset(X, Y, classes=[]), r"targets are numbers.* are classes \(ant, bee, cat.*--classes"),
         (
             ArrayDataset(X, Y, scale=0.5),
-            r"are floats with scale 0.5, but those .* floats with scale 1; say --scale 1.0",
+            r"are floats with scale 0.5, but those .* floats with scale 1; say 1.0 for ",
         ),
         (
             ArrayDataset(X.astype(int), Y),
-            "are integers with scale 1, but those .* floats with scale 1; say --scale 1.0",
+            "are integers with scale 1, but those .* floats with scale 1; say 1.0 for ",
         ),
     ],
 )
 def test_what_does_not_mean_the_same_is_refused(data, message):
     with pytest.raises(UserError, match=f"^the arrays: .*{message}") as caught:
-        aligned(data, TRAIN, REMEDY)
+        aligned(data, TRAIN, remedy)
     assert "\n" not in str(caught.value)
 
 
@@ -92,9 +95,9 @@ def test_numbers_that_are_no_numbers_of_the_named_classes_are_refused():
 
 def test_targets_that_are_numbers_for_both_need_no_names():
     numbers = ArrayDataset(X, Y, classes=[])
-    assert aligned(numbers, meaning_of(numbers), REMEDY) is numbers
+    assert aligned(numbers, meaning_of(numbers), remedy) is numbers
     with pytest.raises(UserError, match=r"targets are classes, but those of the training data are numbers \(ant"):
-        aligned(ArrayDataset(X, Y, classes=["ant", "bee", "cat"]), meaning_of(numbers), REMEDY)
+        aligned(ArrayDataset(X, Y, classes=["ant", "bee", "cat"]), meaning_of(numbers), remedy)
 
 
 def test_a_stated_scale_needs_no_comparison_of_kinds():
@@ -125,6 +128,6 @@ class Own:
 def test_of_a_data_set_of_the_users_own_kind_and_scale_are_known():
     own = Own(X)
     assert meaning_of(own) == {"inputs": ColumnMeaning("floats")}
-    assert aligned(own, TRAIN, REMEDY) is own
+    assert aligned(own, TRAIN, remedy) is own
     with pytest.raises(UserError, match="own: inputs are integers"):
-        aligned(Own(X.astype(int)), TRAIN, REMEDY)
+        aligned(Own(X.astype(int)), TRAIN, remedy)

@@ -47,3 +47,10 @@ def test_a_run_that_comes_to_nothing_again_and_again_is_not_started(tmp_path, mo
         run(tmp_path, watch=Watch(most_starts=0))
     monkeypatch.undo()
     assert run(tmp_path, Start(retry=True)).steps == 16
+
+
+def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path):
+    (tmp_path / ".history.csv.7-0.partial").write_text("half")
+    (tmp_path / ".predictions.h5.8-0.partial").write_text("being written")
+    run(tmp_path, epochs=1)
+    assert [path.name for path in tmp_path.glob(".*")] == [".predictions.h5.8-0.partial"]

@@ -15,7 +15,7 @@ from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
 from dbp.training.fit import train
-from tests.jobs import newest_checkpoint
+from tests.jobs import mpirun, newest_checkpoint
 from tests.small_data import X, Y
 
 COLUMNS, CLASSES = ["a", "b", "c", "d", "e"], ["ant", "bee", "cät"]
@@ -191,3 +191,25 @@ def test_no_command_writes_over_what_it_reads(trained, run, tmp_path):
     shutil.copy(checkpoint, odd)
     assert "which is read" in run("export", odd, odd, "--overwrite")[2]
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.slow
+def test_ranks_refuse_and_mark_the_same_rows(trained, tmp_path):
+    inputs = np.tile(X, (20, 1))
+    inputs[[700, 900]] = [[np.nan], [1e300]]  # the second rank's
+    data, out = write(tmp_path / "data.h5", inputs, np.tile(Y, 20)), tmp_path / "p.h5"
+    words = ("-m", "dbp", "predict", trained, data, out)
+    refused = mpirun(2, *words)
+    assert (refused.code, refused.out, refused.err.count("dbp: error")) == (2, "", 1)
+    assert "example 700 has no prediction, as its inputs contain nan" in refused.err
+    assert not out.exists()
+    marked = mpirun(2, *words, "--not-finite", "mark")
+    assert marked.out == (
+        f"1,200 predictions written to {out}; 2 of them marked, as inputs or outputs are not finite: rows 700, 900\n"
+    )
+    with h5py.File(out) as file:
+        assert np.flatnonzero(file["classes"][:] == -1).tolist() == [700, 900]
+    write(tmp_path / "data.h5", np.where(np.isnan(inputs), 0, inputs), np.tile(Y, 20))
+    evaluated = mpirun(2, "-m", "dbp", "eval", trained, data)
+    assert (evaluated.code, evaluated.out, evaluated.err.count("dbp: error")) == (70, "", 1)
+    assert f"the cost is nan: example 900 of {data}: its inputs contain inf as float32" in evaluated.err

@@ -156,9 +156,7 @@ class Classification:
 
 def _classes_of(outputs: Array) -> Array:
     """Return the class of the largest output; -1 where that is infinite or NaN, which argmax takes for the largest."""
-    classes = np.argmax(outputs, axis=-1)
-    largest = np.take_along_axis(outputs, classes[..., None], axis=-1)[..., 0]
-    return np.where(np.isfinite(largest), classes, NO_CLASS)
+    return np.where(np.isfinite(np.max(outputs, axis=-1)), np.argmax(outputs, axis=-1), NO_CLASS)
 
 
 def _check_output(kind: str, output_shape: Shape) -> None:
