@@ -149,12 +149,18 @@ def test_numbers_that_are_not_finite_are_marked_where_this_is_asked_for(trained,
     assert out == f"60 predictions written to {tmp_path / 'p.h5'}{text}"
 
 
-def test_a_cost_that_is_not_finite_names_the_example(run, tmp_path):
-    folder = tmp_path / "run"
-    data = ArrayDataset(X, X[:, :1])
-    settings = Settings([nn.Dense(1)], "mean_squared_error", Data(data), Adam(1e-2), 1, 12, shards=2, out=str(folder))
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):
+    """Return the folder of a run of a linear model."""
+    folder = tmp_path_factory.mktemp("linear")
+    data = Data(ArrayDataset(X, X[:, :1]))
+    settings = Settings([nn.Dense(1)], "mean_squared_error", data, Adam(1e-2), 1, 12, shards=2, out=str(folder))
     train(settings, OneProcess(), Start(quiet=True))
-    inputs = X.copy()
+    return folder
+
+
+def test_a_cost_that_is_not_finite_names_the_example(linear, run, tmp_path):
+    folder, inputs = linear, X.copy()
     inputs[[41, 23]] = 1e38
     path = write(tmp_path / "huge.h5", inputs, X[:, :1], None, None)
     what_if = ("neurons", folder, path, "--what-if", "dense_1/bias[0]=+1")
@@ -194,7 +200,7 @@ def test_no_command_writes_over_what_it_reads(trained, run, tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_refuse_and_mark_the_same_rows(trained, tmp_path):
+def test_ranks_refuse_and_mark_the_same_rows(trained, linear, tmp_path):
     inputs = np.tile(X, (20, 1))
     inputs[[700, 900]] = [[np.nan], [1e300]]  # the second rank's
     data, out = write(tmp_path / "data.h5", inputs, np.tile(Y, 20)), tmp_path / "p.h5"
@@ -209,7 +215,8 @@ def test_ranks_refuse_and_mark_the_same_rows(trained, tmp_path):
     )
     with h5py.File(out) as file:
         assert np.flatnonzero(file["classes"][:] == -1).tolist() == [700, 900]
-    write(tmp_path / "data.h5", np.where(np.isnan(inputs), 0, inputs), np.tile(Y, 20))
-    evaluated = mpirun(2, "-m", "dbp", "eval", trained, data)
+    inputs[[700, 900]] = [[0], [1e38]]
+    write(tmp_path / "data.h5", inputs, inputs[:, :1], None, None)
+    evaluated = mpirun(2, "-m", "dbp", "eval", linear, data)
     assert (evaluated.code, evaluated.out, evaluated.err.count("dbp: error")) == (70, "", 1)
-    assert f"the cost is nan: example 900 of {data}: its inputs contain inf as float32" in evaluated.err
+    assert f"the cost is inf: example 900 of {data}: its loss is not finite, with inputs from 1e+38" in evaluated.err
