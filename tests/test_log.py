@@ -31,7 +31,7 @@ def test_the_first_rank_keeps_what_it_shows_and_goes_on_where_it_ended(small, tm
     assert (name, rest) == ("rank-0.log", [])
     assert re.fullmatch(rf"--- started: rank 0 of {ranks}, host \S+, process \d+", lines[0])
     assert lines[1:] == first.out.splitlines()
-    second = mpirun(ranks, *TRAIN, small, "--set", "epochs=3")
+    second = mpirun(ranks, *TRAIN, small, "--set", "epochs=3", "--accept", "epochs")
     assert second.code == 0, second.text
     again = logs(tmp_path / "run")["rank-0.log"]
     assert again[: len(lines)] == lines

@@ -49,7 +49,7 @@ def read_of_the_run(row, tmp_path):
 @pytest.mark.usefixtures("small")
 def test_only_the_first_rank_reads_config_and_checkpoint_and_loads_what_that_takes(tmp_path):
     for epochs in (2, 3):  # a new start, and one that resumes from a checkpoint
-        first, *others = start(tmp_path, 3, "--set", f"epochs={epochs}")
+        first, *others = start(tmp_path, 3, "--set", f"epochs={epochs}", "--set", "schedule.epochs=2")
         assert len(others) == 2
         for row in others:
             assert NOT_NEEDED & set(row["modules"]) == set()

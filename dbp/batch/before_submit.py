@@ -12,7 +12,7 @@ from dbp.config.toml import read_settings
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 from dbp.saving.checkpoint_info import CheckpointInfo, peek
-from dbp.saving.comparison import Comparison, check_same_run
+from dbp.saving.comparison import Comparison, check_same_run, jump_of_rate, may_go_on
 from dbp.saving.folder import RunFolder
 from dbp.saving.start import with_threads_and_shards
 from dbp.saving.stopping import RESERVE_FACTOR, RESERVE_SECONDS, earlier_durations
@@ -81,15 +81,17 @@ def _check_time(request: Request, folder: RunFolder) -> float:
 def _check_earlier(request: Request, settings: Settings, earlier: CheckpointInfo) -> None:
     """Raise UserError if the run is finished, or if its checkpoint is of another run."""
     progress = earlier.progress
-    if progress["finished"] and (progress["outcome"] or progress["epoch"] >= settings.epochs):
-        raise UserError(
-            f"{earlier.path} is finished; raise epochs to train it further, or choose another folder with --out"
-        )
     assert settings.shards is not None
     names = [name for name in ("train", "validation") if f"data_{name}" in progress]
     digests = {name: str(progress[f"data_{name}"]) for name in names}  # other data is found when the job starts
     found = Comparison.between(earlier, settings, settings.shards, digests, earlier.meaning)
-    check_same_run(earlier, found, request.accept)
+    ended = progress["outcome"] and not may_go_on(earlier, found, settings)
+    if progress["finished"] and (ended or progress["epoch"] >= settings.epochs):
+        raise UserError(
+            f"{earlier.path} is finished; raise epochs to train it further, or choose another folder with --out"
+        )
+    steps = (progress["step"] - progress["step_in_epoch"]) // max(1, progress["epoch"])
+    check_same_run(earlier, found.with_jump(jump_of_rate(earlier, settings, steps)), request.accept)
 
 
 def find_mpi() -> tuple[str, str]:

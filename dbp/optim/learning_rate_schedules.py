@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dbp.checks import check_at_least, check_from_0_to_1, check_positive
@@ -35,11 +35,15 @@ class Schedule(ABC):
 
         Args:
             step: counted from 0.
-            steps: the number of steps of the run.
+            steps: the number of steps of the run, or up to the schedule's horizon.
             costs: of the epochs so far, on the validation data if there are any.
         """
         rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
         return rise * self.after_warmup(max(0, step - self.warmup_steps), max(1, steps - self.warmup_steps), costs)
+
+    def horizon(self, epochs: int) -> int | None:  # noqa: ARG002
+        """Return the epochs at whose end the factor is the final one, given those of the run; None if there is none."""
+        return None
 
     @abstractmethod
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:
@@ -103,7 +107,26 @@ class Exponential(Schedule):
 
 
 @dataclass(frozen=True)
-class Polynomial(Schedule):
+class ToHorizon(Schedule):
+    """A schedule that comes to its final factor, and stays there.
+
+    Args:
+        epochs: the number of epochs in which it does; 0 for those of the run.
+    """
+
+    epochs: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(0, **{"schedule.epochs": self.epochs})
+
+    def horizon(self, epochs: int) -> int:
+        """Return the epochs at whose end the factor is the final one, given those of the run."""
+        return self.epochs or epochs
+
+
+@dataclass(frozen=True)
+class Polynomial(ToHorizon):
     """A factor final_factor + (1 - final_factor) (1 - p)^power, with p the part of the run that is done."""
 
     kind: ClassVar[str] = "polynomial"
@@ -122,7 +145,7 @@ class Polynomial(Schedule):
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(ToHorizon):
     """A factor that falls along half a cosine from 1 to final_factor at the run's last step.
 
     This is equation 5 of Loshchilov and Hutter 2017, without restarts.
@@ -146,7 +169,7 @@ def _along_cosine(start: float, end: float, part: float) -> float:
 
 
 @dataclass(frozen=True)
-class OneCycle(Schedule):
+class OneCycle(ToHorizon):
     """A factor that rises from initial_factor to 1 and then falls to final_factor (Smith and Topin 2018).
 
     Both ways follow half a cosine.

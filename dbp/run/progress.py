@@ -13,6 +13,7 @@ import numpy as np
 from dbp.cost.mini_batch import ExampleSums
 from dbp.run.not_finite import NotFiniteRecord
 
+STOPPED_EARLY = "stopped early"  # the beginning of the outcome of a run that early stopping has ended
 History = dict[str, list[float]]
 # The fields of Progress that a checkpoint stores under their own names.
 STORED = (

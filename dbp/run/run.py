@@ -43,7 +43,7 @@ from dbp.parallel import (
     is_on_all_ranks,
 )
 from dbp.run.model_check import model_warnings
-from dbp.run.progress import Progress, comparable_columns
+from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sources import check_together, open_sources, stop_check
 from dbp.types import Array
@@ -222,6 +222,23 @@ class Run:
     def at_end_of_epoch(self) -> bool:
         """Return True if all mini-batches of the epoch are done."""
         return self.progress.step_in_epoch >= self.batches.steps
+
+    @property
+    def schedule_steps(self) -> int:
+        """Return the number of steps up to the end of the schedule."""
+        epochs = self.settings.epochs
+        return (self.settings.schedule.horizon(epochs) or epochs) * self.batches.steps
+
+    @property
+    def epochs_since_best(self) -> int:
+        """Return the number of epochs since the best one, as early stopping counts them."""
+        values = self.progress.history.get(self.stops_by, [])
+        return epochs_since_best(self.stops_by, values, self.settings.early_stopping.least_change)
+
+    @property
+    def is_stale(self) -> bool:
+        """Return True if more epochs than early stopping allows have passed since the best one."""
+        return 0 < self.settings.early_stopping.patience < self.epochs_since_best
 
     # --- checkpoints --------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,12 @@ from dbp.config import toml
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_differences
 from dbp.errors import UserError
+from dbp.run.progress import STOPPED_EARLY
 from dbp.run.stored_settings import stored_table
 from dbp.saving.checkpoint_info import CheckpointInfo
 
 # Keys and sections that may differ between a checkpoint and the settings that continue from it.
-MAY_DIFFER = ("epochs", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite")
+MAY_DIFFER = ("epochs", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite", "schedule.epochs")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,50 @@ class Comparison:
             differences[key] = f"{differences[key]}; {line}" if key in differences else line
         allowed = {key: text for key, text in differences.items() if covered(key, MAY_DIFFER)}
         return cls({key: text for key, text in differences.items() if key not in allowed}, allowed)
+
+    def with_jump(self, jump: str) -> Comparison:
+        """Return this comparison with another end of the schedule forbidden, if the learning rate would jump.
+
+        Args:
+            jump: how it would, and the remedy; "" if it would not.
+        """
+        keys = [key for key in ("epochs", "schedule.epochs") if key in self.allowed]
+        if not (jump and keys):
+            return self
+        ends = {key: self.allowed[key] for key in keys} | {keys[-1]: f"{self.allowed[keys[-1]]}, {jump}"}
+        return Comparison({**self.forbidden, **ends}, {k: text for k, text in self.allowed.items() if k not in keys})
+
+
+def jump_of_rate(info: CheckpointInfo, settings: Settings, steps: int) -> str:
+    """Return how the learning rate would jump as the schedule has another end than in a checkpoint; "" if it does not.
+
+    Args:
+        info: the checkpoint.
+        settings: those that continue from it.
+        steps: of an epoch.
+    """
+    schedule, step = settings.schedule, info.progress["step"]
+    before, now = info.settings.get("schedule", {}).get("epochs") or info.settings["epochs"], settings.epochs
+    horizon = schedule.horizon(now)
+    if horizon in (None, before) or not 0 < step < now * steps:
+        return ""
+    last, kept, moved = (
+        schedule.factor(at, end * steps) for at, end in ((step - 1, before), (step, before), (step, horizon))
+    )
+    if math.isclose(kept, moved):
+        return ""
+    return (
+        f"by which the factor of the {schedule.kind} schedule jumps from {last:.2g} to {moved:.2g}; keep its end with "
+        f"--set schedule.epochs={before}"
+    )
+
+
+def may_go_on(info: CheckpointInfo, found: Comparison, settings: Settings) -> bool:
+    """Return True if a setting differs that has ended the run before its last epoch, or if it has more epochs now."""
+    if settings.epochs > info.settings["epochs"]:
+        return True
+    section = "early_stopping" if str(info.progress["outcome"]).startswith(STOPPED_EARLY) else "optimizer"
+    return any(covered(key, (section,)) for key in (*found.allowed, *found.forbidden))
 
 
 def covered(key: str, names: Sequence[str]) -> bool:

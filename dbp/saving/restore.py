@@ -8,10 +8,11 @@ from pathlib import Path
 
 from dbp.errors import UserError
 from dbp.parallel import agree, from_rank_0
+from dbp.run.progress import STOPPED_EARLY
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot, group_of, moments_of, residual_names
 from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays, no_whole_checkpoint
-from dbp.saving.comparison import Comparison, check_same_run
+from dbp.saving.comparison import Comparison, check_same_run, jump_of_rate, may_go_on
 from dbp.saving.folder import RunFolder
 from dbp.types import Array
 
@@ -41,13 +42,16 @@ class Restorer:
         """
         run, progress, say = self._run, self._run.progress, self._say
         comparison = Comparison.between(info, run.settings, run.shards.count, run.digests, run.sources.meaning)
+        comparison = comparison.with_jump(jump_of_rate(info, run.settings, run.batches.steps))
         agree(self._comm, check_same_run, info, comparison, accept)
         agree(self._comm, self._check_arrays, info)
         path, passed_over = self.restore()
+        self._reopen(info, comparison)
         changes = [*comparison.allowed.values(), *comparison.forbidden.values(), *self._other_ranks(info)]
         if progress.finished:
-            how = progress.outcome or "raise epochs to continue it, or start over with --fresh"
-            say(f"{path} is finished: {how}")
+            how = f"{progress.outcome}; " if progress.outcome else ""
+            raised = "early_stopping.patience or epochs" if how.startswith(STOPPED_EARLY) else "epochs"
+            say(f"{path} is finished: {how}raise {raised} to continue it, or start over with --fresh")
         else:
             say(f"resumed from {path} at epoch {progress.epoch + 1}, step {progress.step}")
             if run.settings.optimizer.resume_note:
@@ -57,6 +61,16 @@ class Restorer:
         if kernels := self._other_kernels(info):
             say(f"warning: from here on, bits may differ from the run so far, which computed with {kernels}")
         return passed_over
+
+    def _reopen(self, info: CheckpointInfo, comparison: Comparison) -> None:
+        """Let a run that had ended before its last epoch go on, if the user has changed what ended it."""
+        run, progress = self._run, self._run.progress
+        if not progress.outcome or progress.epoch >= run.settings.epochs:
+            return
+        stays = progress.outcome.startswith(STOPPED_EARLY) and run.settings.epochs == info.settings["epochs"]
+        if may_go_on(info, comparison, run.settings) and not (stays and run.is_stale):
+            self._say(f"note: the run had ended ({progress.outcome}), and goes on")
+            progress.outcome, progress.finished = "", False
 
     def _other_kernels(self, info: CheckpointInfo) -> str:
         """Return what the checkpoint's run computed with, where that differs from this one."""

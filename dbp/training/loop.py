@@ -23,7 +23,7 @@ from dbp.cost.objective import Evaluation
 from dbp.errors import PassStoppedError
 from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
-from dbp.run.progress import epochs_since_best
+from dbp.run.progress import STOPPED_EARLY
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
 from dbp.training.display import Display
@@ -60,7 +60,7 @@ def steps_of_epoch(run: Run, policy: NotFinitePolicy) -> Iterator[int]:
         examples = len(batches.positions(progress.step_in_epoch))
         run.comm.clock.enter(Stage.DATA)
         batch = run.next_batch()  # 1 data
-        taken = step(run, batch, run.settings.epochs * batches.steps)  # 2 forward ... 6 update
+        taken = step(run, batch, run.schedule_steps)  # 2 forward ... 6 update
         if taken.done:
             record_step(run, taken)
         elif not policy.handle(taken, batch):
@@ -78,7 +78,7 @@ def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
     Args:
         run: the run.
         batch: this rank's shards of the mini-batch.
-        total_steps: steps of the whole run, for the schedule.
+        total_steps: steps up to the end of the schedule.
     """
     settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.not_finite.rate_factor
@@ -141,7 +141,6 @@ def _warn_of_validation(run: Run, means: Mapping[str, float], display: Display) 
 
 def _stop_early(run: Run) -> None:
     """End the run if the cost or metric has not improved for more epochs than early_stopping allows."""
-    rule, progress = run.settings.early_stopping, run.progress
-    since = epochs_since_best(run.stops_by, progress.history[run.stops_by], rule.least_change)
-    if rule.patience and since > rule.patience and not progress.outcome:
-        progress.outcome = f"stopped early ({run.stops_by.replace('_', ' ')} was not better for {since} epochs)"
+    progress, since = run.progress, run.epochs_since_best
+    if run.is_stale and not progress.outcome:
+        progress.outcome = f"{STOPPED_EARLY} ({run.stops_by.replace('_', ' ')} was not better for {since} epochs)"

@@ -12,11 +12,15 @@ import pytest
 from dbp.batch import before_submit
 from dbp.batch.queue_systems import SCHEDULERS, find_scheduler
 from dbp.errors import UserError
+from tests.batch.conftest import EPOCHS
 from tests.batch.queues import slowly, status_of, when_under_way
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, sends, submit
 from tests.jobs import dbp, digest, launcher, run
 from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import ProcessTree
+
+# The first of all epochs of the fixture's run, with their schedule.
+ONE_EPOCH = ("--set", "epochs=1", "--set", f"schedule.epochs={EPOCHS}")
 
 # --- jobs that follow one another -----------------------------------------------------------------------
 
@@ -99,7 +103,7 @@ def test_not_more_jobs_than_were_asked_for(folder):
 @pytest.mark.parametrize("scheduler", ["slurm", "pbs"])
 def test_a_launcher_that_ends_well_is_not_believed(folder, scheduler):
     """Have one end with code 0 that has started nothing; the folder has a finished run, which now has more epochs."""
-    assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
+    assert dbp("train", "c.toml", *ONE_EPOCH, cwd=folder).code == 0
     queue = queue_of(scheduler, folder)
     assert submit(folder, *RANKS, "--scheduler", scheduler, env=queue.environment).code == 0
     script = folder / "run" / f"job-{SCHEDULERS[scheduler].template}"
@@ -226,7 +230,7 @@ def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
     words = ("--ranks-per-node", "2", "--time", "1:00:00", "--scheduler", "pbs", "--dry-run")
-    assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
+    assert dbp("train", "c.toml", *ONE_EPOCH, cwd=folder).code == 0
     finished = submit(folder, *words, "--set", "epochs=1")
     assert finished.code == 2
     assert "is finished; raise epochs to train it further" in finished.err
@@ -271,7 +275,7 @@ def test_a_job_with_mpich(folder, unbroken, mpich_python):
 
 @pytest.mark.slow
 def test_a_time_limit_shorter_than_what_was_measured(folder):
-    assert dbp("train", "c.toml", "--set", "epochs=1", cwd=folder).code == 0
+    assert dbp("train", "c.toml", *ONE_EPOCH, cwd=folder).code == 0
     told = status_of(folder / "run") | {"step_seconds": 2.0, "save_seconds": 100.0}
     (folder / "run" / "status.json").write_text(json.dumps(told))
     words = ("--ranks-per-node", "2", "--scheduler", "pbs", "--dry-run", "--time")

@@ -99,6 +99,20 @@ def test_short_runs(kind):
             assert all(0 <= factor <= 1 for factor in factors(SCHEDULES[kind](warmup_steps=warmup), steps))
 
 
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_horizon_of_its_own(kind):
+    """Only schedules that come to a final factor have one: it is that of the run, or their own."""
+    schedule = SCHEDULES[kind]()
+    if kind not in ("polynomial", "cosine", "one_cycle"):
+        assert schedule.horizon(5) is None
+        return
+    assert schedule.horizon(5) == 5
+    assert SCHEDULES[kind](epochs=3).horizon(5) == 3
+    assert [schedule.factor(step, 3) for step in (3, 4, 50)] == [schedule.factor(2, 3)] * 3
+    with pytest.raises(UserError, match=r"schedule.epochs must be at least 0, but is -1"):
+        SCHEDULES[kind](epochs=-1)
+
+
 def test_ends():
     assert factors(Polynomial(final_factor=0.25))[-1] == 0.25
     assert factors(OneCycle())[-1] == pytest.approx(4e-6)

@@ -1,12 +1,14 @@
 """What may differ when a run resumes, and what is refused."""
 
+import dataclasses
+
 import pytest
 
 from dbp import nn
 from dbp.config.settings import Data
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
-from dbp.optim import Adam
+from dbp.optim import Adam, Cosine, OneCycle, Polynomial, StepDecay
 from dbp.saving.start import Start
 from tests.saving.short_runs import run
 from tests.small_data import X, Y
@@ -21,6 +23,40 @@ def test_what_differs_is_told_and_refused_unless_accepted(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "note: what differs from the run so far: " in out
     assert "epochs: 1 in the checkpoint, 2 now; optimizer.learning_rate: 0.01 in the checkpoint, 0.02 now" in out
+
+
+@pytest.mark.parametrize(
+    ("schedule", "jump"), [(Cosine(), "0 to 0.4"), (OneCycle(), "4e-06 to 0.6"), (Polynomial(), "0 to 0.4")]
+)
+def test_more_epochs_are_a_choice_where_the_learning_rate_would_jump(tmp_path, schedule, jump):
+    run(tmp_path, schedule=schedule, epochs=2)
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, schedule=schedule, epochs=4)
+    message = str(caught.value)
+    assert (
+        f"epochs: 2 in the checkpoint, 4 now, by which the factor of the {schedule.kind} schedule jumps from" in message
+    )
+    assert jump in message
+    assert "keep its end with --set schedule.epochs=2); start over" in message
+    assert "--accept epochs" in message
+    kept = run(tmp_path, schedule=dataclasses.replace(schedule, epochs=2), epochs=3)
+    assert kept.history["learning_rate"][2] == kept.history["learning_rate"][1]
+    result = run(tmp_path, Start(accept=("epochs", "schedule")), schedule=schedule, epochs=4)
+    assert result.history["learning_rate"][2] == kept.history["learning_rate"][1]
+    assert result.history["learning_rate"][3] == pytest.approx(1e-2 * schedule.factor(15, 16))
+
+
+def test_epochs_may_differ_where_the_learning_rate_goes_on_as_it_was(tmp_path):
+    """Before the first step, after the last one, with a schedule of its own end, and with one that has none."""
+    cosine = {"schedule": Cosine(final_factor=0.5)}
+    run(tmp_path / "a", epochs=0, **cosine)
+    run(tmp_path / "a", epochs=3, **cosine)
+    assert run(tmp_path / "a", epochs=1, **cosine).steps == 12
+    ending = {"schedule": Cosine(epochs=2)}
+    run(tmp_path / "b", epochs=1, **ending)
+    assert run(tmp_path / "b", epochs=3, **ending).history["learning_rate"][1:] == [0.0, 0.0]
+    run(tmp_path / "c", epochs=1, schedule=StepDecay(every_steps=4))
+    run(tmp_path / "c", epochs=2, schedule=StepDecay(every_steps=4))
 
 
 def test_other_data_may_be_accepted_but_not_another_model(tmp_path):

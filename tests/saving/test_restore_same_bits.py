@@ -19,7 +19,7 @@ def test_no_weights_are_drawn_where_a_run_goes_on(tmp_path, monkeypatch):
     whole = run(epochs=2)
     run(epochs=1, out=str(tmp_path))
     monkeypatch.setattr(Arena, "fill", None)
-    again = run(epochs=2, out=str(tmp_path))
+    again = run(epochs=2, out=str(tmp_path), accept=("epochs",))
     assert digest_arrays(again.weights) == digest_arrays(whole.weights)
     with pytest.raises(TypeError):
         run(epochs=1)
@@ -58,7 +58,7 @@ def test_more_epochs_go_on_from_the_end(tmp_path):
 
 def test_the_checkpoint_decides_the_shards_if_the_settings_do_not(tmp_path):
     run(out=str(tmp_path), epochs=2)
-    resumed = run(out=str(tmp_path), shards=None)
+    resumed = run(out=str(tmp_path), shards=None, accept=("epochs",))
     checkpoint = newest_checkpoint(tmp_path)
     assert checkpoint.progress["shards"] == 3
     assert resumed.steps == 16
@@ -73,7 +73,7 @@ def test_the_checkpoint_decides_the_threads_if_the_settings_do_not(tmp_path, mon
     on_cores(monkeypatch, 2)
     run(out=str(tmp_path), epochs=2, threads="auto")
     on_cores(monkeypatch, 1)
-    run(out=str(tmp_path), threads="auto")
+    run(out=str(tmp_path), threads="auto", accept=("epochs",))
     assert newest_config(tmp_path)["threads"] == 2
     with pytest.raises(UserError, match=r"threads: 2 in the checkpoint, 1 now.*--fresh"):
         run(out=str(tmp_path), threads=1)

@@ -205,7 +205,7 @@ def test_a_validation_cost_that_is_not_finite_is_said_once_and_counts_for_nothin
         "checkpoint": Checkpoint(best="validation_cost"),
     }
     for epochs in (3, 4):  # once, also where the run resumes
-        train(dataclasses.replace(BASE, epochs=epochs, **changes), OneProcess(), Start())
+        train(dataclasses.replace(BASE, epochs=epochs, **changes), OneProcess(), Start(accept=("epochs",)))
     out = capsys.readouterr().out
     assert out.count("warning: the validation cost of epoch 1 is inf: example 7 of valid.h5: its loss is not") == 1
     assert out.count("warning: the validation cost") == 1
