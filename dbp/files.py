@@ -22,6 +22,7 @@ FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # what fsync of a folde
 PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get their turn in between
 SHOWN_LETTERS = 50  # of a name in the temporary one, so that it is not too long
 PAGE_BYTES = 1 << 12  # of a file that is laid out in memory
+NOT_PLAIN = "it is a link, a pipe, a device or a folder, but must be a plain file; remove it"
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -102,6 +103,37 @@ class NewFile:
             with contextlib.suppress(OSError):
                 self._partial.unlink(missing_ok=True)
             self._file = None
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a file and return its descriptor; unlike open(), follow no link, and wait for no other end of a pipe.
+
+    Raises:
+        OSError: it cannot be opened, or is a link, a pipe, a device or a folder.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # of a link; of a pipe that nobody reads, a socket
+            raise OSError(NOT_PLAIN) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(NOT_PLAIN)
+    return descriptor
+
+
+def read_plain(path: Path, most: int) -> str:
+    """Return the text in a small file, opened by open_plain().
+
+    Raises:
+        OSError: it cannot be read, or has more than `most` bytes.
+    """
+    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"it has more than {most:,} bytes")
+    return content.decode(errors="replace")
 
 
 @contextlib.contextmanager

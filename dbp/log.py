@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dbp.files import open_plain
 from dbp.terminal import write_error
 
 LOGS = "logs"
@@ -73,14 +74,15 @@ class RunLog:
             self._close_file()  # the next line tries again
             if not self._warned:
                 self._warned = True
-                write_error(f"warning: {self._path} cannot be written: {error.strerror} (errno {error.errno})")
+                reason = f"{error.strerror} (errno {error.errno})" if error.errno else error
+                write_error(f"warning: {self._path} cannot be written: {reason}")
 
     def _open_file(self) -> str:
         """Open the file and return its first line; create no folder but logs/, so that a removed run stays removed."""
         assert self._path is not None
         with contextlib.suppress(FileExistsError):
             self._path.parent.mkdir()
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._file = open_plain(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         again = " again" if os.fstat(self._file).st_size else ""
         return f"{now()} --- started{again}: {self._process}\n"
 

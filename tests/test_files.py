@@ -18,7 +18,7 @@ CALLS = {
     "open": "pathlib.Path.open",
     "flush": "os.fsync",
     "rename": "pathlib.Path.replace",
-    "folder": "os.open",
+    "folder": "dbp.files.sync_folder",
 }
 
 

@@ -1,5 +1,6 @@
 """The log of each rank in a run's folder: its lines, when it is created, and that it never ends a run."""
 
+import errno
 import os
 import re
 
@@ -123,9 +124,11 @@ def test_lines_wait_until_the_run_begins_and_belong_to_no_run_after_it(tmp_path,
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")  # noqa: PTH110
-def test_a_full_disk_ends_nothing_and_is_told_once(tmp_path, capsys):
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "rank-0.log").symlink_to("/dev/full")
+def test_a_full_disk_ends_nothing_and_is_told_once(tmp_path, capsys, monkeypatch):
+    def refuse(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", refuse)
     log = RunLog()
     log.start(folder=True)
     log.open(tmp_path, 0, 1, {})

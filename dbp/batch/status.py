@@ -14,7 +14,7 @@ from typing import Any
 from dbp.config.settings import Checkpoint
 from dbp.errors import NOT_FINISHED, UserError
 from dbp.saving.folder import HEARTBEAT_SECONDS, RunFolder
-from dbp.text import duration
+from dbp.text import duration, printable
 
 RUNNING, LOST = "running", "lost"
 STILL_RUNNING = 3  # exit code of dbp status --quiet for a run that is running
@@ -89,7 +89,7 @@ class RunStatus:
             f"{ranks} rank{'s' * (ranks != 1)}, host {values.get('host')}, process {values.get('process')}{job}, last "
             f"update {duration(self.silent)} ago; start {values.get('starts')} from step {values.get('from_step')}"
         )
-        return "\n".join([*lines, *([str(values["message"])] if "message" in values else [])])
+        return printable("\n".join([*lines, *([values["message"]] if "message" in values else [])]))
 
     @property
     def json(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +75,11 @@ class Sources:
         """Return the number of examples for each purpose, in words."""
         purposes = {"training": self.train, "validation": self.validation, "test": self.test}
         return ", ".join(f"{len(data):,} {purpose}" for purpose, data in purposes.items() if data is not None)
+
+
+def files_of(data: Data) -> list[Path]:
+    """Return the files that the data of a run is read from."""
+    return [data_path(source) for source in (data.train, data.validation, data.test) if isinstance(source, str)]
 
 
 def open_file(data: Data, path: str, with_targets: bool = True) -> HDF5Dataset:

@@ -9,17 +9,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from dbp.config.config_file import RUN_CONFIG
+from dbp.checks import LARGEST
+from dbp.config.config_file import MAX_BYTES, RUN_CONFIG
 from dbp.config.settings import Checkpoint
 from dbp.errors import StorageError, UserError
-from dbp.files import write_file, writing_to
+from dbp.files import open_plain, read_plain, write_file, writing_to
 from dbp.log import now
 from dbp.run.provenance import process
+from dbp.text import printable
 
 if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
@@ -32,6 +34,13 @@ WRITTEN_BY_DBP = "# Written by dbp: the settings of the run in this folder. dbp 
 LOCK_ATTEMPTS = 5
 LOCK_RETRY_SECONDS = 0.1
 HEARTBEAT_SECONDS = 10.0  # between two writings of the status of a running run
+MAX_STATUS_BYTES, MAX_LOCK_BYTES = 1 << 16, 1 << 10
+# The entries of a status, by their type.
+COUNTS = ("epoch", "epochs", "step", "steps", "ranks", "starts", "from_step", "process", "code")
+SECONDS, MAX_SECONDS = ("seconds", "step_seconds", "save_seconds"), 1e12
+TEXTS = ("state", "updated", "started", "host", "job", "checkpoint", "message")
+REPLACED = (RUN_CONFIG, "history.csv", "timing.csv")  # files that each run writes anew
+OF_ITS_OWN = "a run needs a folder of its own"
 HELD = (errno.EWOULDBLOCK, errno.EACCES)  # errors of a lock that another process holds
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # errors of systems without locks; 524: NFS
 
@@ -47,6 +56,7 @@ class RunFolder:
     def __init__(self, path: Path, settings: Checkpoint):
         self.path, self._settings = path, settings
         self._lock: TextIO | None = None
+        self._made: list[Path] = []  # folders that did not exist before, the innermost first
         self._status: dict[str, Any] = {}
         self._last_heartbeat, self._status_lock = 0.0, threading.Lock()
 
@@ -73,15 +83,17 @@ class RunFolder:
             UserError: another run holds the lock.
             StorageError: the folder cannot be written to.
         """
+        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         with writing_to(self.path, "; see --out for another folder"):
             self.path.mkdir(parents=True, exist_ok=True)
+        with writing_to(self.path / LOCK_FILE, "; see --out for another folder"):
             while not self._lock_file():
                 pass
 
     def is_locked(self) -> bool | None:
         """Return whether a process holds the lock; None if the system does not tell. Nothing is written."""
         try:
-            with (self.path / LOCK_FILE).open() as file:
+            with os.fdopen(open_plain(self.path / LOCK_FILE, os.O_RDONLY)) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -97,7 +109,7 @@ class RunFolder:
         Args:
             unknown: what to say if that run has not written where it runs.
         """
-        where = _read(self.path / LOCK_FILE) or unknown
+        where = printable(_read(self.path / LOCK_FILE)) or unknown
         return UserError(
             f"folder {self.path} belongs to a run that is still running ({where}); wait for its end, stop it, or "
             "choose another folder with --out"
@@ -106,7 +118,7 @@ class RunFolder:
     def _lock_file(self) -> bool:
         """Lock the file; return False if its owner has removed it meanwhile, so that it must be tried again."""
         path = self.path / LOCK_FILE
-        self._lock = path.open("a+")
+        self._lock = os.fdopen(open_plain(path, os.O_RDWR | os.O_CREAT), "r+")
         try:
             _take(self._lock)
         except OSError as error:
@@ -126,12 +138,42 @@ class RunFolder:
         return True
 
     def unlock(self) -> None:
-        """Release the lock."""
+        """Release the lock, and remove the folder if it was made for it and has stayed empty."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 (self.path / LOCK_FILE).unlink(missing_ok=True)
                 self._lock.close()
+                for path in self._made:
+                    path.rmdir()
             self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
+
+    def check_contents(self, files: Iterable[Path]) -> None:
+        """Raise UserError if the folder holds the data of its run, or files that no run has written.
+
+        Args:
+            files: the files of the data.
+        """
+        run = self.path.resolve()
+        for file in files:
+            if file.resolve().is_relative_to(run):
+                raise UserError(f"{OF_ITS_OWN}, but {self.path} holds its data {file}; choose another with --out")
+        if not self._is_of_a_run() and (names := [name for name in REPLACED if (self.path / name).is_file()]):
+            raise UserError(
+                f"{OF_ITS_OWN}, but {self.path} holds a {names[0]} that no run has written, and that would be lost; "
+                "choose another with --out"
+            )
+
+    def _is_of_a_run(self) -> bool:
+        try:
+            return read_plain(self.path / RUN_CONFIG, MAX_BYTES).startswith(WRITTEN_BY_DBP)
+        except OSError:
+            return False
 
     # --- the status -------------------------------------------------------------------------------------
 
@@ -174,12 +216,12 @@ class RunFolder:
                     left.unlink()
 
     def status(self) -> dict[str, Any]:
-        """Return the status that a process wrote last; empty if there is none."""
+        """Return the status that a process wrote last, without entries that no run writes; empty if there is none."""
         try:
-            status = json.loads((self.path / STATUS_FILE).read_text())
-        except (OSError, ValueError):
+            status = json.loads(read_plain(self.path / STATUS_FILE, MAX_STATUS_BYTES))
+        except (OSError, ValueError, RecursionError):
             return {}
-        return status if isinstance(status, dict) else {}
+        return {name: value for name, value in status.items() if _is_entry(name, value)} if _is_status(status) else {}
 
     def write_status(self, state: str, **more: Any) -> None:
         """Write the status.
@@ -241,6 +283,19 @@ def _take(file: TextIO) -> None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return read_plain(path, MAX_LOCK_BYTES).strip()
     except OSError:
         return ""
+
+
+def _is_status(status: Any) -> bool:
+    return isinstance(status, dict) and isinstance(status.get("state"), str)
+
+
+def _is_entry(name: str, value: Any) -> bool:
+    """Return True for an entry of a status with a value of its type."""
+    if name in COUNTS:
+        return type(value) is int and 0 <= value <= LARGEST
+    if name in SECONDS:
+        return isinstance(value, (int, float)) and 0 <= value < MAX_SECONDS
+    return type(value) is float if name == "cost" else name in TEXTS and isinstance(value, str)

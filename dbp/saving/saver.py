@@ -39,16 +39,24 @@ class RunSaver:
 
     Args:
         run: the run.
+        folder: its folder, locked on rank 0; None if it has none.
         start: how the run starts.
         info: the checkpoint that it continues from, if there is one.
         snapshot: the state in memory that it continues from, if ranks have died.
         say: prints a line.
     """
 
-    def __init__(self, run: Run, start: Start, info: CheckpointInfo | None, snapshot: Snapshot | None, say: Say):
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder | None,
+        start: Start,
+        info: CheckpointInfo | None,
+        snapshot: Snapshot | None,
+        say: Say,
+    ):
         self._run, self._start, self._info, self._snapshot, self._say = run, start, info, snapshot, say
-        settings, self._comm = run.settings, run.comm
-        self.folder = None if settings.out is None else RunFolder(Path(settings.out), settings.checkpoint)
+        self.folder, self._comm = folder, run.comm
         stop_file = None if self.folder is None else self.folder.stop_file
         self._stopping = Stopping(self._comm.rank == 0, stop_file, start.limit)
         self._writer, self._seconds = Writer(), 0.0
@@ -81,8 +89,6 @@ class RunSaver:
             run_log.close()
 
     def _leave(self) -> None:
-        if self.folder is not None:
-            self.folder.unlock()
         if self._copies is not None:
             self._copies.free()
 
@@ -92,7 +98,7 @@ class RunSaver:
         """Restore the run if it continues from an earlier state, and prepare its folder."""
         run, comm = self._run, self._comm
         assert run.restored == (self._snapshot is not None or self._info is not None), "its weights would be zeros"
-        from_rank_0(comm, self._lock)
+        from_rank_0(comm, self._check_time)
         damaged: tuple[Path, ...] = ()
         if self._snapshot is not None:
             self._snapshot.put_into(run)
@@ -106,10 +112,8 @@ class RunSaver:
         if self.folder is not None:
             run_log.open(self.folder.path, comm.rank, comm.size, process())
 
-    def _lock(self) -> None:
+    def _check_time(self) -> None:
         self._stopping.check({} if self.folder is None or self._info is None else self.folder.status())
-        if self.folder is not None:
-            self.folder.lock()
 
     def _set_aside(self) -> None:
         """Move the checkpoints of an earlier run aside, or delete them."""

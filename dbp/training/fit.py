@@ -7,8 +7,9 @@ import inspect
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ from dbp.parallel import (
 from dbp.run.provenance import check_kernels
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
+from dbp.run.sources import files_of
 from dbp.saving.checkpoint_info import peek
+from dbp.saving.folder import RunFolder
 from dbp.saving.saver import RunSaver
 from dbp.saving.start import Start, in_job, stoppable_start, with_threads_and_shards
 from dbp.saving.stopping import signals
@@ -161,12 +164,17 @@ def start_run(
     """
     run_log.start(folder=settings.out is not None)
     watch = settings.watch
-    with abort_on_error(comm), watched(comm, watch.warn_after, watch.end_after):
+    folder = None if settings.out is None else RunFolder(Path(settings.out), settings.checkpoint)
+    with abort_on_error(comm), watched(comm, watch.warn_after, watch.end_after), ExitStack() as lock:
         kernels = check_kernels(comm, settings.kernels, start.accept)
         nodes = nodes_of(comm)
         snapshot = snapshot if from_rank_0(comm, lambda: snapshot is not None) else None
+        if folder is not None:
+            lock.enter_context(folder)
+            from_rank_0(comm, _lock, folder, settings)  # before the first look at what is in it
         info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
         settings = with_threads_and_shards(settings, info, nodes, start.ranks or comm.size)
+        lock.pop_all()  # from here on the block below has it
     is_shown = not start.quiet and comm.rank == 0
 
     def say(text: str) -> None:
@@ -174,6 +182,7 @@ def start_run(
 
     with (
         abort_on_error(comm),
+        folder or nullcontext(),
         signals,
         watched(comm, watch.warn_after, watch.end_after, trains=True),
         blas_threads(settings.thread_count),
@@ -184,9 +193,15 @@ def start_run(
     ):
         for line in introduction(run, nodes, start.job_lines):
             display.say(line)
-        with RunSaver(run, start, info, snapshot, display.say) as saver:
+        with RunSaver(run, folder, start, info, snapshot, display.say) as saver:
             keep_freed_memory()  # only now: memory that the start has freed is not needed again
             yield run, saver, display
+
+
+def _lock(folder: RunFolder, settings: Settings) -> None:
+    """Lock the run's folder; raise UserError if another run holds it, or it is not one of its own."""
+    folder.lock()
+    folder.check_contents(files_of(settings.data))
 
 
 def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:

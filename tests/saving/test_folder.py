@@ -2,11 +2,18 @@
 
 import fcntl
 import json
+import os
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dbp.config.settings import Watch
+from dbp.batch.status import RunStatus
+from dbp.config.settings import Checkpoint, Data, Watch
 from dbp.errors import UserError
+from dbp.saving.checkpoint_info import peek
+from dbp.saving.folder import RunFolder
 from dbp.saving.start import Start
 from tests.saving.short_runs import run
 
@@ -54,3 +61,97 @@ def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path
     (tmp_path / ".predictions.h5.8-0.partial").write_text("being written")
     run(tmp_path, epochs=1)
     assert [path.name for path in tmp_path.glob(".*")] == [".predictions.h5.8-0.partial"]
+
+
+# --- one run, one folder --------------------------------------------------------------------------------------
+
+
+def test_the_lock_comes_before_the_first_look_at_the_folder(tmp_path, monkeypatch):
+    """Else another run could begin and end between that look and the lock."""
+    locked = []
+
+    def look(settings):
+        locked.append(RunFolder(tmp_path, Checkpoint()).is_locked())
+        return peek(settings)
+
+    monkeypatch.setattr("dbp.training.fit.peek", look)
+    run(tmp_path, epochs=1)
+    assert locked == [True]
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError):
+        run(tmp_path / "a" / "b", data=Data((np.zeros((3, 2)), np.zeros(4))))
+    with pytest.raises(UserError, match=r"does not exist|cannot be read|there is no"):
+        run(tmp_path / "a" / "b", data=Data(str(tmp_path / "none.h5")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_files_of_others_is_refused(tmp_path):
+    (tmp_path / "config.toml").write_text("seed = 3  # mine\n")
+    with pytest.raises(UserError, match=r"holds a config.toml that no run has written, .* choose another with --out"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+    (tmp_path / "config.toml").unlink()
+    (tmp_path / "x.h5").touch()
+    with pytest.raises(UserError, match=r"a run needs a folder of its own, but .* holds its data .*x.h5"):
+        run(tmp_path, data=Data(str(tmp_path / "x.h5")))
+    run(tmp_path, epochs=1)
+    run(tmp_path, epochs=2)  # which may replace the config.toml of the first
+
+
+# --- files that somebody else has put there ---------------------------------------------------------------------
+
+
+def test_no_link_is_followed(tmp_path, capsys):
+    """Whoever may write to a folder before its run must not make the run write to other files."""
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("precious")
+    (folder / "logs").mkdir(parents=True)
+    for name in (".config.toml.partial", ".status.json.partial", "status.json", "logs/rank-0.log"):
+        (folder / name).symlink_to(victim)
+    run(folder, epochs=1)
+    assert "rank-0.log cannot be written: it is a link" in capsys.readouterr().err
+    (folder / ".lock").symlink_to(victim)
+    with pytest.raises(UserError, match=r"\.lock cannot be written: it is a link, .*; remove it"):
+        run(folder, epochs=1)
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.time_limit(20)
+def test_a_pipe_is_not_waited_for(tmp_path):
+    for name in (".lock", "status.json"):
+        os.mkfifo(tmp_path / name)
+    folder = RunFolder(tmp_path, Checkpoint())
+    assert (folder.status(), folder.is_locked()) == ({}, None)
+    with pytest.raises(UserError, match="holds no run"):
+        RunStatus.of(tmp_path)
+
+
+KNOWN = st.sampled_from(
+    ["state", "step", "steps", "starts", "seconds", "cost", "message", "updated", "code", "from_step"]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["running", "failed"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(status=st.dictionaries(KNOWN, ANYTHING) | ANYTHING)
+def test_any_status_is_read_or_passed_over(tmp_path_factory, status):
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.mkdir(exist_ok=True)
+    (path / "status.json").write_text(json.dumps(status))
+    folder = RunFolder(path, Checkpoint())
+    folder.check_starts(0, 0)
+    if folder.status():
+        text = RunStatus.of(path).text
+        assert all(character.isprintable() or character == "\n" for character in text)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "x", "", '{"state": 5}', "{" * 50, "\x00"], ids=len)
+def test_a_status_of_a_stranger_counts_as_none(tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
+    assert RunFolder(tmp_path, Checkpoint()).status() == {}
