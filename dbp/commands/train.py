@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
     """Train on all ranks; collective."""
     kernels.use(kernels.configured(Path(arguments.config), arguments.set))  # before anything loads NumPy
     from dbp.config.toml import read_settings
-    from dbp.parallel import START_SECONDS, from_rank_0, world
+    from dbp.parallel import from_rank_0, world
     from dbp.run.provenance import check_installation
     from dbp.saving.start import Start
     from dbp.training.fit import train
@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> int:
         accept=tuple(arguments.accept),
         time_limit=arguments.time_limit,
     )
-    comm = world(end_after=START_SECONDS)
+    comm = world()
     check_installation(comm)  # first, as another version of dbp might not understand the settings of rank 0
     train(from_rank_0(comm, read_settings, Path(arguments.config), arguments.set, arguments.out), comm, start)
     return 0

