@@ -17,7 +17,7 @@ from dbp.errors import UserError
 from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
 from dbp.parallel.machine.shared_memory import RESERVED_BYTES, SHARED_MEMORY, free_shared_memory
-from dbp.terminal import TERMINAL, terminal_of
+from dbp.terminal import TERMINAL, terminal_of, write_error
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 SEGMENT_BYTES = 1 << 24  # of the memory that a rank of Open MPI shares with the others of its machine
@@ -128,7 +128,7 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool, v
             f"--survive needs Open MPI 5 or later, but mpi4py loads {found}; leave it out, or install Open MPI 5"
         )
     if vendor is None:
-        sys.stderr.write(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}\n")
+        write_error(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
         return run_launcher(command, dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ | variables)
     words = [str(find_launcher(vendor)), *(FAULT_TOLERANCE if survive else ()), "-n", str(ranks)]
     if vendor == "Open MPI":

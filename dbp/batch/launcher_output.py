@@ -1,4 +1,7 @@
-"""The error output of a launcher, without what Open MPI says about the end of a job, as dbp reports errors itself."""
+"""The output of a launcher, and its error output without what Open MPI says about the end of a job.
+
+dbp reports errors itself.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,16 @@ from dbp.terminal import discard
 BANNER = b"-" * 50
 UNREACHED_RANK = re.compile(rb"^\[[^\]\n]*\] PMIX ERROR: PMIX_ERR_UNREACH .*\n", re.MULTILINE)  # about an ended rank
 END_OF_JOB = (b"MPI_ABORT was invoked", b"prterun", b"mpirun", b"mpiexec", b"MPI_Abort", b"non-zero", b"orterun")
+
+
+def copy(source: int, target: BinaryIO) -> None:
+    """Copy a stream to its end, even if the target takes no more, as its reader has ended: Open MPI's would abort."""
+    while chunk := os.read(source, 65536):
+        try:
+            target.write(chunk)
+            target.flush()
+        except OSError:
+            discard(target)
 
 
 def copy_without_banners(source: int, target: BinaryIO) -> None:

@@ -10,16 +10,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import IO, BinaryIO
 
-from dbp.batch.launcher_output import copy_without_banners
-from dbp.errors import ENDED, NOT_FINISHED, UserError
+from dbp.batch.launcher_output import copy, copy_without_banners
+from dbp.errors import ENDED, INTERRUPTED, NOT_FINISHED, UserError
 from dbp.launcher import RANKS
 from dbp.process_note import ProcessNote
 from dbp.saving.stopping import LAUNCHER_SIGNAL, SIGNALS
+from dbp.terminal import terminal_of, write_error
 
 START_SECONDS, RETRY_SECONDS = 20.0, 0.1  # a signal waits so long for ranks that may all be on other machines
 PR_SET_PDEATHSIG = 1  # of prctl: the signal that a process gets when its parent dies; Linux only
@@ -36,7 +39,7 @@ def run_until_all_died(command: list[str], environment: dict[str, str]) -> int:
         ended = Path(folder) / "ended"
         code = run_launcher(command, environment | {ENDED: str(ended)})
         if code == 0 and not ended.exists():
-            sys.stderr.write("dbp: all ranks have died; the same command resumes from the last checkpoint\n")
+            write_error("dbp: all ranks have died; the same command resumes from the last checkpoint")
             return NOT_FINISHED
         return code
 
@@ -50,21 +53,35 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
         command,
         env=environment | {LAUNCHER_SIGNAL: signals.note.path},
         stdin=stdin,
+        stdout=None if terminal_of(sys.stdout) else subprocess.PIPE,  # ranks look for the terminal that it is
         stderr=subprocess.PIPE,
         process_group=0,
         preexec_fn=_end_with_parent(),
     )
     signals.send_to(process)
     assert process.stderr is not None
-    copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
+    with _copied(process.stdout, sys.stdout.buffer):
+        copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
     code = process.wait()
     if signal.SIGINT in signals.received and code not in (0, NOT_FINISHED):
-        sys.stderr.write("\ndbp: interrupted\n")
-        return 130
+        if code != INTERRUPTED:  # else the ranks have said it
+            write_error("\ndbp: interrupted")
+        return INTERRUPTED
     code = 128 - code if code < 0 else code
     if signals.received and code == 128 + signal.SIGUSR1:  # it came before launcher or ranks had a handler
         return 128 + signals.received[0]
     return code
+
+
+@contextlib.contextmanager
+def _copied(source: IO[bytes] | None, target: BinaryIO) -> Iterator[None]:
+    """Copy a stream of the launcher meanwhile, and to its end; nothing if it has none."""
+    thread = threading.Thread(target=copy, args=(source.fileno(), target)) if source is not None else None
+    if thread is not None:
+        thread.start()
+    yield
+    if thread is not None:
+        thread.join()
 
 
 class ForwardedSignals:

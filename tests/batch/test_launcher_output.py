@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbp.batch.launcher_output import copy_without_banners
+from dbp.batch.launcher_output import copy, copy_without_banners
 
 DASHES = b"-" * 74 + b"\n"
 NOISE = DASHES + b"MPI_ABORT was invoked on rank 1\n  Errorcode: 1\n" + DASHES
@@ -51,3 +51,15 @@ def test_what_open_mpi_says_of_a_rank_that_has_gone_is_left_out():
     copy_without_banners(source, target)
     os.close(source)
     assert target.getvalue() == b"dbp: error: [a] b\n"
+
+
+def test_a_reader_that_has_left_does_not_end_the_copy():
+    source, sink = os.pipe()
+    os.write(sink, b"some lines\n")
+    os.close(sink)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as target:
+        copy(source, target)
+    assert os.read(source, 1) == b""
+    os.close(source)
