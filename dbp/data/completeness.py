@@ -26,7 +26,7 @@ HDF5_FAILURES = (
 
 def reason_of(error: Exception) -> str:
     """Return the first line of an exception's own text, as that of HDF5 may be pages long."""
-    return str(error.args[0] if error.args else error).partition("\n")[0]
+    return str(error.args[-1] if error.args else error).partition("\n")[0]
 
 
 @contextmanager

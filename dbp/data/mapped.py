@@ -17,6 +17,7 @@ from dbp.data.bus_error import bus_errors
 from dbp.data.dataset import Examples, Rows
 from dbp.data.meaning import Meaning
 from dbp.errors import DataError, unknown
+from dbp.files import reading_from
 from dbp.types import Array
 
 PACKAGED = "dbp:"
@@ -120,7 +121,8 @@ class OpenFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with reading_from(f"data file {path}"):
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self.descriptor)
 
     def check_end(self, end: int, what: str) -> None:
@@ -146,14 +148,21 @@ class MappedColumn:
         self.shape, self.dtype = column.shape, column.dtype
         self._end = column.end
         file.check_end(self._end, name)
-        self._map: Array | None = None
         self._is_lost = False  # True if a bus error has put zeros in place of the map
+        self._map: Array | None = None
         if 0 < column.row_bytes < LARGE_ROW_BYTES and column.shape[0]:
-            start = column.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-            mapped = mmap.mmap(file.descriptor, column.end - start, access=mmap.ACCESS_READ, offset=start)
-            self._map = np.ndarray(column.shape, column.dtype, mapped, column.offset - start)
-            self._pages = np.frombuffer(mapped, np.uint8).ctypes.data, column.end - start
+            self._map = self._mapped(column)
+
+    def _mapped(self, column: Column) -> Array | None:
+        """Return the map of the column; None if the system does not map it, so that its rows are read."""
+        start = column.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        try:
             bus_errors.install()
+            mapped = mmap.mmap(self._file.descriptor, self._end - start, access=mmap.ACCESS_READ, offset=start)
+        except (OSError, ValueError):
+            return None
+        self._pages = np.frombuffer(mapped, np.uint8).ctypes.data, self._end - start
+        return np.ndarray(column.shape, column.dtype, mapped, column.offset - start)
 
     def read(self, rows: Rows) -> Array:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""

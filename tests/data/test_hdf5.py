@@ -218,7 +218,7 @@ def test_a_file_that_is_locked_names_both_causes(tmp_path):
     path = write(tmp_path / "a.h5", inputs=X, targets=Y)
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(StorageError, match=r"another program has it open.*set HDF5_USE_FILE_LOCKING=FALSE"):
+        with pytest.raises(StorageError, match=r"another program .* set HDF5_USE_FILE_LOCKING=FALSE .*Resource"):
             HDF5Dataset(path)
 
 

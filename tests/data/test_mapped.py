@@ -1,5 +1,7 @@
 """Columns that are mapped: rows small and large, and files that are cut off while they are mapped."""
 
+import errno
+import mmap
 import os
 import signal
 import sys
@@ -11,7 +13,7 @@ import pytest
 
 from dbp.data import HDF5Dataset
 from dbp.data.mapped import LARGE_ROW_BYTES, Column, map_columns
-from dbp.errors import DataError
+from dbp.errors import DataError, UserError
 from tests.processes import run
 
 ROW = LARGE_ROW_BYTES // 4
@@ -33,6 +35,22 @@ def test_rows_are_those_of_the_file(numbers, width, offset):
     column = map_columns(path, {"x": Column(np.dtype(np.int32), (39, width), offset)})["x"]
     for rows in (slice(3, 9), slice(30, 99), np.array([7, 2, 2, 38, 8, 9]), np.array([], int), slice(5, 5)):
         np.testing.assert_array_equal(column.read(rows), expected[rows])
+
+
+def test_rows_are_read_where_the_system_maps_no_files(numbers, monkeypatch):
+    path, values = numbers
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    column = map_columns(path, {"x": Column(np.dtype(np.int32), (40, ROW // 2), 0)})["x"]
+    np.testing.assert_array_equal(column.read(np.array([9, 4])), values.reshape(80, -1)[[9, 4]])
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"data file .*gone cannot be read: No such file"):
+        map_columns(tmp_path / "gone", {})
 
 
 @pytest.mark.parametrize("left", [0, 100])
