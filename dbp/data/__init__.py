@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dbp.data.aligned import Aligned, aligned, meaning_of
-from dbp.data.check import CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
+from dbp.data.check import BLOCK_BYTES, CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled, without_placeholders
 from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LATER = {"Archive": "npz", "HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
+    "BLOCK_BYTES",
     "PACKAGED",
     "Aligned",
     "Archive",

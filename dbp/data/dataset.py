@@ -108,11 +108,11 @@ def check_columns(name: str, inputs: Any, targets: Any = None, weights: Any = No
             f"{name}: inputs must have at least two axes, examples and features, but have shape "
             f"{shape}; reshape one feature to (examples, 1)"
         )
-    needed = inputs.dtype.itemsize * math.prod(shape[1:])
-    if needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+    needed = 4 * math.prod(shape[1:])  # in float32; a model is built with two examples
+    if 2 * needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
         raise UserError(
-            f"{name}: an example of inputs has shape {shape[1:]} and takes {needed:,} bytes, more than the memory of "
-            f"this machine ({memory:,}); is the first axis that of the examples?"
+            f"{name}: an example of inputs has shape {shape[1:]} and takes {needed:,} bytes, too many for the memory "
+            f"of this machine ({memory:,}); is the first axis that of the examples?"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dbp.config.settings import FULL_BATCH, Settings
 from dbp.cost.evaluation import FEW, MORE, example_bytes, rows_at_a_time
+from dbp.data import BLOCK_BYTES
 from dbp.errors import UserError
 from dbp.insight.record import RecordedRow, record
 from dbp.insight.work import Work
@@ -174,6 +175,8 @@ class Summary:
         examples = rows_at_a_time(self.evaluated_bytes)
         at_once = f"a rank at most, {examples:,} example{'s' * (examples != 1)} at a time"
         rows.append(["evaluation", size(examples * self.evaluated_bytes), at_once])
+        block = max(BLOCK_BYTES, self.rows[0].kept.per_example)  # the first row is that of the inputs
+        rows.append(["data check", size(block), "a rank at most, before the first step"])
         return [LEGEND, "", *table(rows, left=(0, 2))]
 
     def _shard_text(self) -> str:

@@ -93,6 +93,15 @@ def test_numbers_that_are_no_numbers_of_the_named_classes_are_refused():
         read(ArrayDataset(X, np.eye(3, dtype=int)[Y], classes=["cat", "ant", "bee"]))
 
 
+def test_placeholders_of_weight_0_need_no_class():
+    weights = np.ones(len(Y))
+    weights[1] = 0
+    targets = np.where(weights == 0, -100, Y)
+    found = read(ArrayDataset(X, targets, weights, classes=["cat", "ant", "bee"])).targets
+    expected = read(ArrayDataset(X, Y, classes=["cat", "ant", "bee"])).targets
+    np.testing.assert_array_equal(found[weights > 0], expected[weights > 0])
+
+
 def test_targets_that_are_numbers_for_both_need_no_names():
     numbers = ArrayDataset(X, Y, classes=[])
     assert aligned(numbers, meaning_of(numbers), remedy) is numbers

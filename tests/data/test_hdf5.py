@@ -177,7 +177,7 @@ def test_packaged_digits_tell_where_they_are_from():
         ({"inputs": X, "targets": X[:, :0]}, r"targets have shape \(23, 0\), so there is not one number"),
         ({"train/x": X, "train/y": Y}, "no data set 'inputs'; it has train/x, train/y: name the right ones"),
         ({"inputs": h5py.SoftLink("/inputs"), "targets": Y}, "'inputs' cannot be read: .*too many links"),
-        ({"inputs": {"shape": (23, 2**45), "chunks": (1, 9), "dtype": "f4"}, "targets": Y}, "more than the memory"),
+        ({"inputs": {"shape": (23, 2**45), "chunks": (1, 9), "dtype": "f4"}, "targets": Y}, "too many for the memory"),
         ({str(i): Y for i in range(99)}, r"it has 0, 1, 10, .*, \.\.\.: name the right"),
     ],
 )
