@@ -20,6 +20,7 @@ COMMANDS = {
     "equal_bits.py": (("--methods", "sgd", "--jobs", "1,1 divide"), "1,1 divide        1           0"),
     "shards.py": (("--cases", "mlp-small", "--shards", "1,4", "--rounds", "1"), "mlp-small/4"),
     "startup.py": (("--rounds", "1"), "in packages"),
+    "kernels.py": (("--cases", "mlp-small", "--rounds", "1"), "x86-64-v3"),
     "memory.py": (("--ranks", "1,2", "--parameters", "1e5"), "parameters: a vector has"),
 }
 
