@@ -145,10 +145,9 @@ class Interrupted(KeyboardInterrupt):
 
     on_all_ranks = True
 
-    def __init__(self, message: str, exit_code: int):
+    def __init__(self, message: str, exit_code: int, result: Any = None):
         super().__init__(message)
-        self.exit_code = exit_code
-        self.result: Any = None
+        self.exit_code, self.result = exit_code, result
 
 
 class PassStoppedError(Exception):

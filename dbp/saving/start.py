@@ -95,6 +95,24 @@ def who_asked(comm: Communicator, reason: str) -> tuple[str, bool]:
     return f"stop requested by {found}{where}", found == INTERRUPT
 
 
+def end_if_asked(comm: Communicator, has_folder: bool, result: object) -> None:
+    """Raise Stopped or Interrupted, after a run has finished, if a rank was asked to stop in its last step; collective.
+
+    Args:
+        comm: the ranks.
+        has_folder: whether the run has a folder, and is saved there.
+        result: of the run.
+    """
+    if any(comm.gather(bool(signals.received))):
+        why, is_interrupted = who_asked(comm, signals.name if signals.received else "")
+        raise _ending(f"{why}, and the run had finished", is_interrupted, has_folder, result)
+
+
+def _ending(text: str, is_interrupted: bool, has_folder: bool, result: object = None) -> Stopped | Interrupted:
+    code = NOT_FINISHED if has_folder else INTERRUPTED if is_interrupted else 1
+    return Interrupted(text, code, result) if is_interrupted else Stopped(code)
+
+
 @contextmanager
 def stoppable_start(comm: Communicator, has_folder: bool, say: Callable[[str], None]) -> Iterator[None]:
     """Have long parts of a start end soon after a signal; what they raise then becomes the end of the run.
@@ -115,8 +133,7 @@ def stoppable_start(comm: Communicator, has_folder: bool, say: Callable[[str], N
         why, is_interrupted = who_asked(comm, signals.name if signals.received else "")
         text = f"{why} before the first step of this start" + "; the same command starts again" * has_folder
         say(text)
-        code = NOT_FINISHED if has_folder else INTERRUPTED if is_interrupted else 1
-        raise (Interrupted(text, code) if is_interrupted else Stopped(code)) from None
+        raise _ending(text, is_interrupted, has_folder) from None
     finally:
         comm.__dict__.pop("asks_to_stop", None)
 

@@ -39,7 +39,7 @@ from dbp.run.sources import files_of
 from dbp.saving.checkpoint_info import peek
 from dbp.saving.folder import RunFolder
 from dbp.saving.saver import RunSaver
-from dbp.saving.start import Start, in_job, stoppable_start, with_threads_and_shards
+from dbp.saving.start import Start, end_if_asked, in_job, stoppable_start, with_threads_and_shards
 from dbp.saving.stopping import signals
 from dbp.terminal import open_closed_streams, write_line
 from dbp.text import duration, figures, parse_limit
@@ -105,11 +105,14 @@ def fit(
     watch = settings.get("watch")
     limits = (watch.warn_after, watch.end_after) if isinstance(watch, Watch) else (WARN_AFTER, END_AFTER)
     comm = world(*limits)
-    with watched(comm, *limits):
+    with signals, watched(comm, *limits):
         limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
         accepted = (accept,) if isinstance(accept, str) else tuple(accept)
         start = Start(fresh, overwrite, quiet, retry, accepted, limit)
-        return train(agree(comm, lambda: Settings.of(**settings)), comm, start)
+        given = agree(comm, lambda: Settings.of(**settings))
+        result = train(given, comm, start)
+        end_if_asked(world(), given.out is not None, result)
+        return result
 
 
 def _signature() -> inspect.Signature:

@@ -32,7 +32,7 @@ LONGER = CONFIG.replace("epochs = 2", f"epochs = {EPOCHS}").replace("every_steps
 P = ParamSpec("P")
 STAGES = ("import", "start", "steps", "save")
 DEATHS = (signal.SIGKILL, signal.SIGSEGV)
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Job:

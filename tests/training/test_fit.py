@@ -2,7 +2,9 @@
 
 import dataclasses
 import inspect
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.config.settings import Checkpoint, Data, EarlyStopping
 from dbp.data import ArrayDataset
-from dbp.errors import NotFiniteError, UserError
+from dbp.errors import Interrupted, NotFiniteError, Stopped, UserError
 from dbp.optim import LBFGS, SGD, Constant, Cosine
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
@@ -230,3 +232,23 @@ def test_a_full_batch_by_name_is_one_of_all_training_examples():
     assert run(batch_size="all").steps == 4
     number = round(0.8 * len(X))
     assert digest_arrays(run(batch_size="all").weights) == digest_arrays(run(batch_size=number).weights)
+
+
+@pytest.mark.parametrize(("number", "out", "code"), [(signal.SIGINT, False, 130), (signal.SIGTERM, True, 75)])
+def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, number, out, code):
+    def model(scope, x):
+        if scope.training and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+        return nn.Dense(3)(scope.inside("dense"), x)
+
+    sent = []
+    settings = {"loss": "cross_entropy", "data": (X, Y), "optimizer": "adam", "epochs": 1, "batch_size": "all"}
+    with pytest.raises((Interrupted, Stopped)) as ended:
+        dbp.fit(model=model, **settings, shards=1, quiet=True, out=tmp_path / "run" if out else None)
+    assert getattr(ended.value, "exit_code", ended.value.args[0]) == code
+    if number == signal.SIGINT:
+        assert ended.value.result.steps == 1
+        assert len(ended.value.result.history["cost"]) == 1
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    assert dbp.fit(model=model, **settings, shards=1, quiet=True).steps == 1
