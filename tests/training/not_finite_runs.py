@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dbp.config.settings import Data, Settings
+from dbp.data import ArrayDataset, Examples
 from dbp.errors import NotFiniteError
 from dbp.nn import Dense
 from dbp.optim import SGD
@@ -18,6 +19,20 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 5)).astype(np.float32)
 Y = np.tanh(X[:, :2])
 HOST = socket.gethostname()
+
+
+class ChangingData(ArrayDataset):
+    """Data of which some rows are infinite once they are checked, like a file that another program writes to."""
+
+    def __init__(self, inputs, targets, spoiled):
+        super().__init__(inputs, targets, name="the train arrays")
+        self.spoiled = spoiled
+
+    def read(self, rows):
+        inputs, targets, weights = super().read(rows)
+        if not isinstance(rows, slice):  # as in the check
+            inputs = np.where(np.isin(rows, self.spoiled)[:, None], np.inf, inputs)
+        return Examples(inputs, targets, weights)
 
 
 def with_row(number, value):

@@ -11,7 +11,7 @@ from dbp.optim import LBFGS
 from dbp.parallel import Shards
 from dbp.training.not_finite_report import describe, report
 from tests.jobs import PROGRAMS, mpirun, slow
-from tests.training.not_finite_runs import HOST, X, Y, failing, with_row
+from tests.training.not_finite_runs import HOST, ChangingData, X, Y, failing, with_row
 
 
 def test_the_report_tells_step_rank_layer_and_examples():
@@ -26,9 +26,8 @@ def test_the_report_tells_step_rank_layer_and_examples():
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "part"])
 def test_rows_are_those_of_the_data_set(whole):
-    inputs = np.repeat(X.astype(np.float64), 3, axis=0)
-    inputs[[4, 20]] = 1e39
-    data = Data((inputs, np.repeat(Y, 3, axis=0)), validation=None if whole else 0.2)
+    changing = ChangingData(np.repeat(X, 3, axis=0), np.repeat(Y, 3, axis=0), [4, 20])
+    data = Data(changing, validation=None if whole else 0.2)
     told = failing(data=data, batch_size=1, shards=1, seed=4)
     assert "first not finite: the inputs in the data, as float32\n" in told
     assert re.search(r"; shard 0; 1 of 1 examples: row (4|20) of the train arrays\n  repair these", told)
