@@ -96,7 +96,7 @@ class Run:
         for path, moments in self.running.items():
             own = [name for name in initial.shapes if name.startswith(path)] or [f"{path}running_mean"]
             moments.frozen = all(map(settings.optimizer.keeps_fixed, own))
-        trial = training_trial(settings.model, initial, example)
+        trial = training_trial(settings.model, initial, example[:1])
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         return initial
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from dbp import nn
-from dbp.config.settings import Data
+from dbp.config.settings import Checkpoint, Data
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import Adam, Cosine, OneCycle, Polynomial, StepDecay
@@ -29,7 +29,7 @@ def test_what_differs_is_told_and_refused_unless_accepted(tmp_path, capsys):
     ("schedule", "jump"), [(Cosine(), "0 to 0.4"), (OneCycle(), "4e-06 to 0.6"), (Polynomial(), "0 to 0.4")]
 )
 def test_more_epochs_are_a_choice_where_the_learning_rate_would_jump(tmp_path, schedule, jump):
-    run(tmp_path, schedule=schedule, epochs=2)
+    run(tmp_path, schedule=schedule, epochs=2, checkpoint=Checkpoint())
     with pytest.raises(UserError) as caught:
         run(tmp_path, schedule=schedule, epochs=4)
     message = str(caught.value)
@@ -39,24 +39,25 @@ def test_more_epochs_are_a_choice_where_the_learning_rate_would_jump(tmp_path, s
     assert jump in message
     assert "keep its end with --set schedule.epochs=2); start over" in message
     assert "--accept epochs" in message
-    kept = run(tmp_path, schedule=dataclasses.replace(schedule, epochs=2), epochs=3)
+    kept = run(tmp_path, schedule=dataclasses.replace(schedule, epochs=2), epochs=3, checkpoint=Checkpoint())
     assert kept.history["learning_rate"][2] == kept.history["learning_rate"][1]
-    result = run(tmp_path, Start(accept=("epochs", "schedule")), schedule=schedule, epochs=4)
+    result = run(tmp_path, Start(accept=("epochs", "schedule")), schedule=schedule, epochs=4, checkpoint=Checkpoint())
     assert result.history["learning_rate"][2] == kept.history["learning_rate"][1]
     assert result.history["learning_rate"][3] == pytest.approx(1e-2 * schedule.factor(15, 16))
 
 
 def test_epochs_may_differ_where_the_learning_rate_goes_on_as_it_was(tmp_path):
     """Before the first step, after the last one, with a schedule of its own end, and with one that has none."""
-    cosine = {"schedule": Cosine(final_factor=0.5)}
+    cosine = {"schedule": Cosine(final_factor=0.5), "checkpoint": Checkpoint()}
     run(tmp_path / "a", epochs=0, **cosine)
     run(tmp_path / "a", epochs=3, **cosine)
     assert run(tmp_path / "a", epochs=1, **cosine).steps == 12
-    ending = {"schedule": Cosine(epochs=2)}
+    ending = {"schedule": Cosine(epochs=2), "checkpoint": Checkpoint()}
     run(tmp_path / "b", epochs=1, **ending)
     assert run(tmp_path / "b", epochs=3, **ending).history["learning_rate"][1:] == [0.0, 0.0]
-    run(tmp_path / "c", epochs=1, schedule=StepDecay(every_steps=4))
-    run(tmp_path / "c", epochs=2, schedule=StepDecay(every_steps=4))
+    endless = {"schedule": StepDecay(every_steps=4), "checkpoint": Checkpoint()}
+    run(tmp_path / "c", epochs=1, **endless)
+    run(tmp_path / "c", epochs=2, **endless)
 
 
 def test_other_data_may_be_accepted_but_not_another_model(tmp_path):

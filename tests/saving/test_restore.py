@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import checkpoints_of, digest_arrays, read
-from dbp.config.settings import Data, EarlyStopping
+from dbp.config.settings import Checkpoint, Data, EarlyStopping
 from dbp.nn import MeanSquaredError
 from dbp.optim import LevenbergMarquardt
 from dbp.saving.start import Start
@@ -26,7 +26,7 @@ def test_a_damaged_file_is_kept_under_another_name(tmp_path, capsys):
 @pytest.mark.parametrize("change", [{"early_stopping": EarlyStopping(patience=100)}, {"epochs": 9}])
 def test_a_run_that_stopped_early_goes_on_when_patience_or_epochs_are_raised(tmp_path, capsys, change):
     """It comes to the bits of a run that was never stopped."""
-    settings = {"epochs": 8, "early_stopping": EarlyStopping(patience=1, least_change=10.0)}
+    settings = {"epochs": 8, "early_stopping": EarlyStopping(patience=1, least_change=10.0), "checkpoint": Checkpoint()}
     stopped = run(tmp_path, **settings)
     assert len(stopped.history["cost"]) == 3
     same = run(tmp_path, Start(), **settings)
@@ -44,9 +44,9 @@ def test_a_run_that_stopped_early_goes_on_when_patience_or_epochs_are_raised(tmp
 
 
 def test_less_patience_leaves_a_run_stopped(tmp_path):
-    settings = {"epochs": 8, "early_stopping": EarlyStopping(patience=2, least_change=10.0)}
+    settings = {"epochs": 8, "early_stopping": EarlyStopping(patience=2, least_change=10.0), "checkpoint": Checkpoint()}
     stopped = run(tmp_path, **settings)
-    again = run(tmp_path, epochs=8, early_stopping=EarlyStopping(patience=1, least_change=10.0))
+    again = run(tmp_path, **settings | {"early_stopping": EarlyStopping(patience=1, least_change=10.0)})
     assert again.steps == stopped.steps
 
 
@@ -54,6 +54,7 @@ def test_a_converged_run_goes_on_with_more_epochs_or_another_tolerance(tmp_path)
     method = LevenbergMarquardt(cost_tolerance=0.5)
     data = Data((X, np.sin(X[:, :3])))
     settings = {"optimizer": method, "batch_size": 60, "data": data, "loss": MeanSquaredError(), "dtype": "float64"}
+    settings["checkpoint"] = Checkpoint()
     first = run(tmp_path, epochs=30, **settings)
     assert len(first.history["cost"]) < 30
     assert run(tmp_path, epochs=30, **settings).steps == first.steps
