@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dbp.errors import UserError, unknown
 from dbp.files import writing_to
 
 SUBMIT_TIMEOUT = 120.0  # seconds within which a scheduler must accept a job
+PLAIN_OPTION = re.compile(r"[\w./+:,=@%&|*()\[\]{}!~^-]+")  # words that need no quotes
 QUEUE_OPTIONS = ("account", "queue", "time")  # of schedulers with a time limit
 
 
@@ -31,6 +33,8 @@ class Scheduler:
         warning_signal: signal that the script gets before its time limit.
         directive: beginning of a line of the script that is an option of the scheduler.
         disabled: beginning of such a line that is disabled.
+        prefix: first word of such a line; empty if there are none.
+        own: options that dbp submit sets itself.
     """
 
     name: str
@@ -43,6 +47,35 @@ class Scheduler:
     warning_signal: str = "USR1"
     directive: str = ""
     disabled: str = "# "
+    prefix: str = ""
+    own: tuple[str, ...] = ()
+
+    def directives(self, words: Sequence[str]) -> list[str]:
+        """Return the lines of a script that give all its jobs some options.
+
+        Args:
+            words: of the options; each begins with a dash, and its values follow it.
+
+        Raises:
+            UserError: they are no options, dbp sets them itself, or no line of this scheduler can hold them.
+        """
+        if words and not self.prefix:
+            raise UserError(f"options after -- have no meaning for --scheduler {self.name}; leave them out")
+        lines: list[str] = []
+        for word in words:
+            name = re.match(r"--[^=]*|-.", word)
+            if name is not None and name[0] in self.own:
+                raise UserError(f"option {name[0]} after -- is set by dbp submit itself; see dbp submit --help")
+            if name is None and not lines:
+                raise UserError(f"what follows -- must be options of {self.name}, such as --qos long, but is {word!r}")
+            if not word or not word.isprintable() or set(word) & set("\"'\\`$"):
+                raise UserError(f"a line of {self.name} cannot hold {word!r} after --; change the script instead")
+            quoted = word if PLAIN_OPTION.fullmatch(word) else f'"{word}"'
+            if name is None:
+                lines[-1] += f" {quoted}"
+            else:
+                lines.append(f"{self.prefix} {quoted}")
+        return lines
 
     @property
     def command(self) -> str:
@@ -114,12 +147,49 @@ SCHEDULERS = {
             r"job (\d+)",
             directive="#S",
             disabled="##S",
+            prefix="#SBATCH",
+            own=(
+                *("--job-name", "--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--time", "--signal"),
+                *("--output", "--account", "--partition", "-J", "-N", "-n", "-c", "-t", "-o", "-A", "-p"),
+            ),
         ),
-        Scheduler("pbs", "pbs.sh", ("qsub",), ("qdel",), directive="#P", disabled="##P"),
         Scheduler(
-            "lsf", "lsf.sh", ("bsub",), ("bkill",), QUEUE_OPTIONS, r"Job <(\d+)>", True, "URG", "#B", "##B"
-        ),  # URG does not end the other processes of the job
-        Scheduler("flux", "flux.sh", ("flux", "batch"), ("flux", "cancel"), directive="#flux:", disabled="#flux: #"),
+            "pbs",
+            "pbs.sh",
+            ("qsub",),
+            ("qdel",),
+            directive="#P",
+            disabled="##P",
+            prefix="#PBS",
+            own=("-N", "-j", "-o", "-A", "-q"),
+        ),
+        Scheduler(
+            "lsf",
+            "lsf.sh",
+            ("bsub",),
+            ("bkill",),
+            QUEUE_OPTIONS,
+            r"Job <(\d+)>",
+            True,
+            "URG",  # which does not end the other processes of the job
+            "#B",
+            "##B",
+            "#BSUB",
+            ("-J", "-n", "-W", "-o", "-P", "-q"),
+        ),
+        Scheduler(
+            "flux",
+            "flux.sh",
+            ("flux", "batch"),
+            ("flux", "cancel"),
+            directive="#flux:",
+            disabled="#flux: #",
+            prefix="#flux:",
+            own=(
+                *("--job-name", "--nodes", "--nslots", "--cores-per-slot", "--time-limit", "--signal", "--output"),
+                *("--bank", "--queue", "-N", "-n", "-c", "-t", "-q", "-B"),
+            ),
+        ),
         Scheduler(
             "kubernetes",
             "mpijob.yaml",

@@ -37,6 +37,7 @@ class Request:
         image: Kubernetes: image of the containers.
         claim: Kubernetes: claim to a volume.
         dry_run: print the script and submit nothing.
+        options: words of options for the scheduler, which every job gets.
     """
 
     config: str
@@ -56,6 +57,7 @@ class Request:
     image: str | None = None
     claim: str | None = None
     dry_run: bool = False
+    options: tuple[str, ...] = ()
 
     @property
     def ranks(self) -> int:
@@ -97,6 +99,7 @@ class Request:
             if value is not None and not PLAIN.fullmatch(value):
                 raise UserError(f"--{option} takes a plain word, but got {value!r}")
         self._check_options(scheduler)
+        scheduler.directives(self.options)
 
     def _check_options(self, scheduler: Scheduler) -> None:
         for option in ("account", "queue", "time", "image", "claim"):

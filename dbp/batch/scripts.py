@@ -59,8 +59,21 @@ class Site:
 def render(request: Request, scheduler: Scheduler, site: Site) -> str:
     """Return the script of a job."""
     values = _values(request, scheduler, site)
-    lines = (_filled(line, values, scheduler) for line in _template(scheduler.template).splitlines())
+    lines = [_filled(line, values, scheduler) for line in _template(scheduler.template).splitlines()]
+    if options := scheduler.directives(request.options):
+        last = max(
+            number for number, line in enumerate(lines) if line.startswith((scheduler.prefix, scheduler.disabled))
+        )
+        lines[last + 1 : last + 1] = options
     return "\n".join(lines) + "\n"
+
+
+def quoted(word: str) -> str:
+    """Return a word in quotes for bash, in one line."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in "\\'" else f"\\x{byte:02x}" for byte in word.encode())
+    return f"$'{''.join(plain)}'"
 
 
 def _template(name: str) -> str:
@@ -120,7 +133,7 @@ def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str
         "log": site.log,
         "folder": str(PurePosixPath(site.log).parent),
         "environment": "\n".join([site.environment, *(f'export {n}="{v}"' for n, v in site.kernels.items())]),
-        "python": shlex.quote(site.python),
+        "python": quoted(site.python),
         "shared": _shared(scheduler, seconds),
         "launch": _wrapped(_launch(request, scheduler, site)),
     }
@@ -148,14 +161,14 @@ def _clock_text(seconds: float) -> str:
 def _launch(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
     """Return the quoted words of the command that starts the ranks."""
     changes = [change for change in request.changes if not change.startswith("out=")]
-    options = [word for change in changes for word in ("--set", shlex.quote(change))]
-    options += [word for key in request.accept for word in ("--accept", shlex.quote(key))]
+    options = [word for change in changes for word in ("--set", quoted(change))]
+    options += [word for key in request.accept for word in ("--accept", quoted(key))]
     options += ["--time-limit", "auto"] if "time" in scheduler.options else []
-    train = ['"$python"', "-m", "dbp", "train", shlex.quote(request.config), "--out", '"$out"', *options]
+    train = ['"$python"', "-m", "dbp", "train", quoted(request.config), "--out", '"$out"', *options]
     if scheduler.name == "flux":
         count = ["-N", str(request.nodes), "-n", str(request.ranks), "-c", str(site.threads)]
         return ["flux", "run", *count, "-o", "cpu-affinity=per-task", *train]
-    return [shlex.quote(site.launcher), "-n", str(request.ranks), *_binding(request, scheduler, site), *train]
+    return [quoted(site.launcher), "-n", str(request.ranks), *_binding(request, scheduler, site), *train]
 
 
 def _binding(request: Request, scheduler: Scheduler, site: Site) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,10 @@ from dbp import kernels
 from dbp.batch.before_submit import check_run, checked_settings, find_mpi
 from dbp.batch.queue_systems import Scheduler, find_scheduler
 from dbp.batch.request import Request
-from dbp.batch.scripts import Site, render
+from dbp.batch.scripts import Site, quoted, render
 from dbp.config.settings import AUTO_THREADS, Settings
 from dbp.errors import UserError
+from dbp.files import read_plain, reading_from
 from dbp.saving.folder import RunFolder
 
 
@@ -34,9 +35,10 @@ def submit(request: Request) -> str:
     if request.dry_run:
         return text.rstrip()
     script, run = Path(site.script), Path(site.run)
+    _check_not_edited(script, scheduler)
     folder = RunFolder(run, settings.checkpoint)
     new = not run.exists()
-    folder.write_script(script.name, text)
+    folder.write_script(script.name, _with_digest(text))
     if request.retry:
         folder.reset_starts()
     try:
@@ -51,9 +53,31 @@ def submit(request: Request) -> str:
     return f"{text}\nsubmitted {script} as {number}; dbp status {run} shows its state, {cancel} ends it"
 
 
+MAX_SCRIPT_BYTES = 1 << 20
+DIGEST = "# Written by dbp submit, which does not replace it once it is changed: sha256 "
+
+
+def _with_digest(text: str) -> str:
+    """Return a script with a last line by which a change of it is noticed."""
+    return f"{text}{DIGEST}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def _check_not_edited(script: Path, scheduler: Scheduler) -> None:
+    """Raise UserError if a script has been changed by hand since it was written."""
+    if not os.path.lexists(script):
+        return
+    with reading_from(script):
+        written = read_plain(script, MAX_SCRIPT_BYTES)
+    if written != _with_digest(written.rpartition(DIGEST)[0]):
+        line = scheduler.submit_line(str(script))
+        raise UserError(
+            f"{script} was changed by hand, which would be lost; submit it with {line}, or remove it for a new one"
+        )
+
+
 def _site(scheduler: Scheduler, settings: Settings, lead: float) -> Site:
     """Return what the script of a job needs to know about this machine and the run."""
-    run = str(settings.out)
+    run = str(settings.out) if not str(settings.out).startswith("-") else f"./{settings.out}"
     threads = 1 if settings.threads == AUTO_THREADS else settings.thread_count
     script = f"{run}/job-{scheduler.template}"
     site = Site(script, run, f"{run}/{scheduler.name}", _environment(), threads=threads, lead=lead)
@@ -66,6 +90,6 @@ def _site(scheduler: Scheduler, settings: Settings, lead: float) -> Site:
 
 def _environment() -> str:
     """Return shell lines that set up this environment: its modules, and the commands of its Python."""
-    modules = " ".join(shlex.quote(name) for name in os.environ.get("LOADEDMODULES", "").split(":") if name)
+    modules = " ".join(quoted(name) for name in os.environ.get("LOADEDMODULES", "").split(":") if name)
     lines = [f"module load {modules}"] if modules else []
-    return "\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'])
+    return "\n".join([*lines, f'export PATH={quoted(str(Path(sys.executable).parent))}:"$PATH"'])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,7 +18,23 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises UsageError, which all ranks report as one line, where argparse would exit."""
+    """A parser that raises UsageError, which all ranks report as one line, where argparse would exit.
+
+    It may pass the words after "--" on as they are, under the name in `passed_on`.
+    """
+
+    passed_on = ""
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are those of the base class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the words before "--", and keep the others."""
+        words = list(sys.argv[1:] if args is None else args)
+        end = words.index("--") if self.passed_on and "--" in words else len(words)
+        found, unknown = super().parse_known_args(words[:end] if self.passed_on else words, namespace)
+        if self.passed_on:
+            setattr(found, self.passed_on, words[end + 1 :])
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the command line."""

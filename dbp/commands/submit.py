@@ -13,6 +13,8 @@ ON_RANKS = False
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
+    parser.usage = "dbp submit CONFIG [OPTION ...] [-- OPTION OF THE SCHEDULER ...]"
+    parser.passed_on = "options"
     add_config(parser)
     add_restart(parser)
     add = parser.add_argument
@@ -36,6 +38,6 @@ def run(arguments: Namespace) -> int:
     from dbp.batch.submit import submit
 
     options = {name: value for name, value in vars(arguments).items() if name != "command"}
-    lists = {name: tuple(options[name]) for name in ("set", "accept")}
+    lists = {name: tuple(options[name]) for name in ("set", "accept", "options")}
     print_output(submit(Request(**{**options, **lists})))
     return 0

@@ -17,6 +17,7 @@ from dbp.saving.checkpoint_info import CheckpointInfo
 
 # Keys and sections that may differ between a checkpoint and the settings that continue from it.
 MAY_DIFFER = ("epochs", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite", "schedule.epochs")
+OF_ARRAYS = ("model", "dtype", "optimizer.kind")  # keys of which the arrays of a checkpoint depend
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,25 @@ def covered(key: str, names: Sequence[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
-def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str]) -> None:
-    """Raise UserError if the settings describe another run than the checkpoint's, except for accepted keys."""
+def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str], fits: bool | None = None) -> None:
+    """Raise UserError if the settings describe another run than the checkpoint's, except for accepted keys.
+
+    Args:
+        info: the checkpoint.
+        found: how the settings differ from it.
+        accept: keys that may differ.
+        fits: whether the arrays of the checkpoint are those of the run, without which accepting a key is of no use;
+            None if that is not known.
+    """
     forbidden = {key: text for key, text in found.forbidden.items() if not covered(key, accept)}
     if forbidden:
-        keys = " ".join(f"--accept {key}" for key in forbidden)
+        if fits is None:
+            fits = not any(covered(key, OF_ARRAYS) for key in forbidden)
+        ways = ["start over with --fresh", "choose another folder with --out"]
+        ways += [f"continue anyway with {' '.join(f'--accept {key}' for key in forbidden)}"] if fits else []
         raise UserError(
-            f"checkpoint {info.path} is of another run ({'; '.join(forbidden.values())}); start over with --fresh, "
-            f"choose another folder with --out, or continue anyway with {keys}"
+            f"checkpoint {info.path} is of another run ({'; '.join(forbidden.values())}); {', '.join(ways[:-1])}"
+            f"{',' * (len(ways) > 2)} or {ways[-1]}"
         )
 
 

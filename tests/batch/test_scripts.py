@@ -6,14 +6,18 @@ import re
 import shutil
 import socket
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from dbp.batch.example_scripts import example_scripts
+from dbp.batch.example_scripts import EXAMPLE, example_scripts
 from dbp.batch.queue_systems import DETECTED, SCHEDULERS
+from dbp.batch.scripts import Site, quoted, render
+from dbp.errors import UserError
 from tests.batch.queues import directives, run_script
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, submit
 from tests.jobs import ROOT, digest, launcher, run
@@ -69,6 +73,57 @@ def test_what_is_asked_for_is_in_the_script(folder):
         "--bank": "me",
     }
     assert list(folder.iterdir()) == [folder / "c.toml"]
+
+
+OPTIONS = ("--qos", "long", "--mem=8G", "--comment", "two words", "-x", "n[1-3]")
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("slurm", "#SBATCH"), ("pbs", "#PBS"), ("lsf", "#BSUB"), ("flux", "#flux:")]
+)
+def test_options_of_the_scheduler_are_lines_of_the_script(name, prefix):
+    lines = SCHEDULERS[name].directives(OPTIONS)
+    assert lines == [f"{prefix} {words}" for words in ("--qos long", "--mem=8G", '--comment "two words"', "-x n[1-3]")]
+    text = render(replace(EXAMPLE, options=OPTIONS), SCHEDULERS[name], Site("s", "r", "l", ""))
+    first = text.index("#SBATCH" if name == "slurm" else prefix)
+    assert first < text.index("\n".join(lines)) < text.index("\nexport OMP_NUM_THREADS")
+    assert text.replace("\n".join(lines) + "\n", "") == render(EXAMPLE, SCHEDULERS[name], Site("s", "r", "l", ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("slurm", ["long"], "what follows -- must be options of slurm, such as --qos long, but is 'long'"),
+        ("slurm", ["--nodes=4"], "option --nodes after -- is set by dbp submit itself; see dbp submit --help"),
+        ("slurm", ["-t", "5"], "option -t after -- is set by dbp submit itself"),
+        ("pbs", ["-N", "x"], "option -N after -- is set by dbp submit itself"),
+        ("slurm", ["--comment", "a\nb"], r"a line of slurm cannot hold 'a\\nb' after --; change the script instead"),
+        ("lsf", ["-R", '"x"'], "a line of lsf cannot hold '\"x\"' after --"),
+        ("flux", ["--x="], None),
+        ("flux", [""], "must be options of flux"),
+        ("mpirun", ["--qos"], "options after -- have no meaning for --scheduler mpirun; leave them out"),
+        ("kubernetes", ["--qos"], "options after -- have no meaning for --scheduler kubernetes; leave them out"),
+    ],
+)
+def test_options_that_no_line_can_hold_are_refused(name, words, message):
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        SCHEDULERS[name].directives(words)
+
+
+def test_options_after_two_dashes_are_those_of_the_scheduler(folder):
+    outcome = submit(
+        folder, "--time", "1:00:00", "--scheduler", "slurm", "--dry-run", "--", "--qos", "long", "--mem", "8G"
+    )
+    assert outcome.code == 0, outcome.text
+    assert "#SBATCH --qos long\n#SBATCH --mem 8G\n" in outcome.out
+
+
+@pytest.mark.parametrize(
+    "word", ["plain", "two words", "it's", "a\nb", "ü\n\x1b[31m'\\", "$(x) `y` ${z}", "-x", "@python@"]
+)
+def test_bash_reads_a_word_in_one_line_as_it_was(word):
+    assert "\n" not in quoted(word)
+    assert run("bash", "-c", f"printf %s, {quoted(word)}").out == f"{word},"
 
 
 def test_modules_that_are_loaded_are_loaded_by_the_job(folder):

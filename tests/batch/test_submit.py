@@ -211,6 +211,22 @@ def test_a_refusal_of_the_scheduler_is_passed_on(folder):
     assert not (folder / "run").exists()
 
 
+def test_a_script_that_was_changed_by_hand_is_not_replaced(folder):
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 7\n")
+    (programs / "sbatch").chmod(0o755)
+    words, path = (*RANKS, "--scheduler", "slurm"), {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    assert submit(folder, *words, env=path).code == 0
+    assert submit(folder, *words, "--nodes", "2", env=path).code == 0  # the script is still as it was written
+    script = folder / "run" / "job-slurm.sbatch"
+    script.write_text(script.read_text().replace("#SBATCH --requeue", "#SBATCH --requeue\n#SBATCH --qos=long"))
+    changed = script.read_text()
+    outcome = submit(folder, *words, env=path)
+    assert (outcome.code, script.read_text()) == (2, changed)
+    assert "job-slurm.sbatch was changed by hand, which would be lost; submit it with sbatch run/job-slu" in outcome.err
+
+
 def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
     """There is no mpirun beside the Python, and the one on the PATH belongs to MPICH."""
     (tmp_path / "mpirun").write_text("#!/bin/sh\necho HYDRA\n")

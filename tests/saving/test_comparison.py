@@ -66,6 +66,10 @@ def test_other_data_may_be_accepted_but_not_another_model(tmp_path):
     with pytest.raises(UserError, match=r"continue anyway with --accept data.train"):
         run(tmp_path, data=other)
     run(tmp_path, Start(accept=("data.train",)), data=other, epochs=2)
+    with pytest.raises(
+        UserError, match=r"model.layers.0.units: 8 in the checkpoint, 9 now.*; start .*another folder with --out$"
+    ):
+        run(tmp_path, model=[nn.Dense(9, "tanh"), nn.Dense(3)])  # to accept it would not help
     with pytest.raises(UserError, match=r"is of another run \(model/dense_1/weight is <f4 \(5, 8\) in the checkpoint"):
         run(tmp_path, Start(accept=("model", "data")), model=[nn.Dense(9, "tanh"), nn.Dense(3)])
 
