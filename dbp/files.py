@@ -200,7 +200,7 @@ def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = ()) -> None
             raise _taken(path)
         for other in read:
             if path.exists() and other.exists() and path.samefile(other):
-                raise UserError(f"{path} is {other}, which is read; choose another name for the output")
+                raise UserError(f"{path} is {other}, an input of this command; choose another name for the output")
 
 
 def _taken(path: Path) -> UserError:

@@ -35,7 +35,7 @@ class RankActivity(NamedTuple):
         if self.state == LEFT:
             return f"rank {self.rank} has come to the end of its program"
         if self.silent >= SILENT_SECONDS:
-            return f"rank {self.rank} has not been heard of for {self.silent:.0f} s (in {self.state})"
+            return f"rank {self.rank} has not responded for {self.silent:.0f} s (in {self.state})"
         return f"rank {self.rank} has been in {self.state} for {self.seconds:.0f} s"
 
 

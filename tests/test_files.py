@@ -101,7 +101,7 @@ def test_a_file_that_is_read_is_not_replaced(tmp_path):
     link.symlink_to(data)
     (tmp_path / "hard.h5").hardlink_to(data)
     for out in (data, link, tmp_path / "hard.h5", tmp_path / "." / "data.h5"):
-        with pytest.raises(UserError, match=f"{out} is {data}, which is read; choose another name for the output"):
+        with pytest.raises(UserError, match=f"{out} is {data}, an input of this command; choose another name"):
             must_be_free(out, overwrite=True, read=[tmp_path / "none", data])
     must_be_free(tmp_path / "other.h5", overwrite=True, read=[data])
 

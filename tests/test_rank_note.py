@@ -16,7 +16,7 @@ def test_what_is_seen_of_ranks_reads_well():
         RankActivity(3, LEFT, 1.0),
     ]
     assert str(seen[1]) == "rank 1 has been in backward, step 12 for 75 s"
-    assert str(seen[2]) == "rank 2 has not been heard of for 80 s (in backward, step 12)"
+    assert str(seen[2]) == "rank 2 has not responded for 80 s (in backward, step 12)"
     assert str(seen[3]) == "rank 3 has come to the end of its program"
     assert waiting_text(seen) == "rank 0 waits"
 

@@ -99,7 +99,7 @@ def check_columns(name: str, inputs: Any, targets: Any = None, weights: Any = No
                 f"{name}: every column needs one row per example{rows} have {array.shape[0] if array.shape else 'none'}"
             )
         if 0 in array.shape[1:]:
-            raise UserError(f"{name}: {column} have shape {array.shape}, so there is not one number in an example")
+            raise UserError(f"{name}: {column} have shape {array.shape}, so an example has no numbers")
     shape = inputs.shape
     if shape[0] == 0:
         raise UserError(f"{name}: has no examples")

@@ -61,7 +61,7 @@ class Call:
         parameter: returns a parameter, given its path, shape and initializer.
         running: returns running moments, given their path, channels and decay.
         random_key: of a training pass; None for evaluation, where nothing is random and running moments are applied.
-        example_weights: how much each example counts, or each of its places; None if all count alike.
+        example_weights: how much each example counts, or each of its positions; None if all count alike.
         record_neurons: whether to fill `neurons` and `activations`.
         observed: moments of this shard, by path.
         neurons: weighted inputs of the neurons, by path, one array or tensor per use of the layer.
@@ -95,17 +95,17 @@ class Scope:
 
     @property
     def example_weights(self) -> Array | None:
-        """Return how much each example counts, (examples,), or each of its places, (examples, *places).
+        """Return how much each example counts, (examples,), or each of its positions, (examples, *positions).
 
         None if all count alike.
         """
         return self._call.example_weights
 
     def weights_of(self, x: Value) -> Array | None:
-        """Return how much each place of x (examples, *places, channels) counts, shape (examples, *places).
+        """Return how much each position of x (examples, *positions, channels) counts, shape (examples, *positions).
 
-        Where x has other places than the example weights, an example counts with the mean of its weights. None if all
-        count alike.
+        Where x has other positions than the example weights, an example counts with the mean of its weights. None if
+        all count alike.
         """
         weights, shape = self.example_weights, np.shape(x)[:-1]
         if weights is None or weights.shape[:1] != shape[:1]:
@@ -235,7 +235,7 @@ def call_with(
         running: running moments by path; if None, they are read from `parameters`, by the names of running_arrays().
         random_key: makes the call a training pass.
         record_neurons: whether the call keeps weighted inputs and activations of all neurons.
-        example_weights: of the examples, or of the places of each; None if all count alike.
+        example_weights: of the examples, or of the positions of each; None if all count alike.
 
     Raises:
         UserError: during the call, if a parameter or running moments are missing or a shape does not fit.

@@ -27,7 +27,7 @@ class BatchNorm:
     """Batch normalization: each channel (last axis) by its moments over a shard (Ioffe and Szegedy 2015).
 
     In training a shard is normalized by its own mean and variance, so that its results do not depend on other shards.
-    Examples, and places if these have weights, count with their weights.
+    Examples, and positions if these have weights, count with their weights.
     Evaluation uses running moments, which are updated in each step from the exact moments over all shards. So does
     training where they are frozen.
 

@@ -29,7 +29,7 @@ def test_a_stopped_rank_ends_the_job_at_the_limit(start, sizes):
     outcome = start("stop", sizes=sizes, warn_after=1, end_after=8)
     assert time.monotonic() - began < 35
     assert outcome.code != 0
-    assert "rank 1 has not been heard of for " in outcome.err
+    assert "rank 1 has not responded for " in outcome.err
 
 
 @pytest.mark.slow
