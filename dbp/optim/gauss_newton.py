@@ -24,6 +24,7 @@ class GaussNewtonModel(Protocol):
 
     products: int  # with the matrix, so far
     finite: bool  # whether the matrix is finite; the same on every rank
+    idle: int  # how many weights have no influence on the outputs at the point, as far as the model knows
 
     def step(self, radius: float, target: Vector) -> TrustRegionStep:
         """Write the minimum within a radius to a vector, where it is owned, and return it in the model's variables."""
@@ -73,6 +74,7 @@ class DenseModel:
         matrix = curvature.gauss_newton_matrix()
         self.finite = bool(root.broadcast(bool(np.isfinite(matrix).all())))
         self._columns = columns = _norms(matrix)
+        self.idle = int((columns <= np.finfo(np.float64).eps * columns.max(initial=0)).sum())
         for block in cache_blocks(space.owned):
             np.maximum(scale[block], columns[block], out=scale[block], casting="same_kind")
             scale[block][scale[block] == 0] = 1  # the weight has had no influence so far; as in lmder
@@ -141,7 +143,7 @@ class SubspaceModel:
     ):
         self._space, self._root, self._basis, self._matrix = space, root, basis, np.zeros((0, 0))
         self._norm = space.dot(gradient, gradient) ** 0.5
-        self.products, self.finite = 0, True
+        self.products, self.finite, self.idle = 0, True, 0
         linear_combination(space, basis[0], [gradient], [1 / self._norm])
         while self._grow(curvature, radius):
             pass

@@ -89,7 +89,7 @@ class _LevenbergMarquardtStep(Generic[E]):
         self.gradient, self.scale = state.vectors["gradient"], state.vectors["scale"]
         self.trial, self.direction = state.scratch["trial"], state.scratch["step"]
         self.precision = float(np.finfo(weights.dtype).eps)
-        self.evaluations = self.products = 0
+        self.evaluations = self.products = self.idle = 0
 
     def run(self) -> Step[E]:
         """Evaluate the weights unless they are known, and search for a step unless they are at a minimum."""
@@ -99,6 +99,8 @@ class _LevenbergMarquardtStep(Generic[E]):
                 return self._end(evaluation, Outcome.NOT_FINITE, "begin with other weights")
             self._keep(evaluation)
         if self.space.dot(self.gradient, self.gradient) == 0:
+            if self._is_dense:
+                self._model()  # which tells of weights without influence
             return self._stay("the gradient is zero")
         model = self._model()
         if not model.finite:
@@ -170,6 +172,8 @@ class _LevenbergMarquardtStep(Generic[E]):
 
     def _end(self, evaluation: E, outcome: Outcome = Outcome.CONTINUES, reason: str = "") -> Step[E]:
         radius = self.numbers["radius"]
+        if outcome is Outcome.CONVERGED and self.idle:
+            reason += f"; {self.idle} of {len(self.weights)} weights have no influence on the outputs there"
         return Step(
             evaluation, outcome, self.evaluations, self.products, float(radius[0]) if len(radius) else 0.0, reason
         )
@@ -195,10 +199,14 @@ class _LevenbergMarquardtStep(Generic[E]):
         """Return the cost at the weights."""
         return float(self.numbers["cost"][0])
 
+    @property
+    def _is_dense(self) -> bool:
+        return len(self.weights) <= self.optimizer.dense_up_to
+
     def _model(self) -> GaussNewtonModel:
         """Return the model at the weights, and count its products."""
         curvature, root = self.cost_function.curvature(self.weights), self.cost_function.root
-        if len(self.weights) <= self.optimizer.dense_up_to:
+        if self._is_dense:
             model: GaussNewtonModel = DenseModel(self.space, root, curvature, self.gradient, self.scale)
         else:
             for block in cache_blocks(self.space.owned):
@@ -206,6 +214,7 @@ class _LevenbergMarquardtStep(Generic[E]):
             basis = [self.state.scratch[BASIS.format(i)] for i in range(self.optimizer.subspace)]
             model = SubspaceModel(self.space, root, curvature, self.gradient, basis, self._radius())
         self.products += model.products
+        self.idle = model.idle
         return model
 
     def _radius(self) -> float:

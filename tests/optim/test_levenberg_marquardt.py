@@ -123,6 +123,15 @@ def test_a_gradient_of_zero_far_out_is_no_minimum(dense_up_to):
     np.testing.assert_allclose(np.abs(w), np.sqrt(np.log(10)), rtol=1e-6)
 
 
+def test_a_start_without_influence_is_told():
+    """Nothing says where the minimum is, but the outcome says that this may be none."""
+    function = squares(box_bod, [1.0, 110])
+    w, _, taken = steps(DENSE, function, [1.0, 110], 100)
+    assert taken.outcome is Outcome.CONVERGED
+    assert taken.reason.endswith("; 1 of 2 weights have no influence on the outputs there")
+    assert w[0] == pytest.approx(DEMAND.mean())
+
+
 # --- the step within a radius -----------------------------------------------------------------------
 
 
@@ -218,7 +227,10 @@ def test_a_wall_is_kept_away_from(method):
 def test_a_flat_place_is_the_minimum():
     function = Function(lambda w: 3.0, lambda w: 0 * w, lambda w: np.zeros((2, 2)))
     w, _, taken = steps(DENSE, function, [1.0, 2.0], 3)
-    assert (taken.outcome, taken.reason) == (Outcome.CONVERGED, "the gradient is zero")
+    assert (taken.outcome, taken.reason) == (
+        Outcome.CONVERGED,
+        "the gradient is zero; 2 of 2 weights have no influence on the outputs there",
+    )
     assert w.tolist() == [1, 2]
 
 
