@@ -123,7 +123,7 @@ def find_linked(name: str, file: str, variable: str) -> Path | None:
         variable: the environment variable with prefixes for such names.
     """
     here = Path(file).absolute()
-    folders = [p.replace("${ORIGIN}", str(here.parent)) for p in os.environ.get(variable, "").split(":") if p]
+    folders = [folder for folder in os.environ.get(variable, "").split(":") if folder]
     short = Path(name).name if name.startswith("/") else name
     candidates = [*([Path(name)] if name.startswith("/") else []), *(Path(folder, short) for folder in folders)]
     candidates += [here.parent / short, Path(short), here.resolve().parent / short]

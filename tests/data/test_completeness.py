@@ -44,6 +44,20 @@ def test_a_whole_virtual_data_set_is_read():
     np.testing.assert_array_equal(HDF5Dataset(path).read(slice(0, 30)).inputs, X)
 
 
+@pytest.mark.parametrize("prefix", ["/nowhere:moved", "${ORIGIN}/moved"])
+def test_sources_are_looked_for_where_hdf5_does(monkeypatch, prefix):
+    name = virtual()
+    Path("moved").mkdir()
+    for number in range(3):
+        Path(f"part{number}.h5").rename(f"moved/part{number}.h5")
+    monkeypatch.setenv("HDF5_VDS_PREFIX", prefix)
+    try:
+        np.testing.assert_array_equal(HDF5Dataset(name).read(slice(0, 30)).inputs, X)
+    except DataError:
+        with h5py.File(name) as file:
+            assert (file["inputs"][:] == 7).all()  # so it was right to refuse it
+
+
 def shorten(path):
     with h5py.File(path, "w") as file:
         file["x"] = X[:9]
