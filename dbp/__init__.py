@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dbp.script import set_hooks
+from dbp.script.hooks import set_hooks
 from dbp.version import VERSION
 
 set_hooks()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dbp.commands import COMMANDS, IN_ONE_PROCESS, SAVE_ON_SIGNAL, load
 from dbp.commands.parser import Parser
 from dbp.errors import INTERRUPTED, Interrupted, UsageError
-from dbp.launcher import launched_rank, launched_size, rank_above
+from dbp.process.launcher import launched_rank, launched_size, rank_above
 from dbp.saving.stopping import signals
 from dbp.terminal import discard_unwritten, open_closed_streams, write_error
 from dbp.version import VERSION

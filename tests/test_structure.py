@@ -16,8 +16,20 @@ PACKAGE, TESTS = ROOT / "dbp", ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # The ground: modules that all parts may import. They import one another only.
-GROUND = {"errors", "text", "terminal", "files", "checks", "types", "version", "job", "kernels", "launcher", "log"}
-GROUND |= {"process_note", "random", "rank_note"}
+GROUND = {
+    "errors",
+    "text",
+    "terminal",
+    "files",
+    "checks",
+    "types",
+    "version",
+    "job",
+    "kernels",
+    "log",
+    "process",
+    "random",
+}
 
 # The import rule: what each other part, a package or a module at the top, imports besides.
 IMPORTS = {
@@ -42,7 +54,6 @@ IMPORTS = {
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     # the face
     "script": {"parallel"},
-    "run_script": set(),
     "__init__": {"autodiff", "checkpoint", "config", "data", "insight", "nn", "optim", "script", "training"},
     "commands": {"batch", "checkpoint", "config", "data", "doctor", "exchange", "insight", "parallel", "run", "saving"}
     | {"trained", "training"},

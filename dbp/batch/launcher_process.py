@@ -19,8 +19,8 @@ from typing import IO, BinaryIO
 
 from dbp.batch.launcher_output import copy, copy_without_banners
 from dbp.errors import ENDED, INTERRUPTED, NOT_FINISHED, UserError
-from dbp.launcher import RANKS
-from dbp.process_note import ProcessNote
+from dbp.process.launcher import RANKS
+from dbp.process.note import ProcessNote
 from dbp.saving.stopping import LAUNCHER_SIGNAL, SIGNALS
 from dbp.terminal import terminal_of, write_error
 

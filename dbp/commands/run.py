@@ -50,7 +50,7 @@ def rank_command(words: Sequence[str]) -> list[str]:
     if name.endswith(".py"):
         if not Path(name).is_file():
             raise UserError(f"there is no script {name} (looked for {Path(name).absolute()})")
-        return [sys.executable, "-m", "dbp.run_script", *words]
+        return [sys.executable, "-m", "dbp.script", *words]
     if shutil.which(name) is None:
         known = ", ".join(command for command in COMMANDS if load(command).ON_RANKS)
         raise UserError(f"there is no command {name!r}; valid: {known}, a script.py, or a program")

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from dbp.errors import UserError
-from dbp.process_note import read_note
+from dbp.process.note import read_note
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 INTERRUPT = "SIGINT (Ctrl-C)"

@@ -113,7 +113,7 @@ def test_ranks_execute_commands_scripts_and_programs(tmp_path):
     assert rank_command(["train", "c.toml"]) == [sys.executable, "-m", "dbp", "train", "c.toml"]
     script = tmp_path / "my.py"
     script.touch()
-    assert rank_command([str(script), "1"]) == [sys.executable, "-m", "dbp.run_script", str(script), "1"]
+    assert rank_command([str(script), "1"]) == [sys.executable, "-m", "dbp.script", str(script), "1"]
     with pytest.raises(UserError, match=r"there is no script your\.py "):
         rank_command(["your.py"])
     assert rank_command(["hostname"]) == ["hostname"]

@@ -1,6 +1,6 @@
 """A script in which rank 1 does not call dbp.fit as rank 0 does: uneven_script.py WAY.
 
-Started by tests/parallel/ranks/test_watchdog.py and tests/test_script.py.
+Started by tests/parallel/ranks/test_watchdog.py and tests/script/test_hooks.py.
 """
 
 import os

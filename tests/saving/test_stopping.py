@@ -11,7 +11,7 @@ from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.config.settings import Checkpoint, Data
 from dbp.errors import Interrupted, Stopped, UserError
-from dbp.process_note import ProcessNote
+from dbp.process.note import ProcessNote
 from dbp.run.run import Run
 from dbp.saving.start import Start
 from dbp.saving.stopping import Stopping, signals

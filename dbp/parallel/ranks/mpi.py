@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from dbp.errors import NOT_FINISHED
-from dbp.launcher import launched_by_open_mpi
 from dbp.parallel.machine.shared_memory import Bytes
 from dbp.parallel.ranks.clock import StageClock
 from dbp.parallel.ranks.comm import Communicator, NoSurvival, OneProcess
@@ -31,6 +30,7 @@ from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.parent_process import exit_with_parent
 from dbp.parallel.ranks.start_watch import watch_start
 from dbp.parallel.ranks.watchdog import Watchdog
+from dbp.process.launcher import launched_by_open_mpi
 from dbp.terminal import flush_streams
 from dbp.types import Array
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbp.launcher import VARIABLES, launched_here, launched_rank, launched_size
 from dbp.parallel.ranks.deadline import LibraryTimer
-from dbp.rank_note import WAITING, has_note_of_parent, rank_note, title
+from dbp.process.launcher import VARIABLES, launched_here, launched_rank, launched_size
+from dbp.process.rank_note import WAITING, has_note_of_parent, rank_note, title
 
 REPORT_SECONDS = 2.0  # for the program to say that all ranks end
 
@@ -42,7 +42,7 @@ def watch_start(warn_after: float, end_after: float) -> Iterator[None]:
 def _program(rank: int, seconds: float, *, ends: bool) -> bytes:
     """Return the command that reports who is missing; it is started without the variables that make it a rank."""
     arguments = title(), rank, launched_size(), launched_here(), seconds, ends
-    code = f"from dbp.rank_note import report_start; report_start{arguments!r}"
+    code = f"from dbp.process.rank_note import report_start; report_start{arguments!r}"
     folder = shlex.quote(str(Path(__file__).parents[3]))
     command = f"PYTHONPATH={folder} exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
     return f"unset {' '.join(VARIABLES)}; {command}".encode()

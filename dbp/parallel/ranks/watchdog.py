@@ -15,7 +15,17 @@ from collections.abc import Callable, Iterator
 from dbp.log import run_log
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator
-from dbp.rank_note import LEFT, OUTSIDE, WAITING, RankActivity, activities, listed, rank_note, title, waiting_text
+from dbp.process.rank_note import (
+    LEFT,
+    OUTSIDE,
+    WAITING,
+    RankActivity,
+    activities,
+    listed,
+    rank_note,
+    title,
+    waiting_text,
+)
 from dbp.terminal import write_error
 
 CHECK_SECONDS = 1.0  # between two checks

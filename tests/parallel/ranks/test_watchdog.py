@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dbp.parallel.ranks.watchdog import Watchdog
-from dbp.rank_note import LEFT, OUTSIDE, RankActivity
+from dbp.process.rank_note import LEFT, OUTSIDE, RankActivity
 from tests.jobs import PROGRAMS, mpirun
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from dbp.process_note import ProcessNote, notes, read_note
+from dbp.process.note import ProcessNote, notes, read_note
 from tests.processes import output_of
 
 
@@ -11,7 +11,7 @@ def test_another_process_reads_the_last_text_until_this_one_lets_go_of_it():
     note = ProcessNote("dbp test of notes")
     note.write("a long first text")
     note.write("second")
-    program = "import sys; from dbp.process_note import *; print(read_note(sys.argv[1]), *notes(sys.argv[2]))"
+    program = "import sys; from dbp.process.note import *; print(read_note(sys.argv[1]), *notes(sys.argv[2]))"
     assert output_of(sys.executable, "-c", program, note.path, note.title, timeout=20) == "second second\n"
     assert list(notes("dbp another")) == []
 

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from dbp.errors import Interrupted, UserError
-from dbp.launcher import launched_rank, launched_size
 from dbp.log import run_log
-from dbp.rank_note import OUTSIDE, has_note_of_parent, rank_note
+from dbp.process.launcher import launched_rank, launched_size
+from dbp.process.rank_note import OUTSIDE, has_note_of_parent, rank_note
 from dbp.terminal import write_error
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dbp.process_note import ProcessNote, notes
+from dbp.process.note import ProcessNote, notes
 from dbp.terminal import write_error
 
 OWNER = "DBP_RANK"  # environment variable that tells processes started by a rank that the rank has its note

@@ -1,4 +1,4 @@
-"""Run a Python script as one of the ranks of dbp run: python -m dbp.run_script SCRIPT ARGUMENTS.
+"""Run a Python script as one of the ranks of dbp run: python -m dbp.script SCRIPT ARGUMENTS.
 
 Importing dbp has set the hooks of scripts, so that an exception ends all ranks even before the script imports dbp.
 """

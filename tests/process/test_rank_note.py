@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from dbp import rank_note
-from dbp.rank_note import LEFT, OUTSIDE, WAITING, RankActivity, RankNote, activities, report_start, waiting_text
+from dbp.process import rank_note
+from dbp.process.rank_note import LEFT, OUTSIDE, WAITING, RankActivity, RankNote, activities, report_start, waiting_text
 
 
 def test_what_is_seen_of_ranks_reads_well():
