@@ -114,16 +114,17 @@ def _check_external_files(column: h5py.Dataset, what: str) -> list[str]:
     return []
 
 
-def find_linked(name: str, file: str, variable: str) -> Path | None:
+def find_linked(name: str, file: str, variable: str, prefix: str = "") -> Path | None:
     """Return the HDF5 file that a link or a virtual data set means, or None, in the order in which HDF5 looks.
 
     Args:
         name: the name in the link.
         file: the file with the link.
         variable: the environment variable with prefixes for such names.
+        prefix: another prefix, which a data set has.
     """
     here = Path(file).absolute()
-    folders = [folder for folder in os.environ.get(variable, "").split(":") if folder]
+    folders = [folder for folder in (*os.environ.get(variable, "").split(":"), prefix) if folder]
     short = Path(name).name if name.startswith("/") else name
     candidates = [*([Path(name)] if name.startswith("/") else []), *(Path(folder, short) for folder in folders)]
     candidates += [here.parent / short, Path(short), here.resolve().parent / short]
@@ -155,7 +156,7 @@ def _check_sources(column: h5py.Dataset, what: str, around: Sequence[str]) -> li
     for mapping in column.virtual_sources():
         blocks = _cover(covered, mapping.vspace, column.shape)
         for source in _sources(mapping, blocks):
-            warnings += _check_source(column.file, source, what, around)
+            warnings += _check_source(column, source, what, around)
     missing = math.prod(column.shape) - covered.get_select_npoints()
     if missing:
         warnings.append(_filled_in(column, what, f"{missing:,} of {math.prod(column.shape):,} numbers have no source"))
@@ -201,14 +202,15 @@ def _numbered(pattern: str, number: int) -> str:
     return "%".join(part.replace("%b", str(number)) for part in pattern.split("%%"))
 
 
-def _check_source(file: h5py.File, source: _Source, what: str, around: Sequence[str]) -> list[str]:
+def _check_source(column: h5py.Dataset, source: _Source, what: str, around: Sequence[str]) -> list[str]:
     """Raise DataError, naming the source, unless it has all that is shown of it; return warnings."""
     failure = f"{what} is virtual, and its source {source}"
     if source.file == ".":
-        return _check_source_in(file, source, failure, around)
-    path = find_linked(source.file, file.filename, "HDF5_VDS_PREFIX")
+        return _check_source_in(column.file, source, failure, around)
+    name, prefix = column.file.filename, column.id.get_access_plist().get_virtual_prefix().decode(errors="replace")
+    path = find_linked(source.file, name, "HDF5_VDS_PREFIX", prefix)
     if path is None:
-        raise DataError(f"{failure} is missing or not an HDF5 file; put it beside {file.filename}")
+        raise DataError(f"{failure} is missing or not an HDF5 file; put it beside {name}")
     with reading_hdf5(failure), h5py.File(path, "r") as opened:
         return _check_source_in(opened, source, failure, around)
 
