@@ -42,12 +42,46 @@ def reading_hdf5(what: str) -> Iterator[None]:
         raise DataError(f"{what} cannot be read: {reason_of(error)}") from None
 
 
-def check_complete(column: h5py.Dataset, what: str, around: Sequence[str] = ()) -> list[str]:
+class StoredFile(NamedTuple):
+    """A file that holds numbers of a column.
+
+    Args:
+        path: its path.
+        size: the bytes that it must have, as HDF5 takes what lies behind its end for zeros.
+        inode: of the file, if HDF5 keeps it open, so that another file of its name does not matter; else None.
+    """
+
+    path: Path
+    size: int
+    inode: int | None
+
+    @classmethod
+    def kept_open(cls, file: h5py.File) -> StoredFile:
+        """Return the record of a file as it is now."""
+        path = Path(file.filename).absolute()
+        found = path.stat()
+        return cls(path, found.st_size, found.st_ino)
+
+    def check(self, what: str) -> None:
+        """Raise DataError if the file has become shorter."""
+        try:
+            found = self.path.stat()
+        except OSError:  # it has another name now; if HDF5 does not keep it open, it says so itself
+            return
+        if found.st_size < self.size and self.inode in (None, found.st_ino):
+            raise DataError(
+                f"{what} cannot be read: {self.path} was cut off to {found.st_size:,} bytes, of which {self.size:,} "
+                "are needed; restore the file and start again"
+            )
+
+
+def check_complete(column: h5py.Dataset, what: str, files: list[StoredFile], around: Sequence[str] = ()) -> list[str]:
     """Return warnings of parts of a column that were never written, which HDF5 fills in.
 
     Args:
         column: the column.
         what: its file and name, for messages.
+        files: gets the files that hold its numbers, which must stay as long as they are.
         around: the virtual columns of which it is a source, likewise.
 
     Raises:
@@ -57,10 +91,11 @@ def check_complete(column: h5py.Dataset, what: str, around: Sequence[str] = ()) 
     if what in around:
         raise DataError(f"{what} is a source of itself, over {' and '.join(around)}; write the data set anew")
     with reading_hdf5(what):
+        files.append(StoredFile.kept_open(column.file))
         if column.is_virtual:
-            return _check_sources(column, what, [*around, what])
+            return _check_sources(column, what, files, [*around, what])
         if column.external:
-            return _check_external_files(column, what)
+            return _check_external_files(column, what, files)
         if column.id.get_storage_size() == 0:
             raise DataError(f"{what} was created but never written, so that nothing of it is stored; write it first")
         return _check_chunks(column, what) if column.chunks else []
@@ -96,7 +131,7 @@ def _check_filters(column: h5py.Dataset, what: str) -> None:
 # --- other files ------------------------------------------------------------------------------------
 
 
-def _check_external_files(column: h5py.Dataset, what: str) -> list[str]:
+def _check_external_files(column: h5py.Dataset, what: str, files: list[StoredFile]) -> list[str]:
     """Raise DataError if a file with the column's numbers is missing, or too short, which HDF5 would take as zeros."""
     folder = str(Path(column.file.filename).absolute().parent)
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", folder)
@@ -110,6 +145,7 @@ def _check_external_files(column: h5py.Dataset, what: str) -> list[str]:
                 f"{what} has its numbers in {path}, which is too short: it has {path.stat().st_size:,} bytes, but "
                 f"{offset + needed:,} are needed"
             )
+        files.append(StoredFile(path.absolute(), offset + needed, None))
         left -= needed
     return []
 
@@ -150,38 +186,47 @@ class _Source(NamedTuple):
         return f"{self.name} in {self.file}"
 
 
-def _check_sources(column: h5py.Dataset, what: str, around: Sequence[str]) -> list[str]:
+def _check_sources(column: h5py.Dataset, what: str, files: list[StoredFile], around: Sequence[str]) -> list[str]:
     covered, warnings = h5s.create_simple(column.shape), []
     covered.select_none()
     for mapping in column.virtual_sources():
-        blocks = _cover(covered, mapping.vspace, column.shape)
-        for source in _sources(mapping, blocks):
-            warnings += _check_source(column, source, what, around)
+        places = _cover(covered, mapping.vspace, column.shape)
+        for source in _sources(mapping, len(places)):
+            warnings += _check_source(column, source, what, files, around)
+        for place in places:
+            _ = column[place]  # from its first read on HDF5 keeps a source open
     missing = math.prod(column.shape) - covered.get_select_npoints()
     if missing:
         warnings.append(_filled_in(column, what, f"{missing:,} of {math.prod(column.shape):,} numbers have no source"))
     return list(dict.fromkeys(warnings))
 
 
-def _cover(covered: Any, part: Any, shape: tuple[int, ...]) -> int:
-    """Add a part of a virtual data set to a selection, and return its number of blocks along an unlimited axis."""
+def _cover(covered: Any, part: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Add a part of a virtual data set to a selection.
+
+    Returns:
+        where it begins, and where each block does that lies behind another along an unlimited axis.
+    """
     if part.get_select_type() == h5s.SEL_ALL:
         covered.select_all()
-        return 1
+        return [(0,) * len(shape)]
     if not part.is_regular_hyperslab():
         for first, last in part.get_select_hyper_blocklist():
             covered.select_hyperslab(tuple(first), (1,) * len(shape), None, tuple(last - first + 1), h5s.SELECT_OR)
-        return 1
+        return [part.get_select_bounds()[0]]
     start, stride, count, block = (list(values) for values in part.get_regular_hyperslab())
-    blocks = 1
+    places = [tuple(start)]
     for axis, size in enumerate(shape):
         if count[axis] >= h5s.UNLIMITED:
-            count[axis] = blocks = max(0, -(-(size - start[axis]) // stride[axis]))
+            begins = range(start[axis], size, stride[axis])
+            count[axis] = len(begins)
+            places = [(*start[:axis], begin, *start[axis + 1 :]) for begin in begins]
         elif block[axis] >= h5s.UNLIMITED:
             block[axis] = size - start[axis]
-    if min(*count, *block) > 0:
-        covered.select_hyperslab(tuple(start), tuple(count), tuple(stride), tuple(block), h5s.SELECT_OR)
-    return blocks
+    if min(*count, *block) <= 0:
+        return []
+    covered.select_hyperslab(tuple(start), tuple(count), tuple(stride), tuple(block), h5s.SELECT_OR)
+    return places
 
 
 def _sources(mapping: Any, blocks: int) -> list[_Source]:
@@ -202,20 +247,24 @@ def _numbered(pattern: str, number: int) -> str:
     return "%".join(part.replace("%b", str(number)) for part in pattern.split("%%"))
 
 
-def _check_source(column: h5py.Dataset, source: _Source, what: str, around: Sequence[str]) -> list[str]:
+def _check_source(
+    column: h5py.Dataset, source: _Source, what: str, files: list[StoredFile], around: Sequence[str]
+) -> list[str]:
     """Raise DataError, naming the source, unless it has all that is shown of it; return warnings."""
     failure = f"{what} is virtual, and its source {source}"
     if source.file == ".":
-        return _check_source_in(column.file, source, failure, around)
+        return _check_source_in(column.file, source, failure, files, around)
     name, prefix = column.file.filename, column.id.get_access_plist().get_virtual_prefix().decode(errors="replace")
     path = find_linked(source.file, name, "HDF5_VDS_PREFIX", prefix)
     if path is None:
         raise DataError(f"{failure} is missing or not an HDF5 file; put it beside {name}")
     with reading_hdf5(failure), h5py.File(path, "r") as opened:
-        return _check_source_in(opened, source, failure, around)
+        return _check_source_in(opened, source, failure, files, around)
 
 
-def _check_source_in(file: h5py.File, source: _Source, failure: str, around: Sequence[str]) -> list[str]:
+def _check_source_in(
+    file: h5py.File, source: _Source, failure: str, files: list[StoredFile], around: Sequence[str]
+) -> list[str]:
     found = file.get(source.name)
     if not isinstance(found, h5py.Dataset) or found.shape is None:
         raise DataError(f"{failure} is missing: the file has no such data set")
@@ -223,4 +272,4 @@ def _check_source_in(file: h5py.File, source: _Source, failure: str, around: Seq
     is_short = source.size is not None and found.size < source.size
     if is_short or any(index >= size for index, size in zip(source.last, shape, strict=False)):
         raise DataError(f"{failure} is too short: it has shape {shape}, and more of it is shown")
-    return check_complete(found, f"{file.filename}: {source.name}", around)
+    return check_complete(found, f"{file.filename}: {source.name}", files, around)

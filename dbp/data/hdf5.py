@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from h5py import h5t
 
-from dbp.data.completeness import HDF5_FAILURES, check_complete, find_linked, reading_hdf5, reason_of
+from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, check_columns, check_scale
 from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, map_columns, rows_text, runs
 from dbp.data.meaning import ColumnMeaning, checked, kind_of, texts
@@ -129,6 +129,7 @@ class HDF5Column:
 
     def __init__(self, file: h5py.File, data: str, name: str):
         self.what, self._data = f"{data}: {name!r}", data
+        self._files: list[StoredFile] = []  # that hold its numbers; found by check_complete()
         with reading_hdf5(self.what):
             _check_links(file, name, self.what)
             found = file.get(name)
@@ -149,7 +150,7 @@ class HDF5Column:
 
     def check_complete(self) -> list[str]:
         """Return warnings of parts that HDF5 fills in; raise DataError where it must not."""
-        return check_complete(self._stored, self.what)
+        return check_complete(self._stored, self.what, self._files)
 
     def scale(self) -> float | None:
         """Return the attribute "scale", if there is one; raise UserError unless it is a number other than 0."""
@@ -198,8 +199,12 @@ class HDF5Column:
 
     def read(self, rows: Rows) -> Array:
         """Read rows; raise DataError, naming file and rows, if they cannot be read."""
-        if isinstance(rows, slice):
-            return self._read(range(*rows.indices(self.shape[0])))
+        values = self._read(range(*rows.indices(self.shape[0]))) if isinstance(rows, slice) else self._gather(rows)
+        for file in self._files:
+            file.check(self.what)
+        return values
+
+    def _gather(self, rows: Array) -> Array:
         wanted, back = np.unique(rows, return_inverse=True)
         values = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         for first, at, count in runs(wanted):

@@ -176,3 +176,25 @@ def test_a_filter_that_is_not_installed(optional):
     else:
         with pytest.raises(UserError, match=r"'inputs' is stored with HDF5 filter 32015.*HDF5_PLUGIN_PATH"):
             HDF5Dataset("a.h5")
+
+
+def test_sources_that_go_while_they_are_read():
+    data = HDF5Dataset(virtual())
+    Path("part1.h5").unlink()
+    np.testing.assert_array_equal(data.read(slice(0, 30)).inputs, X)  # as the file is open
+    data = HDF5Dataset(virtual("two.h5", parts=[0, 2]))
+    os.truncate("part2.h5", 2000)
+    with pytest.raises(DataError, match=r"two.h5: 'inputs' cannot be read: .*part2.h5 was cut off to 2,000 bytes"):
+        data.read(np.array([3, 22]))
+
+
+@pytest.mark.parametrize("storage", [{"chunks": (5, 4)}, {"external": [("numbers", 0, 480)]}])
+def test_a_file_that_is_cut_off_while_hdf5_reads_it_is_named(storage):
+    with h5py.File("a.h5", "w") as file:
+        file.create_dataset("inputs", X.shape, "f4", **storage)[:] = X
+        file["targets"] = Y
+    data = HDF5Dataset("a.h5")
+    name = "a.h5" if "chunks" in storage else "numbers"
+    os.truncate(name, 400)
+    with pytest.raises(DataError, match=f"a.h5: 'inputs' .*cannot be read: .*{name} was cut off to 400 bytes"):
+        data._columns["inputs"].read(slice(0, 30))
