@@ -130,17 +130,17 @@ def test_a_script_that_has_loaded_numpy_ends_with_the_lines_to_set():
 @pinnable
 @pytest.mark.slow
 def test_a_training_is_pinned_and_its_checkpoint_says_so(small, tmp_path):
-    words = ("train", small, "--set", "kernels=x86-64-v3", "--set", "epochs=1")
-    outcome = command("run", "-n", "2", "--", *words, env={"PYTHONWARNINGS": "error"})
+    words = ("train", small, "--set", "epochs=1")
+    outcome = command("run", "-n", "2", "--", *words, "--set", "kernels=x86-64-v3", env={"PYTHONWARNINGS": "error"})
     assert outcome.code == 0, outcome.text
     found = newest_checkpoint(tmp_path / "run").provenance
     assert found["blas"].endswith(" Haswell")
     assert re.search(r"(X86_V3|AVX2)$", found["cpu_features"])
     assert {"numpy", "c_library"} <= set(found)
-    outcome = command("train", small)
+    outcome = command(*words)
     assert outcome.code == 2
     assert "kernels: 'x86-64-v3' in the checkpoint, 'native' now" in outcome.err
-    outcome = command("train", small, "--accept", "kernels")
+    outcome = command(*words, "--accept", "kernels")
     assert outcome.code == 0, outcome.text
     told = "warning: from here on, bits may differ from the run so far, which computed with blas openblas "
     assert (told in outcome.out) == ("AVX512" in Kernels.in_force().cpu_features)
