@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 MOST_BYTES = 256
 
@@ -54,11 +53,12 @@ def read_note(path: str) -> str:
 
 def notes(title: str) -> Iterator[str]:
     """Yield the texts of all notes with a title, in no order."""
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        with contextlib.suppress(OSError):
-            for number in os.listdir(folder):  # noqa: PTH208  a path object for each descriptor would take ten times as long
-                if _title(path := f"{folder}/{number}") == title:
-                    yield read_note(path)
+    with contextlib.suppress(OSError):  # there is no /proc
+        for process in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208  a path object each would take ten times as long
+            with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+                for number in os.listdir(f"/proc/{process}/fd"):  # noqa: PTH208
+                    if _title(path := f"/proc/{process}/fd/{number}") == title:
+                        yield read_note(path)
 
 
 def _title(path: str) -> str:
