@@ -30,7 +30,8 @@ from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.parent_process import exit_with_parent
 from dbp.parallel.ranks.start_watch import watch_start
 from dbp.parallel.ranks.watchdog import Watchdog
-from dbp.process.launcher import launched_by_open_mpi
+from dbp.process.launcher import launched_by_open_mpi, launched_here, launched_size
+from dbp.process.rank_note import activities, title
 from dbp.terminal import flush_streams
 from dbp.types import Array
 
@@ -159,16 +160,23 @@ def mpi_communicator(watchdog: Watchdog, warn_after: float, end_after: float) ->
 def abort_process(code: int) -> None:
     """End all ranks at once with an exit code, also before MPI has started.
 
-    Open MPI's launcher ends all when one has failed. Others wait for all to start MPI, so this rank starts it too.
+    If others may wait in the start of MPI, this rank starts it too, and then has it end all. If it only exited, MPICH's
+    launcher and srun would let them wait, and Open MPI's, which ends them, may hang itself.
     """
     flush_streams()
-    if "mpi4py.MPI" not in sys.modules and not launched_by_open_mpi():
+    if "mpi4py.MPI" not in sys.modules and not _ends_by_exit():
         with LibraryTimer(START_SECONDS, "_exit", code), contextlib.suppress(ImportError, RuntimeError):
             importlib.import_module("mpi4py.MPI")
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
         mpi.COMM_WORLD.Abort(code)
     os._exit(code)
+
+
+def _ends_by_exit() -> bool:
+    """Return True if all ranks end when this one exits: its launcher sees to it, and none of them is starting MPI."""
+    are_all_here = launched_here() == launched_size()
+    return launched_by_open_mpi() and are_all_here and not any(one.waits for one in activities(title()).values())
 
 
 def _can_survive(mpi: Any) -> bool:
