@@ -116,7 +116,9 @@ class Objective:
         draw: RandomKey | None,
         running: Mapping[str, RunningMoments] | None = None,
     ) -> Call:
-        """Return a call of the model on a shard's examples.
+        """Return a call of the model on a shard's examples, whose weights layers learn of in training.
+
+        Evaluation does without, as prediction does.
 
         Args:
             parameters: by path.
@@ -124,7 +126,8 @@ class Objective:
             draw: random numbers of a training pass; None for the model as in evaluation.
             running: running moments in place of the model's own, by path.
         """
-        return call_with(parameters, running or self.running, draw, example_weights=shard.example_weights)
+        weights = shard.example_weights if draw else None
+        return call_with(parameters, running or self.running, draw, example_weights=weights)
 
     def forward(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """Return the model's outputs, and the loss of each example, or of each element of it if these have weights.

@@ -97,7 +97,7 @@ class Scope:
     def example_weights(self) -> Array | None:
         """Return how much each example counts, (examples,), or each of its positions, (examples, *positions).
 
-        None if all count alike.
+        None if all count alike, and in evaluation.
         """
         return self._call.example_weights
 

@@ -1,14 +1,18 @@
 """Warnings about a model before its first step: activations that the loss contains, shards of few numbers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from dbp import nn, optim
 from dbp.autodiff import reshape, softmax
-from dbp.config.settings import Settings
+from dbp.config.settings import Data, Settings
 from dbp.data import Batches
 from dbp.errors import UserError
+from dbp.parallel import OneProcess
 from dbp.run.model_check import model_warnings
+from dbp.training.fit import train
 
 MODELS = [
     ([nn.Dense(3, "softmax")], "softmax"),
@@ -67,3 +71,16 @@ def test_positions_count_as_numbers():
     assert warnings_of(model, x=sequences, shards=8) == []
     (warning,) = warnings_of(model, x=sequences, shards=12)
     assert "batch_norm_2: with batch_size 32 in 12 shards the moments of a shard are of only 8 numbers" in warning
+
+
+def test_a_run_says_it_once_and_a_refused_one_writes_nothing(tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((32, 4)).astype("float32")
+    model = [nn.Dense(4), nn.BatchNorm(), nn.Dense(2, "softmax")]
+    settings = Settings(model, "cross_entropy", Data((x, np.arange(32) % 2)), optim.SGD(0.1), 2, 8)
+    train(dataclasses.replace(settings, shards=2), OneProcess())
+    out = capsys.readouterr().out
+    assert out.count("warning: the model ends with softmax, but cross_entropy takes its outputs for logits") == 1
+    assert out.count("warning: batch_norm_1: with batch_size 8 in 2 shards") == 1
+    with pytest.raises(UserError, match="with batch_size 8 in 8 shards a shard has 1 number per channel"):
+        train(dataclasses.replace(settings, shards=8, out=str(tmp_path / "run")), OneProcess())
+    assert not (tmp_path / "run").exists()
