@@ -196,10 +196,14 @@ def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = ()) -> None
         read: files that are read, which must not be replaced in any case.
     """
     with reading_from(path):
-        if path.exists() and not overwrite:
+        if not path.exists():
+            return
+        if not overwrite:
             raise _taken(path)
+        if not path.is_file():
+            raise UserError(f"{path} is not a plain file, and cannot be replaced; choose another name")
         for other in read:
-            if path.exists() and other.exists() and path.samefile(other):
+            if other.exists() and path.samefile(other):
                 raise UserError(f"{path} is {other}, an input of this command; choose another name for the output")
 
 

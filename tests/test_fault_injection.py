@@ -61,7 +61,7 @@ def test_a_save_that_writes_in_place_would_be_found_out(context):
         "import contextlib\n"
         "from dbp.checkpoint import writing\n"
         "@contextlib.contextmanager\n"
-        "def in_place(path, check=None):\n"
+        "def in_place(path, check=None, replaces=True):\n"
         "    with path.open('wb') as file:\n"
         "        yield file\n"
         "writing.new_file = in_place\n"

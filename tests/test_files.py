@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -104,6 +105,9 @@ def test_a_file_that_is_read_is_not_replaced(tmp_path):
         with pytest.raises(UserError, match=f"{out} is {data}, an input of this command; choose another name"):
             must_be_free(out, overwrite=True, read=[tmp_path / "none", data])
     must_be_free(tmp_path / "other.h5", overwrite=True, read=[data])
+    for device in (Path("/dev/null"), tmp_path):
+        with pytest.raises(UserError, match=f"{device} is not a plain file, and cannot be replaced"):
+            must_be_free(device, overwrite=True)
 
 
 def test_a_missing_file_is_the_users_mistake_and_a_failing_disk_is_not():

@@ -9,7 +9,7 @@ from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import BLOCK_BYTES, CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
 from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled, without_placeholders
 from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
-from dbp.data.meaning import ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
+from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.order import Batches, Order
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _LATER = {"Archive": "npz", "HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
     "BLOCK_BYTES",
+    "FLOATS",
     "PACKAGED",
     "Aligned",
     "Archive",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from dbp.data.meaning import ColumnMeaning, Meaning, checked, kind_of, texts
+from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
 from dbp.data.order import Order
 from dbp.errors import UserError
 from dbp.types import Array
@@ -147,12 +147,14 @@ class ArrayDataset:
         self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
         check_columns(name, self._inputs, self._targets, self._weights)
         self.input_shape = self._inputs.shape[1:]
-        names = None if input_names is None else texts(input_names)
-        of_inputs = ColumnMeaning(kind_of(self._inputs.dtype), self.scale, names)
-        of_targets = ColumnMeaning(kind_of(self._targets.dtype), classes=None if classes is None else texts(classes))
+        names = {"names": input_names, "classes": classes}
+        given = {kind: texts(found) for kind, found in names.items() if found is not None}
+        for kind, column, array in (("names", "inputs", self._inputs), ("classes", "targets", self._targets)):
+            if kind in given:
+                check_names(f"{name}: {column}", kind, given[kind], array.shape)
         self.meaning: Meaning = {
-            "inputs": checked(name, "inputs", of_inputs, self._inputs.shape),
-            "targets": checked(name, "targets", of_targets, self._targets.shape),
+            "inputs": ColumnMeaning(kind_of(self._inputs.dtype), self.scale, given.get("names")),
+            "targets": ColumnMeaning(kind_of(self._targets.dtype), classes=given.get("classes")),
         }
 
     def __len__(self) -> int:

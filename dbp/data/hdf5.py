@@ -13,7 +13,7 @@ from h5py import h5t
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, check_columns, check_scale
 from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, map_columns, rows_text, runs
-from dbp.data.meaning import ColumnMeaning, checked, kind_of, texts
+from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
 from dbp.types import Array
@@ -98,7 +98,7 @@ class HDF5Dataset(FileDataset):
         contiguous = {role: place for role, column in found.items() if (place := column.place(file)) is not None}
         size = path.stat().st_size
         meaning = {
-            role: column.meaning(role, scale if role == "inputs" else None)
+            role: column.meaning(role, scale if role == "inputs" else None, warnings)
             for role, column in found.items()
             if role != "weights"
         }
@@ -161,27 +161,26 @@ class HDF5Column:
             value = self._stored.attrs["scale"]
         return check_scale(what, value[0] if np.shape(value) == (1,) else value, "; set data.scale to use another")
 
-    def meaning(self, role: str, scale: float | None) -> ColumnMeaning:
+    def meaning(self, role: str, scale: float | None, warnings: list[str]) -> ColumnMeaning:
         """Return the meaning of the column, of which the attributes "names" and "classes" are a part.
 
         Args:
             role: what it is in the data set, such as "inputs".
             scale: its scale.
+            warnings: gets a line for an attribute that is ignored, as another program may mean something else by it.
         """
-        found = ColumnMeaning(kind_of(self.dtype), scale, self._texts("names"), self._texts("classes"))
-        return checked(self._data, role, found, self.shape)
-
-    def _texts(self, name: str) -> tuple[str, ...] | None:
-        """Return the texts in an attribute, if there is one; raise UserError if it holds none."""
-        what = f"{self.what}: the attribute {name}"
-        with reading_hdf5(what):
-            if name not in self._stored.attrs:
-                return None
-            value = self._stored.attrs[name]
-        try:
-            return texts(value)
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{what} must be a list of texts ({error}); remove it, or write it anew") from None
+        found: dict[str, tuple[str, ...]] = {}
+        for name in ("names", "classes"):
+            what = f"{self.what}: the attribute {name}"
+            with reading_hdf5(what):
+                value = self._stored.attrs.get(name)
+            if value is None:
+                continue
+            try:
+                found[name] = check_names(f"{self._data}: {role}", name, texts(value), self.shape)
+            except (UserError, ValueError, TypeError) as error:
+                warnings.append(f"{what} is ignored, as it is no list of names that fit ({error})")
+        return ColumnMeaning(kind_of(self.dtype), scale, found.get("names"), found.get("classes"))
 
     def place(self, file: h5py.File) -> Column | None:
         """Return the position of a contiguous column; None for one that must be read through HDF5.

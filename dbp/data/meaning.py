@@ -88,21 +88,21 @@ def texts(values: Any) -> tuple[str, ...]:
     return tuple(map(str, found))
 
 
-def checked(data: str, column: str, what: ColumnMeaning, shape: Sequence[int]) -> ColumnMeaning:
-    """Return the meaning of a column; raise UserError if it does not fit the column's shape.
+def check_names(column: str, kind: str, names: tuple[str, ...], shape: Sequence[int]) -> tuple[str, ...]:
+    """Return names that belong to a column; raise UserError if they do not fit.
 
     Args:
-        data: name of the data set.
-        column: name of the column.
-        what: its meaning.
+        column: the column, in words.
+        kind: "names", of the elements along the last axis, or "classes".
+        names: the names.
         shape: of the column, with one row per example.
     """
     width = shape[-1] if len(shape) > 1 else 1
-    if what.names is not None and len(what.names) != width:
-        raise UserError(f"{data}: {column} need a name for each of {width} columns, but have {len(what.names)} names")
-    if what.classes is not None and len(set(what.classes)) < len(what.classes):
-        raise UserError(f"{data}: classes must have different names, but are {listed(what.classes)}")
-    return what
+    if kind == "names" and len(names) != width:
+        raise UserError(f"{column} need a name for each of {width} columns, but have {len(names)} names")
+    if kind == "classes" and len(set(names)) < len(names):
+        raise UserError(f"{column} must have classes of different names, but have {listed(names)}")
+    return names
 
 
 def meaning_differences(stored: Meaning, now: Meaning) -> list[str]:

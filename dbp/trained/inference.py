@@ -11,7 +11,7 @@ import numpy as np
 from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
-from dbp.data import Dataset, OutputFile, parse_meaning
+from dbp.data import FLOATS, ColumnMeaning, Dataset, OutputFile, parse_meaning
 from dbp.errors import UserError
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
 from dbp.run.sources import print_warnings
@@ -99,7 +99,7 @@ def predict(
     print_warnings(comm, data)
     marked: list[int] = []
     meaning = parse_meaning(checkpoint.meaning)
-    names = meaning["targets"].classes if "targets" in meaning else None
+    targets = meaning.get("targets", ColumnMeaning(FLOATS))
     with out:
         from_rank_0(comm, out.create)
         count = trained.rows_at_a_time
@@ -110,8 +110,8 @@ def predict(
             if comm.rank == 0:
                 rows = np.concatenate([piece.outputs for piece in pieces])
                 marked += [row for piece in pieces for row in piece.marked.tolist()]
-                columns = columns_of(rows, settings.loss.predict(rows), names)
-                out.write_rows(columns, start, len(data), attributes_of(columns, names))
+                columns = columns_of(rows, settings.loss.predict(rows), targets.classes)
+                out.write_rows(columns, start, len(data), attributes_of(columns, targets.classes or targets.names))
         from_rank_0(comm, out.commit)
     return f"{len(data):,} predictions written to {out.path}{_text_of_marked(marked)}"
 

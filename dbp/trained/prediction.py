@@ -68,7 +68,7 @@ def _bytes(name: str) -> bytes:
 
 
 def attributes_of(columns: Mapping[str, Array], names: Sequence[str] | None) -> dict[str, dict[str, list[str]]]:
-    """Return the names of the classes as attributes of the columns that have a number for each class."""
+    """Return the names of the classes, or of the targets, for the columns that have a number for each of them."""
     each = [column for column in ("outputs", "probabilities") if column in columns]
     return {
         column: {"names": list(names)} for column in each if names and columns[column].shape[1:][-1:] == (len(names),)

@@ -1,5 +1,7 @@
 """The meaning of a data set: where it is found, and as text."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def test_arrays_have_a_meaning_too():
     assert data.meaning["targets"] == ColumnMeaning("integers", classes=("ant", "bee"))
     with pytest.raises(UserError, match="the arrays: inputs need a name for each of 2 columns, but have 3 names"):
         ArrayDataset(X, Y, input_names=["a", "b", "c"])
-    with pytest.raises(UserError, match="the arrays: classes must have different names, but are ant, ant"):
+    with pytest.raises(UserError, match="the arrays: targets must have classes of different names, but have ant, ant"):
         ArrayDataset(X, Y, classes=["ant", "ant"])
 
 
@@ -48,16 +50,19 @@ def test_arrays_have_a_meaning_too():
     ("value", "message"),
     [
         ("width", "it must be a list of texts"),
-        (3, "object is not iterable|iteration over a 0-d array"),
+        (3, "not iterable|iteration over a 0-d array"),
         ([1, 2], "it must be a list of texts"),
         (h5py.Empty("f"), "not iterable"),
         (np.array([b"\xff", b"a"]), "can't decode byte"),
+        (["a", "b", "c"], "inputs need a name for each of 2 columns, but have 3 names"),
     ],
 )
-def test_an_attribute_that_holds_no_names_is_named(tmp_path, value, message):
-    path = write(tmp_path / "a.h5", of_inputs={"names": value})
-    with pytest.raises(UserError, match=f"a.h5: 'inputs': the attribute names must be a list of texts .*({message})"):
-        HDF5Dataset(path)
+def test_an_attribute_that_means_something_else_is_ignored_with_a_warning(tmp_path, value, message):
+    data = HDF5Dataset(write(tmp_path / "a.h5", of_inputs={"names": value}))
+    assert data.meaning["inputs"].names is None
+    (warning,) = data.warnings
+    pattern = f".*a.h5: 'inputs': the attribute names is ignored, as it is no list of names that fit .*({message})"
+    assert re.fullmatch(pattern + r".*\)", warning)
 
 
 def test_it_is_read_from_text_as_it_was_written():

@@ -173,6 +173,20 @@ def test_a_cost_that_is_not_finite_names_the_example(linear, run, tmp_path):
         assert "; 2 of 60 examples have such a loss; remove such examples" in err
 
 
+def test_outputs_have_the_names_of_targets_that_are_numbers(run, tmp_path):
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["inputs"], file["targets"] = X, X[:, :2]
+        file["targets"].attrs["names"] = ["u", "v"]
+    settings = Settings(
+        [nn.Dense(2)], "huber", str(tmp_path / "train.h5"), Adam(1e-2), 1, 12, out=str(tmp_path / "run")
+    )
+    train(settings, OneProcess(), Start(quiet=True))
+    assert run("predict", tmp_path / "run", tmp_path / "train.h5", tmp_path / "p.h5")[0] == 0
+    with h5py.File(tmp_path / "p.h5") as file:
+        assert list(file) == ["outputs"]
+        assert file["outputs"].attrs["names"].tolist() == ["u", "v"]
+
+
 def test_no_command_writes_over_what_it_reads(trained, run, tmp_path):
     data = write(tmp_path / "data.h5")
     run_folder = shutil.copytree(trained, tmp_path / "run")

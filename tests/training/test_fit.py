@@ -153,6 +153,10 @@ def test_divergence_stops_and_keeps_the_last_weights(tmp_path):
         ({"data": Data((X, Y), test=(X[:, :4], Y))}, r"test inputs have shape \(4,\).*have \(5,\)"),
         ({"data": Data((X, Y), validation=0.001)}, "leaves no example"),
         ({"data": Data((np.where(X > 2, np.nan, X), Y))}, "inputs must be finite.*contain nan"),
+        (
+            {"data": Data((X, Y), (X.astype(int), Y))},
+            "validation arrays: inputs are integers .*training data are floats",
+        ),
         ({"data": Data((X, Y), test=(X, np.full(60, 9)))}, "the test arrays: targets of cross_entropy"),
         ({"model": [nn.Dense(3), nn.Flatten(), nn.Dense(2)]}, "from 0 to 1, as the model has 2 outputs"),
     ],
