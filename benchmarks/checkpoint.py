@@ -1,7 +1,7 @@
 """The cost of checkpoints, and the times to resume from one and to recover when a rank has died.
 
-    python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--deaths 5] [--folder FOLDER]
-                                    [--json FILE]
+    python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--deaths 5] [--arrays 9e3,60e3]
+                                    [--folder FOLDER] [--json FILE]
 
 Trains dense layers with Adam, whose checkpoints hold three vectors, in a run's folder in FOLDER (by default that of
 temporary files). "step" is the median time of a step without a checkpoint, "stall" the time for which training waits
@@ -10,7 +10,8 @@ written, "written" the time until it is written, verified and has its name. "res
 to begin if it resumes from a checkpoint: to find, verify and read it. With one rank more, which is killed, and Open
 MPI 5: "noticed" and "met" are the times from then until all others know, and until they have come together; "from
 memory" and "from file" until they begin their next step, from the state of a node that is whole, or, if the rank died
-while it changed that, from the last checkpoint. Times in ms, of the slowest rank.
+while it changed that, from the last checkpoint. Times in ms, of the slowest rank. A second table has the seconds of
+processor time that a checkpoint of many small arrays takes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from commands import Notes, carry_out, few_cores, footnotes, parsed, parser, positive, say
 from memory import parameters
 from programs import FailedError, own_program
 from tables import line, number
+
+from dbp.checkpoint import StoredCheckpoint, read, write
 
 RECOVERY = ("noticed", "met", "from memory", "from file")
 
@@ -43,6 +48,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--batch", type=positive, default=256, help="examples in a step (256)")
     known.add_argument("--saves", type=positive, default=7, help="checkpoints of which the median is taken (7)")
     known.add_argument("--deaths", type=positive, default=5, help="of ranks, of which the median is taken (5)")
+    known.add_argument("--arrays", type=sizes, default=[9000, 60_000], help="numbers of small arrays, likewise")
     known.add_argument("--folder", type=Path, help="where checkpoints are written")
     return parsed(known)
 
@@ -90,6 +96,26 @@ def recovery(args: argparse.Namespace, count: int, notes: Notes) -> dict[str, fl
     return {name: statistics.median(seconds) for name, seconds in told.items()}
 
 
+def seconds_of_arrays(count: int, folder: Path) -> dict[str, float]:
+    """Return the processor time that writing and reading a checkpoint of small arrays takes, the shortest of three."""
+    arrays = {f"layer_{number}/weight": np.zeros((4, 4), np.float32) for number in range(count)}
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        write(folder / "c.h5", StoredCheckpoint(arrays))
+        written = time.process_time()
+        read(folder / "c.h5")
+        times.append((written - began, time.process_time() - written))
+    return dict(zip(("write", "read"), map(min, zip(*times, strict=True)), strict=True))
+
+
+def table_of_arrays(found: dict[int, dict[str, float]]) -> str:
+    """Return a table of the processor time for many arrays."""
+    lines = [line("arrays", (f"{title} s" for title in ("write", "read")))]
+    lines += [line(f"{count:,}", [number(row[name], 2) for name in ("write", "read")]) for count, row in found.items()]
+    return "\n".join(lines)
+
+
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Measure each size in separate processes, print a table, and return all figures."""
     notes += few_cores(args.ranks)
@@ -102,8 +128,10 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
             told = own_program("checkpoint_steps.py", args.ranks).measure(*map(str, words))
         found[told["results"]["parameters"]], versions = told["results"], told["versions"]
         told["results"] |= recovery(args, count, notes)
-    print(table(found), table_of_recovery(found), footnotes(versions, notes), sep="\n\n")
-    return {"sizes": found, "versions": versions}
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        arrays = {count: seconds_of_arrays(count, Path(folder)) for count in args.arrays}
+    print(table(found), table_of_recovery(found), table_of_arrays(arrays), footnotes(versions, notes), sep="\n\n")
+    return {"sizes": found, "arrays": arrays, "versions": versions}
 
 
 if __name__ == "__main__":

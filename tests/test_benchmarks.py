@@ -35,7 +35,7 @@ def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, name):
 
 
 def test_what_a_death_costs_is_measured(tmp_path):
-    words = ("--parameters", "1e5", "--saves", "2", "--deaths", "1", "--json", tmp_path / "out.json")
+    words = ("--parameters", "1e5", "--saves", "2", "--deaths", "1", "--arrays", "100", "--json", tmp_path / "out.json")
     outcome = run(sys.executable, ROOT / "benchmarks" / "checkpoint.py", *words, timeout=120)
     assert outcome.code == 0, outcome.text
     (row,) = json.loads((tmp_path / "out.json").read_text())["sizes"].values()

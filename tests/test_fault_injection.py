@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.fault_injection import folder_events, injector, kinds, train_jobs
+from tests.fault_injection import folder_events, injector, kinds, outside_events, train_jobs
 from tests.fault_injection.hostile import HOSTILE
 from tests.fault_injection.injector import ALWAYS, FAULTS
 from tests.fault_injection.reference_run import wrong_in
@@ -215,6 +215,11 @@ def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
         assert train_jobs.newest_step(bench.run) == (7, 14, 26)[number]
         assert wrong_in(bench.run, bench.reference, finished=False) == ""
     assert bench.resume(2) == ""
+
+
+@pytest.mark.parametrize("by", [outside_events.by_two_runs, outside_events.by_links, outside_events.by_cut_data])
+def test_events_from_outside_of_a_job(bench, by):
+    assert by(bench, 2, 0) == ""
 
 
 # --- jobs killed at random ----------------------------------------------------------------------------------

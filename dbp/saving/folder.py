@@ -153,19 +153,21 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.unlock()
 
-    def check_contents(self, files: Iterable[Path]) -> None:
+    def check_contents(self, data: Iterable[Path]) -> None:
         """Raise UserError if the folder holds the data of its run, or files that no run has written.
 
         Args:
-            files: the files of the data.
+            data: its files.
         """
         run = self.path.resolve()
-        for file in files:
+        for file in data:
             if file.resolve().is_relative_to(run):
                 raise UserError(f"{OF_ITS_OWN}, but {self.path} holds its data {file}; choose another with --out")
-        if not self._is_of_a_run() and (names := [name for name in REPLACED if (self.path / name).is_file()]):
+        files = (self.path / name for name in REPLACED)
+        others = [file.name for file in files if file.is_file() and not file.is_symlink()]  # a link alone is replaced
+        if others and not self._is_of_a_run():
             raise UserError(
-                f"{OF_ITS_OWN}, but {self.path} holds a {names[0]} that no run has written, and that would be lost; "
+                f"{OF_ITS_OWN}, but {self.path} holds a {others[0]} that no run has written, and that would be lost; "
                 "choose another with --out"
             )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dbp.checkpoint import checkpoints_of, opened
-from tests.fault_injection import folder_events, injector, train_jobs
+from tests.fault_injection import folder_events, injector, outside_events, train_jobs
 from tests.fault_injection.hostile import HOSTILE
 from tests.fault_injection.injector import ALWAYS, FAULTS
 from tests.fault_injection.train_jobs import DEATHS, STAGES, STOPS, Bench
@@ -278,6 +278,22 @@ def others(context: FaultContext) -> Case:
     return Case(name, names[name](context.bench, ranks, context.again()))
 
 
+def outside(context: FaultContext) -> Case:
+    """Carry out one of: two runs at once, links in the folder, data cut off, streams gone, dbp run killed."""
+    bench, ranks, again = context.bench, context.rng.choice(context.ranks), context.again()
+    names = {
+        "two runs at once": outside_events.by_two_runs,
+        "links": outside_events.by_links,
+        "data cut off": outside_events.by_cut_data,
+        "dbp run killed": outside_events.by_killed_launcher,
+    }
+    name = context.rng.choice(sorted([*names, "streams"]))
+    if name == "streams":
+        how = context.rng.choice(sorted(outside_events.GONE))
+        return Case(f"streams: {how}", outside_events.by_gone_streams(bench, how, again))
+    return Case(f"{name}, {ranks} ranks", names[name](bench, ranks, again))
+
+
 def disks(context: FaultContext) -> Case:
     """Use a real small disk that is full, for a while or for good, or read-only."""
     name, ranks = context.rng.choice(["full", "full for a while", "read-only"]), context.rng.choice(context.ranks)
@@ -300,6 +316,7 @@ KINDS: dict[str, tuple[int, Callable[[FaultContext, int], Iterator[Case]]]] = {
     "dying ranks": (6, partial(each, draw=deaths)),
     "survived deaths": (6, partial(each, draw=survivals)),
     "files and other jobs": (2, partial(each, draw=others)),
+    "events from outside": (3, partial(each, draw=outside)),
     "full disks": (1, partial(each, draw=disks)),
 }
 
