@@ -7,8 +7,9 @@ ranks that fail or kill, once or for good; checkpoints with changed bytes; files
 ranks at every stage; ranks that die, raise or leave; stop files, time limits, second jobs; disks that are full; two
 runs at once in one folder, links in it, data that is cut off, output that goes nowhere, and a launcher that is killed.
 After each, what is there must be whole and of the very run, and a job that goes on must come to the bits of one that
-nothing has broken. The table counts what was not so; the exit code is 1 if there is any. The same seed draws the same faults.
-Needs a C compiler (Debian: gcc and libc6-dev) and mpirun; small disks need root, and are left out without.
+nothing has broken. The table counts what was not so; the exit code is 1 if there is any. The same seed draws
+the same faults. Needs a C compiler (Debian: gcc and libc6-dev) and mpirun; small disks need root, and are left out
+without.
 """
 
 from __future__ import annotations
