@@ -120,7 +120,8 @@ def _text_of_marked(rows: Sequence[int]) -> str:
     """Return what is said of marked rows; empty without any."""
     if not rows:
         return ""
-    return f"; {len(rows):,} of them marked, as inputs or outputs are not finite: rows {shortened([*map(str, rows)])}"
+    shown = f"row{'s' * (len(rows) > 1)} {shortened([*map(str, rows)])}"
+    return f"; {len(rows):,} of them marked, as inputs or outputs are not finite: {shown}"
 
 
 def _trained_model(settings: Settings, checkpoint: StoredCheckpoint, data: Dataset) -> TrainedModel:
