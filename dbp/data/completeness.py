@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+import numpy as np
 from h5py import h5s, h5z
 
 from dbp.errors import DataError, UserError
@@ -187,18 +188,37 @@ class _Source(NamedTuple):
 
 
 def _check_sources(column: h5py.Dataset, what: str, files: list[StoredFile], around: Sequence[str]) -> list[str]:
-    covered, warnings = h5s.create_simple(column.shape), []
+    covered, warnings, firsts = h5s.create_simple(column.shape), [], []
     covered.select_none()
     for mapping in column.virtual_sources():
         places = _cover(covered, mapping.vspace, column.shape)
         for source in _sources(mapping, len(places)):
             warnings += _check_source(column, source, what, files, around)
-        for place in places:
-            _ = column[place]  # from its first read on HDF5 keeps a source open
+        firsts += places
+    _open_sources(column, what, firsts)
     missing = math.prod(column.shape) - covered.get_select_npoints()
     if missing:
         warnings.append(_filled_in(column, what, f"{missing:,} of {math.prod(column.shape):,} numbers have no source"))
     return list(dict.fromkeys(warnings))
+
+
+def _open_sources(column: h5py.Dataset, what: str, places: Sequence[tuple[int, ...]]) -> None:
+    """Read a number of each source, which HDF5 keeps open from then on; it would fill in one that it cannot open later.
+
+    Raises:
+        UserError: they cannot all be open at once.
+    """
+    if not places:
+        return
+    space = column.id.get_space()
+    space.select_elements(np.array(places, np.uint64))
+    try:
+        column.id.read(h5s.create_simple((len(places),)), space, np.empty(len(places), column.dtype))
+    except HDF5_FAILURES as error:
+        raise UserError(
+            f"{what} is virtual, and its {len(places):,} parts cannot be open at once ({reason_of(error)}); allow more "
+            "open files (ulimit -n), or copy it into one file"
+        ) from None
 
 
 def _cover(covered: Any, part: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -258,8 +278,12 @@ def _check_source(
     path = find_linked(source.file, name, "HDF5_VDS_PREFIX", prefix)
     if path is None:
         raise DataError(f"{failure} is missing or not an HDF5 file; put it beside {name}")
-    with reading_hdf5(failure), h5py.File(path, "r") as opened:
-        return _check_source_in(opened, source, failure, files, around)
+    with reading_hdf5(failure):
+        opened = h5py.File(path, "r")
+        try:
+            return _check_source_in(opened, source, failure, files, around)
+        finally:
+            opened.id.close()  # opened.close() goes through all that is open
 
 
 def _check_source_in(

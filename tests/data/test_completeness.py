@@ -1,6 +1,7 @@
 """Parts of HDF5 data sets that are missing, which HDF5 itself would fill with zeros."""
 
 import os
+import sys
 from pathlib import Path
 
 import h5py
@@ -9,6 +10,7 @@ import pytest
 
 from dbp.data import HDF5Dataset
 from dbp.errors import DataError, UserError
+from tests.processes import output_of
 
 X = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32) + 5
 Y = np.arange(30) % 3
@@ -186,6 +188,30 @@ def test_sources_that_go_while_they_are_read():
     os.truncate("part2.h5", 2000)
     with pytest.raises(DataError, match=r"two.h5: 'inputs' cannot be read: .*part2.h5 was cut off to 2,000 bytes"):
         data.read(np.array([3, 22]))
+
+
+def test_more_sources_than_may_be_open_are_refused():
+    shown = h5py.VirtualLayout((60, 4), "f4")
+    for part in range(60):
+        shown[part] = h5py.VirtualSource(f"row{part}.h5", "x", (4,))
+        with h5py.File(f"row{part}.h5", "w") as file:
+            file["x"] = X[0]
+    with h5py.File("rows.h5", "w") as file:
+        file.create_virtual_dataset("inputs", shown)
+        file["targets"] = np.zeros(60)
+    code = """if True:
+        import resource
+        from dbp.data import HDF5Dataset
+        from dbp.errors import UserError
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        try:
+            HDF5Dataset("rows.h5")
+        except UserError as error:
+            print(error)
+    """
+    told = output_of(sys.executable, "-c", code, timeout=30)
+    assert told.startswith("rows.h5: 'inputs' is virtual, and its 60 parts cannot be open at once (")
+    np.testing.assert_array_equal(HDF5Dataset("rows.h5").read(slice(0, 60)).inputs, X[[0] * 60])
 
 
 @pytest.mark.parametrize("storage", [{"chunks": (5, 4)}, {"external": [("numbers", 0, 480)]}])
