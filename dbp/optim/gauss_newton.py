@@ -6,8 +6,8 @@ weights, H the Hessian of the cost by the outputs (Schraudolph 2002).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -25,35 +25,11 @@ class GaussNewtonModel(Protocol):
     products: int  # with the matrix, so far
     finite: bool  # whether the matrix is finite; the same on every rank
     idle: int  # how many weights have no influence on the outputs at the point, as far as the model knows
+    lost: int  # how many of them had some at earlier points
 
     def step(self, radius: float, target: Vector) -> TrustRegionStep:
         """Write the minimum within a radius to a vector, where it is owned, and return it in the model's variables."""
         ...
-
-    def ends_at(self, trial: Trial) -> bool:
-        """Return True if weights that have influence on the outputs here have none after a step.
-
-        There the Jacobian is zero, and so is the gradient, however far the minimum is.
-        """
-        ...
-
-
-class Trial(NamedTuple):
-    """The point that a step leads to.
-
-    Args:
-        curvature: returns that of the point; called only if the gradient is small enough.
-        gradient: at the point, where it is owned.
-        cost: at the point.
-        direction: the step.
-        found: the same in the model's variables.
-    """
-
-    curvature: Callable[[], Curvature]
-    gradient: Vector
-    cost: float
-    direction: Vector
-    found: TrustRegionStep
 
 
 class DenseModel:
@@ -72,14 +48,14 @@ class DenseModel:
     def __init__(self, space: VectorSpace, root: Root, curvature: Curvature, gradient: Vector, scale: Vector):
         self._root, self.products = root, len(scale)
         matrix = curvature.gauss_newton_matrix()
-        self.finite = bool(root.broadcast(bool(np.isfinite(matrix).all())))
-        self._columns = columns = _norms(matrix)
-        self.idle = int((columns <= np.finfo(np.float64).eps * columns.max(initial=0)).sum())
+        columns = np.sqrt(np.maximum(matrix.diagonal(), 0))
         for block in cache_blocks(space.owned):
             np.maximum(scale[block], columns[block], out=scale[block], casting="same_kind")
             scale[block][scale[block] == 0] = 1  # the weight has had no influence so far; as in lmder
         space.fence(scale)
         gradient, scale = root.gather_vector(gradient), root.gather_vector(scale)
+        found = _count_idle(columns, scale) if root.is_root else (0, 0)
+        self.finite, self.idle, self.lost = root.broadcast((bool(np.isfinite(matrix).all()), *found))
         if root.is_root and self.finite:
             self._scale = scale.astype(np.float64)
             self._matrix = matrix / self._scale / self._scale[:, None]
@@ -95,25 +71,17 @@ class DenseModel:
         everywhere: TrustRegionStep = self._root.broadcast(found)
         return everywhere
 
-    def ends_at(self, trial: Trial) -> bool:
-        """Return True if a column of the Jacobian vanishes after a step.
 
-        With g = J^T r and |r|^2 twice the cost, |g_i| is at most the norm of column i times |r|, so that the matrix is
-        only formed where g_i is next to zero.
-        """
-        gradient, alive = self._root.gather_vector(trial.gradient), self._columns > 0
-        least, is_small = np.finfo(gradient.dtype).eps * self._columns, False
-        if self._root.is_root:
-            is_small = bool((alive & (np.abs(gradient) <= least * max(2 * trial.cost, 0) ** 0.5)).any())
-        if not self._root.broadcast(is_small):
-            return False
-        self.products += len(least)
-        return bool((alive & (_norms(trial.curvature().gauss_newton_matrix()) <= least)).any())
+def _count_idle(columns: Array, scale: Array) -> tuple[int, int]:
+    """Return how many weights have no influence on the outputs, and how many of them had some before.
 
-
-def _norms(matrix: Array) -> Array:
-    """Return the norms of the columns of J, for J^T J."""
-    return np.sqrt(np.maximum(matrix.diagonal(), 0))
+    Args:
+        columns: norms of the columns of J at the point.
+        scale: the largest of each so far, or 1 if it has always been 0.
+    """
+    least = np.finfo(np.float64).eps
+    idle = columns <= least * columns.max(initial=0)
+    return int(idle.sum()), int((idle & (columns <= least * scale) & (scale != 1)).sum())
 
 
 class SubspaceModel:
@@ -143,7 +111,7 @@ class SubspaceModel:
     ):
         self._space, self._root, self._basis, self._matrix = space, root, basis, np.zeros((0, 0))
         self._norm = space.dot(gradient, gradient) ** 0.5
-        self.products, self.finite, self.idle = 0, True, 0
+        self.products, self.finite, self.idle, self.lost = 0, True, 0, 0
         linear_combination(space, basis[0], [gradient], [1 / self._norm])
         while self._grow(curvature, radius):
             pass
@@ -184,15 +152,6 @@ class SubspaceModel:
         found = self._minimum(radius)
         linear_combination(self._space, target, self._basis[: len(self._matrix)], found.step)
         return found
-
-    def ends_at(self, trial: Trial) -> bool:
-        """Return True if the gradient and the curvature along the step vanish after the step."""
-        least = float(np.finfo(trial.gradient.dtype).eps) ** 2
-        if self._space.dot(trial.gradient, trial.gradient) > least * self._norm**2:
-            return False
-        self.products += 1
-        after = self._space.dot(trial.direction, trial.curvature().gauss_newton_product(trial.direction))
-        return after <= least * -2 * (trial.found.slope + trial.found.reduction)  # the same before the step
 
 
 def linear_combination(space: Space, target: Vector, vectors: Sequence[Vector], factors: Iterable[float]) -> None:

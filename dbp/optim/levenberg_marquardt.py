@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Generic
 
 import numpy as np
@@ -12,15 +11,13 @@ from numpy.typing import NDArray
 from dbp.checks import check_at_least, check_fraction, check_positive
 from dbp.optim.blockwise import cache_blocks, copy_owned
 from dbp.optim.dense_trust_region import TrustRegionStep
-from dbp.optim.gauss_newton import DenseModel, GaussNewtonModel, SubspaceModel, Trial
+from dbp.optim.gauss_newton import DenseModel, GaussNewtonModel, SubspaceModel
 from dbp.optim.optimizer import Optimizer, Outcome, State, Step
 from dbp.optim.protocols import E, MiniBatchCost, Vector
 
 # Ratios of actual to predicted reduction, as in MINPACK's lmder.
 ACCEPT_RATIO = 1e-4  # a step is accepted from here on
 SHRINK_RATIO, GROW_RATIO = 0.25, 0.75  # the radius shrinks up to the first and grows from the second on
-STEP_BACK = 0.1  # factor on the radius after a step to where weights have no influence
-MAX_STEPS_BACK = 8  # of such steps in a row; then it is taken
 BASIS = "basis_{}"
 
 
@@ -30,9 +27,9 @@ class LevenbergMarquardt(Optimizer):
 
     For mean squared error this is the method of Moré (1978), "The Levenberg-Marquardt algorithm: implementation and
     theory", as in MINPACK's lmder, but on the normal equations. For other losses J^T J becomes J^T H J, with H the
-    Hessian of the cost by the outputs (Schraudolph 2002). A step tries ever smaller radii until the cost falls, and
-    until no weight has lost all its influence on the outputs, as from there no gradient leads back. With a full batch
-    nothing is evaluated twice, and convergence is detected.
+    Hessian of the cost by the outputs (Schraudolph 2002). A step tries ever smaller radii until the cost falls. With a
+    full batch nothing is evaluated twice, and convergence is detected. It is not where weights have lost all influence
+    on the outputs since the start: their gradient is zero there, however far the minimum is.
 
     No tolerance counts as less than the precision of the weights; norms are those of the scaled weights.
 
@@ -89,7 +86,7 @@ class _LevenbergMarquardtStep(Generic[E]):
         self.gradient, self.scale = state.vectors["gradient"], state.vectors["scale"]
         self.trial, self.direction = state.scratch["trial"], state.scratch["step"]
         self.precision = float(np.finfo(weights.dtype).eps)
-        self.evaluations = self.products = self.idle = 0
+        self.evaluations = self.products = self.idle = self.lost = 0
 
     def run(self) -> Step[E]:
         """Evaluate the weights unless they are known, and search for a step unless they are at a minimum."""
@@ -99,8 +96,7 @@ class _LevenbergMarquardtStep(Generic[E]):
                 return self._end(evaluation, Outcome.NOT_FINITE, "begin with other weights")
             self._keep(evaluation)
         if self.space.dot(self.gradient, self.gradient) == 0:
-            if self._is_dense:
-                self._model()  # which tells of weights without influence
+            self._find_idle()
             return self._stay("the gradient is zero")
         model = self._model()
         if not model.finite:
@@ -113,7 +109,7 @@ class _LevenbergMarquardtStep(Generic[E]):
     def _search(self, model: GaussNewtonModel) -> Step[E]:
         """Try ever smaller radii, until a step lowers the cost enough or the cost is at its minimum."""
         known, radius, norm = len(self.numbers["radius"]), self._radius(), self._norm()
-        before, steps_back = radius, 0
+        before = radius
         while True:
             trial_step = model.step(radius, self.direction)
             if not known:
@@ -121,11 +117,6 @@ class _LevenbergMarquardtStep(Generic[E]):
             evaluation = self._try()
             actual = self.cost - evaluation.cost if evaluation.finite else -float("inf")
             ratio = actual / trial_step.reduction if trial_step.reduction > 0 else 0.0
-            if ratio >= ACCEPT_RATIO and steps_back < MAX_STEPS_BACK:
-                is_flat, evaluation = self._ends_flat(model, evaluation, trial_step)
-                if is_flat:
-                    steps_back, radius = steps_back + 1, STEP_BACK * min(radius, trial_step.norm)
-                    continue
             radius = _resized(radius, trial_step, actual, ratio)
             reason = self._at_minimum(trial_step, actual, ratio, radius, norm)
             if ratio >= ACCEPT_RATIO:
@@ -136,16 +127,6 @@ class _LevenbergMarquardtStep(Generic[E]):
             return self._end(evaluation, Outcome.NOT_FINITE, "the cost is not finite at any weights near these")
         self.numbers["radius"] = np.array([radius if self.cost_function.is_deterministic else SHRINK_RATIO * before])
         return self._stay(reason)
-
-    def _ends_flat(self, model: GaussNewtonModel, evaluation: E, found: TrustRegionStep) -> tuple[bool, E]:
-        """Return whether weights lose all influence at the trial, and the evaluation there, valid again."""
-        before = model.products
-        curvature = partial(self.cost_function.curvature, self.trial)
-        is_flat = model.ends_at(Trial(curvature, evaluation.gradient, evaluation.cost, self.direction, found))
-        if model.products == before:
-            return is_flat, evaluation
-        self.products += model.products - before
-        return is_flat, evaluation if is_flat else self._evaluate(self.trial)
 
     def _at_minimum(self, trial_step: TrustRegionStep, actual: float, ratio: float, radius: float, norm: float) -> str:
         """Return why the cost is at its minimum, by the tests of MINPACK's lmder; an empty text if it is not."""
@@ -172,7 +153,13 @@ class _LevenbergMarquardtStep(Generic[E]):
 
     def _end(self, evaluation: E, outcome: Outcome = Outcome.CONTINUES, reason: str = "") -> Step[E]:
         radius = self.numbers["radius"]
-        if outcome is Outcome.CONVERGED and self.idle:
+        if outcome is Outcome.CONVERGED and self.lost:
+            outcome = Outcome.INFLUENCE_LOST
+            reason = (
+                f"{self.lost} of {len(self.weights)} weights have none on the outputs any more, so the minimum may be "
+                "elsewhere; try a smaller initial_radius"
+            )
+        elif outcome is Outcome.CONVERGED and self.idle:
             reason += f"; {self.idle} of {len(self.weights)} weights have no influence on the outputs there"
         return Step(
             evaluation, outcome, self.evaluations, self.products, float(radius[0]) if len(radius) else 0.0, reason
@@ -214,8 +201,18 @@ class _LevenbergMarquardtStep(Generic[E]):
             basis = [self.state.scratch[BASIS.format(i)] for i in range(self.optimizer.subspace)]
             model = SubspaceModel(self.space, root, curvature, self.gradient, basis, self._radius())
         self.products += model.products
-        self.idle = model.idle
+        self.idle, self.lost = model.idle, model.lost
         return model
+
+    def _find_idle(self) -> None:
+        """Find out whether weights have no influence on the outputs where the gradient is zero."""
+        if self._is_dense:
+            self._model()
+            return
+        product = self.cost_function.curvature(self.weights).gauss_newton_product(self.weights)
+        self.products += 1
+        if self.space.dot(product, product) == 0:
+            self.lost = len(self.weights)
 
     def _radius(self) -> float:
         """Return the radius of the trust region at the start of the step."""

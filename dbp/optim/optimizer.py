@@ -29,6 +29,7 @@ class Outcome(Enum):
     NEGATIVE_CURVATURE = "negative curvature"
     NOT_FINITE = "not finite"
     FAILED = "the method failed"
+    INFLUENCE_LOST = "influence lost"
 
 
 @dataclass(frozen=True)
