@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from dbp.files import writing_to
+from dbp.text import printable
 
 # Environment variable of `dbp run`, which passes on the errors of its ranks: the path of its terminal, or empty.
 TERMINAL = "DBP_TERMINAL"
@@ -43,9 +44,9 @@ def write_line(stream: TextIO | None, text: str) -> None:
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """Return a text with escapes for what the encoding of a stream lacks, such as umlauts in ASCII."""
+    """Return a text with escapes for control characters and for what the encoding of a stream lacks."""
     encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def write_error(text: str) -> None:

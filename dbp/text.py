@@ -26,9 +26,9 @@ def brief(value: object, most: int = 100) -> str:
 def printable(text: str) -> str:
     """Return a text with escapes in place of control characters, which move a terminal's cursor, and of broken UTF-8.
 
-    Ends of lines remain, and so do letters of all languages.
+    Ends of lines and tabs remain, and so do letters of all languages.
     """
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def amount(number: float, unit: str = "") -> str:

@@ -50,3 +50,8 @@ def test_what_an_encoding_lacks_is_escaped_and_a_closed_stream_is_no_error():
     stream.close()
     write_line(stream, "nobody reads this")
     write_line(None, "nor this")
+
+
+def test_control_characters_are_shown_and_not_sent_to_the_terminal():
+    shown = "r \U0001f600\xfc\\x1b[31m\\x07\\udcff\ta\nb"
+    assert encodable("r \U0001f600\xfc\x1b[31m\x07\udcff\ta\nb", sys.stdout) == shown
