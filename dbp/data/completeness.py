@@ -278,12 +278,8 @@ def _check_source(
     path = find_linked(source.file, name, "HDF5_VDS_PREFIX", prefix)
     if path is None:
         raise DataError(f"{failure} is missing or not an HDF5 file; put it beside {name}")
-    with reading_hdf5(failure):
-        opened = h5py.File(path, "r")
-        try:
-            return _check_source_in(opened, source, failure, files, around)
-        finally:
-            opened.id.close()  # opened.close() goes through all that is open
+    with reading_hdf5(failure), h5py.File(path, "r") as opened:
+        return _check_source_in(opened, source, failure, files, around)
 
 
 def _check_source_in(
