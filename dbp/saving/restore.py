@@ -131,6 +131,8 @@ class Restorer:
     def _refuse(self, info: CheckpointInfo) -> str | None:
         """Return why a checkpoint is not one of this run, before its arrays are read; None if it is."""
         run, layout = self._run, self._run.layout
+        if reason := self._other_history(info):
+            return reason
         arrays: dict[str, Array] = {}
         for group, moments in moments_of(run).items():
             arrays |= {f"{group}/{name}": array for name, array in moments.items()}
@@ -138,3 +140,13 @@ class Restorer:
         for vector in (*run.vectors, *residual_names(info.arrays, layout)):
             arrays |= {f"{group_of(vector)}/{name}": array for name, array in parameters.items()}
         return check_arrays(info, {name: (array.dtype.str, array.shape) for name, array in arrays.items()})
+
+    def _other_history(self, info: CheckpointInfo) -> str:
+        """Return why the history of a checkpoint cannot go on in this run; "" if it can."""
+        columns = [name for name in info.arrays if name.startswith("history/")]
+        had = any(name.startswith("history/validation_") for name in columns)
+        has = self._run.sources.validation is not None
+        if not columns or had == has:
+            return ""
+        verb, count = ("has", "no") if had else ("lacks", "some")
+        return f"it {verb} the costs of validation, but this run has {count} data for it"

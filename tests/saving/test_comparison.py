@@ -74,6 +74,16 @@ def test_other_data_may_be_accepted_but_not_another_model(tmp_path):
         run(tmp_path, Start(accept=("model", "data")), model=[nn.Dense(9, "tanh"), nn.Dense(3)])
 
 
+def test_validation_is_neither_added_nor_given_up(tmp_path):
+    """The columns of the history would have gaps, so to accept it would not help."""
+    for name, before, after in (("a", 0.2, None), ("b", None, 0.2)):
+        run(tmp_path / name, epochs=1, data=Data((X, Y), validation=before))
+        with pytest.raises(UserError, match=r"data.validation: .*another folder with --out$"):
+            run(tmp_path / name, epochs=2, data=Data((X, Y), validation=after))
+        with pytest.raises(UserError, match=r"the costs of validation, but this run has (some|no) data for it"):
+            run(tmp_path / name, Start(accept=("data",)), epochs=2, data=Data((X, Y), validation=after))
+
+
 def test_other_names_of_classes_are_other_data(tmp_path):
     def named(*classes):
         return Data(ArrayDataset(X, Y, classes=classes), validation=0.2)
