@@ -74,13 +74,13 @@ class Signals:
             self._before, self.received = {}, []
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and number in self.received:
-            before = self._before[number]
-            if not self._ends and callable(before):  # as a rule, Python's own, which raises KeyboardInterrupt
-                before(number, frame)
+        if number != signal.SIGINT or number not in self.received:
+            self.received.append(number)
+        elif not self._ends and callable(before := self._before[number]):
+            before(number, frame)  # as a rule Python's own, which raises KeyboardInterrupt
+        else:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.received.append(number)
 
     @property
     def name(self) -> str:

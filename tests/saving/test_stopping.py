@@ -71,6 +71,19 @@ def test_a_second_interrupt_does_not_wait_for_the_step():
     assert type(second.value) is KeyboardInterrupt
 
 
+def test_a_second_interrupt_calls_a_handler_of_the_user_which_may_return():
+    came = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        with signals:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            assert signals.received == [signal.SIGINT]
+            assert came == [signal.SIGINT, signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_the_signal_that_dbp_run_got_is_named(monkeypatch):
     note = ProcessNote("dbp signal")
     monkeypatch.setenv("DBP_SIGNAL", note.path)
