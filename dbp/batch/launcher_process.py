@@ -19,6 +19,7 @@ from typing import IO, BinaryIO
 
 from dbp.batch.launcher_output import copy, copy_without_banners
 from dbp.errors import ENDED, INTERRUPTED, NOT_FINISHED, UserError
+from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
 from dbp.process.launcher import RANKS
 from dbp.process.note import ProcessNote
 from dbp.saving.stopping import LAUNCHER_SIGNAL, SIGNALS
@@ -75,13 +76,17 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
 
 @contextlib.contextmanager
 def _copied(source: IO[bytes] | None, target: BinaryIO) -> Iterator[None]:
-    """Copy a stream of the launcher meanwhile, and to its end; nothing if it has none."""
-    thread = threading.Thread(target=copy, args=(source.fileno(), target)) if source is not None else None
-    if thread is not None:
-        thread.start()
+    """Copy a stream of the launcher meanwhile, and to its end; nothing if it has none.
+
+    An exception does not wait for that end: the launcher ends when this process has ended.
+    """
+    if source is None:
+        yield
+        return
+    thread = threading.Thread(target=copy, args=(source.fileno(), target), daemon=True)
+    thread.start()
     yield
-    if thread is not None:
-        thread.join()
+    thread.join()
 
 
 class ForwardedSignals:
@@ -94,6 +99,7 @@ class ForwardedSignals:
         self.received: list[int] = []
         self.note = ProcessNote("dbp signal")  # tells ranks which one it was
         self._pending: list[int] = []
+        self._delivers = False
         self._process: subprocess.Popen[bytes] | None = None
         self._since = time.monotonic()
         for number in SIGNALS:
@@ -113,13 +119,28 @@ class ForwardedSignals:
         self._deliver()
 
     def _deliver(self, *_signal: object) -> None:
-        """Send what is pending if it will reach the ranks, or try again in a moment."""
+        """Send what is pending if it will reach the ranks, or try again in a moment.
+
+        A signal may come while another one is delivered here, as handlers may interrupt each other: it waits as well.
+        """
+        if self._delivers:
+            signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+            return
+        self._delivers = True
+        try:
+            self._send_pending()
+        finally:
+            self._delivers = False
+
+    def _send_pending(self) -> None:
         process, is_late = self._process, time.monotonic() - self._since > START_SECONDS
         while self._pending:
-            if process is None or not (self._pending[-1] != signal.SIGUSR1 or is_late or _has_rank(process.pid)):
+            number = self._pending.pop()
+            if process is None or not (number != signal.SIGUSR1 or is_late or _has_rank(process.pid)):
+                self._pending.append(number)
                 signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
                 return
-            process.send_signal(self._pending.pop())
+            process.send_signal(number)
 
 
 def _has_rank(launcher: int) -> bool:
@@ -199,7 +220,7 @@ def segment_folder(parent: Path, vendor: str) -> Iterator[str]:
         yield ""
         return
     try:
-        folder = tempfile.TemporaryDirectory(prefix="dbp-", dir=parent, ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(prefix=SEGMENT_FOLDER, dir=parent, ignore_cleanup_errors=True)
     except OSError:
         yield ""
         return

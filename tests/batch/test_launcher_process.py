@@ -4,15 +4,20 @@ import os
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dbp.batch import launcher_process
-from dbp.batch.launcher_process import allow_files, segment_folder
+from dbp.batch.launcher_process import ForwardedSignals, allow_files, segment_folder
 from dbp.errors import UserError
+from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
+from dbp.saving.stopping import SIGNALS
 from tests.processes import ProcessTree, wait_until
 
+FAILING = "import os, dbp.batch.launcher_process as p; p.copy_without_banners = lambda *_: 1 / 0; "
 PROGRAM = "import os, sys, dbp.batch.launcher_process as p; sys.exit(p.run_launcher(sys.argv[1:], {**os.environ}))"
 
 
@@ -38,6 +43,44 @@ def test_a_signal_waits_until_there_is_a_rank():
         assert tree.wait(20) in (7, 128 + signal.SIGTERM)  # the rank may not have its handler yet
 
 
+@pytest.fixture
+def forwarded():
+    """Return signals as dbp run forwards them, and restore the handlers of this process."""
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+    yield ForwardedSignals()
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("ranks", [(True, True), (False, True)])
+def test_a_signal_that_comes_while_another_is_delivered_is_sent_after_it(monkeypatch, forwarded, ranks):
+    """The second interrupt comes while it is looked for ranks for the first one."""
+
+    def has_rank(_launcher):
+        asked.append(len(asked))
+        if len(asked) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)  # in which Python calls the handler
+        return ranks[min(len(asked) - 1, 1)]
+
+    asked, sent = [], []
+    monkeypatch.setattr(launcher_process, "_has_rank", has_rank)
+    forwarded.send_to(SimpleNamespace(pid=0, send_signal=sent.append))
+    os.kill(os.getpid(), signal.SIGINT)
+    assert wait_until(lambda: len(sent) == 2, 5)
+    assert sorted(sent) == sorted([signal.SIGUSR1, signal.SIGTERM])
+    assert forwarded.received == [signal.SIGINT, signal.SIGINT]
+
+
+def test_an_error_of_dbp_run_does_not_wait_for_the_launcher():
+    program = f"{FAILING}p.run_launcher(['sleep', '60'], {{**os.environ}})"
+    with ProcessTree(sys.executable, "-c", program) as tree:
+        assert tree.wait(20) == 1
+        assert "ZeroDivisionError" in tree.err
+        assert wait_until(lambda: not tree.processes(), 10)
+
+
 def test_error_output_that_cannot_be_written_does_not_end_it():
     script = "head -c 300000 /dev/zero | tr '\\\\0' x >&2; exit 3"
     with Path("/dev/full").open("wb") as full, ProcessTree(*launching("sh", "-c", script), stderr=full) as tree:
@@ -61,6 +104,7 @@ def test_a_limit_on_open_files_that_cannot_be_raised_is_refused(monkeypatch):
 
 def test_a_folder_for_segments_is_removed_with_all_in_it(tmp_path):
     with segment_folder(tmp_path, "Open MPI") as folder:
+        assert Path(folder).name.startswith(SEGMENT_FOLDER)  # by which ranks know it
         (Path(folder) / "sm_segment").touch()
     assert list(tmp_path.iterdir()) == []
     with segment_folder(tmp_path, "Open MPI") as folder:

@@ -22,6 +22,7 @@ from dbp.parallel.shards import parts
 Bytes = NDArray[np.uint8]
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  where Linux keeps the memory that processes share; its size is limited
+SEGMENT_FOLDER = "dbp-segments-"  # with this begins the folder there that dbp run makes for MPI's files
 RESERVED_BYTES = 1 << 24  # of shared memory that stay free for others, such as the MPI library's own messages
 UNNAMED_FILE = getattr(os, "O_TMPFILE", 0)  # flag that opens a new file without a name; Linux only
 HUGE_PAGE_BYTES = 1 << 21  # on most processors

@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from dbp.parallel.machine.shared_memory import SHARED_MEMORY
+from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER, SHARED_MEMORY
 
 NAMES = ("sm_segment.", "vader_segment.", "mpich_shm_")  # of Open MPI 5 and 4, and of MPICH
 
@@ -29,7 +29,7 @@ def remove_names(node: Any) -> None:
     for path in map(Path, mine):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-            if path.parent != Path(SHARED_MEMORY):  # a folder that dbp run has made for them
+            if path.parent.name.startswith(SEGMENT_FOLDER):  # else the user has made it
                 path.parent.rmdir()
 
 
