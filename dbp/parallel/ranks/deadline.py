@@ -15,6 +15,8 @@ from dbp.terminal import write_error
 
 # From POSIX's time.h and signal.h, as Linux has them.
 CLOCK_MONOTONIC, SIGEV_THREAD = 1, 2
+# Texts of timers, kept for the life of the process: a call that has begun may read one when its timer is gone.
+_texts: list[ctypes.Array[ctypes.c_char]] = []
 GRACE_SECONDS = 5.0  # after which a rank ends itself if MPI has not ended all ranks
 
 
@@ -46,8 +48,8 @@ class LibraryTimer:
     def __init__(self, seconds: float, function: str, argument: int | bytes):
         self._seconds, self._function = seconds, function
         if isinstance(argument, bytes):
-            self._text = ctypes.create_string_buffer(argument)  # which must live as long as the timer
-            argument = ctypes.addressof(self._text)
+            _texts.append(ctypes.create_string_buffer(argument))
+            argument = ctypes.addressof(_texts[-1])
         self._argument = argument
         self._library: Any = None
         self._timer = ctypes.c_void_p()
