@@ -136,11 +136,12 @@ class Stopped(SystemExit):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The end of a run that Ctrl-C has stopped after a step, raised on all ranks.
+    """The end of a run that Ctrl-C has stopped, raised on all ranks after the same step, or before the first.
 
     Attributes:
         exit_code: of a script that does not catch it: 75 if the run is saved, else 130.
-        result: a Result with the weights and the history so far; its `test` is empty.
+        result: a Result with the weights and the history so far; its `test` is empty unless the run had finished. None
+            if it ended before the first step of this start.
     """
 
     on_all_ranks = True

@@ -95,17 +95,18 @@ def who_asked(comm: Communicator, reason: str) -> tuple[str, bool]:
     return f"stop requested by {found}{where}", found == INTERRUPT
 
 
-def end_if_asked(comm: Communicator, has_folder: bool, result: object) -> None:
-    """Raise Stopped or Interrupted, after a run has finished, if a rank was asked to stop in its last step; collective.
+def asked_ending(comm: Communicator, has_folder: bool, result: object) -> Stopped | Interrupted | None:
+    """Return what a run that has finished raises if a rank was asked to stop in its last step, else None; collective.
 
     Args:
         comm: the ranks.
         has_folder: whether the run has a folder, and is saved there.
         result: of the run.
     """
-    if any(comm.gather(bool(signals.received))):
-        why, is_interrupted = who_asked(comm, signals.name if signals.received else "")
-        raise _ending(f"{why}, and the run had finished", is_interrupted, has_folder, result)
+    if not any(comm.gather(bool(signals.received))):
+        return None
+    why, is_interrupted = who_asked(comm, signals.name if signals.received else "")
+    return _ending(f"{why}, and the run had finished", is_interrupted, has_folder, result)
 
 
 def _ending(text: str, is_interrupted: bool, has_folder: bool, result: object = None) -> Stopped | Interrupted:

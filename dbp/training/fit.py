@@ -39,7 +39,7 @@ from dbp.run.sources import files_of
 from dbp.saving.checkpoint_info import peek
 from dbp.saving.folder import RunFolder
 from dbp.saving.saver import RunSaver
-from dbp.saving.start import Start, end_if_asked, in_job, stoppable_start, with_threads_and_shards
+from dbp.saving.start import Start, asked_ending, in_job, stoppable_start, with_threads_and_shards
 from dbp.saving.stopping import signals
 from dbp.terminal import open_closed_streams, write_line
 from dbp.text import duration, figures, parse_limit
@@ -93,7 +93,8 @@ def fit(
     Raises:
         UserError: a setting, the data or a checkpoint breaks a rule; the same on every rank, printed once.
         Interrupted: Ctrl-C stopped the run after a step; it is saved if it has a folder, and the `result` of the
-            exception holds weights and history so far. It is a KeyboardInterrupt.
+            exception holds weights and history so far; None if it came before the first step. It is a
+            KeyboardInterrupt.
         SystemExit: another signal, a stop file or the time limit stopped the run; it is saved, and the exit code is 75;
             1 if it has no folder.
     """
@@ -110,9 +111,7 @@ def fit(
         accepted = (accept,) if isinstance(accept, str) else tuple(accept)
         start = Start(fresh, overwrite, quiet, retry, accepted, limit)
         given = agree(comm, lambda: Settings.of(**settings))
-        result = train(given, comm, start)
-        end_if_asked(world(), given.out is not None, result)
-        return result
+        return train(given, comm, start, ends_if_asked=True)
 
 
 def _signature() -> inspect.Signature:
@@ -128,8 +127,21 @@ def _signature() -> inspect.Signature:
 fit.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
-def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Result:  # noqa: B008  frozen
-    """Train with these settings; see fit(). Under fault tolerance the ranks that live finish the run."""
+def train(
+    settings: Settings,
+    comm: Communicator,
+    start: Start = Start(),  # noqa: B008  frozen
+    *,
+    ends_if_asked: bool = False,
+) -> Result:
+    """Train with these settings; see fit(). Under fault tolerance the ranks that live finish the run.
+
+    Args:
+        settings: what to train, and how.
+        comm: the ranks.
+        start: how the run begins.
+        ends_if_asked: raise as for any signal if one has come in the last step, which lets the run finish.
+    """
     settings, start = in_job(settings, replace(start, ranks=comm.size), *from_rank_0(comm, job_and_time))
     open_closed_streams()
     snapshot = None
@@ -142,8 +154,8 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
                 except Interrupted as interruption:
                     interruption.result = _result(run, {})
                     raise
+                ending = asked_ending(comm, settings.out is not None, result) if ends_if_asked else None
                 comm.survival.confirm()  # all ranks have finished, so none continues without the others
-                return result
         except RankLostError as error:
             if not comm.survival.enabled:
                 raise
@@ -151,6 +163,10 @@ def train(settings: Settings, comm: Communicator, start: Start = Start()) -> Res
             begun = run is not None
             start = replace(start, fresh=start.fresh and not begun, retry=True)
             settings = settings if run is None else run.settings
+        else:
+            if ending is not None:
+                raise ending
+            return result
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.plain_sum import PlainSum
 from dbp.run.snapshot import Snapshot
 from dbp.saving.saver import RunSaver
+from dbp.training import fit
 
 first = world().rank
 kills = {
@@ -52,6 +53,7 @@ dying("write", RunSaver, "_write")
 dying("restore", Snapshot, "put_into")
 dying("begin", RunSaver, "_begin")
 dying("finish", RunSaver, "end")
+dying("asked", fit, "asked_ending")
 dying("forward", nn.Dense, "__call__")
 
 rng = np.random.default_rng(0)

@@ -60,6 +60,7 @@ def test_a_signal_ends_a_long_check_of_data_before_the_first_step(tmp_path, monk
         with pytest.raises((Interrupted, Stopped)) as stopped:
             run(tmp_path / "run" if out else None, Start())
     assert getattr(stopped.value, "exit_code", stopped.value.args[0]) == code
+    assert getattr(stopped.value, "result", None) is None
     assert "before the first step of this start" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
     assert run().steps == 16

@@ -16,8 +16,10 @@ from dbp.config.settings import Checkpoint, Data, EarlyStopping
 from dbp.data import ArrayDataset
 from dbp.errors import Interrupted, NotFiniteError, Stopped, UserError
 from dbp.optim import LBFGS, SGD, Constant, Cosine
-from dbp.parallel import OneProcess
+from dbp.parallel import OneProcess, RankLostError
+from dbp.parallel.ranks.comm import NoSurvival
 from dbp.saving.start import Start
+from dbp.training import fit
 from dbp.training.fit import train
 from tests.jobs import mpirun, newest_checkpoint
 from tests.small_data import X, Y
@@ -256,3 +258,22 @@ def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, number, out, code)
         assert len(ended.value.result.history["cost"]) == 1
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     assert dbp.fit(model=model, **settings, shards=1, quiet=True).steps == 1
+
+
+def test_a_rank_that_dies_as_signals_of_the_last_step_are_asked_for_is_recovered_from(monkeypatch):
+    """Only after that do the ranks confirm that all have finished, and none continues without the others."""
+
+    def asked_ending(*arguments):
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise RankLostError
+        return original(*arguments)
+
+    asked, original, recovered, confirmed = [], fit.asked_ending, [], []
+    monkeypatch.setattr(fit, "asked_ending", asked_ending)
+    monkeypatch.setattr(fit, "recover", lambda *words: recovered.append(words) or (OneProcess(), None))
+    monkeypatch.setattr(NoSurvival, "enabled", True)
+    monkeypatch.setattr(NoSurvival, "confirm", lambda _self: confirmed.append(len(asked)))
+    settings = {"loss": "cross_entropy", "data": (X, Y), "optimizer": "adam", "epochs": 1, "batch_size": "all"}
+    assert dbp.fit(model=[nn.Dense(3)], **settings, shards=1, quiet=True).steps == 1
+    assert (len(asked), len(recovered), confirmed[-1]) == (2, 1, 2)
