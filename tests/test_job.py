@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from dbp import launcher as launchers
 from dbp.errors import UserError
 from dbp.job import Job, job_here, seconds_left
+from dbp.process import launcher as launchers
 from dbp.saving.stopping import Stopping, signals
 from dbp.text import TIME_OF_JOB
 from tests.jobs import dbp, digest, launcher, run
@@ -161,7 +161,7 @@ def test_what_steps_and_saves_take_is_kept_in_the_status_and_counts_at_the_next_
     assert 0 < status["save_seconds"] < 5
     (tmp_path / "run" / "status.json").write_text('{"step_seconds": 50, "save_seconds": 1000}')
     before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*"))
-    outcome = dbp("train", small, "--time-limit", "10:00", "--set", "epochs=3")
+    outcome = dbp("train", small, "--time-limit", "10:00", "--set", "epochs=3", "--accept", "epochs")
     assert outcome.code == 2
     assert outcome.err.startswith("dbp: error: the time limit of 600 s leaves no time for the start, a step and a chec")
     assert sorted(path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")) == before
