@@ -159,9 +159,9 @@ def test_what_steps_and_saves_take_is_kept_in_the_status_and_counts_at_the_next_
     assert status["job"] == "17"
     assert 0 < status["step_seconds"] < 1
     assert 0 < status["save_seconds"] < 5
-    (tmp_path / "run" / "status.json").write_text('{"step_seconds": 50, "save_seconds": 1000}')
+    (tmp_path / "run" / "status.json").write_text(json.dumps(status | {"step_seconds": 50, "save_seconds": 1000}))
     before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*"))
-    outcome = dbp("train", small, "--time-limit", "10:00", "--set", "epochs=3", "--accept", "epochs")
+    outcome = dbp("train", small, "--time-limit", "10:00", "--set", "epochs=3")
     assert outcome.code == 2
     assert outcome.err.startswith("dbp: error: the time limit of 600 s leaves no time for the start, a step and a chec")
     assert sorted(path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")) == before
