@@ -15,6 +15,8 @@ from dbp.errors import UserError
 from dbp.text import brief
 
 LARGEST = 2**63 - 1  # of whole numbers of 64 bits
+MAX_CONFIG_BYTES = 1 << 22  # of a config, and of the one that a checkpoint stores
+MAX_CONFIG_DEPTH = 50  # of nested tables and lists in them, and of the parts of a key
 
 
 def check_at_least(least: int, **values: float) -> None:

@@ -17,7 +17,7 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 def brief(value: object, most: int = 100) -> str:
     """Return the representation of a value, cut off where it is long, so that a message remains one line."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split("\n"))  # that of an array has several
     except ValueError:  # Python refuses to print a number of so many digits
         return "a number of thousands of digits"
     return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"

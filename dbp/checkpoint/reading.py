@@ -30,7 +30,6 @@ from dbp.checkpoint.format import (
     digest_of_structure,
     seal_of,
 )
-from dbp.checkpoint.stored_config import MAX_CONFIG_BYTES
 from dbp.errors import DataError, UserError
 from dbp.files import PIECE_BYTES, pieces, reading_from
 from dbp.types import Array
@@ -187,8 +186,8 @@ def _opened(path: Path, file: BinaryIO, structure: h5py.File) -> Opened:
     progress = _attributes(_group(structure, "progress"), MAX_ATTRIBUTE_BYTES)
     provenance = _attributes(_group(structure, "provenance"), MAX_ATTRIBUTE_BYTES)
     contents, config, meaning = texts = root["contents"], root["config"], root["meaning"]
-    if not all(isinstance(text, str) for text in texts) or len(config) > MAX_CONFIG_BYTES:
-        raise DataError("is not made by dbp: its contents, config and meaning are not texts of a permitted length")
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError("is not made by dbp: its contents, config and meaning are not texts")
     entries = {name: _entry_in_list(name, description) for name, description in json.loads(contents).items()}
     _check_places(entries.values(), size, sum(map(len, texts)))
     digest = digest_of_structure(file, entries.values())

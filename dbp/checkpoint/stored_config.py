@@ -5,27 +5,30 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from dbp.checks import MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH
 from dbp.errors import DataError
 
-MAX_CONFIG_BYTES = 1 << 22
-MAX_DEPTH = 50  # of nested tables and lists, and parts of a key
 MULTILINE_QUOTES = ('"""', "'''")  # which dbp never writes
 STRINGS = re.compile(r"\"{3}|'{3}|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
-LONG_KEY = re.compile(rf"(?:\.[^.,=\[\]{{}}\n]*){{{MAX_DEPTH}}}")  # a key with so many parts that parsing it takes long
+LONG_KEY = re.compile(
+    rf"(?:\.[^.,=\[\]{{}}\n]*){{{MAX_CONFIG_DEPTH}}}"
+)  # a key with so many parts that parsing it takes long
 
 
 def table_of(config: str) -> dict[str, Any]:
     """Parse the config of a checkpoint; raise DataError if no run can have written it."""
     import tomllib  # only ranks that read a checkpoint need it
 
+    if len(config.encode(errors="replace")) > MAX_CONFIG_BYTES:
+        raise DataError(f"its config has more than {MAX_CONFIG_BYTES:,} bytes")
     try:
         if not set(MULTILINE_QUOTES).isdisjoint(STRINGS.findall(config)) or LONG_KEY.search(STRINGS.sub("", config)):
             raise DataError("its config has strings or keys that no run writes")
         table = tomllib.loads(config)
     except (ValueError, RecursionError) as error:
         raise DataError(f"its config is not valid ({error})") from None
-    if is_deeper(table, MAX_DEPTH):
-        raise DataError(f"its config is nested more than {MAX_DEPTH} deep")
+    if is_deeper(table, MAX_CONFIG_DEPTH):
+        raise DataError(f"its config is nested more than {MAX_CONFIG_DEPTH} deep")
     return table
 
 

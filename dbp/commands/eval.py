@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data
+from dbp.commands.parser import Parser, add_checkpoint, add_data, data_of
 
 HELP = "print the cost and metrics of a checkpoint on a data set"
 ON_RANKS = True
@@ -22,6 +22,5 @@ def run(arguments: Namespace) -> int:
 
     return with_checkpoint(
         arguments.checkpoint,
-        lambda settings, checkpoint, comm: evaluate(settings, checkpoint, arguments.data, comm),
-        arguments.scale,
+        lambda settings, checkpoint, comm: evaluate(settings, checkpoint, data_of(arguments), comm),
     )

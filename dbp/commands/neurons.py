@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data, add_overwrite, output_of
+from dbp.commands.parser import Parser, add_checkpoint, add_data, add_overwrite, data_of, output_of
 from dbp.errors import UsageError
 
 HELP = "print how much each neuron contributes to the error"
@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
     from dbp.insight.report import neurons_text, what_if_text
     from dbp.trained.inference import with_checkpoint
 
-    data, changes, top = arguments.data, arguments.what_if, arguments.top
+    data, changes, top = data_of(arguments), arguments.what_if, arguments.top
     if changes and arguments.out:
         raise UsageError("--out is for the figures of neurons and does not go with --what-if")
     if top < 1:
@@ -42,11 +42,10 @@ def run(arguments: Namespace) -> int:
         return with_checkpoint(
             arguments.checkpoint,
             lambda settings, checkpoint, comm: what_if_text(settings, checkpoint, data, changes, comm),
-            arguments.scale,
         )
-    out = output_of(arguments) if arguments.out else None
     return with_checkpoint(
         arguments.checkpoint,
-        lambda settings, checkpoint, comm: neurons_text(settings, checkpoint, data, comm, top, out),
-        arguments.scale,
+        lambda settings, checkpoint, comm: neurons_text(
+            settings, checkpoint, data, comm, top, output_of(arguments, comm) if arguments.out else None
+        ),
     )

@@ -15,6 +15,8 @@ from dbp.text import is_digits
 
 if TYPE_CHECKING:
     from dbp.data import OutputFile
+    from dbp.parallel import Communicator
+    from dbp.trained.evaluator import DataFile
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,18 +71,29 @@ def add_data(parser: Parser, content: str = "an HDF5 file with inputs and target
     )
 
 
+def data_of(arguments: Namespace) -> DataFile:
+    """Return the data set on which a checkpoint is used."""
+    from dbp.trained.evaluator import DataFile
+
+    return DataFile(arguments.data, arguments.scale)
+
+
 def add_hdf5_output(parser: Parser) -> None:
     """Add the HDF5 file to write."""
     parser.add_argument("out", metavar="OUT.h5", help="the HDF5 file to write")
     add_overwrite(parser, "OUT.h5")
 
 
-def output_of(arguments: Namespace) -> OutputFile:
-    """Return the HDF5 file that a command on a checkpoint and data writes, which must be none of those it reads."""
+def output_of(arguments: Namespace, comm: Communicator) -> OutputFile:
+    """Return the HDF5 file that a command on a checkpoint and data writes, which must be none of those it reads.
+
+    Collective: rank 0, which writes, looks for all, as other nodes may not see the checkpoint's folder.
+    """
     from dbp.checkpoint import files_of
     from dbp.data import OutputFile, data_path
+    from dbp.parallel import from_rank_0
 
-    read = (data_path(arguments.data), *files_of(Path(arguments.checkpoint)))
+    read = from_rank_0(comm, lambda: (data_path(arguments.data), *files_of(Path(arguments.checkpoint))))
     return OutputFile(Path(arguments.out), arguments.overwrite, read)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data, add_hdf5_output, output_of
+from dbp.commands.parser import Parser, add_checkpoint, add_data, add_hdf5_output, data_of, output_of
 
 HELP = "write the predictions of a checkpoint for a data set"
 ON_RANKS = True
@@ -28,9 +28,10 @@ def run(arguments: Namespace) -> int:
     """Predict on all ranks; collective."""
     from dbp.trained.inference import predict, with_checkpoint
 
-    data, not_finite = arguments.data, arguments.not_finite
+    data, not_finite = data_of(arguments), arguments.not_finite
     return with_checkpoint(
         arguments.checkpoint,
-        lambda settings, checkpoint, comm: predict(settings, checkpoint, data, output_of(arguments), comm, not_finite),
-        arguments.scale,
+        lambda settings, checkpoint, comm: predict(
+            settings, checkpoint, data, output_of(arguments, comm), comm, not_finite
+        ),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dbp.checks import LARGEST
+from dbp.checks import LARGEST, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH
 from dbp.data import PACKAGED
 from dbp.errors import UserError
 from dbp.files import reading_from
@@ -15,8 +15,6 @@ from dbp.text import brief, is_digits
 Table = dict[str, Any]
 FILES = (("out",), ("weights",), ("data", "train"), ("data", "validation"), ("data", "test"))  # keys of paths
 RUN_CONFIG = "config.toml"  # in a run's folder: its settings, as it has written them
-MAX_BYTES = 1 << 22  # of a config
-MAX_DEPTH = 50  # of nested tables and lists; checkpoint/stored_config.py reads no deeper ones
 
 
 def load_table(path: Path, changes: list[str], out: str | None = None) -> Table:
@@ -34,9 +32,9 @@ def load_table(path: Path, changes: list[str], out: str | None = None) -> Table:
         UserError: the file is no TOML, a change has a mistake, or a value is one that a run could not store.
     """
     with reading_from(f"config {path}"), path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise UserError(f"config {path} has more than {MAX_BYTES:,} bytes; take a smaller one")
+        content = file.read(MAX_CONFIG_BYTES + 1)
+    if len(content) > MAX_CONFIG_BYTES:
+        raise UserError(f"config {path} has more than {MAX_CONFIG_BYTES:,} bytes; take a smaller one")
     try:
         table = _parse(content.decode())
     except (UserError, ValueError) as error:
@@ -60,10 +58,10 @@ def _parse(text: str) -> Table:
     except ValueError as error:  # also for numbers of more than 4,300 digits
         raise UserError(str(error)) from None
     except RecursionError:
-        raise UserError(f"it is nested more than {MAX_DEPTH} deep") from None
+        raise UserError(f"it is nested more than {MAX_CONFIG_DEPTH} deep") from None
 
 
-def check_plain(value: Any, key: str = "", depth: int = MAX_DEPTH) -> None:
+def check_plain(value: Any, key: str = "", depth: int = MAX_CONFIG_DEPTH) -> None:
     """Raise UserError, which names the key, for a value that no file of a run can hold.
 
     These are whole numbers of more than 64 bits, text that is not Unicode or has a zero byte, and tables and lists
@@ -84,7 +82,7 @@ def check_plain(value: Any, key: str = "", depth: int = MAX_DEPTH) -> None:
 
 def _one_less(depth: int, key: str) -> int:
     if not depth:
-        raise UserError(f"{brief(key)} is nested more than {MAX_DEPTH} deep")
+        raise UserError(f"{brief(key)} is nested more than {MAX_CONFIG_DEPTH} deep")
     return depth - 1
 
 
@@ -122,8 +120,8 @@ def _apply(table: Table, change: str) -> None:
         raise UserError(f"--set takes key=value, but got {brief(change)}")
     place: Any = table
     *path, last = key.strip().split(".")
-    if len(path) > MAX_DEPTH:
-        raise UserError(f"--set {brief(key)} is nested more than {MAX_DEPTH} deep")
+    if len(path) > MAX_CONFIG_DEPTH:
+        raise UserError(f"--set {brief(key)} is nested more than {MAX_CONFIG_DEPTH} deep")
     for part in path:
         place = _item(place, part, key) if _has(place, part) else place.setdefault(part, {})
     if isinstance(place, list):

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_integer, is_integer
-from dbp.data import ArrayDataset, Dataset
+from dbp.data import ArrayDataset, Dataset, check_scale
 from dbp.errors import UserError, unknown
 from dbp.kernels import KERNELS, NATIVE
 from dbp.nn import Loss, Model, as_loss, as_model
 from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
+from dbp.text import brief
 
 DTYPES = ("float32", "float64")
 TOP_K = "top-k"
@@ -73,10 +74,10 @@ class Data:
     scale: float | None = None
 
     def __post_init__(self) -> None:
+        if self.scale is not None:
+            object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
         for name in ("train", "validation", "test"):
             object.__setattr__(self, name, self._source(name, _path_as_text(getattr(self, name))))
-        if self.scale is not None and not math.isfinite(self.scale):
-            raise UserError(f"data.scale must be a finite number, but is {self.scale}")
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
 
@@ -298,10 +299,10 @@ class Settings:
             ("shards", 1, MAX_SHARDS),
         ):
             value = getattr(self, name)
-            if name in words and value == words[name]:
+            if name in words and isinstance(value, (str, type(None))) and value == words[name]:
                 continue
             if words.get(name) and not is_integer(value):
-                raise UserError(f"{name} must be a whole number or {words[name]!r}, but is {value!r}")
+                raise UserError(f"{name} must be a whole number or {words[name]!r}, but is {brief(value)}")
             object.__setattr__(self, name, check_integer(name, value, least, most))
 
     def _check_not_finite(self) -> None:
@@ -331,7 +332,7 @@ class Settings:
         """Raise UserError unless dtype, kernels and messages are known and fit together."""
         known = (("dtype", self.dtype, DTYPES), ("kernels", self.kernels, KERNELS))
         for what, value, valid in (*known, ("form of messages", self.messages, MESSAGES)):
-            if value not in valid:
+            if not isinstance(value, str) or value not in valid:
                 raise unknown(what, value, valid)
         if self.messages != "full" and self.dtype != "float32":
             raise UserError(f'messages must be "full" with dtype {self.dtype}, but is {self.messages!r}')

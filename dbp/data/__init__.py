@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import BLOCK_BYTES, CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
-from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, scaled, without_placeholders
+from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, check_scale, scaled, without_placeholders
 from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.order import Batches, Order
@@ -42,6 +42,7 @@ __all__ = [
     "block_count",
     "check_all",
     "check_blocks",
+    "check_scale",
     "combined",
     "data_path",
     "mapped",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, Rows, without_placeholders
+from dbp.data.dataset import Dataset, Examples, Rows, check_scale, without_placeholders
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed
 from dbp.errors import UserError
 from dbp.types import Array
@@ -17,14 +17,22 @@ SCALE_TOLERANCE = 1e-6  # relative, as some programs store a scale in single pre
 
 
 def meaning_of(data: Dataset) -> Meaning:
-    """Return the meaning of a data set; of a class of the user's own, kind and scale of the inputs are known."""
+    """Return the meaning of a data set; of a class of the user's own, kind and scale of the inputs are known.
+
+    Raises:
+        UserError: a scale is none.
+    """
     known: Meaning | None = getattr(data, "meaning", None)
-    if known is not None:
-        return known
-    return {"inputs": ColumnMeaning(kind_of(data.read(slice(0, 1)).inputs.dtype), data.scale)}
+    if known is None:
+        known = {"inputs": ColumnMeaning(kind_of(data.read(slice(0, 1)).inputs.dtype), data.scale)}
+    return {column: _with_float_scale(f"{data.name}: scale", what) for column, what in known.items()}
 
 
-def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None) -> Dataset:
+def _with_float_scale(name: str, what: ColumnMeaning) -> ColumnMeaning:
+    return what if what.scale is None else what._replace(scale=check_scale(name, what.scale))
+
+
+def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale: bool = True) -> Dataset:
     """Return a data set with columns and classes in the order of the training data, by their names.
 
     What is not known of one of them is not compared, but kind and scale of inputs always are.
@@ -34,6 +42,7 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None) -> Dataset
         reference: the meaning of the training data.
         remedy: returns how the user can state the scale of the data, from the scale of the training data and that of
             the data; None if it was stated just now, so that it need not be compared.
+        own_scale: whether the scale of the data is its own, rather than one for all data of the run.
 
     Raises:
         UserError: the numbers do not mean the same.
@@ -45,7 +54,7 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None) -> Dataset
             continue
         of_data = found[column]
         if column != "targets" and remedy is not None:
-            _check_units(data.name, of_data, expected, remedy)
+            _check_units(data.name, of_data, expected, remedy, own_scale)
         orders[column] = _order(data.name, column, of_data.names, expected.names)
         if of_data.classes is not None and expected.classes is not None:
             table = _class_numbers(data.name, of_data.classes, expected.classes)
@@ -54,10 +63,10 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None) -> Dataset
     return Aligned(data, orders, table, reference)
 
 
-def _check_units(name: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: Remedy) -> None:
-    """Raise UserError unless inputs have the scale of training, and its kind if the scale was not stated for them."""
+def _check_units(name: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: Remedy, own_scale: bool) -> None:
+    """Raise UserError unless inputs have the scale of training, and its kind if the scale is not their own."""
     same_scale = math.isclose(found.factor, expected.factor, rel_tol=SCALE_TOLERANCE)
-    if not same_scale or (found.kind != expected.kind and found.scale is None):
+    if not same_scale or (found.kind != expected.kind and (found.scale is None or not own_scale)):
         raise UserError(
             f"{name}: inputs are {found.units}, but those of the training data are {expected.units}; "
             f"{remedy(expected.factor, found.factor)}"

@@ -12,6 +12,7 @@ import numpy as np
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
 from dbp.data.order import Order
 from dbp.errors import UserError
+from dbp.text import brief
 from dbp.types import Array
 
 SHOWN_LETTERS = 60  # of a value in a message
@@ -147,8 +148,8 @@ class ArrayDataset:
         self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
         check_columns(name, self._inputs, self._targets, self._weights)
         self.input_shape = self._inputs.shape[1:]
-        names = {"names": input_names, "classes": classes}
-        given = {kind: texts(found) for kind, found in names.items() if found is not None}
+        names = (("names", "input_names", input_names), ("classes", "classes", classes))
+        given = {kind: _texts(f"{name}: {key}", found) for kind, key, found in names if found is not None}
         for kind, column, array in (("names", "inputs", self._inputs), ("classes", "targets", self._targets)):
             if kind in given:
                 check_names(f"{name}: {column}", kind, given[kind], array.shape)
@@ -164,6 +165,14 @@ class ArrayDataset:
         """Return rows."""
         weights = None if self._weights is None else self._weights[rows]
         return Examples(self._inputs[rows], self._targets[rows], weights)
+
+
+def _texts(what: str, given: Any) -> tuple[str, ...]:
+    """Return names as a tuple; raise UserError if they are no list of texts."""
+    try:
+        return texts(given)
+    except (TypeError, ValueError):
+        raise UserError(f"{what} must be a list of texts, but is {brief(given)}") from None
 
 
 class Subset:

@@ -11,11 +11,11 @@ from dbp.data import OutputFile
 from dbp.insight.neurons import Neurons, neurons_of
 from dbp.insight.what_if import EXACT, what_if_from_words
 from dbp.parallel import Communicator, from_rank_0
-from dbp.trained.evaluator import evaluator_of_checkpoint
+from dbp.trained.evaluator import DataFile, evaluator_of_checkpoint
 
 
 def what_if_text(
-    settings: Settings, checkpoint: StoredCheckpoint, data: str, changes: Sequence[str], comm: Communicator
+    settings: Settings, checkpoint: StoredCheckpoint, data: DataFile, changes: Sequence[str], comm: Communicator
 ) -> str:
     """Return how the cost over the data in a file changes with some weights; collective."""
     return str(what_if_from_words(evaluator_of_checkpoint(settings, checkpoint, data, comm, EXACT), changes))
@@ -24,7 +24,7 @@ def what_if_text(
 def neurons_text(
     settings: Settings,
     checkpoint: StoredCheckpoint,
-    data: str,
+    data: DataFile,
     comm: Communicator,
     top: int,
     out: OutputFile | None = None,
@@ -34,7 +34,7 @@ def neurons_text(
     Args:
         settings: settings of the run that wrote the checkpoint.
         checkpoint: the checkpoint.
-        data: an HDF5 file with inputs and targets.
+        data: inputs and targets.
         comm: the ranks.
         top: number of units that are shown of each layer.
         out: the HDF5 file to write, with a group for each layer; None for none.

@@ -104,17 +104,31 @@ class Scope:
     def weights_of(self, x: Value) -> Array | None:
         """Return how much each position of x (examples, *positions, channels) counts, shape (examples, *positions).
 
-        Where x has other positions than the example weights, an example counts with the mean of its weights. None if
-        all count alike.
+        Where x has other positions than the example weights, an example counts with the mean of its weights. Where a
+        reshape has made positions of the examples into rows, each row counts as its position. None if all count alike.
+
+        Raises:
+            UserError: the rows of x are no positions of the examples.
         """
         weights, shape = self.example_weights, np.shape(x)[:-1]
-        if weights is None or weights.shape[:1] != shape[:1]:
+        if weights is None or (weights == 1).all():
             return None
-        if weights.shape != shape[: weights.ndim]:
-            weights = weights.mean(axis=tuple(range(1, weights.ndim)))
-        if (weights == 1).all():
-            return None
+        if len(weights) != shape[0]:
+            weights = self._weights_of_rows(weights, shape[0])
+        elif weights.shape != shape[: weights.ndim]:
+            weights = _means(weights)
         return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
+
+    def _weights_of_rows(self, weights: Array, rows: int) -> Array:
+        """Return how much each of the rows counts into which a reshape has made the positions of all examples."""
+        if rows == weights.size:
+            return weights.reshape(-1)
+        if not len(weights) or rows % len(weights):
+            raise UserError(
+                f"{self._path.rstrip('/') or 'the model'}: its inputs have {rows} rows, which are no positions of the "
+                f"{len(weights)} examples, so their weights cannot be told; keep the examples as the first axis"
+            )
+        return np.repeat(_means(weights), rows // len(weights))
 
     @property
     def records_neurons(self) -> bool:
@@ -165,6 +179,12 @@ class Scope:
         assert key is not None, "only a training pass is random"
         self._call.drawn[self._path] += 1
         return generator(key.seed, f"noise of {self._path}", self._call.drawn[self._path], key.step, key.shard)
+
+
+def _means(weights: Array) -> Array:
+    """Return the mean weight of each example."""
+    means: Array = weights.mean(axis=tuple(range(1, weights.ndim)))
+    return means
 
 
 def recomputed(model: Model, scope: Scope, x: Value) -> Value:

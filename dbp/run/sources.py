@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,8 +147,10 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
     """Return the data of a run, split; raise UserError if it does not fit together."""
     data, train = settings.data, full
     meaning = meaning_of(full)
+    remedy = partial(_how_to_state_scale, data.scale)
     validation, test = (
-        None if other is None else aligned(other, meaning, _how_to_state_scale) for other in (validation, test)
+        None if other is None else aligned(other, meaning, remedy, data.scale is None or isinstance(source, Dataset))
+        for other, source in ((validation, data.validation), (test, data.test))
     )
     files = {"train": full, "validation": validation, "test": test}
     if isinstance(data.validation, float):
@@ -171,7 +174,9 @@ def held_out_size(examples: int, validation: Any) -> int:
     return round(examples * validation) if isinstance(validation, float) else 0
 
 
-def _how_to_state_scale(of_training: float, _of_data: float) -> str:
+def _how_to_state_scale(for_all: float | None, of_training: float, of_data: float) -> str:
+    if for_all is not None and of_training == of_data:
+        return "convert them to the same kind, or give each data set a scale of its own in place of data.scale"
     scale = f"{of_training!r}"
     return f"if they are in the same units, set data.scale={scale} or give them this attribute scale; else convert them"
 

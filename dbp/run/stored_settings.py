@@ -1,4 +1,4 @@
-"""The settings of a run as its checkpoints and its folder store them: TOML that a later start reads as it was meant."""
+"""The settings of a run and the meaning of its data, as texts that a later start reads as they were meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from dbp.checkpoint import table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
-from dbp.data import PACKAGED
+from dbp.data import PACKAGED, Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
 
 FILES = ("train", "validation", "test")  # settings of data that may be files
@@ -47,4 +47,20 @@ def stored_config(settings: Settings) -> str:
     if changed := toml.differences(found, table):
         key, value = next((key, toml.flatten(table).get(key)) for key in changed)
         raise UserError(f"{key} cannot be stored with the run, as it is {value!r}; change it, or set out to None")
+    return text
+
+
+def stored_meaning(meaning: Meaning) -> str:
+    """Return the meaning of the data as checkpoints store it, once it is known that it can be read.
+
+    Raises:
+        UserError: it cannot, so that a later start would refuse its own checkpoint.
+    """
+    try:
+        text = meaning_text(meaning)
+        parse_meaning(text)
+    except (TypeError, ValueError, AttributeError, DataError) as error:
+        raise UserError(
+            f"the meaning of the training data cannot be stored with the run: {error}; change it, or set out to None"
+        ) from None
     return text

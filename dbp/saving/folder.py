@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from dbp.checks import LARGEST
-from dbp.config.config_file import MAX_BYTES, RUN_CONFIG
+from dbp.checks import LARGEST, MAX_CONFIG_BYTES
+from dbp.config.config_file import RUN_CONFIG
 from dbp.config.settings import Checkpoint
 from dbp.errors import StorageError, UserError
 from dbp.files import open_plain, read_plain, write_file, writing_to
@@ -173,7 +173,7 @@ class RunFolder:
 
     def _is_of_a_run(self) -> bool:
         try:
-            return read_plain(self.path / RUN_CONFIG, MAX_BYTES).startswith(WRITTEN_BY_DBP)
+            return read_plain(self.path / RUN_CONFIG, MAX_CONFIG_BYTES).startswith(WRITTEN_BY_DBP)
         except OSError:
             return False
 

@@ -12,14 +12,13 @@ from typing import Any, Self
 
 from dbp.checkpoint import StoredCheckpoint, Writer
 from dbp.config.config_file import RUN_CONFIG
-from dbp.data import meaning_text
 from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, Stopped, StorageError, UserError
 from dbp.log import now, run_log
 from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, is_on_all_ranks, processor
 from dbp.run.provenance import process, versions
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
-from dbp.run.stored_settings import stored_config
+from dbp.run.stored_settings import stored_config, stored_meaning
 from dbp.saving.checkpoint_info import CheckpointInfo
 from dbp.saving.folder import WRITTEN_BY_DBP, RunFolder
 from dbp.saving.restore import Restorer
@@ -127,9 +126,9 @@ class RunSaver:
 
     def _prepare(self, damaged: tuple[Path, ...]) -> None:
         if self.folder is not None:
-            assert self._config  # which a later start can read, or nothing is written
+            config, _ = self._texts  # before anything is written
             self.folder.checkpoints.prepare(damaged)
-            self.folder.commit(RUN_CONFIG, WRITTEN_BY_DBP + self._config)
+            self.folder.commit(RUN_CONFIG, WRITTEN_BY_DBP + config)
             step, most = self._run.progress.step, self._run.settings.watch.most_starts
             self.folder.begin(step, most, self._start.retry or self._start.fresh)
             self.folder.write_status("running", **self._status())
@@ -244,12 +243,13 @@ class RunSaver:
         """
         assert self._copies is not None
         snapshot = Snapshot.of(self._run, list(self._copies.rows), residuals)
-        provenance, meaning = self._provenance | {"written": now()}, meaning_text(self._run.sources.meaning)
-        return snapshot.to_checkpoint(self._run.layout, provenance, self._config, meaning)
+        provenance = self._provenance | {"written": now()}
+        return snapshot.to_checkpoint(self._run.layout, provenance, *self._texts)
 
     @cached_property
-    def _config(self) -> str:
-        return stored_config(self._run.settings)
+    def _texts(self) -> tuple[str, str]:
+        """Return the settings and the meaning of the data; raise UserError if a later start could not read them."""
+        return stored_config(self._run.settings), stored_meaning(self._run.sources.meaning)
 
     @cached_property
     def _provenance(self) -> dict[str, str | int]:

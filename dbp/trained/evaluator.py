@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,18 @@ from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.checkpoint import StoredCheckpoint
+
+
+class DataFile(NamedTuple):
+    """A data file on which a checkpoint is used.
+
+    Args:
+        path: an HDF5 file.
+        scale: factor on its inputs that the user states for it; None for that of the run's config, or its own.
+    """
+
+    path: str
+    scale: float | None = None
 
 
 class Evaluator:
@@ -103,14 +116,18 @@ def evaluator_of(
 
 
 def evaluator_of_checkpoint(
-    settings: Settings, checkpoint: StoredCheckpoint, file: str, comm: Communicator, dtype: np.dtype[Any] | None = None
+    settings: Settings,
+    checkpoint: StoredCheckpoint,
+    file: DataFile,
+    comm: Communicator,
+    dtype: np.dtype[Any] | None = None,
 ) -> Evaluator:
     """Return the evaluator of a checkpoint's model on the data in a file; collective.
 
     Args:
         settings: settings of the run that wrote the checkpoint.
         checkpoint: the checkpoint, which also says how many shards sums have.
-        file: an HDF5 file.
+        file: the data.
         comm: the ranks.
         dtype: type to compute in; by default that of the run.
 
@@ -123,20 +140,22 @@ def evaluator_of_checkpoint(
     )
 
 
-def aligned_file(data: Data, checkpoint: StoredCheckpoint, file: str, with_targets: bool = True) -> Dataset:
+def aligned_file(data: Data, checkpoint: StoredCheckpoint, file: DataFile, with_targets: bool = True) -> Dataset:
     """Return the data set in a file, in the order of the data that a checkpoint's model was trained on.
 
     Args:
-        data: the settings of the run that wrote the checkpoint; the scale may be one that the user states now.
+        data: the settings of the run that wrote the checkpoint.
         checkpoint: the checkpoint.
-        file: an HDF5 file.
+        file: the data.
         with_targets: whether its targets are read.
 
     Raises:
         UserError: its numbers do not mean the same.
     """
-    remedy = _how_to_state_scale if data.scale is None else None
-    return aligned(open_file(data, file, with_targets), parse_meaning(checkpoint.meaning), remedy)
+    meaning, own_scale = parse_meaning(checkpoint.meaning), data.scale is None
+    if file.scale is not None:
+        return aligned(open_file(replace(data, scale=file.scale), file.path, with_targets), meaning, None)
+    return aligned(open_file(data, file.path, with_targets), meaning, _how_to_state_scale, own_scale)
 
 
 def _how_to_state_scale(of_training: float, of_data: float) -> str:

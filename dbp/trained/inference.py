@@ -17,20 +17,17 @@ from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, bla
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
 from dbp.text import figures, shortened
-from dbp.trained.evaluator import aligned_file, evaluator_of_checkpoint
+from dbp.trained.evaluator import DataFile, aligned_file, evaluator_of_checkpoint
 from dbp.trained.model import TrainedModel
 from dbp.trained.prediction import REFUSE, attributes_of, columns_of, prediction_of
 
 
-def with_checkpoint(
-    path: str, action: Callable[[Settings, StoredCheckpoint, Communicator], str], scale: float | None = None
-) -> int:
+def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Communicator], str]) -> int:
     """Load a checkpoint, do something with its model, and print the result on rank 0; collective.
 
     Args:
         path: a checkpoint, or a run's folder for its newest one.
         action: what to do; returns the text to print.
-        scale: factor on the inputs of the data, in place of its own.
 
     Returns:
         the exit code of the command.
@@ -38,8 +35,6 @@ def with_checkpoint(
     comm = world(end_after=START_SECONDS)
     checkpoint = from_rank_0(comm, _load, Path(path))
     settings = agree(comm, _settings_of, checkpoint)
-    if scale is not None:
-        settings = replace(settings, data=replace(settings.data, scale=scale))
     with abort_on_error(comm), blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):
         text = action(settings, checkpoint, comm)
     if comm.rank == 0:
@@ -66,7 +61,7 @@ def _settings_of(checkpoint: StoredCheckpoint) -> Settings:
     return toml.settings_from(table)
 
 
-def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: str, comm: Communicator) -> str:
+def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: DataFile, comm: Communicator) -> str:
     """Return a line with cost and metrics of a checkpoint's model on the data in a file; collective."""
     evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm)
     means = evaluator.totals().means(settings.loss.metrics)
@@ -76,7 +71,7 @@ def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: str, comm: 
 def predict(
     settings: Settings,
     checkpoint: StoredCheckpoint,
-    file: str,
+    file: DataFile,
     out: OutputFile,
     comm: Communicator,
     not_finite: str = REFUSE,
@@ -86,7 +81,7 @@ def predict(
     Args:
         settings: settings of the run that wrote the checkpoint.
         checkpoint: the checkpoint.
-        file: an HDF5 file with inputs.
+        file: data with inputs.
         out: the HDF5 file to write.
         comm: the ranks.
         not_finite: REFUSE or MARK rows whose inputs or outputs are not finite.

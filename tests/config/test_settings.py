@@ -1,5 +1,6 @@
 """Settings as given from Python."""
 
+import numpy as np
 import pytest
 
 from dbp import nn
@@ -51,6 +52,8 @@ def test_paths_may_be_given_as_paths(tmp_path):
         ({"optimizer": Adam}, r"optimizer Adam is a class; make an object of it: Adam\(...\)"),
         ({"schedule": 0.5}, r"schedule must be a name \(valid: constant, .*\) or an object of dbp.optim, but is 0.5"),
         ({"batch_size": "full"}, "batch_size must be a whole number or 'all', but is 'full'"),
+        ({"batch_size": np.array([1, 2])}, r"batch_size must be a whole number or 'all', but is array\(\[1, 2\]\)"),
+        ({"shards": np.array([1, 2])}, r"shards must be a whole number, but is array\(\[1, 2\]\)"),
         ({"epochs": "all"}, "epochs must be a whole number, but is 'all'"),
         ({"epochs": None}, "epochs must be a whole number, but is None"),
         ({"batch_size": 2.5}, "batch_size must be a whole number or 'all', but is 2.5"),
@@ -65,3 +68,10 @@ def test_paths_may_be_given_as_paths(tmp_path):
 def test_values_of_another_type_are_refused_in_one_line(changes, message):
     with pytest.raises(UserError, match=f"^{message}$"):
         settings(**changes)
+
+
+@pytest.mark.parametrize("scale", ["a", np.ones(2), 0, float("inf")])
+def test_a_scale_is_one_number_and_stored_as_a_float(scale):
+    with pytest.raises(UserError, match=r"^data\.scale must be one finite number other than 0, but is "):
+        Data("x.h5", scale=scale)
+    assert type(Data("x.h5", scale=2).scale) is float

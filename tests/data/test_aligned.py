@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp.data import ArrayDataset, ColumnMeaning, aligned, meaning_of
+from dbp.data import ArrayDataset, ColumnMeaning, aligned, meaning_of, meaning_text, parse_meaning
 from dbp.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -117,15 +117,21 @@ def test_a_stated_scale_needs_no_comparison_of_kinds():
         with pytest.raises(UserError, match=r"those of the training data are integers with scale 0\.00392157; say"):
             read(data, reference=images)
         assert aligned(data, images, None) is data  # the user has stated it just now
+    bytes_too = ArrayDataset(X.astype(np.uint8), Y, scale=1 / 255)
+    assert aligned(bytes_too, images, remedy, own_scale=False) is bytes_too
+    with pytest.raises(
+        UserError, match=r"are floats with scale 0\.00392157, but .* integers with scale 0\.00392157; say"
+    ):
+        aligned(ArrayDataset(X, Y, scale=1 / 255), images, remedy, own_scale=False)
 
 
 class Own:
     """A data set of the user's own."""
 
-    name, scale, input_shape = "own", None, (3,)
+    name, input_shape = "own", (3,)
 
-    def __init__(self, inputs):
-        self.inputs = inputs
+    def __init__(self, inputs, scale=None):
+        self.inputs, self.scale = inputs, scale
 
     def __len__(self):
         return len(self.inputs)
@@ -140,3 +146,15 @@ def test_of_a_data_set_of_the_users_own_kind_and_scale_are_known():
     assert aligned(own, TRAIN, remedy) is own
     with pytest.raises(UserError, match="own: inputs are integers"):
         aligned(Own(X.astype(int)), TRAIN, remedy)
+
+
+@pytest.mark.parametrize("scale", [2, np.float32(2), np.int64(2), np.array(2.0)])
+def test_a_scale_of_any_type_can_be_stored(scale):
+    meaning = meaning_of(Own(X, scale))
+    assert meaning == {"inputs": ColumnMeaning("floats", 2.0)}
+    assert parse_meaning(meaning_text(meaning)) == meaning
+    given = Own(X)
+    given.meaning = {"inputs": ColumnMeaning("floats", scale)}
+    assert meaning_of(given) == meaning
+    with pytest.raises(UserError, match="own: scale must be one finite number other than 0, but is nan"):
+        meaning_of(Own(X, np.nan))

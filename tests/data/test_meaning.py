@@ -44,6 +44,9 @@ def test_arrays_have_a_meaning_too():
         ArrayDataset(X, Y, input_names=["a", "b", "c"])
     with pytest.raises(UserError, match="the arrays: targets must have classes of different names, but have ant, ant"):
         ArrayDataset(X, Y, classes=["ant", "ant"])
+    for wrong in ("ab", 3, [1, 2]):
+        with pytest.raises(UserError, match=r"^the arrays: classes must be a list of texts, but is "):
+            ArrayDataset(X, Y, classes=wrong)
 
 
 @pytest.mark.parametrize(

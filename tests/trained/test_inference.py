@@ -11,6 +11,7 @@ from dbp.checkpoint import files_of
 from dbp.cli import main
 from dbp.config.settings import Data, Settings
 from dbp.data import ArrayDataset
+from dbp.errors import UserError
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
@@ -116,6 +117,29 @@ def test_a_scale_may_be_stated(trained, run, tmp_path):
     for wrong in ("0", "nan", "x"):
         code, _, err = run("eval", trained, half, "--scale", wrong)
         assert (code, err) == (2, f"dbp: error: --scale takes a number other than 0, but is '{wrong}'\n")
+
+
+def test_the_scale_of_a_config_was_stated_for_its_training_data(run, tmp_path):
+    """Of another kind of numbers the same scale gives other inputs."""
+    numbers = (50 * (X - X.min())).astype(np.uint8)
+    as_bytes = write(tmp_path / "bytes.h5", numbers)
+    as_floats, as_stated = write(tmp_path / "floats.h5", numbers / 50), write(tmp_path / "own.h5", numbers * 1.0)
+    arguments = {"optimizer": Adam(3e-2), "epochs": 1, "batch_size": 12, "shards": 1, "out": str(tmp_path / "run")}
+    given = {"model": [nn.Dense(3)], "loss": "cross_entropy"}
+    train(Settings(**given, data=Data(as_bytes, scale=0.02), **arguments), OneProcess(), Start(quiet=True))
+    found = run("eval", tmp_path / "run", as_bytes)
+    assert found[0] == 0
+    for command in ("eval", "neurons"):
+        code, _, err = run(command, tmp_path / "run", as_floats)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "floats.h5: inputs are floats with scale 0.02, but those of the training data are integers" in err
+    assert run("eval", tmp_path / "run", as_floats, "--scale", "1")[:2] == found[:2]
+    assert run("eval", tmp_path / "run", as_stated, "--scale", "0.02")[:2] == found[:2]
+    other = Settings(**given, data=Data(as_bytes, as_floats, scale=0.02), **arguments)
+    with pytest.raises(
+        UserError, match=r"floats\.h5: .* convert them to the same kind, or give each data set a scale "
+    ):
+        train(other, OneProcess(), Start(quiet=True, fresh=True))
 
 
 @pytest.fixture

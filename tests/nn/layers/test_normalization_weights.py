@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.errors import UserError
 from tests.nn.models import DRAW, cost_of, inputs, run, start
 
 MASK = np.random.default_rng(0).random((6, 5)) < 0.6
@@ -92,8 +93,19 @@ def test_examples_count_with_the_mean_of_their_weights_where_places_differ():
     np.testing.assert_array_equal(scope.weights_of(x[:, 0]), weights.mean(1))
     np.testing.assert_array_equal(scope.weights_of(inputs(6, 5, 4, 3))[..., 1], weights)
     assert scope.example_weights is weights
-    assert scope.weights_of(inputs(12, 3)) is None  # rows that are no examples
     assert nn.use({}).weights_of(x) is None
+
+
+def test_positions_count_after_a_reshape_too():
+    weights, rows = MASK.astype(float), MASK.size
+    scope = nn.Scope(nn.call_with({}, example_weights=weights), "batch_norm_1/")
+    np.testing.assert_array_equal(scope.weights_of(inputs(rows, 3)), weights.reshape(-1))
+    np.testing.assert_array_equal(scope.weights_of(inputs(rows, 7, 3))[:, 6], weights.reshape(-1))
+    np.testing.assert_array_equal(scope.weights_of(inputs(12, 3)), np.repeat(weights.mean(1), 2))
+    with pytest.raises(UserError, match="batch_norm_1: its inputs have 13 rows, which are no positions of the 6 examp"):
+        scope.weights_of(inputs(13, 3))
+    ones = nn.Scope(nn.call_with({}, example_weights=np.ones((6, 4))))
+    assert ones.weights_of(inputs(13, 3)) is None
 
 
 def test_frozen_moments_are_applied_in_training_and_do_not_move():
