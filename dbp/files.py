@@ -8,27 +8,66 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import glob
 import io
 import itertools
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dbp.errors import StorageError, UserError
+from dbp.text import is_digits
 
 FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # what fsync of a folder answers on some file systems
 PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get their turn in between
 SHOWN_LETTERS = 50  # of a name in the temporary one, so that it is not too long
 PAGE_BYTES = 1 << 12  # of a file that is laid out in memory
 NOT_PLAIN = "it is a link, a pipe, a device or a folder, but must be a plain file; remove it"
+PARTIAL = ".partial"  # the ending of temporary names
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def partial_name(path: Path, number: int = 0) -> Path:
     """Return a temporary name under which this process can write a file."""
-    return path.with_name(f".{path.name[:SHOWN_LETTERS]}.{os.getpid()}-{number}.partial")
+    return path.with_name(f"{_beginning(path)}{os.getpid()}-{number}{PARTIAL}")
+
+
+def _beginning(path: Path) -> str:
+    """Return the beginning of temporary names that processes with the same numbering as this one write."""
+    return f".{path.name[:SHOWN_LETTERS]}.{process_space()}-"
+
+
+@functools.cache
+def process_space() -> str:
+    """Return a short name of the processes among which a number means the same: those of a host, or of a container."""
+    space = os.uname().nodename
+    with contextlib.suppress(OSError):
+        space += str(Path("/proc/self/ns/pid").stat().st_ino)
+    return f"{zlib.crc32(space.encode()):08x}"
+
+
+def remove_left(path: Path) -> None:
+    """Remove the temporary files of this name whose processes were killed, as far as this process can know."""
+    beginning = _beginning(path)
+    for left in path.parent.glob(f"{glob.escape(beginning)}*{PARTIAL}"):
+        process = left.name[len(beginning) : -len(PARTIAL)].partition("-")[0]
+        if is_digits(process) and not _lives(int(process)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
 
 
 class NewFile:

@@ -12,7 +12,18 @@ import pytest
 
 from dbp.data import OutputFile
 from dbp.errors import StorageError, UserError
-from dbp.files import NewFile, SparseFile, must_be_free, new_file, partial_name, reading_from, write_file, writing_to
+from dbp.files import (
+    NewFile,
+    SparseFile,
+    must_be_free,
+    new_file,
+    partial_name,
+    process_space,
+    reading_from,
+    remove_left,
+    write_file,
+    writing_to,
+)
 from tests.jobs import ROOT, dbp, run
 
 CALLS = {
@@ -78,6 +89,17 @@ def test_two_who_write_to_one_name_do_not_meet(tmp_path):
     second.discard()
     assert sorted(tmp_path.iterdir()) == [leftover, path]
     assert (path.read_bytes(), leftover.read_bytes()) == (b"first", b"of a killed process")
+
+
+def test_an_output_removes_what_killed_processes_have_left(tmp_path):
+    """Those of living processes, other hosts and other names stay."""
+    gone = 1 << 30  # the number of no process, as Linux has at most 2^22
+    left = [f".out.h5.{process_space()}-{gone}-{number}.partial" for number in range(2)]
+    others = [partial_name(tmp_path / "out.h5").name, f".out.h5.00000000-{gone}-0.partial", left[0].replace("out", "b")]
+    for name in (*left, *others):
+        (tmp_path / name).write_text("half")
+    remove_left(tmp_path / "out.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -8,7 +8,7 @@ from dbp.batch.launch import find_launcher, library_vendor
 from dbp.batch.request import PLAIN, Request
 from dbp.batch.status import RUNNING, RunStatus
 from dbp.config.settings import Settings
-from dbp.config.toml import read_settings
+from dbp.config.toml import read_run_settings
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 from dbp.saving.checkpoint_info import CheckpointInfo, peek
@@ -24,7 +24,7 @@ def checked_settings(request: Request) -> Settings:
     Raises:
         UserError: the config has a mistake, or the run's folder a name that schedulers do not take.
     """
-    settings = read_settings(Path(request.config), request.changes, request.out)
+    settings = read_run_settings(Path(request.config), request.changes, request.out)
     if settings.out is None or not PLAIN.fullmatch(settings.out):
         raise UserError(
             f"the run's folder must have a name without spaces and quotes, as schedulers take none, but is "

@@ -31,7 +31,7 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Train on all ranks; collective."""
     kernels.use(kernels.configured(Path(arguments.config), arguments.set))  # before anything loads NumPy
-    from dbp.config.toml import read_settings
+    from dbp.config.toml import read_run_settings
     from dbp.parallel import from_rank_0, world
     from dbp.run.provenance import check_installation
     from dbp.saving.start import Start
@@ -48,5 +48,5 @@ def run(arguments: Namespace) -> int:
     )
     comm = world()
     check_installation(comm)  # first, as another version of dbp might not understand the settings of rank 0
-    train(from_rank_0(comm, read_settings, Path(arguments.config), arguments.set, arguments.out), comm, start)
+    train(from_rank_0(comm, read_run_settings, Path(arguments.config), arguments.set, arguments.out), comm, start)
     return 0

@@ -28,20 +28,29 @@ Readers = Mapping[str, Callable[[Any, str], Any]]
 CUSTOM = "custom"  # key of the name of a custom object, which a config cannot hold
 
 
-def read_settings(path: Path, changes: list[str], out: str | None = None) -> Settings:
-    """Return the settings in a config file, with changes; see load_table().
+def read_run_settings(path: Path, changes: list[str], out: str | None = None) -> Settings:
+    """Return the settings of a run that is to begin; see read_settings().
 
     Raises:
         UserError: the config has a mistake, or lies in the run's folder, where the run would write over it.
     """
-    table = load_table(path, changes, out)
-    try:
-        settings = settings_from(table)
-    except UserError as error:
-        raise UserError(f"config {path}: {error}") from None
+    settings = read_settings(path, changes, out)
     if settings.out is not None:
         check_not_in_folder(path, Path(settings.out))
     return settings
+
+
+def read_settings(path: Path, changes: list[str], out: str | None = None) -> Settings:
+    """Return the settings in a config file, with changes; see load_table().
+
+    Raises:
+        UserError: the config has a mistake.
+    """
+    table = load_table(path, changes, out)
+    try:
+        return settings_from(table)
+    except UserError as error:
+        raise UserError(f"config {path}: {error}") from None
 
 
 # --- tables to objects ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Self
 import h5py
 import numpy as np
 
-from dbp.files import NewFile, SparseFile, must_be_free, write_at, writing_to
+from dbp.files import NewFile, SparseFile, must_be_free, remove_left, write_at, writing_to
 from dbp.types import Array
 
 Attributes = Mapping[str, Mapping[str, Any]]  # by the name of the array that they describe; "/" for those of the file
@@ -44,6 +44,7 @@ class OutputFile:
     def create(self) -> None:
         """Create the file under a temporary name; raise UserError if its own is taken."""
         must_be_free(self.path, self._overwrite, self._read)
+        remove_left(self.path)
         self._file = self._new.create()
 
     def write_all(self, arrays: Mapping[str, Array], attributes: Attributes) -> None:

@@ -12,7 +12,7 @@ from dbp.errors import UserError
 from dbp.exchange.files import WRITERS
 from dbp.exchange.inputs import Shape, inputs_of
 from dbp.exchange.onnx import onnx_model
-from dbp.files import must_be_free, write_file
+from dbp.files import must_be_free, remove_left, write_file
 from dbp.version import VERSION
 
 ONNX = ".onnx"
@@ -48,6 +48,7 @@ def export(
     with find(checkpoint) as opened:
         found = opened.load()
     content, about = _onnx(found, input_shape, scale) if out.suffix == ONNX else _weights(found, out.suffix)
+    remove_left(out)
     write_file(out, content, OTHER_NAME, overwrite)
     return f"{out}: {about}"
 

@@ -19,7 +19,7 @@ from dbp.exchange.files import Weights, open_weights
 from dbp.exchange.inputs import Shape, input_shape_of, meaning_of_training
 from dbp.exchange.pytorch import CHANNELS, IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
-from dbp.files import must_be_free
+from dbp.files import must_be_free, remove_left
 from dbp.log import now
 from dbp.nn import initial_parameters, running_arrays
 from dbp.run.progress import Progress
@@ -68,6 +68,7 @@ def import_weights(
             f"channels is for weights from PyTorch, but is {channels!r} with weights from {origin}; drop it"
         )
     must_be_free(out, overwrite, (weights, config))
+    remove_left(out)
     settings = read_settings(config, list(changes))
     found = open_weights(weights)
     arrays = _arrays(settings, found, origin, channels, renames, input_shape, f"weights {weights}")

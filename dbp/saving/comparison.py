@@ -77,15 +77,17 @@ def jump_of_rate(info: CheckpointInfo, settings: Settings, steps: int) -> str:
     horizon = schedule.horizon(now)
     if horizon in (None, before) or not 0 < step < now * steps:
         return ""
-    last, kept, moved = (
-        schedule.factor(at, end * steps) for at, end in ((step - 1, before), (step, before), (step, horizon))
-    )
+    places = ((step - 1, before), (step, before), (step, horizon), (before * steps, before))
+    last, kept, moved, final = (schedule.factor(at, end * steps) for at, end in places)
     if math.isclose(kept, moved):
         return ""
-    return (
-        f"by which the factor of the {schedule.kind} schedule jumps from {last:.2g} to {moved:.2g}; keep its end with "
-        f"--set schedule.epochs={before}"
-    )
+    jump = f"by which the factor of the {schedule.kind} schedule jumps from {last:.2g} to {moved:.2g}"
+    if not final:
+        return (
+            f"{jump}; let it jump with --accept epochs, as with the old end it stays at 0 after epoch {before}, and "
+            "nothing more is learned"
+        )
+    return f"{jump}; keep its end with --set schedule.epochs={before}, after which the factor stays at {final:.2g}"
 
 
 def may_go_on(info: CheckpointInfo, found: Comparison, settings: Settings) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.config.config_file import load_table
-from dbp.config.toml import read_settings
+from dbp.config.toml import read_run_settings, read_settings
 from dbp.errors import UserError
 from tests.jobs import SMALL
 
@@ -47,8 +47,9 @@ def test_paths_in_changes_are_relative_to_the_current_folder(config):
 def test_a_run_does_not_take_the_folder_of_its_config(config, tmp_path):
     for out in (tmp_path, tmp_path.parent, f"{tmp_path}/x/.."):
         with pytest.raises(UserError, match=r"holds its config .*c.toml; give the run a folder of its own with --out"):
-            read_settings(config, [], str(out))
-    assert read_settings(config, [], str(tmp_path / "run")).out == str(tmp_path / "run")
+            read_run_settings(config, [], str(out))
+    assert read_settings(config, [], str(tmp_path)).out == str(tmp_path)  # for a command that starts no run
+    assert read_run_settings(config, [], str(tmp_path / "run")).out == str(tmp_path / "run")
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------

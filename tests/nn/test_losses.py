@@ -126,13 +126,13 @@ def test_targets_of_one_output_may_be_a_column_or_not():
             "cross_entropy",
             np.array([[0, 1, 0], [0, 2, 0]]),
             (3,),
-            r"one 1 and .* example 11 has \[0 2 0\]",
+            r"one 1 and .* example 11 has \[0, 2, 0\]",
         ),
         (
             "hinge",
             np.array([[1, 1, 0]], bool),
             (3,),
-            r"one 1 and .* example 10 has \[ True  True",
+            r"one 1 and .* example 10 has \[True, True",
         ),
         ("cross_entropy", np.eye(4), (3,), r"one column per class would be 3, so give the model 4 outputs"),
         ("cross_entropy", np.array([b"1", b"2"]), (3,), r"one integer per example, but are \|S1"),
@@ -193,6 +193,14 @@ def test_targets_of_weight_0_are_checked_as_the_first_class(loss, targets, weigh
 def test_probabilities_of_zeros_that_count_are_refused():
     with pytest.raises(UserError, match="add up to 1, but example 11"):
         nn.check_targets(nn.CrossEntropy(), np.zeros((2, 3)), np.array([0, 1]), (3,), first=10)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "kullback_leibler"])
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_wrong_rows_are_shown_in_one_line(name, dtype):
+    with pytest.raises(UserError, match=r"but example 10 has \[0.*characters\)$") as caught:
+        nn.loss_named(name).check(np.zeros((2, 100), dtype), (100,), first=10)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", nn.LOSSES)

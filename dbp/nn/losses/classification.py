@@ -25,6 +25,7 @@ from dbp.autodiff.primitives.shapes import rows_of
 from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
+from dbp.text import brief
 from dbp.types import Array
 
 NO_CLASS = -1  # of outputs that are not finite
@@ -100,7 +101,7 @@ def _check_columns(kind: str, targets: Array, output_shape: Shape, first: int) -
     if wrong.any():
         raise UserError(
             f"targets of {kind} with a column per class must have one 1 and otherwise 0, but example "
-            f"{first + _first_wrong(wrong)} has {targets[wrong][0]}"
+            f"{first + _first_wrong(wrong)} has {brief(targets[wrong][0].tolist())}"
         )
 
 
@@ -110,7 +111,7 @@ def _check_probabilities(kind: str, targets: Array, output_shape: Shape, first: 
     if wrong.any():
         raise UserError(
             f"targets of {kind} must be probabilities that add up to 1, but example {first + _first_wrong(wrong)} has "
-            f"{targets[wrong][0]}"
+            f"{brief(targets[wrong][0].tolist())}"
         )
 
 
