@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from dbp.autodiff import array_of
 from dbp.cost.loader import Loader
+from dbp.cost.mini_batch import Chunks, Shard
 from dbp.cost.objective import Objective
 from dbp.data import Dataset, Subset
-from dbp.nn import call_with
+from dbp.nn import Call, RunningMoments
+from dbp.parallel import Stage
 from dbp.types import Array
 
 
@@ -28,16 +32,29 @@ class NotFiniteExamples(NamedTuple):
     total: int
 
 
-def describe_not_finite(objective: Objective, weights: Array, loader: Loader) -> str:
+def describe_not_finite(
+    objective: Objective,
+    weights: Array,
+    loader: Loader,
+    running: Mapping[str, RunningMoments] | None = None,
+    chunks: Chunks | None = None,
+) -> str:
     """Return in words which examples have a loss that is not finite; collective, the same on every rank.
 
     Args:
         objective: the cost.
         weights: the flat weights.
         loader: of the examples.
+        running: running moments in place of the model's own, by path, as in the evaluation that found the cost.
+        chunks: yields the examples of a shard, by its number, in chunks; by default all that the loader does.
     """
+    objective.arena.comm.clock.enter(Stage.EVALUATION)
+    call = partial(objective.call, objective.layout.views(weights), draw=None, running=running)
     with np.errstate(all="ignore"):
-        mine = [_in_shard(objective, weights, loader, number) for number in objective.shards.mine]
+        mine = [
+            _in_shard(objective, call, (chunks or loader.chunks)(number), loader.span(number).start)
+            for number in objective.shards.mine
+        ]
     found = [one for of_rank in objective.arena.comm.gather(mine) for one in of_rank if one is not None]
     data = loader.data
     if not found:
@@ -47,12 +64,14 @@ def describe_not_finite(objective: Objective, weights: Array, loader: Loader) ->
     return f"example {_stored_row(data, first.row)} of {data.name}: {first.why}{more}"
 
 
-def _in_shard(objective: Objective, weights: Array, loader: Loader, number: int) -> NotFiniteExamples | None:
-    """Return what is not finite in the part of the data that belongs to a shard of this rank; None if all is finite."""
-    parameters, row, count = objective.layout.views(weights), loader.span(number).start, 0
+def _in_shard(
+    objective: Objective, call: Callable[..., Call], chunks: Iterable[Shard], row: int
+) -> NotFiniteExamples | None:
+    """Return what is not finite in some examples, of which the first is this row; None if all is finite."""
+    count = 0
     first: tuple[int, str] | None = None
-    for chunk in loader.chunks(number):
-        outputs, losses = objective.forward(call_with(parameters, objective.running, None), chunk)
+    for chunk in chunks:
+        outputs, losses = objective.forward(call(shard=chunk), chunk)
         wrong = np.flatnonzero(~finite_rows(array_of(losses)))
         if len(wrong) and first is None:
             one = wrong[:1]

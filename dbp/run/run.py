@@ -13,7 +13,7 @@ from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.loader import Loader
-from dbp.cost.mini_batch import Batch, Shard
+from dbp.cost.mini_batch import Batch, Chunks, Shard
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import Batches, Dataset, Order
@@ -308,8 +308,16 @@ class Run:
         if data is None:
             return {}
         weights, loader = self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
+        chunks, cut = self._until_stop(loader)
+        totals = self.objective.evaluate(weights, chunks, self.inference_moments)
+        if self.objective.stop_requested and any(self.comm.gather(bool(cut))):
+            raise PassStoppedError
+        return totals.means(self.settings.loss.metrics)
+
+    def _until_stop(self, loader: Loader) -> tuple[Chunks, list[int]]:
+        """Return the loader's chunks until this rank asks to stop, and a list of the shards that were cut for that."""
         stops = stop_check(self.comm)
-        cut: list[int] = []  # shards whose examples were not all evaluated
+        cut: list[int] = []
 
         def chunks(number: int) -> Iterator[Shard]:
             for chunk in loader.chunks(number):
@@ -318,16 +326,20 @@ class Run:
                     return
                 yield chunk
 
-        totals = self.objective.evaluate(weights, chunks, self.inference_moments)
-        if self.objective.stop_requested and any(self.comm.gather(bool(cut))):
-            raise PassStoppedError
-        return totals.means(self.settings.loss.metrics)
+        return chunks, cut
 
     def describe_not_finite(self, data: Dataset) -> str:
-        """Return in words which examples of a data set have a loss that is not finite; collective."""
-        return describe_not_finite(
-            self.objective, self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
-        )
+        """Return in words which examples of a data set have a loss that is not finite; collective.
+
+        Raises:
+            PassStoppedError: a rank has been asked to stop; a short search is finished all the same.
+        """
+        weights, loader = self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
+        chunks, cut = self._until_stop(loader)
+        found = describe_not_finite(self.objective, weights, loader, self.inference_moments, chunks)
+        if any(self.comm.gather(bool(cut))):
+            raise PassStoppedError
+        return found
 
     @cached_property
     def _chunk_rows(self) -> int:

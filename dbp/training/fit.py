@@ -238,6 +238,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         failed = saver.finish()
     try:
         test = run.evaluate(run.sources.test)
+        spoiled = _what_spoils(run, test)
     except PassStoppedError:
         raise saver.stop() from None
     how = progress.outcome or "finished"
@@ -248,11 +249,17 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         saver.write_beside("timing.csv", timing.table())
         display.say(str(timing))
     if run.sources.test is not None:
-        if not math.isfinite(test["cost"]):
-            display.say(f"warning: the test cost is {test['cost']}: {run.describe_not_finite(run.sources.test)}")
+        if spoiled:
+            display.say(f"warning: the test cost is {test['cost']}: {spoiled}")
         display.say(f"test: {figures(test)}  ({len(run.sources.test):,} examples)")
     saver.end(failed, message)
     return _result(run, test)
+
+
+def _what_spoils(run: Run, test: dict[str, float]) -> str:
+    """Return which examples of the test data make its cost not finite; "" if it is finite; collective."""
+    data = run.sources.test
+    return "" if data is None or math.isfinite(test["cost"]) else run.describe_not_finite(data)
 
 
 def _result(run: Run, test: dict[str, float]) -> Result:

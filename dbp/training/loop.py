@@ -114,9 +114,9 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
     rate = display.rate()
     try:
         validation = run.evaluate(run.sources.validation)
+        _warn_of_validation(run, validation, display)
     except PassStoppedError:  # the next start evaluates first
         raise saver.stop() from None
-    _warn_of_validation(run, validation, display)
     display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length_name: progress.length}), rate)
     _stop_early(run)
     due = (settings.checkpoint.best and progress.is_best) or settings.checkpoint.due_after_epoch(progress.epoch)

@@ -7,7 +7,7 @@ from dbp.cost.loader import Loader
 from dbp.cost.not_finite_examples import describe_not_finite, finite_rows, why_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import ArrayDataset, Order, Subset
-from dbp.nn import MeanSquaredError
+from dbp.nn import BatchNorm, MeanSquaredError, RunningMoments
 from dbp.parallel import Layout, OneProcess, Shards
 
 FLOAT, ROWS = np.dtype(np.float32), 20
@@ -38,6 +38,19 @@ def test_an_example_of_a_part_is_named_by_its_row_in_the_file():
     x[order(np.array([22]))] = -1e300
     found = described(Subset(ArrayDataset(x, np.ones(30), name="all.h5"), order, range(20, 30)))
     assert found == f"example {order(np.array([22]))[0]} of all.h5: its inputs contain -inf as float32"
+
+
+def test_the_search_takes_the_moments_of_the_evaluation():
+    """With averaged weights these are averaged moments, not the model's own."""
+    layout, numbers, x = Layout({"scale": (2,), "shift": (2,)}), Shards(1, 0, 1), np.ones((4, 2))
+    own, averaged = (RunningMoments.at_start(2, 0.9, FLOAT) for _ in range(2))
+    averaged.mean[:] = np.inf
+    running = {"": own}
+    objective = Objective(BatchNorm(), MeanSquaredError(), layout, OneProcess(), numbers, FLOAT, running)
+    loader = Loader(ArrayDataset(x, x), MeanSquaredError(), (2,), FLOAT, numbers, chunk_rows=ROWS)
+    assert describe_not_finite(objective, np.ones(4, FLOAT), loader).startswith("no example of the arrays alone")
+    found = describe_not_finite(objective, np.ones(4, FLOAT), loader, {"": averaged})
+    assert found.startswith("example 0 of the arrays: the model's outputs for it contain -inf")
 
 
 def test_where_all_losses_are_finite_none_is_named():
