@@ -177,8 +177,7 @@ def held_out_size(examples: int, validation: Any) -> int:
 def _how_to_state_scale(for_all: float | None, of_training: float, of_data: float) -> str:
     if for_all is not None and of_training == of_data:
         return "convert them to the same kind, or give each data set a scale of its own in place of data.scale"
-    scale = f"{of_training!r}"
-    return f"if they are in the same units, set data.scale={scale} or give them this attribute scale; else convert them"
+    return f"if they are in the same units, give them the attribute scale = {of_training!r}; else convert them"
 
 
 def _split(full: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -159,7 +159,9 @@ def aligned_file(data: Data, checkpoint: StoredCheckpoint, file: DataFile, with_
 
 
 def _how_to_state_scale(of_training: float, of_data: float) -> str:
-    own = "" if of_training == of_data else f", or --scale {of_data!r} if that is the factor that they need"
+    own = f", or --scale {of_data!r} if that is the factor that they need"
+    if of_training == of_data:
+        own = "" if of_training == 1 else ", or --scale 1 if they are multiplied already"
     return f"pass --scale {of_training!r} if they are in the same units{own}"
 
 
