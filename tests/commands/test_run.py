@@ -103,7 +103,7 @@ def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start)
     into_a_file = on_a_terminal(["sh", "-c", f"{shlex.join(command)} --fresh > {tmp_path}/log"])
     assert "epoch 1/2  cost" not in into_a_file
     assert "0/26" in into_a_file
-    assert len((tmp_path / "log").read_text().splitlines()) == 8
+    assert len((tmp_path / "log").read_text().splitlines()) == 9
 
 
 # --- what each rank executes ------------------------------------------------------------------------------
