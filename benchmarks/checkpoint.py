@@ -1,6 +1,6 @@
 """The cost of checkpoints, and the times to resume from one and to recover when a rank has died.
 
-    python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--deaths 5] [--arrays 9e3,60e3]
+    python benchmarks/checkpoint.py [--ranks 2] [--parameters 2e6,20e6] [--saves 7] [--deaths 5] [--arrays 9000,60000]
                                     [--folder FOLDER] [--json FILE]
 
 Trains dense layers with Adam, whose checkpoints hold three vectors, in a run's folder in FOLDER (by default that of
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from commands import Notes, carry_out, few_cores, footnotes, parsed, parser, positive, say
+from commands import Notes, carry_out, counts, few_cores, footnotes, parsed, parser, positive, say
 from memory import parameters
 from programs import FailedError, own_program
 from tables import line, number
@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--batch", type=positive, default=256, help="examples in a step (256)")
     known.add_argument("--saves", type=positive, default=7, help="checkpoints of which the median is taken (7)")
     known.add_argument("--deaths", type=positive, default=5, help="of ranks, of which the median is taken (5)")
-    known.add_argument("--arrays", type=sizes, default=[9000, 60_000], help="numbers of small arrays, likewise")
+    known.add_argument("--arrays", type=counts, default=[9000, 60_000], help="numbers of small arrays, likewise")
     known.add_argument("--folder", type=Path, help="where checkpoints are written")
     return parsed(known)
 

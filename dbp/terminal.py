@@ -43,10 +43,10 @@ def write_line(stream: TextIO | None, text: str) -> None:
         atexit.register(discard_unwritten)
 
 
-def encodable(text: str, stream: TextIO) -> str:
-    """Return a text with escapes for control characters and for what the encoding of a stream lacks."""
+def encodable(text: str, stream: TextIO, *, colored: bool = False) -> str:
+    """Return a text with escapes for what the encoding of a stream lacks, and for control characters if not colored."""
     encoding = stream.encoding or "utf-8"
-    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
+    return (text if colored else printable(text)).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def write_error(text: str) -> None:
@@ -76,15 +76,19 @@ def discard(stream: IO[Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def print_output(text: str) -> None:
+def print_output(text: str, *, colored: bool = False) -> None:
     """Print lines of text to stdout.
+
+    Args:
+        text: the lines.
+        colored: whether they hold escape sequences for colors, beside parts that are printable() already.
 
     Raises:
         StorageError: stdout goes to a file whose disk is full.
         BrokenPipeError: what reads stdout, such as head, has ended.
     """
     try:
-        sys.stdout.write(f"{encodable(text, sys.stdout)}\n")
+        sys.stdout.write(f"{encodable(text, sys.stdout, colored=colored)}\n")
         sys.stdout.flush()
     except OSError as error:
         discard_unwritten()

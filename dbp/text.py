@@ -31,6 +31,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def count_text(number: int, thing: str) -> str:
+    """Return a number of things as text, such as "1 core" or "2 cores"."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def amount(number: float, unit: str = "") -> str:
     """Format a number with three digits and a prefix: 1.57 M."""
     power = 0

@@ -157,7 +157,9 @@ def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, messa
     write(tmp_path / "nan.h5", np.where(np.arange(60)[:, None, None] == 7, np.nan, X), Y)
     write(tmp_path / "weights.h5", X, Y, weights=np.where(np.arange(60) == 3, -1.0, 1.0))
     words = [word for change in changes for word in ("--set", change)]
-    outcome = dbp("train", small, "--set", "batch_size=20", "--set", "data.scale=1", *words, cwd=tmp_path)
+    test = ("--set", "data.test=good.h5") if changes[0].startswith("data.train") else ()
+    usual = ("--set", "batch_size=20", "--set", "data.scale=1", *test)
+    outcome = dbp("train", small, *usual, *words, cwd=tmp_path)
     assert outcome.code == 2
     assert outcome.out == ""
     assert len(outcome.err.splitlines()) == 1

@@ -35,6 +35,7 @@ class Scheduler:
         disabled: beginning of such a line that is disabled.
         prefix: first word of such a line; empty if there are none.
         own: options that dbp submit sets itself.
+        long_options: whether it has options with two dashes.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Scheduler:
     disabled: str = "# "
     prefix: str = ""
     own: tuple[str, ...] = ()
+    long_options: bool = True
 
     def directives(self, words: Sequence[str]) -> list[str]:
         """Return the lines of a script that give all its jobs some options.
@@ -66,6 +68,8 @@ class Scheduler:
             name = re.match(r"--[^=]*|-.", word)
             if name is not None and name[0] in self.own:
                 raise UserError(f"option {name[0]} after -- is set by dbp submit itself; see dbp submit --help")
+            if word.startswith("--") and not self.long_options:
+                raise UserError(f"options of {self.name} have one dash, but after -- there is {word!r}")
             if name is None and not lines:
                 raise UserError(f"what follows -- must be options of {self.name}, such as --qos long, but is {word!r}")
             if not word or not word.isprintable() or set(word) & set("\"'\\`$"):
@@ -162,6 +166,7 @@ SCHEDULERS = {
             disabled="##P",
             prefix="#PBS",
             own=("-N", "-j", "-o", "-A", "-q"),
+            long_options=False,
         ),
         Scheduler(
             "lsf",
@@ -176,6 +181,7 @@ SCHEDULERS = {
             "##B",
             "#BSUB",
             ("-J", "-n", "-W", "-o", "-P", "-q"),
+            long_options=False,
         ),
         Scheduler(
             "flux",

@@ -143,7 +143,8 @@ def opened(path: Path) -> Iterator[Opened]:
     """
     with reading_from(path):
         if not path.is_file():
-            raise UserError(f"checkpoint {path} " + ("is not a file" if os.path.lexists(path) else "does not exist"))
+            missing = f"does not exist (looked for {path.absolute()})"
+            raise UserError(f"checkpoint {path} {'is not a file' if os.path.lexists(path) else missing}")
     with reading_from(path):
         file = path.open("rb")
     try:

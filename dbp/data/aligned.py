@@ -49,10 +49,9 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
     """
     found, orders = meaning_of(data), {}
     table = None
-    for column, expected in reference.items():
-        if column not in found:
-            continue
-        of_data = found[column]
+    for column in [column for column in reference if column in found]:
+        of_data, expected = found[column], reference[column]
+        of_data, expected = _with_classes(of_data, expected), _with_classes(expected, of_data)
         if column != "targets" and remedy is not None:
             _check_units(data.name, of_data, expected, remedy, own_scale)
         orders[column] = _order(data.name, column, of_data.names, expected.names)
@@ -61,6 +60,13 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
     if table is None and all(order is None for order in orders.values()):
         return data
     return Aligned(data, orders, table, reference)
+
+
+def _with_classes(one: ColumnMeaning, other: ColumnMeaning) -> ColumnMeaning:
+    """Return a meaning whose names are its classes, if they are the classes of the other: a column for each class."""
+    if one.classes is None and one.names and other.classes and set(one.names) == set(other.classes):
+        return one._replace(names=None, classes=one.names)
+    return one
 
 
 def _check_units(name: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: Remedy, own_scale: bool) -> None:

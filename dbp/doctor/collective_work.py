@@ -12,8 +12,7 @@ from dbp.doctor.findings import BAD, GOOD, WARNING, Finding
 from dbp.doctor.software import RankFacts
 from dbp.parallel import Communicator, Node
 from dbp.parallel.machine.shared_memory import SHARED_MEMORY
-from dbp.parallel.ranks.placement import count_text
-from dbp.text import size
+from dbp.text import count_text, size
 
 OTHER_LIBRARY = "use another MPI library, or another version of it"
 LITTLE_MEMORY = 1e9  # bytes of shared memory, too few for larger models

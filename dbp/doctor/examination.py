@@ -24,9 +24,9 @@ from dbp.parallel import (
     threads_per_rank,
     world,
 )
-from dbp.parallel.ranks.placement import count_text
 from dbp.parallel.ranks.world import RANK_0_SECONDS
 from dbp.terminal import print_output, terminal_of
+from dbp.text import count_text
 
 AUTO_THREADS = "auto"
 
@@ -44,7 +44,8 @@ def doctor(threads: str, out: str, as_json: bool = False) -> int:
     with abort_on_error(comm):
         report = _examine(comm, thread_count, out, error)
         if comm.rank == 0:
-            print_output(report.json() if as_json else report.text(_has_colors()))
+            colored = not as_json and _has_colors()
+            print_output(report.json() if as_json else report.text(colored), colored=colored)
         comm.gather(None)  # a launcher may kill the other ranks as soon as one has ended
     if error is not None and comm.rank > 0:
         time.sleep(RANK_0_SECONDS)  # for the same reason, where ranks cannot wait for each other

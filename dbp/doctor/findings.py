@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dbp.text import printable
+
 GOOD, WARNING, BAD = "good", "warning", "bad"
 COLORS = {GOOD: "\x1b[32m", WARNING: "\x1b[33m", BAD: "\x1b[1;31m"}
 PLAIN = "\x1b[0m"
@@ -103,10 +105,10 @@ def _wrapped(head: str, text: str, colors: bool, state: str) -> list[str]:
 def _lines(finding: Finding, colors: bool) -> list[str]:
     """Return the lines of a finding: state, subject and what was found; then the remedy."""
     indent = " " * (MARK + CHECK)
-    lines = textwrap.wrap(finding.found, WIDTH - len(indent), break_on_hyphens=False)
+    lines = textwrap.wrap(printable(finding.found), WIDTH - len(indent), break_on_hyphens=False)
     if finding.remedy:
         lines += textwrap.wrap(
-            f"-> {finding.remedy}", WIDTH - len(indent), subsequent_indent="   ", break_on_hyphens=False
+            f"-> {printable(finding.remedy)}", WIDTH - len(indent), subsequent_indent="   ", break_on_hyphens=False
         )
     mark = _colored(finding.state, finding.state, colors) + " " * (MARK - len(finding.state))
     return [mark + finding.check.ljust(CHECK) + lines[0], *(indent + line for line in lines[1:])]

@@ -8,8 +8,7 @@ from typing import Any
 from dbp.doctor.findings import GOOD, WARNING, Finding
 from dbp.doctor.software import RankFacts
 from dbp.parallel import Node, placement_hints, placement_warnings
-from dbp.parallel.ranks.placement import count_text
-from dbp.text import size
+from dbp.text import count_text, size
 
 SHOWN_KINDS = 8  # kinds of nodes that the report names
 LITTLE_MEMORY = 1e9  # bytes, too few for larger models

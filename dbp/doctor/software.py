@@ -15,8 +15,9 @@ from dbp.kernels import CORE_TYPE, X86_64_V3
 from dbp.parallel import HOW_TO_GET_MPI, Communicator, Kernels, processor
 from dbp.parallel.machine.limits import available_memory
 from dbp.parallel.machine.shared_memory import free_shared_memory
-from dbp.parallel.ranks.placement import count_text, ranks_text
+from dbp.parallel.ranks.placement import ranks_text
 from dbp.process.launcher import launched_by_mpi
+from dbp.text import count_text
 from dbp.version import VERSION
 
 UNUSABLE = "not usable"

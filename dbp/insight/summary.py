@@ -20,7 +20,7 @@ from dbp.run.sources import held_out_size, open_data
 from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]
-LEGEND = "Columns are for one example. forward, backward: multiply-adds; kept: memory until backward is done."
+LEGEND = "Columns are for one example. forward, backward: multiply-adds;\nkept: memory until backward is done."
 
 
 class OptimizerInfo(Protocol):

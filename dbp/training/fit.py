@@ -42,7 +42,7 @@ from dbp.saving.saver import RunSaver
 from dbp.saving.start import Start, asked_ending, in_job, stoppable_start, with_threads_and_shards
 from dbp.saving.stopping import signals
 from dbp.terminal import open_closed_streams, write_line
-from dbp.text import duration, figures, parse_limit
+from dbp.text import count_text, duration, figures, parse_limit
 from dbp.training.display import Display, introduction
 from dbp.training.loop import train_epochs
 from dbp.training.recovery import recover
@@ -242,7 +242,8 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
     except PassStoppedError:
         raise saver.stop() from None
     how = progress.outcome or "finished"
-    message = f"{how}: {progress.epoch} epochs, {progress.step} steps in {duration(progress.elapsed)}"
+    done = f"{count_text(progress.epoch, 'epoch')}, {count_text(progress.step, 'step')}"
+    message = f"{how}: {done} in {duration(progress.elapsed)}"
     display.say(message)
     if steps:
         timing = Timing.gathered(run.comm, steps)

@@ -75,16 +75,23 @@ def test_what_is_asked_for_is_in_the_script(folder):
     assert list(folder.iterdir()) == [folder / "c.toml"]
 
 
-OPTIONS = ("--qos", "long", "--mem=8G", "--comment", "two words", "-x", "n[1-3]")
+LONG = ("--qos", "long", "--mem=8G", "--comment", "two words", "-x", "n[1-3]")
+SHORT = ("-l", "mem=8gb", "-M", "two words")
 
 
 @pytest.mark.parametrize(
-    ("name", "prefix"), [("slurm", "#SBATCH"), ("pbs", "#PBS"), ("lsf", "#BSUB"), ("flux", "#flux:")]
+    ("name", "prefix", "options", "expected"),
+    [
+        ("slurm", "#SBATCH", LONG, ["--qos long", "--mem=8G", '--comment "two words"', "-x n[1-3]"]),
+        ("flux", "#flux:", LONG, ["--qos long", "--mem=8G", '--comment "two words"', "-x n[1-3]"]),
+        ("pbs", "#PBS", SHORT, ["-l mem=8gb", '-M "two words"']),
+        ("lsf", "#BSUB", SHORT, ["-l mem=8gb", '-M "two words"']),
+    ],
 )
-def test_options_of_the_scheduler_are_lines_of_the_script(name, prefix):
-    lines = SCHEDULERS[name].directives(OPTIONS)
-    assert lines == [f"{prefix} {words}" for words in ("--qos long", "--mem=8G", '--comment "two words"', "-x n[1-3]")]
-    text = render(replace(EXAMPLE, options=OPTIONS), SCHEDULERS[name], Site("s", "r", "l", ""))
+def test_options_of_the_scheduler_are_lines_of_the_script(name, prefix, options, expected):
+    lines = SCHEDULERS[name].directives(options)
+    assert lines == [f"{prefix} {words}" for words in expected]
+    text = render(replace(EXAMPLE, options=options), SCHEDULERS[name], Site("s", "r", "l", ""))
     first = text.index("#SBATCH" if name == "slurm" else prefix)
     assert first < text.index("\n".join(lines)) < text.index("\nexport OMP_NUM_THREADS")
     assert text.replace("\n".join(lines) + "\n", "") == render(EXAMPLE, SCHEDULERS[name], Site("s", "r", "l", ""))
@@ -97,6 +104,7 @@ def test_options_of_the_scheduler_are_lines_of_the_script(name, prefix):
         ("slurm", ["--nodes=4"], "option --nodes after -- is set by dbp submit itself; see dbp submit --help"),
         ("slurm", ["-t", "5"], "option -t after -- is set by dbp submit itself"),
         ("pbs", ["-N", "x"], "option -N after -- is set by dbp submit itself"),
+        ("pbs", ["--qos", "long"], "options of pbs have one dash, but after -- there is '--qos'"),
         ("slurm", ["--comment", "a\nb"], r"a line of slurm cannot hold 'a\\nb' after --; change the script instead"),
         ("lsf", ["-R", '"x"'], "a line of lsf cannot hold '\"x\"' after --"),
         ("flux", ["--x="], None),

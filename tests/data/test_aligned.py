@@ -39,6 +39,18 @@ def test_columns_in_another_order_are_reordered():
     assert read(data).inputs.flags.c_contiguous
 
 
+def test_columns_of_targets_with_the_names_of_the_classes_are_those_of_the_classes():
+    order = [1, 2, 0]
+    columns = np.eye(3, dtype=np.float32)[Y]
+    data = ArrayDataset(X, columns[:, order])
+    data.meaning = {**data.meaning, "targets": ColumnMeaning("floats", names=("bee", "cat", "ant"))}
+    np.testing.assert_array_equal(read(data).targets, columns)
+    # Class numbers after a training with a named column for each class.
+    numbers = ArrayDataset(X, Y, classes=["bee", "cat", "ant"])
+    reference = {**TRAIN, "targets": ColumnMeaning("floats", names=("ant", "bee", "cat"))}
+    np.testing.assert_array_equal(read(numbers, reference=reference).targets, [1, 2, 0] * 3)
+
+
 def test_targets_and_their_weights_are_reordered_together():
     reference = {"targets": ColumnMeaning("floats", names=("u", "v"))}
     values, weights = RNG.standard_normal((9, 2)), RNG.random((9, 2))

@@ -281,7 +281,7 @@ def test_an_exception_on_one_rank_ends_all(rank):
 
 
 def test_mini_batches_and_random_layers_are_refused_before_the_first_step():
-    needs = "needs the same cost at every evaluation: batch_size must be the number of training examples"
+    needs = "needs the same cost at every evaluation: batch_size must be 'all', or the number of"
     with pytest.raises(UserError, match=needs) as caught:
         dbp.fit(**SMALL | {"batch_size": 39}, model=LAYERS, optimizer=Scipy(), epochs=1)
     assert caught.value.on_all_ranks

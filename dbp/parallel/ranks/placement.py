@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dbp.parallel.machine.cores import CpuBinding, format_cpu_list, limit_cores, parse_cpu_list
 from dbp.parallel.ranks.comm import Communicator
+from dbp.text import count_text
 
 Cores = frozenset[int]
 
@@ -91,11 +92,6 @@ def ranks_text(ranks: Iterable[int]) -> str:
 def _cores_text(cores: Cores) -> str:
     text = format_cpu_list(cores)
     return f"core {text}" if text.isdigit() else f"cores {text}"
-
-
-def count_text(number: int, thing: str) -> str:
-    """Return a number of things as text, such as "1 core" or "2 cores"."""
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _oversubscribed(node: Node, threads: int) -> str | None:

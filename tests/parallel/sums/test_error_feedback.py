@@ -297,7 +297,7 @@ def test_a_checkpoint_without_all_that_was_left_is_refused(small, unbroken, tmp_
     else:
         progress["error_feedback_weight"] = float("nan")
     write(newest, replace(found, optimizer=vectors, progress=progress))
-    train = (*DBP, "train", small, *TOP_K, *KEEP_ALL, "--set", "epochs=3")
+    train = (*DBP, "train", small, *TOP_K, *KEEP_ALL, "--set", "epochs=3", "--accept", "epochs")
     outcome = mpirun(2, *train, env={"DBP_NODE_SIZES": "1,1"})
     assert outcome.code in (2, 65), outcome.text
     assert "error_feedback_" in outcome.err
