@@ -6,6 +6,7 @@ If only the failing rank ended, the others would wait for it forever.
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import time
 import traceback
@@ -63,7 +64,11 @@ def report_failure(comm: Communicator, error: BaseException) -> int:
         return error.exit_code
     code, text = _describe(comm, error)
     run_log.write(text)
-    # Several ranks may fail in the same way; the lowest of them reports it and ends the others.
+    # Several ranks may fail in the same way; the lowest of them reports it and ends the others. A launcher ends them by
+    # SIGTERM, at which a training would save: now it is to end them before their turn comes.
+    if comm.size > 1:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(TURN_SECONDS * min(comm.rank, 8) * (2 if comm.nodes.count > 1 else 1))
     write_error(text)
     if comm.size > 1:

@@ -147,7 +147,7 @@ def count():
 @pytest.mark.usefixtures("count")
 def test_ranks_with_a_core_each_are_not_warned_of(small):
     assert warnings(dbp("train", small, "--set", "epochs=1")) == []
-    assert warnings(dbp("run", "-n", "2", "--", "train", small, "--set", "epochs=2")) == []
+    assert warnings(dbp("run", "-n", "2", "--", "train", small, "--fresh", "--set", "epochs=1")) == []
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_threads_are_found_at_the_first_start_and_kept(small, tmp_path, count):
     """One rank uses all cores; two ranks, which have fewer each, resume with the same number of threads."""
     auto = ("--set", "threads=auto")
     assert f", {count} BLAS threads per rank" in dbp("train", small, *auto, "--set", "epochs=1").out
-    resumed = mpirun(2, *DBP, "train", small, *auto)
+    resumed = mpirun(2, *DBP, "train", small, *auto, "--accept", "epochs")
     assert f", {count} BLAS threads per rank" in resumed.out
     assert f"for 2 ranks with {count} threads each" in resumed.out
     assert "resumed from" in resumed.out
