@@ -28,9 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _with_signals(words: Sequence[str], *, ends: bool) -> int:
     if not set(words[:1]) & SAVE_ON_SIGNAL:
         return _run(words)
-    signals.enter(
-        ends=ends
-    )  # before anything that takes long, so that the first signal saves the run whenever it comes
+    # Before anything that takes long, so that the first signal saves the run whenever it comes.
+    signals.enter(ends=ends)
     try:
         return _run(words)
     finally:

@@ -260,10 +260,14 @@ def check_is_file(path: Path, what: str) -> None:
         raise UserError(f"{what} is not a plain file; save its content to one, and name that")
 
 
+def machine_memory() -> int:
+    """Return the bytes of memory of this machine, more than which no content of a file can take."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def check_fits_memory(size: int, what: str) -> None:
     """Raise UserError if so many bytes are more than this machine has memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > memory:
+    if size > (memory := machine_memory()):
         raise UserError(f"{what} takes {size:,} bytes, but this machine has {memory:,}; take a part of it")
 
 

@@ -39,7 +39,8 @@ def test_what_a_death_costs_is_measured(tmp_path):
     outcome = run(sys.executable, ROOT / "benchmarks" / "checkpoint.py", *words, timeout=120)
     assert outcome.code == 0, outcome.text
     (row,) = json.loads((tmp_path / "out.json").read_text())["sizes"].values()
-    assert all(row[title] > 0 for title in ("noticed", "met", "from memory", "from file"))
+    recovered = (row["from memory"] + row["from file"]) / 2  # the others are of both deaths, and so is this
+    assert 0 < row["noticed"] < row["met"] < recovered
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "checkpoint.py", "scaling.py"])

@@ -31,7 +31,7 @@ from dbp.checkpoint.format import (
     seal_of,
 )
 from dbp.errors import DataError, UserError
-from dbp.files import PIECE_BYTES, pieces, reading_from
+from dbp.files import PIECE_BYTES, machine_memory, pieces, reading_from
 from dbp.types import Array
 
 MAX_NAME_LENGTH, MAX_NAME_PARTS = 1 << 16, 64  # of an array; its parts are separated by slashes
@@ -128,7 +128,7 @@ class Opened:
 
 def too_large(found: Opened) -> str | None:
     """Return why the arrays of a checkpoint cannot be loaded together, or None if they can."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = machine_memory()
     return f"its arrays take {found.size:,} bytes, but this machine has {memory:,}" if found.size > memory else None
 
 

@@ -10,9 +10,8 @@ from dbp.errors import DataError
 
 MULTILINE_QUOTES = ('"""', "'''")  # which dbp never writes
 STRINGS = re.compile(r"\"{3}|'{3}|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
-LONG_KEY = re.compile(
-    rf"(?:\.[^.,=\[\]{{}}\n]*){{{MAX_CONFIG_DEPTH}}}"
-)  # a key with so many parts that parsing it takes long
+# A key with so many parts that parsing it takes long.
+LONG_KEY = re.compile(rf"(?:\.[^.,=\[\]{{}}\n]*){{{MAX_CONFIG_DEPTH}}}")
 
 
 def table_of(config: str) -> dict[str, Any]:
@@ -27,13 +26,13 @@ def table_of(config: str) -> dict[str, Any]:
         table = tomllib.loads(config)
     except (ValueError, RecursionError) as error:
         raise DataError(f"its config is not valid ({error})") from None
-    if is_deeper(table, MAX_CONFIG_DEPTH):
+    if _deeper(table, MAX_CONFIG_DEPTH):
         raise DataError(f"its config is nested more than {MAX_CONFIG_DEPTH} deep")
     return table
 
 
-def is_deeper(table: Any, levels: int) -> bool:
+def _deeper(table: Any, levels: int) -> bool:
     """Return True if tables or lists are nested more than `levels` deep."""
     if not isinstance(table, (dict, list)):
         return False
-    return levels == 0 or any(is_deeper(x, levels - 1) for x in (table.values() if isinstance(table, dict) else table))
+    return levels == 0 or any(_deeper(x, levels - 1) for x in (table.values() if isinstance(table, dict) else table))

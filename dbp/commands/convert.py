@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> int:
     """Convert the files and print what the data file holds."""
     from dbp.data import convert
 
-    files, source = [Path(name) for name in arguments.files], ", ".join(arguments.files)
+    files = [Path(name) for name in arguments.files]
     if arguments.format == "idx":
         data = convert.from_idx(*files)
     elif arguments.format == "npz":
@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
             raise UsageError(f"--target takes one column, but was given for {target} and {', '.join(others)}")
         classes = None if arguments.classes is None else convert.parse_classes(arguments.classes)
         data = convert.from_csv(files[0], target, arguments.delimiter, classes)
-    source = f"converted from {arguments.format}: {source}"
+    source = f"converted from {arguments.format}: {', '.join(arguments.files)}"
     count = convert.write_hdf5(Path(arguments.out), data, files, source, arguments.overwrite)
     shapes = ", ".join(
         f"{name} {column.dtype} {' x '.join(map(str, column.shape))}" for name, column in data.columns.items()

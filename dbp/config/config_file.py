@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dbp.checks import LARGEST, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH
+from dbp.config.settings import PARTS
 from dbp.data import PACKAGED
 from dbp.errors import UserError
 from dbp.files import reading_from
 from dbp.text import brief, is_digits
 
 Table = dict[str, Any]
-FILES = (("out",), ("weights",), ("data", "train"), ("data", "validation"), ("data", "test"))  # keys of paths
+FILES = (("out",), ("weights",), *(("data", part) for part in PARTS))  # keys of paths
 RUN_CONFIG = "config.toml"  # in a run's folder: its settings, as it has written them
 
 

@@ -20,6 +20,7 @@ from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
 from dbp.text import brief
 
 DTYPES = ("float32", "float64")
+PARTS = ("train", "validation", "test")  # settings of data that may be files
 TOP_K = "top-k"
 # The forms of gradients between nodes: all numbers, those that parallel.ranks.wire rounds, and the largest alone.
 MESSAGES = ("full", "bfloat16", "float16", TOP_K)
@@ -76,7 +77,7 @@ class Data:
     def __post_init__(self) -> None:
         if self.scale is not None:
             object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
-        for name in ("train", "validation", "test"):
+        for name in PARTS:
             object.__setattr__(self, name, self._source(name, _path_as_text(getattr(self, name))))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")

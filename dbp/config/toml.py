@@ -70,9 +70,8 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 **{name: partial(_section, section) for name, section in SECTIONS.items()},
-                **dict.fromkeys(
-                    ("threads", "batch_size"), lambda value, key: value
-                ),  # numbers or words; Settings checks
+                # Numbers or words, which Settings checks.
+                **dict.fromkeys(("threads", "batch_size"), lambda value, key: value),
             },
         ),
     )

@@ -101,7 +101,8 @@ def sample_digest(data: Dataset) -> str:
     """Return a digest of a sample of rows and of the size of a data set, which takes little time."""
     spread = np.linspace(0, max(len(data) - 1, 0), SAMPLE_ROWS).astype(np.int64)
     chosen = spread[np.diff(spread, prepend=-1) > 0]  # np.unique would import numpy.ma, on each rank
-    pieces = np.split(chosen, range(block_rows(data), len(chosen), block_rows(data)))
+    rows = block_rows(data)
+    pieces = np.split(chosen, range(rows, len(chosen), rows))
     digest = combined([_digest(data.read(piece), data.scale) for piece in pieces])
     return f"{len(data)} examples {digest[:16]}"
 

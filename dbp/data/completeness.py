@@ -15,14 +15,8 @@ from h5py import h5s, h5z
 
 from dbp.errors import DataError, UserError
 
-HDF5_FAILURES = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    KeyError,
-    OverflowError,
-)  # what h5py raises for odd files
+# What h5py raises for odd files.
+HDF5_FAILURES = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError)
 
 
 def reason_of(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -12,6 +11,7 @@ import numpy as np
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
 from dbp.data.order import Order
 from dbp.errors import UserError
+from dbp.files import machine_memory
 from dbp.text import brief
 from dbp.types import Array
 
@@ -110,7 +110,7 @@ def check_columns(name: str, inputs: Any, targets: Any = None, weights: Any = No
             f"{shape}; reshape one feature to (examples, 1)"
         )
     needed = 4 * math.prod(shape[1:])  # in float32; a model is built with two examples
-    if 2 * needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+    if 2 * needed > (memory := machine_memory()):
         raise UserError(
             f"{name}: an example of inputs has shape {shape[1:]} and takes {needed:,} bytes, too many for the memory "
             f"of this machine ({memory:,}); is the first axis that of the examples?"

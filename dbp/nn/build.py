@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import numpy as np
 from dbp.autodiff import Recomputed, ShapeError, Tensor, Value
 from dbp.autodiff.primitives import identity, reshape, sigmoid, softmax, transpose
 from dbp.errors import UserError, remedy
+from dbp.files import machine_memory
 from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, running_arrays
 from dbp.nn.names import check_name, check_names
@@ -88,8 +88,7 @@ class InitialParameters:
 
 def _check_memory(path: str, size: int) -> None:
     """Raise UserError for a parameter that is larger than the memory of this machine."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > memory:
+    if size > (memory := machine_memory()):
         raise UserError(
             f"parameter {path!r} does not fit in memory: this machine has {memory / 1e6:,.0f} MB, but it needs "
             f"{size / 1e6:,.0f}; take a smaller layer"

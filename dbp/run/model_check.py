@@ -6,7 +6,7 @@ from dbp.config.settings import Settings
 from dbp.data import Batches
 from dbp.errors import UserError
 from dbp.nn import TrainingTrial
-from dbp.text import shortened
+from dbp.text import count_text, shortened
 
 FEW_NUMBERS = 16  # per channel, below which the moments of a shard are mostly noise
 
@@ -41,7 +41,7 @@ def _few_numbers(numbers: dict[str, float], shards: int, batches: Batches) -> li
     layers = shortened([path.rstrip("/") for path, count in numbers.items() if count == least])
     examples = [len(batches.positions(step)) for step in (0, batches.steps - 1)]
     full, last = (round(least * _least_examples(count, shards)) for count in examples)
-    where = f"in {shards} shard{'s' * (shards > 1)}"
+    where = f"in {count_text(shards, 'shard')}"
     if full <= 1:
         raise UserError(
             f"{layers}: with batch_size {batches.batch_size} {where} a shard has 1 number per channel, which "

@@ -209,10 +209,11 @@ def check_together(comm: Communicator, data: Dataset, dtype: np.dtype[Any], chec
         PassStoppedError: a rank has been asked to stop; a short check is finished all the same.
     """
     stops = stop_check(comm)
-    mine = parts(block_count(data), comm.size, comm.rank)
+    count = block_count(data)
+    mine = parts(count, comm.size, comm.rank)
     found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_targets, stops))
     blocks = [block for of_rank in found for block in of_rank]
-    if len(blocks) < block_count(data):
+    if len(blocks) < count:
         raise PassStoppedError
     agree(comm, check_all, data, blocks, dtype)
     return combined([block.digest for block in blocks])

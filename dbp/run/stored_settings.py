@@ -7,11 +7,9 @@ from typing import Any
 
 from dbp.checkpoint import table_of
 from dbp.config import toml
-from dbp.config.settings import Settings
+from dbp.config.settings import PARTS, Settings
 from dbp.data import PACKAGED, Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
-
-FILES = ("train", "validation", "test")  # settings of data that may be files
 
 
 def stored_table(settings: Settings) -> dict[str, Any]:
@@ -22,7 +20,7 @@ def stored_table(settings: Settings) -> dict[str, Any]:
     table = toml.table_from(settings)
     if "out" in table:
         table["out"] = "."
-    for key in FILES:
+    for key in PARTS:
         if isinstance(path := getattr(settings.data, key), str) and not path.startswith(PACKAGED):
             table["data"][key] = str(Path(path).resolve())
     if isinstance(settings.weights, str):

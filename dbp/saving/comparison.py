@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbp.config import toml
-from dbp.config.settings import Settings
+from dbp.config.settings import PARTS, Settings
 from dbp.data import Meaning, meaning_differences
 from dbp.errors import UserError
 from dbp.run.progress import STOPPED_EARLY
@@ -127,6 +127,5 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config without the run's folder and the names of data files, as data is compared by content."""
-    purposes = ("train", "validation", "test")
-    data = {k: v for k, v in table["data"].items() if not (k in purposes and isinstance(v, str))}
+    data = {k: v for k, v in table["data"].items() if not (k in PARTS and isinstance(v, str))}
     return {**{key: value for key, value in table.items() if key != "out"}, "data": data}

@@ -40,9 +40,8 @@ def _first_wrong(wrong: Any) -> int:
 class Form(Enum):
     """The forms in which targets can name classes; which one it is follows from type and shape alone."""
 
-    NUMBERS = (
-        "numbers"  # of classes: integers, whole floats or booleans (examples, *positions), or with a last axis of 1
-    )
+    # Of classes: integers, whole floats or booleans (examples, *positions), or with a last axis of 1.
+    NUMBERS = "numbers"
     COLUMNS = "columns"  # integers or booleans (examples, *positions, classes), one of which is 1
     PROBABILITIES = "probabilities"  # floats (examples, *positions, classes)
 
