@@ -252,7 +252,7 @@ def test_a_command_that_writes_a_file_is_refused_on_ranks_and_said_once(tmp_path
 
 
 def test_a_command_that_a_rank_has_started_is_one_process(tmp_path, monkeypatch, capsys):
-    """Whether that rank has loaded MPI or not."""
+    """Start it from a rank that has not loaded MPI."""
     for name, value in {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "PMIX_NAMESPACE": "of this"}.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "t.csv").write_text("1,2\n3,4\n")

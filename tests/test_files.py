@@ -92,7 +92,7 @@ def test_two_who_write_to_one_name_do_not_meet(tmp_path):
 
 
 def test_an_output_removes_what_killed_processes_have_left(tmp_path):
-    """Those of living processes, other hosts and other names stay."""
+    """Keep those of living processes, other hosts and other names."""
     gone = 1 << 30  # the number of no process, as Linux has at most 2^22
     left = [f".out.h5.{process_space()}-{gone}-{number}.partial" for number in range(2)]
     others = [partial_name(tmp_path / "out.h5").name, f".out.h5.00000000-{gone}-0.partial", left[0].replace("out", "b")]

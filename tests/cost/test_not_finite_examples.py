@@ -41,7 +41,7 @@ def test_an_example_of_a_part_is_named_by_its_row_in_the_file():
 
 
 def test_the_search_takes_the_moments_of_the_evaluation():
-    """With averaged weights these are averaged moments, not the model's own."""
+    """Search with averaged moments, not the model's own, as averaged weights are evaluated."""
     layout, numbers, x = Layout({"scale": (2,), "shift": (2,)}), Shards(1, 0, 1), np.ones((4, 2))
     own, averaged = (RunningMoments.at_start(2, 0.9, FLOAT) for _ in range(2))
     averaged.mean[:] = np.inf

@@ -168,7 +168,7 @@ def test_flattened_sequences_meet_their_weights(tmp_path):
 @pytest.mark.parametrize("back", [True, False])
 @pytest.mark.parametrize("images", [True, False])
 def test_channels_that_are_turned_for_a_layer(tmp_path, back, images):
-    """Whether the axes are turned back after it, weights do not tell; the user does."""
+    """Take from the user what weights do not tell: whether the axes are turned back after it."""
     first = t.Conv2d(3, 4, 3) if images else t.Conv1d(6, 4, 3)
     shape, size = ((4, 5, 3), 24) if images else ((9, 6), 28)
     module = t.Sequential(first, Turned(t.LayerNorm(4), back), t.Flatten(), t.Linear(size, 5))

@@ -105,7 +105,7 @@ def test_the_average_is_used_and_the_weights_are_kept(tmp_path):
 
 
 def test_averaged_weights_are_used_with_moments_averaged_alike(tmp_path):
-    """After each step both move by the same share, and evaluation uses both."""
+    """Move both by the same share after each step, and evaluate with both."""
     model = [nn.Dense(4), nn.BatchNorm(0.5), nn.Dense(2)]
     settings = dataclasses.replace(BASE, model=model, data=Data((X, Y), validation=(X, Y)), epochs=1)
     result = run(settings, out=str(tmp_path))

@@ -101,7 +101,7 @@ def test_short_runs(kind):
 
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_a_horizon_of_its_own(kind):
-    """Only schedules that come to a final factor have one: it is that of the run, or their own."""
+    """Ask every schedule: those that come to a final factor have one, that of the run or their own."""
     schedule = SCHEDULES[kind]()
     if kind not in ("polynomial", "cosine", "one_cycle"):
         assert schedule.horizon(5) is None

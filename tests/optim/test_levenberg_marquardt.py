@@ -106,7 +106,7 @@ def bump(w):
 @pytest.mark.parametrize("radius", [0.1, 1, 10, 100, 1000, 1e6])
 @pytest.mark.parametrize("start", [[1.0, 1], [100, 0.75]])
 def test_box_bod_converges_at_its_minimum_alone(start, radius):
-    """From the first start, a radius of 100 leads to where the second column of the Jacobian is next to zero."""
+    """Begin at both starts; from the first, a radius of 100 leads to where a column of the Jacobian is nearly zero."""
     function = squares(box_bod, start)
     with np.errstate(over="ignore", invalid="ignore"):
         w, _, taken = steps(LevenbergMarquardt(initial_radius=radius), function, start, 200)
@@ -136,7 +136,7 @@ def test_units_may_die():
 
 
 def test_a_start_without_influence_is_told():
-    """Nothing says where the minimum is, but the outcome says that this may be none."""
+    """Begin where nothing says where the minimum is: the outcome says that this may be none."""
     function = squares(box_bod, [1.0, 1000])
     w, _, taken = steps(DENSE, function, [1.0, 1000], 100)
     assert taken.outcome is Outcome.CONVERGED

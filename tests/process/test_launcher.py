@@ -60,7 +60,7 @@ def test_variables_of_launchers_that_are_no_numbers_are_not_there(monkeypatch, t
 
 @pytest.mark.usefixtures("no_rank")
 def test_a_shell_for_each_rank_leaves_them_one_launcher_and_the_notes_of_one_job(monkeypatch):
-    """Where the launcher does not name the job, as MPICH's does not."""
+    """Take a launcher that does not name the job, as MPICH's does not."""
     with ProcessTree("sh", "-c", "sleep 60; true", env={"PMI_RANK": "1", "PATH": os.environ["PATH"]}) as shell:
         this = os.getpid()
         monkeypatch.setattr("os.getppid", lambda: shell.process.pid)

@@ -50,7 +50,7 @@ def test_more_epochs_are_a_choice_where_the_learning_rate_would_jump(tmp_path, s
 
 
 def test_epochs_may_differ_where_the_learning_rate_goes_on_as_it_was(tmp_path):
-    """Before the first step, after the last one, with a schedule of its own end, and with one that has none."""
+    """Raise them before the first step, after the last one, with a schedule of its own end, and with one without."""
     cosine = {"schedule": Cosine(final_factor=0.5), "checkpoint": Checkpoint()}
     run(tmp_path / "a", epochs=0, **cosine)
     run(tmp_path / "a", epochs=3, **cosine)

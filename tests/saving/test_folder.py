@@ -67,7 +67,7 @@ def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(tmp_path
 
 
 def test_the_lock_comes_before_the_first_look_at_the_folder(tmp_path, monkeypatch):
-    """Else another run could begin and end between that look and the lock."""
+    """Leave no time for another run to begin and end between that look and the lock."""
     locked = []
 
     def look(settings):
@@ -104,7 +104,7 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path):
 
 
 def test_no_link_is_followed(tmp_path, capsys):
-    """Whoever may write to a folder before its run must not make the run write to other files."""
+    """Put links into the folder of a run before it: the files that they lead to are not written."""
     victim, folder = tmp_path / "victim", tmp_path / "run"
     victim.write_text("precious")
     (folder / "logs").mkdir(parents=True)

@@ -25,7 +25,7 @@ def test_a_damaged_file_is_kept_under_another_name(tmp_path, capsys):
 
 @pytest.mark.parametrize("change", [{"early_stopping": EarlyStopping(patience=100)}, {"epochs": 9}])
 def test_a_run_that_stopped_early_goes_on_when_patience_or_epochs_are_raised(tmp_path, capsys, change):
-    """It comes to the bits of a run that was never stopped."""
+    """Compare with the bits of a run that was never stopped."""
     settings = {"epochs": 8, "early_stopping": EarlyStopping(patience=1, least_change=10.0), "checkpoint": Checkpoint()}
     stopped = run(tmp_path, **settings)
     assert len(stopped.history["cost"]) == 3

@@ -120,7 +120,7 @@ def test_a_scale_may_be_stated(trained, run, tmp_path):
 
 
 def test_the_scale_of_a_config_was_stated_for_its_training_data(run, tmp_path):
-    """Of another kind of numbers the same scale gives other inputs."""
+    """Refuse another kind of numbers, of which the same scale gives other inputs."""
     numbers = (50 * (X - X.min())).astype(np.uint8)
     as_bytes = write(tmp_path / "bytes.h5", numbers)
     as_floats, as_stated = write(tmp_path / "floats.h5", numbers / 50), write(tmp_path / "own.h5", numbers * 1.0)

@@ -261,7 +261,7 @@ def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, number, out, code)
 
 
 def test_a_rank_that_dies_as_signals_of_the_last_step_are_asked_for_is_recovered_from(monkeypatch):
-    """Only after that do the ranks confirm that all have finished, and none continues without the others."""
+    """Ask before the ranks confirm that all have finished, after which none continues without the others."""
 
     def asked_ending(*arguments):
         asked.append(arguments)

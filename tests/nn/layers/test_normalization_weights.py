@@ -28,7 +28,7 @@ def check_same(one, other, w, vector):
 @pytest.mark.parametrize("fill", [0.0, 1e4])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_places_of_weight_zero_do_not_count(fill, wrapped):
-    """All is as if the other places were examples of their own, whatever the places of weight 0 hold."""
+    """Compare with the other positions as examples of their own, whatever those of weight 0 hold."""
     model = nn.Sequential(nn.Recompute(PLACES.layers)) if wrapped else PLACES
     x, y = inputs(6, 5, 4), inputs(6, 5, 2, seed=1)
     filled = np.where(MASK[..., None], x, fill)
