@@ -1,6 +1,7 @@
 """Fixtures of many tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import settings as examples_of_a_test
 from tests.jobs import SMALL, dbp, digest, results
 
 pytest_plugins = ["tests.time_limits"]
+
+# What a shell starts in the background ignores Ctrl-C, and under nohup SIGHUP; processes of tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No example is too slow for Hypothesis: the machine may be busy with other work.
 examples_of_a_test.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
