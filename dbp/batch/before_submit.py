@@ -16,6 +16,7 @@ from dbp.saving.comparison import Comparison, check_same_run, jump_of_rate, may_
 from dbp.saving.folder import RunFolder
 from dbp.saving.start import with_threads_and_shards
 from dbp.saving.stopping import RESERVE_FACTOR, RESERVE_SECONDS, earlier_durations
+from dbp.terminal import write_error
 
 
 def checked_settings(request: Request) -> Settings:
@@ -36,12 +37,15 @@ def checked_settings(request: Request) -> Settings:
 def check_run(request: Request, settings: Settings) -> float:
     """Check that the job could train in the run's folder; return the seconds that saving and stopping take.
 
+    With --dry-run a run that is running or finished is only warned of, as its script can be looked at all the same.
+
     Raises:
         UserError: the run is running, finished, another run, or failed in its last starts; it has fewer shards than
             the job has ranks; or the time limit is too short for a step and a checkpoint.
     """
     folder = RunFolder(Path(str(settings.out)), settings.checkpoint)
-    _check_not_running(folder)
+    if folder.is_locked() or (folder.status() and RunStatus.of(folder.path).state == RUNNING):
+        _refuse(request, folder.locked_error("on another machine"))
     earlier = peek(settings)
     if earlier is not None:
         settings = with_threads_and_shards(settings, earlier, (), request.ranks)
@@ -52,10 +56,11 @@ def check_run(request: Request, settings: Settings) -> float:
     return _check_time(request, folder)
 
 
-def _check_not_running(folder: RunFolder) -> None:
-    """Raise UserError if a process is training in the folder."""
-    if folder.is_locked() or (folder.status() and RunStatus.of(folder.path).state == RUNNING):
-        raise folder.locked_error("on another machine")
+def _refuse(request: Request, error: UserError) -> None:
+    """Raise an error that keeps a job from being submitted; with --dry-run, only warn of it."""
+    if not request.dry_run:
+        raise error
+    write_error(f"warning: {error} (this script would not be submitted)")
 
 
 def _check_shards(request: Request, shards: int | None) -> None:
@@ -79,7 +84,7 @@ def _check_time(request: Request, folder: RunFolder) -> float:
 
 
 def _check_earlier(request: Request, settings: Settings, earlier: CheckpointInfo) -> None:
-    """Raise UserError if the run is finished, or if its checkpoint is of another run."""
+    """Refuse a run that is finished; raise UserError if its checkpoint is of another run."""
     progress = earlier.progress
     assert settings.shards is not None
     names = [name for name in ("train", "validation") if f"data_{name}" in progress]
@@ -87,9 +92,8 @@ def _check_earlier(request: Request, settings: Settings, earlier: CheckpointInfo
     found = Comparison.between(earlier, settings, settings.shards, digests, earlier.meaning)
     ended = progress["outcome"] and not may_go_on(earlier, found, settings)
     if progress["finished"] and (ended or progress["epoch"] >= settings.epochs):
-        raise UserError(
-            f"{earlier.path} is finished; raise epochs to train it further, or choose another folder with --out"
-        )
+        text = f"{earlier.path} is finished; raise epochs to train it further, or choose another folder with --out"
+        _refuse(request, UserError(text))
     steps = (progress["step"] - progress["step_in_epoch"]) // max(1, progress["epoch"])
     check_same_run(earlier, found.with_jump(jump_of_rate(earlier, settings, steps)), request.accept)
 

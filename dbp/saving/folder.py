@@ -165,13 +165,15 @@ class RunFolder:
                 raise UserError(f"{OF_ITS_OWN}, but {self.path} holds its data {file}; choose another with --out")
         files = (self.path / name for name in REPLACED)
         others = [file.name for file in files if file.is_file() and not file.is_symlink()]  # a link alone is replaced
-        if others and not self._is_of_a_run():
+        if others and not self.has_config:
             raise UserError(
                 f"{OF_ITS_OWN}, but {self.path} holds a {others[0]} that no run has written, and that would be lost; "
                 "choose another with --out"
             )
 
-    def _is_of_a_run(self) -> bool:
+    @property
+    def has_config(self) -> bool:
+        """Return True if the folder holds the config that a run has written."""
         try:
             return read_plain(self.path / RUN_CONFIG, MAX_CONFIG_BYTES).startswith(WRITTEN_BY_DBP)
         except OSError:

@@ -128,7 +128,8 @@ class RunSaver:
         if self.folder is not None:
             config, _ = self._texts  # before anything is written
             self.folder.checkpoints.prepare(damaged)
-            self.folder.commit(RUN_CONFIG, WRITTEN_BY_DBP + config)
+            if not (self._run.progress.finished and self.folder.has_config):  # else nothing is trained with these
+                self.folder.commit(RUN_CONFIG, WRITTEN_BY_DBP + config)
             step, most = self._run.progress.step, self._run.settings.watch.most_starts
             self.folder.begin(step, most, self._start.retry or self._start.fresh)
             self.folder.write_status("running", **self._status())

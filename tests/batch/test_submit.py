@@ -249,9 +249,11 @@ def test_a_launcher_of_another_mpi_is_told(tmp_path, monkeypatch):
 def test_a_run_that_is_finished_or_another_is_not_submitted(folder):
     words = ("--ranks-per-node", "2", "--time", "1:00:00", "--scheduler", "pbs", "--dry-run")
     assert dbp("train", "c.toml", *ONE_EPOCH, cwd=folder).code == 0
-    finished = submit(folder, *words, "--set", "epochs=1")
-    assert finished.code == 2
-    assert "is finished; raise epochs to train it further" in finished.err
+    message = "is finished; raise epochs to train it further"
+    shown = submit(folder, *words, "--set", "epochs=1")
+    assert (shown.code, shown.out[:2], message in shown.err) == (0, "#!", True)
+    finished = submit(folder, "--scheduler", "mpirun", "--set", "epochs=1")
+    assert (finished.code, finished.out, message in finished.err) == (2, "", True)
     other = submit(folder, *words, "--set", "optimizer.learning_rate=0.5")
     assert other.code == 2
     assert "is of another run" in other.err

@@ -43,7 +43,9 @@ def test_from_every_checkpoint_to_the_same_weights_and_history(tmp_path, step):
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = run(out=str(tmp_path))
     files = [p.name for p in checkpoints_of(tmp_path).files()]
-    again = run(out=str(tmp_path))
+    config = (tmp_path / "config.toml").read_bytes()
+    again = run(out=str(tmp_path), epochs=3)
+    assert (tmp_path / "config.toml").read_bytes() == config
     assert digest_arrays(again.weights) == digest_arrays(first.weights)
     assert again.test == first.test
     assert [p.name for p in checkpoints_of(tmp_path).files()] == files
