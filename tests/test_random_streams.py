@@ -12,11 +12,11 @@ import pytest
 
 from dbp import nn
 from dbp.config.settings import Data, Settings
-from dbp.data import Order
 from dbp.nn.initializers import INITIALIZERS
 from dbp.optim import OPTIMIZERS
 from dbp.parallel import OneProcess
 from dbp.random import generator
+from dbp.reading.order import Order
 from dbp.saving.start import Start
 from dbp.training.fit import train
 

@@ -16,9 +16,9 @@ from checkpoint_steps import settings
 
 import dbp
 from dbp.config.settings import Checkpoint
-from dbp.cost.mini_batch import Batch
 from dbp.errors import Stopped
 from dbp.parallel import Communicator, world
+from dbp.reading.shard import Batch
 from dbp.run.run import Run
 from dbp.saving.start import Start
 from dbp.training import loop, recovery

@@ -1,49 +1,11 @@
-"""The examples of a mini-batch, shard by shard, and sums over examples."""
+"""Sums over the examples of a mini-batch, and losses with their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from dbp.autodiff import Value, mean
-from dbp.nn import read_only
-from dbp.types import Array
-
-
-class Shard(NamedTuple):
-    """The examples of one shard, ready for the model.
-
-    Args:
-        number: of the shard.
-        inputs: of the model.
-        targets: of the loss.
-        example_weights: of the examples, or of the elements of each target; None if all are 1.
-    """
-
-    number: int
-    inputs: Array
-    targets: Array
-    example_weights: Array | None
-
-    @property
-    def example_weight(self) -> float:
-        """Return the sum of the example weights."""
-        weights = self.example_weights
-        return float(len(self.inputs)) if weights is None else float(weights.sum(dtype=np.float64))
-
-    def rows(self, which: Any) -> Shard:
-        """Return some of the examples, in read-only arrays."""
-        arrays = (None if array is None else array[which] for array in self[1:])
-        inputs, targets, example_weights = (None if array is None else read_only(array) for array in arrays)
-        return Shard(self.number, inputs, targets, example_weights)  # type: ignore[arg-type]
-
-
-Batch = Sequence[Shard]  # this rank's shards of one mini-batch
-# Yields the examples of the shard of a number, in chunks that bound the memory.
-Chunks = Callable[[int], Iterable[Shard]]
+from dbp.reading.shard import Shard
 
 
 @dataclass(frozen=True)

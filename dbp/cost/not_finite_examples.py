@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.autodiff import array_of
-from dbp.cost.loader import Loader
-from dbp.cost.mini_batch import Chunks, Shard
 from dbp.cost.objective import Objective
-from dbp.data import Dataset, Subset
+from dbp.data import Dataset
 from dbp.nn import Call, RunningMoments
 from dbp.parallel import Stage
+from dbp.reading.loader import Loader
+from dbp.reading.shard import Chunks, Shard
+from dbp.reading.subset import Subset
 from dbp.types import Array
 
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, LossCurvature
-from dbp.cost.mini_batch import Batch, Chunks, ExampleSums, Shard, as_weighted
+from dbp.cost.mini_batch import ExampleSums, as_weighted
 from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums
 from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
 from dbp.random import generator
+from dbp.reading.shard import Batch, Chunks, Shard
 from dbp.types import Array
 
 

@@ -1,4 +1,4 @@
-"""Data sets, the order of their examples, checks, and converters to HDF5, which is imported when it is needed."""
+"""Data sets, their meaning, checks, and converters to HDF5, which is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import BLOCK_BYTES, CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
-from dbp.data.dataset import ArrayDataset, Dataset, Examples, Subset, check_scale, scaled, without_placeholders
+from dbp.data.dataset import ArrayDataset, Dataset, Examples, check_scale, scaled, without_placeholders
 from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
-from dbp.data.order import Batches, Order
 
 if TYPE_CHECKING:
     from dbp.data.hdf5 import HDF5Dataset
@@ -26,7 +25,6 @@ __all__ = [
     "Aligned",
     "Archive",
     "ArrayDataset",
-    "Batches",
     "CheckTargets",
     "ColumnMeaning",
     "Dataset",
@@ -35,9 +33,7 @@ __all__ = [
     "FileLayout",
     "HDF5Dataset",
     "Meaning",
-    "Order",
     "OutputFile",
-    "Subset",
     "aligned",
     "block_count",
     "check_all",

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
-from dbp.data.order import Order
 from dbp.errors import UserError
 from dbp.files import machine_memory
 from dbp.text import brief
@@ -173,23 +172,3 @@ def _texts(what: str, given: Any) -> tuple[str, ...]:
         return texts(given)
     except (TypeError, ValueError):
         raise UserError(f"{what} must be a list of texts, but is {brief(given)}") from None
-
-
-class Subset:
-    """The rows of a data set at a range of positions in an order."""
-
-    def __init__(self, whole: Dataset, order: Order, positions: range):
-        self._whole, self._order, self._positions = whole, order, positions
-        self.name, self.scale, self.input_shape = whole.name, whole.scale, whole.input_shape
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def rows_of_whole(self, rows: Array) -> Array:
-        """Return the row numbers in the whole data set of rows of the subset."""
-        return self._order(rows + self._positions.start)
-
-    def read(self, rows: Rows) -> Examples:
-        """Read rows of the subset."""
-        chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
-        return self._whole.read(self.rows_of_whole(chosen))

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
-from dbp.cost.mini_batch import Shard, as_weighted
+from dbp.cost.mini_batch import as_weighted
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
+from dbp.reading.shard import Shard
 from dbp.text import table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.trained.model import TrainedModel

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dbp.config.settings import Settings
-from dbp.data import Batches
 from dbp.errors import UserError
 from dbp.nn import TrainingTrial
+from dbp.reading.order import Batches
 from dbp.text import count_text, shortened
 
 FEW_NUMBERS = 16  # per channel, below which the moments of a shard are mostly noise

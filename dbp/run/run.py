@@ -12,11 +12,9 @@ import numpy as np
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
-from dbp.cost.loader import Loader
-from dbp.cost.mini_batch import Batch, Chunks, Shard
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Batches, Dataset, Order
+from dbp.data import Dataset
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -42,6 +40,9 @@ from dbp.parallel import (
     from_rank_0,
     is_on_all_ranks,
 )
+from dbp.reading.loader import Loader
+from dbp.reading.order import Batches, Order
+from dbp.reading.shard import Batch, Chunks, Shard
 from dbp.run.model_check import model_warnings
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation

@@ -19,8 +19,6 @@ from dbp.data import (
     FileDataset,
     FileLayout,
     Meaning,
-    Order,
-    Subset,
     aligned,
     block_count,
     check_all,
@@ -33,6 +31,8 @@ from dbp.data import (
 )
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
+from dbp.reading.order import Order
+from dbp.reading.subset import Subset
 from dbp.terminal import write_error
 from dbp.types import Array
 

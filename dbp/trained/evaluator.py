@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dbp.config.settings import Data, Settings
-from dbp.cost.loader import Loader
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
@@ -18,6 +17,7 @@ from dbp.data import Dataset, aligned, parse_meaning
 from dbp.errors import NotFiniteError
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
+from dbp.reading.loader import Loader
 from dbp.run.sources import check_together, open_data, open_file, print_warnings
 from dbp.trained.model import TrainedModel
 from dbp.types import Array

@@ -2,7 +2,7 @@
 
 Each step takes a mini-batch through seven stages:
 
-1. data: this rank's shards of the mini-batch are read (run/run.py, cost/loader.py);
+1. data: this rank's shards of the mini-batch are read (run/run.py, reading/loader.py);
 2. forward, 3. loss, 4. backward: the gradient of each shard, written to a buffer of a GradientSum (cost/objective.py);
 5. sum: GradientSum adds up the shards of all ranks to the gradient of the full cost (parallel/sums/gradients.py);
 6. update: each owner of a part of the weights writes it (optim/);
@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
 from dbp.errors import PassStoppedError
 from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
+from dbp.reading.shard import Batch
 from dbp.run.progress import STOPPED_EARLY
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
-from dbp.cost.mini_batch import Shard, as_weighted
+from dbp.cost.mini_batch import as_weighted
 from dbp.cost.objective import MiniBatchCost
 from dbp.nn import Call, Scope
+from dbp.reading.shard import Shard
 from dbp.types import Array
 
 SHOWN = 5  # examples of a shard that a report names

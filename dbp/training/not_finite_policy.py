@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dbp.config.settings import ROLL_BACK, SKIP, STOP
-from dbp.cost.mini_batch import Batch
 from dbp.cost.objective import Evaluation
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import Step
 from dbp.parallel import Stage, from_rank_0
+from dbp.reading.shard import Batch
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
 from dbp.training.not_finite_diagnosis import diagnose

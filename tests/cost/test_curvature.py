@@ -5,11 +5,12 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.mini_batch import Shard, as_weighted
+from dbp.cost.mini_batch import as_weighted
 from dbp.cost.objective import Objective
 from dbp.nn import RandomKey
 from dbp.parallel import Arena, Layout, OneProcess, Shards
 from dbp.random import generator
+from dbp.reading.shard import Shard
 from tests.jobs import PROGRAMS, mpirun, slow
 
 RNG = np.random.default_rng(0)

@@ -5,9 +5,9 @@ import pytest
 
 from dbp import nn
 from dbp.cost.evaluation import EVALUATION_BYTES, MAX_ROWS, example_bytes, rows_at_a_time
-from dbp.cost.loader import Loader
 from dbp.data import ArrayDataset
 from dbp.parallel import Shards
+from dbp.reading.loader import Loader
 
 SIZE = np.dtype(np.float32).itemsize
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from dbp.cost.loader import Loader
 from dbp.cost.not_finite_examples import describe_not_finite, finite_rows, why_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import ArrayDataset, Order, Subset
+from dbp.data import ArrayDataset
 from dbp.nn import BatchNorm, MeanSquaredError, RunningMoments
 from dbp.parallel import Layout, OneProcess, Shards
+from dbp.reading.loader import Loader
+from dbp.reading.order import Order
+from dbp.reading.subset import Subset
 
 FLOAT, ROWS = np.dtype(np.float32), 20
 

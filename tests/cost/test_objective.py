@@ -5,9 +5,9 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
+from dbp.reading.shard import Shard
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((11, 6)), RNG.integers(0, 3, 11)

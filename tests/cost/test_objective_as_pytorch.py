@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.cost.loader import Loader
 from dbp.cost.objective import Objective
-from dbp.data import ArrayDataset, Batches, Order
+from dbp.data import ArrayDataset
 from dbp.optim import SGD, Adam, State
 from dbp.parallel import Layout, OneProcess, Shards
+from dbp.reading.loader import Loader
+from dbp.reading.order import Batches, Order
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
 

@@ -1,50 +1,12 @@
-"""Subsets, and ranks that read their own rows only."""
+"""Placeholders in the rows of data sets."""
 
 import numpy as np
 import pytest
 
-from dbp.cost.loader import Loader
-from dbp.data import ArrayDataset, Examples, Order, Subset, without_placeholders
-from dbp.nn import MeanSquaredError
-from dbp.parallel import Shards
+from dbp.data import Examples, without_placeholders
 
 RNG = np.random.default_rng(0)
-X, Y = RNG.standard_normal((23, 4)).astype(np.float32), RNG.integers(0, 3, 23)
-
-
-def test_a_subset_reads_through_its_order():
-    whole = ArrayDataset(X, Y, weights=np.arange(23.0))
-    order = Order(23, 0, "split")
-    rows = order(np.arange(23))
-    part = Subset(whole, order, range(15, 23))
-    assert len(part) == 8
-    np.testing.assert_array_equal(part.read(slice(2, 5)).inputs, X[rows[17:20]])
-    np.testing.assert_array_equal(part.read(np.array([7, 0])).weights, rows[[22, 15]])
-
-
-class Counting(ArrayDataset):
-    """A data set that remembers which rows were read."""
-
-    def __init__(self, *columns):
-        super().__init__(*columns)
-        self.rows = []
-
-    def read(self, rows):
-        self.rows += np.arange(len(self))[rows].tolist()
-        return super().read(rows)
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 6])
-def test_ranks_read_their_own_rows_only(ranks):
-    order, seen = Order(23, 0, "order"), []
-    for rank in range(ranks):
-        data = Counting(X, X)
-        loader = Loader(data, MeanSquaredError(), (4,), np.dtype("float32"), Shards(4, rank, ranks))
-        batch = loader.batch(order, range(10, 23))
-        assert sum(len(shard.inputs) for shard in batch) == len(data.rows)
-        seen += data.rows
-    assert sorted(seen) == sorted(order(np.arange(10, 23)).tolist())
-
+X = RNG.standard_normal((23, 4)).astype(np.float32)
 
 NAN = float("nan")
 
@@ -73,5 +35,5 @@ def test_placeholders_of_weight_0_are_replaced(targets, weights, expected, left_
 
 
 def test_without_weights_of_0_nothing_is_copied():
-    given = Examples(X, Y, np.ones(23))
+    given = Examples(X, X[:, 0], np.ones(23))
     assert without_placeholders(given) is given

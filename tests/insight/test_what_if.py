@@ -7,12 +7,12 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.errors import UserError
 from dbp.insight import what_if
 from dbp.insight.what_if import parse_changes
 from dbp.parallel import Layout, OneProcess, Shards
+from dbp.reading.shard import Shard
 from tests.insight.costs import cost_of, weights_of
 
 RNG = np.random.default_rng(0)

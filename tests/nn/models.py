@@ -3,9 +3,9 @@
 import numpy as np
 
 from dbp import nn
-from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
+from dbp.reading.shard import Shard
 
 DRAW = nn.RandomKey(seed=3, step=5, shard=1)
 

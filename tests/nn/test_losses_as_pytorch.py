@@ -5,9 +5,9 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
+from dbp.reading.shard import Shard
 from tests.nn.torch_layers import (
     Place,
     assert_close,

@@ -8,10 +8,10 @@ import hashlib
 import numpy as np
 
 from dbp import nn
-from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.parallel import Arena, Layout, Shards, world
 from dbp.parallel.vectors.arena import DIVIDED_FROM
+from dbp.reading.shard import Shard
 
 comm = world()
 rng = np.random.default_rng(0)

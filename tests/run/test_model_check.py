@@ -8,9 +8,9 @@ import pytest
 from dbp import nn, optim
 from dbp.autodiff import reshape, softmax
 from dbp.config.settings import Data, Settings
-from dbp.data import Batches
 from dbp.errors import UserError
 from dbp.parallel import OneProcess
+from dbp.reading.order import Batches
 from dbp.run.model_check import model_warnings
 from dbp.training.fit import train
 

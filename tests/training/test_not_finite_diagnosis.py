@@ -6,10 +6,10 @@ import pytest
 from dbp import nn
 from dbp.autodiff import abs_, exp, sqrt
 from dbp.checkpoint import digest_arrays
-from dbp.cost.mini_batch import Shard
 from dbp.cost.objective import Objective
 from dbp.nn import Dense
 from dbp.parallel import Layout, OneProcess, Shards
+from dbp.reading.shard import Shard
 from dbp.training.not_finite_diagnosis import diagnose
 from tests.training.not_finite_runs import HOST, X, Y
 

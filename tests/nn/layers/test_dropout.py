@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.cost.mini_batch import Shard
+from dbp.reading.shard import Shard
 from tests.nn.models import DRAW, cost_of, inputs
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.cost.mini_batch import Batch, Shard
-from dbp.data import Dataset, Order, scaled, without_placeholders
+from dbp.data import Dataset, scaled, without_placeholders
 from dbp.nn import Loss
 from dbp.parallel import Shards
+from dbp.reading.order import RowOrder
+from dbp.reading.shard import Batch, Shard
 
 
 class Loader:
@@ -38,11 +39,11 @@ class Loader:
         self.data, self._shards, self._chunk_rows = data, shards, chunk_rows
         self._loss, self._output_shape, self._dtype = loss, output_shape, dtype
 
-    def batch(self, order: Order, positions: range) -> Batch:
+    def batch(self, order: RowOrder, positions: range) -> Batch:
         """Return this rank's shards of the mini-batch at these positions of an order."""
         return [self._shard(number, self.rows(order, positions, number)) for number in self._shards.mine]
 
-    def rows(self, order: Order, positions: range, number: int) -> NDArray[Any]:
+    def rows(self, order: RowOrder, positions: range, number: int) -> NDArray[Any]:
         """Return the rows of one shard of the mini-batch at these positions of an order."""
         part = self._shards.of_batch(len(positions), number)
         return order.rows(positions[part.start : part.stop])

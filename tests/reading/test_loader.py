@@ -1,0 +1,36 @@
+"""Ranks that read their own rows only."""
+
+import numpy as np
+import pytest
+
+from dbp.data import ArrayDataset
+from dbp.nn import MeanSquaredError
+from dbp.parallel import Shards
+from dbp.reading.loader import Loader
+from dbp.reading.order import Order
+
+X = np.random.default_rng(0).standard_normal((23, 4)).astype(np.float32)
+
+
+class Counting(ArrayDataset):
+    """A data set that remembers which rows were read."""
+
+    def __init__(self, *columns):
+        super().__init__(*columns)
+        self.rows = []
+
+    def read(self, rows):
+        self.rows += np.arange(len(self))[rows].tolist()
+        return super().read(rows)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 6])
+def test_ranks_read_their_own_rows_only(ranks):
+    order, seen = Order(23, 0, "order"), []
+    for rank in range(ranks):
+        data = Counting(X, X)
+        loader = Loader(data, MeanSquaredError(), (4,), np.dtype("float32"), Shards(4, rank, ranks))
+        batch = loader.batch(order, range(10, 23))
+        assert sum(len(shard.inputs) for shard in batch) == len(data.rows)
+        seen += data.rows
+    assert sorted(seen) == sorted(order(np.arange(10, 23)).tolist())
