@@ -18,7 +18,7 @@ from dbp.checks import LARGEST, MAX_CONFIG_BYTES
 from dbp.config.config_file import RUN_CONFIG
 from dbp.config.settings import Checkpoint
 from dbp.errors import StorageError, UserError
-from dbp.files import open_plain, read_plain, write_file, writing_to
+from dbp.files import open_plain, read_plain, reading_from, write_file, writing_to
 from dbp.log import now
 from dbp.run.provenance import process
 from dbp.text import printable
@@ -42,6 +42,7 @@ TEXTS = ("state", "updated", "started", "host", "job", "checkpoint", "message")
 REPLACED = (RUN_CONFIG, "history.csv", "timing.csv")  # files that each run writes anew
 OF_ITS_OWN = "a run needs a folder of its own"
 HELD = (errno.EWOULDBLOCK, errno.EACCES)  # errors of a lock that another process holds
+ABSENT = (errno.ENOENT, errno.ENOTDIR)
 WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # errors of systems without locks; 524: NFS
 
 
@@ -173,11 +174,14 @@ class RunFolder:
 
     @property
     def has_config(self) -> bool:
-        """Return True if the folder holds the config that a run has written."""
-        try:
-            return read_plain(self.path / RUN_CONFIG, MAX_CONFIG_BYTES).startswith(WRITTEN_BY_DBP)
-        except OSError:
-            return False
+        """Return True if the folder holds the config that a run has written; raise StorageError if it is unreadable."""
+        with reading_from(self.path / RUN_CONFIG):
+            try:
+                return read_plain(self.path / RUN_CONFIG, MAX_CONFIG_BYTES).startswith(WRITTEN_BY_DBP)
+            except OSError as error:
+                if error.errno in (None, *ABSENT):  # no file, or one that no run writes, such as a link or a large one
+                    return False
+                raise
 
     # --- the status -------------------------------------------------------------------------------------
 

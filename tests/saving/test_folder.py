@@ -1,5 +1,6 @@
 """The folder of a run: its lock, its status, and starts that never reach a checkpoint."""
 
+import errno
 import fcntl
 import json
 import os
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 
 from dbp.batch.status import RunStatus
 from dbp.config.settings import Checkpoint, Data, Watch
-from dbp.errors import UserError
+from dbp.errors import StorageError, UserError
 from dbp.saving.checkpoint_info import peek
-from dbp.saving.folder import RunFolder
+from dbp.saving.folder import WRITTEN_BY_DBP, RunFolder
 from dbp.saving.start import Start
 from tests.saving.short_runs import run
 
@@ -98,6 +99,17 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path):
         run(tmp_path, data=Data(str(tmp_path / "x.h5")))
     run(tmp_path, epochs=1)
     run(tmp_path, epochs=2)  # which may replace the config.toml of the first
+
+
+def test_a_config_that_cannot_be_read_is_not_taken_for_one_of_another_program(tmp_path, monkeypatch):
+    def stale(path, most):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    (tmp_path / "config.toml").write_text(WRITTEN_BY_DBP)
+    assert RunFolder(tmp_path, Checkpoint()).has_config
+    monkeypatch.setattr("dbp.saving.folder.read_plain", stale)
+    with pytest.raises(StorageError, match=r"config.toml cannot be read: Stale file handle"):
+        RunFolder(tmp_path, Checkpoint()).check_contents([])
 
 
 # --- files that somebody else has put there ---------------------------------------------------------------------
