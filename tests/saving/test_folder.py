@@ -102,7 +102,7 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path):
 
 
 def test_a_config_that_cannot_be_read_is_not_taken_for_one_of_another_program(tmp_path, monkeypatch):
-    def stale(path, most):
+    def stale(*_):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     (tmp_path / "config.toml").write_text(WRITTEN_BY_DBP)
