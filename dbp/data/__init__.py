@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import BLOCK_BYTES, CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
-from dbp.data.dataset import ArrayDataset, Dataset, Examples, check_scale, scaled, without_placeholders
+from dbp.data.dataset import (
+    ArrayDataset,
+    Dataset,
+    Examples,
+    check_scale,
+    counting_rows,
+    scaled,
+    without_placeholders,
+)
 from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 
@@ -40,6 +48,7 @@ __all__ = [
     "check_blocks",
     "check_scale",
     "combined",
+    "counting_rows",
     "data_path",
     "mapped",
     "meaning_differences",

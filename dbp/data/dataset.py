@@ -75,6 +75,11 @@ def without_placeholders(examples: Examples) -> Examples:
     return Examples(inputs, targets, weights)
 
 
+def counting_rows(weights: Array) -> Array:
+    """Return for each example whether any of its weights is not 0."""
+    return np.asarray((weights != 0).reshape(len(weights), -1).any(axis=1))
+
+
 def check_scale(what: str, value: Any, remedy: str = "") -> float:
     """Return a scale of inputs; raise UserError unless it is one finite number other than 0."""
     number = float("nan")

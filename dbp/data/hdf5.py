@@ -180,7 +180,19 @@ class HDF5Column:
                 found[name] = check_names(f"{self._data}: {role}", name, texts(value), self.shape)
             except (UserError, ValueError, TypeError) as error:
                 warnings.append(f"{what} is ignored, as it is no list of names that fit ({error})")
+        if "classes" not in found and role == "targets" and (classes := self._enum_names(warnings)):
+            found["classes"] = classes
         return ColumnMeaning(kind_of(self.dtype), scale, found.get("names"), found.get("classes"))
+
+    def _enum_names(self, warnings: list[str]) -> tuple[str, ...]:
+        """Return the names of an enum type in the order of their numbers; none, with a warning, if one is left out."""
+        numbers = h5py.check_enum_dtype(self.dtype) or {}
+        if sorted(numbers.values()) != list(range(len(numbers))):
+            warnings.append(
+                f"{self.what}: the names of its enum type are ignored, as its numbers are not 0 to {len(numbers) - 1}"
+            )
+            return ()
+        return tuple(sorted(numbers, key=numbers.__getitem__))
 
     def place(self, file: h5py.File) -> Column | None:
         """Return the position of a contiguous column; None for one that must be read through HDF5.
@@ -221,12 +233,14 @@ class HDF5Column:
 
 
 def _check_links(file: h5py.File, name: str, what: str) -> None:
-    """Raise DataError if a name leads to another file that is missing or no HDF5 file, such as a FIFO."""
+    """Raise DataError if a name leads nowhere, or to a file that is missing or no HDF5 file, such as a FIFO."""
     group: Any = file
     for part in filter(None, name.split("/")):
         if not isinstance(group, h5py.Group):
             return
         link = group.get(part, getlink=True)
+        if isinstance(link, h5py.SoftLink) and group.get(part) is None:
+            raise DataError(f"{what} is a link to {link.path!r}, which does not exist in {file.filename}")
         if isinstance(link, h5py.ExternalLink) and not find_linked(link.filename, file.filename, "HDF5_EXT_PREFIX"):
             raise DataError(
                 f"{what} is a link to {link.path} in {link.filename}, which is missing or not an HDF5 file; put it "

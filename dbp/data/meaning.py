@@ -15,6 +15,7 @@ from dbp.errors import DataError, UserError
 from dbp.text import shortened
 
 INTEGERS, FLOATS = "integers", "floats"
+NO_TEXTS = "it must be a list of texts"
 
 
 class ColumnMeaning(NamedTuple):
@@ -82,9 +83,14 @@ def _column_from(values: Mapping[str, Any]) -> ColumnMeaning:
 
 def texts(values: Any) -> tuple[str, ...]:
     """Return names from a list of them; raise ValueError if they are no texts."""
-    found = [value.decode() if isinstance(value, bytes) else value for value in values]
+    try:
+        found = [value.decode() if isinstance(value, bytes) else value for value in values]
+    except UnicodeDecodeError:
+        raise ValueError(f"{NO_TEXTS} in UTF-8") from None
+    except TypeError:  # from what cannot be iterated over, such as an empty attribute of HDF5
+        raise ValueError(NO_TEXTS) from None
     if isinstance(values, (str, bytes)) or not all(isinstance(value, str) for value in found):
-        raise ValueError("it must be a list of texts")
+        raise ValueError(NO_TEXTS)
     return tuple(map(str, found))
 
 
@@ -105,15 +111,29 @@ def check_names(column: str, kind: str, names: tuple[str, ...], shape: Sequence[
     return names
 
 
-def meaning_differences(stored: Meaning, now: Meaning) -> list[str]:
-    """Return a line for each list of names that is known of both and differs."""
+def meaning_differences(stored: Meaning, now: Meaning, with_units: bool = False) -> list[str]:
+    """Return a line for each list of names that is known of both and differs, and if asked for, kinds and scales."""
     lines = []
     for column in stored.keys() & now.keys():
+        units = [what[column].units for what in (stored, now)]
+        if with_units and column.startswith("inputs") and units[0] != units[1]:
+            lines.append(f"{column} are {units[0]} in the checkpoint, {units[1]} now")
         for name in ("names", "classes"):
             was, found = getattr(stored[column], name), getattr(now[column], name)
             if was is not None and found is not None and was != found:
                 lines.append(f"{name} of {column}: {listed(was)} in the checkpoint, {listed(found)} now")
     return sorted(lines)
+
+
+def missing_names(found: Meaning, reference: Meaning) -> list[str]:
+    """Return the names, in words, that the reference has for a column of the data and the data has not."""
+    return [
+        f"{name} of {column} ({listed(known)})"
+        for column in reference
+        if column in found
+        for name in ("names", "classes")
+        if (known := getattr(reference[column], name)) and getattr(found[column], name) is None
+    ]
 
 
 def listed(names: Sequence[str]) -> str:

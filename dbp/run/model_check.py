@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbp.config.settings import Settings
+from dbp.data import Meaning, meaning_differences
 from dbp.errors import UserError
 from dbp.nn import TrainingTrial
 from dbp.reading.order import Batches
@@ -31,6 +32,23 @@ def model_warnings(settings: Settings, trial: TrainingTrial, shards: int, batche
             f"{applied} itself; leave {trial.ending} out, as predict returns probabilities anyway"
         )
     return warnings + _few_numbers(trial.numbers, shards, batches)
+
+
+def other_meaning(source: str, of_weights: Meaning, now: Meaning) -> list[str]:
+    """Return a warning if initial weights were trained on data whose numbers mean something else.
+
+    Args:
+        source: the weights, in words.
+        of_weights: the meaning of the data that they were trained on, as far as it is known.
+        now: the meaning of the training data.
+    """
+    differences = meaning_differences(of_weights, now, with_units=True)
+    if not differences:
+        return []
+    return [
+        f"{source} were trained on data that means something else ({'; '.join(differences)}); give this data the same "
+        "order and scale, unless the training is to learn the difference"
+    ]
 
 
 def _few_numbers(numbers: dict[str, float], shards: int, batches: Batches) -> list[str]:

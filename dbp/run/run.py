@@ -14,7 +14,7 @@ from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Dataset
+from dbp.data import Dataset, Meaning, parse_meaning
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -42,8 +42,8 @@ from dbp.parallel import (
 )
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, Order
-from dbp.reading.shard import Batch, Chunks, Shard
-from dbp.run.model_check import model_warnings
+from dbp.reading.shard import Batch, Chunks, CountedChunks, Shard
+from dbp.run.model_check import model_warnings, other_meaning
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sources import check_together, open_sources, stop_check
@@ -109,16 +109,23 @@ class Run:
         weights = self.settings.weights
         if weights is None or (self.restored and isinstance(weights, str)):
             return
-        given = from_rank_0(self.comm, self._check_weights, weights, initial)
+        given, warnings = from_rank_0(self.comm, self._check_weights, weights, initial)
+        self.warnings += warnings
         for name, array in running_arrays(self.running).items():
             array[...] = given[name]
 
-    def _check_weights(self, weights: str | Mapping[str, Array], initial: InitialParameters) -> dict[str, Array]:
-        """Keep the weights if they fit the model, and return the running moments."""
-        source = f"weights {weights}" if isinstance(weights, str) else "weights"
-        self._given = _weights_in(Path(weights)) if isinstance(weights, str) else weights
+    def _check_weights(
+        self, weights: str | Mapping[str, Array], initial: InitialParameters
+    ) -> tuple[dict[str, Array], list[str]]:
+        """Keep the weights if they fit the model; return the running moments, and warnings."""
+        source, warnings = f"weights {weights}" if isinstance(weights, str) else "weights", []
+        if isinstance(weights, str):
+            self._given, meaning = _weights_in(Path(weights))
+            warnings = other_meaning(source, meaning, self.sources.meaning)
+        else:
+            self._given = weights
         check_model_weights(initial, self._given, source)
-        return {name: self._given[name] for name in running_arrays(initial.running)}
+        return {name: self._given[name] for name in running_arrays(initial.running)}, warnings
 
     def _begin(self, initial: InitialParameters) -> None:
         """Write the initial weights, each parameter by one rank for all that share it; collective."""
@@ -176,6 +183,7 @@ class Run:
             settings.messages_kept,
             full_batch=self.batches.steps == 1,
         )
+        self._counted = 0  # this rank's examples in the last evaluation
         self._full_batch: Batch | None = None
         self._order: tuple[int, Order] | None = None  # of the current epoch, with its number
 
@@ -309,11 +317,17 @@ class Run:
         if data is None:
             return {}
         weights, loader = self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
-        chunks, cut = self._until_stop(loader)
+        until_stop, cut = self._until_stop(loader)
+        chunks = CountedChunks(until_stop)
         totals = self.objective.evaluate(weights, chunks, self.inference_moments)
+        self._counted = chunks.count
         if self.objective.stop_requested and any(self.comm.gather(bool(cut))):
             raise PassStoppedError
         return totals.means(self.settings.loss.metrics)
+
+    def counted_examples(self) -> int:
+        """Return how many examples the last evaluation had, without those of weight 0; collective."""
+        return sum(self.comm.gather(self._counted))
 
     def _until_stop(self, loader: Loader) -> tuple[Chunks, list[int]]:
         """Return the loader's chunks until this rank asks to stop, and a list of the shards that were cut for that."""
@@ -350,8 +364,9 @@ class Run:
         return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype))
 
 
-def _weights_in(path: Path) -> dict[str, Array]:
+def _weights_in(path: Path) -> tuple[dict[str, Array], Meaning]:
+    """Return the weights of a checkpoint, and the meaning of the data that they were trained on."""
     from dbp.checkpoint import find
 
     with find(path) as found:
-        return found.inference_weights()
+        return found.inference_weights(), parse_meaning(found.meaning)

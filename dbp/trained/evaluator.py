@@ -18,6 +18,7 @@ from dbp.errors import NotFiniteError
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
 from dbp.reading.loader import Loader
+from dbp.reading.shard import CountedChunks
 from dbp.run.sources import check_together, open_data, open_file, print_warnings
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
@@ -57,6 +58,7 @@ class Evaluator:
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
         self.loader = Loader(trained.data, trained.loss, trained.output_shape, trained.dtype, self.shards, rows)
+        self.counted = 0  # examples in the last evaluation, without those of weight 0
 
     def objective(self) -> Objective:
         """Return the cost over all ranks, as a function of the flat weights."""
@@ -68,7 +70,9 @@ class Evaluator:
         """Return cost and metrics over all examples; raise NotFiniteError if the cost is not finite; collective."""
         objective = self.objective()
         weights = objective.layout.flatten(self.trained.parameters, self.trained.dtype)
-        totals = objective.evaluate(weights, self.loader.chunks)
+        chunks = CountedChunks(self.loader.chunks)
+        totals = objective.evaluate(weights, chunks)
+        self.counted = sum(self.comm.gather(chunks.count))
         self.check_cost(totals.cost)
         return totals
 

@@ -65,7 +65,7 @@ def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: DataFile, c
     """Return a line with cost and metrics of a checkpoint's model on the data in a file; collective."""
     evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm)
     means = evaluator.totals().means(settings.loss.metrics)
-    return f"{figures(means)}  ({len(evaluator.trained.data):,} examples)"
+    return f"{figures(means)}  ({evaluator.counted:,} examples)"
 
 
 def predict(

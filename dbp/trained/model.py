@@ -61,9 +61,10 @@ class TrainedModel:
         """
         check_targets(self.loss, targets, weights, self.output_shape, first)
 
-    def inputs(self, rows: slice) -> Array:
-        """Read rows of the data set, and return their inputs in the type and the units of the model."""
-        return scaled(self.data.read(rows).inputs, self.data.scale, self.dtype)
+    def inputs_and_weights(self, rows: slice) -> tuple[Array, Array | None]:
+        """Read rows of the data set; return their inputs in the type and units of the model, and their weights."""
+        read = self.data.read(rows)
+        return scaled(read.inputs, self.data.scale, self.dtype), read.weights
 
     @cached_property
     def rows_at_a_time(self) -> int:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.cost.not_finite_examples import finite_rows, why_not_finite
-from dbp.errors import UserError
+from dbp.data import counting_rows
+from dbp.errors import NotFiniteError, UserError
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
 
@@ -20,7 +21,7 @@ class Prediction(NamedTuple):
 
     Args:
         outputs: of the model, (rows, ...); NaN in marked rows.
-        marked: the numbers of the rows whose inputs or outputs are not finite.
+        marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
     """
 
     outputs: Array
@@ -33,23 +34,28 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
     Args:
         trained: the model and its data set.
         rows: consecutive rows.
-        not_finite: REFUSE or MARK rows whose inputs or outputs are not finite.
+        not_finite: REFUSE or MARK rows whose inputs or outputs are not finite; those of weight 0 are always marked.
 
     Raises:
-        UserError: such a row is refused.
+        UserError: a row is refused as its inputs are not finite.
+        NotFiniteError: likewise as the model's outputs for finite inputs are not.
     """
     if not rows:
         return None
-    inputs = trained.inputs(slice(rows.start, rows.stop))
+    inputs, weights = trained.inputs_and_weights(slice(rows.start, rows.stop))
     outputs = trained.outputs(inputs)
-    wrong = np.flatnonzero(~(finite_rows(inputs) & finite_rows(outputs)))
-    if len(wrong) and not_finite == REFUSE:
-        one = wrong[:1]
-        raise UserError(
+    finite_inputs = finite_rows(inputs)
+    is_wrong = ~(finite_inputs & finite_rows(outputs))
+    counts = is_wrong if weights is None else is_wrong & counting_rows(weights)
+    if not_finite == REFUSE and len(refused := np.flatnonzero(counts)):
+        one = refused[:1]
+        kind = NotFiniteError if finite_inputs[one].all() else UserError
+        raise kind(
             f"{trained.data.name}: example {rows.start + one[0]} has no prediction, as "
             f"{why_not_finite(inputs[one], outputs[one])}; remove it, correct its numbers or their scale, or have such "
             "examples marked with --not-finite mark"
         )
+    wrong = np.flatnonzero(is_wrong)
     if len(wrong):
         outputs = outputs.copy()
         outputs[wrong] = np.nan

@@ -238,6 +238,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         failed = saver.finish()
     try:
         test = run.evaluate(run.sources.test)
+        counted = run.counted_examples()
         spoiled = _what_spoils(run, test)
     except PassStoppedError:
         raise saver.stop() from None
@@ -252,7 +253,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
     if run.sources.test is not None:
         if spoiled:
             display.say(f"warning: the test cost is {test['cost']}: {spoiled}")
-        display.say(f"test: {figures(test)}  ({len(run.sources.test):,} examples)")
+        display.say(f"test: {figures(test)}  ({counted:,} examples)")
     saver.end(failed, message)
     return _result(run, test)
 

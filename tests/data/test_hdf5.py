@@ -147,7 +147,7 @@ def test_a_scale_in_an_array_of_one_is_taken(tmp_path):
 def test_a_group_called_weights_is_not_taken_for_weights(tmp_path):
     assert HDF5Dataset(write(tmp_path / "a.h5", inputs=X, targets=Y, **{"weights/x": X})).read(slice(1)).weights is None
     path = write(tmp_path / "b.h5", inputs=X, targets=Y, weights=h5py.SoftLink("/nowhere"))
-    with pytest.raises(UserError, match="no data set 'weights'"):
+    with pytest.raises(UserError, match="'weights' is a link to '/nowhere', which does not"):
         HDF5Dataset(path)
 
 

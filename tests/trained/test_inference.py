@@ -158,6 +158,51 @@ def test_numbers_that_are_not_finite_are_refused(trained, run, tmp_path, spoiled
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spoiled.h5"]
 
 
+def test_outputs_that_are_not_finite_are_the_fault_of_the_model(linear, run, tmp_path):
+    inputs = X.copy()
+    inputs[5] = 3e38  # finite in float32
+    path = write(tmp_path / "huge.h5", inputs, X[:, :1], None, None)
+    for command in (("predict", linear, path, tmp_path / "p.h5"), ("eval", linear, path)):
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (70, "", 1), err
+        assert "example 5" in err
+    inputs[4] = 1e300  # infinite in float32
+    path = write(tmp_path / "huge.h5", inputs, X[:, :1], None, None)
+    for command in (("predict", linear, path, tmp_path / "p.h5"), ("eval", linear, path)):
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert "example 4" in err
+
+
+def test_examples_of_weight_0_may_have_any_numbers_and_are_not_counted(linear, run, tmp_path):
+    inputs, weights = X.copy(), np.ones(len(X))
+    inputs[[3, 8]], weights[[3, 5, 8]] = np.nan, 0
+    path = write(tmp_path / "masked.h5", inputs, X[:, :1], None, None)
+    with h5py.File(path, "r+") as file:
+        file["weights"] = weights
+    assert run("eval", linear, path)[1].endswith("  (57 examples)\n")
+    code, out, err = run("predict", linear, path, tmp_path / "p.h5")
+    assert (code, err) == (0, "")
+    assert out.endswith("; 2 of them marked, as inputs or outputs are not finite: rows 3, 8\n")
+    with h5py.File(tmp_path / "p.h5") as file:
+        assert np.flatnonzero(np.isnan(file["outputs"][:, 0])).tolist() == [3, 8]
+    rest = write(tmp_path / "rest.h5", X[weights > 0], X[weights > 0, :1], None, None)
+    assert run("eval", linear, rest)[1].endswith("  (57 examples)\n")
+
+
+def test_weights_of_data_that_means_something_else_are_warned_of(trained, tmp_path, capsys):
+    data = write(tmp_path / "a.h5", X, Y, COLUMNS, [*CLASSES[1:], CLASSES[0]], scale=2.0)
+    model = [nn.Dense(8, "tanh"), nn.Dense(3)]
+    settings = Settings(model, "cross_entropy", data, Adam(1e-2), 1, 12, weights=str(trained), shards=1)
+    train(settings, OneProcess(), Start())
+    lines = [line for line in capsys.readouterr().out.splitlines() if "were trained on data that means" in line]
+    assert len(lines) == 1
+    assert "classes of targets: ant, bee, cät in the checkpoint, bee, cät, ant now; inputs are floats" in lines[0]
+    same = Settings(model, "cross_entropy", str(trained.parent / "train.h5"), Adam(1e-2), 1, 12, weights=str(trained))
+    train(same, OneProcess(), Start())
+    assert "means something else" not in capsys.readouterr().out
+
+
 def test_numbers_that_are_not_finite_are_marked_where_this_is_asked_for(trained, run, tmp_path, spoiled):
     code, out, err = run("predict", trained, spoiled, tmp_path / "p.h5", "--not-finite", "mark")
     assert (code, err) == (0, "")
