@@ -49,7 +49,8 @@ _MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
     from dbp import autodiff, checkpoint, data, insight, nn, optim
-    from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
+    from dbp.config.data import Data
+    from dbp.config.settings import Checkpoint, EarlyStopping, NotFinite, Settings, Watch
     from dbp.errors import Interrupted, UserError
     from dbp.training.fit import fit
 

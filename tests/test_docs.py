@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from dbp.commands import COMMANDS, load
-from dbp.config.settings import Checkpoint, Data, EarlyStopping, NotFinite, Settings, Watch
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, EarlyStopping, NotFinite, Settings, Watch
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
 from tests import processes

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.nn.initializers import INITIALIZERS
 from dbp.optim import OPTIMIZERS
 from dbp.parallel import OneProcess

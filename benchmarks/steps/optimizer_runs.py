@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 import dbp
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.config.toml import settings_from
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world

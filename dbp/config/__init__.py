@@ -2,8 +2,8 @@
 
 To add a setting:
 
-1. Add a field to the class of its section in settings.py, with a line in the docstring. Its type is checked by
-   toml.py; check its range in `__post_init__`, with the functions of dbp/checks.py.
+1. Add a field to the class of its section, which is in settings.py, and in data.py for [data], with a line in the
+   docstring. Its type is checked by toml.py; check its range in `__post_init__`, with the functions of dbp/checks.py.
 2. A section of its own also needs a field of `Settings`, an entry in SECTIONS in toml.py, and its class among the names
    that dbp/__init__.py exports.
 3. Add its row to docs/config.md; tests/test_docs.py compares that page with the classes.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dbp.checks import LARGEST, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH
-from dbp.config.settings import PARTS
+from dbp.config.data import PARTS
 from dbp.data import PACKAGED
 from dbp.errors import UserError
 from dbp.files import reading_from

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_integer, is_integer
-from dbp.data import ArrayDataset, Dataset, check_scale
+from dbp.config.data import Data, path_as_text
 from dbp.errors import UserError, unknown
 from dbp.kernels import KERNELS, NATIVE
 from dbp.nn import Loss, Model, as_loss, as_model
@@ -20,7 +19,6 @@ from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
 from dbp.text import brief
 
 DTYPES = ("float32", "float64")
-PARTS = ("train", "validation", "test")  # settings of data that may be files
 TOP_K = "top-k"
 # The forms of gradients between nodes: all numbers, those that parallel.ranks.wire rounds, and the largest alone.
 MESSAGES = ("full", "bfloat16", "float16", TOP_K)
@@ -35,63 +33,6 @@ STOP, SKIP, ROLL_BACK = NOT_FINITE_ACTIONS = ("stop", "skip", "roll_back")
 def _by_key(section: str, settings: object, *names: str) -> dict[str, Any]:
     """Return settings of a section by their full keys, which messages name."""
     return {f"{section}.{name}": getattr(settings, name) for name in names}
-
-
-def _path_as_text(value: Any) -> Any:
-    """Return a path as text, and anything else as it is."""
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Dataset:
-    if len(columns) not in (2, 3):
-        raise UserError(
-            f"{name} must be (inputs, targets) or (inputs, targets, weights), but has {len(columns)} elements"
-        )
-    inputs, targets, weights = (*columns, None)[:3]
-    return ArrayDataset(inputs, targets, weights, scale, name)
-
-
-@dataclass(frozen=True)
-class Data:
-    """The sources of the examples.
-
-    Args:
-        train: an HDF5 file ("dbp:digits-train" comes with dbp), a data set, or a tuple of arrays (inputs, targets) or
-            (inputs, targets, weights).
-        validation: a fraction of the training data, or data of its own; evaluated after every epoch.
-        test: data that is evaluated once, at the end.
-        inputs: name of the inputs in the HDF5 files.
-        targets: name of the targets in the HDF5 files.
-        weights: name of the example weights in the HDF5 files; by default "weights", if there are any.
-        scale: factor on the inputs; by default their attribute "scale".
-    """
-
-    train: str | Dataset | tuple[Any, ...]
-    validation: float | str | Dataset | tuple[Any, ...] | None = None
-    test: str | Dataset | tuple[Any, ...] | None = None
-    inputs: str = "inputs"
-    targets: str = "targets"
-    weights: str | None = None
-    scale: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.scale is not None:
-            object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
-        for name in PARTS:
-            object.__setattr__(self, name, self._source(name, _path_as_text(getattr(self, name))))
-        if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
-            raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
-
-    def _source(self, name: str, given: Any) -> Any:
-        """Return a source of examples; raise UserError if it is none."""
-        if isinstance(given, tuple):
-            return _in_memory(given, f"the {name} arrays", self.scale)
-        may_be_missing = given is None and name != "train"
-        is_fraction = isinstance(given, (int, float)) and name == "validation"
-        if may_be_missing or is_fraction or isinstance(given, (str, Dataset)):
-            return given
-        shown = f"a {type(given).__name__}" if isinstance(given, (list, np.ndarray)) else repr(given)
-        raise UserError(f"data.{name} must be a file, a data set, or a tuple (inputs, targets), but is {shown}")
 
 
 @dataclass(frozen=True)
@@ -274,8 +215,8 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
         object.__setattr__(self, "loss", as_loss(self.loss))
-        object.__setattr__(self, "out", _path_as_text(self.out))
-        object.__setattr__(self, "weights", _path_as_text(self.weights))
+        object.__setattr__(self, "out", path_as_text(self.out))
+        object.__setattr__(self, "weights", path_as_text(self.weights))
         object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
         if not isinstance(self.data, Data):

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from dbp.config.config_file import Table, check_not_in_folder, load_table
-from dbp.config.settings import SECTIONS, Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential

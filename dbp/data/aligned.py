@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, Rows, check_scale, without_placeholders
+from dbp.data.dataset import Dataset, Examples, Rows, check_scale, role_of, weights_for, without_placeholders
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed
 from dbp.errors import UserError
 from dbp.types import Array
@@ -24,7 +24,9 @@ def meaning_of(data: Dataset) -> Meaning:
     """
     known: Meaning | None = getattr(data, "meaning", None)
     if known is None:
-        known = {"inputs": ColumnMeaning(kind_of(data.read(slice(0, 1)).inputs.dtype), data.scale)}
+        examples = data.read(slice(0, 1))
+        inputs = [column for column in examples if role_of(column) == "inputs"]
+        known = {column: ColumnMeaning(kind_of(examples[column].dtype), data.scale) for column in inputs}
     return {column: _with_float_scale(f"{data.name}: scale", what) for column, what in known.items()}
 
 
@@ -47,19 +49,21 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
     Raises:
         UserError: the numbers do not mean the same.
     """
-    found, orders = meaning_of(data), {}
-    table = None
+    found = meaning_of(data)
+    orders: dict[str, Array] = {}
+    class_numbers: dict[str, Array] = {}
     for column in [column for column in reference if column in found]:
         of_data, expected = found[column], reference[column]
         of_data, expected = _with_classes(of_data, expected), _with_classes(expected, of_data)
-        if column != "targets" and remedy is not None:
-            _check_units(data.name, of_data, expected, remedy, own_scale)
-        orders[column] = _order(data.name, column, of_data.names, expected.names)
+        if role_of(column) != "targets" and remedy is not None:
+            _check_units(data.name, column, of_data, expected, remedy, own_scale)
+        if (order := _order(data.name, column, of_data.names, expected.names)) is not None:
+            orders[column] = order
         if of_data.classes is not None and expected.classes is not None:
-            table = _class_numbers(data.name, of_data.classes, expected.classes)
-    if table is None and all(order is None for order in orders.values()):
-        return data
-    return Aligned(data, orders, table, reference)
+            table = _class_numbers(data.name, column, of_data.classes, expected.classes)
+            if table is not None:
+                class_numbers[column] = table
+    return Aligned(data, orders, class_numbers, reference) if orders or class_numbers else data
 
 
 def _with_classes(one: ColumnMeaning, other: ColumnMeaning) -> ColumnMeaning:
@@ -69,12 +73,14 @@ def _with_classes(one: ColumnMeaning, other: ColumnMeaning) -> ColumnMeaning:
     return one
 
 
-def _check_units(name: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: Remedy, own_scale: bool) -> None:
+def _check_units(
+    name: str, column: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: Remedy, own_scale: bool
+) -> None:
     """Raise UserError unless inputs have the scale of training, and its kind if the scale is not their own."""
     same_scale = math.isclose(found.factor, expected.factor, rel_tol=SCALE_TOLERANCE)
     if not same_scale or (found.kind != expected.kind and (found.scale is None or not own_scale)):
         raise UserError(
-            f"{name}: inputs are {found.units}, but those of the training data are {expected.units}; "
+            f"{name}: {column} are {found.units}, but those of the training data are {expected.units}; "
             f"{remedy(expected.factor, found.factor)}"
         )
 
@@ -91,7 +97,7 @@ def _order(name: str, column: str, found: Sequence[str] | None, expected: Sequen
     return np.array([found.index(one) for one in expected])
 
 
-def _class_numbers(name: str, found: Sequence[str], expected: Sequence[str]) -> Array | None:
+def _class_numbers(name: str, column: str, found: Sequence[str], expected: Sequence[str]) -> Array | None:
     """Return the number that each class of the data has in training; None if it is the same for all."""
     if not found and not expected:
         return None
@@ -99,7 +105,7 @@ def _class_numbers(name: str, found: Sequence[str], expected: Sequence[str]) -> 
         here, there = ("numbers", "classes") if expected else ("classes", "numbers")
         classes = listed(found or expected)
         raise UserError(
-            f"{name}: targets are {here}, but those of the training data are {there} ({classes} are the classes); "
+            f"{name}: {column} are {here}, but those of the training data are {there} ({classes} are the classes); "
             "convert the table of numbers with --classes, which names the class of each number"
         )
     if unknown := [one for one in found if one not in expected]:
@@ -116,16 +122,15 @@ class Aligned:
 
     Args:
         data: the data set.
-        orders: for each column the place of each element along its last axis; None for the same place.
-        class_numbers: the number that each class of the data has in training; None for the same number.
+        orders: by column, the place of each element along its last axis where that is another.
+        class_numbers: by column, the number that each class of the data has in training where that is another.
         reference: the meaning of the training data.
     """
 
     def __init__(
-        self, data: Dataset, orders: Mapping[str, Array | None], class_numbers: Array | None, reference: Meaning
+        self, data: Dataset, orders: Mapping[str, Array], class_numbers: Mapping[str, Array], reference: Meaning
     ):
         self._data, self._orders, self._class_numbers = data, orders, class_numbers
-        self._count = len(reference["targets"].classes or ()) if "targets" in reference else 0
         self.name, self.scale, self.input_shape, self.meaning = data.name, data.scale, data.input_shape, reference
         self.warnings: Sequence[str] = getattr(data, "warnings", ())
 
@@ -134,32 +139,32 @@ class Aligned:
 
     def read(self, rows: Rows) -> Examples:
         """Read rows in the order of the training data."""
-        inputs, targets, weights = without_placeholders(self._data.read(rows))
-        if (order := self._orders.get("inputs")) is not None:
-            inputs = np.take(inputs, order, axis=-1)
-        if (order := self._orders.get("targets")) is not None and targets is not None:
-            targets = np.take(targets, order, axis=-1)
-            if weights is not None and weights.ndim == targets.ndim:  # one for each target
-                weights = np.take(weights, order, axis=-1)
-        if targets is not None and self._class_numbers is not None:
-            targets = self._renumbered(targets, self._class_numbers)
-        return Examples(inputs, targets, weights)
+        columns = dict(without_placeholders(self._data.read(rows)))
+        for name in [name for name in self._orders if name in columns]:
+            order, weights = self._orders[name], weights_for(name, columns) if role_of(name) == "targets" else None
+            columns[name] = np.take(columns[name], order, axis=-1)
+            if weights is not None and columns[weights].ndim == columns[name].ndim:  # one for each target
+                columns[weights] = np.take(columns[weights], order, axis=-1)
+        for name in [name for name in self._class_numbers if name in columns]:
+            columns[name] = self._renumbered(name, columns[name], self._class_numbers[name])
+        return Examples(columns)
 
-    def _renumbered(self, targets: Array, numbers: Array) -> Array:
+    def _renumbered(self, name: str, targets: Array, numbers: Array) -> Array:
         """Return targets with the class numbers of training: integers, or probabilities along the last axis."""
         if targets.dtype.kind == "f" and targets.ndim > 1 and targets.shape[-1] == len(numbers):
-            probabilities = np.zeros((*targets.shape[:-1], self._count), targets.dtype)
+            count = len(self.meaning[name].classes or ())
+            probabilities = np.zeros((*targets.shape[:-1], count), targets.dtype)
             probabilities[..., numbers] = targets
             return probabilities
         if targets.ndim > 1 and targets.shape[-1] == len(numbers) > 1:  # one class for each position, or 0 and 1
             raise UserError(
-                f"{self.name}: has its classes in another order than the training data, and its targets could be "
+                f"{self.name}: has its classes in another order than the training data, and its {name} could be "
                 "numbers of classes or one column per class; give it the order of the training data"
             )
         classes = targets.astype(np.int64)
         if (classes != targets).any() or (classes < 0).any() or (classes >= len(numbers)).any():
             raise UserError(
-                f"{self.name}: targets must be numbers of the {len(numbers)} classes that the attribute classes "
+                f"{self.name}: {name} must be numbers of the {len(numbers)} classes that the attribute classes "
                 f"names, but go from {targets.min()} to {targets.max()}"
             )
         return numbers[classes]

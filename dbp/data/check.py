@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, without_placeholders
+from dbp.data.dataset import Dataset, Examples, role_of, without_placeholders
 from dbp.errors import UserError
 from dbp.types import Array
 
 BLOCK_BYTES, MAX_BLOCK_ROWS = 1 << 22, 4096  # of the rows that are checked at a time
 SAMPLE_ROWS = 64
 
-CheckTargets = Callable[[Array, Array | None, int], None]  # arguments: targets, weights, number of the first row
+CheckTargets = Callable[[Examples, int], None]  # arguments: some rows, and the number of the first of them
 
 
 def block_rows(data: Dataset) -> int:
     """Return how many rows are checked at a time: a number that depends on the data only, as digests do on it."""
-    row_bytes = sum(column.nbytes for column in data.read(slice(0, 1)) if column is not None)
+    row_bytes = sum(column.nbytes for column in data.read(slice(0, 1)).values())
     return max(1, min(MAX_BLOCK_ROWS, BLOCK_BYTES // max(1, row_bytes)))
 
 
@@ -35,7 +35,8 @@ class CheckedBlock(NamedTuple):
     Args:
         digest: of all its numbers.
         counts: True if any example weight is not 0.
-        nonzero: for inputs and targets, whether any number is not 0, as it is stored and in the precision of the run.
+        nonzero: for each column of inputs and targets, whether any number is not 0, as it is stored and in the
+            precision of the run.
     """
 
     digest: bytes
@@ -68,18 +69,22 @@ def check_blocks(
             break
         stored = data.read(slice(first, first + rows))
         used = without_placeholders(stored)
-        assert used.targets is not None
         try:
-            _check_inputs_and_weights(used, first)
-            check_targets(used.targets, used.weights, first)
+            for name, values in used.items():
+                if (check := FINITE_CHECKS.get(role_of(name))) is not None:
+                    check(name, values, first)
+            check_targets(used, first)
             nonzero = {
-                "inputs": _check_precision("inputs", used.inputs, data.scale, dtype, first),
-                "targets": _check_precision("targets", used.targets, None, dtype, first),
+                name: _check_precision(name, values, data.scale if role_of(name) == "inputs" else None, dtype, first)
+                for name, values in used.items()
+                if role_of(name) != "weights"
             }
-            _check_weights_remain(used.weights, dtype, first)
+            weights = {name: values for name, values in used.items() if role_of(name) == "weights"}
+            for name, values in weights.items():
+                _check_weights_remain(name, values, dtype, first)
         except UserError as error:
             raise UserError(f"{data.name}: {error}") from None
-        counts = used.weights is None or bool(used.weights.any())
+        counts = not weights or any(values.any() for values in weights.values())
         checked.append(CheckedBlock(_digest(stored, data.scale), counts, nonzero))
     return checked
 
@@ -88,7 +93,7 @@ def check_all(data: Dataset, blocks: Sequence[CheckedBlock], dtype: np.dtype[Any
     """Raise UserError if no example counts, or if all numbers of a column are 0 in the precision of the run alone."""
     if not any(block.counts for block in blocks):
         raise UserError(f"{data.name}: the weights of all examples are 0, so that none of them counts")
-    for column in ("inputs", "targets"):
+    for column in blocks[0].nonzero:
         stored, used = (any(block.nonzero[column][i] for block in blocks) for i in range(2))
         if stored and not used:
             raise UserError(
@@ -112,22 +117,26 @@ def combined(digests: list[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def _check_inputs_and_weights(examples: Examples, first: int) -> None:
-    inputs, weights = examples.inputs, examples.weights
+def _check_inputs(name: str, inputs: Array, first: int) -> None:
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
         row = int(np.argmax(~np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)))
         value = inputs[row].ravel()[np.argmax(~np.isfinite(inputs[row].ravel()))]
         raise UserError(
-            f"inputs must be finite, but those of example {first + row} contain {value}; "
+            f"{name} must be finite, but those of example {first + row} contain {value}; "
             "remove the example, replace the value, or give it the weight 0"
         )
-    if weights is not None:
-        wrong = ~(np.isfinite(weights) & (weights >= 0))
-        if wrong.any():
-            row = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
-            raise UserError(
-                f"weights must be finite and not negative, but that of example {first + row} is {weights[wrong][0]}"
-            )
+
+
+def _check_weights(name: str, weights: Array, first: int) -> None:
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+        raise UserError(
+            f"{name} must be finite and not negative, but that of example {first + row} is {weights[wrong][0]}"
+        )
+
+
+FINITE_CHECKS: Mapping[str, Callable[[str, Array, int], None]] = {"inputs": _check_inputs, "weights": _check_weights}
 
 
 def _check_precision(
@@ -153,8 +162,8 @@ def _check_precision(
     return bool(size != 0), bool(used != 0)
 
 
-def _check_weights_remain(weights: Array | None, dtype: np.dtype[Any], first: int) -> None:
-    if weights is None or weights.dtype.kind != "f" or weights.dtype.itemsize <= dtype.itemsize:
+def _check_weights_remain(name: str, weights: Array, dtype: np.dtype[Any], first: int) -> None:
+    if weights.dtype.kind != "f" or weights.dtype.itemsize <= dtype.itemsize:
         return
     with np.errstate(all="ignore"):
         used = weights.astype(dtype)
@@ -162,15 +171,14 @@ def _check_weights_remain(weights: Array | None, dtype: np.dtype[Any], first: in
     if wrong.any():
         row = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
         raise UserError(
-            f"the weight of example {first + row} is {weights[wrong][0]}, which is {used[wrong][0]} in {dtype}; "
+            f"{name} of example {first + row} are {weights[wrong][0]}, which is {used[wrong][0]} in {dtype}; "
             'multiply all weights by a factor, or set dtype = "float64"'
         )
 
 
 def _digest(examples: Examples, scale: float | None) -> bytes:
     digest = hashlib.sha256(repr(scale).encode())
-    for column in examples:
-        if column is not None:
-            digest.update(f"{column.dtype.str}{column.shape}".encode())
-            digest.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
+    for name, column in examples.items():
+        digest.update(f"{name if '.' in name else ''}{column.dtype.str}{column.shape}".encode())
+        digest.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
     return digest.digest()

@@ -74,7 +74,7 @@ def write_hdf5(path: Path, data: Converted, files: Sequence[Path], source: str, 
         StorageError: the file cannot be written.
     """
     columns = data.columns
-    check_columns(", ".join(map(str, files)), **columns)
+    check_columns(", ".join(map(str, files)), columns)
     attributes: dict[str, dict[str, object]] = {name: {} for name in ("/", *columns)}
     attributes["/"]["source"] = os.fsencode(source).decode(errors="replace")
     if columns["inputs"].dtype == np.uint8:

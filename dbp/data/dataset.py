@@ -1,10 +1,14 @@
-"""Data sets: rows of inputs, targets and weights, in memory or in an HDF5 file."""
+"""Data sets: rows of columns, in memory or in an HDF5 file.
+
+A column has a name: `inputs`, `targets`, `weights`, or `inputs.image`, `targets.energy`, `weights.energy` where a data
+set has several of a sort. The word before the first dot is the column's role.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,15 +22,67 @@ SHOWN_LETTERS = 60  # of a value in a message
 Rows = slice | Array  # consecutive rows, or row numbers in any order
 
 
-class Examples(NamedTuple):
-    """Some rows of a data set; weights are None if all examples have weight 1."""
+def role_of(column: str) -> str:
+    """Return the role of a column: inputs, targets or weights."""
+    return column.partition(".")[0]
 
-    inputs: Array
-    targets: Array | None
-    weights: Array | None
+
+def first_inputs(columns: Iterable[str]) -> str:
+    """Return the name of the first column of inputs."""
+    return next(column for column in columns if role_of(column) == "inputs")
+
+
+def weights_for(targets: str, columns: Mapping[str, Any]) -> str | None:
+    """Return the name of the column with the weights of a column of targets, or None: its own, or those of all."""
+    own = "weights" + targets.removeprefix("targets")
+    return next((name for name in (own, "weights") if name in columns), None)
+
+
+def by_name(role: str, given: Any) -> dict[str, Any]:
+    """Return the columns of a role by name.
+
+    Args:
+        role: inputs, targets or weights.
+        given: the only column of that role; a mapping, if it has several; or None.
+    """
+    if isinstance(given, Mapping):
+        return {f"{role}.{name}": column for name, column in given.items()}
+    return {} if given is None else {role: given}
+
+
+class Examples(Mapping[str, Array]):
+    """Some rows of a data set: its columns by name.
+
+    `inputs`, `targets` and `weights` are the columns of a data set that has at most one of each. `targets` and
+    `weights` are None if it has none; without weights all examples have weight 1.
+    """
+
+    def __init__(self, columns: Mapping[str, Array]):
+        self._columns = columns
+
+    def __getitem__(self, name: str) -> Array:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self._columns)
+
+    @property
+    def inputs(self) -> Array:
+        """Return the inputs."""
+        return self._columns["inputs"]
+
+    @property
+    def targets(self) -> Array | None:
+        """Return the targets, if there are any."""
+        return self._columns.get("targets")
+
+    @property
+    def weights(self) -> Array | None:
+        """Return the example weights, if there are any."""
+        return self._columns.get("weights")
 
 
 @runtime_checkable
@@ -59,20 +115,36 @@ def without_placeholders(examples: Examples) -> Examples:
 
     What stands there, such as NaN or class -100, must count nowhere, but 0 times infinity is not 0.
     """
-    inputs, targets, weights = examples
-    if weights is None or weights.all():
+    unused = {name: values == 0 for name, values in examples.items() if role_of(name) == "weights"}
+    if not any(places.any() for places in unused.values()):
         return examples
-    unused = weights == 0
-    if (rows := unused.reshape(len(unused), -1).all(axis=1)).any():
-        inputs = inputs.copy()
-        inputs[rows] = 0
-    if targets is not None:
-        if unused.ndim > targets.ndim:
-            unused = unused.all(axis=tuple(range(targets.ndim, unused.ndim)))
-        if targets.shape[: unused.ndim] == unused.shape:  # else the check of weights refuses them
-            targets = targets.copy()
-            targets[unused] = 0
-    return Examples(inputs, targets, weights)
+    columns = dict(examples)
+    targets = {name: weights_for(name, unused) for name in columns if role_of(name) == "targets"}
+    if None not in targets.values() and (rows := _unused_rows(list(unused.values()))).any():
+        for name in columns:
+            if role_of(name) == "inputs":
+                columns[name] = columns[name].copy()
+                columns[name][rows] = 0
+    for name, weights in targets.items():
+        if weights is not None:
+            columns[name] = _with_zeros(columns[name], unused[weights])
+    return Examples(columns)
+
+
+def _unused_rows(unused: Sequence[Array]) -> Any:
+    """Return a mask of the rows whose weights are 0 in every column of weights."""
+    return np.concatenate([places.reshape(len(places), -1) for places in unused], axis=1).all(axis=1)
+
+
+def _with_zeros(targets: Array, unused: Array) -> Array:
+    """Return targets with zeros where their weight is 0."""
+    if unused.ndim > targets.ndim:
+        unused = np.asarray(unused.all(axis=tuple(range(targets.ndim, unused.ndim))))
+    if targets.shape[: unused.ndim] != unused.shape:  # the check of weights refuses them
+        return targets
+    targets = targets.copy()
+    targets[unused] = 0
+    return targets
 
 
 def counting_rows(weights: Array) -> Array:
@@ -91,32 +163,36 @@ def check_scale(what: str, value: Any, remedy: str = "") -> float:
     return number
 
 
-def check_columns(name: str, inputs: Any, targets: Any = None, weights: Any = None) -> None:
-    """Raise UserError unless all columns of a data set are numbers with one row per example."""
-    for column, array in (("inputs", inputs), ("targets", targets), ("weights", weights)):
-        if array is None:
-            continue
+def check_columns(name: str, columns: Mapping[str, Any]) -> None:
+    """Raise UserError unless all columns of a data set, given by name, are numbers with one row per example."""
+    first = first_inputs(columns)
+    rows = columns[first].shape[0] if columns[first].shape else 0
+    for column, array in columns.items():
         if array.dtype.kind not in "buif":
             raise UserError(f"{name}: {column} must be numbers, but have type {array.dtype}")
-        if not array.shape or (column != "inputs" and array.shape[0] != inputs.shape[0]):
-            rows = f"; inputs have {inputs.shape[0]} rows and {column}" if column != "inputs" else f", but {column}"
-            raise UserError(
-                f"{name}: every column needs one row per example{rows} have {array.shape[0] if array.shape else 'none'}"
-            )
+        if not array.shape or array.shape[0] != rows:
+            compared = f"; {first} have {rows} rows and {column}" if column != first else f", but {column}"
+            found = array.shape[0] if array.shape else "none"
+            raise UserError(f"{name}: every column needs one row per example{compared} have {found}")
         if 0 in array.shape[1:]:
             raise UserError(f"{name}: {column} have shape {array.shape}, so an example has no numbers")
-    shape = inputs.shape
-    if shape[0] == 0:
+    if rows == 0:
         raise UserError(f"{name}: has no examples")
+    for column in columns:
+        if role_of(column) == "inputs":
+            _check_inputs_shape(name, column, columns[column].shape)
+
+
+def _check_inputs_shape(name: str, column: str, shape: tuple[int, ...]) -> None:
     if len(shape) < 2:
         raise UserError(
-            f"{name}: inputs must have at least two axes, examples and features, but have shape "
+            f"{name}: {column} must have at least two axes, examples and features, but have shape "
             f"{shape}; reshape one feature to (examples, 1)"
         )
     needed = 4 * math.prod(shape[1:])  # in float32; a model is built with two examples
     if 2 * needed > (memory := machine_memory()):
         raise UserError(
-            f"{name}: an example of inputs has shape {shape[1:]} and takes {needed:,} bytes, too many for the memory "
+            f"{name}: an example of {column} has shape {shape[1:]} and takes {needed:,} bytes, too many for the memory "
             f"of this machine ({memory:,}); is the first axis that of the examples?"
         )
 
@@ -146,29 +222,32 @@ class ArrayDataset:
         input_names: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
     ):
-        self._inputs = np.asarray(inputs)
-        self._targets = np.asarray(targets)
-        self._weights = None if weights is None else np.asarray(weights)
+        given = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
+        self._columns = {column: np.asarray(values) for column, values in given.items()}
         self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
-        check_columns(name, self._inputs, self._targets, self._weights)
-        self.input_shape = self._inputs.shape[1:]
-        names = (("names", "input_names", input_names), ("classes", "classes", classes))
-        given = {kind: _texts(f"{name}: {key}", found) for kind, key, found in names if found is not None}
-        for kind, column, array in (("names", "inputs", self._inputs), ("classes", "targets", self._targets)):
-            if kind in given:
-                check_names(f"{name}: {column}", kind, given[kind], array.shape)
-        self.meaning: Meaning = {
-            "inputs": ColumnMeaning(kind_of(self._inputs.dtype), self.scale, given.get("names")),
-            "targets": ColumnMeaning(kind_of(self._targets.dtype), classes=given.get("classes")),
+        check_columns(name, self._columns)
+        self.input_shape = self._columns[first_inputs(self._columns)].shape[1:]
+        meaning = {
+            column: ColumnMeaning(kind_of(values.dtype), self.scale if role_of(column) == "inputs" else None)
+            for column, values in self._columns.items()
+            if role_of(column) != "weights"
         }
+        if input_names is not None:
+            found = _texts(f"{name}: input_names", input_names)
+            found = check_names(f"{name}: inputs", "names", found, self._columns["inputs"].shape)
+            meaning["inputs"] = meaning["inputs"]._replace(names=found)
+        if classes is not None:
+            found = _texts(f"{name}: classes", classes)
+            found = check_names(f"{name}: targets", "classes", found, self._columns["targets"].shape)
+            meaning["targets"] = meaning["targets"]._replace(classes=found)
+        self.meaning: Meaning = meaning
 
     def __len__(self) -> int:
-        return len(self._inputs)
+        return len(next(iter(self._columns.values())))
 
     def read(self, rows: Rows) -> Examples:
         """Return rows."""
-        weights = None if self._weights is None else self._weights[rows]
-        return Examples(self._inputs[rows], self._targets[rows], weights)
+        return Examples({column: values[rows] for column, values in self._columns.items()})
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:

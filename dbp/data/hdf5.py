@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from h5py import h5t
 
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
-from dbp.data.dataset import Rows, check_columns, check_scale
+from dbp.data.dataset import Rows, by_name, check_columns, check_scale, first_inputs, role_of
 from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, map_columns, rows_text, runs
 from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
 from dbp.errors import DataError, StorageError, UserError
@@ -61,15 +62,15 @@ def _kind_of(path: Path) -> str:
 
 
 class HDF5Dataset(FileDataset):
-    """Examples in an HDF5 file with one data set for inputs and one for targets.
+    """Examples in an HDF5 file with a data set for each column.
 
     `layout` tells other processes where to map the same columns without HDF5; None if they cannot be mapped.
 
     Args:
         path: the file, or "dbp:..." for a data set that comes with dbp.
-        inputs: name of the data set of inputs, (examples, ...).
-        targets: name of the data set of targets; None to leave them out.
-        weights: name of the data set of weights; by default "weights" if there is one.
+        inputs: name in the file of the data set of inputs, (examples, ...), or such names by the name of the column.
+        targets: likewise of targets; None to leave them out.
+        weights: likewise of weights; by default "weights" if there is a data set of this name.
         scale: factor by which inputs are multiplied; by default the attribute "scale" of the inputs, if any.
 
     Raises:
@@ -80,9 +81,9 @@ class HDF5Dataset(FileDataset):
     def __init__(
         self,
         path: str | Path,
-        inputs: str = "inputs",
-        targets: str | None = "targets",
-        weights: str | None = None,
+        inputs: str | Mapping[str, str] = "inputs",
+        targets: str | Mapping[str, str] | None = "targets",
+        weights: str | Mapping[str, str] | None = None,
         scale: float | None = None,
     ):
         name = str(path)
@@ -90,17 +91,17 @@ class HDF5Dataset(FileDataset):
         file = open_hdf5(path)
         if weights is None and _has_weights(file):
             weights = "weights"
-        names = {"inputs": inputs, "targets": targets, "weights": weights}
-        found = {role: HDF5Column(file, name, at) for role, at in names.items() if at is not None}
-        check_columns(name, **found)
+        names = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
+        found = {column: HDF5Column(file, name, at) for column, at in names.items()}
+        check_columns(name, found)
         warnings = [warning for column in found.values() for warning in column.check_complete()]
-        scale = found["inputs"].scale() if scale is None else check_scale(f"{name}: scale", scale)
-        contiguous = {role: place for role, column in found.items() if (place := column.place(file)) is not None}
+        scale = found[first_inputs(found)].scale() if scale is None else check_scale(f"{name}: scale", scale)
+        contiguous = {at: place for at, column in found.items() if (place := column.place(file)) is not None}
         size = path.stat().st_size
         meaning = {
-            role: column.meaning(role, scale if role == "inputs" else None, warnings)
-            for role, column in found.items()
-            if role != "weights"
+            at: column.meaning(at, scale if role_of(at) == "inputs" else None, warnings)
+            for at, column in found.items()
+            if role_of(at) != "weights"
         }
         self.layout = FileLayout(size, contiguous, meaning) if len(contiguous) == len(found) else None
         columns: dict[str, RowReader] = {**found, **map_columns(path, contiguous)}
@@ -161,11 +162,11 @@ class HDF5Column:
             value = self._stored.attrs["scale"]
         return check_scale(what, value[0] if np.shape(value) == (1,) else value, "; set data.scale to use another")
 
-    def meaning(self, role: str, scale: float | None, warnings: list[str]) -> ColumnMeaning:
+    def meaning(self, column: str, scale: float | None, warnings: list[str]) -> ColumnMeaning:
         """Return the meaning of the column, of which the attributes "names" and "classes" are a part.
 
         Args:
-            role: what it is in the data set, such as "inputs".
+            column: its name in the data set, such as "inputs".
             scale: its scale.
             warnings: gets a line for an attribute that is ignored, as another program may mean something else by it.
         """
@@ -177,10 +178,10 @@ class HDF5Column:
             if value is None:
                 continue
             try:
-                found[name] = check_names(f"{self._data}: {role}", name, texts(value), self.shape)
+                found[name] = check_names(f"{self._data}: {column}", name, texts(value), self.shape)
             except (UserError, ValueError, TypeError) as error:
                 warnings.append(f"{what} is ignored, as it is no list of names that fit ({error})")
-        if "classes" not in found and role == "targets" and (classes := self._enum_names(warnings)):
+        if "classes" not in found and role_of(column) == "targets" and (classes := self._enum_names(warnings)):
             found["classes"] = classes
         return ColumnMeaning(kind_of(self.dtype), scale, found.get("names"), found.get("classes"))
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dbp.data.bus_error import bus_errors
-from dbp.data.dataset import Examples, Rows
+from dbp.data.dataset import Examples, Rows, first_inputs
 from dbp.data.meaning import Meaning
 from dbp.errors import DataError, unknown
 from dbp.files import reading_from
@@ -57,7 +57,7 @@ class Column(NamedTuple):
 
 
 class FileLayout(NamedTuple):
-    """The positions of the columns of a data set, by what they are: inputs, targets and weights."""
+    """The positions of the columns of a data set, by name."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
     columns: dict[str, Column]
@@ -86,23 +86,23 @@ class FileDataset:
 
     Args:
         name: name for messages.
-        columns: its columns: "inputs" and, if there are any, "targets" and "weights".
+        columns: its columns, by name.
         meaning: kinds, scale and names.
         warnings: what the user should know of the data before they are used.
     """
 
     def __init__(self, name: str, columns: Mapping[str, RowReader], meaning: Meaning, warnings: Sequence[str] = ()):
         self.name, self._columns, self.meaning, self.warnings = name, columns, meaning, warnings
-        self.scale = meaning["inputs"].scale
-        self.input_shape: tuple[int, ...] = columns["inputs"].shape[1:]
+        inputs = first_inputs(columns)
+        self.scale = meaning[inputs].scale
+        self.input_shape: tuple[int, ...] = columns[inputs].shape[1:]
 
     def __len__(self) -> int:
-        return self._columns["inputs"].shape[0]
+        return next(iter(self._columns.values())).shape[0]
 
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
-        read = {name: column.read(rows) for name, column in self._columns.items()}
-        return Examples(read["inputs"], read.get("targets"), read.get("weights"))
+        return Examples({name: column.read(rows) for name, column in self._columns.items()})
 
 
 def mapped(name: str, layout: FileLayout) -> FileDataset:

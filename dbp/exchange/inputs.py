@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dbp.config.settings import Data
+from dbp.config.data import Data
 from dbp.data import Dataset, Meaning, meaning_of
 from dbp.errors import UserError
 from dbp.run.sources import open_data

@@ -14,7 +14,7 @@ from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Dataset, Meaning, parse_meaning
+from dbp.data import Dataset, Examples, Meaning, parse_meaning
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -198,8 +198,9 @@ class Run:
         elif is_on_all_ranks(error):
             self.objective.free()
 
-    def _check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
-        check_targets(self.settings.loss, targets, weights, self._output_shape, first)
+    def _check_targets(self, examples: Examples, first: int) -> None:
+        assert examples.targets is not None
+        check_targets(self.settings.loss, examples.targets, examples.weights, self._output_shape, first)
 
     def loader(self, data: Dataset, chunk_rows: int = 1) -> Loader:
         """Return a loader of this rank's shards of a data set.

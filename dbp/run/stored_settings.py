@@ -7,7 +7,8 @@ from typing import Any
 
 from dbp.checkpoint import table_of
 from dbp.config import toml
-from dbp.config.settings import PARTS, Settings
+from dbp.config.data import PARTS
+from dbp.config.settings import Settings
 from dbp.data import PACKAGED, Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbp.config import toml
-from dbp.config.settings import PARTS, Settings
+from dbp.config.data import PARTS
+from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_differences
 from dbp.errors import UserError
 from dbp.run.progress import STOPPED_EARLY

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective

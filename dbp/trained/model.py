@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff import array_of
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
-from dbp.data import Dataset, scaled
+from dbp.data import Dataset, Examples, scaled
 from dbp.errors import UserError
 from dbp.nn import Loss, Model, check_targets, initial_parameters, running_arrays, use
 from dbp.types import Array
@@ -51,15 +51,15 @@ class TrainedModel:
         for name, array in moments.items():
             array[...] = weights[name]
 
-    def check_targets(self, targets: Array, weights: Array | None, first: int) -> None:
+    def check_targets(self, examples: Examples, first: int) -> None:
         """Raise UserError if targets or weights of examples do not fit the model's outputs.
 
         Args:
-            targets: targets of some examples.
-            weights: weights of these examples, if they have any.
+            examples: some examples.
             first: row of the first of them, for the message.
         """
-        check_targets(self.loss, targets, weights, self.output_shape, first)
+        assert examples.targets is not None
+        check_targets(self.loss, examples.targets, examples.weights, self.output_shape, first)
 
     def inputs_and_weights(self, rows: slice) -> tuple[Array, Array | None]:
         """Read rows of the data set; return their inputs in the type and units of the model, and their weights."""

@@ -5,7 +5,8 @@ import pytest
 
 from dbp import nn
 from dbp.config import toml
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.errors import UserError
 from dbp.optim import SGD, Adam, Cosine
 from tests.small_data import X, Y

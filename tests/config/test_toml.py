@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp import nn
-from dbp.config.settings import Checkpoint, Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, Settings
 from dbp.config.toml import differences, load_table, read_settings, settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp.data import ArrayDataset, block_count, check_all, check_blocks, combined
+from dbp.data import ArrayDataset, Examples, block_count, check_all, check_blocks, combined
 from dbp.data.check import BLOCK_BYTES, sample_digest
 from dbp.data.check import MAX_BLOCK_ROWS as BLOCK_ROWS
 from dbp.errors import UserError
@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 
 def check(data, blocks=None, dtype="float64"):
     chosen = range(block_count(data)) if blocks is None else blocks
-    return check_blocks(data, chosen, np.dtype(dtype), lambda targets, weights, first: None)
+    return check_blocks(data, chosen, np.dtype(dtype), lambda examples, first: None)
 
 
 def digest(*checks):
@@ -91,9 +91,9 @@ def test_large_rows_are_read_a_few_at_a_time():
             [[1.0], [2.0]],
             [1, 1e-320],
             None,
-            r"the weight of example 1 is 1e-320, which is 0.0 in float32",
+            r"weights of example 1 are 1e-320, which is 0.0 in float32",
         ),
-        ([[1.0], [2.0]], [1e39, 1], None, r"the weight of example 0 is 1e\+39, which is inf in float32"),
+        ([[1.0], [2.0]], [1e39, 1], None, r"weights of example 0 are 1e\+39, which is inf in float32"),
         ([[1e-310], [0]], None, None, "the arrays: all inputs are so small that they are 0 in float32; multiply them"),
         ([[1], [2]], None, 1e-60, "all inputs are so small"),
         ([[1.0], [2.0]], [0, 0], None, "the weights of all examples are 0"),
@@ -123,3 +123,31 @@ def test_what_stands_at_weight_0_is_not_checked():
     x, y, w = np.ones((9, 2)), np.ones(9), np.ones(9)
     x[4], y[4], w[4] = np.nan, 1e300, 0
     check(ArrayDataset(x, y, w), dtype="float32")
+
+
+def test_columns_of_a_role_are_checked_by_name():
+    x = np.ones((4, 2))
+    columns = {"inputs.image": x, "inputs.age": x[:, :1], "targets.energy": x[:, 0], "weights.energy": np.arange(4)}
+    found = check(NamedArrays(columns))
+    assert set(found[0].nonzero) == {"inputs.image", "inputs.age", "targets.energy"}
+    swapped = {**columns, "inputs.age": columns["inputs.image"], "inputs.image": columns["inputs.age"]}
+    assert digest(found) != digest(check(NamedArrays(swapped)))
+    with pytest.raises(UserError, match=r"^the arrays: inputs\.age must be finite, but those of example 2 contain nan"):
+        check(NamedArrays({**columns, "inputs.age": np.array([[1], [2], [np.nan], [4]])}))
+    with pytest.raises(UserError, match=r"weights\.energy must be finite and not negative, .* example 0 is -1"):
+        check(NamedArrays({**columns, "weights.energy": np.arange(-1, 3)}))
+
+
+class NamedArrays:
+    """A data set in memory with columns of any names."""
+
+    name, scale, input_shape = "the arrays", None, (2,)
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __len__(self):
+        return 4
+
+    def read(self, rows):
+        return Examples({name: values[rows] for name, values in self.columns.items()})

@@ -23,17 +23,42 @@ NAN = float("nan")
 )
 def test_placeholders_of_weight_0_are_replaced(targets, weights, expected, left_out):
     inputs = np.array([[NAN, 1], [2, 1e30], [3, NAN]])
-    given = Examples(inputs, np.array(targets), np.array(weights))
-    copies = [column.copy() for column in given]
+    given = Examples({"inputs": inputs, "targets": np.array(targets), "weights": np.array(weights)})
+    copies = {name: column.copy() for name, column in given.items()}
     found = without_placeholders(given)
     np.testing.assert_array_equal(found.targets, expected)
     kept = inputs.copy()
     kept[left_out] = 0
     np.testing.assert_array_equal(found.inputs, kept)
-    for before, after in zip(copies, given, strict=True):
-        np.testing.assert_array_equal(before, after)
+    for name, column in given.items():
+        np.testing.assert_array_equal(column, copies[name])
 
 
 def test_without_weights_of_0_nothing_is_copied():
-    given = Examples(X, X[:, 0], np.ones(23))
+    given = Examples({"inputs": X, "targets": X[:, 0], "weights": np.ones(23)})
     assert without_placeholders(given) is given
+
+
+SEVERAL = {
+    "inputs.image": np.full((3, 2), NAN),
+    "inputs.age": np.array([[1.0], [NAN], [3.0]]),
+    "targets.energy": np.array([NAN, NAN, 5]),
+    "targets.kind": np.array([-100, 1, 2]),
+    "weights.energy": np.array([0, 0, 1]),
+    "weights.kind": np.array([0, 1, 1]),
+}
+
+
+def test_each_target_has_the_weights_of_its_name():
+    found = without_placeholders(Examples(SEVERAL))
+    np.testing.assert_array_equal(found["targets.energy"], [0, 0, 5])
+    np.testing.assert_array_equal(found["targets.kind"], [0, 1, 2])
+    np.testing.assert_array_equal(found["inputs.age"], [[0], [NAN], [3]])
+    np.testing.assert_array_equal(found["inputs.image"], [[0, 0], [NAN, NAN], [NAN, NAN]])
+
+
+def test_inputs_count_where_a_target_has_no_weights():
+    columns = {name: column for name, column in SEVERAL.items() if name != "weights.kind"}
+    found = without_placeholders(Examples(columns))
+    np.testing.assert_array_equal(found["targets.energy"], [0, 0, 5])
+    np.testing.assert_array_equal(found["inputs.age"], SEVERAL["inputs.age"])

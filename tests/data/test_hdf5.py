@@ -233,3 +233,13 @@ def test_a_damaged_chunk_is_named_with_its_file_and_row(tmp_path):
     np.testing.assert_array_equal(data.read(slice(0, 10)).inputs, X[:10])
     with pytest.raises(DataError, match=r"a.h5: 'inputs' of example 12 cannot be read"):
         data.read(np.array([3, 12]))
+
+
+def test_columns_of_a_role_have_names(tmp_path):
+    path = write(tmp_path / "a.h5", pixels=X, age=X[:, :1], energy=Y, w=np.arange(23))
+    data = HDF5Dataset(path, {"image": "pixels", "age": "age"}, {"energy": "energy"}, {"energy": "w"})
+    found = data.read(slice(2, 4))
+    assert list(found) == ["inputs.image", "inputs.age", "targets.energy", "weights.energy"]
+    np.testing.assert_array_equal(found["inputs.age"], X[2:4, :1])
+    np.testing.assert_array_equal(found["weights.energy"], [2, 3])
+    assert set(data.meaning) == {"inputs.image", "inputs.age", "targets.energy"}

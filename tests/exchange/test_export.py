@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from dbp.config.settings import Data
+from dbp.config.data import Data
 from dbp.data import ColumnMeaning
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights

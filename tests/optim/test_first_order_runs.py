@@ -8,7 +8,8 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays, read
-from dbp.config.settings import Checkpoint, Data, NotFinite, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, NotFinite, Settings
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LAMB, LARS, SGD, Adagrad, Adam, AdamW, Lion, Muon, NAdam, Plateau, RMSprop
 from dbp.parallel import OneProcess

@@ -7,7 +7,8 @@ import pytest
 
 from dbp import nn, optim
 from dbp.autodiff import reshape, softmax
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.errors import UserError
 from dbp.parallel import OneProcess
 from dbp.reading.order import Batches

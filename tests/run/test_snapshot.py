@@ -7,7 +7,8 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays, opened, write
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.nn import running_arrays
 from dbp.optim import Adam
 from dbp.parallel import OneProcess

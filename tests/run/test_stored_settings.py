@@ -4,7 +4,8 @@ import pytest
 
 from dbp import nn
 from dbp.checks import MAX_CONFIG_BYTES
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.data import ColumnMeaning, parse_meaning
 from dbp.errors import UserError
 from dbp.optim import SGD

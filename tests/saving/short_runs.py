@@ -4,7 +4,8 @@ import dataclasses
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, step_of
-from dbp.config.settings import Checkpoint, Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, Settings
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start

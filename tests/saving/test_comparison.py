@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from dbp import nn
-from dbp.config.settings import Checkpoint, Data
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import Adam, Cosine, OneCycle, Polynomial, StepDecay

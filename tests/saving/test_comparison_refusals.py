@@ -3,7 +3,7 @@
 import pytest
 
 from dbp import nn
-from dbp.config.settings import Data
+from dbp.config.data import Data
 from dbp.errors import UserError
 from dbp.optim import SGD
 from tests.small_data import X, Y

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.batch.status import RunStatus
-from dbp.config.settings import Checkpoint, Data, Watch
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, Watch
 from dbp.errors import StorageError, UserError
 from dbp.saving.checkpoint_info import peek
 from dbp.saving.folder import WRITTEN_BY_DBP, RunFolder

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import checkpoints_of, digest_arrays, read
-from dbp.config.settings import Checkpoint, Data, EarlyStopping
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, EarlyStopping
 from dbp.nn import MeanSquaredError
 from dbp.optim import LevenbergMarquardt
 from dbp.saving.start import Start

@@ -9,7 +9,8 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import checkpoints_of, digest_arrays, read
-from dbp.config.settings import Checkpoint, Data, EarlyStopping
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, EarlyStopping
 from dbp.errors import StorageError, UserError
 from dbp.files import writing_to
 from dbp.optim import SGD

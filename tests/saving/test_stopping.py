@@ -9,7 +9,8 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays
-from dbp.config.settings import Checkpoint, Data
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint
 from dbp.errors import Interrupted, Stopped, UserError
 from dbp.process.note import ProcessNote
 from dbp.run.run import Run

@@ -9,7 +9,8 @@ import pytest
 from dbp import nn
 from dbp.checkpoint import files_of
 from dbp.cli import main
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import Adam

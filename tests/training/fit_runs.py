@@ -3,7 +3,8 @@
 import dataclasses
 
 from dbp import nn
-from dbp.config.settings import Checkpoint, Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, Settings
 from dbp.optim import Adam, Cosine
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start

@@ -6,7 +6,8 @@ import socket
 import numpy as np
 import pytest
 
-from dbp.config.settings import Data, Settings
+from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.data import ArrayDataset, Examples
 from dbp.errors import NotFiniteError
 from dbp.nn import Dense
@@ -29,10 +30,11 @@ class ChangingData(ArrayDataset):
         self.spoiled = spoiled
 
     def read(self, rows):
-        inputs, targets, weights = super().read(rows)
+        examples = super().read(rows)
         if not isinstance(rows, slice):  # as in the check
-            inputs = np.where(np.isin(rows, self.spoiled)[:, None], np.inf, inputs)
-        return Examples(inputs, targets, weights)
+            inputs = np.where(np.isin(rows, self.spoiled)[:, None], np.inf, examples.inputs)
+            examples = Examples({**examples, "inputs": inputs})
+        return examples
 
 
 def with_row(number, value):

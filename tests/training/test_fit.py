@@ -12,7 +12,8 @@ import pytest
 import dbp
 from dbp import nn
 from dbp.checkpoint import digest_arrays
-from dbp.config.settings import Checkpoint, Data, EarlyStopping
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, EarlyStopping
 from dbp.data import ArrayDataset
 from dbp.errors import Interrupted, NotFiniteError, Stopped, UserError
 from dbp.optim import LBFGS, SGD, Constant, Cosine

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import checkpoints_of, read, step_of
-from dbp.config.settings import Checkpoint, Data, NotFinite
+from dbp.config.data import Data
+from dbp.config.settings import Checkpoint, NotFinite
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import OneProcess

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from dbp.config.settings import Data
+from dbp.config.data import Data
 from dbp.nn import Dense
 from dbp.optim import LBFGS
 from dbp.parallel import Shards

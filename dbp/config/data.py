@@ -1,0 +1,71 @@
+"""The settings of the data of a run: the section [data] of a config."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dbp.data import ArrayDataset, Dataset, check_scale
+from dbp.errors import UserError
+
+PARTS = ("train", "validation", "test")  # settings of data that may be files
+
+
+def path_as_text(value: Any) -> Any:
+    """Return a path as text, and anything else as it is."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Dataset:
+    if len(columns) not in (2, 3):
+        raise UserError(
+            f"{name} must be (inputs, targets) or (inputs, targets, weights), but has {len(columns)} elements"
+        )
+    inputs, targets, weights = (*columns, None)[:3]
+    return ArrayDataset(inputs, targets, weights, scale, name)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The sources of the examples.
+
+    Args:
+        train: an HDF5 file ("dbp:digits-train" comes with dbp), a data set, or a tuple of arrays (inputs, targets) or
+            (inputs, targets, weights).
+        validation: a fraction of the training data, or data of its own; evaluated after every epoch.
+        test: data that is evaluated once, at the end.
+        inputs: name of the inputs in the HDF5 files.
+        targets: name of the targets in the HDF5 files.
+        weights: name of the example weights in the HDF5 files; by default "weights", if there are any.
+        scale: factor on the inputs; by default their attribute "scale".
+    """
+
+    train: str | Dataset | tuple[Any, ...]
+    validation: float | str | Dataset | tuple[Any, ...] | None = None
+    test: str | Dataset | tuple[Any, ...] | None = None
+    inputs: str = "inputs"
+    targets: str = "targets"
+    weights: str | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is not None:
+            object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
+        for name in PARTS:
+            object.__setattr__(self, name, self._source(name, path_as_text(getattr(self, name))))
+        if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
+            raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
+
+    def _source(self, name: str, given: Any) -> Any:
+        """Return a source of examples; raise UserError if it is none."""
+        if isinstance(given, tuple):
+            return _in_memory(given, f"the {name} arrays", self.scale)
+        may_be_missing = given is None and name != "train"
+        is_fraction = isinstance(given, (int, float)) and name == "validation"
+        if may_be_missing or is_fraction or isinstance(given, (str, Dataset)):
+            return given
+        shown = f"a {type(given).__name__}" if isinstance(given, (list, np.ndarray)) else repr(given)
+        raise UserError(f"data.{name} must be a file, a data set, or a tuple (inputs, targets), but is {shown}")
