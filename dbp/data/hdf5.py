@@ -11,10 +11,13 @@ import h5py
 import numpy as np
 from h5py import h5t
 
+from dbp.data.chunk_index import chunk_table
+from dbp.data.chunks import ChunkTable
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, by_name, check_columns, check_scale, first_inputs, role_of
-from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, map_columns, rows_text, runs
+from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, open_columns
 from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
+from dbp.data.open_file import rows_text, runs
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
 from dbp.types import Array
@@ -96,15 +99,15 @@ class HDF5Dataset(FileDataset):
         check_columns(name, found)
         warnings = [warning for column in found.values() for warning in column.check_complete()]
         scale = found[first_inputs(found)].scale() if scale is None else check_scale(f"{name}: scale", scale)
-        contiguous = {at: place for at, column in found.items() if (place := column.place(file)) is not None}
+        places = {at: place for at, column in found.items() if (place := column.place(file)) is not None}
         size = path.stat().st_size
         meaning = {
             at: column.meaning(at, scale if role_of(at) == "inputs" else None, warnings)
             for at, column in found.items()
             if role_of(at) != "weights"
         }
-        self.layout = FileLayout(size, contiguous, meaning) if len(contiguous) == len(found) else None
-        columns: dict[str, RowReader] = {**found, **map_columns(path, contiguous)}
+        self.layout = FileLayout(size, places, meaning) if len(places) == len(found) else None
+        columns: dict[str, RowReader] = {**found, **open_columns(path, places)}
         super().__init__(name, columns, meaning, warnings)
 
 
@@ -148,6 +151,12 @@ class HDF5Column:
                 ) from None
         self._stored = found
         self.shape = found.shape
+
+    @property
+    def borders(self) -> Array | None:
+        """Return the first row of each unit of rows that are stored together, and the number of rows; None for one."""
+        chunks, rows = self._stored.chunks, self.shape[0]
+        return None if chunks is None else np.append(np.arange(0, rows, chunks[0]), rows)
 
     def check_complete(self) -> list[str]:
         """Return warnings of parts that HDF5 fills in; raise DataError where it must not."""
@@ -195,19 +204,22 @@ class HDF5Column:
             return ()
         return tuple(sorted(numbers, key=numbers.__getitem__))
 
-    def place(self, file: h5py.File) -> Column | None:
-        """Return the position of a contiguous column; None for one that must be read through HDF5.
+    def place(self, file: h5py.File) -> Column | ChunkTable | None:
+        """Return the position of the column, or of its chunks; None for one that must be read through HDF5.
 
-        That is one in another file, behind a link, and one whose numbers HDF5 converts to those of NumPy.
+        That is one in another file, behind a link, one whose numbers HDF5 converts to those of NumPy, and one in chunks
+        that have gone through filters that only HDF5 undoes.
         """
         stored = self._stored
         with reading_hdf5(self.what):
-            contiguous = stored.chunks is None and not stored.is_virtual and stored.external is None
-            offset = stored.id.get_offset() if contiguous else None
             is_exact = stored.id.get_type().equal(h5t.py_create(stored.dtype, logical=True))
-            if offset is None or not is_exact or stored.file.filename != file.filename or file.userblock_size:
+            is_plain = not stored.is_virtual and stored.external is None
+            if not is_exact or not is_plain or stored.file.filename != file.filename:
                 return None
-        return Column(stored.dtype, stored.shape, offset)
+            if stored.chunks is not None:
+                return chunk_table(stored, self.what)
+            offset = stored.id.get_offset()
+            return None if offset is None or file.userblock_size else Column(stored.dtype, stored.shape, offset)
 
     def read(self, rows: Rows) -> Array:
         """Read rows; raise DataError, naming file and rows, if they cannot be read."""

@@ -1,24 +1,24 @@
-"""Data sets in files whose columns are mapped into memory, so that HDF5 need not be imported to read them."""
+"""Data sets in files whose columns are mapped into memory, or read in chunks, without importing HDF5."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import mmap
-import os
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from dbp.data.bus_error import bus_errors
 from dbp.data.dataset import Examples, Rows, first_inputs
 from dbp.data.meaning import Meaning
-from dbp.errors import DataError, unknown
-from dbp.files import reading_from
+from dbp.data.open_file import OpenFile, rows_text, runs
+from dbp.errors import unknown
 from dbp.types import Array
+
+if TYPE_CHECKING:
+    from dbp.data.chunks import ChunkTable
 
 PACKAGED = "dbp:"
 LARGE_ROW_BYTES = 1 << 16  # from this size on, plain reads of rows cost no more than a map
@@ -60,7 +60,7 @@ class FileLayout(NamedTuple):
     """The positions of the columns of a data set, by name."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
-    columns: dict[str, Column]
+    columns: dict[str, Column | ChunkTable]
     meaning: Meaning
 
     def fits(self, path: Path) -> bool:
@@ -74,6 +74,11 @@ class RowReader(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Return its shape; rows come first."""
+        ...
+
+    @property
+    def borders(self) -> Array | None:
+        """Return the first row of each unit of rows that are stored together, and the number of rows; None for one."""
         ...
 
     def read(self, rows: Rows) -> Array:
@@ -107,32 +112,21 @@ class FileDataset:
 
 def mapped(name: str, layout: FileLayout) -> FileDataset:
     """Map the data set of that name, whose layout another process has found."""
-    return FileDataset(name, map_columns(data_path(name), layout.columns), layout.meaning)
+    return FileDataset(name, open_columns(data_path(name), layout.columns), layout.meaning)
 
 
-def map_columns(path: Path, columns: Mapping[str, Column]) -> dict[str, MappedColumn]:
+def open_columns(path: Path, columns: Mapping[str, Column | ChunkTable]) -> dict[str, RowReader]:
     """Return readers of columns of a file by name, which share one open file."""
     file = OpenFile(path)
-    return {name: MappedColumn(file, name, column) for name, column in columns.items()}
+    return {name: _reader(file, name, place) for name, place in columns.items()}
 
 
-class OpenFile:
-    """A file that is open for reading as long as this object lives."""
+def _reader(file: OpenFile, name: str, place: Column | ChunkTable) -> RowReader:
+    if isinstance(place, Column):
+        return MappedColumn(file, name, place)
+    from dbp.data.chunked import ChunkedColumn  # what other data do not need
 
-    def __init__(self, path: Path):
-        self.path = path
-        with reading_from(f"data file {path}"):
-            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self.descriptor)
-
-    def check_end(self, end: int, what: str) -> None:
-        """Raise DataError if the file has become so short that a column ends behind it."""
-        if (size := os.lseek(self.descriptor, 0, os.SEEK_END)) < end:  # a third of the time of fstat
-            raise self.error(what, f"the file was cut off to {size:,} bytes, of which {end:,} are needed")
-
-    def error(self, what: str, reason: str | None) -> DataError:
-        """Return the error for something in the file that cannot be read."""
-        return DataError(f"data file {self.path}: {what} cannot be read: {reason}; restore the file and start again")
+    return ChunkedColumn(file, name, place)
 
 
 class MappedColumn:
@@ -146,6 +140,7 @@ class MappedColumn:
     def __init__(self, file: OpenFile, name: str, column: Column):
         self._file, self._name, self._column = file, name, column
         self.shape, self.dtype = column.shape, column.dtype
+        self.borders: Array | None = None  # all rows lie in one piece
         self._end = column.end
         file.check_end(self._end, name)
         self._is_lost = False  # True if a bus error has put zeros in place of the map
@@ -189,32 +184,6 @@ class MappedColumn:
         into = values.reshape(-1).view(np.uint8).data
         size = self._column.row_bytes
         for first, at, count in runs(rows) if values.size else ():
-            self._read_bytes(into[at * size : (at + count) * size], self._column.offset + first * size, first, count)
+            place = into[at * size : (at + count) * size]
+            self._file.read_at(self._column.offset + first * size, place, self._name, range(first, first + count))
         return values
-
-    def _read_bytes(self, into: memoryview, offset: int, first: int, count: int) -> None:
-        done = 0
-        while done < len(into):
-            try:
-                got = os.preadv(self._file.descriptor, [into[done:]], offset + done)
-            except OSError as error:
-                what = f"{self._name} of {rows_text(range(first, first + count))}"
-                raise self._file.error(what, error.strerror) from None
-            if not got:
-                self._file.check_end(self._end, self._name)
-            done += got
-
-
-def runs(rows: Array) -> Iterator[tuple[int, int, int]]:
-    """Yield the runs of consecutive row numbers: the first row, its position among the rows, and their count."""
-    borders = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-    for at, end in itertools.pairwise(borders):
-        if at < end:
-            yield int(rows[at]), at, end - at
-
-
-def rows_text(rows: Sequence[int] | Array) -> str:
-    """Return which examples rows are, in words."""
-    if len(rows) == 1:
-        return f"example {rows[0]}"
-    return f"{len(rows):,} examples from {min(rows)} to {max(rows)}"

@@ -214,7 +214,7 @@ def test_more_sources_than_may_be_open_are_refused():
     np.testing.assert_array_equal(HDF5Dataset("rows.h5").read(slice(0, 60)).inputs, X[[0] * 60])
 
 
-@pytest.mark.parametrize("storage", [{"chunks": (5, 4)}, {"external": [("numbers", 0, 480)]}])
+@pytest.mark.parametrize("storage", [{"chunks": (5, 4), "compression": "lzf"}, {"external": [("numbers", 0, 480)]}])
 def test_a_file_that_is_cut_off_while_hdf5_reads_it_is_named(storage):
     with h5py.File("a.h5", "w") as file:
         file.create_dataset("inputs", X.shape, "f4", **storage)[:] = X

@@ -1,0 +1,100 @@
+"""A column in chunks that is read without HDF5: plain reads of the file, and filters that are undone here."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+
+import numpy as np
+
+from dbp.data.chunks import UNWRITTEN, Chunk, ChunkTable
+from dbp.data.dataset import Rows
+from dbp.data.filters import DamagedChunkError, unpack
+from dbp.data.open_file import OpenFile, rows_text
+from dbp.types import Array
+
+KEPT_BYTES = 1 << 26  # of unpacked units that a column keeps; it keeps at least one
+
+
+class ChunkedColumn:
+    """A column in chunks. It keeps the units that it has unpacked last, as rows in order share them.
+
+    Args:
+        file: the file with the chunks.
+        name: of the column, for messages.
+        table: its chunks.
+    """
+
+    def __init__(self, file: OpenFile, name: str, table: ChunkTable):
+        self._file, self._name, self.table = file, name, table
+        self.shape, self.dtype = table.shape, table.dtype
+        self.borders: Array | None = table.borders
+        self._kept: OrderedDict[int, Array] = OrderedDict()  # unpacked units by number, the one used last at the end
+        self._is_kept = table.chunks_in_unit == 1 or table.unit_bytes <= KEPT_BYTES
+        file.check_end(table.end, name)
+
+    def read(self, rows: Rows) -> Array:
+        """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
+        chosen = np.arange(*rows.indices(self.shape[0])) if isinstance(rows, slice) else np.asarray(rows)
+        units, within = np.divmod(chosen, self.table.chunk[0])
+        values = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        order = np.argsort(units, kind="stable")
+        borders = np.flatnonzero(np.diff(units[order], prepend=-1, append=-1))
+        for start, stop in itertools.pairwise(borders) if len(chosen) else ():
+            places = order[start:stop]
+            self._gather(int(units[places[0]]), within[places], values, places)
+        return values
+
+    def _gather(self, unit: int, rows: Array, values: Array, places: Array) -> None:
+        """Write some rows of a unit to some places among the values."""
+        if self._is_kept:
+            values[places] = self._unpacked(unit)[rows]
+            return
+        for chunk in self.table.chunks_of(unit):  # one at a time, as they may be large together
+            numbers = self._numbers(chunk, unit)[chunk.inside]
+            values[:, *chunk.place[1:]][places] = numbers[rows]
+
+    def _unpacked(self, unit: int) -> Array:
+        """Return the rows of a unit, unpacked now or before."""
+        if unit not in self._kept:
+            while self._kept and (len(self._kept) + 1) * self.table.unit_bytes > KEPT_BYTES:
+                self._kept.popitem(last=False)
+            into = np.empty((len(self.table.rows_of(unit)), *self.shape[1:]), self.dtype)
+            self.read_unit(unit, into)
+            self._kept[unit] = into
+        self._kept.move_to_end(unit)
+        return self._kept[unit]
+
+    def read_unit(self, unit: int, into: Array) -> None:
+        """Read the rows of a unit into a contiguous array of their shape and type; several threads may do so at once.
+
+        Raises:
+            DataError: they cannot be read; names the file and the rows.
+        """
+        for chunk in self.table.chunks_of(unit):
+            if into.nbytes == self.table.chunk_bytes and self.table.chunks_in_unit == 1:
+                self._read_chunk(chunk, unit, into)
+            else:
+                into[chunk.place] = self._numbers(chunk, unit)[chunk.inside]
+
+    def _numbers(self, chunk: Chunk, unit: int) -> Array:
+        """Return all numbers of a chunk, those beyond the end of the column too."""
+        numbers = np.empty(self.table.chunk, self.dtype)
+        self._read_chunk(chunk, unit, numbers)
+        return numbers
+
+    def _read_chunk(self, chunk: Chunk, unit: int, into: Array) -> None:
+        """Read a chunk into an array of its numbers."""
+        if chunk.offset == UNWRITTEN:
+            into[...] = self.table.fill
+            return
+        numbers, rows = into.reshape(-1).view(np.uint8), self.table.rows_of(unit)
+        if not self.table.filters and chunk.size == len(numbers):
+            self._file.read_at(chunk.offset, numbers.data, self._name, rows)
+            return
+        stored = np.empty(chunk.size, np.uint8)
+        self._file.read_at(chunk.offset, stored.data, self._name, rows)
+        try:
+            unpack(stored, self.table.filters, chunk.skipped, numbers)
+        except DamagedChunkError as error:
+            raise self._file.error(f"{self._name} of {rows_text(rows)}", str(error)) from None

@@ -1,0 +1,166 @@
+"""The filters of HDF5 that are undone without HDF5: deflate, shuffle and the checksum of Fletcher.
+
+HDF5 unpacks one chunk at a time, as it has one lock. These functions release Python's lock while they work, so that a
+thread unpacks chunks while its rank computes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.types import Array
+
+DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of filters in HDF5's format
+CHECKSUM_BYTES = 4
+FLETCHER_MODULUS = 65535
+WORDS_IN_A_ROW = 256  # of a chunk whose checksum is computed; its row sums stay small
+ZLIBS = ("isal.isal_zlib", "zlib_ng.zlib_ng", "zlib")  # modules with the interface of zlib, the quickest first
+
+
+class Filter(NamedTuple):
+    """A filter that the chunks of a column have gone through.
+
+    Args:
+        code: its number in HDF5's format.
+        width: for shuffle, the bytes of a number.
+    """
+
+    code: int
+    width: int = 1
+
+
+class DamagedChunkError(Exception):
+    """A chunk that cannot be unpacked; the message says why."""
+
+
+def can_undo(filters: Sequence[Filter]) -> bool:
+    """Return True if unpack() knows all filters."""
+    return all(one.code in (DEFLATE, SHUFFLE, FLETCHER32) for one in filters)
+
+
+def unpack(stored: Any, filters: Sequence[Filter], skipped: int, into: Array) -> None:
+    """Undo the filters of a chunk.
+
+    Args:
+        stored: the bytes of the chunk in the file.
+        filters: in the order in which they were applied.
+        skipped: bit i is set if this chunk has not gone through filter i.
+        into: gets the bytes of the chunk's numbers; a flat array of bytes of the right length.
+
+    Raises:
+        DamagedChunkError: the bytes are not those of such a chunk.
+    """
+    used = [one for number, one in enumerate(filters) if not skipped >> number & 1]
+    sizes = _sizes(used, len(into))
+    data = np.frombuffer(stored, np.uint8)
+    for number in range(len(used) - 1, -1, -1):
+        one, size = used[number], sizes[number]
+        if one.code == FLETCHER32:
+            data = _checked(data)
+        elif one.code == DEFLATE:
+            data = _inflated(data, size)
+        elif number == 0 and len(data) == len(into):
+            _unshuffle(data, one.width, into)
+            return
+        else:
+            data, mixed = np.empty_like(data), data
+            _unshuffle(mixed, one.width, data)
+    if len(data) != len(into):
+        raise DamagedChunkError(f"the chunk has {len(data):,} bytes in place of {len(into):,}")
+    into[:] = data
+
+
+def _sizes(used: Sequence[Filter], size: int) -> list[int]:
+    """Return the bytes that a chunk has before each filter; behind a deflate, the most that it can have."""
+    sizes = []
+    for one in used:
+        sizes.append(size)
+        if one.code == FLETCHER32:
+            size += CHECKSUM_BYTES
+        elif one.code == DEFLATE:
+            size += size // 1000 + 64  # HDF5 leaves the filter out where it makes a chunk larger
+    return sizes
+
+
+@functools.cache
+def quickest_zlib() -> Any:
+    """Return the quickest installed module that inflates."""
+    for name in ZLIBS:
+        if name in sys.modules:
+            return sys.modules[name]
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ImportError("this Python has no zlib")
+
+
+def _inflated(data: Array, size: int) -> Array:
+    """Return the inflated bytes, at most `size`; one more is asked for, as only then the end is checked."""
+    library = quickest_zlib()
+    stream = library.decompressobj()
+    try:
+        inflated = stream.decompress(data.data, size + 1)
+    except (library.error, ValueError) as error:
+        raise DamagedChunkError(f"the chunk cannot be inflated ({error})") from None
+    if not stream.eof:
+        raise DamagedChunkError("the chunk cannot be inflated (it ends too early, or has more than its numbers)")
+    return np.frombuffer(inflated, np.uint8)
+
+
+def _unshuffle(data: Array, width: int, into: Array) -> None:
+    """Put the bytes of each number side by side; shuffle has put all first bytes first, and an odd rest at the end."""
+    count = len(data) // width
+    if width == 1 or count == 0:
+        into[:] = data
+        return
+    whole = width * count
+    planes, numbers = data[:whole].reshape(width, count), into[:whole].reshape(count, width)
+    for k in range(width):  # a third of the time of a transposed copy
+        numbers[:, k] = planes[k]
+    into[whole:] = data[whole:]
+
+
+def _checked(data: Array) -> Array:
+    """Return the bytes before a checksum of Fletcher; raise DamagedChunkError if it is not theirs."""
+    if len(data) < CHECKSUM_BYTES:
+        raise DamagedChunkError("the chunk is too short for its checksum")
+    content, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+    first, second = fletcher32(content)
+    low, high = (int(half) for half in checksum.view("<u2"))
+    # HDF5 before version 1.6.3 swapped the bytes of both halves, and later versions accept it.
+    for found in ((low, high), (_swapped(low), _swapped(high))):
+        if [half % FLETCHER_MODULUS for half in found] == [first, second]:
+            return content
+    raise DamagedChunkError("the checksum of the chunk is not that of its bytes")
+
+
+def fletcher32(content: Array) -> tuple[int, int]:
+    """Return both sums of Fletcher (1982) over words of 16 bits, as HDF5 takes them: the higher byte first.
+
+    The second sum weighs each word by its distance from the end. The words are put in rows, so that it follows from the
+    sums of rows and columns, without a product for each word.
+    """
+    count = -(-len(content) // 2)
+    rows = -(-count // WORDS_IN_A_ROW)
+    words = np.zeros((rows, WORDS_IN_A_ROW), ">u2")
+    words.reshape(-1).view(np.uint8)[: len(content)] = content
+    of_rows, of_columns = words.sum(axis=1, dtype=np.uint64), words.sum(axis=0, dtype=np.uint64)
+    to_end = (count - WORDS_IN_A_ROW * np.arange(rows)) % FLETCHER_MODULUS  # from the beginning of each row
+    second = _product(to_end, of_rows) - _product(np.arange(WORDS_IN_A_ROW), of_columns)
+    return int(of_rows.sum()) % FLETCHER_MODULUS, second % FLETCHER_MODULUS
+
+
+def _product(weights: Array, totals: Array) -> int:
+    """Return the inner product but for a multiple of the modulus; weights are below it."""
+    return int((weights.astype(np.uint64) * (totals % np.uint64(FLETCHER_MODULUS))).sum())
+
+
+def _swapped(half: int) -> int:
+    return half >> 8 | (half & 255) << 8
