@@ -17,6 +17,7 @@ from dbp.errors import UserError
 from dbp.job import job_here
 from dbp.parallel import HOW_TO_GET_MPI, usable_cores
 from dbp.parallel.machine.shared_memory import RESERVED_BYTES, SHARED_MEMORY, free_shared_memory
+from dbp.process.left_ranks import LEFT_RANKS, LeftRanks
 from dbp.terminal import TERMINAL, terminal_of, write_error
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -136,7 +137,9 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool, v
     run = run_until_all_died if survive else run_launcher
     environment = _environment(vendor, ranks * threads > cores, threads) | variables
     if job_here() is not None:
-        return run([*words, *command], environment)
+        return run([*words, *command], environment | {LEFT_RANKS: ""})  # not that of a job around this one
     allow_files(ranks)
     with segment_folder(Path(SHARED_MEMORY), vendor) as folder:
-        return run([*words, *command], _for_one_machine(vendor, ranks, survive, folder) | environment)
+        left = LeftRanks()
+        environment = _for_one_machine(vendor, ranks, survive, folder) | environment | left.variables
+        return run([*words, *command], environment)

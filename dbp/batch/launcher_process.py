@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, BinaryIO
 
-from dbp.batch.launcher_output import copy, copy_without_banners
+from dbp.batch.launcher_output import WithoutBanners, copy
 from dbp.errors import ENDED, INTERRUPTED, NOT_FINISHED, UserError
 from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
 from dbp.process.launcher import RANKS
@@ -61,9 +61,13 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
     )
     signals.send_to(process)
     assert process.stderr is not None
+    errors = WithoutBanners(sys.stderr.buffer)
     with _copied(process.stdout, sys.stdout.buffer):
-        copy_without_banners(process.stderr.fileno(), sys.stderr.buffer)
+        errors.copy(process.stderr.fileno())
+        process.stderr.close()
     code = process.wait()
+    if code not in (0, NOT_FINISHED) and not signals.received and errors.is_empty:
+        _explain(code, errors.banners)
     if signal.SIGINT in signals.received and code not in (0, NOT_FINISHED):
         if code != INTERRUPTED:  # else the ranks have said it
             write_error("\ndbp: interrupted")
@@ -72,6 +76,19 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
     if signals.received and code == 128 + signal.SIGUSR1:  # it came before launcher or ranks had a handler
         return 128 + signals.received[0]
     return code
+
+
+def _explain(code: int, banners: bytes) -> None:
+    """Print what is known of a job that has failed without an error message of its own.
+
+    Args:
+        code: exit code of the launcher.
+        banners: what the launcher has said, if anything.
+    """
+    if banners:
+        write_error(banners.decode(errors="replace").rstrip())
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    write_error(f"dbp: error: the job {how}, and no rank has said why")
 
 
 @contextlib.contextmanager
@@ -87,6 +104,7 @@ def _copied(source: IO[bytes] | None, target: BinaryIO) -> Iterator[None]:
     thread.start()
     yield
     thread.join()
+    source.close()
 
 
 class ForwardedSignals:

@@ -65,10 +65,14 @@ class RankNote:
         self._rank, now = rank, time.monotonic()
         self._note.write(f"{rank} {now - seconds:.3f} {now if renewed else 0:.3f} {state}")
 
-    def leave(self) -> None:
-        """Note that this rank has come to the end of its program, under the number that it had last."""
+    def leave(self) -> bool:
+        """Note that this rank has come to the end of its program, under the number that it had last.
+
+        Return False in a process that the rank has forked, which is no rank.
+        """
         self.write(self._rank, LEFT)
         self._left = True
+        return self._process == os.getpid()
 
 
 rank_note = RankNote()

@@ -3,10 +3,13 @@
 Importing dbp has set the hooks of scripts, so that an exception ends all ranks even before the script imports dbp.
 """
 
+import atexit
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
+
+from dbp.script.hooks import leave
 
 
 def main() -> None:
@@ -19,6 +22,10 @@ def main() -> None:
     script.__file__ = name
     try:
         exec(compile(Path(name).read_bytes(), name, "exec", dont_inherit=True), vars(script))  # noqa: S102
+    except SystemExit as end:
+        if end.code:  # the launcher ends all ranks, with this code
+            atexit.unregister(leave)
+        raise
     except (Exception, KeyboardInterrupt) as error:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != name:

@@ -13,6 +13,7 @@ from typing import Any
 from dbp.errors import Interrupted, UserError
 from dbp.log import run_log
 from dbp.process.launcher import launched_rank, launched_size
+from dbp.process.left_ranks import leave_before_mpi
 from dbp.process.rank_note import OUTSIDE, is_started_by_rank, rank_note
 from dbp.terminal import write_error
 
@@ -33,7 +34,22 @@ def set_hooks() -> None:
     sys.excepthook = hook
     if is_rank:
         rank_note.write(launched_rank(), OUTSIDE)
-        atexit.register(rank_note.leave)
+        atexit.register(leave)
+
+
+def leave() -> None:
+    """Note that this rank has come to the end of its program; if others wait for it to start MPI, end all ranks."""
+    if not rank_note.leave() or "mpi4py.MPI" in sys.modules:
+        return
+    if waiting := leave_before_mpi():
+        from dbp.parallel import end_script
+
+        end_script(
+            UserError(
+                f"it has come to the end of the program, while {waiting} for the start of MPI; all ranks must start "
+                "it, for instance by dbp.fit, or none"
+            )
+        )
 
 
 def _end(error: BaseException, show: Callable[[], Any]) -> None:

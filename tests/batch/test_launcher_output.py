@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbp.batch.launcher_output import copy, copy_without_banners
+from dbp.batch.launcher_output import WithoutBanners, copy
 
 DASHES = b"-" * 74 + b"\n"
 NOISE = DASHES + b"MPI_ABORT was invoked on rank 1\n  Errorcode: 1\n" + DASHES
@@ -28,9 +28,12 @@ def test_only_the_launchers_boxes_are_left_out(parts, size):
     target, read = io.BytesIO(), os.read
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "read", lambda descriptor, _size: read(descriptor, size))
-        copy_without_banners(source, target)
+        copied = WithoutBanners(target)
+        copied.copy(source)
     os.close(source)
     assert target.getvalue() == b"".join(line for line in lines if line is not NOISE)
+    assert copied.banners == NOISE * lines.count(NOISE)
+    assert copied.is_empty == (not target.getvalue().strip())
 
 
 def test_a_box_that_is_never_closed_is_shown():
@@ -38,7 +41,7 @@ def test_a_box_that_is_never_closed_is_shown():
     os.write(sink, DASHES + b"prterun was killed\n")
     os.close(sink)
     target = io.BytesIO()
-    copy_without_banners(source, target)
+    WithoutBanners(target).copy(source)
     os.close(source)
     assert target.getvalue() == DASHES + b"prterun was killed\n"
 
@@ -48,7 +51,7 @@ def test_what_open_mpi_says_of_a_rank_that_has_gone_is_left_out():
     os.write(sink, b"[node:12345] PMIX ERROR: PMIX_ERR_UNREACH in file base/ptl.c at line 700\ndbp: error: [a] b\n")
     os.close(sink)
     target = io.BytesIO()
-    copy_without_banners(source, target)
+    WithoutBanners(target).copy(source)
     os.close(source)
     assert target.getvalue() == b"dbp: error: [a] b\n"
 

@@ -11,14 +11,27 @@ from types import SimpleNamespace
 import pytest
 
 from dbp.batch import launcher_process
-from dbp.batch.launcher_process import ForwardedSignals, allow_files, segment_folder
+from dbp.batch.launcher_process import ForwardedSignals, allow_files, run_launcher, segment_folder
 from dbp.errors import UserError
 from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
 from dbp.saving.stopping import SIGNALS
 from tests.processes import ProcessTree, wait_until
 
-FAILING = "import os, dbp.batch.launcher_process as p; p.copy_without_banners = lambda *_: 1 / 0; "
+FAILING = "import os, dbp.batch.launcher_process as p; p.WithoutBanners = lambda *_: 1 / 0; "
 PROGRAM = "import os, sys, dbp.batch.launcher_process as p; sys.exit(p.run_launcher(sys.argv[1:], {**os.environ}))"
+
+
+DASHES = "-" * 60
+
+
+class NoSignals:
+    """The signals of a process that handles none."""
+
+    received = ()
+    note = SimpleNamespace(path="")
+
+    def send_to(self, process):
+        """Send nothing."""
 
 
 def launching(*command):
@@ -79,6 +92,25 @@ def test_an_error_of_dbp_run_does_not_wait_for_the_launcher():
         assert tree.wait(20) == 1
         assert "ZeroDivisionError" in tree.err
         assert wait_until(lambda: not tree.processes(), 10)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 3", ["dbp: error: the job ended with exit code 3, and no rank has said why"]),
+        ("kill -KILL $$", ["dbp: error: the job was ended by signal 9, and no rank has said why"]),
+        ("echo own >&2; exit 3", ["own"]),
+        ("exit 75", []),
+        (
+            f"echo {DASHES}; echo mpirun says so; echo {DASHES}; exit 4",
+            [DASHES, "mpirun says so", DASHES, "dbp: error: the job ended with exit code 4, and no rank has said why"],
+        ),
+    ],
+)
+def test_a_job_that_fails_without_a_word_is_explained(monkeypatch, capfd, script, said):
+    monkeypatch.setattr(launcher_process, "ForwardedSignals", NoSignals)
+    run_launcher(["sh", "-c", script.replace("echo -", "echo >&2 -").replace("so;", "so >&2;")], {**os.environ})
+    assert capfd.readouterr().err.splitlines() == said
 
 
 def test_error_output_that_cannot_be_written_does_not_end_it():

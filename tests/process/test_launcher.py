@@ -2,13 +2,14 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from dbp.process import launcher as launchers
 from dbp.process.rank_note import OWNER, has_note_of_parent, title
 from tests.jobs import dbp, launcher, run
-from tests.processes import ProcessTree
+from tests.processes import ProcessTree, wait_until
 
 PARENT = """
 import subprocess, sys, mpi4py
@@ -63,6 +64,8 @@ def test_a_shell_for_each_rank_leaves_them_one_launcher_and_the_notes_of_one_job
     """Take a launcher that does not name the job, as MPICH's does not."""
     with ProcessTree("sh", "-c", "sleep 60; true", env={"PMI_RANK": "1", "PATH": os.environ["PATH"]}) as shell:
         this = os.getpid()
+        environment = Path(f"/proc/{shell.process.pid}/environ")
+        assert wait_until(lambda: b"PMI_RANK" in environment.read_bytes(), 5)  # until it is the shell
         monkeypatch.setattr("os.getppid", lambda: shell.process.pid)
         assert launchers.process_of_launcher() == shell.process.pid  # without its variable this is no rank below it
         launchers.process_of_launcher.cache_clear()

@@ -7,7 +7,7 @@ import pytest
 
 from dbp.process.rank_note import OWNER, title
 from dbp.script import hooks
-from tests.jobs import PROGRAMS, mpirun, run
+from tests.jobs import PROGRAMS, dbp, mpirun, run
 
 FIT = """
 import os, signal, sys, numpy as np, dbp
@@ -68,3 +68,11 @@ def test_an_exception_on_one_rank_before_fit_ends_all(way):
     assert outcome.err.count("dbp: rank 1 of 2 on ") == (way == "raise")
     assert outcome.err.count("dbp: error: rank 1 of 2 on ") == (way == "user")
     assert outcome.err.count("Traceback") == (way == "raise")
+
+
+@pytest.mark.slow
+def test_a_rank_that_leaves_before_fit_ends_all_at_once_under_dbp_run():
+    outcome = dbp("run", "-n", "2", "--", PROGRAMS / "uneven_script.py", "exit", timeout=60)
+    assert outcome.code == 2
+    assert outcome.err.startswith("dbp: error: rank ")
+    assert "come to the end of the program" in outcome.err

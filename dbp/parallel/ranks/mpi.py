@@ -30,7 +30,8 @@ from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.parent_process import exit_with_parent
 from dbp.parallel.ranks.start_watch import watch_start
 from dbp.parallel.ranks.watchdog import Watchdog
-from dbp.process.launcher import launched_by_open_mpi, launched_here, launched_size
+from dbp.process.launcher import launched_by_open_mpi, launched_here, launched_rank, launched_size
+from dbp.process.left_ranks import left_ranks
 from dbp.process.rank_note import activities, title
 from dbp.terminal import flush_streams
 from dbp.types import Array
@@ -176,6 +177,8 @@ def abort_process(code: int) -> None:
 def _ends_by_exit() -> bool:
     """Return True if all ranks end when this one exits: its launcher sees to it, and none of them is starting MPI."""
     are_all_here = launched_here() == launched_size()
+    if set(left_ranks()) - {launched_rank()}:  # MPI cannot start, so this rank cannot use it to end the others
+        return True
     return launched_by_open_mpi() and are_all_here and not any(one.waits for one in activities(title()).values())
 
 

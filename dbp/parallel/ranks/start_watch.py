@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from dbp.errors import UserError
 from dbp.parallel.ranks.deadline import LibraryTimer
 from dbp.process.launcher import VARIABLES, launched_here, launched_rank, launched_size
-from dbp.process.rank_note import WAITING, has_note_of_parent, rank_note, title
+from dbp.process.left_ranks import left_ranks
+from dbp.process.rank_note import WAITING, has_note_of_parent, listed, rank_note, title
 
 REPORT_SECONDS = 2.0  # for the program to say that all ranks end
 
@@ -25,12 +27,20 @@ def watch_start(warn_after: float, end_after: float) -> Iterator[None]:
     Args:
         warn_after: seconds after which they are named; 0 for never.
         end_after: seconds after which this rank ends, and the launcher all others; 0 for never.
+
+    Raises:
+        UserError: a rank has left already, so that MPI cannot start.
     """
     rank = launched_rank()
     with contextlib.ExitStack() as timers:
         if launched_size() > 1:
             if not has_note_of_parent(rank):
                 rank_note.write(rank, WAITING)
+            if left := left_ranks():
+                raise UserError(
+                    f"MPI cannot start, as {f'rank {left[0]} has' if len(left) == 1 else f'ranks {listed(left)} have'} "
+                    "come to the end of the program before it; all ranks must start it, or none"
+                )
             if warn_after:
                 timers.enter_context(LibraryTimer(warn_after, "system", _program(rank, warn_after, ends=False)))
             if end_after:

@@ -18,6 +18,7 @@ from dbp.parallel.ranks.comm import Communicator
 from dbp.process.rank_note import (
     LEFT,
     OUTSIDE,
+    SILENT_SECONDS,
     WAITING,
     RankActivity,
     activities,
@@ -30,6 +31,9 @@ from dbp.terminal import write_error
 
 CHECK_SECONDS = 1.0  # between two checks
 WARN_AFTER, END_AFTER = 60.0, 1800.0  # seconds, outside of a training, which has settings of its own
+# Of waiting, after which a rank looks for ranks that have left, and again whenever it has waited twice as long. A rank
+# that was stopped is known to be by then.
+LEFT_SECONDS = SILENT_SECONDS + CHECK_SECONDS
 LONG = (Stage.EVALUATION, Stage.CHECKPOINT)  # stages that may take long
 
 
@@ -50,6 +54,7 @@ class Watchdog:
         self._warn_after, self._end_after = WARN_AFTER, END_AFTER
         self._trains, self._warned = False, 0.0
         self._mine = RankActivity(rank, WAITING, 0.0)
+        self._next_look = LEFT_SECONDS
 
     def start(self) -> None:
         """Start the thread, which ends with the process."""
@@ -103,6 +108,8 @@ class Watchdog:
     def _check(self) -> None:
         clock = self._clock
         waited = time.perf_counter() - clock.since
+        if clock.current == Stage.WAITING:
+            self._look_for_left(waited)
         if clock.since == self._warned and not self._must_end(waited):
             return
         if (self._warn_after and waited > self._warn_after) or self._must_end(waited):
@@ -122,10 +129,27 @@ class Watchdog:
             self._warned = self._clock.since
         elif self._must_end(waited):
             self._end(f"{text}; all ranks end, as watch.end_after is {self._end_after:g} s")
-        elif (late := [one for one in found if not one.waits]) and all(one.state == LEFT for one in late):
-            self._end(f"{text}, and cannot arrive; all ranks end")
+        elif _all_have_left(found):
+            self._end_without(text)
         else:
             self._report(text)
+
+    def _look_for_left(self, waited: float) -> None:
+        """End all ranks if this one waits only for ranks of its node that have come to the end of their program.
+
+        Where there are other nodes, they may have left rightly, and a rank of another node may be late: then only
+        warn_after decides.
+        """
+        if waited < LEFT_SECONDS:
+            self._next_look = LEFT_SECONDS
+        elif waited >= self._next_look and self._comm is not None and self._comm.nodes.count == 1:
+            self._next_look = 2 * waited
+            found = self._activities()
+            if _all_have_left(found) and (text := self._waiting(found, waited)) is not None:
+                self._end_without(text)
+
+    def _end_without(self, text: str) -> None:
+        self._end(f"{text}, and cannot arrive; all ranks end")
 
     def _report(self, text: str) -> None:
         self._warned = self._clock.since
@@ -161,6 +185,12 @@ class Watchdog:
         if any(one.waits for one in found if one.rank != self._rank):
             return None
         return f"on {self._host} {next(one for one in found if one.rank == self._rank)}"
+
+
+def _all_have_left(found: list[RankActivity]) -> bool:
+    """Return True if some ranks have not arrived, and all of them have come to the end of their program."""
+    late = [one for one in found if not one.waits]
+    return bool(late) and all(one.state == LEFT for one in late)
 
 
 def _write(text: str) -> None:

@@ -5,7 +5,10 @@ import time
 
 import pytest
 
-from dbp.parallel.ranks.watchdog import Watchdog
+from dbp.parallel.ranks.clock import Stage
+from dbp.parallel.ranks.comm import OneProcess
+from dbp.parallel.ranks.nodes import Nodes
+from dbp.parallel.ranks.watchdog import LEFT_SECONDS, Watchdog
 from dbp.process.rank_note import LEFT, OUTSIDE, RankActivity
 from tests.jobs import PROGRAMS, mpirun
 
@@ -67,3 +70,22 @@ def test_only_ranks_that_have_all_left_end_the_job_before_its_limit(monkeypatch)
         watchdog._warned = 0.0
         watchdog._check()
     assert (codes, len(said)) == ([1], 2)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "others", "ends"), [((2,), LEFT, True), ((2,), OUTSIDE, False), ((1, 1), LEFT, False)]
+)
+def test_ranks_that_have_left_end_the_job_at_once_where_all_are_seen(monkeypatch, nodes, others, ends):
+    said, codes = [], []
+    watchdog = Watchdog(0, codes.append, said.append)
+    comm = OneProcess()
+    comm.nodes, comm.abort = Nodes(nodes), codes.append
+    watchdog.connect(comm)
+    comm.clock.enter(Stage.WAITING)
+    monkeypatch.setattr("dbp.parallel.ranks.watchdog.activities", lambda title: {1: RankActivity(1, others, 3.0)})
+    watchdog._check()
+    assert (said, codes) == ([], [])
+    comm.clock.since -= LEFT_SECONDS
+    watchdog._check()
+    assert codes == [1] * ends
+    assert ["and cannot arrive; all ranks end" in text for text in said] == [True] * ends
