@@ -16,8 +16,8 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, LossCurvature
-from dbp.cost.mini_batch import ExampleSums, as_weighted
-from dbp.nn import Call, Loss, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums
+from dbp.cost.mini_batch import ExampleSums, losses_of, metrics_of
+from dbp.nn import Call, Loss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums
 from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
 from dbp.random import generator
 from dbp.reading.shard import Batch, Chunks, Shard
@@ -138,13 +138,20 @@ class Objective:
             shard: the examples.
         """
         outputs = self.model(Scope(call), shard.inputs)
-        losses = as_weighted(self.loss(outputs, shard.targets), shard)
+        losses = losses_of(self.loss, outputs, shard, call.mixture)
         self._is_random |= bool(call.drawn)
         return outputs, losses
 
-    def sums(self, losses: Array, outputs: Array, shard: Shard) -> list[float]:
-        """Return the sums of example weights, losses and metrics of some examples, in float64."""
-        columns = [losses, *(as_weighted(c, shard) for c in self.loss.measure(outputs, shard.targets))]
+    def sums(self, losses: Array, outputs: Array, shard: Shard, mixture: Mixture | None = None) -> list[float]:
+        """Return the sums of example weights, losses and metrics of some examples, in float64.
+
+        Args:
+            losses: as forward() returns them.
+            outputs: likewise.
+            shard: the examples.
+            mixture: how a layer has mixed them; None if none has.
+        """
+        columns = [losses, *metrics_of(self.loss, outputs, shard, mixture)]
         if shard.example_weights is None:
             return [float(len(losses)), *(float(np.add.reduce(c, dtype=np.float64)) for c in columns)]
         example_weights = shard.example_weights.astype(np.float64)
@@ -208,7 +215,7 @@ class Objective:
                 clock.enter(stage)
                 call = self.call(parameters, chunk, draw(chunk) if draw else None, running)
                 outputs, losses = self.forward(call, chunk)
-                sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk)
+                sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk, call.mixture)
             tree.push(0, number, sums)
         total = self._evaluation.total(tree)
         self.stop_requested |= total.stop_requested
@@ -237,9 +244,17 @@ class Objective:
             shard: the examples.
             draw: random numbers of a training pass; None for the model as in evaluation.
         """
+        mixtures: list[Mixture | None] = [None]  # that of the last call, the same in each as its draws are
+
+        def outputs(parameters: Mapping[str, Value]) -> Value:
+            call = self.call(parameters, shard, draw)
+            found = self.model(Scope(call), shard.inputs)
+            mixtures[0] = call.mixture
+            return found
+
         return LossCurvature(
-            outputs=lambda parameters: self.model(Scope(self.call(parameters, shard, draw)), shard.inputs),
-            losses=lambda outputs: as_weighted(self.loss(outputs, shard.targets), shard),
+            outputs=outputs,
+            losses=lambda outputs: losses_of(self.loss, outputs, shard, mixtures[0]),
             example_weights=shard.example_weights,
             at=at,
             count=len(shard.inputs),
@@ -341,7 +356,7 @@ class MiniBatchCost:
         on_ready = objective.gradients.on_ready(objective.layout) if last else None
         into = objective.gradient_views(sums)
         pullback(losses, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
-        sums.scalars[: objective.scalars] = objective.sums(losses.value, outputs.value, shard)
+        sums.scalars[: objective.scalars] = objective.sums(losses.value, outputs.value, shard, call.mixture)
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, call.observed))
 

@@ -153,7 +153,7 @@ class Flow:
         """
         if len(shape) == 1:
             return Flow(shape)
-        if isinstance(layer, (nn.Activation, nn.Dropout)):
+        if isinstance(layer, (nn.Activation, nn.Dropout, *nn.AUGMENTATION_LAYERS)):
             return replace(self, shape=shape)
         takes = FIRST if isinstance(layer, TAKES_CHANNELS_FIRST) else LAST
         is_as_before = len(self.shape) == 1 or self.channels in (takes, OF_INPUTS, OF_RESHAPE)
@@ -171,7 +171,8 @@ TAKES_CHANNELS_FIRST = (
     nn.BatchNorm,
     nn.GroupNorm,
 )
-ROW_KEEPING = (nn.Activation, nn.Dropout, nn.BatchNorm, nn.LayerNorm)  # what may stand between flatten and dense
+# What may stand between flatten and dense.
+ROW_KEEPING = (nn.Activation, nn.Dropout, nn.GaussianNoise, nn.Mixup, nn.BatchNorm, nn.LayerNorm)
 
 
 def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape, channels: str | None = None) -> Rules:

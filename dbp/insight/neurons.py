@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
-from dbp.cost.mini_batch import as_weighted
+from dbp.cost.mini_batch import losses_of
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
@@ -214,7 +214,7 @@ class _Columns:
     def sums(self, trained: TrainedModel, chunk: Shard) -> Array:
         """Return the sums over some examples, in float64."""
         outputs, layers = _forward(trained, chunk.inputs)
-        losses = as_weighted(trained.loss(outputs, chunk.targets), chunk)
+        losses = losses_of(trained.loss, outputs, chunk)
         weights = np.ones(len(chunk.inputs), trained.dtype) if chunk.example_weights is None else chunk.example_weights
         deltas = iter(pullback(losses, weights, [z for layer in layers.values() for z in layer.inputs]))
         example_weights = weights.reshape(len(weights), -1).sum(axis=1, dtype=np.float64)

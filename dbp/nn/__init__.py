@@ -10,6 +10,7 @@ from dbp.nn.build import (
 )
 from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.layers import (
+    AUGMENTATION_LAYERS,
     GRU,
     LAYERS,
     LSTM,
@@ -21,10 +22,12 @@ from dbp.nn.layers import (
     Conv1d,
     Conv2d,
     ConvTranspose2d,
+    Cutout,
     Dense,
     Dropout,
     Embedding,
     Flatten,
+    GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
     GroupNorm,
@@ -32,7 +35,12 @@ from dbp.nn.layers import (
     LayerNorm,
     MaxPool1d,
     MaxPool2d,
+    Mixup,
     Position,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomShift,
     Recompute,
     Reshape,
     Residual,
@@ -53,11 +61,13 @@ from dbp.nn.losses import (
     check_targets,
     loss_named,
 )
+from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments, moment_sums, running_arrays, update_running_moments
 from dbp.nn.scope import Call, LayerTrace, Model, RandomKey, Scope, call_with, read_only, use
 
 __all__ = [
     "ACTIVATIONS",
+    "AUGMENTATION_LAYERS",
     "GRU",
     "INITIALIZERS",
     "LAYERS",
@@ -74,10 +84,12 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropy",
+    "Cutout",
     "Dense",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianNoise",
     "GlobalAveragePool",
     "GlobalMaxPool",
     "GroupNorm",
@@ -93,10 +105,16 @@ __all__ = [
     "MaxPool2d",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "Mixture",
+    "Mixup",
     "Model",
     "Moments",
     "Position",
+    "RandomCrop",
+    "RandomFlip",
     "RandomKey",
+    "RandomRotation",
+    "RandomShift",
     "Recompute",
     "Reshape",
     "Residual",

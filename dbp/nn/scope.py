@@ -17,6 +17,7 @@ from dbp.autodiff import Tensor, Value, array_of, recompute
 from dbp.errors import UserError, remedy
 from dbp.nn.activations import linear
 from dbp.nn.initializers import Shape
+from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments, running_arrays
 from dbp.random import generator
 from dbp.types import Array
@@ -68,6 +69,7 @@ class Call:
         activations: outputs of the neurons, likewise.
         trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
         drawn: how many random generators each path has asked for.
+        mixtures: how the pass has mixed its examples, one at most; empty if it has not.
     """
 
     parameter: ParameterLookup
@@ -80,6 +82,12 @@ class Call:
     activations: dict[str, list[Value]] = field(default_factory=dict)
     trace: list[LayerTrace] | None = None
     drawn: Counter[str] = field(default_factory=Counter)
+    mixtures: list[Mixture] = field(default_factory=list)
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """Return how the pass has mixed its examples; None if it has not."""
+        return self.mixtures[0] if self.mixtures else None
 
 
 class Scope:
@@ -172,6 +180,16 @@ class Scope:
         if self._path in self._call.observed:
             raise UserError(f"running moments of {self._path!r} are used twice in one pass; give each use its own name")
         self._call.observed[self._path] = moments
+
+    def mix(self, mixture: Mixture) -> None:
+        """Report that the examples have been mixed, so that their losses are mixed too.
+
+        Raises:
+            UserError: they have been mixed in this pass before.
+        """
+        if self._call.mixtures:
+            raise UserError("the examples are mixed already; a model can have one mixup layer")
+        self._call.mixtures.append(mixture)
 
     def generator(self) -> np.random.Generator:
         """Return a random generator keyed by this scope, the step, the shard and the number of the request."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
-from dbp.cost.mini_batch import as_weighted
+from dbp.cost.mini_batch import losses_of
 from dbp.cost.objective import MiniBatchCost
 from dbp.nn import Call, Scope
 from dbp.reading.shard import Shard
@@ -202,7 +202,7 @@ class NotFiniteSearch:
         call = objective.call(leaves, shard, self._cost.draw(shard))
         call.trace = []
         outputs = objective.model(Scope(call), shard.inputs)
-        return Pass(leaves, call, outputs, as_weighted(objective.loss(outputs, shard.targets), shard))
+        return Pass(leaves, call, outputs, losses_of(objective.loss, outputs, shard, call.mixture))
 
     def _parameter(self, shard: Shard) -> str | None:
         """Return the first parameter in the backward pass whose gradient is not finite; None if there is none."""

@@ -97,7 +97,8 @@ def test_layers_of_layers(layer, x, training):
 def test_every_layer_is_compared():
     compared = {type(layer) for layer, _ in LAYERS} | {type(pool) for pool in (*POOLS, *POOLS_ALONG)}
     # Activations are compared in dense layers; which numbers dropout draws is each library's own.
-    assert set(nn.LAYERS.values()) - compared == {nn.Activation, nn.Dropout, nn.Residual, nn.Recompute}
+    random = {nn.Dropout, *nn.AUGMENTATION_LAYERS}
+    assert set(nn.LAYERS.values()) - compared == {nn.Activation, nn.Residual, nn.Recompute} | random
 
 
 def random_images(rng):

@@ -12,6 +12,9 @@ pytestmark = pytest.mark.slow
 
 IMAGES = """
     { kind = "reshape", shape = [8, 8, 1] },
+    { kind = "random_flip", axis = "both" }, { kind = "random_shift", size = 1 },
+    { kind = "random_rotation", degrees = 10 }, { kind = "gaussian_noise", deviation = 0.1 },
+    { kind = "cutout", size = 2 }, { kind = "mixup", alpha = 1.0 }, { kind = "random_crop", size = 8 },
     { kind = "conv2d", filters = 4, size = 3, padding = "same", activation = "relu" },
     { kind = "max_pool2d", size = 2 },
     { kind = "batch_norm" },

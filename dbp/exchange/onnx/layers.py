@@ -8,7 +8,7 @@ from typing import Any
 
 from dbp import nn
 from dbp.errors import UserError
-from dbp.exchange.onnx import convolution, dense, dropout, normalization, pooling, recurrent, sequences
+from dbp.exchange.onnx import augmentation, convolution, dense, dropout, normalization, pooling, recurrent, sequences
 from dbp.exchange.onnx.activations import activate
 from dbp.exchange.onnx.graph import OnnxScope, Value
 
@@ -60,6 +60,8 @@ KINDS: dict[type, Callable[[OnnxScope, Any, Value], Value]] = {
     nn.LayerNorm: normalization.layer_norm,
     nn.GroupNorm: normalization.group_norm,
     nn.Dropout: dropout.dropout,
+    nn.RandomCrop: augmentation.random_crop,
+    **dict.fromkeys(set(nn.AUGMENTATION_LAYERS) - {nn.RandomCrop}, dropout.dropout),
     nn.Embedding: sequences.embedding,
     nn.Position: sequences.position,
     nn.Attention: sequences.attention,

@@ -15,11 +15,13 @@ To add a layer:
 5. Add it to a model of tests/nn/test_layers_on_ranks.py: the same bits on any number of ranks.
 """
 
+from dbp.nn.layers.augmentation import Cutout, GaussianNoise, RandomCrop, RandomFlip, RandomRotation, RandomShift
 from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model
 from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
 from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
 from dbp.nn.layers.dropout import Dropout
 from dbp.nn.layers.layer import Layer
+from dbp.nn.layers.mixup import Mixup
 from dbp.nn.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from dbp.nn.layers.pooling import (
     AveragePool1d,
@@ -52,6 +54,13 @@ LAYERS: dict[str, type[Layer]] = {
         LayerNorm,
         GroupNorm,
         Dropout,
+        RandomFlip,
+        RandomShift,
+        RandomCrop,
+        RandomRotation,
+        GaussianNoise,
+        Cutout,
+        Mixup,
         Embedding,
         Position,
         GRU,
@@ -62,7 +71,11 @@ LAYERS: dict[str, type[Layer]] = {
     )
 }
 
+# Layers that change examples in training only, and have no parameters.
+AUGMENTATION_LAYERS = (RandomFlip, RandomShift, RandomCrop, RandomRotation, GaussianNoise, Cutout, Mixup)
+
 __all__ = [
+    "AUGMENTATION_LAYERS",
     "GRU",
     "LAYERS",
     "LSTM",
@@ -74,10 +87,12 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
+    "Cutout",
     "Dense",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianNoise",
     "GlobalAveragePool",
     "GlobalMaxPool",
     "GroupNorm",
@@ -85,7 +100,12 @@ __all__ = [
     "LayerNorm",
     "MaxPool1d",
     "MaxPool2d",
+    "Mixup",
     "Position",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomShift",
     "Recompute",
     "Reshape",
     "Residual",

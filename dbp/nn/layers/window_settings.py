@@ -19,16 +19,16 @@ def pair(value: Sizes, axes: Literal[1, 2] = 2) -> tuple[int, int]:
     return (1, across) if axes == 1 else (down, across)
 
 
-def check_sizes(layer: Any, *names: str, axes: Literal[1, 2] = 2) -> None:
-    """Convert settings of a layer to one int, or one per axis; UserError unless they are whole numbers from 1 on."""
+def check_sizes(layer: Any, *names: str, axes: Literal[1, 2] = 2, least: int = 1) -> None:
+    """Convert settings of a layer to one int, or one per axis; UserError unless they are whole numbers >= least."""
     for name in names:
         value = getattr(layer, name)
         if axes == 1 or is_integer(value):
             if not is_integer(value):
                 raise UserError(f"{name} must be one whole number, but is {value!r}")
-            object.__setattr__(layer, name, check_integer(name, value, 1))
+            object.__setattr__(layer, name, check_integer(name, value, least))
         elif isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_integer, value)):
-            object.__setattr__(layer, name, tuple(check_integer(name, number, 1) for number in value))
+            object.__setattr__(layer, name, tuple(check_integer(name, number, least) for number in value))
         else:
             raise UserError(f"{name} must be a whole number or two, but is {value!r}")
 
