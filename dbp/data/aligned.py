@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, Rows, check_scale, role_of, weights_for, without_placeholders
-from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed
+from dbp.data.dataset import Dataset, Examples, Rows, check_scale, role_of, unused_targets, weights_for
+from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed, missing_names
 from dbp.errors import UserError
 from dbp.types import Array
 
 Remedy = Callable[[float, float], str]
+UNKNOWN = -1  # the number of a class that the training data does not have
 SCALE_TOLERANCE = 1e-6  # relative, as some programs store a scale in single precision
 
 
@@ -37,7 +38,8 @@ def _with_float_scale(name: str, what: ColumnMeaning) -> ColumnMeaning:
 def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale: bool = True) -> Dataset:
     """Return a data set with columns and classes in the order of the training data, by their names.
 
-    What is not known of one of them is not compared, but kind and scale of inputs always are.
+    What is not known of one of them is not compared, but kind and scale of inputs always are. Where the training data
+    has names and this data has none, a warning of the result says so.
 
     Args:
         data: the data set.
@@ -49,12 +51,13 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
     Raises:
         UserError: the numbers do not mean the same.
     """
-    found = meaning_of(data)
+    found, known = dict(meaning_of(data)), dict(reference)
     orders: dict[str, Array] = {}
     class_numbers: dict[str, Array] = {}
     for column in [column for column in reference if column in found]:
         of_data, expected = found[column], reference[column]
         of_data, expected = _with_classes(of_data, expected), _with_classes(expected, of_data)
+        found[column], known[column] = of_data, expected
         if role_of(column) != "targets" and remedy is not None:
             _check_units(data.name, column, of_data, expected, remedy, own_scale)
         if (order := _order(data.name, column, of_data.names, expected.names)) is not None:
@@ -63,7 +66,20 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
             table = _class_numbers(data.name, column, of_data.classes, expected.classes)
             if table is not None:
                 class_numbers[column] = table
-    return Aligned(data, orders, class_numbers, reference) if orders or class_numbers else data
+    warnings = _not_compared(data.name, missing_names(found, known))
+    if not (orders or class_numbers or warnings):
+        return data
+    return Aligned(data, orders, class_numbers, reference, warnings)
+
+
+def _not_compared(name: str, missing: Sequence[str]) -> list[str]:
+    """Return a warning if the data has no names to compare with those of the training data."""
+    if not missing:
+        return []
+    return [
+        f"{name}: not compared: {', '.join(missing)}, which this data does not name; they must be in the order of the "
+        "training data"
+    ]
 
 
 def _with_classes(one: ColumnMeaning, other: ColumnMeaning) -> ColumnMeaning:
@@ -108,13 +124,17 @@ def _class_numbers(name: str, column: str, found: Sequence[str], expected: Seque
             f"{name}: {column} are {here}, but those of the training data are {there} ({classes} are the classes); "
             "convert the table of numbers with --classes, which names the class of each number"
         )
-    if unknown := [one for one in found if one not in expected]:
-        raise UserError(
-            f"{name}: the training data has no class {listed(unknown)}; it has {listed(expected)}: leave these "
-            "examples out, or rename their classes"
-        )
-    numbers = np.array([expected.index(one) for one in found])
+    if not set(found) & set(expected):
+        raise _unknown_classes(name, found, expected)
+    numbers = np.array([expected.index(one) if one in expected else UNKNOWN for one in found])
     return None if np.array_equal(numbers, np.arange(len(numbers))) else numbers
+
+
+def _unknown_classes(name: str, unknown: Sequence[str], expected: Sequence[str]) -> UserError:
+    return UserError(
+        f"{name}: the training data has no class {listed(unknown)}; it has {listed(expected)}: leave these examples "
+        "out, or rename their classes"
+    )
 
 
 class Aligned:
@@ -123,38 +143,56 @@ class Aligned:
     Args:
         data: the data set.
         orders: by column, the place of each element along its last axis where that is another.
-        class_numbers: by column, the number that each class of the data has in training where that is another.
+        class_numbers: by column, the number that each class of the data has in training, or UNKNOWN, where that is
+            another.
         reference: the meaning of the training data.
+        warnings: besides those of the data set.
     """
 
     def __init__(
-        self, data: Dataset, orders: Mapping[str, Array], class_numbers: Mapping[str, Array], reference: Meaning
+        self,
+        data: Dataset,
+        orders: Mapping[str, Array],
+        class_numbers: Mapping[str, Array],
+        reference: Meaning,
+        warnings: Sequence[str] = (),
     ):
         self._data, self._orders, self._class_numbers = data, orders, class_numbers
         self.name, self.scale, self.input_shape, self.meaning = data.name, data.scale, data.input_shape, reference
-        self.warnings: Sequence[str] = getattr(data, "warnings", ())
+        self.warnings: Sequence[str] = (*getattr(data, "warnings", ()), *warnings)
 
     def __len__(self) -> int:
         return len(self._data)
 
     def read(self, rows: Rows) -> Examples:
         """Read rows in the order of the training data."""
-        columns = dict(without_placeholders(self._data.read(rows)))
+        columns = dict(self._data.read(rows))
         for name in [name for name in self._orders if name in columns]:
             order, weights = self._orders[name], weights_for(name, columns) if role_of(name) == "targets" else None
             columns[name] = np.take(columns[name], order, axis=-1)
             if weights is not None and columns[weights].ndim == columns[name].ndim:  # one for each target
                 columns[weights] = np.take(columns[weights], order, axis=-1)
         for name in [name for name in self._class_numbers if name in columns]:
-            columns[name] = self._renumbered(name, columns[name], self._class_numbers[name])
+            columns[name] = self._renumbered(name, columns[name], unused_targets(name, columns))
         return Examples(columns)
 
-    def _renumbered(self, name: str, targets: Array, numbers: Array) -> Array:
-        """Return targets with the class numbers of training: integers, or probabilities along the last axis."""
+    def _renumbered(self, name: str, targets: Array, unused: Array | None) -> Array:
+        """Return targets with the class numbers of training: integers, or probabilities along the last axis.
+
+        Args:
+            name: the column.
+            targets: as they are stored.
+            unused: a mask of those that may be any numbers, along their first axes.
+        """
+        numbers = self._class_numbers[name]
+        if unused is not None:
+            targets = targets.copy()
+            targets[unused] = 0
         if targets.dtype.kind == "f" and targets.ndim > 1 and targets.shape[-1] == len(numbers):
-            count = len(self.meaning[name].classes or ())
-            probabilities = np.zeros((*targets.shape[:-1], count), targets.dtype)
-            probabilities[..., numbers] = targets
+            known = numbers != UNKNOWN
+            self._check_known(name, np.flatnonzero(targets.reshape(-1, len(numbers)).any(axis=0) & ~known))
+            probabilities = np.zeros((*targets.shape[:-1], len(self._classes(self.meaning[name]))), targets.dtype)
+            probabilities[..., numbers[known]] = targets[..., known]
             return probabilities
         if targets.ndim > 1 and targets.shape[-1] == len(numbers) > 1:  # one class for each position, or 0 and 1
             raise UserError(
@@ -167,4 +205,19 @@ class Aligned:
                 f"{self.name}: {name} must be numbers of the {len(numbers)} classes that the attribute classes "
                 f"names, but go from {targets.min()} to {targets.max()}"
             )
-        return numbers[classes]
+        renumbered = np.asarray(numbers[classes])
+        counted = np.ones(renumbered.shape, bool)
+        if unused is not None:
+            counted[unused] = False
+        self._check_known(name, np.unique(classes[counted & (renumbered == UNKNOWN)]))
+        return np.where(renumbered == UNKNOWN, 0, renumbered)  # what is left of them is not used
+
+    def _check_known(self, name: str, unknown: Array) -> None:
+        """Raise UserError if a column has classes, given by their numbers in it, that the training data has not."""
+        if len(unknown):
+            found = self._classes(meaning_of(self._data)[name])
+            raise _unknown_classes(self.name, [found[number] for number in unknown], self._classes(self.meaning[name]))
+
+    @staticmethod
+    def _classes(what: ColumnMeaning) -> Sequence[str]:
+        return what.classes or what.names or ()  # columns of targets may be those of the classes

@@ -125,9 +125,10 @@ def without_placeholders(examples: Examples) -> Examples:
             if role_of(name) == "inputs":
                 columns[name] = columns[name].copy()
                 columns[name][rows] = 0
-    for name, weights in targets.items():
-        if weights is not None:
-            columns[name] = _with_zeros(columns[name], unused[weights])
+    for name in targets:
+        if (places := unused_targets(name, examples)) is not None:
+            columns[name] = columns[name].copy()
+            columns[name][places] = 0
     return Examples(columns)
 
 
@@ -136,15 +137,21 @@ def _unused_rows(unused: Sequence[Array]) -> Any:
     return np.concatenate([places.reshape(len(places), -1) for places in unused], axis=1).all(axis=1)
 
 
-def _with_zeros(targets: Array, unused: Array) -> Array:
-    """Return targets with zeros where their weight is 0."""
+def unused_targets(name: str, columns: Mapping[str, Array]) -> Array | None:
+    """Return a mask of the targets whose weight is 0, along their first axes; None if there are none.
+
+    Args:
+        name: the column of targets.
+        columns: it and the other columns, by name.
+    """
+    targets, weights = columns[name], weights_for(name, columns)
+    if weights is None:
+        return None
+    unused = columns[weights] == 0
     if unused.ndim > targets.ndim:
-        unused = np.asarray(unused.all(axis=tuple(range(targets.ndim, unused.ndim))))
-    if targets.shape[: unused.ndim] != unused.shape:  # the check of weights refuses them
-        return targets
-    targets = targets.copy()
-    targets[unused] = 0
-    return targets
+        unused = unused.all(axis=tuple(range(targets.ndim, unused.ndim)))
+    fits = targets.shape[: unused.ndim] == unused.shape  # else the check of weights refuses them
+    return np.asarray(unused) if fits and unused.any() else None
 
 
 def counting_rows(weights: Array) -> Array:

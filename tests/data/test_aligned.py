@@ -21,13 +21,29 @@ def read(data, rows=slice(None), reference=TRAIN):
 
 def test_data_of_the_same_meaning_is_the_same_object():
     for data in (
-        ArrayDataset(X, Y),
-        ArrayDataset(X, Y, input_names=["a", "b", "c"]),
-        ArrayDataset(X, Y % 2, classes=["ant", "bee"]),
+        ArrayDataset(X, Y, input_names=["a", "b", "c"], classes=["ant", "bee", "cat"]),
+        ArrayDataset(X, Y % 2, input_names=["a", "b", "c"], classes=["ant", "bee"]),
     ):
         assert aligned(data, TRAIN, remedy) is data
     named = ArrayDataset(X, Y, classes=["x", "y", "z"])
     assert aligned(named, {}, remedy) is named
+
+
+@pytest.mark.parametrize(
+    ("data", "missing"),
+    [
+        (ArrayDataset(X, Y), "names of inputs (a, b, c), classes of targets (ant, bee, cat)"),
+        (ArrayDataset(X, Y, input_names=["a", "b", "c"]), "classes of targets (ant, bee, cat)"),
+        (ArrayDataset(X, Y, classes=["ant", "bee", "cat"]), "names of inputs (a, b, c)"),
+    ],
+)
+def test_names_that_the_data_does_not_have_are_said_to_be_not_compared(data, missing):
+    found = aligned(data, TRAIN, remedy)
+    (warning,) = found.warnings
+    assert warning.startswith(f"the arrays: not compared: {missing}, which this data does not name; they must be in ")
+    np.testing.assert_array_equal(found.read(slice(None)).inputs, X)
+    np.testing.assert_array_equal(found.read(slice(None)).targets, Y)
+    assert aligned(data, meaning_of(ArrayDataset(X, Y)), remedy) is data
 
 
 def test_columns_in_another_order_are_reordered():
@@ -79,7 +95,7 @@ def test_classes_in_another_order_are_renumbered():
         (ArrayDataset(X, Y, input_names=["a", "b", "d"]), "inputs have the columns a, b, d, but those .* are a, b, c"),
         (ArrayDataset(X, Y, input_names=["a", "b", "b"]), "inputs have the columns a, b, b, but those .* are a, b, c"),
         (ArrayDataset(X[:, :2], Y, input_names=["a", "b"]), "inputs have the columns a, b, but those .* are a, b, c"),
-        (ArrayDataset(X, Y, classes=["ant", "dog", "elk"]), "the training data has no class dog, elk; it has ant, bee"),
+        (ArrayDataset(X, Y, classes=["gnu", "dog", "elk"]), "the training data has no class gnu, dog, elk; it has ant"),
         (ArrayDataset(X, Y, classes=[]), r"targets are numbers.* are classes \(ant, bee, cat.*--classes"),
         (
             ArrayDataset(X, Y, scale=0.5),
@@ -95,6 +111,20 @@ def test_what_does_not_mean_the_same_is_refused(data, message):
     with pytest.raises(UserError, match=f"^the arrays: .*{message}") as caught:
         aligned(data, TRAIN, remedy)
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_is_named_but_does_not_occur_may_be_unknown():
+    more = ["dog", "cat", "ant", "bee", "elk"]
+    moved, eye = np.array([2, 3, 1])[Y], np.eye(5, dtype=np.float32)
+    assert read(ArrayDataset(X, moved, classes=more)).targets.tolist() == Y.tolist()
+    np.testing.assert_array_equal(read(ArrayDataset(X, eye[moved], classes=more)).targets, np.eye(3)[Y])
+    for targets in (np.where(np.arange(9) == 4, 4, moved), eye[np.where(np.arange(9) == 4, 4, moved)]):
+        with pytest.raises(UserError, match=r"^the arrays: the training data has no class elk; it has ant, bee, cat"):
+            read(ArrayDataset(X, targets, classes=more))
+        weights = np.where(np.arange(9) == 4, 0.0, 1.0)
+        found = read(ArrayDataset(X, targets, weights, classes=more)).targets
+        assert len(found) == 9
+        assert 0 <= found.min() <= found.max() <= 2
 
 
 def test_numbers_that_are_no_numbers_of_the_named_classes_are_refused():
@@ -155,7 +185,8 @@ class Own:
 def test_of_a_data_set_of_the_users_own_kind_and_scale_are_known():
     own = Own(X)
     assert meaning_of(own) == {"inputs": ColumnMeaning("floats")}
-    assert aligned(own, TRAIN, remedy) is own
+    assert aligned(own, meaning_of(own), remedy) is own
+    assert "names of inputs (a, b, c), which" in aligned(own, TRAIN, remedy).warnings[0]
     with pytest.raises(UserError, match="own: inputs are integers"):
         aligned(Own(X.astype(int)), TRAIN, remedy)
 

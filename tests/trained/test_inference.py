@@ -80,8 +80,13 @@ def test_other_orders_give_the_same_cost_and_predictions(trained, run, tmp_path)
 
 def test_data_without_names_is_taken_and_gets_labels(trained, run, tmp_path):
     plain = write(tmp_path / "plain.h5", names=None, classes=None)
-    assert run("eval", trained, plain) == run("eval", trained, write(tmp_path / "same.h5"))
-    assert run("predict", trained, plain, tmp_path / "p.h5")[0] == 0
+    code, out, err = run("eval", trained, plain)
+    assert (code, out) == run("eval", trained, write(tmp_path / "same.h5"))[:2]
+    said = "not compared: names of inputs (a, b, c, d, e), classes of targets (ant, bee, cät), which this data does not"
+    assert err.startswith(f"warning: {plain}: {said} name")
+    assert err.count("\n") == 1
+    code, _, err = run("predict", trained, plain, tmp_path / "p.h5")
+    assert (code, err.count("not compared: names of inputs (a, b, c, d, e), which")) == (0, 1)
     with h5py.File(tmp_path / "p.h5") as file:
         assert "labels" in file
 
