@@ -86,7 +86,15 @@ def test_predict_writes_outputs_classes_and_probabilities(trained, tmp_path):
 def test_inspect_shows_tree_progress_config_and_digest(trained):
     folder, _ = trained
     text = dbp("inspect", folder).out
-    for part in ("finished: 2 epochs, 52 steps", "/model/dense_1/weight", "64x16", "batch_size = 50", "numpy"):
+    assert "_" not in text[text.index("\nprogress\n") : text.index("\nmade with\n")]
+    for part in (
+        "finished: 2 epochs, 52 steps",
+        "  evaluations of the cost  ",
+        "/model/dense_1/weight",
+        "64x16",
+        "batch_size = 50",
+        "numpy",
+    ):
         assert part in text
     assert dbp("inspect", "--digest", folder).out.strip() == digest(folder)
     assert len(digest(folder)) == 64

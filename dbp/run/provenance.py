@@ -16,6 +16,7 @@ from dbp.parallel import Communicator, Kernels, agree, check_equal_on_ranks, dif
 from dbp.version import VERSION
 
 KERNELS = "kernels"  # the key that accepts ranks with different ones
+OF_TRAINING = f'set kernels = "{kernels.X86_64_V3}", or train anyway with --accept {KERNELS}'
 
 
 def versions() -> dict[str, str]:
@@ -29,13 +30,16 @@ def check_installation(comm: Communicator) -> None:
     check_equal_on_ranks(comm, facts, "start the same installation of dbp and Python on all nodes")
 
 
-def check_kernels(comm: Communicator, asked: str, accept: Sequence[str] = ()) -> dict[str, str]:
+def check_kernels(
+    comm: Communicator, asked: str, accept: Sequence[str] = (), remedies: str = OF_TRAINING
+) -> dict[str, str]:
     """Return what the ranks compute with, by name; where they differ, with the ranks; collective.
 
     Args:
         comm: the ranks.
         asked: the setting.
         accept: keys in which a run may differ from its checkpoint; "kernels" accepts ranks that differ too.
+        remedies: what to do instead of starting all ranks on nodes of one kind.
 
     Raises:
         UserError: a rank computes with other kernels than those asked for, or ranks differ.
@@ -47,8 +51,7 @@ def check_kernels(comm: Communicator, asked: str, accept: Sequence[str] = ()) ->
         lines = "; ".join(f"{name}: {text}" for name, text in different.items())
         error = UserError(
             f"ranks do not compute with the same kernels, so the bits would depend on who computes what ({lines}); "
-            f'start them on nodes of one kind and one installation, set kernels = "{kernels.X86_64_V3}", or train '
-            f"anyway with --accept {KERNELS}"
+            f"start them on nodes of one kind and one installation, {remedies}"
         )
         error.on_all_ranks = True
         raise error

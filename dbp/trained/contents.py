@@ -12,6 +12,35 @@ from dbp.data import parse_meaning
 from dbp.text import duration, epoch_figures, shape_text, table
 
 SHOWN_EPOCHS = 10  # the last epochs of the history
+# What the numbers of a run's progress are, in the words of the docs; {} stands for the rest of a name.
+PROGRESS = {
+    "finished": "finished",
+    "outcome": "ended before its last epoch, as",
+    "epoch": "complete epochs",
+    "step": "steps",
+    "step_in_epoch": "steps of the current epoch",
+    "epoch_weight": "sum of example weights, this epoch",
+    "epoch_loss": "sum of losses, this epoch",
+    "epoch_": "sum of {}, this epoch",
+    "evaluations": "evaluations of the cost",
+    "products": "products with second derivatives",
+    "length": "last learning rate or step length",
+    "best_epoch": "best epoch",
+    "best_step": "step at its end",
+    "best_value": "its value",
+    "elapsed": "seconds of training",
+    "seed": "seed",
+    "shards": "shards",
+    "data_": "digest of the {} data",
+    "residuals_weight": "example weight of the residuals",
+    "skipped_steps": "skipped steps",
+    "skipped_in_a_row": "skipped steps in a row",
+    "rollbacks": "rollbacks since the failed step",
+    "failed_step": "failed step",
+    "last_checkpoint_step": "step to roll back to",
+    "previous_checkpoint_step": "step of the rollback before it",
+    "rate_factor": "factor on the learning rate by rollbacks",
+}
 
 
 def describe(found: Opened) -> str:
@@ -30,7 +59,7 @@ def describe(found: Opened) -> str:
         lines += [f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})", "", *_history(columns)]
     if meaning := parse_meaning(found.meaning):
         lines += ["", "data", *_pairs(meaning)]
-    lines += ["", "progress", *_pairs(progress), "", "made with", *_pairs(found.provenance)]
+    lines += ["", "progress", *_pairs(_in_words(progress)), "", "made with", *_pairs(found.provenance)]
     arrays = [[f"/{e.name}", str(np.dtype(e.dtype)), shape_text(e.shape)] for e in found.entries.values()]
     shown = "\n".join(table(arrays, left=range(3)))
     lines += ["", "arrays", *_indented(shown), "", "config", *_indented(found.config)]
@@ -42,6 +71,16 @@ def _history(columns: Mapping[str, Any]) -> list[str]:
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     title = "history" if len(rows) <= SHOWN_EPOCHS else f"history (the last {SHOWN_EPOCHS} of {len(rows)} epochs)"
     return [title, *(f"  {int(row['epoch'])}  {epoch_figures(row)}" for row in rows[-SHOWN_EPOCHS:])]
+
+
+def _in_words(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a run's progress by what they are, in the order of PROGRESS."""
+    found = {}
+    for beginning, words in PROGRESS.items():
+        for name, value in progress.items():
+            if name == beginning or (beginning.endswith("_") and name.startswith(beginning) and name not in PROGRESS):
+                found[words.format(name.removeprefix(beginning))] = value
+    return found
 
 
 def _pairs(values: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dbp import kernels
 from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
 from dbp.data import FLOATS, ColumnMeaning, Dataset, OutputFile, parse_meaning
 from dbp.errors import UserError
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
+from dbp.run.provenance import check_kernels
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
 from dbp.text import figures, shortened
@@ -31,8 +33,12 @@ def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Com
 
     Returns:
         the exit code of the command.
+
+    Raises:
+        UserError: ranks compute with different kernels, so that the bits of the result would depend on their number.
     """
     comm = world(end_after=START_SECONDS)
+    check_kernels(comm, kernels.NATIVE, remedies="or start one rank alone")
     checkpoint = from_rank_0(comm, _load, Path(path))
     settings = agree(comm, _settings_of, checkpoint)
     with abort_on_error(comm), blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):

@@ -310,3 +310,13 @@ def test_ranks_refuse_and_mark_the_same_rows(trained, linear, tmp_path):
     evaluated = mpirun(2, "-m", "dbp", "eval", linear, data)
     assert (evaluated.code, evaluated.out, evaluated.err.count("dbp: error")) == (70, "", 1)
     assert f"the cost is inf: example 900 of {data}: its loss is not finite, with inputs from 1e+38" in evaluated.err
+
+
+def test_ranks_that_compute_with_other_kernels_are_refused(trained, tmp_path, run, monkeypatch):
+    monkeypatch.setattr("dbp.run.provenance.differences", lambda _comm, _facts: {"blas": "two of them"})
+    out = tmp_path / "out.h5"
+    for words in (("eval", trained), ("neurons", trained), ("predict", trained)):
+        code, shown, error = run(*words, tmp_path / "none.h5", *([out] if words[0] == "predict" else []))
+        assert (code, shown, error.count("\n")) == (2, "", 1)
+        assert "(blas: two of them); start them on nodes of one kind and one installation, or start one rank" in error
+    assert not out.exists()
