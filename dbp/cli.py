@@ -45,7 +45,7 @@ def _run(words: Sequence[str]) -> int:
     except Interrupted as interruption:
         return interruption.exit_code  # the run has said what it did
     except KeyboardInterrupt:
-        write_error("\ndbp: interrupted")
+        write_error("\ndbp: interrupted; no output is left half-written")
         return INTERRUPTED
     except BrokenPipeError:  # what reads our output, such as head, has ended
         return 1

@@ -22,7 +22,7 @@ from dbp.errors import ENDED, INTERRUPTED, NOT_FINISHED, UserError
 from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
 from dbp.process.launcher import RANKS
 from dbp.process.note import ProcessNote
-from dbp.saving.stopping import LAUNCHER_SIGNAL, SIGNALS
+from dbp.saving.stopping import INTERRUPTED_TWICE, LAUNCHER_SIGNAL, SIGNALS
 from dbp.terminal import terminal_of, write_error
 
 START_SECONDS, RETRY_SECONDS = 20.0, 0.1  # a signal waits so long for ranks that may all be on other machines
@@ -69,7 +69,9 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
     if code not in (0, NOT_FINISHED) and not signals.received and errors.is_empty:
         _explain(code, errors.banners)
     if signal.SIGINT in signals.received and code not in (0, NOT_FINISHED):
-        if code != INTERRUPTED:  # else the ranks have said it
+        if signals.received.count(signal.SIGINT) > 1:
+            write_error(f"\n{INTERRUPTED_TWICE}")
+        elif code != INTERRUPTED:  # else the ranks have said it
             write_error("\ndbp: interrupted")
         return INTERRUPTED
     code = 128 - code if code < 0 else code

@@ -22,6 +22,10 @@ from dbp.process.note import read_note
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 INTERRUPT = "SIGINT (Ctrl-C)"
+INTERRUPTED_TWICE = (
+    "dbp: interrupted twice, and ended at once without saving; the same command resumes a training from its last "
+    "checkpoint"
+)
 LAUNCHER_SIGNAL = "DBP_SIGNAL"  # environment variable of dbp run: its note of the last signal that it has passed on
 STOP_FILE_SECONDS = 1.0  # between two checks for the stop file
 RESERVE_FACTOR = 2.0  # times the longest step and the longest save: the time reserved before a time limit
@@ -79,6 +83,8 @@ class Signals:
         elif not self._ends and callable(before := self._before[number]):
             before(number, frame)  # as a rule Python's own, which raises KeyboardInterrupt
         else:
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{INTERRUPTED_TWICE}\n".encode())  # a stream may be in the middle of a line
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -15,8 +16,9 @@ from dbp.errors import Interrupted, Stopped, UserError
 from dbp.process.note import ProcessNote
 from dbp.run.run import Run
 from dbp.saving.start import Start
-from dbp.saving.stopping import Stopping, signals
+from dbp.saving.stopping import INTERRUPTED_TWICE, Stopping, signals
 from dbp.text import parse_time
+from tests import processes
 from tests.saving.short_runs import run, steps
 from tests.small_data import X, Y
 
@@ -172,3 +174,13 @@ def test_times(text, seconds):
 def test_what_is_no_time(text):
     with pytest.raises(UserError, match="--time-limit takes seconds, hours:minutes:seconds"):
         parse_time(text)
+
+
+def test_a_second_interrupt_of_a_command_says_what_is_saved():
+    program = (
+        "import os, signal, time; from dbp.saving.stopping import signals; signals.enter(ends=True); "
+        "[os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]; time.sleep(20)"
+    )
+    outcome = processes.run(sys.executable, "-c", program, timeout=20)
+    assert outcome.code == -signal.SIGINT
+    assert outcome.err == f"\n{INTERRUPTED_TWICE}\n"
