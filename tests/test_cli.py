@@ -187,8 +187,8 @@ def test_bad_input_gets_one_line_and_exit_code_2(small, tmp_path, changes, messa
         (["eval", ".", "dbp:digits-test"], "folder . holds no checkpoint"),
         (["convert", "idx", "none", "none", "o.h5"], "none cannot be read: No such file or directory"),
         (
-            ["convert", "csv", "t", "o.h5", "--target", "a", "--target", "b"],
-            "--target takes one column, but was",
+            ["convert", "csv", "t", "o.h5", "--target", "a", "--no-target"],
+            "--no-target says that there are no targets, but --target names some; give one of them",
         ),
         (["run", "-n", "0", "--", "train", "{small}"], "-n must be at least 1, but is 0"),
         (["run", "-n", "2", "--", "trian", "{small}"], "there is no command 'trian'; valid: train"),

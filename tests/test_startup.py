@@ -22,7 +22,7 @@ NOT_NEEDED = {
     "dbp.checkpoint.folder",
     "dbp.checkpoint.reading",
     "dbp.checkpoint.writing",
-    "dbp.data.convert",
+    "dbp.convert",
     "dbp.data.hdf5",
     "dbp.data.output",
     "dbp.doctor",

@@ -52,12 +52,13 @@ IMPORTS = {
     "insight": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "reading", "run", "trained"},
     "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "run"},
     "batch": {"config", "parallel", "saving"},
+    "convert": {"data"},
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     # the face
     "script": {"parallel"},
     "__init__": {"autodiff", "checkpoint", "config", "data", "insight", "nn", "optim", "script", "training"},
-    "commands": {"batch", "checkpoint", "config", "data", "doctor", "exchange", "insight", "parallel", "run", "saving"}
-    | {"trained", "training"},
+    "commands": {"batch", "checkpoint", "config", "convert", "data", "doctor", "exchange", "insight", "parallel", "run"}
+    | {"saving", "trained", "training"},
     "cli": {"commands", "parallel", "saving"},
     "__main__": {"cli"},
 }

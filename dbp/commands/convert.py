@@ -1,66 +1,191 @@
-"""dbp convert: make an HDF5 data file from IDX files, a table or a NumPy archive."""
+"""dbp convert: make an HDF5 data file from files of other formats.
+
+To add a format: write `dbp/convert/NAME.py` with a function that returns a Content, whose blocks are read when they are
+written, and add a row to FORMATS below, a section to docs/data.md, and tests to tests/convert/.
+"""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbp.commands.parser import Parser, add_hdf5_output
 from dbp.errors import UsageError
 from dbp.terminal import print_output
 
-HELP = "make an HDF5 data file from IDX, CSV or NumPy files"
+if TYPE_CHECKING:
+    from dbp.convert.content import Content
+    from dbp.convert.roles import TableOptions
+
+HELP = "make an HDF5 data file from files of other formats"
 ON_RANKS = False
+
+
+class Format(NamedTuple):
+    """A format of files.
+
+    Args:
+        help: its line of help.
+        files: what `dbp convert NAME --help` calls each file, in their order.
+        add: adds the arguments of the format.
+        content: returns the data set in files.
+    """
+
+    help: str
+    files: tuple[str, ...]
+    add: Callable[[Parser], None]
+    content: Callable[[Namespace, list[Path]], Content]
 
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
     formats = parser.add_subparsers(metavar="FORMAT", required=True, dest="format")
+    for name, row in FORMATS.items():
+        found = formats.add_parser(name, help=row.help)
+        found.add_argument("files", nargs=len(row.files), metavar=row.files)
+        add_hdf5_output(found)
+        row.add(found)
 
-    idx = formats.add_parser("idx", help="a pair of IDX files, plain or gzip, such as those of MNIST")
-    idx.add_argument("files", nargs=2, metavar=("IMAGES", "LABELS"))
-    add_hdf5_output(idx)
 
-    csv = formats.add_parser("csv", help="a table with one column of targets")
-    csv.add_argument("files", nargs=1, metavar="TABLE")
-    add_hdf5_output(csv)
-    csv.add_argument(
-        "--target", action="append", metavar="COLUMN", help="name or number of the targets' column (default: the last)"
+def run(arguments: Namespace) -> int:
+    """Convert the files, and print what the data file holds."""
+    from dbp.convert.writing import write_hdf5
+
+    files = [Path(name) for name in arguments.files]
+    content = FORMATS[arguments.format].content(arguments, files)
+    source = f"converted from {arguments.format}: {', '.join(arguments.files)}"
+    columns = write_hdf5(Path(arguments.out), content, files, source, arguments.overwrite)
+    count = next(iter(columns.values())).shape[0]
+    shapes = ", ".join(f"{name} {shape}" for name, shape in columns.items())
+    print_output(f"{arguments.out}: {count:,} examples ({shapes})")
+    for note in content.notes:
+        print_output(f"  {note}")
+    return 0
+
+
+# --- tables -------------------------------------------------------------------------------------------
+
+
+def _add_table(parser: Parser) -> None:
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="COLUMN",
+        help="name or number of the targets' column (default: the last); give it once for each of several",
     )
-    csv.add_argument(
+    parser.add_argument("--no-target", action="store_true", help="there are no targets, as in data to predict")
+    parser.add_argument("--weights", metavar="COLUMN", help="the column of example weights")
+    parser.add_argument("--columns", metavar="COLUMNS", help="the inputs, such as age,size (default: all others)")
+    parser.add_argument("--drop", metavar="COLUMNS", help="columns to leave out, such as id,name")
+    parser.add_argument(
         "--classes",
         metavar="NAMES",
         help="the classes in the order of their numbers, such as ant,bee (default: all words, sorted)",
     )
-    csv.add_argument("--delimiter", default=",", metavar="CHARACTER", help="between values (default: a comma)")
-
-    npz = formats.add_parser("npz", help="a NumPy archive of arrays")
-    npz.add_argument("files", nargs=1, metavar="ARCHIVE")
-    add_hdf5_output(npz)
-    npz.add_argument("--inputs", default="inputs", metavar="NAME", help="the array of inputs (default: inputs)")
-    npz.add_argument("--targets", default="targets", metavar="NAME", help="the array of targets (default: targets)")
-    npz.add_argument("--weights", metavar="NAME", help="the array of weights (default: no weights)")
-
-
-def run(arguments: Namespace) -> int:
-    """Convert the files and print what the data file holds."""
-    from dbp.data import convert
-
-    files = [Path(name) for name in arguments.files]
-    if arguments.format == "idx":
-        data = convert.from_idx(*files)
-    elif arguments.format == "npz":
-        data = convert.from_npz(files[0], arguments.inputs, arguments.targets, arguments.weights)
-    else:
-        target, *others = arguments.target or [None]
-        if others:
-            raise UsageError(f"--target takes one column, but was given for {target} and {', '.join(others)}")
-        classes = None if arguments.classes is None else convert.parse_classes(arguments.classes)
-        data = convert.from_csv(files[0], target, arguments.delimiter, classes)
-    source = f"converted from {arguments.format}: {', '.join(arguments.files)}"
-    count = convert.write_hdf5(Path(arguments.out), data, files, source, arguments.overwrite)
-    shapes = ", ".join(
-        f"{name} {column.dtype} {' x '.join(map(str, column.shape))}" for name, column in data.columns.items()
+    parser.add_argument(
+        "--missing",
+        metavar="RULE",
+        help="what stands for missing inputs: error, drop (leave out the row), mean, median or a number "
+        "(default: error, or that of --like)",
     )
-    print_output(f"{arguments.out}: {count:,} examples ({shapes})")
-    return 0
+    parser.add_argument(
+        "--missing-text",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what says that a value is missing, besides an empty cell, NA, N/A, NaN, null and ?",
+    )
+    parser.add_argument("--words", metavar="COLUMNS", help="columns of words, though they have numbers or many words")
+    parser.add_argument(
+        "--order",
+        action="append",
+        default=[],
+        metavar="COLUMN=WORDS",
+        help="words that have an order, such as size=small,medium,large, become one column of 0, 1, 2",
+    )
+    parser.add_argument(
+        "--like", metavar="DATA.h5", help="the same columns, coding and classes as in a file that was converted before"
+    )
+
+
+def _add_csv(parser: Parser) -> None:
+    _add_table(parser)
+    parser.add_argument(
+        "--date",
+        action="append",
+        default=[],
+        metavar="COLUMN=FORMAT",
+        help="how dates are written, such as day=%%m/%%d/%%Y (default: 2019-03-01, with a time or not, or 1.3.2019)",
+    )
+    parser.add_argument("--delimiter", metavar="CHARACTER", help="between values (default: found by itself)")
+    parser.add_argument("--header", choices=("yes", "no"), help="whether the first line has names (default: found)")
+    parser.add_argument("--decimal", default=".", choices=(".", ","), help="before decimals (default: a point)")
+
+
+def _table_options(arguments: Namespace) -> TableOptions:
+    from dbp.convert.like import read_coding
+    from dbp.convert.options import missing_rule, names_in, pair_in
+    from dbp.convert.roles import LAST, TableOptions
+
+    if arguments.no_target and arguments.target:
+        raise UsageError("--no-target says that there are no targets, but --target names some; give one of them")
+    if arguments.like is not None:
+        stated = ("target", "weights", "columns", "drop", "classes", "words", "order")
+        if given := [name for name in stated if getattr(arguments, name)]:
+            raise UsageError(f"--{given[0]} is taken from {arguments.like}; leave it out, or leave out --like")
+    return TableOptions(
+        targets=() if arguments.no_target else tuple(arguments.target or (LAST,)),
+        columns=None if arguments.columns is None else names_in("--columns", arguments.columns),
+        drop=names_in("--drop", arguments.drop),
+        weights=arguments.weights,
+        words=names_in("--words", arguments.words),
+        orders={name: names_in("--order", words) for name, words in (pair_in("--order", o) for o in arguments.order)},
+        dates=dict(pair_in("--date", text) for text in getattr(arguments, "date", ())),
+        classes=names_in("--classes", arguments.classes) or None,
+        missing=missing_rule(arguments.missing),
+        missing_texts=arguments.missing_text,
+        like=None if arguments.like is None else read_coding(arguments.like),
+        like_name=arguments.like or "",
+    )
+
+
+def _csv(arguments: Namespace, files: list[Path]) -> Content:
+    from dbp.convert.csv_table import TextFormat, from_csv
+
+    header = {"yes": True, "no": False, None: None}[arguments.header]
+    text = TextFormat(arguments.delimiter, header, arguments.decimal)
+    return from_csv(files[0], _table_options(arguments), text)
+
+
+# --- arrays -------------------------------------------------------------------------------------------
+
+
+def _add_nothing(parser: Parser) -> None:
+    """Add no arguments."""
+
+
+def _idx(arguments: Namespace, files: list[Path]) -> Content:  # noqa: ARG001  # as all formats
+    from dbp.convert.idx import from_idx
+
+    return from_idx(*files)
+
+
+def _add_npz(parser: Parser) -> None:
+    parser.add_argument("--inputs", default="inputs", metavar="NAME", help="the array of inputs (default: inputs)")
+    parser.add_argument("--targets", default="targets", metavar="NAME", help="the array of targets (default: targets)")
+    parser.add_argument("--weights", metavar="NAME", help="the array of weights (default: no weights)")
+
+
+def _npz(arguments: Namespace, files: list[Path]) -> Content:
+    from dbp.convert.npz import from_npz
+
+    return from_npz(files[0], arguments.inputs, arguments.targets, arguments.weights)
+
+
+FORMATS = {
+    "csv": Format("a table of text, plain or gzip", ("TABLE",), _add_csv, _csv),
+    "npz": Format("a NumPy archive of arrays", ("ARCHIVE",), _add_npz, _npz),
+    "idx": Format("a pair of IDX files, plain or gzip, as of MNIST", ("IMAGES", "LABELS"), _add_nothing, _idx),
+}

@@ -48,7 +48,7 @@ def open_hdf5(path: Path) -> h5py.File:
             raise StorageError(f"{what} cannot be read: you have no permission; ask its owner for it")
     try:
         if not h5py.is_hdf5(path):
-            raise UserError(f"{what} is not an HDF5 file; make one with: dbp convert idx|csv|npz ... OUT.h5")
+            raise UserError(f"{what} is not an HDF5 file; make one with: dbp convert FORMAT FILES OUT.h5")
         return h5py.File(path, "r")
     except HDF5_FAILURES as error:
         if "unable to lock" in str(error):

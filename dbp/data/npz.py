@@ -1,4 +1,4 @@
-"""Read NumPy archives (.npz); nothing in a file is trusted."""
+"""Read NumPy archives (.npz), whole arrays or block by block; nothing in a file is trusted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,32 @@ DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, MemoryError),
     *(SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
+
+
+class ArrayHead(NamedTuple):
+    """What the head of an array says.
+
+    Args:
+        shape: its shape.
+        dtype: its type.
+        is_fortran: whether its first axis varies fastest.
+        start: the position of its values.
+    """
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    is_fortran: bool
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 class Archive:
@@ -58,8 +84,8 @@ class Archive:
             reason = " ".join(str(error).split())
             raise UserError(f"{self._what}: damaged, or no npz archive of plain arrays: {reason[:200]}") from None
 
-    def _start(self, name: str) -> tuple[Shape, np.dtype[Any], int]:
-        """Read shape, type and the position of the values from the head of an array."""
+    def _start(self, name: str) -> ArrayHead:
+        """Read the head of an array."""
         info = self._members[name]
         if info.compress_type not in COMPRESSIONS:
             raise UserError(f"{self._what}: {name!r} is packed in another way than NumPy's; save it with numpy.savez")
@@ -67,25 +93,55 @@ class Archive:
             head = io.BytesIO(member.read(HEAD_BYTES))
             version = np.lib.format.read_magic(head)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(head)
+            shape, is_fortran, dtype = read(head)
             if min(shape, default=0) < 0:
                 raise ValueError(f"{name!r} would be of shape {shape}")
         if dtype.kind not in self._kinds:
             raise UserError(f"{self._what}: {name!r} must be numbers, but is of type {dtype}")
-        return shape, dtype, head.tell()
+        return ArrayHead(shape, dtype, is_fortran, head.tell())
 
     def shape(self, name: str) -> Shape:
         """Return the shape in the header of the array."""
-        return self._start(name)[0]
+        return self._start(name).shape
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the type in the header of the array."""
+        return self._start(name).dtype
 
     def read(self, name: str) -> Array:
         """Read the values, in no more memory than the shape needs; raise UserError if that is more than there is."""
-        shape, dtype, start = self._start(name)
-        size = math.prod(shape) * dtype.itemsize
-        check_fits_memory(size, f"{self._what}: {name!r} of shape {shape}")
+        head = self._start(name)
+        check_fits_memory(head.size, f"{self._what}: {name!r} of shape {head.shape}")
         info = self._members[name]
         with self._reading(), self._file.open(info) as member:
-            if info.file_size != start + size:
-                longer = "longer" if info.file_size > start + size else "shorter"
-                raise ValueError(f"{name!r} is {longer} than its shape {shape}")
+            self._check_length(name, head)
             return np.lib.format.read_array(member, allow_pickle=False)
+
+    def blocks(self, name: str, rows: int) -> Iterator[Array]:
+        """Yield consecutive rows of an array, so many at a time; one in Fortran's order is read whole before."""
+        head = self._start(name)
+        if head.is_fortran:
+            values = self.read(name)
+            yield from (values[first : first + rows] for first in range(0, head.shape[0], rows))
+            return
+        check_fits_memory(head.row_bytes, f"{self._what}: a row of {name!r} of shape {head.shape}")
+        with self._reading():
+            self._check_length(name, head)
+            member = self._file.open(self._members[name])
+        with member:
+            with self._reading():
+                member.read(head.start)
+            for first in range(0, head.shape[0], rows):
+                count = min(rows, head.shape[0] - first)
+                with self._reading():
+                    content = bytearray(member.read(count * head.row_bytes))
+                    values = np.frombuffer(content, head.dtype).reshape(count, *head.shape[1:])
+                yield values.astype(head.dtype.newbyteorder("="), copy=False)
+            with self._reading():
+                member.read(1)  # at the end the checksum is compared
+
+    def _check_length(self, name: str, head: ArrayHead) -> None:
+        length = self._members[name].file_size
+        if length != head.start + head.size:
+            longer = "longer" if length > head.start + head.size else "shorter"
+            raise ValueError(f"{name!r} is {longer} than its shape {head.shape}")

@@ -1,0 +1,133 @@
+"""Choose the coding of each column of a table from what the first pass has found and what the user says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dbp.convert.coding import CLASSES, ORDERED, ColumnCoding, microseconds
+from dbp.convert.roles import Roles, Table, TableOptions, place_of
+from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan
+from dbp.convert.values import DAY
+from dbp.data.dataset import SHOWN_LETTERS
+from dbp.errors import UserError
+
+MOST_WORDS, MOST_STATED_WORDS, MOST_CLASSES = 100, 10_000, 100_000  # of one column
+
+
+class Chooser:
+    """What the user says of the columns of a table, by their numbers.
+
+    Args:
+        table: the table.
+        options: what the user says.
+        roles: what each column becomes.
+
+    Raises:
+        UserError: something is said of a column that is not used.
+    """
+
+    def __init__(self, table: Table, options: TableOptions, roles: Roles):
+        self._table, self._options = table, options
+        self._words = {place_of(table, name) for name in options.words}
+        self._orders = {place_of(table, name): tuple(words) for name, words in options.orders.items()}
+        self._dates = {place_of(table, name): pattern for name, pattern in options.dates.items()}
+        self._targets = roles["targets"]
+        used = {place for places in roles.values() for place in places}
+        if idle := sorted({*self._words, *self._orders, *self._dates} - used):
+            raise UserError(
+                f"{table.path}: column {self._label(idle[0])!r} is left out, so that its coding cannot be stated"
+            )
+        if options.classes is not None and len(self._targets) != 1:
+            raise UserError(f"{table.path}: --classes needs one column of targets, but there are {len(self._targets)}")
+
+    def _label(self, place: int) -> str:
+        return str(place) if self._table.names is None else self._table.names[place]
+
+    def scan(self, place: int) -> ColumnScan:
+        """Return an empty first pass over a column."""
+        is_target = place in self._targets
+        most = MOST_CLASSES if is_target else MOST_STATED_WORDS if place in self._words else MOST_WORDS
+        return ColumnScan(self._options.empty, most, self._dates.get(place))
+
+    def coding(self, place: int, scan: ColumnScan) -> ColumnCoding:
+        """Return the coding of a column; raise UserError, naming a line, if its cells do not fit together."""
+        name = None if self._table.names is None else self._table.names[place]
+        coding = ColumnCoding(name, place, pattern=self._dates.get(place))
+        if place in self._targets and (words := self._options.classes or self._orders.get(place)) is not None:
+            return replace(coding, kind=CLASSES, words=tuple(words))
+        if place in self._orders:
+            return replace(coding, kind=ORDERED, words=self._orders[place])
+        if not scan.total:
+            raise UserError(
+                f"{self._table.path}: column {self._label(place)!r} has no values; leave it out with --drop"
+            )
+        if place in self._words:
+            return replace(coding, kind=WORDS, words=self._words_of(place, scan))
+        kind = scan.kind()
+        if place in self._dates and kind != DATES:
+            line, text = scan.first[WORDS]
+            raise UserError(
+                f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} is not a date as --date "
+                f"{self._label(place)}={self._dates[place]} says"
+            )
+        if kind == DATES:
+            assert scan.earliest is not None
+            return replace(coding, kind=DATES, origin=str(np.datetime64(scan.earliest // DAY, "D")))
+        if kind == NUMBERS:
+            return replace(coding, mean=scan.mean)
+        if place in self._targets:
+            return replace(coding, kind=CLASSES, words=self._classes(place, scan))
+        if kind == WORDS:
+            return replace(coding, kind=WORDS, words=self._words_of(place, scan))
+        raise self._mixed(place, scan)
+
+    def _mixed(self, place: int, scan: ColumnScan) -> UserError:
+        line, text = min(scan.first[other] for other in (DATES, WORDS) if other in scan.first)
+        label = self._label(place)
+        return UserError(
+            f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} is not a number, as "
+            f"{scan.counts[NUMBERS]:,} of {scan.total:,} values of column {label!r} are; say --words {label!r} if "
+            f"all are words, or --missing-text {text[:SHOWN_LETTERS]!r} if it stands for a missing value"
+        )
+
+    def _words_of(self, place: int, scan: ColumnScan) -> tuple[str, ...]:
+        label = self._label(place)
+        if scan.texts is None:
+            most = MOST_STATED_WORDS if place in self._words else MOST_WORDS
+            raise UserError(
+                f"{self._table.path}: column {label!r} has more than {most:,} different words, of which each would "
+                f"be a column; leave it out with --drop {label!r}"
+                + f", or say --words {label!r} if they are meant so"
+                * (place not in self._words)
+            )
+        if not scan.texts:
+            raise UserError(
+                f"{self._table.path}: column {label!r} is stored as numbers; --words takes columns of texts"
+            )
+        return tuple(sorted(scan.texts))
+
+    def _classes(self, place: int, scan: ColumnScan) -> tuple[str, ...]:
+        if len(self._targets) > 1:
+            raise UserError(
+                f"{self._table.path}: column {self._label(place)!r} has words, but several targets must be numbers; "
+                "name one target, or write numbers"
+            )
+        if scan.texts is None:
+            raise UserError(
+                f"{self._table.path}: the targets have more than {MOST_CLASSES:,} different words; are they classes?"
+            )
+        return tuple(sorted(scan.texts))
+
+
+def mean_of(coding: ColumnCoding, scan: ColumnScan) -> float | None:
+    """Return the mean of a column as it is coded; None for words and classes."""
+    if coding.kind == NUMBERS:
+        return scan.mean
+    if coding.kind == DATES:
+        return (scan.mean - microseconds(coding.origin)) / DAY
+    if coding.kind == ORDERED and scan.texts:
+        known = {word: count for word, count in scan.texts.items() if word in coding.words}
+        return sum(coding.words.index(w) * count for w, count in known.items()) / max(1, sum(known.values()))
+    return None

@@ -1,0 +1,121 @@
+"""The first pass over a column of a table: what its cells are, and how often each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from dbp.convert.values import EXACT, date_or_none, is_number, number, numbers
+from dbp.types import Array
+
+Cells = Sequence[str] | Array  # of one column: texts, or numbers (NaN where missing), or dates (NaT where missing)
+NUMBERS, DATES, WORDS = "numbers", "dates", "words"
+
+
+class ColumnScan:
+    """What is known of a column once all its cells have been seen.
+
+    Args:
+        missing: texts that say that a value is missing.
+        most_words: the number of different texts of which it keeps track.
+        pattern: how dates are written, if not in a usual way.
+    """
+
+    def __init__(self, missing: Collection[str], most_words: int, pattern: str | None = None):
+        self._missing, self._most_words, self._pattern = missing, most_words, pattern
+        self.counts: Counter[str] = Counter()  # of numbers, dates, words
+        self.first: dict[str, tuple[int, str]] = {}  # line and text of the first of each
+        self.missing, self.first_missing = 0, 0
+        self.texts: Counter[str] | None = Counter()  # None if there are too many
+        self.is_whole = True  # all numbers are integers that float64 holds exactly
+        self.earliest: int | None = None  # of the dates, in microseconds from 1970
+        self._sum = self._date_sum = 0.0
+
+    def add(self, lines: Sequence[int], cells: Cells) -> Array | None:
+        """Add cells; return which are missing, or None if none is."""
+        if isinstance(cells, np.ndarray):
+            return self._add_array(lines, cells)
+        if self._pattern is None and (found := numbers(cells)) is not None:
+            self._add_numbers(found)
+            self.first.setdefault(NUMBERS, (lines[0], cells[0]))
+            self._add_texts(Counter(cells) if self.texts is not None else Counter())
+            return None
+        counts = Counter(cells)
+        empty = {text for text in counts if text in self._missing}
+        for text in counts.keys() - empty:
+            self._add_text(lines, cells, text, counts[text])
+        self._add_texts(Counter({text: count for text, count in counts.items() if text not in empty}))
+        return self._note_missing(lines, np.fromiter((cell in empty for cell in cells), bool, len(cells)))
+
+    def _add_array(self, lines: Sequence[int], cells: Array) -> Array | None:
+        is_date = cells.dtype.kind == "M"
+        empty = np.isnat(cells) if is_date else np.isnan(cells)
+        if len(there := cells[~empty]):
+            self.first.setdefault(DATES if is_date else NUMBERS, (lines[0], str(there[0])))
+            if is_date:
+                self.counts[DATES] += len(there)
+                moments = there.astype("datetime64[us]").astype(np.int64)
+                self._note_date(int(moments.min()), float(moments.astype(np.float64).sum()))
+            else:
+                self._add_numbers(there)
+        return self._note_missing(lines, empty)
+
+    def _add_numbers(self, found: Array) -> None:
+        self.counts[NUMBERS] += len(found)
+        with np.errstate(all="ignore"):
+            self._sum += float(found.sum())
+            self.is_whole &= bool((np.abs(found) <= EXACT).all() and (found == np.floor(found)).all())
+
+    def _add_text(self, lines: Sequence[int], cells: Sequence[str], text: str, count: int) -> None:
+        kind = WORDS
+        if self._pattern is None and is_number(text):
+            kind = NUMBERS
+            self._add_numbers(np.full(count, number(text)))
+        elif (moment := date_or_none(text, self._pattern)) is not None:
+            kind = DATES
+            self.counts[DATES] += count
+            self._note_date(moment, float(moment) * count)
+        else:
+            self.counts[WORDS] += count
+        line = lines[cells.index(text)]
+        if kind not in self.first or line < self.first[kind][0]:
+            self.first[kind] = (line, text)
+
+    def _add_texts(self, counts: Counter[str]) -> None:
+        if self.texts is not None:
+            self.texts.update(counts)
+            if len(self.texts) > self._most_words:
+                self.texts = None
+
+    def _note_date(self, moment: int, total: float) -> None:
+        self._date_sum += total
+        self.earliest = moment if self.earliest is None else min(moment, self.earliest)
+
+    def _note_missing(self, lines: Sequence[int], empty: Array) -> Array | None:
+        if not empty.any():
+            return None
+        if not self.missing:
+            self.first_missing = lines[int(empty.argmax())]
+        self.missing += int(empty.sum())
+        return empty
+
+    @property
+    def total(self) -> int:
+        """Return the number of cells that are not missing."""
+        return self.counts.total()
+
+    @property
+    def mean(self) -> float:
+        """Return the mean of the numbers, or of the dates in microseconds from 1970."""
+        if self.counts[NUMBERS]:
+            return self._sum / self.counts[NUMBERS]
+        return self._date_sum / max(1, self.counts[DATES])
+
+    def kind(self) -> str | None:
+        """Return what all cells are; None if there are none, or cells of several kinds."""
+        kinds = [kind for kind in (NUMBERS, DATES, WORDS) if self.counts[kind]]
+        if kinds == [DATES, WORDS]:
+            return WORDS
+        return kinds[0] if len(kinds) == 1 else None

@@ -1,0 +1,223 @@
+"""Convert a table: a first pass learns how to code its columns, a second one codes them block by block.
+
+Formats of tables differ in how cells are read; what they mean is decided here, the same for all formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dbp.convert.choice import Chooser, mean_of
+from dbp.convert.coding import CLASSES, BadCellError, ColumnCoding, TableCoding
+from dbp.convert.content import Block, Content
+from dbp.convert.roles import Roles, Table, TableBlock, TableOptions, chosen_columns
+from dbp.convert.scan import NUMBERS, WORDS, ColumnScan
+from dbp.data.meaning import listed
+from dbp.errors import UserError
+from dbp.files import check_fits_memory, reading_from
+from dbp.types import Array
+
+MEDIAN_BYTES = 1 << 28  # of columns of which the median is found at a time
+Scans = Mapping[int, ColumnScan]  # by the number of the column
+
+
+def from_table(table: Table, options: TableOptions) -> Content:
+    """Return the data set in a table; columns keep their names, and the file gets the coding, for `like`.
+
+    Raises:
+        UserError: the table is damaged, has no rows, or its cells do not fit together; names the line.
+    """
+    state = _state(table)
+    roles = chosen_columns(table, options)
+    scans, rows, complete = _scanned(table, options, roles)
+    if not rows:
+        raise UserError(f"{table.path} has no rows of values")
+    coding = _coding(table, options, roles, scans)
+    drops = options.missing == "drop"
+    if not drops:
+        _check_missing(table, coding, roles, scans)
+    if options.missing == "median" and options.like is None:
+        coding = _with_medians(table, options, roles, coding)
+    if not (count := complete if drops else rows):
+        raise UserError(f"{table.path}: in every row a value is missing, so that --missing drop leaves none")
+    whole = _is_whole(roles, coding, scans)
+    blocks = _encoded(table, options, roles, coding, whole, state)
+    notes = _notes(table, options, roles, coding, scans, rows - count)
+    return Content(blocks, count, _attributes(table, coding), notes)
+
+
+def _state(table: Table) -> tuple[int, int]:
+    with reading_from(table.path):
+        found = table.path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+# --- the first pass -----------------------------------------------------------------------------------
+
+
+def _scanned(table: Table, options: TableOptions, roles: Roles) -> tuple[Scans, int, int]:
+    """Return what is known of the columns, and the number of rows, and of those in which no value is missing."""
+    chooser = Chooser(table, options, roles)
+    scans = {place: chooser.scan(place) for places in roles.values() for place in places}
+    rows = complete = 0
+    for block in table.blocks():
+        empty = [scan.add(block.lines, block.columns[place]) for place, scan in scans.items()]
+        rows += len(block.lines)
+        found = [one for one in empty if one is not None]
+        complete += len(block.lines) - (int(np.logical_or.reduce(found).sum()) if found else 0)
+    return scans, rows, complete
+
+
+def _coding(table: Table, options: TableOptions, roles: Roles, scans: Scans) -> TableCoding:
+    if options.like is not None:
+        found = {role: options.like.columns.get(role, ())[: len(places)] for role, places in roles.items()}
+        given = options.missing not in (None, "median")
+        columns = {
+            role: [_with_rule(c, options) if given and role == "inputs" else c for c in cs]
+            for role, cs in found.items()
+        }
+    else:
+        chooser = Chooser(table, options, roles)
+        columns = {role: [chooser.coding(place, scans[place]) for place in places] for role, places in roles.items()}
+        columns = {
+            role: [replace(c, mean=mean_of(c, scans[place])) for c, place in zip(cs, roles[role], strict=True)]
+            for role, cs in columns.items()
+        }
+        columns["inputs"] = [_with_rule(one, options) for one in columns["inputs"]]
+    _check_weights(table, columns["weights"])
+    return TableCoding({role: tuple(found) for role, found in columns.items() if found})
+
+
+def _check_weights(table: Table, columns: Sequence[ColumnCoding]) -> None:
+    for one in columns:
+        if one.kind != NUMBERS:
+            raise UserError(f"{table.path}: the weights in column {one.label!r} must be numbers")
+
+
+def _with_rule(coding: ColumnCoding, options: TableOptions) -> ColumnCoding:
+    """Return the coding of inputs with what stands for missing values, by the rule of the user."""
+    rule = options.missing
+    if rule in (None, "error", "drop"):
+        return replace(coding, fill=None)
+    if coding.kind == WORDS:
+        return replace(coding, fill=0.0)
+    return replace(coding, fill=coding.mean if rule in ("mean", "median") else float(rule or 0))
+
+
+def _check_missing(table: Table, coding: TableCoding, roles: Roles, scans: Scans) -> None:
+    """Raise UserError if values are missing for which nothing stands."""
+    for role, columns in coding.columns.items():
+        pairs = list(zip(columns, roles[role], strict=True))
+        lost = [(one.label, scans[place]) for one, place in pairs if scans[place].missing and one.fill is None]
+        if not lost:
+            continue
+        first, total = min(scan.first_missing for _, scan in lost), sum(scan.missing for _, scan in lost)
+        where = f"{table.path}, {table.place} {first}"
+        if role != "inputs":
+            more = f" (and {total - 1:,} more)" if total > 1 else ""
+            what = {"targets": "target", "weights": "weight"}[role]
+            what += f" {lost[0][0]!r}" * (len(columns) > 1)
+            raise UserError(f"{where}: the {what} is missing{more}; write it, or drop such rows with --missing drop")
+        counts = listed([f"{label} {scan.missing:,}" for label, scan in lost])
+        raise UserError(
+            f"{where}: a value is missing, the first of {total:,} (in {counts}); fill them with --missing mean, "
+            "median or a number, leave out their rows with --missing drop, or their columns with --drop"
+        )
+
+
+def _with_medians(table: Table, options: TableOptions, roles: Roles, coding: TableCoding) -> TableCoding:
+    """Return the coding with the medians of all inputs that are numbers, found for some columns at a time."""
+    inputs = list(coding.columns["inputs"])
+    numeric = [(i, place) for i, place in enumerate(roles["inputs"]) if inputs[i].kind != WORDS]
+    rows = sum(len(block.lines) for block in table.blocks())
+    check_fits_memory(8 * rows, f"{table.path}: a column of {rows:,} numbers")
+    most = max(1, MEDIAN_BYTES // (8 * rows))
+    for start in range(0, len(numeric), most):
+        group = numeric[start : start + most]
+        values = np.empty((len(group), rows))
+        done = 0
+        for block in table.blocks():
+            for row, (i, place) in enumerate(group):
+                coded = _encode(table, inputs[i], block, place, options)
+                values[row, done : done + len(coded)] = coded[:, 0]
+            done += len(block.lines)
+        for row, (i, _) in enumerate(group):
+            inputs[i] = replace(inputs[i], fill=float(np.median(values[row][~np.isnan(values[row])])))
+    return TableCoding({**coding.columns, "inputs": tuple(inputs)})
+
+
+# --- the second pass ----------------------------------------------------------------------------------
+
+
+def _encode(table: Table, coding: ColumnCoding, block: TableBlock, place: int, options: TableOptions) -> Array:
+    try:
+        return coding.encode(block.columns[place], options.empty)
+    except BadCellError as error:
+        what = "the target " if coding.kind == CLASSES else ""
+        raise UserError(f"{table.path}, {table.place} {block.lines[error.row]}: {what}{error}") from None
+
+
+def _encoded(
+    table: Table, options: TableOptions, roles: Roles, coding: TableCoding, whole: bool, state: tuple[int, int]
+) -> Iterator[Block]:
+    """Yield the coded rows of a table; raise UserError if it has changed since its first pass."""
+    for block in table.blocks():
+        coded: dict[str, Array] = {}
+        for role, columns in coding.columns.items():
+            pairs = zip(columns, roles[role], strict=True)
+            coded[role] = np.hstack([one.filled(_encode(table, one, block, place, options)) for one, place in pairs])
+        if options.missing == "drop":
+            kept = ~np.logical_or.reduce([np.isnan(values).any(axis=1) for values in coded.values()])
+            coded = {role: values[kept] for role, values in coded.items()}
+        for role in set(coded) - {"inputs"}:
+            if coded[role].shape[1] == 1:
+                coded[role] = coded[role][:, 0]
+        if whole:
+            coded["targets"] = coded["targets"].astype(np.int64)
+        yield coded
+    if _state(table) != state:
+        raise UserError(f"{table.path} was changed while it was read; convert it again")
+
+
+def _is_whole(roles: Roles, coding: TableCoding, scans: Scans) -> bool:
+    """Return True if all targets are integers."""
+    pairs = list(zip(coding.columns.get("targets", ()), roles["targets"], strict=True))
+    return bool(pairs) and all(one.kind == CLASSES or (one.kind == NUMBERS and scans[p].is_whole) for one, p in pairs)
+
+
+def _attributes(table: Table, coding: TableCoding) -> dict[str, dict[str, Any]]:
+    attributes: dict[str, dict[str, Any]] = {"/": {"table": coding.to_json()}}
+    for role in ("inputs", "targets"):
+        if not (columns := coding.columns.get(role)):
+            continue
+        found = attributes[role] = {}
+        if table.names is not None or any(one.kind == WORDS for one in columns):
+            found["names"] = [name for one in columns for name in one.column_names]
+        units = [unit for one in columns for unit in one.units]
+        if any(units):
+            found["units"] = units
+        if role == "targets":
+            found["classes"] = columns[0].words if columns[0].kind == CLASSES else ()
+    return attributes
+
+
+def _notes(
+    table: Table, options: TableOptions, roles: Roles, coding: TableCoding, scans: Scans, dropped: int
+) -> list[str]:
+    """Return what the user should know of the coding, a line each."""
+    notes = [one.note for role in ("inputs", "targets") for one in coding.columns.get(role, ()) if one.note]
+    for one, place in zip(coding.columns["inputs"], roles["inputs"], strict=True):
+        if one.fill is not None and scans[place].missing:
+            filled = "zeros" if one.kind == WORDS else f"{one.fill:.6g}"
+            notes.append(f"{one.label}: {scans[place].missing:,} missing, filled with {filled}")
+    if dropped:
+        notes.append(f"{dropped:,} rows left out, as a value is missing")
+    if options.like is not None and table.names is not None:
+        used = {place for places in roles.values() for place in places}
+        if rest := [name for place, name in enumerate(table.names) if place not in used]:
+            notes.append(f"left out, as {options.like_name} has them not: {listed(rest)}")
+    return notes

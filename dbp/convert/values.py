@@ -1,0 +1,73 @@
+"""Texts in the cells of a table as numbers and dates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from dbp.types import Array
+
+MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?"))  # texts that say that a value is
+EXACT = 2**53  # up to here, float64 holds every integer
+DAY = 86_400 * 10**6  # microseconds
+ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d([.]\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?")
+OTHERS = {re.compile(r"\d{4}/\d\d?/\d\d?"): "%Y/%m/%d", re.compile(r"\d\d?[.]\d\d?[.]\d{4}"): "%d.%m.%Y"}
+
+
+def number(cell: str) -> float:
+    """Return the number in a cell; raise ValueError if it is none. Python's 1_000 is none, and NaN is none either."""
+    found = float(cell)
+    if "_" in cell or found != found:
+        raise ValueError("no number")
+    return found
+
+
+def is_number(cell: str) -> bool:
+    """Return True if a cell has a number."""
+    try:
+        number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def numbers(cells: Sequence[str]) -> Array | None:
+    """Return the numbers in cells, or None unless each has one that is not NaN."""
+    try:
+        found = np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        return None
+    return None if "_" in "".join(cells) or np.isnan(found).any() else found
+
+
+def date(cell: str, pattern: str | None = None) -> int:
+    """Return the microseconds from 1970, in UTC, of a date with or without a time of day.
+
+    Args:
+        cell: such as 2019-03-01, 2019-03-01 12:30, 2019/3/1 or 1.3.2019.
+        pattern: how it is written instead, in the letters of strptime.
+
+    Raises:
+        ValueError: it is no date.
+    """
+    if pattern is None and ISO.fullmatch(cell):
+        found = datetime.fromisoformat(cell)
+    else:
+        pattern = pattern or next((given for form, given in OTHERS.items() if form.fullmatch(cell)), None)
+        if pattern is None:
+            raise ValueError("it is written in no way that is known")
+        found = datetime.strptime(cell, pattern)  # without a zone it counts as UTC
+    found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    passed = found - datetime(1970, 1, 1, tzinfo=UTC)
+    return (passed.days * 86_400 + passed.seconds) * 10**6 + passed.microseconds
+
+
+def date_or_none(cell: str, pattern: str | None = None) -> int | None:
+    """Return what date() does, or None."""
+    try:
+        return date(cell, pattern)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,155 @@
+"""Write a data file from blocks of rows; each column ends in one piece, which ranks can map into memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from dbp.convert.content import FILE_NAMES, Block, ColumnShape, Content, row_bytes, rows_per_block, shapes_of
+from dbp.data.dataset import check_columns, role_of
+from dbp.data.output import OutputFile
+from dbp.errors import UserError
+from dbp.files import must_be_free, writing_to
+
+Shapes = Mapping[str, ColumnShape]
+BYTE_SCALE = 1 / 255  # of inputs of bytes, which brings them to 0 ... 1 when they are used
+
+
+def write_hdf5(path: Path, content: Content, files: Sequence[Path], source: str, overwrite: bool) -> Shapes:
+    """Write a data set block by block, whole or not at all; return the shapes of its columns.
+
+    Inputs of bytes get the attribute `scale` = 1/255 unless they have one.
+
+    Args:
+        path: the file to write.
+        content: the data set.
+        files: those that it is read from.
+        source: what the attribute `source` of the file says.
+        overwrite: whether a file of that name may be replaced.
+
+    Raises:
+        UserError: the columns do not fit together, the file exists, or it is one of those that are read.
+        StorageError: the file cannot be written.
+    """
+    must_be_free(path, overwrite, files)  # before anything is read, which may take long
+    with ExitStack() as spool_files:
+        if content.count is None:
+            content = _spooled(path, content, spool_files)
+        return _write(path, content, files, source, overwrite)
+
+
+def _write(path: Path, content: Content, files: Sequence[Path], source: str, overwrite: bool) -> Shapes:
+    assert content.count is not None
+    what = ", ".join(map(str, files)) or str(path)
+    shapes: Shapes = {}
+    done = 0
+    with OutputFile(path, overwrite, files) as file:
+        file.create()
+        for block in content.blocks:
+            if not (count := _row_count(what, block)):
+                continue
+            if not shapes:
+                shapes = _checked(what, block, content.count)
+                attributes = _attributes(content, shapes, source)
+            _check_like(what, block, shapes, done)
+            if done + count > content.count:
+                raise _changed(what, content.count)
+            file.write_rows(block, done, content.count, attributes)
+            done += count
+        if not shapes:
+            raise UserError(f"{what}: has no examples")
+        if done < content.count:
+            raise _changed(what, content.count)
+        file.commit()
+    return shapes
+
+
+def _changed(what: str, count: int) -> UserError:
+    return UserError(f"{what}: does not have the {count:,} examples that were announced; did it change meanwhile?")
+
+
+def _row_count(what: str, block: Block) -> int:
+    """Return the number of rows of a block; raise UserError unless all its columns have as many."""
+    counts = {name: len(values) if values.ndim else 0 for name, values in block.items()}
+    if len(set(counts.values())) != 1:
+        lengths = ", ".join(f"{name} have {count:,}" for name, count in counts.items())
+        raise UserError(f"{what}: every column needs one row per example, but {lengths or 'a block has no column'}")
+    return next(iter(counts.values()))
+
+
+def _checked(what: str, block: Block, count: int) -> Shapes:
+    shapes = shapes_of(block, count)
+    check_columns(what, {name: shape for name, shape in shapes.items() if name != FILE_NAMES})
+    return shapes
+
+
+def _check_like(what: str, block: Block, shapes: Shapes, done: int) -> None:
+    """Raise UserError unless a block has the columns, shapes and types of the first one."""
+    found = shapes_of(block, next(iter(shapes.values())).shape[0])
+    for name in {**shapes, **found}:
+        if found.get(name) != shapes.get(name):
+            raise UserError(
+                f"{what}: all blocks need the same columns, but {name} are {shapes.get(name, 'missing')} at first and "
+                f"{found.get(name, 'missing')} from row {done} on"
+            )
+
+
+def _attributes(content: Content, shapes: Shapes, source: str) -> dict[str, dict[str, object]]:
+    attributes = {name: dict(content.attributes.get(name, {})) for name in ("/", *shapes)}
+    attributes["/"]["source"] = os.fsencode(source).decode(errors="replace")
+    for name, shape in shapes.items():
+        if role_of(name) == "inputs" and shape.dtype == np.uint8:
+            attributes[name].setdefault("scale", BYTE_SCALE)
+    return attributes
+
+
+# --- an unknown number of examples --------------------------------------------------------------------
+
+
+def _spooled(path: Path, content: Content, files: ExitStack) -> Content:
+    """Return the same data set with its rows counted; they wait in nameless files in the folder of the new one.
+
+    Args:
+        path: the file to write.
+        content: the data set.
+        files: closes those files.
+    """
+    spools: dict[str, BinaryIO] = {}
+    first: Block = {}
+    count = 0
+    for block in content.blocks:
+        rows = _row_count(str(path), block)
+        if not first:
+            first = {name: values[:1] for name, values in block.items()}
+            with writing_to(path):
+                spools = {
+                    name: files.enter_context(tempfile.TemporaryFile(dir=path.parent))  # noqa: SIM115
+                    for name in block
+                }
+        _check_like(str(path), block, shapes_of(first, 1), count)
+        with writing_to(path):
+            for name, values in block.items():
+                spools[name].write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        count += rows
+    return replace(content, blocks=_read_back(path, spools, shapes_of(first, count)), count=count)
+
+
+def _read_back(path: Path, spools: Mapping[str, BinaryIO], shapes: Shapes) -> Iterator[Block]:
+    count = next(iter(shapes.values())).shape[0] if shapes else 0
+    rows = rows_per_block(*(row_bytes(*shape) for shape in shapes.values()))
+    with writing_to(path):
+        for file in spools.values():
+            file.seek(0)
+    for start in range(0, count, rows):
+        block = {name: np.empty((min(rows, count - start), *s.shape[1:]), s.dtype) for name, s in shapes.items()}
+        for name, values in block.items():
+            with writing_to(path):
+                spools[name].readinto(values.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+        yield block
