@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from dbp.files import writing_to
-from dbp.text import printable
+from dbp.text import lines_of, printable
 
 # Environment variable of `dbp run`, which passes on the errors of its ranks: the path of its terminal, or empty.
 TERMINAL = "DBP_TERMINAL"
@@ -32,11 +32,18 @@ def open_closed_streams() -> None:
                 setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
 
 
-def write_line(stream: TextIO | None, text: str) -> None:
-    """Write lines to a stream that may be gone, which never ends a rank: its reader has ended, its disk is full."""
+def write_line(stream: TextIO | None, text: str, columns: int | None = None) -> None:
+    """Write lines to a stream that may be gone, which never ends a rank: its reader has ended, its disk is full.
+
+    Args:
+        stream: to write to; None for none.
+        text: the lines.
+        columns: of the terminal that shows the stream, if one does; a line that is longer becomes several.
+    """
     try:
         if stream is not None:
-            stream.write(f"{encodable(text, stream)}\n")
+            shown = encodable(text, stream)
+            stream.write(f"{shown if columns is None else lines_of(shown, columns)}\n")
             stream.flush()
     except (OSError, ValueError):
         atexit.unregister(discard_unwritten)  # once, however often this happens
@@ -51,7 +58,7 @@ def encodable(text: str, stream: TextIO, *, colored: bool = False) -> str:
 
 def write_error(text: str) -> None:
     """Write lines to stderr, as write_line()."""
-    write_line(sys.stderr, text)
+    write_line(sys.stderr, text, columns_of(sys.stderr))
 
 
 def flush_streams() -> None:
@@ -135,6 +142,15 @@ def open_terminal(path: str | None) -> TextIO | None:
         return None if path is None else Path(path).open("w")
     except OSError:  # it belongs to another machine or container
         return None
+
+
+def columns_of(stream: TextIO | None) -> int | None:
+    """Return the columns of the terminal that shows a stream; None if the stream ends elsewhere."""
+    terminal = open_terminal(terminal_of(stream))
+    if terminal is None:
+        return None
+    with terminal:
+        return width_of(terminal)
 
 
 def width_of(terminal: TextIO) -> int:

@@ -11,6 +11,7 @@ from dbp.errors import UserError
 
 WIDTH = 100
 MIN_COLUMN = 12
+INDENT = "    "  # of a line that continues another
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -86,6 +87,21 @@ def _wrap(cell: str, width: int) -> list[str]:
     """Wrap a comma-separated list between its items."""
     unbroken = cell.replace(" ", "\xa0").replace(",\xa0", ", ")
     return [line.replace("\xa0", " ") for line in textwrap.wrap(unbroken, width)]
+
+
+def lines_of(text: str, columns: int) -> str:
+    """Return a line as lines of at most so many columns where words allow it; text of several lines as it is.
+
+    Where the line is a row of figures, which two spaces separate, none of them is broken.
+    """
+    if len(text.strip("\n")) <= columns or "\n" in text.strip("\n"):
+        return text
+    start = text[: len(text) - len(text.lstrip("\n"))]
+    words = text.strip("\n")
+    if max(map(len, words.split("  "))) <= columns - len(INDENT):
+        words = "  ".join(part.replace(" ", "\xa0") for part in words.split("  "))
+    lines = textwrap.wrap(words, columns, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
+    return start + "\n".join(lines).replace("\xa0", " ")
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:

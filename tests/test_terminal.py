@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from dbp.terminal import encodable, write_line
+from dbp.text import lines_of
 from tests.jobs import digest, run
-from tests.processes import ProcessTree
+from tests.processes import ProcessTree, run_on_terminal
 
 TRAIN = f"{sys.executable} -m dbp train"
 
@@ -55,3 +56,24 @@ def test_what_an_encoding_lacks_is_escaped_and_a_closed_stream_is_no_error():
 def test_control_characters_are_shown_and_not_sent_to_the_terminal():
     shown = "r \U0001f600\xfc\\x1b[31m\\x07\\udcff\ta\nb"
     assert encodable("r \U0001f600\xfc\x1b[31m\x07\udcff\ta\nb", sys.stdout) == shown
+
+
+def test_a_line_that_a_terminal_is_too_narrow_for_becomes_several():
+    row = "epoch 1/9  cost 0.1234  accuracy 0.5000  validation cost 0.1234  validation accuracy 0.5000  9 examples/s"
+    shown = lines_of(row, 80).split("\n")
+    assert shown == [row[:63].rstrip(), "    validation accuracy 0.5000  9 examples/s"]
+    assert lines_of(row, 200) == row
+    error = "\ndbp: error: " + "word " * 30 + "a" * 100
+    lines = lines_of(error, 80).split("\n")
+    assert lines[0] == ""
+    assert " ".join(lines).split() == error.split()
+    assert max(map(len, lines[:-1])) <= 80
+    assert lines_of(f"Traceback\n{error}", 80) == f"Traceback\n{error}"  # as code, or what is to be copied
+
+
+def test_an_error_is_wrapped_on_a_terminal_and_one_line_elsewhere():
+    code = "from dbp.terminal import write_error; write_error('word ' * 40 + 'end')"
+    shown = run_on_terminal(sys.executable, "-c", code, timeout=30).out.splitlines()
+    assert [len(line) > 0 for line in shown] == [True] * 3
+    assert max(map(len, shown)) <= 80
+    assert run(sys.executable, "-c", code).err == "word " * 40 + "end\n"

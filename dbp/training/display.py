@@ -15,7 +15,7 @@ from dbp.log import run_log
 from dbp.parallel import HOW_TO_GET_MPI, Node, placement_warnings
 from dbp.run.run import Run
 from dbp.run.sources import warnings_of
-from dbp.terminal import open_terminal, terminal_of, width_of, write_line
+from dbp.terminal import columns_of, open_terminal, terminal_of, width_of, write_line
 from dbp.text import epoch_figures, figures
 from dbp.version import VERSION
 
@@ -41,6 +41,7 @@ class Display:
         self._lines: TextIO | None = sys.stdout
         if self._terminal is not None and terminal_of(sys.stdout) == path:
             self._lines = self._terminal
+        self._columns = columns_of(sys.stdout) if enabled else None
         self._bar: Any = None
         self._examples, self._since = 0, time.perf_counter()
 
@@ -77,7 +78,7 @@ class Display:
             run_log.write(text)
         if self._enabled:
             self._close_bar()
-            write_line(self._lines, text)
+            write_line(self._lines, text, self._columns)
 
     def start_epoch(self, epoch: int, done: int) -> None:
         """Start the bar of an epoch.
