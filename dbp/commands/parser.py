@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dbp.trained.evaluator import DataFile
 
 
+CSV = ".csv"
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises UsageError, which all ranks report as one line, where argparse would exit.
 
@@ -84,17 +87,30 @@ def add_hdf5_output(parser: Parser) -> None:
     add_overwrite(parser, "OUT.h5")
 
 
-def output_of(arguments: Namespace, comm: Communicator) -> OutputFile:
-    """Return the HDF5 file that a command on a checkpoint and data writes, which must be none of those it reads.
+def add_hdf5_or_csv_output(parser: Parser) -> None:
+    """Add the HDF5 or CSV file to write."""
+    parser.add_argument("out", metavar="OUT", help="the file to write: a table if it ends in .csv, else HDF5")
+    add_overwrite(parser, "OUT")
+
+
+def output_of(arguments: Namespace, comm: Communicator, takes_csv: bool = False) -> OutputFile:
+    """Return the file that a command on a checkpoint and data writes, which must be none of those it reads.
 
     Collective: rank 0, which writes, looks for all, as other nodes may not see the checkpoint's folder.
+
+    Args:
+        arguments: of the command.
+        comm: the ranks.
+        takes_csv: whether a name that ends in .csv is that of a table rather than of an HDF5 file.
     """
     from dbp.checkpoint import files_of
-    from dbp.data import OutputFile, data_path
+    from dbp.data import CsvFile, OutputFile, data_path
     from dbp.parallel import from_rank_0
 
     read = from_rank_0(comm, lambda: (data_path(arguments.data), *files_of(Path(arguments.checkpoint))))
-    return OutputFile(Path(arguments.out), arguments.overwrite, read)
+    out = Path(arguments.out)
+    kind = CsvFile if takes_csv and out.suffix.lower() == CSV else OutputFile
+    return kind(out, arguments.overwrite, read)
 
 
 def add_overwrite(parser: Parser, file: str) -> None:

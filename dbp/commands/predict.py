@@ -1,10 +1,10 @@
-"""dbp predict: write a checkpoint's predictions for a data set to an HDF5 file."""
+"""dbp predict: write a checkpoint's predictions for a data set to an HDF5 or CSV file."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data, add_hdf5_output, data_of, output_of
+from dbp.commands.parser import Parser, add_checkpoint, add_data, add_hdf5_or_csv_output, data_of, output_of
 
 HELP = "write the predictions of a checkpoint for a data set"
 ON_RANKS = True
@@ -14,7 +14,7 @@ def add(parser: Parser) -> None:
     """Add the arguments."""
     add_checkpoint(parser)
     add_data(parser, "an HDF5 file with inputs")
-    add_hdf5_output(parser)
+    add_hdf5_or_csv_output(parser)
     parser.add_argument(
         "--not-finite",
         choices=("refuse", "mark"),
@@ -32,6 +32,6 @@ def run(arguments: Namespace) -> int:
     return with_checkpoint(
         arguments.checkpoint,
         lambda settings, checkpoint, comm: predict(
-            settings, checkpoint, data, output_of(arguments, comm), comm, not_finite
+            settings, checkpoint, data, output_of(arguments, comm, takes_csv=True), comm, not_finite
         ),
     )

@@ -20,11 +20,12 @@ from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 
 if TYPE_CHECKING:
+    from dbp.data.csv_output import CsvFile
     from dbp.data.hdf5 import HDF5Dataset
     from dbp.data.npz import Archive
     from dbp.data.output import OutputFile
 
-_LATER = {"Archive": "npz", "HDF5Dataset": "hdf5", "OutputFile": "output"}
+_LATER = {"CsvFile": "csv_output", "Archive": "npz", "HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
     "BLOCK_BYTES",
@@ -35,6 +36,7 @@ __all__ = [
     "ArrayDataset",
     "CheckTargets",
     "ColumnMeaning",
+    "CsvFile",
     "Dataset",
     "Examples",
     "FileDataset",

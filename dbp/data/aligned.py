@@ -159,6 +159,7 @@ class Aligned:
     ):
         self._data, self._orders, self._class_numbers = data, orders, class_numbers
         self.name, self.scale, self.input_shape, self.meaning = data.name, data.scale, data.input_shape, reference
+        self.row_names = getattr(data, "row_names", None)
         self.warnings: Sequence[str] = (*getattr(data, "warnings", ()), *warnings)
 
     def __len__(self) -> int:

@@ -18,6 +18,7 @@ from dbp.data.dataset import Rows, by_name, check_columns, check_scale, first_in
 from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, open_columns
 from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
 from dbp.data.open_file import rows_text, runs
+from dbp.data.row_names import row_names
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
 from dbp.types import Array
@@ -68,6 +69,7 @@ class HDF5Dataset(FileDataset):
     """Examples in an HDF5 file with a data set for each column.
 
     `layout` tells other processes where to map the same columns without HDF5; None if they cannot be mapped.
+    `row_names` has the names of the files that the examples come from; None if the data set "files" is not there.
 
     Args:
         path: the file, or "dbp:..." for a data set that comes with dbp.
@@ -109,6 +111,8 @@ class HDF5Dataset(FileDataset):
         self.layout = FileLayout(size, places, meaning) if len(places) == len(found) else None
         columns: dict[str, RowReader] = {**found, **open_columns(path, places)}
         super().__init__(name, columns, meaning, warnings)
+        first = first_inputs(found)
+        self.row_names = row_names(file, names[first], found[first].shape[0])
 
 
 def _has_weights(file: h5py.File) -> bool:

@@ -12,7 +12,7 @@ from dbp import kernels
 from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
-from dbp.data import FLOATS, ColumnMeaning, Dataset, OutputFile, parse_meaning
+from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, OutputFile, parse_meaning
 from dbp.errors import UserError
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
 from dbp.run.provenance import check_kernels
@@ -88,7 +88,7 @@ def predict(
         settings: settings of the run that wrote the checkpoint.
         checkpoint: the checkpoint.
         file: data with inputs.
-        out: the HDF5 file to write.
+        out: the HDF5 or CSV file to write.
         comm: the ranks.
         not_finite: REFUSE or MARK rows whose inputs or outputs are not finite.
 
@@ -97,6 +97,8 @@ def predict(
     """
     data = agree(comm, aligned_file, settings.data, checkpoint, file, False)
     trained = agree(comm, _trained_model, settings, checkpoint, data)
+    if isinstance(out, CsvFile):
+        agree(comm, out.check_shape, trained.output_shape)
     print_warnings(comm, data)
     marked: list[int] = []
     meaning = parse_meaning(checkpoint.meaning)
@@ -111,7 +113,9 @@ def predict(
             if comm.rank == 0:
                 rows = np.concatenate([piece.outputs for piece in pieces])
                 marked += [row for piece in pieces for row in piece.marked.tolist()]
-                columns = columns_of(rows, settings.loss.predict(rows), targets.classes)
+                files = [piece.files for piece in pieces if piece.files is not None]
+                named = np.concatenate(files) if files else None
+                columns = columns_of(rows, settings.loss.predict(rows), targets.classes, named)
                 out.write_rows(columns, start, len(data), attributes_of(columns, targets.classes or targets.names))
         from_rank_0(comm, out.commit)
     return f"{len(data):,} predictions written to {out.path}{_text_of_marked(marked)}"

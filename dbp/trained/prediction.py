@@ -21,10 +21,12 @@ class Prediction(NamedTuple):
 
     Args:
         outputs: of the model, (rows, ...); NaN in marked rows.
+        files: the names of the files that the examples come from, if they are known.
         marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
     """
 
     outputs: Array
+    files: Array | None
     marked: Array
 
 
@@ -59,7 +61,9 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
     if len(wrong):
         outputs = outputs.copy()
         outputs[wrong] = np.nan
-    return Prediction(outputs, rows.start + wrong)
+    names = getattr(trained.data, "row_names", None)
+    files = None if names is None else names.read(slice(rows.start, rows.stop))
+    return Prediction(outputs, files, rows.start + wrong)
 
 
 def labels_of(classes: Array, names: Sequence[str]) -> Array:
@@ -74,14 +78,32 @@ def _bytes(name: str) -> bytes:
 
 
 def attributes_of(columns: Mapping[str, Array], names: Sequence[str] | None) -> dict[str, dict[str, list[str]]]:
-    """Return the names of the classes, or of the targets, for the columns that have a number for each of them."""
-    each = [column for column in ("outputs", "probabilities") if column in columns]
-    return {
-        column: {"names": list(names)} for column in each if names and columns[column].shape[1:][-1:] == (len(names),)
-    }
+    """Return the names of the classes, or of the targets, for the columns that have a number for each of them.
+
+    Of two classes that share one number, it is that of the second.
+    """
+    named = {}
+    for column in ("outputs", "probabilities"):
+        if names and column in columns:
+            last = columns[column].shape[1:][-1:]
+            of_last = names[1:] if last == (1,) and len(names) == 2 and "classes" in columns else names
+            if last == (len(of_last),):
+                named[column] = {"names": list(of_last)}
+    return named
 
 
-def columns_of(outputs: Array, predicted: Mapping[str, Array], names: Sequence[str] | None) -> dict[str, Array]:
-    """Return the columns of a file of predictions: outputs, what the loss predicts from them, and labels of classes."""
+def columns_of(
+    outputs: Array, predicted: Mapping[str, Array], names: Sequence[str] | None, files: Array | None
+) -> dict[str, Array]:
+    """Return the columns of a file of predictions.
+
+    Args:
+        outputs: of the model.
+        predicted: what the loss predicts from them.
+        names: of the classes, for their labels, if they are known.
+        files: the names of the files that the examples come from, if they are known.
+    """
     columns = {"outputs": outputs, **predicted}
-    return columns | {"labels": labels_of(predicted["classes"], names)} if names and "classes" in predicted else columns
+    if names and "classes" in predicted:
+        columns["labels"] = labels_of(predicted["classes"], names)
+    return columns if files is None else columns | {"files": files}

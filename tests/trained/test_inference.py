@@ -1,5 +1,6 @@
 """Results of a checkpoint on files whose columns, classes and units are those of the training, or are not."""
 
+import csv
 import shutil
 
 import h5py
@@ -31,6 +32,10 @@ def write(path, inputs=X, targets=Y, names=COLUMNS, classes=CLASSES, **of_inputs
         if classes:
             file["targets"].attrs["classes"] = classes
     return str(path)
+
+
+def table_in(path):
+    return list(csv.reader(path.read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +253,38 @@ def test_a_cost_that_is_not_finite_names_the_example(linear, run, tmp_path):
         assert "; 2 of 60 examples have such a loss; remove such examples" in err
 
 
+def test_predictions_may_be_a_table_with_labels_and_file_names(trained, linear, run, tmp_path):
+    data = write(tmp_path / "data.h5")
+    with h5py.File(data, "r+") as file:
+        file["files"] = [f"{CLASSES[number]}/{row}.png" for row, number in enumerate(Y)]
+    table, out = tmp_path / "p.csv", tmp_path / "p.h5"
+    assert run("predict", trained, data, table) == (0, f"60 predictions written to {table}\n", "")
+    assert run("predict", trained, data, out)[0] == 0
+    names, *rows = table_in(table)
+    assert names == ["file", "label", *CLASSES]
+    with h5py.File(out) as file:
+        labels, files = file["labels"].asstr()[:].tolist(), file["files"].asstr()[:].tolist()
+        assert [row[:2] for row in rows] == [list(pair) for pair in zip(files, labels, strict=True)]
+        assert files[0] == f"{CLASSES[Y[0]]}/0.png"
+        numbers = np.array([row[2:] for row in rows], np.float32)
+        np.testing.assert_array_equal(numbers, file["probabilities"][:])
+    moved = write(tmp_path / "moved.h5", X[:, ::-1], Y, COLUMNS[::-1])
+    assert run("predict", trained, moved, table, "--overwrite")[0] == 0
+    assert [row[1:] for row in table_in(table)[1:]] == [row[1:] for row in rows]
+    assert run("predict", linear, write(tmp_path / "a.h5", X, X[:, :1], None, None), tmp_path / "q.csv")[0] == 0
+    assert (tmp_path / "q.csv").read_text().startswith("row,output\n0,")
+
+
+def test_of_two_classes_the_probability_is_that_of_the_second(run, tmp_path):
+    data = write(tmp_path / "train.h5", X, (Y > 0).astype(int), None, ["no", "yes"])
+    settings = Settings([nn.Dense(1)], "binary_cross_entropy", data, Adam(3e-2), 9, 12, out=str(tmp_path / "run"))
+    train(settings, OneProcess(), Start(quiet=True))
+    assert run("predict", tmp_path / "run", data, tmp_path / "p.csv")[0] == 0
+    names, *rows = table_in(tmp_path / "p.csv")
+    assert names == ["row", "label", "yes"]
+    assert all((float(row[2]) > 0.5) == (row[1] == "yes") for row in rows)
+
+
 def test_outputs_have_the_names_of_targets_that_are_numbers(run, tmp_path):
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["inputs"], file["targets"] = X, X[:, :2]
@@ -299,6 +336,12 @@ def test_ranks_refuse_and_mark_the_same_rows(trained, linear, tmp_path):
     assert (refused.code, refused.out, refused.err.count("dbp: error")) == (2, "", 1)
     assert "example 700 has no prediction, as its inputs contain nan" in refused.err
     assert not out.exists()
+    table = mpirun(2, *words[:-1], tmp_path / "p.csv", "--not-finite", "mark")
+    assert table.code == 0, table.err
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert len(lines) == 1201
+    assert [lines[1 + row] for row in (700, 900)] == ["700,,,,", "900,,,,"]
+    assert all(line.startswith(f"{row},") for row, line in enumerate(lines[1:]))
     marked = mpirun(2, *words, "--not-finite", "mark")
     assert marked.out == (
         f"1,200 predictions written to {out}; 2 of them marked, as inputs or outputs are not finite: rows 700, 900\n"

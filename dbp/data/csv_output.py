@@ -1,0 +1,83 @@
+"""Predictions as a table in CSV, one row for each example."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from dbp.data.output import Attributes, OutputFile
+from dbp.data.row_names import FILES
+from dbp.errors import UserError
+from dbp.files import writing_to
+from dbp.types import Array
+
+LABELS = {"labels": "label", "classes": "class"}  # what says the class, the best first, with the name of a column
+VALUES = {"probabilities": "probability", "outputs": "output"}  # the numbers to write, the best first, likewise
+
+
+class CsvFile(OutputFile):
+    """A CSV file with a line of names and a row for each example; see OutputFile.
+
+    A row has the name of the file that the example was read from, or its row in the data; the label of its class, or
+    the number of it; and probabilities, or outputs. What is not finite, and the class of such a row, is empty.
+    """
+
+    def check_shape(self, output_shape: tuple[int, ...]) -> None:
+        """Raise UserError if an example has more outputs than a row can name."""
+        if len(output_shape) > 1:
+            raise UserError(
+                f"{self.path}: a table has one row per example, but the model's outputs have shape {output_shape}; "
+                "name an HDF5 file, such as predictions.h5"
+            )
+
+    def write_rows(self, columns: Mapping[str, Array], start: int, count: int, attributes: Attributes) -> None:  # noqa: ARG002
+        """Write rows of predictions, from the row `start` on; names are in the attributes of the columns."""
+        assert self._file is not None
+        text = io.StringIO(newline="")
+        table = csv.writer(text, lineterminator="\n")
+        label = next((column for column in LABELS if column in columns), None)
+        values = next(column for column in VALUES if column in columns)
+        names = attributes.get(values, {}).get("names")
+        if start == 0:
+            first = "file" if FILES in columns else "row"
+            table.writerow([first, *_label_names(label, columns, names), *_value_names(values, columns, names)])
+        firsts = columns[FILES] if FILES in columns else np.arange(start, start + len(columns[values]))
+        parts = [firsts, *(columns[column] for column in (label, values) if column is not None)]
+        table.writerows(zip(*(cells for part in parts for cells in _cells(part)), strict=True))
+        with writing_to(self.path):
+            self._file.write(text.getvalue().encode(errors="surrogateescape"))
+
+
+def _label_names(label: str | None, columns: Mapping[str, Array], names: list[str] | None) -> list[str]:
+    """Return the names of the columns of classes: one, or one for each of several targets."""
+    if label is None:
+        return []
+    width = _width(columns[label])
+    targets = names if names and len(names) == width else range(width)
+    return [LABELS[label]] if width == 1 else [f"{LABELS[label]} of {one}" for one in targets]
+
+
+def _value_names(values: str, columns: Mapping[str, Array], names: list[str] | None) -> list[str]:
+    """Return the names of the columns of numbers: those of classes or targets, or numbers from 0."""
+    width = _width(columns[values])
+    if names and len(names) == width:
+        return list(names)
+    return [VALUES[values]] if width == 1 else [f"{VALUES[values]}_{number}" for number in range(width)]
+
+
+def _width(column: Array) -> int:
+    return column.shape[1] if column.ndim > 1 else 1
+
+
+def _cells(column: Array) -> Iterator[list[str]]:
+    """Yield the texts of a column of an array; of numbers the shortest that say the same in their type."""
+    for values in column.reshape(len(column), -1).T:
+        if values.dtype.kind == "S":
+            yield [value.decode(errors="surrogateescape") for value in values.tolist()]
+        elif values.dtype.kind == "f":
+            yield [str(value) if np.isfinite(value) else "" for value in values]
+        else:
+            yield [str(value) if value >= 0 else "" for value in values.tolist()]
