@@ -89,7 +89,7 @@ def _check_earlier(request: Request, settings: Settings, earlier: CheckpointInfo
     assert settings.shards is not None
     names = [name for name in ("train", "validation") if f"data_{name}" in progress]
     digests = {name: str(progress[f"data_{name}"]) for name in names}  # other data is found when the job starts
-    found = Comparison.between(earlier, settings, settings.shards, digests, earlier.meaning)
+    found = Comparison.between(earlier, settings, settings.shards, digests, earlier.meaning, str(progress.get("order")))
     ended = progress["outcome"] and not may_go_on(earlier, found, settings)
     if progress["finished"] and (ended or progress["epoch"] >= settings.epochs):
         text = f"{earlier.path} is finished; raise epochs to train it further, or choose another folder with --out"

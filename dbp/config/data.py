@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from dbp.checks import check_integer
 from dbp.data import ArrayDataset, Dataset, check_scale
-from dbp.errors import UserError
+from dbp.errors import UserError, unknown
 
+ORDERS = ("auto", "rows", "chunks")
 PARTS = ("train", "validation", "test")  # settings of data that may be files
 
 
@@ -41,6 +43,10 @@ class Data:
         targets: name of the targets in the HDF5 files.
         weights: name of the example weights in the HDF5 files; by default "weights", if there are any.
         scale: factor on the inputs; by default their attribute "scale".
+        order: "rows" to draw training examples one by one; "chunks" to draw chunks and mix the rows of a window; "auto"
+            for chunks where the data is stored in some.
+        window: least number of training examples that are mixed with one another, if chunks are drawn; by default as
+            many as chunks and mini-batches ask for.
     """
 
     train: str | Dataset | tuple[Any, ...]
@@ -50,14 +56,30 @@ class Data:
     targets: str = "targets"
     weights: str | None = None
     scale: float | None = None
+    order: str = "auto"
+    window: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_order()
         if self.scale is not None:
             object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
         for name in PARTS:
             object.__setattr__(self, name, self._source(name, path_as_text(getattr(self, name))))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
+
+    def _check_order(self) -> None:
+        """Raise UserError unless the order is known, and a window is a number of rows that something is drawn in."""
+        if self.order not in ORDERS:
+            raise unknown("data.order", self.order, ORDERS)
+        if self.window is None:
+            return
+        object.__setattr__(self, "window", check_integer("data.window", self.window, 1))
+        if self.order == "rows":
+            raise UserError(
+                f'data.window must not be set with data.order = "rows", which mixes all rows, but is {self.window}; '
+                "leave it out"
+            )
 
     def _source(self, name: str, given: Any) -> Any:
         """Return a source of examples; raise UserError if it is none."""

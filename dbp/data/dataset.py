@@ -87,7 +87,11 @@ class Examples(Mapping[str, Array]):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """The interface of data for training. It may have a `meaning` besides: see ColumnMeaning."""
+    """The interface of data for training.
+
+    It may have two attributes besides: `meaning`, see ColumnMeaning; and `borders`, if rows are best read in units: the
+    first row of each unit, and the number of rows at the end.
+    """
 
     name: str
     scale: float | None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dbp.data.chunks import ChunkTable
 
 PACKAGED = "dbp:"
+LARGE_PART = 8  # a column is large if its share of the bytes of an example is at least one in so many
 LARGE_ROW_BYTES = 1 << 16  # from this size on, plain reads of rows cost no more than a map
 
 
@@ -77,6 +78,11 @@ class RowReader(Protocol):
         ...
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of its numbers."""
+        ...
+
+    @property
     def borders(self) -> Array | None:
         """Return the first row of each unit of rows that are stored together, and the number of rows; None for one."""
         ...
@@ -104,6 +110,20 @@ class FileDataset:
 
     def __len__(self) -> int:
         return next(iter(self._columns.values())).shape[0]
+
+    @property
+    def borders(self) -> Array | None:
+        """Return the first row of each unit of rows that are read together, and the number of rows; None for one unit.
+
+        The units are those of the large column with the most bytes per row that has some.
+        """
+        sizes = {
+            name: column.dtype.itemsize * math.prod(column.shape[1:], start=1) for name, column in self._columns.items()
+        }
+        large = [name for name, size in sizes.items() if LARGE_PART * size >= sum(sizes.values())]
+        in_order = sorted(large, key=lambda name: sizes[name], reverse=True)
+        found = (self._columns[name].borders for name in in_order)
+        return next((borders for borders in found if borders is not None), None)
 
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""

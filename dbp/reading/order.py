@@ -126,9 +126,10 @@ class ChunkOrder(RowOrder):
         return range(int(self._borders[window]), int(self._borders[window + 1]))
 
     def units_in(self, window: int) -> Indices:
-        """Return the numbers of the units of a window, in the order of the permutation."""
+        """Return the numbers of the units of a window that have rows, in the order of the permutation."""
         first = self._last_units[window - 1] + 1 if window else 0
-        units: Indices = self._units[first : self._last_units[window] + 1]
+        inside = slice(first, self._last_units[window] + 1)
+        units: Indices = self._units[inside][np.diff(self._ends, prepend=0)[inside] > 0]
         return units
 
     def __call__(self, positions: Indices) -> Indices:

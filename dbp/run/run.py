@@ -41,7 +41,8 @@ from dbp.parallel import (
     is_on_all_ranks,
 )
 from dbp.reading.loader import Loader
-from dbp.reading.order import Batches, Order
+from dbp.reading.order import Batches, RowOrder
+from dbp.reading.sampler import Sampler
 from dbp.reading.shard import Batch, Chunks, CountedChunks, Shard
 from dbp.run.model_check import model_warnings, other_meaning
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
@@ -71,6 +72,8 @@ class Run:
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
         self.batches = Batches(len(self.sources.train), settings.examples_per_step(len(self.sources.train)))
+        self.sampler = agree(comm, self._make_sampler)
+        check_equal_on_ranks(comm, {"order": self.sampler.describe()}, "give all ranks the same data")
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings
@@ -86,6 +89,10 @@ class Run:
         self._allocate()
         if not restored:
             self._begin(initial)
+
+    def _make_sampler(self) -> Sampler:
+        data = self.settings.data
+        return Sampler.of(self.sources.train, self.settings.seed, self.batches.batch_size, data.order, data.window)
 
     def _build_model(self) -> InitialParameters:
         settings, dtype = self.settings, self.settings.numpy_dtype
@@ -185,7 +192,7 @@ class Run:
         )
         self._counted = 0  # this rank's examples in the last evaluation
         self._full_batch: Batch | None = None
-        self._order: tuple[int, Order] | None = None  # of the current epoch, with its number
+        self._order: tuple[int, RowOrder] | None = None  # of the current epoch, with its number
 
     def __enter__(self) -> Self:
         return self
@@ -211,10 +218,9 @@ class Run:
         """
         return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards, chunk_rows)
 
-    def order(self, epoch: int) -> Order:
+    def order(self, epoch: int) -> RowOrder:
         """Return the order of examples in an epoch; with a full batch it is always the same."""
-        fixed = 0 if self.objective.full_batch else epoch
-        return Order(len(self.sources.train), self.settings.seed, "order of examples", fixed)
+        return self.sampler.order(0 if self.objective.full_batch else epoch)
 
     def next_batch(self) -> Batch:
         """Return this rank's shards of the next mini-batch; a full batch is read only once."""

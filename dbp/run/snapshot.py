@@ -54,7 +54,7 @@ class Snapshot:
         averaged: their averages, if the optimizer keeps an average of the weights.
         numbers: the optimizer's numbers, by name.
         history: one array per column.
-        progress: counts and sums, by name, and what identifies the run: shards, seed, digests of its data.
+        progress: counts and sums, by name, and what identifies the run: shards, seed, order, digests of its data.
     """
 
     vectors: Mapping[str, Array | StoredVector] = field(default_factory=dict)
@@ -83,6 +83,7 @@ class Snapshot:
         """
         copies = [vector.copy() for vector in run.vectors.values()] if vectors is None else vectors
         identity: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed}
+        identity["order"] = run.sampler.describe()
         identity |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
         feedback, weight = (residuals.rows, residuals.example_weight) if residuals is not None else ((), 1.0)
         return cls(

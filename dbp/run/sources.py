@@ -32,7 +32,8 @@ from dbp.data import (
 )
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
-from dbp.reading.order import Order
+from dbp.reading.sampler import borders_of
+from dbp.reading.splits import Split, split
 from dbp.reading.subset import Subset
 from dbp.terminal import write_error
 from dbp.types import Array
@@ -155,7 +156,7 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
     )
     files = {"train": full, "validation": validation, "test": test}
     if isinstance(data.validation, float):
-        train, validation = _split(full, data.validation, settings.seed)
+        train, validation = split(full, Split(data.validation), settings.seed, borders_of(full, data.order))
     if settings.examples_per_step(len(train)) > len(train):
         raise UserError(
             f"batch_size is {settings.batch_size}, but must not be larger than the training data, which has "
@@ -179,15 +180,6 @@ def _how_to_state_scale(for_all: float | None, of_training: float, of_data: floa
     if for_all is not None and of_training == of_data:
         return "convert them to the same kind, or give each data set a scale of its own in place of data.scale"
     return f"if they are in the same units, give them the attribute scale = {of_training!r}; else convert them"
-
-
-def _split(full: Dataset, part: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Return training and validation examples, chosen by the seed alone."""
-    held_out = held_out_size(len(full), part)
-    if not 0 < held_out < len(full):
-        raise UserError(f"data.validation of {part} leaves no example on one side of {len(full)}")
-    order, border = Order(len(full), seed, "validation split"), len(full) - held_out
-    return Subset(full, order, range(border)), Subset(full, order, range(border, len(full)))
 
 
 def stop_check(comm: Communicator) -> Callable[[], bool]:

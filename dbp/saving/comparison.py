@@ -35,9 +35,24 @@ class Comparison:
 
     @classmethod
     def between(
-        cls, info: CheckpointInfo, settings: Settings, shards: int, digests: Mapping[str, str], meaning: Meaning
+        cls,
+        info: CheckpointInfo,
+        settings: Settings,
+        shards: int,
+        digests: Mapping[str, str],
+        meaning: Meaning,
+        order: str,
     ) -> Comparison:
-        """Compare a checkpoint with settings and data: its digests by purpose, and the meaning of the training data."""
+        """Compare a checkpoint with a run.
+
+        Args:
+            info: the checkpoint.
+            settings: of the run.
+            shards: of a mini-batch.
+            digests: of its data, by purpose.
+            meaning: of its training data.
+            order: of its training examples, in words.
+        """
         now = _without_files(stored_table(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
         differences = toml.differences(then, now)
@@ -46,8 +61,10 @@ class Comparison:
             for purpose in ("train", "validation")
             if info.progress.get(f"data_{purpose}") != digests.get(purpose)
         ]
-        for purpose, line in of_data:
-            key = f"data.{purpose}"
+        if (was := info.progress.get("order", "not known")) != order:
+            of_data.append(("order", f"order of the training examples: {was} in the checkpoint, {order} now"))
+        for name, line in of_data:
+            key = f"data.{name}"
             differences[key] = f"{differences[key]}; {line}" if key in differences else line
         allowed = {key: text for key, text in differences.items() if covered(key, MAY_DIFFER)}
         return cls({key: text for key, text in differences.items() if key not in allowed}, allowed)

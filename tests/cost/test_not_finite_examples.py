@@ -10,7 +10,7 @@ from dbp.nn import BatchNorm, MeanSquaredError, RunningMoments
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.loader import Loader
 from dbp.reading.order import Order
-from dbp.reading.subset import Subset
+from dbp.reading.subset import PositionRange, Subset
 
 FLOAT, ROWS = np.dtype(np.float32), 20
 
@@ -38,7 +38,7 @@ def test_an_example_of_a_part_is_named_by_its_row_in_the_file():
     x = np.ones((30, 2))
     order = Order(30, 0, "split")
     x[order(np.array([22]))] = -1e300
-    found = described(Subset(ArrayDataset(x, np.ones(30), name="all.h5"), order, range(20, 30)))
+    found = described(Subset(ArrayDataset(x, np.ones(30), name="all.h5"), PositionRange(order, range(20, 30))))
     assert found == f"example {order(np.array([22]))[0]} of all.h5: its inputs contain -inf as float32"
 
 

@@ -1,0 +1,83 @@
+"""The sampler of a run: whether rows are drawn one by one or in windows of chunks, by data and settings alone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from dbp.data import Dataset
+from dbp.reading.order import ChunkOrder, Order, RowOrder
+from dbp.types import Array
+
+WINDOW_BYTES, WINDOW_BATCHES, WINDOW_UNITS = 1 << 27, 16, 8  # of a window by default: the largest of the three
+PIECE_BYTES = 1 << 20  # of a unit, at the most, where chunks are asked for and all rows lie in one piece
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The orders of a data set in all epochs.
+
+    Args:
+        size: number of rows.
+        seed: of the run.
+        borders: the first row of each unit that is read as a whole, and the number of rows; None to draw single rows.
+        window: least number of rows that are mixed with one another, if there are units.
+    """
+
+    size: int
+    seed: int
+    borders: Array | None = None
+    window: int = 0
+
+    @classmethod
+    def of(cls, data: Dataset, seed: int, batch_size: int, order: str = "auto", window: int | None = None) -> Sampler:
+        """Return the sampler of a data set.
+
+        Args:
+            data: the data set; its `borders`, if it has any, are those of its units.
+            seed: of the run.
+            batch_size: examples of a mini-batch.
+            order: "rows"; "chunks"; or "auto", which draws rows where these lie in one piece.
+            window: rows of a window; by default as many as data set and mini-batch ask for.
+        """
+        borders = borders_of(data, order)
+        if borders is None:
+            return cls(len(data), seed)
+        if window is None:
+            largest_unit = int(np.diff(borders).max())
+            window = max(WINDOW_BYTES // _row_bytes(data), WINDOW_BATCHES * batch_size, WINDOW_UNITS * largest_unit)
+        return cls(len(data), seed, borders, min(window, len(data)))
+
+    def order(self, epoch: int) -> RowOrder:
+        """Return the order of an epoch, counted from 0."""
+        if self.borders is None:
+            return Order(self.size, self.seed, "order of examples", epoch)
+        return ChunkOrder(self.borders, self.window, self.seed, epoch)
+
+    def describe(self) -> str:
+        """Return the order in words, which name all that it depends on besides the seed."""
+        if self.borders is None:
+            return "rows one by one"
+        digest = hashlib.sha256(self.borders.astype("<i8").tobytes()).hexdigest()[:8]
+        return f"windows of {self.window} rows from {len(self.borders) - 1} chunks ({digest})"
+
+
+def borders_of(data: Dataset, order: str) -> Array | None:
+    """Return the first row of each unit of a data set, and its number of rows; None to draw rows one by one.
+
+    Args:
+        data: the data set.
+        order: "rows"; "chunks", where data in one piece is cut into small ones; or "auto".
+    """
+    if order == "rows":
+        return None
+    borders: Array | None = getattr(data, "borders", None)
+    if borders is None and order == "chunks":
+        return np.append(np.arange(0, len(data), max(1, PIECE_BYTES // _row_bytes(data))), len(data))
+    return borders
+
+
+def _row_bytes(data: Dataset) -> int:
+    return max(1, sum(column.nbytes for column in data.read(slice(0, 1)).values()))
