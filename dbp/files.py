@@ -27,6 +27,7 @@ PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get 
 SHOWN_LETTERS = 50  # of a name in the temporary one, so that it is not too long
 PAGE_BYTES = 1 << 12  # of a file that is laid out in memory
 NOT_PLAIN = "it is a link, a pipe, a device or a folder, but must be a plain file; remove it"
+OTHER_NAME = "it is a hard link, so that a file with another name would be changed; remove it"
 PARTIAL = ".partial"  # the ending of temporary names
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -159,6 +160,19 @@ def open_plain(path: Path, flags: int) -> int:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(NOT_PLAIN)
+    return descriptor
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file for writing as open_plain() does, unless it has another name too, under which it may be of others.
+
+    Raises:
+        OSError: it cannot be opened, is no plain file, or has another name.
+    """
+    descriptor = open_plain(path, flags)
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        raise OSError(OTHER_NAME)
     return descriptor
 
 

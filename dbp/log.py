@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbp.files import open_plain
+from dbp.files import open_own
 from dbp.terminal import write_error
 
 LOGS = "logs"
@@ -82,7 +82,7 @@ class RunLog:
         assert self._path is not None
         with contextlib.suppress(FileExistsError):
             self._path.parent.mkdir()
-        self._file = open_plain(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._file = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         again = " again" if os.fstat(self._file).st_size else ""
         return f"{now()} --- started{again}: {self._process}\n"
 

@@ -4,46 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
 from dbp.checks import LARGEST, MAX_CONFIG_BYTES
 from dbp.config.config_file import RUN_CONFIG
 from dbp.config.settings import Checkpoint
 from dbp.errors import StorageError, UserError
-from dbp.files import open_plain, read_plain, reading_from, write_file, writing_to
-from dbp.log import now
+from dbp.files import read_plain, reading_from, write_file, writing_to
+from dbp.log import LOGS, now
 from dbp.run.provenance import process
-from dbp.text import printable
+from dbp.saving.folder_lock import FolderLock
 
 if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
 
-STATUS_FILE, LOCK_FILE, STOP_FILE = "status.json", ".lock", "stop"
+STATUS_FILE, STOP_FILE = "status.json", "stop"
 RUN_FILES = (RUN_CONFIG, "history.csv", "timing.csv", STATUS_FILE)  # that a run writes as a whole
 # The first line of the run's config.toml, by which it is told from a config that a user has written.
 WRITTEN_BY_DBP = "# Written by dbp: the settings of the run in this folder. dbp train with this file resumes it.\n"
-# A process that only checks a lock, as is_locked() does, holds it for a moment: so locking is tried several times.
-LOCK_ATTEMPTS = 5
-LOCK_RETRY_SECONDS = 0.1
 HEARTBEAT_SECONDS = 10.0  # between two writings of the status of a running run
-MAX_STATUS_BYTES, MAX_LOCK_BYTES = 1 << 16, 1 << 10
+MAX_STATUS_BYTES = 1 << 16
 # The entries of a status, by their type.
 COUNTS = ("epoch", "epochs", "step", "steps", "ranks", "starts", "from_step", "process", "code")
 SECONDS, MAX_SECONDS = ("seconds", "step_seconds", "save_seconds"), 1e12
 TEXTS = ("state", "updated", "started", "host", "job", "checkpoint", "message")
+FOLDERS = ("checkpoints", LOGS)
 REPLACED = (RUN_CONFIG, "history.csv", "timing.csv")  # files that each run writes anew
 OF_ITS_OWN = "a run needs a folder of its own"
-HELD = (errno.EWOULDBLOCK, errno.EACCES)  # errors of a lock that another process holds
 ABSENT = (errno.ENOENT, errno.ENOTDIR)
-WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)  # errors of systems without locks; 524: NFS
 
 
 class RunFolder:
@@ -56,8 +50,7 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Checkpoint):
         self.path, self._settings = path, settings
-        self._lock: TextIO | None = None
-        self._made: list[Path] = []  # folders that did not exist before, the innermost first
+        self._lock = FolderLock(path)
         self._status: dict[str, Any] = {}
         self._last_heartbeat, self._status_lock = 0.0, threading.Lock()
 
@@ -73,80 +66,21 @@ class RunFolder:
         """Return the path of the file that asks the run to stop."""
         return self.path / STOP_FILE
 
-    # --- the lock ---------------------------------------------------------------------------------------
-
     def lock(self) -> None:
-        """Lock the folder against other runs for as long as this process lives.
+        """Lock the folder; see FolderLock."""
+        self._lock.lock()
 
-        The system releases the lock when the process ends, in whatever way.
-
-        Raises:
-            UserError: another run holds the lock.
-            StorageError: the folder cannot be written to.
-        """
-        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        with writing_to(self.path, "; see --out for another folder"):
-            self.path.mkdir(parents=True, exist_ok=True)
-        with writing_to(self.path / LOCK_FILE, "; see --out for another folder"):
-            while not self._lock_file():
-                pass
+    def unlock(self) -> None:
+        """Release the lock; see FolderLock."""
+        self._lock.unlock()
 
     def is_locked(self) -> bool | None:
         """Return whether a process holds the lock; None if the system does not tell. Nothing is written."""
-        try:
-            with os.fdopen(open_plain(self.path / LOCK_FILE, os.O_RDONLY)) as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        except OSError:
-            return None
-        return False
+        return self._lock.is_held()
 
     def locked_error(self, unknown: str) -> UserError:
-        """Return the error for a folder that another run has locked.
-
-        Args:
-            unknown: what to say if that run has not written where it runs.
-        """
-        where = printable(_read(self.path / LOCK_FILE)) or unknown
-        return UserError(
-            f"folder {self.path} belongs to a run that is still running ({where}); wait for its end, stop it, or "
-            "choose another folder with --out"
-        )
-
-    def _lock_file(self) -> bool:
-        """Lock the file; return False if its owner has removed it meanwhile, so that it must be tried again."""
-        path = self.path / LOCK_FILE
-        self._lock = os.fdopen(open_plain(path, os.O_RDWR | os.O_CREAT), "r+")
-        try:
-            _take(self._lock)
-        except OSError as error:
-            if error.errno in WITHOUT_LOCKS:  # nothing then prevents two runs at once
-                return True
-            self._lock.close()
-            self._lock = None
-            if error.errno not in HELD:
-                raise
-            raise self.locked_error("it has not written where") from None
-        if not path.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), path.stat()):
-            self._lock.close()
-            return False
-        self._lock.truncate(0)
-        self._lock.write(", ".join(f"{name} {value}" for name, value in process().items()))
-        self._lock.flush()
-        return True
-
-    def unlock(self) -> None:
-        """Release the lock, and remove the folder if it was made for it and has stayed empty."""
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                (self.path / LOCK_FILE).unlink(missing_ok=True)
-                self._lock.close()
-                for path in self._made:
-                    path.rmdir()
-            self._lock = None
+        """Return the error for a folder that another run has locked; see FolderLock.error()."""
+        return self._lock.error(unknown)
 
     def __enter__(self) -> Self:
         return self
@@ -155,12 +89,18 @@ class RunFolder:
         self.unlock()
 
     def check_contents(self, data: Iterable[Path]) -> None:
-        """Raise UserError if the folder holds the data of its run, or files that no run has written.
+        """Raise UserError if the folder holds the data of its run, files that no run has written, or links to folders.
 
         Args:
             data: its files.
         """
         run = self.path.resolve()
+        for name in FOLDERS:
+            if (self.path / name).is_symlink():
+                raise UserError(
+                    f"{OF_ITS_OWN}, but {self.path / name} is a link; put a folder in its place, or choose another "
+                    "place for the whole run with --out"
+                )
         for file in data:
             if file.resolve().is_relative_to(run):
                 raise UserError(f"{OF_ITS_OWN}, but {self.path} holds its data {file}; choose another with --out")
@@ -275,25 +215,6 @@ class RunFolder:
         rows = zip(*history.values(), strict=True)
         lines = [",".join(history), *(",".join(f"{x:.10g}" for x in row) for row in rows)]
         self.commit("history.csv", "\n".join(lines) + "\n")
-
-
-def _take(file: TextIO) -> None:
-    """Lock a file; raise OSError if another process holds the lock for longer than a check takes."""
-    for left in reversed(range(LOCK_ATTEMPTS)):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError as error:
-            if error.errno not in HELD or not left:
-                raise
-        time.sleep(LOCK_RETRY_SECONDS)
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_plain(path, MAX_LOCK_BYTES).strip()
-    except OSError:
-        return ""
 
 
 def _is_status(status: Any) -> bool:

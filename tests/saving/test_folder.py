@@ -131,6 +131,29 @@ def test_no_link_is_followed(tmp_path, capsys):
     assert victim.read_text() == "precious"
 
 
+def test_a_hard_link_is_not_written_to(tmp_path, capsys):
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("precious")
+    (folder / "logs").mkdir(parents=True)
+    for name in (".lock", "logs/rank-0.log", "status.json"):
+        (folder / name).hardlink_to(victim)
+    run(folder, epochs=1)
+    assert "rank-0.log cannot be written: it is a hard link, so that a file with another" in capsys.readouterr().err
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "logs"])
+def test_a_link_to_another_folder_is_refused(tmp_path, name):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "other")
+    with pytest.raises(
+        UserError, match=f"needs a folder of its own, but .*{name} is a link; put a folder in its place"
+    ):
+        run(tmp_path / "run", epochs=1)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
 @pytest.mark.time_limit(20)
 def test_a_pipe_is_not_waited_for(tmp_path):
     for name in (".lock", "status.json"):
