@@ -128,7 +128,7 @@ class Objective:
             running: running moments in place of the model's own, by path.
         """
         weights = shard.example_weights if draw else None
-        return call_with(parameters, running or self.running, draw, example_weights=weights)
+        return call_with(parameters, running or self.running, draw, example_weights=weights, mask=shard.mask)
 
     def forward(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """Return the model's outputs, and the loss of each example, or of each element of it if these have weights.

@@ -8,6 +8,7 @@ from dbp.nn.build import (
     initial_parameters,
     training_trial,
 )
+from dbp.nn.call import Call, LayerTrace, RandomKey, call_with, read_only
 from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.layers import (
     AUGMENTATION_LAYERS,
@@ -63,7 +64,7 @@ from dbp.nn.losses import (
 )
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments, moment_sums, running_arrays, update_running_moments
-from dbp.nn.scope import Call, LayerTrace, Model, RandomKey, Scope, call_with, read_only, use
+from dbp.nn.scope import Model, Scope, use
 
 __all__ = [
     "ACTIVATIONS",

@@ -21,10 +21,11 @@ from dbp.autodiff import Recomputed, ShapeError, Tensor, Value
 from dbp.autodiff.primitives import identity, reshape, sigmoid, softmax, transpose
 from dbp.errors import UserError, remedy
 from dbp.files import machine_memory
+from dbp.nn.call import Call, RandomKey, call_with, read_only
 from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, running_arrays
 from dbp.nn.names import check_name, check_names
-from dbp.nn.scope import Call, Model, RandomKey, Scope, call_with, read_only
+from dbp.nn.scope import Model, Scope
 from dbp.random import generator
 from dbp.types import Array
 

@@ -6,95 +6,43 @@ A model is any callable `model(scope, inputs) -> outputs`: a layer, or a functio
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, recompute
-from dbp.errors import UserError, remedy
+from dbp.errors import UserError
 from dbp.nn.activations import linear
+from dbp.nn.call import Call, LayerTrace, ParameterLookup, RandomKey, call_with
 from dbp.nn.initializers import Shape
+from dbp.nn.masks import share_of_places
 from dbp.nn.mixture import Mixture
-from dbp.nn.moments import Moments, RunningMoments, running_arrays
+from dbp.nn.moments import Moments, RunningMoments
 from dbp.random import generator
 from dbp.types import Array
 
-ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
-MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
-
-
-class RandomKey(NamedTuple):
-    """The key of a training pass's random numbers; a shard's numbers are the same on whichever rank computes it."""
-
-    seed: int
-    step: int
-    shard: int
-
-
-@dataclass
-class LayerTrace:
-    """One call of a layer: the layer, its path and its outputs.
-
-    The tensors that the layer created have numbers (`Tensor.created`) between `began` and `ended`.
-    """
-
-    path: str
-    layer: Any
-    began: int
-    ended: int = 0
-    outputs: Value = None
-
-    def end(self, outputs: Value, pool: LayerTrace | None = None) -> None:
-        """Note the outputs of the layer, and those of the pooling layer that it was fused with, if any."""
-        self.ended, self.outputs = Tensor(0.0).created, outputs
-        if pool is not None:
-            pool.end(outputs)
-
-
-@dataclass
-class Call:
-    """One call of a model: the source of its parameters, and the record of what happened in it.
-
-    Args:
-        parameter: returns a parameter, given its path, shape and initializer.
-        running: returns running moments, given their path, channels and decay.
-        random_key: of a training pass; None for evaluation, where nothing is random and running moments are applied.
-        example_weights: how much each example counts, or each of its positions; None if all count alike.
-        record_neurons: whether to fill `neurons` and `activations`.
-        observed: moments of this shard, by path.
-        neurons: weighted inputs of the neurons, by path, one array or tensor per use of the layer.
-        activations: outputs of the neurons, likewise.
-        trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
-        drawn: how many random generators each path has asked for.
-        mixtures: how the pass has mixed its examples, one at most; empty if it has not.
-    """
-
-    parameter: ParameterLookup
-    running: MomentsLookup
-    random_key: RandomKey | None = None
-    example_weights: Array | None = None
-    record_neurons: bool = False
-    observed: dict[str, Moments] = field(default_factory=dict)
-    neurons: dict[str, list[Value]] = field(default_factory=dict)
-    activations: dict[str, list[Value]] = field(default_factory=dict)
-    trace: list[LayerTrace] | None = None
-    drawn: Counter[str] = field(default_factory=Counter)
-    mixtures: list[Mixture] = field(default_factory=list)
-
-    @property
-    def mixture(self) -> Mixture | None:
-        """Return how the pass has mixed its examples; None if it has not."""
-        return self.mixtures[0] if self.mixtures else None
+# What a scope's mask is by default, and after a layer has not said which of its outputs count.
+OF_THE_MODEL, AS_OUTSIDE, NOT_SAID = object(), object(), object()
 
 
 class Scope:
-    """A node in the model's tree of names, within one call."""
+    """A node in the model's tree of names, within one call.
 
-    def __init__(self, call: Call, path: str = ""):
+    Args:
+        call: the call.
+        path: the path of the names.
+        mask: which places of the layer's inputs hold data; by default those of the model's inputs.
+
+    Attributes:
+        mask: which places of the layer's inputs hold data, (examples, *places); None if all do.
+    """
+
+    def __init__(self, call: Call, path: str = "", mask: Any = OF_THE_MODEL):
         self._call, self._path = call, path
+        self.mask: Array | None = call.mask if mask is OF_THE_MODEL else mask
+        self._mask_after: Any = NOT_SAID
 
     @property
     def training(self) -> bool:
@@ -109,22 +57,70 @@ class Scope:
         """
         return self._call.example_weights
 
+    def mask_of(self, x: Value) -> Array | None:
+        """Return which places of x (examples, *places, ..., channels) hold data, (examples, *places); None if all do.
+
+        Raises:
+            UserError: x has no such places.
+        """
+        if self.mask is None:
+            return None
+        if np.ndim(x) <= self.mask.ndim or np.shape(x)[: self.mask.ndim] != self.mask.shape:
+            raise UserError(
+                f"takes (places ..., channels) per example, and the mask has places {self.mask.shape[1:]}, but its "
+                f"inputs have shape {np.shape(x)[1:]}; put an embedding or a reshape layer first, which adds channels"
+            )
+        return self.mask
+
+    def pass_mask(self, mask: Array | None) -> None:
+        """Say which places of the layer's outputs hold data; None if the outputs have no places any more, or all do."""
+        self._mask_after = mask
+
+    def mask_after(self, layer: Any) -> Array | None:
+        """Return which places of the outputs hold data that a layer has just returned in this scope.
+
+        They are those that it has said with pass_mask(), or those of its inputs if it declares `keeps_places`.
+
+        Raises:
+            UserError: it does neither.
+        """
+        if self.mask is None:
+            return None
+        if self._mask_after is not NOT_SAID:
+            return self._mask_after  # type: ignore[no-any-return]
+        if not getattr(layer, "keeps_places", False):
+            raise UserError(
+                "does not take inputs of which some places are masked, as it does not say which of its outputs count; "
+                "leave it out, or let a layer of your own declare keeps_places = True, if each place of its outputs "
+                "depends on the same place of its inputs alone, or call scope.pass_mask(mask)"
+            )
+        return self.mask
+
     def weights_of(self, x: Value) -> Array | None:
         """Return how much each position of x (examples, *positions, channels) counts, shape (examples, *positions).
 
         Where x has other positions than the example weights, an example counts with the mean of its weights. Where a
-        reshape has made positions of the examples into rows, each row counts as its position. None if all count alike.
+        reshape has made positions of the examples into rows, each row counts as its position. Masked places do not
+        count. None if all count alike.
 
         Raises:
             UserError: the rows of x are no positions of the examples.
         """
-        weights, shape = self.example_weights, np.shape(x)[:-1]
+        weights, shape, mask = self._position_weights(np.shape(x)[:-1]), np.shape(x)[:-1], self.mask_of(x)
+        if mask is None:
+            return weights
+        valid = np.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)
+        return valid.astype(array_of(x).dtype) if weights is None else np.where(valid, weights, 0)
+
+    def _position_weights(self, shape: Shape) -> Array | None:
+        """Return how much each position of outputs of this shape counts by the example weights alone."""
+        weights = self.example_weights
         if weights is None or (weights == 1).all():
             return None
         if len(weights) != shape[0]:
             weights = self._weights_of_rows(weights, shape[0])
         elif weights.shape != shape[: weights.ndim]:
-            weights = _means(weights)
+            weights = self._means(weights)
         return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
     def _weights_of_rows(self, weights: Array, rows: int) -> Array:
@@ -136,7 +132,15 @@ class Scope:
                 f"{self._path.rstrip('/') or 'the model'}: its inputs have {rows} rows, which are no positions of the "
                 f"{len(weights)} examples, so their weights cannot be told; keep the examples as the first axis"
             )
-        return np.repeat(_means(weights), rows // len(weights))
+        return np.repeat(self._means(weights), rows // len(weights))
+
+    def _means(self, weights: Array) -> Array:
+        """Return the mean weight of each example, over its places that hold data."""
+        mask = self._call.mask
+        if mask is not None and mask.shape == weights.shape:
+            return share_of_places(weights, mask)
+        means: Array = weights.mean(axis=tuple(range(1, weights.ndim)))
+        return means
 
     @property
     def records_neurons(self) -> bool:
@@ -147,9 +151,14 @@ class Scope:
         """Return the parameter of this name and shape, which the named initializer fills at the start of training."""
         return self._call.parameter(self._path + name, shape, initializer)
 
-    def inside(self, name: str) -> Scope:
-        """Return the scope of a layer inside this one."""
-        return Scope(self._call, f"{self._path}{name}/")
+    def inside(self, name: str, mask: Any = AS_OUTSIDE) -> Scope:
+        """Return the scope of a layer inside this one.
+
+        Args:
+            name: of the layer.
+            mask: which places of its inputs hold data; by default those of the inputs of this scope.
+        """
+        return Scope(self._call, f"{self._path}{name}/", self.mask if mask is AS_OUTSIDE else mask)
 
     def neurons(self, z: Value, activation: Callable[[Value], Value] = linear) -> Value:
         """Return activation(z) for the weighted inputs z (..., neurons), and record both if the call asks for it."""
@@ -199,12 +208,6 @@ class Scope:
         return generator(key.seed, f"noise of {self._path}", self._call.drawn[self._path], key.step, key.shard)
 
 
-def _means(weights: Array) -> Array:
-    """Return the mean weight of each example."""
-    means: Array = weights.mean(axis=tuple(range(1, weights.ndim)))
-    return means
-
-
 def recomputed(model: Model, scope: Scope, x: Value) -> Value:
     """Return the model's outputs as a single node of the graph; derivatives call the model again.
 
@@ -223,10 +226,12 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
     def again(x: Value, *values: Value) -> Value:
         given = dict(zip(found, values, strict=True))
         parameter: ParameterLookup = lambda name, _shape, _initial: given[name]  # noqa: E731
-        quiet = Call(parameter, call.running, call.random_key, call.example_weights, drawn=drawn.copy())
-        return model(Scope(quiet, path), x)
+        quiet = Call(parameter, call.running, call.random_key, call.example_weights, call.mask, drawn=drawn.copy())
+        return model(Scope(quiet, path, scope.mask), x)
 
-    output = model(Scope(replace(call, parameter=look_up), path), array_of(x))
+    first = Scope(replace(call, parameter=look_up), path, scope.mask)
+    output = model(first, array_of(x))
+    scope.pass_mask(first.mask_after(model))
     inputs = (x, *found.values())
     return recompute(again).node(output, inputs) if any(type(i) is Tensor for i in inputs) else output
 
@@ -239,71 +244,11 @@ class Model(Protocol):
         ...
 
 
-def read_only(array: Array) -> Array:
-    """Return a view that cannot be written: all layers that ask for a parameter share it."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _find(parameters: Mapping[str, Value], name: str) -> Value:
-    """Return the parameter of this name; UserError, with the nearest name, if there is none."""
-    if name not in parameters:
-        raise UserError(f"the model needs {name!r}, which is not among its weights; {remedy(name, parameters)}")
-    return parameters[name]
-
-
-def _shape_error(path: str, found: Shape, shape: Shape) -> UserError:
-    if len(found) == len(shape) == 2 and found[1:] == shape[1:]:
-        return UserError(f"its inputs have {shape[0]} channels, but weights are for {found[0]} ({path!r} is {found})")
-    return UserError(f"inputs of this shape need {path!r} of shape {shape}, but it has {found}")
-
-
-def call_with(
-    parameters: Mapping[str, Value],
-    running: Mapping[str, RunningMoments] | None = None,
-    random_key: RandomKey | None = None,
-    record_neurons: bool = False,
-    example_weights: Array | None = None,
-) -> Call:
-    """Return a call in which a model finds these parameters and running moments.
-
-    Args:
-        parameters: arrays or tensors by path.
-        running: running moments by path; if None, they are read from `parameters`, by the names of running_arrays().
-        random_key: makes the call a training pass.
-        record_neurons: whether the call keeps weighted inputs and activations of all neurons.
-        example_weights: of the examples, or of the positions of each; None if all count alike.
-
-    Raises:
-        UserError: during the call, if a parameter or running moments are missing or a shape does not fit.
-    """
-
-    def look_up(path: str, shape: Shape, _initializer: str) -> Value:
-        found = _find(parameters, path)
-        if type(found) is Tensor and found.value.shape == shape:  # the common case of a training step comes first
-            return found
-        if np.shape(found) != shape:
-            raise _shape_error(path, np.shape(found), shape)
-        return read_only(found) if type(found) is np.ndarray else found
-
-    def find(path: str, channels: int, decay: float) -> RunningMoments:
-        if running is not None:
-            if path not in running:
-                raise UserError(f"the model needs the running moments of {path.rstrip('/')!r}, which are not given")
-            return running[path]
-        moments = RunningMoments.at_start(channels, decay, np.float64)
-        for name, array in running_arrays({path: moments}).items():
-            array[:] = array_of(_find(parameters, name))
-        return moments
-
-    return Call(look_up, find, random_key, example_weights, record_neurons)
-
-
 def use(
     parameters: Mapping[str, Value],
     running: Mapping[str, RunningMoments] | None = None,
     random_key: RandomKey | None = None,
+    mask: Array | None = None,
 ) -> Scope:
     """Return the outermost scope of call_with(...), to call a model with: model(use(parameters), inputs)."""
-    return Scope(call_with(parameters, running, random_key))
+    return Scope(call_with(parameters, running, random_key, mask=mask))

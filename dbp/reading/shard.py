@@ -20,12 +20,14 @@ class Shard(NamedTuple):
         inputs: of the model.
         targets: of the loss.
         example_weights: of the examples, or of the elements of each target; None if all are 1.
+        mask: which places of the inputs hold data, booleans (examples, *places); None if all do.
     """
 
     number: int
     inputs: Array
     targets: Array
     example_weights: Array | None
+    mask: Array | None = None
 
     @property
     def example_weight(self) -> float:
@@ -42,8 +44,7 @@ class Shard(NamedTuple):
     def rows(self, which: Any) -> Shard:
         """Return some of the examples, in read-only arrays."""
         arrays = (None if array is None else array[which] for array in self[1:])
-        inputs, targets, example_weights = (None if array is None else read_only(array) for array in arrays)
-        return Shard(self.number, inputs, targets, example_weights)  # type: ignore[arg-type]
+        return Shard(self.number, *(None if array is None else read_only(array) for array in arrays))  # type: ignore[arg-type]
 
 
 Batch = Sequence[Shard]  # this rank's shards of one mini-batch

@@ -211,6 +211,7 @@ class GaussianNoise:
     """
 
     kind: ClassVar[str] = "gaussian_noise"
+    keeps_places: ClassVar[bool] = True
     deviation: float
 
     def __post_init__(self) -> None:
@@ -236,6 +237,7 @@ class Cutout:
     """
 
     kind: ClassVar[str] = "cutout"
+    keeps_places: ClassVar[bool] = True
     size: Sizes
 
     def __post_init__(self) -> None:

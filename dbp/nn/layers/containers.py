@@ -63,18 +63,26 @@ class Sequential:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the last layer's outputs."""
-        for name, layer, pool_name, pool in self._steps:
+        mask = scope.mask
+        for name, layer, pool_name, pool in self._steps if mask is None else self._apart:
             try:
-                inner = scope.inside(name)
+                inner = scope.inside(name, mask)
                 trace = inner.trace_layer(layer)
                 x = layer.pooled(inner, x, pool.tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
+                mask = None if mask is None else inner.mask_after(layer)
                 if trace is not None:
                     trace.end(x, scope.inside(pool_name).trace_layer(pool) if pool else None)
             except PoolError as error:
                 raise UserError(_with_path(pool_name, error)) from None
             except (UserError, ShapeError) as error:
                 raise type(error)(_with_path(name, error)) from None
+        scope.pass_mask(mask)
         return x
+
+    @cached_property
+    def _apart(self) -> tuple[_Step, ...]:
+        """Return the steps for inputs with a mask, which lies between a convolution and its pooling."""
+        return tuple(_Step(name, layer) for name, layer in zip(self.names, self.layers, strict=True))
 
     @cached_property
     def _steps(self) -> tuple[_Step, ...]:
@@ -154,19 +162,23 @@ class Residual:
         """Return the activated sum; UserError if both paths differ in shape."""
         main, shortcut = self._paths
         y = main(scope, x)
-        straight = _through_shortcut(shortcut, scope, x) if shortcut else x
+        beside = scope.inside("shortcut")
+        straight = _through_shortcut(shortcut, beside, x) if shortcut else x
         if np.shape(y) != np.shape(straight):
             raise UserError(
                 f"the layers return {np.shape(y)[1:]} per example, but the shortcut returns {np.shape(straight)[1:]}; "
                 "both must be the same: give the shortcut layers of its own, such as a convolution of size 1"
             )
+        if scope.mask is not None:
+            one, other = scope.mask_after(main), beside.mask_after(shortcut) if shortcut else scope.mask
+            scope.pass_mask(None if one is None or other is None else one & other)
         return activation(self.activation)(y + straight)
 
 
 def _through_shortcut(layers: Sequential, scope: Scope, x: Value) -> Value:
     """Return the shortcut's outputs; its errors get the path of the shortcut in front."""
     try:
-        return layers(scope.inside("shortcut"), x)
+        return layers(scope, x)
     except (UserError, ShapeError) as error:
         raise type(error)(f"shortcut/{error}") from None
 

@@ -13,6 +13,7 @@ from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
 from dbp.nn.layers.window_settings import Padding, Sizes, check_padding, check_sizes, pair, window_on
+from dbp.nn.masks import as_images, mask_after_window, zero_filled
 from dbp.nn.scope import Scope
 
 
@@ -25,7 +26,8 @@ class Conv2d:
     """Convolution of images: activation(x * W + b), as cross-correlation (the kernel is not flipped).
 
     Inputs (examples, height, width, channels), outputs (examples, down, across, filters), kernel W (*size,
-    channels / groups, filters), bias b (filters,). With as many groups as channels it is depth-wise.
+    channels / groups, filters), bias b (filters,). With as many groups as channels it is depth-wise. Masked places are
+    zeros, before and after.
 
     Args:
         filters: channels of the outputs.
@@ -70,7 +72,11 @@ class Conv2d:
         window = window_on(np.shape(x)[1:3], size, stride, self.padding, dilation)
         if pool:
             _check_pool(window.positions(np.shape(x)[1:3]), pool)
-        return _convolved(self, scope, x, window, pool)
+        if (mask := scope.mask_of(x)) is None:
+            return _convolved(self, scope, x, window, pool)
+        mask = as_images(mask, x)
+        scope.pass_mask(after := mask_after_window(mask, window, self.padding == "same"))
+        return zero_filled(_convolved(self, scope, zero_filled(x, mask), window, 0), after)
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,14 @@ class Conv1d:
         n, length, channels = np.shape(x)
         size, stride, dilation = (pair(v, axes=1) for v in (self.size, self.stride, self.dilation))
         window = window_on((1, length), size, stride, self.padding, dilation, axes=1)
-        y = _convolved(self, scope, reshape(x, shape=(n, 1, length, channels)), window, 0)
-        return reshape(y, shape=(n, *np.shape(y)[2:]))
+        mask = scope.mask_of(x)
+        images = reshape(zero_filled(x, mask), shape=(n, 1, length, channels))
+        y = _convolved(self, scope, images, window, 0)
+        y = reshape(y, shape=(n, *np.shape(y)[2:]))
+        if mask is None:
+            return y
+        scope.pass_mask(after := mask_after_window(mask[:, None], window, self.padding == "same")[:, 0])
+        return zero_filled(y, after)
 
 
 def _check(layer: Conv1d | Conv2d) -> None:

@@ -14,6 +14,7 @@ from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_counts
+from dbp.nn.masks import zero_filled
 from dbp.nn.scope import Scope
 
 
@@ -25,6 +26,7 @@ class Dense:
     """
 
     kind: ClassVar[str] = "dense"
+    keeps_places: ClassVar[bool] = True
     units: int
     activation: str = "linear"
     initializer: str = "glorot_uniform"
@@ -39,6 +41,7 @@ class Dense:
         """Return outputs (examples, ..., units)."""
         if x.ndim < 2:
             raise UserError(f"takes a row of numbers per example, but its inputs have shape {np.shape(x)[1:]}")
+        scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
         w = scope.parameter("weight", (x.shape[-1], self.units), self.initializer)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
         fused = self.activation == "relu" and not scope.records_neurons
@@ -51,6 +54,7 @@ class Activation:
     """An activation function as a layer of its own."""
 
     kind: ClassVar[str] = "activation"
+    keeps_places: ClassVar[bool] = True
     function: str
 
     def __post_init__(self) -> None:
@@ -67,8 +71,10 @@ class Flatten:
 
     kind: ClassVar[str] = "flatten"
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Return inputs (examples, ...) as (examples, n)."""
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return inputs (examples, ...) as (examples, n), with zeros for masked places."""
+        x = zero_filled(x, scope.mask)
+        scope.pass_mask(None)
         return reshape(x, shape=(len(x), math.prod(np.shape(x)[1:])))
 
 
@@ -86,12 +92,18 @@ class Reshape:
         if not self.shape or min(self.shape) < 1:
             raise UserError(f"shape must be positive lengths, but is {list(self.shape)}")
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
-        """Return inputs (examples, ...) as (examples, *shape); UserError if the number of elements differs."""
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return inputs (examples, ...) as (examples, *shape); UserError if the number of elements differs.
+
+        Masked places are zeros; they stay masked if the places are the first axes of the shape.
+        """
         given = np.shape(x)[1:]
         if math.prod(given) != math.prod(self.shape):
             raise UserError(
                 f"shape {self.shape} holds {math.prod(self.shape)} numbers per example, but its inputs have shape "
                 f"{given}, which are {math.prod(given)}"
             )
+        if scope.mask is not None:
+            x, places = zero_filled(x, scope.mask), scope.mask.shape[1:]
+            scope.pass_mask(scope.mask if self.shape[: len(places)] == places else None)
         return reshape(x, shape=(len(x), *self.shape))

@@ -23,6 +23,7 @@ class Dropout:
     """
 
     kind: ClassVar[str] = "dropout"
+    keeps_places: ClassVar[bool] = True
     rate: float
 
     def __post_init__(self) -> None:

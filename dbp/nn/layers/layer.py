@@ -13,7 +13,11 @@ from dbp.nn.scope import Scope
 
 
 class Layer(Protocol):
-    """A frozen dataclass of settings that maps inputs to outputs; `kind` names it in configs and its parameters."""
+    """A frozen dataclass of settings that maps inputs to outputs; `kind` names it in configs and its parameters.
+
+    For inputs of which some places are masked, a layer declares `keeps_places = True`, if its outputs have the same
+    places and those that are filled in have no influence on others; or it calls scope.pass_mask().
+    """
 
     kind: ClassVar[str]
 

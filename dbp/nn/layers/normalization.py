@@ -12,6 +12,7 @@ from dbp.autodiff import Value, array_of, moments_of, normalize_block, reshape
 from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError
 from dbp.nn.layers.layer import check_counts
+from dbp.nn.masks import has_places, on_axes_of
 from dbp.nn.moments import Moments
 from dbp.nn.scope import Scope
 from dbp.types import Array
@@ -37,6 +38,7 @@ class BatchNorm:
     """
 
     kind: ClassVar[str] = "batch_norm"
+    keeps_places: ClassVar[bool] = True
     decay: float = 0.9
     epsilon: float = 1e-5
 
@@ -73,6 +75,7 @@ class LayerNorm:
     """Layer normalization: the last axis by its own mean and variance (Ba, Kiros and Hinton 2016)."""
 
     kind: ClassVar[str] = "layer_norm"
+    keeps_places: ClassVar[bool] = True
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -80,15 +83,20 @@ class LayerNorm:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
+        scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
         return normalize_block(x, scale, shift, axes=(np.ndim(x) - 1,), epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)
 class GroupNorm:
-    """Group normalization: groups of channels of each example by their moments over all positions (Wu and He 2018)."""
+    """Group normalization: groups of channels of each example by their moments over all positions (Wu and He 2018).
+
+    Masked places do not count.
+    """
 
     kind: ClassVar[str] = "group_norm"
+    keeps_places: ClassVar[bool] = True
     groups: int
     epsilon: float = 1e-5
 
@@ -106,5 +114,19 @@ class GroupNorm:
         grouped = self.groups, channels // self.groups
         parts = reshape(x, shape=(n, math.prod(positions), *grouped))
         scale, shift = (reshape(p, shape=grouped) for p in _scale_and_shift(scope, channels))
-        y = normalize_block(parts, scale, shift, axes=(1, 3), epsilon=self.epsilon)
+        weights = _place_weights(scope, x, channels // self.groups)
+        y = normalize_block(parts, scale, shift, axes=(1, 3), epsilon=self.epsilon, weights=weights)
         return reshape(y, shape=np.shape(x))
+
+
+def _place_weights(scope: Scope, x: Value, channels: int) -> Array | None:
+    """Return 1 for each position of x that holds data and 0 for each masked one, (examples, positions, 1, channels).
+
+    They are the same for all channels of a group. An example of which all places are masked is normalized by all.
+    """
+    mask = scope.mask_of(x)
+    if mask is None:
+        return None
+    counts = on_axes_of(mask | ~on_axes_of(has_places(mask), mask), x)
+    weights = np.broadcast_to(counts, (*np.shape(x)[:-1], channels)).astype(array_of(x).dtype)
+    return weights.reshape(len(weights), -1, 1, channels)

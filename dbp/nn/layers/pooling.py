@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, Window, average_pool, max_, max_pool, mean, reshape
+from dbp.autodiff import Value, Window, array_of, average_pool, max_, max_pool, mean, reshape, sum_, where
 from dbp.errors import UserError
 from dbp.nn.layers.layer import check_axes
 from dbp.nn.layers.window_settings import Padding, Sizes, check_padding, check_sizes, pair, window_on
+from dbp.nn.masks import as_images, has_places, mask_after_window, on_axes_of, zero_filled
 from dbp.nn.scope import Scope
+from dbp.types import Array
 
 Pool = Callable[..., Value]
 
@@ -36,10 +39,15 @@ class _Pool2d:
         check_sizes(self, "size", *([] if self.stride is None else ["stride"]))
         _check_padding(self.padding, self.size)
 
-    def _apply(self, pool: Pool, x: Value) -> Value:
+    def _apply(self, pool: Pool, scope: Scope, x: Value) -> Value:
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
         size, stride = pair(self.size), pair(self.size if self.stride is None else self.stride)
-        return pool(x, window=window_on(np.shape(x)[1:3], size, stride, self.padding))
+        window = window_on(np.shape(x)[1:3], size, stride, self.padding)
+        if (mask := scope.mask_of(x)) is None:
+            return pool(x, window=window)
+        mask = as_images(mask, x)
+        scope.pass_mask(after := mask_after_window(mask, window, self.padding == "same"))
+        return _pooled_valid(pool, x, window, mask, after)
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,42 @@ class _Pool1d:
         check_sizes(self, "size", *([] if self.stride is None else ["stride"]), axes=1)
         _check_padding(self.padding, self.size)
 
-    def _apply(self, pool: Pool, x: Value) -> Value:
+    def _apply(self, pool: Pool, scope: Scope, x: Value) -> Value:
         check_axes(x, ("length", "channels"), "put a reshape layer in front")
         n, length, channels = np.shape(x)
         size, stride = pair(self.size, axes=1), pair(self.size if self.stride is None else self.stride, axes=1)
         window: Window = window_on((1, length), size, stride, self.padding, axes=1)
-        y = pool(reshape(x, shape=(n, 1, length, channels)), window=window)
+        images, mask = reshape(x, shape=(n, 1, length, channels)), scope.mask_of(x)
+        if mask is None:
+            y = pool(images, window=window)
+        else:
+            after = mask_after_window(mask[:, None], window, self.padding == "same")
+            y = _pooled_valid(pool, images, window, mask[:, None], after)
+            scope.pass_mask(after[:, 0])
         return reshape(y, shape=(n, *np.shape(y)[2:]))
+
+
+def _pooled_valid(pool: Pool, x: Value, window: Window, mask: Array, after: Array) -> Value:
+    """Return the maximum or mean of images over the valid places of each window; 0 for windows that do not count.
+
+    Args:
+        pool: max_pool or average_pool.
+        x: the images.
+        window: the window.
+        mask: which places are valid, (examples, height, width).
+        after: which windows count, (examples, down, across).
+    """
+    if pool is max_pool:
+        y = pool(where(mask[..., None], x, lowest(x)), window=window)
+    else:
+        counts = average_pool(mask[..., None].astype(array_of(x).dtype), window=window)
+        y = pool(zero_filled(x, mask), window=window) / np.where(after[..., None], counts, 1)
+    return where(after[..., None], y, 0)
+
+
+def lowest(x: Value) -> float:
+    """Return the lowest finite number of the type of x."""
+    return float(np.finfo(array_of(x).dtype).min)
 
 
 @dataclass(frozen=True)
@@ -69,9 +106,9 @@ class MaxPool2d(_Pool2d):
 
     kind: ClassVar[str] = "max_pool2d"
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+    def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, down, across, channels)."""
-        return self._apply(max_pool, x)
+        return self._apply(max_pool, scope, x)
 
     @property
     def tiles(self) -> int:
@@ -86,9 +123,9 @@ class AveragePool2d(_Pool2d):
 
     kind: ClassVar[str] = "average_pool2d"
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+    def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, down, across, channels)."""
-        return self._apply(average_pool, x)
+        return self._apply(average_pool, scope, x)
 
 
 @dataclass(frozen=True)
@@ -97,9 +134,9 @@ class MaxPool1d(_Pool1d):
 
     kind: ClassVar[str] = "max_pool1d"
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+    def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, positions, channels)."""
-        return self._apply(max_pool, x)
+        return self._apply(max_pool, scope, x)
 
 
 @dataclass(frozen=True)
@@ -108,9 +145,9 @@ class AveragePool1d(_Pool1d):
 
     kind: ClassVar[str] = "average_pool1d"
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+    def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, positions, channels)."""
-        return self._apply(average_pool, x)
+        return self._apply(average_pool, scope, x)
 
 
 def _positions(x: Value) -> tuple[int, ...]:
@@ -121,21 +158,37 @@ def _positions(x: Value) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class GlobalAveragePool:
-    """Mean of every channel over all positions. Inputs (examples, ..., channels)."""
+    """Mean of every channel over all positions that are not masked, 0 if all are.
+
+    Inputs (examples, ..., channels).
+    """
 
     kind: ClassVar[str] = "global_average_pool"
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+    def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, channels)."""
-        return mean(x, axis=_positions(x))
+        positions, mask = _positions(x), scope.mask_of(x)
+        if mask is None:
+            return mean(x, axis=positions)
+        scope.pass_mask(None)
+        count = mask.sum(axis=tuple(range(1, mask.ndim)))[:, None] * math.prod(np.shape(x)[mask.ndim : -1])
+        return sum_(zero_filled(x, mask), axis=positions) / np.maximum(count, 1).astype(array_of(x).dtype)
 
 
 @dataclass(frozen=True)
 class GlobalMaxPool:
-    """Maximum of every channel over all positions. Inputs (examples, ..., channels)."""
+    """Maximum of every channel over all positions that are not masked, 0 if all are.
+
+    Inputs (examples, ..., channels).
+    """
 
     kind: ClassVar[str] = "global_max_pool"
 
-    def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
+    def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, channels)."""
-        return max_(x, axis=_positions(x))
+        positions, mask = _positions(x), scope.mask_of(x)
+        if mask is None:
+            return max_(x, axis=positions)
+        scope.pass_mask(None)
+        y = max_(where(on_axes_of(mask, x), x, lowest(x)), axis=positions)
+        return where(has_places(mask)[:, None], y, 0)

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, array_of, dense_block, sigmoid, stack, take, tanh
+from dbp.autodiff import Value, array_of, dense_block, sigmoid, stack, take, tanh, where
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
+from dbp.nn.masks import zero_filled
 from dbp.nn.scope import Scope
 
 
@@ -17,7 +18,8 @@ from dbp.nn.scope import Scope
 class _Recurrent:
     """Settings of a recurrent layer.
 
-    Inputs (examples, length, channels); outputs (examples, length, units), or (examples, units).
+    Inputs (examples, length, channels); outputs (examples, length, units), or (examples, units). The state is held at
+    masked positions, so that the last state is that of the last valid position.
 
     Args:
         units: size of the state.
@@ -37,6 +39,7 @@ class _Recurrent:
     def _read(self, scope: Scope, x: Value, gates: int) -> tuple[list[Value], Value, Value]:
         """Return the gates' weighted inputs at every position, the matrix applied to the state, and the first state."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
+        x = zero_filled(x, scope.mask_of(x))
         n, length, channels = np.shape(x)
         w = scope.parameter("weight", (channels, gates * self.units), self.initializer)
         z = dense_block(x, w, scope.parameter("bias", (gates * self.units,), "zeros"), relu_after=False)
@@ -47,11 +50,19 @@ class _Recurrent:
     def _gate(self, z: Value, number: int) -> Value:
         return take(z, index=(slice(None), slice(number * self.units, (number + 1) * self.units)))
 
-    def _outputs(self, states: list[Value], first: Value) -> Value:
+    def _outputs(self, scope: Scope, states: list[Value], first: Value) -> Value:
         """Return the states, or the last one, given the states at all positions and the one before them."""
+        scope.pass_mask(scope.mask if self.sequences else None)
         if not self.sequences:
             return states[-1] if states else first
         return stack(states, axis=1) if states else np.zeros((len(first), 0, self.units), first.dtype)
+
+
+def _held(scope: Scope, position: int, new: Value, before: Value) -> Value:
+    """Return the new state, and the one before where the position of an example is masked."""
+    if scope.mask is None or (valid := scope.mask[:, position, None]).all():
+        return new
+    return where(valid, new, before)
 
 
 @dataclass(frozen=True)
@@ -69,14 +80,14 @@ class GRU(_Recurrent):
         positions, matrix, h = self._read(scope, x, gates=3)
         shift = scope.parameter("candidate_bias", (self.units,), "zeros")
         first, states = h, []
-        for z in positions:
+        for position, z in enumerate(positions):
             inner = h @ matrix
             reset = sigmoid(self._gate(z, 0) + self._gate(inner, 0))
             update = sigmoid(self._gate(z, 1) + self._gate(inner, 1))
             candidate = scope.neurons(self._gate(z, 2) + reset * (self._gate(inner, 2) + shift), tanh)
-            h = candidate * (1 - update) + update * h
+            h = _held(scope, position, candidate * (1 - update) + update * h, h)
             states.append(h)
-        return self._outputs(states, first)
+        return self._outputs(scope, states, first)
 
 
 @dataclass(frozen=True)
@@ -93,11 +104,11 @@ class LSTM(_Recurrent):
         """Return the states."""
         positions, matrix, h = self._read(scope, x, gates=4)
         first, memory, states = h, h, []
-        for z in positions:
+        for position, z in enumerate(positions):
             gates = z + h @ matrix
             let_in, keep, show = (sigmoid(self._gate(gates, k)) for k in (0, 1, 3))
             candidate = scope.neurons(self._gate(gates, 2), tanh)
-            memory = keep * memory + let_in * candidate
-            h = show * tanh(memory)
+            memory = _held(scope, position, keep * memory + let_in * candidate, memory)
+            h = _held(scope, position, show * tanh(memory), h)
             states.append(h)
-        return self._outputs(states, first)
+        return self._outputs(scope, states, first)

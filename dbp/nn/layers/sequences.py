@@ -12,8 +12,11 @@ from dbp.autodiff import Tensor, Value, dense_block, reshape, softmax, take, tra
 from dbp.errors import UserError
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
+from dbp.nn.masks import zero_filled
 from dbp.nn.scope import Scope
 from dbp.types import Array
+
+HIDDEN = -1e30  # added to the scores of positions that are not attended to, so that softmax makes them 0
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Embedding:
     """
 
     kind: ClassVar[str] = "embedding"
+    keeps_places: ClassVar[bool] = True
     entries: int
     units: int
     initializer: str = "normal"
@@ -35,7 +39,7 @@ class Embedding:
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the vectors of the inputs' entries."""
         table = scope.parameter("weight", (self.entries, self.units), self.initializer)
-        return take(table, index=self._indices(x))
+        return take(table, index=self._indices(zero_filled(x, scope.mask) if type(x) is not Tensor else x))
 
     def _indices(self, x: Value) -> Array:
         """Return the inputs as indices; UserError unless they are whole numbers in range."""
@@ -60,25 +64,38 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Position:
-    """Learned position embedding: adds a vector of its own to each position of a sequence."""
+    """Learned position embedding: adds a vector of its own to each position of a sequence.
+
+    Args:
+        length: number of positions that have a vector, for sequences of unequal length; None for that of the inputs.
+    """
 
     kind: ClassVar[str] = "position"
+    keeps_places: ClassVar[bool] = True
     initializer: str = "normal"
+    length: int | None = None
 
     def __post_init__(self) -> None:
+        if self.length is not None:
+            check_counts(self, "length")
         initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape (examples, length, channels)."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
-        return x + scope.parameter("weight", np.shape(x)[1:], self.initializer)
+        length, channels = np.shape(x)[1:]
+        if self.length is None:
+            return x + scope.parameter("weight", (length, channels), self.initializer)
+        if length > self.length:
+            raise UserError(f"length must be at least that of its inputs, which is {length}, but is {self.length}")
+        return x + take(scope.parameter("weight", (self.length, channels), self.initializer), index=slice(0, length))
 
 
 @dataclass(frozen=True)
 class Attention:
     """Multi-head self-attention (Vaswani et al. 2017, section 3.2).
 
-    Inputs and outputs (examples, length, channels).
+    Inputs and outputs (examples, length, channels). No position attends to a masked one.
 
     Args:
         heads: number of heads, each of channels / heads channels.
@@ -88,6 +105,7 @@ class Attention:
     """
 
     kind: ClassVar[str] = "attention"
+    keeps_places: ClassVar[bool] = True
     heads: int
     causal: bool = False
     initializer: str = "glorot_uniform"
@@ -101,6 +119,8 @@ class Attention:
         """Return the attended values, projected by the output matrix."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
         n, length, channels = np.shape(x)
+        mask = scope.mask_of(x)
+        x = zero_filled(x, mask)
         if channels % self.heads:
             raise UserError(
                 f"channels must be a multiple of heads ({self.heads}), but its inputs have shape {np.shape(x)[1:]}"
@@ -109,6 +129,8 @@ class Attention:
         scores = (query @ transpose(key, axes=(0, 1, 3, 2))) / math.sqrt(channels / self.heads)
         if self.causal:
             scores = scores + _causal_mask(length, scores.dtype)
+        if mask is not None:
+            scores = scores + np.where(mask, 0, HIDDEN).astype(scores.dtype)[:, None, None, :]
         gathered = transpose(softmax(scores) @ value, axes=(0, 2, 1, 3))
         return self._project(scope, reshape(gathered, shape=(n, length, channels)), "output")
 
@@ -126,4 +148,4 @@ class Attention:
 
 def _causal_mask(length: int, dtype: Any) -> Array:
     """Return what is added to scores: zero, or for later positions so negative that softmax gives 0."""
-    return np.triu(np.full((length, length), -1e30, dtype), 1)
+    return np.triu(np.full((length, length), HIDDEN, dtype), 1)

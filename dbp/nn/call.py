@@ -1,0 +1,150 @@
+"""One call of a model: where it finds its parameters, running moments and random numbers, and what happens in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.autodiff import Tensor, Value, array_of
+from dbp.errors import UserError, remedy
+from dbp.nn.initializers import Shape
+from dbp.nn.mixture import Mixture
+from dbp.nn.moments import Moments, RunningMoments, running_arrays
+from dbp.types import Array
+
+ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
+MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
+
+
+class RandomKey(NamedTuple):
+    """The key of a training pass's random numbers; a shard's numbers are the same on whichever rank computes it."""
+
+    seed: int
+    step: int
+    shard: int
+
+
+@dataclass
+class LayerTrace:
+    """One call of a layer: the layer, its path and its outputs.
+
+    The tensors that the layer created have numbers (`Tensor.created`) between `began` and `ended`.
+    """
+
+    path: str
+    layer: Any
+    began: int
+    ended: int = 0
+    outputs: Value = None
+
+    def end(self, outputs: Value, pool: LayerTrace | None = None) -> None:
+        """Note the outputs of the layer, and those of the pooling layer that it was fused with, if any."""
+        self.ended, self.outputs = Tensor(0.0).created, outputs
+        if pool is not None:
+            pool.end(outputs)
+
+
+@dataclass
+class Call:
+    """One call of a model: the source of its parameters, and the record of what happened in it.
+
+    Args:
+        parameter: returns a parameter, given its path, shape and initializer.
+        running: returns running moments, given their path, channels and decay.
+        random_key: of a training pass; None for evaluation, where nothing is random and running moments are applied.
+        example_weights: how much each example counts, or each of its positions; None if all count alike.
+        mask: which places of the inputs hold data, (examples, *places); None if all do.
+        record_neurons: whether to fill `neurons` and `activations`.
+        observed: moments of this shard, by path.
+        neurons: weighted inputs of the neurons, by path, one array or tensor per use of the layer.
+        activations: outputs of the neurons, likewise.
+        trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
+        drawn: how many random generators each path has asked for.
+        mixtures: how the pass has mixed its examples, one at most; empty if it has not.
+    """
+
+    parameter: ParameterLookup
+    running: MomentsLookup
+    random_key: RandomKey | None = None
+    example_weights: Array | None = None
+    mask: Array | None = None
+    record_neurons: bool = False
+    observed: dict[str, Moments] = field(default_factory=dict)
+    neurons: dict[str, list[Value]] = field(default_factory=dict)
+    activations: dict[str, list[Value]] = field(default_factory=dict)
+    trace: list[LayerTrace] | None = None
+    drawn: Counter[str] = field(default_factory=Counter)
+    mixtures: list[Mixture] = field(default_factory=list)
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """Return how the pass has mixed its examples; None if it has not."""
+        return self.mixtures[0] if self.mixtures else None
+
+
+def read_only(array: Array) -> Array:
+    """Return a view that cannot be written: all layers that ask for a parameter share it."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _find(parameters: Mapping[str, Value], name: str) -> Value:
+    """Return the parameter of this name; UserError, with the nearest name, if there is none."""
+    if name not in parameters:
+        raise UserError(f"the model needs {name!r}, which is not among its weights; {remedy(name, parameters)}")
+    return parameters[name]
+
+
+def _shape_error(path: str, found: Shape, shape: Shape) -> UserError:
+    if len(found) == len(shape) == 2 and found[1:] == shape[1:]:
+        return UserError(f"its inputs have {shape[0]} channels, but weights are for {found[0]} ({path!r} is {found})")
+    return UserError(f"inputs of this shape need {path!r} of shape {shape}, but it has {found}")
+
+
+def call_with(
+    parameters: Mapping[str, Value],
+    running: Mapping[str, RunningMoments] | None = None,
+    random_key: RandomKey | None = None,
+    record_neurons: bool = False,
+    example_weights: Array | None = None,
+    mask: Array | None = None,
+) -> Call:
+    """Return a call in which a model finds these parameters and running moments.
+
+    Args:
+        parameters: arrays or tensors by path.
+        running: running moments by path; if None, they are read from `parameters`, by the names of running_arrays().
+        random_key: makes the call a training pass.
+        record_neurons: whether the call keeps weighted inputs and activations of all neurons.
+        example_weights: of the examples, or of the positions of each; None if all count alike.
+        mask: which places of the inputs hold data, booleans (examples, *places); None if all do.
+
+    Raises:
+        UserError: during the call, if a parameter or running moments are missing or a shape does not fit.
+    """
+
+    def look_up(path: str, shape: Shape, _initializer: str) -> Value:
+        found = _find(parameters, path)
+        if type(found) is Tensor and found.value.shape == shape:  # the common case of a training step comes first
+            return found
+        if np.shape(found) != shape:
+            raise _shape_error(path, np.shape(found), shape)
+        return read_only(found) if type(found) is np.ndarray else found
+
+    def find(path: str, channels: int, decay: float) -> RunningMoments:
+        if running is not None:
+            if path not in running:
+                raise UserError(f"the model needs the running moments of {path.rstrip('/')!r}, which are not given")
+            return running[path]
+        moments = RunningMoments.at_start(channels, decay, np.float64)
+        for name, array in running_arrays({path: moments}).items():
+            array[:] = array_of(_find(parameters, name))
+        return moments
+
+    mask = None if mask is None or mask.all() else mask
+    return Call(look_up, find, random_key, example_weights, mask, record_neurons)

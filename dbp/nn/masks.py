@@ -1,0 +1,86 @@
+"""Masks of places: which positions of each example hold data, and which are filled in.
+
+A mask is an array of booleans (examples, *places). Layers that mix places take it from their scope, so that what is
+filled in has no influence on any number, and say which of their outputs count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff import Value, Window, where
+from dbp.types import Array
+
+
+def on_axes_of(mask: Array, x: Value) -> Array:
+    """Return a mask with as many axes as x (examples, *places, ...), of length one where x has more."""
+    return mask.reshape(mask.shape + (1,) * (np.ndim(x) - mask.ndim))
+
+
+def zero_filled(x: Value, mask: Array | None) -> Value:
+    """Return x with zeros in the places that are filled in, whatever stands there."""
+    return x if mask is None else where(on_axes_of(mask, x), x, 0)
+
+
+def has_places(mask: Array) -> Array:
+    """Return for each example whether any place counts, (examples,)."""
+    return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
+
+
+def share_of_places(weights: Array, mask: Array) -> Array:
+    """Return the mean of the weights (examples, *places) over the places of each example that count; 0 without any."""
+    axes = tuple(range(1, mask.ndim))
+    counts = np.maximum(mask.sum(axis=axes), 1).astype(weights.dtype)
+    means: Array = np.where(mask, weights, 0).sum(axis=axes) / counts
+    return means
+
+
+def as_images(mask: Array, x: Value) -> Array:
+    """Return the mask of images x (examples, height, width, channels) for each of their pixels."""
+    return np.broadcast_to(on_axes_of(mask, x)[..., 0], np.shape(x)[:-1])
+
+
+def mask_after_window(mask: Array, window: Window, same: bool) -> Array:
+    """Return which positions of a window count, (examples, down, across), given the mask of images.
+
+    They are those that the valid places alone would have: with padding "same" as many as places, divided by the stride.
+    Otherwise the window must lie on valid places, and on as many others beside them as there is padding.
+
+    Args:
+        mask: (examples, height, width).
+        window: the window.
+        same: whether the padding is "same".
+    """
+    positions = window.positions(mask.shape[1:])
+    if same:
+        return mask[:, :: window.stride[0], :: window.stride[1]][:, : positions[0], : positions[1]]
+    images = _grown(mask, window)[..., None]
+    counts = np.ones((len(mask), *positions), np.bool_)
+    for _, _, under in window.taps(images, positions):
+        counts &= under[..., 0]
+    return counts
+
+
+def _grown(mask: Array, window: Window) -> Array:
+    """Return the mask of padded images where padding is beside the valid places, wherever these end."""
+    grown: Any = mask
+    for axis, (before, after) in enumerate(window.padding, start=1):
+        widths = [(0, 0)] * mask.ndim
+        widths[axis] = before, after
+        padded = np.pad(grown, widths)
+        grown = padded.copy()
+        length = padded.shape[axis]
+        for shift in range(1, max(before, after) + 1):
+            if shift <= before:
+                _or(grown, padded, axis, slice(0, length - shift), slice(shift, length))
+            if shift <= after:
+                _or(grown, padded, axis, slice(shift, length), slice(0, length - shift))
+    return np.asarray(grown)
+
+
+def _or(target: Array, source: Array, axis: int, to: slice, of: slice) -> None:
+    """Set target[to] |= source[of] along an axis."""
+    index = (slice(None),) * axis
+    target[(*index, to)] |= source[(*index, of)]
