@@ -40,7 +40,7 @@ TABLES = {
     "cutout": {"size": [3, 2]},
     "mixup": {"alpha": 0.5},
     "embedding": {"entries": 9, "units": 3, "initializer": "zeros"},
-    "position": {"initializer": "zeros"},
+    "position": {"initializer": "zeros", "length": 40},
     "gru": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
     "lstm": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
     "attention": {"heads": 2, "causal": True, "initializer": "zeros", "bias": False},

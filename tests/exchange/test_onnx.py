@@ -41,7 +41,7 @@ def predicted(model, weights, x, scale=1.0):
     """Return the outputs of dbp predict."""
     data = ArrayDataset(x, np.zeros(len(x)), scale=scale)
     trained = TrainedModel(model, nn.MeanSquaredError(), weights, data, x.dtype)
-    return trained.outputs(trained.inputs(slice(0, len(x))))
+    return trained.outputs(trained.inputs_and_weights(slice(0, len(x)))[0])
 
 
 def session(proto):
@@ -111,6 +111,7 @@ LAYERS = {
     "cutout": ([nn.Cutout(2), nn.Dense(2)], IMAGE),
     "mixup": ([nn.Mixup(), nn.Dense(2)], IMAGE),
     "position": ([nn.Position(), nn.Dense(2)], SEQUENCE),
+    "position of longer sequences": ([nn.Position(length=9), nn.Dense(2)], SEQUENCE),
     "gru": ([nn.GRU(5), nn.GRU(4, sequences=False)], SEQUENCE),
     "lstm": ([nn.LSTM(5), nn.LSTM(4, sequences=False)], SEQUENCE),
     "recurrent sequences": ([nn.LSTM(5), nn.Dense(3), nn.GRU(3)], SEQUENCE),

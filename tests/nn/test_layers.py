@@ -42,6 +42,7 @@ CASES = {
     "mixup": (nn.Mixup(1.0), (4,)),
     "embedding": (nn.Embedding(4, 3), (5,)),
     "position": (nn.Position(), (3, 2)),
+    "position of longer sequences": (nn.Position(length=5), (3, 2)),
     "gru": (nn.GRU(3), (4, 2)),
     "gru last": (nn.GRU(3, sequences=False), (4, 2)),
     "lstm": (nn.LSTM(3), (4, 2)),

@@ -50,6 +50,7 @@ from tests.nn.models import inputs, run, start
         (lambda: nn.Embedding(0, 2), "entries must be at least 1, but is 0"),
         (lambda: nn.Embedding(3, 0), "units must be at least 1, but is 0"),
         (lambda: nn.Position("norml"), "unknown initializer 'norml'; did you mean 'normal'"),
+        (lambda: nn.Position(length=0), "length must be at least 1, but is 0"),
         (lambda: nn.GRU(0), "units must be at least 1, but is 0"),
         (lambda: nn.LSTM(2, recurrent_initializer="ortho"), "unknown initializer 'ortho'"),
         (lambda: nn.Attention(0), "heads must be at least 1, but is 0"),

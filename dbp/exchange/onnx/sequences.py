@@ -23,7 +23,7 @@ def embedding(scope: OnnxScope, layer: nn.Embedding, x: Value) -> Value:
 
 def position(scope: OnnxScope, _layer: nn.Position, x: Value) -> Value:
     """Add learned numbers to each position."""
-    return scope.apply("Add", scope.plain(x), scope.constant("weight", scope.weight("weight")))
+    return scope.apply("Add", scope.plain(x), scope.constant("weight", scope.weight("weight")[: x.shape[0]]))
 
 
 def attention(scope: OnnxScope, layer: nn.Attention, x: Value) -> Value:
