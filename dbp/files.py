@@ -100,7 +100,7 @@ class NewFile:
             for number in itertools.count():
                 self._partial = partial_name(self._path, number)
                 with contextlib.suppress(FileExistsError):  # that of another thread, host, or killed process
-                    self._file = self._partial.open("xb")
+                    self._file = self._partial.open("x+b")
                     break
         assert self._file is not None
         return self._file

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbp.commands.parser import Parser, add_hdf5_output
 from dbp.errors import UsageError
 from dbp.terminal import print_output
+from dbp.text import is_digits
 
 if TYPE_CHECKING:
     from dbp.convert.content import Content
     from dbp.convert.roles import TableOptions
+    from dbp.convert.writing import Chunks
 
 HELP = "make an HDF5 data file from files of other formats"
 ON_RANKS = False
@@ -31,12 +33,14 @@ class Format(NamedTuple):
         files: what `dbp convert NAME --help` calls each file, in their order.
         add: adds the arguments of the format.
         content: returns the data set in files.
+        several: whether it takes any number of files.
     """
 
     help: str
     files: tuple[str, ...]
     add: Callable[[Parser], None]
     content: Callable[[Namespace, list[Path]], Content]
+    several: bool = False
 
 
 def add(parser: Parser) -> None:
@@ -44,7 +48,10 @@ def add(parser: Parser) -> None:
     formats = parser.add_subparsers(metavar="FORMAT", required=True, dest="format")
     for name, row in FORMATS.items():
         found = formats.add_parser(name, help=row.help)
-        found.add_argument("files", nargs=len(row.files), metavar=row.files)
+        if row.several:
+            found.add_argument("files", nargs="+", metavar=row.files[0])
+        else:
+            found.add_argument("files", nargs=len(row.files), metavar=row.files)
         add_hdf5_output(found)
         row.add(found)
 
@@ -56,7 +63,8 @@ def run(arguments: Namespace) -> int:
     files = [Path(name) for name in arguments.files]
     content = FORMATS[arguments.format].content(arguments, files)
     source = f"converted from {arguments.format}: {', '.join(arguments.files)}"
-    columns = write_hdf5(Path(arguments.out), content, files, source, arguments.overwrite)
+    chunks = _chunks(arguments) if arguments.format == "hdf5" else None
+    columns = write_hdf5(Path(arguments.out), content, source, arguments.overwrite, chunks)
     count = next(iter(columns.values())).shape[0]
     shapes = ", ".join(f"{name} {shape}" for name, shape in columns.items())
     print_output(f"{arguments.out}: {count:,} examples ({shapes})")
@@ -184,7 +192,35 @@ def _npz(arguments: Namespace, files: list[Path]) -> Content:
     return from_npz(files[0], arguments.inputs, arguments.targets, arguments.weights)
 
 
+def _add_hdf5(parser: Parser) -> None:
+    parser.add_argument("--inputs", default="inputs", metavar="NAME", help="the data set of inputs (default: inputs)")
+    parser.add_argument("--targets", metavar="NAME", help="that of targets (default: targets, if there are any)")
+    parser.add_argument("--weights", metavar="NAME", help="that of weights (default: weights, if there are any)")
+    parser.add_argument(
+        "--chunks", metavar="ROWS", help="cut columns into chunks of so many rows, or auto (default: one piece)"
+    )
+    parser.add_argument("--compress", action="store_true", help="pack the chunks with gzip, after a shuffle of bytes")
+
+
+def _chunks(arguments: Namespace) -> Chunks | None:
+    from dbp.convert.writing import GZIP_LEVEL, Chunks
+
+    rows = arguments.chunks
+    if rows is None and not arguments.compress:
+        return None
+    if rows not in (None, "auto") and (not is_digits(rows) or int(rows) < 1):
+        raise UsageError(f"--chunks takes a number of rows, at least 1, or auto, but is {rows!r}")
+    return Chunks(None if rows in (None, "auto") else int(rows), GZIP_LEVEL if arguments.compress else 0)
+
+
+def _hdf5(arguments: Namespace, files: list[Path]) -> Content:
+    from dbp.convert.hdf5 import ColumnNames, from_hdf5
+
+    return from_hdf5([str(file) for file in files], ColumnNames(arguments.inputs, arguments.targets, arguments.weights))
+
+
 FORMATS = {
+    "hdf5": Format("HDF5 files or groups in them, in one piece or in chunks", ("DATA",), _add_hdf5, _hdf5, True),
     "csv": Format("a table of text, plain or gzip", ("TABLE",), _add_csv, _csv),
     "npz": Format("a NumPy archive of arrays", ("ARCHIVE",), _add_npz, _npz),
     "idx": Format("a pair of IDX files, plain or gzip, as of MNIST", ("IMAGES", "LABELS"), _add_nothing, _idx),

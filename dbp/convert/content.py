@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,12 +26,14 @@ class Content:
         count: the number of its examples; None if only the last block tells.
         attributes: by the name of the column, those that the file gets: names, classes, scale, units.
         notes: what the user should know of how the data was converted, a line each.
+        files: those that are read.
     """
 
     blocks: Iterable[Block]
     count: int | None = None
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    files: Sequence[Path] = ()
 
 
 class ColumnShape(NamedTuple):

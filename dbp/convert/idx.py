@@ -33,7 +33,7 @@ def from_idx(images: Path, labels: Path) -> Content:
             f"{images}, {labels}: every column needs one row per example; inputs have {inputs[0]} rows and targets "
             f"have {targets[0]}"
         )
-    return Content(_blocks(paths, heads), inputs[0])
+    return Content(_blocks(paths, heads), inputs[0], files=(images, labels))
 
 
 def _head(path: Path, file: Stream) -> ColumnShape:

@@ -27,7 +27,7 @@ def from_npz(path: Path, inputs: str, targets: str, weights: str | None) -> Cont
         if shape[:1] != shapes["inputs"][:1] or not shape:
             found = ", ".join(f"{column} have shape {shape}" for column, shape in shapes.items())
             raise UserError(f"{path}: every column needs one row per example, but {found}")
-    return Content(_blocks(archive, names), shapes["inputs"][0])
+    return Content(_blocks(archive, names), shapes["inputs"][0], files=(path,))
 
 
 def _blocks(archive: Archive, names: Mapping[str, str]) -> Iterator[Block]:

@@ -47,7 +47,7 @@ def from_table(table: Table, options: TableOptions) -> Content:
     whole = _is_whole(roles, coding, scans)
     blocks = _encoded(table, options, roles, coding, whole, state)
     notes = _notes(table, options, roles, coding, scans, rows - count)
-    return Content(blocks, count, _attributes(table, coding), notes)
+    return Content(blocks, count, _attributes(table, coding), notes, (table.path,))
 
 
 def _state(table: Table) -> tuple[int, int]:

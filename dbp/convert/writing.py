@@ -1,28 +1,42 @@
-"""Write a data file from blocks of rows; each column ends in one piece, which ranks can map into memory."""
+"""Write a data file from blocks of rows: each column in one piece, which ranks can map into memory, or in chunks."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from dbp.convert.content import FILE_NAMES, Block, ColumnShape, Content, row_bytes, rows_per_block, shapes_of
+from dbp.data.chunked_output import ChunkedOutputFile
 from dbp.data.dataset import check_columns, role_of
 from dbp.data.output import OutputFile
 from dbp.errors import UserError
 from dbp.files import must_be_free, writing_to
 
 Shapes = Mapping[str, ColumnShape]
+GZIP_LEVEL = 4
 BYTE_SCALE = 1 / 255  # of inputs of bytes, which brings them to 0 ... 1 when they are used
 
 
-def write_hdf5(path: Path, content: Content, files: Sequence[Path], source: str, overwrite: bool) -> Shapes:
+class Chunks(NamedTuple):
+    """How columns are cut into chunks.
+
+    Args:
+        rows: those in a chunk of the column with the largest rows; None for about 1 MB of them.
+        level: how hard chunks are packed, from 1 to 9; 0 to leave them as they are.
+    """
+
+    rows: int | None = None
+    level: int = 0
+
+
+def write_hdf5(path: Path, content: Content, source: str, overwrite: bool, chunks: Chunks | None = None) -> Shapes:
     """Write a data set block by block, whole or not at all; return the shapes of its columns.
 
     Inputs of bytes get the attribute `scale` = 1/255 unless they have one.
@@ -30,27 +44,29 @@ def write_hdf5(path: Path, content: Content, files: Sequence[Path], source: str,
     Args:
         path: the file to write.
         content: the data set.
-        files: those that it is read from.
         source: what the attribute `source` of the file says.
         overwrite: whether a file of that name may be replaced.
+        chunks: cut columns into chunks; None for one piece, which ranks can map into memory.
 
     Raises:
         UserError: the columns do not fit together, the file exists, or it is one of those that are read.
         StorageError: the file cannot be written.
     """
-    must_be_free(path, overwrite, files)  # before anything is read, which may take long
+    must_be_free(path, overwrite, content.files)  # before anything is read, which may take long
     with ExitStack() as spool_files:
         if content.count is None:
             content = _spooled(path, content, spool_files)
-        return _write(path, content, files, source, overwrite)
+        output = OutputFile(path, overwrite, content.files)
+        if chunks is not None:
+            output = ChunkedOutputFile(path, overwrite, content.files, *chunks)
+        return _write(output, content, ", ".join(map(str, content.files)) or str(path), source)
 
 
-def _write(path: Path, content: Content, files: Sequence[Path], source: str, overwrite: bool) -> Shapes:
+def _write(output: OutputFile, content: Content, what: str, source: str) -> Shapes:
     assert content.count is not None
-    what = ", ".join(map(str, files)) or str(path)
     shapes: Shapes = {}
     done = 0
-    with OutputFile(path, overwrite, files) as file:
+    with output as file:
         file.create()
         for block in content.blocks:
             if not (count := _row_count(what, block)):

@@ -143,7 +143,7 @@ class HDF5Column:
             found = file.get(name)
             if not isinstance(found, h5py.Dataset):
                 raise UserError(
-                    f"{data}: has no data set {name!r}; it has {_names_of_data_sets(file)}: "
+                    f"{data}: has no data set {name!r}; it has {names_of_data_sets(file)}: "
                     "name the right ones with data.inputs, data.targets and data.weights"
                 )
             try:
@@ -266,7 +266,7 @@ def _check_links(file: h5py.File, name: str, what: str) -> None:
         group = group.get(part)
 
 
-def _names_of_data_sets(file: h5py.File) -> str:
+def names_of_data_sets(file: h5py.File) -> str:
     """Return the names of the first data sets in a file, those in groups too."""
     names: list[str] = []
 

@@ -77,7 +77,7 @@ class OutputFile:
                 stored = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
                 self._offsets[name] = structure.create_dataset(name, shape, stored, dcpl=storage).id.get_offset()
             for name, values in attributes.items():
-                structure[name].attrs.update({key: _stored(value) for key, value in values.items()})
+                structure[name].attrs.update({key: stored_attribute(value) for key, value in values.items()})
         with writing_to(self.path):
             layout.copy_to(self._file)
 
@@ -91,7 +91,7 @@ class OutputFile:
                 write_at(self._file, self._offsets[name] + offset, data)
 
 
-def _stored(value: Any) -> Any:
+def stored_attribute(value: Any) -> Any:
     """Return the value of an attribute as HDF5 takes it: a list or tuple of texts, which may be empty, as texts."""
     is_list = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
     return np.array(value, h5py.string_dtype()) if is_list else value

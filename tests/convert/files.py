@@ -19,9 +19,9 @@ def idx_bytes(array, code=8):
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape) + array.tobytes()
 
 
-def write(path, content, files=(), overwrite=False):
+def write(path, content, overwrite=False, chunks=None):
     """Write a data set."""
-    return write_hdf5(path, content, files, "here", overwrite)
+    return write_hdf5(path, content, "here", overwrite, chunks)
 
 
 def converted(folder, content):

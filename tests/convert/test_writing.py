@@ -1,5 +1,7 @@
 """Data files from blocks of rows: whole or not at all, in bounded memory, the same however the rows are cut."""
 
+import resource
+import signal
 from pathlib import Path
 
 import h5py
@@ -8,8 +10,9 @@ import pytest
 
 from dbp.convert import content as content_module
 from dbp.convert.content import Content
-from dbp.data import ColumnMeaning, HDF5Dataset
-from dbp.errors import UserError
+from dbp.convert.writing import Chunks
+from dbp.data import ColumnMeaning, HDF5Dataset, chunked_output
+from dbp.errors import StorageError, UserError
 from tests.convert.files import write
 
 RNG = np.random.default_rng(0)
@@ -67,7 +70,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
     assert (tmp_path / "o.h5").read_text() == "mine"
     write(tmp_path / "o.h5", Content(blocks(5), 23), overwrite=True)
     with pytest.raises(UserError, match=r"a\.npz: every column needs one row per example"):
-        write(tmp_path / "p.h5", Content([{"inputs": X, "targets": Y[:3]}], 23), [Path("a.npz")])
+        write(tmp_path / "p.h5", Content([{"inputs": X, "targets": Y[:3]}], 23, files=[Path("a.npz")]))
     for count in (23, None):
         with pytest.raises(UserError, match="cannot be written"):
             write(tmp_path / "no" / "p.h5", Content(blocks(5), count))
@@ -92,3 +95,37 @@ def test_file_names_are_a_column(tmp_path):
     with h5py.File(tmp_path / "o.h5") as file:
         assert file["files"].asstr()[:].tolist() == ["a/ä.png", "b/2.png"]
         assert file["inputs"].attrs["scale"] == 1 / 255
+
+
+@pytest.mark.parametrize(("chunks", "shape"), [(Chunks(), (13, 4)), (Chunks(5, 4), (5, 4)), (Chunks(100), (23, 4))])
+@pytest.mark.parametrize("rows", [1, 7, 23])
+def test_columns_in_chunks(tmp_path, chunks, shape, rows, monkeypatch):
+    monkeypatch.setattr(chunked_output, "CHUNK_BYTES", 16 * 13)
+    names = np.array([f"{i}".encode() for i in range(23)])
+    given = ({**block, "files": names[: len(block["inputs"])].astype("S5")} for block in blocks(rows))
+    attributes = {"inputs": {"names": ("a", "b", "c", "d")}, "/": {"table": "x"}}
+    write(tmp_path / "o.h5", Content(given, 23, attributes), chunks=chunks)
+    with h5py.File(tmp_path / "o.h5") as file:
+        assert file["inputs"].chunks == shape
+        assert file["targets"].chunks[0] % shape[0] == 0 or file["targets"].chunks[0] == 23
+        assert file["inputs"].compression == ("gzip" if chunks.level else None)
+        np.testing.assert_array_equal(file["inputs"], X)
+        np.testing.assert_array_equal(file["targets"], Y)
+        assert len(file["files"].asstr()[:]) == 23
+    data = HDF5Dataset(tmp_path / "o.h5")
+    assert data.meaning["inputs"].names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(data.read(slice(0, 23)).inputs, X)
+    assert [path.name for path in tmp_path.iterdir()] == ["o.h5"]
+
+
+def test_chunks_that_the_disk_does_not_take_are_refused(tmp_path):
+    """Write more than a limit on the size of files, beyond which the system answers "File too large"."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"o\.h5 cannot be written: File too large"):
+            write(tmp_path / "o.h5", Content([{"inputs": np.ones((100, 100))}] * 9, 900), chunks=Chunks(10))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

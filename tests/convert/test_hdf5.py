@@ -1,0 +1,75 @@
+"""HDF5 files and groups that become one file, in one piece or in chunks."""
+
+import h5py
+import numpy as np
+import pytest
+
+from dbp.convert import content
+from dbp.convert.hdf5 import ColumnNames, file_of, from_hdf5
+from dbp.errors import UserError
+from tests.convert.files import converted, write
+
+RNG = np.random.default_rng(0)
+NAMES = ColumnNames("x", "y")
+
+
+def parts(path, **shapes):
+    """Write a file with groups of the given numbers of rows; return what is in it."""
+    found = {}
+    with h5py.File(path, "w") as file:
+        for part, rows in shapes.items():
+            x, y = RNG.random((rows, 5), dtype=np.float32), RNG.integers(0, 2, (rows, 1)).astype(np.uint8)
+            file.create_dataset(f"{part}/x", data=x, chunks=(3, 2), compression="gzip")
+            file[f"{part}/y"] = y
+            file[f"{part}/x"].attrs["names"] = list("abcde")
+            file[f"{part}/y"].attrs["classes"] = ["ant", "bee"]
+            found[part] = (x, y)
+    return found
+
+
+def test_groups_of_files_become_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "BLOCK_BYTES", 100)
+    found = parts(tmp_path / "all.h5", train=17, test=4)
+    with h5py.File(tmp_path / "all.h5", "a") as file:  # other orders of columns and classes
+        order = [2, 0, 1, 4, 3]
+        file["test/x"][:] = found["test"][0][:, order]
+        file["test/x"].attrs["names"] = ["abcde"[i] for i in order]
+        file["test/y"][:] = 1 - found["test"][1]
+        file["test/y"].attrs["classes"] = ["bee", "ant"]
+        file["train/x"].attrs["units"] = ["cm"] * 5
+        file["train/x"].attrs["scale"] = 0.5
+        file["test/x"].attrs["scale"] = 0.5
+    sources = [f"{tmp_path}/all.h5:/train", f"{tmp_path}/all.h5:/test"]
+    rows, meaning = converted(tmp_path, from_hdf5(sources, NAMES))
+    np.testing.assert_array_equal(rows.inputs, np.concatenate([found["train"][0], found["test"][0]]))
+    np.testing.assert_array_equal(rows.targets, np.concatenate([found["train"][1], found["test"][1]]))
+    assert (meaning["inputs"].names, meaning["inputs"].scale) == (tuple("abcde"), 0.5)
+    assert meaning["targets"].classes == ("ant", "bee")
+    with h5py.File(tmp_path / "converted.h5") as file:
+        assert file["inputs"].attrs["units"].tolist() == ["cm"] * 5
+        assert file["inputs"].chunks is None
+
+
+def test_files_without_targets_and_with_weights(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["inputs"], file["weights"], file.attrs["table"] = np.ones((3, 2)), np.arange(3), "{}"
+    shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5")], ColumnNames()))
+    assert list(shapes) == ["inputs", "weights"]
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file.attrs["table"] == "{}"
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    parts(tmp_path / "all.h5", train=5)
+    here = f"{tmp_path}/all.h5:/train"
+    with pytest.raises(
+        UserError, match="has no data set 'train/inputs'; it has train/x, train/y: name the right inputs"
+    ):
+        from_hdf5([here], ColumnNames())
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.ones((2, 6), np.float32)
+    with pytest.raises(UserError, match=r"other\.h5: an example of inputs has shape \(6,\), but in .* it has \(5,\)"):
+        from_hdf5([here, str(tmp_path / "other.h5")], ColumnNames("x"))
+    with pytest.raises(UserError, match=r"all\.h5, an input of this command"):
+        write(tmp_path / "all.h5", from_hdf5([here], NAMES), overwrite=True)
+    assert file_of(str(tmp_path / "all.h5")) == tmp_path / "all.h5"
