@@ -14,7 +14,6 @@ from dbp.types import Array
 
 BLOCK_BYTES = 1 << 22  # of the rows that are converted at a time
 Block = Mapping[str, Array]  # some rows of each column, the same ones of all
-FILE_NAMES = "files"  # the column of the file that each example was read from
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from dbp.data.completeness import reading_hdf5
 from dbp.data.dataset import Dataset
 from dbp.data.hdf5 import HDF5Dataset, names_of_data_sets, open_hdf5
 from dbp.data.meaning import Meaning
+from dbp.data.row_names import FILES
 from dbp.errors import UserError
+from dbp.types import Array
 
 KEPT = ("scale", "shift", "units")  # attributes of a column that are kept besides its names
 
@@ -79,7 +81,7 @@ def from_hdf5(sources: Sequence[str], names: ColumnNames) -> Content:
     for source in found:
         data = _aligned(source, reference)
         reference = reference or meaning_of(data)
-        heads.append(dict(data.read(slice(0, 1))))
+        heads.append(_read(data, slice(0, 1)))
         warnings += getattr(data, "warnings", ())
         count += len(data)
         _check_like(source.name, heads[-1], found[0].name, heads[0])
@@ -141,8 +143,15 @@ def _attributes(source: Source, meaning: Meaning) -> dict[str, dict[str, Any]]:
 def _blocks(sources: Sequence[Source], reference: Meaning, dtypes: dict[str, Any]) -> Iterator[Block]:
     for number, source in enumerate(sources):
         data = _aligned(source, reference if number else None)
-        head = data.read(slice(0, 1))
+        head = _read(data, slice(0, 1))
         rows = rows_per_block(*(row_bytes(values.shape, values.dtype) for values in head.values()))
         for first in range(0, len(data), rows):
-            block = data.read(slice(first, min(first + rows, len(data))))
-            yield {column: np.asarray(values).astype(dtypes[column], copy=False) for column, values in block.items()}
+            block = _read(data, slice(first, min(first + rows, len(data))))
+            yield {column: values.astype(dtypes[column], copy=False) for column, values in block.items()}
+
+
+def _read(data: Dataset, rows: slice) -> dict[str, Array]:
+    """Return rows of all columns, and the names of the files that the examples come from, if there are any."""
+    columns = {column: np.asarray(values) for column, values in data.read(rows).items()}
+    names = getattr(data, "row_names", None)
+    return columns if names is None else {**columns, FILES: names.read(rows)}

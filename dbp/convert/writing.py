@@ -12,10 +12,11 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dbp.convert.content import FILE_NAMES, Block, ColumnShape, Content, row_bytes, rows_per_block, shapes_of
+from dbp.convert.content import Block, ColumnShape, Content, row_bytes, rows_per_block, shapes_of
 from dbp.data.chunked_output import ChunkedOutputFile
 from dbp.data.dataset import check_columns, role_of
 from dbp.data.output import OutputFile
+from dbp.data.row_names import FILES
 from dbp.errors import UserError
 from dbp.files import must_be_free, writing_to
 
@@ -102,7 +103,7 @@ def _row_count(what: str, block: Block) -> int:
 
 def _checked(what: str, block: Block, count: int) -> Shapes:
     shapes = shapes_of(block, count)
-    check_columns(what, {name: shape for name, shape in shapes.items() if name != FILE_NAMES})
+    check_columns(what, {name: shape for name, shape in shapes.items() if name != FILES})
     return shapes
 
 

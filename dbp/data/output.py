@@ -59,7 +59,7 @@ class OutputFile:
             shapes = {name: ((count, *values.shape[1:]), values.dtype) for name, values in columns.items()}
             self._lay_out(shapes, attributes)
         for name, values in columns.items():
-            self._write(name, values, start * values[0].nbytes)
+            self._write(name, values, start * values[:1].nbytes)
 
     def commit(self) -> None:
         """Give the file its name; raise UserError if another process has taken it meanwhile."""

@@ -53,10 +53,12 @@ def test_groups_of_files_become_one_file(tmp_path, monkeypatch):
 def test_files_without_targets_and_with_weights(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["inputs"], file["weights"], file.attrs["table"] = np.ones((3, 2)), np.arange(3), "{}"
-    shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5")], ColumnNames()))
-    assert list(shapes) == ["inputs", "weights"]
+        file["files"] = ["1.png", "20.png", "3.png"]
+    shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5")] * 2, ColumnNames()))
+    assert list(shapes) == ["inputs", "weights", "files"]
     with h5py.File(tmp_path / "b.h5") as file:
         assert file.attrs["table"] == "{}"
+        assert file["files"].asstr()[:].tolist() == ["1.png", "20.png", "3.png"] * 2
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
