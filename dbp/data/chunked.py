@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import OrderedDict
 
 import numpy as np
@@ -13,11 +14,13 @@ from dbp.data.filters import DamagedChunkError, unpack
 from dbp.data.open_file import OpenFile, rows_text
 from dbp.types import Array
 
-KEPT_BYTES = 1 << 26  # of unpacked units that a column keeps; it keeps at least one
+KEPT_BYTES = 1 << 24  # of unpacked units that a column keeps; it keeps at least one
 
 
 class ChunkedColumn:
     """A column in chunks. It keeps the units that it has unpacked last, as rows in order share them.
+
+    Several threads may read it at the same time.
 
     Args:
         file: the file with the chunks.
@@ -30,6 +33,7 @@ class ChunkedColumn:
         self.shape, self.dtype = table.shape, table.dtype
         self.borders: Array | None = table.borders
         self._kept: OrderedDict[int, Array] = OrderedDict()  # unpacked units by number, the one used last at the end
+        self._lock = threading.Lock()  # of what is kept
         self._is_kept = table.chunks_in_unit == 1 or table.unit_bytes <= KEPT_BYTES
         file.check_end(table.end, name)
 
@@ -56,21 +60,28 @@ class ChunkedColumn:
 
     def _unpacked(self, unit: int) -> Array:
         """Return the rows of a unit, unpacked now or before."""
-        if unit not in self._kept:
-            while self._kept and (len(self._kept) + 1) * self.table.unit_bytes > KEPT_BYTES:
-                self._kept.popitem(last=False)
-            into = np.empty((len(self.table.rows_of(unit)), *self.shape[1:]), self.dtype)
-            self.read_unit(unit, into)
+        with self._lock:
+            if unit in self._kept:
+                self._kept.move_to_end(unit)
+                return self._kept[unit]
+        into = np.empty((len(self.table.rows_of(unit)), *self.shape[1:]), self.dtype)
+        self._read_unit(unit, into)
+        with self._lock:
             self._kept[unit] = into
-        self._kept.move_to_end(unit)
-        return self._kept[unit]
+            while len(self._kept) > 1 and len(self._kept) * self.table.unit_bytes > KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return into
 
-    def read_unit(self, unit: int, into: Array) -> None:
-        """Read the rows of a unit into a contiguous array of their shape and type; several threads may do so at once.
+    def read_into(self, rows: range, into: Array) -> None:
+        """Read consecutive rows into a contiguous array of their shape and type; those of one unit are not kept."""
+        unit = rows.start // self.table.chunk[0]
+        if rows == self.table.rows_of(unit):
+            self._read_unit(unit, into)
+        else:
+            into[...] = self.read(slice(rows.start, rows.stop))
 
-        Raises:
-            DataError: they cannot be read; names the file and the rows.
-        """
+    def _read_unit(self, unit: int, into: Array) -> None:
+        """Read the rows of a unit; raise DataError, naming the file and the rows, if they cannot be read."""
         for chunk in self.table.chunks_of(unit):
             if into.nbytes == self.table.chunk_bytes and self.table.chunks_in_unit == 1:
                 self._read_chunk(chunk, unit, into)

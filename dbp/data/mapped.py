@@ -91,6 +91,10 @@ class RowReader(Protocol):
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
         ...
 
+    def read_into(self, rows: range, into: Array) -> None:
+        """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
+        ...
+
 
 class FileDataset:
     """Examples in a file.
@@ -128,6 +132,11 @@ class FileDataset:
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
         return Examples({name: column.read(rows) for name, column in self._columns.items()})
+
+    def read_into(self, rows: range, into: Mapping[str, Array]) -> None:
+        """Read consecutive rows into arrays of their shapes and types, by column; other threads may read meanwhile."""
+        for name, column in self._columns.items():
+            column.read_into(rows, into[name])
 
 
 def mapped(name: str, layout: FileLayout) -> FileDataset:
@@ -198,6 +207,11 @@ class MappedColumn:
         if self._is_lost:
             raise self._file.error(f"{self._name} of {rows_text(rows)}", "the system could not load its pages")
         return taken
+
+    def read_into(self, rows: range, into: Array) -> None:
+        """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
+        place = into.reshape(-1).view(np.uint8).data
+        self._file.read_at(self._column.offset + rows.start * self._column.row_bytes, place, self._name, rows)
 
     def _read_runs(self, rows: Array) -> Array:
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
