@@ -7,7 +7,7 @@ from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
 from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
-from dbp.parallel.ranks.memory import check_memory, keep_freed_memory
+from dbp.parallel.ranks.memory import check_memory, keep_freed_memory, memory_to_share
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
 from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER
@@ -78,6 +78,7 @@ __all__ = [
     "is_connected",
     "is_on_all_ranks",
     "keep_freed_memory",
+    "memory_to_share",
     "nodes_of",
     "parts",
     "placement_hints",

@@ -72,6 +72,7 @@ class StageClock:
         done: Callable[[], bool],
         missing: Callable[[], Sequence[int]] = no_ranks,
         check: Callable[[], None] | None = None,
+        stage: Stage = Stage.WAITING,
     ) -> None:
         """Wait until done() returns True.
 
@@ -79,12 +80,13 @@ class StageClock:
             done: called again and again.
             missing: returns the ranks that this one waits for, for messages about stalls.
             check: called now and then; by default the clock's own.
+            stage: the one that the time belongs to.
         """
         for _ in range(QUICK_POLLS):
             if done():
                 return
         start = checked = time.perf_counter()
-        before, self.missing = self.enter(Stage.WAITING), missing
+        before, self.missing = self.enter(stage), missing
         try:
             while not done():
                 if (now := time.perf_counter()) - checked > CHECK_SECONDS:

@@ -7,10 +7,12 @@ import socket
 
 from dbp.errors import UserError
 from dbp.parallel.machine.limits import available_memory
+from dbp.parallel.machine.shared_memory import RESERVED_BYTES, free_shared_memory
 from dbp.parallel.ranks.comm import Communicator
 
 # Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+UNKNOWN_MEMORY = 1 << 30  # bytes that are taken for free where the system does not say
 KEPT_BYTES = (1 << 30, 1 << 25)  # largest freed array to keep; older versions of glibc accept only the second
 
 
@@ -35,6 +37,14 @@ def check_memory(comm: Communicator, once: int, each: int) -> None:
         )
         error.on_all_ranks = True
         raise error
+
+
+def memory_to_share(comm: Communicator) -> int:
+    """Return how many bytes data may take on this rank's node by default: half of what is free there; collective."""
+    free, shared = available_memory(), free_shared_memory()
+    bounds = [limit for limit in (free, None if shared is None else shared - RESERVED_BYTES) if limit is not None]
+    of_ranks = comm.gather(min(bounds, default=UNKNOWN_MEMORY) // 2)
+    return max(0, int(of_ranks[comm.nodes.runs[comm.nodes.mine].start]))
 
 
 def keep_freed_memory() -> bool:
