@@ -7,6 +7,7 @@ the rule; none accepts NaN or infinity, nor a whole number of more than 64 bits,
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -15,6 +16,8 @@ from dbp.errors import UserError
 from dbp.text import brief
 
 LARGEST = 2**63 - 1  # of whole numbers of 64 bits
+UNITS = {"": 1} | {unit + i: (1024 if i else 1000) ** n for n, unit in enumerate("kmgt", 1) for i in ("", "i")}
+BYTES_RULE = 'a number of bytes, or text such as "500 MB" or "2 GiB"'
 MAX_CONFIG_BYTES = 1 << 22  # of a config, and of the one that a checkpoint stores
 MAX_CONFIG_DEPTH = 50  # of nested tables and lists in them, and of the parts of a key
 
@@ -63,6 +66,17 @@ def check_integer(name: str, value: Any, least: int, most: int = LARGEST) -> int
     check_at_least(least, **{name: value})
     _must(value <= most, name, f"at most {most:,}", value)
     return int(value)
+
+
+def check_bytes(name: str, value: Any) -> int:
+    """Return a number of bytes, given as such or as text with a unit; raise UserError if it is none."""
+    if not isinstance(value, str):
+        return check_integer(name, value, 1)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    unit = found[2].lower().removesuffix("b") if found else ""
+    _must(found is not None and unit in UNITS, name, BYTES_RULE, value)
+    assert found is not None
+    return check_integer(name, int(float(found[1]) * UNITS[unit]), 1)
 
 
 def is_integer(value: Any) -> bool:

@@ -46,3 +46,11 @@ def test_integers():
             checks.check_integer("units", value, 1)
     with pytest.raises(UserError, match=r"^units must be at least 1, but is 0$"):
         checks.check_integer("units", 0, 1)
+
+
+def test_bytes():
+    for given, found in ((5, 5), ("5", 5), ("2 GB", 2 * 10**9), ("1.5MiB", 3 << 19), ("3k", 3000), (" 7 b ", 7)):
+        assert checks.check_bytes("memory", given) == found
+    for value in ("two", "2 XB", "-1 MB", "nan", "", None, True, 2.5, 0, "0 GB", -1, "1e999", "9999999999 TB"):
+        with pytest.raises(UserError, match=r"^memory must be "):
+            checks.check_bytes("memory", value)

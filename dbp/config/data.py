@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.checks import check_integer
+from dbp.checks import check_bytes, check_integer
 from dbp.data import ArrayDataset, Dataset, check_scale
 from dbp.errors import UserError, unknown
 
@@ -47,6 +47,8 @@ class Data:
             for chunks where the data is stored in some.
         window: least number of training examples that are mixed with one another, if chunks are drawn; by default as
             many as chunks and mini-batches ask for.
+        memory: bytes of unpacked rows that each node keeps, or text such as "2 GB"; by default half of what is free. It
+            has no influence on the order.
     """
 
     train: str | Dataset | tuple[Any, ...]
@@ -58,15 +60,22 @@ class Data:
     scale: float | None = None
     order: str = "auto"
     window: int | None = None
+    memory: int | str | None = None
 
     def __post_init__(self) -> None:
         self._check_order()
+        _ = self.memory_bytes  # which checks it
         if self.scale is not None:
             object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
         for name in PARTS:
             object.__setattr__(self, name, self._source(name, path_as_text(getattr(self, name))))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Return the bytes of unpacked rows that each node keeps, if they are set."""
+        return None if self.memory is None else check_bytes("data.memory", self.memory)
 
     def _check_order(self) -> None:
         """Raise UserError unless the order is known, and a window is a number of rows that something is drawn in."""

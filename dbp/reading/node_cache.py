@@ -45,16 +45,21 @@ class Plan(NamedTuple):
         """Return the division of a number of bytes."""
         row = data.read(slice(0, 1))
         columns = {name: (column.dtype, column.shape[1:]) for name, column in row.items()}
-        row_bytes, slot_rows = sum(column.nbytes for column in row.values()), int(np.diff(borders).max())
-        units = len(borders) - 1
-        if row_bytes * int(borders[-1]) <= memory:
-            return cls(borders, columns, units, slot_rows)
-        return cls(borders, columns, min(memory // (slot_rows * row_bytes), units - 1), slot_rows)
+        units, slot_rows = len(borders) - 1, int(np.diff(borders).max())
+        all_held = cls(borders, columns, units, slot_rows)
+        if all_held.row_bytes * int(borders[-1]) <= memory:
+            return all_held
+        return all_held._replace(slots=min(memory // (slot_rows * all_held.row_bytes), units - 1))
 
     @property
     def holds_all(self) -> bool:
         """Return True if each unit has a slot for good."""
         return self.slots == len(self.borders) - 1
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of a row of all columns."""
+        return sum(int(np.prod(shape, dtype=int)) * dtype.itemsize for dtype, shape in self.columns.values())
 
     @property
     def rows(self) -> int:

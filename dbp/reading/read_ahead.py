@@ -91,6 +91,11 @@ class ReadAhead:
     def __len__(self) -> int:
         return len(self._data)
 
+    @property
+    def holds_all(self) -> bool:
+        """Return True if all rows stay in memory once they were read."""
+        return self._cache.plan.holds_all
+
     # --- rows ---------------------------------------------------------------------------------------
 
     def read(self, rows: Rows) -> Examples:

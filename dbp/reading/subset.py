@@ -64,6 +64,10 @@ class Subset:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def of(self, whole: Dataset) -> Subset:
+        """Return the same rows of another data set."""
+        return Subset(whole, self._rows)
+
     def rows_of_whole(self, rows: Array) -> Array:
         """Return the row numbers in the whole data set of rows of the subset."""
         return self._rows(rows)

@@ -44,6 +44,7 @@ from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
 from dbp.reading.sampler import Sampler
 from dbp.reading.shard import Batch, Chunks, CountedChunks, Shard
+from dbp.reading.training_data import TrainingData
 from dbp.run.model_check import model_warnings, other_meaning
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
@@ -74,6 +75,7 @@ class Run:
         self.batches = Batches(len(self.sources.train), settings.examples_per_step(len(self.sources.train)))
         self.sampler = agree(comm, self._make_sampler)
         check_equal_on_ranks(comm, {"order": self.sampler.describe()}, "give all ranks the same data")
+        self.reading = self._read_ahead()
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings
@@ -94,6 +96,13 @@ class Run:
         data = self.settings.data
         return Sampler.of(self.sources.train, self.settings.seed, self.batches.batch_size, data.order, data.window)
 
+    def _read_ahead(self) -> TrainingData:
+        """Return the training data as mini-batches read it; collective. All that reads it shares its memory."""
+        settings, train = self.settings, self.sources.train
+        reading = TrainingData.of(self.comm, train, self.order, settings.epochs, settings.data.memory_bytes)
+        self.sources = self.sources.read_from(reading.whole)
+        return reading
+
     def _build_model(self) -> InitialParameters:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
@@ -106,6 +115,7 @@ class Run:
             moments.frozen = all(map(settings.optimizer.keeps_fixed, own))
         trial = training_trial(settings.model, initial, example[:1])
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
+        self.warnings += self.reading.warnings
         return initial
 
     def _accept_weights(self, initial: InitialParameters) -> None:
@@ -199,6 +209,7 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Free shared memory, which takes all ranks: not if this rank leaves alone, as that ends the job."""
+        self.reading.close()
         self.state.close()
         if isinstance(error, RankLostError):
             error.left.append(self.objective.free)
@@ -220,7 +231,7 @@ class Run:
 
     def order(self, epoch: int) -> RowOrder:
         """Return the order of examples in an epoch; with a full batch it is always the same."""
-        return self.sampler.order(0 if self.objective.full_batch else epoch)
+        return self.sampler.order(0 if self.batches.steps == 1 else epoch)
 
     def next_batch(self) -> Batch:
         """Return this rank's shards of the next mini-batch; a full batch is read only once."""
@@ -229,7 +240,8 @@ class Run:
         epoch, positions = self.progress.epoch, self.batches.positions(self.progress.step_in_epoch)
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, self.order(epoch)
-        batch = self.loader(self.sources.train).batch(self._order[1], positions)
+        with self.reading.batch(self._order[1], epoch, positions):
+            batch = self.loader(self.sources.train).batch(self._order[1], positions)
         if self.objective.full_batch:
             self._full_batch = batch
         return batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from dbp.data import (
 )
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
+from dbp.reading.read_ahead import ReadAhead
 from dbp.reading.sampler import borders_of
 from dbp.reading.splits import Split, split
 from dbp.reading.subset import Subset
@@ -70,6 +71,18 @@ class Sources:
         """Return a short digest of each data set, by purpose; other data is most unlikely to have the same."""
         return {f"{purpose} data": sample_digest(data) for purpose, data in self.files.items()}
 
+    def read_from(self, whole: Dataset) -> Sources:
+        """Return these examples, but read those of the training data set from another one with the same rows."""
+        full = self.files["train"]
+
+        def replaced(data: Any) -> Any:
+            if isinstance(data, Subset) and data.whole is full:
+                return data.of(whole)
+            return whole if data is full else data
+
+        train, validation = replaced(self.train), replaced(self.validation)
+        return replace(self, train=train, validation=validation, files={**self.files, "train": whole})
+
     def stored_rows(self, rows: Array) -> Array:
         """Return the rows of the whole data set that these training examples come from."""
         return self.train.rows_of_whole(rows) if isinstance(self.train, Subset) else rows
@@ -101,7 +114,7 @@ def open_data(data: Data, source: Any) -> Dataset | None:
 
 def warnings_of(data: Dataset) -> Sequence[str]:
     """Return what the user should know of a data set before it is used."""
-    return data.warnings if isinstance(data, (FileDataset, Aligned)) else ()
+    return data.warnings if isinstance(data, (FileDataset, Aligned, ReadAhead)) else ()
 
 
 def print_warnings(comm: Communicator, data: Dataset) -> None:

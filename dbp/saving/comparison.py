@@ -17,7 +17,16 @@ from dbp.run.stored_settings import stored_table
 from dbp.saving.checkpoint_info import CheckpointInfo
 
 # Keys and sections that may differ between a checkpoint and the settings that continue from it.
-MAY_DIFFER = ("epochs", "checkpoint", "watch", "divide_state", "early_stopping", "not_finite", "schedule.epochs")
+MAY_DIFFER = (
+    "epochs",
+    "checkpoint",
+    "watch",
+    "divide_state",
+    "early_stopping",
+    "not_finite",
+    "schedule.epochs",
+    "data.memory",
+)
 OF_ARRAYS = ("model", "dtype", "optimizer.kind")  # keys of which the arrays of a checkpoint depend
 
 

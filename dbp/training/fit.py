@@ -250,6 +250,8 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         timing = Timing.gathered(run.comm, steps)
         saver.write_beside("timing.csv", timing.table())
         display.say(str(timing))
+        if timing.waits_for_data:
+            display.say(f"data takes more of a step than it should: {run.reading.advice()}")
     if run.sources.test is not None:
         if spoiled:
             display.say(f"warning: the test cost is {test['cost']}: {spoiled}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dbp.parallel import Communicator, Stage
 
+LARGE_SHARE, LARGE_SECONDS = 0.3, 1.0  # of the stage data: from both on the user is told what helps
 OF_A_STEP = [stage for stage in Stage if stage not in (Stage.EVALUATION, Stage.CHECKPOINT)]
 
 
@@ -48,6 +49,13 @@ class Timing:
         least, most = min(ranks, key=self.own_work), max(ranks, key=self.own_work)
         extremes = [f"{self._per_step(self.own_work(rank))} (rank {rank})" for rank in (least, most)]
         return f"{line}; own work {' to '.join(extremes)}"
+
+    @property
+    def waits_for_data(self) -> bool:
+        """Return True if the stage data takes so large a part of a step that advice is due."""
+        of_data = sum(seconds[Stage.DATA] for seconds in self.seconds)
+        whole = sum(seconds[stage] for seconds in self.seconds for stage in OF_A_STEP)
+        return of_data > LARGE_SHARE * whole and of_data > LARGE_SECONDS * len(self.seconds)
 
     def _per_step(self, seconds: float) -> str:
         milliseconds = seconds / self.steps * 1e3

@@ -27,9 +27,9 @@ def chunked(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", ["3", "2,3"])
-def test_chunks_give_the_same_bits_on_any_ranks(chunked, tmp_path, sizes):
-    """The run is resumed by two ranks in the middle of an epoch."""
+@pytest.mark.parametrize(("sizes", "memory"), [("3", "0.2 MB"), ("2,3", "40 kB")])
+def test_chunks_give_the_same_bits_on_any_ranks(chunked, tmp_path, sizes, memory):
+    """The run is resumed by two ranks in the middle of an epoch, with memory for all rows in place of some chunks."""
     config, expected = chunked
     ranks, env = sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes if "," in sizes else ""}
     words = ("train", config, "--out", tmp_path / "run", "--set", "checkpoint={every_steps=3, keep=100}")
@@ -38,7 +38,7 @@ def test_chunks_give_the_same_bits_on_any_ranks(chunked, tmp_path, sizes):
         outcome = dbp(*words[:3], tmp_path / "one", "--set", "shards=5")
         assert outcome.code == 0, outcome.text
         expected = digest(tmp_path / "one")
-    outcome = mpirun(ranks, *DBP, *words, env=env)
+    outcome = mpirun(ranks, *DBP, *words, "--set", f'data.memory="{memory}"', env=env)
     assert outcome.code == 0, outcome.text
     assert digest(tmp_path / "run") == expected
     for path in (tmp_path / "run" / "checkpoints").iterdir():
