@@ -75,6 +75,7 @@ def test_chunks_are_read_to_the_same_bits_without_hdf5_if_it_need_not_unpack_the
     for compression in ("gzip", "lzf"):
         files = {name: json.dumps(str(chunked(tmp_path, name, compression))) for name in ("train", "test")}
         words = [word for name, path in files.items() for word in ("--set", f"data.{name}={path}")]
+        words += ["--set", 'data.order="rows"']  # that of data in one piece
         first, other = start(tmp_path, 2, *words, "--out", tmp_path / compression)
         assert "h5py" in first["modules"]
         assert ("h5py" in other["modules"]) == (compression == "lzf")
