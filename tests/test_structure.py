@@ -26,6 +26,7 @@ GROUND = {
     "version",
     "job",
     "kernels",
+    "library",
     "log",
     "process",
     "random",

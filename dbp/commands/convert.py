@@ -219,7 +219,28 @@ def _hdf5(arguments: Namespace, files: list[Path]) -> Content:
     return from_hdf5([str(file) for file in files], ColumnNames(arguments.inputs, arguments.targets, arguments.weights))
 
 
+def _add_images(parser: Parser) -> None:
+    parser.add_argument(
+        "--size", metavar="WIDTHxHEIGHT", help="scale images to this size and cut off what juts out, such as 32x32"
+    )
+    parser.add_argument("--grayscale", action="store_true", help="make one channel of colors")
+    parser.add_argument("--like", metavar="DATA.h5", help="size and channels of images that were converted before")
+
+
+def _images(arguments: Namespace, files: list[Path]) -> Content:
+    from dbp.convert.images import ImageOptions, from_images
+    from dbp.convert.options import size_in
+
+    if arguments.like is not None and (arguments.size or arguments.grayscale):
+        raise UsageError(
+            f"size and channels are those of {arguments.like}; leave out --size and --grayscale, or --like"
+        )
+    size = None if arguments.size is None else size_in(arguments.size)
+    return from_images(files[0], ImageOptions(size, arguments.grayscale, arguments.like))
+
+
 FORMATS = {
+    "images": Format("a folder of images, with a folder for each class", ("FOLDER",), _add_images, _images),
     "hdf5": Format("HDF5 files or groups in them, in one piece or in chunks", ("DATA",), _add_hdf5, _hdf5, True),
     "csv": Format("a table of text, plain or gzip", ("TABLE",), _add_csv, _csv),
     "npz": Format("a NumPy archive of arrays", ("ARCHIVE",), _add_npz, _npz),

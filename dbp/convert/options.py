@@ -8,6 +8,9 @@ import re
 
 from dbp.convert.roles import RULES
 from dbp.errors import UserError
+from dbp.text import is_digits
+
+MAX_PIXELS = 65_535  # along a side of an image
 
 
 def names_in(option: str, text: str | None) -> list[str]:
@@ -47,3 +50,13 @@ def missing_rule(text: str | None) -> str | float | None:
     if not math.isfinite(value):
         raise UserError(f"--missing takes {', '.join(RULES)} or a number, but is {text!r}")
     return value
+
+
+def size_in(text: str) -> tuple[int, int]:
+    """Return width and height in a text such as 32x48, or 32 for both; raise UserError for anything else."""
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(is_digits(word) and 0 < int(word) <= MAX_PIXELS for word in words):
+        raise UserError(
+            f"--size takes width and height in pixels, at most {MAX_PIXELS:,}, such as 32x48, but is {text!r}"
+        )
+    return int(words[0]), int(words[-1])

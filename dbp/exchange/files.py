@@ -14,7 +14,7 @@ import numpy as np
 
 from dbp.data import Archive
 from dbp.errors import UserError
-from dbp.exchange.library import library
+from dbp.library import library
 from dbp.types import Array
 
 Shape = tuple[int, ...]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dbp.errors import UserError
-from dbp.exchange.library import library
 from dbp.exchange.onnx.graph import Graph, OnnxScope, Shape, Value
 from dbp.exchange.onnx.layers import add
+from dbp.library import library
 from dbp.nn import Model, as_model, check_model_weights, initial_parameters
 from dbp.types import Array
 from dbp.version import VERSION
