@@ -3,6 +3,7 @@
     dbp.fit(...)          train on all ranks that mpirun started, or resume a run
     dbp.nn, dbp.optim     what to train, and how
     dbp.data              data sets; dbp.Data names those of a run
+    dbp.convert           data files from blocks of rows
     dbp.autodiff          derivatives of your own functions
     dbp.insight           summaries of models, each neuron's contribution to the error, effects of changes
 
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "autodiff",
     "checkpoint",
+    "convert",
     "data",
     "fit",
     "insight",
@@ -45,10 +47,10 @@ _HOMES = {
     **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Checkpoint", "Settings", "Watch"), "config.settings"),
     **dict.fromkeys(("Interrupted", "UserError"), "errors"),
 }
-_MODULES = ("autodiff", "checkpoint", "data", "insight", "nn", "optim")
+_MODULES = ("autodiff", "checkpoint", "convert", "data", "insight", "nn", "optim")
 
 if TYPE_CHECKING:
-    from dbp import autodiff, checkpoint, data, insight, nn, optim
+    from dbp import autodiff, checkpoint, convert, data, insight, nn, optim
     from dbp.config.data import Data
     from dbp.config.settings import Checkpoint, EarlyStopping, NotFinite, Settings, Watch
     from dbp.errors import Interrupted, UserError

@@ -57,7 +57,7 @@ IMPORTS = {
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     # the face
     "script": {"parallel"},
-    "__init__": {"autodiff", "checkpoint", "config", "data", "insight", "nn", "optim", "script", "training"},
+    "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "nn", "optim", "script", "training"},
     "commands": {"batch", "checkpoint", "config", "convert", "data", "doctor", "exchange", "insight", "parallel", "run"}
     | {"saving", "trained", "training"},
     "cli": {"commands", "parallel", "saving"},

@@ -167,6 +167,12 @@ def _csv(arguments: Namespace, files: list[Path]) -> Content:
     return from_csv(files[0], _table_options(arguments), text)
 
 
+def _parquet(arguments: Namespace, files: list[Path]) -> Content:
+    from dbp.convert.parquet import from_parquet
+
+    return from_parquet(files[0], _table_options(arguments))
+
+
 # --- arrays -------------------------------------------------------------------------------------------
 
 
@@ -243,6 +249,7 @@ FORMATS = {
     "images": Format("a folder of images, with a folder for each class", ("FOLDER",), _add_images, _images),
     "hdf5": Format("HDF5 files or groups in them, in one piece or in chunks", ("DATA",), _add_hdf5, _hdf5, True),
     "csv": Format("a table of text, plain or gzip", ("TABLE",), _add_csv, _csv),
+    "parquet": Format("a Parquet file, as a table", ("TABLE",), _add_table, _parquet),
     "npz": Format("a NumPy archive of arrays", ("ARCHIVE",), _add_npz, _npz),
     "idx": Format("a pair of IDX files, plain or gzip, as of MNIST", ("IMAGES", "LABELS"), _add_nothing, _idx),
 }

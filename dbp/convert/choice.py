@@ -49,7 +49,8 @@ class Chooser:
         """Return an empty first pass over a column."""
         is_target = place in self._targets
         most = MOST_CLASSES if is_target else MOST_STATED_WORDS if place in self._words else MOST_WORDS
-        return ColumnScan(self._options.empty, most, self._dates.get(place))
+        are_words = place in {*self._words, *self._orders} or (is_target and self._options.classes is not None)
+        return ColumnScan(self._options.empty, most, self._dates.get(place), are_words=are_words)
 
     def coding(self, place: int, scan: ColumnScan) -> ColumnCoding:
         """Return the coding of a column; raise UserError, naming a line, if its cells do not fit together."""
@@ -101,10 +102,6 @@ class Chooser:
                 f"be a column; leave it out with --drop {label!r}"
                 + f", or say --words {label!r} if they are meant so"
                 * (place not in self._words)
-            )
-        if not scan.texts:
-            raise UserError(
-                f"{self._table.path}: column {label!r} is stored as numbers; --words takes columns of texts"
             )
         return tuple(sorted(scan.texts))
 

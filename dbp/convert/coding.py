@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dbp.convert.scan import DATES, NUMBERS, WORDS, Cells
-from dbp.convert.values import DAY, date_or_none, is_number, number, numbers
+from dbp.convert.values import DAY, as_texts, date_or_none, is_number, number, numbers
 from dbp.data.dataset import SHOWN_LETTERS
 from dbp.data.meaning import listed
 from dbp.errors import UserError
@@ -82,7 +82,9 @@ class ColumnCoding:
             BadCellError: a cell cannot be coded so.
         """
         if isinstance(cells, np.ndarray):
-            return self._encode_array(cells)[:, None]
+            if self.kind in (NUMBERS, DATES):
+                return self._encode_array(cells)[:, None]
+            cells = as_texts(cells)
         if self.kind == NUMBERS:
             if (found := numbers(cells)) is None:
                 found = self._each(cells, missing, lambda cell: number(cell) if is_number(cell) else None)
@@ -114,7 +116,7 @@ class ColumnCoding:
         return f"none of {of} {listed(self.words)}"
 
     def _encode_array(self, cells: Array) -> Array:
-        if (cells.dtype.kind == "M") != (self.kind == DATES) or self.kind not in (NUMBERS, DATES):
+        if (cells.dtype.kind == "M") != (self.kind == DATES):
             raise BadCellError(0, f"column {self.label!r} has {cells.dtype}, but must have {self.kind}")
         if self.kind == NUMBERS:
             return cells

@@ -93,7 +93,7 @@ class CsvTable:
         with self._rows() as rows:
             start = [self._plain(row) for _, row in itertools.islice(rows, 2)]
         first = start[0] if start else [""]
-        self.width, self.shown = len(first), listed(first)
+        self.width, self.shown = len(first), f"its first line has {listed(first)}"
         named = [name for name in mentioned if name in first and not is_place(name, self.width)]
         has_header = text.header
         if has_header is None:
@@ -102,15 +102,16 @@ class CsvTable:
         self._has_header = has_header
         self.names: Sequence[str] | None = first if has_header else None
 
-    def blocks(self) -> Iterator[TableBlock]:
-        """Yield the cells of consecutive rows, column by column."""
+    def blocks(self, places: Sequence[int]) -> Iterator[TableBlock]:
+        """Yield the cells of consecutive rows, of the columns of the given numbers."""
         most = max(1, min(MAX_BLOCK_ROWS, BLOCK_CELLS // self.width))
         with self._rows() as rows:
             if self._has_header:
                 next(rows, None)
             while block := list(itertools.islice(rows, most)):
                 lines, cells = zip(*block, strict=True)
-                yield TableBlock(lines, [self._plain(column) for column in zip(*cells, strict=True)])
+                columns = list(zip(*cells, strict=True))
+                yield TableBlock(lines, {place: self._plain(columns[place]) for place in places})
 
     def _plain(self, cells: Sequence[str]) -> Sequence[str]:
         """Return cells with a point in numbers that are written with another sign."""

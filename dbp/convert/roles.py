@@ -19,10 +19,10 @@ RULES = ("error", "mean", "median", "drop")  # for missing values, besides a num
 
 
 class TableBlock(NamedTuple):
-    """Some rows of a table: the line of each, and the cells of each column."""
+    """Some rows of a table: the line of each, and the cells of columns by their numbers."""
 
     lines: Sequence[int]
-    columns: Sequence[Cells]
+    columns: Mapping[int, Cells]
 
 
 class Table(Protocol):
@@ -32,7 +32,7 @@ class Table(Protocol):
         path: the file.
         names: of its columns; None if they have none.
         width: the number of its columns.
-        shown: its columns in a message.
+        shown: what it has for columns, as messages say it: "its first line has a, b".
         place: what the number of a row counts, such as "line".
     """
 
@@ -42,8 +42,8 @@ class Table(Protocol):
     shown: str
     place: str
 
-    def blocks(self) -> Iterator[TableBlock]:
-        """Yield all rows in their order."""
+    def blocks(self, places: Sequence[int]) -> Iterator[TableBlock]:
+        """Yield all rows in their order, with the columns of the given numbers."""
         ...
 
 
@@ -94,6 +94,11 @@ class TableOptions:
 Roles = dict[str, list[int]]  # numbers of the columns of a table that become inputs, targets and weights
 
 
+def used_places(roles: Roles) -> list[int]:
+    """Return the numbers of all columns that become something."""
+    return [place for places in roles.values() for place in places]
+
+
 def is_place(name: str, width: int) -> bool:
     """Return True if a name is the number of a column, from 0, or negative from the end."""
     return re.fullmatch("-?[0-9]{1,9}", name) is not None and -width <= int(name) < width
@@ -105,7 +110,7 @@ def place_of(table: Table, name: str) -> int:
         return int(name) % table.width
     names = list(table.names or ())
     if name not in names:
-        raise UserError(f"{table.path} has no column {name!r}; its first {table.place} has {table.shown}")
+        raise UserError(f"{table.path} has no column {name!r}; {table.shown}")
     if names.count(name) > 1:
         raise UserError(f"{table.path} has {names.count(name)} columns {name!r}; give the number of one, from 0")
     return names.index(name)
@@ -158,6 +163,6 @@ def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> R
         remedy = "say --no-target if the targets are not known" if lost == targets else "add them, or name them so"
         raise UserError(
             f"{table.path} must have one column of each name that {options.like_name} has, but not so {listed(lost)}; "
-            f"it has {table.shown}: {remedy}"
+            f"{table.shown}: {remedy}"
         )
     return found

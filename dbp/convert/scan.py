@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from dbp.convert.values import EXACT, date_or_none, is_number, number, numbers
+from dbp.convert.values import EXACT, as_texts, date_or_none, is_number, number, numbers
 from dbp.types import Array
 
 Cells = Sequence[str] | Array  # of one column: texts, or numbers (NaN where missing), or dates (NaT where missing)
@@ -21,9 +21,13 @@ class ColumnScan:
         missing: texts that say that a value is missing.
         most_words: the number of different texts of which it keeps track.
         pattern: how dates are written, if not in a usual way.
+        are_words: whether all cells are words, numbers too.
     """
 
-    def __init__(self, missing: Collection[str], most_words: int, pattern: str | None = None):
+    def __init__(
+        self, missing: Collection[str], most_words: int, pattern: str | None = None, *, are_words: bool = False
+    ):
+        self._are_words = are_words
         self._missing, self._most_words, self._pattern = missing, most_words, pattern
         self.counts: Counter[str] = Counter()  # of numbers, dates, words
         self.first: dict[str, tuple[int, str]] = {}  # line and text of the first of each
@@ -36,7 +40,9 @@ class ColumnScan:
     def add(self, lines: Sequence[int], cells: Cells) -> Array | None:
         """Add cells; return which are missing, or None if none is."""
         if isinstance(cells, np.ndarray):
-            return self._add_array(lines, cells)
+            if not self._are_words:
+                return self._add_array(lines, cells)
+            cells = as_texts(cells)
         if self._pattern is None and (found := numbers(cells)) is not None:
             self._add_numbers(found)
             self.first.setdefault(NUMBERS, (lines[0], cells[0]))

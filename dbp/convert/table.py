@@ -14,7 +14,7 @@ import numpy as np
 from dbp.convert.choice import Chooser, mean_of
 from dbp.convert.coding import CLASSES, BadCellError, ColumnCoding, TableCoding
 from dbp.convert.content import Block, Content
-from dbp.convert.roles import Roles, Table, TableBlock, TableOptions, chosen_columns
+from dbp.convert.roles import Roles, Table, TableBlock, TableOptions, chosen_columns, used_places
 from dbp.convert.scan import NUMBERS, WORDS, ColumnScan
 from dbp.data.meaning import listed
 from dbp.errors import UserError
@@ -62,9 +62,9 @@ def _state(table: Table) -> tuple[int, int]:
 def _scanned(table: Table, options: TableOptions, roles: Roles) -> tuple[Scans, int, int]:
     """Return what is known of the columns, and the number of rows, and of those in which no value is missing."""
     chooser = Chooser(table, options, roles)
-    scans = {place: chooser.scan(place) for places in roles.values() for place in places}
+    scans = {place: chooser.scan(place) for place in used_places(roles)}
     rows = complete = 0
-    for block in table.blocks():
+    for block in table.blocks(list(scans)):
         empty = [scan.add(block.lines, block.columns[place]) for place, scan in scans.items()]
         rows += len(block.lines)
         found = [one for one in empty if one is not None]
@@ -133,14 +133,14 @@ def _with_medians(table: Table, options: TableOptions, roles: Roles, coding: Tab
     """Return the coding with the medians of all inputs that are numbers, found for some columns at a time."""
     inputs = list(coding.columns["inputs"])
     numeric = [(i, place) for i, place in enumerate(roles["inputs"]) if inputs[i].kind != WORDS]
-    rows = sum(len(block.lines) for block in table.blocks())
+    rows = sum(len(block.lines) for block in table.blocks(roles["inputs"][:1]))
     check_fits_memory(8 * rows, f"{table.path}: a column of {rows:,} numbers")
     most = max(1, MEDIAN_BYTES // (8 * rows))
     for start in range(0, len(numeric), most):
         group = numeric[start : start + most]
         values = np.empty((len(group), rows))
         done = 0
-        for block in table.blocks():
+        for block in table.blocks([place for _, place in group]):
             for row, (i, place) in enumerate(group):
                 coded = _encode(table, inputs[i], block, place, options)
                 values[row, done : done + len(coded)] = coded[:, 0]
@@ -165,7 +165,7 @@ def _encoded(
     table: Table, options: TableOptions, roles: Roles, coding: TableCoding, whole: bool, state: tuple[int, int]
 ) -> Iterator[Block]:
     """Yield the coded rows of a table; raise UserError if it has changed since its first pass."""
-    for block in table.blocks():
+    for block in table.blocks(used_places(roles)):
         coded: dict[str, Array] = {}
         for role, columns in coding.columns.items():
             pairs = zip(columns, roles[role], strict=True)
@@ -217,7 +217,7 @@ def _notes(
     if dropped:
         notes.append(f"{dropped:,} rows left out, as a value is missing")
     if options.like is not None and table.names is not None:
-        used = {place for places in roles.values() for place in places}
+        used = used_places(roles)
         if rest := [name for place, name in enumerate(table.names) if place not in used]:
             notes.append(f"left out, as {options.like_name} has them not: {listed(rest)}")
     return notes

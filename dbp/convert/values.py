@@ -43,6 +43,14 @@ def numbers(cells: Sequence[str]) -> Array | None:
     return None if "_" in "".join(cells) or np.isnan(found).any() else found
 
 
+def as_texts(values: Array) -> list[str]:
+    """Return numbers or dates as texts; whole numbers without decimals, and an empty text for one that is missing."""
+    is_date = values.dtype.kind == "M"
+    empty = np.isnat(values) if is_date else np.isnan(values)
+    texts = [str(one) if is_date or one % 1 else str(int(one)) for one in np.where(empty, values.dtype.type(0), values)]
+    return ["" if lost else text for text, lost in zip(texts, empty, strict=True)]
+
+
 def date(cell: str, pattern: str | None = None) -> int:
     """Return the microseconds from 1970, in UTC, of a date with or without a time of day.
 

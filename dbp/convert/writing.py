@@ -15,6 +15,7 @@ import numpy as np
 from dbp.convert.content import Block, ColumnShape, Content, row_bytes, rows_per_block, shapes_of
 from dbp.data.chunked_output import ChunkedOutputFile
 from dbp.data.dataset import check_columns, role_of
+from dbp.data.meaning import check_names
 from dbp.data.output import OutputFile
 from dbp.data.row_names import FILES
 from dbp.errors import UserError
@@ -120,6 +121,9 @@ def _check_like(what: str, block: Block, shapes: Shapes, done: int) -> None:
 
 def _attributes(content: Content, shapes: Shapes, source: str) -> dict[str, dict[str, object]]:
     attributes = {name: dict(content.attributes.get(name, {})) for name in ("/", *shapes)}
+    for name in shapes:
+        for kind in attributes[name].keys() & {"names", "classes"}:
+            check_names(name, kind, tuple(attributes[name][kind]), shapes[name].shape)
     attributes["/"]["source"] = os.fsencode(source).decode(errors="replace")
     for name, shape in shapes.items():
         if role_of(name) == "inputs" and shape.dtype == np.uint8:

@@ -153,7 +153,11 @@ def test_another_table_is_coded_like_the_first(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("age,y\n1,a\n", {}, "one column of each name that train.h5 has, but not so color, seen, size; it has age, y"),
+        (
+            "age,y\n1,a\n",
+            {},
+            "one column of each name that train.h5 has, but not so color, seen, size; its first line",
+        ),
         ("age,color,seen,size\n1,red,2019-01-01,small\n", {}, "not so y; .*: say --no-target if the targets are not"),
         (
             "age,color,seen,size,y\n1,pink,2019-01-01,small,a\n",
@@ -176,7 +180,7 @@ def test_tables_without_names_are_alike_by_place(tmp_path):
     again = like(tmp_path, "u,1,2\nv,3,4\n", targets=["0"])
     assert convert(tmp_path, "v,5,6\n", **again)[0].targets.tolist() == [1]
     assert convert(tmp_path, "5,6\n", **again, targets=())[0].inputs.tolist() == [[5, 6]]
-    with pytest.raises(UserError, match="not so 2; it has v, 1"):
+    with pytest.raises(UserError, match="not so 2; its first line has v, 1"):
         convert(tmp_path, "v,1\n", **again)
 
 
