@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dbp.checks import check_bytes, check_integer
-from dbp.data import ArrayDataset, Dataset, check_scale
+from dbp.data import ArrayDataset, Dataset, Numbers, check_scale, check_shift
 from dbp.errors import UserError, unknown
 
 ORDERS = ("auto", "rows", "chunks")
@@ -21,13 +21,13 @@ def path_as_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _in_memory(columns: tuple[Any, ...], name: str, scale: float | None) -> Dataset:
+def _in_memory(columns: tuple[Any, ...], name: str, scale: Numbers | None, shift: Numbers | None) -> Dataset:
     if len(columns) not in (2, 3):
         raise UserError(
             f"{name} must be (inputs, targets) or (inputs, targets, weights), but has {len(columns)} elements"
         )
     inputs, targets, weights = (*columns, None)[:3]
-    return ArrayDataset(inputs, targets, weights, scale, name)
+    return ArrayDataset(inputs, targets, weights, scale, name, shift=shift)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Data:
         inputs: name of the inputs in the HDF5 files.
         targets: name of the targets in the HDF5 files.
         weights: name of the example weights in the HDF5 files; by default "weights", if there are any.
-        scale: factor on the inputs; by default their attribute "scale".
+        scale: factor on the inputs: a number, or one for each along the last axis; by default their attribute "scale".
+        shift: what is added to them then, likewise. Where either is set, the attributes of both are ignored.
         order: "rows" to draw training examples one by one; "chunks" to draw chunks and mix the rows of a window; "auto"
             for chunks where the data is stored in some.
         window: least number of training examples that are mixed with one another, if chunks are drawn; by default as
@@ -57,7 +58,8 @@ class Data:
     inputs: str = "inputs"
     targets: str = "targets"
     weights: str | None = None
-    scale: float | None = None
+    scale: Numbers | None = None
+    shift: Numbers | None = None
     order: str = "auto"
     window: int | None = None
     memory: int | str | None = None
@@ -67,6 +69,8 @@ class Data:
         _ = self.memory_bytes  # which checks it
         if self.scale is not None:
             object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
+        if self.shift is not None:
+            object.__setattr__(self, "shift", check_shift("data.shift", self.shift))
         for name in PARTS:
             object.__setattr__(self, name, self._source(name, path_as_text(getattr(self, name))))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
@@ -93,7 +97,7 @@ class Data:
     def _source(self, name: str, given: Any) -> Any:
         """Return a source of examples; raise UserError if it is none."""
         if isinstance(given, tuple):
-            return _in_memory(given, f"the {name} arrays", self.scale)
+            return _in_memory(given, f"the {name} arrays", self.scale, self.shift)
         may_be_missing = given is None and name != "train"
         is_fraction = isinstance(given, (int, float)) and name == "validation"
         if may_be_missing or is_fraction or isinstance(given, (str, Dataset)):

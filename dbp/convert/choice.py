@@ -10,7 +10,7 @@ from dbp.convert.coding import CLASSES, ORDERED, ColumnCoding, microseconds
 from dbp.convert.roles import Roles, Table, TableOptions, place_of
 from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan
 from dbp.convert.values import DAY
-from dbp.data.dataset import SHOWN_LETTERS
+from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
 
 MOST_WORDS, MOST_STATED_WORDS, MOST_CLASSES = 100, 10_000, 100_000  # of one column

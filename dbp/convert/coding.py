@@ -12,8 +12,8 @@ import numpy as np
 
 from dbp.convert.scan import DATES, NUMBERS, WORDS, Cells
 from dbp.convert.values import DAY, as_texts, date_or_none, is_number, number, numbers
-from dbp.data.dataset import SHOWN_LETTERS
 from dbp.data.meaning import listed
+from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
 from dbp.types import Array
 

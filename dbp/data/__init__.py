@@ -11,13 +11,13 @@ from dbp.data.dataset import (
     ArrayDataset,
     Dataset,
     Examples,
-    check_scale,
     counting_rows,
-    scaled,
+    scalings_of,
     without_placeholders,
 )
 from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
+from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift
 
 if TYPE_CHECKING:
     from dbp.data.csv_output import CsvFile
@@ -43,12 +43,15 @@ __all__ = [
     "FileLayout",
     "HDF5Dataset",
     "Meaning",
+    "Numbers",
     "OutputFile",
+    "Scaling",
     "aligned",
     "block_count",
     "check_all",
     "check_blocks",
     "check_scale",
+    "check_shift",
     "combined",
     "counting_rows",
     "data_path",
@@ -58,7 +61,7 @@ __all__ = [
     "meaning_text",
     "parse_meaning",
     "sample_digest",
-    "scaled",
+    "scalings_of",
     "without_placeholders",
 ]
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, Rows, check_scale, role_of, unused_targets, weights_for
+from dbp.data.dataset import Dataset, Examples, Rows, role_of, unused_targets, weights_for
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed, missing_names
+from dbp.data.scaling import Numbers, are_close, check_scale, check_shift
 from dbp.errors import UserError
 from dbp.types import Array
 
-Remedy = Callable[[float, float], str]
+Remedy = Callable[[Any, Any], str]  # of two scales that are single numbers
 UNKNOWN = -1  # the number of a class that the training data does not have
-SCALE_TOLERANCE = 1e-6  # relative, as some programs store a scale in single precision
 
 
 def meaning_of(data: Dataset) -> Meaning:
@@ -27,12 +27,17 @@ def meaning_of(data: Dataset) -> Meaning:
     if known is None:
         examples = data.read(slice(0, 1))
         inputs = [column for column in examples if role_of(column) == "inputs"]
-        known = {column: ColumnMeaning(kind_of(examples[column].dtype), data.scale) for column in inputs}
-    return {column: _with_float_scale(f"{data.name}: scale", what) for column, what in known.items()}
+        shift = getattr(data, "shift", None)
+        known = {column: ColumnMeaning(kind_of(examples[column].dtype), data.scale, shift=shift) for column in inputs}
+    return {column: _with_floats(data.name, what) for column, what in known.items()}
 
 
-def _with_float_scale(name: str, what: ColumnMeaning) -> ColumnMeaning:
-    return what if what.scale is None else what._replace(scale=check_scale(name, what.scale))
+def _with_floats(name: str, what: ColumnMeaning) -> ColumnMeaning:
+    scale, shift = what.scale, what.shift
+    return what._replace(
+        scale=None if scale is None else check_scale(f"{name}: scale", scale),
+        shift=None if shift is None else check_shift(f"{name}: shift", shift),
+    )
 
 
 def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale: bool = True) -> Dataset:
@@ -58,10 +63,13 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
         of_data, expected = found[column], reference[column]
         of_data, expected = _with_classes(of_data, expected), _with_classes(expected, of_data)
         found[column], known[column] = of_data, expected
-        if role_of(column) != "targets" and remedy is not None:
-            _check_units(data.name, column, of_data, expected, remedy, own_scale)
         if (order := _order(data.name, column, of_data.names, expected.names)) is not None:
             orders[column] = order
+            found[column] = of_data = of_data.reordered(order.tolist())
+        if role_of(column) == "targets":
+            _check_targets_scale(data.name, column, of_data, expected)
+        elif remedy is not None:
+            _check_numbers(data.name, column, of_data, expected, remedy, own_scale)
         if of_data.classes is not None and expected.classes is not None:
             table = _class_numbers(data.name, column, of_data.classes, expected.classes)
             if table is not None:
@@ -69,7 +77,14 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
     warnings = _not_compared(data.name, missing_names(found, known))
     if not (orders or class_numbers or warnings):
         return data
-    return Aligned(data, orders, class_numbers, reference, warnings)
+    numbers = {column: found[column] for column in reference if column in found}
+    meaning = {
+        column: what._replace(kind=numbers[column].kind, scale=numbers[column].scale, shift=numbers[column].shift)
+        if column in numbers
+        else what
+        for column, what in reference.items()
+    }
+    return Aligned(data, orders, class_numbers, meaning, warnings)
 
 
 def _not_compared(name: str, missing: Sequence[str]) -> list[str]:
@@ -89,16 +104,37 @@ def _with_classes(one: ColumnMeaning, other: ColumnMeaning) -> ColumnMeaning:
     return one
 
 
-def _check_units(
+def _check_numbers(
     name: str, column: str, found: ColumnMeaning, expected: ColumnMeaning, remedy: Remedy, own_scale: bool
 ) -> None:
     """Raise UserError unless inputs have the scale of training, and its kind if the scale is not their own."""
-    same_scale = math.isclose(found.factor, expected.factor, rel_tol=SCALE_TOLERANCE)
-    if not same_scale or (found.kind != expected.kind and (found.scale is None or not own_scale)):
+    has_scale = found.scale is not None or found.shift is not None
+    if not _same_scale(found, expected) or (found.kind != expected.kind and not (has_scale and own_scale)):
+        are_numbers = isinstance(found.factor, float) and isinstance(expected.factor, float)
+        if are_numbers and found.shift is expected.shift is None:
+            how = remedy(expected.factor, found.factor)
+        else:
+            how = f"give these {column} attributes scale and shift that bring them into the units of those"
         raise UserError(
-            f"{name}: {column} are {found.units}, but those of the training data are {expected.units}; "
-            f"{remedy(expected.factor, found.factor)}"
+            f"{name}: {column} are {found.numbers}, but those of the training data are {expected.numbers}; {how}"
         )
+
+
+def _check_targets_scale(name: str, column: str, found: ColumnMeaning, expected: ColumnMeaning) -> None:
+    """Raise UserError if targets have another scale or shift than those of training."""
+    if not _same_scale(found, expected):
+        raise UserError(
+            f"{name}: {column} are {found.numbers}, but those of the training data are {expected.numbers}; give these "
+            f"{column} attributes scale and shift that bring them into the units of those"
+        )
+
+
+def _same_scale(one: ColumnMeaning, other: ColumnMeaning) -> bool:
+    return are_close(one.factor, other.factor) and are_close(_offset(one), _offset(other))
+
+
+def _offset(what: ColumnMeaning) -> Numbers:
+    return 0.0 if what.shift is None else what.shift
 
 
 def _order(name: str, column: str, found: Sequence[str] | None, expected: Sequence[str] | None) -> Array | None:
@@ -145,7 +181,7 @@ class Aligned:
         orders: by column, the place of each element along its last axis where that is another.
         class_numbers: by column, the number that each class of the data has in training, or UNKNOWN, where that is
             another.
-        reference: the meaning of the training data.
+        meaning: that of the training data, but kind, scale and shift of the data set itself, in the new order.
         warnings: besides those of the data set.
     """
 
@@ -154,11 +190,12 @@ class Aligned:
         data: Dataset,
         orders: Mapping[str, Array],
         class_numbers: Mapping[str, Array],
-        reference: Meaning,
+        meaning: Meaning,
         warnings: Sequence[str] = (),
     ):
         self._data, self._orders, self._class_numbers = data, orders, class_numbers
-        self.name, self.scale, self.input_shape, self.meaning = data.name, data.scale, data.input_shape, reference
+        self.name, self.input_shape, self.meaning = data.name, data.input_shape, meaning
+        self.scale = next((what.scale for column, what in meaning.items() if role_of(column) == "inputs"), data.scale)
         self.row_names = getattr(data, "row_names", None)
         self.warnings: Sequence[str] = (*getattr(data, "warnings", ()), *warnings)
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, role_of, without_placeholders
+from dbp.data.dataset import Dataset, Examples, role_of, scalings_of, stated_scales, without_placeholders
+from dbp.data.scaling import Scaling
 from dbp.errors import UserError
 from dbp.types import Array
 
@@ -63,7 +64,7 @@ def check_blocks(
     Raises:
         UserError: an example breaks a rule; names the data set, the rule and the first such row.
     """
-    checked, rows = [], block_rows(data)
+    checked, rows, scalings, stated = [], block_rows(data), scalings_of(data), _stated(data)
     for first in range(blocks.start * rows, blocks.stop * rows, rows):
         if stops():
             break
@@ -75,7 +76,7 @@ def check_blocks(
                     check(name, values, first)
             check_targets(used, first)
             nonzero = {
-                name: _check_precision(name, values, data.scale if role_of(name) == "inputs" else None, dtype, first)
+                name: _check_precision(name, values, scalings.get(name, Scaling()), dtype, first)
                 for name, values in used.items()
                 if role_of(name) != "weights"
             }
@@ -85,7 +86,7 @@ def check_blocks(
         except UserError as error:
             raise UserError(f"{data.name}: {error}") from None
         counts = not weights or any(values.any() for values in weights.values())
-        checked.append(CheckedBlock(_digest(stored, data.scale), counts, nonzero))
+        checked.append(CheckedBlock(_digest(stored, stated), counts, nonzero))
     return checked
 
 
@@ -107,9 +108,16 @@ def sample_digest(data: Dataset) -> str:
     spread = np.linspace(0, max(len(data) - 1, 0), SAMPLE_ROWS).astype(np.int64)
     chosen = spread[np.diff(spread, prepend=-1) > 0]  # np.unique would import numpy.ma, on each rank
     rows = block_rows(data)
-    pieces = np.split(chosen, range(rows, len(chosen), rows))
-    digest = combined([_digest(data.read(piece), data.scale) for piece in pieces])
+    pieces, stated = np.split(chosen, range(rows, len(chosen), rows)), _stated(data)
+    digest = combined([_digest(data.read(piece), stated) for piece in pieces])
     return f"{len(data)} examples {digest[:16]}"
+
+
+def _stated(data: Dataset) -> str:
+    """Return the scales and shifts of a data set, which are a part of its digest."""
+    stated = stated_scales(data)
+    is_plain = all(column == "inputs" and shift is None for column, (_, shift) in stated.items())
+    return repr(stated["inputs"][0] if stated else None) if is_plain else repr(stated)
 
 
 def combined(digests: list[bytes]) -> str:
@@ -140,13 +148,31 @@ FINITE_CHECKS: Mapping[str, Callable[[str, Array, int], None]] = {"inputs": _che
 
 
 def _check_precision(
-    column: str, values: Array, scale: float | None, dtype: np.dtype[Any], first: int
+    column: str, values: Array, scaling: Scaling, dtype: np.dtype[Any], first: int
 ) -> tuple[bool, bool]:
     """Return whether any number is not 0, as it is stored and as it is used.
 
     Raises:
-        UserError: the precision of the run cannot hold a number, or its product with the scale.
+        UserError: the precision of the run cannot hold a number, or what the scaling makes of it.
     """
+    if scaling.center is None and not isinstance(scaling.factor, np.ndarray):
+        return _check_largest(column, values, scaling.factor, dtype, first)
+    with np.errstate(all="ignore"):
+        used = scaling.apply(values, dtype)
+    wrong = ~np.isfinite(used) & np.isfinite(values)
+    if wrong.any():
+        row = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+        raise UserError(
+            f"{column} of example {first + row} contain {values[wrong][0]:g}, of which scale and shift make "
+            f'{used[wrong][0]} in {dtype}; correct them, or set dtype = "float64"'
+        )
+    return True, True
+
+
+def _check_largest(
+    column: str, values: Array, scale: float | None, dtype: np.dtype[Any], first: int
+) -> tuple[bool, bool]:
+    """Return and raise what _check_precision() does, from the number of largest magnitude alone."""
     if values.size == 0 or (values.dtype.kind != "f" and scale is None):
         return True, True
     size = max(abs(values.max().item()), abs(values.min().item()))
@@ -176,8 +202,8 @@ def _check_weights_remain(name: str, weights: Array, dtype: np.dtype[Any], first
         )
 
 
-def _digest(examples: Examples, scale: float | None) -> bytes:
-    digest = hashlib.sha256(repr(scale).encode())
+def _digest(examples: Examples, stated: str) -> bytes:
+    digest = hashlib.sha256(stated.encode())
     for name, column in examples.items():
         digest.update(f"{name if '.' in name else ''}{column.dtype.str}{column.shape}".encode())
         digest.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)

@@ -13,12 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
+from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift, check_width
 from dbp.errors import UserError
 from dbp.files import machine_memory
 from dbp.text import brief
 from dbp.types import Array
 
-SHOWN_LETTERS = 60  # of a value in a message
 Rows = slice | Array  # consecutive rows, or row numbers in any order
 
 
@@ -94,7 +94,7 @@ class Dataset(Protocol):
     """
 
     name: str
-    scale: float | None
+    scale: Numbers | None
     input_shape: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -106,12 +106,30 @@ class Dataset(Protocol):
         ...
 
 
-def scaled(inputs: Array, scale: float | None, dtype: Any) -> Array:
-    """Return inputs in the precision of the run, multiplied by the scale of the data set if it has one."""
-    numbers = inputs.astype(dtype)
-    if scale is not None:
-        numbers *= scale
-    return numbers
+def stated_scales(data: Dataset) -> dict[str, tuple[Numbers | None, Numbers | None]]:
+    """Return scale and shift of each column that has any, as the data set says; reads no rows."""
+    meaning: Meaning | None = getattr(data, "meaning", None)
+    if meaning is None:  # a data set of the user's own
+        found = {"inputs": (data.scale, getattr(data, "shift", None))}
+    else:
+        found = {column: (what.scale, what.shift) for column, what in meaning.items()}
+    return {column: pair for column, pair in found.items() if pair != (None, None)}
+
+
+def scalings_of(data: Dataset, standardized: Meaning | None = None) -> dict[str, Scaling]:
+    """Return the map of each column of a data set whose numbers are not used as they are stored.
+
+    Args:
+        data: the data set.
+        standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
+    """
+    stated, known = stated_scales(data), standardized or {}
+    moments = {column: (what.mean, what.deviation) for column, what in known.items()}
+    found = {
+        column: Scaling.of(*stated.get(column, (None, None)), *moments.get(column, (None, None)))
+        for column in {**stated, **moments}
+    }
+    return {column: scaling for column, scaling in found.items() if not scaling.is_identity}
 
 
 def without_placeholders(examples: Examples) -> Examples:
@@ -163,17 +181,6 @@ def counting_rows(weights: Array) -> Array:
     return np.asarray((weights != 0).reshape(len(weights), -1).any(axis=1))
 
 
-def check_scale(what: str, value: Any, remedy: str = "") -> float:
-    """Return a scale of inputs; raise UserError unless it is one finite number other than 0."""
-    number = float("nan")
-    if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "uif":
-        number = float(value)
-    if not np.isfinite(number) or number == 0:
-        shown = repr(value) if isinstance(value, (str, bytes)) else str(value)
-        raise UserError(f"{what} must be one finite number other than 0, but is {shown[:SHOWN_LETTERS]}{remedy}")
-    return number
-
-
 def check_columns(name: str, columns: Mapping[str, Any]) -> None:
     """Raise UserError unless all columns of a data set, given by name, are numbers with one row per example."""
     first = first_inputs(columns)
@@ -215,10 +222,12 @@ class ArrayDataset:
         inputs: numbers (examples, ...).
         targets: (examples,) or (examples, ...), as the loss requires.
         weights: (examples,), or (examples, *positions) if an example has several losses; 0 leaves one out.
-        scale: factor by which inputs are multiplied when they are used.
+        scale: factor by which inputs are multiplied when they are used: a number, or one for each along the last axis.
         name: name for messages.
         input_names: the names of the elements along the last axis of the inputs.
         classes: the name of each class number.
+        shift: what is added to the inputs then, likewise.
+        target_names: the names of the elements along the last axis of the targets.
 
     Other data, such as that for validation, is brought into the order of these names.
     """
@@ -228,29 +237,39 @@ class ArrayDataset:
         inputs: Any,
         targets: Any,
         weights: Any = None,
-        scale: float | None = None,
+        scale: Numbers | None = None,
         name: str = "the arrays",
         input_names: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
+        shift: Numbers | None = None,
+        target_names: Sequence[str] | None = None,
     ):
         given = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
         self._columns = {column: np.asarray(values) for column, values in given.items()}
         self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
+        shift = None if shift is None else check_shift(f"{name}: shift", shift)
         check_columns(name, self._columns)
-        self.input_shape = self._columns[first_inputs(self._columns)].shape[1:]
+        shape = self._columns[first_inputs(self._columns)].shape
+        self.input_shape = shape[1:]
+        for key, numbers in (("scale", self.scale), ("shift", shift)):
+            check_width(f"{name}: {key}", numbers, shape)
         meaning = {
-            column: ColumnMeaning(kind_of(values.dtype), self.scale if role_of(column) == "inputs" else None)
+            column: ColumnMeaning(kind_of(values.dtype), self.scale, shift=shift)
+            if role_of(column) == "inputs"
+            else ColumnMeaning(kind_of(values.dtype))
             for column, values in self._columns.items()
             if role_of(column) != "weights"
         }
-        if input_names is not None:
-            found = _texts(f"{name}: input_names", input_names)
-            found = check_names(f"{name}: inputs", "names", found, self._columns["inputs"].shape)
-            meaning["inputs"] = meaning["inputs"]._replace(names=found)
-        if classes is not None:
-            found = _texts(f"{name}: classes", classes)
-            found = check_names(f"{name}: targets", "classes", found, self._columns["targets"].shape)
-            meaning["targets"] = meaning["targets"]._replace(classes=found)
+        for key, column, kind, names in (
+            ("input_names", "inputs", "names", input_names),
+            ("target_names", "targets", "names", target_names),
+            ("classes", "targets", "classes", classes),
+        ):
+            if names is not None:
+                found = _texts(f"{name}: {key}", names)
+                found = check_names(f"{name}: {column}", kind, found, self._columns[column].shape)
+                changed: dict[str, Any] = {kind: found}
+                meaning[column] = meaning[column]._replace(**changed)
         self.meaning: Meaning = meaning
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -14,11 +14,12 @@ from h5py import h5t
 from dbp.data.chunk_index import chunk_table
 from dbp.data.chunks import ChunkTable
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
-from dbp.data.dataset import Rows, by_name, check_columns, check_scale, first_inputs, role_of
+from dbp.data.dataset import Rows, by_name, check_columns, first_inputs, role_of
 from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, open_columns
 from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
 from dbp.data.open_file import rows_text, runs
 from dbp.data.row_names import row_names
+from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
 from dbp.types import Array
@@ -65,6 +66,13 @@ def _kind_of(path: Path) -> str:
     return next((kind for kind, holds in kinds if holds), "device")
 
 
+class Stated(NamedTuple):
+    """The scale and the shift of a column, if it has any."""
+
+    scale: Numbers | None = None
+    shift: Numbers | None = None
+
+
 class HDF5Dataset(FileDataset):
     """Examples in an HDF5 file with a data set for each column.
 
@@ -76,7 +84,9 @@ class HDF5Dataset(FileDataset):
         inputs: name in the file of the data set of inputs, (examples, ...), or such names by the name of the column.
         targets: likewise of targets; None to leave them out.
         weights: likewise of weights; by default "weights" if there is a data set of this name.
-        scale: factor by which inputs are multiplied; by default the attribute "scale" of the inputs, if any.
+        scale: factor by which inputs are multiplied: a number, or one for each along the last axis; by default the
+            attribute "scale" of the inputs, if any.
+        shift: what is added to them then, likewise. Where either is given, the attributes of both are ignored.
 
     Raises:
         UserError: the file, a data set or the scale breaks a rule, or a filter is not installed.
@@ -89,7 +99,8 @@ class HDF5Dataset(FileDataset):
         inputs: str | Mapping[str, str] = "inputs",
         targets: str | Mapping[str, str] | None = "targets",
         weights: str | Mapping[str, str] | None = None,
-        scale: float | None = None,
+        scale: Numbers | None = None,
+        shift: Numbers | None = None,
     ):
         name = str(path)
         path = data_path(name)
@@ -100,11 +111,11 @@ class HDF5Dataset(FileDataset):
         found = {column: HDF5Column(file, name, at) for column, at in names.items()}
         check_columns(name, found)
         warnings = [warning for column in found.values() for warning in column.check_complete()]
-        scale = found[first_inputs(found)].scale() if scale is None else check_scale(f"{name}: scale", scale)
+        given = None if scale is shift is None else _stated(name, found[first_inputs(found)].shape, scale, shift)
         places = {at: place for at, column in found.items() if (place := column.place(file)) is not None}
         size = path.stat().st_size
         meaning = {
-            at: column.meaning(at, scale if role_of(at) == "inputs" else None, warnings)
+            at: column.meaning(at, given if role_of(at) == "inputs" else None, warnings)
             for at, column in found.items()
             if role_of(at) != "weights"
         }
@@ -113,6 +124,17 @@ class HDF5Dataset(FileDataset):
         super().__init__(name, columns, meaning, warnings)
         first = first_inputs(found)
         self.row_names = row_names(file, names[first], found[first].shape[0])
+
+
+def _stated(name: str, shape: tuple[int, ...], scale: Numbers | None, shift: Numbers | None) -> Stated:
+    """Return a given scale and shift; raise UserError unless they fit a column of this shape."""
+    found = Stated(
+        None if scale is None else check_scale(f"{name}: scale", scale),
+        None if shift is None else check_shift(f"{name}: shift", shift),
+    )
+    for key, numbers in found._asdict().items():
+        check_width(f"{name}: {key}", numbers, shape)
+    return found
 
 
 def _has_weights(file: h5py.File) -> bool:
@@ -166,37 +188,45 @@ class HDF5Column:
         """Return warnings of parts that HDF5 fills in; raise DataError where it must not."""
         return check_complete(self._stored, self.what, self._files)
 
-    def scale(self) -> float | None:
-        """Return the attribute "scale", if there is one; raise UserError unless it is a number other than 0."""
-        what = f"{self.what}: the attribute scale"
-        with reading_hdf5(what):
-            if "scale" not in self._stored.attrs:
-                return None
-            value = self._stored.attrs["scale"]
-        return check_scale(what, value[0] if np.shape(value) == (1,) else value, "; set data.scale to use another")
+    def _scale_and_shift(self) -> Stated:
+        """Return the attributes "scale" and "shift"; raise UserError unless they are numbers that fit."""
+        found: dict[str, Numbers | None] = {"scale": None, "shift": None}
+        for name, check in (("scale", check_scale), ("shift", check_shift)):
+            what = f"{self.what}: the attribute {name}"
+            with reading_hdf5(what):
+                if name not in self._stored.attrs:
+                    continue
+                value = self._stored.attrs[name]
+            value = value[0] if np.shape(value) == (1,) else value
+            found[name] = check(what, value, f"; set data.{name} to use another")
+            check_width(what, found[name], self.shape)
+        return Stated(**found)
 
-    def meaning(self, column: str, scale: float | None, warnings: list[str]) -> ColumnMeaning:
-        """Return the meaning of the column, of which the attributes "names" and "classes" are a part.
+    def meaning(self, column: str, stated: Stated | None, warnings: list[str]) -> ColumnMeaning:
+        """Return the meaning of the column, of which its attributes are a part.
 
         Args:
             column: its name in the data set, such as "inputs".
-            scale: its scale.
+            stated: its scale and shift; None for those of the attributes.
             warnings: gets a line for an attribute that is ignored, as another program may mean something else by it.
         """
-        found: dict[str, tuple[str, ...]] = {}
-        for name in ("names", "classes"):
+        found: dict[str, Any] = {}
+        for name in ("names", "classes", "units"):
             what = f"{self.what}: the attribute {name}"
             with reading_hdf5(what):
                 value = self._stored.attrs.get(name)
             if value is None:
                 continue
             try:
+                if name == "units" and isinstance(value, str):  # as NetCDF has it
+                    value = [value] * (self.shape[-1] if len(self.shape) > 1 else 1)
                 found[name] = check_names(f"{self._data}: {column}", name, texts(value), self.shape)
             except (UserError, ValueError, TypeError) as error:
                 warnings.append(f"{what} is ignored, as it is no list of names that fit ({error})")
         if "classes" not in found and role_of(column) == "targets" and (classes := self._enum_names(warnings)):
             found["classes"] = classes
-        return ColumnMeaning(kind_of(self.dtype), scale, found.get("names"), found.get("classes"))
+        stated = stated or self._scale_and_shift()
+        return ColumnMeaning(kind_of(self.dtype), stated.scale, shift=stated.shift, **found)
 
     def _enum_names(self, warnings: list[str]) -> tuple[str, ...]:
         """Return the names of an enum type in the order of their numbers; none, with a warning, if one is left out."""

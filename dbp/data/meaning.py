@@ -1,4 +1,4 @@
-"""The meaning of the numbers in a data set: their kind, their scale, and the names of columns and classes.
+"""The meaning of the numbers in a data set: their kind, scale and units, and the names of columns and classes.
 
 The meaning of a run's data is that of its training data, and checkpoints keep it.
 """
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dbp.data.scaling import Numbers, Scaling, exact_text, numbers_text
 from dbp.errors import DataError, UserError
 from dbp.text import shortened
 
@@ -23,29 +24,59 @@ class ColumnMeaning(NamedTuple):
 
     Args:
         kind: INTEGERS or FLOATS.
-        scale: factor by which the numbers are multiplied when they are used; None if none was stated, which is 1.
+        scale: by which the numbers are multiplied when they are used; None if none was stated, which is 1.
         names: of the elements along the last axis; None if they are not known.
         classes: the name of each class number; empty if the targets are numbers; None if that is not known.
+        shift: what is added then; None if none was stated, which is 0.
+        units: of the elements along the last axis, "" where there is none; None if they are not known.
+        mean: of the training data after that, which the run subtracts; None for 0.
+        deviation: by which the run divides the difference; None for 1.
     """
 
     kind: str
-    scale: float | None = None
+    scale: Numbers | None = None
     names: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
+    shift: Numbers | None = None
+    units: tuple[str, ...] | None = None
+    mean: Numbers | None = None
+    deviation: Numbers | None = None
 
     @property
-    def factor(self) -> float:
+    def factor(self) -> Numbers:
         """Return the factor by which the numbers are multiplied."""
         return 1.0 if self.scale is None else self.scale
 
     @property
-    def units(self) -> str:
-        """Return kind and scale in words."""
-        return f"{self.kind} with scale {self.factor:.6g}"
+    def scaling(self) -> Scaling:
+        """Return the map from stored numbers to those that the model sees."""
+        return Scaling.of(self.scale, self.shift, self.mean, self.deviation)
+
+    @property
+    def standardization(self) -> Scaling:
+        """Return the last part of that map, by mean and deviation."""
+        return Scaling.of(mean=self.mean, deviation=self.deviation)
+
+    @property
+    def numbers(self) -> str:
+        """Return kind, scale and shift in words."""
+        shift = "" if self.shift is None else f" and shift {numbers_text(self.shift)}"
+        return f"{self.kind} with scale {numbers_text(self.factor)}{shift}"
+
+    def reordered(self, order: Sequence[int]) -> ColumnMeaning:
+        """Return the meaning of the column with its elements along the last axis in another order."""
+        changed: dict[str, Any] = {
+            name: tuple(values[i] for i in order)
+            for name in ("scale", "shift", "names", "units")
+            if isinstance(values := getattr(self, name), tuple)
+        }
+        return self._replace(**changed)
 
     def __str__(self) -> str:
-        parts = [self.kind] + [f"scale {self.scale!r}"] * (self.scale is not None)
+        numbers = {name: getattr(self, name) for name in ("scale", "shift", "mean", "deviation")}
+        parts = [self.kind, *(f"{name} {exact_text(value)}" for name, value in numbers.items() if value is not None)]
         parts += [f"columns {listed(self.names)}"] if self.names else []
+        parts += [f"units {listed(self.units)}"] if self.units else []
         parts += [f"classes {listed(self.classes)}"] if self.classes else []
         return "; ".join(parts)
 
@@ -75,10 +106,17 @@ def parse_meaning(text: str) -> Meaning:
 
 
 def _column_from(values: Mapping[str, Any]) -> ColumnMeaning:
-    kind, scale, *lists = (values.get(name) for name in ColumnMeaning._fields)
-    if kind not in (INTEGERS, FLOATS) or not (scale is None or type(scale) is float):
-        raise ValueError(f"kind {kind!r}, scale {scale!r}")
-    return ColumnMeaning(kind, scale, *(None if names is None else texts(names) for names in lists))
+    found = {name: value for name in ColumnMeaning._fields if (value := values.get(name)) is not None}
+    if found.get("kind") not in (INTEGERS, FLOATS):
+        raise ValueError(f"kind {found.get('kind')!r}")
+    for name in ("scale", "shift", "mean", "deviation"):
+        if isinstance(numbers := found.get(name), list):
+            found[name] = numbers = tuple(numbers)
+        for number in numbers if isinstance(numbers, tuple) else [] if numbers is None else [numbers]:
+            if type(number) is not float:
+                raise ValueError(f"{name} {number!r}")
+    lists: dict[str, Any] = {name: texts(found[name]) for name in ("names", "classes", "units") if name in found}
+    return ColumnMeaning(**found | lists)
 
 
 def texts(values: Any) -> tuple[str, ...]:
@@ -99,13 +137,14 @@ def check_names(column: str, kind: str, names: tuple[str, ...], shape: Sequence[
 
     Args:
         column: the column, in words.
-        kind: "names", of the elements along the last axis, or "classes".
+        kind: "names" or "units", of the elements along the last axis, or "classes".
         names: the names.
         shape: of the column, with one row per example.
     """
     width = shape[-1] if len(shape) > 1 else 1
-    if kind == "names" and len(names) != width:
-        raise UserError(f"{column} need a name for each of {width} columns, but have {len(names)} names")
+    if kind in ("names", "units") and len(names) != width:
+        one = "name" if kind == "names" else "unit"
+        raise UserError(f"{column} need a {one} for each of {width} columns, but have {len(names)} {kind}")
     if kind == "classes" and len(set(names)) < len(names):
         raise UserError(f"{column} must have classes of different names, but have {listed(names)}")
     return names
@@ -115,9 +154,9 @@ def meaning_differences(stored: Meaning, now: Meaning, with_units: bool = False)
     """Return a line for each list of names that is known of both and differs, and if asked for, kinds and scales."""
     lines = []
     for column in stored.keys() & now.keys():
-        units = [what[column].units for what in (stored, now)]
-        if with_units and column.startswith("inputs") and units[0] != units[1]:
-            lines.append(f"{column} are {units[0]} in the checkpoint, {units[1]} now")
+        numbers = [what[column].numbers for what in (stored, now)]
+        if with_units and column.startswith("inputs") and numbers[0] != numbers[1]:
+            lines.append(f"{column} are {numbers[0]} in the checkpoint, {numbers[1]} now")
         for name in ("names", "classes"):
             was, found = getattr(stored[column], name), getattr(now[column], name)
             if was is not None and found is not None and was != found:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from dbp.checkpoint import StoredCheckpoint, files_of, find, table_of
 from dbp.config.toml import custom_code, data_from, model_from
-from dbp.data import parse_meaning
+from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError
 from dbp.exchange.files import WRITERS
 from dbp.exchange.inputs import Shape, inputs_of
@@ -58,6 +60,7 @@ def _properties(checkpoint: StoredCheckpoint) -> dict[str, str]:
     return {
         "dbp_version": VERSION,
         "config_digest": hashlib.sha256(checkpoint.config.encode()).hexdigest(),
+        "meaning": checkpoint.meaning,
     }
 
 
@@ -74,10 +77,13 @@ def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float 
             f"the checkpoint's model is, or contains, the Python code {code!r}, which cannot be put into ONNX; export "
             "its weights as .safetensors or .npz"
         )
-    shape, scale = inputs_of(data_from(table), parse_meaning(checkpoint.meaning), input_shape, scale)
-    model = onnx_model(model_from(table), checkpoint.inference_weights(), shape, scale, _properties(checkpoint))
-    count = len(model.graph.node)
-    about = (
-        f"{count} operator{'s' * (count != 1)}, inputs of shape {('examples', *shape)} that are multiplied by {scale:g}"
-    )
+    meaning = parse_meaning(checkpoint.meaning)
+    shape, scaling = inputs_of(data_from(table), meaning, input_shape, scale)
+    outputs = meaning.get("targets", ColumnMeaning(FLOATS)).standardization
+    weights, properties = checkpoint.inference_weights(), _properties(checkpoint)
+    model = onnx_model(model_from(table), weights, shape, scaling, properties, outputs)
+    count, how = len(model.graph.node), "scaled as in training"
+    if scaling.center is None and not isinstance(scaling.factor, np.ndarray):
+        how = f"multiplied by {1.0 if scaling.factor is None else scaling.factor:g}"
+    about = f"{count} operator{'s' * (count != 1)}, inputs of shape {('examples', *shape)} that are {how}"
     return model.SerializeToString(), about.replace("'", "")

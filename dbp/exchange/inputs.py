@@ -1,11 +1,11 @@
-"""The shape and scale of a model's inputs, from arguments or from the training data."""
+"""The shape and scaling of a model's inputs, from arguments or from the training data."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from dbp.config.data import Data
-from dbp.data import Dataset, Meaning, meaning_of
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, meaning_of
 from dbp.errors import UserError
 from dbp.run.sources import open_data
 
@@ -13,31 +13,33 @@ Shape = tuple[int, ...]
 
 
 class Inputs(NamedTuple):
-    """The shape of an example, and the factor by which inputs are multiplied."""
+    """The shape of an example, and the map from its numbers to those that the model sees."""
 
     shape: Shape
-    scale: float
+    scaling: Scaling
 
 
 def inputs_of(data: Data, meaning: Meaning, shape: Shape | None, scale: float | None) -> Inputs:
-    """Return shape and scale as given, and what is not given from the checkpoint or the training data.
+    """Return shape and scaling as given, and what is not given from the checkpoint or the training data.
 
     Args:
         data: the data settings of the checkpoint.
         meaning: what the checkpoint says of the training data; of imported weights perhaps nothing.
         shape: the shape of an example, if it is given.
-        scale: the scale, if it is given.
+        scale: the scale, if it is given, in place of scale and shift.
 
     Raises:
         UserError: the training data is needed, but missing.
     """
-    if scale is None:
-        scale = meaning["inputs"].factor if "inputs" in meaning else data.scale
-    if shape is not None and scale is not None:
-        return Inputs(shape, scale)
-    wanted = ["--input 28,28,1"] * (shape is None) + ["--scale 1"] * (scale is None)
-    found = _open(data, "give what it would say, such as " + " ".join(wanted))
-    return Inputs(shape or found.input_shape, scale if scale is not None else 1 if found.scale is None else found.scale)
+    known = meaning.get("inputs")
+    if known is None and data.scale is not None:
+        known = ColumnMeaning(FLOATS, data.scale, shift=data.shift)
+    if shape is None or (known is None and scale is None):
+        wanted = ["--input 28,28,1"] * (shape is None) + ["--scale 1"] * (known is None and scale is None)
+        found = _open(data, "give what it would say, such as " + " ".join(wanted))
+        shape, known = shape or found.input_shape, known or meaning_of(found)["inputs"]
+    known = known or ColumnMeaning(FLOATS)
+    return Inputs(shape, (known if scale is None else known._replace(scale=float(scale), shift=None)).scaling)
 
 
 def input_shape_of(data: Data, shape: Shape | None) -> Shape:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.data import Dataset, scaled, without_placeholders
+from dbp.data import Dataset, Meaning, Scaling, scalings_of, without_placeholders
 from dbp.nn import Loss
 from dbp.parallel import Shards
 from dbp.reading.order import RowOrder
@@ -25,6 +25,7 @@ class Loader:
         dtype: of the run.
         shards: who computes which part.
         chunk_rows: examples of one evaluation pass; see evaluation.py.
+        standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
     """
 
     def __init__(
@@ -35,9 +36,12 @@ class Loader:
         dtype: np.dtype[Any],
         shards: Shards,
         chunk_rows: int = 1,
+        standardized: Meaning | None = None,
     ):
         self.data, self._shards, self._chunk_rows = data, shards, chunk_rows
         self._loss, self._output_shape, self._dtype = loss, output_shape, dtype
+        scalings = scalings_of(data, standardized)
+        self._scaling, self._target_scaling = scalings.get("inputs", Scaling()), scalings.get("targets")
 
     def batch(self, order: RowOrder, positions: range) -> Batch:
         """Return this rank's shards of the mini-batch at these positions of an order."""
@@ -60,10 +64,13 @@ class Loader:
 
     def _shard(self, number: int, rows: Any) -> Shard:
         examples = without_placeholders(self.data.read(rows))
-        assert examples.targets is not None
+        targets = examples.targets
+        assert targets is not None
+        if self._target_scaling is not None:
+            targets = self._target_scaling.apply(targets, self._dtype)
         return Shard(
             number,
-            scaled(examples.inputs, self.data.scale, self._dtype),
-            self._loss.prepare(examples.targets, self._output_shape, self._dtype),
+            self._scaling.apply(examples.inputs, self._dtype),
+            self._loss.prepare(targets, self._output_shape, self._dtype),
             None if examples.weights is None else examples.weights.astype(self._dtype),
         )

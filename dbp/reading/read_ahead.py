@@ -76,6 +76,7 @@ class ReadAhead:
         self._comm, self._data, self._cache = comm, data, cache
         self._used, self._orders, self._epochs = used, orders, epochs
         self.name, self.scale, self.input_shape = data.name, data.scale, data.input_shape
+        self.meaning, self.shift = getattr(data, "meaning", None), getattr(data, "shift", None)
         self.warnings: Sequence[str] = getattr(data, "warnings", ())
         self.borders: Array | None = getattr(data, "borders", None)
         if hasattr(data, "meaning"):

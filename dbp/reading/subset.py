@@ -60,6 +60,7 @@ class Subset:
     def __init__(self, whole: Dataset, rows: RowSet):
         self.whole, self._rows, self.borders = whole, rows, rows.borders
         self.name, self.scale, self.input_shape = whole.name, whole.scale, whole.input_shape
+        self.meaning, self.shift = getattr(whole, "meaning", None), getattr(whole, "shift", None)
 
     def __len__(self) -> int:
         return len(self._rows)

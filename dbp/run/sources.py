@@ -102,7 +102,8 @@ def open_file(data: Data, path: str, with_targets: bool = True) -> HDF5Dataset:
     """Open the data set in a file, whose columns have the names that the settings say."""
     from dbp.data import HDF5Dataset
 
-    return HDF5Dataset(path, data.inputs, data.targets if with_targets else None, data.weights, data.scale)
+    targets = data.targets if with_targets else None
+    return HDF5Dataset(path, data.inputs, targets, data.weights, data.scale, data.shift)
 
 
 def open_data(data: Data, source: Any) -> Dataset | None:
@@ -162,9 +163,10 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
     """Return the data of a run, split; raise UserError if it does not fit together."""
     data, train = settings.data, full
     meaning = meaning_of(full)
-    remedy = partial(_how_to_state_scale, data.scale)
+    own_scale = data.scale is data.shift is None
+    remedy = partial(_how_to_state_scale, own_scale)
     validation, test = (
-        None if other is None else aligned(other, meaning, remedy, data.scale is None or isinstance(source, Dataset))
+        None if other is None else aligned(other, meaning, remedy, own_scale or isinstance(source, Dataset))
         for other, source in ((validation, data.validation), (test, data.test))
     )
     files = {"train": full, "validation": validation, "test": test}
@@ -189,8 +191,8 @@ def held_out_size(examples: int, validation: Any) -> int:
     return round(examples * validation) if isinstance(validation, float) else 0
 
 
-def _how_to_state_scale(for_all: float | None, of_training: float, of_data: float) -> str:
-    if for_all is not None and of_training == of_data:
+def _how_to_state_scale(own_scale: bool, of_training: float, of_data: float) -> str:
+    if not own_scale and of_training == of_data:
         return "convert them to the same kind, or give each data set a scale of its own in place of data.scale"
     return f"if they are in the same units, give them the attribute scale = {of_training!r}; else convert them"
 

@@ -157,9 +157,9 @@ def aligned_file(data: Data, checkpoint: StoredCheckpoint, file: DataFile, with_
     Raises:
         UserError: its numbers do not mean the same.
     """
-    meaning, own_scale = parse_meaning(checkpoint.meaning), data.scale is None
+    meaning, own_scale = parse_meaning(checkpoint.meaning), data.scale is data.shift is None
     if file.scale is not None:
-        return aligned(open_file(replace(data, scale=file.scale), file.path, with_targets), meaning, None)
+        return aligned(open_file(replace(data, scale=file.scale, shift=None), file.path, with_targets), meaning, None)
     return aligned(open_file(data, file.path, with_targets), meaning, _how_to_state_scale, own_scale)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff import array_of
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
-from dbp.data import Dataset, Examples, scaled
+from dbp.data import Dataset, Examples, Scaling, scalings_of
 from dbp.errors import UserError
 from dbp.nn import Loss, Model, check_targets, initial_parameters, running_arrays, use
 from dbp.types import Array
@@ -32,6 +32,7 @@ class TrainedModel:
 
     def __init__(self, model: Model, loss: Loss, weights: Mapping[str, Array], data: Dataset, dtype: np.dtype[Any]):
         self.model, self.loss, self.data, self.dtype = model, loss, data, dtype
+        self._scaling = scalings_of(data).get("inputs", Scaling())
         example = np.zeros((2, *data.input_shape), dtype)
         try:
             initial = initial_parameters(model, example, 0, dtype)
@@ -64,7 +65,7 @@ class TrainedModel:
     def inputs_and_weights(self, rows: slice) -> tuple[Array, Array | None]:
         """Read rows of the data set; return their inputs in the type and units of the model, and their weights."""
         read = self.data.read(rows)
-        return scaled(read.inputs, self.data.scale, self.dtype), read.weights
+        return self._scaling.apply(read.inputs, self.dtype), read.weights
 
     @cached_property
     def rows_at_a_time(self) -> int:

@@ -93,7 +93,7 @@ def test_what_no_run_can_hold_is_refused(tmp_path, text, message):
         ("watch.end_after=inf", "watch.end_after must be finite, but is inf; take 0 for never"),
         ("watch.recover_within=inf", "watch.recover_within must be finite, but is inf"),
         ("early_stopping.least_change=inf", "early_stopping.least_change must be finite, but is inf"),
-        ("data.scale=nan", "data.scale must be one finite number other than 0, but is nan"),
+        ("data.scale=nan", "data.scale must be a finite number other than 0, or one for each column, but is nan"),
         ("optimizer.layer_rates={a=nan}", "must be 0 or a positive number, but is nan"),
         (f"epochs={10**9 + 1}", "epochs must be at most 1,000,000,000, but is 1000000001"),
         ("shards=100_000_000", "shards must be at most 65,536, but is 100000000"),

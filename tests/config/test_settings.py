@@ -71,8 +71,11 @@ def test_values_of_another_type_are_refused_in_one_line(changes, message):
         settings(**changes)
 
 
-@pytest.mark.parametrize("scale", ["a", np.ones(2), 0, float("inf")])
-def test_a_scale_is_one_number_and_stored_as_a_float(scale):
-    with pytest.raises(UserError, match=r"^data\.scale must be one finite number other than 0, but is "):
+@pytest.mark.parametrize("scale", ["a", np.ones((2, 2)), [1, 0], 0, float("inf")])
+def test_a_scale_is_a_number_or_a_list_and_stored_as_floats(scale):
+    with pytest.raises(UserError, match=r"^data\.scale must be a finite number other than 0, or one for each"):
         Data("x.h5", scale=scale)
     assert type(Data("x.h5", scale=2).scale) is float
+    assert Data("x.h5", scale=np.ones(2), shift=[1, 2]).shift == (1.0, 2.0)
+    with pytest.raises(UserError, match=r"^data\.shift must be a finite number, or one for each column, but is nan"):
+        Data("x.h5", shift=np.nan)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp.data import ArrayDataset, ColumnMeaning, aligned, meaning_of, meaning_text, parse_meaning
+from dbp.data import ArrayDataset, ColumnMeaning, aligned, meaning_of, meaning_text, parse_meaning, scalings_of
 from dbp.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -199,5 +199,38 @@ def test_a_scale_of_any_type_can_be_stored(scale):
     given = Own(X)
     given.meaning = {"inputs": ColumnMeaning("floats", scale)}
     assert meaning_of(given) == meaning
-    with pytest.raises(UserError, match="own: scale must be one finite number other than 0, but is nan"):
+    with pytest.raises(UserError, match=r"own: scale must be a finite number other than 0, or .* but is nan"):
         meaning_of(Own(X, np.nan))
+
+
+def test_scales_and_shifts_of_columns_are_compared_in_the_order_of_the_training_data():
+    scale, shift = (1.0, 2.0, 4.0), (0.0, 1.0, -1.0)
+    train = ArrayDataset(X, Y, scale=scale, shift=shift, input_names=["a", "b", "c"])
+    order = [2, 0, 1]
+    moved = ArrayDataset(
+        X[:, order],
+        Y,
+        scale=[scale[i] for i in order],
+        shift=[shift[i] for i in order],
+        input_names=[train.meaning["inputs"].names[i] for i in order],
+    )
+    found = aligned(moved, meaning_of(train), remedy)
+    assert (found.scale, found.meaning["inputs"].shift) == (scale, shift)
+    np.testing.assert_array_equal(found.read(slice(None)).inputs, X)
+    np.testing.assert_array_equal(
+        scalings_of(found)["inputs"].apply(X, np.float64), scalings_of(train)["inputs"].apply(X, np.float64)
+    )
+    for other in (ArrayDataset(X, Y, scale=scale), ArrayDataset(X, Y, scale=2.0, shift=0.5), ArrayDataset(X, Y)):
+        with pytest.raises(
+            UserError, match=r"are floats with scale .*with scale \(1, 2, 4\) and shift \(0, 1, -1\); gi"
+        ):
+            aligned(other, meaning_of(train), remedy)
+
+
+def test_targets_have_the_scale_of_those_of_training():
+    train = {"targets": ColumnMeaning("integers", 0.5, shift=3.0)}
+    data = ArrayDataset(X, Y)
+    with pytest.raises(UserError, match=r"targets are integers with scale 1, but .* scale 0.5 and shift 3; give these"):
+        aligned(data, train, remedy)
+    data.meaning["targets"] = train["targets"]
+    assert aligned(data, train, remedy) is data

@@ -127,12 +127,14 @@ def test_weights_and_scale_are_found(tmp_path):
     assert HDF5Dataset(path, scale=2.0).scale == 2
 
 
-@pytest.mark.parametrize("value", ["minmax", [0.1, 0.2], h5py.Empty("f4"), 1j, np.nan, np.inf, 0, True, b"1"])
+@pytest.mark.parametrize(
+    "value", ["minmax", [0.1, 0.0], [[0.1, 0.2]], h5py.Empty("f4"), 1j, np.nan, np.inf, 0, True, b"1"]
+)
 def test_a_scale_that_is_no_factor_is_named(tmp_path, value):
     path = write(tmp_path / "a.h5", inputs=X, targets=Y)
     with h5py.File(path, "a") as file:
         file["inputs"].attrs["scale"] = value
-    with pytest.raises(UserError, match=r"a.h5: 'inputs': the attribute scale must be one finite number other than 0"):
+    with pytest.raises(UserError, match=r"a.h5: 'inputs': the attribute scale must be a finite number other than 0"):
         HDF5Dataset(path)
     assert HDF5Dataset(path, scale=3).scale == 3
 

@@ -102,7 +102,7 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
 def test_it_is_read_from_text_as_it_was_written():
     meaning = {
         "inputs": ColumnMeaning("floats", 1 / 255, ("größe", 'a"b', "")),
-        "targets": ColumnMeaning("integers", None, None, ()),
+        "targets": ColumnMeaning("floats", 2.0, None, (), 0.1, ("cm", ""), (1e-300, 0.1), (1.0, 1 / 3)),
     }
     assert parse_meaning(meaning_text(meaning)) == meaning
     assert parse_meaning(meaning_text({})) == {}
@@ -118,6 +118,8 @@ def test_it_is_read_from_text_as_it_was_written():
         '{"inputs": {"kind": "words"}}',
         '{"inputs": {"kind": "floats", "scale": "x"}}',
         '{"inputs": {"kind": "floats", "names": [3]}}',
+        '{"inputs": {"kind": "floats", "shift": [1]}}',
+        '{"inputs": {"kind": "floats", "mean": {}}}',
     ],
 )
 def test_text_of_another_kind_is_refused(text):
@@ -133,3 +135,33 @@ def test_only_what_is_known_of_both_can_differ():
     (units, _) = meaning_differences(named, other, with_units=True)[::-1]
     assert units == "inputs are floats with scale 1 in the checkpoint, integers with scale 2 now"
     assert meaning_differences(named, other) == ["classes of targets: ant, bee in the checkpoint, bee, ant now"]
+
+
+def test_scale_shift_and_units_of_columns_are_attributes(tmp_path):
+    of_inputs = {"scale": [2.0, 0.5], "shift": 1, "units": ["cm", ""]}
+    path = write(tmp_path / "a.h5", of_inputs=of_inputs, of_targets={"scale": 0.1, "units": "K"})
+    data = HDF5Dataset(path)
+    assert data.meaning == {
+        "inputs": ColumnMeaning("floats", (2.0, 0.5), shift=1.0, units=("cm", "")),
+        "targets": ColumnMeaning("integers", 0.1, units=("K",)),
+    }
+    assert str(data.meaning["inputs"]) == 'floats; scale (2, 0.5); shift 1.0; units cm, ""'
+    stated = HDF5Dataset(path, scale=(3, 4)).meaning["inputs"]
+    assert (stated.scale, stated.shift) == ((3.0, 4.0), None)
+    assert HDF5Dataset(path, shift=[3, 4]).meaning["inputs"][1:] == (
+        None,
+        None,
+        None,
+        (3.0, 4.0),
+        ("cm", ""),
+        None,
+        None,
+    )
+    with pytest.raises(
+        UserError, match=r"a\.h5: scale has 3 numbers, but there are 2 columns; give one for each, or one"
+    ):
+        HDF5Dataset(path, scale=(1, 2, 3))
+    with pytest.raises(UserError, match=r"'inputs': the attribute shift has 3 numbers, but there are 2 columns"):
+        HDF5Dataset(write(tmp_path / "b.h5", of_inputs={"shift": [1, 2, 3]}))
+    (warning,) = HDF5Dataset(write(tmp_path / "c.h5", of_inputs={"units": ["a", "b", "c"]})).warnings
+    assert "inputs need a unit for each of 2 columns, but have 3 units" in warning

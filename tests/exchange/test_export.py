@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dbp.config.data import Data
-from dbp.data import ColumnMeaning
+from dbp.data import ColumnMeaning, Scaling
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
 from dbp.exchange.inputs import inputs_of
@@ -75,7 +75,7 @@ def test_onnx_from_the_command_line(trained, tmp_path):
     running = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     (got,) = running.run(["outputs"], {"inputs": images})
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-    assert running.get_modelmeta().custom_metadata_map.keys() == {"dbp_version", "config_digest"}
+    assert running.get_modelmeta().custom_metadata_map.keys() == {"dbp_version", "config_digest", "meaning"}
 
 
 @pytest.mark.slow
@@ -142,12 +142,12 @@ def test_without_data_the_inputs_must_be_told():
         inputs_of(data, {}, None, None)
     with pytest.raises(UserError, match=r"such as --scale 1$"):
         inputs_of(data, {}, (8, 8), None)
-    assert inputs_of(data, {}, (8, 8), 0.5) == ((8, 8), 0.5)
-    assert inputs_of(Data(train="nowhere.h5", scale=0.25), {}, (8, 8), None) == ((8, 8), 0.25)
-    assert inputs_of(Data(train="dbp:digits-train"), {}, None, None) == ((8, 8), 1 / 16)
+    assert inputs_of(data, {}, (8, 8), 0.5) == ((8, 8), Scaling(factor=0.5))
+    assert inputs_of(Data(train="nowhere.h5", scale=0.25), {}, (8, 8), None) == ((8, 8), Scaling(factor=0.25))
+    assert inputs_of(Data(train="dbp:digits-train"), {}, None, None) == ((8, 8), Scaling(factor=1 / 16))
     stored = {"inputs": ColumnMeaning("integers", 1 / 255)}
-    assert inputs_of(data, stored, (8, 8), None) == ((8, 8), 1 / 255)
-    assert inputs_of(data, {"inputs": ColumnMeaning("floats")}, (8, 8), None) == ((8, 8), 1)
+    assert inputs_of(data, stored, (8, 8), None) == ((8, 8), Scaling(factor=1 / 255))
+    assert inputs_of(data, {"inputs": ColumnMeaning("floats")}, (8, 8), None) == ((8, 8), Scaling())
 
 
 def test_all_that_does_not_fit_is_told_in_one_line(trained, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from dbp import nn
 from dbp.config import toml
-from dbp.data import ArrayDataset
+from dbp.data import ArrayDataset, Scaling
 from dbp.errors import UserError
 from dbp.exchange import onnx_model
 from dbp.exchange.onnx.activations import FUNCTIONS
@@ -53,7 +53,7 @@ def compare(model, shape, entries=None, scale=1.0):
     """Compare the graph's outputs with dbp's for batches of 1 and 5, and return the graph."""
     model = nn.as_model(model)
     weights = random_weights(model, shape)
-    proto = onnx_model(model, weights, shape, scale)
+    proto = onnx_model(model, weights, shape, Scaling(factor=scale))
     running = session(proto)
     for examples in (1, 5):
         x = inputs_for(shape, examples, entries)
@@ -203,7 +203,8 @@ def test_global_pooling_turns_nothing_back():
 
 
 def test_names_axes_and_metadata():
-    proto = onnx_model([nn.Dense(3)], random_weights(nn.Sequential(nn.Dense(3)), (6,)), (6,), 0.5, {"config": "1"})
+    weights, scaling = random_weights(nn.Sequential(nn.Dense(3)), (6,)), Scaling(factor=0.5)
+    proto = onnx_model([nn.Dense(3)], weights, (6,), scaling, {"config": "1"})
     value = proto.graph.input[0]
     assert (value.name, proto.graph.output[0].name) == ("inputs", "outputs")
     assert [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] == ["examples", 6]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dbp.data import Scaling
 from dbp.errors import UserError
 from dbp.exchange.onnx.graph import Graph, OnnxScope, Shape, Value
 from dbp.exchange.onnx.layers import add
@@ -17,6 +18,7 @@ from dbp.version import VERSION
 
 OPERATOR_SET, IR_VERSION = 21, 10  # versions of ONNX operators and of the file format, which go together
 MAX_BYTES = 2**31 - 2**20  # of weights, as a message of protobuf ends at 2 GiB
+UNCHANGED = Scaling()
 INPUTS, OUTPUTS = "inputs", "outputs"
 
 
@@ -24,8 +26,9 @@ def onnx_model(
     model: Model | Any,
     weights: Mapping[str, Array],
     input_shape: Shape,
-    scale: float = 1.0,
+    scaling: Scaling = UNCHANGED,
     properties: Mapping[str, str] | None = None,
+    of_targets: Scaling = UNCHANGED,
 ) -> Any:
     """Return an onnx.ModelProto that computes the outputs of the model in evaluation, for any number of examples.
 
@@ -33,8 +36,9 @@ def onnx_model(
         model: a layer of dbp, or a list of layers.
         weights: parameters and running moments by name; their common type is that of the graph.
         input_shape: shape of one example, channels last.
-        scale: factor by which the graph multiplies its inputs.
+        scaling: what the graph does to its inputs first.
         properties: metadata of the file besides the version of dbp.
+        of_targets: what the targets went through in training, which the graph undoes for its outputs.
 
     Raises:
         UserError: a layer is the user's own, weights and model do not fit together, or onnx is not installed.
@@ -43,9 +47,15 @@ def onnx_model(
     model, dtype = as_model(model), next(iter(weights.values())).dtype
     graph = Graph(_checked(model, weights, input_shape, dtype), dtype)
     top, x = OnnxScope(graph), Value.plain(INPUTS, input_shape)
-    if scale != 1:
-        x = top.apply("Mul", x, top.constant("scale_of_inputs", float(scale)))
+    if scaling.center is not None:
+        x = top.apply("Sub", x, top.constant("center_of_inputs", scaling.center))
+    if scaling.factor is not None and not np.all(scaling.factor == 1.0):
+        x = top.apply("Mul", x, top.constant("scale_of_inputs", scaling.factor))
     y = top.plain(add(top, model, x))
+    if of_targets.factor is not None:
+        y = top.apply("Div", y, top.constant("scale_of_targets", of_targets.factor))
+    if of_targets.center is not None:
+        y = top.apply("Add", y, top.constant("mean_of_targets", of_targets.center))
     graph.rename(y.name, OUTPUTS)
     _must_fit(graph)
     return _proto(onnx, graph, input_shape, y.shape, {"dbp_version": VERSION, **(properties or {})})
