@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -76,11 +75,9 @@ class ReadAhead:
         self._comm, self._data, self._cache = comm, data, cache
         self._used, self._orders, self._epochs = used, orders, epochs
         self.name, self.scale, self.input_shape = data.name, data.scale, data.input_shape
-        self.meaning, self.shift = getattr(data, "meaning", None), getattr(data, "shift", None)
         self.warnings: Sequence[str] = getattr(data, "warnings", ())
         self.borders: Array | None = getattr(data, "borders", None)
-        if hasattr(data, "meaning"):
-            self.meaning: Any = data.meaning
+        self.meaning, self.shift = getattr(data, "meaning", None), getattr(data, "shift", None)
         self._next: tuple[int, int] | None = None  # epoch and position at which the next mini-batch begins
         self._has_all = False  # True once all units are known to be ready for good
         self._epoch: tuple[int, EpochUnits] | None = None  # the current one
