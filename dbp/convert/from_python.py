@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.convert.content import Block, Content
 from dbp.convert.writing import GZIP_LEVEL, Chunks, write_hdf5
-from dbp.data.dataset import check_scale
+from dbp.data.scaling import check_scale
 from dbp.errors import UserError
 from dbp.text import brief
 

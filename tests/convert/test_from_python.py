@@ -33,7 +33,7 @@ def test_blocks_in_each_form(tmp_path, count, compress):
         ([X], {}, r"a block must be a tuple \(inputs, targets\)"),
         ([{"x": X}], {}, "or a mapping with inputs"),
         ([(X, Y[:3])], {}, "every column needs one row per example, but inputs have 10, targets have 3"),
-        ([(X, Y)], {"scale": 0}, "scale must be one finite number other than 0"),
+        ([(X, Y)], {"scale": 0}, "scale must be a finite number other than 0"),
         ([(X, Y)], {"input_names": ["a"]}, "inputs need a name for each of 3 columns, but have 1 names"),
         ([(X, Y)], {"classes": ["a", "a"]}, "targets must have classes of different names"),
         ([], {}, "has no examples"),
