@@ -85,6 +85,7 @@ def _add_table(parser: Parser) -> None:
     )
     parser.add_argument("--no-target", action="store_true", help="there are no targets, as in data to predict")
     parser.add_argument("--weights", metavar="COLUMN", help="the column of example weights")
+    parser.add_argument("--id", metavar="COLUMN", help="the column of the examples' names, which predictions repeat")
     parser.add_argument("--columns", metavar="COLUMNS", help="the inputs, such as age,size (default: all others)")
     parser.add_argument("--drop", metavar="COLUMNS", help="columns to leave out, such as id,name")
     parser.add_argument(
@@ -148,6 +149,7 @@ def _table_options(arguments: Namespace) -> TableOptions:
         columns=None if arguments.columns is None else names_in("--columns", arguments.columns),
         drop=names_in("--drop", arguments.drop),
         weights=arguments.weights,
+        ids=arguments.id,
         words=names_in("--words", arguments.words),
         orders={name: names_in("--order", words) for name, words in (pair_in("--order", o) for o in arguments.order)},
         dates=dict(pair_in("--date", text) for text in getattr(arguments, "date", ())),

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from dbp.convert.coding import CLASSES, ORDERED, ColumnCoding, microseconds
+from dbp.convert.coding import CLASSES, ORDERED, TEXTS, ColumnCoding, microseconds
 from dbp.convert.roles import Roles, Table, TableOptions, place_of
-from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan
+from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan, TextScan
 from dbp.convert.values import DAY
+from dbp.data.row_names import IDS
 from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
 
@@ -33,7 +34,7 @@ class Chooser:
         self._words = {place_of(table, name) for name in options.words}
         self._orders = {place_of(table, name): tuple(words) for name, words in options.orders.items()}
         self._dates = {place_of(table, name): pattern for name, pattern in options.dates.items()}
-        self._targets = roles["targets"]
+        self._targets, self._ids = roles["targets"], roles[IDS]
         used = {place for places in roles.values() for place in places}
         if idle := sorted({*self._words, *self._orders, *self._dates} - used):
             raise UserError(
@@ -45,17 +46,20 @@ class Chooser:
     def _label(self, place: int) -> str:
         return str(place) if self._table.names is None else self._table.names[place]
 
-    def scan(self, place: int) -> ColumnScan:
+    def scan(self, place: int) -> ColumnScan | TextScan:
         """Return an empty first pass over a column."""
+        if place in self._ids:
+            return TextScan()
         is_target = place in self._targets
         most = MOST_CLASSES if is_target else MOST_STATED_WORDS if place in self._words else MOST_WORDS
         are_words = place in {*self._words, *self._orders} or (is_target and self._options.classes is not None)
         return ColumnScan(self._options.empty, most, self._dates.get(place), are_words=are_words)
 
-    def coding(self, place: int, scan: ColumnScan) -> ColumnCoding:
+    def coding(self, place: int, scan: ColumnScan | TextScan) -> ColumnCoding:
         """Return the coding of a column; raise UserError, naming a line, if its cells do not fit together."""
-        name = None if self._table.names is None else self._table.names[place]
-        coding = ColumnCoding(name, place, pattern=self._dates.get(place))
+        coding = ColumnCoding(None if self._table.names is None else self._table.names[place], place)
+        if isinstance(scan, TextScan):
+            return replace(coding, kind=TEXTS)
         if place in self._targets and (words := self._options.classes or self._orders.get(place)) is not None:
             return replace(coding, kind=CLASSES, words=tuple(words))
         if place in self._orders:
@@ -66,16 +70,21 @@ class Chooser:
             )
         if place in self._words:
             return replace(coding, kind=WORDS, words=self._words_of(place, scan))
-        kind = scan.kind()
-        if place in self._dates and kind != DATES:
+        return self._found(coding, scan)
+
+    def _found(self, coding: ColumnCoding, scan: ColumnScan) -> ColumnCoding:
+        """Return the coding of a column of which nothing is stated but how dates are written."""
+        place, kind, pattern = coding.place, scan.kind(), self._dates.get(coding.place)
+        if pattern is not None and kind != DATES:
             line, text = scan.first[WORDS]
             raise UserError(
                 f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} is not a date as --date "
-                f"{self._label(place)}={self._dates[place]} says"
+                f"{self._label(place)}={pattern} says"
             )
         if kind == DATES:
             assert scan.earliest is not None
-            return replace(coding, kind=DATES, origin=str(np.datetime64(scan.earliest // DAY, "D")))
+            day = str(np.datetime64(scan.earliest // DAY, "D"))
+            return replace(coding, kind=DATES, origin=day, pattern=pattern)
         if kind == NUMBERS:
             return replace(coding, mean=scan.mean)
         if place in self._targets:
@@ -118,8 +127,10 @@ class Chooser:
         return tuple(sorted(scan.texts))
 
 
-def mean_of(coding: ColumnCoding, scan: ColumnScan) -> float | None:
-    """Return the mean of a column as it is coded; None for words and classes."""
+def mean_of(coding: ColumnCoding, scan: ColumnScan | TextScan) -> float | None:
+    """Return the mean of a column as it is coded; None for words, classes and texts."""
+    if isinstance(scan, TextScan):
+        return None
     if coding.kind == NUMBERS:
         return scan.mean
     if coding.kind == DATES:

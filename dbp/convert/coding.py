@@ -17,8 +17,8 @@ from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
 from dbp.types import Array
 
-ORDERED, CLASSES = "ordered", "classes"
-KINDS = (NUMBERS, DATES, WORDS, ORDERED, CLASSES)
+ORDERED, CLASSES, TEXTS = "ordered", "classes", "texts"
+KINDS = (NUMBERS, DATES, WORDS, ORDERED, CLASSES, TEXTS)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ColumnCoding:
         name: of the column in the table; None if the table has no header.
         place: its number in a table without a header.
         kind: `numbers`; `dates`, days since the origin; `words`, a column of 0 and 1 for each word; `ordered` and
-            `classes`, the number of the word in their list.
+            `classes`, the number of the word in their list; `texts`, the names of the examples, as they are.
         words: those of `words`, `ordered` and `classes`.
         origin: the day from which dates count, such as 2019-03-01.
         pattern: how dates are written, if not in a usual way.
@@ -155,7 +155,7 @@ class TableCoding:
     """The coding of a table: that of its columns, by what they become.
 
     Args:
-        columns: of inputs, targets and weights.
+        columns: of inputs, targets, weights and the names of the examples.
     """
 
     columns: dict[str, tuple[ColumnCoding, ...]] = field(default_factory=dict)

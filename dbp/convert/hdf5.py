@@ -14,7 +14,6 @@ from dbp.data.completeness import reading_hdf5
 from dbp.data.dataset import Dataset
 from dbp.data.hdf5 import HDF5Dataset, names_of_data_sets, open_hdf5
 from dbp.data.meaning import Meaning
-from dbp.data.row_names import FILES
 from dbp.errors import UserError
 from dbp.types import Array
 
@@ -154,4 +153,4 @@ def _read(data: Dataset, rows: slice) -> dict[str, Array]:
     """Return rows of all columns, and the names of the files that the examples come from, if there are any."""
     columns = {column: np.asarray(values) for column, values in data.read(rows).items()}
     names = getattr(data, "row_names", None)
-    return columns if names is None else {**columns, FILES: names.read(rows)}
+    return columns if names is None else {**columns, names.label: names.read(rows)}

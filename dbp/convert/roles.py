@@ -12,6 +12,7 @@ from dbp.convert.coding import TableCoding
 from dbp.convert.scan import Cells
 from dbp.convert.values import MISSING
 from dbp.data.meaning import listed
+from dbp.data.row_names import IDS
 from dbp.errors import UserError
 
 LAST = "-1"  # the number of the last column
@@ -56,6 +57,7 @@ class TableOptions:
         columns: those of inputs in their order; by default all that are nothing else.
         drop: columns to leave out.
         weights: the column of example weights.
+        ids: the column of the examples' names, which predictions repeat.
         words: columns of which each word becomes a column of 0 and 1, though there are many words, or numbers.
         orders: for columns of words that have an order, the words in it.
         dates: for columns of dates that are written in another way than usual, the way in the letters of strptime.
@@ -70,6 +72,7 @@ class TableOptions:
     columns: Sequence[str] | None = None
     drop: Sequence[str] = ()
     weights: str | None = None
+    ids: str | None = None
     words: Sequence[str] = ()
     orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
     dates: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +86,7 @@ class TableOptions:
     def mentioned(self) -> list[str]:
         """Return all columns that the user names."""
         found = [*self.targets, *(self.columns or ()), *self.drop, *self.words, *self.orders, *self.dates]
-        return [*found, *([] if self.weights is None else [self.weights])]
+        return [*found, *(name for name in (self.weights, self.ids) if name is not None)]
 
     @property
     def empty(self) -> Collection[str]:
@@ -91,7 +94,7 @@ class TableOptions:
         return MISSING | set(self.missing_texts)
 
 
-Roles = dict[str, list[int]]  # numbers of the columns of a table that become inputs, targets and weights
+Roles = dict[str, list[int]]  # numbers of the columns of a table that become inputs, targets, weights and names of rows
 
 
 def used_places(roles: Roles) -> list[int]:
@@ -124,14 +127,15 @@ def chosen_columns(table: Table, options: TableOptions) -> Roles:
         raise UserError(f"{table.path} needs at least two columns, inputs and a target; or say --no-target")
     targets = [place_of(table, name) for name in options.targets]
     weights = [] if options.weights is None else [place_of(table, options.weights)]
+    ids = [] if options.ids is None else [place_of(table, options.ids)]
     dropped = {place_of(table, name) for name in options.drop}
     if options.columns is None:
-        inputs = [place for place in range(table.width) if place not in {*targets, *weights, *dropped}]
+        inputs = [place for place in range(table.width) if place not in {*targets, *weights, *ids, *dropped}]
     else:
         inputs = [place_of(table, name) for name in options.columns]
     for places, others, what in (
-        (targets, {*weights, *dropped}, "targets"),
-        (inputs, {*targets, *weights, *dropped}, "inputs"),
+        (targets, {*weights, *ids, *dropped}, "targets"),
+        (inputs, {*targets, *weights, *ids, *dropped}, "inputs"),
     ):
         if twice := [place for place in places if place in others or places.count(place) > 1]:
             name = table.names[twice[0]] if table.names else twice[0]
@@ -140,18 +144,21 @@ def chosen_columns(table: Table, options: TableOptions) -> Roles:
             )
     if not inputs:
         raise UserError(f"{table.path}: no column is left for inputs; name fewer with --target and --drop")
-    return {"inputs": inputs, "targets": targets, "weights": weights}
+    return {"inputs": inputs, "targets": targets, "weights": weights, IDS: ids}
 
 
 def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> Roles:
     """Return the columns that an earlier data file has, in its order."""
     wanted = {role: coding.columns.get(role, ()) for role in ("inputs", "targets", "weights")}
+    ids = [] if options.ids is None else [place_of(table, options.ids)]
+    for one in coding.columns.get(IDS, ()) if options.ids is None else ():
+        ids += [place for place, name in enumerate(table.names or ()) if name == one.name][:1]
     if not options.targets:
         wanted["targets"] = wanted["weights"] = ()
     every = [one for columns in wanted.values() for one in columns]
     if not coding.has_names:
         if not options.targets and table.width == len(wanted["inputs"]):
-            return {"inputs": list(range(table.width)), "targets": [], "weights": []}
+            return {"inputs": list(range(table.width)), "targets": [], "weights": [], IDS: ids}
         lost = [one.label for one in every if one.place >= table.width]
         found: Roles = {role: [one.place for one in columns] for role, columns in wanted.items()}
     else:
@@ -165,4 +172,4 @@ def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> R
             f"{table.path} must have one column of each name that {options.like_name} has, but not so {listed(lost)}; "
             f"{table.shown}: {remedy}"
         )
-    return found
+    return {**found, IDS: ids}

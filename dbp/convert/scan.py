@@ -14,6 +14,26 @@ Cells = Sequence[str] | Array  # of one column: texts, or numbers (NaN where mis
 NUMBERS, DATES, WORDS = "numbers", "dates", "words"
 
 
+class TextScan:
+    """What is known of a column of names once all its cells have been seen."""
+
+    missing = first_missing = 0  # as none needs to be there
+    is_whole = False
+
+    def __init__(self) -> None:
+        self.width = 1  # of the longest, in bytes
+
+    def add(self, lines: Sequence[int], cells: Cells) -> None:  # noqa: ARG002  # as ColumnScan
+        """Add cells."""
+        self.width = max(self.width, *map(len, encoded(cells)))
+
+
+def encoded(cells: Cells) -> list[bytes]:
+    """Return cells as texts in UTF-8."""
+    texts = as_texts(cells) if isinstance(cells, np.ndarray) else cells
+    return [text.encode(errors="surrogateescape") for text in texts]
+
+
 class ColumnScan:
     """What is known of a column once all its cells have been seen.
 

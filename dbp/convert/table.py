@@ -5,24 +5,25 @@ Formats of tables differ in how cells are read; what they mean is decided here, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dbp.convert.choice import Chooser, mean_of
-from dbp.convert.coding import CLASSES, BadCellError, ColumnCoding, TableCoding
-from dbp.convert.content import Block, Content
-from dbp.convert.roles import Roles, Table, TableBlock, TableOptions, chosen_columns, used_places
-from dbp.convert.scan import NUMBERS, WORDS, ColumnScan
+from dbp.convert.coding import CLASSES, TEXTS, ColumnCoding, TableCoding
+from dbp.convert.content import Content
+from dbp.convert.encoding import Plan, encode_column, encoded_blocks, state_of
+from dbp.convert.roles import Roles, Table, TableOptions, chosen_columns, used_places
+from dbp.convert.scan import NUMBERS, WORDS, ColumnScan, TextScan
 from dbp.data.meaning import listed
+from dbp.data.row_names import IDS
 from dbp.errors import UserError
-from dbp.files import check_fits_memory, reading_from
-from dbp.types import Array
+from dbp.files import check_fits_memory
 
 MEDIAN_BYTES = 1 << 28  # of columns of which the median is found at a time
-Scans = Mapping[int, ColumnScan]  # by the number of the column
+Scans = Mapping[int, ColumnScan | TextScan]  # by the number of the column
 
 
 def from_table(table: Table, options: TableOptions) -> Content:
@@ -31,7 +32,7 @@ def from_table(table: Table, options: TableOptions) -> Content:
     Raises:
         UserError: the table is damaged, has no rows, or its cells do not fit together; names the line.
     """
-    state = _state(table)
+    state = state_of(table)
     roles = chosen_columns(table, options)
     scans, rows, complete = _scanned(table, options, roles)
     if not rows:
@@ -44,16 +45,10 @@ def from_table(table: Table, options: TableOptions) -> Content:
         coding = _with_medians(table, options, roles, coding)
     if not (count := complete if drops else rows):
         raise UserError(f"{table.path}: in every row a value is missing, so that --missing drop leaves none")
-    whole = _is_whole(roles, coding, scans)
-    blocks = _encoded(table, options, roles, coding, whole, state)
+    widths = [scan.width for scan in scans.values() if isinstance(scan, TextScan)]
+    plan = Plan(table, options, roles, coding, state, _is_whole(roles, coding, scans), max(widths, default=1))
     notes = _notes(table, options, roles, coding, scans, rows - count)
-    return Content(blocks, count, _attributes(table, coding), notes, (table.path,))
-
-
-def _state(table: Table) -> tuple[int, int]:
-    with reading_from(table.path):
-        found = table.path.stat()
-    return found.st_size, found.st_mtime_ns
+    return Content(encoded_blocks(plan), count, _attributes(table, coding), notes, (table.path,))
 
 
 # --- the first pass -----------------------------------------------------------------------------------
@@ -75,6 +70,9 @@ def _scanned(table: Table, options: TableOptions, roles: Roles) -> tuple[Scans, 
 def _coding(table: Table, options: TableOptions, roles: Roles, scans: Scans) -> TableCoding:
     if options.like is not None:
         found = {role: options.like.columns.get(role, ())[: len(places)] for role, places in roles.items()}
+        if roles[IDS]:
+            name = None if table.names is None else table.names[roles[IDS][0]]
+            found[IDS] = (ColumnCoding(name, roles[IDS][0], TEXTS),)
         given = options.missing not in (None, "median")
         columns = {
             role: [_with_rule(c, options) if given and role == "inputs" else c for c in cs]
@@ -142,7 +140,7 @@ def _with_medians(table: Table, options: TableOptions, roles: Roles, coding: Tab
         done = 0
         for block in table.blocks([place for _, place in group]):
             for row, (i, place) in enumerate(group):
-                coded = _encode(table, inputs[i], block, place, options)
+                coded = encode_column(table, inputs[i], block, place, options)
                 values[row, done : done + len(coded)] = coded[:, 0]
             done += len(block.lines)
         for row, (i, _) in enumerate(group):
@@ -150,37 +148,7 @@ def _with_medians(table: Table, options: TableOptions, roles: Roles, coding: Tab
     return TableCoding({**coding.columns, "inputs": tuple(inputs)})
 
 
-# --- the second pass ----------------------------------------------------------------------------------
-
-
-def _encode(table: Table, coding: ColumnCoding, block: TableBlock, place: int, options: TableOptions) -> Array:
-    try:
-        return coding.encode(block.columns[place], options.empty)
-    except BadCellError as error:
-        what = "the target " if coding.kind == CLASSES else ""
-        raise UserError(f"{table.path}, {table.place} {block.lines[error.row]}: {what}{error}") from None
-
-
-def _encoded(
-    table: Table, options: TableOptions, roles: Roles, coding: TableCoding, whole: bool, state: tuple[int, int]
-) -> Iterator[Block]:
-    """Yield the coded rows of a table; raise UserError if it has changed since its first pass."""
-    for block in table.blocks(used_places(roles)):
-        coded: dict[str, Array] = {}
-        for role, columns in coding.columns.items():
-            pairs = zip(columns, roles[role], strict=True)
-            coded[role] = np.hstack([one.filled(_encode(table, one, block, place, options)) for one, place in pairs])
-        if options.missing == "drop":
-            kept = ~np.logical_or.reduce([np.isnan(values).any(axis=1) for values in coded.values()])
-            coded = {role: values[kept] for role, values in coded.items()}
-        for role in set(coded) - {"inputs"}:
-            if coded[role].shape[1] == 1:
-                coded[role] = coded[role][:, 0]
-        if whole:
-            coded["targets"] = coded["targets"].astype(np.int64)
-        yield coded
-    if _state(table) != state:
-        raise UserError(f"{table.path} was changed while it was read; convert it again")
+# --- what the file gets -------------------------------------------------------------------------------
 
 
 def _is_whole(roles: Roles, coding: TableCoding, scans: Scans) -> bool:

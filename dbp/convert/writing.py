@@ -17,7 +17,7 @@ from dbp.data.chunked_output import ChunkedOutputFile
 from dbp.data.dataset import check_columns, role_of
 from dbp.data.meaning import check_names
 from dbp.data.output import OutputFile
-from dbp.data.row_names import FILES
+from dbp.data.row_names import SINGULAR
 from dbp.errors import UserError
 from dbp.files import must_be_free, writing_to
 
@@ -104,7 +104,7 @@ def _row_count(what: str, block: Block) -> int:
 
 def _checked(what: str, block: Block, count: int) -> Shapes:
     shapes = shapes_of(block, count)
-    check_columns(what, {name: shape for name, shape in shapes.items() if name != FILES})
+    check_columns(what, {name: shape for name, shape in shapes.items() if name not in SINGULAR})
     return shapes
 
 

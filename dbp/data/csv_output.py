@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from dbp.data.output import Attributes, OutputFile
-from dbp.data.row_names import FILES
+from dbp.data.row_names import SINGULAR
 from dbp.errors import UserError
 from dbp.files import writing_to
 from dbp.types import Array
@@ -21,7 +21,7 @@ VALUES = {"probabilities": "probability", "outputs": "output"}  # the numbers to
 class CsvFile(OutputFile):
     """A CSV file with a line of names and a row for each example; see OutputFile.
 
-    A row has the name of the file that the example was read from, or its row in the data; the label of its class, or
+    A row has the name of the example, such as its file, or its row in the data; the label of its class, or
     the number of it; and probabilities, or outputs. What is not finite, and the class of such a row, is empty.
     """
 
@@ -41,10 +41,12 @@ class CsvFile(OutputFile):
         label = next((column for column in LABELS if column in columns), None)
         values = next(column for column in VALUES if column in columns)
         names = attributes.get(values, {}).get("names")
+        label_of_rows = next((column for column in SINGULAR if column in columns), None)
         if start == 0:
-            first = "file" if FILES in columns else "row"
+            first = "row" if label_of_rows is None else SINGULAR[label_of_rows]
             table.writerow([first, *_label_names(label, columns, names), *_value_names(values, columns, names)])
-        firsts = columns[FILES] if FILES in columns else np.arange(start, start + len(columns[values]))
+        numbers = np.arange(start, start + len(columns[values]))
+        firsts = numbers if label_of_rows is None else columns[label_of_rows]
         parts = [firsts, *(columns[column] for column in (label, values) if column is not None)]
         table.writerows(zip(*(cells for part in parts for cells in _cells(part)), strict=True))
         with writing_to(self.path):

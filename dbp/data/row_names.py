@@ -1,4 +1,4 @@
-"""The names of the files that the examples of an HDF5 file were read from, such as those of images."""
+"""The names of the examples in an HDF5 file: the files that they were read from, or what a table calls them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from dbp.data.completeness import reading_hdf5
 from dbp.types import Array
 
-FILES = "files"  # the data set of these names, beside the inputs
+FILES, IDS = "files", "ids"  # the data sets of such names, beside the inputs
+SINGULAR = {FILES: "file", IDS: "id"}
 PIECE = 1 << 16  # names that are measured at a time
 
 
@@ -23,6 +24,7 @@ class RowNames:
 
     def __init__(self, path: str, column: str, count: int):
         self._path, self._column, self._count = path, column, count
+        self.label = column.rpartition("/")[2]
         self._width = 0  # of the longest name, in bytes; 0 until it is known
 
     def read(self, rows: slice) -> Array:
@@ -40,15 +42,17 @@ def _names(column: h5py.Dataset, rows: slice) -> list[bytes]:
 
 
 def row_names(file: h5py.File, inputs: str, count: int) -> RowNames | None:
-    """Return the names in the data set FILES beside the inputs; None if there is no such data set that fits.
+    """Return the names in the data set FILES or IDS beside the inputs; None if there is no such data set that fits.
 
     Args:
         file: the open file.
         inputs: the name of the inputs in it.
         count: of the examples.
     """
-    name = "/".join([*inputs.split("/")[:-1], FILES])
-    with reading_hdf5(f"{file.filename}: {name!r}"):
-        found = file.get(name)
-        fits = isinstance(found, h5py.Dataset) and found.shape == (count,) and h5py.check_string_dtype(found.dtype)
-        return RowNames(file.filename, name, count) if fits else None
+    for label in SINGULAR:
+        name = "/".join([*inputs.split("/")[:-1], label])
+        with reading_hdf5(f"{file.filename}: {name!r}"):
+            found = file.get(name)
+            if isinstance(found, h5py.Dataset) and found.shape == (count,) and h5py.check_string_dtype(found.dtype):
+                return RowNames(file.filename, name, count)
+    return None

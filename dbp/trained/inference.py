@@ -113,8 +113,7 @@ def predict(
             if comm.rank == 0:
                 rows = np.concatenate([piece.outputs for piece in pieces])
                 marked += [row for piece in pieces for row in piece.marked.tolist()]
-                files = [piece.files for piece in pieces if piece.files is not None]
-                named = np.concatenate(files) if files else None
+                named = {label: np.concatenate([p.row_names[label] for p in pieces]) for label in pieces[0].row_names}
                 columns = columns_of(rows, settings.loss.predict(rows), targets.classes, named)
                 out.write_rows(columns, start, len(data), attributes_of(columns, targets.classes or targets.names))
         from_rank_0(comm, out.commit)

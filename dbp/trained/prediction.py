@@ -21,12 +21,12 @@ class Prediction(NamedTuple):
 
     Args:
         outputs: of the model, (rows, ...); NaN in marked rows.
-        files: the names of the files that the examples come from, if they are known.
+        row_names: the names of the examples, if they have some, by the name of their column.
         marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
     """
 
     outputs: Array
-    files: Array | None
+    row_names: Mapping[str, Array]
     marked: Array
 
 
@@ -62,8 +62,8 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
         outputs = outputs.copy()
         outputs[wrong] = np.nan
     names = getattr(trained.data, "row_names", None)
-    files = None if names is None else names.read(slice(rows.start, rows.stop))
-    return Prediction(outputs, files, rows.start + wrong)
+    row_names = {} if names is None else {names.label: names.read(slice(rows.start, rows.stop))}
+    return Prediction(outputs, row_names, rows.start + wrong)
 
 
 def labels_of(classes: Array, names: Sequence[str]) -> Array:
@@ -93,7 +93,7 @@ def attributes_of(columns: Mapping[str, Array], names: Sequence[str] | None) -> 
 
 
 def columns_of(
-    outputs: Array, predicted: Mapping[str, Array], names: Sequence[str] | None, files: Array | None
+    outputs: Array, predicted: Mapping[str, Array], names: Sequence[str] | None, row_names: Mapping[str, Array]
 ) -> dict[str, Array]:
     """Return the columns of a file of predictions.
 
@@ -101,9 +101,9 @@ def columns_of(
         outputs: of the model.
         predicted: what the loss predicts from them.
         names: of the classes, for their labels, if they are known.
-        files: the names of the files that the examples come from, if they are known.
+        row_names: the names of the examples, if they have some, by the name of their column.
     """
     columns = {"outputs": outputs, **predicted}
     if names and "classes" in predicted:
         columns["labels"] = labels_of(predicted["classes"], names)
-    return columns if files is None else columns | {"files": files}
+    return {**columns, **row_names}

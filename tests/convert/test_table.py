@@ -207,3 +207,20 @@ def test_a_table_that_changes_between_the_passes_is_refused(tmp_path):
     path.write_text("1,2\n3,44\n")
     with pytest.raises(UserError, match="was changed while it was read; convert it again"):
         write(tmp_path / "o.h5", found)
+
+
+def test_names_of_examples_are_kept(tmp_path):
+    text = "name,a,y\nBob,1,u\nZoë Ä,,v\n,3,u\n"
+    convert(tmp_path, text, ids="name", missing="drop")
+    with h5py.File(tmp_path / "converted.h5") as file:
+        assert file["ids"].asstr()[:].tolist() == ["Bob", ""]
+        assert file["inputs"].attrs["names"].tolist() == ["a"]
+    again = like(tmp_path, text, ids="name", missing="mean")
+    for table_text, options, names in (
+        ("a,name\n1,Al\n2,Bo\n", {}, ["Al", "Bo"]),
+        ("a,who\n1,Al\n", {"ids": "who"}, ["Al"]),
+        ("a\n1\n", {}, None),
+    ):
+        convert(tmp_path, table_text, **again, targets=(), **options)
+        with h5py.File(tmp_path / "converted.h5") as file:
+            assert (names is None and "ids" not in file) or file["ids"].asstr()[:].tolist() == names
