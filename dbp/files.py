@@ -13,11 +13,11 @@ import glob
 import io
 import itertools
 import os
-import stat
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 from dbp.errors import StorageError, UserError
 from dbp.text import is_digits
@@ -25,9 +25,8 @@ from dbp.text import is_digits
 FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # what fsync of a folder answers on some file systems
 PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get their turn in between
 SHOWN_LETTERS = 50  # of a name in the temporary one, so that it is not too long
-PAGE_BYTES = 1 << 12  # of a file that is laid out in memory
-NOT_PLAIN = "it is a link, a pipe, a device or a folder, but must be a plain file; remove it"
-OTHER_NAME = "it is a hard link, so that a file with another name would be changed; remove it"
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+Made = TypeVar("Made")
 PARTIAL = ".partial"  # the ending of temporary names
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -72,13 +71,14 @@ def _lives(process: int) -> bool:
 
 
 class NewFile:
-    """A file that is written under a temporary name until commit() gives it its own.
+    """A file that has no name while it is written, or where the system has no such files a temporary one.
 
-    No other process writes to the same temporary name: each file is created anew, on all hosts.
+    Nothing is left of a file without a name if its process is killed. commit() gives it a temporary name, and its own
+    once it is checked. No other process uses the same temporary name: each is created anew, on all hosts.
 
     Args:
         path: the name.
-        check: called with the temporary name before the file is renamed; raises OSError to refuse it.
+        check: called with the temporary name before the file gets its own; raises OSError to refuse it.
         remedy: what the user can do, added to the message of a failure.
         replaces: whether a file of that name is replaced.
     """
@@ -91,19 +91,25 @@ class NewFile:
         replaces: bool = True,
     ):
         self._path, self._check, self._remedy, self._replaces = path, check, remedy, replaces
-        self._partial = path
+        self._partial: Path | None = None  # its temporary name; None while it has no name
         self._file: BinaryIO | None = None  # until it is committed or discarded
 
     def create(self) -> BinaryIO:
-        """Open the file under its temporary name; raise StorageError if that fails."""
+        """Open the file for writing; raise StorageError if that fails."""
         with writing_to(self._path, self._remedy):
-            for number in itertools.count():
-                self._partial = partial_name(self._path, number)
-                with contextlib.suppress(FileExistsError):  # that of another thread, host, or killed process
-                    self._file = self._partial.open("x+b")
-                    break
-        assert self._file is not None
+            self._file = _unnamed_file(self._path.parent)
+            if self._file is None:
+                self._partial, descriptor = self._with_partial_name(lambda name: os.open(name, NEW, 0o666))
+                self._file = os.fdopen(descriptor, "w+b")
         return self._file
+
+    def _with_partial_name(self, make: Callable[[Path], Made]) -> tuple[Path, Made]:
+        """Make a file under the first temporary name that is free; return the name, and what that returns."""
+        for number in itertools.count():
+            name = partial_name(self._path, number)
+            with contextlib.suppress(FileExistsError):  # that of another thread, host, or killed process
+                return name, make(name)
+        raise AssertionError
 
     def commit(self) -> None:
         """Flush the file to the disk, check it and give it its name.
@@ -112,11 +118,14 @@ class NewFile:
             StorageError: that fails.
             UserError: another file has this name, and must not be replaced.
         """
-        assert self._file is not None
+        file = self._file
+        assert file is not None
         with writing_to(self._path, self._remedy):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            file.flush()
+            os.fsync(file.fileno())
+            if self._partial is None:
+                self._partial, _ = self._with_partial_name(lambda name: _link(file, name))
+            file.close()
             self._check(self._partial)
             if self._replaces or not self._is_linked():
                 self._partial.replace(self._path)
@@ -125,6 +134,7 @@ class NewFile:
 
     def _is_linked(self) -> bool:
         """Give the file its name unless that is taken; return False if the file system has no means for it."""
+        assert self._partial is not None
         try:
             self._path.hardlink_to(self._partial)
         except FileExistsError:
@@ -141,52 +151,42 @@ class NewFile:
             with contextlib.suppress(OSError):
                 self._file.close()  # which fails if bytes are left that the disk has no room for
             with contextlib.suppress(OSError):
-                self._partial.unlink(missing_ok=True)
+                if self._partial is not None:
+                    self._partial.unlink(missing_ok=True)
             self._file = None
 
 
-def open_plain(path: Path, flags: int) -> int:
-    """Open a file and return its descriptor; unlike open(), follow no link, and wait for no other end of a pipe.
-
-    Raises:
-        OSError: it cannot be opened, or is a link, a pipe, a device or a folder.
-    """
+def _unnamed_file(folder: Path) -> BinaryIO | None:
+    """Open a new file without a name in a folder for writing; return None where the system has no such files."""
+    if not hasattr(os, "O_TMPFILE"):
+        return None
     try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # of a link; of a pipe that nobody reads, a socket
-            raise OSError(NOT_PLAIN) from None
+        file = os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666), "w+b")
+    except OSError:  # of the folder, if it fails with a name too
+        return None
+    if _path_of(file).exists():
+        return file
+    file.close()
+    return None
+
+
+def _path_of(file: BinaryIO) -> Path:
+    """Return a path by which this process can open a file that it has open, whatever its name."""
+    return Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def _link(file: BinaryIO, name: Path) -> None:
+    """Give a name to a file without one; where the file system refuses that, copy it to a file of that name."""
+    try:
+        # With a descriptor of a folder, which an absolute path makes no use of, the link that is the path is followed.
+        os.link(_path_of(file), name, src_dir_fd=file.fileno())
+    except FileExistsError:
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(NOT_PLAIN)
-    return descriptor
-
-
-def open_own(path: Path, flags: int) -> int:
-    """Open a file for writing as open_plain() does, unless it has another name too, under which it may be of others.
-
-    Raises:
-        OSError: it cannot be opened, is no plain file, or has another name.
-    """
-    descriptor = open_plain(path, flags)
-    if os.fstat(descriptor).st_nlink > 1:
-        os.close(descriptor)
-        raise OSError(OTHER_NAME)
-    return descriptor
-
-
-def read_plain(path: Path, most: int) -> str:
-    """Return the text in a small file, opened by open_plain().
-
-    Raises:
-        OSError: it cannot be read, or has more than `most` bytes.
-    """
-    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(f"it has more than {most:,} bytes")
-    return content.decode(errors="replace")
+    except OSError:
+        with _path_of(file).open("rb") as source, name.open("xb") as target:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
 
 
 @contextlib.contextmanager
@@ -215,7 +215,7 @@ def write_file(path: Path, content: bytes, remedy: str = "", replaces: bool = Tr
         file.write(content)
 
 
-def write_at(file: BinaryIO | SparseFile, offset: int, data: memoryview) -> None:
+def write_at(file: BinaryIO | io.RawIOBase, offset: int, data: memoryview) -> None:
     """Write bytes at a position of a file, piece by piece."""
     file.seek(offset)
     for piece in pieces(data):
@@ -262,16 +262,6 @@ def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = ()) -> None
 
 def _taken(path: Path) -> UserError:
     return UserError(f"{path} exists; choose another name or pass --overwrite")
-
-
-def check_is_file(path: Path, what: str) -> None:
-    """Raise UserError if something is no plain file, such as a pipe or a device, which may never end.
-
-    Raises:
-        OSError: there is nothing of that name.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise UserError(f"{what} is not a plain file; save its content to one, and name that")
 
 
 def machine_memory() -> int:
@@ -321,73 +311,3 @@ def _storage_error(failure: str, error: OSError, remedy: str = "") -> StorageErr
     """Return the StorageError for an OSError, whose own text may be pages long if it comes from HDF5."""
     reason = f"{os.strerror(error.errno)} (errno {error.errno})" if error.errno else str(error)
     return StorageError(f"{failure}: {reason}{remedy}", reason)
-
-
-# --- files that are laid out in memory ----------------------------------------------------------------
-
-
-class SparseFile(io.RawIOBase):
-    """A file in memory that holds only the pages written to; the gaps between them take no memory.
-
-    HDF5 lays out a file in it without the values of the arrays, which then go to the disk by plain writes. HDF5 itself
-    never writes to the disk, where it ends the process if the disk is full.
-    """
-
-    def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}  # by number
-        self._length = self._position = 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position."""
-        self._position = offset + (0, self._position, self._length)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def write(self, data: Any) -> int:
-        """Write bytes at the position."""
-        view = memoryview(data).cast("B")
-        for number, inside, part in self._parts(view):
-            self._pages.setdefault(number, bytearray(PAGE_BYTES))[inside] = part
-        self._length = max(self._length, self._position)
-        return len(view)
-
-    def readinto(self, target: Any) -> int:
-        """Read bytes at the position: zeros in the gaps, and after the end."""
-        view = memoryview(target).cast("B")
-        for number, inside, part in self._parts(view):
-            part[:] = self._pages[number][inside] if number in self._pages else bytes(len(part))
-        return len(view)
-
-    def _parts(self, view: memoryview) -> Iterator[tuple[int, slice, memoryview]]:
-        """Yield the parts of a buffer that lie in one page each, with page and place; move the position past them."""
-        done = 0
-        while done < len(view):
-            number, first = divmod(self._position, PAGE_BYTES)
-            part = view[done : done + PAGE_BYTES - first]
-            yield number, slice(first, first + len(part)), part
-            done += len(part)
-            self._position += len(part)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the length."""
-        self._length = self._position if size is None else size
-        return self._length
-
-    def copy_to(self, file: BinaryIO) -> None:
-        """Write this file to one on the disk, with gaps there too, by as few writes as possible."""
-        run: list[int] = []  # pages that follow one another
-        for number in sorted(self._pages):
-            if run and number != run[-1] + 1:
-                self._copy_run(run, file)
-                run = []
-            run.append(number)
-        self._copy_run(run, file)
-        file.truncate(self._length)
-
-    def _copy_run(self, run: list[int], file: BinaryIO) -> None:
-        if run:
-            pages = bytearray().join(self._pages[number] for number in run)
-            write_at(file, run[0] * PAGE_BYTES, memoryview(pages))

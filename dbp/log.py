@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbp.files import open_own
+from dbp.plain_files import open_own
 from dbp.terminal import write_error
 
 LOGS = "logs"

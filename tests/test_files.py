@@ -14,7 +14,6 @@ from dbp.data import OutputFile
 from dbp.errors import StorageError, UserError
 from dbp.files import (
     NewFile,
-    SparseFile,
     must_be_free,
     new_file,
     partial_name,
@@ -27,13 +26,22 @@ from dbp.files import (
 from tests.jobs import ROOT, dbp, run
 
 CALLS = {
-    "open": "pathlib.Path.open",
+    "open": "os.open",
     "flush": "os.fsync",
     "rename": "pathlib.Path.replace",
     "folder": "dbp.files.sync_folder",
 }
 
 
+@pytest.fixture(params=["no name", "a temporary name"])
+def way(request, monkeypatch):
+    """Have files written without a name, and with a temporary one, as where the system has no others."""
+    if request.param == "a temporary name":
+        monkeypatch.setattr("dbp.files._unnamed_file", lambda folder: None)
+    return request.param
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("call", CALLS)
 def test_a_file_whose_writing_fails_leaves_the_old_one(tmp_path, monkeypatch, call):
     path = tmp_path / "x.txt"
@@ -55,14 +63,16 @@ def refuse(*_arguments, **_options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.usefixtures("way")
 def test_an_error_of_the_caller_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.txt"
     write_file(path, b"old")
     with pytest.raises(ZeroDivisionError), new_file(path) as file:
-        file.write(b"half" * (1 // 0 if list(tmp_path.glob(".x.txt.*.partial")) else 1))
+        file.write(b"half" * (1 // 0))
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
+@pytest.mark.usefixtures("way")
 def test_a_refused_file_is_removed(tmp_path):
     def check(partial):
         assert partial.read_bytes() == b"content"
@@ -76,19 +86,34 @@ def test_a_refused_file_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_who_write_to_one_name_do_not_meet(tmp_path):
+def test_two_who_write_to_one_name_do_not_meet(tmp_path, way):
     path, leftover = tmp_path / "x.txt", partial_name(tmp_path / "x.txt")
     leftover.write_bytes(b"of a killed process")
     first, second = NewFile(path), NewFile(path, replaces=False)
     first.create().write(b"first")
     second.create().write(b"second")
-    assert len(list(tmp_path.glob(".x.txt.*.partial"))) == 3
+    assert len(list(tmp_path.iterdir())) == (1 if way == "no name" else 3)
     first.commit()
     with pytest.raises(UserError, match=r"x.txt exists; choose another name or pass --overwrite"):
         second.commit()
     second.discard()
     assert sorted(tmp_path.iterdir()) == [leftover, path]
     assert (path.read_bytes(), leftover.read_bytes()) == (b"first", b"of a killed process")
+
+
+def test_nothing_is_left_of_a_file_whose_process_is_killed(tmp_path):
+    program = (
+        "import os, sys, pathlib; from dbp.files import NewFile; file = NewFile(pathlib.Path(sys.argv[1])).create(); "
+        "file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
+    )
+    assert run(sys.executable, "-c", program, tmp_path / "x.h5").code == -9
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_gives_no_names_gets_a_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.link", refuse)
+    write_file(tmp_path / "x.txt", b"content")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"content"]
 
 
 def test_an_output_removes_what_killed_processes_have_left(tmp_path):
@@ -144,21 +169,6 @@ def test_a_missing_file_is_the_users_mistake_and_a_failing_disk_is_not():
 def test_a_storage_error_passes_through_another():
     with pytest.raises(StorageError, match=r"^inner$"), writing_to("outer"):
         raise StorageError("inner")
-
-
-def test_a_sparse_file_is_as_one_on_the_disk(tmp_path):
-    rng, sparse = np.random.default_rng(0), SparseFile()
-    with (tmp_path / "plain").open("w+b") as plain:
-        for offset, length in zip(rng.integers(0, 5000, 40), rng.integers(1, 300, 40), strict=True):
-            data = rng.bytes(int(length))
-            for file in (plain, sparse):
-                file.seek(offset)
-                file.write(data)
-    with new_file(tmp_path / "copy") as copy:
-        sparse.copy_to(copy)
-    assert (tmp_path / "copy").read_bytes() == (tmp_path / "plain").read_bytes()
-    sparse.seek(0)
-    assert sparse.read(6000) == (tmp_path / "plain").read_bytes().ljust(6000, b"\0")
 
 
 # --- HDF5 files of results ----------------------------------------------------------------------------

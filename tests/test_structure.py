@@ -21,6 +21,8 @@ GROUND = {
     "text",
     "terminal",
     "files",
+    "plain_files",
+    "sparse_file",
     "checks",
     "types",
     "version",

@@ -16,7 +16,8 @@ from dbp.batch.request import Request
 from dbp.batch.scripts import Site, quoted, render
 from dbp.config.settings import AUTO_THREADS, Settings
 from dbp.errors import UserError
-from dbp.files import read_plain, reading_from
+from dbp.files import reading_from
+from dbp.plain_files import read_plain
 from dbp.saving.folder import RunFolder
 
 

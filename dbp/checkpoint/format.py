@@ -26,7 +26,8 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from dbp.files import PIECE_BYTES, SparseFile, pieces
+from dbp.files import PIECE_BYTES, pieces
+from dbp.sparse_file import SparseFile
 from dbp.types import Array
 
 Scalar = int | float | str | bool

@@ -27,7 +27,8 @@ from dbp.checkpoint.format import (
 )
 from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
-from dbp.files import SparseFile, new_file, write_at
+from dbp.files import new_file, write_at
+from dbp.sparse_file import SparseFile
 from dbp.types import Array
 
 ALIGNMENT_BYTES = 4096  # larger objects begin at multiples of it

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbp.errors import UserError
-from dbp.files import check_is_file, reading_from
+from dbp.files import reading_from
+from dbp.plain_files import check_is_file
 
 GZIP = b"\x1f\x8b"  # at the start of a packed file
 Stream = gzip.GzipFile | io.BufferedReader

@@ -15,8 +15,9 @@ from dbp.convert.scan import Cells
 from dbp.convert.table import from_table
 from dbp.data.meaning import listed
 from dbp.errors import UserError
-from dbp.files import check_is_file, reading_from
+from dbp.files import reading_from
 from dbp.library import library
+from dbp.plain_files import check_is_file
 
 BATCH_VALUES = 1 << 18  # that are read at a time
 

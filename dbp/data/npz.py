@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.errors import UserError
-from dbp.files import check_fits_memory, check_is_file, reading_from
+from dbp.files import check_fits_memory, reading_from
+from dbp.plain_files import check_is_file
 from dbp.types import Array
 
 Shape = tuple[int, ...]

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, Self
 import h5py
 import numpy as np
 
-from dbp.files import NewFile, SparseFile, must_be_free, remove_left, write_at, writing_to
+from dbp.files import NewFile, must_be_free, remove_left, write_at, writing_to
+from dbp.sparse_file import SparseFile
 from dbp.types import Array
 
 Attributes = Mapping[str, Mapping[str, Any]]  # by the name of the array that they describe; "/" for those of the file

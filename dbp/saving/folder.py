@@ -16,8 +16,9 @@ from dbp.checks import LARGEST, MAX_CONFIG_BYTES
 from dbp.config.config_file import RUN_CONFIG
 from dbp.config.settings import Checkpoint
 from dbp.errors import StorageError, UserError
-from dbp.files import read_plain, reading_from, write_file, writing_to
+from dbp.files import reading_from, write_file, writing_to
 from dbp.log import LOGS, now
+from dbp.plain_files import read_plain
 from dbp.run.provenance import process
 from dbp.saving.folder_lock import FolderLock
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from dbp.errors import UserError
-from dbp.files import open_plain, read_plain, writing_to
+from dbp.files import writing_to
+from dbp.plain_files import open_plain, read_plain
 from dbp.run.provenance import process
 from dbp.text import printable
 

@@ -56,7 +56,7 @@ def test_a_write_that_fails_leaves_the_old_one(folder, monkeypatch, call):
     elif call == "replace":
         monkeypatch.setattr("pathlib.Path.replace", fail)
     else:
-        monkeypatch.setattr("dbp.files.write_at", fail)
+        monkeypatch.setattr("dbp.sparse_file.write_at", fail)
     with pytest.raises(UserError, match=r"step-000000010.h5 cannot be written: No space left on device .errno 28"):
         folder.save(FULL, 10)
     assert [p.name for p in folder.path.iterdir()] == ["step-000000005.h5"]

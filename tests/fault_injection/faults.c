@@ -212,5 +212,10 @@ ON_PATH(mkdir, int, -1, "mkdir", CHANGING, (const char *path, unsigned mode), (p
 ON_PATH(unlink, int, -1, "unlink", CHANGING, (const char *path), (path), (const char *))
 ON_PATH(rename, int, -1, "rename", CHANGING, (const char *path, const char *to), (path, to),
         (const char *, const char *))
+/* By which a file without a name gets one. */
+int linkat(int at, const char *path, int to_at, const char *to, int flags) {
+    REAL(linkat, int, int, const char *, int, const char *, int);
+    return is_ours(to) && meet("link", to, CHANGING) == FAIL ? -1 : real(at, path, to_at, to, flags);
+}
 ON_PATH(symlink, int, -1, "symlink", CHANGING, (const char *target, const char *path), (target, path),
         (const char *, const char *))

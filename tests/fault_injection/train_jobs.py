@@ -104,8 +104,20 @@ class Job:
             return False
         if stage == "start":
             return (run / ".lock").exists()
-        pattern = "step-*.h5" if stage == "steps" else ".step-*.partial"
-        return any((run / "checkpoints").glob(pattern))
+        if stage == "steps":
+            return any((run / "checkpoints").glob("step-*.h5"))
+        writer = self.rank(0)
+        return writer is not None and _is_writing(writer, run / "checkpoints")
+
+
+def _is_writing(pid: int, folder: Path) -> bool:
+    """Return True if a process has a file open in a folder that has no name, or a temporary one, as Linux tells."""
+    files: list[str] = []
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                files.append(os.path.realpath(link))
+    return any(file.startswith((f"{folder}/#", f"{folder}/.step-")) for file in files)
 
 
 def _start(ranks: int, survive: bool) -> list[str]:
