@@ -19,6 +19,7 @@ from dbp.checkpoint import digest_arrays
 from dbp.parallel import Copies, world
 from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.plain_sum import PlainSum
+from dbp.reading.node_cache import NodeCache
 from dbp.run.snapshot import Snapshot
 from dbp.saving.saver import RunSaver
 from dbp.training import fit
@@ -55,13 +56,17 @@ dying("begin", RunSaver, "_begin")
 dying("finish", RunSaver, "end")
 dying("asked", fit, "asked_ending")
 dying("forward", nn.Dense, "__call__")
+dying("load", NodeCache, "load")
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((96, 20)).astype(np.float32)
+data = dbp.Data((x, rng.integers(3, size=96)), validation=0.25)
+if "CHUNKS" in os.environ:  # a file of 96 such examples, of which a part fits in memory
+    data = dbp.Data(os.environ["CHUNKS"], validation=0.25, window=24, memory=60 * 88)
 result = dbp.fit(
     model=[nn.Dense(int(os.environ.get("UNITS", "16")), "tanh"), nn.Dropout(0.2), nn.Dense(3)],
     loss="cross_entropy",
-    data=dbp.Data((x, rng.integers(3, size=96)), validation=0.25),
+    data=data,
     optimizer=dbp.optim.Adam(1e-2),
     epochs=4,
     batch_size=12,
@@ -69,6 +74,7 @@ result = dbp.fit(
     out=None if sys.argv[1] == "none" else sys.argv[1],
     checkpoint=dbp.Checkpoint(every_steps=2, keep=100),
     watch=dbp.Watch(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
+    shards=int(os.environ["SHARDS"]) if "SHARDS" in os.environ else None,
     divide_state="divide" in sys.argv,
     messages="top-k" if "top-k" in sys.argv else "full",
 )

@@ -2,6 +2,8 @@
 
 import sys
 
+import h5py
+import numpy as np
 import pytest
 
 from tests.jobs import PROGRAMS, dbp, digest, launcher, mpirun, run
@@ -55,6 +57,21 @@ def test_who_lives_finishes_with_the_same_bits(tmp_path, undisturbed, ranks, kil
     assert digest(tmp_path / "run") == undisturbed(ranks, env.get("UNITS", "16"))
     assert left_in_shared_memory(before) == set()
     assert not list(tmp_path.rglob(".*"))  # no lock, nothing half-written
+
+
+@pytest.mark.parametrize("kill", ["load:12:1", "sum:9:0"])
+def test_ranks_that_wait_for_chunks_of_a_dead_one_read_them_themselves(tmp_path, kill):
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("inputs", data=rng.random((96, 20), np.float32), chunks=(10, 20), compression="gzip")
+        file.create_dataset("targets", data=rng.integers(3, size=96), chunks=(7,))
+    env = {"CHUNKS": str(tmp_path / "a.h5")}
+    outcome = survivable(3, tmp_path / "run", kill, **env)
+    assert outcome.code == 0, outcome.text
+    assert "steps: 24; ranks left: 2" in outcome.out
+    whole = mpirun(2, PROGRAM, tmp_path / "whole", "none:0:0", env=env | {"SHARDS": "3"})
+    assert whole.code == 0, whole.text
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
 
 
 SHARED = {"UNITS": "600"}  # enough weights for ranks to share them
