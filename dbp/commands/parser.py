@@ -72,13 +72,32 @@ def add_data(parser: Parser, content: str = "an HDF5 file with inputs and target
     parser.add_argument(
         "--scale", type=parse_scale, metavar="S", help="factor on its inputs (default: the config's, or their own)"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=NAME",
+        help="name of a column in DATA, such as data.inputs=x (default: that of the config)",
+    )
 
 
 def data_of(arguments: Namespace) -> DataFile:
     """Return the data set on which a checkpoint is used."""
     from dbp.trained.evaluator import DataFile
 
-    return DataFile(arguments.data, arguments.scale)
+    return DataFile(arguments.data, arguments.scale, dict(map(_column_name, arguments.set)))
+
+
+def _column_name(change: str) -> tuple[str, str]:
+    """Return the setting and the name of a column, from a text such as data.inputs=x."""
+    from dbp.config.data import NAMES
+
+    key, equals, name = (word.strip() for word in change.partition("="))
+    setting = key.removeprefix("data.")
+    if setting not in NAMES or not key.startswith("data.") or not equals or not name:
+        known = ", ".join(f"data.{known}=NAME" for known in NAMES)
+        raise UsageError(f"--set takes the name of a column ({known}), but got {change!r}")
+    return setting, name.strip("\"'")
 
 
 def add_hdf5_output(parser: Parser) -> None:
@@ -104,10 +123,10 @@ def output_of(arguments: Namespace, comm: Communicator, takes_csv: bool = False)
         takes_csv: whether a name that ends in .csv is that of a table rather than of an HDF5 file.
     """
     from dbp.checkpoint import files_of
-    from dbp.data import CsvFile, OutputFile, data_path
+    from dbp.data import CsvFile, FileSource, OutputFile
     from dbp.parallel import from_rank_0
 
-    read = from_rank_0(comm, lambda: (data_path(arguments.data), *files_of(Path(arguments.checkpoint))))
+    read = from_rank_0(comm, lambda: (*FileSource([arguments.data]).paths(), *files_of(Path(arguments.checkpoint))))
     out = Path(arguments.out)
     kind = CsvFile if takes_csv and out.suffix.lower() == CSV else OutputFile
     return kind(out, arguments.overwrite, read)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dbp.checks import LARGEST, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH
-from dbp.config.data import PARTS
-from dbp.data import PACKAGED
+from dbp.config.data import PARTS, with_paths
 from dbp.errors import UserError
 from dbp.files import reading_from
 from dbp.text import brief, is_digits
@@ -110,8 +109,8 @@ def _resolve(table: Table, folder: Path) -> None:
     """Make the paths in a table relative to the current folder instead of the config's."""
     for *section, name in FILES:
         place = table.get(section[0]) if section else table
-        if isinstance(place, dict) and isinstance(path := place.get(name), str) and not path.startswith(PACKAGED):
-            place[name] = str(folder / path)
+        if isinstance(place, dict) and name in place:
+            place[name] = with_paths(place[name], lambda path: str(folder / path))
 
 
 def _apply(table: Table, change: str) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dbp.checks import check_bytes, check_integer
-from dbp.data import ArrayDataset, Dataset, Numbers, check_scale, check_shift
+from dbp.data import ArrayDataset, Dataset, Numbers, check_scale, check_shift, with_path
 from dbp.errors import UserError, unknown
+from dbp.text import brief
 
 ORDERS = ("auto", "rows", "chunks")
 PARTS = ("train", "validation", "test")  # settings of data that may be files
+NAMES = ("inputs", "targets", "weights")  # of columns, for all parts or for one
+FILES = "files"
+ARRAY = ".npy"  # a column that is a file of its own
 
 
 def path_as_text(value: Any) -> Any:
@@ -21,27 +26,19 @@ def path_as_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _in_memory(columns: tuple[Any, ...], name: str, scale: Numbers | None, shift: Numbers | None) -> Dataset:
-    if len(columns) not in (2, 3):
-        raise UserError(
-            f"{name} must be (inputs, targets) or (inputs, targets, weights), but has {len(columns)} elements"
-        )
-    inputs, targets, weights = (*columns, None)[:3]
-    return ArrayDataset(inputs, targets, weights, scale, name, shift=shift)
-
-
 @dataclass(frozen=True)
 class Data:
     """The sources of the examples.
 
     Args:
-        train: an HDF5 file ("dbp:digits-train" comes with dbp), a data set, or a tuple of arrays (inputs, targets) or
-            (inputs, targets, weights).
+        train: an HDF5 file ("dbp:digits-train" comes with dbp); a group in one ("all.h5:/train"); a pattern of names of
+            files ("part-*.h5"); a list of these; a table {files, inputs, targets, weights} with names of its own; a
+            data set; a tuple of arrays (inputs, targets) or (inputs, targets, weights), or a dictionary of them.
         validation: a fraction of the training data, or data of its own; evaluated after every epoch.
         test: data that is evaluated once, at the end.
-        inputs: name of the inputs in the HDF5 files.
-        targets: name of the targets in the HDF5 files.
-        weights: name of the example weights in the HDF5 files; by default "weights", if there are any.
+        inputs: name of the inputs in the files.
+        targets: name of the targets in the files.
+        weights: name of the example weights in the files; by default "weights", if there are any.
         scale: factor on the inputs: a number, or one for each along the last axis; by default their attribute "scale".
         shift: what is added to them then, likewise. Where either is set, the attributes of both are ignored.
         order: "rows" to draw training examples one by one; "chunks" to draw chunks and mix the rows of a window; "auto"
@@ -52,9 +49,9 @@ class Data:
             has no influence on the order.
     """
 
-    train: str | Dataset | tuple[Any, ...]
-    validation: float | str | Dataset | tuple[Any, ...] | None = None
-    test: str | Dataset | tuple[Any, ...] | None = None
+    train: Any
+    validation: Any = None
+    test: Any = None
     inputs: str = "inputs"
     targets: str = "targets"
     weights: str | None = None
@@ -72,7 +69,7 @@ class Data:
         if self.shift is not None:
             object.__setattr__(self, "shift", check_shift("data.shift", self.shift))
         for name in PARTS:
-            object.__setattr__(self, name, self._source(name, path_as_text(getattr(self, name))))
+            object.__setattr__(self, name, self._source(name, getattr(self, name)))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
 
@@ -94,13 +91,99 @@ class Data:
                 "leave it out"
             )
 
-    def _source(self, name: str, given: Any) -> Any:
-        """Return a source of examples; raise UserError if it is none."""
+    def _source(self, part: str, given: Any) -> Any:
+        """Return a source of examples in its plain form; raise UserError if it is none."""
+        key, given = f"data.{part}", path_as_text(given)
         if isinstance(given, tuple):
-            return _in_memory(given, f"the {name} arrays", self.scale, self.shift)
-        may_be_missing = given is None and name != "train"
-        is_fraction = isinstance(given, (int, float)) and name == "validation"
+            return _in_memory(_by_name(given, f"the {part} arrays"), f"the {part} arrays", self.scale, self.shift)
+        if isinstance(given, list):
+            return _files(key, given)
+        if isinstance(given, Mapping):
+            if FILES in given or all(isinstance(path_as_text(value), (str, type(None))) for value in given.values()):
+                return _table(key, given)
+            return _in_memory(given, f"the {part} arrays", self.scale, self.shift)
+        may_be_missing = given is None and part != "train"
+        is_fraction = isinstance(given, (int, float)) and not isinstance(given, bool) and part == "validation"
         if may_be_missing or is_fraction or isinstance(given, (str, Dataset)):
             return given
-        shown = f"a {type(given).__name__}" if isinstance(given, (list, np.ndarray)) else repr(given)
-        raise UserError(f"data.{name} must be a file, a data set, or a tuple (inputs, targets), but is {shown}")
+        shown = f"a {type(given).__name__}" if isinstance(given, np.ndarray) else brief(given)
+        raise UserError(
+            f"{key} must be a file, a list of files, a table, a data set, or a tuple (inputs, targets), but is {shown}"
+        )
+
+
+def _by_name(columns: tuple[Any, ...], name: str) -> dict[str, Any]:
+    if len(columns) not in (2, 3):
+        raise UserError(
+            f"{name} must be (inputs, targets) or (inputs, targets, weights), but has {len(columns)} elements"
+        )
+    return dict(zip(NAMES, columns, strict=False))
+
+
+def _in_memory(columns: Mapping[str, Any], name: str, scale: Numbers | None, shift: Numbers | None) -> Dataset:
+    """Return the data set of arrays by name."""
+    for column in columns:
+        if column not in NAMES:
+            raise unknown(f"key of {name}", column, NAMES)
+    for column in ("inputs", "targets"):
+        if columns.get(column) is None:
+            raise UserError(f"{name} must have {column}, but have {', '.join(columns) or 'nothing'}")
+    inputs, targets, weights = (columns.get(column) for column in NAMES)
+    return ArrayDataset(inputs, targets, weights, scale, name, shift=shift)
+
+
+def _files(key: str, given: Any) -> str | list[str]:
+    """Return the name of a file, or a list of names; raise UserError for anything else."""
+    given = path_as_text(given)
+    names = [path_as_text(name) for name in given] if isinstance(given, list) else [given]
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong and isinstance(given, list):
+        raise UserError(
+            f"{key} must be a list of files, but has a {type(wrong[0]).__name__} in it; give arrays as a tuple "
+            "(inputs, targets)"
+        )
+    if wrong or not names:
+        raise UserError(f"{key} must be a file or a list of files, but is {brief(given)}")
+    return names if isinstance(given, list) else str(given)
+
+
+def _table(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table of files and names of columns; raise UserError if it is none."""
+    for name in given:
+        if name not in (FILES, *NAMES):
+            raise unknown("key", f"{key}.{name}", [f"{key}.{known}" for known in (FILES, *NAMES)])
+    table: dict[str, Any] = {name: path_as_text(value) for name, value in given.items() if value is not None}
+    for name in NAMES:
+        if not isinstance(table.get(name, ""), str):
+            raise UserError(f"{key}.{name} must be the name of a column, but is {brief(table[name])}")
+    if FILES in table:
+        table[FILES] = _files(f"{key}.{FILES}", table[FILES])
+    elif not table or not all(column.endswith(ARRAY) for column in table.values()):
+        raise UserError(
+            f"{key}.{FILES} is missing; name the files, or a file {ARRAY} for each column, such as "
+            f'{{ inputs = "x{ARRAY}", targets = "y{ARRAY}" }}'
+        )
+    return table
+
+
+def is_in_files(source: Any) -> bool:
+    """Return True if a source of examples is in files: a name, a list of names, or a table with them."""
+    is_table = isinstance(source, Mapping) and any(key in source for key in (FILES, *NAMES))
+    return is_table or isinstance(source, (str, list))
+
+
+def with_paths(source: Any, change: Callable[[str], str]) -> Any:
+    """Return a source of examples with other paths to its files; anything but files as it is.
+
+    Args:
+        source: the value of a setting such as data.train, checked or not.
+        change: returns the other path to a file.
+    """
+    if isinstance(source, str):
+        return with_path(source, change)
+    if isinstance(source, list):
+        return [with_paths(name, change) if isinstance(name, str) else name for name in source]
+    if isinstance(source, Mapping) and is_in_files(source):
+        paths = (FILES,) if FILES in source else NAMES
+        return {key: with_paths(value, change) if key in paths else value for key, value in source.items()}
+    return source

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from dbp.config.config_file import Table, check_not_in_folder, load_table
-from dbp.config.data import Data
+from dbp.config.data import PARTS, Data
 from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
@@ -79,7 +79,8 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
 
 
 def _section(cls: type[Any], value: Any, key: str) -> Any:
-    return _record(cls, value, key, {})
+    sources = dict.fromkeys(PARTS, lambda given, _: given) if cls is Data else {}  # which Data checks
+    return _record(cls, value, key, sources)
 
 
 def model_from(table: Mapping[str, Any]) -> Layer:
@@ -208,7 +209,7 @@ def _value(value: Any) -> Any:
         return value.item()
     if isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [_value(item) for item in value]
     if isinstance(value, Mapping):
         return {str(name): _value(item) for name, item in value.items()}

@@ -15,9 +15,12 @@ from dbp.data.dataset import (
     scalings_of,
     without_placeholders,
 )
-from dbp.data.mapped import PACKAGED, FileDataset, FileLayout, data_path, mapped
+from dbp.data.file_names import data_path, expand, with_path
+from dbp.data.joined import JoinedLayout
+from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift
+from dbp.data.source import ColumnNames, FileSource, layout_of
 
 if TYPE_CHECKING:
     from dbp.data.csv_output import CsvFile
@@ -30,18 +33,20 @@ _LATER = {"CsvFile": "csv_output", "Archive": "npz", "HDF5Dataset": "hdf5", "Out
 __all__ = [
     "BLOCK_BYTES",
     "FLOATS",
-    "PACKAGED",
     "Aligned",
     "Archive",
     "ArrayDataset",
     "CheckTargets",
     "ColumnMeaning",
+    "ColumnNames",
     "CsvFile",
     "Dataset",
     "Examples",
     "FileDataset",
     "FileLayout",
+    "FileSource",
     "HDF5Dataset",
+    "JoinedLayout",
     "Meaning",
     "Numbers",
     "OutputFile",
@@ -55,6 +60,8 @@ __all__ = [
     "combined",
     "counting_rows",
     "data_path",
+    "expand",
+    "layout_of",
     "mapped",
     "meaning_differences",
     "meaning_of",
@@ -62,6 +69,7 @@ __all__ = [
     "parse_meaning",
     "sample_digest",
     "scalings_of",
+    "with_path",
     "without_placeholders",
 ]
 

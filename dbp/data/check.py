@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, role_of, scalings_of, stated_scales, without_placeholders
+from dbp.data.dataset import Dataset, Examples, pieces_of, role_of, scalings_of, stated_scales, without_placeholders
 from dbp.data.scaling import Scaling
 from dbp.errors import UserError
 from dbp.types import Array
@@ -71,23 +71,38 @@ def check_blocks(
         stored = data.read(slice(first, first + rows))
         used = without_placeholders(stored)
         try:
-            for name, values in used.items():
-                if (check := FINITE_CHECKS.get(role_of(name))) is not None:
-                    check(name, values, first)
-            check_targets(used, first)
-            nonzero = {
-                name: _check_precision(name, values, scalings.get(name, Scaling()), dtype, first)
-                for name, values in used.items()
-                if role_of(name) != "weights"
-            }
-            weights = {name: values for name, values in used.items() if role_of(name) == "weights"}
-            for name, values in weights.items():
-                _check_weights_remain(name, values, dtype, first)
-        except UserError as error:
-            raise UserError(f"{data.name}: {error}") from None
-        counts = not weights or any(values.any() for values in weights.values())
+            nonzero = _check_rows(used, scalings, dtype, check_targets, first)
+        except UserError as found:
+            for file, start, part in pieces_of(data, range(first, min(first + rows, len(data)))):
+                try:
+                    piece = Examples({name: values[part] for name, values in used.items()})
+                    _check_rows(piece, scalings, dtype, check_targets, start)
+                except UserError as error:
+                    raise UserError(f"{file}: {error}") from None
+            raise UserError(f"{data.name}: {found}") from None  # a rule that only rows of several files break
+        weights = [values for name, values in used.items() if role_of(name) == "weights"]
+        counts = not weights or any(values.any() for values in weights)
         checked.append(CheckedBlock(_digest(stored, stated), counts, nonzero))
     return checked
+
+
+def _check_rows(
+    examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any], check_targets: CheckTargets, first: int
+) -> dict[str, tuple[bool, bool]]:
+    """Return what CheckedBlock keeps of each column; raise UserError, naming the row, if an example breaks a rule."""
+    for name, values in examples.items():
+        if (check := FINITE_CHECKS.get(role_of(name))) is not None:
+            check(name, values, first)
+    check_targets(examples, first)
+    nonzero = {
+        name: _check_precision(name, values, scalings.get(name, Scaling()), dtype, first)
+        for name, values in examples.items()
+        if role_of(name) != "weights"
+    }
+    for name, values in examples.items():
+        if role_of(name) == "weights":
+            _check_weights_remain(name, values, dtype, first)
+    return nonzero
 
 
 def check_all(data: Dataset, blocks: Sequence[CheckedBlock], dtype: np.dtype[Any]) -> None:

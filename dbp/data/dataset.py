@@ -7,7 +7,7 @@ set has several of a sort. The word before the first dot is the column's role.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -104,6 +104,12 @@ class Dataset(Protocol):
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored."""
         ...
+
+
+def pieces_of(data: Dataset, rows: range) -> Iterable[tuple[str, int, slice]]:
+    """Return where consecutive rows lie: for each file its name, the number of its first row, and which rows it has."""
+    pieces: Callable[[range], Iterable[tuple[str, int, slice]]] | None = getattr(data, "pieces", None)
+    return [(data.name, rows.start, slice(0, len(rows)))] if pieces is None else pieces(rows)
 
 
 def stated_scales(data: Dataset) -> dict[str, tuple[Numbers | None, Numbers | None]]:

@@ -15,7 +15,8 @@ from dbp.data.chunk_index import chunk_table
 from dbp.data.chunks import ChunkTable
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, by_name, check_columns, first_inputs, role_of
-from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, data_path, open_columns
+from dbp.data.file_names import data_path, split_group
+from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, open_columns
 from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
 from dbp.data.open_file import rows_text, runs
 from dbp.data.row_names import row_names
@@ -80,8 +81,9 @@ class HDF5Dataset(FileDataset):
     `row_names` has the names of the files that the examples come from; None if the data set "files" is not there.
 
     Args:
-        path: the file, or "dbp:..." for a data set that comes with dbp.
-        inputs: name in the file of the data set of inputs, (examples, ...), or such names by the name of the column.
+        path: the file; a group in it, such as "all.h5:/train"; or "dbp:..." for a data set that comes with dbp.
+        inputs: name in the file, or in the group, of the data set of inputs, (examples, ...); or such names by the name
+            of the column.
         targets: likewise of targets; None to leave them out.
         weights: likewise of weights; by default "weights" if there is a data set of this name.
         scale: factor by which inputs are multiplied: a number, or one for each along the last axis; by default the
@@ -103,12 +105,12 @@ class HDF5Dataset(FileDataset):
         shift: Numbers | None = None,
     ):
         name = str(path)
-        path = data_path(name)
+        path, group = data_path(name), split_group(name)[1]
         file = open_hdf5(path)
-        if weights is None and _has_weights(file):
+        if weights is None and _has_weights(file, group):
             weights = "weights"
         names = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
-        found = {column: HDF5Column(file, name, at) for column, at in names.items()}
+        found = {column: HDF5Column(file, name, _name_in(group, at)) for column, at in names.items()}
         check_columns(name, found)
         warnings = [warning for column in found.values() for warning in column.check_complete()]
         given = None if scale is shift is None else _stated(name, found[first_inputs(found)].shape, scale, shift)
@@ -119,11 +121,11 @@ class HDF5Dataset(FileDataset):
             for at, column in found.items()
             if role_of(at) != "weights"
         }
-        self.layout = FileLayout(size, places, meaning) if len(places) == len(found) else None
+        first = first_inputs(found)
+        self.row_names = row_names(file, _name_in(group, names[first]), found[first].shape[0])
+        self.layout = FileLayout(size, places, meaning, self.row_names) if len(places) == len(found) else None
         columns: dict[str, RowReader] = {**found, **open_columns(path, places)}
         super().__init__(name, columns, meaning, warnings)
-        first = first_inputs(found)
-        self.row_names = row_names(file, names[first], found[first].shape[0])
 
 
 def _stated(name: str, shape: tuple[int, ...], scale: Numbers | None, shift: Numbers | None) -> Stated:
@@ -137,11 +139,17 @@ def _stated(name: str, shape: tuple[int, ...], scale: Numbers | None, shift: Num
     return found
 
 
-def _has_weights(file: h5py.File) -> bool:
-    """Return True if a file has a data set "weights", or a link of that name that leads nowhere."""
+def _name_in(group: str, name: str) -> str:
+    """Return the name in the file of a data set in a group; a name that begins with / is one in the file."""
+    return name if name.startswith("/") or not group else f"{group}/{name}"
+
+
+def _has_weights(file: h5py.File, group: str) -> bool:
+    """Return True if a group has a data set "weights", or a link of that name that leads nowhere."""
     with reading_hdf5(file.filename):
-        link = file.get("weights", getlink=True)
-        return link is not None and not (type(link) is h5py.HardLink and isinstance(file["weights"], h5py.Group))
+        inside = file.get(group, None) if group else file
+        link = inside.get("weights", getlink=True) if isinstance(inside, h5py.Group) else None
+        return link is not None and not (type(link) is h5py.HardLink and isinstance(inside["weights"], h5py.Group))
 
 
 class HDF5Column:

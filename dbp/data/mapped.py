@@ -12,31 +12,17 @@ import numpy as np
 
 from dbp.data.bus_error import bus_errors
 from dbp.data.dataset import Examples, Rows, first_inputs
+from dbp.data.file_names import data_path
 from dbp.data.meaning import Meaning
 from dbp.data.open_file import OpenFile, rows_text, runs
-from dbp.errors import unknown
 from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.data.chunks import ChunkTable
+    from dbp.data.row_names import JoinedRowNames, RowNames
 
-PACKAGED = "dbp:"
 LARGE_PART = 8  # a column is large if its share of the bytes of an example is at least one in so many
 LARGE_ROW_BYTES = 1 << 16  # from this size on, plain reads of rows cost no more than a map
-
-
-def packaged_names() -> list[str]:
-    """Return the names of the data sets that come with dbp."""
-    return [PACKAGED + path.stem for path in Path(__file__).parent.glob("*.h5")]
-
-
-def data_path(name: str) -> Path:
-    """Return the file of a data set, given a path or the name of one that comes with dbp ("dbp:digits-train")."""
-    if not name.startswith(PACKAGED):
-        return Path(name)
-    if name not in packaged_names():
-        raise unknown("packaged data set", name, packaged_names())
-    return Path(__file__).parent / (name.removeprefix(PACKAGED) + ".h5")
 
 
 class Column(NamedTuple):
@@ -63,6 +49,7 @@ class FileLayout(NamedTuple):
     size: int  # of the file, in bytes, by which another file of that name is recognized
     columns: dict[str, Column | ChunkTable]
     meaning: Meaning
+    row_names: RowNames | None = None
 
     def fits(self, path: Path) -> bool:
         """Return True if the file exists for this process and has the same size."""
@@ -73,13 +60,13 @@ class RowReader(Protocol):
     """A column of a data set in a file."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Return its shape; rows come first."""
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of its numbers."""
         ...
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the type of its numbers."""
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape; rows come first."""
         ...
 
     @property
@@ -106,14 +93,17 @@ class FileDataset:
         warnings: what the user should know of the data before they are used.
     """
 
+    layout: FileLayout | None = None  # by which other processes open the file without HDF5, if they can
+    row_names: RowNames | JoinedRowNames | None = None  # of the files that the examples come from
+
     def __init__(self, name: str, columns: Mapping[str, RowReader], meaning: Meaning, warnings: Sequence[str] = ()):
-        self.name, self._columns, self.meaning, self.warnings = name, columns, meaning, warnings
+        self.name, self.columns, self.meaning, self.warnings = name, columns, meaning, warnings
         inputs = first_inputs(columns)
         self.scale = meaning[inputs].scale
         self.input_shape: tuple[int, ...] = columns[inputs].shape[1:]
 
     def __len__(self) -> int:
-        return next(iter(self._columns.values())).shape[0]
+        return next(iter(self.columns.values())).shape[0]
 
     @property
     def borders(self) -> Array | None:
@@ -122,26 +112,28 @@ class FileDataset:
         The units are those of the large column with the most bytes per row that has some.
         """
         sizes = {
-            name: column.dtype.itemsize * math.prod(column.shape[1:], start=1) for name, column in self._columns.items()
+            name: column.dtype.itemsize * math.prod(column.shape[1:], start=1) for name, column in self.columns.items()
         }
         large = [name for name, size in sizes.items() if LARGE_PART * size >= sum(sizes.values())]
         in_order = sorted(large, key=lambda name: sizes[name], reverse=True)
-        found = (self._columns[name].borders for name in in_order)
+        found = (self.columns[name].borders for name in in_order)
         return next((borders for borders in found if borders is not None), None)
 
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
-        return Examples({name: column.read(rows) for name, column in self._columns.items()})
+        return Examples({name: column.read(rows) for name, column in self.columns.items()})
 
     def read_into(self, rows: range, into: Mapping[str, Array]) -> None:
         """Read consecutive rows into arrays of their shapes and types, by column; other threads may read meanwhile."""
-        for name, column in self._columns.items():
+        for name, column in self.columns.items():
             column.read_into(rows, into[name])
 
 
 def mapped(name: str, layout: FileLayout) -> FileDataset:
     """Map the data set of that name, whose layout another process has found."""
-    return FileDataset(name, open_columns(data_path(name), layout.columns), layout.meaning)
+    data = FileDataset(name, open_columns(data_path(name), layout.columns), layout.meaning)
+    data.row_names = layout.row_names
+    return data
 
 
 def open_columns(path: Path, columns: Mapping[str, Column | ChunkTable]) -> dict[str, RowReader]:

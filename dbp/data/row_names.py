@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+
 import h5py
 import numpy as np
 
@@ -25,20 +28,48 @@ class RowNames:
     def __init__(self, path: str, column: str, count: int):
         self._path, self._column, self._count = path, column, count
         self.label = column.rpartition("/")[2]
-        self._width = 0  # of the longest name, in bytes; 0 until it is known
+
+    @cached_property
+    def width(self) -> int:
+        """Return the bytes of the longest name."""
+        pieces = range(0, self._count, PIECE)
+        return max(1, *(len(name) for at in pieces for name in self._names(slice(at, at + PIECE))))
 
     def read(self, rows: slice) -> Array:
         """Return the names of rows in UTF-8, in the same type for all rows; raise DataError if they cannot be read."""
+        return np.array(self._names(rows), f"S{self.width}")
+
+    def _names(self, rows: slice) -> list[bytes]:
         with reading_hdf5(f"{self._path}: {self._column!r}"), h5py.File(self._path, "r") as file:
-            column = file[self._column]
-            if not self._width:
-                pieces = range(0, self._count, PIECE)
-                self._width = max(1, *(len(name) for at in pieces for name in _names(column, slice(at, at + PIECE))))
-            return np.array(_names(column, rows), f"S{self._width}")
+            return [bytes(name) for name in file[self._column][rows].tolist()]
 
 
-def _names(column: h5py.Dataset, rows: slice) -> list[bytes]:
-    return [bytes(name) for name in column[rows].tolist()]
+class JoinedRowNames:
+    """The names of the examples of several files.
+
+    Args:
+        parts: those of each file.
+        starts: the first row of each file, and the number of rows of all.
+    """
+
+    def __init__(self, parts: Sequence[RowNames | JoinedRowNames], starts: Array):
+        self._parts, self._starts = parts, starts
+        self.label: str = parts[0].label
+
+    @cached_property
+    def width(self) -> int:
+        """Return the bytes of the longest name."""
+        return max(part.width for part in self._parts)
+
+    def read(self, rows: slice) -> Array:
+        """Return the names of rows in UTF-8, in the same type for all rows; raise DataError if they cannot be read."""
+        starts, (first, stop, _) = self._starts, rows.indices(int(self._starts[-1]))
+        found = [
+            part.read(slice(max(first - int(start), 0), stop - int(start)))
+            for part, start, end in zip(self._parts, starts[:-1], starts[1:], strict=True)
+            if start < stop and first < end
+        ]
+        return np.concatenate([np.empty(0, f"S{self.width}"), *found])
 
 
 def row_names(file: h5py.File, inputs: str, count: int) -> RowNames | None:

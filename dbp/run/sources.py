@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from dbp.config.data import Data
+from dbp.config.data import FILES, NAMES, PARTS, Data, is_in_files
 from dbp.config.settings import Settings
 from dbp.data import (
     Aligned,
     CheckTargets,
+    ColumnNames,
     Dataset,
     FileDataset,
     FileLayout,
+    FileSource,
+    JoinedLayout,
     Meaning,
     aligned,
     block_count,
     check_all,
     check_blocks,
     combined,
-    data_path,
-    mapped,
+    layout_of,
     meaning_of,
     sample_digest,
 )
@@ -38,10 +40,6 @@ from dbp.reading.splits import Split, split
 from dbp.reading.subset import Subset
 from dbp.terminal import write_error
 from dbp.types import Array
-
-if TYPE_CHECKING:
-    from dbp.data import HDF5Dataset
-
 
 PATIENCE_SECONDS = 0.5  # within which a pass over data is finished although the run is to stop
 
@@ -95,21 +93,26 @@ class Sources:
 
 def files_of(data: Data) -> list[Path]:
     """Return the files that the data of a run is read from."""
-    return [data_path(source) for source in (data.train, data.validation, data.test) if isinstance(source, str)]
+    sources = [source_in(data, getattr(data, part)) for part in PARTS]
+    return [path for source in sources if source is not None for path in source.paths()]
 
 
-def open_file(data: Data, path: str, with_targets: bool = True) -> HDF5Dataset:
-    """Open the data set in a file, whose columns have the names that the settings say."""
-    from dbp.data import HDF5Dataset
+def source_in(data: Data, source: Any) -> FileSource | None:
+    """Return the files that a source names, with the names of their columns; None for a source that is not in files."""
+    if not is_in_files(source):
+        return None
+    table = source if isinstance(source, Mapping) else {FILES: source}
+    given = {name: getattr(data, name) for name in NAMES} if FILES in table else {}
+    inputs, targets, weights = ({**given, **table}.get(name) for name in NAMES)
+    files = table.get(FILES, [])
+    files = [files] if isinstance(files, str) else files
+    return FileSource(files, ColumnNames(inputs, targets, weights), data.scale, data.shift)
 
-    targets = data.targets if with_targets else None
-    return HDF5Dataset(path, data.inputs, targets, data.weights, data.scale, data.shift)
 
-
-def open_data(data: Data, source: Any) -> Dataset | None:
+def open_data(data: Data, source: Any, with_targets: bool = True) -> Dataset | None:
     """Return the data set that a source names or is; None for no source."""
-    if isinstance(source, str):
-        return open_file(data, source)
+    if (in_files := source_in(data, source)) is not None:
+        return in_files.open(with_targets)
     return source if isinstance(source, Dataset) else None
 
 
@@ -125,26 +128,22 @@ def print_warnings(comm: Communicator, data: Dataset) -> None:
             write_error(f"warning: {text}")
 
 
-def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None:
-    """Return the data set that a source names or is; collective.
+def open_on_all_ranks(comm: Communicator, data: Data, source: Any, with_targets: bool = True) -> Dataset | None:
+    """Return the data set that a source names or is, or None for no source; collective.
 
-    Rank 0 opens a file with HDF5. The others map its columns where rank 0 has found them, which spares each of them
-    loading HDF5; a rank that cannot map them opens the file itself.
+    Rank 0 opens files with HDF5. The others read their columns where rank 0 has found them, which spares each of them
+    loading HDF5; a rank that cannot do so opens the files itself.
     """
-    if not isinstance(source, str):
+    if (in_files := source_in(data, source)) is None:
         return open_data(data, source)
     opened: list[Dataset] = []
 
-    def look() -> FileLayout | None:
-        opened.append(found := open_file(data, source))
-        return found.layout
+    def look() -> FileLayout | JoinedLayout | None:
+        opened.append(found := in_files.open(with_targets))
+        return layout_of(found)
 
-    def take(layout: FileLayout | None) -> Dataset:
-        if opened:
-            return opened[0]
-        if layout is not None and layout.fits(data_path(source)):
-            return mapped(source, layout)
-        return open_file(data, source)
+    def take(layout: FileLayout | JoinedLayout | None) -> Dataset:
+        return opened[0] if opened else in_files.open_as(layout, with_targets)
 
     return agree(comm, take, from_rank_0(comm, look))
 
@@ -152,7 +151,7 @@ def _on_all_ranks(comm: Communicator, data: Data, source: Any) -> Dataset | None
 def open_sources(settings: Settings, comm: Communicator) -> Sources:
     """Open all data of a run; raise UserError if something is missing or does not fit together; collective."""
     train, validation, test = (
-        _on_all_ranks(comm, settings.data, source)
+        open_on_all_ranks(comm, settings.data, source)
         for source in (settings.data.train, settings.data.validation, settings.data.test)
     )
     assert train is not None

@@ -7,9 +7,9 @@ from typing import Any
 
 from dbp.checkpoint import table_of
 from dbp.config import toml
-from dbp.config.data import PARTS
+from dbp.config.data import PARTS, is_in_files, with_paths
 from dbp.config.settings import Settings
-from dbp.data import PACKAGED, Meaning, meaning_text, parse_meaning
+from dbp.data import Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
 
 
@@ -22,8 +22,8 @@ def stored_table(settings: Settings) -> dict[str, Any]:
     if "out" in table:
         table["out"] = "."
     for key in PARTS:
-        if isinstance(path := getattr(settings.data, key), str) and not path.startswith(PACKAGED):
-            table["data"][key] = str(Path(path).resolve())
+        if is_in_files(source := getattr(settings.data, key)):
+            table["data"][key] = with_paths(source, lambda path: str(Path(path).resolve()))
     if isinstance(settings.weights, str):
         table["weights"] = str(Path(settings.weights).resolve())
     return table

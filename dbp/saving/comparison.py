@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbp.config import toml
-from dbp.config.data import PARTS
+from dbp.config.data import PARTS, is_in_files
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_differences
 from dbp.errors import UserError
@@ -154,5 +154,5 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config without the run's folder and the names of data files, as data is compared by content."""
-    data = {k: v for k, v in table["data"].items() if not (k in PARTS and isinstance(v, str))}
+    data = {k: v for k, v in table["data"].items() if not (k in PARTS and is_in_files(v))}
     return {**{key: value for key, value in table.items() if key != "out"}, "data": data}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree
 from dbp.reading.loader import Loader
 from dbp.reading.shard import CountedChunks
-from dbp.run.sources import check_together, open_data, open_file, print_warnings
+from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
 
@@ -32,12 +33,14 @@ class DataFile(NamedTuple):
     """A data file on which a checkpoint is used.
 
     Args:
-        path: an HDF5 file.
+        path: a file, a group in one, or a pattern of names of files.
         scale: factor on its inputs that the user states for it; None for that of the run's config, or its own.
+        names: names of its columns by setting, such as "inputs", where they are others than in the run's config.
     """
 
     path: str
     scale: float | None = None
+    names: Mapping[str, str] = MappingProxyType({})
 
 
 class Evaluator:
@@ -116,7 +119,9 @@ def evaluator_of(
     """
     dtype = dtype or np.result_type(*weights.values())
     model, loss = as_model(model), as_loss(loss)
-    opened = agree(comm, _opened, data)
+    data = agree(comm, _as_data, data)
+    opened = open_on_all_ranks(comm, data, data.train)
+    assert opened is not None
     return Evaluator(agree(comm, TrainedModel, model, loss, weights, opened, dtype), comm, shards)
 
 
@@ -139,28 +144,32 @@ def evaluator_of_checkpoint(
     Raises:
         UserError: checkpoint and data do not fit together.
     """
-    data, shards = agree(comm, aligned_file, settings.data, checkpoint, file), int(checkpoint.progress["shards"])
+    data, shards = aligned_file(settings.data, checkpoint, file, comm), int(checkpoint.progress["shards"])
     return evaluator_of(
         settings.model, settings.loss, checkpoint.model, data, comm, shards, dtype or settings.numpy_dtype
     )
 
 
-def aligned_file(data: Data, checkpoint: StoredCheckpoint, file: DataFile, with_targets: bool = True) -> Dataset:
-    """Return the data set in a file, in the order of the data that a checkpoint's model was trained on.
+def aligned_file(
+    data: Data, checkpoint: StoredCheckpoint, file: DataFile, comm: Communicator, with_targets: bool = True
+) -> Dataset:
+    """Return the data set in a file, in the order of the data that a checkpoint's model was trained on; collective.
 
     Args:
         data: the settings of the run that wrote the checkpoint.
         checkpoint: the checkpoint.
         file: the data.
+        comm: the ranks.
         with_targets: whether its targets are read.
 
     Raises:
         UserError: its numbers do not mean the same.
     """
     meaning, own_scale = parse_meaning(checkpoint.meaning), data.scale is data.shift is None
-    if file.scale is not None:
-        return aligned(open_file(replace(data, scale=file.scale, shift=None), file.path, with_targets), meaning, None)
-    return aligned(open_file(data, file.path, with_targets), meaning, _how_to_state_scale, own_scale)
+    stated: dict[str, Any] = {**file.names, **({} if file.scale is None else {"scale": file.scale, "shift": None})}
+    found = open_on_all_ranks(comm, replace(data, **stated), file.path, with_targets)
+    assert found is not None
+    return agree(comm, aligned, found, meaning, _how_to_state_scale if file.scale is None else None, own_scale)
 
 
 def _how_to_state_scale(of_training: float, of_data: float) -> str:
@@ -170,8 +179,5 @@ def _how_to_state_scale(of_training: float, of_data: float) -> str:
     return f"pass --scale {of_training!r} if they are in the same units{own}"
 
 
-def _opened(data: Any) -> Dataset:
-    settings = data if isinstance(data, Data) else Data(data)
-    found = open_data(settings, settings.train)
-    assert found is not None
-    return found
+def _as_data(data: Any) -> Data:
+    return data if isinstance(data, Data) else Data(data)

@@ -95,7 +95,7 @@ def predict(
     Returns:
         a line that says what was written.
     """
-    data = agree(comm, aligned_file, settings.data, checkpoint, file, False)
+    data = aligned_file(settings.data, checkpoint, file, comm, with_targets=False)
     trained = agree(comm, _trained_model, settings, checkpoint, data)
     if isinstance(out, CsvFile):
         agree(comm, out.check_shape, trained.output_shape)

@@ -155,7 +155,7 @@ def test_set_changes_a_key(config, change, check):
         ("optimizer.learning_rate=-1", "optimizer: learning_rate must be a positive number, but is -1"),
         ("dtype=float16", "unknown dtype 'float16'; did you mean 'float64'"),
         ("data=3", "data must be a table, but is 3"),
-        ("data.train=3", "data.train must be text, but is 3"),
+        ("data.train=3", "data.train must be a file, .*, but is 3"),
         ("data.validation=2", "data.validation must be a file or a fraction between 0 and 1, but is 2"),
         ("checkpoint.keep=0", "checkpoint.keep must be at least 1, but is 0"),
         ("seed", "--set takes key=value, but got 'seed'"),

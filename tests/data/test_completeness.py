@@ -223,4 +223,4 @@ def test_a_file_that_is_cut_off_while_hdf5_reads_it_is_named(storage):
     name = "a.h5" if "chunks" in storage else "numbers"
     os.truncate(name, 400)
     with pytest.raises(DataError, match=f"a.h5: 'inputs' .*cannot be read: .*{name} was cut off to 400 bytes"):
-        data._columns["inputs"].read(slice(0, 30))
+        data.columns["inputs"].read(slice(0, 30))

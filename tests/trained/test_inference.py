@@ -363,3 +363,24 @@ def test_ranks_that_compute_with_other_kernels_are_refused(trained, tmp_path, ru
         assert (code, shown, error.count("\n")) == (2, "", 1)
         assert "(blas: two of them); start them on nodes of one kind and one installation, or start one rank" in error
     assert not out.exists()
+
+
+def test_columns_in_groups_and_several_files_have_names_that_may_be_stated(trained, run, tmp_path):
+    for i, rows in enumerate((slice(0, 25), slice(25, 60))):
+        with h5py.File(tmp_path / f"all-{i}.h5", "w") as file:
+            file["test/x"], file["test/y"] = X[rows], Y[rows]
+            file["test/x"].attrs["names"], file["test/y"].attrs["classes"] = COLUMNS, CLASSES
+    expected = run("eval", trained, write(tmp_path / "one.h5"))
+    names = ("--set", "data.inputs=x", "--set", "data.targets=y")
+    assert run("eval", trained, f"{tmp_path}/all-*.h5:/test", *names)[:2] == expected[:2]
+    code, _, text = run("eval", trained, f"{tmp_path}/all-0.h5:/test", "--set", "data.inputs=pixels")
+    assert code == 2
+    assert f"{tmp_path}/all-0.h5:/test: has no data set '/test/pixels'; it has test/x, test/y: name" in text
+    assert run("predict", trained, f"{tmp_path}/all-*.h5:/test", tmp_path / "out.h5", *names)[0] == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file["outputs"]) == 60
+    assert run("neurons", trained, f"{tmp_path}/all-*.h5:/test", *names)[0] == 0
+    for change in ("data.scale=2", "data.inputs", "inputs=x", "data.inputs="):
+        code, _, text = run("eval", trained, tmp_path / "one.h5", "--set", change)
+        assert code == 2
+        assert "error: --set takes the name of a column (data.inputs=NAME, " in text

@@ -1,0 +1,81 @@
+"""A data set in files, as settings name it: one file or several, a group, a pattern, or a file for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dbp.data.file_names import data_path, expand
+from dbp.data.joined import JoinedDataset, JoinedLayout, join
+from dbp.data.mapped import FileDataset, FileLayout, mapped
+from dbp.data.scaling import Numbers
+from dbp.errors import UserError
+from dbp.text import shortened
+
+SHOWN_FILES = 3  # in the name of a data set
+
+
+def layout_of(data: FileDataset) -> FileLayout | JoinedLayout | None:
+    """Return by what other processes open the files of a data set without HDF5; None if they cannot."""
+    return data.joined if isinstance(data, JoinedDataset) else data.layout
+
+
+class ColumnNames(NamedTuple):
+    """The names of the columns in a file; None for one that is not named."""
+
+    inputs: str | None = "inputs"
+    targets: str | None = "targets"
+    weights: str | None = None
+
+
+class FileSource(NamedTuple):
+    """A data set in files.
+
+    Args:
+        files: their names, of which some may be patterns.
+        names: of the columns in each file.
+        scale: factor on the inputs; None for that of the files.
+        shift: what is added to them then; where either is given, those of the files are ignored.
+    """
+
+    files: Sequence[str]
+    names: ColumnNames = ColumnNames()
+    scale: Numbers | None = None
+    shift: Numbers | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of the data set for messages."""
+        return shortened(self.files, SHOWN_FILES)
+
+    def paths(self) -> list[Path]:
+        """Return the files that there are, to protect them from being written over."""
+        try:
+            return [data_path(name) for name in expand(self.files)]
+        except UserError:  # which is raised when they are opened
+            return []
+
+    def open(self, with_targets: bool = True) -> FileDataset:
+        """Open the data set; raise UserError if there is none of its name or something breaks a rule."""
+        files = expand(self.files)
+        if len(files) == 1:
+            return self._open_file(files[0], with_targets)
+        return join(self.name, files, lambda file: self._open_file(file, with_targets))
+
+    def open_as(self, layout: FileLayout | JoinedLayout | None, with_targets: bool = True) -> FileDataset:
+        """Open the data set, given where another process has found its columns; None if it could not tell."""
+        if isinstance(layout, JoinedLayout):
+            return JoinedDataset(self.name, layout, lambda file: self._open_file(file, with_targets))
+        if layout is not None:
+            file = expand(self.files)[0]
+            if layout.fits(data_path(file)):
+                return mapped(file, layout)
+        return self.open(with_targets)
+
+    def _open_file(self, file: str, with_targets: bool) -> FileDataset:
+        from dbp.data.hdf5 import HDF5Dataset
+
+        inputs, targets, weights = self.names
+        assert inputs is not None
+        return HDF5Dataset(file, inputs, targets if with_targets else None, weights, self.scale, self.shift)
