@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbp.commands.parser import Parser, add_hdf5_output
 from dbp.errors import UsageError
+from dbp.files import must_be_free
 from dbp.terminal import print_output
 from dbp.text import is_digits
 
@@ -60,11 +61,12 @@ def run(arguments: Namespace) -> int:
     """Convert the files, and print what the data file holds."""
     from dbp.convert.writing import write_hdf5
 
-    files = [Path(name) for name in arguments.files]
+    files, out = [Path(name) for name in arguments.files], Path(arguments.out)
+    chunks = _chunks(arguments) if arguments.format == "hdf5" else None
+    must_be_free(out, arguments.overwrite)  # before anything is read, which may take long
     content = FORMATS[arguments.format].content(arguments, files)
     source = f"converted from {arguments.format}: {', '.join(arguments.files)}"
-    chunks = _chunks(arguments) if arguments.format == "hdf5" else None
-    columns = write_hdf5(Path(arguments.out), content, source, arguments.overwrite, chunks)
+    columns = write_hdf5(out, content, source, arguments.overwrite, chunks)
     count = next(iter(columns.values())).shape[0]
     shapes = ", ".join(f"{name} {shape}" for name, shape in columns.items())
     print_output(f"{arguments.out}: {count:,} examples ({shapes})")

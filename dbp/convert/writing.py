@@ -54,7 +54,7 @@ def write_hdf5(path: Path, content: Content, source: str, overwrite: bool, chunk
         UserError: the columns do not fit together, the file exists, or it is one of those that are read.
         StorageError: the file cannot be written.
     """
-    must_be_free(path, overwrite, content.files)  # before anything is read, which may take long
+    must_be_free(path, overwrite, content.files)  # before anything is written, which may take long
     with ExitStack() as spool_files:
         if content.count is None:
             content = _spooled(path, content, spool_files)
