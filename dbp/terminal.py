@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 
 from dbp.files import writing_to
+from dbp.process_tree import LAUNCHERS, name_of, parent_of
 from dbp.text import lines_of, printable
 
 # Environment variable of `dbp run`, which passes on the errors of its ranks: the path of its terminal, or empty.
 TERMINAL = "DBP_TERMINAL"
-
-LAUNCHERS = ("mpirun", "mpiexec", "prterun", "orterun", "mpiexec.hydra", "srun")
 
 
 def open_closed_streams() -> None:
@@ -110,10 +109,9 @@ def _launchers_output(descriptor: int) -> str | None:
     process = os.getppid()
     try:
         while process > 1:
-            folder = Path(f"/proc/{process}")
-            if (folder / "comm").read_text().strip() in LAUNCHERS:
-                return (folder / "fd" / str(descriptor)).readlink().as_posix()
-            process = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if name_of(process) in LAUNCHERS:
+                return Path(f"/proc/{process}/fd/{descriptor}").readlink().as_posix()
+            process = parent_of(process)
     except (OSError, ValueError, IndexError):
         pass
     return None

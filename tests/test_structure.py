@@ -22,6 +22,7 @@ GROUND = {
     "terminal",
     "files",
     "plain_files",
+    "process_tree",
     "sparse_file",
     "checks",
     "types",

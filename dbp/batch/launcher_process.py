@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import signal
@@ -12,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import IO, BinaryIO
@@ -22,11 +21,11 @@ from dbp.errors import ENDED, INTERRUPTED, NOT_FINISHED, UserError
 from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
 from dbp.process.launcher import RANKS
 from dbp.process.note import ProcessNote
+from dbp.process_tree import ends_with_parent
 from dbp.saving.stopping import INTERRUPTED_TWICE, LAUNCHER_SIGNAL, SIGNALS
 from dbp.terminal import terminal_of, write_error
 
 START_SECONDS, RETRY_SECONDS = 20.0, 0.1  # a signal waits so long for ranks that may all be on other machines
-PR_SET_PDEATHSIG = 1  # of prctl: the signal that a process gets when its parent dies; Linux only
 # Files that a launcher has open, measured with Open MPI 5 (22 and 3), with a reserve; with too few it may never end.
 FILES, FILES_OF_RANK = 44, 5
 
@@ -57,7 +56,7 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
         stdout=None if terminal_of(sys.stdout) else subprocess.PIPE,  # ranks look for the terminal that it is
         stderr=subprocess.PIPE,
         process_group=0,
-        preexec_fn=_end_with_parent(),
+        preexec_fn=ends_with_parent(signal.SIGTERM, os.getpid()),  # at which a launcher ends its ranks
     )
     signals.send_to(process)
     assert process.stderr is not None
@@ -192,23 +191,6 @@ def _forwarded(number: int, interrupts: int) -> int:
     if number == signal.SIGINT and interrupts > 1:
         return signal.SIGTERM if interrupts == 2 else signal.SIGKILL
     return signal.SIGUSR1
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """Return what a new process calls before it becomes the launcher, so that it ends when this process is killed.
-
-    SIGTERM has a launcher end its ranks. None where the system has no such request.
-    """
-    if sys.platform != "linux":
-        return None
-    request, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        request(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it has died before the request
-            os._exit(NOT_FINISHED)
-
-    return ask
 
 
 def allow_files(ranks: int) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dbp.terminal import LAUNCHERS
+from dbp.process_tree import LAUNCHERS, name_of, parent_of
 
 # Variables of launchers of MPI: mpirun and mpiexec, jsrun (JSM) and PALS, set before main().
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "PALS_SIZE", "JSM_NAMESPACE_SIZE")
@@ -83,16 +83,17 @@ def _above() -> list[int]:
     """Return the processes that have started this one, the nearest first, up to the one that has started its rank."""
     found = [os.getppid()]
     with contextlib.suppress(OSError, ValueError, IndexError):
-        while _is_of_this_rank(folder := Path(f"/proc/{found[-1]}")):
-            found.append(int((folder / "stat").read_text().rpartition(")")[2].split()[1]))
+        while _is_of_this_rank(found[-1]):
+            found.append(parent_of(found[-1]))
     return found
 
 
-def _is_of_this_rank(folder: Path) -> bool:
+def _is_of_this_rank(process: int) -> bool:
     """Return True if a process has the variables of this rank, and is none that starts ranks."""
-    if (folder / "comm").read_text().strip() in STARTERS:
+    if name_of(process) in STARTERS:
         return False
-    variables = dict(line.split(b"=", 1) for line in (folder / "environ").read_bytes().split(b"\0") if b"=" in line)
+    environment = Path(f"/proc/{process}/environ").read_bytes()
+    variables = dict(line.split(b"=", 1) for line in environment.split(b"\0") if b"=" in line)
     ours = {name: os.environ[name] for name in OF_ONE_RANK if name in os.environ}
     return bool(ours) and all(variables.get(name.encode()) == value.encode() for name, value in ours.items())
 

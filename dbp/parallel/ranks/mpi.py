@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -27,12 +28,12 @@ from dbp.parallel.ranks.mpi_settings import set_for_crowded_node, set_for_surviv
 from dbp.parallel.ranks.mpi_survival import MPISurvival
 from dbp.parallel.ranks.node_group import SingleRank
 from dbp.parallel.ranks.nodes import Nodes
-from dbp.parallel.ranks.parent_process import exit_with_parent
 from dbp.parallel.ranks.start_watch import watch_start
 from dbp.parallel.ranks.watchdog import Watchdog
 from dbp.process.launcher import launched_by_open_mpi, launched_here, launched_rank, launched_size
 from dbp.process.left_ranks import left_ranks
 from dbp.process.rank_note import activities, title
+from dbp.process_tree import ends_with_parent
 from dbp.terminal import flush_streams
 from dbp.types import Array
 
@@ -153,7 +154,8 @@ def mpi_communicator(watchdog: Watchdog, warn_after: float, end_after: float) ->
     set_for_crowded_node()
     if not set_for_survival():
         return _all_ranks(watchdog, watch_start(warn_after, end_after), fault_tolerant=False)
-    exit_with_parent(NOT_FINISHED)
+    # With fault tolerance on, Open MPI does not end a rank when mpirun dies.
+    ends_with_parent(signal.SIGKILL, os.getppid())()
     with Deadline(START_SECONDS, NOT_FINISHED):
         return _all_ranks(watchdog, watch_start(warn_after, 0), fault_tolerant=True)
 
