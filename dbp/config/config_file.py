@@ -13,7 +13,7 @@ from dbp.files import reading_from
 from dbp.text import brief, is_digits
 
 Table = dict[str, Any]
-FILES = (("out",), ("weights",), *(("data", part) for part in PARTS))  # keys of paths
+FILES = (("out",), ("weights",), ("data", "standardize", "from"), *(("data", part) for part in PARTS))  # keys of paths
 RUN_CONFIG = "config.toml"  # in a run's folder: its settings, as it has written them
 
 
@@ -107,8 +107,10 @@ def check_not_in_folder(path: Path, folder: Path) -> None:
 
 def _resolve(table: Table, folder: Path) -> None:
     """Make the paths in a table relative to the current folder instead of the config's."""
-    for *section, name in FILES:
-        place = table.get(section[0]) if section else table
+    for *sections, name in FILES:
+        place: Any = table
+        for section in sections:
+            place = place.get(section) if isinstance(place, dict) else None
         if isinstance(place, dict) and name in place:
             place[name] = with_paths(place[name], lambda path: str(folder / path))
 

@@ -15,6 +15,8 @@ from dbp.errors import UserError, unknown
 from dbp.text import brief
 
 ORDERS = ("auto", "rows", "chunks")
+STANDARDIZE = {"inputs": ("inputs",), "targets": ("targets",), "both": ("inputs", "targets")}  # the roles
+FROM = "from"  # the key of a run that has mean and deviation
 PARTS = ("train", "validation", "test")  # settings of data that may be files
 NAMES = ("inputs", "targets", "weights")  # of columns, for all parts or for one
 FILES = "files"
@@ -41,6 +43,8 @@ class Data:
         weights: name of the example weights in the files; by default "weights", if there are any.
         scale: factor on the inputs: a number, or one for each along the last axis; by default their attribute "scale".
         shift: what is added to them then, likewise. Where either is set, the attributes of both are ignored.
+        standardize: "inputs", "targets" or "both" to subtract the mean of the training examples and divide by their
+            deviation, for each element along the last axis; {"from": RUN} to do so as another run does.
         order: "rows" to draw training examples one by one; "chunks" to draw chunks and mix the rows of a window; "auto"
             for chunks where the data is stored in some.
         window: least number of training examples that are mixed with one another, if chunks are drawn; by default as
@@ -57,12 +61,14 @@ class Data:
     weights: str | None = None
     scale: Numbers | None = None
     shift: Numbers | None = None
+    standardize: str | Mapping[str, str] | None = None
     order: str = "auto"
     window: int | None = None
     memory: int | str | None = None
 
     def __post_init__(self) -> None:
         self._check_order()
+        self._check_standardize()
         _ = self.memory_bytes  # which checks it
         if self.scale is not None:
             object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
@@ -72,6 +78,30 @@ class Data:
             object.__setattr__(self, name, self._source(name, getattr(self, name)))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
+
+    def _check_standardize(self) -> None:
+        given = self.standardize
+        if given is None or (isinstance(given, str) and given in STANDARDIZE):
+            return
+        if isinstance(given, str):
+            raise unknown("data.standardize", given, STANDARDIZE)
+        path = path_as_text(given.get(FROM)) if isinstance(given, Mapping) and set(given) == {FROM} else None
+        if not isinstance(path, str):
+            raise UserError(
+                'data.standardize must be "inputs", "targets" or "both", or { from = "a run or checkpoint" }, but is '
+                f"{brief(given)}"
+            )
+        object.__setattr__(self, "standardize", {FROM: path})
+
+    @property
+    def standardized_roles(self) -> tuple[str, ...]:
+        """Return the roles of the columns that are standardized by a pass over the training data."""
+        return STANDARDIZE[self.standardize] if isinstance(self.standardize, str) else ()
+
+    @property
+    def standardize_from(self) -> str | None:
+        """Return the run or checkpoint whose mean and deviation are taken, if any."""
+        return self.standardize[FROM] if isinstance(self.standardize, Mapping) else None
 
     @property
     def memory_bytes(self) -> int | None:

@@ -186,7 +186,11 @@ def _plain(annotation: Any) -> Any:
     """Return the part of a type that a config can express."""
     alternatives = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     options = typing.get_args(annotation) if alternatives else ()
-    plain = [t for t in options if t in (int, float, str, bool, type(None)) or {int, float} & {*typing.get_args(t)}]
+    plain = [
+        t
+        for t in options
+        if t in (int, float, str, bool, type(None)) or {int, float} & {*typing.get_args(t)} or t == Mapping[str, str]
+    ]
     return typing.Union[tuple(plain)] if plain else annotation  # noqa: UP007
 
 

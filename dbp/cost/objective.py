@@ -17,6 +17,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.curvature import Curvature, LossCurvature
 from dbp.cost.mini_batch import ExampleSums, losses_of, metrics_of
+from dbp.data import Scaling
 from dbp.nn import Call, Loss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums
 from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
 from dbp.random import generator
@@ -64,6 +65,7 @@ class Objective:
         messages: the form in which gradients travel between nodes; see GradientSum.
         kept: the fraction of a gradient's elements that is sent, if not all are.
         full_batch: True if every mini-batch holds all examples.
+        of_targets: what targets have gone through, which is undone for the metrics.
 
     Attributes:
         stop_requested: True if a rank has asked all ranks to stop, by a flag that travels with every sum.
@@ -83,10 +85,12 @@ class Objective:
         messages: str = "full",
         kept: float | None = None,
         full_batch: bool = False,
+        of_targets: Scaling | None = None,
     ):
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self.seed, self.full_batch = dtype, running or {}, seed, full_batch
         self.stop_requested = False
+        self._of_targets = None if of_targets is None or of_targets.is_identity else of_targets
         self.scalars = 2 + len(loss.metrics)  # example weight, loss and metrics
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
@@ -151,6 +155,9 @@ class Objective:
             shard: the examples.
             mixture: how a layer has mixed them; None if none has.
         """
+        if self._of_targets is not None:
+            outputs, targets = map(self._of_targets.undo, (outputs, shard.targets))
+            shard = shard._replace(targets=targets)
         columns = [losses, *metrics_of(self.loss, outputs, shard, mixture)]
         if shard.example_weights is None:
             return [float(len(losses)), *(float(np.add.reduce(c, dtype=np.float64)) for c in columns)]

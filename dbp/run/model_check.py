@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from dbp.config.settings import Settings
-from dbp.data import Meaning, meaning_differences
+from dbp.data import Meaning, meaning_differences, parse_meaning
 from dbp.errors import UserError
 from dbp.nn import TrainingTrial
 from dbp.reading.order import Batches
 from dbp.text import count_text, shortened
+from dbp.types import Array
 
 FEW_NUMBERS = 16  # per channel, below which the moments of a shard are mostly noise
 
@@ -34,20 +38,25 @@ def model_warnings(settings: Settings, trial: TrainingTrial, shards: int, batche
     return warnings + _few_numbers(trial.numbers, shards, batches)
 
 
-def other_meaning(source: str, of_weights: Meaning, now: Meaning) -> list[str]:
-    """Return a warning if initial weights were trained on data whose numbers mean something else.
+def weights_in(weights: str | Mapping[str, Array], now: Meaning) -> tuple[Mapping[str, Array], list[str]]:
+    """Return initial weights, and a warning if the data that they were trained on means something else.
 
     Args:
-        source: the weights, in words.
-        of_weights: the meaning of the data that they were trained on, as far as it is known.
+        weights: a checkpoint, the folder of a run, or weights by name.
         now: the meaning of the training data.
     """
-    differences = meaning_differences(of_weights, now, with_units=True)
+    from dbp.checkpoint import find
+
+    if not isinstance(weights, str):
+        return weights, []
+    with find(Path(weights)) as found:
+        arrays, meaning = found.inference_weights(), parse_meaning(found.meaning)
+    differences = meaning_differences(meaning, now, with_units=True)
     if not differences:
-        return []
-    return [
-        f"{source} were trained on data that means something else ({'; '.join(differences)}); give this data the same "
-        "order and scale, unless the training is to learn the difference"
+        return arrays, []
+    return arrays, [
+        f"weights {weights} were trained on data that means something else ({'; '.join(differences)}); give this data "
+        "the same order and scale, unless the training is to learn the difference"
     ]
 
 

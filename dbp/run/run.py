@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Dataset, Examples, Meaning, parse_meaning
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -45,10 +44,11 @@ from dbp.reading.order import Batches, RowOrder
 from dbp.reading.sampler import Sampler
 from dbp.reading.shard import Batch, Chunks, CountedChunks, Shard
 from dbp.reading.training_data import TrainingData
-from dbp.run.model_check import model_warnings, other_meaning
+from dbp.run.model_check import model_warnings, weights_in
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sources import check_together, open_sources, stop_check
+from dbp.run.standardization import standardization_of
 from dbp.types import Array
 
 WEIGHTS = "weights"  # the name of the vector that no optimizer has
@@ -62,9 +62,17 @@ class Run:
         comm: the ranks.
         kernels: what the ranks compute with, on which the bits of results depend.
         restored: whether a snapshot will be put into it before its first step, so that it needs no initial weights.
+        stored: the meaning of the training data in the checkpoint that it resumes from; empty without one.
     """
 
-    def __init__(self, settings: Settings, comm: Communicator, kernels: Mapping[str, str], restored: bool = False):
+    def __init__(
+        self,
+        settings: Settings,
+        comm: Communicator,
+        kernels: Mapping[str, str],
+        restored: bool = False,
+        stored: Meaning | None = None,
+    ):
         self.settings, self.comm, self.kernels, self.restored = settings, comm, kernels, restored
         check_installation(comm)
         check_equal_on_ranks(comm, toml.flatten(toml.table_from(settings)), "give all ranks the same settings")
@@ -86,6 +94,8 @@ class Run:
             purpose: check_together(comm, data, settings.numpy_dtype, self._check_targets)
             for purpose, data in self.sources.files.items()
         }
+        self.standardization = standardization_of(comm, settings.data, settings.loss, self.sources, stored or {})
+        self.warnings += self.standardization.warnings
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
         self._allocate()
@@ -135,13 +145,8 @@ class Run:
         self, weights: str | Mapping[str, Array], initial: InitialParameters
     ) -> tuple[dict[str, Array], list[str]]:
         """Keep the weights if they fit the model; return the running moments, and warnings."""
-        source, warnings = f"weights {weights}" if isinstance(weights, str) else "weights", []
-        if isinstance(weights, str):
-            self._given, meaning = _weights_in(Path(weights))
-            warnings = other_meaning(source, meaning, self.sources.meaning)
-        else:
-            self._given = weights
-        check_model_weights(initial, self._given, source)
+        self._given, warnings = weights_in(weights, self.sources.meaning)
+        check_model_weights(initial, self._given, f"weights {weights}" if isinstance(weights, str) else "weights")
         return {name: self._given[name] for name in running_arrays(initial.running)}, warnings
 
     def _begin(self, initial: InitialParameters) -> None:
@@ -199,6 +204,7 @@ class Run:
             settings.messages,
             settings.messages_kept,
             full_batch=self.batches.steps == 1,
+            of_targets=self.meaning.get("targets", ColumnMeaning(FLOATS)).standardization,
         )
         self._counted = 0  # this rank's examples in the last evaluation
         self._full_batch: Batch | None = None
@@ -216,6 +222,11 @@ class Run:
         elif is_on_all_ranks(error):
             self.objective.free()
 
+    @property
+    def meaning(self) -> Meaning:
+        """Return what the numbers of the training data mean, with what they are standardized by."""
+        return self.standardization.meaning
+
     def _check_targets(self, examples: Examples, first: int) -> None:
         assert examples.targets is not None
         check_targets(self.settings.loss, examples.targets, examples.weights, self._output_shape, first)
@@ -227,7 +238,10 @@ class Run:
             data: the data set.
             chunk_rows: examples that are evaluated at a time.
         """
-        return Loader(data, self.settings.loss, self._output_shape, self.settings.numpy_dtype, self.shards, chunk_rows)
+        settings = self.settings
+        return Loader(
+            data, settings.loss, self._output_shape, settings.numpy_dtype, self.shards, chunk_rows, self.meaning
+        )
 
     def order(self, epoch: int) -> RowOrder:
         """Return the order of examples in an epoch; with a full batch it is always the same."""
@@ -381,11 +395,3 @@ class Run:
         parameters, input_shape = self.layout.views(self.weights), self.sources.train.input_shape
         model, dtype = self.settings.model, self.settings.numpy_dtype
         return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype))
-
-
-def _weights_in(path: Path) -> tuple[dict[str, Array], Meaning]:
-    """Return the weights of a checkpoint, and the meaning of the data that they were trained on."""
-    from dbp.checkpoint import find
-
-    with find(path) as found:
-        return found.inference_weights(), parse_meaning(found.meaning)

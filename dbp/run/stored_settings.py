@@ -7,7 +7,7 @@ from typing import Any
 
 from dbp.checkpoint import table_of
 from dbp.config import toml
-from dbp.config.data import PARTS, is_in_files, with_paths
+from dbp.config.data import FROM, PARTS, is_in_files, with_paths
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
@@ -24,6 +24,8 @@ def stored_table(settings: Settings) -> dict[str, Any]:
     for key in PARTS:
         if is_in_files(source := getattr(settings.data, key)):
             table["data"][key] = with_paths(source, lambda path: str(Path(path).resolve()))
+    if (path := settings.data.standardize_from) is not None:
+        table["data"]["standardize"] = {FROM: str(Path(path).resolve())}
     if isinstance(settings.weights, str):
         table["weights"] = str(Path(settings.weights).resolve())
     return table

@@ -250,7 +250,7 @@ class RunSaver:
     @cached_property
     def _texts(self) -> tuple[str, str]:
         """Return the settings and the meaning of the data; raise UserError if a later start could not read them."""
-        return stored_config(self._run.settings), stored_meaning(self._run.sources.meaning)
+        return stored_config(self._run.settings), stored_meaning(self._run.meaning)
 
     @cached_property
     def _provenance(self) -> dict[str, str | int]:

@@ -15,13 +15,14 @@ from dbp.config.settings import Settings
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Dataset, aligned, parse_meaning
-from dbp.errors import NotFiniteError
+from dbp.data import Dataset, Meaning, aligned, parse_meaning
+from dbp.errors import NotFiniteError, UserError
 from dbp.nn import Loss, as_loss, as_model
-from dbp.parallel import Communicator, Layout, Shards, agree
+from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.reading.loader import Loader
 from dbp.reading.shard import CountedChunks
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
+from dbp.run.standardization import standardized_like
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
 
@@ -61,14 +62,25 @@ class Evaluator:
         self.trained, self.comm = trained, comm
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
-        self.loader = Loader(trained.data, trained.loss, trained.output_shape, trained.dtype, self.shards, rows)
+        self.loader = Loader(
+            trained.data, trained.loss, trained.output_shape, trained.dtype, self.shards, rows, trained.standardized
+        )
         self.counted = 0  # examples in the last evaluation, without those of weight 0
 
     def objective(self) -> Objective:
         """Return the cost over all ranks, as a function of the flat weights."""
         trained = self.trained
         layout = Layout.of(trained.parameters)
-        return Objective(trained.model, trained.loss, layout, self.comm, self.shards, trained.dtype, trained.running)
+        return Objective(
+            trained.model,
+            trained.loss,
+            layout,
+            self.comm,
+            self.shards,
+            trained.dtype,
+            trained.running,
+            of_targets=trained.of_targets,
+        )
 
     def totals(self) -> ExampleSums:
         """Return cost and metrics over all examples; raise NotFiniteError if the cost is not finite; collective."""
@@ -102,6 +114,7 @@ def evaluator_of(
     comm: Communicator,
     shards: int | None = None,
     dtype: np.dtype[Any] | None = None,
+    standardized: Meaning | None = None,
 ) -> Evaluator:
     """Return the evaluator of a model on data, all of it checked; collective.
 
@@ -113,6 +126,8 @@ def evaluator_of(
         comm: the ranks.
         shards: number of parts of the data, on which the bits of sums depend; by default the number of ranks.
         dtype: type to compute in; by default that of the weights.
+        standardized: the meaning of the data that it was trained on, with mean and deviation of columns; by default of
+            the run that a Data standardizes like.
 
     Raises:
         UserError: weights, model and data do not fit together.
@@ -120,9 +135,11 @@ def evaluator_of(
     dtype = dtype or np.result_type(*weights.values())
     model, loss = as_model(model), as_loss(loss)
     data = agree(comm, _as_data, data)
+    if standardized is None:
+        standardized = from_rank_0(comm, _standardized, data)
     opened = open_on_all_ranks(comm, data, data.train)
     assert opened is not None
-    return Evaluator(agree(comm, TrainedModel, model, loss, weights, opened, dtype), comm, shards)
+    return Evaluator(agree(comm, TrainedModel, model, loss, weights, opened, dtype, standardized), comm, shards)
 
 
 def evaluator_of_checkpoint(
@@ -146,7 +163,14 @@ def evaluator_of_checkpoint(
     """
     data, shards = aligned_file(settings.data, checkpoint, file, comm), int(checkpoint.progress["shards"])
     return evaluator_of(
-        settings.model, settings.loss, checkpoint.model, data, comm, shards, dtype or settings.numpy_dtype
+        settings.model,
+        settings.loss,
+        checkpoint.model,
+        data,
+        comm,
+        shards,
+        dtype or settings.numpy_dtype,
+        parse_meaning(checkpoint.meaning),
     )
 
 
@@ -181,3 +205,14 @@ def _how_to_state_scale(of_training: float, of_data: float) -> str:
 
 def _as_data(data: Any) -> Data:
     return data if isinstance(data, Data) else Data(data)
+
+
+def _standardized(data: Data) -> Meaning:
+    if data.standardize is None:
+        return {}
+    if data.standardize_from is None:
+        raise UserError(
+            "data.standardize must be { from = RUN } where a trained model is used, which was trained with the moments "
+            f"of other data, but is {data.standardize!r}"
+        )
+    return standardized_like(data.standardize_from)

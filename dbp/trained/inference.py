@@ -129,4 +129,5 @@ def _text_of_marked(rows: Sequence[int]) -> str:
 
 
 def _trained_model(settings: Settings, checkpoint: StoredCheckpoint, data: Dataset) -> TrainedModel:
-    return TrainedModel(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype)
+    meaning = parse_meaning(checkpoint.meaning)
+    return TrainedModel(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype, meaning)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.autodiff import array_of
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
-from dbp.data import Dataset, Examples, Scaling, scalings_of
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, Scaling, scalings_of
 from dbp.errors import UserError
 from dbp.nn import Loss, Model, check_targets, initial_parameters, running_arrays, use
 from dbp.types import Array
@@ -25,14 +25,25 @@ class TrainedModel:
         weights: parameters and running moments by name, as in a checkpoint or a result.
         data: the data set on which the model is used.
         dtype: type to compute in.
+        standardized: the meaning of the data that it was trained on, with mean and deviation of columns.
 
     Raises:
         UserError: weights, model and data do not fit together.
     """
 
-    def __init__(self, model: Model, loss: Loss, weights: Mapping[str, Array], data: Dataset, dtype: np.dtype[Any]):
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        weights: Mapping[str, Array],
+        data: Dataset,
+        dtype: np.dtype[Any],
+        standardized: Meaning | None = None,
+    ):
         self.model, self.loss, self.data, self.dtype = model, loss, data, dtype
-        self._scaling = scalings_of(data).get("inputs", Scaling())
+        self.standardized = standardized or {}
+        self._scaling = scalings_of(data, self.standardized).get("inputs", Scaling())
+        self.of_targets = self.standardized.get("targets", ColumnMeaning(FLOATS)).standardization
         example = np.zeros((2, *data.input_shape), dtype)
         try:
             initial = initial_parameters(model, example, 0, dtype)

@@ -20,7 +20,7 @@ class Prediction(NamedTuple):
     """The outputs for some rows.
 
     Args:
-        outputs: of the model, (rows, ...); NaN in marked rows.
+        outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows.
         row_names: the names of the examples, if they have some, by the name of their column.
         marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
     """
@@ -63,7 +63,7 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
         outputs[wrong] = np.nan
     names = getattr(trained.data, "row_names", None)
     row_names = {} if names is None else {names.label: names.read(slice(rows.start, rows.stop))}
-    return Prediction(outputs, row_names, rows.start + wrong)
+    return Prediction(trained.of_targets.undo(outputs), row_names, rows.start + wrong)
 
 
 def labels_of(classes: Array, names: Sequence[str]) -> Array:

@@ -36,6 +36,7 @@ from dbp.run.provenance import check_kernels
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
 from dbp.run.sources import files_of
+from dbp.run.standardization import Standardization
 from dbp.saving.checkpoint_info import peek
 from dbp.saving.folder import RunFolder
 from dbp.saving.saver import RunSaver
@@ -144,11 +145,11 @@ def train(
     """
     settings, start = in_job(settings, replace(start, ranks=comm.size), *from_rank_0(comm, job_and_time))
     open_closed_streams()
-    snapshot = None
+    snapshot, known = None, None
     while True:
         run = saver = display = None  # frees the memory of the last attempt before the next one needs as much
         try:
-            with start_run(settings, comm, start, snapshot) as (run, saver, display):
+            with start_run(settings, comm, start, snapshot, known) as (run, saver, display):
                 try:
                     result = _finish(run, saver, display, train_epochs(run, saver, display))
                 except Interrupted as interruption:
@@ -162,7 +163,7 @@ def train(
             comm, snapshot = recover(settings.watch, error, run, snapshot)
             begun = run is not None
             start = replace(start, fresh=start.fresh and not begun, retry=True)
-            settings = settings if run is None else run.settings
+            settings, known = (settings, known) if run is None else (run.settings, run.standardization)
         else:
             if ending is not None:
                 raise ending
@@ -171,7 +172,11 @@ def train(
 
 @contextmanager
 def start_run(
-    settings: Settings, comm: Communicator, start: Start, snapshot: Snapshot | None = None
+    settings: Settings,
+    comm: Communicator,
+    start: Start,
+    snapshot: Snapshot | None = None,
+    known: Standardization | None = None,
 ) -> Iterator[tuple[Run, RunSaver, Display]]:
     """Set up a run, restored from its newest checkpoint or from memory, with its saver and its display; collective.
 
@@ -180,6 +185,7 @@ def start_run(
         comm: the ranks.
         start: how the run begins.
         snapshot: the state in memory that it continues from, if ranks have died.
+        known: how the data is standardized, if a run of this process has found it.
     """
     run_log.start(folder=settings.out is not None)
     watch = settings.watch
@@ -194,6 +200,7 @@ def start_run(
         info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
         settings = with_threads_and_shards(settings, info, nodes, start.ranks or comm.size)
         lock.pop_all()  # from here on the block below has it
+    stored = info.meaning if info is not None else None if known is None else known.meaning
     is_shown = not start.quiet and comm.rank == 0
 
     def say(text: str) -> None:
@@ -207,7 +214,7 @@ def start_run(
         blas_threads(settings.thread_count),
         np.errstate(over="ignore", invalid="ignore"),
         stoppable_start(comm, settings.out is not None, say),
-        Run(settings, comm, kernels, restored=info is not None or snapshot is not None) as run,
+        Run(settings, comm, kernels, info is not None or snapshot is not None, stored) as run,
         Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display,
     ):
         for line in introduction(run, nodes, start.job_lines):

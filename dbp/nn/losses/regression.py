@@ -20,6 +20,7 @@ class Regression:
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("mean_absolute_error",)
+    takes_numbers: ClassVar[bool] = True  # so that targets may be standardized
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError unless targets are finite numbers of the outputs' shape."""

@@ -1,0 +1,197 @@
+"""Mean and deviation of columns of the training data, by one pass of all ranks: the same bits on any number of them.
+
+Blocks of rows, whose borders depend on the data alone, are gathered into segments. A segment is computed by one rank,
+block after block, and segments are merged in their order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.data import Dataset, block_count, scalings_of, without_placeholders
+from dbp.data.check import block_rows
+from dbp.data.dataset import role_of, weights_for
+from dbp.data.scaling import Numbers, Scaling
+from dbp.errors import PassStoppedError
+from dbp.parallel import Communicator, agree, from_rank_0, parts
+from dbp.reading.subset import Subset
+from dbp.types import Array
+
+MAX_SEGMENTS, SEGMENT_NUMBERS = 256, 1 << 22  # of a pass, and of all its segments together
+PROGRESS_SECONDS = 10.0  # from one line on a long pass to the next
+
+
+class Moments(NamedTuple):
+    """What is known of some rows of a column, for each element along its last axis.
+
+    Args:
+        weight: sum of the weights.
+        mean: weighted mean.
+        squares: weighted sum of squared differences from the mean.
+        least: of the numbers that count.
+        most: likewise.
+    """
+
+    weight: Array
+    mean: Array
+    squares: Array
+    least: Array
+    most: Array
+
+    @classmethod
+    def of(cls, values: Array, weights: Array) -> Moments:
+        """Return the moments of values (numbers, elements) with their weights of the same shape."""
+        total = weights.sum(axis=0)
+        divisor = np.where(total > 0, total, 1)
+        guess = (values * weights).sum(axis=0) / divisor
+        distances = values - guess
+        error = (distances * weights).sum(axis=0) / divisor  # of the guess, by rounding
+        mean, squares = guess + error, (np.square(distances) * weights).sum(axis=0) - np.square(error) * total
+        squares = np.maximum(squares, 0)
+        counts = weights > 0
+        least = np.min(np.where(counts, values, np.inf), axis=0, initial=np.inf)
+        return cls(total, mean, squares, least, np.max(np.where(counts, values, -np.inf), axis=0, initial=-np.inf))
+
+    def merged(self, other: Moments) -> Moments:
+        """Return the moments of both sets of rows (Chan, Golub and LeVeque 1979, equation 2.1)."""
+        total = self.weight + other.weight
+        share = other.weight / np.where(total > 0, total, 1)
+        distance = other.mean - self.mean
+        return Moments(
+            total,
+            self.mean + distance * share,
+            self.squares + other.squares + np.square(distance) * self.weight * share,
+            np.minimum(self.least, other.least),
+            np.maximum(self.most, other.most),
+        )
+
+    @property
+    def is_constant(self) -> Array:
+        """Return for each element whether all its numbers are the same."""
+        return np.asarray(self.least >= self.most)
+
+    @property
+    def deviation(self) -> Array:
+        """Return the standard deviation of all numbers that count; 1 where they are all the same."""
+        variance = self.squares / np.where(self.weight > 0, self.weight, 1)
+        return np.where(self.is_constant | (variance == 0), 1.0, np.sqrt(variance))
+
+
+def as_numbers(values: Array) -> Numbers:
+    """Return one number, or one for each element."""
+    return float(values[0]) if len(values) == 1 else tuple(values.tolist())
+
+
+def moments_of(
+    comm: Communicator, train: Dataset, columns: Sequence[str], stops: Callable[[], bool], say: Callable[[str], None]
+) -> dict[str, Moments]:
+    """Return the moments of columns over the training data, with scale and shift, in float64; collective.
+
+    Rows, and elements of targets, count with their weights.
+
+    Args:
+        comm: the ranks.
+        train: the training data.
+        columns: their names.
+        stops: returns True if this rank is asked to stop.
+        say: gets a line on the progress of a long pass, on rank 0.
+
+    Raises:
+        PassStoppedError: a rank has been asked to stop.
+    """
+    whole = train.whole if isinstance(train, Subset) else train
+    widths = [_width(values.shape) for name, values in whole.read(slice(0, 1)).items() if name in columns]
+    blocks = block_count(whole)
+    segments = max(1, min(blocks, MAX_SEGMENTS, SEGMENT_NUMBERS // sum(widths)))
+    mine = parts(segments, comm.size, comm.rank)
+    spans = [parts(blocks, segments, number) for number in mine]
+    one_pass = _Pass(whole, _is_member(train), columns, stops, say if comm.rank == 0 else None)
+    found = comm.gather(agree(comm, one_pass.segments, spans))
+    if any(of_rank is None for of_rank in found):
+        raise PassStoppedError
+
+    def merged() -> dict[str, Moments]:
+        in_order = [segment for of_rank in found for segment in of_rank]
+        return {column: reduce(Moments.merged, [segment[column] for segment in in_order]) for column in columns}
+
+    return from_rank_0(comm, merged)
+
+
+def _is_member(train: Dataset) -> Array | None:
+    """Return a mask of the rows of the whole data set that are training data; None if all are."""
+    if not isinstance(train, Subset):
+        return None
+    member = np.zeros(len(train.whole), bool)
+    for start in range(0, len(train), 1 << 16):
+        member[train.rows_of_whole(np.arange(start, min(start + (1 << 16), len(train))))] = True
+    return member
+
+
+class _Pass:
+    """A pass of one rank over some segments of the data."""
+
+    def __init__(
+        self,
+        whole: Dataset,
+        member: Array | None,
+        columns: Sequence[str],
+        stops: Callable[[], bool],
+        say: Callable[[str], None] | None,
+    ):
+        self._whole, self._member, self._columns, self._stops, self._say = whole, member, columns, stops, say
+        self._scalings, self._rows = scalings_of(whole), block_rows(whole)
+        self._said = time.monotonic()
+
+    def segments(self, spans: Sequence[range]) -> list[dict[str, Moments]] | None:
+        """Return the moments of each segment, given the numbers of its blocks; None if the pass is to stop."""
+        found, total, done = [], sum(map(len, spans)), 0
+        for span in spans:
+            blocks = []
+            for block in span:
+                if self._stops():
+                    return None
+                blocks.append(self._block(block))
+                done += 1
+                self._tell(done / total)
+            found.append({column: reduce(Moments.merged, [one[column] for one in blocks]) for column in self._columns})
+        return found
+
+    def _tell(self, share: float) -> None:
+        now = time.monotonic()
+        if self._say is not None and now - self._said > PROGRESS_SECONDS:
+            self._said = now
+            self._say(f"mean and deviation of the training data: {share:.0%}")
+
+    def _block(self, block: int) -> dict[str, Moments]:
+        rows = slice(block * self._rows, (block + 1) * self._rows)
+        read: Mapping[str, Array] = without_placeholders(self._whole.read(rows))
+        if self._member is not None:
+            kept = np.flatnonzero(self._member[rows])
+            read = {name: values[kept] for name, values in read.items()}
+        return {column: self._moments(column, read) for column in self._columns}
+
+    def _moments(self, column: str, read: Mapping[str, Array]) -> Moments:
+        values = self._scalings.get(column, Scaling()).apply(read[column], np.dtype(np.float64))
+        weights = _weights(column, read).reshape(-1, _width(values.shape))
+        return Moments.of(values.reshape(weights.shape), weights)
+
+
+def _width(shape: tuple[int, ...]) -> int:
+    return shape[-1] if len(shape) > 1 else 1
+
+
+def _weights(column: str, read: Mapping[str, Array]) -> Any:
+    """Return the weight of each number of a column: that of its example, or its own if it has one."""
+    shape = read[column].shape
+    name = weights_for(column if role_of(column) == "targets" else "targets", read)
+    if name is None:
+        return np.ones(shape)
+    weights = read[name].astype(np.float64)
+    if weights.shape != shape[: weights.ndim]:  # of positions that this column does not have
+        weights = weights.reshape(len(weights), -1).mean(axis=1)
+    return np.broadcast_to(weights.reshape(*weights.shape, *(1,) * (len(shape) - weights.ndim)), shape)

@@ -1,0 +1,162 @@
+"""Mean and deviation by which a run standardizes its inputs and targets, and advice where it should."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dbp.config.data import Data
+from dbp.data import ColumnMeaning, Dataset, Meaning, Scaling, meaning_differences, parse_meaning, scalings_of
+from dbp.data.dataset import role_of
+from dbp.data.meaning import INTEGERS, listed
+from dbp.errors import UserError
+from dbp.nn import Loss
+from dbp.parallel import Communicator, from_rank_0
+from dbp.reading.moments import as_numbers, moments_of
+from dbp.run.sources import Sources, stop_check
+from dbp.terminal import write_error
+from dbp.types import Array
+
+MANY_ORDERS = 1e4  # ratio of the largest to the smallest column, from which on a warning says so
+SAMPLE_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """The meaning of the training data with the mean and deviation of the columns that are standardized.
+
+    Args:
+        meaning: of the training data.
+        columns: the names of those that are standardized.
+        source: where their mean and deviation are from, in words.
+        warnings: what the user should know of them.
+    """
+
+    meaning: Meaning
+    columns: Sequence[str] = ()
+    source: str = ""
+    warnings: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        named = " and ".join(self.columns)
+        told = "; the cost is in these units, metrics and predictions in those of the data"
+        return f"{named} standardized by {self.source}{told if 'targets' in self.columns else ''}"
+
+
+def standardization_of(
+    comm: Communicator, data: Data, loss: Loss, sources: Sources, stored: Meaning
+) -> Standardization:
+    """Return how a run standardizes its data: as its checkpoint says, as another run does, or by a pass; collective.
+
+    Args:
+        comm: the ranks.
+        data: the settings.
+        loss: of the run.
+        sources: the data.
+        stored: the meaning that the checkpoint from which the run resumes has kept; empty without one.
+
+    Raises:
+        UserError: the settings, the loss and the data do not fit together.
+        PassStoppedError: a rank has been asked to stop.
+    """
+    meaning = sources.meaning
+    if data.standardize is None:
+        return Standardization(meaning, warnings=from_rank_0(comm, _advice, sources.train, meaning))
+    path = data.standardize_from
+    if path is not None:
+        known = {} if stored else from_rank_0(comm, _meaning_in, path, meaning)
+        found = moments_in(stored or known)
+        columns: Sequence[str] = tuple(found)
+    else:
+        columns = [column for column in meaning if role_of(column) in data.standardized_roles]
+        found = moments_in({column: what for column, what in stored.items() if column in columns})
+    _check_loss(columns, loss, meaning)
+    if len(found) == len(columns):
+        source = "the moments of the checkpoint" if stored else f"the moments of {path}"
+        return Standardization(_with(meaning, found), columns, source)
+    moments = moments_of(comm, sources.train, columns, stop_check(comm), write_error)
+    found = {
+        column: meaning[column]._replace(mean=as_numbers(one.mean), deviation=as_numbers(one.deviation))
+        for column, one in moments.items()
+    }
+    constant = {column: moments[column].is_constant for column in columns}
+    warnings = [
+        f"{column} are constant in {_named(meaning[column], which)}, whose deviation is left at 1"
+        for column, which in constant.items()
+        if which.any()
+    ]
+    source = f"mean and deviation of {len(sources.train):,} training examples"
+    return Standardization(_with(meaning, found), columns, source, warnings)
+
+
+def moments_in(meaning: Meaning) -> dict[str, ColumnMeaning]:
+    """Return the columns of which a meaning has mean and deviation."""
+    return {column: what for column, what in meaning.items() if what.mean is not None and what.deviation is not None}
+
+
+def _with(meaning: Meaning, moments: Meaning) -> dict[str, ColumnMeaning]:
+    """Return the meaning of data with the mean and deviation of some columns."""
+    taken = {column: (one.mean, one.deviation) for column, one in moments.items() if column in meaning}
+    changed = {column: meaning[column]._replace(mean=mean, deviation=by) for column, (mean, by) in taken.items()}
+    return {**meaning, **changed}
+
+
+def _named(what: ColumnMeaning, which: Array) -> str:
+    numbers = np.flatnonzero(which).tolist()
+    return listed([what.names[number] if what.names else str(number) for number in numbers])
+
+
+def _check_loss(columns: Sequence[str], loss: Loss, meaning: Meaning) -> None:
+    """Raise UserError if targets are standardized that are classes, or that the loss does not take for numbers."""
+    targets = [column for column in columns if role_of(column) == "targets"]
+    if targets and (not getattr(loss, "takes_numbers", False) or any(meaning[one].classes for one in targets)):
+        raise UserError(
+            f"data.standardize must leave out targets with the loss {loss.kind}, whose targets are no plain numbers; "
+            'set it to "inputs"'
+        )
+
+
+def standardized_like(path: str) -> dict[str, ColumnMeaning]:
+    """Return the columns that a run or checkpoint standardizes, with mean and deviation.
+
+    Raises:
+        UserError: there are none.
+    """
+    from dbp.checkpoint import find
+
+    with find(Path(path)) as found:
+        columns = moments_in(parse_meaning(found.meaning))
+    if not columns:
+        raise UserError(f"data.standardize.from: {path} was trained without data.standardize; name another run")
+    return columns
+
+
+def _meaning_in(path: str, now: Meaning) -> dict[str, ColumnMeaning]:
+    """Return what standardized_like() does; raise UserError unless it fits the training data."""
+    found = {column: what for column, what in standardized_like(path).items() if column in now}
+    if differences := meaning_differences(found, now):
+        raise UserError(f"data.standardize.from: {path} does not fit the training data: {'; '.join(differences)}")
+    return found
+
+
+def _advice(train: Dataset, meaning: Meaning) -> list[str]:
+    """Return a warning if the columns of inputs differ by many orders of magnitude, as a sample of rows shows."""
+    rows = np.unique(np.linspace(0, len(train) - 1, SAMPLE_ROWS).astype(np.int64))
+    examples, scalings, warnings = train.read(rows), scalings_of(train), []
+    for column, what in meaning.items():
+        if role_of(column) != "inputs" or (what.kind == INTEGERS and what.scale is None):
+            continue  # integers without a scale may be entries of an embedding
+        values = np.abs(scalings.get(column, Scaling()).apply(examples[column], np.float64))
+        values = values.reshape(-1, values.shape[-1])
+        sizes = np.max(np.where(np.isfinite(values), values, 0), axis=0)
+        least, most = int(np.argmin(np.where(sizes > 0, sizes, np.inf))), int(np.argmax(sizes))
+        if sizes[most] > MANY_ORDERS * sizes[least] > 0:
+            small, large = (what.names[i] if what.names else f"column {i}" for i in (least, most))
+            warnings.append(
+                f"{column} range over many orders of magnitude, from {sizes[least]:.2g} ({small}) to {sizes[most]:.2g} "
+                f'({large}), so that the small ones hardly count; set data.standardize = "inputs"'
+            )
+    return warnings

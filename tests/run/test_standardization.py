@@ -1,0 +1,213 @@
+"""Runs whose inputs and targets are standardized, and all that uses their models."""
+
+import csv
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+from dbp import nn
+from dbp.checkpoint import digest_arrays
+from dbp.cli import main
+from dbp.config.settings import Data, Settings
+from dbp.data import ArrayDataset, parse_meaning
+from dbp.errors import UserError
+from dbp.exchange import export
+from dbp.optim import Adam
+from dbp.parallel import OneProcess
+from dbp.saving.start import Start
+from dbp.training.fit import train
+from tests.jobs import digest, mpirun, newest_checkpoint
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((240, 3)) * [1, 1e-3, 1e5] + [0, 5, 1e6]
+Y = 300 + 50 * np.stack([np.sin(X[:, 0]), (X[:, 2] - 1e6) / 1e5], axis=1)
+NAMES, TARGETS = ["a", "b", "c"], ["u", "v"]
+
+
+def write(path, inputs=X, targets=Y, names=NAMES):
+    with h5py.File(path, "w") as file:
+        file["inputs"], file["targets"] = inputs, targets
+        file["inputs"].attrs["names"], file["targets"].attrs["names"] = names, TARGETS
+        file["targets"].attrs["units"] = ["K", "K"]
+    return str(path)
+
+
+def settings(data, out=None, loss="mean_squared_error", epochs=40, **more):
+    out = None if out is None else str(out)
+    return Settings([nn.Dense(12, "tanh"), nn.Dense(2)], loss, data, Adam(3e-2), epochs, 40, shards=2, out=out, **more)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a folder with the data and the run that standardized both, and its result."""
+    folder = tmp_path_factory.mktemp("standardized")
+    path = write(folder / "train.h5")
+    data = Data(path, validation=0.25, test=path, standardize="both")
+    return folder, train(settings(data, folder / "run"), OneProcess(), Start(quiet=True))
+
+
+@pytest.fixture
+def run(capsys):
+    """Return a function that runs a command in this process and returns its code, lines and errors."""
+
+    def run_command(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+def test_mean_and_deviation_of_the_training_part_are_kept_with_the_model(trained):
+    meaning = parse_meaning(newest_checkpoint(trained[0] / "run").meaning)
+    inputs, targets = meaning["inputs"], meaning["targets"]
+    assert inputs.mean == pytest.approx(X.mean(axis=0), rel=0.3, abs=0.3)
+    assert inputs.mean != pytest.approx(X.mean(axis=0), rel=1e-9)  # not of the validation part
+    assert inputs.deviation == pytest.approx(X.std(axis=0), rel=0.3)
+    assert targets.deviation == pytest.approx(Y.std(axis=0), rel=0.3)
+    assert (inputs.names, targets.units) == (tuple(NAMES), ("K", "K"))
+
+
+def test_metrics_are_in_the_units_of_the_data_and_the_cost_is_not(trained, run):
+    folder, result = trained
+    assert result.test["cost"] < 0.1
+    assert 0.5 < result.test["mean_absolute_error"] < 0.3 * 50
+    figures = run("eval", folder / "run", folder / "train.h5")[1]
+    assert figures.startswith(f"cost {result.test['cost']:.4g}"[:9])
+    assert f"{result.test['mean_absolute_error']:.4g}"[:4] in figures
+    assert 0.5 < result.history["validation_mean_absolute_error"][-1] < 0.3 * 50
+
+
+def test_predictions_are_in_the_units_of_the_data(trained, run, tmp_path):
+    folder, result = trained
+    moved = write(tmp_path / "moved.h5", X[:, ::-1], Y, NAMES[::-1])
+    for data, out in ((folder / "train.h5", tmp_path / "p.csv"), (moved, tmp_path / "q.csv")):
+        assert run("predict", folder / "run", data, out)[0] == 0
+    names, *rows = list(csv.reader((tmp_path / "p.csv").read_text().splitlines()))
+    assert names == ["row", *TARGETS]
+    predicted = np.array([row[1:] for row in rows], float)
+    assert np.abs(predicted - Y).mean() == pytest.approx(result.test["mean_absolute_error"], rel=1e-4)
+    assert (tmp_path / "q.csv").read_text() == (tmp_path / "p.csv").read_text()
+
+
+def test_neurons_and_onnx_use_it_too(trained, run, tmp_path):
+    folder, result = trained
+    assert run("neurons", folder / "run", folder / "train.h5")[0] == 0
+    runtime = pytest.importorskip("onnxruntime")
+    export(folder / "run", tmp_path / "m.onnx")
+    session = runtime.InferenceSession(tmp_path / "m.onnx")
+    (outputs,) = session.run(None, {"inputs": X.astype(np.float32)})
+    assert np.abs(outputs - Y).mean() == pytest.approx(result.test["mean_absolute_error"], rel=1e-2)
+
+
+def test_a_resumed_run_takes_it_from_its_checkpoint(trained, tmp_path, monkeypatch):
+    data = Data(str(trained[0] / "train.h5"), standardize="both")
+    whole = settings(data, tmp_path / "whole", epochs=4)
+    train(whole, OneProcess(), Start(quiet=True))
+    train(settings(data, tmp_path / "parts", epochs=2), OneProcess(), Start(quiet=True))
+    monkeypatch.setattr("dbp.run.standardization.moments_of", None)
+    train(settings(data, tmp_path / "parts", epochs=4), OneProcess(), Start(quiet=True))
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    kept, made = (newest_checkpoint(tmp_path / name).meaning for name in ("parts", "whole"))
+    assert kept == made
+
+
+def test_another_run_spares_the_pass(trained, tmp_path, monkeypatch, capsys):
+    folder, _ = trained
+    path = str(folder / "train.h5")
+    monkeypatch.setattr("dbp.run.standardization.moments_of", None)
+    like = Data(path, standardize={"from": folder / "run"})
+    train(settings(like, tmp_path / "run", epochs=1), OneProcess(), Start())
+    said = (
+        f"inputs and targets standardized by the moments of {folder / 'run'}; the cost is in these units, metrics and"
+    )
+    assert said in capsys.readouterr().out
+    found, source = (parse_meaning(newest_checkpoint(one / "run").meaning) for one in (tmp_path, folder))
+    assert found == source
+    assert f'from = "{folder / "run"}"' in (tmp_path / "run" / "config.toml").read_text()
+    train(settings(like, tmp_path / "run", epochs=2), OneProcess(), Start(quiet=True))
+    plain = settings(Data(path), tmp_path / "plain", epochs=1)
+    train(plain, OneProcess(), Start(quiet=True))
+    with pytest.raises(UserError, match=r"standardize\.from: .*plain was trained without data\.standardize"):
+        train(settings(Data(path, standardize={"from": str(tmp_path / "plain")})), OneProcess(), Start(quiet=True))
+    other = write(tmp_path / "other.h5", names=["a", "b", "d"])
+    with pytest.raises(UserError, match=r"does not fit the training data: names of inputs: a, b, c in .*, a, b, d now"):
+        train(settings(Data(other, standardize=like.standardize)), OneProcess(), Start(quiet=True))
+
+
+def test_it_is_as_if_the_data_had_been_standardized():
+    data = Data((X, Y), standardize="both")
+    result = train(settings(data, epochs=5, dtype="float64"), OneProcess(), Start(quiet=True))
+    x, y = ((one - one.mean(axis=0)) / one.std(axis=0) for one in (X, Y))
+    by_hand = train(settings(Data((x, y)), epochs=5, dtype="float64"), OneProcess(), Start(quiet=True))
+    for name, array in by_hand.weights.items():
+        np.testing.assert_allclose(result.weights[name], array, rtol=1e-6, atol=1e-9)
+    assert result.history["cost"] == pytest.approx(by_hand.history["cost"], rel=1e-9)
+    error = result.history["mean_absolute_error"][-1]
+    assert error == pytest.approx(by_hand.history["mean_absolute_error"][-1] * Y.std(axis=0).mean(), rel=0.1)
+
+
+def test_constant_columns_and_columns_of_many_sizes_are_said(capsys):
+    x = X.copy()
+    x[:, 1] = 7
+    data = ArrayDataset(x, Y, input_names=NAMES)
+    train(settings(Data(data, standardize="inputs"), epochs=1), OneProcess(), Start())
+    out = capsys.readouterr().out
+    assert "inputs standardized by mean and deviation of 240 training examples\n" in out
+    assert "warning: inputs are constant in b, whose deviation is left at 1\n" in out
+    assert "orders of magnitude" not in out
+    train(settings(Data(data), epochs=1), OneProcess(), Start())
+    warning = (
+        r"inputs range over many orders of magnitude, from 2\.\d \(a\) to 1\.\de\+06 \(c\), so that the small ones "
+    )
+    assert re.search(warning + r'hardly count; set data\.standardize = "inputs"', capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("input", r"unknown data\.standardize 'input'; did you mean 'inputs'"),
+        (3, r'data\.standardize must be "inputs", .* or \{ from = "a run or checkpoint" \}, but is 3'),
+        ({"of": "x"}, r"data\.standardize must be"),
+    ],
+)
+def test_other_values_are_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        Data("x.h5", standardize=given)
+
+
+def test_classes_are_not_standardized():
+    data = Data((X, np.arange(240) % 2), standardize="both")
+    with pytest.raises(UserError, match=r"data\.standardize must leave out targets with the loss cross_entropy"):
+        train(settings(data, loss="cross_entropy"), OneProcess(), Start(quiet=True))
+
+
+@pytest.mark.slow
+def test_any_number_of_ranks_finds_the_same_bits(tmp_path):
+    """Compare weights, mean and deviation on 1, 2, 3 and 5 ranks, over chunks with weights; one run is resumed."""
+    rows = np.arange(4000) % len(X)
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file.create_dataset("inputs", data=np.repeat(X[rows], 40, axis=1), chunks=(256, 120), compression="gzip")
+        file["targets"], file["weights"] = Y[rows], (np.arange(4000) % 3).astype(float)
+    (tmp_path / "c.toml").write_text(
+        "epochs = 2\nbatch_size = 500\nshards = 5\nloss = 'mean_squared_error'\n"
+        "[model]\nlayers = [{ kind = 'dense', units = 2 }]\n[optimizer]\nkind = 'adam'\n"
+        "[data]\ntrain = 'd.h5'\nvalidation = 0.2\nstandardize = 'both'\n"
+    )
+    for ranks in (1, 2, 3, 5):
+        words = ("-m", "dbp", "train", tmp_path / "c.toml", "--out", tmp_path / f"run-{ranks}")
+        if ranks == 3:
+            assert mpirun(2, *words, "--set", "epochs=1").code == 0
+        outcome = mpirun(ranks, *words)
+        assert outcome.code == 0, outcome.text
+    kept = [newest_checkpoint(tmp_path / f"run-{ranks}") for ranks in (1, 2, 3, 5)]
+    assert len({one.meaning for one in kept}) == 1
+    assert len({digest_arrays(one.model) for one in kept}) == 1
+    assert parse_meaning(kept[0].meaning)["targets"].deviation is not None
+    predicted = [
+        mpirun(n, "-m", "dbp", "predict", tmp_path / "run-1", tmp_path / "d.h5", tmp_path / f"{n}.h5") for n in (1, 3)
+    ]
+    assert [one.code for one in predicted] == [0, 0]
+    with h5py.File(tmp_path / "1.h5") as one, h5py.File(tmp_path / "3.h5") as other:
+        assert one["outputs"][:].tobytes() == other["outputs"][:].tobytes()
