@@ -224,7 +224,8 @@ def _chunks(arguments: Namespace) -> Chunks | None:
 
 
 def _hdf5(arguments: Namespace, files: list[Path]) -> Content:
-    from dbp.convert.hdf5 import ColumnNames, from_hdf5
+    from dbp.convert.hdf5 import from_hdf5
+    from dbp.data import ColumnNames
 
     return from_hdf5([str(file) for file in files], ColumnNames(arguments.inputs, arguments.targets, arguments.weights))
 

@@ -108,7 +108,7 @@ class Chooser:
             most = MOST_STATED_WORDS if place in self._words else MOST_WORDS
             raise UserError(
                 f"{self._table.path}: column {label!r} has more than {most:,} different words, of which each would "
-                f"be a column; leave it out with --drop {label!r}"
+                f"be a column; leave it out with --drop {label!r}, keep it as names of the examples with --id {label!r}"
                 + f", or say --words {label!r} if they are meant so"
                 * (place not in self._words)
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,110 +11,85 @@ from dbp.convert.content import Block, Content, row_bytes, rows_per_block
 from dbp.data.aligned import aligned, meaning_of
 from dbp.data.completeness import reading_hdf5
 from dbp.data.dataset import Dataset
+from dbp.data.file_names import data_path, expand, split_group
 from dbp.data.hdf5 import HDF5Dataset, names_of_data_sets, open_hdf5
 from dbp.data.meaning import Meaning
+from dbp.data.source import ColumnNames
 from dbp.errors import UserError
 from dbp.types import Array
 
-KEPT = ("scale", "shift", "units")  # attributes of a column that are kept besides its names
-
-
-class ColumnNames(NamedTuple):
-    """The names of columns in a file.
-
-    Args:
-        inputs: that of inputs.
-        targets: that of targets; None for "targets" if there are any.
-        weights: that of weights; None for "weights" if there are any.
-    """
-
-    inputs: str = "inputs"
-    targets: str | None = None
-    weights: str | None = None
+KEPT = ("scale", "shift", "names", "classes", "units")  # attributes of columns
 
 
 class Source(NamedTuple):
-    """A file, or a group in it, with the names of its columns.
+    """A file, or a group in it.
 
     Args:
         name: as the user gave it.
-        path: the file.
-        names: of its columns by their role, with that of the group.
+        columns: the names of its columns; None for those that it does not have.
     """
 
     name: str
-    path: Path
-    names: dict[str, str]
+    columns: ColumnNames
 
-    def open(self) -> HDF5Dataset:
-        """Return the data set."""
-        names = self.names
-        return HDF5Dataset(self.path, names["inputs"], names.get("targets"), names.get("weights"))
-
-
-def file_of(source: str) -> Path:
-    """Return the file of a source such as all.h5:/train."""
-    name, colon, _ = source.rpartition(":/")
-    return Path(name) if colon and not Path(source).exists() else Path(source)
+    def open(self, reference: Meaning | None) -> Dataset:
+        """Return the data set, in the order of the names of the first source."""
+        inputs, targets, weights = self.columns
+        data = HDF5Dataset(self.name, inputs or "inputs", targets, weights)
+        if reference is None:
+            return data
+        return aligned(data, reference, lambda *_: "give all files the same kind of numbers and the same scale")
 
 
-def from_hdf5(sources: Sequence[str], names: ColumnNames) -> Content:
+def from_hdf5(names: Sequence[str], columns: ColumnNames) -> Content:
     """Return the data set in files or groups of files, one after the other.
 
     Columns and classes are brought into the order of the first one by their names.
 
     Args:
-        sources: files, or groups such as all.h5:/train.
-        names: those of the columns.
+        names: files, groups such as all.h5:/train, and patterns such as part-*.h5.
+        columns: the names of the columns; None for targets and weights that are called so, if there are any.
 
     Raises:
         UserError: a file is missing, or the columns do not fit together.
         DataError: a file is damaged.
     """
-    found = [_source(source, names) for source in sources]
+    sources = [_source(name, columns) for name in expand(names)]
     reference: Meaning | None = None
-    heads: list[dict[str, Any]] = []
+    heads: list[Block] = []
     warnings: list[str] = []
     count = 0
-    for source in found:
-        data = _aligned(source, reference)
+    for source in sources:
+        data = source.open(reference)
         reference = reference or meaning_of(data)
         heads.append(_read(data, slice(0, 1)))
         warnings += getattr(data, "warnings", ())
         count += len(data)
-        _check_like(source.name, heads[-1], found[0].name, heads[0])
+        _check_like(source.name, heads[-1], sources[0].name, heads[0])
     assert reference is not None
     dtypes = {column: np.result_type(*(head[column].dtype for head in heads)) for column in heads[0]}
-    attributes = _attributes(found[0], reference)
-    notes, files = list(dict.fromkeys(warnings)), [source.path for source in found]
-    return Content(_blocks(found, reference, dtypes), count, attributes, notes, files)
+    notes, files = list(dict.fromkeys(warnings)), [data_path(source.name) for source in sources]
+    return Content(_blocks(sources, reference, dtypes), count, _attributes(sources[0], reference), notes, files)
 
 
-def _source(source: str, names: ColumnNames) -> Source:
-    path = file_of(source)
-    group = source[len(str(path)) + 2 :].strip("/") if str(path) != source else ""
-    at = {role: f"{group}/{name}".lstrip("/") for role, name in zip(names._fields, names, strict=True) if name}
-    with open_hdf5(path) as file, reading_hdf5(source):
-        for role, name in at.items():
-            if name not in file:
+def _source(name: str, columns: ColumnNames) -> Source:
+    """Return a source, with those columns that it has; raise UserError if one is missing that was named."""
+    group = split_group(name)[1].strip("/")
+    with open_hdf5(data_path(name)) as file, reading_hdf5(name):
+        found = {}
+        for role, given in columns._asdict().items():
+            place = "/".join(filter(None, [group, given or role]))
+            if place in file:
+                found[role] = given or role
+            elif given is not None:
                 raise UserError(
-                    f"{source}: has no data set {name!r}; it has {names_of_data_sets(file)}: name the right {role} "
-                    f"with --{role}"
+                    f"{name}: has no data set {place!r}; it has {names_of_data_sets(file)}: name the right {role} with "
+                    f"--{role}"
                 )
-        for role in ("targets", "weights"):
-            if role not in at and (default := f"{group}/{role}".lstrip("/")) in file:
-                at[role] = default
-    return Source(source, path, at)
+    return Source(name, ColumnNames(**{role: found.get(role) for role in columns._fields}))
 
 
-def _aligned(source: Source, reference: Meaning | None) -> Dataset:
-    data = source.open()
-    if reference is None:
-        return data
-    return aligned(data, reference, lambda *_: "give all files the same kind of numbers and the same scale")
-
-
-def _check_like(name: str, head: dict[str, Any], first_name: str, first: dict[str, Any]) -> None:
+def _check_like(name: str, head: Block, first_name: str, first: Block) -> None:
     for column in {**first, **head}:
         shapes = [found[column].shape[1:] if column in found else "missing" for found in (head, first)]
         if shapes[0] != shapes[1]:
@@ -126,22 +100,26 @@ def _check_like(name: str, head: dict[str, Any], first_name: str, first: dict[st
 
 
 def _attributes(source: Source, meaning: Meaning) -> dict[str, dict[str, Any]]:
+    """Return the attributes of the new file: what its columns mean, and the coding of the table that they come from."""
     attributes: dict[str, dict[str, Any]] = {"/": {}}
-    with open_hdf5(source.path) as file, reading_hdf5(source.name):
+    with open_hdf5(data_path(source.name)) as file, reading_hdf5(source.name):
         if isinstance(text := file.attrs.get("table"), str):
             attributes["/"]["table"] = text
-        for column, name in source.names.items():
-            kept = {key: file[name].attrs[key] for key in KEPT if key in file[name].attrs}
-            attributes[column] = {key: value for key, value in kept.items() if np.size(value)}
     for column, what in meaning.items():
-        names = {"names": what.names, "classes": what.classes}
-        attributes[column].update({key: value for key, value in names.items() if value is not None})
+        found = {key: value for key, value in what._asdict().items() if key in KEPT and value is not None}
+        attributes[column] = {key: _attribute(value) for key, value in found.items()}
     return attributes
+
+
+def _attribute(value: Any) -> Any:
+    """Return a value as an attribute: texts as they are, numbers as an array."""
+    is_numbers = isinstance(value, tuple) and value and not isinstance(value[0], str)
+    return np.array(value) if is_numbers else value
 
 
 def _blocks(sources: Sequence[Source], reference: Meaning, dtypes: dict[str, Any]) -> Iterator[Block]:
     for number, source in enumerate(sources):
-        data = _aligned(source, reference if number else None)
+        data = source.open(reference if number else None)
         head = _read(data, slice(0, 1))
         rows = rows_per_block(*(row_bytes(values.shape, values.dtype) for values in head.values()))
         for first in range(0, len(data), rows):
@@ -150,7 +128,7 @@ def _blocks(sources: Sequence[Source], reference: Meaning, dtypes: dict[str, Any
 
 
 def _read(data: Dataset, rows: slice) -> dict[str, Array]:
-    """Return rows of all columns, and the names of the files that the examples come from, if there are any."""
+    """Return rows of all columns, and the names of the examples, if there are any."""
     columns = {column: np.asarray(values) for column, values in data.read(rows).items()}
     names = getattr(data, "row_names", None)
     return columns if names is None else {**columns, names.label: names.read(rows)}

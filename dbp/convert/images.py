@@ -25,6 +25,22 @@ from dbp.types import Array
 GRAY, COLOR = ("gray",), ("red", "green", "blue")  # names of channels
 TURNED = range(5, 9)  # values of the tag Orientation by which width and height change places
 ORIENTATION = 0x0112
+ENDINGS = {
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jp2",
+    ".jpeg",
+    ".jpg",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tga",
+    ".tif",
+    ".tiff",
+    ".webp",
+}
 DEEP_SCALE = 1 / 65535  # of images with 16 bits per number
 
 
@@ -74,7 +90,7 @@ def from_images(folder: Path, options: ImageOptions) -> Content:
         UserError: there are no images, one cannot be read, or they have different sizes and none is given.
     """
     pillow = library("PIL.Image", "a folder of images", "pillow")
-    paths, classes, notes = _found(folder, pillow)
+    paths, classes, notes = _found(folder)
     heads = [_head(pillow, path) for path in paths]
     size, is_gray, is_deep = _form(paths, heads, options)
     kind = np.dtype(np.uint16 if is_deep else np.uint8)
@@ -91,7 +107,7 @@ def from_images(folder: Path, options: ImageOptions) -> Content:
     return Content(blocks, len(paths), attributes, notes, paths)
 
 
-def _found(folder: Path, pillow: Any) -> tuple[list[Path], list[str] | None, list[str]]:
+def _found(folder: Path) -> tuple[list[Path], list[str] | None, list[str]]:
     """Return the images in a folder, the names of the classes (None if there are none), and notes."""
     with reading_from(folder):
         if not folder.is_dir():
@@ -99,8 +115,7 @@ def _found(folder: Path, pillow: Any) -> tuple[list[Path], list[str] | None, lis
                 f"{folder} is not a folder; name one with images, or with a folder of images for each class"
             )
         every = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    endings = pillow.registered_extensions()
-    images = [path for path in every if path.suffix.lower() in endings]
+    images = [path for path in every if path.suffix.lower() in ENDINGS]
     in_folders = [path for path in images if path.parent != folder]
     taken = in_folders or images
     if not taken:

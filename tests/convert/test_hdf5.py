@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from dbp.convert import content
-from dbp.convert.hdf5 import ColumnNames, file_of, from_hdf5
+from dbp.convert.hdf5 import from_hdf5
+from dbp.data import ColumnNames
 from dbp.errors import UserError
 from tests.convert.files import converted, write
 
 RNG = np.random.default_rng(0)
-NAMES = ColumnNames("x", "y")
+NAMES, DEFAULT = ColumnNames("x", "y"), ColumnNames("inputs", None)
 
 
 def parts(path, **shapes):
@@ -39,11 +40,13 @@ def test_groups_of_files_become_one_file(tmp_path, monkeypatch):
         file["train/x"].attrs["units"] = ["cm"] * 5
         file["train/x"].attrs["scale"] = 0.5
         file["test/x"].attrs["scale"] = 0.5
-    sources = [f"{tmp_path}/all.h5:/train", f"{tmp_path}/all.h5:/test"]
+        file["train/x"].attrs["shift"], file["test/x"].attrs["shift"] = [1.0, 2, 3, 4, 5], [3.0, 1, 2, 5, 4]
+    sources = [f"{tmp_path}/al*.h5:/train", f"{tmp_path}/all.h5:/test"]
     rows, meaning = converted(tmp_path, from_hdf5(sources, NAMES))
     np.testing.assert_array_equal(rows.inputs, np.concatenate([found["train"][0], found["test"][0]]))
     np.testing.assert_array_equal(rows.targets, np.concatenate([found["train"][1], found["test"][1]]))
     assert (meaning["inputs"].names, meaning["inputs"].scale) == (tuple("abcde"), 0.5)
+    assert meaning["inputs"].shift == (1, 2, 3, 4, 5)
     assert meaning["targets"].classes == ("ant", "bee")
     with h5py.File(tmp_path / "converted.h5") as file:
         assert file["inputs"].attrs["units"].tolist() == ["cm"] * 5
@@ -54,7 +57,7 @@ def test_files_without_targets_and_with_weights(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["inputs"], file["weights"], file.attrs["table"] = np.ones((3, 2)), np.arange(3), "{}"
         file["files"] = ["1.png", "20.png", "3.png"]
-    shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5")] * 2, ColumnNames()))
+    shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5")] * 2, DEFAULT))
     assert list(shapes) == ["inputs", "weights", "files"]
     with h5py.File(tmp_path / "b.h5") as file:
         assert file.attrs["table"] == "{}"
@@ -67,11 +70,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(
         UserError, match="has no data set 'train/inputs'; it has train/x, train/y: name the right inputs"
     ):
-        from_hdf5([here], ColumnNames())
+        from_hdf5([here], DEFAULT)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = np.ones((2, 6), np.float32)
     with pytest.raises(UserError, match=r"other\.h5: an example of inputs has shape \(6,\), but in .* it has \(5,\)"):
-        from_hdf5([here, str(tmp_path / "other.h5")], ColumnNames("x"))
+        from_hdf5([here, str(tmp_path / "other.h5")], ColumnNames("x", None))
     with pytest.raises(UserError, match=r"all\.h5, an input of this command"):
         write(tmp_path / "all.h5", from_hdf5([here], NAMES), overwrite=True)
-    assert file_of(str(tmp_path / "all.h5")) == tmp_path / "all.h5"
