@@ -205,7 +205,7 @@ def _open_sources(column: h5py.Dataset, what: str, places: Sequence[tuple[int, .
     if not places:
         return
     space = column.id.get_space()
-    space.select_elements(np.array(places, np.uint64))
+    space.select_elements(np.array(sorted(places), np.uint64))  # in another order HDF5 cannot read them at once
     try:
         column.id.read(h5s.create_simple((len(places),)), space, np.empty(len(places), column.dtype))
     except HDF5_FAILURES as error:

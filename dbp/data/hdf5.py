@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5t
 
-from dbp.data.chunk_index import chunk_table
-from dbp.data.chunks import ChunkTable
+from dbp.data.columns import RowReader
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, by_name, check_columns, first_inputs, role_of
 from dbp.data.file_names import data_path, split_group
-from dbp.data.mapped import Column, FileDataset, FileLayout, RowReader, open_columns
+from dbp.data.mapped import FileDataset, FileLayout, open_columns
 from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
 from dbp.data.open_file import rows_text, runs
+from dbp.data.places import Place, place_of
 from dbp.data.row_names import row_names
 from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
 from dbp.errors import DataError, StorageError, UserError
@@ -246,22 +245,10 @@ class HDF5Column:
             return ()
         return tuple(sorted(numbers, key=numbers.__getitem__))
 
-    def place(self, file: h5py.File) -> Column | ChunkTable | None:
-        """Return the position of the column, or of its chunks; None for one that must be read through HDF5.
-
-        That is one in another file, behind a link, one whose numbers HDF5 converts to those of NumPy, and one in chunks
-        that have gone through filters that only HDF5 undoes.
-        """
-        stored = self._stored
+    def place(self, file: h5py.File) -> Place | None:
+        """Return where the column lies, if not only HDF5 can read it, given the file by which it was found."""
         with reading_hdf5(self.what):
-            is_exact = stored.id.get_type().equal(h5t.py_create(stored.dtype, logical=True))
-            is_plain = not stored.is_virtual and stored.external is None
-            if not is_exact or not is_plain or stored.file.filename != file.filename:
-                return None
-            if stored.chunks is not None:
-                return chunk_table(stored, self.what)
-            offset = stored.id.get_offset()
-            return None if offset is None or file.userblock_size else Column(stored.dtype, stored.shape, offset)
+            return place_of(self._stored, file, self.what)
 
     def read(self, rows: Rows) -> Array:
         """Read rows; raise DataError, naming file and rows, if they cannot be read."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dbp.data.columns import RowReader
 from dbp.data.dataset import Examples, Rows
 from dbp.data.file_names import data_path
-from dbp.data.mapped import FileDataset, FileLayout, RowReader, open_columns
+from dbp.data.mapped import FileDataset, FileLayout, open_columns
 from dbp.data.meaning import Meaning
 from dbp.errors import DataError, UserError
 from dbp.types import Array

@@ -6,11 +6,12 @@ import math
 import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dbp.data.bus_error import bus_errors
+from dbp.data.columns import Column, RowReader
 from dbp.data.dataset import Examples, Rows, first_inputs
 from dbp.data.file_names import data_path
 from dbp.data.meaning import Meaning
@@ -19,68 +20,25 @@ from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.data.chunks import ChunkTable
+    from dbp.data.parts import Parts
     from dbp.data.row_names import JoinedRowNames, RowNames
 
 LARGE_PART = 8  # a column is large if its share of the bytes of an example is at least one in so many
 LARGE_ROW_BYTES = 1 << 16  # from this size on, plain reads of rows cost no more than a map
 
 
-class Column(NamedTuple):
-    """The type, shape and position of a contiguous column of a file."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    offset: int  # in bytes
-
-    @property
-    def row_bytes(self) -> int:
-        """Return the bytes of a row."""
-        return self.dtype.itemsize * math.prod(self.shape[1:])
-
-    @property
-    def end(self) -> int:
-        """Return the position of the first byte after the column."""
-        return self.offset + self.shape[0] * self.row_bytes
-
-
 class FileLayout(NamedTuple):
     """The positions of the columns of a data set, by name."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
-    columns: dict[str, Column | ChunkTable]
+    columns: dict[str, Column | ChunkTable | Parts]
     meaning: Meaning
     row_names: RowNames | None = None
 
     def fits(self, path: Path) -> bool:
-        """Return True if the file exists for this process and has the same size."""
-        return path.is_file() and path.stat().st_size == self.size
-
-
-class RowReader(Protocol):
-    """A column of a data set in a file."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the type of its numbers."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return its shape; rows come first."""
-        ...
-
-    @property
-    def borders(self) -> Array | None:
-        """Return the first row of each unit of rows that are stored together, and the number of rows; None for one."""
-        ...
-
-    def read(self, rows: Rows) -> Array:
-        """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
-        ...
-
-    def read_into(self, rows: range, into: Array) -> None:
-        """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
-        ...
+        """Return True if the file, and others that rows lie in, exist for this process and have the same sizes."""
+        others = [part for column in self.columns.values() for part in getattr(column, "parts", ())]
+        return path.is_file() and path.stat().st_size == self.size and all(part.fits() for part in others)
 
 
 class FileDataset:
@@ -136,18 +94,21 @@ def mapped(name: str, layout: FileLayout) -> FileDataset:
     return data
 
 
-def open_columns(path: Path, columns: Mapping[str, Column | ChunkTable]) -> dict[str, RowReader]:
+def open_columns(path: Path, columns: Mapping[str, Column | ChunkTable | Parts]) -> dict[str, RowReader]:
     """Return readers of columns of a file by name, which share one open file."""
     file = OpenFile(path)
-    return {name: _reader(file, name, place) for name, place in columns.items()}
+    return {name: reader_of(file, name, place) for name, place in columns.items()}
 
 
-def _reader(file: OpenFile, name: str, place: Column | ChunkTable) -> RowReader:
+def reader_of(file: OpenFile, name: str, place: Column | ChunkTable | Parts) -> RowReader:
+    """Return the reader of a column of an open file."""
     if isinstance(place, Column):
         return MappedColumn(file, name, place)
-    from dbp.data.chunked import ChunkedColumn  # what other data do not need
+    from dbp.data import chunked, parts  # which other data do not need
 
-    return ChunkedColumn(file, name, place)
+    if isinstance(place, parts.Parts):
+        return parts.PartedColumn(name, place, reader_of)
+    return chunked.ChunkedColumn(file, name, place)
 
 
 class MappedColumn:
