@@ -227,6 +227,7 @@ class Settings:
         if self.schedule != Constant() and not self.optimizer.is_first_order:
             kind = self.optimizer.kind
             raise UserError(f"optimizer {kind!r} has no learning rate, so it takes no schedule; leave it out")
+        self._check_standardize()
         self._check_top_k()
         self._check_not_finite()
 
@@ -278,6 +279,14 @@ class Settings:
                 raise unknown(what, value, valid)
         if self.messages != "full" and self.dtype != "float32":
             raise UserError(f'messages must be "full" with dtype {self.dtype}, but is {self.messages!r}')
+
+    def _check_standardize(self) -> None:
+        """Raise UserError if targets are to be standardized that the loss does not take for numbers."""
+        if "targets" in self.data.standardized_roles and not getattr(self.loss, "takes_numbers", False):
+            raise UserError(
+                f"data.standardize must leave out targets with the loss {self.loss.kind}, whose targets are no plain "
+                'numbers; set it to "inputs"'
+            )
 
     def _check_top_k(self) -> None:
         """Fill in messages_kept; raise UserError if it, or the optimizer, does not fit the form of messages."""

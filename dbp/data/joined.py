@@ -115,7 +115,7 @@ def _features(data: FileDataset) -> dict[str, str]:
         features[f"the type of {column}"] = str(reader.dtype)
         features[f"the shape of an example of {column}"] = str(reader.shape[1:])
         if column in data.meaning:
-            features[f"the meaning of {column}"] = str(data.meaning[column])
+            features[f"the meaning of {column}"] = data.meaning[column].in_full()
     return features
 
 

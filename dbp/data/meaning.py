@@ -72,6 +72,11 @@ class ColumnMeaning(NamedTuple):
         }
         return self._replace(**changed)
 
+    def in_full(self) -> str:
+        """Return all of the meaning as text, however long its lists are."""
+        known = {name: value for name, value in self._asdict().items() if name != "kind" and value is not None}
+        return "; ".join([self.kind, *(f"{name} {value}" for name, value in known.items())])
+
     def __str__(self) -> str:
         numbers = {name: getattr(self, name) for name in ("scale", "shift", "mean", "deviation")}
         parts = [self.kind, *(f"{name} {exact_text(value)}" for name, value in numbers.items() if value is not None)]

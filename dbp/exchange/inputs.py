@@ -8,6 +8,7 @@ from dbp.config.data import Data
 from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, meaning_of
 from dbp.errors import UserError
 from dbp.run.sources import open_data
+from dbp.run.standardization import standardized_like, with_moments
 
 Shape = tuple[int, ...]
 
@@ -48,11 +49,22 @@ def input_shape_of(data: Data, shape: Shape | None) -> Shape:
 
 
 def meaning_of_training(data: Data) -> Meaning:
-    """Return what the numbers of the training data mean; empty if the data is missing or of no use."""
+    """Return what the numbers of the training data mean, as far as the data is there.
+
+    Raises:
+        UserError: they are standardized by mean and deviation that only a training finds.
+    """
+    if data.standardized_roles:
+        raise UserError(
+            "data.standardize must name the run whose mean and deviation imported weights were trained with, such as "
+            f"{{ from = RUN }}, but is {data.standardize!r}; or leave it out, and give the data scale and shift"
+        )
+    known = {} if data.standardize_from is None else standardized_like(data.standardize_from)
     try:
-        return meaning_of(_open(data, ""))
+        found = meaning_of(_open(data, ""))
     except UserError:
-        return {}
+        return known
+    return with_moments(found, known)
 
 
 def _open(data: Data, remedy: str) -> Dataset:

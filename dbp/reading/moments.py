@@ -17,7 +17,7 @@ from dbp.data import Dataset, block_count, scalings_of, without_placeholders
 from dbp.data.check import block_rows
 from dbp.data.dataset import role_of, weights_for
 from dbp.data.scaling import Numbers, Scaling
-from dbp.errors import PassStoppedError
+from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
 from dbp.reading.subset import Subset
 from dbp.types import Array
@@ -102,6 +102,7 @@ def moments_of(
         say: gets a line on the progress of a long pass, on rank 0.
 
     Raises:
+        UserError: numbers are not finite, or their squares.
         PassStoppedError: a rank has been asked to stop.
     """
     whole = train.whole if isinstance(train, Subset) else train
@@ -170,15 +171,26 @@ class _Pass:
     def _block(self, block: int) -> dict[str, Moments]:
         rows = slice(block * self._rows, (block + 1) * self._rows)
         read: Mapping[str, Array] = without_placeholders(self._whole.read(rows))
+        numbers = np.arange(rows.start, rows.start + len(next(iter(read.values()))))
         if self._member is not None:
             kept = np.flatnonzero(self._member[rows])
-            read = {name: values[kept] for name, values in read.items()}
-        return {column: self._moments(column, read) for column in self._columns}
+            read, numbers = {name: values[kept] for name, values in read.items()}, numbers[kept]
+        return {column: self._moments(column, read, numbers) for column in self._columns}
 
-    def _moments(self, column: str, read: Mapping[str, Array]) -> Moments:
+    def _moments(self, column: str, read: Mapping[str, Array], rows: Array) -> Moments:
         values = self._scalings.get(column, Scaling()).apply(read[column], np.dtype(np.float64))
         weights = _weights(column, read).reshape(-1, _width(values.shape))
-        return Moments.of(values.reshape(weights.shape), weights)
+        moments = Moments.of(values.reshape(weights.shape), weights)
+        if not np.isfinite(moments.squares).all():
+            wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+            which = (
+                f"example {rows[wrong[0]]} has {column} that are" if len(wrong) else f"{column} have squares that are"
+            )
+            raise UserError(
+                f"{self._whole.name}: {which} not finite, so they have no mean and deviation; correct them, or give "
+                "such examples the weight 0"
+            )
+        return moments
 
 
 def _width(shape: tuple[int, ...]) -> int:

@@ -94,7 +94,7 @@ class Run:
             purpose: check_together(comm, data, settings.numpy_dtype, self._check_targets)
             for purpose, data in self.sources.files.items()
         }
-        self.standardization = standardization_of(comm, settings.data, settings.loss, self.sources, stored or {})
+        self.standardization = standardization_of(comm, settings, self.sources, stored or {})
         self.warnings += self.standardization.warnings
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)

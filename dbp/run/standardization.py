@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dbp.config.data import Data
+from dbp.config.settings import Settings
 from dbp.data import ColumnMeaning, Dataset, Meaning, Scaling, meaning_differences, parse_meaning, scalings_of
 from dbp.data.dataset import role_of
 from dbp.data.meaning import INTEGERS, listed
 from dbp.errors import UserError
-from dbp.nn import Loss
 from dbp.parallel import Communicator, from_rank_0
 from dbp.reading.moments import as_numbers, moments_of
 from dbp.run.sources import Sources, stop_check
@@ -21,7 +20,7 @@ from dbp.terminal import write_error
 from dbp.types import Array
 
 MANY_ORDERS = 1e4  # ratio of the largest to the smallest column, from which on a warning says so
-SAMPLE_ROWS = 64
+SAMPLE_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,12 @@ class Standardization:
         return f"{named} standardized by {self.source}{told if 'targets' in self.columns else ''}"
 
 
-def standardization_of(
-    comm: Communicator, data: Data, loss: Loss, sources: Sources, stored: Meaning
-) -> Standardization:
+def standardization_of(comm: Communicator, settings: Settings, sources: Sources, stored: Meaning) -> Standardization:
     """Return how a run standardizes its data: as its checkpoint says, as another run does, or by a pass; collective.
 
     Args:
         comm: the ranks.
-        data: the settings.
-        loss: of the run.
+        settings: of the run.
         sources: the data.
         stored: the meaning that the checkpoint from which the run resumes has kept; empty without one.
 
@@ -62,9 +58,10 @@ def standardization_of(
         UserError: the settings, the loss and the data do not fit together.
         PassStoppedError: a rank has been asked to stop.
     """
-    meaning = sources.meaning
+    meaning, data = sources.meaning, settings.data
     if data.standardize is None:
-        return Standardization(meaning, warnings=from_rank_0(comm, _advice, sources.train, meaning))
+        advice = [*from_rank_0(comm, _advice, sources.train, meaning)]
+        return Standardization(meaning, warnings=advice + from_rank_0(comm, _other_moments, settings, stored, {}))
     path = data.standardize_from
     if path is not None:
         known = {} if stored else from_rank_0(comm, _meaning_in, path, meaning)
@@ -73,10 +70,11 @@ def standardization_of(
     else:
         columns = [column for column in meaning if role_of(column) in data.standardized_roles]
         found = moments_in({column: what for column, what in stored.items() if column in columns})
-    _check_loss(columns, loss, meaning)
+    _check_targets(columns, settings, meaning)
     if len(found) == len(columns):
         source = "the moments of the checkpoint" if stored else f"the moments of {path}"
-        return Standardization(_with(meaning, found), columns, source)
+        others = from_rank_0(comm, _other_moments, settings, stored, found)
+        return Standardization(with_moments(meaning, found), columns, source, others)
     moments = moments_of(comm, sources.train, columns, stop_check(comm), write_error)
     found = {
         column: meaning[column]._replace(mean=as_numbers(one.mean), deviation=as_numbers(one.deviation))
@@ -88,8 +86,9 @@ def standardization_of(
         for column, which in constant.items()
         if which.any()
     ]
+    warnings += from_rank_0(comm, _other_moments, settings, stored, found)
     source = f"mean and deviation of {len(sources.train):,} training examples"
-    return Standardization(_with(meaning, found), columns, source, warnings)
+    return Standardization(with_moments(meaning, found), columns, source, warnings)
 
 
 def moments_in(meaning: Meaning) -> dict[str, ColumnMeaning]:
@@ -97,7 +96,7 @@ def moments_in(meaning: Meaning) -> dict[str, ColumnMeaning]:
     return {column: what for column, what in meaning.items() if what.mean is not None and what.deviation is not None}
 
 
-def _with(meaning: Meaning, moments: Meaning) -> dict[str, ColumnMeaning]:
+def with_moments(meaning: Meaning, moments: Meaning) -> dict[str, ColumnMeaning]:
     """Return the meaning of data with the mean and deviation of some columns."""
     taken = {column: (one.mean, one.deviation) for column, one in moments.items() if column in meaning}
     changed = {column: meaning[column]._replace(mean=mean, deviation=by) for column, (mean, by) in taken.items()}
@@ -109,14 +108,16 @@ def _named(what: ColumnMeaning, which: Array) -> str:
     return listed([what.names[number] if what.names else str(number) for number in numbers])
 
 
-def _check_loss(columns: Sequence[str], loss: Loss, meaning: Meaning) -> None:
+def _check_targets(columns: Sequence[str], settings: Settings, meaning: Meaning) -> None:
     """Raise UserError if targets are standardized that are classes, or that the loss does not take for numbers."""
     targets = [column for column in columns if role_of(column) == "targets"]
-    if targets and (not getattr(loss, "takes_numbers", False) or any(meaning[one].classes for one in targets)):
+    if targets and not getattr(settings.loss, "takes_numbers", False):
         raise UserError(
-            f"data.standardize must leave out targets with the loss {loss.kind}, whose targets are no plain numbers; "
-            'set it to "inputs"'
+            f"data.standardize.from: {settings.data.standardize_from} has standardized targets, which the loss "
+            f"{settings.loss.kind} does not take; name a run that has standardized inputs alone"
         )
+    if any(meaning[column].classes for column in targets):
+        raise UserError('data.standardize must leave out targets that are classes; set it to "inputs"')
 
 
 def standardized_like(path: str) -> dict[str, ColumnMeaning]:
@@ -140,6 +141,29 @@ def _meaning_in(path: str, now: Meaning) -> dict[str, ColumnMeaning]:
     if differences := meaning_differences(found, now):
         raise UserError(f"data.standardize.from: {path} does not fit the training data: {'; '.join(differences)}")
     return found
+
+
+def _other_moments(settings: Settings, stored: Meaning, moments: Meaning) -> list[str]:
+    """Return a warning if a run begins with the weights of a checkpoint that has another mean and deviation.
+
+    Args:
+        settings: of the run.
+        stored: the meaning in the checkpoint from which it resumes; empty if it begins.
+        moments: the columns that it standardizes.
+    """
+    from dbp.checkpoint import find
+
+    if stored or not isinstance(settings.weights, str):
+        return []
+    with find(Path(settings.weights)) as found:
+        theirs = moments_in(parse_meaning(found.meaning))
+    pairs = ({column: (one.mean, one.deviation) for column, one in known.items()} for known in (theirs, moments))
+    if len({*map(repr, pairs)}) == 1:
+        return []
+    how = f'set data.standardize = {{ from = "{settings.weights}" }}' if theirs else "leave out data.standardize"
+    return [
+        f"weights {settings.weights} were trained with another mean and deviation of the data; to keep theirs, {how}"
+    ]
 
 
 def _advice(train: Dataset, meaning: Meaning) -> list[str]:

@@ -115,7 +115,7 @@ def predict(
                 marked += [row for piece in pieces for row in piece.marked.tolist()]
                 named = {label: np.concatenate([p.row_names[label] for p in pieces]) for label in pieces[0].row_names}
                 columns = columns_of(rows, settings.loss.predict(rows), targets.classes, named)
-                out.write_rows(columns, start, len(data), attributes_of(columns, targets.classes or targets.names))
+                out.write_rows(columns, start, len(data), attributes_of(columns, targets))
         from_rank_0(comm, out.commit)
     return f"{len(data):,} predictions written to {out.path}{_text_of_marked(marked)}"
 

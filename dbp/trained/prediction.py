@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.cost.not_finite_examples import finite_rows, why_not_finite
-from dbp.data import counting_rows
+from dbp.data import ColumnMeaning, counting_rows
 from dbp.errors import NotFiniteError, UserError
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
@@ -77,18 +77,21 @@ def _bytes(name: str) -> bytes:
     return name.encode(errors="surrogateescape")
 
 
-def attributes_of(columns: Mapping[str, Array], names: Sequence[str] | None) -> dict[str, dict[str, list[str]]]:
-    """Return the names of the classes, or of the targets, for the columns that have a number for each of them.
+def attributes_of(columns: Mapping[str, Array], targets: ColumnMeaning) -> dict[str, dict[str, list[str]]]:
+    """Return the names of the classes, or names and units of the targets, for columns that have a number for each.
 
     Of two classes that share one number, it is that of the second.
     """
-    named = {}
+    names = targets.classes or targets.names
+    named: dict[str, dict[str, list[str]]] = {}
     for column in ("outputs", "probabilities"):
         if names and column in columns:
             last = columns[column].shape[1:][-1:]
             of_last = names[1:] if last == (1,) and len(names) == 2 and "classes" in columns else names
             if last == (len(of_last),):
                 named[column] = {"names": list(of_last)}
+    if targets.units and columns.keys() == {"outputs"} and columns["outputs"].shape[1:][-1:] == (len(targets.units),):
+        named.setdefault("outputs", {})["units"] = list(targets.units)
     return named
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from dbp.data import ArrayDataset
 from dbp.data.check import BLOCK_BYTES
-from dbp.errors import PassStoppedError
+from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import OneProcess
 from dbp.reading.moments import as_numbers, moments_of
 from dbp.reading.order import Order
@@ -80,3 +80,13 @@ def test_constant_columns_are_found_whatever_rounding_makes_of_their_deviation()
 def test_a_pass_obeys_a_signal():
     with pytest.raises(PassStoppedError):
         moments_of(OneProcess(), ArrayDataset(np.ones((9, 2)), np.ones(9)), ["inputs"], lambda: True, print)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(np.nan, "example 5 has inputs that are"), (1e300, "squares that are not")]
+)
+def test_numbers_that_are_not_finite_are_named(value, message):
+    x = np.ones((9, 2))
+    x[5, 1] = value
+    with pytest.raises(UserError, match=f"^the arrays: .*{message}"), np.errstate(all="ignore"):
+        found(ArrayDataset(x, x[:, 0]))

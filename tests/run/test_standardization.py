@@ -13,7 +13,7 @@ from dbp.cli import main
 from dbp.config.settings import Data, Settings
 from dbp.data import ArrayDataset, parse_meaning
 from dbp.errors import UserError
-from dbp.exchange import export
+from dbp.exchange import export, import_weights
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
@@ -89,6 +89,13 @@ def test_predictions_are_in_the_units_of_the_data(trained, run, tmp_path):
     predicted = np.array([row[1:] for row in rows], float)
     assert np.abs(predicted - Y).mean() == pytest.approx(result.test["mean_absolute_error"], rel=1e-4)
     assert (tmp_path / "q.csv").read_text() == (tmp_path / "p.csv").read_text()
+    assert run("predict", folder / "run", folder / "train.h5", tmp_path / "p.h5")[0] == 0
+    with h5py.File(tmp_path / "p.h5") as file:
+        np.testing.assert_array_equal(file["outputs"][:], predicted.astype(np.float32))
+        assert (file["outputs"].attrs["names"].tolist(), file["outputs"].attrs["units"].tolist()) == (
+            TARGETS,
+            ["K", "K"],
+        )
 
 
 def test_neurons_and_onnx_use_it_too(trained, run, tmp_path):
@@ -159,7 +166,7 @@ def test_constant_columns_and_columns_of_many_sizes_are_said(capsys):
     assert "orders of magnitude" not in out
     train(settings(Data(data), epochs=1), OneProcess(), Start())
     warning = (
-        r"inputs range over many orders of magnitude, from 2\.\d \(a\) to 1\.\de\+06 \(c\), so that the small ones "
+        r"inputs range over many orders of magnitude, from [\d.]+ \(a\) to 1\.\de\+06 \(c\), so that the small ones "
     )
     assert re.search(warning + r'hardly count; set data\.standardize = "inputs"', capsys.readouterr().out)
 
@@ -177,10 +184,45 @@ def test_other_values_are_refused(given, message):
         Data("x.h5", standardize=given)
 
 
-def test_classes_are_not_standardized():
-    data = Data((X, np.arange(240) % 2), standardize="both")
+def test_classes_are_not_standardized(trained):
+    y = np.arange(240) % 2
     with pytest.raises(UserError, match=r"data\.standardize must leave out targets with the loss cross_entropy"):
-        train(settings(data, loss="cross_entropy"), OneProcess(), Start(quiet=True))
+        settings(Data((X, y), standardize="both"), loss="cross_entropy")
+    like = {"from": str(trained[0] / "run")}
+    with pytest.raises(UserError, match=r"run has standardized targets, which the loss cross_entropy does not take"):
+        train(settings(Data((X, y), standardize=like), loss="cross_entropy"), OneProcess(), Start(quiet=True))
+    data = ArrayDataset(X, np.eye(2)[y], classes=["no", "yes"])
+    with pytest.raises(UserError, match=r"data\.standardize must leave out targets that are classes"):
+        train(settings(Data(data, standardize="targets")), OneProcess(), Start(quiet=True))
+
+
+def test_weights_that_were_trained_with_another_mean_are_warned_of(trained, capsys):
+    folder, _ = trained
+    path, weights = str(folder / "train.h5"), str(folder / "run")
+    warning = (
+        f"warning: weights {weights} were trained with another mean and deviation of the data; to keep theirs, set"
+    )
+    for standardize, warned in ((None, True), ("inputs", True), ({"from": weights}, False)):
+        data = Data(path, standardize=standardize)
+        train(settings(data, epochs=1, weights=weights), OneProcess(), Start())
+        assert (warning in capsys.readouterr().out) is warned
+
+
+def test_imported_weights_need_the_moments_of_their_training(trained, tmp_path):
+    folder, result = trained
+    np.savez(tmp_path / "w.npz", **result.weights)
+    config = (folder / "run" / "config.toml").read_text()
+    (tmp_path / "c.toml").write_text(config)
+    with pytest.raises(
+        UserError, match=r"data\.standardize must name the run whose mean and deviation imported weights"
+    ):
+        import_weights(tmp_path / "w.npz", tmp_path / "c.toml", tmp_path / "w.h5")
+    (tmp_path / "c.toml").write_text(
+        config.replace('standardize = "both"', f'standardize = {{ from = "{folder}/run" }}')
+    )
+    import_weights(tmp_path / "w.npz", tmp_path / "c.toml", tmp_path / "w.h5")
+    found, source = (parse_meaning(one.meaning) for one in map(newest_checkpoint, (tmp_path / "w.h5", folder / "run")))
+    assert found == source
 
 
 @pytest.mark.slow
