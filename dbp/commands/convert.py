@@ -1,8 +1,4 @@
-"""dbp convert: make an HDF5 data file from files of other formats.
-
-To add a format: write `dbp/convert/NAME.py` with a function that returns a Content, whose blocks are read when they are
-written, and add a row to FORMATS below, a section to docs/data.md, and tests to tests/convert/.
-"""
+"""dbp convert: make an HDF5 data file from files of other formats."""
 
 from __future__ import annotations
 
@@ -131,6 +127,7 @@ def _add_csv(parser: Parser) -> None:
         help="how dates are written, such as day=%%m/%%d/%%Y (default: 2019-03-01, with a time or not, or 1.3.2019)",
     )
     parser.add_argument("--delimiter", metavar="CHARACTER", help="between values (default: found by itself)")
+    parser.add_argument("--encoding", default="utf-8", metavar="NAME", help="of its texts (default: utf-8)")
     parser.add_argument("--header", choices=("yes", "no"), help="whether the first line has names (default: found)")
     parser.add_argument("--decimal", default=".", choices=(".", ","), help="before decimals (default: a point)")
 
@@ -167,7 +164,7 @@ def _csv(arguments: Namespace, files: list[Path]) -> Content:
     from dbp.convert.csv_table import TextFormat, from_csv
 
     header = {"yes": True, "no": False, None: None}[arguments.header]
-    text = TextFormat(arguments.delimiter, header, arguments.decimal)
+    text = TextFormat(arguments.delimiter, header, arguments.decimal, arguments.encoding)
     return from_csv(files[0], _table_options(arguments), text)
 
 
@@ -190,22 +187,21 @@ def _idx(arguments: Namespace, files: list[Path]) -> Content:  # noqa: ARG001  #
     return from_idx(*files)
 
 
-def _add_npz(parser: Parser) -> None:
+def _add_names(parser: Parser) -> None:
     parser.add_argument("--inputs", default="inputs", metavar="NAME", help="the array of inputs (default: inputs)")
-    parser.add_argument("--targets", default="targets", metavar="NAME", help="the array of targets (default: targets)")
-    parser.add_argument("--weights", metavar="NAME", help="the array of weights (default: no weights)")
+    parser.add_argument("--targets", metavar="NAME", help="that of targets (default: targets, if there are any)")
+    parser.add_argument("--weights", metavar="NAME", help="that of weights (default: weights, if there are any)")
 
 
 def _npz(arguments: Namespace, files: list[Path]) -> Content:
     from dbp.convert.npz import from_npz
+    from dbp.data import ColumnNames
 
-    return from_npz(files[0], arguments.inputs, arguments.targets, arguments.weights)
+    return from_npz(files[0], ColumnNames(arguments.inputs, arguments.targets, arguments.weights))
 
 
 def _add_hdf5(parser: Parser) -> None:
-    parser.add_argument("--inputs", default="inputs", metavar="NAME", help="the data set of inputs (default: inputs)")
-    parser.add_argument("--targets", metavar="NAME", help="that of targets (default: targets, if there are any)")
-    parser.add_argument("--weights", metavar="NAME", help="that of weights (default: weights, if there are any)")
+    _add_names(parser)
     parser.add_argument(
         "--chunks", metavar="ROWS", help="cut columns into chunks of so many rows, or auto (default: one piece)"
     )
@@ -255,6 +251,6 @@ FORMATS = {
     "hdf5": Format("HDF5 files or groups in them, in one piece or in chunks", ("DATA",), _add_hdf5, _hdf5, True),
     "csv": Format("a table of text, plain or gzip", ("TABLE",), _add_csv, _csv),
     "parquet": Format("a Parquet file, as a table", ("TABLE",), _add_table, _parquet),
-    "npz": Format("a NumPy archive of arrays", ("ARCHIVE",), _add_npz, _npz),
+    "npz": Format("a NumPy archive of arrays", ("ARCHIVE",), _add_names, _npz),
     "idx": Format("a pair of IDX files, plain or gzip, as of MNIST", ("IMAGES", "LABELS"), _add_nothing, _idx),
 }

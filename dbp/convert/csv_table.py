@@ -35,11 +35,13 @@ class TextFormat:
         delimiter: the character between values; None to find it.
         header: whether the first line has the names of the columns; None to find out.
         decimal: what stands before the decimals.
+        encoding: that of its texts.
     """
 
     delimiter: str | None = None
     header: bool | None = None
     decimal: str = "."
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
@@ -47,6 +49,10 @@ class TextFormat:
                 f"the delimiter must be one character, such as ',' or a tab, but is {self.delimiter!r}; leave it out "
                 "to have it found"
             )
+        try:
+            "".encode(self.encoding)
+        except (LookupError, ValueError):
+            raise UserError(f"--encoding takes one that Python knows, such as cp1252, not {self.encoding!r}") from None
 
 
 def from_csv(path: Path, options: TableOptions | None = None, text: TextFormat | None = None) -> Content:
@@ -89,7 +95,8 @@ class CsvTable:
         targets: Sequence[str],
     ):
         self.path, self._decimal = path, text.decimal
-        self._delimiter = text.delimiter or _find_delimiter(path)
+        self._encoding = "utf-8-sig" if text.encoding == "utf-8" else text.encoding
+        self._delimiter = text.delimiter or _find_delimiter(path, self._encoding)
         with self._rows() as rows:
             start = [self._plain(row) for _, row in itertools.islice(rows, 2)]
         first = start[0] if start else [""]
@@ -122,7 +129,7 @@ class CsvTable:
 
     @contextmanager
     def _rows(self) -> Iterator[Iterator[Row]]:
-        with unpacked(self.path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        with unpacked(self.path) as file, io.TextIOWrapper(file, self._encoding, newline="") as text:
             yield _rows(self.path, text, self._delimiter)
 
 
@@ -145,7 +152,11 @@ def _rows(path: Path, text: TextIO, delimiter: str) -> Iterator[Row]:
 def _reading_text(path: Path) -> Iterator[None]:
     try:
         yield
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeError as error:
+        raise UserError(
+            f"{path} is not a table of text: {error}; if it is one, name its encoding, such as --encoding cp1252"
+        ) from None
+    except csv.Error as error:
         raise UserError(f"{path} is not a table of text: {error}") from None
 
 
@@ -160,9 +171,9 @@ def _lines(path: Path, text: TextIO) -> Iterator[str]:
         yield line
 
 
-def _find_delimiter(path: Path) -> str:
+def _find_delimiter(path: Path, encoding: str) -> str:
     """Return the delimiter that cuts the first lines into the same number of values, more than one."""
-    with unpacked(path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text, _reading_text(path):
+    with unpacked(path) as file, io.TextIOWrapper(file, encoding, newline="") as text, _reading_text(path):
         sample = list(itertools.islice(_lines(path, text), SAMPLE_LINES))
     counts = {}
     for delimiter in DELIMITERS:

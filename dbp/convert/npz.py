@@ -9,17 +9,28 @@ from pathlib import Path
 from dbp.convert.content import Block, Content, rows_per_block
 from dbp.data.meaning import listed
 from dbp.data.npz import Archive
+from dbp.data.source import ColumnNames
 from dbp.errors import UserError
 
 
-def from_npz(path: Path, inputs: str, targets: str, weights: str | None) -> Content:
-    """Return the data set in an archive, by the names of its arrays; raise UserError if one is missing."""
+def from_npz(path: Path, columns: ColumnNames) -> Content:
+    """Return the data set in an archive.
+
+    Args:
+        path: the archive.
+        columns: the names of its arrays; None for targets and weights that are called so, if there are any.
+
+    Raises:
+        UserError: the archive is damaged, or an array is missing or does not fit.
+    """
     archive = Archive(path, str(path), "fiub")
-    names = {"inputs": inputs, "targets": targets} | ({} if weights is None else {"weights": weights})
-    for name in names.values():
-        if name not in archive.names:
+    names = {}
+    for column, given in columns._asdict().items():
+        if (given or column) in archive.names:
+            names[column] = given or column
+        elif given is not None:
             raise UserError(
-                f"{path} has no array {name!r}; it has {listed(archive.names)}: "
+                f"{path} has no array {given!r}; it has {listed(archive.names)}: "
                 "name the right ones with --inputs, --targets and --weights"
             )
     shapes = {column: archive.shape(name) for column, name in names.items()}

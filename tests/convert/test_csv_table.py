@@ -15,6 +15,7 @@ from dbp.convert.idx import from_idx
 from dbp.convert.npz import from_npz
 from dbp.convert.options import names_in
 from dbp.convert.roles import TableOptions
+from dbp.data import ColumnNames
 from dbp.errors import UserError
 from tests.convert.files import converted, table, write
 
@@ -90,6 +91,20 @@ def test_the_first_line_is_a_header_if_that_is_sure(tmp_path, text, has_header):
         assert from_csv(path, None, TextFormat(header=header)).count == 2 - header
 
 
+def test_texts_of_another_encoding(tmp_path):
+    path = tmp_path / "t.csv"
+    for encoding in ("cp1252", "utf-16", "utf-8-sig"):
+        path.write_bytes("größe,y\n1,ä\n2,ö\n".encode(encoding))
+        _, meaning = converted(tmp_path, from_csv(path, None, TextFormat(encoding=encoding)))
+        assert (meaning["inputs"].names, meaning["targets"].classes) == (("größe",), ("ä", "ö"))
+    path.write_bytes("größe,y\n1,ä\n2,ö\n".encode("cp1252"))
+    with pytest.raises(UserError, match="if it is one, name its encoding, such as --encoding cp1252"):
+        from_csv(path)
+    for wrong in ("none", "base64", "a\0"):
+        with pytest.raises(UserError, match="--encoding takes one that Python knows, such as cp1252, not"):
+            TextFormat(encoding=wrong)
+
+
 def test_classes_may_be_named_in_their_order(tmp_path):
     path = table(tmp_path, "1,low\n2,high\n3,low\n")
     found, meaning = convert(path, classes=["low", "mid", "high"])
@@ -148,7 +163,7 @@ def test_a_delimiter_is_one_character(delimiter):
 PARSERS = {
     "idx": lambda path: from_idx(path, path),
     "csv": from_csv,
-    "npz": lambda path: from_npz(path, "inputs", "targets", None),
+    "npz": lambda path: from_npz(path, ColumnNames("inputs")),
 }
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dbp.convert import content
 from dbp.convert.npz import from_npz
+from dbp.data import ColumnNames
 from dbp.errors import UserError
 from tests.convert.files import changed, converted, write
 
@@ -19,9 +20,9 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((23, 4)).astype(np.float32), RNG.integers(0, 3, 23)
 
 
-def convert(path, inputs="inputs", targets="targets", weights=None):
+def convert(path, inputs="inputs", targets=None, weights=None):
     """Read an archive whole, as what is wrong is found when it is read."""
-    return list(from_npz(path, inputs, targets, weights).blocks)
+    return list(from_npz(path, ColumnNames(inputs, targets, weights)).blocks)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -29,12 +30,17 @@ def convert(path, inputs="inputs", targets="targets", weights=None):
 def test_npz(tmp_path, save, inputs, monkeypatch):
     monkeypatch.setattr(content, "BLOCK_BYTES", 200)
     save(tmp_path / "a.npz", x=inputs, targets=Y, w=np.ones(23))
-    found, _ = converted(tmp_path, from_npz(tmp_path / "a.npz", "x", "targets", "w"))
+    found, _ = converted(tmp_path, from_npz(tmp_path / "a.npz", ColumnNames("x", None, "w")))
     np.testing.assert_array_equal(found.inputs, X)
     np.testing.assert_array_equal(found.targets, Y)
     assert found.inputs.dtype == np.float32
     with pytest.raises(UserError, match="no array 'inputs'; it has x, targets, w"):
         convert(tmp_path / "a.npz")
+    with pytest.raises(UserError, match="no array 'y'; it has x, targets, w"):
+        convert(tmp_path / "a.npz", "x", "y")
+    assert list(convert(tmp_path / "a.npz", "w")[0]) == ["inputs", "targets"]
+    np.savez(tmp_path / "b.npz", inputs=X)
+    assert list(convert(tmp_path / "b.npz")[0]) == ["inputs"]
     np.savez(tmp_path / "b.npz", inputs=X, targets=Y[:3])
     with pytest.raises(UserError, match=r"b\.npz: every column needs one row per example, but inputs have shape"):
         convert(tmp_path / "b.npz")
@@ -94,4 +100,4 @@ def test_any_archive_is_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.npz"
     path.write_bytes(content)
     with suppress(UserError):
-        write(path.with_suffix(".h5"), from_npz(path, "inputs", "targets", None), overwrite=True)
+        write(path.with_suffix(".h5"), from_npz(path, ColumnNames("inputs", None)), overwrite=True)
