@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -151,6 +151,7 @@ class CheckpointFolder:
         refuse: Callable[[Opened], str | None] = lambda _: None,
         verify: bool = True,
         until: int | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Iterator[Newest]:
         """Find the newest undamaged checkpoint, and why newer ones were passed over.
 
@@ -158,13 +159,14 @@ class CheckpointFolder:
             refuse: returns why a checkpoint of sound structure is not to be used; called before its arrays are read.
             verify: whether the values of its arrays are verified, which takes as long as reading them.
             until: the last step to consider; by default all.
+            check: called before each piece of an array is read; raises what ends that.
         """
         newest = Newest()
         with contextlib.ExitStack() as stack:
             for path in reversed([p for p in self.files() if until is None or step_of(p) <= until]):
                 with contextlib.ExitStack() as attempt:
                     try:
-                        found = attempt.enter_context(opened(path))
+                        found = replace(attempt.enter_context(opened(path)), check=check)
                         if reason := refuse(found):
                             raise DataError(f"checkpoint {path} cannot be used: {reason}")
                         if verify:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -56,6 +56,7 @@ class Opened:
     entries: dict[str, Entry]
     digest: str
     file: BinaryIO
+    check: Callable[[], None] = lambda: None  # called before each piece of an array is read; raises what ends that
 
     @property
     def size(self) -> int:
@@ -88,6 +89,7 @@ class Opened:
         with reading_from(self.path):
             self.file.seek(entry.offset)
         for target in targets:
+            self.check()
             with reading_from(self.path):
                 count = self.file.readinto(target)  # type: ignore[attr-defined]  # as all buffered files
             if count < len(target):

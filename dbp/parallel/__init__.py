@@ -5,7 +5,7 @@ from dbp.parallel.machine.kernels import Kernels
 from dbp.parallel.machine.threads import blas_threads
 from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
-from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError
+from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError, no_request
 from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
 from dbp.parallel.ranks.memory import check_memory, keep_freed_memory, memory_to_share
 from dbp.parallel.ranks.nodes import Nodes
@@ -79,6 +79,7 @@ __all__ = [
     "is_on_all_ranks",
     "keep_freed_memory",
     "memory_to_share",
+    "no_request",
     "nodes_of",
     "parts",
     "placement_hints",

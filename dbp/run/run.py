@@ -152,7 +152,10 @@ class Run:
     def _begin(self, initial: InitialParameters) -> None:
         """Write the initial weights, each parameter by one rank for all that share it; collective."""
         if self.settings.weights is None:
-            self.arena.fill(self.weights, initial.draw)
+            stops = stop_check(self.comm)
+            self.arena.fill(self.weights, lambda path, out: None if stops() else initial.draw(path, out))
+            if any(self.comm.gather(stops())):
+                raise PassStoppedError
         else:
             views = self.layout.views(self.weights, writable=True) if self.comm.rank == 0 else {}
             for name, view in views.items():

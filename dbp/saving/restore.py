@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dbp.errors import UserError
-from dbp.parallel import agree, from_rank_0
+from dbp.errors import PassStoppedError, UserError
+from dbp.parallel import agree, from_rank_0, no_request
 from dbp.run.progress import STOPPED_EARLY
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot, group_of, moments_of, residual_names
+from dbp.run.sources import stop_check
 from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays, no_whole_checkpoint
 from dbp.saving.comparison import Comparison, check_same_run, jump_of_rate, may_go_on
 from dbp.saving.folder import RunFolder
@@ -47,7 +48,7 @@ class Restorer:
         comparison = comparison.with_jump(jump_of_rate(info, run.settings, run.batches.steps))
         agree(self._comm, check_same_run, info, comparison, accept, self._refuse(info) is None)
         agree(self._comm, self._check_arrays, info)
-        path, passed_over = self.restore()
+        path, passed_over = self.restore(stops=stop_check(self._comm))
         self._reopen(info, comparison)
         changes = [*comparison.allowed.values(), *comparison.forbidden.values(), *self._other_ranks(info)]
         if progress.finished:
@@ -85,24 +86,32 @@ class Restorer:
         was = info.provenance.get("ranks")
         return [] if was == self._comm.size else [f"ranks: {was} in the checkpoint, {self._comm.size} now"]
 
-    def restore(self, until: int | None = None) -> tuple[Path, tuple[Path, ...]]:
+    def restore(
+        self, until: int | None = None, stops: Callable[[], bool] = no_request
+    ) -> tuple[Path, tuple[Path, ...]]:
         """Restore the newest intact checkpoint; return its path, and the files that cannot be used.
 
         Each file that cannot be used is reported with the reason.
 
         Args:
             until: a step; checkpoints from after it are ignored.
+            stops: returns True if rank 0 is to read no further, as it has been asked to stop.
 
         Raises:
             DataError: there is no intact checkpoint of this run.
+            PassStoppedError: rank 0 was asked to stop while it read.
         """
         snapshot = Snapshot()
+
+        def check() -> None:
+            if stops():
+                raise PassStoppedError
 
         def find(stack: contextlib.ExitStack) -> tuple[Path, dict[Path, str], int]:
             """Open the checkpoint on rank 0, which alone reads it."""
             nonlocal snapshot
             checkpoints, refuse = self._folder.checkpoints, lambda found: self._refuse(CheckpointInfo.of(found))
-            newest = stack.enter_context(checkpoints.newest(refuse, until=until))
+            newest = stack.enter_context(checkpoints.newest(refuse, until=until, check=check))
             if newest.found is None:
                 raise no_whole_checkpoint(self._run.settings, list(newest.passed_over.values()))
             snapshot = Snapshot.from_checkpoint(newest.found, self._run.layout)

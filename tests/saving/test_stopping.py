@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -120,6 +121,25 @@ def test_a_long_evaluation_is_left_and_the_next_start_begins_with_it(tmp_path, m
     assert digest_arrays(rest.weights) == digest_arrays(whole.weights)
     assert rest.history["validation_cost"] == whole.history["validation_cost"]
     assert rest.test == whole.test
+
+
+@pytest.mark.parametrize("during", ["dbp.parallel:Arena.fill", "dbp.checkpoint:Opened.verify"])
+def test_a_start_is_left_while_weights_are_drawn_or_verified(tmp_path, monkeypatch, capsys, during):
+    def begin(*words):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return original(*words)
+
+    original, whole = pkgutil.resolve_name(during), run()
+    if "verify" in during:
+        run(tmp_path, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(during.replace(":", "."), begin)
+        patch.setattr("dbp.run.sources.PATIENCE_SECONDS", -1.0)
+        with pytest.raises(Stopped) as stopped:
+            run(tmp_path, Start())
+    assert stopped.value.code == 75
+    assert "SIGUSR1 before the first step of this start; the same command starts again" in capsys.readouterr().out
+    assert digest_arrays(run(tmp_path).weights) == digest_arrays(whole.weights)
 
 
 def test_a_stop_in_the_last_step_lets_the_run_finish(tmp_path):

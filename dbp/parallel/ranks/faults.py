@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from dbp.errors import INTERRUPTED, Interrupted, UserError
+from dbp.errors import INTERRUPTED, Interrupted, PassStoppedError, UserError
 from dbp.log import run_log
 from dbp.parallel.ranks.comm import Communicator, RankLostError
 from dbp.terminal import write_error
@@ -24,9 +24,14 @@ RELAY_SECONDS = 0.2  # for a launcher to pass on what a rank wrote
 TURN_SECONDS = RELAY_SECONDS + 0.25  # for a failing rank to report and to end all others
 
 
-def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Any, UserError | None]:
+Agreed = UserError | PassStoppedError  # exceptions that all ranks raise if one does
+
+
+def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Any, Agreed | None]:
     try:
         return function(*arguments), None
+    except PassStoppedError as error:
+        return None, error
     except UserError as error:
         error.on_all_ranks = True
         return None, error
@@ -34,6 +39,8 @@ def _attempt(function: Callable[..., Result], arguments: tuple[Any, ...]) -> tup
 
 def agree(comm: Communicator, function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function that does not communicate; if it raises a UserError on any rank, raise that on all; collective.
+
+    A PassStoppedError, which ends a part of a start, is raised on all ranks too.
 
     Raises:
         UserError: the error of the lowest rank that has one, the same on every rank.
@@ -46,7 +53,7 @@ def agree(comm: Communicator, function: Callable[..., Result], *arguments: Any) 
 
 
 def from_rank_0(comm: Communicator, function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function on rank 0 and broadcast its result (any object) or its UserError; collective."""
+    """Call a function on rank 0 and broadcast its result (any object) or its error, as agree() does; collective."""
     result, error = comm.broadcast(_attempt(function, arguments) if comm.rank == 0 else None)
     if error is not None:
         raise error from None
