@@ -45,7 +45,7 @@ IMPORTS = {
     "parallel": set(),
     # the trunk
     "nn": {"autodiff"},
-    "config": {"data", "nn", "optim"},
+    "config": {"data", "nn", "optim", "reading"},
     "reading": {"data", "nn", "parallel"},
     "cost": {"autodiff", "data", "nn", "parallel", "reading"},
     "run": {"checkpoint", "config", "cost", "data", "nn", "optim", "parallel", "reading"},

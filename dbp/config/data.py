@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from dbp.checks import check_bytes, check_integer
 from dbp.data import ArrayDataset, Dataset, Numbers, check_scale, check_shift, with_path
 from dbp.errors import UserError, unknown
+from dbp.reading.splits import Split
 from dbp.text import brief
 
 ORDERS = ("auto", "rows", "chunks")
@@ -36,7 +37,8 @@ class Data:
         train: an HDF5 file ("dbp:digits-train" comes with dbp); a group in one ("all.h5:/train"); a pattern of names of
             files ("part-*.h5"); a list of these; a table {files, inputs, targets, weights} with names of its own; a
             data set; a tuple of arrays (inputs, targets) or (inputs, targets, weights), or a dictionary of them.
-        validation: a fraction of the training data, or data of its own; evaluated after every epoch.
+        validation: a fraction of the training data, or a table {part, take, groups} or {folds, fold, take, groups} of
+            what is held out of it, see Split; or data of its own; evaluated after every epoch.
         test: data that is evaluated once, at the end.
         inputs: name of the inputs in the files.
         targets: name of the targets in the files.
@@ -51,6 +53,7 @@ class Data:
             many as chunks and mini-batches ask for.
         memory: bytes of unpacked rows that each node keeps, or text such as "2 GB"; by default half of what is free. It
             has no influence on the order.
+        draw_weights: name of a column of weights, in proportion to which training examples are drawn.
     """
 
     train: Any
@@ -65,6 +68,7 @@ class Data:
     order: str = "auto"
     window: int | None = None
     memory: int | str | None = None
+    draw_weights: str | None = None
 
     def __post_init__(self) -> None:
         self._check_order()
@@ -78,6 +82,21 @@ class Data:
             object.__setattr__(self, name, self._source(name, getattr(self, name)))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
             raise UserError(f"data.validation must be a file or a fraction between 0 and 1, but is {self.validation}")
+        if not isinstance(self.draw_weights, (str, type(None))):
+            raise UserError(f"data.draw_weights must be the name of a column, but is {brief(self.draw_weights)}")
+
+    @property
+    def split(self) -> Split | None:
+        """Return what is held out of the training data for validation; None if nothing is."""
+        if isinstance(self.validation, (int, float)):
+            return Split(self.validation)
+        return self.validation if isinstance(self.validation, Split) else None
+
+    def _extra_columns(self) -> list[str]:
+        """Return the names of columns of the training data that no model sees."""
+        how = self.validation
+        groups = how.get("groups") if isinstance(how, Mapping) else getattr(how, "groups", None)
+        return [name for name in (groups, self.draw_weights) if isinstance(name, str)]
 
     def _check_standardize(self) -> None:
         given = self.standardize
@@ -129,17 +148,30 @@ class Data:
         if isinstance(given, list):
             return _files(key, given)
         if isinstance(given, Mapping):
+            if part == "validation" and not {FILES, *NAMES} & given.keys():
+                return _split(given)
             if FILES in given or all(isinstance(path_as_text(value), (str, type(None))) for value in given.values()):
                 return _table(key, given)
-            return _in_memory(given, f"the {part} arrays", self.scale, self.shift)
+            return _in_memory(given, f"the {part} arrays", self.scale, self.shift, self._extra_columns())
         may_be_missing = given is None and part != "train"
         is_fraction = isinstance(given, (int, float)) and not isinstance(given, bool) and part == "validation"
         if may_be_missing or is_fraction or isinstance(given, (str, Dataset)):
+            return given
+        if isinstance(given, Split) and part == "validation":
             return given
         shown = f"a {type(given).__name__}" if isinstance(given, np.ndarray) else brief(given)
         raise UserError(
             f"{key} must be a file, a list of files, a table, a data set, or a tuple (inputs, targets), but is {shown}"
         )
+
+
+def _split(given: Mapping[str, Any]) -> Split:
+    """Return the part that a table describes; raise UserError for a key that is not known."""
+    known = [field.name for field in fields(Split)]
+    for name in given:
+        if name not in known:
+            raise unknown("key", f"data.validation.{name}", [f"data.validation.{key}" for key in (*known, FILES)])
+    return Split(**given)
 
 
 def _by_name(columns: tuple[Any, ...], name: str) -> dict[str, Any]:
@@ -150,16 +182,19 @@ def _by_name(columns: tuple[Any, ...], name: str) -> dict[str, Any]:
     return dict(zip(NAMES, columns, strict=False))
 
 
-def _in_memory(columns: Mapping[str, Any], name: str, scale: Numbers | None, shift: Numbers | None) -> Dataset:
-    """Return the data set of arrays by name."""
+def _in_memory(
+    columns: Mapping[str, Any], name: str, scale: Numbers | None, shift: Numbers | None, extra: Sequence[str] = ()
+) -> Dataset:
+    """Return the data set of arrays by name, of which some, by their names, are for no model."""
     for column in columns:
-        if column not in NAMES:
-            raise unknown(f"key of {name}", column, NAMES)
+        if column not in (*NAMES, *extra):
+            raise unknown(f"key of {name}", column, [*NAMES, *extra])
     for column in ("inputs", "targets"):
         if columns.get(column) is None:
             raise UserError(f"{name} must have {column}, but have {', '.join(columns) or 'nothing'}")
     inputs, targets, weights = (columns.get(column) for column in NAMES)
-    return ArrayDataset(inputs, targets, weights, scale, name, shift=shift)
+    others = {column: columns[column] for column in extra if column in columns}
+    return ArrayDataset(inputs, targets, weights, scale, name, shift=shift, others=others)
 
 
 def _files(key: str, given: Any) -> str | list[str]:

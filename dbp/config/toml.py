@@ -23,6 +23,7 @@ from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES
+from dbp.reading.splits import Split
 from dbp.text import brief
 
 Readers = Mapping[str, Callable[[Any, str], Any]]
@@ -221,7 +222,7 @@ def _value(value: Any) -> Any:
         return {"kind": value.kind, "layers": [_value(layer) for layer in value.layers]}
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
-    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS.values())
+    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS.values(), Split)
     if type(value) in known:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         kind = {"kind": value.kind} if hasattr(value, "kind") else {}

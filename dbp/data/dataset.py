@@ -14,7 +14,7 @@ import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift, check_width
-from dbp.errors import UserError
+from dbp.errors import UserError, unknown
 from dbp.files import machine_memory
 from dbp.text import brief
 from dbp.types import Array
@@ -89,8 +89,9 @@ class Examples(Mapping[str, Array]):
 class Dataset(Protocol):
     """The interface of data for training.
 
-    It may have two attributes besides: `meaning`, see ColumnMeaning; and `borders`, if rows are best read in units: the
-    first row of each unit, and the number of rows at the end.
+    It may have more: the attribute `meaning`, see ColumnMeaning; the attribute `borders`, if rows are best read in
+    units: the first row of each unit, and the number of rows at the end; and a method `read_column(name)` that returns
+    columns that no model sees, by which examples are split or drawn.
     """
 
     name: str
@@ -234,6 +235,7 @@ class ArrayDataset:
         classes: the name of each class number.
         shift: what is added to the inputs then, likewise.
         target_names: the names of the elements along the last axis of the targets.
+        others: columns that no model sees, by name, such as groups that a split for validation keeps together.
 
     Other data, such as that for validation, is brought into the order of these names.
     """
@@ -249,7 +251,9 @@ class ArrayDataset:
         classes: Sequence[str] | None = None,
         shift: Numbers | None = None,
         target_names: Sequence[str] | None = None,
+        others: Mapping[str, Any] | None = None,
     ):
+        self._others = {column: np.asarray(values) for column, values in (others or {}).items()}
         given = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
         self._columns = {column: np.asarray(values) for column, values in given.items()}
         self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
@@ -284,6 +288,13 @@ class ArrayDataset:
     def read(self, rows: Rows) -> Examples:
         """Return rows."""
         return Examples({column: values[rows] for column, values in self._columns.items()})
+
+    def read_column(self, name: str) -> Array:
+        """Return a column, of any kind; raise UserError if there is none of this name."""
+        columns = self._columns | self._others
+        if name not in columns:
+            raise unknown(f"column of {self.name}", name, columns)
+        return columns[name]
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:

@@ -138,6 +138,17 @@ def _stated(name: str, shape: tuple[int, ...], scale: Numbers | None, shift: Num
     return found
 
 
+def read_column(source: str, name: str) -> Array:
+    """Return a column of a file, or of a group in one, whatever its type.
+
+    Raises:
+        UserError: there is no file, or no data set, of this name.
+        DataError: it cannot be read.
+    """
+    file = open_hdf5(data_path(source))
+    return HDF5Column(file, source, _name_in(split_group(source)[1], name)).read(slice(None))
+
+
 def _name_in(group: str, name: str) -> str:
     """Return the name in the file of a data set in a group; a name that begins with / is one in the file."""
     return name if name.startswith("/") or not group else f"{group}/{name}"

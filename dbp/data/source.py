@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from dbp.data.file_names import data_path, expand
 from dbp.data.joined import JoinedDataset, JoinedLayout, join
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.scaling import Numbers
 from dbp.errors import UserError
 from dbp.text import shortened
+from dbp.types import Array
 
 SHOWN_FILES = 3  # in the name of a data set
 
@@ -72,6 +75,12 @@ class FileSource(NamedTuple):
             if layout.fits(data_path(file)):
                 return mapped(file, layout)
         return self.open(with_targets)
+
+    def read_column(self, name: str) -> Array:
+        """Return a column of any type by its name in the files; raise UserError if there is none."""
+        from dbp.data.hdf5 import read_column
+
+        return np.concatenate([read_column(file, name) for file in expand(self.files)])
 
     def _open_file(self, file: str, with_targets: bool) -> FileDataset:
         from dbp.data.hdf5 import HDF5Dataset

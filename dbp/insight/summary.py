@@ -16,7 +16,7 @@ from dbp.insight.record import RecordedRow, record
 from dbp.insight.work import Work
 from dbp.nn import Loss, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
-from dbp.run.sources import held_out_size, open_data
+from dbp.run.sources import open_data
 from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]
@@ -255,7 +255,7 @@ def summary_of(settings: Settings, input_shape: Shape | None = None) -> Summary:
             raise UserError(f"{error}; {remedy}") from None
         assert data is not None
         input_shape = input_shape or data.input_shape
-        examples = len(data) - held_out_size(len(data), settings.data.validation)
+        examples = len(data) - (settings.data.split.held_out(len(data)) if settings.data.split is not None else 0)
     return summary(
         settings.model,
         input_shape,

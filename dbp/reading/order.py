@@ -19,6 +19,7 @@ from dbp.random import generator
 Indices = NDArray[Any]
 ROUNDS = 8
 READ_AHEAD = 1 << 15  # positions whose rows are computed at once
+EXAMPLES = "order of examples"  # the purpose of the random numbers of an order of single rows
 CHUNKS, ROWS = "order of chunks", "order of rows in a window"  # the purposes of a ChunkOrder's random numbers
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.data import Dataset
-from dbp.reading.order import ChunkOrder, Order, RowOrder
+from dbp.reading.draws import DrawnChunkOrder, DrawnOrder, Draws
+from dbp.reading.order import EXAMPLES, ChunkOrder, Order, RowOrder
 from dbp.types import Array
 
 WINDOW_BYTES, WINDOW_BATCHES, WINDOW_UNITS = 1 << 27, 16, 8  # of a window by default: the largest of the three
@@ -24,15 +25,25 @@ class Sampler:
         seed: of the run.
         borders: the first row of each unit that is read as a whole, and the number of rows; None to draw single rows.
         window: least number of rows that are mixed with one another, if there are units.
+        ends: where the weight of each row ends on a line of all weights for drawing; None to draw each row once.
     """
 
     size: int
     seed: int
     borders: Array | None = None
     window: int = 0
+    ends: Array | None = None
 
     @classmethod
-    def of(cls, data: Dataset, seed: int, batch_size: int, order: str = "auto", window: int | None = None) -> Sampler:
+    def of(
+        cls,
+        data: Dataset,
+        seed: int,
+        batch_size: int,
+        order: str = "auto",
+        window: int | None = None,
+        ends: Array | None = None,
+    ) -> Sampler:
         """Return the sampler of a data set.
 
         Args:
@@ -41,27 +52,34 @@ class Sampler:
             batch_size: examples of a mini-batch.
             order: "rows"; "chunks"; or "auto", which draws rows where these lie in one piece.
             window: rows of a window; by default as many as data set and mini-batch ask for.
+            ends: where the weight of each row ends on a line of all weights for drawing, if there are such.
         """
         borders = borders_of(data, order)
         if borders is None:
-            return cls(len(data), seed)
+            return cls(len(data), seed, ends=ends)
         if window is None:
             largest_unit = int(np.diff(borders).max())
             window = max(WINDOW_BYTES // _row_bytes(data), WINDOW_BATCHES * batch_size, WINDOW_UNITS * largest_unit)
-        return cls(len(data), seed, borders, min(window, len(data)))
+        return cls(len(data), seed, borders, min(window, len(data)), ends)
 
     def order(self, epoch: int) -> RowOrder:
         """Return the order of an epoch, counted from 0."""
+        if self.ends is not None:
+            draws = Draws(self.ends, self.seed, epoch)
+            if self.borders is None:
+                return DrawnOrder(draws, self.size, self.seed, epoch)
+            return DrawnChunkOrder(draws, self.borders, self.window, self.seed, epoch)
         if self.borders is None:
-            return Order(self.size, self.seed, "order of examples", epoch)
+            return Order(self.size, self.seed, EXAMPLES, epoch)
         return ChunkOrder(self.borders, self.window, self.seed, epoch)
 
     def describe(self) -> str:
         """Return the order in words, which name all that it depends on besides the seed."""
+        drawn = "" if self.ends is None else f", drawn by weights ({_digest(self.ends, '<f8')})"
         if self.borders is None:
-            return "rows one by one"
-        digest = hashlib.sha256(self.borders.astype("<i8").tobytes()).hexdigest()[:8]
-        return f"windows of {self.window} rows from {len(self.borders) - 1} chunks ({digest})"
+            return f"rows one by one{drawn}"
+        chunks = f"{len(self.borders) - 1} chunks ({_digest(self.borders, '<i8')})"
+        return f"windows of {self.window} rows from {chunks}{drawn}"
 
 
 def borders_of(data: Dataset, order: str) -> Array | None:
@@ -81,3 +99,7 @@ def borders_of(data: Dataset, order: str) -> Array | None:
 
 def _row_bytes(data: Dataset) -> int:
     return max(1, sum(column.nbytes for column in data.read(slice(0, 1)).values()))
+
+
+def _digest(values: Array, dtype: str) -> str:
+    return hashlib.sha256(values.astype(dtype).tobytes()).hexdigest()[:8]

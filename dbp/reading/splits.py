@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -265,16 +265,16 @@ class MarkedRows:
         return np.asarray(blocks * BLOCK_ROWS + inside)
 
 
-def mark(size: int, values: Callable[[slice], Array], how: Split, seed: int) -> Array:
+def mark(size: int, values: Array, how: Split, seed: int) -> Array:
     """Return the marks of the rows that are held out for "stratified" or "groups", eight rows a byte.
 
     Args:
         size: number of rows.
-        values: returns the classes or groups of some consecutive rows.
+        values: the class or group of each row.
         how: what is held out.
         seed: of the run.
     """
-    kinds, codes = np.unique(values(slice(0, size)), return_inverse=True)
+    kinds, codes = np.unique(values, return_inverse=True)
     counts = np.bincount(codes, minlength=len(kinds))
     if how.take == GROUPS:
         return np.packbits(_held_groups(counts, how, seed)[codes])

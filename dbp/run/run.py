@@ -41,12 +41,12 @@ from dbp.parallel import (
 )
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
-from dbp.reading.sampler import Sampler
 from dbp.reading.shard import Batch, Chunks, CountedChunks, Shard
 from dbp.reading.training_data import TrainingData
 from dbp.run.model_check import model_warnings, weights_in
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
+from dbp.run.sampling import sampler_of
 from dbp.run.sources import check_together, open_sources, stop_check
 from dbp.run.standardization import standardization_of
 from dbp.types import Array
@@ -81,8 +81,7 @@ class Run:
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
         self.batches = Batches(len(self.sources.train), settings.examples_per_step(len(self.sources.train)))
-        self.sampler = agree(comm, self._make_sampler)
-        check_equal_on_ranks(comm, {"order": self.sampler.describe()}, "give all ranks the same data")
+        self.sampler = sampler_of(comm, settings, self.sources.train, self.batches.batch_size)
         self.reading = self._read_ahead()
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
@@ -101,10 +100,6 @@ class Run:
         self._allocate()
         if not restored:
             self._begin(initial)
-
-    def _make_sampler(self) -> Sampler:
-        data = self.settings.data
-        return Sampler.of(self.sources.train, self.settings.seed, self.batches.batch_size, data.order, data.window)
 
     def _read_ahead(self) -> TrainingData:
         """Return the training data as mini-batches read it; collective. All that reads it shares its memory."""

@@ -36,8 +36,9 @@ from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
 from dbp.reading.read_ahead import ReadAhead
 from dbp.reading.sampler import borders_of
-from dbp.reading.splits import Split, split
+from dbp.reading.splits import split
 from dbp.reading.subset import Subset
+from dbp.run.extra_columns import held_out_marks
 from dbp.terminal import write_error
 from dbp.types import Array
 
@@ -155,10 +156,14 @@ def open_sources(settings: Settings, comm: Communicator) -> Sources:
         for source in (settings.data.train, settings.data.validation, settings.data.test)
     )
     assert train is not None
-    return agree(comm, _split_and_check, settings, train, validation, test)
+    source = source_in(settings.data, settings.data.train)
+    marks = held_out_marks(comm, settings.data, source, train, settings.seed)
+    return agree(comm, _split_and_check, settings, train, validation, test, marks)
 
 
-def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | None, test: Dataset | None) -> Sources:
+def _split_and_check(
+    settings: Settings, full: Dataset, validation: Dataset | None, test: Dataset | None, marks: Array | None
+) -> Sources:
     """Return the data of a run, split; raise UserError if it does not fit together."""
     data, train = settings.data, full
     meaning = meaning_of(full)
@@ -169,8 +174,8 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
         for other, source in ((validation, data.validation), (test, data.test))
     )
     files = {"train": full, "validation": validation, "test": test}
-    if isinstance(data.validation, float):
-        train, validation = split(full, Split(data.validation), settings.seed, borders_of(full, data.order))
+    if data.split is not None:
+        train, validation = split(full, data.split, settings.seed, borders_of(full, data.order), marks)
     if settings.examples_per_step(len(train)) > len(train):
         raise UserError(
             f"batch_size is {settings.batch_size}, but must not be larger than the training data, which has "
@@ -183,11 +188,6 @@ def _split_and_check(settings: Settings, full: Dataset, validation: Dataset | No
                 f"{full.name} have {full.input_shape}"
             )
     return Sources(train, validation, test, {name: file for name, file in files.items() if file is not None})
-
-
-def held_out_size(examples: int, validation: Any) -> int:
-    """Return how many of the training data's examples are for validation, if the setting is a fraction of them."""
-    return round(examples * validation) if isinstance(validation, float) else 0
 
 
 def _how_to_state_scale(own_scale: bool, of_training: float, of_data: float) -> str:
