@@ -16,6 +16,7 @@ import dbp
 from dbp.config.data import Data
 from dbp.config.settings import Settings
 from dbp.config.toml import settings_from
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.ranks.clock import Stage
@@ -103,7 +104,7 @@ def scipy_run(settings: Settings, iterations: int) -> dict[str, Any]:
 
     found: list[dict[str, float]] = []
     with start_run(settings, world(), Start(fresh=True, quiet=True)) as (run, _, _):
-        on_batch = run.objective.on(run.next_batch(), 0)
+        on_batch = MiniBatchCost(run.objective, run.next_batch(), 0)
         start, inside, evaluations = time.perf_counter(), [0.0], [0]
 
         def cost(w: np.ndarray) -> tuple[float, np.ndarray]:

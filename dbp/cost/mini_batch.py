@@ -27,6 +27,12 @@ class ExampleSums:
     loss: float
     metrics: tuple[float, ...]
 
+    @classmethod
+    def of(cls, scalars: Array) -> ExampleSums:
+        """Return the sums from an array of them: example weight, loss and metrics."""
+        example_weight, loss, *metrics = scalars.tolist()
+        return cls(example_weight, loss, tuple(metrics))
+
     @property
     def cost(self) -> float:
         """Return the weighted mean of the losses; zero if all example weights are zero."""

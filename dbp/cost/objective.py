@@ -1,52 +1,24 @@
-"""The cost over all ranks and its derivatives: stages 2 to 5, where derivatives and ranks meet.
+"""The model and its loss on all ranks, and their cost and metrics over any examples.
 
-cost = sum_i(w_i loss_i) / sum_i(w_i) over all examples i of the mini-batch, however they fall on shards
-and ranks; the gradient is exactly that of this cost. An objective is made once for a run; objective.on(batch, step)
-is the cost of one mini-batch, which an optimizer asks for values and derivatives.
+cost = sum_i(w_i loss_i) / sum_i(w_i) over all examples i, however they fall on shards and ranks. An objective is made
+once for a run; MiniBatchCost (mini_batch_cost.py) is its cost of one mini-batch, with derivatives.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Tensor, Value, array_of, pullback
+from dbp.autodiff import Tensor, Value, array_of
 from dbp.cost.curvature import Curvature, LossCurvature
 from dbp.cost.mini_batch import ExampleSums, losses_of, metrics_of
 from dbp.data import Scaling
-from dbp.nn import Call, Loss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with, moment_sums
-from dbp.parallel import Arena, Arriving, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
-from dbp.random import generator
-from dbp.reading.shard import Batch, Chunks, Shard
+from dbp.nn import Call, Loss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
+from dbp.parallel import Arena, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
+from dbp.reading.shard import Chunks, Shard
 from dbp.types import Array
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The cost of a mini-batch, its gradient by the flat weights, and the sums behind them.
-
-    Args:
-        gradient: of the cost, complete where this rank owns it.
-        totals: sums over the examples.
-        moments: sums for the running moments.
-        finite: True if cost, gradient and moments are finite.
-        arriving: the gradient on its way; wait for each part before reading it. None if the gradient is complete.
-    """
-
-    gradient: Array
-    totals: ExampleSums
-    moments: Array
-    finite: bool
-    arriving: Arriving | None = None
-
-    @property
-    def cost(self) -> float:
-        """Return the weighted mean of the losses."""
-        return self.totals.cost
 
 
 class Objective:
@@ -99,15 +71,6 @@ class Objective:
         self._is_random = False  # True if a layer has drawn random numbers
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradient_views: dict[int, tuple[SumBuffer, list[Array]]] = {}
-
-    def on(self, batch: Batch, step: int) -> MiniBatchCost:
-        """Return the cost of a mini-batch.
-
-        Args:
-            batch: this rank's shards of it.
-            step: steps done before, which random numbers depend on.
-        """
-        return MiniBatchCost(self, batch, step)
 
     @property
     def is_deterministic(self) -> bool:
@@ -226,7 +189,7 @@ class Objective:
             tree.push(0, number, sums)
         total = self._evaluation.total(tree)
         self.stop_requested |= total.stop_requested
-        return _totals(total.scalars)
+        return ExampleSums.of(total.scalars)
 
     def evaluated_curvature(self, weights: Array, chunks: Chunks) -> Curvature:
         """Return the second derivatives of the cost of any number of examples, the model as in evaluation; collective.
@@ -272,129 +235,3 @@ class Objective:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""
         self.gradients.free()
         self.arena.free()
-
-
-@dataclass(frozen=True)
-class MiniBatchCost:
-    """The cost of one mini-batch as a function of the flat weights: the MiniBatchCost of optim/protocols.py.
-
-    All methods but draw() are collective, and return the same on every rank.
-
-    Args:
-        objective: model and loss on the ranks.
-        batch: this rank's shards of the mini-batch.
-        step: steps done before, which random numbers depend on.
-    """
-
-    objective: Objective
-    batch: Batch
-    step: int
-
-    @property
-    def space(self) -> Arena:
-        """Return the space that the weights lie in."""
-        return self.objective.arena
-
-    @property
-    def root(self) -> Arena:
-        """Return the means by which one rank computes for all."""
-        return self.objective.arena
-
-    @property
-    def is_deterministic(self) -> bool:
-        """Return True if this is the same function at every step."""
-        return self.objective.is_deterministic
-
-    def draw(self, shard: Shard) -> RandomKey:
-        """Return the key of the random numbers that a shard draws in this step."""
-        return RandomKey(self.objective.seed, self.step, shard.number)
-
-    def value(self, weights: Array) -> float:
-        """Return the cost, the same to the last bit as that of value_and_gradient()."""
-        filled = {shard.number: [shard] if len(shard.inputs) else [] for shard in self.batch}
-        total = self.objective.totals(weights, filled.__getitem__, Stage.FORWARD, self.draw)
-        self.objective.arena.comm.clock.enter(Stage.UPDATE)
-        return total.cost
-
-    def value_and_gradient(self, weights: Array, early: bool = False) -> Evaluation:
-        """Return the cost and its gradient, which is valid until the next call.
-
-        Args:
-            weights: the flat weights.
-            early: return before the gradient is complete, if that is possible; the caller waits part by part.
-        """
-        objective, gradients = self.objective, self.objective.gradients
-        clock = objective.arena.comm.clock
-        objective.arena.fence(weights)
-        gradients.start(shard.example_weight for shard in self.batch)
-        for shard in self.batch:
-            sums = gradients.buffer()
-            self._write_gradient(weights, shard, sums, last=shard is self.batch[-1])  # 2 forward, 3 loss, 4 backward
-            gradients.push(shard.number, sums)
-        clock.enter(Stage.SUM)
-        total = gradients.total(early)  # 5 sum
-        clock.enter(Stage.UPDATE)
-        objective.stop_requested |= total.stop_requested
-        totals = _totals(total.scalars[: objective.scalars])
-        moments = total.scalars[objective.scalars :].copy()
-        finite = total.finite and math.isfinite(totals.loss)
-        if objective.running:
-            finite = finite and bool(np.isfinite(moments).all())
-        if not finite:
-            gradients.reject()
-            return Evaluation(total.vector, totals, moments, finite=False)
-        gradients.accept()
-        return Evaluation(total.vector, totals, moments, finite=True, arriving=total.arriving)
-
-    def _write_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, last: bool) -> None:
-        """Write the gradient of a shard's loss sum, and its sums, to a buffer: zeros for a shard without examples."""
-        if len(shard.inputs) == 0:
-            sums.bytes[:] = 0
-            return
-        objective = self.objective
-        clock, leaves = objective.arena.comm.clock, objective.leaves(weights)
-        call = objective.call(leaves, shard, self.draw(shard))
-        clock.enter(Stage.FORWARD)
-        outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
-        clock.enter(Stage.BACKWARD)
-        cotangent = shard.example_weights
-        if cotangent is None:
-            cotangent = np.ones(len(shard.inputs), objective.dtype)
-        on_ready = objective.gradients.on_ready(objective.layout) if last else None
-        into = objective.gradient_views(sums)
-        pullback(losses, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
-        sums.scalars[: objective.scalars] = objective.sums(losses.value, outputs.value, shard, call.mixture)
-        if objective.running:
-            sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, call.observed))
-
-    def curvature(self, weights: Array, part: float = 1.0) -> Curvature:
-        """Return the second derivatives at weights that must not change.
-
-        Each rank keeps what its shards have computed for as long as the result lives. In the products dropout is
-        that of this step, and normalization that of training.
-
-        Args:
-            weights: the flat weights.
-            part: the fraction of each shard's examples that is used.
-        """
-        objective = self.objective
-        objective.arena.fence(weights)
-        at = objective.layout.views(weights)
-        chosen = {s.number: s.rows(self._window(len(s.inputs), part)) for s in self.batch if len(s.inputs)}
-        losses = {number: [objective.loss_curvature(at, shard, self.draw(shard))] for number, shard in chosen.items()}
-        return objective.curvature(lambda number: losses.get(number, []))
-
-    def _window(self, count: int, part: float) -> Any:
-        """Return the indices of the examples of a shard that are used: the first ones, as batches are shuffled.
-
-        A full batch is always the same, so there different steps use different examples.
-        """
-        size, first = math.ceil(part * count), 0
-        if self.objective.full_batch and size < count:
-            first = int(generator(self.objective.seed, "part of the batch", self.step).random() * count)
-        return slice(first, first + size) if first + size <= count else np.arange(first, first + size) % count
-
-
-def _totals(scalars: Array) -> ExampleSums:
-    example_weight, loss, *metrics = scalars.tolist()
-    return ExampleSums(example_weight, loss, tuple(metrics))

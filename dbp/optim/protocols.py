@@ -165,7 +165,7 @@ class Curvature(Protocol):
 class MiniBatchCost(Protocol[E_co]):
     """The cost of a mini-batch as a function of the flat weights, and its derivatives.
 
-    cost/objective.py implements it.
+    cost/mini_batch_cost.py implements it.
     """
 
     @property

@@ -3,7 +3,8 @@
 Each step takes a mini-batch through seven stages:
 
 1. data: this rank's shards of the mini-batch are read (run/run.py, reading/loader.py);
-2. forward, 3. loss, 4. backward: the gradient of each shard, written to a buffer of a GradientSum (cost/objective.py);
+2. forward, 3. loss, 4. backward: the gradient of each shard, written to a buffer of a GradientSum
+   (cost/mini_batch_cost.py);
 5. sum: GradientSum adds up the shards of all ranks to the gradient of the full cost (parallel/sums/gradients.py);
 6. update: each owner of a part of the weights writes it (optim/);
 7. checkpoint: the state of the run is copied, and written while training continues (saving/saver.py).
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from dbp.cost.objective import Evaluation
+from dbp.cost.mini_batch_cost import Evaluation, MiniBatchCost
 from dbp.errors import PassStoppedError
 from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
@@ -82,7 +83,7 @@ def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
     """
     settings, progress = run.settings, run.progress
     factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.not_finite.rate_factor
-    cost = run.objective.on(batch, progress.step)
+    cost = MiniBatchCost(run.objective, batch, progress.step)
     taken = settings.optimizer.step(cost, run.weights, run.state, progress.updates + 1, factor)
     if taken.done:
         run.update_moments(taken.evaluation.moments)

@@ -14,7 +14,7 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
 from dbp.cost.mini_batch import losses_of
-from dbp.cost.objective import MiniBatchCost
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.nn import Call, Scope
 from dbp.reading.shard import Shard
 from dbp.types import Array

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dbp.config.settings import ROLL_BACK, SKIP, STOP
-from dbp.cost.objective import Evaluation
+from dbp.cost.mini_batch_cost import Evaluation, MiniBatchCost
 from dbp.errors import DataError, NotFiniteError, StorageError
 from dbp.optim import Step
 from dbp.parallel import Stage, from_rank_0
@@ -54,7 +54,7 @@ class NotFinitePolicy:
                 return True
             reason = f"not_finite.skip_at_most = {settings.skip_at_most} steps in a row were skipped"
         run, progress = self._run, self._run.progress
-        findings = diagnose(run.objective.on(batch, progress.step), run.weights, _rows(run))
+        findings = diagnose(MiniBatchCost(run.objective, batch, progress.step), run.weights, _rows(run))
         cost = failed.evaluation.cost
         when = f"at step {progress.step + 1} (epoch {progress.epoch + 1}, cost {cost:.6g})"
         head = headline(findings, math.isfinite(cost), when)

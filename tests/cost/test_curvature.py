@@ -6,6 +6,7 @@ import pytest
 import dbp.autodiff as ad
 from dbp import nn
 from dbp.cost.mini_batch import as_weighted
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.nn import RandomKey
 from dbp.parallel import Arena, Layout, OneProcess, Shards
@@ -56,12 +57,12 @@ class Problem:
         columns = [None if a is None else a.astype(dtype) if a.dtype.kind == "f" else a for a in (X, targets, weights)]
         rows = [np.array(parts.of_batch(len(X), n), int) for n in range(shards)]
         batch = [Shard(n, *(None if a is None else a[r] for a in columns)) for n, r in enumerate(rows)]
-        self.on_batch = objective.on(batch, 5)
+        self.on_batch = MiniBatchCost(objective, batch, 5)
         self.w = self.layout.flatten(parameters, dtype) + RNG.normal(0, 0.1, self.layout.size).astype(dtype)
         self.total = len(X) if weights is None else weights.sum()
 
     def with_batch(self, batch):
-        return self.on_batch.objective.on(batch, self.on_batch.step)
+        return MiniBatchCost(self.on_batch.objective, batch, self.on_batch.step)
 
     def parameters(self, flat):
         ends = np.cumsum([0, *(np.prod(s, dtype=int) for s in self.layout.shapes.values())])
@@ -190,9 +191,9 @@ def test_of_a_batch_that_never_changes_different_steps_take_different_parts():
     objective, v = problem.on_batch.objective, RNG.standard_normal(problem.w.shape)
     (whole,), seen = problem.on_batch.batch, set()
     for step in range(20):
-        found = objective.on([whole], step).curvature(problem.w, part=0.3).hessian_product(v).copy()
+        found = MiniBatchCost(objective, [whole], step).curvature(problem.w, part=0.3).hessian_product(v).copy()
         first = int(generator(3, "part of the batch", step).random() * 11)
-        some = objective.on([whole.rows(np.arange(first, first + 4) % 11)], step)
+        some = MiniBatchCost(objective, [whole.rows(np.arange(first, first + 4) % 11)], step)
         np.testing.assert_array_equal(found, some.curvature(problem.w).hessian_product(v))
         seen.add(first)
     assert len(seen) > 5

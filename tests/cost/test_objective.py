@@ -5,6 +5,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.shard import Shard
@@ -21,7 +22,7 @@ def cost_of(model, loss, x, y, weights=None, shards=1, dtype="float64"):
     runs = [Shards(shards).of_batch(len(x), n) for n in range(shards)]
     rows = [slice(run.start, run.stop) for run in runs]
     batch = [Shard(n, x[r], y[r], None if weights is None else weights[r]) for n, r in enumerate(rows)]
-    return objective.on(batch, 0), layout.flatten(parameters, dtype)
+    return MiniBatchCost(objective, batch, 0), layout.flatten(parameters, dtype)
 
 
 def test_logistic_regression_by_the_formula():

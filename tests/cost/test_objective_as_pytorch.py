@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.data import ArrayDataset
 from dbp.optim import SGD, Adam, State
@@ -87,7 +88,7 @@ def test_costs_step_for_step(loss, method, dtype):
         epoch, within = divmod(step, batches.steps)
         order, positions = Order(230, 0, "order", epoch), batches.positions(within)
         rows.append(order.rows(positions))
-        cost = objective.on(loader.batch(order, positions), step)
+        cost = MiniBatchCost(objective, loader.batch(order, positions), step)
         costs.append(method.step(cost, weights, state, step + 1, 1.0).evaluation.cost)
     expected = list(torch_costs(loss, method, parameters, rows, getattr(torch, dtype)))
     np.testing.assert_allclose(costs, expected, rtol=1e-5 if dtype == "float32" else 1e-10)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.shard import Shard
@@ -45,7 +46,7 @@ def cost_of(model, loss, x, y, weights=None, shards=1, seed=0):
     parameters, running = initial.parameters, initial.running
     layout = Layout.of(parameters)
     objective = Objective(model, loss, layout, OneProcess(), Shards(shards), np.dtype("float64"), running, seed)
-    return objective.on(in_shards(x, y, weights, shards), 0), layout.flatten(parameters, "float64"), running
+    return MiniBatchCost(objective, in_shards(x, y, weights, shards), 0), layout.flatten(parameters, "float64"), running
 
 
 def in_shards(x, y, weights, shards):

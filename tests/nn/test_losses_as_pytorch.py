@@ -5,6 +5,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.shard import Shard
@@ -101,7 +102,7 @@ def test_losses(loss, probabilities, places, weighted):
         Shard(n, *(None if a is None else a[run.start : run.stop] for a in (x, targets, weights)))
         for n, run in enumerate(runs)
     ]
-    result = objective.on(batch, 0).value_and_gradient(layout.flatten(parameters, "float64"))
+    result = MiniBatchCost(objective, batch, 0).value_and_gradient(layout.flatten(parameters, "float64"))
     cost, leaves = torch_cost_of(outputs), list(theirs.values())
     assert result.cost == pytest.approx(cost.item(), rel=1e-12)
     assert_close(layout.views(result.gradient), pullbacks(cost, leaves), "gradient by")

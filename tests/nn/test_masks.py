@@ -5,6 +5,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.errors import UserError
 from dbp.nn.masks import mask_after_window
 from dbp.reading.shard import Shard
@@ -119,7 +120,7 @@ def test_cost_gradient_and_curvature_have_the_same_bits_with_any_fill(name):
     for fill in (0.0, 9.0):
         cost, w, _ = cost_of(model, nn.CrossEntropy(), filled(fill), y)
         batch = [Shard(0, filled(fill), y, None, MASK)]
-        cost = cost.objective.on(batch, 0)
+        cost = MiniBatchCost(cost.objective, batch, 0)
         v = np.random.default_rng(2).standard_normal(len(w))
         evaluation = cost.value_and_gradient(w)
         found.append([evaluation.cost, evaluation.gradient.copy(), evaluation.moments])

@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.parallel import Arena, Layout, Shards, world
 from dbp.parallel.vectors.arena import DIVIDED_FROM
@@ -41,7 +42,7 @@ def digests(units, divide):
     for step, columns in enumerate(INPUTS):
         rows = [(n, shards.of_batch(len(columns[0]), n)) for n in shards.mine]
         batch = [Shard(n, *(None if a is None else a[r.start : r.stop] for a in columns)) for n, r in rows]
-        cost = objective.on(batch, step)
+        cost = MiniBatchCost(objective, batch, step)
         for part in arena.owned:
             v[part] = np.sin(np.arange(part.start, part.stop))
         curvature = cost.curvature(w, part=0.6)

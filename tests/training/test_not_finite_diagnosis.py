@@ -6,6 +6,7 @@ import pytest
 from dbp import nn
 from dbp.autodiff import abs_, exp, sqrt
 from dbp.checkpoint import digest_arrays
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.nn import Dense
 from dbp.parallel import Layout, OneProcess, Shards
@@ -26,7 +27,7 @@ def looked_at(model, inputs=X, targets=Y, change=None, loss="mean_squared_error"
         change(layout.views(weights, writable=True))
     taken = [parts.of_batch(len(inputs), number) for number in range(shards)]
     batch = [Shard(n, inputs[r.start : r.stop], targets[r.start : r.stop], None) for n, r in enumerate(taken)]
-    cost = objective.on(batch, 0)
+    cost = MiniBatchCost(objective, batch, 0)
     running = digest_arrays(nn.running_arrays(initial.running))
     with np.errstate(all="ignore"):
         before = cost.value_and_gradient(weights)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.reading.shard import Shard
 from tests.nn.models import DRAW, cost_of, inputs
 
@@ -50,7 +51,7 @@ def test_a_shard_draws_the_same_whoever_computes_it():
     parts = []
     for i in range(4):
         alone = [s if s.number == i else e for s, e in zip(batch, empty, strict=True)]
-        parts.append(objective.on(alone, 0).value_and_gradient(w).totals.loss)
+        parts.append(MiniBatchCost(objective, alone, 0).value_and_gradient(w).totals.loss)
     assert sum(parts) / 12 == pytest.approx(whole, rel=1e-14)
-    assert objective.on(batch, 1).value_and_gradient(w).cost != whole
-    assert objective.on(batch, 0).value_and_gradient(w).cost == whole
+    assert MiniBatchCost(objective, batch, 1).value_and_gradient(w).cost != whole
+    assert MiniBatchCost(objective, batch, 0).value_and_gradient(w).cost == whole

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.errors import UserError
 from tests.nn.models import DRAW, cost_of, in_shards, inputs, run, start
 
@@ -21,7 +22,7 @@ def test_running_moments_are_those_of_whole_mini_batches(shards, decay):
     cost, w, running = cost_of(model, nn.CrossEntropy(), steps[0], y, shards=shards)
     mean, variance = np.zeros(3), np.ones(3)
     for x in steps:
-        moments = cost.objective.on(in_shards(x, y, None, shards), 0).value_and_gradient(w).moments
+        moments = MiniBatchCost(cost.objective, in_shards(x, y, None, shards), 0).value_and_gradient(w).moments
         nn.update_running_moments(running, moments)
         mean = decay * mean + (1 - decay) * x.mean(axis=(0, 1))
         variance = decay * variance + (1 - decay) * x.var(axis=(0, 1), ddof=1)
