@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from dbp.data import Dataset, Examples
-from dbp.data.dataset import Rows
+from dbp.data.dataset import Rows, pieces_of
 from dbp.parallel import Communicator, Stage
 from dbp.reading.node_cache import NodeCache
 from dbp.reading.order import ChunkOrder, RowOrder
@@ -78,6 +79,7 @@ class ReadAhead:
         self.warnings: Sequence[str] = getattr(data, "warnings", ())
         self.borders: Array | None = getattr(data, "borders", None)
         self.meaning, self.shift = getattr(data, "meaning", None), getattr(data, "shift", None)
+        self.pieces = partial(pieces_of, data)
         self._next: tuple[int, int] | None = None  # epoch and position at which the next mini-batch begins
         self._has_all = False  # True once all units are known to be ready for good
         self._epoch: tuple[int, EpochUnits] | None = None  # the current one

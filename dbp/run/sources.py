@@ -14,11 +14,9 @@ import numpy as np
 from dbp.config.data import FILES, NAMES, PARTS, Data, is_in_files
 from dbp.config.settings import Settings
 from dbp.data import (
-    Aligned,
     CheckTargets,
     ColumnNames,
     Dataset,
-    FileDataset,
     FileLayout,
     FileSource,
     JoinedLayout,
@@ -34,7 +32,6 @@ from dbp.data import (
 )
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
-from dbp.reading.read_ahead import ReadAhead
 from dbp.reading.sampler import borders_of
 from dbp.reading.splits import split
 from dbp.reading.subset import Subset
@@ -119,7 +116,8 @@ def open_data(data: Data, source: Any, with_targets: bool = True) -> Dataset | N
 
 def warnings_of(data: Dataset) -> Sequence[str]:
     """Return what the user should know of a data set before it is used."""
-    return data.warnings if isinstance(data, (FileDataset, Aligned, ReadAhead)) else ()
+    found: Sequence[str] = getattr(data, "warnings", ())
+    return found
 
 
 def print_warnings(comm: Communicator, data: Dataset) -> None:
