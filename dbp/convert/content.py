@@ -42,7 +42,13 @@ class ColumnShape(NamedTuple):
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
-        return f"{self.dtype} {' x '.join(map(str, self.shape))}"
+        kind = "texts" if self.dtype.kind == "S" else str(self.dtype)
+        return f"{kind} {' x '.join(map(str, self.shape))}"
+
+
+def rows_of(block: Block) -> int:
+    """Return the number of rows of a block, by its first column."""
+    return next((len(values) for values in block.values() if values.ndim), 0)
 
 
 def shapes_of(block: Block, count: int) -> dict[str, ColumnShape]:

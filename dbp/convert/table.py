@@ -15,6 +15,7 @@ from dbp.convert.choice import Chooser, mean_of
 from dbp.convert.coding import CLASSES, TEXTS, ColumnCoding, TableCoding
 from dbp.convert.content import Content
 from dbp.convert.encoding import Plan, encode_column, encoded_blocks, state_of
+from dbp.convert.progress import with_progress
 from dbp.convert.roles import Roles, Table, TableOptions, chosen_columns, used_places
 from dbp.convert.scan import NUMBERS, WORDS, ColumnScan, TextScan
 from dbp.data.meaning import listed
@@ -59,7 +60,8 @@ def _scanned(table: Table, options: TableOptions, roles: Roles) -> tuple[Scans, 
     chooser = Chooser(table, options, roles)
     scans = {place: chooser.scan(place) for place in used_places(roles)}
     rows = complete = 0
-    for block in table.blocks(list(scans)):
+    blocks = table.blocks(list(scans))
+    for block in with_progress(blocks, lambda block: len(block.lines), f"reading {table.path.name}"):
         empty = [scan.add(block.lines, block.columns[place]) for place, scan in scans.items()]
         rows += len(block.lines)
         found = [one for one in empty if one is not None]

@@ -12,7 +12,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dbp.convert.content import Block, ColumnShape, Content, row_bytes, rows_per_block, shapes_of
+from dbp.convert.content import Block, ColumnShape, Content, row_bytes, rows_of, rows_per_block, shapes_of
+from dbp.convert.progress import with_progress
 from dbp.data.chunked_output import ChunkedOutputFile
 from dbp.data.dataset import check_columns, role_of
 from dbp.data.meaning import check_names
@@ -70,7 +71,7 @@ def _write(output: OutputFile, content: Content, what: str, source: str) -> Shap
     done = 0
     with output as file:
         file.create()
-        for block in content.blocks:
+        for block in with_progress(content.blocks, rows_of, f"writing {output.path.name}", content.count):
             if not (count := _row_count(what, block)):
                 continue
             if not shapes:
@@ -145,7 +146,7 @@ def _spooled(path: Path, content: Content, files: ExitStack) -> Content:
     spools: dict[str, BinaryIO] = {}
     first: Block = {}
     count = 0
-    for block in content.blocks:
+    for block in with_progress(content.blocks, rows_of, f"reading for {path.name}"):
         rows = _row_count(str(path), block)
         if not first:
             first = {name: values[:1] for name, values in block.items()}
