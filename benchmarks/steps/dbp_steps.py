@@ -14,7 +14,7 @@ from measure import Report, Step, take_first_steps
 
 import dbp
 from dbp import nn, optim
-from dbp.autodiff.blocks import PIECE
+from dbp.autodiff.blocks.dense import PIECE
 from dbp.config.settings import Settings
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.parallel.ranks.clock import Stage

@@ -11,7 +11,7 @@ To add a primitive:
 3. Add it to CASES in tests/autodiff/test_primitives.py, which compares its derivatives with differences.
 
 If it composes primitives that exist, write a function, such as `mean`, instead: its derivatives follow by themselves.
-To save memory traffic, make the composition a block (dbp/autodiff/blocks.py).
+To save memory traffic, make the composition a block (dbp/autodiff/blocks/).
 """
 
 from dbp.autodiff.primitives.arithmetic import (

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dbp.autodiff.kernels import columns, epilogue, winograd
-from dbp.autodiff.kernels.columns import Padding, Pair
+from dbp.autodiff.fast_convolution import columns, epilogue, winograd
+from dbp.autodiff.fast_convolution.columns import Padding, Pair
 from dbp.types import Array
 
 Saved = list[Array]

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.kernels.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
-from dbp.autodiff.kernels.scratch import buffer
+from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
+from dbp.autodiff.fast_convolution.scratch import buffer
 from dbp.types import Array
 
 OUT = 4  # outputs of a tile along one axis

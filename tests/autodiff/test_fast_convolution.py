@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dbp.autodiff import kernels
-from dbp.autodiff.kernels import columns, scratch, winograd
+from dbp.autodiff import fast_convolution
+from dbp.autodiff.fast_convolution import columns, scratch, winograd
 
 RANDOM = np.random.default_rng(7)
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "relu": False, "pool": 0}
@@ -77,10 +77,10 @@ def check(x, w, b, wanted=True, **setting):
         array.flags.writeable = False
     setting = PLAIN | setting
     dtype = x.dtype.type
-    y, saved = kernels.forward(x, w, b, **setting)
+    y, saved = fast_convolution.forward(x, w, b, **setting)
     close(y, reference(x, w, b, **setting), dtype)
     g = whole_numbers(RANDOM, y.shape, dtype)
-    dx, dw, db = kernels.backward(g, y, saved, x, w, **setting, wanted=wanted, bias=b is not None)
+    dx, dw, db = fast_convolution.backward(g, y, saved, x, w, **setting, wanted=wanted, bias=b is not None)
     want = reference(x, w, b, g, **setting)
     close(dw, want[1], dtype)
     assert (db is None) == (b is None)
@@ -93,7 +93,7 @@ def check(x, w, b, wanted=True, **setting):
 
 def uses_winograd(x, w, **setting):
     setting = PLAIN | setting
-    return kernels._by_winograd(x, w, *(setting[name] for name in ("stride", "padding", "dilation", "pool")))
+    return fast_convolution._by_winograd(x, w, *(setting[name] for name in ("stride", "padding", "dilation", "pool")))
 
 
 @settings(max_examples=150, derandomize=True)
@@ -134,8 +134,8 @@ def test_winograd(data):
     assume(decided(x, w, b, padding))
     tiles = data.draw(st.sampled_from([1, 4, 20, winograd.TILES]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "MIN_TILES", 1)
-        patch.setattr(kernels, "MIN_CHANNELS", 1)
+        patch.setattr(fast_convolution, "MIN_TILES", 1)
+        patch.setattr(fast_convolution, "MIN_CHANNELS", 1)
         assume(uses_winograd(x, w, padding=padding))
         patch.setattr(winograd, "TILES", tiles)  # rounds of one band of an image up to all images
         setting = {"relu": data.draw(st.booleans()), "pool": data.draw(st.sampled_from([0, 2]))}
@@ -159,7 +159,7 @@ def test_a_kernel_as_large_as_the_image(channels):
 
 def test_a_pool_too_large_for_a_byte():
     with pytest.raises(ValueError, match="pool must be at most 15, got 16"):
-        kernels.forward(np.ones((1, 32, 32, 1)), np.ones((1, 1, 1, 1)), None, **(PLAIN | {"pool": 16}))
+        fast_convolution.forward(np.ones((1, 32, 32, 1)), np.ones((1, 1, 1, 1)), None, **(PLAIN | {"pool": 16}))
 
 
 @pytest.mark.parametrize(("kernel", "channels"), [(1, 4), (1, 12), (3, 1), (3, 3), (3, 16), (5, 9)])
@@ -169,11 +169,11 @@ def test_inputs_that_are_views(kernel, channels):
     g_of = untied((3, 16, 9, 11))
     side = kernel // 2
     setting = PLAIN | {"padding": ((side, side), (side, side)), "relu": True}
-    y, saved = kernels.forward(x, w, untied(16), **setting)
+    y, saved = fast_convolution.forward(x, w, untied(16), **setting)
     g = g_of.transpose(0, 2, 3, 1)
     copies = [np.ascontiguousarray(array) for array in (g, x, w)]
-    got = kernels.backward(g, y, saved, x, w, **setting, wanted=True, bias=True)
-    again = kernels.backward(copies[0], y, saved, *copies[1:], **setting, wanted=True, bias=True)
+    got = fast_convolution.backward(g, y, saved, x, w, **setting, wanted=True, bias=True)
+    again = fast_convolution.backward(copies[0], y, saved, *copies[1:], **setting, wanted=True, bias=True)
     for one, other in zip(got, again, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
@@ -184,8 +184,12 @@ def test_results_do_not_depend_on_other_calls(channels):
     x, w, b = untied((3, 9, 10, channels)), untied((3, 3, channels, 16), 0.2), untied(16)
 
     def both(x, w):
-        y, saved = kernels.forward(x, w, b, **setting)
-        return [y, *saved, *kernels.backward(np.ones_like(y), y, saved, x, w, **setting, wanted=True, bias=True)]
+        y, saved = fast_convolution.forward(x, w, b, **setting)
+        return [
+            y,
+            *saved,
+            *fast_convolution.backward(np.ones_like(y), y, saved, x, w, **setting, wanted=True, bias=True),
+        ]
 
     first = both(x, w)
     kept = [array.copy() for array in first]
@@ -201,10 +205,10 @@ def test_results_do_not_depend_on_other_calls(channels):
 def test_the_first_of_equal_maxima_gets_the_gradient(channels):
     x, w = np.ones((2, 8, 8, channels), np.float32), np.zeros((3, 3, channels, 16), np.float32)
     setting = PLAIN | {"padding": ((1, 1), (1, 1)), "pool": 2}
-    y, saved = kernels.forward(x, w, np.ones(16, np.float32), **setting)
+    y, saved = fast_convolution.forward(x, w, np.ones(16, np.float32), **setting)
     g = np.ones_like(y)
     w[1, 1] = 1  # only the middle tap: dx shows which pixels were chosen
-    dx, _, db = kernels.backward(g, y, saved, x, w, **setting, wanted=True, bias=True)
+    dx, _, db = fast_convolution.backward(g, y, saved, x, w, **setting, wanted=True, bias=True)
     want = np.zeros_like(x)
     want[:, ::2, ::2] = 16
     np.testing.assert_allclose(dx, want, atol=1e-5)
@@ -216,8 +220,8 @@ def test_the_error_of_winograd_stays_near_that_of_a_plain_product():
     setting = PLAIN | {"padding": ((1, 1), (1, 1))}
     assert uses_winograd(x, w, padding=setting["padding"])
     g = untied((2, 32, 32, 64))
-    y, saved = kernels.forward(x, w, None, **setting)
-    fast = [y, *kernels.backward(g, y, saved, x, w, **setting, wanted=True, bias=False)[:2]]
+    y, saved = fast_convolution.forward(x, w, None, **setting)
+    fast = [y, *fast_convolution.backward(g, y, saved, x, w, **setting, wanted=True, bias=False)[:2]]
     plain_setting = {name: setting[name] for name in ("stride", "padding", "dilation", "relu", "pool")}
     y, saved = columns.forward(x, w, None, **plain_setting)
     plain = [y, *columns.backward(g, y, saved, x, w, **plain_setting, wanted=True)[:2]]
@@ -228,6 +232,6 @@ def test_the_error_of_winograd_stays_near_that_of_a_plain_product():
 
 def test_saved_is_small():
     x, w = untied((2, 16, 16, 16)), untied((3, 3, 16, 32))
-    y, saved = kernels.forward(x, w, None, **(PLAIN | {"padding": ((1, 1), (1, 1)), "pool": 2}))
+    y, saved = fast_convolution.forward(x, w, None, **(PLAIN | {"padding": ((1, 1), (1, 1)), "pool": 2}))
     assert sum(array.nbytes for array in saved) == y.size
-    assert not kernels.forward(x, w, None, **PLAIN)[1]
+    assert not fast_convolution.forward(x, w, None, **PLAIN)[1]

@@ -1,0 +1,13 @@
+"""Blocks: compositions of primitives, fused into one node of the graph with fewer passes over memory.
+
+The specification of a block is the composition itself. On plain arrays a fused version of value and derivative runs in
+its place. When the derivative is to be differentiated again, the block records its specification instead.
+"""
+
+from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.blocks.convolution import convolution_block
+from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
+from dbp.autodiff.blocks.dense import dense_block
+from dbp.autodiff.blocks.normalization import moments_of, normalize_block
+
+__all__ = ["Block", "convolution_block", "cross_entropy_block", "dense_block", "moments_of", "normalize_block"]

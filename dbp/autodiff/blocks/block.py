@@ -1,0 +1,70 @@
+"""A block: a composition of primitives, its specification, beside a fused version of value and derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dbp.autodiff.recompute import Recomputed
+from dbp.autodiff.tensor import PRIMITIVES, Tensor, Value, new_node
+from dbp.types import Array
+
+Options = dict[str, Any]
+
+
+class Block(Recomputed):
+    """A fused primitive: a specification, and the forward and backward pass of its fast version.
+
+    Args:
+        name: of the primitive.
+        specification: (*inputs, **options) -> output, composed of primitives.
+        forward: (*arrays, **options) -> output, and anything to keep for backward.
+        backward: (g, output, kept, wanted, slots, *arrays, **options) -> cotangents of the inputs, None where not
+            wanted. Where slots holds an OutputSlot for an input, the cotangent may be written there.
+        tangent: (tangents, output, *arrays, **options) -> tangent of the output; by default that of the specification.
+    """
+
+    takes_output_slots = True
+
+    def __init__(
+        self,
+        name: str,
+        specification: Callable[..., Value],
+        forward: Callable[..., tuple[Array, Any]],
+        backward: Callable[..., Sequence[Value | None]],
+        tangent: Callable[..., Value] | None = None,
+    ):
+        super().__init__(specification)
+        self.name, self.value, self._backward, self._tangent = name, forward, backward, tangent
+        PRIMITIVES[name] = self
+
+    def __call__(self, *inputs: Value, **options: Any) -> Any:
+        """Return the output on plain arrays; a node of the graph if a tensor is among the inputs."""
+        arrays = [x.value if type(x) is Tensor else x for x in inputs]
+        output, kept = self._compute(arrays, options)
+        for x in inputs:
+            if type(x) is Tensor:
+                return new_node(output, self, inputs, {"kept": kept, "own": options}, options)
+        return output
+
+    def record_again(self, inputs: Sequence[Value], options: Options) -> Value:
+        """Return the output of the specification, recorded from new leaves in place of the tensors among the inputs."""
+        return super().record_again(inputs, options["own"])
+
+    def pull(
+        self, g: Value, y: Value, inputs: Sequence[Value], options: Options, wanted: Sequence[bool]
+    ) -> list[Value]:
+        """Return the cotangents of the wanted inputs, None for the others."""
+        own = options["own"]
+        if type(g) is Tensor or any(type(x) is Tensor for x in inputs):
+            return super().pull(g, y, inputs, own, wanted)
+        slots = options.get("slots") or [None] * len(inputs)
+        return list(self._backward(g, y, options["kept"], wanted, slots, *inputs, **own))
+
+    def push(
+        self, tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], options: Options
+    ) -> Value | None:
+        """Return the output's tangent."""
+        if self._tangent is None or any(type(x) is Tensor for x in (*tangents, *inputs)):
+            return super().push(tangents, y, inputs, options["own"])
+        return self._tangent(tangents, y, *inputs, **options["own"])
