@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from dbp.reading.subset import Subset
 from dbp.types import Array
 
 MAX_SEGMENTS, SEGMENT_NUMBERS = 256, 1 << 22  # of a pass, and of all its segments together
+NARROW = 64  # elements of a row, below which rows are transposed
 PROGRESS_SECONDS = 10.0  # from one line on a long pass to the next
 
 
@@ -44,18 +45,24 @@ class Moments(NamedTuple):
     most: Array
 
     @classmethod
-    def of(cls, values: Array, weights: Array) -> Moments:
-        """Return the moments of values (numbers, elements) with their weights of the same shape."""
-        total = weights.sum(axis=0)
+    def of(cls, values: Array, weights: Array | None = None) -> Moments:
+        """Return the moments of some rows.
+
+        Args:
+            values: (rows, elements), which are overwritten.
+            weights: of the same shape; None if all are 1.
+        """
+        axis = 0
+        if values.shape[1] < NARROW:  # sums over neighbors in memory take a fraction of the time
+            values, axis = np.ascontiguousarray(values.T), 1
+            weights = None if weights is None else np.ascontiguousarray(weights.T)
+        least, most, total = _extremes(values, weights, axis)
         divisor = np.where(total > 0, total, 1)
-        guess = (values * weights).sum(axis=0) / divisor
-        distances = values - guess
-        error = (distances * weights).sum(axis=0) / divisor  # of the guess, by rounding
-        mean, squares = guess + error, (np.square(distances) * weights).sum(axis=0) - np.square(error) * total
-        squares = np.maximum(squares, 0)
-        counts = weights > 0
-        least = np.min(np.where(counts, values, np.inf), axis=0, initial=np.inf)
-        return cls(total, mean, squares, least, np.max(np.where(counts, values, -np.inf), axis=0, initial=-np.inf))
+        guess = _sum(values, weights, axis) / divisor
+        values -= np.expand_dims(guess, axis)
+        error = _sum(values, weights, axis) / divisor  # of the guess, by rounding
+        squares = _sum(np.square(values, out=values), weights, axis) - np.square(error) * total
+        return cls(total, guess + error, np.maximum(squares, 0), least, most)
 
     def merged(self, other: Moments) -> Moments:
         """Return the moments of both sets of rows (Chan, Golub and LeVeque 1979, equation 2.1)."""
@@ -80,6 +87,20 @@ class Moments(NamedTuple):
         """Return the standard deviation of all numbers that count; 1 where they are all the same."""
         variance = self.squares / np.where(self.weight > 0, self.weight, 1)
         return np.where(self.is_constant | (variance == 0), 1.0, np.sqrt(variance))
+
+
+def _sum(values: Array, weights: Array | None, axis: int) -> Array:
+    return np.asarray((values if weights is None else values * weights).sum(axis=axis))
+
+
+def _extremes(values: Array, weights: Array | None, axis: int) -> tuple[Array, Array, Array]:
+    """Return the least and the largest number that count, and the sum of the weights."""
+    if weights is None:
+        bounds = values.min(axis=axis, initial=np.inf), values.max(axis=axis, initial=-np.inf)
+        return *bounds, np.full(values.shape[1 - axis], float(values.shape[axis]))
+    counts = weights > 0
+    least = np.where(counts, values, np.inf).min(axis=axis, initial=np.inf)
+    return least, np.where(counts, values, -np.inf).max(axis=axis, initial=-np.inf), weights.sum(axis=axis)
 
 
 def as_numbers(values: Array) -> Numbers:
@@ -179,10 +200,10 @@ class _Pass:
 
     def _moments(self, column: str, read: Mapping[str, Array], rows: Array) -> Moments:
         values = self._scalings.get(column, Scaling()).apply(read[column], np.dtype(np.float64))
-        weights = _weights(column, read).reshape(-1, _width(values.shape))
-        moments = Moments.of(values.reshape(weights.shape), weights)
+        width, weights = _width(values.shape), _weights(column, read)
+        moments = Moments.of(values.reshape(-1, width), None if weights is None else weights.reshape(-1, width))
         if not np.isfinite(moments.squares).all():
-            wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+            wrong = np.flatnonzero(~np.isfinite(read[column]).reshape(len(values), -1).all(axis=1))
             which = (
                 f"example {rows[wrong[0]]} has {column} that are" if len(wrong) else f"{column} have squares that are"
             )
@@ -197,12 +218,12 @@ def _width(shape: tuple[int, ...]) -> int:
     return shape[-1] if len(shape) > 1 else 1
 
 
-def _weights(column: str, read: Mapping[str, Array]) -> Any:
-    """Return the weight of each number of a column: that of its example, or its own if it has one."""
+def _weights(column: str, read: Mapping[str, Array]) -> Array | None:
+    """Return the weight of each number of a column: that of its example, or its own; None if all are 1."""
     shape = read[column].shape
     name = weights_for(column if role_of(column) == "targets" else "targets", read)
     if name is None:
-        return np.ones(shape)
+        return None
     weights = read[name].astype(np.float64)
     if weights.shape != shape[: weights.ndim]:  # of positions that this column does not have
         weights = weights.reshape(len(weights), -1).mean(axis=1)

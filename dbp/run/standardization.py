@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from dbp.config.settings import Settings
-from dbp.data import ColumnMeaning, Dataset, Meaning, Scaling, meaning_differences, parse_meaning, scalings_of
+from dbp.data import (
+    ColumnMeaning,
+    Dataset,
+    Meaning,
+    Scaling,
+    meaning_differences,
+    parse_meaning,
+    scalings_of,
+    without_placeholders,
+)
 from dbp.data.dataset import role_of
 from dbp.data.meaning import INTEGERS, listed
 from dbp.errors import UserError
@@ -60,7 +69,7 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
     """
     meaning, data = sources.meaning, settings.data
     if data.standardize is None:
-        advice = [*from_rank_0(comm, _advice, sources.train, meaning)]
+        advice = [*from_rank_0(comm, _advice, settings, sources.train, meaning)]
         return Standardization(meaning, warnings=advice + from_rank_0(comm, _other_moments, settings, stored, {}))
     path = data.standardize_from
     if path is not None:
@@ -166,21 +175,32 @@ def _other_moments(settings: Settings, stored: Meaning, moments: Meaning) -> lis
     ]
 
 
-def _advice(train: Dataset, meaning: Meaning) -> list[str]:
-    """Return a warning if the columns of inputs differ by many orders of magnitude, as a sample of rows shows."""
-    rows = np.unique(np.linspace(0, len(train) - 1, SAMPLE_ROWS).astype(np.int64))
-    examples, scalings, warnings = train.read(rows), scalings_of(train), []
+def _advice(settings: Settings, train: Dataset, meaning: Meaning) -> list[str]:
+    """Return warnings of inputs of very different sizes, and of large targets, as a sample of rows shows them."""
+    rows = np.array(sorted({*np.linspace(0, len(train) - 1, SAMPLE_ROWS).astype(int).tolist()}))
+    examples, scalings, warnings = without_placeholders(train.read(rows)), scalings_of(train), []
     for column, what in meaning.items():
-        if role_of(column) != "inputs" or (what.kind == INTEGERS and what.scale is None):
-            continue  # integers without a scale may be entries of an embedding
         values = np.abs(scalings.get(column, Scaling()).apply(examples[column], np.float64))
-        values = values.reshape(-1, values.shape[-1])
+        values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
         sizes = np.max(np.where(np.isfinite(values), values, 0), axis=0)
-        least, most = int(np.argmin(np.where(sizes > 0, sizes, np.inf))), int(np.argmax(sizes))
-        if sizes[most] > MANY_ORDERS * sizes[least] > 0:
-            small, large = (what.names[i] if what.names else f"column {i}" for i in (least, most))
-            warnings.append(
-                f"{column} range over many orders of magnitude, from {sizes[least]:.2g} ({small}) to {sizes[most]:.2g} "
-                f'({large}), so that the small ones hardly count; set data.standardize = "inputs"'
-            )
+        if role_of(column) == "targets":
+            if sizes.max() > MANY_ORDERS and getattr(settings.loss, "takes_numbers", False):
+                warnings.append(
+                    f"{column} are up to {sizes.max():.2g} in size, which outputs reach after many steps only; set "
+                    'data.standardize = "targets", or "both"'
+                )
+        elif what.kind != INTEGERS or what.scale is not None:  # other integers may be entries of an embedding
+            warnings += _many_sizes(column, what, sizes)
     return warnings
+
+
+def _many_sizes(column: str, what: ColumnMeaning, sizes: Array) -> list[str]:
+    """Return a warning if the elements of a column differ by many orders of magnitude in size."""
+    least, most = int(np.argmin(np.where(sizes > 0, sizes, np.inf))), int(np.argmax(sizes))
+    if not sizes[most] > MANY_ORDERS * sizes[least] > 0:
+        return []
+    small, large = (what.names[i] if what.names else f"column {i}" for i in (least, most))
+    return [
+        f"{column} range over many orders of magnitude, from {sizes[least]:.2g} ({small}) to {sizes[most]:.2g} "
+        f'({large}), so that the small ones hardly count; set data.standardize = "inputs"'
+    ]

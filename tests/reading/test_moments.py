@@ -37,6 +37,15 @@ def test_moments_are_those_of_all_rows_however_far_they_are_from_zero():
     assert len(as_numbers(moments["inputs"].deviation)) == 4
 
 
+def test_wide_rows_have_the_moments_of_narrow_ones():
+    x = RNG.standard_normal((50, 99)) + 3
+    for weights in (None, RNG.integers(0, 2, 50)):
+        wide, narrow = (found(ArrayDataset(one, one, weights), ["inputs"])["inputs"] for one in (x, x[:, :9]))
+        check(wide, x, np.broadcast_to(1 if weights is None else weights[:, None], x.shape))
+        np.testing.assert_allclose(narrow.deviation, wide.deviation[:9], rtol=1e-14)
+        np.testing.assert_array_equal(narrow.least, wide.least[:9])
+
+
 def test_scale_and_shift_come_first():
     x = RNG.integers(0, 255, (50, 3)).astype(np.uint8)
     moments = found(ArrayDataset(x, x[:, 0], scale=(0.5, 1, 2), shift=-7), ["inputs"])

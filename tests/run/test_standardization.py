@@ -171,6 +171,17 @@ def test_constant_columns_and_columns_of_many_sizes_are_said(capsys):
     assert re.search(warning + r'hardly count; set data\.standardize = "inputs"', capsys.readouterr().out)
 
 
+def test_large_targets_are_warned_of_and_placeholders_are_not(capsys):
+    weights = np.ones(240)
+    weights[::2], x, y = 0, X / X.std(axis=0), Y / 1e3
+    x[::2], y[::2] = 1e30, 1e30
+    train(settings(Data((x, y, weights)), epochs=1), OneProcess(), Start())
+    assert "warning: " not in capsys.readouterr().out
+    train(settings(Data((x, 1e6 * y, weights)), epochs=1), OneProcess(), Start())
+    said = r'targets are up to [\d.]+e\+05 in size, which .* after many steps only; set data.standardize = "targets"'
+    assert re.search(said, capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
