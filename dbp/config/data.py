@@ -19,7 +19,7 @@ ORDERS = ("auto", "rows", "chunks")
 STANDARDIZE = {"inputs": ("inputs",), "targets": ("targets",), "both": ("inputs", "targets")}  # the roles
 FROM = "from"  # the key of a run that has mean and deviation
 PARTS = ("train", "validation", "test")  # settings of data that may be files
-NAMES = ("inputs", "targets", "weights")  # of columns, for all parts or for one
+NAMES = ("inputs", "targets", "weights", "mask", "offsets")  # of columns, for all parts or for one
 FILES = "files"
 ARRAY = ".npy"  # a column that is a file of its own
 
@@ -43,6 +43,9 @@ class Data:
         inputs: name of the inputs in the files.
         targets: name of the targets in the files.
         weights: name of the example weights in the files; by default "weights", if there are any.
+        mask: name of the mask in the HDF5 files, 1 or 0 for each place of the inputs; by default all places hold data.
+        offsets: name of the offsets in the HDF5 files, by which inputs are cut into rows of unequal length, and targets
+            and weights that have as many values.
         scale: factor on the inputs: a number, or one for each along the last axis; by default their attribute "scale".
         shift: what is added to them then, likewise. Where either is set, the attributes of both are ignored.
         standardize: "inputs", "targets" or "both" to subtract the mean of the training examples and divide by their
@@ -62,6 +65,8 @@ class Data:
     inputs: str = "inputs"
     targets: str = "targets"
     weights: str | None = None
+    mask: str | None = None
+    offsets: str | None = None
     scale: Numbers | None = None
     shift: Numbers | None = None
     standardize: str | Mapping[str, str] | None = None
@@ -187,14 +192,14 @@ def _in_memory(
 ) -> Dataset:
     """Return the data set of arrays by name, of which some, by their names, are for no model."""
     for column in columns:
-        if column not in (*NAMES, *extra):
-            raise unknown(f"key of {name}", column, [*NAMES, *extra])
+        if column not in (*NAMES[:-1], *extra):  # offsets are a part of Ragged
+            raise unknown(f"key of {name}", column, [*NAMES[:-1], *extra])
     for column in ("inputs", "targets"):
         if columns.get(column) is None:
             raise UserError(f"{name} must have {column}, but have {', '.join(columns) or 'nothing'}")
-    inputs, targets, weights = (columns.get(column) for column in NAMES)
+    inputs, targets, weights, mask = (columns.get(column) for column in NAMES[:-1])
     others = {column: columns[column] for column in extra if column in columns}
-    return ArrayDataset(inputs, targets, weights, scale, name, shift=shift, others=others)
+    return ArrayDataset(inputs, targets, weights, scale, name, shift=shift, others=others, mask=mask)
 
 
 def _files(key: str, given: Any) -> str | list[str]:

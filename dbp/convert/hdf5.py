@@ -34,7 +34,7 @@ class Source(NamedTuple):
 
     def open(self, reference: Meaning | None) -> Dataset:
         """Return the data set, in the order of the names of the first source."""
-        inputs, targets, weights = self.columns
+        inputs, targets, weights, *_ = self.columns
         data = HDF5Dataset(self.name, inputs or "inputs", targets, weights)
         if reference is None:
             return data

@@ -12,13 +12,16 @@ from dbp.data.dataset import (
     Dataset,
     Examples,
     counting_rows,
+    example_mask,
     scalings_of,
+    without_fill,
     without_placeholders,
 )
 from dbp.data.file_names import data_path, expand, with_path
 from dbp.data.joined import JoinedLayout
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
+from dbp.data.ragged import Ragged, places_of
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift
 from dbp.data.source import ColumnNames, FileSource, layout_of
 
@@ -50,6 +53,7 @@ __all__ = [
     "Meaning",
     "Numbers",
     "OutputFile",
+    "Ragged",
     "Scaling",
     "aligned",
     "block_count",
@@ -60,6 +64,7 @@ __all__ = [
     "combined",
     "counting_rows",
     "data_path",
+    "example_mask",
     "expand",
     "layout_of",
     "mapped",
@@ -67,9 +72,11 @@ __all__ = [
     "meaning_of",
     "meaning_text",
     "parse_meaning",
+    "places_of",
     "sample_digest",
     "scalings_of",
     "with_path",
+    "without_fill",
     "without_placeholders",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,10 @@ CheckTargets = Callable[[Examples, int], None]  # arguments: some rows, and the 
 
 def block_rows(data: Dataset) -> int:
     """Return how many rows are checked at a time: a number that depends on the data only, as digests do on it."""
-    row_bytes = sum(column.nbytes for column in data.read(slice(0, 1)).values())
+    first = data.read(slice(0, 1))
+    row_bytes = sum(column.nbytes for column in first.values())
+    if first.mask is not None:  # the first example may be a short one
+        row_bytes += first.inputs.itemsize * (math.prod(data.input_shape) - first.inputs.size)
     return max(1, min(MAX_BLOCK_ROWS, BLOCK_BYTES // max(1, row_bytes)))
 
 
@@ -97,7 +101,7 @@ def _check_rows(
     nonzero = {
         name: _check_precision(name, values, scalings.get(name, Scaling()), dtype, first)
         for name, values in examples.items()
-        if role_of(name) != "weights"
+        if role_of(name) in ("inputs", "targets")
     }
     for name, values in examples.items():
         if role_of(name) == "weights":

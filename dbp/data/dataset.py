@@ -1,7 +1,7 @@
 """Data sets: rows of columns, in memory or in an HDF5 file.
 
-A column has a name: `inputs`, `targets`, `weights`, or `inputs.image`, `targets.energy`, `weights.energy` where a data
-set has several of a sort. The word before the first dot is the column's role.
+A column has a name: `inputs`, `targets`, `weights`, `mask`, or `inputs.image`, `targets.energy`, `weights.energy` where
+a data set has several of a sort. The word before the first dot is the column's role.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
+from dbp.data.ragged import Ragged, check_places, with_masks
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift, check_width
 from dbp.errors import UserError, unknown
 from dbp.files import machine_memory
@@ -53,8 +54,9 @@ def by_name(role: str, given: Any) -> dict[str, Any]:
 class Examples(Mapping[str, Array]):
     """Some rows of a data set: its columns by name.
 
-    `inputs`, `targets` and `weights` are the columns of a data set that has at most one of each. `targets` and
-    `weights` are None if it has none; without weights all examples have weight 1.
+    `inputs`, `targets`, `weights` and `mask` are the columns of a data set that has at most one of each. All but
+    `inputs` are None if it has none; without weights all examples have weight 1, and without a mask all places of the
+    inputs hold data.
     """
 
     def __init__(self, columns: Mapping[str, Array]):
@@ -83,6 +85,11 @@ class Examples(Mapping[str, Array]):
     def weights(self) -> Array | None:
         """Return the example weights, if there are any."""
         return self._columns.get("weights")
+
+    @property
+    def mask(self) -> Array | None:
+        """Return which places of the inputs hold data, booleans (rows, *places), if some do not."""
+        return self._columns.get("mask")
 
 
 @runtime_checkable
@@ -142,8 +149,10 @@ def scalings_of(data: Dataset, standardized: Meaning | None = None) -> dict[str,
 def without_placeholders(examples: Examples) -> Examples:
     """Return examples with zeros for the targets whose weight is 0, and for the inputs if an example's are all 0.
 
-    What stands there, such as NaN or class -100, must count nowhere, but 0 times infinity is not 0.
+    Inputs are zeros in masked places too. What stands there, such as NaN or class -100, must count nowhere, but 0 times
+    infinity is not 0.
     """
+    examples = without_fill(examples)
     unused = {name: values == 0 for name, values in examples.items() if role_of(name) == "weights"}
     if not any(places.any() for places in unused.values()):
         return examples
@@ -159,6 +168,32 @@ def without_placeholders(examples: Examples) -> Examples:
             columns[name] = columns[name].copy()
             columns[name][places] = 0
     return Examples(columns)
+
+
+def without_fill(examples: Examples) -> Examples:
+    """Return examples with zeros for the inputs in masked places."""
+    masks = {name: mask for name, mask in examples.items() if role_of(name) == "mask" and not mask.all()}
+    if not masks:
+        return examples
+    columns = dict(examples)
+    for name, mask in masks.items():
+        inputs = "inputs" + name.removeprefix("mask")
+        columns[inputs] = columns[inputs].copy()
+        columns[inputs][~mask] = 0
+    return Examples(columns)
+
+
+def example_mask(data: Dataset, examples: int) -> Array | None:
+    """Return a mask for as many examples of zeros, to build a model with; None for data without one.
+
+    All places but the last hold data.
+    """
+    mask = data.read(slice(0, 1)).mask
+    if mask is None:
+        return None
+    made = np.ones((examples, *data.input_shape[: mask.ndim - 1]), np.bool_)
+    made.reshape(examples, -1)[:, -1] = False
+    return made
 
 
 def _unused_rows(unused: Sequence[Array]) -> Any:
@@ -206,6 +241,7 @@ def check_columns(name: str, columns: Mapping[str, Any]) -> None:
     for column in columns:
         if role_of(column) == "inputs":
             _check_inputs_shape(name, column, columns[column].shape)
+    check_places(name, columns)
 
 
 def _check_inputs_shape(name: str, column: str, shape: tuple[int, ...]) -> None:
@@ -236,8 +272,10 @@ class ArrayDataset:
         shift: what is added to the inputs then, likewise.
         target_names: the names of the elements along the last axis of the targets.
         others: columns that no model sees, by name, such as groups that a split for validation keeps together.
+        mask: which places of the inputs hold data, (examples, *places), 1 or 0; by default all do.
 
-    Other data, such as that for validation, is brought into the order of these names.
+    Columns whose rows have unequal lengths are given as Ragged, and need no mask. Other data, such as that for
+    validation, is brought into the order of these names.
     """
 
     def __init__(
@@ -252,10 +290,12 @@ class ArrayDataset:
         shift: Numbers | None = None,
         target_names: Sequence[str] | None = None,
         others: Mapping[str, Any] | None = None,
+        mask: Any = None,
     ):
         self._others = {column: np.asarray(values) for column, values in (others or {}).items()}
         given = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
-        self._columns = {column: np.asarray(values) for column, values in given.items()}
+        given |= by_name("mask", mask)
+        self._columns = {column: _as_column(name, column, values) for column, values in given.items()}
         self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
         shift = None if shift is None else check_shift(f"{name}: shift", shift)
         check_columns(name, self._columns)
@@ -268,7 +308,7 @@ class ArrayDataset:
             if role_of(column) == "inputs"
             else ColumnMeaning(kind_of(values.dtype))
             for column, values in self._columns.items()
-            if role_of(column) != "weights"
+            if role_of(column) in ("inputs", "targets")
         }
         for key, column, kind, names in (
             ("input_names", "inputs", "names", input_names),
@@ -287,14 +327,30 @@ class ArrayDataset:
 
     def read(self, rows: Rows) -> Examples:
         """Return rows."""
-        return Examples({column: values[rows] for column, values in self._columns.items()})
+        found = {name: c.read(rows) if isinstance(c, Ragged) else c[rows] for name, c in self._columns.items()}
+        return Examples(with_masks(self._columns, found, rows))
 
     def read_column(self, name: str) -> Array:
         """Return a column, of any kind; raise UserError if there is none of this name."""
-        columns = self._columns | self._others
+        columns = {**self._columns, **self._others}
         if name not in columns:
             raise unknown(f"column of {self.name}", name, columns)
-        return columns[name]
+        column = columns[name]
+        return column.read(slice(0, None)) if isinstance(column, Ragged) else column
+
+
+def _as_column(name: str, column: str, values: Any) -> Array | Ragged:
+    """Return a column as an array, or as it is if it is ragged."""
+    if isinstance(values, Ragged):
+        return values
+    if role_of(column) == "mask":
+        return np.asarray(np.asarray(values) != 0)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise UserError(
+            f"{name}: {column} are no array ({error}); give rows of unequal length as dbp.data.Ragged.of(rows)"
+        ) from None
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:

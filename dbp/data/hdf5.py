@@ -14,16 +14,18 @@ from dbp.data.columns import RowReader
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, by_name, check_columns, first_inputs, role_of
 from dbp.data.file_names import data_path, split_group
-from dbp.data.mapped import FileDataset, FileLayout, open_columns
+from dbp.data.mapped import FileDataset, FileLayout, as_boolean, open_columns
 from dbp.data.meaning import ColumnMeaning, check_names, kind_of, texts
 from dbp.data.open_file import rows_text, runs
 from dbp.data.places import Place, place_of
+from dbp.data.ragged import Ragged, RaggedPlace
 from dbp.data.row_names import row_names
 from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
 from dbp.errors import DataError, StorageError, UserError
-from dbp.files import reading_from
+from dbp.files import machine_memory, reading_from
 from dbp.types import Array
 
+VARIABLE_ROWS, PART_OF_MEMORY = 4096, 4  # of a column of variable length: read at a time, and at most kept
 SHOWN_NAMES = 20  # of the data sets in a file, in a message
 
 
@@ -88,6 +90,9 @@ class HDF5Dataset(FileDataset):
         scale: factor by which inputs are multiplied: a number, or one for each along the last axis; by default the
             attribute "scale" of the inputs, if any.
         shift: what is added to them then, likewise. Where either is given, the attributes of both are ignored.
+        mask: likewise of the mask, 1 or 0 for each place of the inputs; None if all hold data.
+        offsets: name in the file of the data set of offsets, by which the values of inputs are cut into rows of unequal
+            length, and of targets and weights that have as many.
 
     Raises:
         UserError: the file, a data set or the scale breaks a rule, or a filter is not installed.
@@ -102,6 +107,8 @@ class HDF5Dataset(FileDataset):
         weights: str | Mapping[str, str] | None = None,
         scale: Numbers | None = None,
         shift: Numbers | None = None,
+        mask: str | Mapping[str, str] | None = None,
+        offsets: str | None = None,
     ):
         name = str(path)
         path, group = data_path(name), split_group(name)[1]
@@ -109,22 +116,25 @@ class HDF5Dataset(FileDataset):
         if weights is None and _has_weights(file, group):
             weights = "weights"
         names = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
+        names |= by_name("mask", mask)
         found = {column: HDF5Column(file, name, _name_in(group, at)) for column, at in names.items()}
-        check_columns(name, found)
+        ragged = _ragged_columns(found, None if offsets is None else HDF5Column(file, name, _name_in(group, offsets)))
+        check_columns(name, {**found, **ragged})
         warnings = [warning for column in found.values() for warning in column.check_complete()]
         given = None if scale is shift is None else _stated(name, found[first_inputs(found)].shape, scale, shift)
-        places = {at: place for at, column in found.items() if (place := column.place(file)) is not None}
+        places = _places(file, found, ragged)
         size = path.stat().st_size
         meaning = {
             at: column.meaning(at, given if role_of(at) == "inputs" else None, warnings)
             for at, column in found.items()
-            if role_of(at) != "weights"
+            if role_of(at) in ("inputs", "targets")
         }
         first = first_inputs(found)
-        self.row_names = row_names(file, _name_in(group, names[first]), found[first].shape[0])
+        rows = (ragged.get(first) or found[first]).shape[0]
+        self.row_names = row_names(file, _name_in(group, names[first]), rows)
         self.layout = FileLayout(size, places, meaning, self.row_names) if len(places) == len(found) else None
-        columns: dict[str, RowReader] = {**found, **open_columns(path, places)}
-        super().__init__(name, columns, meaning, warnings)
+        columns: dict[str, RowReader] = {at: as_boolean(at, column) for at, column in found.items()}
+        super().__init__(name, {**columns, **ragged, **open_columns(path, places)}, meaning, warnings)
 
 
 def _stated(name: str, shape: tuple[int, ...], scale: Numbers | None, shift: Numbers | None) -> Stated:
@@ -162,6 +172,32 @@ def _has_weights(file: h5py.File, group: str) -> bool:
         return link is not None and not (type(link) is h5py.HardLink and isinstance(inside["weights"], h5py.Group))
 
 
+def _ragged_columns(found: Mapping[str, HDF5Column], offsets: HDF5Column | None) -> dict[str, Ragged]:
+    """Return the columns whose rows have unequal lengths: cut by offsets, or of a type of variable length."""
+    ragged = {at: column.ragged() for at, column in found.items() if column.has_variable_length}
+    if offsets is None:
+        return ragged
+    borders = offsets.read(slice(0, None))
+    total = int(borders[-1]) if borders.ndim == 1 and borders.size else -1
+    for at, column in found.items():
+        is_cut = column.shape[:1] == (total,) and len(borders) != total + 1
+        if role_of(at) == "inputs" or (is_cut and role_of(at) != "mask"):
+            ragged[at] = Ragged(column, borders, offsets.what)
+    return ragged
+
+
+def _places(
+    file: h5py.File, found: Mapping[str, HDF5Column], ragged: Mapping[str, Ragged]
+) -> dict[str, Place | RaggedPlace]:
+    """Return the positions of the columns that can be read without HDF5."""
+    places: dict[str, Place | RaggedPlace] = {}
+    for at, column in found.items():
+        place = None if column.has_variable_length else column.place(file)
+        if place is not None:
+            places[at] = RaggedPlace(place, ragged[at].offsets) if at in ragged else place
+    return places
+
+
 class HDF5Column:
     """A column that is read through HDF5.
 
@@ -195,6 +231,32 @@ class HDF5Column:
                 ) from None
         self._stored = found
         self.shape = found.shape
+
+    @property
+    def has_variable_length(self) -> bool:
+        """Return True for numbers in rows of HDF5's type of variable length."""
+        base = h5py.check_vlen_dtype(self.dtype)
+        return base is not None and np.dtype(base).kind in "buif"
+
+    def ragged(self) -> Ragged:
+        """Return the rows of a type of variable length, all read into memory.
+
+        Raises:
+            UserError: they take more than a part of the memory of this machine.
+        """
+        rows: list[Array] = []
+        size, limit = 0, machine_memory() // PART_OF_MEMORY
+        for first in range(0, self.shape[0], VARIABLE_ROWS):
+            rows += list(self._read(range(first, min(first + VARIABLE_ROWS, self.shape[0]))))
+            size += sum(row.nbytes for row in rows[first:])
+            if size > limit:
+                raise UserError(
+                    f"{self.what} has rows of variable length, which are read whole, but take more than {limit:,} "
+                    "bytes; store values and offsets as two data sets, and name the second with data.offsets"
+                )
+        if not rows:
+            raise UserError(f"{self._data}: has no examples")
+        return Ragged.of(rows)
 
     @property
     def borders(self) -> Array | None:

@@ -15,6 +15,7 @@ from dbp.data.dataset import Examples, Rows
 from dbp.data.file_names import data_path
 from dbp.data.mapped import FileDataset, FileLayout, open_columns
 from dbp.data.meaning import Meaning
+from dbp.data.ragged import Ragged, padded_length, with_masks
 from dbp.errors import DataError, UserError
 from dbp.types import Array
 
@@ -35,11 +36,15 @@ class ColumnForm(NamedTuple):
         shape: over all files; rows come first.
         borders: the first row of each unit of rows that are stored together, and the number of rows; None if the rows
             of each file lie in one piece.
+        offsets: where the values of each row begin, and their number over all files, if rows have unequal lengths.
+        values: where those of each file begin, and their number, likewise.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     borders: Array | None
+    offsets: Array | None = None
+    values: Array | None = None
 
 
 class JoinedLayout(NamedTuple):
@@ -75,6 +80,7 @@ def join(name: str, files: Sequence[str], opener: Opener) -> JoinedDataset:
     """
     layouts: list[FileLayout | None] = []
     parts: dict[str, list[tuple[int, Array | None]]] = {}  # by column: the rows of each file, and the borders in it
+    ragged: dict[str, list[Array]] = {}  # by column: the lengths of the rows of each file
     warnings: list[str] = []
     names: list[RowNames | JoinedRowNames] = []
     first: FileDataset | None = None
@@ -87,10 +93,15 @@ def join(name: str, files: Sequence[str], opener: Opener) -> JoinedDataset:
         warnings += opened.warnings
         for column, reader in opened.columns.items():
             parts.setdefault(column, []).append((reader.shape[0], reader.borders))
+            if isinstance(reader, Ragged):
+                ragged.setdefault(column, []).append(reader.lengths)
         if opened is not first:
             del opened  # which closes it
     assert first is not None
-    columns = {column: _form(first.columns[column], parts[column]) for column in first.columns}
+    columns = {
+        column: _ragged_form(reader, ragged[column]) if column in ragged else _form(reader, parts[column])
+        for column, reader in first.columns.items()
+    }
     starts = np.cumsum([0, *(rows for rows, _ in next(iter(parts.values())))])
     names = names if len(names) == len(files) else []
     return JoinedDataset(name, JoinedLayout(files, starts, layouts, columns, first.meaning, names), opener, warnings)
@@ -113,10 +124,22 @@ def _features(data: FileDataset) -> dict[str, str]:
     features = {}
     for column, reader in data.columns.items():
         features[f"the type of {column}"] = str(reader.dtype)
-        features[f"the shape of an example of {column}"] = str(reader.shape[1:])
+        features[f"the shape of an example of {column}"] = str(_example_shape(reader))
         if column in data.meaning:
             features[f"the meaning of {column}"] = data.meaning[column].in_full()
     return features
+
+
+def _example_shape(reader: RowReader) -> tuple[int | None, ...]:
+    """Return the shape of an example of a column; None for a length that is not the same for all."""
+    return (None, *reader.shape[2:]) if isinstance(reader, Ragged) else reader.shape[1:]
+
+
+def _ragged_form(first: RowReader, lengths: Sequence[Array]) -> ColumnForm:
+    joined = np.concatenate(lengths)
+    shape = len(joined), padded_length(int(joined.max())), *first.shape[2:]
+    offsets, values = np.cumsum([0, *joined]), np.cumsum([0, *(part.sum() for part in lengths)])
+    return ColumnForm(first.dtype, shape, None, offsets, values)
 
 
 def _form(first: RowReader, parts: Iterable[tuple[int, Array | None]]) -> ColumnForm:
@@ -163,8 +186,9 @@ class OpenParts:
         columns: Mapping[str, RowReader]
         columns = open_columns(path, layout.columns) if layout and layout.fits(path) else self._opener(name).columns
         for column, form in self.layout.columns.items():
-            expected = form.dtype, (rows, *form.shape[1:])
-            if column not in columns or (columns[column].dtype, columns[column].shape) != expected:
+            shape = form.shape[1:] if form.offsets is None else (None, *form.shape[2:])
+            found = columns.get(column)
+            if found is None or (found.dtype, found.shape[0], _example_shape(found)) != (form.dtype, rows, shape):
                 raise DataError(f"data file {path}: has changed since the start; restore the file and start again")
         return columns
 
@@ -192,7 +216,7 @@ class JoinedColumn:
 
     def __init__(self, parts: OpenParts, name: str):
         self._parts, self._name = parts, name
-        self.dtype, self.shape, self.borders = parts.layout.columns[name]
+        self.dtype, self.shape, self.borders = parts.layout.columns[name][:3]
 
     def read(self, rows: Rows) -> Array:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
@@ -202,6 +226,36 @@ class JoinedColumn:
         """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
         for part, places, inside in _consecutive(self._parts.layout.starts, rows):
             self._parts[part][self._name].read_into(inside, into[places])
+
+
+class JoinedValues:
+    """The values of a column of several files whose rows have unequal lengths.
+
+    Args:
+        parts: the files.
+        name: of the column.
+    """
+
+    def __init__(self, parts: OpenParts, name: str):
+        form = parts.layout.columns[name]
+        assert form.values is not None
+        self._parts, self._name, self._starts = parts, name, form.values
+        self.dtype, self.shape = form.dtype, (int(form.values[-1]), *form.shape[2:])
+
+    def read(self, places: Rows) -> Array:
+        """Read the values at some places; raise DataError, naming the file, if they cannot be read."""
+        count = range(*places.indices(self.shape[0])) if isinstance(places, slice) else places
+        values = np.empty((len(count), *self.shape[1:]), self.dtype)
+        for part, at, inside in _by_part(self._starts, count):
+            column = self._parts[part][self._name]
+            assert isinstance(column, Ragged)
+            values[at] = column.read_values(inside)
+        return values
+
+
+def _joined(parts: OpenParts, name: str) -> JoinedColumn | Ragged:
+    offsets = parts.layout.columns[name].offsets
+    return JoinedColumn(parts, name) if offsets is None else Ragged(JoinedValues(parts, name), offsets, name)
 
 
 class JoinedDataset(FileDataset):
@@ -216,7 +270,7 @@ class JoinedDataset(FileDataset):
 
     def __init__(self, name: str, layout: JoinedLayout, opener: Opener, warnings: Sequence[str] = ()):
         self.joined, self._parts = layout, OpenParts(layout, opener)
-        columns = {column: JoinedColumn(self._parts, column) for column in layout.columns}
+        columns: dict[str, RowReader] = {column: _joined(self._parts, column) for column in layout.columns}
         super().__init__(name, columns, layout.meaning, warnings)
         if layout.row_names:
             from dbp.data.row_names import JoinedRowNames  # which imports HDF5
@@ -225,7 +279,9 @@ class JoinedDataset(FileDataset):
 
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
-        return Examples(read_parts(self._parts, list(self.columns), rows))
+        ragged = {name: column.read(rows) for name, column in self.columns.items() if isinstance(column, Ragged)}
+        found = read_parts(self._parts, [name for name in self.columns if name not in ragged], rows)
+        return Examples(with_masks(self.columns, {**ragged, **found}, rows))
 
     def pieces(self, rows: range) -> Iterator[tuple[str, int, slice]]:
         """Yield each file that consecutive rows lie in, as pieces_of() returns them."""

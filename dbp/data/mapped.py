@@ -12,10 +12,11 @@ import numpy as np
 
 from dbp.data.bus_error import bus_errors
 from dbp.data.columns import Column, RowReader
-from dbp.data.dataset import Examples, Rows, first_inputs
+from dbp.data.dataset import Examples, Rows, first_inputs, role_of
 from dbp.data.file_names import data_path
 from dbp.data.meaning import Meaning
 from dbp.data.open_file import OpenFile, rows_text, runs
+from dbp.data.ragged import MaskColumn, Ragged, RaggedPlace, with_masks
 from dbp.types import Array
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class FileLayout(NamedTuple):
     """The positions of the columns of a data set, by name."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
-    columns: dict[str, Column | ChunkTable | Parts]
+    columns: dict[str, Column | ChunkTable | Parts | RaggedPlace]
     meaning: Meaning
     row_names: RowNames | None = None
 
@@ -67,8 +68,11 @@ class FileDataset:
     def borders(self) -> Array | None:
         """Return the first row of each unit of rows that are read together, and the number of rows; None for one unit.
 
-        The units are those of the large column with the most bytes per row that has some.
+        The units are those of the large column with the most bytes per row that has some. Rows of unequal length are
+        drawn one by one.
         """
+        if any(isinstance(column, Ragged) for column in self.columns.values()):
+            return None
         sizes = {
             name: column.dtype.itemsize * math.prod(column.shape[1:], start=1) for name, column in self.columns.items()
         }
@@ -79,7 +83,8 @@ class FileDataset:
 
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
-        return Examples({name: column.read(rows) for name, column in self.columns.items()})
+        found = {name: column.read(rows) for name, column in self.columns.items()}
+        return Examples(with_masks(self.columns, found, rows))
 
     def read_into(self, rows: range, into: Mapping[str, Array]) -> None:
         """Read consecutive rows into arrays of their shapes and types, by column; other threads may read meanwhile."""
@@ -94,14 +99,21 @@ def mapped(name: str, layout: FileLayout) -> FileDataset:
     return data
 
 
-def open_columns(path: Path, columns: Mapping[str, Column | ChunkTable | Parts]) -> dict[str, RowReader]:
+def open_columns(path: Path, columns: Mapping[str, Column | ChunkTable | Parts | RaggedPlace]) -> dict[str, RowReader]:
     """Return readers of columns of a file by name, which share one open file."""
     file = OpenFile(path)
-    return {name: reader_of(file, name, place) for name, place in columns.items()}
+    return {name: as_boolean(name, reader_of(file, name, place)) for name, place in columns.items()}
 
 
-def reader_of(file: OpenFile, name: str, place: Column | ChunkTable | Parts) -> RowReader:
+def as_boolean(name: str, column: RowReader) -> RowReader:
+    """Return a column of booleans for one that is a mask, and any other as it is."""
+    return MaskColumn(column) if role_of(name) == "mask" else column
+
+
+def reader_of(file: OpenFile, name: str, place: Column | ChunkTable | Parts | RaggedPlace) -> RowReader:
     """Return the reader of a column of an open file."""
+    if isinstance(place, RaggedPlace):
+        return Ragged(reader_of(file, name, place.values), place.offsets, name)
     if isinstance(place, Column):
         return MappedColumn(file, name, place)
     from dbp.data import chunked, parts  # which other data do not need

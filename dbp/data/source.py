@@ -30,6 +30,8 @@ class ColumnNames(NamedTuple):
     inputs: str | None = "inputs"
     targets: str | None = "targets"
     weights: str | None = None
+    mask: str | None = None
+    offsets: str | None = None
 
 
 class FileSource(NamedTuple):
@@ -85,6 +87,7 @@ class FileSource(NamedTuple):
     def _open_file(self, file: str, with_targets: bool) -> FileDataset:
         from dbp.data.hdf5 import HDF5Dataset
 
-        inputs, targets, weights = self.names
+        inputs, targets, weights, mask, offsets = self.names
         assert inputs is not None
-        return HDF5Dataset(file, inputs, targets if with_targets else None, weights, self.scale, self.shift)
+        targets = targets if with_targets else None
+        return HDF5Dataset(file, inputs, targets, weights, self.scale, self.shift, mask, offsets)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.mini_batch import losses_of
+from dbp.data import example_mask
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
@@ -144,10 +145,30 @@ def neurons_of(evaluator: Evaluator) -> Neurons:
 
 
 class _LayerValues(NamedTuple):
-    """A layer's weighted inputs and activations, one of each for every use of the layer."""
+    """A layer's weighted inputs and activations, one of each for every use of the layer.
+
+    Args:
+        inputs: the weighted inputs.
+        activations: the functions of them.
+        masks: which of their positions hold data; None if all do.
+    """
 
     inputs: list[Tensor]
     activations: list[Value]
+    masks: list[Array | None]
+
+    def valid(self, use: int) -> Array:
+        """Return which positions of a use hold data, (examples, positions)."""
+        z, mask = self.inputs[use], self.masks[use]
+        shape = z.shape[:-1]
+        whole = np.ones(shape, bool) if mask is None else np.broadcast_to(_with_axes(mask, len(shape)), shape)
+        return whole.reshape(len(z), -1)
+
+    @property
+    def valid_positions(self) -> Array:
+        """Return for each example the number of its positions that hold data, over all uses; at least 1."""
+        counts = [self.valid(use).sum(axis=1) for use in range(len(self.inputs))]
+        return np.asarray(np.maximum(np.sum(counts, axis=0), 1), np.float64)
 
     @property
     def positions(self) -> int:
@@ -170,14 +191,19 @@ def _layer_values(call: Call, examples: int) -> dict[str, _LayerValues]:
                 f"neurons of {path or TOP_LEVEL!r} are registered with different numbers of units; "
                 "give each layer a scope of its own: scope.inside(name)"
             )
-        found[path or TOP_LEVEL] = _LayerValues(inputs, call.activations[path])
+        found[path or TOP_LEVEL] = _LayerValues(inputs, call.activations[path], call.neuron_masks[path])
     return found
 
 
-def _forward(trained: TrainedModel, inputs: Array) -> tuple[Value, dict[str, _LayerValues]]:
+def _with_axes(mask: Array, axes: int) -> Array:
+    """Return a mask with this number of axes."""
+    return mask.reshape(mask.shape + (1,) * (axes - mask.ndim))
+
+
+def _forward(trained: TrainedModel, inputs: Array, mask: Array | None) -> tuple[Value, dict[str, _LayerValues]]:
     """Return the model's outputs and its neurons."""
     leaves = {name: Tensor(array) for name, array in trained.parameters.items()}
-    call = call_with(leaves, trained.running, record_neurons=True)
+    call = call_with(leaves, trained.running, record_neurons=True, mask=mask)
     outputs = trained.model(Scope(call), inputs)
     return outputs, _layer_values(call, len(inputs))
 
@@ -191,20 +217,26 @@ class _Columns:
 
     Args:
         units: number of units of each layer, by its path.
-        positions: number of positions of an example in each layer.
+        positions: number of positions of an example in each layer; 1 if examples have unequal numbers of them, by which
+            sums are divided example by example.
+        is_masked: whether they have.
     """
 
     units: dict[str, int]
     positions: dict[str, int]
+    is_masked: bool
 
     @classmethod
     def of(cls, trained: TrainedModel) -> _Columns:
         """Return the columns of a model from one pass over zeros, which a rank without examples can do too."""
-        _, layers = _forward(trained, np.zeros((2, *trained.data.input_shape), trained.dtype))
+        zeros = np.zeros((2, *trained.data.input_shape), trained.dtype)
+        mask = example_mask(trained.data, len(zeros))
+        _, layers = _forward(trained, zeros, mask)
         if not layers:
             raise UserError("the model registers no neurons; a function does so with scope.neurons(z)")
         units = {path: layer.inputs[0].shape[-1] for path, layer in layers.items()}
-        return cls(units, {path: layer.positions for path, layer in layers.items()})
+        positions = {path: layer.positions if mask is None else 1 for path, layer in layers.items()}
+        return cls(units, positions, mask is not None)
 
     @property
     def width(self) -> int:
@@ -213,7 +245,7 @@ class _Columns:
 
     def sums(self, trained: TrainedModel, chunk: Shard) -> Array:
         """Return the sums over some examples, in float64."""
-        outputs, layers = _forward(trained, chunk.inputs)
+        outputs, layers = _forward(trained, chunk.inputs, chunk.mask)
         losses = losses_of(trained.loss, outputs, chunk)
         weights = np.ones(len(chunk.inputs), trained.dtype) if chunk.example_weights is None else chunk.example_weights
         deltas = iter(pullback(losses, weights, [z for layer in layers.values() for z in layer.inputs]))
@@ -221,7 +253,8 @@ class _Columns:
         loss = np.sum(array_of(losses) * weights.astype(np.float64))
         parts = [np.array([example_weights.sum(), loss, np.count_nonzero(example_weights)])]
         for layer in layers.values():
-            parts += _layer_sums(layer, [next(deltas) for _ in layer.inputs], example_weights)
+            of_layer = [next(deltas) for _ in layer.inputs]
+            parts += _layer_sums(layer, of_layer, example_weights, layer.valid_positions if self.is_masked else None)
         return np.concatenate(parts)
 
     def figures(self, totals: Array, examples: int) -> Neurons:
@@ -236,22 +269,31 @@ class _Columns:
         return Neurons(layers, float(loss / weight), examples)
 
 
-def _layer_sums(layer: _LayerValues, deltas: Sequence[Value | None], example_weights: Array) -> list[Array]:
+def _layer_sums(
+    layer: _LayerValues, deltas: Sequence[Value | None], example_weights: Array, positions: Array | None
+) -> list[Array]:
     """Return four sums over examples for each unit: delta, |delta|, mean activation, examples without any delta.
 
     Args:
         layer: the layer's neurons.
         deltas: the derivative by each of its weighted inputs; None for a derivative of zero.
         example_weights: weight of each example.
+        positions: by which |delta| of each example is divided; None where it is the same for all, and follows later.
     """
     units = layer.inputs[0].shape[-1]
     signed, size, activation = np.zeros(units), np.zeros(units), np.zeros(units)
     silent = np.repeat(example_weights[:, None] > 0, units, axis=1)
-    for z, y, found in zip(layer.inputs, layer.activations, deltas, strict=True):
+    for use, (z, y, found) in enumerate(zip(layer.inputs, layer.activations, deltas, strict=True)):
         rows = (len(z), -1, units)
         delta = np.zeros(z.shape).reshape(rows) if found is None else array_of(found).reshape(rows)
         signed += delta.sum(axis=(0, 1), dtype=np.float64)
-        size += np.abs(delta).sum(axis=(0, 1), dtype=np.float64)
-        activation += example_weights @ array_of(y).reshape(rows).sum(axis=1, dtype=np.float64) / layer.positions
+        values = array_of(y).reshape(rows)
+        if positions is None:
+            size += np.abs(delta).sum(axis=(0, 1), dtype=np.float64)
+            activation += example_weights @ values.sum(axis=1, dtype=np.float64) / layer.positions
+        else:
+            size += (1 / positions) @ np.abs(delta).sum(axis=1, dtype=np.float64)
+            values = np.where(layer.valid(use)[..., None], values, 0)
+            activation += (example_weights / positions) @ values.sum(axis=1, dtype=np.float64)
         silent &= (delta == 0).all(axis=1)
     return [signed, size, activation, silent.sum(axis=0, dtype=np.float64)]

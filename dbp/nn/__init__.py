@@ -62,6 +62,7 @@ from dbp.nn.losses import (
     check_targets,
     loss_named,
 )
+from dbp.nn.masks import on_axes_of
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments, moment_sums, running_arrays, update_running_moments
 from dbp.nn.scope import Model, Scope, use
@@ -131,6 +132,7 @@ __all__ = [
     "initial_parameters",
     "loss_named",
     "moment_sums",
+    "on_axes_of",
     "read_only",
     "running_arrays",
     "training_trial",

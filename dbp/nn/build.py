@@ -52,6 +52,7 @@ class InitialParameters:
         seed: each parameter is drawn from a stream of its own, keyed by seed and path.
         dtype: of the parameters.
         output_shape: of one example.
+        output_places: how many of its first axes are places of masked inputs.
     """
 
     shapes: dict[str, Shape]
@@ -60,6 +61,7 @@ class InitialParameters:
     seed: int
     dtype: np.dtype[Any]
     output_shape: Shape = ()
+    output_places: int = 0
 
     def draw(self, path: str, out: Array) -> None:
         """Fill a contiguous array of the parameter's shape, of any dtype, with the initial values."""
@@ -107,7 +109,7 @@ def _virtual_zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def initial_parameters(
-    model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32"
+    model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32", mask: Array | None = None
 ) -> InitialParameters:
     """Call a model once and return its initial parameters by path, and the shape of its output for one example.
 
@@ -116,6 +118,7 @@ def initial_parameters(
         inputs: a few examples; only shape and dtype matter.
         seed: of the parameters.
         dtype: of the parameters.
+        mask: which places of the inputs hold data; None if the model is not for inputs with a mask.
 
     Raises:
         UserError: shapes do not fit somewhere in the model, which the message names, or a checkpoint cannot hold the
@@ -137,7 +140,8 @@ def initial_parameters(
         return found.running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
 
     with np.errstate(divide="ignore", invalid="ignore"):  # zeros divide by zero where the real parameter would not
-        outputs = _call(model, Scope(Call(make, make_running)), inputs)
+        scope = Scope(Call(make, make_running, mask=mask))
+        outputs = _call(model, scope, inputs)
     if np.shape(outputs)[:1] != (len(inputs),):
         raise UserError(
             f"a model must return one output per example, but for {len(inputs)} examples it returned shape "
@@ -146,7 +150,9 @@ def initial_parameters(
     check_names(found.shapes, running_arrays(found.running))
     if not found.shapes:
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
-    return replace(found, output_shape=tuple(np.shape(outputs)[1:]))
+    after = scope.mask_of_outputs(model)
+    places = 0 if after is None else after.ndim - 1
+    return replace(found, output_shape=tuple(np.shape(outputs)[1:]), output_places=places)
 
 
 @dataclass(frozen=True)
@@ -162,16 +168,17 @@ class TrainingTrial:
     numbers: dict[str, float]
 
 
-def training_trial(model: Model, initial: InitialParameters, inputs: Array) -> TrainingTrial:
+def training_trial(model: Model, initial: InitialParameters, inputs: Array, mask: Array | None = None) -> TrainingTrial:
     """Call a model as in a training step, with parameters of the right shapes.
 
     Args:
         model: a layer, or a function model(scope, inputs).
         initial: its initial parameters.
         inputs: a few examples; only shape and dtype matter.
+        mask: which places of the inputs hold data, as in training; None for no mask.
     """
     leaves = {path: Tensor(initial.stand_in(path)) for path in initial.shapes}
-    call = call_with(leaves, initial.running, RandomKey(initial.seed, 0, 0))
+    call = call_with(leaves, initial.running, RandomKey(initial.seed, 0, 0), mask=mask)
     with np.errstate(all="ignore"):  # only shapes matter
         outputs = _call(model, Scope(call), inputs)
     numbers = {path: moments.count / len(inputs) for path, moments in call.observed.items() if moments.normalizes}

@@ -62,6 +62,7 @@ class Call:
         observed: moments of this shard, by path.
         neurons: weighted inputs of the neurons, by path, one array or tensor per use of the layer.
         activations: outputs of the neurons, likewise.
+        neuron_masks: which of their positions hold data, likewise; None if all do.
         trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
         drawn: how many random generators each path has asked for.
         mixtures: how the pass has mixed its examples, one at most; empty if it has not.
@@ -76,6 +77,7 @@ class Call:
     observed: dict[str, Moments] = field(default_factory=dict)
     neurons: dict[str, list[Value]] = field(default_factory=dict)
     activations: dict[str, list[Value]] = field(default_factory=dict)
+    neuron_masks: dict[str, list[Array | None]] = field(default_factory=dict)
     trace: list[LayerTrace] | None = None
     drawn: Counter[str] = field(default_factory=Counter)
     mixtures: list[Mixture] = field(default_factory=list)

@@ -24,7 +24,7 @@ from dbp.random import generator
 from dbp.types import Array
 
 # What a scope's mask is by default, and after a layer has not said which of its outputs count.
-OF_THE_MODEL, AS_OUTSIDE, NOT_SAID = object(), object(), object()
+OF_THE_MODEL, OF_THE_LAYER, AS_OUTSIDE, NOT_SAID = object(), object(), object(), object()
 
 
 class Scope:
@@ -96,6 +96,14 @@ class Scope:
             )
         return self.mask
 
+    def mask_of_outputs(self, model: Any) -> Array | None:
+        """Return which places of the outputs of the whole model hold data; None if they have none, or all do.
+
+        A function that does not say it returns outputs without places.
+        """
+        is_layer = hasattr(model, "kind")
+        return self.mask_after(model) if is_layer or self._mask_after is not NOT_SAID else None
+
     def weights_of(self, x: Value) -> Array | None:
         """Return how much each position of x (examples, *positions, channels) counts, shape (examples, *positions).
 
@@ -160,13 +168,20 @@ class Scope:
         """
         return Scope(self._call, f"{self._path}{name}/", self.mask if mask is AS_OUTSIDE else mask)
 
-    def neurons(self, z: Value, activation: Callable[[Value], Value] = linear) -> Value:
-        """Return activation(z) for the weighted inputs z (..., neurons), and record both if the call asks for it."""
+    def neurons(self, z: Value, activation: Callable[[Value], Value] = linear, mask: Any = OF_THE_LAYER) -> Value:
+        """Return activation(z) for the weighted inputs z (..., neurons), and record both if the call asks for it.
+
+        Args:
+            z: the weighted inputs.
+            activation: the function of them.
+            mask: which positions of z hold data; by default those of the layer's inputs.
+        """
         y = activation(z)
         if self._call.record_neurons:
             path = self._path.rstrip("/")
             self._call.neurons.setdefault(path, []).append(z)
             self._call.activations.setdefault(path, []).append(y)
+            self._call.neuron_masks.setdefault(path, []).append(self.mask if mask is OF_THE_LAYER else mask)
         return y
 
     def trace_layer(self, layer: Any) -> LayerTrace | None:

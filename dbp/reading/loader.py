@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.data import Dataset, Meaning, Scaling, scalings_of, without_placeholders
+from dbp.data import Dataset, Meaning, Scaling, places_of, scalings_of, without_placeholders
 from dbp.nn import Loss
 from dbp.parallel import Shards
 from dbp.reading.order import RowOrder
@@ -71,6 +71,7 @@ class Loader:
         return Shard(
             number,
             self._scaling.apply(examples.inputs, self._dtype),
-            self._loss.prepare(targets, self._output_shape, self._dtype),
+            self._loss.prepare(targets, places_of(self._output_shape, targets, examples.mask), self._dtype),
             None if examples.weights is None else examples.weights.astype(self._dtype),
+            examples.mask,
         )

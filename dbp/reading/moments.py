@@ -127,7 +127,8 @@ def moments_of(
         PassStoppedError: a rank has been asked to stop.
     """
     whole = train.whole if isinstance(train, Subset) else train
-    widths = [_width(values.shape) for name, values in whole.read(slice(0, 1)).items() if name in columns]
+    first = whole.read(slice(0, 1))
+    widths = [_width(name, first) for name in columns]
     blocks = block_count(whole)
     segments = max(1, min(blocks, MAX_SEGMENTS, SEGMENT_NUMBERS // sum(widths)))
     mine = parts(segments, comm.size, comm.rank)
@@ -200,7 +201,7 @@ class _Pass:
 
     def _moments(self, column: str, read: Mapping[str, Array], rows: Array) -> Moments:
         values = self._scalings.get(column, Scaling()).apply(read[column], np.dtype(np.float64))
-        width, weights = _width(values.shape), _weights(column, read)
+        width, weights = _width(column, read), _weights(column, read)
         moments = Moments.of(values.reshape(-1, width), None if weights is None else weights.reshape(-1, width))
         if not np.isfinite(moments.squares).all():
             wrong = np.flatnonzero(~np.isfinite(read[column]).reshape(len(values), -1).all(axis=1))
@@ -214,12 +215,31 @@ class _Pass:
         return moments
 
 
-def _width(shape: tuple[int, ...]) -> int:
-    return shape[-1] if len(shape) > 1 else 1
+def _width(column: str, read: Mapping[str, Array]) -> int:
+    """Return the number of elements along the last axis; 1 if that is one of examples or of masked places."""
+    shape, mask = read[column].shape, read.get("mask" + column.removeprefix(role_of(column)))
+    has_places = mask is not None and shape[: mask.ndim] == mask.shape
+    if has_places and role_of(column) == "targets":  # they are of places only if these have weights
+        weights = weights_for(column, read)
+        has_places = weights is not None and mask is not None and read[weights].shape == mask.shape
+    return shape[-1] if len(shape) > (mask.ndim if has_places and mask is not None else 1) else 1
 
 
 def _weights(column: str, read: Mapping[str, Array]) -> Array | None:
-    """Return the weight of each number of a column: that of its example, or its own; None if all are 1."""
+    """Return the weight of each number of a column: that of its example, or its own; None if all are 1.
+
+    Those of inputs in masked places are 0.
+    """
+    shape, weights = read[column].shape, _example_weights(column, read)
+    mask = read.get("mask" + column.removeprefix("inputs")) if role_of(column) == "inputs" else None
+    if mask is None:
+        return weights
+    valid = mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
+    return np.where(valid, np.ones(shape) if weights is None else weights, 0.0)
+
+
+def _example_weights(column: str, read: Mapping[str, Array]) -> Array | None:
+    """Return what _weights() does, by the weights of examples and targets alone."""
     shape = read[column].shape
     name = weights_for(column if role_of(column) == "targets" else "targets", read)
     if name is None:

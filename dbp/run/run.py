@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, example_mask, places_of
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -111,14 +111,15 @@ class Run:
     def _build_model(self) -> InitialParameters:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
-        initial = initial_parameters(settings.model, example, settings.seed, dtype)
+        mask = example_mask(self.sources.train, len(example))
+        initial = initial_parameters(settings.model, example, settings.seed, dtype, mask)
         self._output_shape, self.running = initial.output_shape, initial.running
         self.layout = Layout(initial.shapes)
         settings.optimizer.check(self.layout.shapes)
         for path, moments in self.running.items():
             own = [name for name in initial.shapes if name.startswith(path)] or [f"{path}running_mean"]
             moments.frozen = all(map(settings.optimizer.keeps_fixed, own))
-        trial = training_trial(settings.model, initial, example[:1])
+        trial = training_trial(settings.model, initial, example[:1], None if mask is None else mask[:1])
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         self.warnings += self.reading.warnings
         return initial
@@ -227,7 +228,8 @@ class Run:
 
     def _check_targets(self, examples: Examples, first: int) -> None:
         assert examples.targets is not None
-        check_targets(self.settings.loss, examples.targets, examples.weights, self._output_shape, first)
+        output_shape = places_of(self._output_shape, examples.targets, examples.mask)
+        check_targets(self.settings.loss, examples.targets, examples.weights, output_shape, first)
 
     def loader(self, data: Dataset, chunk_rows: int = 1) -> Loader:
         """Return a loader of this rank's shards of a data set.
@@ -391,5 +393,5 @@ class Run:
     def _chunk_rows(self) -> int:
         """Return how many examples are evaluated at a time."""
         parameters, input_shape = self.layout.views(self.weights), self.sources.train.input_shape
-        model, dtype = self.settings.model, self.settings.numpy_dtype
-        return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype))
+        model, dtype, mask = self.settings.model, self.settings.numpy_dtype, partial(example_mask, self.sources.train)
+        return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype, mask))

@@ -26,6 +26,7 @@ from dbp.data import (
     check_all,
     check_blocks,
     combined,
+    example_mask,
     layout_of,
     meaning_of,
     sample_digest,
@@ -101,10 +102,10 @@ def source_in(data: Data, source: Any) -> FileSource | None:
         return None
     table = source if isinstance(source, Mapping) else {FILES: source}
     given = {name: getattr(data, name) for name in NAMES} if FILES in table else {}
-    inputs, targets, weights = ({**given, **table}.get(name) for name in NAMES)
+    names = ColumnNames(*({**given, **table}.get(name) for name in NAMES))
     files = table.get(FILES, [])
     files = [files] if isinstance(files, str) else files
-    return FileSource(files, ColumnNames(inputs, targets, weights), data.scale, data.shift)
+    return FileSource(files, names, data.scale, data.shift)
 
 
 def open_data(data: Data, source: Any, with_targets: bool = True) -> Dataset | None:
@@ -180,12 +181,21 @@ def _split_and_check(
             f"{len(train)} examples"
         )
     for purpose, other in files.items():
-        if other is not None and other.input_shape != full.input_shape:
+        if other is not None and not _have_like_examples(other, full):
             raise UserError(
                 f"{other.name}: {purpose} inputs have shape {other.input_shape} per example, but those of "
                 f"{full.name} have {full.input_shape}"
             )
     return Sources(train, validation, test, {name: file for name, file in files.items() if file is not None})
+
+
+def _have_like_examples(one: Dataset, other: Dataset) -> bool:
+    """Return True if the inputs of two data sets have the same shape, but for the places of masks in both."""
+    masks = [example_mask(data, 1) for data in (one, other)]
+    skipped = [0 if mask is None else mask.ndim - 1 for mask in masks]
+    if skipped[0] != skipped[1]:
+        return False
+    return one.input_shape[skipped[0] :] == other.input_shape[skipped[1] :]
 
 
 def _how_to_state_scale(own_scale: bool, of_training: float, of_data: float) -> str:

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.autodiff import array_of
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, Scaling, scalings_of
+from dbp.data import (
+    FLOATS,
+    ColumnMeaning,
+    Dataset,
+    Examples,
+    Meaning,
+    Scaling,
+    example_mask,
+    places_of,
+    scalings_of,
+    without_fill,
+)
 from dbp.errors import UserError
-from dbp.nn import Loss, Model, check_targets, initial_parameters, running_arrays, use
+from dbp.nn import Loss, Model, check_targets, initial_parameters, on_axes_of, running_arrays, use
 from dbp.types import Array
+
+
+class ModelInputs(NamedTuple):
+    """Some rows of a data set as a model takes them.
+
+    Args:
+        inputs: in the type and units of the model.
+        weights: of the examples; None if all are 1.
+        mask: which places of the inputs hold data; None if all do.
+    """
+
+    inputs: Array
+    weights: Array | None
+    mask: Array | None
 
 
 class TrainedModel:
@@ -46,10 +71,11 @@ class TrainedModel:
         self.of_targets = self.standardized.get("targets", ColumnMeaning(FLOATS)).standardization
         example = np.zeros((2, *data.input_shape), dtype)
         try:
-            initial = initial_parameters(model, example, 0, dtype)
+            initial = initial_parameters(model, example, 0, dtype, example_mask(data, len(example)))
         except UserError as error:
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
         self.output_shape, self.running = initial.output_shape, initial.running
+        self._output_places = initial.output_places
         moments = running_arrays(self.running)
         for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
             if name not in weights:
@@ -71,20 +97,47 @@ class TrainedModel:
             first: row of the first of them, for the message.
         """
         assert examples.targets is not None
-        check_targets(self.loss, examples.targets, examples.weights, self.output_shape, first)
+        output_shape = places_of(self.output_shape, examples.targets, examples.mask)
+        check_targets(self.loss, examples.targets, examples.weights, output_shape, first)
 
-    def inputs_and_weights(self, rows: slice) -> tuple[Array, Array | None]:
-        """Read rows of the data set; return their inputs in the type and units of the model, and their weights."""
-        read = self.data.read(rows)
-        return self._scaling.apply(read.inputs, self.dtype), read.weights
+    def read(self, rows: slice) -> ModelInputs:
+        """Read rows of the data set, with inputs in the type and units of the model."""
+        read = without_fill(self.data.read(rows))
+        return ModelInputs(self._scaling.apply(read.inputs, self.dtype), read.weights, read.mask)
 
     @cached_property
     def rows_at_a_time(self) -> int:
         """Return how many examples are evaluated at a time."""
         return rows_at_a_time(
-            example_bytes(self.model, self.parameters, self.running, self.data.input_shape, self.dtype)
+            example_bytes(
+                self.model,
+                self.parameters,
+                self.running,
+                self.data.input_shape,
+                self.dtype,
+                partial(example_mask, self.data),
+            )
         )
 
-    def outputs(self, inputs: Array) -> Array:
-        """Return the model's outputs for some inputs."""
-        return array_of(self.model(use(self.parameters, self.running), inputs))
+    def outputs(self, inputs: Array, mask: Array | None = None) -> Array:
+        """Return the model's outputs for some inputs, of which the mask says which places hold data.
+
+        Outputs with places have as many as those for the longest example. They are zeros where a place is masked.
+        """
+        return self.outputs_and_mask(inputs, mask)[0]
+
+    def outputs_and_mask(self, inputs: Array, mask: Array | None) -> tuple[Array, Array | None]:
+        """Return the model's outputs, and which of their places hold data; None for outputs without places."""
+        scope = use(self.parameters, self.running, mask=mask)
+        outputs = array_of(self.model(scope, inputs))
+        if mask is None or not self._output_places:
+            return outputs, None
+        valid = scope.mask_of_outputs(self.model)
+        if valid is None:  # all places hold data
+            valid = np.ones(outputs.shape[: 1 + self._output_places], np.bool_)
+        padded = np.zeros((len(outputs), *self.output_shape), outputs.dtype)
+        longest = np.zeros(padded.shape[: valid.ndim], np.bool_)
+        inside = tuple(map(slice, valid.shape))
+        padded[inside] = np.where(on_axes_of(valid, outputs), outputs, 0)
+        longest[inside] = valid
+        return padded, longest

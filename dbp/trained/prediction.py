@@ -10,6 +10,7 @@ import numpy as np
 from dbp.cost.not_finite_examples import finite_rows, why_not_finite
 from dbp.data import ColumnMeaning, counting_rows
 from dbp.errors import NotFiniteError, UserError
+from dbp.nn import on_axes_of
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
 
@@ -20,7 +21,7 @@ class Prediction(NamedTuple):
     """The outputs for some rows.
 
     Args:
-        outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows.
+        outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows and in masked places.
         row_names: the names of the examples, if they have some, by the name of their column.
         marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
     """
@@ -44,8 +45,8 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
     """
     if not rows:
         return None
-    inputs, weights = trained.inputs_and_weights(slice(rows.start, rows.stop))
-    outputs = trained.outputs(inputs)
+    inputs, weights, mask = trained.read(slice(rows.start, rows.stop))
+    outputs, valid = trained.outputs_and_mask(inputs, mask)
     finite_inputs = finite_rows(inputs)
     is_wrong = ~(finite_inputs & finite_rows(outputs))
     counts = is_wrong if weights is None else is_wrong & counting_rows(weights)
@@ -61,6 +62,8 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
     if len(wrong):
         outputs = outputs.copy()
         outputs[wrong] = np.nan
+    if valid is not None:
+        outputs = np.where(on_axes_of(valid, outputs), outputs, np.nan)
     names = getattr(trained.data, "row_names", None)
     row_names = {} if names is None else {names.label: names.read(slice(rows.start, rows.stop))}
     return Prediction(trained.of_targets.undo(outputs), row_names, rows.start + wrong)

@@ -41,7 +41,7 @@ def predicted(model, weights, x, scale=1.0):
     """Return the outputs of dbp predict."""
     data = ArrayDataset(x, np.zeros(len(x)), scale=scale)
     trained = TrainedModel(model, nn.MeanSquaredError(), weights, data, x.dtype)
-    return trained.outputs(trained.inputs_and_weights(slice(0, len(x)))[0])
+    return trained.outputs(trained.read(slice(0, len(x))).inputs)
 
 
 def session(proto):

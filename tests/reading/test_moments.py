@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp.data import ArrayDataset
+from dbp.data import ArrayDataset, Ragged
 from dbp.data.check import BLOCK_BYTES
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import OneProcess
@@ -59,6 +59,20 @@ def test_rows_count_with_their_weights_and_those_of_weight_0_may_be_anything():
     moments = found(ArrayDataset(spoiled, np.where(weights[:, None] == 0, np.inf, y), weights))
     check(moments["inputs"], x, np.broadcast_to(weights[:, None, None], x.shape))
     check(moments["targets"], y, np.broadcast_to(weights[:, None], y.shape))
+
+
+def test_places_that_are_filled_in_do_not_count():
+    lengths = RNG.integers(1, 30, 40)
+    x, y = ([RNG.standard_normal((length, *shape)) for length in lengths] for shape in ((2,), ()))
+    moments = found(ArrayDataset(Ragged.of(x), Ragged.of(y)))
+    for column, rows in (("inputs", x), ("targets", y)):
+        values = np.concatenate(rows).reshape(lengths.sum(), -1)
+        check(moments[column], values, np.ones(values.shape))
+    single = found(ArrayDataset(Ragged.of(y), np.arange(40)), ["inputs"])
+    check(single["inputs"], np.concatenate(y)[:, None], np.ones((lengths.sum(), 1)))
+    mask = np.arange(30) < lengths[:, None]
+    masked = found(ArrayDataset(np.where(mask, 1.5, np.nan)[..., None], np.arange(40), mask=mask), ["inputs"])
+    assert (masked["inputs"].mean.tolist(), masked["inputs"].weight.tolist()) == ([1.5], [lengths.sum()])
 
 
 def test_places_count_with_the_weights_of_their_targets():

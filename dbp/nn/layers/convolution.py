@@ -15,6 +15,7 @@ from dbp.nn.layers.layer import check_axes, check_counts
 from dbp.nn.layers.window_settings import Padding, Sizes, check_padding, check_sizes, pair, window_on
 from dbp.nn.masks import as_images, mask_after_window, zero_filled
 from dbp.nn.scope import Scope
+from dbp.types import Array
 
 
 class PoolError(UserError):
@@ -76,7 +77,7 @@ class Conv2d:
             return _convolved(self, scope, x, window, pool)
         mask = as_images(mask, x)
         scope.pass_mask(after := mask_after_window(mask, window, self.padding == "same"))
-        return zero_filled(_convolved(self, scope, zero_filled(x, mask), window, 0), after)
+        return zero_filled(_convolved(self, scope, zero_filled(x, mask), window, 0, after), after)
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,12 @@ class Conv1d:
         window = window_on((1, length), size, stride, self.padding, dilation, axes=1)
         mask = scope.mask_of(x)
         images = reshape(zero_filled(x, mask), shape=(n, 1, length, channels))
-        y = _convolved(self, scope, images, window, 0)
-        y = reshape(y, shape=(n, *np.shape(y)[2:]))
-        if mask is None:
-            return y
-        scope.pass_mask(after := mask_after_window(mask[:, None], window, self.padding == "same")[:, 0])
-        return zero_filled(y, after)
+        after = None if mask is None else mask_after_window(mask[:, None], window, self.padding == "same")
+        y = _convolved(self, scope, images, window, 0, after)
+        if after is not None:
+            y = zero_filled(y, after)
+            scope.pass_mask(after[:, 0])
+        return reshape(y, shape=(n, *np.shape(y)[2:]))
 
 
 def _check(layer: Conv1d | Conv2d) -> None:
@@ -135,8 +136,13 @@ def _check_pool(positions: tuple[int, int], pool: int) -> None:
         raise PoolError(str(error)) from None
 
 
-def _convolved(layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, pool: int) -> Value:
-    """Return the outputs for images x; ReLU and pooling are fused unless weighted inputs are recorded."""
+def _convolved(
+    layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, pool: int, after: Array | None = None
+) -> Value:
+    """Return the outputs for images x; ReLU and pooling are fused unless weighted inputs are recorded.
+
+    The mask `after` says which of the outputs hold data.
+    """
     channels = np.shape(x)[3]
     if channels % layer.groups:
         shape = np.shape(x)[2 if isinstance(layer, Conv1d) else 1 :]
@@ -147,7 +153,7 @@ def _convolved(layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, p
     y = convolution_block(x, w, b, window=window, groups=layer.groups, relu_after=fused, pool=pool if fused else 0)
     if fused:
         return y
-    y = scope.neurons(y, activation(layer.activation))
+    y = scope.neurons(y, activation(layer.activation), after)
     return max_pool(y, window=Window((pool, pool), (pool, pool))) if pool else y
 
 

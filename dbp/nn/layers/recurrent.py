@@ -12,6 +12,7 @@ from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
 from dbp.nn.masks import zero_filled
 from dbp.nn.scope import Scope
+from dbp.types import Array
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,15 @@ class _Recurrent:
         return stack(states, axis=1) if states else np.zeros((len(first), 0, self.units), first.dtype)
 
 
+def _valid(scope: Scope, position: int) -> Array | None:
+    """Return for each example whether a position holds data; None if it does for all."""
+    return None if scope.mask is None else scope.mask[:, position]
+
+
 def _held(scope: Scope, position: int, new: Value, before: Value) -> Value:
     """Return the new state, and the one before where the position of an example is masked."""
-    if scope.mask is None or (valid := scope.mask[:, position, None]).all():
-        return new
-    return where(valid, new, before)
+    valid = _valid(scope, position)
+    return new if valid is None or valid.all() else where(valid[:, None], new, before)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class GRU(_Recurrent):
             inner = h @ matrix
             reset = sigmoid(self._gate(z, 0) + self._gate(inner, 0))
             update = sigmoid(self._gate(z, 1) + self._gate(inner, 1))
-            candidate = scope.neurons(self._gate(z, 2) + reset * (self._gate(inner, 2) + shift), tanh)
+            weighted = self._gate(z, 2) + reset * (self._gate(inner, 2) + shift)
+            candidate = scope.neurons(weighted, tanh, _valid(scope, position))
             h = _held(scope, position, candidate * (1 - update) + update * h, h)
             states.append(h)
         return self._outputs(scope, states, first)
@@ -107,7 +113,7 @@ class LSTM(_Recurrent):
         for position, z in enumerate(positions):
             gates = z + h @ matrix
             let_in, keep, show = (sigmoid(self._gate(gates, k)) for k in (0, 1, 3))
-            candidate = scope.neurons(self._gate(gates, 2), tanh)
+            candidate = scope.neurons(self._gate(gates, 2), tanh, _valid(scope, position))
             memory = _held(scope, position, keep * memory + let_in * candidate, memory)
             h = _held(scope, position, show * tanh(memory), h)
             states.append(h)

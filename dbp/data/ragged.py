@@ -1,0 +1,191 @@
+"""Columns whose rows have unequal lengths, such as sequences: values of all rows one after the other, and offsets.
+
+Some rows together are padded with zeros to the longest of them, rounded up so that there are few shapes. A mask says
+which places hold data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.errors import UserError
+from dbp.types import Array
+
+LEAST_LENGTH = 8  # that rows are padded to, and a factor of all such lengths
+PARTS_OF_LENGTH = 8  # the step between two such lengths is at most one in so many of them
+
+
+def padded_length(longest: int) -> int:
+    """Return the length that rows are padded to, of which the longest has this length."""
+    step = max(LEAST_LENGTH, (1 << longest.bit_length()) // (2 * PARTS_OF_LENGTH))
+    return max(1, -(-longest // step)) * step
+
+
+class Ragged:
+    """A column whose rows have unequal lengths.
+
+    Args:
+        values: those of all rows, one after the other: an array (places, ...), or a column that reads one.
+        offsets: the place where each row begins, and the number of places as the last one.
+        name: name for messages.
+    """
+
+    borders: Array | None = None  # rows are drawn one by one, wherever their values are stored
+
+    def __init__(self, values: Any, offsets: Any, name: str = "the ragged column"):
+        self._values = values if hasattr(values, "read") else np.asarray(values)
+        self.offsets, self.dtype = _checked(name, np.asarray(offsets), self._values.shape), self._values.dtype
+        self.lengths = np.diff(self.offsets)
+        longest = int(self.lengths.max(initial=0))
+        if not longest:
+            raise UserError(f"{name}: all rows are empty; leave them out")
+        self.shape = (len(self.lengths), padded_length(longest), *self._values.shape[1:])
+
+    @classmethod
+    def of(cls, rows: Sequence[Any]) -> Ragged:
+        """Return the column of these rows, each an array (length, ...)."""
+        arrays = [np.asarray(row) for row in rows]
+        if not arrays:
+            raise UserError("a ragged column needs at least one row")
+        return cls(np.concatenate(arrays), np.cumsum([0, *map(len, arrays)]))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def mask(self, rows: slice | Array) -> Array:
+        """Return which places of the padded rows hold data, (rows, length)."""
+        lengths = self.lengths[rows]
+        return np.asarray(np.arange(padded_length(int(lengths.max(initial=0)))) < lengths[:, None])
+
+    def read(self, rows: slice | Array) -> Array:
+        """Return rows (rows, length, ...), padded with zeros."""
+        mask, begins = self.mask(rows), self.offsets[:-1][rows]
+        padded = np.zeros((*mask.shape, *self.shape[2:]), self.dtype)
+        if isinstance(rows, slice):
+            first, stop, _ = rows.indices(len(self))
+            places: Any = slice(int(self.offsets[first]), int(self.offsets[max(first, stop)]))
+        else:
+            places = (begins[:, None] + np.arange(mask.shape[1]))[mask]
+        padded[mask] = self.read_values(places)
+        return padded
+
+    def read_values(self, places: slice | Array) -> Array:
+        """Return the values of some places, whichever rows these belong to."""
+        read: Array = self._values[places] if isinstance(self._values, np.ndarray) else self._values.read(places)
+        return read
+
+    def read_into(self, rows: range, into: Array) -> None:
+        """Read consecutive rows into an array of the shape of the longest; other threads may read meanwhile."""
+        found = self.read(slice(rows.start, rows.stop))
+        into[:, : found.shape[1]] = found
+        into[:, found.shape[1] :] = 0
+
+
+class RaggedPlace(NamedTuple):
+    """The position of a column whose rows have unequal lengths: that of its values, and where each row begins."""
+
+    values: Any
+    offsets: Array
+
+
+class MaskColumn:
+    """A column of booleans, from one of numbers that are 0 where a place holds no data.
+
+    Args:
+        column: of numbers.
+    """
+
+    def __init__(self, column: Any):
+        self._column, self.shape, self.borders = column, column.shape, column.borders
+        self.dtype = np.dtype(np.bool_)
+
+    def read(self, rows: slice | Array) -> Array:
+        """Read rows."""
+        return np.asarray(self._column.read(rows) != 0)
+
+    def read_into(self, rows: range, into: Array) -> None:
+        """Read consecutive rows into a contiguous array; other threads may read meanwhile."""
+        numbers = np.empty(into.shape, self._column.dtype)
+        self._column.read_into(rows, numbers)
+        np.not_equal(numbers, 0, out=into)
+
+
+def _checked(name: str, offsets: Array, shape: tuple[int, ...]) -> Array:
+    """Return offsets as int64; raise UserError unless they cut values of this shape into rows."""
+    if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or len(offsets) < 2:
+        raise UserError(
+            f"{name}: offsets must be whole numbers, one more than there are rows, but are {offsets.dtype} of shape "
+            f"{offsets.shape}"
+        )
+    offsets = offsets.astype(np.int64)
+    if not shape:
+        raise UserError(f"{name}: values must be numbers (places, ...), but are one number")
+    if offsets[0] != 0 or offsets[-1] != shape[0] or (np.diff(offsets) < 0).any():
+        raise UserError(
+            f"{name}: offsets must rise from 0 to the number of values, which is {shape[0]:,}, but go from "
+            f"{offsets[0]:,} to {offsets[-1]:,}{' and fall in between' if (np.diff(offsets) < 0).any() else ''}"
+        )
+    return offsets
+
+
+def with_masks(columns: Mapping[str, Any], found: dict[str, Array], rows: slice | Array) -> dict[str, Array]:
+    """Return some rows of columns with what follows from those of unequal length.
+
+    Inputs get a mask of their places. Targets that are padded get weights of 0 where they are.
+
+    Args:
+        columns: all columns by name.
+        found: the rows read of them.
+        rows: their numbers.
+    """
+    for name, column in columns.items():
+        role, _, rest = name.partition(".")
+        suffix = f".{rest}" if rest else ""
+        if role == "inputs" and isinstance(column, Ragged):
+            found[f"mask{suffix}"] = column.mask(rows)
+        elif role == "targets" and isinstance(column, Ragged):
+            mask, weights = column.mask(rows), found.get(f"weights{suffix}")
+            if weights is None:
+                found[f"weights{suffix}"] = mask.astype(np.float32)
+            else:
+                found[f"weights{suffix}"] = np.where(mask, weights if weights.ndim > 1 else weights[:, None], 0)
+    return found
+
+
+def check_places(name: str, columns: Mapping[str, Any]) -> None:
+    """Raise UserError unless masks fit the inputs, and columns of unequal length have the same lengths."""
+    for column, array in columns.items():
+        inputs = columns.get("inputs" + column.removeprefix("mask"))
+        if column.partition(".")[0] != "mask" or inputs is None:
+            continue
+        if isinstance(inputs, Ragged):
+            raise UserError(f"{name}: inputs of unequal lengths have a mask already; leave {column} out")
+        if len(array.shape) < 2 or array.shape != inputs.shape[: len(array.shape)]:
+            raise UserError(
+                f"{name}: {column} must have the first axes of the inputs, which have shape {inputs.shape}, but has "
+                f"shape {array.shape}"
+            )
+    ragged = {column: array for column, array in columns.items() if isinstance(array, Ragged)}
+    for column, array in ragged.items():
+        first, other = next(iter(ragged.items()))
+        if not np.array_equal(array.lengths, other.lengths):
+            raise UserError(f"{name}: {first} and {column} must have the same lengths, row by row, but have others")
+        if first != "inputs":
+            raise UserError(f"{name}: {column} have unequal lengths, but inputs have not; pad them")
+
+
+def places_of(output_shape: tuple[int, ...], targets: Array, mask: Array | None) -> tuple[int, ...]:
+    """Return the shape of the outputs for one of some examples, whose places may be fewer than those of the longest.
+
+    Args:
+        output_shape: of the model, for inputs as long as the longest example.
+        targets: of some examples.
+        mask: of their places; None if all hold data.
+    """
+    places = () if mask is None else mask.shape[1:]
+    if places and targets.shape[1 : 1 + len(places)] == places and len(output_shape) >= len(places):
+        return (*places, *output_shape[len(places) :])
+    return output_shape
