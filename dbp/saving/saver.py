@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from dbp.checkpoint import StoredCheckpoint, Writer
+from dbp.checkpoint import StoredCheckpoint
 from dbp.config.config_file import RUN_CONFIG
 from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, Stopped, StorageError, UserError
 from dbp.log import now, run_log
@@ -20,6 +20,7 @@ from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
 from dbp.run.stored_settings import stored_config, stored_meaning
 from dbp.saving.checkpoint_info import CheckpointInfo
+from dbp.saving.checkpoint_writing import CheckpointWriting
 from dbp.saving.folder import WRITTEN_BY_DBP, RunFolder
 from dbp.saving.restore import Restorer
 from dbp.saving.start import Start, who_asked
@@ -58,13 +59,12 @@ class RunSaver:
         self.folder, self._comm = folder, run.comm
         stop_file = None if self.folder is None else self.folder.stop_file
         self._stopping = Stopping(self._comm.rank == 0, stop_file, start.limit)
-        self._writer, self._seconds = Writer(), 0.0
-        self._failed = self._reason = ""  # message and reason of the last checkpoint that could not be written
-        self._side_failure = self._warned = ""  # of files beside the checkpoint: the last failure, the last warning
         self._saved = -1  # the last saved step
+        self._writing: CheckpointWriting | None = None
         self._copies: Copies | None = None
         if self.folder is not None:
             self._copies = Copies(run.arena, len(run.vectors))
+            self._writing = CheckpointWriting(self.folder, say, self._stopping.note_save_time)
 
     def __enter__(self) -> Self:
         try:
@@ -77,8 +77,8 @@ class RunSaver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del self._comm.asks_to_stop
-        if self.folder is not None and self._comm.rank == 0:
-            self._writer.end(None if is_on_all_ranks(error) else FAILURE_WAIT_SECONDS)
+        if self.folder is not None and self._writing is not None and self._comm.rank == 0:
+            self._writing.end(None if is_on_all_ranks(error) else FAILURE_WAIT_SECONDS)
             if error is not None and not isinstance(error, (Stopped, Interrupted, RankLostError)):
                 with contextlib.suppress(StorageError):
                     code = error.exit_code if isinstance(error, UserError) else 1
@@ -160,7 +160,7 @@ class RunSaver:
         before = self._comm.clock.enter(Stage.CHECKPOINT)
         if run.settings.watch.compare_every_steps:
             run.compare_nodes()
-        if self._copies is not None:
+        if self._copies is not None and self._writing is not None:
             self.settle()
             self._copies.take(list(run.vectors.values()))
             residuals = run.objective.gradients.snapshot()
@@ -168,7 +168,7 @@ class RunSaver:
             self._saved = run.progress.step
             if self._comm.rank == 0:
                 keep = run.best_step, run.rollback_targets
-                self._writer.start(partial(self._write, self._checkpoint(residuals), *keep, self._status()))
+                self._writing.start(self._checkpoint(residuals), *keep, self._status())
         self._comm.clock.enter(before)
 
     def save_now(self) -> str:
@@ -188,53 +188,10 @@ class RunSaver:
 
     def settle(self) -> str:
         """Wait for the checkpoint being written, and return why the last one was not written; "" if it was."""
-        failed = str(from_rank_0(self._comm, self._wait)) if self.folder is not None else ""
+        failed = "" if self._writing is None else from_rank_0(self._comm, self._writing.wait)
         if failed:  # on all ranks, as they must agree on whether to save again
             self._saved = -1
         return failed
-
-    def _wait(self) -> str:
-        failure, begun = self._writer.wait()
-        if failure is not None:
-            if not self._failed or failure.reason != self._reason:
-                self._say(f"warning: {failure}; training continues, and the next checkpoint is tried")
-            self._failed, self._reason = str(failure), failure.reason
-        elif begun:
-            if self._failed:
-                self._say("checkpoints are written again")
-            self._failed = ""
-            self._warn(self._side_failure)
-            self._stopping.note_save_time(self._seconds)
-        return self._failed
-
-    def _write(
-        self, checkpoint: StoredCheckpoint, best: int | None, others: set[int], status: Mapping[str, Any]
-    ) -> None:
-        """Write a checkpoint and the files beside it, in the writer thread.
-
-        Args:
-            checkpoint: the state to write.
-            best: the step of the best checkpoint, which is kept.
-            others: steps of others that are kept.
-            status: the status of the run at this step.
-        """
-        assert self.folder is not None
-        began, step = time.monotonic(), int(checkpoint.progress["step"])
-        path = self.folder.checkpoints.save(checkpoint, step)
-        try:
-            self.folder.checkpoints.tidy(path, best, others)
-            self.folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})
-            self.folder.write_status("running", checkpoint=path.name, **status)
-            self._side_failure = ""
-        except StorageError as error:  # the checkpoint itself is written
-            self._side_failure = str(error)
-        self._seconds = time.monotonic() - began
-
-    def _warn(self, failed: str) -> None:
-        """Warn once of a file beside the checkpoint that could not be written."""
-        if failed and failed != self._warned:
-            self._say(f"warning: {failed}; the checkpoint itself is written")
-        self._warned = failed
 
     def _checkpoint(self, residuals: Residuals) -> StoredCheckpoint:
         """Return the state, with the copied vectors, on rank 0; training waits for it.
@@ -317,11 +274,11 @@ class RunSaver:
         return error
 
     def _write_end(self, state: str, message: str, code: int) -> None:
-        if self.folder is not None:
+        if self.folder is not None and self._writing is not None:
             try:
                 self.folder.write_status(state, message=message, code=code, **self._status())
             except StorageError as error:
-                self._warn(str(error))
+                self._writing.warn(str(error))
 
     def write_beside(self, name: str, text: str) -> None:
         """Write a text file to the run's folder, if there is one; warn if that fails."""

@@ -26,7 +26,7 @@ MOMENTS = {
     "update": "dbp.optim:Adam.update",
     "copy": "dbp.parallel:Copies.take",
     "save": "dbp.saving.saver:RunSaver.save",
-    "write": "dbp.saving.saver:RunSaver._write",
+    "write": "dbp.saving.checkpoint_writing:CheckpointWriting._write",
     "evaluate": "dbp.run.run:Run.evaluate",
     "finish": "dbp.saving.saver:RunSaver.finish",
     "restore": "dbp.saving.restore:Restorer.restore",
