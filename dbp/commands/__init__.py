@@ -26,6 +26,7 @@ COMMANDS = (
     "predict",
     "inspect",
     "verify",
+    "check",
     "summary",
     "neurons",
     "convert",

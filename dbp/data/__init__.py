@@ -18,10 +18,12 @@ from dbp.data.dataset import (
     without_placeholders,
 )
 from dbp.data.file_names import data_path, expand, with_path
+from dbp.data.identity import identity_of, is_checked_at_start, is_same_but_written_since, stored_bytes
 from dbp.data.joined import JoinedLayout
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.ragged import Ragged, places_of
+from dbp.data.row_check import RowCheck
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift
 from dbp.data.source import ColumnNames, FileSource, layout_of
 
@@ -54,6 +56,7 @@ __all__ = [
     "Numbers",
     "OutputFile",
     "Ragged",
+    "RowCheck",
     "Scaling",
     "aligned",
     "block_count",
@@ -66,6 +69,9 @@ __all__ = [
     "data_path",
     "example_mask",
     "expand",
+    "identity_of",
+    "is_checked_at_start",
+    "is_same_but_written_since",
     "layout_of",
     "mapped",
     "meaning_differences",
@@ -75,6 +81,7 @@ __all__ = [
     "places_of",
     "sample_digest",
     "scalings_of",
+    "stored_bytes",
     "with_path",
     "without_fill",
     "without_placeholders",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, Rows, pieces_of, role_of, unused_targets, weights_for
+from dbp.data.dataset import Dataset, Examples, Rows, paths_of, pieces_of, role_of, unused_targets, weights_for
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed, missing_names
 from dbp.data.scaling import Numbers, are_close, check_scale, check_shift
 from dbp.errors import UserError
@@ -201,6 +202,10 @@ class Aligned:
 
     def __len__(self) -> int:
         return len(self._data)
+
+    def paths(self) -> list[Path]:
+        """Return the files of the data set."""
+        return paths_of(self._data)
 
     def pieces(self, rows: range) -> Iterable[tuple[str, int, slice]]:
         """Return where consecutive rows lie, as pieces_of() does."""

@@ -75,12 +75,12 @@ def check_blocks(
         stored = data.read(slice(first, first + rows))
         used = without_placeholders(stored)
         try:
-            nonzero = _check_rows(used, scalings, dtype, check_targets, first)
+            nonzero = check_rows(used, scalings, dtype, check_targets, first)
         except UserError as found:
             for file, start, part in pieces_of(data, range(first, min(first + rows, len(data)))):
                 try:
                     piece = Examples({name: values[part] for name, values in used.items()})
-                    _check_rows(piece, scalings, dtype, check_targets, start)
+                    check_rows(piece, scalings, dtype, check_targets, start)
                 except UserError as error:
                     raise UserError(f"{file}: {error}") from None
             raise UserError(f"{data.name}: {found}") from None  # a rule that only rows of several files break
@@ -90,7 +90,7 @@ def check_blocks(
     return checked
 
 
-def _check_rows(
+def check_rows(
     examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any], check_targets: CheckTargets, first: int
 ) -> dict[str, tuple[bool, bool]]:
     """Return what CheckedBlock keeps of each column; raise UserError, naming the row, if an example breaks a rule."""

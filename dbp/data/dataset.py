@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -112,6 +113,12 @@ class Dataset(Protocol):
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored."""
         ...
+
+
+def paths_of(data: Dataset) -> list[Path]:
+    """Return the files of a data set; none if it is in memory."""
+    paths: Callable[[], list[Path]] | None = getattr(data, "paths", None)
+    return [] if paths is None else paths()
 
 
 def pieces_of(data: Dataset, rows: range) -> Iterable[tuple[str, int, slice]]:

@@ -6,6 +6,7 @@ import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -276,6 +277,10 @@ class JoinedDataset(FileDataset):
             from dbp.data.row_names import JoinedRowNames  # which imports HDF5
 
             self.row_names = JoinedRowNames(layout.row_names, layout.starts)
+
+    def paths(self) -> list[Path]:
+        """Return its files."""
+        return [data_path(name) for name in self.joined.files]
 
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""

@@ -64,6 +64,10 @@ class FileDataset:
     def __len__(self) -> int:
         return next(iter(self.columns.values())).shape[0]
 
+    def paths(self) -> list[Path]:
+        """Return its files."""
+        return [data_path(self.name)]
+
     @property
     def borders(self) -> Array | None:
         """Return the first row of each unit of rows that are read together, and the number of rows; None for one unit.

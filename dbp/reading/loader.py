@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.data import Dataset, Meaning, Scaling, places_of, scalings_of, without_placeholders
+from dbp.data import Dataset, Meaning, RowCheck, Scaling, places_of, scalings_of, without_placeholders
 from dbp.nn import Loss
 from dbp.parallel import Shards
 from dbp.reading.order import RowOrder
 from dbp.reading.shard import Batch, Shard
+from dbp.reading.subset import Subset
 
 
 class Loader:
@@ -26,6 +27,7 @@ class Loader:
         shards: who computes which part.
         chunk_rows: examples of one evaluation pass; see evaluation.py.
         standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
+        check: checks rows as they are read; None if they have been checked.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class Loader:
         shards: Shards,
         chunk_rows: int = 1,
         standardized: Meaning | None = None,
+        check: RowCheck | None = None,
     ):
         self.data, self._shards, self._chunk_rows = data, shards, chunk_rows
-        self._loss, self._output_shape, self._dtype = loss, output_shape, dtype
+        self._loss, self._output_shape, self._dtype, self._check = loss, output_shape, dtype, check
         scalings = scalings_of(data, standardized)
         self._scaling, self._target_scaling = scalings.get("inputs", Scaling()), scalings.get("targets")
 
@@ -64,6 +67,8 @@ class Loader:
 
     def _shard(self, number: int, rows: Any) -> Shard:
         examples = without_placeholders(self.data.read(rows))
+        if self._check is not None:
+            self._check(examples, self._stored_rows(rows))
         targets = examples.targets
         assert targets is not None
         if self._target_scaling is not None:
@@ -75,3 +80,8 @@ class Loader:
             None if examples.weights is None else examples.weights.astype(self._dtype),
             examples.mask,
         )
+
+    def _stored_rows(self, rows: Any) -> NDArray[Any]:
+        """Return the numbers of rows in the whole data set."""
+        chosen = np.arange(*rows.indices(len(self.data))) if isinstance(rows, slice) else rows
+        return self.data.rows_of_whole(chosen) if isinstance(self.data, Subset) else chosen

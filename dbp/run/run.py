@@ -13,7 +13,7 @@ from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, example_mask, places_of
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_mask, places_of
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -43,11 +43,12 @@ from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
 from dbp.reading.shard import Batch, Chunks, CountedChunks, Shard
 from dbp.reading.training_data import TrainingData
+from dbp.run.data_check import DataCheck
 from dbp.run.model_check import model_warnings, weights_in
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sampling import sampler_of
-from dbp.run.sources import check_together, open_sources, stop_check
+from dbp.run.sources import open_sources, stop_check
 from dbp.run.standardization import standardization_of
 from dbp.types import Array
 
@@ -82,6 +83,7 @@ class Run:
         self.shards = Shards(settings.shards, comm.rank, comm.size)
         self.batches = Batches(len(self.sources.train), settings.examples_per_step(len(self.sources.train)))
         self.sampler = sampler_of(comm, settings, self.sources.train, self.batches.batch_size)
+        self.data_check = agree(comm, self._make_data_check)
         self.reading = self._read_ahead()
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
@@ -89,10 +91,8 @@ class Run:
         self._accept_weights(initial)
         averaged = self.running if AVERAGE in settings.optimizer.vectors else {}
         self.averaged = {path: moments.copy() for path, moments in averaged.items()}  # as the weights are
-        self.digests = {
-            purpose: check_together(comm, data, settings.numpy_dtype, self._check_targets)
-            for purpose, data in self.sources.files.items()
-        }
+        files = self.sources.files.items()
+        self.digests = {purpose: self.data_check.at_start(comm, purpose, data) for purpose, data in files}
         self.standardization = standardization_of(comm, settings, self.sources, stored or {})
         self.warnings += self.standardization.warnings
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
@@ -100,6 +100,9 @@ class Run:
         self._allocate()
         if not restored:
             self._begin(initial)
+
+    def _make_data_check(self) -> DataCheck:
+        return DataCheck(self.sources, self.settings.numpy_dtype, self._check_targets, self.batches.steps)
 
     def _read_ahead(self) -> TrainingData:
         """Return the training data as mini-batches read it; collective. All that reads it shares its memory."""
@@ -231,17 +234,10 @@ class Run:
         output_shape = places_of(self._output_shape, examples.targets, examples.mask)
         check_targets(self.settings.loss, examples.targets, examples.weights, output_shape, first)
 
-    def loader(self, data: Dataset, chunk_rows: int = 1) -> Loader:
-        """Return a loader of this rank's shards of a data set.
-
-        Args:
-            data: the data set.
-            chunk_rows: examples that are evaluated at a time.
-        """
-        settings = self.settings
-        return Loader(
-            data, settings.loss, self._output_shape, settings.numpy_dtype, self.shards, chunk_rows, self.meaning
-        )
+    def loader(self, data: Dataset, chunk_rows: int = 1, check: RowCheck | None = None) -> Loader:
+        """Return a loader of this rank's shards of a data set; see its class."""
+        settings, dtype = self.settings, self.settings.numpy_dtype
+        return Loader(data, settings.loss, self._output_shape, dtype, self.shards, chunk_rows, self.meaning, check)
 
     def order(self, epoch: int) -> RowOrder:
         """Return the order of examples in an epoch; with a full batch it is always the same."""
@@ -255,7 +251,8 @@ class Run:
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, self.order(epoch)
         with self.reading.batch(self._order[1], epoch, positions):
-            batch = self.loader(self.sources.train).batch(self._order[1], positions)
+            check = self.data_check.of_step(self.progress.step)
+            batch = self.loader(self.sources.train, check=check).batch(self._order[1], positions)
         if self.objective.full_batch:
             self._full_batch = batch
         return batch
@@ -349,13 +346,16 @@ class Run:
         """
         if data is None:
             return {}
-        weights, loader = self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
+        purpose = "test" if data is self.sources.test else "validation"
+        weights = self.state.inference_weights(self.weights)
+        loader = self.loader(data, self._chunk_rows, self.data_check.of_evaluation(purpose))
         until_stop, cut = self._until_stop(loader)
         chunks = CountedChunks(until_stop)
         totals = self.objective.evaluate(weights, chunks, self.inference_moments)
         self._counted = chunks.count
         if self.objective.stop_requested and any(self.comm.gather(bool(cut))):
             raise PassStoppedError
+        self.data_check.after_evaluation(purpose)
         return totals.means(self.settings.loss.metrics)
 
     def counted_examples(self) -> int:

@@ -210,7 +210,13 @@ def stop_check(comm: Communicator) -> Callable[[], bool]:
     return lambda: time.monotonic() - begun > PATIENCE_SECONDS and comm.asks_to_stop()
 
 
-def check_together(comm: Communicator, data: Dataset, dtype: np.dtype[Any], check_targets: CheckTargets) -> str:
+def check_together(
+    comm: Communicator,
+    data: Dataset,
+    dtype: np.dtype[Any],
+    check_targets: CheckTargets,
+    before_block: Callable[[], None] = lambda: None,
+) -> str:
     """Check every row of a data set, each rank a part, and return the digest of the whole; collective.
 
     Args:
@@ -218,12 +224,18 @@ def check_together(comm: Communicator, data: Dataset, dtype: np.dtype[Any], chec
         data: the data set.
         dtype: the precision of the run.
         check_targets: raises UserError for targets or weights that do not fit.
+        before_block: called before each block of rows that this rank checks.
 
     Raises:
         UserError: an example breaks a rule.
         PassStoppedError: a rank has been asked to stop; a short check is finished all the same.
     """
-    stops = stop_check(comm)
+    stop = stop_check(comm)
+
+    def stops() -> bool:
+        before_block()
+        return stop()
+
     count = block_count(data)
     mine = parts(count, comm.size, comm.rank)
     found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_targets, stops))

@@ -10,7 +10,7 @@ from typing import Any
 from dbp.config import toml
 from dbp.config.data import PARTS, is_in_files
 from dbp.config.settings import Settings
-from dbp.data import Meaning, meaning_differences
+from dbp.data import Meaning, is_same_but_written_since, meaning_differences
 from dbp.errors import UserError
 from dbp.run.progress import STOPPED_EARLY
 from dbp.run.stored_settings import stored_table
@@ -65,10 +65,15 @@ class Comparison:
         now = _without_files(stored_table(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
         differences = toml.differences(then, now)
+        written = {
+            purpose: f"{purpose} data: files written since the checkpoint, but of the same size and sample of rows"
+            for purpose in ("train", "validation")
+            if is_same_but_written_since(info.progress.get(f"data_{purpose}"), digests.get(purpose))
+        }
         of_data = [("train", line) for line in meaning_differences(info.meaning, meaning)] + [
             (purpose, f"{purpose} data: other examples now than in the checkpoint")
             for purpose in ("train", "validation")
-            if info.progress.get(f"data_{purpose}") != digests.get(purpose)
+            if info.progress.get(f"data_{purpose}") != digests.get(purpose) and purpose not in written
         ]
         if (was := info.progress.get("order", "not known")) != order:
             of_data.append(("order", f"order of the training examples: {was} in the checkpoint, {order} now"))
@@ -76,7 +81,10 @@ class Comparison:
             key = f"data.{name}"
             differences[key] = f"{differences[key]}; {line}" if key in differences else line
         allowed = {key: text for key, text in differences.items() if covered(key, MAY_DIFFER)}
-        return cls({key: text for key, text in differences.items() if key not in allowed}, allowed)
+        allowed |= {
+            f"data.{purpose}": line for purpose, line in written.items() if f"data.{purpose}" not in differences
+        }
+        return cls({key: text for key, text in differences.items() if not covered(key, MAY_DIFFER)}, allowed)
 
     def with_jump(self, jump: str) -> Comparison:
         """Return this comparison with another end of the schedule forbidden, if the learning rate would jump.

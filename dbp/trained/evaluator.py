@@ -15,7 +15,7 @@ from dbp.config.settings import Settings
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Dataset, Meaning, aligned, parse_meaning
+from dbp.data import Dataset, Meaning, RowCheck, aligned, is_checked_at_start, parse_meaning
 from dbp.errors import NotFiniteError, UserError
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
@@ -58,12 +58,23 @@ class Evaluator:
 
     def __init__(self, trained: TrainedModel, comm: Communicator, shards: int | None = None):
         print_warnings(comm, trained.data)
-        check_together(comm, trained.data, trained.dtype, trained.check_targets)
+        check: RowCheck | None = None
+        if is_checked_at_start(trained.data):
+            check_together(comm, trained.data, trained.dtype, trained.check_targets)
+        else:
+            check = RowCheck(trained.data, trained.dtype, trained.check_targets)
         self.trained, self.comm = trained, comm
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
         self.loader = Loader(
-            trained.data, trained.loss, trained.output_shape, trained.dtype, self.shards, rows, trained.standardized
+            trained.data,
+            trained.loss,
+            trained.output_shape,
+            trained.dtype,
+            self.shards,
+            rows,
+            trained.standardized,
+            check,
         )
         self.counted = 0  # examples in the last evaluation, without those of weight 0
 

@@ -1,0 +1,42 @@
+"""The identity of a large data set, told without reading all of it: sizes, attributes, a sample of rows, and times."""
+
+from __future__ import annotations
+
+import hashlib
+
+from dbp.data.check import sample_digest
+from dbp.data.dataset import Dataset, paths_of
+from dbp.data.meaning import Meaning, meaning_text
+from dbp.files import reading_from
+
+CHECKED_AT_START_BYTES = 256_000_000  # of all columns, unpacked; the rows of larger data are checked as they are read
+WRITTEN = "; written "  # between what the data is and when its files were written
+
+
+def stored_bytes(data: Dataset) -> int:
+    """Return the bytes of all columns of a data set, unpacked."""
+    return len(data) * sum(column.nbytes for column in data.read(slice(0, 1)).values())
+
+
+def is_checked_at_start(data: Dataset) -> bool:
+    """Return True if all rows of a data set are checked before they are used, which takes little time."""
+    return stored_bytes(data) <= CHECKED_AT_START_BYTES
+
+
+def identity_of(data: Dataset) -> str:
+    """Return what tells a data set from others, without reading all of it, and when its files were written."""
+    meaning: Meaning = getattr(data, "meaning", {})
+    sizes, times = [stored_bytes(data)], [0]
+    for path in paths_of(data):
+        with reading_from(f"data file {path}"):
+            found = path.stat()
+        sizes.append(found.st_size)
+        times.append(found.st_mtime_ns)
+    digest = hashlib.sha256(f"{meaning_text(meaning)}{sizes}".encode()).hexdigest()[:16]
+    return f"sample of {sample_digest(data)}, attributes and sizes {digest}{WRITTEN}{max(times)}"
+
+
+def is_same_but_written_since(one: object, other: object) -> bool:
+    """Return True if two identities differ in nothing but the time at which files were written."""
+    parts = [text.partition(WRITTEN) for text in (one, other) if isinstance(text, str)]
+    return len(parts) == 2 and parts[0] != parts[1] and parts[0][:2] == parts[1][:2] and bool(parts[0][1])

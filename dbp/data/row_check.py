@@ -1,0 +1,54 @@
+"""Checks of examples as they are first read, for data that is too large to be checked before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dbp.data.check import CheckTargets, check_rows
+from dbp.data.dataset import Dataset, Examples, pieces_of, scalings_of
+from dbp.errors import UserError
+from dbp.types import Array
+
+
+class RowCheck:
+    """The rules of check_blocks() for single rows of a data set, whatever rows are read together.
+
+    Args:
+        data: the data set.
+        dtype: the precision of the run.
+        check_targets: raises UserError for targets or weights that do not fit.
+    """
+
+    def __init__(self, data: Dataset, dtype: np.dtype[Any], check_targets: CheckTargets):
+        self._data, self._dtype, self._check_targets = data, dtype, check_targets
+        self._scalings = scalings_of(data)
+
+    def __call__(self, examples: Examples, rows: Array) -> None:
+        """Raise UserError, naming the file and the row, if an example breaks a rule.
+
+        Args:
+            examples: as they are stored, without placeholders.
+            rows: their numbers in the data set.
+        """
+        if not len(rows):
+            return
+        try:
+            self._check(examples, 0)
+        except UserError as error:
+            self._find(examples, rows)
+            raise UserError(f"{self._data.name}: {error}") from None
+
+    def _check(self, examples: Examples, first: int) -> None:
+        check_rows(examples, self._scalings, self._dtype, self._check_targets, first)
+
+    def _find(self, examples: Examples, rows: Array) -> None:
+        """Raise UserError for the first example that breaks a rule."""
+        for place, row in enumerate(rows.tolist()):
+            one = Examples({name: values[place : place + 1] for name, values in examples.items()})
+            for file, first, _ in pieces_of(self._data, range(row, row + 1)):
+                try:
+                    self._check(one, first)
+                except UserError as error:
+                    raise UserError(f"{file}: {error}") from None

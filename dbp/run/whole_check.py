@@ -1,0 +1,87 @@
+"""The check of all rows of a data set, on ranks, apart from any run: what `dbp check` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dbp.config.data import Data
+from dbp.config.settings import Settings
+from dbp.data import CheckTargets, Dataset, Examples, block_count, stored_bytes
+from dbp.errors import DataError, UserError
+from dbp.nn import check_targets, initial_parameters
+from dbp.parallel import Communicator, agree, parts
+from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
+from dbp.text import size
+
+PROGRESS_SECONDS = 5.0  # between two lines on how far the check is
+
+Say = Callable[[str], None]
+
+
+def check_whole(source: Any, data: Data, settings: Settings | None, comm: Communicator, say: Say) -> str:
+    """Return a line on a data set, all of whose rows keep the rules; collective.
+
+    Args:
+        source: the data set, as settings name it.
+        data: the names of its columns.
+        settings: of the run that it is for, whose model and loss its examples must fit; None for any.
+        comm: the ranks.
+        say: prints a line on how far the check is; called on rank 0.
+
+    Raises:
+        UserError: the data set cannot be opened, or is not of the shape that the model takes.
+        DataError: an example breaks a rule; names the file, the row and the rule.
+    """
+    opened = open_on_all_ranks(comm, data, source)
+    assert opened is not None
+    print_warnings(comm, opened)
+    check = agree(comm, _check_of_targets, settings, opened)
+    dtype = np.dtype("float32") if settings is None else settings.numpy_dtype
+    before_block = agree(comm, _progress, opened, comm, say if comm.rank == 0 else lambda _: None)
+    try:
+        digest = check_together(comm, opened, dtype, check, before_block)
+    except UserError as error:
+        found = DataError(str(error))
+        found.on_all_ranks = error.on_all_ranks
+        raise (error if error.exit_code != UserError.exit_code else found) from None
+    fits = "" if settings is None else " and fit model and loss"
+    what = f"{opened.name}: {len(opened):,} examples, {size(stored_bytes(opened))}"
+    return f"{what}: all can be used in {dtype}{fits}; digest {digest[:16]}"
+
+
+def _check_of_targets(settings: Settings | None, data: Dataset) -> CheckTargets:
+    """Return the check of targets by model and loss; raise UserError if the inputs do not fit the model."""
+    if settings is None:
+        return lambda examples, first: None
+    example = np.zeros((2, *data.input_shape), settings.numpy_dtype)
+    try:
+        shape = initial_parameters(settings.model, example, 0, settings.numpy_dtype).output_shape
+    except UserError as error:
+        raise UserError(f"{data.name}: does not fit the model: {error}") from None
+
+    def check(examples: Examples, first: int) -> None:
+        assert examples.targets is not None
+        check_targets(settings.loss, examples.targets, examples.weights, shape, first)
+
+    return check
+
+
+def _progress(data: Dataset, comm: Communicator, say: Say) -> Callable[[], None]:
+    """Return a function to call before each block of this rank, which says now and then how far it is."""
+    whole, count = stored_bytes(data), len(parts(block_count(data), comm.size, comm.rank))
+    begun = last = time.monotonic()
+    done = 0
+
+    def before_block() -> None:
+        nonlocal done, last
+        now = time.monotonic()
+        if now - last >= PROGRESS_SECONDS:
+            last, read = now, whole * done / count
+            say(f"checked {done / count:.0%} of {size(whole)}, {size(read / (now - begun))}/s")
+        done += 1
+
+    return before_block

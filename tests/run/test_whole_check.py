@@ -1,0 +1,86 @@
+"""The command dbp check: all rows of a data set, for a config or for none, on one rank and on several."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+import dbp.run.whole_check
+from dbp.cli import main
+from tests.jobs import mpirun
+from tests.run.test_data_check import BAD, CONFIG, write
+from tests.small_data import X, Y
+
+
+@pytest.fixture
+def check(tmp_path, capsys):
+    """Return a function that checks a file in this process and returns its code, lines and errors."""
+    (tmp_path / "config.toml").write_text(CONFIG)
+
+    def run(*words):
+        return main(["check", *map(str, words)]), *capsys.readouterr()
+
+    return run
+
+
+def test_good_data(tmp_path, check):
+    write(tmp_path / "a.h5")
+    code, text, _ = check(tmp_path / "a.h5")
+    assert code == 0
+    assert text.startswith(f"{tmp_path}/a.h5: 60 examples, 2.88 kB: all can be used in float32; digest ")
+    code, fitting, _ = check(tmp_path / "a.h5", tmp_path / "config.toml")
+    assert code == 0
+    assert fitting == text.replace("float32;", "float32 and fit model and loss;")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (BAD, Y, "bad.h5: inputs must be finite, but those of example 41 contain nan"),
+        (X, np.where(np.arange(60) == 7, 3, Y), "bad.h5: .*class.* of example 7 is 3|example 7"),
+    ],
+)
+def test_bad_rows_have_the_code_of_bad_data(tmp_path, check, x, y, message):
+    write(tmp_path / "bad.h5", x, y)
+    code, _, text = check(tmp_path / "bad.h5", tmp_path / "config.toml")
+    assert code == 65
+    assert re.search(message, text)
+
+
+def test_mistakes_of_the_user_have_a_code_of_their_own(tmp_path, check):
+    write(tmp_path / "a.h5")
+    assert check(tmp_path / "none.h5")[0] == 2
+    code, _, text = check(tmp_path / "a.h5", "--set", "data.inputs=x")
+    assert code == 2
+    assert "has no data set 'x'; it has inputs, targets" in text
+    (tmp_path / "other.toml").write_text(
+        CONFIG.replace('{ kind = "dense"', '{ kind = "conv2d", size = 3, filters = 2 }, {kind = "dense"')
+    )
+    code, _, text = check(tmp_path / "a.h5", tmp_path / "other.toml")
+    assert code == 2
+    assert f"{tmp_path}/a.h5: does not fit the model: " in text
+
+
+def test_progress_is_said(tmp_path, check, monkeypatch):
+    monkeypatch.setattr(dbp.run.whole_check, "PROGRESS_SECONDS", 0.0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["targets"] = np.zeros((9000, 2), np.float32), np.zeros(9000, np.int32)
+    code, _, text = check(tmp_path / "a.h5", "--set", "data.inputs=x")
+    assert code == 0
+    assert "checked 0% of 108 kB, " in text
+    assert "checked 67% of 108 kB, " in text
+
+
+@pytest.mark.slow
+def test_ranks_check_their_parts(tmp_path):
+    x = np.zeros((20_000, 2), np.float32)
+    write(tmp_path / "a.h5", x, np.zeros(20_000, int))
+    outcome = mpirun(2, "-m", "dbp", "check", tmp_path / "a.h5")
+    assert outcome.code == 0, outcome.text
+    assert "a.h5: 20,000 examples, 320 kB: all can be used in float32; digest " in outcome.out
+    x[17_000] = np.inf
+    write(tmp_path / "a.h5", x, np.zeros(20_000, int))
+    outcome = mpirun(2, "-m", "dbp", "check", tmp_path / "a.h5")
+    assert outcome.code == 65, outcome.text
+    assert outcome.err.count("inputs must be finite, but those of example 17000 contain inf") == 1
