@@ -71,6 +71,8 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
             _check_targets_scale(data.name, column, of_data, expected)
         elif remedy is not None:
             _check_numbers(data.name, column, of_data, expected, remedy, own_scale)
+        if role_of(column) == "targets" or remedy is not None:
+            _check_units(data.name, column, of_data, expected)
         if of_data.classes is not None and expected.classes is not None:
             table = _class_numbers(data.name, column, of_data.classes, expected.classes)
             if table is not None:
@@ -119,6 +121,20 @@ def _check_numbers(
         raise UserError(
             f"{name}: {column} are {found.numbers}, but those of the training data are {expected.numbers}; {how}"
         )
+
+
+def _check_units(name: str, column: str, found: ColumnMeaning, expected: ColumnMeaning) -> None:
+    """Raise UserError if the units of a column are known of both and differ."""
+    if found.units is None or expected.units is None:
+        return
+    pairs = enumerate(zip(found.units, expected.units, strict=False))
+    for number, (here, there) in pairs:
+        if here and there and here != there:
+            which = repr(expected.names[number]) if expected.names else f"number {number}"
+            raise UserError(
+                f"{name}: {column} have column {which} in {listed([here])}, but those of the training data are in "
+                f"{listed([there])}; convert them, or correct the attribute units"
+            )
 
 
 def _check_targets_scale(name: str, column: str, found: ColumnMeaning, expected: ColumnMeaning) -> None:

@@ -162,7 +162,7 @@ def meaning_differences(stored: Meaning, now: Meaning, with_units: bool = False)
         numbers = [what[column].numbers for what in (stored, now)]
         if with_units and column.startswith("inputs") and numbers[0] != numbers[1]:
             lines.append(f"{column} are {numbers[0]} in the checkpoint, {numbers[1]} now")
-        for name in ("names", "classes"):
+        for name in ("names", "classes", "units"):
             was, found = getattr(stored[column], name), getattr(now[column], name)
             if was is not None and found is not None and was != found:
                 lines.append(f"{name} of {column}: {listed(was)} in the checkpoint, {listed(found)} now")

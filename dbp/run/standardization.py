@@ -23,7 +23,6 @@ from dbp.data.dataset import role_of
 from dbp.data.meaning import INTEGERS, listed
 from dbp.errors import UserError
 from dbp.parallel import Communicator, from_rank_0
-from dbp.reading.moments import as_numbers, moments_of
 from dbp.run.sources import Sources, stop_check
 from dbp.terminal import write_error
 from dbp.types import Array
@@ -84,6 +83,8 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
         source = "the moments of the checkpoint" if stored else f"the moments of {path}"
         others = from_rank_0(comm, _other_moments, settings, stored, found)
         return Standardization(with_moments(meaning, found), columns, source, others)
+    from dbp.reading.moments import as_numbers, moments_of  # which no other start needs
+
     moments = moments_of(comm, sources.train, columns, stop_check(comm), write_error)
     found = {
         column: meaning[column]._replace(mean=as_numbers(one.mean), deviation=as_numbers(one.deviation))

@@ -234,3 +234,24 @@ def test_targets_have_the_scale_of_those_of_training():
         aligned(data, train, remedy)
     data.meaning["targets"] = train["targets"]
     assert aligned(data, train, remedy) is data
+
+
+def with_units(units, names=("a", "b", "c")):
+    data = ArrayDataset(X, Y, input_names=names)
+    data.meaning["inputs"] = data.meaning["inputs"]._replace(units=units)
+    return data
+
+
+def test_units_that_both_know_must_be_the_same():
+    train = meaning_of(with_units(("cm", "", "K")))
+    for units in (None, ("cm", "kg", "K"), ("", "", "")):
+        np.testing.assert_array_equal(aligned(with_units(units), train, remedy).read(slice(None)).inputs, X)
+    assert aligned(with_units(("K", "cm", ""), ["c", "a", "b"]), train, remedy).meaning["inputs"].units == (
+        "cm",
+        "",
+        "K",
+    )
+    wrong = with_units(("m", "", "K"))
+    with pytest.raises(UserError, match=r"inputs have column 'a' in m, but those .* are in cm; convert"):
+        aligned(wrong, train, remedy)
+    assert aligned(wrong, train, None) is wrong  # as the user has stated its scale just now

@@ -113,7 +113,7 @@ def test_a_resumed_run_takes_it_from_its_checkpoint(trained, tmp_path, monkeypat
     whole = settings(data, tmp_path / "whole", epochs=4)
     train(whole, OneProcess(), Start(quiet=True))
     train(settings(data, tmp_path / "parts", epochs=2), OneProcess(), Start(quiet=True))
-    monkeypatch.setattr("dbp.run.standardization.moments_of", None)
+    monkeypatch.setattr("dbp.reading.moments.moments_of", None)
     train(settings(data, tmp_path / "parts", epochs=4), OneProcess(), Start(quiet=True))
     assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
     kept, made = (newest_checkpoint(tmp_path / name).meaning for name in ("parts", "whole"))
@@ -123,7 +123,7 @@ def test_a_resumed_run_takes_it_from_its_checkpoint(trained, tmp_path, monkeypat
 def test_another_run_spares_the_pass(trained, tmp_path, monkeypatch, capsys):
     folder, _ = trained
     path = str(folder / "train.h5")
-    monkeypatch.setattr("dbp.run.standardization.moments_of", None)
+    monkeypatch.setattr("dbp.reading.moments.moments_of", None)
     like = Data(path, standardize={"from": folder / "run"})
     train(settings(like, tmp_path / "run", epochs=1), OneProcess(), Start())
     said = (
@@ -193,6 +193,20 @@ def test_large_targets_are_warned_of_and_placeholders_are_not(capsys):
 def test_other_values_are_refused(given, message):
     with pytest.raises(UserError, match=message):
         Data("x.h5", standardize=given)
+
+
+def test_a_config_may_have_a_scale_and_a_shift_for_each_column(trained, run, tmp_path):
+    data = Data(str(trained[0] / "train.h5"), scale=[1, 1000, 1e-5], shift=[0.0, -5000, -10])
+    train(settings(data, tmp_path / "run", epochs=1), OneProcess(), Start(quiet=True))
+    code, out, _ = run("train", tmp_path / "run" / "config.toml", "--set", "epochs=2")
+    assert code == 0, out
+    assert "orders of magnitude" not in out
+    inputs = parse_meaning(newest_checkpoint(tmp_path / "run").meaning)["inputs"]
+    assert (inputs.scale, inputs.shift) == ((1.0, 1000.0, 1e-5), (0.0, -5000.0, -10.0))
+    config = (tmp_path / "run" / "config.toml").read_text()
+    (tmp_path / "short.toml").write_text(config.replace("scale = [1.0, 1000.0, 1e-05]", "scale = [1.0, 2.0]"))
+    code, _, err = run("train", tmp_path / "short.toml", "--out", tmp_path / "other")
+    assert (code, err.count("scale has 2 numbers, but there are 3 columns; give one for each, or one")) == (2, 1)
 
 
 def test_classes_are_not_standardized(trained):
