@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from dbp.data import Dataset, Examples
 from dbp.data.dataset import Rows, pieces_of
+from dbp.errors import NOT_FINISHED, UserError
 from dbp.parallel import Communicator, Stage
 from dbp.reading.node_cache import NodeCache
 from dbp.reading.order import ChunkOrder, RowOrder
@@ -24,9 +26,16 @@ from dbp.types import Array
 
 NAP_SECONDS = 1e-3  # between two looks of a thread whose slot is in use
 NO_PLACE = -1  # of a unit that has no slot
+PATIENCE_SECONDS = 5.0  # for the rows of a step when the run was asked to stop
 LEAVE_SECONDS = 5.0  # for a thread to finish its unit at the end; one that hangs in the system is left to itself
 
 Orders = Callable[[int], RowOrder]  # returns the order of an epoch
+
+
+class DataLateError(UserError):
+    """Data that has not arrived when the run is to stop, so that it cannot finish its step."""
+
+    exit_code = NOT_FINISHED
 
 
 class EpochUnits:
@@ -145,11 +154,22 @@ class ReadAhead:
         return Examples(joined)
 
     def _await(self, units: Array, numbers: Array) -> None:
+        """Wait until units are ready; raise what has gone wrong with a reader, or with ranks."""
+        begun = time.monotonic()
+
         def check() -> None:
             self._cache.check()
             self._comm.clock.check()
+            if self._comm.asks_to_stop() and time.monotonic() - begun > PATIENCE_SECONDS:
+                raise DataLateError(
+                    f"{self.name}: the run was asked to stop, but its data has not arrived for {PATIENCE_SECONDS:g} s; "
+                    "the same command resumes it from its last checkpoint, if it has one"
+                )
 
-        self._comm.clock.wait_until(lambda: self._cache.are_ready(units, numbers), check=check, stage=Stage.DATA)
+        def is_ready() -> bool:
+            return self._cache.are_ready(units, numbers)
+
+        self._comm.clock.wait_until(is_ready, check=check, stage=Stage.DATA, awaited=f"data of {self.name}")
 
     # --- the stream ---------------------------------------------------------------------------------
 

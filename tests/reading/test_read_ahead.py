@@ -12,9 +12,10 @@ from dbp.errors import DataError
 from dbp.parallel import Nodes, OneProcess, Shards
 from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.node_group import SingleRank
+from dbp.reading import read_ahead
 from dbp.reading.node_cache import NodeCache, Plan
 from dbp.reading.order import ChunkOrder, Order
-from dbp.reading.read_ahead import ReadAhead
+from dbp.reading.read_ahead import DataLateError, ReadAhead
 
 SIZES = np.array([5, 5, 3, 5, 1, 5, 5, 4, 5, 5, 2])
 BORDERS = np.append(0, np.cumsum(SIZES))
@@ -147,6 +148,24 @@ def test_a_reader_that_fails_ends_all_ranks_of_its_node_with_the_cause(memory):
     for error in errors:  # a rank that waits for the others is ended by them
         assert type(error) in (DataError, threading.BrokenBarrierError)
         assert type(error) is not DataError or str(error) == "row 17 is damaged"
+
+
+def test_ranks_that_are_asked_to_stop_do_not_wait_for_data_that_does_not_come(monkeypatch):
+    comes, data = threading.Event(), Units()
+    monkeypatch.setattr(read_ahead, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(data, "read", lambda rows: comes.wait(20))
+
+    def work(reading, comm, shards, barrier):
+        comm.asks_to_stop = lambda: True
+        try:
+            train(reading, order, shards, barrier)
+        finally:
+            comes.set()
+
+    results, _ = on_ranks(2, IN_TURN, work, data)
+    errors = [result.exception() for result in results]
+    assert DataLateError in map(type, errors)
+    assert "asked to stop, but its data has not arrived for 0.1 s" in str(errors)
 
 
 def test_another_failure_of_a_reader_is_told_too():

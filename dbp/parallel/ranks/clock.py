@@ -54,6 +54,7 @@ class StageClock:
         self.current, self.since = Stage.OTHER, time.perf_counter()
         self.step = 0  # steps done
         self.missing: Callable[[], Sequence[int]] = no_ranks  # while waiting: the ranks known not to have arrived
+        self.awaited = ""  # while waiting for something else than ranks: what it is
         self.check: Callable[[], None] = no_check  # called while this rank waits; raises what is wrong
 
     def enter(self, stage: Stage) -> Stage:
@@ -73,6 +74,7 @@ class StageClock:
         missing: Callable[[], Sequence[int]] = no_ranks,
         check: Callable[[], None] | None = None,
         stage: Stage = Stage.WAITING,
+        awaited: str = "",
     ) -> None:
         """Wait until done() returns True.
 
@@ -81,12 +83,13 @@ class StageClock:
             missing: returns the ranks that this one waits for, for messages about stalls.
             check: called now and then; by default the clock's own.
             stage: the one that the time belongs to.
+            awaited: what is waited for, for messages about stalls, if it is not ranks.
         """
         for _ in range(QUICK_POLLS):
             if done():
                 return
         start = checked = time.perf_counter()
-        before, self.missing = self.enter(stage), missing
+        before, self.missing, self.awaited = self.enter(stage), missing, awaited
         try:
             while not done():
                 if (now := time.perf_counter()) - checked > CHECK_SECONDS:
@@ -94,5 +97,5 @@ class StageClock:
                     checked = now
                 self._backoff.pause(start)
         finally:
-            self.missing = no_ranks
+            self.missing, self.awaited = no_ranks, ""
             self.enter(before)

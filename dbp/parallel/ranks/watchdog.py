@@ -108,6 +108,9 @@ class Watchdog:
     def _check(self) -> None:
         clock = self._clock
         waited = time.perf_counter() - clock.since
+        if clock.awaited:
+            self._check_awaited(waited)
+            return
         if clock.current == Stage.WAITING:
             self._look_for_left(waited)
         if clock.since == self._warned and not self._must_end(waited):
@@ -117,6 +120,18 @@ class Watchdog:
                 self._report_wait(waited)
             elif self._trains and (text := self._slow()) is not None:
                 self._report(text)
+
+    def _check_awaited(self, waited: float) -> None:
+        """Say for how long this rank has waited for something else than ranks, unless another rank of the node does."""
+        first = min(one.rank for one in self._activities() if one.state == self._mine.state)
+        if self._rank != first:
+            return
+        text = f"on {self._host} rank {self._rank} has waited for {self._clock.awaited} for {waited:.0f} s at step "
+        text += f"{self._clock.step + 1}"
+        if self._end_after and waited > self._end_after:
+            self._end(f"{text}; all ranks end, as watch.end_after is {self._end_after:g} s")
+        elif self._warn_after and waited > self._warn_after and self._clock.since != self._warned:
+            self._report(text)
 
     def _must_end(self, waited: float) -> bool:
         return bool(self._end_after) and waited > self._end_after and self._clock.current == Stage.WAITING

@@ -72,6 +72,24 @@ def test_only_ranks_that_have_all_left_end_the_job_before_its_limit(monkeypatch)
     assert (codes, len(said)) == ([1], 2)
 
 
+def test_what_is_awaited_besides_ranks_is_named_by_the_first_rank_that_waits_for_it(monkeypatch):
+    for rank, state, is_said in ((0, "data, step 1", True), (2, "data, step 1", False), (2, "forward, step 1", True)):
+        said, codes = [], []
+        watchdog = Watchdog(rank, codes.append, said.append)
+        others = {1: RankActivity(1, state, 3.0)}
+        monkeypatch.setattr("dbp.parallel.ranks.watchdog.activities", lambda title, others=others: others)
+        watchdog._clock.enter(Stage.DATA)
+        watchdog._clock.awaited = "data of a.h5"
+        for end_after in (1e9, 1e-9):
+            with watchdog.limits(1e-9, end_after, trains=True):
+                watchdog._write_down()
+                watchdog._check()
+                watchdog._check()  # the warning comes once
+        assert codes == ([1, 1] if is_said else [])
+        assert len(said) == (3 if is_said else 0)
+        assert all(re.match(f"[a-z: ]+ on [^ ]+ rank {rank} has waited for data of a.h5 for ", text) for text in said)
+
+
 @pytest.mark.parametrize(
     ("nodes", "others", "ends"), [((2,), LEFT, True), ((2,), OUTSIDE, False), ((1, 1), LEFT, False)]
 )
