@@ -53,7 +53,8 @@ class Chooser:
         is_target = place in self._targets
         most = MOST_CLASSES if is_target else MOST_STATED_WORDS if place in self._words else MOST_WORDS
         are_words = place in {*self._words, *self._orders} or (is_target and self._options.classes is not None)
-        return ColumnScan(self._options.empty, most, self._dates.get(place), are_words=are_words)
+        pattern = self._dates.get(place)
+        return ColumnScan(self._options.empty, most, pattern, are_words=are_words, are_targets=is_target)
 
     def coding(self, place: int, scan: ColumnScan | TextScan) -> ColumnCoding:
         """Return the coding of a column; raise UserError, naming a line, if its cells do not fit together."""
@@ -107,8 +108,9 @@ class Chooser:
         if scan.texts is None:
             most = MOST_STATED_WORDS if place in self._words else MOST_WORDS
             raise UserError(
-                f"{self._table.path}: column {label!r} has more than {most:,} different words, of which each would "
-                f"be a column; leave it out with --drop {label!r}, keep it as names of the examples with --id {label!r}"
+                f"{self._table.path}: column {label!r} has more than {most:,} different words, such as "
+                f"{scan.first_word!r}, of which each would be a column; leave it out with --drop {label!r}, keep it "
+                f"as names of the examples with --id {label!r}"
                 + f", or say --words {label!r} if they are meant so"
                 * (place not in self._words)
             )

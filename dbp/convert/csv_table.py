@@ -21,7 +21,7 @@ from dbp.data.meaning import listed
 from dbp.errors import UserError
 
 MAX_LINE = 1 << 26  # characters
-BLOCK_CELLS, MAX_BLOCK_ROWS = 1 << 16, 1 << 12  # that are held as texts at a time
+BLOCK_CELLS, MAX_BLOCK_ROWS = 1 << 18, 1 << 12  # that are held as texts at a time
 DELIMITERS = "\t;|, "  # those that are tried, the surest first
 SAMPLE_LINES = 20  # that show which it is
 Row = tuple[int, list[str]]  # the number of the line on which it ends, and its cells
@@ -107,7 +107,9 @@ class CsvTable:
             places = {int(name) % self.width for name in targets if is_place(name, self.width)}
             has_header = bool(named) or _has_header(path, start, places)
         self._has_header = has_header
-        self.names: Sequence[str] | None = first if has_header else None
+        self.names: Sequence[str] | None = None
+        if has_header:  # a column without a name has its number
+            self.names = [name or str(place) for place, name in enumerate(first)]
 
     def blocks(self, places: Sequence[int]) -> Iterator[TableBlock]:
         """Yield the cells of consecutive rows, of the columns of the given numbers."""
@@ -175,15 +177,17 @@ def _find_delimiter(path: Path, encoding: str) -> str:
     """Return the delimiter that cuts the first lines into the same number of values, more than one."""
     with unpacked(path) as file, io.TextIOWrapper(file, encoding, newline="") as text, _reading_text(path):
         sample = list(itertools.islice(_lines(path, text), SAMPLE_LINES))
-    counts = {}
-    for delimiter in DELIMITERS:
-        with _reading_text(path):
-            rows = [
-                [cell for cell in row if cell or delimiter != " "] for row in csv.reader(sample, delimiter=delimiter)
-            ]
-        counts[delimiter] = {len(row) for row in rows if row}
-    cutting = [delimiter for delimiter, found in counts.items() if len(found) == 1 and max(found) > 1]
-    return cutting[0] if cutting else ","
+    widths = {delimiter: _widths(sample, delimiter) for delimiter in DELIMITERS}
+    return next((delimiter for delimiter, found in widths.items() if len(found) == 1 and max(found) > 1), ",")
+
+
+def _widths(lines: Sequence[str], delimiter: str) -> set[int]:
+    """Return how many values lines have if they are cut by a delimiter; nothing if they cannot be."""
+    try:
+        rows = [[cell for cell in row if cell or delimiter != " "] for row in csv.reader(lines, delimiter=delimiter)]
+    except csv.Error:  # a value would be too long
+        return set()
+    return {len(row) for row in rows if row}
 
 
 def _has_header(path: Path, start: Sequence[Sequence[str]], targets: set[int]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dbp.convert.content import Block, Content
 from dbp.convert.writing import GZIP_LEVEL, Chunks, write_hdf5
+from dbp.data.dataset import role_of
 from dbp.data.scaling import check_scale
 from dbp.errors import UserError
 from dbp.text import brief
@@ -67,7 +68,7 @@ def _block(given: Any) -> Block:
     """Return some examples by the names of columns; raise UserError if they are given in another form."""
     if isinstance(given, tuple) and 2 <= len(given) <= 3:
         given = dict(zip(("inputs", "targets", "weights"), given, strict=False))
-    if not isinstance(given, Mapping) or "inputs" not in given:
+    if not isinstance(given, Mapping) or not any(role_of(str(name)) == "inputs" for name in given):
         raise UserError(
             "a block must be a tuple (inputs, targets), (inputs, targets, weights) or a mapping with inputs, but is "
             f"{brief(given)}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from dbp.convert.values import EXACT, as_texts, date_or_none, is_number, number, numbers
+from dbp.data.scaling import SHOWN_LETTERS
 from dbp.types import Array
 
 Cells = Sequence[str] | Array  # of one column: texts, or numbers (NaN where missing), or dates (NaT where missing)
@@ -42,18 +43,25 @@ class ColumnScan:
         most_words: the number of different texts of which it keeps track.
         pattern: how dates are written, if not in a usual way.
         are_words: whether all cells are words, numbers too.
+        are_targets: whether numbers may turn out to be words, and it matters whether they are integers.
     """
 
     def __init__(
-        self, missing: Collection[str], most_words: int, pattern: str | None = None, *, are_words: bool = False
+        self,
+        missing: Collection[str],
+        most_words: int,
+        pattern: str | None = None,
+        *,
+        are_words: bool = False,
+        are_targets: bool = False,
     ):
-        self._are_words = are_words
+        self._are_words, self._are_targets = are_words, are_targets
         self._missing, self._most_words, self._pattern = missing, most_words, pattern
         self.counts: Counter[str] = Counter()  # of numbers, dates, words
         self.first: dict[str, tuple[int, str]] = {}  # line and text of the first of each
         self.missing, self.first_missing = 0, 0
         self.texts: Counter[str] | None = Counter()  # None if there are too many
-        self.is_whole = True  # all numbers are integers that float64 holds exactly
+        self.is_whole = True  # all numbers are integers that float64 holds exactly; known of targets
         self.earliest: int | None = None  # of the dates, in microseconds from 1970
         self._sum = self._date_sum = 0.0
 
@@ -66,13 +74,14 @@ class ColumnScan:
         if self._pattern is None and (found := numbers(cells)) is not None:
             self._add_numbers(found)
             self.first.setdefault(NUMBERS, (lines[0], cells[0]))
-            self._add_texts(Counter(cells) if self.texts is not None else Counter())
+            if self._are_words or self._are_targets:
+                self._add_texts(cells)
             return None
         counts = Counter(cells)
         empty = {text for text in counts if text in self._missing}
         for text in counts.keys() - empty:
             self._add_text(lines, cells, text, counts[text])
-        self._add_texts(Counter({text: count for text, count in counts.items() if text not in empty}))
+        self._add_texts({text: count for text, count in counts.items() if text not in empty})
         return self._note_missing(lines, np.fromiter((cell in empty for cell in cells), bool, len(cells)))
 
     def _add_array(self, lines: Sequence[int], cells: Array) -> Array | None:
@@ -92,7 +101,8 @@ class ColumnScan:
         self.counts[NUMBERS] += len(found)
         with np.errstate(all="ignore"):
             self._sum += float(found.sum())
-            self.is_whole &= bool((np.abs(found) <= EXACT).all() and (found == np.floor(found)).all())
+            if self._are_targets:
+                self.is_whole &= bool((np.abs(found) <= EXACT).all() and (found == np.floor(found)).all())
 
     def _add_text(self, lines: Sequence[int], cells: Sequence[str], text: str, count: int) -> None:
         kind = WORDS
@@ -109,7 +119,7 @@ class ColumnScan:
         if kind not in self.first or line < self.first[kind][0]:
             self.first[kind] = (line, text)
 
-    def _add_texts(self, counts: Counter[str]) -> None:
+    def _add_texts(self, counts: Mapping[str, int] | Sequence[str]) -> None:
         if self.texts is not None:
             self.texts.update(counts)
             if len(self.texts) > self._most_words:
@@ -138,6 +148,11 @@ class ColumnScan:
         if self.counts[NUMBERS]:
             return self._sum / self.counts[NUMBERS]
         return self._date_sum / max(1, self.counts[DATES])
+
+    @property
+    def first_word(self) -> str:
+        """Return the first cell that is no number, or the first of all."""
+        return self.first.get(WORDS, min(self.first.values(), default=(0, "")))[1][:SHOWN_LETTERS]
 
     def kind(self) -> str | None:
         """Return what all cells are; None if there are none, or cells of several kinds."""

@@ -60,6 +60,15 @@ def test_the_delimiter_is_found(tmp_path, delimiter):
     assert meaning["inputs"].names == ("a", "b")
 
 
+def test_tables_may_be_wide_and_columns_without_names(tmp_path):
+    width = 30_000
+    text = ",".join(["", *(f"gene {i}" for i in range(1, width)), "y"])
+    path = table(tmp_path, f"{text}\n" + f"{'0.125,' * width}a\n" * 3)
+    found, meaning = convert(path)
+    assert found.inputs.shape == (3, width)
+    assert meaning["inputs"].names[:2] == ("0", "gene 1")
+
+
 def test_a_comma_may_stand_before_decimals(tmp_path):
     path = table(tmp_path, '1,5;2,5e1;x,y\n-,5;7;"u"\n')
     found, meaning = converted(tmp_path, from_csv(path, None, TextFormat(decimal=",")))

@@ -27,6 +27,15 @@ def test_blocks_in_each_form(tmp_path, count, compress):
     assert dbp.convert.write_blocks is write_blocks
 
 
+def test_blocks_may_have_several_columns_of_a_sort(tmp_path):
+    blocks = [{"inputs.color": X[:4], "inputs.size": W[:4, None]}, {"inputs.color": X[4:], "inputs.size": W[4:, None]}]
+    assert write_blocks(tmp_path / "o.h5", blocks) == 10
+    names = {"color": "inputs.color", "size": "inputs.size"}
+    rows = HDF5Dataset(tmp_path / "o.h5", names, None).read(slice(0, 10))
+    np.testing.assert_array_equal(rows["inputs.color"], X)
+    np.testing.assert_array_equal(rows["inputs.size"], W[:, None])
+
+
 @pytest.mark.parametrize(
     ("blocks", "options", "message"),
     [

@@ -82,7 +82,7 @@ def test_columns_of_words_are_stated_where_they_are_not_plain(tmp_path):
     names = "".join(f"Bob {i},1\n" for i in range(200))
     with pytest.raises(
         UserError,
-        match=r"'name' has more than 100 different words.*--drop 'name', keep .* --id 'name', or say",
+        match=r"'name' has more than 100 different words, such as 'Bob 0', of .*--drop 'name', keep .*--id 'name', or",
     ):
         convert(tmp_path, f"name,y\n{names}")
     assert convert(tmp_path, f"name,y\n{names}", words=["name"])[0].inputs.shape == (200, 200)
