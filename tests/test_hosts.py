@@ -47,13 +47,11 @@ def references(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("mpi", "ranks", "method", "memory", "divided"),
-    [  # most combinations of method, memory and divided, and each value of each with each MPI
+    [  # each value of method, memory and divided with each MPI; benchmarks/equal_bits.py has more combinations
         ("Open MPI", (2, 1), "sgd", "private", "true"),
-        ("Open MPI", (1, 2, 1), "adam", "private", "false"),
-        ("Open MPI", (4, 3, 1), "sgd", "shared", "false"),
-        ("MPICH", (2, 1), "sgd", "private", "false"),
+        ("Open MPI", (1, 2, 1), "adam", "shared", "false"),
         ("MPICH", (3, 1), "sgd", "shared", "true"),
-        ("MPICH", (2, 1, 2), "adam", "private", "true"),
+        ("MPICH", (2, 1, 2), "adam", "private", "false"),
     ],
 )
 def test_any_hosts_give_the_same_bits(small, tmp_path, references, request, mpi, ranks, method, memory, divided):

@@ -63,7 +63,6 @@ CASES = [
     ((1, 2), ["update:1:0"], ("divide",)),
     ((4,), ["barrier:2:1", "waiting:2:2"], ()),
     ((2, 2), ["update:5:0", "meeting1:5:3"], ("divide",)),
-    ((6,), ["waiting:0:0", "barrier:3:5"], ()),
     *(deaths(seed) for seed in range(int(os.environ.get("DBP_TEST_DEATHS", "0")))),
 ]
 

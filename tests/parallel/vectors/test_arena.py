@@ -5,9 +5,9 @@ import pytest
 from tests.jobs import PROGRAMS, mpirun, slow
 
 
-@pytest.mark.parametrize("ranks", [2, *slow(3)])
-def test_shared_memory_gives_the_bits_of_private_memory(ranks):
-    outcome = mpirun(ranks, PROGRAMS / "arena_checks.py")
+@pytest.mark.slow
+def test_shared_memory_gives_the_bits_of_private_memory():
+    outcome = mpirun(3, PROGRAMS / "arena_checks.py")
     assert (outcome.code, outcome.text) == (0, "as in private memory\n")
 
 
@@ -20,5 +20,5 @@ def test_several_nodes_give_the_bits_of_one(sizes):
 
 @pytest.mark.slow
 def test_nodes_with_mpich_too(mpich_python):
-    outcome = mpirun(3, PROGRAMS / "arena_checks.py", python=mpich_python, env={"DBP_NODE_SIZES": "2,1"})
+    outcome = mpirun(2, PROGRAMS / "arena_checks.py", python=mpich_python, env={"DBP_NODE_SIZES": "1,1"})
     assert (outcome.code, outcome.text) == (0, "as in private memory\n")
