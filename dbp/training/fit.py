@@ -199,8 +199,9 @@ def start_run(
             from_rank_0(comm, _lock, folder, settings)  # before the first look at what is in it
         info = None if start.fresh or snapshot is not None else from_rank_0(comm, peek, settings)
         settings = with_threads_and_shards(settings, info, nodes, start.ranks or comm.size)
+        # Ranks that have died during a start may have left this one further than others: rank 0 speaks for all.
+        stored = info.meaning if info else from_rank_0(comm, lambda: None if known is None else known.meaning)
         lock.pop_all()  # from here on the block below has it
-    stored = info.meaning if info is not None else None if known is None else known.meaning
     is_shown = not start.quiet and comm.rank == 0
 
     def say(text: str) -> None:

@@ -21,6 +21,7 @@ from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.plain_sum import PlainSum
 from dbp.reading.node_cache import NodeCache
 from dbp.run.snapshot import Snapshot
+from dbp.saving.checkpoint_writing import CheckpointWriting
 from dbp.saving.saver import RunSaver
 from dbp.training import fit
 
@@ -50,7 +51,7 @@ dying("sum", GradientSum, "total", wait=0.05)
 dying("plain", PlainSum, "total", wait=0.05)
 dying("update", dbp.optim.Adam, "update")
 dying("copy", Copies, "take")
-dying("write", RunSaver, "_write")
+dying("write", CheckpointWriting, "_write")
 dying("restore", Snapshot, "put_into")
 dying("begin", RunSaver, "_begin")
 dying("finish", RunSaver, "end")
@@ -60,7 +61,7 @@ dying("load", NodeCache, "load")
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((96, 20)).astype(np.float32)
-data = dbp.Data((x, rng.integers(3, size=96)), validation=0.25)
+data = dbp.Data((x, rng.integers(3, size=96)), validation=0.25, standardize=os.environ.get("STANDARDIZE"))
 if "CHUNKS" in os.environ:  # a file of 96 such examples, of which a part fits in memory
     data = dbp.Data(os.environ["CHUNKS"], validation=0.25, window=24, memory=60 * 88)
 result = dbp.fit(

@@ -100,6 +100,16 @@ def test_no_folder_is_needed_for_what_is_in_memory(undisturbed):
     assert f"digest: {undisturbed(3, '16')}" in outcome.out
 
 
+@pytest.mark.parametrize("kills", ["sum:5:0", "begin:0:1", "restore:0:1,sum:3:0"])
+def test_survivors_keep_the_mean_and_deviation_of_the_data(kills):
+    env = {"STANDARDIZE": "inputs"}
+    whole = mpirun(3, PROGRAM, "none", "none:0:0", env=env)
+    outcome = survivable(3, "none", kills, **env)
+    assert (whole.code, outcome.code) == (0, 0), outcome.text
+    digests = [[line for line in one.out.splitlines() if line.startswith("digest: ")] for one in (whole, outcome)]
+    assert digests[0] == digests[1] != []
+
+
 def test_too_few_that_live_end_and_the_next_start_goes_on(tmp_path, undisturbed):
     outcome = survivable(3, tmp_path / "run", "sum:5:1", LEAST="3")
     assert outcome.code == 75, outcome.text
