@@ -2,12 +2,13 @@
 
 from dbp.parallel.machine.cores import CpuBinding, processor, usable_cores
 from dbp.parallel.machine.kernels import Kernels
+from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.machine.threads import blas_threads
 from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError, no_request
 from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
-from dbp.parallel.ranks.memory import check_memory, keep_freed_memory, memory_to_share
+from dbp.parallel.ranks.memory import check_memory, free_memory, keep_freed_memory
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
 from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER
@@ -58,6 +59,7 @@ __all__ = [
     "RankLostError",
     "Residuals",
     "Shards",
+    "SharedMemory",
     "SharedMemorySum",
     "Stage",
     "StageClock",
@@ -74,11 +76,11 @@ __all__ = [
     "difference",
     "differences",
     "end_script",
+    "free_memory",
     "from_rank_0",
     "is_connected",
     "is_on_all_ranks",
     "keep_freed_memory",
-    "memory_to_share",
     "no_request",
     "nodes_of",
     "parts",

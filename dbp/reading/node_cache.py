@@ -16,7 +16,7 @@ import numpy as np
 
 from dbp.data import Dataset, Examples
 from dbp.errors import DataError, StorageError, UserError
-from dbp.parallel import Communicator
+from dbp.parallel import Communicator, SharedMemory
 from dbp.types import Array
 
 LINE_BYTES = 64  # of a cache line; words that different ranks write have one each
@@ -84,14 +84,15 @@ class NodeCache:
 
     Args:
         data: the data set, which is read in units.
-        plan: the division of the memory, the same on all ranks of the node.
+        plan: the division of the memory, the same on all ranks that share it.
         comm: the ranks.
-        memory: that they share, zero at first.
+        memory: that the ranks of the node share, zero at first.
+        is_shared: False for memory of this rank alone.
     """
 
-    def __init__(self, data: Dataset, plan: Plan, comm: Communicator, memory: Any):
+    def __init__(self, data: Dataset, plan: Plan, comm: Communicator, memory: Any, is_shared: bool = True):
         self.plan, self._data, self._node = plan, data, comm.node
-        ranks = comm.nodes.runs[comm.nodes.mine]
+        ranks = comm.nodes.runs[comm.nodes.mine] if is_shared else range(comm.rank, comm.rank + 1)
         self.ranks, self.index = len(ranks), comm.rank - ranks.start
         ends = np.cumsum(plan.sizes(self.ranks)).tolist()
         parts = [memory.bytes[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
@@ -108,6 +109,11 @@ class NodeCache:
         size = sum(plan.sizes(len(comm.nodes.runs[comm.nodes.mine])))
         memory = comm.node.allocate(size)
         return None if memory is None else cls(data, plan, comm, memory)
+
+    @classmethod
+    def private(cls, data: Dataset, plan: Plan, comm: Communicator) -> NodeCache:
+        """Return a cache of this rank alone."""
+        return cls(data, plan, comm, SharedMemory(np.zeros(sum(plan.sizes(1)), np.uint8)), is_shared=False)
 
     # --- units --------------------------------------------------------------------------------------
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dbp.data import Dataset
-from dbp.parallel import Communicator, memory_to_share
+from dbp.parallel import Communicator, free_memory
 from dbp.reading.node_cache import NodeCache, Plan
 from dbp.reading.order import ChunkOrder, RowOrder
 from dbp.reading.read_ahead import EpochUnits, Orders, ReadAhead
 from dbp.reading.subset import Subset
+from dbp.types import Array
 
 LEAST_SLOTS = 2  # with fewer, nothing can be read ahead
+FREE_PART, SHARED_PART = 0.5, 0.8  # of the free memory, and of what can be shared of it, that data takes by default
 
 
 def read_ahead(
@@ -27,22 +31,51 @@ def read_ahead(
         memory: bytes that unpacked rows may take on a node; by default a part of what is free.
     """
     whole = train.whole if isinstance(train, Subset) else train
-    borders = getattr(whole, "borders", None)
+    borders, order = getattr(whole, "borders", None), orders(0)
     assert borders is not None
-    plan = Plan.of(whole, borders, memory_to_share(comm) if memory is None else memory)
-    order = orders(0)
-    is_useful = plan.holds_all or (isinstance(order, ChunkOrder) and plan.slots >= LEAST_SLOTS)
-    if not all(comm.gather(is_useful)):
-        return None, (_too_little(plan),)
-    cache = NodeCache.allocate(whole, plan, comm)
-    if cache is None:
-        reason = f"{comm.node.refusal}: chunks are not read ahead, and unpacked by each rank that needs rows of them"
-        return None, (reason,)
     used = np.ones(len(borders) - 1, bool)
     if isinstance(train, Subset) and train.borders is not None:
         used = np.diff(train.borders) > 0
-    stream = ReadAhead(comm, whole, cache, used, orders, epochs)
-    return stream, _too_small(plan, order, used)
+    cache, warnings = _cache(comm, whole, borders, order, memory)
+    if cache is None:
+        return None, warnings
+    return ReadAhead(comm, whole, cache, used, orders, epochs), (*warnings, *_too_small(cache.plan, order, used))
+
+
+def _cache(
+    comm: Communicator, data: Dataset, borders: Array, order: RowOrder, memory: int | None
+) -> tuple[NodeCache | None, tuple[str, ...]]:
+    """Return memory for units, if there is enough for what the order needs, and warnings; collective.
+
+    The ranks of a node share it. If little can be shared, as in some containers, each rank has memory of its own.
+    """
+    free, can_share = free_memory(comm)
+    limit = int(FREE_PART * free) if memory is None else memory
+    plan = Plan.of(data, borders, limit)
+    if not all(comm.gather(_is_useful(plan, order))):
+        return None, (_too_little(plan),)
+    if (cache := NodeCache.allocate(data, plan, comm)) is not None:
+        return cache, ()
+    reason = f"{comm.node.refusal} to share unpacked data, so that each rank unpacks what it needs for itself"
+    plan = Plan.of(data, borders, min(limit, int(SHARED_PART * can_share)))
+    is_enough = plan.holds_all or _largest_window(order) <= plan.slots
+    if all(comm.gather(is_enough)) and (cache := NodeCache.allocate(data, plan, comm)) is not None:
+        return cache, ()
+    plan = Plan.of(data, borders, limit // comm.nodes.sizes[comm.nodes.mine])
+    if not all(comm.gather(_is_useful(plan, order))):
+        return None, (reason, _too_little(plan))
+    return NodeCache.private(data, plan, comm), (reason,)
+
+
+def _is_useful(plan: Plan, order: RowOrder) -> bool:
+    return plan.holds_all or (isinstance(order, ChunkOrder) and plan.slots >= LEAST_SLOTS)
+
+
+def _largest_window(order: RowOrder) -> float:
+    """Return the most units of a window of an epoch; infinity if rows are drawn one by one, from all units."""
+    if not isinstance(order, ChunkOrder):
+        return math.inf
+    return max(len(order.units_in(window)) for window in range(order.windows))
 
 
 def _too_little(plan: Plan) -> str:
@@ -54,13 +87,12 @@ def _too_little(plan: Plan) -> str:
     )
 
 
-def _too_small(plan: Plan, order: RowOrder, used: np.ndarray) -> tuple[str, ...]:
+def _too_small(plan: Plan, order: RowOrder, used: Array) -> tuple[str, ...]:
     """Return a warning if a window takes more than half of the memory, so that the next one cannot be read ahead."""
-    if plan.holds_all or not isinstance(order, ChunkOrder):
+    largest = _largest_window(order)
+    if plan.holds_all or 2 * largest <= plan.slots:
         return ()
-    largest = max(len(order.units_in(window)) for window in range(order.windows))
-    if 2 * largest <= plan.slots:
-        return ()
+    assert isinstance(order, ChunkOrder)
     size, held = (count * plan.slot_rows * plan.row_bytes / 1e6 for count in (largest, plan.slots))
     left_out = EpochUnits(order, used, plan.slots).left_out
     all_windows = f"{left_out} of {order.windows} windows"

@@ -39,12 +39,15 @@ def check_memory(comm: Communicator, once: int, each: int) -> None:
         raise error
 
 
-def memory_to_share(comm: Communicator) -> int:
-    """Return how many bytes data may take on this rank's node by default: half of what is free there; collective."""
+def free_memory(comm: Communicator) -> tuple[int, int]:
+    """Return the bytes that are free on this rank's node, and how many of them its ranks can share; collective."""
     free, shared = available_memory(), free_shared_memory()
-    bounds = [limit for limit in (free, None if shared is None else shared - RESERVED_BYTES) if limit is not None]
-    of_ranks = comm.gather(min(bounds, default=UNKNOWN_MEMORY) // 2)
-    return max(0, int(of_ranks[comm.nodes.runs[comm.nodes.mine].start]))
+    if free is None:
+        free = UNKNOWN_MEMORY
+    shared = free if shared is None else min(free, max(0, shared - RESERVED_BYTES))
+    of_ranks = comm.gather((free, shared))
+    found: tuple[int, int] = of_ranks[comm.nodes.runs[comm.nodes.mine].start]
+    return found
 
 
 def keep_freed_memory() -> bool:
