@@ -191,13 +191,14 @@ def _add_names(parser: Parser) -> None:
     parser.add_argument("--inputs", default="inputs", metavar="NAME", help="the array of inputs (default: inputs)")
     parser.add_argument("--targets", metavar="NAME", help="that of targets (default: targets, if there are any)")
     parser.add_argument("--weights", metavar="NAME", help="that of weights (default: weights, if there are any)")
+    parser.add_argument("--mask", metavar="NAME", help="that of masks (default: mask, if there is one)")
 
 
 def _npz(arguments: Namespace, files: list[Path]) -> Content:
     from dbp.convert.npz import from_npz
     from dbp.data import ColumnNames
 
-    return from_npz(files[0], ColumnNames(arguments.inputs, arguments.targets, arguments.weights))
+    return from_npz(files[0], ColumnNames(arguments.inputs, arguments.targets, arguments.weights, arguments.mask))
 
 
 def _add_hdf5(parser: Parser) -> None:
@@ -223,7 +224,8 @@ def _hdf5(arguments: Namespace, files: list[Path]) -> Content:
     from dbp.convert.hdf5 import from_hdf5
     from dbp.data import ColumnNames
 
-    return from_hdf5([str(file) for file in files], ColumnNames(arguments.inputs, arguments.targets, arguments.weights))
+    columns = ColumnNames(arguments.inputs, arguments.targets, arguments.weights, arguments.mask)
+    return from_hdf5([str(file) for file in files], columns)
 
 
 def _add_images(parser: Parser) -> None:

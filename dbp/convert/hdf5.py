@@ -14,6 +14,7 @@ from dbp.data.dataset import Dataset
 from dbp.data.file_names import data_path, expand, split_group
 from dbp.data.hdf5 import HDF5Dataset, names_of_data_sets, open_hdf5
 from dbp.data.meaning import Meaning
+from dbp.data.ragged import Ragged
 from dbp.data.source import ColumnNames
 from dbp.errors import UserError
 from dbp.types import Array
@@ -34,8 +35,13 @@ class Source(NamedTuple):
 
     def open(self, reference: Meaning | None) -> Dataset:
         """Return the data set, in the order of the names of the first source."""
-        inputs, targets, weights, *_ = self.columns
-        data = HDF5Dataset(self.name, inputs or "inputs", targets, weights)
+        inputs, targets, weights, mask, _ = self.columns
+        data = HDF5Dataset(self.name, inputs or "inputs", targets, weights, mask=mask)
+        if ragged := [name for name, column in data.columns.items() if isinstance(column, Ragged)]:
+            raise UserError(
+                f"{self.name}: rows of {ragged[0]} have unequal lengths, which cannot be converted; name the files in "
+                "the config, where a part may have several"
+            )
         if reference is None:
             return data
         return aligned(data, reference, lambda *_: "give all files the same kind of numbers and the same scale")
@@ -48,7 +54,7 @@ def from_hdf5(names: Sequence[str], columns: ColumnNames) -> Content:
 
     Args:
         names: files, groups such as all.h5:/train, and patterns such as part-*.h5.
-        columns: the names of the columns; None for targets and weights that are called so, if there are any.
+        columns: the names of the columns; None for targets, weights and mask that are called so, if there are any.
 
     Raises:
         UserError: a file is missing, or the columns do not fit together.
@@ -79,6 +85,8 @@ def _source(name: str, columns: ColumnNames) -> Source:
         found = {}
         for role, given in columns._asdict().items():
             place = "/".join(filter(None, [group, given or role]))
+            if role == "offsets":  # rows of unequal length are refused
+                continue
             if place in file:
                 found[role] = given or role
             elif given is not None:

@@ -18,7 +18,7 @@ def from_npz(path: Path, columns: ColumnNames) -> Content:
 
     Args:
         path: the archive.
-        columns: the names of its arrays; None for targets and weights that are called so, if there are any.
+        columns: the names of its arrays; None for targets, weights and mask that are called so, if there are any.
 
     Raises:
         UserError: the archive is damaged, or an array is missing or does not fit.
@@ -26,6 +26,8 @@ def from_npz(path: Path, columns: ColumnNames) -> Content:
     archive = Archive(path, str(path), "fiub")
     names = {}
     for column, given in columns._asdict().items():
+        if column == "offsets":  # of rows of unequal length, which archives do not have
+            continue
         if (given or column) in archive.names:
             names[column] = given or column
         elif given is not None:

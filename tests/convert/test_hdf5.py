@@ -77,3 +77,20 @@ def test_what_does_not_fit_is_refused(tmp_path):
         from_hdf5([here, str(tmp_path / "other.h5")], ColumnNames("x", None))
     with pytest.raises(UserError, match=r"all\.h5, an input of this command"):
         write(tmp_path / "all.h5", from_hdf5([here], NAMES), overwrite=True)
+
+
+def test_masks_are_kept_and_rows_of_unequal_length_are_refused(tmp_path):
+    mask = np.array([[1, 1, 0], [1, 0, 0]], np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["inputs"], file["targets"], file["mask"] = np.ones((2, 3, 4)), np.arange(2), mask
+        file["here"] = mask
+    for columns in (DEFAULT, DEFAULT._replace(mask="here")):
+        shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5")], columns), overwrite=True)
+        assert list(shapes) == ["inputs", "targets", "mask"]
+        with h5py.File(tmp_path / "b.h5") as file:
+            np.testing.assert_array_equal(file["mask"], mask)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        rows = file.create_dataset("inputs", 2, h5py.vlen_dtype(np.float32))
+        rows[0], rows[1] = np.ones(3), np.ones(30)
+    with pytest.raises(UserError, match=r"c\.h5: rows of inputs have unequal lengths, which cannot be converted"):
+        from_hdf5([str(tmp_path / "c.h5")], DEFAULT)

@@ -39,7 +39,7 @@ def test_npz(tmp_path, save, inputs, monkeypatch):
     with pytest.raises(UserError, match="no array 'y'; it has x, targets, w"):
         convert(tmp_path / "a.npz", "x", "y")
     assert list(convert(tmp_path / "a.npz", "w")[0]) == ["inputs", "targets"]
-    np.savez(tmp_path / "b.npz", inputs=X)
+    np.savez(tmp_path / "b.npz", inputs=X, offsets=Y[:2])
     assert list(convert(tmp_path / "b.npz")[0]) == ["inputs"]
     np.savez(tmp_path / "b.npz", inputs=X, targets=Y[:3])
     with pytest.raises(UserError, match=r"b\.npz: every column needs one row per example, but inputs have shape"):
