@@ -30,7 +30,7 @@ def example_bytes(
     running: Mapping[str, RunningMoments],
     input_shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    mask: Callable[[int], Array | None] = lambda _: None,
+    masks: Callable[[int], Array | None] = lambda _: None,
 ) -> int:
     """Return the bytes of all arrays that a model computes for one example, counted from the graph that it records.
 
@@ -42,14 +42,14 @@ def example_bytes(
         running: its running moments, by path.
         input_shape: shape of one example.
         dtype: type of the inputs.
-        mask: returns a mask for a number of examples, if the inputs have one.
+        masks: returns a mask for a number of examples, if the inputs have one.
     """
     leaves = {name: Tensor(array) for name, array in parameters.items()}
     sizes = []
     for examples in (FEW, MORE):
         inputs = np.zeros((examples, *input_shape), dtype)
         with np.errstate(all="ignore"):  # only shapes matter
-            outputs = model(Scope(call_with(leaves, running, mask=mask(examples))), inputs)
+            outputs = model(Scope(call_with(leaves, running, mask=masks(examples))), inputs)
         memory = MemoryCounter(inputs, *parameters.values())
         nodes = graph_nodes(outputs) if type(outputs) is Tensor else []
         sizes.append(inputs.nbytes + sum(memory.node_bytes(node) for node in nodes))

@@ -22,6 +22,7 @@ from dbp.text import brief
 from dbp.types import Array
 
 Rows = slice | Array  # consecutive rows, or row numbers in any order
+ExampleMasks = Callable[[int], Array | None]  # from a number of examples
 
 
 def role_of(column: str) -> str:
@@ -190,16 +191,21 @@ def without_fill(examples: Examples) -> Examples:
     return Examples(columns)
 
 
-def example_mask(data: Dataset, examples: int) -> Array | None:
-    """Return a mask for as many examples of zeros, to build a model with; None for data without one.
+def example_masks(data: Dataset) -> ExampleMasks:
+    """Return a function that returns a mask for a number of examples of zeros, to build a model with.
 
-    All places but the last hold data.
+    All places but the last hold data. The mask is None for data without one.
     """
     mask = data.read(slice(0, 1)).mask
-    if mask is None:
-        return None
-    made = np.ones((examples, *data.input_shape[: mask.ndim - 1]), np.bool_)
-    made.reshape(examples, -1)[:, -1] = False
+    shape = () if mask is None else data.input_shape[: mask.ndim - 1]
+
+    def made(examples: int) -> Array | None:
+        if mask is None:
+            return None
+        whole = np.ones((examples, *shape), np.bool_)
+        whole.reshape(examples, -1)[:, -1] = False
+        return whole
+
     return made
 
 

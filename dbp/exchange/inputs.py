@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dbp.config.data import Data
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, meaning_of
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, example_masks, meaning_of
 from dbp.errors import UserError
 from dbp.run.sources import open_data
 from dbp.run.standardization import standardized_like, with_moments
@@ -38,6 +38,11 @@ def inputs_of(data: Data, meaning: Meaning, shape: Shape | None, scale: float | 
     if shape is None or (known is None and scale is None):
         wanted = ["--input 28,28,1"] * (shape is None) + ["--scale 1"] * (known is None and scale is None)
         found = _open(data, "give what it would say, such as " + " ".join(wanted))
+        if shape is None and example_masks(found)(1) is not None:
+            raise UserError(
+                f"the examples in {found.name} have masked places, or unequal lengths, of which ONNX knows nothing; "
+                "give the shape of the examples that the graph is for, without such places, as in --input 28,28,1"
+            )
         shape, known = shape or found.input_shape, known or meaning_of(found)["inputs"]
     known = known or ColumnMeaning(FLOATS)
     return Inputs(shape, (known if scale is None else known._replace(scale=float(scale), shift=None)).scaling)

@@ -14,7 +14,6 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.mini_batch import losses_of
-from dbp.data import example_mask
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
@@ -230,7 +229,7 @@ class _Columns:
     def of(cls, trained: TrainedModel) -> _Columns:
         """Return the columns of a model from one pass over zeros, which a rank without examples can do too."""
         zeros = np.zeros((2, *trained.data.input_shape), trained.dtype)
-        mask = example_mask(trained.data, len(zeros))
+        mask = trained.example_mask(len(zeros))
         _, layers = _forward(trained, zeros, mask)
         if not layers:
             raise UserError("the model registers no neurons; a function does so with scope.neurons(z)")

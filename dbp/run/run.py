@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_mask, places_of
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_masks, places_of
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -114,7 +114,8 @@ class Run:
     def _build_model(self) -> InitialParameters:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
-        mask = example_mask(self.sources.train, len(example))
+        self._example_masks = example_masks(self.sources.train)
+        mask = self._example_masks(len(example))
         initial = initial_parameters(settings.model, example, settings.seed, dtype, mask)
         self._output_shape, self.running = initial.output_shape, initial.running
         self.layout = Layout(initial.shapes)
@@ -393,5 +394,5 @@ class Run:
     def _chunk_rows(self) -> int:
         """Return how many examples are evaluated at a time."""
         parameters, input_shape = self.layout.views(self.weights), self.sources.train.input_shape
-        model, dtype, mask = self.settings.model, self.settings.numpy_dtype, partial(example_mask, self.sources.train)
-        return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype, mask))
+        model, dtype, masks = self.settings.model, self.settings.numpy_dtype, self._example_masks
+        return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype, masks))

@@ -26,7 +26,7 @@ from dbp.data import (
     check_all,
     check_blocks,
     combined,
-    example_mask,
+    example_masks,
     layout_of,
     meaning_of,
     sample_digest,
@@ -191,7 +191,7 @@ def _split_and_check(
 
 def _have_like_examples(one: Dataset, other: Dataset) -> bool:
     """Return True if the inputs of two data sets have the same shape, but for the places of masks in both."""
-    masks = [example_mask(data, 1) for data in (one, other)]
+    masks = [example_masks(data)(1) for data in (one, other)]
     skipped = [0 if mask is None else mask.ndim - 1 for mask in masks]
     if skipped[0] != skipped[1]:
         return False

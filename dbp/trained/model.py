@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from dbp.data import (
     Examples,
     Meaning,
     Scaling,
-    example_mask,
+    example_masks,
     places_of,
     scalings_of,
     without_fill,
@@ -69,9 +69,9 @@ class TrainedModel:
         self.standardized = standardized or {}
         self._scaling = scalings_of(data, self.standardized).get("inputs", Scaling())
         self.of_targets = self.standardized.get("targets", ColumnMeaning(FLOATS)).standardization
-        example = np.zeros((2, *data.input_shape), dtype)
+        example, self._masks = np.zeros((2, *data.input_shape), dtype), example_masks(data)
         try:
-            initial = initial_parameters(model, example, 0, dtype, example_mask(data, len(example)))
+            initial = initial_parameters(model, example, 0, dtype, self._masks(len(example)))
         except UserError as error:
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
         self.output_shape, self.running = initial.output_shape, initial.running
@@ -105,6 +105,10 @@ class TrainedModel:
         read = without_fill(self.data.read(rows))
         return ModelInputs(self._scaling.apply(read.inputs, self.dtype), read.weights, read.mask)
 
+    def example_mask(self, examples: int) -> Array | None:
+        """Return a mask for a number of examples of zeros; None if the data has none."""
+        return self._masks(examples)
+
     @cached_property
     def rows_at_a_time(self) -> int:
         """Return how many examples are evaluated at a time."""
@@ -115,7 +119,7 @@ class TrainedModel:
                 self.running,
                 self.data.input_shape,
                 self.dtype,
-                partial(example_mask, self.data),
+                self._masks,
             )
         )
 

@@ -101,6 +101,7 @@ LAYERS = {
     "layer_norm": ([nn.LayerNorm(epsilon=1e-3), nn.Dense(2)], SEQUENCE),
     "group_norm": ([nn.Conv2d(6, 3), nn.GroupNorm(3), nn.Conv2d(2, 2)], IMAGE),
     "group_norm of rows": ([nn.Dense(6), nn.GroupNorm(2)], (5,)),
+    "reshape of any length": ([nn.Reshape((-1, 2)), nn.Dense(2)], (6,)),
     "dropout": ([nn.Dense(4), nn.Dropout(0.5)], (6,)),
     "random_flip": ([nn.RandomFlip(), nn.Dense(2)], IMAGE),
     "random_shift": ([nn.RandomShift(2), nn.Dense(2)], IMAGE),

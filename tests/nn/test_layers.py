@@ -14,6 +14,7 @@ CASES = {
     "activation": (nn.Activation("silu"), (4,)),
     "flatten": (nn.Flatten(), (2, 3)),
     "reshape": (nn.Reshape((3, 2)), (6,)),
+    "reshape of any length": (nn.Reshape((-1, 1)), (6,)),
     "conv1d": (nn.Conv1d(4, 3, "tanh", stride=2, padding="same", dilation=2, groups=2), (7, 2)),
     "conv1d relu": (nn.Conv1d(3, 2, "relu", padding=1, bias=False), (5, 2)),
     "conv2d": (nn.Conv2d(4, (3, 2), "gelu", stride=(2, 1), padding="same", dilation=(1, 2), groups=2), (5, 4, 2)),

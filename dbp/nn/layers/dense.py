@@ -17,6 +17,8 @@ from dbp.nn.layers.layer import check_counts
 from dbp.nn.masks import zero_filled
 from dbp.nn.scope import Scope
 
+OTHERS = -1  # a length of a shape that follows from the others
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -80,7 +82,10 @@ class Flatten:
 
 @dataclass(frozen=True)
 class Reshape:
-    """Change of the shape of each example, such as to (28, 28, 1) for images of one channel."""
+    """Change of the shape of each example, such as to (28, 28, 1) for images of one channel.
+
+    One length may be -1, which then follows from the others, such as (-1, 1) for sequences of one channel.
+    """
 
     kind: ClassVar[str] = "reshape"
     shape: tuple[int, ...]
@@ -89,21 +94,26 @@ class Reshape:
         if not isinstance(self.shape, (list, tuple)) or not all(map(is_integer, self.shape)):
             raise UserError(f"shape must be a list of whole numbers, but is {self.shape!r}")
         object.__setattr__(self, "shape", tuple(map(int, self.shape)))
-        if not self.shape or min(self.shape) < 1:
-            raise UserError(f"shape must be positive lengths, but is {list(self.shape)}")
+        if not self.shape or min(self.shape) < -1 or 0 in self.shape or self.shape.count(OTHERS) > 1:
+            raise UserError(f"shape must be positive lengths, and one -1 at most, but is {list(self.shape)}")
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return inputs (examples, ...) as (examples, *shape); UserError if the number of elements differs.
 
         Masked places are zeros; they stay masked if the places are the first axes of the shape.
         """
-        given = np.shape(x)[1:]
-        if math.prod(given) != math.prod(self.shape):
-            raise UserError(
-                f"shape {self.shape} holds {math.prod(self.shape)} numbers per example, but its inputs have shape "
-                f"{given}, which are {math.prod(given)}"
-            )
+        shape = self.for_inputs(np.shape(x)[1:])
         if scope.mask is not None:
             x, places = zero_filled(x, scope.mask), scope.mask.shape[1:]
-            scope.pass_mask(scope.mask if self.shape[: len(places)] == places else None)
-        return reshape(x, shape=(len(x), *self.shape))
+            scope.pass_mask(scope.mask if shape[: len(places)] == places else None)
+        return reshape(x, shape=(len(x), *shape))
+
+    def for_inputs(self, given: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape for inputs of the given one; UserError if the number of elements differs."""
+        count, known = math.prod(given), math.prod(length for length in self.shape if length != OTHERS)
+        if count != known and (OTHERS not in self.shape or count % known):
+            raise UserError(
+                f"shape {self.shape} holds {'a multiple of ' * (OTHERS in self.shape)}{known} numbers per example, but "
+                f"its inputs have shape {given}, which are {count}"
+            )
+        return tuple(count // known if length == OTHERS else length for length in self.shape)
