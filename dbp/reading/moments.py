@@ -216,8 +216,13 @@ class _Pass:
 
 
 def _width(column: str, read: Mapping[str, Array]) -> int:
-    """Return the number of elements along the last axis; 1 if that is one of examples or of masked places."""
+    """Return the number of elements along the last axis; 1 if that is one of examples, masked places or pixels.
+
+    Two axes of bytes are those of an image without an axis of channels.
+    """
     shape, mask = read[column].shape, read.get("mask" + column.removeprefix(role_of(column)))
+    if read[column].dtype == np.uint8 and len(shape) == 3 and mask is None:
+        return 1
     has_places = mask is not None and shape[: mask.ndim] == mask.shape
     if has_places and role_of(column) == "targets":  # they are of places only if these have weights
         weights = weights_for(column, read)

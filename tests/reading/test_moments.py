@@ -92,6 +92,15 @@ def test_only_the_training_part_counts():
     check(moments["inputs"], x[chosen], np.ones((len(chosen), 5)))
 
 
+def test_gray_images_have_one_mean_and_deviation_for_all_pixels():
+    x = RNG.integers(0, 255, (30, 5, 4)).astype(np.uint8)
+    moments = found(ArrayDataset(x, np.arange(30), scale=1 / 255))["inputs"]
+    assert as_numbers(moments.mean) == pytest.approx(x.mean() / 255)
+    assert as_numbers(moments.deviation) == pytest.approx(x.std() / 255)
+    for other in (x[..., None].repeat(3, axis=-1), x.astype(float)):  # with channels, or places with features
+        assert len(as_numbers(found(ArrayDataset(other, np.arange(30)))["inputs"].mean)) == other.shape[-1]
+
+
 def test_constant_columns_are_found_whatever_rounding_makes_of_their_deviation():
     x = np.stack([np.full(99, 0.1, np.float32), np.arange(99), np.full(99, 1e30)], axis=1)
     moments = found(ArrayDataset(x, x[:, 0]))["inputs"]

@@ -14,6 +14,7 @@ from dbp.config.settings import Data, Settings
 from dbp.data import ArrayDataset, parse_meaning
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
+from dbp.insight import neurons
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
@@ -106,6 +107,17 @@ def test_neurons_and_onnx_use_it_too(trained, run, tmp_path):
     session = runtime.InferenceSession(tmp_path / "m.onnx")
     (outputs,) = session.run(None, {"inputs": X.astype(np.float32)})
     assert np.abs(outputs - Y).mean() == pytest.approx(result.test["mean_absolute_error"], rel=1e-2)
+
+
+def test_a_trained_model_is_used_from_python_with_the_moments_of_its_run(trained):
+    folder, result = trained
+    path, model = str(folder / "train.h5"), [nn.Dense(12, "tanh"), nn.Dense(2)]
+    like = Data(path, standardize={"from": str(folder / "run")})
+    found = neurons(model, "mean_squared_error", result.weights, like)
+    assert found.cost == pytest.approx(result.test["cost"], rel=1e-5)
+    assert neurons(model, "mean_squared_error", result.weights, path).cost > 1e3
+    with pytest.raises(UserError, match=r"data\.standardize must be { from = RUN } where a trained model is used"):
+        neurons(model, "mean_squared_error", result.weights, Data(path, standardize="both"))
 
 
 def test_a_resumed_run_takes_it_from_its_checkpoint(trained, tmp_path, monkeypatch):
