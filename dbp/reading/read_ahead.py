@@ -154,7 +154,11 @@ class ReadAhead:
         return Examples(joined)
 
     def _await(self, units: Array, numbers: Array) -> None:
-        """Wait until units are ready; raise what has gone wrong with a reader, or with ranks."""
+        """Wait until units are ready."""
+        self._wait_until(lambda: self._cache.are_ready(units, numbers))
+
+    def _wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait until a condition holds; raise what has gone wrong with a reader, or with ranks."""
         begun = time.monotonic()
 
         def check() -> None:
@@ -166,10 +170,7 @@ class ReadAhead:
                     "the same command resumes it from its last checkpoint, if it has one"
                 )
 
-        def is_ready() -> bool:
-            return self._cache.are_ready(units, numbers)
-
-        self._comm.clock.wait_until(is_ready, check=check, stage=Stage.DATA, awaited=f"data of {self.name}")
+        self._comm.clock.wait_until(holds, check=check, stage=Stage.DATA, awaited=f"data of {self.name}")
 
     # --- the stream ---------------------------------------------------------------------------------
 
@@ -204,7 +205,9 @@ class ReadAhead:
 
     def _restart(self, order: RowOrder, epoch: int, position: int) -> None:
         """Begin the stream at a position; collective."""
-        self._stop()
+        self._ends.set()
+        if (thread := self._thread) is not None:  # until it has ended it could still write to a slot
+            self._wait_until(lambda: not thread.is_alive())
         self._cache.clear()
         if not self._cache.plan.holds_all:
             units = self._units(order)
@@ -242,13 +245,9 @@ class ReadAhead:
         except BaseException as error:  # the ranks raise it
             cache.fail(error)
 
-    def _stop(self) -> None:
-        """End the thread."""
+    def close(self) -> None:
+        """End the thread; nothing is read ahead any more."""
         self._ends.set()
         if self._thread is not None:
             self._thread.join(LEAVE_SECONDS)
             self._thread = None
-
-    def close(self) -> None:
-        """End the thread; nothing is read ahead any more."""
-        self._stop()

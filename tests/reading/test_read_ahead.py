@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -166,6 +167,26 @@ def test_ranks_that_are_asked_to_stop_do_not_wait_for_data_that_does_not_come(mo
     errors = [result.exception() for result in results]
     assert DataLateError in map(type, errors)
     assert "asked to stop, but its data has not arrived for 0.1 s" in str(errors)
+
+
+def test_a_restart_waits_for_a_reader_that_is_slow_so_that_it_writes_to_no_slot_of_the_new_stream(monkeypatch):
+    monkeypatch.setattr(read_ahead, "LEAVE_SECONDS", 0.01)
+    data = Units()
+    read = data.read
+
+    def read_slowly(rows):
+        time.sleep(0.03)
+        return read(rows)
+
+    data.read = read_slowly
+
+    def work(reading, _, shards, barrier):
+        with reading.batch(order(0), 0, range(BATCH)):
+            reading.read(order(0).rows(range(BATCH)))
+        return train(reading, order, shards, barrier, start=(1, 3 * BATCH), stop=2)
+
+    results, _ = on_ranks(1, IN_TURN, work, data)
+    assert results[0].result()
 
 
 def test_another_failure_of_a_reader_is_told_too():
