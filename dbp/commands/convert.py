@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbp.commands.parser import Parser, add_hdf5_output
 from dbp.errors import UsageError
-from dbp.files import must_be_free
+from dbp.files import must_be_free, writing_to
 from dbp.terminal import print_output
 from dbp.text import is_digits
 
@@ -60,6 +60,8 @@ def run(arguments: Namespace) -> int:
     files, out = [Path(name) for name in arguments.files], Path(arguments.out)
     chunks = _chunks(arguments) if arguments.format == "hdf5" else None
     must_be_free(out, arguments.overwrite)  # before anything is read, which may take long
+    with writing_to(out):
+        out.parent.stat()
     content = FORMATS[arguments.format].content(arguments, files)
     source = f"converted from {arguments.format}: {', '.join(arguments.files)}"
     columns = write_hdf5(out, content, source, arguments.overwrite, chunks)
@@ -143,6 +145,11 @@ def _table_options(arguments: Namespace) -> TableOptions:
         stated = ("target", "weights", "columns", "drop", "classes", "words", "order")
         if given := [name for name in stated if getattr(arguments, name)]:
             raise UsageError(f"--{given[0]} is taken from {arguments.like}; leave it out, or leave out --like")
+        if arguments.missing == "median":
+            raise UsageError(
+                f"medians are not taken anew with --like; leave --missing out for the rule of {arguments.like}, or "
+                "say mean, drop or a number"
+            )
     return TableOptions(
         targets=() if arguments.no_target else tuple(arguments.target or (LAST,)),
         columns=None if arguments.columns is None else names_in("--columns", arguments.columns),

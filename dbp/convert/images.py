@@ -104,7 +104,8 @@ def from_images(folder: Path, options: ImageOptions) -> Content:
         attributes["targets"] = {"classes": classes}
         counts = np.bincount(labels, minlength=len(classes))
         notes.insert(0, listed([f"{name} {count:,}" for name, count in zip(classes, counts, strict=True)]))
-    return Content(blocks, len(paths), attributes, notes, paths)
+    files = [*paths, *([] if options.like is None else [Path(options.like)])]
+    return Content(blocks, len(paths), attributes, notes, files)
 
 
 def _found(folder: Path) -> tuple[list[Path], list[str] | None, list[str]]:

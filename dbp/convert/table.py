@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ def from_table(table: Table, options: TableOptions) -> Content:
     widths = [scan.width for scan in scans.values() if isinstance(scan, TextScan)]
     plan = Plan(table, options, roles, coding, state, _is_whole(roles, coding, scans), max(widths, default=1))
     notes = _notes(table, options, roles, coding, scans, rows - count)
-    return Content(encoded_blocks(plan), count, _attributes(table, coding), notes, (table.path,))
+    files = [table.path, *([Path(options.like_name)] if options.like_name else [])]
+    return Content(encoded_blocks(plan), count, _attributes(table, coding), notes, files)
 
 
 # --- the first pass -----------------------------------------------------------------------------------

@@ -111,6 +111,10 @@ def test_files_that_become_one(tmp_path, monkeypatch, capsys):
             "--no-target says that there are no targets, but --target names some",
         ),
         (["csv", "--like", "x.h5", "--drop", "a"], "--drop is taken from x.h5; leave it out, or leave out --like"),
+        (
+            ["csv", "--like", "x.h5", "--missing", "median"],
+            "medians are not taken anew with --like; leave --missing",
+        ),
         (["csv", "--missing", "often"], "--missing takes error, mean, median, drop or a number, but is 'often'"),
         (["csv", "--order", "size"], "--order takes COLUMN=..., but is 'size'"),
         (["csv", "--like", "none.h5"], "data file none.h5 does not exist"),
@@ -124,3 +128,15 @@ def test_mistakes_in_the_command_line(tmp_path, monkeypatch, capsys, words, mess
     assert main(["convert", words[0], "in", "out.h5", *words[1:]]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_read_is_not_written_over_and_folders_are_looked_for_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_patients(tmp_path / "t.csv", 9, with_diagnosis=True)
+    assert main(["convert", "csv", "t.csv", "train.h5", "--id", "patient", "--missing", "mean"]) == 0
+    before = (tmp_path / "train.h5").read_bytes()
+    assert main(["convert", "csv", "t.csv", "train.h5", "--like", "train.h5", "--overwrite"]) == 2
+    assert "train.h5 is train.h5, an input of this command" in capsys.readouterr().err
+    assert (tmp_path / "train.h5").read_bytes() == before
+    assert main(["convert", "csv", "none.csv", "none/train.h5"]) == 74
+    assert "none/train.h5 cannot be written: No such file or directory" in capsys.readouterr().err
