@@ -1,6 +1,6 @@
 """Training on data in one piece and in compressed chunks, beside PyTorch's DataLoader over h5py and h5py alone.
 
-    python benchmarks/data.py [--fashion FOLDER] [--examples 20000] [--epochs 10] [--rounds 3] [--json FILE]
+    python benchmarks/data.py [--fashion FOLDER] [--examples 20000] [--epochs 10] [--rounds 3] [--without-torch]
     python benchmarks/data.py --windows 256,1024,4096 --fashion FOLDER    test accuracy against the size of the window
 
 A dense network 784-128-10 is trained with Adam on two ranks, mini-batches of 256, on the first examples of
@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--epochs", type=positive, default=10)
     known.add_argument("--rounds", type=positive, default=3, help="how often all run in turn (3)")
     known.add_argument("--seconds", type=float, default=10.0, help="for each measurement of a peer (10)")
+    known.add_argument("--without-torch", action="store_true", help="leave PyTorch out")
     known.add_argument("--windows", type=counts, help="measure the accuracy for windows of so many examples")
     args = parsed(known)
     if args.windows and args.fashion is None:
@@ -177,7 +178,7 @@ def report_speed(folder: Path, args: argparse.Namespace, notes: Notes) -> dict[s
     args.examples = min(args.examples, len(images))
     for layout, rows in LAYOUTS.items():
         write(folder / f"{layout}.h5", images[: args.examples], classes[: args.examples], rows)
-    with_torch, versions, rounds = has_torch(notes), dict[str, str](), []
+    with_torch, versions, rounds = not args.without_torch and has_torch(notes), dict[str, str](), []
     for number_of_round in range(1, args.rounds + 1):
         say(f"round {number_of_round} of {args.rounds}")
         rounds.append(one_round(folder, args, with_torch, versions))

@@ -4,10 +4,10 @@
 
 A file of images like those of data.py in chunks of 256 rows (gzip 4, shuffle) is written, as large as --size when
 unpacked; --folder keeps it for the next time. A dense network 784-128-10 is trained on it for one epoch by two ranks,
-in a control group of --limit bytes of memory, which counts the cache of files too (needs root; without it nothing
-limits the run, and a note says so). The run is killed in the middle of the epoch, resumed, and compared with an
-unbroken one. "step" is the mean time of a step, beside that of the same network on data in one piece in memory, and
-beside reading the file from end to end; "MB" is the memory of the ranks, without files.
+in windows of a quarter of data.memory, and in a control group of --limit bytes of memory, which counts the cache of
+files too (needs root; without it nothing limits the run, and a note says so). The run is killed in the middle of the
+epoch, resumed, and compared with an unbroken one. "step" is the mean time of a step, beside that of the same network on
+data in one piece in memory, and beside reading the file from end to end; "MB" is the ranks' memory, without files.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
         say("data in one piece")
         piece = own_program("data_steps.py", RANKS).measure("--file", str(folder / "piece.h5"), "--epochs", "3")
         words = ["--file", str(path), "--epochs", "1", "--memory", str(args.memory), "--every", str(max(1, steps // 8))]
+        words += ["--window", str(args.memory // (4 * FEATURES) // 4)]
         found: dict[str, Any] = {}
         for title in ("unbroken", "resumed"):
             say(title)

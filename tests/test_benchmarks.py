@@ -21,6 +21,8 @@ COMMANDS = {
     "shards.py": (("--cases", "mlp-small", "--shards", "1,4", "--rounds", "1"), "mlp-small/4"),
     "startup.py": (("--rounds", "1"), "in packages"),
     "kernels.py": (("--cases", "mlp-small", "--rounds", "1"), "x86-64-v3"),
+    "data.py": (("--examples", "600", "--epochs", "2", "--rounds", "1", "--without-torch"), "chunks of 3 MB"),
+    "large_data.py": (("--size", "25MB", "--limit", "1GB", "--memory", "5MB"), "resumption: equal"),
     "memory.py": (("--ranks", "1,2", "--parameters", "1e5"), "parameters: a vector has"),
 }
 

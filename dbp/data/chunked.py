@@ -14,7 +14,7 @@ from dbp.data.filters import DamagedChunkError, unpack
 from dbp.data.open_file import OpenFile, rows_text
 from dbp.types import Array
 
-KEPT_BYTES = 1 << 24  # of unpacked units that a column keeps; it keeps at least one
+KEPT_BYTES = 1 << 22  # of unpacked units that a column keeps; it keeps at least one
 
 
 class ChunkedColumn:

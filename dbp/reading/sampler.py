@@ -12,7 +12,8 @@ from dbp.reading.draws import DrawnChunkOrder, DrawnOrder, Draws
 from dbp.reading.order import EXAMPLES, ChunkOrder, Order, RowOrder
 from dbp.types import Array
 
-WINDOW_BYTES, WINDOW_BATCHES, WINDOW_UNITS = 1 << 27, 16, 8  # of a window by default: the largest of the three
+WINDOW_BYTES, WINDOW_BATCHES, WINDOW_UNITS = 1 << 27, 16, 64  # of a window by default: the largest of the three
+LARGE_UNIT_BYTES, WINDOW_LARGE_UNITS = 1 << 22, 8  # of units of more bytes, a window has at least so many
 PIECE_BYTES = 1 << 20  # of a unit, at the most, where chunks are asked for and all rows lie in one piece
 
 
@@ -58,8 +59,9 @@ class Sampler:
         if borders is None:
             return cls(len(data), seed, ends=ends)
         if window is None:
-            largest_unit = int(np.diff(borders).max())
-            window = max(WINDOW_BYTES // _row_bytes(data), WINDOW_BATCHES * batch_size, WINDOW_UNITS * largest_unit)
+            row_bytes, unit = _row_bytes(data), int(np.diff(borders).max())
+            units = WINDOW_UNITS if unit * row_bytes <= LARGE_UNIT_BYTES else WINDOW_LARGE_UNITS
+            window = max(WINDOW_BYTES // row_bytes, WINDOW_BATCHES * batch_size, units * unit)
         return cls(len(data), seed, borders, min(window, len(data)), ends)
 
     def order(self, epoch: int) -> RowOrder:
