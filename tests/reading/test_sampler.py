@@ -54,7 +54,7 @@ def test_the_window_follows_from_data_and_batch_size_alone():
     wide = np.zeros((60, 1 << 20), np.float32)
     assert Sampler.of(Chunked(2, wide, np.zeros(60)), 0, 1).window == 31  # 128 MB of 4 MB
     narrow = np.zeros((300, 1 << 18), np.float32)
-    assert Sampler.of(Chunked(4, narrow, np.zeros(300)), 0, 1).window == 256  # 64 chunks of 4 MB
+    assert Sampler.of(Chunked(3, narrow, np.zeros(300)), 0, 1).window == 192  # 64 chunks of 3 MB
     assert Sampler.of(Chunked(5, wide, np.zeros(60)), 0, 1).window == 40  # 8 chunks of 20 MB
     assert Sampler.of(Chunked(2, wide, np.zeros(60)), 0, 3).window == 48  # 16 mini-batches
     assert Sampler.of(Chunked(2, wide, np.zeros(60)), 0, 10).window == 60  # all rows
