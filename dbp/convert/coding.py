@@ -12,7 +12,7 @@ import numpy as np
 
 from dbp.convert.scan import DATES, NUMBERS, WORDS, Cells
 from dbp.convert.values import DAY, as_texts, date_or_none, is_number, number, numbers
-from dbp.data.meaning import listed
+from dbp.data.meaning import listed, texts
 from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
 from dbp.types import Array
@@ -156,9 +156,11 @@ class TableCoding:
 
     Args:
         columns: of inputs, targets, weights and the names of the examples.
+        missing_texts: those that say that a value is missing, besides the usual ones.
     """
 
     columns: dict[str, tuple[ColumnCoding, ...]] = field(default_factory=dict)
+    missing_texts: tuple[str, ...] = ()
 
     @property
     def has_names(self) -> bool:
@@ -167,14 +169,16 @@ class TableCoding:
 
     def to_json(self) -> str:
         """Return the coding as text, as it is kept in the data file."""
-        return json.dumps({name: [asdict(one) for one in found] for name, found in self.columns.items()})
+        columns = {name: [asdict(one) for one in found] for name, found in self.columns.items()}
+        return json.dumps({"columns": columns, "missing_texts": self.missing_texts})
 
     @classmethod
     def from_json(cls, text: str) -> TableCoding:
         """Return the coding that to_json() has written; raise UserError if it has not."""
         try:
             found = json.loads(text)
-            return cls({str(name): tuple(_column(one) for one in columns) for name, columns in found.items()})
+            columns = {str(name): tuple(map(_column, given)) for name, given in found["columns"].items()}
+            return cls(columns, texts(found["missing_texts"]))
         except (ValueError, TypeError, AttributeError, RecursionError, KeyError) as error:
             raise UserError(f"its attribute table was not written by dbp convert ({error})") from None
 

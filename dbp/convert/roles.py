@@ -91,7 +91,7 @@ class TableOptions:
     @property
     def empty(self) -> Collection[str]:
         """Return the texts that say that a value is missing."""
-        return MISSING | set(self.missing_texts)
+        return MISSING | {*self.missing_texts, *(self.like.missing_texts if self.like else ())}
 
 
 Roles = dict[str, list[int]]  # numbers of the columns of a table that become inputs, targets, weights and names of rows

@@ -91,7 +91,8 @@ def _coding(table: Table, options: TableOptions, roles: Roles, scans: Scans) -> 
         }
         columns["inputs"] = [_with_rule(one, options) for one in columns["inputs"]]
     _check_weights(table, columns["weights"])
-    return TableCoding({role: tuple(found) for role, found in columns.items() if found})
+    missing_texts = sorted({*options.missing_texts, *(options.like.missing_texts if options.like else ())})
+    return TableCoding({role: tuple(found) for role, found in columns.items() if found}, tuple(missing_texts))
 
 
 def _check_weights(table: Table, columns: Sequence[ColumnCoding]) -> None:
@@ -149,7 +150,7 @@ def _with_medians(table: Table, options: TableOptions, roles: Roles, coding: Tab
             done += len(block.lines)
         for row, (i, _) in enumerate(group):
             inputs[i] = replace(inputs[i], fill=float(np.median(values[row][~np.isnan(values[row])])))
-    return TableCoding({**coding.columns, "inputs": tuple(inputs)})
+    return replace(coding, columns={**coding.columns, "inputs": tuple(inputs)})
 
 
 # --- what the file gets -------------------------------------------------------------------------------

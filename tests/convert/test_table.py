@@ -92,6 +92,9 @@ def test_texts_that_stand_for_missing_values_are_stated(tmp_path):
     text = "a,b,y\n1,-999,1\n2,5,2\n3,none,3\n"
     found, _, _ = convert(tmp_path, text, missing="mean", missing_texts=["-999", "none"])
     assert found.inputs.tolist() == [[1, 5], [2, 5], [3, 5]]
+    again = like(tmp_path, text, missing="mean", missing_texts=["-999", "none"])
+    found, _, _ = convert(tmp_path, "a,b\n-999,0\nlost,1\n", **again, targets=(), missing_texts=["lost"])
+    assert found.inputs.tolist() == [[2, 0], [2, 1]]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,8 @@ def test_files_that_have_no_coding(tmp_path):
         file["inputs"] = np.zeros((1, 1))
     with pytest.raises(UserError, match=r"x\.h5 was not converted from a table"):
         read_coding(str(tmp_path / "x.h5"))
-    for text in ("", "[]", "{}x", '{"inputs": [{}]}', '{"inputs": [1]}', '{"inputs": [{"name": 1, "kind": "words"}]}'):
+    columns = ("", "[]", "{}x", '{"inputs": [{}]}', '{"inputs": [1]}', '{"inputs": [{"name": 1, "kind": "words"}]}')
+    for text in (*columns, *(f'{{"columns": {one}, "missing_texts": []}}' for one in columns), '{"columns": {}}'):
         with h5py.File(tmp_path / "x.h5", "a") as file:
             file.attrs["table"] = text
         with pytest.raises(UserError, match=r"x\.h5: its attribute table was not written by dbp convert"):
