@@ -23,6 +23,7 @@ from dbp.types import Array
 Shape = tuple[int, ...]
 HEAD_BYTES = 2**16  # at the start of an array of NumPy; its header must end within them
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those of NumPy; others may need any memory to unpack
+LOCAL_HEADER = struct.Struct("<26x2H")  # before a member: at its end the bytes of the name and of what follows it
 # The exceptions of zipfile and NumPy for files that are not as they should be.
 DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, MemoryError),
@@ -54,6 +55,32 @@ class ArrayHead(NamedTuple):
     def row_bytes(self) -> int:
         """Return the bytes of one row."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def _parsed(content: bytes) -> ArrayHead:
+    """Return what the beginning of an array says; raise an exception of DAMAGE if it is none."""
+    head = io.BytesIO(content)
+    version = np.lib.format.read_magic(head)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(head)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"it would be of shape {shape}")
+    return ArrayHead(shape, dtype, is_fortran, head.tell())
+
+
+def array_head(path: Path, what: str) -> ArrayHead:
+    """Return the head of a file with one array; raise UserError if it is damaged, cut off or of another format."""
+    try:
+        with reading_from(what), path.open("rb") as file:
+            head = _parsed(file.read(HEAD_BYTES))
+            found = file.seek(0, io.SEEK_END)
+    except (UserError, MemoryError):
+        raise
+    except DAMAGE as error:
+        raise UserError(f"{what}: damaged, or no array of NumPy: {' '.join(str(error).split())[:200]}") from None
+    if found != head.start + head.size:
+        raise UserError(f"{what}: has {found:,} bytes, but its shape {head.shape} needs {head.start + head.size:,}")
+    return head
 
 
 class Archive:
@@ -91,15 +118,23 @@ class Archive:
         if info.compress_type not in COMPRESSIONS:
             raise UserError(f"{self._what}: {name!r} is packed in another way than NumPy's; save it with numpy.savez")
         with self._reading(), self._file.open(info) as member:
-            head = io.BytesIO(member.read(HEAD_BYTES))
-            version = np.lib.format.read_magic(head)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, is_fortran, dtype = read(head)
-            if min(shape, default=0) < 0:
-                raise ValueError(f"{name!r} would be of shape {shape}")
-        if dtype.kind not in self._kinds:
-            raise UserError(f"{self._what}: {name!r} must be numbers, but is of type {dtype}")
-        return ArrayHead(shape, dtype, is_fortran, head.tell())
+            head = _parsed(member.read(HEAD_BYTES))
+        if head.dtype.kind not in self._kinds:
+            raise UserError(f"{self._what}: {name!r} must be numbers, but is of type {head.dtype}")
+        return head
+
+    def place(self, name: str) -> tuple[int | None, ArrayHead]:
+        """Return where an array begins in the file, and its head; None in place of the first if it is packed."""
+        info, head = self._members[name], self._start(name)
+        with self._reading():
+            self._check_length(name, head)
+            if info.compress_type != zipfile.ZIP_STORED:
+                return None, head
+            assert self._file.fp is not None
+            self._file.fp.seek(info.header_offset)
+            local = self._file.fp.read(LOCAL_HEADER.size)
+            *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(local)
+        return info.header_offset + LOCAL_HEADER.size + name_bytes + extra_bytes, head
 
     def shape(self, name: str) -> Shape:
         """Return the shape in the header of the array."""

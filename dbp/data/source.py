@@ -16,6 +16,7 @@ from dbp.errors import UserError
 from dbp.text import shortened
 from dbp.types import Array
 
+ARCHIVE, ARRAY = ".npz", ".npy"  # files of NumPy, with several arrays or with one
 SHOWN_FILES = 3  # in the name of a data set
 
 
@@ -52,10 +53,12 @@ class FileSource(NamedTuple):
     @property
     def name(self) -> str:
         """Return the name of the data set for messages."""
-        return shortened(self.files, SHOWN_FILES)
+        return shortened(self.files, SHOWN_FILES) if self.files else str(self.names.inputs)
 
     def paths(self) -> list[Path]:
         """Return the files that there are, to protect them from being written over."""
+        if not self.files:
+            return [Path(name) for name in self.names if name is not None]
         try:
             return [data_path(name) for name in expand(self.files)]
         except UserError:  # which is raised when they are opened
@@ -63,6 +66,8 @@ class FileSource(NamedTuple):
 
     def open(self, with_targets: bool = True) -> FileDataset:
         """Open the data set; raise UserError if there is none of its name or something breaks a rule."""
+        if not self.files:
+            return self._open_arrays(self.names, with_targets)
         files = expand(self.files)
         if len(files) == 1:
             return self._open_file(files[0], with_targets)
@@ -84,7 +89,24 @@ class FileSource(NamedTuple):
 
         return np.concatenate([read_column(file, name) for file in expand(self.files)])
 
+    def _open_arrays(self, names: ColumnNames, with_targets: bool) -> FileDataset:
+        from dbp.data.numpy_files import open_arrays
+
+        return open_arrays(names if with_targets else names._replace(targets=None), self.scale, self.shift)
+
     def _open_file(self, file: str, with_targets: bool) -> FileDataset:
+        if file.endswith(ARRAY):
+            if with_targets:
+                raise UserError(
+                    f"{file}: is one array; name a file for each column, such as "
+                    f'{{ inputs = "x{ARRAY}", targets = "y{ARRAY}" }}'
+                )
+            return self._open_arrays(ColumnNames(file, None), with_targets)
+        if file.endswith(ARCHIVE):
+            from dbp.data.numpy_files import open_archive
+
+            names = self.names if with_targets else self.names._replace(targets=None)
+            return open_archive(file, names, self.scale, self.shift)
         from dbp.data.hdf5 import HDF5Dataset
 
         inputs, targets, weights, mask, offsets = self.names

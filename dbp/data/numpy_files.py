@@ -1,0 +1,141 @@
+"""Data sets in NumPy's files: archives (.npz), and a file for each column (.npy). What is not packed is mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbp.data.columns import Column, RowReader
+from dbp.data.dataset import Rows, check_columns, role_of
+from dbp.data.mapped import FileDataset, FileLayout, MappedColumn
+from dbp.data.meaning import ColumnMeaning, Meaning, kind_of
+from dbp.data.npz import Archive, ArrayHead, array_head
+from dbp.data.open_file import OpenFile
+from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
+from dbp.errors import UserError
+from dbp.files import reading_from
+from dbp.plain_files import check_is_file
+from dbp.types import Array
+
+if TYPE_CHECKING:
+    from dbp.data.source import ColumnNames
+
+NUMBERS = "buif"  # kinds of the types of columns
+
+
+class HeldColumn:
+    """A column that is held in memory, as it is packed in its file."""
+
+    borders: Array | None = None
+
+    def __init__(self, values: Array):
+        self._values, self.dtype, self.shape = values, values.dtype, values.shape
+
+    def read(self, rows: Rows) -> Array:
+        """Return a copy of rows."""
+        return self._values[rows].copy()
+
+    def read_into(self, rows: range, into: Array) -> None:
+        """Copy consecutive rows into an array of their shape and type."""
+        into[...] = self._values[rows.start : rows.stop]
+
+
+def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Numbers | None) -> FileDataset:
+    """Return the data set in an archive.
+
+    Args:
+        path: the file.
+        names: of the arrays; those that are None are left out, but for weights, which are taken if there are any.
+        scale: factor on the inputs, if any.
+        shift: what is added to them then, if anything.
+
+    Raises:
+        UserError: the file is damaged, an array is not there, or breaks a rule.
+    """
+    archive = Archive(Path(path), f"data file {path}", kinds=NUMBERS)
+    wanted = _by_role(names)
+    if "weights" not in wanted and "weights" in archive.names:
+        wanted["weights"] = "weights"
+    for role, name in wanted.items():
+        if name not in archive.names:
+            raise UserError(
+                f"{path}: has no array {name!r} for the {role}; it has {', '.join(archive.names) or 'none'}: name the "
+                "right ones with data.inputs, data.targets and data.weights"
+            )
+    places = {role: place for role, name in wanted.items() if (place := _place(*archive.place(name))) is not None}
+    file = OpenFile(Path(path))
+    columns: dict[str, RowReader] = {
+        role: MappedColumn(file, role, places[role]) if role in places else HeldColumn(archive.read(name))
+        for role, name in wanted.items()
+    }
+    packed = [name for role, name in wanted.items() if role not in places]
+    warnings = (
+        [f"{path}: {', '.join(packed)} are held in memory by each rank; dbp convert npz spares it"] if packed else []
+    )
+    found = FileDataset(path, columns, _meaning(path, columns, scale, shift), warnings)
+    if not packed:
+        found.layout = FileLayout(Path(path).stat().st_size, dict(places), found.meaning)
+    return found
+
+
+def open_arrays(names: ColumnNames, scale: Numbers | None, shift: Numbers | None) -> FileDataset:
+    """Return the data set of which each column is a file of its own; see open_archive()."""
+    wanted = _by_role(names)
+    columns: dict[str, RowReader] = {}
+    for role, path in wanted.items():
+        what = f"data file {path}"
+        with reading_from(what):
+            check_is_file(Path(path), what)
+        place = _place(0, array_head(Path(path), what))
+        if place is None:
+            raise UserError(
+                f"{what}: is in Fortran's order, in which the numbers of an example lie far apart; save it with "
+                "numpy.ascontiguousarray"
+            )
+        columns[role] = MappedColumn(OpenFile(Path(path)), role, place)
+    return ArrayFiles(wanted, columns, _meaning(wanted["inputs"], columns, scale, shift))
+
+
+class ArrayFiles(FileDataset):
+    """Examples of which each column is a file of its own.
+
+    Args:
+        files: by column.
+        columns: their readers.
+        meaning: of the columns.
+    """
+
+    def __init__(self, files: Mapping[str, str], columns: Mapping[str, RowReader], meaning: Meaning):
+        super().__init__(files["inputs"], columns, meaning)
+        self._files = files
+
+    def paths(self) -> list[Path]:
+        """Return its files."""
+        return [Path(file) for file in self._files.values()]
+
+
+def _by_role(names: ColumnNames) -> dict[str, str]:
+    if names.mask is not None or names.offsets is not None:
+        raise UserError("data.mask and data.offsets need HDF5 files; convert the arrays with dbp convert npz")
+    found = {"inputs": names.inputs, "targets": names.targets, "weights": names.weights}
+    return {role: name for role, name in found.items() if name is not None}
+
+
+def _place(offset: int | None, head: ArrayHead) -> Column | None:
+    """Return the place of an array whose file begins at an offset; None if it must be read whole."""
+    if offset is None or (head.is_fortran and len(head.shape) > 1):
+        return None
+    return Column(head.dtype, head.shape, offset + head.start)
+
+
+def _meaning(name: str, columns: Mapping[str, RowReader], scale: Numbers | None, shift: Numbers | None) -> Meaning:
+    """Return the meaning of columns; raise UserError if these, or scale and shift of the inputs, break a rule."""
+    check_columns(name, columns)
+    scale = None if scale is None else check_scale(f"{name}: scale", scale)
+    shift = None if shift is None else check_shift(f"{name}: shift", shift)
+    for key, numbers in (("scale", scale), ("shift", shift)):
+        check_width(f"{name}: {key}", numbers, columns["inputs"].shape)
+    kinds = {column: ColumnMeaning(kind_of(reader.dtype)) for column, reader in columns.items()}
+    kinds["inputs"] = kinds["inputs"]._replace(scale=scale, shift=shift)
+    return {column: what for column, what in kinds.items() if role_of(column) != "weights"}
