@@ -9,13 +9,14 @@ import numpy as np
 
 from dbp.convert.content import Block, Content, row_bytes, rows_per_block
 from dbp.data.aligned import aligned, meaning_of
+from dbp.data.columns import ColumnNames
 from dbp.data.completeness import reading_hdf5
 from dbp.data.dataset import Dataset
 from dbp.data.file_names import data_path, expand, split_group
-from dbp.data.hdf5 import HDF5Dataset, names_of_data_sets, open_hdf5
+from dbp.data.hdf5 import HDF5Dataset, open_hdf5
+from dbp.data.hdf5_column import names_of_data_sets
 from dbp.data.meaning import Meaning
 from dbp.data.ragged import Ragged
-from dbp.data.source import ColumnNames
 from dbp.errors import UserError
 from dbp.types import Array
 

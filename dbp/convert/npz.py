@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dbp.convert.content import Block, Content, rows_per_block
+from dbp.data.columns import ColumnNames
 from dbp.data.meaning import listed
 from dbp.data.npz import Archive
-from dbp.data.source import ColumnNames
 from dbp.errors import UserError
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import BLOCK_BYTES, CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
+from dbp.data.columns import ColumnNames
 from dbp.data.dataset import (
     ArrayDataset,
     Dataset,
@@ -25,7 +26,7 @@ from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences
 from dbp.data.ragged import Ragged, places_of
 from dbp.data.row_check import RowCheck
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift
-from dbp.data.source import ColumnNames, FileSource, layout_of
+from dbp.data.source import FileSource, layout_of
 
 if TYPE_CHECKING:
     from dbp.data.csv_output import CsvFile

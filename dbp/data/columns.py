@@ -1,4 +1,4 @@
-"""A column of a data set in a file: where it lies if that is in one piece, and the interface of its readers."""
+"""A column of a data set in a file: its name, where it lies if that is in one piece, and its readers' interface."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ class Column(NamedTuple):
         return self.offset + self.shape[0] * self.row_bytes
 
 
+class ColumnNames(NamedTuple):
+    """The names of the columns in a file; None for one that is not named."""
+
+    inputs: str | None = "inputs"
+    targets: str | None = "targets"
+    weights: str | None = None
+    mask: str | None = None
+    offsets: str | None = None
+
+
 class RowReader(Protocol):
     """A column of a data set in a file."""
 
@@ -54,3 +64,36 @@ class RowReader(Protocol):
     def read_into(self, rows: range, into: Array) -> None:
         """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
         ...
+
+
+class MissingPlace(NamedTuple):
+    """The place of a column in which a number stands for missing ones."""
+
+    values: Any
+    missing: float
+
+
+class MissingColumn:
+    """A column in which NaN takes the place of a number that stands for missing ones.
+
+    Args:
+        column: the column; integers become floats that hold them.
+        missing: the number.
+    """
+
+    def __init__(self, column: RowReader, missing: float):
+        self._column, self._missing = column, missing
+        self.shape, self.borders = column.shape, column.borders
+        small = np.dtype(np.float32 if column.dtype.itemsize <= 2 else np.float64)
+        self.dtype = column.dtype if column.dtype.kind == "f" else small
+
+    def read(self, rows: Rows) -> Array:
+        """Read rows; raise DataError, naming file and rows, if they cannot be read."""
+        stored = self._column.read(rows)
+        numbers = stored.astype(self.dtype)
+        numbers[stored == stored.dtype.type(self._missing)] = np.nan
+        return numbers
+
+    def read_into(self, rows: range, into: Array) -> None:
+        """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
+        into[...] = self.read(slice(rows.start, rows.stop))

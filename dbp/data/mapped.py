@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dbp.data.bus_error import bus_errors
-from dbp.data.columns import Column, RowReader
+from dbp.data.columns import Column, MissingColumn, MissingPlace, RowReader
 from dbp.data.dataset import Examples, Rows, first_inputs, role_of
 from dbp.data.file_names import data_path
 from dbp.data.meaning import Meaning
@@ -32,7 +32,7 @@ class FileLayout(NamedTuple):
     """The positions of the columns of a data set, by name."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
-    columns: dict[str, Column | ChunkTable | Parts | RaggedPlace]
+    columns: dict[str, Column | ChunkTable | Parts | RaggedPlace | MissingPlace]
     meaning: Meaning
     row_names: RowNames | None = None
 
@@ -103,7 +103,9 @@ def mapped(name: str, layout: FileLayout) -> FileDataset:
     return data
 
 
-def open_columns(path: Path, columns: Mapping[str, Column | ChunkTable | Parts | RaggedPlace]) -> dict[str, RowReader]:
+def open_columns(
+    path: Path, columns: Mapping[str, Column | ChunkTable | Parts | RaggedPlace | MissingPlace]
+) -> dict[str, RowReader]:
     """Return readers of columns of a file by name, which share one open file."""
     file = OpenFile(path)
     return {name: as_boolean(name, reader_of(file, name, place)) for name, place in columns.items()}
@@ -114,10 +116,12 @@ def as_boolean(name: str, column: RowReader) -> RowReader:
     return MaskColumn(column) if role_of(name) == "mask" else column
 
 
-def reader_of(file: OpenFile, name: str, place: Column | ChunkTable | Parts | RaggedPlace) -> RowReader:
+def reader_of(file: OpenFile, name: str, place: Column | ChunkTable | Parts | RaggedPlace | MissingPlace) -> RowReader:
     """Return the reader of a column of an open file."""
     if isinstance(place, RaggedPlace):
         return Ragged(reader_of(file, name, place.values), place.offsets, name)
+    if isinstance(place, MissingPlace):
+        return MissingColumn(reader_of(file, name, place.values), place.missing)
     if isinstance(place, Column):
         return MappedColumn(file, name, place)
     from dbp.data import chunked, parts  # which other data do not need

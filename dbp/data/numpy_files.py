@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dbp.data.columns import Column, RowReader
+from dbp.data.columns import Column, ColumnNames, RowReader
 from dbp.data.dataset import Rows, check_columns, role_of
 from dbp.data.mapped import FileDataset, FileLayout, MappedColumn
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of
@@ -17,9 +16,6 @@ from dbp.errors import UserError
 from dbp.files import reading_from
 from dbp.plain_files import check_is_file
 from dbp.types import Array
-
-if TYPE_CHECKING:
-    from dbp.data.source import ColumnNames
 
 NUMBERS = "buif"  # kinds of the types of columns
 

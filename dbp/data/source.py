@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dbp.data.columns import ColumnNames
 from dbp.data.file_names import data_path, expand
 from dbp.data.joined import JoinedDataset, JoinedLayout, join
 from dbp.data.mapped import FileDataset, FileLayout, mapped
@@ -23,16 +24,6 @@ SHOWN_FILES = 3  # in the name of a data set
 def layout_of(data: FileDataset) -> FileLayout | JoinedLayout | None:
     """Return by what other processes open the files of a data set without HDF5; None if they cannot."""
     return data.joined if isinstance(data, JoinedDataset) else data.layout
-
-
-class ColumnNames(NamedTuple):
-    """The names of the columns in a file; None for one that is not named."""
-
-    inputs: str | None = "inputs"
-    targets: str | None = "targets"
-    weights: str | None = None
-    mask: str | None = None
-    offsets: str | None = None
 
 
 class FileSource(NamedTuple):

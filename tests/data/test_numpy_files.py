@@ -93,13 +93,13 @@ def test_files_that_do_not_fit(tmp_path, change, message):
 
 def test_archives_that_do_not_fit(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=Y)
-    with pytest.raises(UserError, match="a.npz: has no array 'w' for the weights; it has x, y: name the right ones"):
+    with pytest.raises(UserError, match=r"a.npz: has no array 'w' for the weights; it has x, y: name the right ones"):
         FileSource([f"{tmp_path}/a.npz"], NAMES).open()
-    with pytest.raises(UserError, match="data.mask and data.offsets need HDF5 files"):
+    with pytest.raises(UserError, match=r"data.mask and data.offsets need HDF5 files"):
         FileSource([f"{tmp_path}/a.npz"], ColumnNames("x", "y", mask="m")).open()
     content = io.BytesIO()
     np.save(content, X)
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
         file.writestr("inputs.npy", content.getvalue()[:-4])
-    with pytest.raises(UserError, match="b.npz: damaged, or no npz archive of plain arrays: 'inputs' is shorter"):
+    with pytest.raises(UserError, match=r"b.npz: damaged, or no npz archive of plain arrays: 'inputs' is shorter"):
         FileSource([f"{tmp_path}/b.npz"]).open(with_targets=False)

@@ -73,6 +73,18 @@ def test_several_files_give_the_bits_of_one_and_resume(folder, expected, capsys)
     assert "train data: other examples now than in the checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("train", ['"{0}/one.npz"', '{{ inputs = "{0}/x.npy", targets = "{0}/y.npy" }}'])
+def test_files_of_numpy_give_the_same_bits(folder, expected, train):
+    np.savez(folder / "one.npz", x=X, y=Y)
+    np.save(folder / "x.npy", X)
+    np.save(folder / "y.npy", Y)
+    out = f"{folder}/numpy"
+    change = f"data.train={train.format(folder)}"
+    assert main(["train", f"{folder}/one.toml", "--out", out, "--fresh", "--set", change]) == 0
+    assert digest(out) == expected
+    assert main(["train", f"{out}/config.toml"]) == 0
+
+
 @pytest.mark.slow
 def test_ranks_read_their_rows_of_several_files(folder, expected):
     out = f"{folder}/ranks"
