@@ -24,7 +24,7 @@ from dbp.reading.node_cache import NodeCache
 from dbp.reading.order import ChunkOrder, RowOrder
 from dbp.types import Array
 
-NAP_SECONDS = 1e-3  # between two looks of a thread whose slot is in use
+SHORTEST_NAP, LONGEST_NAP = 5e-4, 8e-3  # seconds between two looks of a thread whose slot is in use
 NO_PLACE = -1  # of a unit that has no slot
 PATIENCE_SECONDS = 5.0  # for the rows of a step when the run was asked to stop
 LEAVE_SECONDS = 5.0  # for a thread to finish its unit at the end; one that hangs in the system is left to itself
@@ -236,9 +236,11 @@ class ReadAhead:
             for number, unit in numbered:
                 if number % cache.ranks != cache.index or (cache.plan.holds_all and cache.ready[unit]):
                     continue
+                nap = SHORTEST_NAP
                 while not cache.is_free(number):
-                    if self._ends.wait(NAP_SECONDS):
+                    if self._ends.wait(nap):
                         return
+                    nap = min(2 * nap, LONGEST_NAP)
                 if self._ends.is_set():
                     return
                 cache.load(unit, number)
