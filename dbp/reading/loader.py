@@ -27,7 +27,7 @@ class Loader:
         shards: who computes which part.
         chunk_rows: examples of one evaluation pass; see evaluation.py.
         standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
-        check: checks rows as they are read; None if they have been checked.
+        check: checks the rows of an evaluation as they are read; None if they have been checked.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Loader:
         scalings = scalings_of(data, standardized)
         self._scaling, self._target_scaling = scalings.get("inputs", Scaling()), scalings.get("targets")
 
-    def batch(self, order: RowOrder, positions: range) -> Batch:
-        """Return this rank's shards of the mini-batch at these positions of an order."""
-        return [self._shard(number, self.rows(order, positions, number)) for number in self._shards.mine]
+    def batch(self, order: RowOrder, positions: range, check: RowCheck | None = None) -> Batch:
+        """Return this rank's shards of the mini-batch at these positions of an order, checked if a check is given."""
+        return [self._shard(number, self.rows(order, positions, number), check) for number in self._shards.mine]
 
     def rows(self, order: RowOrder, positions: range, number: int) -> NDArray[Any]:
         """Return the rows of one shard of the mini-batch at these positions of an order."""
@@ -63,12 +63,12 @@ class Loader:
         """Yield the part of the whole data set that belongs to a shard, in chunks that bound the memory."""
         span = self.span(number)
         for start in range(span.start, span.stop, self._chunk_rows):
-            yield self._shard(number, slice(start, min(start + self._chunk_rows, span.stop)))
+            yield self._shard(number, slice(start, min(start + self._chunk_rows, span.stop)), self._check)
 
-    def _shard(self, number: int, rows: Any) -> Shard:
+    def _shard(self, number: int, rows: Any, check: RowCheck | None) -> Shard:
         examples = without_placeholders(self.data.read(rows))
-        if self._check is not None:
-            self._check(examples, self._stored_rows(rows))
+        if check is not None:
+            check(examples, self._stored_rows(rows))
         targets = examples.targets
         assert targets is not None
         if self._target_scaling is not None:

@@ -95,6 +95,7 @@ class Run:
         self.digests = {purpose: self.data_check.at_start(comm, purpose, data) for purpose, data in files}
         self.standardization = standardization_of(comm, settings, self.sources, stored or {})
         self.warnings += self.standardization.warnings
+        self._train_loader = self.loader(self.sources.train)
         self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
         self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
         self._allocate()
@@ -253,7 +254,7 @@ class Run:
             self._order = epoch, self.order(epoch)
         with self.reading.batch(self._order[1], epoch, positions):
             check = self.data_check.of_step(self.progress.step)
-            batch = self.loader(self.sources.train, check=check).batch(self._order[1], positions)
+            batch = self._train_loader.batch(self._order[1], positions, check)
         if self.objective.full_batch:
             self._full_batch = batch
         return batch
