@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -96,23 +97,31 @@ class Examples(Mapping[str, Array]):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """The interface of data for training.
+    """The interface of data for training, and a base class for data sets of one's own, which need two methods.
 
-    It may have more: the attribute `meaning`, see ColumnMeaning; the attribute `borders`, if rows are best read in
-    units: the first row of each unit, and the number of rows at the end; and a method `read_column(name)` that returns
-    columns that no model sees, by which examples are split or drawn.
+    `name` is for messages, `scale` a factor on the inputs, and `input_shape` the shape of an example, by default that
+    of the first one. A data set may have more: the attribute `meaning`, see ColumnMeaning; the attribute `borders`, if
+    rows are best read in units: the first row of each unit, and the number of rows at the end; and a method
+    `read_column(name)` that returns columns that no model sees, by which examples are split or drawn.
     """
 
-    name: str
-    scale: Numbers | None
-    input_shape: tuple[int, ...]
+    name: str = "the data set"
+    scale: Numbers | None = None
+
+    @cached_property
+    def input_shape(self) -> tuple[int, ...]:
+        """Return the shape of the inputs of an example."""
+        return self.read(slice(0, 1)).inputs.shape[1:]
 
     def __len__(self) -> int:
         """Return the number of examples."""
         ...
 
     def read(self, rows: Rows) -> Examples:
-        """Read rows as they are stored."""
+        """Read rows as they are stored: consecutive ones (a slice), or row numbers in any order (an array).
+
+        The same row has the same numbers whenever and on whatever rank it is read. Several threads do not read at once.
+        """
         ...
 
 

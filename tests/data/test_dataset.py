@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp.data import Examples, without_placeholders
+from dbp.data import Dataset, Examples, meaning_of, without_placeholders
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((23, 4)).astype(np.float32)
@@ -62,3 +62,21 @@ def test_inputs_count_where_a_target_has_no_weights():
     found = without_placeholders(Examples(columns))
     np.testing.assert_array_equal(found["targets.energy"], [0, 0, 5])
     np.testing.assert_array_equal(found["inputs.age"], SEVERAL["inputs.age"])
+
+
+class Squares(Dataset):
+    """A data set of one's own, with nothing but the two methods that it needs."""
+
+    def __len__(self):
+        return 30
+
+    def read(self, rows):
+        numbers = np.arange(30.0)[rows]
+        return Examples({"inputs": numbers[:, None], "targets": numbers**2})
+
+
+def test_a_data_set_of_ones_own_needs_two_methods():
+    data = Squares()
+    assert isinstance(data, Dataset)
+    assert (data.name, data.scale, data.input_shape) == ("the data set", None, (1,))
+    assert meaning_of(data)["inputs"].kind == "floats"
