@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import h5py
@@ -116,6 +117,23 @@ class HDF5Column:
             check_width(what, found[name], self.shape)
         return Stated(**found)
 
+    def _of_targets(self, names: Mapping[str, Any], warnings: list[str]) -> Stated:
+        """Return the scale and shift of targets; what does not fit is ignored with a warning.
+
+        Args:
+            names: of the column, and of its classes if it has any.
+            warnings: gets the line.
+        """
+        try:
+            stated = self._scale_and_shift()
+        except UserError as error:
+            warnings.append(f"{self.what}: scale and shift are ignored ({error})")
+            return Stated()
+        if names.get("classes") and stated != Stated():
+            warnings.append(f"{self.what}: scale and shift are ignored, as these targets are classes")
+            return Stated()
+        return stated
+
     def is_packed(self) -> bool:
         """Return True for integers that NetCDF's attributes make floats."""
         with reading_hdf5(self.what):
@@ -153,7 +171,9 @@ class HDF5Column:
                 warnings.append(f"{what} is ignored, as it is no list of names that fit ({error})")
         if "classes" not in found and role_of(column) == "targets" and (classes := self._enum_names(warnings)):
             found["classes"] = classes
-        stated = stated or self._scale_and_shift()
+        stated = stated or (
+            self._of_targets(found, warnings) if role_of(column) == "targets" else self._scale_and_shift()
+        )
         kind = FLOATS if self.is_packed() else kind_of(self.dtype)
         return ColumnMeaning(kind, stated.scale, shift=stated.shift, **found)
 

@@ -165,3 +165,12 @@ def test_scale_shift_and_units_of_columns_are_attributes(tmp_path):
         HDF5Dataset(write(tmp_path / "b.h5", of_inputs={"shift": [1, 2, 3]}))
     (warning,) = HDF5Dataset(write(tmp_path / "c.h5", of_inputs={"units": ["a", "b", "c"]})).warnings
     assert "inputs need a unit for each of 2 columns, but have 3 units" in warning
+
+
+def test_a_scale_of_targets_that_does_not_fit_is_ignored_with_a_warning(tmp_path):
+    for number, attributes in enumerate(({"scale": "log"}, {"shift": [1, 2]}, {"scale": 2.0, "classes": ["a", "b"]})):
+        data = HDF5Dataset(write(tmp_path / f"{number}.h5", of_targets=attributes))
+        targets = data.meaning["targets"]
+        assert (targets.scale, targets.shift) == (None, None)
+        (warning,) = data.warnings
+        assert "'targets': scale and shift are ignored" in warning
