@@ -42,7 +42,7 @@ def from_table(table: Table, options: TableOptions) -> Content:
     coding = _coding(table, options, roles, scans)
     drops = options.missing == "drop"
     if not drops:
-        _check_missing(table, coding, roles, scans)
+        _check_missing(table, options, coding, roles, scans)
     if options.missing == "median" and options.like is None:
         coding = _with_medians(table, options, roles, coding)
     if not (count := complete if drops else rows):
@@ -111,7 +111,7 @@ def _with_rule(coding: ColumnCoding, options: TableOptions) -> ColumnCoding:
     return replace(coding, fill=coding.mean if rule in ("mean", "median") else float(rule or 0))
 
 
-def _check_missing(table: Table, coding: TableCoding, roles: Roles, scans: Scans) -> None:
+def _check_missing(table: Table, options: TableOptions, coding: TableCoding, roles: Roles, scans: Scans) -> None:
     """Raise UserError if values are missing for which nothing stands."""
     for role, columns in coding.columns.items():
         pairs = list(zip(columns, roles[role], strict=True))
@@ -126,9 +126,10 @@ def _check_missing(table: Table, coding: TableCoding, roles: Roles, scans: Scans
             what += f" {lost[0][0]!r}" * (len(columns) > 1)
             raise UserError(f"{where}: the {what} is missing{more}; write it, or drop such rows with --missing drop")
         counts = listed([f"{label} {scan.missing:,}" for label, scan in lost])
+        rules = "mean, median or a number" if options.like is None else "mean or a number"
         raise UserError(
-            f"{where}: a value is missing, the first of {total:,} (in {counts}); fill them with --missing mean, "
-            "median or a number, leave out their rows with --missing drop, or their columns with --drop"
+            f"{where}: a value is missing, the first of {total:,} (in {counts}); fill them with --missing {rules}, "
+            "leave out their rows with --missing drop, or their columns with --drop"
         )
 
 
