@@ -10,9 +10,10 @@ import pytest
 from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.config.data import Data
-from dbp.config.settings import Checkpoint, Settings
+from dbp.config.settings import Checkpoint, NotFinite, Settings
 from dbp.data import check, chunked
 from dbp.optim import SGD
+from tests.jobs import newest_checkpoint
 from tests.training.fit_runs import run
 
 ROWS, FEATURES = 4000, 1000
@@ -49,3 +50,31 @@ def test_memory_is_bounded_and_the_run_resumes(settings, tmp_path, monkeypatch):
             path.unlink()
     resumed = run(settings, out=str(tmp_path / "run"))
     assert digest_arrays(resumed.weights) == digest_arrays(whole.weights)
+
+
+def test_a_rollback_reads_the_same_chunks_again(tmp_path):
+    """The memory holds three chunks; the run with all in memory is the reference."""
+    rng = np.random.default_rng(1)
+    inputs = rng.standard_normal((240, 6)).astype(np.float32)
+    with h5py.File(tmp_path / "small.h5", "w") as file:
+        file.create_dataset("inputs", data=inputs, chunks=(10, 6), compression="gzip")
+        file["targets"] = inputs[:, :2].clip(-1, 1)
+    found = []
+    for memory in (4 * 10 * 32, None):
+        data = Data(str(tmp_path / "small.h5"), memory=memory, window=20)
+        settings = Settings(
+            [nn.Dense(2)],
+            "mean_squared_error",
+            data,
+            SGD(1e18),
+            2,
+            10,
+            shards=2,
+            out=str(tmp_path / f"run-{memory}"),
+            checkpoint=Checkpoint(every_steps=5, keep=9),
+            not_finite=NotFinite("roll_back", factor=1e-19, at_most=3),
+        )
+        result = run(settings)
+        found.append((digest_arrays(result.weights), result.history["cost"]))
+        assert newest_checkpoint(tmp_path / f"run-{memory}").progress["rate_factor"] < 1
+    assert found[0] == found[1]
