@@ -182,6 +182,9 @@ def _advice(settings: Settings, train: Dataset, meaning: Meaning) -> list[str]:
     examples, scalings, warnings = without_placeholders(train.read(rows)), scalings_of(train), []
     for column, what in meaning.items():
         values = np.abs(scalings.get(column, Scaling()).apply(examples[column], np.float64))
+        mask = examples.get("mask" + column.removeprefix("inputs")) if role_of(column) == "inputs" else None
+        if mask is not None:
+            values[~mask] = 0
         values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
         sizes = np.max(np.where(np.isfinite(values), values, 0), axis=0)
         if role_of(column) == "targets":

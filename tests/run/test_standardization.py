@@ -11,7 +11,7 @@ from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.cli import main
 from dbp.config.settings import Data, Settings
-from dbp.data import ArrayDataset, parse_meaning
+from dbp.data import ArrayDataset, Ragged, parse_meaning
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
 from dbp.insight import neurons
@@ -167,6 +167,24 @@ def test_it_is_as_if_the_data_had_been_standardized():
     assert error == pytest.approx(by_hand.history["mean_absolute_error"][-1] * Y.std(axis=0).mean(), rel=0.1)
 
 
+def test_what_is_filled_in_has_no_influence_however_sequences_are_given(capsys):
+    lengths = RNG.integers(3, 12, 60)
+    x, mask = 50 + RNG.standard_normal((60, 12, 3)) * [1, 100, 5], np.arange(12) < lengths[:, None]
+    y = np.array([row[:length].mean() for row, length in zip(x, lengths, strict=True)])
+
+    def trained_on(inputs, standardize="both", **mask):
+        data = Data({"inputs": inputs, "targets": y, **mask}, validation=0.2, standardize=standardize)
+        model = [nn.Dense(4, "tanh"), nn.GlobalAveragePool(), nn.Dense(1)]
+        run = Settings(model, "mean_squared_error", data, Adam(1e-2), 2, 12, shards=2)
+        return digest_arrays(train(run, OneProcess(), Start()).weights)
+
+    ragged = Ragged.of([row[:length] for row, length in zip(x, lengths, strict=True)])
+    filled = [trained_on(np.where(mask[..., None], x, fill), mask=mask) for fill in (0.0, 1e20)]
+    assert len({trained_on(ragged), *filled}) == 1
+    trained_on(np.where(mask[..., None], x, [1e20, 1, 1]), None, mask=mask)
+    assert "warning: " not in capsys.readouterr().out
+
+
 def test_constant_columns_and_columns_of_many_sizes_are_said(capsys):
     x = X.copy()
     x[:, 1] = 7
@@ -278,7 +296,7 @@ def test_any_number_of_ranks_finds_the_same_bits(tmp_path):
         words = ("-m", "dbp", "train", tmp_path / "c.toml", "--out", tmp_path / f"run-{ranks}")
         if ranks == 3:
             assert mpirun(2, *words, "--set", "epochs=1").code == 0
-        outcome = mpirun(ranks, *words)
+        outcome = mpirun(ranks, *words, env={"DBP_NODE_SIZES": "2,3"} if ranks == 5 else None)
         assert outcome.code == 0, outcome.text
     kept = [newest_checkpoint(tmp_path / f"run-{ranks}") for ranks in (1, 2, 3, 5)]
     assert len({one.meaning for one in kept}) == 1
