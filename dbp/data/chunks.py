@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.filters import Filter
+from dbp.data.filters import Filter, can_undo
 from dbp.types import Array
 
 UNWRITTEN = -1  # the position of a chunk that is not in the file
@@ -62,6 +62,11 @@ class ChunkTable(NamedTuple):
     sizes: Array
     skipped: Array
     fill: Array
+
+    @property
+    def can_be_read(self) -> bool:
+        """Return True if this process can undo the filters; another one may have other packages."""
+        return can_undo(self.filters)
 
     @property
     def grid(self) -> tuple[int, ...]:

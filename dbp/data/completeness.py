@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from h5py import h5s, h5z
 
+from dbp.data.filters import PACKAGES, Filter, can_undo
 from dbp.errors import DataError, UserError
 
 # What h5py raises for odd files.
@@ -114,12 +115,13 @@ def _check_filters(column: h5py.Dataset, what: str) -> None:
     for number in range(properties.get_nfilters()):
         code, _, _, name = properties.get_filter(number)
         can_decode = h5z.filter_avail(code) and h5z.get_filter_info(code) & h5z.FILTER_CONFIG_DECODE_ENABLED
-        if not can_decode and not skipped >> number & 1:
+        if not can_decode and not skipped >> number & 1 and not can_undo([Filter(code)]):
+            package = f"pip install {PACKAGES[code]}, or " if code in PACKAGES else ""
             label = f"{code} ({name.decode(errors='replace')})" if name else f"{code}"
             raise UserError(
-                f"{what} is stored with HDF5 filter {label}, which is not installed here; set HDF5_PLUGIN_PATH to the "
-                "folder of its plugin, such as hdf5plugin.PLUGIN_PATH after pip install hdf5plugin, or write the data "
-                "set without it"
+                f"{what} is stored with HDF5 filter {label}, which is not installed here; {package}set "
+                "HDF5_PLUGIN_PATH to the folder of its plugin, such as hdf5plugin.PLUGIN_PATH after pip install "
+                "hdf5plugin, or write the data set without it"
             )
 
 

@@ -1,4 +1,4 @@
-"""The filters of HDF5 that are undone without HDF5: deflate, shuffle and the checksum of Fletcher.
+"""The filters of HDF5 that are undone without HDF5: deflate, shuffle, the checksum of Fletcher, and installed codecs.
 
 HDF5 unpacks one chunk at a time, as it has one lock. These functions release Python's lock while they work, so that a
 thread unpacks chunks while its rank computes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ import numpy as np
 from dbp.types import Array
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of filters in HDF5's format
+BLOSC, ZSTD, BLOSC2 = 32001, 32015, 32026  # registered numbers of filters that need a package
+PACKAGES = {BLOSC: "blosc2", ZSTD: "zstandard", BLOSC2: "blosc2"}  # names of packages and of their modules
+BLOSC_HEADER_BYTES = 16
 CHECKSUM_BYTES = 4
 FLETCHER_MODULUS = 65535
 WORDS_IN_A_ROW = 256  # of a chunk whose checksum is computed; its row sums stay small
@@ -40,8 +44,12 @@ class DamagedChunkError(Exception):
 
 
 def can_undo(filters: Sequence[Filter]) -> bool:
-    """Return True if unpack() knows all filters."""
-    return all(one.code in (DEFLATE, SHUFFLE, FLETCHER32) for one in filters)
+    """Return True if unpack() knows all filters, and the packages that they need are installed."""
+    return all(one.code in (DEFLATE, SHUFFLE, FLETCHER32) or _has_package(one.code) for one in filters)
+
+
+def _has_package(code: int) -> bool:
+    return code in PACKAGES and importlib.util.find_spec(PACKAGES[code]) is not None
 
 
 def unpack(stored: Any, filters: Sequence[Filter], skipped: int, into: Array) -> None:
@@ -65,6 +73,8 @@ def unpack(stored: Any, filters: Sequence[Filter], skipped: int, into: Array) ->
             data = _checked(data)
         elif one.code == DEFLATE:
             data = _inflated(data, size)
+        elif one.code in PACKAGES:
+            data = _decoded(one.code, data, size)
         elif number == 0 and len(data) == len(into):
             _unshuffle(data, one.width, into)
             return
@@ -77,14 +87,14 @@ def unpack(stored: Any, filters: Sequence[Filter], skipped: int, into: Array) ->
 
 
 def _sizes(used: Sequence[Filter], size: int) -> list[int]:
-    """Return the bytes that a chunk has before each filter; behind a deflate, the most that it can have."""
+    """Return the bytes that a chunk has before each filter; behind one that packs, the most that it can have."""
     sizes = []
     for one in used:
         sizes.append(size)
         if one.code == FLETCHER32:
             size += CHECKSUM_BYTES
-        elif one.code == DEFLATE:
-            size += size // 1000 + 64  # HDF5 leaves the filter out where it makes a chunk larger
+        elif one.code != SHUFFLE:
+            size += size // 100 + 256  # a filter is left out where it makes a chunk much larger
     return sizes
 
 
@@ -112,6 +122,43 @@ def _inflated(data: Array, size: int) -> Array:
     if not stream.eof:
         raise DamagedChunkError("the chunk cannot be inflated (it ends too early, or has more than its numbers)")
     return np.frombuffer(inflated, np.uint8)
+
+
+def _decoded(code: int, data: Array, size: int) -> Array:
+    """Return the bytes that a codec of an installed package has packed, at most `size`."""
+    library = _package(code)
+    try:
+        if code == ZSTD:
+            return np.frombuffer(library.ZstdDecompressor().decompress(data.data, max_output_size=size), np.uint8)
+        if code == BLOSC:
+            into = np.empty(_size_in_blosc(data, size), np.uint8)
+            library.decompress(data.tobytes(), dst=into)
+            return into
+        frame = data.tobytes()
+        packed = library.ndarray_from_cframe(frame) if b"b2nd" in frame else library.schunk_from_cframe(frame)
+        found = packed[:] if packed.nbytes <= size else b""
+        return np.frombuffer(found if isinstance(found, bytes) else found.tobytes(), np.uint8)
+    except Exception as error:  # each library has exceptions of its own
+        raise DamagedChunkError(f"the chunk cannot be unpacked ({error})") from None
+
+
+@functools.cache
+def _package(code: int) -> Any:
+    """Return the module that undoes a filter, which then uses no threads of its own."""
+    library = importlib.import_module(PACKAGES[code])
+    if hasattr(library, "set_nthreads"):
+        library.set_nthreads(1)
+    return library
+
+
+def _size_in_blosc(data: Array, most: int) -> int:
+    """Return how many bytes a buffer of Blosc holds, by its header; raise ValueError if that does not fit."""
+    header = np.zeros(BLOSC_HEADER_BYTES // 4, "<u4")
+    header.view(np.uint8)[: len(data)] = data[:BLOSC_HEADER_BYTES]
+    numbers, packed = int(header[1]), int(header[3])
+    if not 0 < numbers <= most or packed != len(data):
+        raise ValueError("its header is not that of so many bytes")
+    return numbers
 
 
 def _unshuffle(data: Array, width: int, into: Array) -> None:

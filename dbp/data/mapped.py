@@ -37,9 +37,11 @@ class FileLayout(NamedTuple):
     row_names: RowNames | None = None
 
     def fits(self, path: Path) -> bool:
-        """Return True if the file, and others that rows lie in, exist for this process and have the same sizes."""
+        """Return True if this process finds the files that rows lie in, of the same sizes, and can read them."""
         others = [part for column in self.columns.values() for part in getattr(column, "parts", ())]
-        return path.is_file() and path.stat().st_size == self.size and all(part.fits() for part in others)
+        is_readable = all(getattr(column, "can_be_read", True) for column in self.columns.values())
+        is_there = path.is_file() and path.stat().st_size == self.size
+        return is_there and is_readable and all(part.fits() for part in others)
 
 
 class FileDataset:

@@ -43,8 +43,10 @@ class Part(NamedTuple):
         return self.stop - self.first
 
     def fits(self) -> bool:
-        """Return True if the file exists for this process and has the same size."""
-        return self.path.is_file() and self.path.stat().st_size == self.size
+        """Return True if this process finds the file, of the same size, and can read it."""
+        return (
+            getattr(self.place, "can_be_read", True) and self.path.is_file() and self.path.stat().st_size == self.size
+        )
 
     def borders(self, piece_rows: int) -> Array:
         """Return the first row of each unit, counted from the first row of the part; the units of one piece are cut."""
