@@ -20,6 +20,7 @@ COMMANDS = {
     "equal_bits.py": (("--methods", "sgd", "--jobs", "1,1 divide"), "1,1 divide        1           0"),
     "shards.py": (("--cases", "mlp-small", "--shards", "1,4", "--rounds", "1"), "mlp-small/4"),
     "startup.py": (("--rounds", "1"), "in packages"),
+    "first_step.py": (("--sizes", "1MB", "--ranks", "1"), "1MB"),
     "kernels.py": (("--cases", "mlp-small", "--rounds", "1"), "x86-64-v3"),
     "data.py": (("--examples", "600", "--epochs", "2", "--rounds", "1", "--without-torch"), "chunks of 3 MB"),
     "large_data.py": (("--size", "25MB", "--limit", "1GB", "--memory", "5MB"), "resumption: equal"),

@@ -94,6 +94,19 @@ def test_ranks_read_their_rows_of_several_files(folder, expected):
     assert digest(out) == expected
 
 
+@pytest.mark.slow
+def test_chunks_in_several_files_give_the_same_bits_on_ranks(folder):
+    for i, rows in enumerate((slice(0, 25), slice(25, 60))):
+        with h5py.File(folder / f"packed-{i}.h5", "w") as file:
+            file.create_dataset("x", data=X[rows], chunks=(8, 5), compression="gzip", shuffle=True)
+            file["y"] = Y[rows]
+    words = ("--set", f"data.train={folder}/packed-*.h5", "--set", "data.window=16")
+    assert main(["train", f"{folder}/one.toml", *words, "--out", f"{folder}/packed"]) == 0
+    outcome = mpirun(3, "-m", "dbp", "train", folder / "one.toml", *words, "--out", folder / "packed-on-3")
+    assert outcome.code == 0, outcome.text
+    assert digest(folder / "packed-on-3") == digest(folder / "packed")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
