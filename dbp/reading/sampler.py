@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +18,7 @@ LARGE_UNIT_BYTES, WINDOW_LARGE_UNITS = 1 << 22, 8  # of units of more bytes, a w
 PIECE_BYTES = 1 << 20  # of a unit, at the most, where chunks are asked for and all rows lie in one piece
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sampler:
     """The orders of a data set in all epochs.
 
@@ -75,7 +76,8 @@ class Sampler:
             return Order(self.size, self.seed, EXAMPLES, epoch)
         return ChunkOrder(self.borders, self.window, self.seed, epoch)
 
-    def describe(self) -> str:
+    @cached_property
+    def description(self) -> str:
         """Return the order in words, which name all that it depends on besides the seed."""
         drawn = "" if self.ends is None else f", drawn by weights ({_digest(self.ends, '<f8')})"
         if self.borders is None:

@@ -19,5 +19,5 @@ def sampler_of(comm: Communicator, settings: Settings, train: Dataset, batch_siz
     data = settings.data
     ends = drawing_ends(comm, data, source_in(data, data.train), train)
     sampler = agree(comm, Sampler.of, train, settings.seed, batch_size, data.order, data.window, ends)
-    check_equal_on_ranks(comm, {"order": sampler.describe()}, "give all ranks the same data")
+    check_equal_on_ranks(comm, {"order": sampler.description}, "give all ranks the same data")
     return sampler

@@ -83,7 +83,7 @@ class Snapshot:
         """
         copies = [vector.copy() for vector in run.vectors.values()] if vectors is None else vectors
         identity: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed}
-        identity["order"] = run.sampler.describe()
+        identity["order"] = run.sampler.description
         identity |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
         feedback, weight = (residuals.rows, residuals.example_weight) if residuals is not None else ((), 1.0)
         return cls(

@@ -43,7 +43,7 @@ class Restorer:
         """
         run, progress, say = self._run, self._run.progress, self._say
         comparison = Comparison.between(
-            info, run.settings, run.shards.count, run.digests, run.meaning, run.sampler.describe()
+            info, run.settings, run.shards.count, run.digests, run.meaning, run.sampler.description
         )
         comparison = comparison.with_jump(jump_of_rate(info, run.settings, run.batches.steps))
         agree(self._comm, check_same_run, info, comparison, accept, self._refuse(info) is None)

@@ -73,7 +73,7 @@ def test_examples_are_drawn_in_proportion_to_a_column(stored, validation):
             inside = np.arange(len(X)) if validation is None else rows_of(part)
             shares = WEIGHTS[inside] / WEIGHTS[inside].sum() * len(part)
             assert (np.abs(drawn[-1][inside] - shares) < 1 + 1e-9).all()
-            assert "drawn by weights" in started.sampler.describe()
+            assert "drawn by weights" in started.sampler.description
     assert drawn[0].sum() == drawn[1].sum()
 
 
