@@ -14,6 +14,7 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.mini_batch import losses_of
+from dbp.data import Meaning
 from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
@@ -106,7 +107,12 @@ def _largest(layer: LayerNeurons, top: int) -> list[str]:
 
 
 def neurons(
-    model: Any, loss: Loss | str, weights: Mapping[str, Array], data: Any, shards: int | None = None
+    model: Any,
+    loss: Loss | str,
+    weights: Mapping[str, Array],
+    data: Any,
+    shards: int | None = None,
+    meaning: Meaning | None = None,
 ) -> Neurons:
     """Return the deltas of all units of a model over all examples; collective.
 
@@ -116,6 +122,7 @@ def neurons(
         weights: weights by name, such as those of dbp.fit's result or of a checkpoint.
         data: an HDF5 file, a data set, a Data whose `train` is meant, or (inputs, targets) or with weights.
         shards: number of parts of the data, on which the bits of sums depend; by default the number of ranks.
+        meaning: of the training data, as dbp.fit's result has it, with mean and deviation if it was standardized.
 
     Raises:
         UserError: model, weights and data do not fit together, or the model registers no neurons.
@@ -123,7 +130,7 @@ def neurons(
     """
     comm = world()
     with abort_on_error(comm), blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
-        return neurons_of(evaluator_of(model, loss, weights, data, comm, shards))
+        return neurons_of(evaluator_of(model, loss, weights, data, comm, shards, standardized=meaning))
 
 
 def neurons_of(evaluator: Evaluator) -> Neurons:

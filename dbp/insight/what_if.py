@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dbp.data import Meaning
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss
 from dbp.parallel import abort_on_error, agree, blas_threads, world
@@ -72,6 +73,7 @@ def what_if(
     changed: Mapping[str, Array],
     data: Any,
     shards: int | None = None,
+    meaning: Meaning | None = None,
 ) -> WhatIf:
     """Return how the cost over some data changes with the weights; collective.
 
@@ -82,6 +84,7 @@ def what_if(
         changed: new values of some parameters: arrays of the same shapes, by name.
         data: an HDF5 file, a data set, a Data whose `train` is meant, or (inputs, targets) or with weights.
         shards: number of parts of the data, on which the bits of sums depend; by default the number of ranks.
+        meaning: of the training data, as dbp.fit's result has it, with mean and deviation if it was standardized.
 
     Raises:
         UserError: model, weights and data do not fit together, or `changed` names no parameter.
@@ -89,7 +92,7 @@ def what_if(
     """
     comm = world()
     with abort_on_error(comm), blas_threads(1):
-        return what_if_of(evaluator_of(model, loss, weights, data, comm, shards, EXACT), changed)
+        return what_if_of(evaluator_of(model, loss, weights, data, comm, shards, EXACT, meaning), changed)
 
 
 def what_if_of(evaluator: Evaluator, changed: Mapping[str, Array]) -> WhatIf:

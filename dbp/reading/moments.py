@@ -22,7 +22,7 @@ from dbp.parallel import Communicator, agree, from_rank_0, parts
 from dbp.reading.subset import Subset
 from dbp.types import Array
 
-MAX_SEGMENTS, SEGMENT_NUMBERS = 256, 1 << 22  # of a pass, and of all its segments together
+MAX_SEGMENTS, SEGMENT_NUMBERS = 256, 1 << 20  # of a pass, and of all its segments together
 NARROW = 64  # elements of a row, below which rows are transposed
 PROGRESS_SECONDS = 10.0  # from one line on a long pass to the next
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,12 +60,14 @@ class Result:
         history: one list per column, with one number per epoch.
         test: cost and metrics on the test data; empty without any.
         steps: steps of the run.
+        meaning: of the training data, by column, with the mean and deviation by which the run has standardized it.
     """
 
     weights: dict[str, Array]
     history: dict[str, list[float]]
     test: dict[str, float]
     steps: int
+    meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def fit(
@@ -276,4 +278,4 @@ def _what_spoils(run: Run, test: dict[str, float]) -> str:
 
 def _result(run: Run, test: dict[str, float]) -> Result:
     """Return what the run has come to; collective."""
-    return Result(run.final_weights(), run.progress.history, test, run.progress.step)
+    return Result(run.final_weights(), run.progress.history, test, run.progress.step, run.meaning)

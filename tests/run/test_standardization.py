@@ -14,7 +14,7 @@ from dbp.config.settings import Data, Settings
 from dbp.data import ArrayDataset, Ragged, parse_meaning
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
-from dbp.insight import neurons
+from dbp.insight import neurons, what_if
 from dbp.optim import Adam
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
@@ -115,6 +115,9 @@ def test_a_trained_model_is_used_from_python_with_the_moments_of_its_run(trained
     like = Data(path, standardize={"from": str(folder / "run")})
     found = neurons(model, "mean_squared_error", result.weights, like)
     assert found.cost == pytest.approx(result.test["cost"], rel=1e-5)
+    assert neurons(model, "mean_squared_error", result.weights, path, meaning=result.meaning).cost == found.cost
+    changes = what_if(model, "mean_squared_error", result.weights, {}, path, meaning=result.meaning)
+    assert changes.cost == pytest.approx(found.cost, rel=1e-4)
     assert neurons(model, "mean_squared_error", result.weights, path).cost > 1e3
     with pytest.raises(UserError, match=r"data\.standardize must be { from = RUN } where a trained model is used"):
         neurons(model, "mean_squared_error", result.weights, Data(path, standardize="both"))
