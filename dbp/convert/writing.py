@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dbp.convert.content import Block, ColumnShape, Content, row_bytes, rows_of, rows_per_block, shapes_of
 from dbp.convert.progress import with_progress
+from dbp.convert.spool import Spool
 from dbp.data.chunked_output import ChunkedOutputFile
 from dbp.data.dataset import check_columns, role_of
 from dbp.data.meaning import check_names
-from dbp.data.output import OutputFile
+from dbp.data.output import Attributes, OutputFile
 from dbp.data.row_names import SINGULAR
 from dbp.errors import UserError
-from dbp.files import must_be_free, writing_to
+from dbp.files import must_be_free
 
 Shapes = Mapping[str, ColumnShape]
 GZIP_LEVEL = 4
@@ -76,7 +76,7 @@ def _write(output: OutputFile, content: Content, what: str, source: str) -> Shap
                 continue
             if not shapes:
                 shapes = _checked(what, block, content.count)
-                attributes = _attributes(content, shapes, source)
+                attributes = attributes_of(content.attributes, shapes, source)
             _check_like(what, block, shapes, done)
             if done + count > content.count:
                 raise _changed(what, content.count)
@@ -120,8 +120,9 @@ def _check_like(what: str, block: Block, shapes: Shapes, done: int) -> None:
             )
 
 
-def _attributes(content: Content, shapes: Shapes, source: str) -> dict[str, dict[str, object]]:
-    attributes = {name: dict(content.attributes.get(name, {})) for name in ("/", *shapes)}
+def attributes_of(given: Attributes, shapes: Shapes, source: str) -> dict[str, dict[str, object]]:
+    """Return the attributes of the file and its columns; raise UserError if names do not fit."""
+    attributes = {name: dict(given.get(name, {})) for name in ("/", *shapes)}
     for name in shapes:
         for kind in attributes[name].keys() & {"names", "classes"}:
             check_names(name, kind, tuple(attributes[name][kind]), shapes[name].shape)
@@ -143,35 +144,23 @@ def _spooled(path: Path, content: Content, files: ExitStack) -> Content:
         content: the data set.
         files: closes those files.
     """
-    spools: dict[str, BinaryIO] = {}
+    spools: dict[str, Spool] = {}
     first: Block = {}
     count = 0
     for block in with_progress(content.blocks, rows_of, f"reading for {path.name}"):
         rows = _row_count(str(path), block)
         if not first:
             first = {name: values[:1] for name, values in block.items()}
-            with writing_to(path):
-                spools = {
-                    name: files.enter_context(tempfile.TemporaryFile(dir=path.parent))  # noqa: SIM115
-                    for name in block
-                }
+            spools = {name: Spool(path, files) for name in block}
         _check_like(str(path), block, shapes_of(first, 1), count)
-        with writing_to(path):
-            for name, values in block.items():
-                spools[name].write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-        count += rows
-    return replace(content, blocks=_read_back(path, spools, shapes_of(first, count)), count=count)
-
-
-def _read_back(path: Path, spools: Mapping[str, BinaryIO], shapes: Shapes) -> Iterator[Block]:
-    count = next(iter(shapes.values())).shape[0] if shapes else 0
-    rows = rows_per_block(*(row_bytes(*shape) for shape in shapes.values()))
-    with writing_to(path):
-        for file in spools.values():
-            file.seek(0)
-    for start in range(0, count, rows):
-        block = {name: np.empty((min(rows, count - start), *s.shape[1:]), s.dtype) for name, s in shapes.items()}
         for name, values in block.items():
-            with writing_to(path):
-                spools[name].readinto(values.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
-        yield block
+            spools[name].append(values)
+        count += rows
+    return replace(content, blocks=_read_back(spools), count=count)
+
+
+def _read_back(spools: Mapping[str, Spool]) -> Iterator[Block]:
+    rows = rows_per_block(*(row_bytes(*spool.shape) for spool in spools.values()))
+    columns = [spool.blocks(rows) for spool in spools.values()]
+    for blocks in zip(*columns, strict=True):
+        yield dict(zip(spools, blocks, strict=True))

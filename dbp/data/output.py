@@ -62,6 +62,17 @@ class OutputFile:
         for name, values in columns.items():
             self._write(name, values, start * values[:1].nbytes)
 
+    def write_pieces(
+        self, columns: Mapping[str, tuple[tuple[int, ...], np.dtype[Any], Iterable[Array]]], attributes: Attributes
+    ) -> None:
+        """Write columns of different numbers of rows, each given by shape, type and its rows in pieces."""
+        self._lay_out({name: (shape, dtype) for name, (shape, dtype, _) in columns.items()}, attributes)
+        for name, (_, _, pieces) in columns.items():
+            offset = 0
+            for values in pieces:
+                self._write(name, values, offset)
+                offset += values.nbytes
+
     def commit(self) -> None:
         """Give the file its name; raise UserError if another process has taken it meanwhile."""
         self._new.commit()

@@ -5,7 +5,7 @@ import pytest
 
 import dbp
 from dbp.convert import write_blocks
-from dbp.data import HDF5Dataset
+from dbp.data import HDF5Dataset, Ragged
 from dbp.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -49,6 +49,49 @@ def test_blocks_may_have_several_columns_of_a_sort(tmp_path):
     ],
 )
 def test_blocks_that_do_not_fit(tmp_path, blocks, options, message):
+    with pytest.raises(UserError, match=message):
+        write_blocks(tmp_path / "o.h5", blocks, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+ROWS = [RNG.integers(0, 9, length).astype(np.int32) for length in (3, 1, 20, 7, 2)]
+
+
+def test_rows_of_unequal_length(tmp_path):
+    blocks = [(Ragged.of(ROWS[:2]), Y[:2]), (Ragged.of(ROWS[2:]), Y[2:5])]
+    assert write_blocks(tmp_path / "o.h5", blocks, classes=["ant", "bee"]) == 5
+    data = HDF5Dataset(tmp_path / "o.h5", offsets="offsets")
+    found = data.read(slice(0, 5))
+    assert [row[mask].tolist() for row, mask in zip(found.inputs, found.mask, strict=True)] == [
+        row.tolist() for row in ROWS
+    ]
+    np.testing.assert_array_equal(found.targets, Y[:5])
+    assert data.meaning["targets"].classes == ("ant", "bee")
+    per_place = [{"inputs": Ragged.of(ROWS), "targets": Ragged.of([row + 1 for row in ROWS])}]
+    assert write_blocks(tmp_path / "p.h5", per_place) == 5
+    found = HDF5Dataset(tmp_path / "p.h5", offsets="offsets").read(slice(0, 5))
+    np.testing.assert_array_equal(found.targets[found.mask], found.inputs[found.mask] + 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.h5", "p.h5"]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "options", "message"),
+    [
+        ([(Ragged.of(ROWS), Y[:3])], {}, "targets of a block need as many rows as inputs, of the same lengths"),
+        ([(Ragged.of(ROWS), Ragged.of(ROWS[::-1]))], {}, "targets of a block need as many rows as inputs"),
+        ([(Ragged.of(ROWS), Y[:5]), (X, Y)], {}, "all blocks need the same columns, but one has no rows of unequal"),
+        ([(X, Y), (Ragged.of(ROWS), Y[:5])], {}, "some have rows of unequal length and others have not"),
+        (
+            [(Ragged.of(ROWS), Y[:5]), (Ragged.of([W]), Y[:1])],
+            {},
+            "inputs are int32 .* at first and float64 .* later",
+        ),
+        ([(Ragged.of(ROWS), Y[:5]), {"inputs": Ragged.of(ROWS)}], {}, "the same columns, but one has inputs"),
+        ([(Ragged.of(ROWS), Y[:5].astype(str))], {}, "targets must be numbers, but have type <U"),
+        ([(Ragged.of(ROWS), Y[:5])], {"compress": True}, "written in one piece; leave out compress"),
+    ],
+)
+def test_rows_of_unequal_length_that_do_not_fit(tmp_path, blocks, options, message):
     with pytest.raises(UserError, match=message):
         write_blocks(tmp_path / "o.h5", blocks, **options)
     assert list(tmp_path.iterdir()) == []
