@@ -78,13 +78,14 @@ class Run:
         check_installation(comm)
         check_equal_on_ranks(comm, toml.flatten(toml.table_from(settings)), "give all ranks the same settings")
         self.sources = open_sources(settings, comm)
-        check_equal_on_ranks(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
+        check_equal_on_ranks(comm, agree(comm, self.sources.shapes), "give all ranks the same data, whole")
         assert settings.shards is not None
         self.shards = Shards(settings.shards, comm.rank, comm.size)
         self.batches = Batches(len(self.sources.train), settings.examples_per_step(len(self.sources.train)))
         self.sampler = sampler_of(comm, settings, self.sources.train, self.batches.batch_size)
         self.data_check = agree(comm, self._make_data_check)
         self.reading = self._read_ahead()
+        check_equal_on_ranks(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings

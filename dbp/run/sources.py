@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,6 +65,10 @@ class Sources:
         """Return what the numbers of the training data mean."""
         return meaning_of(self.files["train"])
 
+    def shapes(self) -> dict[str, str]:
+        """Return the size of each data set and of the units that it is read in, by purpose; reads no rows."""
+        return {f"{purpose} data": _shape_text(data) for purpose, data in self.files.items()}
+
     def samples(self) -> dict[str, str]:
         """Return a short digest of each data set, by purpose; other data is most unlikely to have the same."""
         return {f"{purpose} data": sample_digest(data) for purpose, data in self.files.items()}
@@ -88,6 +93,14 @@ class Sources:
         """Return the number of examples for each purpose, in words."""
         purposes = {"training": self.train, "validation": self.validation, "test": self.test}
         return ", ".join(f"{len(data):,} {purpose}" for purpose, data in purposes.items() if data is not None)
+
+
+def _shape_text(data: Dataset) -> str:
+    borders = getattr(data, "borders", None)
+    units = (
+        "" if borders is None else f" in {len(borders) - 1} chunks {hashlib.sha256(borders.tobytes()).hexdigest()[:8]}"
+    )
+    return f"{len(data)} examples{units}"
 
 
 def files_of(data: Data) -> list[Path]:
