@@ -20,6 +20,7 @@ from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.nn import Dense, Sequential
 from dbp.parallel import blas_threads, world
 from dbp.parallel.ranks.clock import Stage
+from dbp.run.evaluation import evaluate
 from dbp.run.run import Run
 from dbp.saving.start import Start
 from dbp.training import loop
@@ -77,7 +78,7 @@ def points(run: Run, policy: NotFinitePolicy, seconds: float, passes: float) -> 
         for _ in loop.steps_of_epoch(run, policy):
             pass
         used += run.comm.broadcast(time.perf_counter() - start)
-        cost = progress.totals.cost if run.objective.full_batch else run.evaluate(run.sources.train)["cost"]
+        cost = progress.totals.cost if run.objective.full_batch else evaluate(run, run.sources.train).means["cost"]
         progress.after_epoch({}, {})
         evaluations = progress.evaluations / run.batches.steps
         done = evaluations + progress.products

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Self
 
@@ -11,7 +11,6 @@ import numpy as np
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
-from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_masks, places_of
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
@@ -41,7 +40,7 @@ from dbp.parallel import (
 )
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
-from dbp.reading.shard import Batch, Chunks, CountedChunks, Shard
+from dbp.reading.shard import Batch
 from dbp.reading.training_data import TrainingData
 from dbp.run.data_check import DataCheck
 from dbp.run.model_check import model_warnings, weights_in
@@ -211,7 +210,6 @@ class Run:
             full_batch=self.batches.steps == 1,
             of_targets=self.meaning.get("targets", ColumnMeaning(FLOATS)).standardization,
         )
-        self._counted = 0  # this rank's examples in the last evaluation
         self._full_batch: Batch | None = None
         self._order: tuple[int, RowOrder] | None = None  # of the current epoch, with its number
 
@@ -339,61 +337,8 @@ class Run:
         self.arena.fence(trained)
         return self.layout.views(trained.copy()) | running_arrays(self.inference_moments)
 
-    # --- evaluation ---------------------------------------------------------------------------------
-
-    def evaluate(self, data: Dataset | None) -> dict[str, float]:
-        """Return cost and metrics on a data set, exact over all ranks; empty without data.
-
-        Raises:
-            PassStoppedError: a rank has been asked to stop; a short evaluation is finished all the same.
-        """
-        if data is None:
-            return {}
-        purpose = "test" if data is self.sources.test else "validation"
-        weights = self.state.inference_weights(self.weights)
-        loader = self.loader(data, self._chunk_rows, self.data_check.of_evaluation(purpose))
-        until_stop, cut = self._until_stop(loader)
-        chunks = CountedChunks(until_stop)
-        totals = self.objective.evaluate(weights, chunks, self.inference_moments)
-        self._counted = chunks.count
-        if self.objective.stop_requested and any(self.comm.gather(bool(cut))):
-            raise PassStoppedError
-        self.data_check.after_evaluation(purpose)
-        return totals.means(self.settings.loss.metrics)
-
-    def counted_examples(self) -> int:
-        """Return how many examples the last evaluation had, without those of weight 0; collective."""
-        return sum(self.comm.gather(self._counted))
-
-    def _until_stop(self, loader: Loader) -> tuple[Chunks, list[int]]:
-        """Return the loader's chunks until this rank asks to stop, and a list of the shards that were cut for that."""
-        stops = stop_check(self.comm)
-        cut: list[int] = []
-
-        def chunks(number: int) -> Iterator[Shard]:
-            for chunk in loader.chunks(number):
-                if cut or stops():
-                    cut.append(number)
-                    return
-                yield chunk
-
-        return chunks, cut
-
-    def describe_not_finite(self, data: Dataset) -> str:
-        """Return in words which examples of a data set have a loss that is not finite; collective.
-
-        Raises:
-            PassStoppedError: a rank has been asked to stop; a short search is finished all the same.
-        """
-        weights, loader = self.state.inference_weights(self.weights), self.loader(data, self._chunk_rows)
-        chunks, cut = self._until_stop(loader)
-        found = describe_not_finite(self.objective, weights, loader, self.inference_moments, chunks)
-        if any(self.comm.gather(bool(cut))):
-            raise PassStoppedError
-        return found
-
     @cached_property
-    def _chunk_rows(self) -> int:
+    def evaluated_rows(self) -> int:
         """Return how many examples are evaluated at a time."""
         parameters, input_shape = self.layout.views(self.weights), self.sources.train.input_shape
         model, dtype, masks = self.settings.model, self.settings.numpy_dtype, self._example_masks

@@ -32,6 +32,7 @@ from dbp.parallel import (
     watched,
     world,
 )
+from dbp.run.evaluation import describe_not_finite, evaluate
 from dbp.run.provenance import check_kernels
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
@@ -247,8 +248,8 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         progress.finished = True
         failed = saver.finish()
     try:
-        test = run.evaluate(run.sources.test)
-        counted = run.counted_examples()
+        test, own = evaluate(run, run.sources.test)
+        counted = sum(run.comm.gather(own))
         spoiled = _what_spoils(run, test)
     except PassStoppedError:
         raise saver.stop() from None
@@ -273,7 +274,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
 def _what_spoils(run: Run, test: dict[str, float]) -> str:
     """Return which examples of the test data make its cost not finite; "" if it is finite; collective."""
     data = run.sources.test
-    return "" if data is None or math.isfinite(test["cost"]) else run.describe_not_finite(data)
+    return "" if data is None or math.isfinite(test["cost"]) else describe_not_finite(run, data)
 
 
 def _result(run: Run, test: dict[str, float]) -> Result:

@@ -24,6 +24,7 @@ from dbp.errors import PassStoppedError
 from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
 from dbp.reading.shard import Batch
+from dbp.run.evaluation import describe_not_finite, evaluate
 from dbp.run.progress import STOPPED_EARLY
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
@@ -114,7 +115,7 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
     settings, progress = run.settings, run.progress
     rate = display.rate()
     try:
-        validation = run.evaluate(run.sources.validation)
+        validation = evaluate(run, run.sources.validation).means
         _warn_of_validation(run, validation, display)
     except PassStoppedError:  # the next start evaluates first
         raise saver.stop() from None
@@ -136,7 +137,7 @@ def _warn_of_validation(run: Run, means: Mapping[str, float], display: Display) 
         return
     display.say(
         f"warning: the validation cost of epoch {run.progress.epoch + 1} is {means['cost']}: "
-        f"{run.describe_not_finite(data)}; such a cost counts neither as the best nor for early stopping and plateau"
+        f"{describe_not_finite(run, data)}; such a cost counts neither as the best nor for early stopping and plateau"
     )
 
 

@@ -1,0 +1,74 @@
+"""The cost and metrics of a run on its validation and test data, exact over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dbp.cost import not_finite_examples
+from dbp.data import Dataset
+from dbp.errors import PassStoppedError
+from dbp.reading.loader import Loader
+from dbp.reading.shard import Chunks, CountedChunks, Shard
+from dbp.run.run import Run
+from dbp.run.sources import stop_check
+
+
+class Evaluated(NamedTuple):
+    """The result of an evaluation.
+
+    Args:
+        means: cost and metrics by name.
+        counted: this rank's examples, without those of weight 0.
+    """
+
+    means: dict[str, float]
+    counted: int
+
+
+def evaluate(run: Run, data: Dataset | None) -> Evaluated:
+    """Evaluate a run's weights on a data set; without data there are no means; collective.
+
+    Raises:
+        PassStoppedError: a rank has been asked to stop; a short evaluation is finished all the same.
+    """
+    if data is None:
+        return Evaluated({}, 0)
+    purpose = "test" if data is run.sources.test else "validation"
+    loader = run.loader(data, run.evaluated_rows, run.data_check.of_evaluation(purpose))
+    until_stop, cut = _until_stop(run, loader)
+    chunks = CountedChunks(until_stop)
+    totals = run.objective.evaluate(run.state.inference_weights(run.weights), chunks, run.inference_moments)
+    if run.objective.stop_requested and any(run.comm.gather(bool(cut))):
+        raise PassStoppedError
+    run.data_check.after_evaluation(purpose)
+    return Evaluated(totals.means(run.settings.loss.metrics), chunks.count)
+
+
+def describe_not_finite(run: Run, data: Dataset) -> str:
+    """Return in words which examples of a data set have a loss that is not finite; collective.
+
+    Raises:
+        PassStoppedError: a rank has been asked to stop; a short search is finished all the same.
+    """
+    weights, loader = run.state.inference_weights(run.weights), run.loader(data, run.evaluated_rows)
+    chunks, cut = _until_stop(run, loader)
+    found = not_finite_examples.describe_not_finite(run.objective, weights, loader, run.inference_moments, chunks)
+    if any(run.comm.gather(bool(cut))):
+        raise PassStoppedError
+    return found
+
+
+def _until_stop(run: Run, loader: Loader) -> tuple[Chunks, list[int]]:
+    """Return the loader's chunks until this rank asks to stop, and a list of the shards that were cut for that."""
+    stops = stop_check(run.comm)
+    cut: list[int] = []
+
+    def chunks(number: int) -> Iterator[Shard]:
+        for chunk in loader.chunks(number):
+            if cut or stops():
+                cut.append(number)
+                return
+            yield chunk
+
+    return chunks, cut
