@@ -169,7 +169,7 @@ def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> R
         targets = [one.label for one in wanted["targets"] if one.label in lost]
         remedy = "say --no-target if the targets are not known" if lost == targets else "add them, or name them so"
         raise UserError(
-            f"{table.path} must have one column of each name that {options.like_name} has, but not so {listed(lost)}; "
-            f"{table.shown}: {remedy}"
+            f"{table.path} must have each column of {options.like_name} once, but {listed(lost)} is missing or "
+            f"repeated; {table.shown}: {remedy}"
         )
     return {**found, IDS: ids}

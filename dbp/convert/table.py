@@ -193,5 +193,5 @@ def _notes(
     if options.like is not None and table.names is not None:
         used = used_places(roles)
         if rest := [name for place, name in enumerate(table.names) if place not in used]:
-            notes.append(f"left out, as {options.like_name} has them not: {listed(rest)}")
+            notes.append(f"left out, as {options.like_name} does not have them: {listed(rest)}")
     return notes

@@ -148,7 +148,7 @@ def test_another_table_is_coded_like_the_first(tmp_path):
     assert meaning["inputs"].names == ("age", "color=blue", "color=red", "seen", "size")
     assert found.inputs.tolist() == [[33, 0, 1, 1, 2], [7, 0, 0, -365, 0]]
     assert found.targets.tolist() == [1, 0]
-    assert notes[-1] == "left out, as train.h5 has them not: note"
+    assert notes[-1] == "left out, as train.h5 does not have them: note"
     found, meaning, _ = convert(tmp_path, text, **again, targets=())
     assert (found.targets, set(meaning)) == (None, {"inputs"})
     assert convert(tmp_path, text, **again, missing="mean")[0].inputs[0, 0] == 31
@@ -160,9 +160,13 @@ def test_another_table_is_coded_like_the_first(tmp_path):
         (
             "age,y\n1,a\n",
             {},
-            "one column of each name that train.h5 has, but not so color, seen, size; its first line",
+            "each column of train.h5 once, but color, seen, size is missing or repeated; its first line",
         ),
-        ("age,color,seen,size\n1,red,2019-01-01,small\n", {}, "not so y; .*: say --no-target if the targets are not"),
+        (
+            "age,color,seen,size\n1,red,2019-01-01,small\n",
+            {},
+            "but y is missing or repeated; .*: say --no-target if the targets are not",
+        ),
         (
             "age,color,seen,size,y\n1,pink,2019-01-01,small,a\n",
             {},
@@ -184,7 +188,7 @@ def test_tables_without_names_are_alike_by_place(tmp_path):
     again = like(tmp_path, "u,1,2\nv,3,4\n", targets=["0"])
     assert convert(tmp_path, "v,5,6\n", **again)[0].targets.tolist() == [1]
     assert convert(tmp_path, "5,6\n", **again, targets=())[0].inputs.tolist() == [[5, 6]]
-    with pytest.raises(UserError, match="not so 2; its first line has v, 1"):
+    with pytest.raises(UserError, match="but 2 is missing or repeated; its first line has v, 1"):
         convert(tmp_path, "v,1\n", **again)
 
 
