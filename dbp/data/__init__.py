@@ -12,17 +12,20 @@ from dbp.data.dataset import (
     ArrayDataset,
     Dataset,
     Examples,
-    counting_rows,
-    example_masks,
     scalings_of,
-    without_fill,
-    without_placeholders,
 )
 from dbp.data.file_names import data_path, expand, with_path
 from dbp.data.identity import identity_of, is_checked_at_start, is_same_but_written_since, stored_bytes
 from dbp.data.joined import JoinedLayout
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
+from dbp.data.placeholders import (
+    counting_rows,
+    example_masks,
+    weighted_by_places,
+    without_fill,
+    without_placeholders,
+)
 from dbp.data.ragged import Ragged, places_of
 from dbp.data.row_check import RowCheck
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift
@@ -83,6 +86,7 @@ __all__ = [
     "sample_digest",
     "scalings_of",
     "stored_bytes",
+    "weighted_by_places",
     "with_path",
     "without_fill",
     "without_placeholders",

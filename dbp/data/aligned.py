@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, Rows, paths_of, pieces_of, role_of, unused_targets, weights_for
+from dbp.data.dataset import Dataset, Examples, Rows, paths_of, pieces_of, role_of, weights_for
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed, missing_names
+from dbp.data.placeholders import unused_targets
 from dbp.data.scaling import Numbers, are_close, check_scale, check_shift
 from dbp.errors import UserError
 from dbp.types import Array

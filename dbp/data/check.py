@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, pieces_of, role_of, scalings_of, stated_scales, without_placeholders
+from dbp.data.dataset import Dataset, Examples, pieces_of, role_of, scalings_of, stated_scales
+from dbp.data.placeholders import without_placeholders
 from dbp.data.scaling import Scaling
 from dbp.errors import UserError
 from dbp.types import Array

@@ -23,7 +23,6 @@ from dbp.text import brief
 from dbp.types import Array
 
 Rows = slice | Array  # consecutive rows, or row numbers in any order
-ExampleMasks = Callable[[int], Array | None]  # from a number of examples
 
 
 def role_of(column: str) -> str:
@@ -161,88 +160,6 @@ def scalings_of(data: Dataset, standardized: Meaning | None = None) -> dict[str,
         for column in {**stated, **moments}
     }
     return {column: scaling for column, scaling in found.items() if not scaling.is_identity}
-
-
-def without_placeholders(examples: Examples) -> Examples:
-    """Return examples with zeros for the targets whose weight is 0, and for the inputs if an example's are all 0.
-
-    Inputs are zeros in masked places too. What stands there, such as NaN or class -100, must count nowhere, but 0 times
-    infinity is not 0.
-    """
-    examples = without_fill(examples)
-    unused = {name: values == 0 for name, values in examples.items() if role_of(name) == "weights"}
-    if not any(places.any() for places in unused.values()):
-        return examples
-    columns = dict(examples)
-    targets = {name: weights_for(name, unused) for name in columns if role_of(name) == "targets"}
-    if None not in targets.values() and (rows := _unused_rows(list(unused.values()))).any():
-        for name in columns:
-            if role_of(name) == "inputs":
-                columns[name] = columns[name].copy()
-                columns[name][rows] = 0
-    for name in targets:
-        if (places := unused_targets(name, examples)) is not None:
-            columns[name] = columns[name].copy()
-            columns[name][places] = 0
-    return Examples(columns)
-
-
-def without_fill(examples: Examples) -> Examples:
-    """Return examples with zeros for the inputs in masked places."""
-    masks = {name: mask for name, mask in examples.items() if role_of(name) == "mask" and not mask.all()}
-    if not masks:
-        return examples
-    columns = dict(examples)
-    for name, mask in masks.items():
-        inputs = "inputs" + name.removeprefix("mask")
-        columns[inputs] = columns[inputs].copy()
-        columns[inputs][~mask] = 0
-    return Examples(columns)
-
-
-def example_masks(data: Dataset) -> ExampleMasks:
-    """Return a function that returns a mask for a number of examples of zeros, to build a model with.
-
-    All places but the last hold data. The mask is None for data without one.
-    """
-    mask = data.read(slice(0, 1)).mask
-    shape = () if mask is None else data.input_shape[: mask.ndim - 1]
-
-    def made(examples: int) -> Array | None:
-        if mask is None:
-            return None
-        whole = np.ones((examples, *shape), np.bool_)
-        whole.reshape(examples, -1)[:, -1] = False
-        return whole
-
-    return made
-
-
-def _unused_rows(unused: Sequence[Array]) -> Any:
-    """Return a mask of the rows whose weights are 0 in every column of weights."""
-    return np.concatenate([places.reshape(len(places), -1) for places in unused], axis=1).all(axis=1)
-
-
-def unused_targets(name: str, columns: Mapping[str, Array]) -> Array | None:
-    """Return a mask of the targets whose weight is 0, along their first axes; None if there are none.
-
-    Args:
-        name: the column of targets.
-        columns: it and the other columns, by name.
-    """
-    targets, weights = columns[name], weights_for(name, columns)
-    if weights is None:
-        return None
-    unused = columns[weights] == 0
-    if unused.ndim > targets.ndim:
-        unused = unused.all(axis=tuple(range(targets.ndim, unused.ndim)))
-    fits = targets.shape[: unused.ndim] == unused.shape  # else the check of weights refuses them
-    return np.asarray(unused) if fits and unused.any() else None
-
-
-def counting_rows(weights: Array) -> Array:
-    """Return for each example whether any of its weights is not 0."""
-    return np.asarray((weights != 0).reshape(len(weights), -1).any(axis=1))
 
 
 def check_columns(name: str, columns: Mapping[str, Any]) -> None:

@@ -177,15 +177,16 @@ def check_places(name: str, columns: Mapping[str, Any]) -> None:
             raise UserError(f"{name}: {column} have unequal lengths, but inputs have not; pad them")
 
 
-def places_of(output_shape: tuple[int, ...], targets: Array, mask: Array | None) -> tuple[int, ...]:
+def places_of(output_shape: tuple[int, ...], targets: Array, mask: Array | None, output_places: int) -> tuple[int, ...]:
     """Return the shape of the outputs for one of some examples, whose places may be fewer than those of the longest.
 
     Args:
         output_shape: of the model, for inputs as long as the longest example.
         targets: of some examples.
         mask: of their places; None if all hold data.
+        output_places: how many of the first axes of outputs are places of masked inputs.
     """
     places = () if mask is None else mask.shape[1:]
-    if places and targets.shape[1 : 1 + len(places)] == places and len(output_shape) >= len(places):
+    if output_places and len(places) == output_places and targets.shape[1 : 1 + len(places)] == places:
         return (*places, *output_shape[len(places) :])
     return output_shape

@@ -53,6 +53,7 @@ class InitialParameters:
         dtype: of the parameters.
         output_shape: of one example.
         output_places: how many of its first axes are places of masked inputs.
+        places_kept: the same, if they are as many places as those of the inputs; else 0.
     """
 
     shapes: dict[str, Shape]
@@ -62,6 +63,7 @@ class InitialParameters:
     dtype: np.dtype[Any]
     output_shape: Shape = ()
     output_places: int = 0
+    places_kept: int = 0
 
     def draw(self, path: str, out: Array) -> None:
         """Fill a contiguous array of the parameter's shape, of any dtype, with the initial values."""
@@ -152,7 +154,9 @@ def initial_parameters(
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
     after = scope.mask_of_outputs(model)
     places = 0 if after is None else after.ndim - 1
-    return replace(found, output_shape=tuple(np.shape(outputs)[1:]), output_places=places)
+    shape = tuple(np.shape(outputs)[1:])
+    kept = places if shape[:places] == inputs.shape[1 : 1 + places] else 0
+    return replace(found, output_shape=shape, output_places=places, places_kept=kept)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.data import Dataset, Meaning, RowCheck, Scaling, places_of, scalings_of, without_placeholders
+from dbp.data import (
+    Dataset,
+    Meaning,
+    RowCheck,
+    Scaling,
+    places_of,
+    scalings_of,
+    weighted_by_places,
+    without_placeholders,
+)
 from dbp.nn import Loss
 from dbp.parallel import Shards
 from dbp.reading.order import RowOrder
@@ -28,6 +37,7 @@ class Loader:
         chunk_rows: examples of one evaluation pass; see evaluation.py.
         standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
         check: checks the rows of an evaluation as they are read; None if they have been checked.
+        output_places: how many axes of the model's outputs are places of masked inputs.
     """
 
     def __init__(
@@ -40,8 +50,9 @@ class Loader:
         chunk_rows: int = 1,
         standardized: Meaning | None = None,
         check: RowCheck | None = None,
+        output_places: int = 0,
     ):
-        self.data, self._shards, self._chunk_rows = data, shards, chunk_rows
+        self.data, self._shards, self._chunk_rows, self._output_places = data, shards, chunk_rows, output_places
         self._loss, self._output_shape, self._dtype, self._check = loss, output_shape, dtype, check
         scalings = scalings_of(data, standardized)
         self._scaling, self._target_scaling = scalings.get("inputs", Scaling()), scalings.get("targets")
@@ -69,6 +80,7 @@ class Loader:
         examples = without_placeholders(self.data.read(rows))
         if check is not None:
             check(examples, self._stored_rows(rows))
+        examples = weighted_by_places(examples, self._output_places)
         targets = examples.targets
         assert targets is not None
         if self._target_scaling is not None:
@@ -76,7 +88,9 @@ class Loader:
         return Shard(
             number,
             self._scaling.apply(examples.inputs, self._dtype),
-            self._loss.prepare(targets, places_of(self._output_shape, targets, examples.mask), self._dtype),
+            self._loss.prepare(
+                targets, places_of(self._output_shape, targets, examples.mask, self._output_places), self._dtype
+            ),
             None if examples.weights is None else examples.weights.astype(self._dtype),
             examples.mask,
         )

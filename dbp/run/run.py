@@ -12,13 +12,12 @@ from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.objective import Objective
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_masks, places_of
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_masks
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
     RunningMoments,
     check_model_weights,
-    check_targets,
     initial_parameters,
     running_arrays,
     training_trial,
@@ -40,6 +39,7 @@ from dbp.parallel import (
 )
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
+from dbp.reading.output_form import OutputForm
 from dbp.reading.shard import Batch
 from dbp.reading.training_data import TrainingData
 from dbp.run.data_check import DataCheck
@@ -103,7 +103,10 @@ class Run:
             self._begin(initial)
 
     def _make_data_check(self) -> DataCheck:
-        return DataCheck(self.sources, self.settings.numpy_dtype, self._check_targets, self.batches.steps)
+        def check_targets(examples: Examples, first: int) -> None:
+            self._outputs.check_targets(examples, first)  # which are known once the model is built
+
+        return DataCheck(self.sources, self.settings.numpy_dtype, check_targets, self.batches.steps)
 
     def _read_ahead(self) -> TrainingData:
         """Return the training data as mini-batches read it; collective. All that reads it shares its memory."""
@@ -116,15 +119,15 @@ class Run:
         settings, dtype = self.settings, self.settings.numpy_dtype
         example = np.zeros((2, *self.sources.train.input_shape), dtype)
         self._example_masks = example_masks(self.sources.train)
-        mask = self._example_masks(len(example))
-        initial = initial_parameters(settings.model, example, settings.seed, dtype, mask)
-        self._output_shape, self.running = initial.output_shape, initial.running
+        one, two = map(self._example_masks, (1, 2))
+        initial = initial_parameters(settings.model, example, settings.seed, dtype, two)
+        self._outputs, self.running = OutputForm.of(settings.loss, initial), initial.running
         self.layout = Layout(initial.shapes)
         settings.optimizer.check(self.layout.shapes)
         for path, moments in self.running.items():
             own = [name for name in initial.shapes if name.startswith(path)] or [f"{path}running_mean"]
             moments.frozen = all(map(settings.optimizer.keeps_fixed, own))
-        trial = training_trial(settings.model, initial, example[:1], None if mask is None else mask[:1])
+        trial = training_trial(settings.model, initial, example[:1], one)
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         self.warnings += self.reading.warnings
         return initial
@@ -230,15 +233,10 @@ class Run:
         """Return what the numbers of the training data mean, with what they are standardized by."""
         return self.standardization.meaning
 
-    def _check_targets(self, examples: Examples, first: int) -> None:
-        assert examples.targets is not None
-        output_shape = places_of(self._output_shape, examples.targets, examples.mask)
-        check_targets(self.settings.loss, examples.targets, examples.weights, output_shape, first)
-
     def loader(self, data: Dataset, chunk_rows: int = 1, check: RowCheck | None = None) -> Loader:
         """Return a loader of this rank's shards of a data set; see its class."""
-        settings, dtype = self.settings, self.settings.numpy_dtype
-        return Loader(data, settings.loss, self._output_shape, dtype, self.shards, chunk_rows, self.meaning, check)
+        (loss, shape, places), dtype = self._outputs, self.settings.numpy_dtype
+        return Loader(data, loss, shape, dtype, self.shards, chunk_rows, self.meaning, check, places)
 
     def order(self, epoch: int) -> RowOrder:
         """Return the order of examples in an epoch; with a full batch it is always the same."""
@@ -341,5 +339,5 @@ class Run:
     def evaluated_rows(self) -> int:
         """Return how many examples are evaluated at a time."""
         parameters, input_shape = self.layout.views(self.weights), self.sources.train.input_shape
-        model, dtype, masks = self.settings.model, self.settings.numpy_dtype, self._example_masks
-        return rows_at_a_time(example_bytes(model, parameters, self.running, input_shape, dtype, masks))
+        given = input_shape, self.settings.numpy_dtype, self._example_masks
+        return rows_at_a_time(example_bytes(self.settings.model, parameters, self.running, *given))

@@ -10,10 +10,11 @@ import numpy as np
 
 from dbp.config.data import Data
 from dbp.config.settings import Settings
-from dbp.data import CheckTargets, Dataset, Examples, block_count, stored_bytes
+from dbp.data import CheckTargets, Dataset, block_count, example_masks, stored_bytes
 from dbp.errors import DataError, UserError
-from dbp.nn import check_targets, initial_parameters
+from dbp.nn import initial_parameters
 from dbp.parallel import Communicator, agree, parts
+from dbp.reading.output_form import OutputForm
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.text import size
 
@@ -59,15 +60,10 @@ def _check_of_targets(settings: Settings | None, data: Dataset) -> CheckTargets:
         return lambda examples, first: None
     example = np.zeros((2, *data.input_shape), settings.numpy_dtype)
     try:
-        shape = initial_parameters(settings.model, example, 0, settings.numpy_dtype).output_shape
+        initial = initial_parameters(settings.model, example, 0, settings.numpy_dtype, example_masks(data)(2))
     except UserError as error:
         raise UserError(f"{data.name}: does not fit the model: {error}") from None
-
-    def check(examples: Examples, first: int) -> None:
-        assert examples.targets is not None
-        check_targets(settings.loss, examples.targets, examples.weights, shape, first)
-
-    return check
+    return OutputForm.of(settings.loss, initial).check_targets
 
 
 def _progress(data: Dataset, comm: Communicator, say: Say) -> Callable[[], None]:

@@ -60,9 +60,9 @@ class Evaluator:
         print_warnings(comm, trained.data)
         check: RowCheck | None = None
         if is_checked_at_start(trained.data):
-            check_together(comm, trained.data, trained.dtype, trained.check_targets)
+            check_together(comm, trained.data, trained.dtype, trained.form.check_targets)
         else:
-            check = RowCheck(trained.data, trained.dtype, trained.check_targets)
+            check = RowCheck(trained.data, trained.dtype, trained.form.check_targets)
         self.trained, self.comm = trained, comm
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
@@ -75,6 +75,7 @@ class Evaluator:
             rows,
             trained.standardized,
             check,
+            trained.form.places,
         )
         self.counted = 0  # examples in the last evaluation, without those of weight 0
 

@@ -14,16 +14,15 @@ from dbp.data import (
     FLOATS,
     ColumnMeaning,
     Dataset,
-    Examples,
     Meaning,
     Scaling,
     example_masks,
-    places_of,
     scalings_of,
     without_fill,
 )
 from dbp.errors import UserError
-from dbp.nn import Loss, Model, check_targets, initial_parameters, on_axes_of, running_arrays, use
+from dbp.nn import Loss, Model, initial_parameters, on_axes_of, running_arrays, use
+from dbp.reading.output_form import OutputForm
 from dbp.types import Array
 
 
@@ -75,7 +74,7 @@ class TrainedModel:
         except UserError as error:
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
         self.output_shape, self.running = initial.output_shape, initial.running
-        self._output_places = initial.output_places
+        self._output_places, self.form = initial.output_places, OutputForm.of(loss, initial)
         moments = running_arrays(self.running)
         for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
             if name not in weights:
@@ -88,17 +87,6 @@ class TrainedModel:
         self.parameters = {name: np.array(weights[name], dtype, order="C") for name in initial.shapes}
         for name, array in moments.items():
             array[...] = weights[name]
-
-    def check_targets(self, examples: Examples, first: int) -> None:
-        """Raise UserError if targets or weights of examples do not fit the model's outputs.
-
-        Args:
-            examples: some examples.
-            first: row of the first of them, for the message.
-        """
-        assert examples.targets is not None
-        output_shape = places_of(self.output_shape, examples.targets, examples.mask)
-        check_targets(self.loss, examples.targets, examples.weights, output_shape, first)
 
     def read(self, rows: slice) -> ModelInputs:
         """Read rows of the data set, with inputs in the type and units of the model."""

@@ -104,9 +104,10 @@ def test_a_mask_beside_inputs_of_one_length(tmp_path):
 
 def test_places_of_outputs_are_those_of_the_targets():
     mask = np.ones((3, 16), bool)
-    assert places_of((40, 5), np.zeros((3, 16)), mask) == (16, 5)
-    assert places_of((5,), np.zeros(3), mask) == (5,)
-    assert places_of((40, 5), np.zeros((3, 40)), None) == (40, 5)
+    assert places_of((40, 5), np.zeros((3, 16)), mask, 1) == (16, 5)
+    assert places_of((20, 5), np.zeros((3, 16)), mask, 0) == (20, 5)  # of a model that changes the places
+    assert places_of((5,), np.zeros(3), mask, 0) == (5,)
+    assert places_of((40, 5), np.zeros((3, 40)), None, 1) == (40, 5)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 import dbp
 from dbp.data import ArrayDataset, Ragged
+from dbp.errors import UserError
 from dbp.insight import neurons
 from dbp.nn import (
     GRU,
@@ -87,6 +88,34 @@ def test_every_place_with_a_target_of_its_own():
     found = neurons(model, "cross_entropy", result.weights, data)
     assert found.cost == pytest.approx(np.concatenate(losses).mean(), rel=1e-9)
     assert found.examples == N
+
+
+def test_masked_places_with_targets_need_no_weights():
+    """Targets in masked places may be anything, and the cost is the one of ragged rows."""
+    model, labels = [Embedding(6, 4), GRU(5), Dense(3)], RNG.integers(0, 3, (N, LONGEST))
+    masked = ArrayDataset(np.where(THERE, WORDS, 0.0), np.where(THERE, labels, -100), mask=THERE)
+    result = fit(model, masked, dtype="float64")
+    ragged = fit(model, ArrayDataset(Ragged.of(rows(WORDS)), Ragged.of(rows(labels))), dtype="float64")
+    assert result.history["cost"] == pytest.approx(ragged.history["cost"], rel=1e-9)
+    assert neurons(model, "cross_entropy", result.weights, masked).cost > 0
+
+
+@pytest.mark.parametrize(
+    ("layers", "targets", "message"),
+    [
+        (
+            [Conv1d(4, 2, stride=2), Dense(3)],
+            "places",
+            r"must be integers of shape \(12,\) per example, as outputs have",
+        ),
+        ([GRU(5, sequences=False), Dense(3)], "places", "must be one integer per example, but are int64 of shape"),
+        ([Position(), GRU(5, sequences=False), Dense(2)], "examples", "position_1: length must be set for inputs with"),
+    ],
+)
+def test_models_that_do_not_fit_are_refused_before_the_first_step(layers, targets, message):
+    y = Ragged.of(rows(WORDS % 3)) if targets == "places" else Y
+    with pytest.raises(UserError, match=message):
+        fit([Embedding(6, 4), *layers], ArrayDataset(Ragged.of(rows(WORDS)), y))
 
 
 def test_figures_of_neurons_count_valid_places_alone():

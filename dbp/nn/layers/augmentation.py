@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.autodiff import Value, array_of, reshape, take
+from dbp.autodiff import Value, array_of, pad, reshape, take
 from dbp.checks import check_not_negative
 from dbp.errors import UserError, unknown
 from dbp.nn.layers.layer import check_axes
@@ -21,6 +21,7 @@ from dbp.types import Array
 
 Indices = NDArray[np.intp]
 FLIPS = ("horizontal", "vertical", "both")
+EDGE = 2  # rows and columns of zeros around an image that is rotated
 
 
 def _as_images(x: Value) -> Value:
@@ -184,21 +185,29 @@ class RandomRotation:
 
 
 def rotated(x: Value, angles: Array, height: int, width: int) -> Value:
-    """Return images (examples, height, width, channels) rotated by angles (examples, 1, 1) in radians."""
+    """Return images (examples, height, width, channels) rotated by angles (examples, 1, 1) in radians.
+
+    Two rows and columns of zeros around each image stand for all that is outside of it, so that the four pixels around
+    any point have numbers at fixed distances.
+    """
+    n, dtype = len(angles), array_of(x).dtype
     down = np.arange(height)[:, None] - (height - 1) / 2
     across = np.arange(width)[None, :] - (width - 1) / 2
     rows = np.cos(angles) * down - np.sin(angles) * across + (height - 1) / 2
     columns = np.sin(angles) * down + np.cos(angles) * across + (width - 1) / 2
     top, left = np.floor(rows), np.floor(columns)
-    lower, right = rows - top, columns - left  # how much the lower row and the right column count
+    lower, right = (rows - top).astype(dtype), (columns - left).astype(dtype)  # how much these neighbors count
+    row_pixels = width + 2 * EDGE
+    pixels = reshape(
+        pad(x, width=((0, 0), (EDGE, EDGE), (EDGE, EDGE), (0, 0))),
+        shape=(n * (height + 2 * EDGE) * row_pixels, np.shape(x)[3]),
+    )
+    first = np.clip(top, -EDGE, height).astype(np.intp) + EDGE + np.arange(n)[:, None, None] * (height + 2 * EDGE)
+    first = first * row_pixels + np.clip(left, -EDGE, width).astype(np.intp) + EDGE
     total: Value = 0
     for i, by_row in ((0, 1 - lower), (1, lower)):
         for j, by_column in ((0, 1 - right), (1, right)):
-            corner_rows, corner_columns = (top + i).astype(np.intp), (left + j).astype(np.intp)
-            inside = _is_inside(corner_rows, height) & _is_inside(corner_columns, width)
-            share = (by_row * by_column * inside).astype(array_of(x).dtype)
-            index = np.arange(len(rows))[:, None, None], corner_rows % height, corner_columns % width
-            total = total + take(x, index=index) * share[..., None]
+            total = total + take(pixels, index=first + (i * row_pixels + j)) * (by_row * by_column)[..., None]
     return total
 
 

@@ -84,6 +84,11 @@ class Position:
         """Return outputs of the inputs' shape (examples, length, channels)."""
         check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
         length, channels = np.shape(x)[1:]
+        if self.length is None and scope.mask is not None:
+            raise UserError(
+                "length must be set for inputs with masked places, as others may be longer; set it to that of the "
+                f"longest, such as {length}"
+            )
         if self.length is None:
             return x + scope.parameter("weight", (length, channels), self.initializer)
         if length > self.length:

@@ -1,0 +1,115 @@
+"""What stands in the place of data: numbers of weight 0 and in masked places, which must count nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dbp.data.dataset import Dataset, Examples, role_of, weights_for
+from dbp.types import Array
+
+ExampleMasks = Callable[[int], Array | None]  # from a number of examples
+
+
+def without_placeholders(examples: Examples) -> Examples:
+    """Return examples with zeros for the targets whose weight is 0, and for the inputs if an example's are all 0.
+
+    Inputs are zeros in masked places too. What stands there, such as NaN or class -100, must count nowhere, but 0 times
+    infinity is not 0.
+    """
+    examples = without_fill(examples)
+    unused = {name: values == 0 for name, values in examples.items() if role_of(name) == "weights"}
+    if not any(places.any() for places in unused.values()):
+        return examples
+    columns = dict(examples)
+    targets = {name: weights_for(name, unused) for name in columns if role_of(name) == "targets"}
+    if None not in targets.values() and (rows := _unused_rows(list(unused.values()))).any():
+        for name in columns:
+            if role_of(name) == "inputs":
+                columns[name] = columns[name].copy()
+                columns[name][rows] = 0
+    for name in targets:
+        if (places := unused_targets(name, examples)) is not None:
+            columns[name] = columns[name].copy()
+            columns[name][places] = 0
+    return Examples(columns)
+
+
+def without_fill(examples: Examples) -> Examples:
+    """Return examples with zeros for the inputs in masked places."""
+    masks = {name: mask for name, mask in examples.items() if role_of(name) == "mask" and not mask.all()}
+    if not masks:
+        return examples
+    columns = dict(examples)
+    for name, mask in masks.items():
+        inputs = "inputs" + name.removeprefix("mask")
+        columns[inputs] = columns[inputs].copy()
+        columns[inputs][~mask] = 0
+    return Examples(columns)
+
+
+def weighted_by_places(examples: Examples, output_places: int) -> Examples:
+    """Return examples in which targets of masked places have weight 0.
+
+    Args:
+        examples: as they are stored.
+        output_places: how many axes of a model's outputs are places of masked inputs; 0 for examples as they are.
+    """
+    targets, mask, weights = examples.targets, examples.mask, examples.weights
+    if mask is None or targets is None or output_places != mask.ndim - 1 or targets.shape[: mask.ndim] != mask.shape:
+        return examples
+    if weights is None:
+        weights = np.ones(len(mask), np.float32)
+    if weights.ndim == 1:
+        weights = weights.reshape(-1, *[1] * output_places)
+    if weights.shape[1 : mask.ndim] not in ((1,) * output_places, mask.shape[1:]):
+        return examples  # whose weights are refused
+    valid = mask.reshape(mask.shape + (1,) * (weights.ndim - mask.ndim))
+    return without_placeholders(Examples({**examples, "weights": np.where(valid, weights, weights.dtype.type(0))}))
+
+
+def _unused_rows(unused: Sequence[Array]) -> Any:
+    """Return a mask of the rows whose weights are 0 in every column of weights."""
+    return np.concatenate([places.reshape(len(places), -1) for places in unused], axis=1).all(axis=1)
+
+
+def unused_targets(name: str, columns: Mapping[str, Array]) -> Array | None:
+    """Return a mask of the targets whose weight is 0, along their first axes; None if there are none.
+
+    Args:
+        name: the column of targets.
+        columns: it and the other columns, by name.
+    """
+    targets, weights = columns[name], weights_for(name, columns)
+    if weights is None:
+        return None
+    unused = columns[weights] == 0
+    if unused.ndim > targets.ndim:
+        unused = unused.all(axis=tuple(range(targets.ndim, unused.ndim)))
+    fits = targets.shape[: unused.ndim] == unused.shape  # else the check of weights refuses them
+    return np.asarray(unused) if fits and unused.any() else None
+
+
+def counting_rows(weights: Array) -> Array:
+    """Return for each example whether any of its weights is not 0."""
+    return np.asarray((weights != 0).reshape(len(weights), -1).any(axis=1))
+
+
+def example_masks(data: Dataset) -> ExampleMasks:
+    """Return a function that returns a mask for a number of examples of zeros, to build a model with.
+
+    All places but the last hold data. The mask is None for data without one.
+    """
+    mask = data.read(slice(0, 1)).mask
+    shape = () if mask is None else data.input_shape[: mask.ndim - 1]
+
+    def made(examples: int) -> Array | None:
+        if mask is None:
+            return None
+        whole = np.ones((examples, *shape), np.bool_)
+        whole.reshape(examples, -1)[:, -1] = False
+        return whole
+
+    return made
