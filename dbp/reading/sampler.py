@@ -76,6 +76,17 @@ class Sampler:
             return Order(self.size, self.seed, EXAMPLES, epoch)
         return ChunkOrder(self.borders, self.window, self.seed, epoch)
 
+    def __str__(self) -> str:
+        rows = "examples one by one"
+        if self.borders is not None:
+            rows = f"windows of {self.window:,} examples from {len(self.borders) - 1:,} chunks"
+        return f"order: {rows}{'' if self.ends is None else ', drawn by weights'}"
+
+    @property
+    def is_plain(self) -> bool:
+        """Return True if examples are drawn one by one, each of them once."""
+        return self.borders is None and self.ends is None
+
     @cached_property
     def description(self) -> str:
         """Return the order in words, which name all that it depends on besides the seed."""

@@ -153,6 +153,8 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
     if "no MPI library" in comm.description:
         lines.append(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
     lines.append(f"{run.layout.size:,} parameters ({settings.dtype}); examples: {run.sources.describe()}")
+    if not run.sampler.is_plain:
+        lines.append(str(run.sampler))
     if run.standardization.columns:
         lines.append(str(run.standardization))
     lines += [f"warning: {text}" for data in run.sources.files.values() for text in warnings_of(data)]

@@ -30,6 +30,7 @@ class Chunked(ArrayDataset):
 def test_rows_in_one_piece_are_drawn_one_by_one():
     sampler = Sampler.of(ArrayDataset(X, Y), 3, 10)
     assert sampler.description == "rows one by one"
+    assert sampler.is_plain
     every = np.arange(len(X))
     np.testing.assert_array_equal(sampler.order(2)(every), Order(len(X), 3, "order of examples", 2)(every))
     assert Sampler.of(Chunked(), 3, 10, "rows").borders is None
@@ -38,6 +39,8 @@ def test_rows_in_one_piece_are_drawn_one_by_one():
 def test_rows_in_chunks_are_drawn_in_windows():
     data = Chunked()
     sampler = Sampler.of(data, 3, 10, window=20)
+    assert not sampler.is_plain
+    assert str(sampler) == f"order: windows of 20 examples from {-(-len(X) // 7)} chunks"
     assert sampler.description.startswith(f"windows of 20 rows from {-(-len(X) // 7)} chunks (")
     every = np.arange(len(X))
     np.testing.assert_array_equal(sampler.order(2)(every), ChunkOrder(data.borders, 20, 3, 2)(every))

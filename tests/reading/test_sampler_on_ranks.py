@@ -42,6 +42,7 @@ def test_chunks_give_the_same_bits_on_any_ranks(config, tmp_path, sizes, memory,
     assert alone.code == 0, alone.text
     outcome = mpirun(ranks, *DBP, *words, "--out", tmp_path / "run", "--set", f'data.memory="{memory}"', env=env)
     assert outcome.code == 0, outcome.text
+    assert "order: windows of 300 examples from 23 chunks" in outcome.out
     assert digest(tmp_path / "run") == digest(tmp_path / "one")
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         if path.name > "step-000000030.h5":

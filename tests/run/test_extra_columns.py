@@ -74,6 +74,7 @@ def test_examples_are_drawn_in_proportion_to_a_column(stored, validation):
             shares = WEIGHTS[inside] / WEIGHTS[inside].sum() * len(part)
             assert (np.abs(drawn[-1][inside] - shares) < 1 + 1e-9).all()
             assert "drawn by weights" in started.sampler.description
+            assert str(started.sampler).endswith(", drawn by weights")
     assert drawn[0].sum() == drawn[1].sum()
 
 
