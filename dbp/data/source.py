@@ -76,9 +76,12 @@ class FileSource(NamedTuple):
 
     def read_column(self, name: str) -> Array:
         """Return a column of any type by its name in the files; raise UserError if there is none."""
-        from dbp.data.hdf5 import read_column
-
-        return np.concatenate([read_column(file, name) for file in expand(self.files)])
+        if not self.files:
+            raise UserError(
+                f"{self.name}: column {name!r} is in no file, as each column is a file of its own; put all of them "
+                f"into an archive ({ARCHIVE})"
+            )
+        return np.concatenate([_column_of(file, name) for file in expand(self.files)])
 
     def _open_arrays(self, names: ColumnNames, with_targets: bool) -> FileDataset:
         from dbp.data.numpy_files import open_arrays
@@ -104,3 +107,17 @@ class FileSource(NamedTuple):
         assert inputs is not None
         targets = targets if with_targets else None
         return HDF5Dataset(file, inputs, targets, weights, self.scale, self.shift, mask, offsets)
+
+
+def _column_of(file: str, name: str) -> Array:
+    """Return a column of a file by its name there, whatever its type."""
+    if file.endswith(ARCHIVE):
+        from dbp.data.npz import Archive
+
+        archive = Archive(Path(file), f"data file {file}", kinds="buifSU")
+        if name not in archive.names:
+            raise UserError(f"{file}: has no array {name!r}; it has {', '.join(archive.names)}")
+        return archive.read(name)
+    from dbp.data.hdf5 import read_column
+
+    return read_column(file, name)

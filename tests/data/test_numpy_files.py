@@ -103,3 +103,14 @@ def test_archives_that_do_not_fit(tmp_path):
         file.writestr("inputs.npy", content.getvalue()[:-4])
     with pytest.raises(UserError, match=r"b.npz: damaged, or no npz archive of plain arrays: 'inputs' is shorter"):
         FileSource([f"{tmp_path}/b.npz"]).open(with_targets=False)
+
+
+def test_columns_that_no_model_sees_are_read_by_name(tmp_path):
+    for i, rows in enumerate((slice(0, 6), slice(6, 20))):
+        np.savez(tmp_path / f"{i}.npz", x=X[rows], y=Y[rows], subject=Y[rows].astype("U3"))
+    source = FileSource([f"{tmp_path}/*.npz"], ColumnNames("x", "y"))
+    np.testing.assert_array_equal(source.read_column("subject"), Y.astype("U3"))
+    with pytest.raises(UserError, match=r"0.npz: has no array 'group'; it has x, y, subject"):
+        source.read_column("group")
+    with pytest.raises(UserError, match=r"x.npy: column 'group' is in no file, as each column is a file of its own"):
+        FileSource([], ColumnNames("x.npy", "y.npy")).read_column("group")
