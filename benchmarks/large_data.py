@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this fold
 
 from tests.processes import ProcessTree, output_of
 
-ROWS, DIFFERENT = 256, 64  # of a chunk, and chunks that are not alike
+ROWS, DIFFERENT = 256, 16  # of a chunk, and chunks that are not alike
 UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 GROUPS = {  # of the two versions of control groups: their folder, and the file with the limit
     Path("/sys/fs/cgroup/memory"): "memory.limit_in_bytes",
@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
 
 
 def write_large(path: Path, size: int) -> int:
-    """Write examples in compressed chunks, of which every 64th is the same; return their number."""
+    """Write examples in compressed chunks, of which every 16th is the same; return their number."""
     chunks = max(DIFFERENT, size // (ROWS * FEATURES * 4))
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, h5py.File(path, "w") as file:
         images, classes = made_up(DIFFERENT * ROWS)
