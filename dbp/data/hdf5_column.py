@@ -54,7 +54,7 @@ class HDF5Column:
             if not isinstance(found, h5py.Dataset):
                 raise UserError(
                     f"{data}: has no data set {name!r}; it has {names_of_data_sets(file)}: "
-                    "name the right ones with data.inputs, data.targets and data.weights"
+                    "name the right ones in [data], such as data.inputs"
                 )
             try:
                 self.dtype = found.dtype
