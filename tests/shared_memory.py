@@ -1,5 +1,6 @@
 """What jobs leave in the shared memory of the node."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -13,9 +14,18 @@ def shared_memory() -> set[str]:
 
 
 def left_in_shared_memory(before: set[str]) -> set[str]:
-    """Return the names that came since and stay; other jobs hold some for a moment."""
+    """Return the names that came since and stay; other jobs hold some for a moment, or as long as they run."""
     ends, left = time.monotonic() + GONE_SECONDS, shared_memory() - before
     while left and time.monotonic() < ends:
         time.sleep(0.02)
         left &= shared_memory()
-    return left
+    return {name for name in left if not is_in_use(name)}
+
+
+def is_in_use(name: str) -> bool:
+    """Return True if a living process has the name in its environment, as ranks have that of their folder."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if name.encode() in path.read_bytes():
+                return True
+    return False
