@@ -1,22 +1,17 @@
 """What a job has left in shared memory is told from what another job uses."""
 
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 from tests import shared_memory
+from tests.processes import ProcessTree
 
 
 def test_a_folder_of_a_job_that_still_runs_is_not_left(monkeypatch):
     monkeypatch.setattr(shared_memory, "GONE_SECONDS", 0.1)
     before = shared_memory.shared_memory()
     with tempfile.TemporaryDirectory(prefix="dbp-test-", dir="/dev/shm") as folder:
-        name = Path(folder).name
-        other = subprocess.Popen(["sleep", "60"], env=os.environ | {"SEGMENTS": folder})
-        try:
-            assert name not in shared_memory.left_in_shared_memory(before)
-        finally:
-            other.kill()
-            other.wait(10)
-        assert name in shared_memory.left_in_shared_memory(before)
+        with ProcessTree("sleep", "60", env=os.environ | {"SEGMENTS": folder}):
+            assert Path(folder).name not in shared_memory.left_in_shared_memory(before)
+        assert Path(folder).name in shared_memory.left_in_shared_memory(before)

@@ -84,6 +84,7 @@ CROSS_CUTTING = {
     "hosts",
     "processes",
     "ranks",
+    "shared_memory",
     "slurm",
     "startup",
     "structure",
