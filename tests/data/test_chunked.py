@@ -32,6 +32,14 @@ def column_of(path, name="inputs"):
     return ChunkedColumn(OpenFile(path), name, pickle.loads(pickle.dumps(table))), expected
 
 
+def bits(numbers):
+    """Return the bytes of numbers, but for the unused ones of long double, which HDF5 does not always write."""
+    used = 10 if numbers.dtype == np.longdouble and np.finfo(np.longdouble).nmant == 63 else numbers.dtype.itemsize
+    return (
+        np.ascontiguousarray(numbers).reshape(-1).view(np.uint8).reshape(-1, numbers.dtype.itemsize)[:, :used].tobytes()
+    )
+
+
 @st.composite
 def stored(draw):
     """Return the options of a column, its numbers, and the rows that are written."""
@@ -62,12 +70,12 @@ def test_rows_have_the_bits_that_hdf5_reads(tmp_path, case, user_block, library)
     count = len(numbers)
     for rows in (slice(0, count), slice(count // 2, 99), np.array([count - 1, 0, 0, count // 2]), np.array([], int)):
         found = column.read(rows)
-        assert found.tobytes() == expected[rows].tobytes()
+        assert bits(found) == bits(expected[rows])
         assert found.dtype == expected.dtype
     for first, stop in [*itertools.pairwise(column.borders), (count // 2, count)]:
         into = np.empty((stop - first, *numbers.shape[1:]), numbers.dtype)
         column.read_into(range(first, stop), into)
-        assert into.tobytes() == expected[first:stop].tobytes()
+        assert bits(into) == bits(expected[first:stop])
 
 
 @pytest.mark.parametrize("split", [4, 1])
