@@ -50,7 +50,7 @@ def expand(names: Iterable[str]) -> list[str]:
     """Return the names of single files: those that a pattern such as part-*.h5 means, in the order of their names.
 
     Raises:
-        UserError: there is none, or there are too many.
+        UserError: there is none, there are too many, or the same is named twice.
     """
     found: list[str] = []
     for name in names:
@@ -66,7 +66,22 @@ def expand(names: Iterable[str]) -> list[str]:
         raise UserError("a list of data files must have at least one, but is empty")
     if len(found) > MAX_FILES:
         raise UserError(f"a data set may have at most {MAX_FILES:,} files, but has {len(found):,}; join some of them")
+    _check_once(found)
     return found
+
+
+def _check_once(names: Iterable[str]) -> None:
+    """Raise UserError if two names lead to the same file and group, whose examples would count twice."""
+    seen: dict[tuple[Path, str], str] = {}
+    for name in names:
+        place = data_path(name).resolve(), "" if name.startswith(PACKAGED) else split_group(name)[1]
+        if place in seen:
+            also = "" if seen[place] == name else f", also as {seen[place]}"
+            raise UserError(
+                f"data file {name}: is named twice{also}, so that its examples would count twice; name it once, or "
+                "give them weights"
+            )
+        seen[place] = name
 
 
 def _matches(pattern: Path) -> list[str]:

@@ -36,6 +36,19 @@ def test_patterns_mean_files_in_the_order_of_their_names(tmp_path):
     assert expand([f"{tmp_path}/odd[1].h5"]) == [f"{tmp_path}/odd[1].h5"]
 
 
+def test_a_file_that_is_named_twice_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "a.h5").touch()
+    (tmp_path / "link.h5").symlink_to("a.h5")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"^data file a.h5: is named twice, so that its examples would count twice; name"
+    ):
+        expand(["a.h5", "a.h5"])
+    with pytest.raises(UserError, match=r"^data file link.h5: is named twice, also as a.h5, so"):
+        expand(["*.h5"])
+    assert expand(["a.h5:/one", "a.h5:/two"]) == ["a.h5:/one", "a.h5:/two"]
+
+
 def test_a_pattern_is_relative_to_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "a.h5").touch()
