@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from dbp.convert.coding import CLASSES, ORDERED, TEXTS, ColumnCoding, microseconds
+from dbp.convert.number_like import DECIMAL, form_of, how_to_read
 from dbp.convert.roles import Roles, Table, TableOptions, place_of
 from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan, TextScan
 from dbp.convert.values import DAY
@@ -15,6 +16,8 @@ from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
 
 MOST_WORDS, MOST_STATED_WORDS, MOST_CLASSES = 100, 10_000, 100_000  # of one column
+UNREAD_SHARE = 0.9  # of the cells of a column that look like numbers or dates, from which on they are no words
+UNREAD_REPEATS = 1.5  # of each word on average, up to which words that begin with digits are no categories
 
 
 class Chooser:
@@ -88,18 +91,32 @@ class Chooser:
             return replace(coding, kind=DATES, origin=day, pattern=pattern)
         if kind == NUMBERS:
             return replace(coding, mean=scan.mean)
+        if (form := scan.unread_form(UNREAD_SHARE, UNREAD_REPEATS)) is not None:
+            raise self._unread(place, scan, form)
         if place in self._targets:
             return replace(coding, kind=CLASSES, words=self._classes(place, scan))
         if kind == WORDS:
             return replace(coding, kind=WORDS, words=self._words_of(place, scan))
         raise self._mixed(place, scan)
 
+    def _unread(self, place: int, scan: ColumnScan, form: str) -> UserError:
+        assert scan.first_unread is not None
+        (line, text), label = scan.first_unread, self._label(place)
+        of_text = how_to_read(form, label) if self._table.is_text else ""
+        words = "--classes with the classes" if place in self._targets else f"--words {label!r}"
+        return UserError(
+            f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} in column {label!r} looks like "
+            f"a number or a date, but in no form that is read; {of_text}say {words} if all are words, or leave the "
+            f"column out with --drop {label!r}"
+        )
+
     def _mixed(self, place: int, scan: ColumnScan) -> UserError:
         line, text = min(scan.first[other] for other in (DATES, WORDS) if other in scan.first)
         label = self._label(place)
+        how = how_to_read(DECIMAL, label) if self._table.is_text and form_of(text) == DECIMAL else ""
         return UserError(
             f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} is not a number, as "
-            f"{scan.counts[NUMBERS]:,} of {scan.total:,} values of column {label!r} are; say --words {label!r} if "
+            f"{scan.counts[NUMBERS]:,} of {scan.total:,} values of column {label!r} are; {how}say --words {label!r} if "
             f"all are words, or --missing-text {text[:SHOWN_LETTERS]!r} if it stands for a missing value"
         )
 

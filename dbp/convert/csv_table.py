@@ -85,7 +85,7 @@ class CsvTable:
         UserError: the file is missing, damaged or no such table; names the line.
     """
 
-    place = "line"
+    place, is_text = "line", True
 
     def __init__(
         self,

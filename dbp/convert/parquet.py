@@ -37,7 +37,7 @@ class ParquetTable:
         UserError: it is missing or damaged, or pyarrow is not installed.
     """
 
-    place = "row"
+    place, is_text = "row", False
 
     def __init__(self, path: Path):
         self.path = path

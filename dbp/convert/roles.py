@@ -35,6 +35,7 @@ class Table(Protocol):
         width: the number of its columns.
         shown: what it has for columns, as messages say it: "its first line has a, b".
         place: what the number of a row counts, such as "line".
+        is_text: whether all its cells are texts, so that options say how numbers and dates are written in it.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Table(Protocol):
     width: int
     shown: str
     place: str
+    is_text: bool
 
     def blocks(self, places: Sequence[int]) -> Iterator[TableBlock]:
         """Yield all rows in their order, with the columns of the given numbers."""

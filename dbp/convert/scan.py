@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from dbp.convert.number_like import SURE, form_of
 from dbp.convert.values import EXACT, as_texts, date_or_none, is_number, number, numbers
 from dbp.data.scaling import SHOWN_LETTERS
 from dbp.types import Array
@@ -59,6 +60,8 @@ class ColumnScan:
         self._missing, self._most_words, self._pattern = missing, most_words, pattern
         self.counts: Counter[str] = Counter()  # of numbers, dates, words
         self.first: dict[str, tuple[int, str]] = {}  # line and text of the first of each
+        self.unread: Counter[str] = Counter()  # words that look like numbers or dates, by their form
+        self.first_unread: tuple[int, str] | None = None
         self.missing, self.first_missing = 0, 0
         self.texts: Counter[str] | None = Counter()  # None if there are too many
         self.is_whole = True  # all numbers are integers that float64 holds exactly; known of targets
@@ -116,6 +119,9 @@ class ColumnScan:
         else:
             self.counts[WORDS] += count
         line = lines[cells.index(text)]
+        if kind == WORDS and (form := form_of(text)) is not None:
+            self.unread[form] += count
+            self.first_unread = min(self.first_unread or (line, text), (line, text))
         if kind not in self.first or line < self.first[kind][0]:
             self.first[kind] = (line, text)
 
@@ -153,6 +159,19 @@ class ColumnScan:
     def first_word(self) -> str:
         """Return the first cell that is no number, or the first of all."""
         return self.first.get(WORDS, min(self.first.values(), default=(0, "")))[1][:SHOWN_LETTERS]
+
+    def unread_form(self, share: float, most_repeats: float) -> str | None:
+        """Return the form of words that are meant as numbers or dates, though none of dbp's; None for true words.
+
+        Args:
+            share: of the cells that must look like numbers or dates, or be dates.
+            most_repeats: of each word on average, where no form is sure.
+        """
+        if not self.unread or self.unread.total() + self.counts[DATES] < share * self.total:
+            return None
+        form = self.unread.most_common(1)[0][0]
+        differ = self.texts is None or self.total <= most_repeats * len(self.texts)
+        return form if differ or form in SURE or self.counts[DATES] else None
 
     def kind(self) -> str | None:
         """Return what all cells are; None if there are none, or cells of several kinds."""

@@ -108,10 +108,41 @@ def test_ways_to_write_dates(tmp_path, text, day):
 
 def test_dates_of_another_way(tmp_path):
     text = "day,y\n03/01/2019,1\n04/01/2019,2\n"
-    assert convert(tmp_path, text)[1]["inputs"].names == ("day=03/01/2019", "day=04/01/2019")
+    with pytest.raises(
+        UserError, match=r"line 2: '03/01/2019' in .*--date 'day=%m/%d/%Y'.*--words 'day'.*--drop 'day'"
+    ):
+        convert(tmp_path, text)
+    assert convert(tmp_path, text, words=["day"])[1]["inputs"].names == ("day=03/01/2019", "day=04/01/2019")
     assert convert(tmp_path, text, dates={"day": "%m/%d/%Y"})[0].inputs.tolist() == [[0], [31]]
     found, _, _ = convert(tmp_path, "day,y\n20190301,1\n20190401,2\n", dates={"day": "%Y%m%d"})
     assert found.inputs.tolist() == [[0], [31]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["2020-01-01", "2020-02-30", "2020-03-01"], "line 3: '2020-02-30' in column 'a' looks like .*--date 'a="),
+        (["0,5", "0,5", "0,5", "1,5"], "line 2: '0,5' in .*--decimal , if"),
+        (["5", "0,5"], "line 3: '0,5' is not a number, .*--decimal , if"),
+        (["1,234", "2,345"], "line 2: '1,234' in .*without commas between thousands"),
+        (["0x10", "1_000"], "line 2: '0x10' in .*--words 'a' if"),
+        (["5 kg", "7 kg"], "line 2: '5 kg' in "),
+        (["Jan 5 2020", "Feb 7 2020"], "line 2: 'Jan 5 2020' in .*with --date"),
+        ([f"{day}/01/2020" for day in range(101)], "line 2: '0/01/2020' in "),
+    ],
+)
+def test_numbers_and_dates_in_no_form_that_is_read_are_no_words(tmp_path, cells, message):
+    rows = "".join(f"{cell};{number}\n" for number, cell in enumerate(cells))
+    with pytest.raises(UserError, match=message):
+        convert(tmp_path, f"a;y\n{rows}")
+
+
+@pytest.mark.parametrize("words", [("0-9", "10-19"), ("1st", "2nd"), ("10:30", "11:30"), ("p53", "q7"), ("2/3", "3/3")])
+def test_categories_with_digits_are_words(tmp_path, words):
+    rows = "".join(f"{word};{number}\n" for number, word in enumerate(2 * words))
+    found, meaning, _ = convert(tmp_path, f"a;y\n{rows}")
+    assert meaning["inputs"].names == tuple(f"a={word}" for word in words)
+    assert found.inputs.tolist() == 2 * [[1, 0], [0, 1]]
 
 
 @pytest.mark.parametrize(
