@@ -10,7 +10,7 @@ from dbp.convert.coding import CLASSES, ORDERED, TEXTS, ColumnCoding, microsecon
 from dbp.convert.number_like import DECIMAL, form_of, how_to_read
 from dbp.convert.roles import Roles, Table, TableOptions, place_of
 from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan, TextScan
-from dbp.convert.values import DAY
+from dbp.convert.values import DAY, INFINITE
 from dbp.data.row_names import IDS
 from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
@@ -85,6 +85,8 @@ class Chooser:
                 f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} is not a date as --date "
                 f"{self._label(place)}={pattern} says"
             )
+        if scan.first_infinite is not None:
+            raise self._infinite(place, *scan.first_infinite)
         if kind == DATES:
             assert scan.earliest is not None
             day = str(np.datetime64(scan.earliest // DAY, "D"))
@@ -98,6 +100,14 @@ class Chooser:
         if kind == WORDS:
             return replace(coding, kind=WORDS, words=self._words_of(place, scan))
         raise self._mixed(place, scan)
+
+    def _infinite(self, place: int, line: int, text: str) -> UserError:
+        label = self._label(place)
+        missing = f"say --missing-text {text[:SHOWN_LETTERS]!r}" if self._table.is_text else "write null"
+        return UserError(
+            f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} in column {label!r} is "
+            f"{INFINITE}; {missing} if it stands for a missing value, or leave the column out with --drop {label!r}"
+        )
 
     def _unread(self, place: int, scan: ColumnScan, form: str) -> UserError:
         assert scan.first_unread is not None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dbp.convert.scan import DATES, NUMBERS, WORDS, Cells
-from dbp.convert.values import DAY, as_texts, date_or_none, is_number, number, numbers
+from dbp.convert.values import DAY, INFINITE, as_texts, date_or_none, finite_number, is_number, numbers
 from dbp.data.meaning import listed, texts
 from dbp.data.scaling import SHOWN_LETTERS
 from dbp.errors import UserError
@@ -87,7 +87,7 @@ class ColumnCoding:
             cells = as_texts(cells)
         if self.kind == NUMBERS:
             if (found := numbers(cells)) is None:
-                found = self._each(cells, missing, lambda cell: number(cell) if is_number(cell) else None)
+                found = self._each(cells, missing, finite_number)
             return found[:, None]
         if self.kind == DATES:
             return self._days(self._each(cells, missing, lambda cell: date_or_none(cell, self.pattern)))[:, None]
@@ -104,12 +104,13 @@ class ColumnCoding:
         for text in dict.fromkeys(cells):  # in their order, so that the first bad one is named
             found = math.nan if text in missing else code(text)
             if found is None:
-                raise BadCellError(cells.index(text), f"{text[:SHOWN_LETTERS]!r} is {self._rule}")
+                raise BadCellError(cells.index(text), f"{text[:SHOWN_LETTERS]!r} is {self._rule(text)}")
             codes[text] = found
         return np.fromiter((codes[cell] for cell in cells), np.float64, len(cells))
 
-    @property
-    def _rule(self) -> str:
+    def _rule(self, text: str) -> str:
+        if self.kind == NUMBERS and is_number(text):
+            return INFINITE
         if self.kind in (NUMBERS, DATES):
             return "not a number" if self.kind == NUMBERS else "not a date"
         of = "the classes" if self.kind == CLASSES else f"the words of column {self.label!r}:"
@@ -119,6 +120,9 @@ class ColumnCoding:
         if (cells.dtype.kind == "M") != (self.kind == DATES):
             raise BadCellError(0, f"column {self.label!r} has {cells.dtype}, but must have {self.kind}")
         if self.kind == NUMBERS:
+            if (infinite := np.isinf(cells)).any():
+                row = int(infinite.argmax())
+                raise BadCellError(row, f"{cells[row]} in column {self.label!r} is {INFINITE}")
             return cells
         found = cells.astype("datetime64[us]").astype(np.int64).astype(np.float64)
         found[np.isnat(cells)] = np.nan

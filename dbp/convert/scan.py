@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from dbp.convert.number_like import SURE, form_of
-from dbp.convert.values import EXACT, as_texts, date_or_none, is_number, number, numbers
+from dbp.convert.values import EXACT, as_texts, date_or_none, finite_number, is_number, number, numbers
 from dbp.data.scaling import SHOWN_LETTERS
 from dbp.types import Array
 
@@ -62,6 +62,7 @@ class ColumnScan:
         self.first: dict[str, tuple[int, str]] = {}  # line and text of the first of each
         self.unread: Counter[str] = Counter()  # words that look like numbers or dates, by their form
         self.first_unread: tuple[int, str] | None = None
+        self.first_infinite: tuple[int, str] | None = None  # of the numbers
         self.missing, self.first_missing = 0, 0
         self.texts: Counter[str] | None = Counter()  # None if there are too many
         self.is_whole = True  # all numbers are integers that float64 holds exactly; known of targets
@@ -98,6 +99,9 @@ class ColumnScan:
                 self._note_date(int(moments.min()), float(moments.astype(np.float64).sum()))
             else:
                 self._add_numbers(there)
+                if (infinite := np.isinf(cells)).any():
+                    row = int(infinite.argmax())
+                    self._note_infinite(lines[row], str(cells[row]))
         return self._note_missing(lines, empty)
 
     def _add_numbers(self, found: Array) -> None:
@@ -112,6 +116,8 @@ class ColumnScan:
         if self._pattern is None and is_number(text):
             kind = NUMBERS
             self._add_numbers(np.full(count, number(text)))
+            if finite_number(text) is None:
+                self._note_infinite(lines[cells.index(text)], text)
         elif (moment := date_or_none(text, self._pattern)) is not None:
             kind = DATES
             self.counts[DATES] += count
@@ -134,6 +140,9 @@ class ColumnScan:
     def _note_date(self, moment: int, total: float) -> None:
         self._date_sum += total
         self.earliest = moment if self.earliest is None else min(moment, self.earliest)
+
+    def _note_infinite(self, line: int, text: str) -> None:
+        self.first_infinite = min(self.first_infinite or (line, text), (line, text))
 
     def _note_missing(self, lines: Sequence[int], empty: Array) -> Array | None:
         if not empty.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,17 +13,23 @@ from dbp.types import Array
 
 MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "?"))  # texts that say that a value is
 EXACT = 2**53  # up to here, float64 holds every integer
+INFINITE = "infinite or too large for float64"  # what a number is that cannot be used
 DAY = 86_400 * 10**6  # microseconds
 ISO = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d([.]\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?")
 OTHERS = {re.compile(r"\d{4}/\d\d?/\d\d?"): "%Y/%m/%d", re.compile(r"\d\d?[.]\d\d?[.]\d{4}"): "%d.%m.%Y"}
 
 
 def number(cell: str) -> float:
-    """Return the number in a cell; raise ValueError if it is none. Python's 1_000 is none, and NaN is none either."""
+    """Return the number in a cell, or inf; raise ValueError if it has none. Python's 1_000 is none, nor is NaN."""
     found = float(cell)
     if "_" in cell or found != found:
         raise ValueError("no number")
     return found
+
+
+def finite_number(cell: str) -> float | None:
+    """Return the number in a cell; None if it has none, or one that float64 cannot hold, such as inf and 1e400."""
+    return found if is_number(cell) and math.isfinite(found := number(cell)) else None
 
 
 def is_number(cell: str) -> bool:
@@ -35,12 +42,12 @@ def is_number(cell: str) -> bool:
 
 
 def numbers(cells: Sequence[str]) -> Array | None:
-    """Return the numbers in cells, or None unless each has one that is not NaN."""
+    """Return the numbers in cells, or None unless each has a finite one."""
     try:
         found = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         return None
-    return None if "_" in "".join(cells) or np.isnan(found).any() else found
+    return None if "_" in "".join(cells) or not np.isfinite(found).all() else found
 
 
 def as_texts(values: Array) -> list[str]:

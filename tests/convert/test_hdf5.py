@@ -1,5 +1,7 @@
 """HDF5 files and groups that become one file, in one piece or in chunks."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -57,11 +59,21 @@ def test_files_without_targets_and_with_weights(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["inputs"], file["weights"], file.attrs["table"] = np.ones((3, 2)), np.arange(3), "{}"
         file["files"] = ["1.png", "20.png", "3.png"]
-    shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5")] * 2, DEFAULT))
+    shutil.copy(tmp_path / "a.h5", tmp_path / "a2.h5")
+    shapes = write(tmp_path / "b.h5", from_hdf5([str(tmp_path / "a.h5"), str(tmp_path / "a2.h5")], DEFAULT))
     assert list(shapes) == ["inputs", "weights", "files"]
     with h5py.File(tmp_path / "b.h5") as file:
         assert file.attrs["table"] == "{}"
         assert file["files"].asstr()[:].tolist() == ["1.png", "20.png", "3.png"] * 2
+
+
+def test_a_file_is_named_once(tmp_path, monkeypatch):
+    parts(tmp_path / "all.h5", train=5, test=4)
+    monkeypatch.chdir(tmp_path)
+    for names in (["all.h5:/train"] * 2, ["all.h5:/train", f"{tmp_path}/all.h5:/train"]):
+        with pytest.raises(UserError, match="is named twice"):
+            from_hdf5(names, NAMES)
+    assert from_hdf5(["all.h5:/train", "all.h5:/test"], NAMES).count == 9
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

@@ -72,6 +72,11 @@ def test_whole_numbers_may_be_classes_or_targets(tmp_path):
         ({"list": COLUMNS["list"], "y": COLUMNS["y"]}, {}, "'list' has values of type list<.*--drop it"),
         ({"a": COLUMNS["id"], "y": pa.array(["a\0"] * 6)}, {}, "'y' has words with a zero byte"),
         ({"a": COLUMNS["id"], "y": COLUMNS["age"]}, {}, "row 1: the target is missing"),
+        (
+            {"a": pa.array([1.0, 2, np.inf]), "y": pa.array([0, 1, 0])},
+            {},
+            "row 2: 'inf' in column 'a' is .*; write null",
+        ),
         ({"a": COLUMNS["id"], "y": COLUMNS["y"]}, {"targets": ["z"]}, "no column 'z'; it has a, y"),
         ({"a": COLUMNS["id"][:0], "y": COLUMNS["y"][:0]}, {}, "has no rows of values"),
     ],

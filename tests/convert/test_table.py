@@ -137,6 +137,25 @@ def test_numbers_and_dates_in_no_form_that_is_read_are_no_words(tmp_path, cells,
         convert(tmp_path, f"a;y\n{rows}")
 
 
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "1e400"])
+@pytest.mark.parametrize("other", ["2", "3", "1e9"])
+def test_infinite_numbers_are_refused(tmp_path, cell, other):
+    text = f"a,b,y\n1,{other},0\n2,{cell},1\n"
+    for target in ("y", "b"):
+        with pytest.raises(UserError, match=f"line 3: '{cell}' in column 'b' .*--missing-text '{cell}' .*--drop 'b'"):
+            convert(tmp_path, text, targets=[target])
+    found, _, _ = convert(tmp_path, text, missing="mean", missing_texts=[cell])
+    assert found.inputs.tolist() == [[1, float(other)], [2, float(other)]]
+    again = like(tmp_path, "a,b,y\n1,5,0\n", targets=["y"])
+    with pytest.raises(UserError, match=f"line 3: '{cell}' is infinite or too large for float64"):
+        convert(tmp_path, text, **again)
+
+
+def test_words_may_be_called_inf(tmp_path):
+    _, meaning, _ = convert(tmp_path, "a,y\ninf,0\nsup,1\n", words=["a"])
+    assert meaning["inputs"].names == ("a=inf", "a=sup")
+
+
 @pytest.mark.parametrize("words", [("0-9", "10-19"), ("1st", "2nd"), ("10:30", "11:30"), ("p53", "q7"), ("2/3", "3/3")])
 def test_categories_with_digits_are_words(tmp_path, words):
     rows = "".join(f"{word};{number}\n" for number, word in enumerate(2 * words))
