@@ -122,22 +122,33 @@ def _found(folder: Path) -> tuple[list[Path], list[str] | None, list[str]]:
     if not taken:
         raise UserError(f"{folder}: holds no images (files that end in .png, .jpg and so on)")
     rest = sorted({*every} - {*taken})
-    notes = [f"{len(rest):,} files left out, as they are no images of a class: {listed([path.name for path in rest])}"]
+    notes = [f"left out, not images of a class ({len(rest):,}): {listed([path.name for path in rest])}"]
     classes = sorted({path.relative_to(folder).parts[0] for path in in_folders})
-    return taken, classes or None, notes if rest else []
+    with reading_from(folder):
+        folders = sorted(one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    empty = [name for name in folders if name not in classes]
+    no_class = f"no classes, as these folders hold no images: {listed(empty)}; class numbers count without them"
+    return taken, classes or None, notes * bool(rest) + [no_class] * bool(classes and empty)
 
 
 @contextmanager
 def _reading_image(path: Path) -> Iterator[None]:
     try:
-        with reading_from(path), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd tags, which do not matter
             yield
-    except UserError:
-        raise
+    except OSError as error:
+        if error.errno is not None:  # from the system; those of Pillow have none
+            with reading_from(path):
+                raise
+        raise _unreadable(path, error) from None
     except Exception as error:  # Pillow raises almost anything for damaged files
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read as an image ({reason}); remove or repair it") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"{path} cannot be read as an image ({reason}); remove or repair it")
 
 
 def _head(pillow: Any, path: Path) -> ImageHead:

@@ -117,7 +117,9 @@ def place_of(table: Table, name: str) -> int:
     if name not in names:
         raise UserError(f"{table.path} has no column {name!r}; {table.shown}")
     if names.count(name) > 1:
-        raise UserError(f"{table.path} has {names.count(name)} columns {name!r}; give the number of one, from 0")
+        raise UserError(
+            f"{table.path} has {names.count(name)} columns {name!r}; rename them, each to a name of its own"
+        )
     return names.index(name)
 
 
@@ -146,7 +148,21 @@ def chosen_columns(table: Table, options: TableOptions) -> Roles:
             )
     if not inputs:
         raise UserError(f"{table.path}: no column is left for inputs; name fewer with --target and --drop")
-    return {"inputs": inputs, "targets": targets, "weights": weights, IDS: ids}
+    found = {"inputs": inputs, "targets": targets, "weights": weights, IDS: ids}
+    _check_names(table, used_places(found))
+    return found
+
+
+def _check_names(table: Table, used: Sequence[int]) -> None:
+    """Raise UserError if a column that is used has the name of another one."""
+    names = list(table.names or ())
+    for name in [names[place] for place in used] if names else ():
+        if names.count(name) > 1:
+            places = [place for place, other in enumerate(names) if other == name]
+            raise UserError(
+                f"{table.path} has {len(places)} columns {name!r}, but each needs a name of its own; rename them, or "
+                f"leave them out with --drop {','.join(map(str, places))}"
+            )
 
 
 def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> Roles:
@@ -165,13 +181,14 @@ def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> R
         found: Roles = {role: [one.place for one in columns] for role, columns in wanted.items()}
     else:
         names = list(table.names or ())
-        lost = [one.label for one in every if names.count(one.label) != 1]
+        lost = [one.label for one in every if one.label not in names]
+        _check_names(table, [names.index(one.label) for one in every if one.label in names])
         found = {role: [names.index(c.label) for c in cs if c.label in names] for role, cs in wanted.items()}
     if lost:
         targets = [one.label for one in wanted["targets"] if one.label in lost]
         remedy = "say --no-target if the targets are not known" if lost == targets else "add them, or name them so"
         raise UserError(
-            f"{table.path} must have each column of {options.like_name} once, but {listed(lost)} is missing or "
-            f"repeated; {table.shown}: {remedy}"
+            f"{table.path} must have each column of {options.like_name}, but lacks {listed(lost)}; {table.shown}: "
+            f"{remedy}"
         )
     return {**found, IDS: ids}

@@ -144,7 +144,7 @@ def test_names_on_the_command_line():
         ("a,y\n1,2\n", "²", "no column '²'"),
         ("a,y\n1,2\n", "--5", "no column '--5'"),
         ("a,y\n1,2\n", "5" * 5000, "no column '555"),
-        ("a,y,y\n1,2,3\n", "y", "has 2 columns 'y'; give the number of one, from 0"),
+        ("a,y,y\n1,2,3\n", "y", "has 2 columns 'y'; rename them"),
         ("1,2\n3,\0\n", None, "line 2: holds a zero byte"),
         ("1,u\n3,\n", None, "line 2: the target is missing; write it, or drop such rows"),
         ("1,nan\n2,1\n", None, "line 1: the target is missing"),

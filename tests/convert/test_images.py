@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from dbp.convert import content
 from dbp.convert.images import ImageOptions, from_images
 from dbp.convert.options import size_in
-from dbp.errors import UserError
+from dbp.errors import StorageError, UserError
 from tests.convert.files import changed, converted, write
 
 Image = pytest.importorskip("PIL.Image")
@@ -45,7 +45,7 @@ def test_folders_are_classes(folder, tmp_path, monkeypatch):
     assert rows.inputs.dtype == np.uint8
     assert (meaning["inputs"].names, meaning["inputs"].scale) == (("red", "green", "blue"), 1 / 255)
     assert (rows.targets.tolist(), meaning["targets"].classes) == ([0, 0, 1], ("ant", "bee"))
-    assert found.notes == ["ant 2, bee 1", "1 files left out, as they are no images of a class: notes.txt"]
+    assert found.notes == ["ant 2, bee 1", "left out, not images of a class (1): notes.txt"]
     with h5py.File(tmp_path / "converted.h5") as file:
         assert file["files"].asstr()[:].tolist() == ["ant/1.png", "ant/deep/2.PNG", "bee/ä.png"]
 
@@ -119,6 +119,27 @@ def test_what_is_no_folder_of_images_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(UserError, match="a folder of images needs the library pillow; pip install pillow"):
         from_images(tmp_path / "in", ImageOptions())
+
+
+def test_damaged_images_are_refused_with_a_remedy(tmp_path):
+    save(tmp_path / "in" / "1.png", (40, 60, 3))
+    whole = (tmp_path / "in" / "1.png").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"some text"):
+        (tmp_path / "in" / "1.png").write_bytes(damaged)
+        with pytest.raises(
+            UserError, match=r"1\.png cannot be read as an image \(.*\); remove or repair it"
+        ) as refused:
+            write(tmp_path / "x.h5", from_images(tmp_path / "in", ImageOptions()))
+        assert not isinstance(refused.value, StorageError)
+
+
+def test_folders_without_images_are_no_classes(folder):
+    path, _ = folder
+    for name in ("aardvark", "cat", ".cache"):
+        (path / name).mkdir()
+    assert from_images(path, ImageOptions()).notes[-1] == (
+        "no classes, as these folders hold no images: aardvark, cat; class numbers count without them"
+    )
 
 
 def test_sizes_on_the_command_line():

@@ -176,6 +176,7 @@ def test_categories_with_digits_are_words(tmp_path, words):
         ("a,b,c\n1,2,3\n", {"targets": ["a", "b"], "classes": ["1"]}, "--classes needs one column of targets"),
         ("a,b,c\n1,2,x\n", {"targets": ["a"], "weights": "c"}, "weights in column 'c' must be numbers"),
         ("a,b,c\n1,2,3\n", {"drop": ["a"], "words": ["a"]}, "'a' is left out, so that its coding cannot be stated"),
+        ("a,a,b\n1,2,3\n", {}, "has 2 columns 'a', but each needs a name of its own; .* --drop 0,1"),
         ("a,b\nx,2\n", {"orders": {"a": ["y"]}}, "line 2: 'x' is none of the words of column 'a': y"),
         ("a,b\nx,2\n", {"dates": {"a": "%Y"}}, "line 2: 'x' is not a date"),
     ],
@@ -210,12 +211,12 @@ def test_another_table_is_coded_like_the_first(tmp_path):
         (
             "age,y\n1,a\n",
             {},
-            "each column of train.h5 once, but color, seen, size is missing or repeated; its first line",
+            "each column of train.h5, but lacks color, seen, size; its first line",
         ),
         (
             "age,color,seen,size\n1,red,2019-01-01,small\n",
             {},
-            "but y is missing or repeated; .*: say --no-target if the targets are not",
+            "but lacks y; .*: say --no-target if the targets are not",
         ),
         (
             "age,color,seen,size,y\n1,pink,2019-01-01,small,a\n",
@@ -234,11 +235,18 @@ def test_another_table_that_is_not_like_the_first(tmp_path, text, options, messa
         convert(tmp_path, text, **again, **options)
 
 
+def test_another_table_names_each_column_once(tmp_path):
+    with pytest.raises(UserError, match="has 2 columns 'a', but each needs a name of its own"):
+        convert(tmp_path, "a,a,b\n1,2,3\n", **like(tmp_path, "a,b\n1,2\n"))
+    found, _, _ = convert(tmp_path, "a,a,b,c\n1,2,3,4\n", drop=["0", "1"])
+    assert (found.inputs.tolist(), found.targets.tolist()) == ([[3]], [4])
+
+
 def test_tables_without_names_are_alike_by_place(tmp_path):
     again = like(tmp_path, "u,1,2\nv,3,4\n", targets=["0"])
     assert convert(tmp_path, "v,5,6\n", **again)[0].targets.tolist() == [1]
     assert convert(tmp_path, "5,6\n", **again, targets=())[0].inputs.tolist() == [[5, 6]]
-    with pytest.raises(UserError, match="but 2 is missing or repeated; its first line has v, 1"):
+    with pytest.raises(UserError, match="but lacks 2; its first line has v, 1"):
         convert(tmp_path, "v,1\n", **again)
 
 
