@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dbp.data.aligned import Aligned, aligned, meaning_of
-from dbp.data.check import BLOCK_BYTES, CheckTargets, block_count, check_all, check_blocks, combined, sample_digest
+from dbp.data.check import BLOCK_BYTES, CheckExamples, block_count, check_all, check_blocks, combined, sample_digest
 from dbp.data.columns import ColumnNames
 from dbp.data.dataset import (
     ArrayDataset,
@@ -45,7 +45,7 @@ __all__ = [
     "Aligned",
     "Archive",
     "ArrayDataset",
-    "CheckTargets",
+    "CheckExamples",
     "ColumnMeaning",
     "ColumnNames",
     "CsvFile",

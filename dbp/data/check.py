@@ -18,7 +18,7 @@ from dbp.types import Array
 BLOCK_BYTES, MAX_BLOCK_ROWS = 1 << 22, 4096  # of the rows that are checked at a time
 SAMPLE_ROWS = 64
 
-CheckTargets = Callable[[Examples, int], None]  # arguments: some rows, and the number of the first of them
+CheckExamples = Callable[[Examples, int], None]  # arguments: some rows, and the number of the first of them
 
 
 def block_rows(data: Dataset) -> int:
@@ -54,7 +54,7 @@ def check_blocks(
     data: Dataset,
     blocks: range,
     dtype: np.dtype[Any],
-    check_targets: CheckTargets,
+    check_examples: CheckExamples,
     stops: Callable[[], bool] = bool,
 ) -> list[CheckedBlock]:
     """Check some blocks of rows, but for the rules of check_all(); return those that were checked.
@@ -63,7 +63,7 @@ def check_blocks(
         data: the data set.
         blocks: numbers of the blocks that this rank checks.
         dtype: the precision of the run.
-        check_targets: raises UserError for targets or weights that do not fit.
+        check_examples: raises UserError for examples that do not fit model or loss.
         stops: called before each block; returns True if no more are to be checked.
 
     Raises:
@@ -76,12 +76,12 @@ def check_blocks(
         stored = data.read(slice(first, first + rows))
         used = without_placeholders(stored)
         try:
-            nonzero = check_rows(used, scalings, dtype, check_targets, first)
+            nonzero = check_rows(used, scalings, dtype, check_examples, first)
         except UserError as found:
             for file, start, part in pieces_of(data, range(first, min(first + rows, len(data)))):
                 try:
                     piece = Examples({name: values[part] for name, values in used.items()})
-                    check_rows(piece, scalings, dtype, check_targets, start)
+                    check_rows(piece, scalings, dtype, check_examples, start)
                 except UserError as error:
                     raise UserError(f"{file}: {error}") from None
             raise UserError(f"{data.name}: {found}") from None  # a rule that only rows of several files break
@@ -92,13 +92,13 @@ def check_blocks(
 
 
 def check_rows(
-    examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any], check_targets: CheckTargets, first: int
+    examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any], check_examples: CheckExamples, first: int
 ) -> dict[str, tuple[bool, bool]]:
     """Return what CheckedBlock keeps of each column; raise UserError, naming the row, if an example breaks a rule."""
     for name, values in examples.items():
         if (check := FINITE_CHECKS.get(role_of(name))) is not None:
             check(name, values, first)
-    check_targets(examples, first)
+    check_examples(examples, first)
     nonzero = {
         name: _check_precision(name, values, scalings.get(name, Scaling()), dtype, first)
         for name, values in examples.items()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.data.check import CheckTargets, check_rows
+from dbp.data.check import CheckExamples, check_rows
 from dbp.data.dataset import Dataset, Examples, pieces_of, scalings_of
 from dbp.errors import UserError
 from dbp.types import Array
@@ -18,11 +18,11 @@ class RowCheck:
     Args:
         data: the data set.
         dtype: the precision of the run.
-        check_targets: raises UserError for targets or weights that do not fit.
+        check_examples: raises UserError for examples that do not fit model or loss.
     """
 
-    def __init__(self, data: Dataset, dtype: np.dtype[Any], check_targets: CheckTargets):
-        self._data, self._dtype, self._check_targets = data, dtype, check_targets
+    def __init__(self, data: Dataset, dtype: np.dtype[Any], check_examples: CheckExamples):
+        self._data, self._dtype, self._check_examples = data, dtype, check_examples
         self._scalings = scalings_of(data)
 
     def __call__(self, examples: Examples, rows: Array) -> None:
@@ -41,7 +41,7 @@ class RowCheck:
             raise UserError(f"{self._data.name}: {error}") from None
 
     def _check(self, examples: Examples, first: int) -> None:
-        check_rows(examples, self._scalings, self._dtype, self._check_targets, first)
+        check_rows(examples, self._scalings, self._dtype, self._check_examples, first)
 
     def _find(self, examples: Examples, rows: Array) -> None:
         """Raise UserError for the first example that breaks a rule."""

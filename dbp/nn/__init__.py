@@ -10,6 +10,7 @@ from dbp.nn.build import (
 )
 from dbp.nn.call import Call, LayerTrace, RandomKey, call_with, read_only
 from dbp.nn.initializers import INITIALIZERS
+from dbp.nn.input_check import check_inputs
 from dbp.nn.layers import (
     AUGMENTATION_LAYERS,
     GRU,
@@ -127,6 +128,7 @@ __all__ = [
     "as_loss",
     "as_model",
     "call_with",
+    "check_inputs",
     "check_model_weights",
     "check_targets",
     "initial_parameters",

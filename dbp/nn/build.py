@@ -54,6 +54,7 @@ class InitialParameters:
         output_shape: of one example.
         output_places: how many of its first axes are places of masked inputs.
         places_kept: the same, if they are as many places as those of the inputs; else 0.
+        input_checks: the paths of the layers that refuse some numbers in their inputs.
     """
 
     shapes: dict[str, Shape]
@@ -64,6 +65,7 @@ class InitialParameters:
     output_shape: Shape = ()
     output_places: int = 0
     places_kept: int = 0
+    input_checks: tuple[str, ...] = ()
 
     def draw(self, path: str, out: Array) -> None:
         """Fill a contiguous array of the parameter's shape, of any dtype, with the initial values."""
@@ -142,7 +144,8 @@ def initial_parameters(
         return found.running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
 
     with np.errstate(divide="ignore", invalid="ignore"):  # zeros divide by zero where the real parameter would not
-        scope = Scope(Call(make, make_running, mask=mask))
+        call = Call(make, make_running, mask=mask)
+        scope = Scope(call)
         outputs = _call(model, scope, inputs)
     if np.shape(outputs)[:1] != (len(inputs),):
         raise UserError(
@@ -156,7 +159,8 @@ def initial_parameters(
     places = 0 if after is None else after.ndim - 1
     shape = tuple(np.shape(outputs)[1:])
     kept = places if shape[:places] == inputs.shape[1 : 1 + places] else 0
-    return replace(found, output_shape=shape, output_places=places, places_kept=kept)
+    checks = tuple(call.input_checks)
+    return replace(found, output_shape=shape, output_places=places, places_kept=kept, input_checks=checks)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initialize
 MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
 
 
+class InputsCheckedError(Exception):
+    """The end of a call that only checks inputs: all checks are made, or a layer needs a parameter."""
+
+
 class RandomKey(NamedTuple):
     """The key of a training pass's random numbers; a shard's numbers are the same on whichever rank computes it."""
 
@@ -66,6 +70,8 @@ class Call:
         trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
         drawn: how many random generators each path has asked for.
         mixtures: how the pass has mixed its examples, one at most; empty if it has not.
+        input_checks: the paths of the layers that have checked the numbers of their inputs.
+        most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
     """
 
     parameter: ParameterLookup
@@ -81,6 +87,8 @@ class Call:
     trace: list[LayerTrace] | None = None
     drawn: Counter[str] = field(default_factory=Counter)
     mixtures: list[Mixture] = field(default_factory=list)
+    input_checks: list[str] = field(default_factory=list)
+    most_input_checks: int | None = None
 
     @property
     def mixture(self) -> Mixture | None:

@@ -15,7 +15,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, recompute
 from dbp.errors import UserError
 from dbp.nn.activations import linear
-from dbp.nn.call import Call, LayerTrace, ParameterLookup, RandomKey, call_with
+from dbp.nn.call import Call, InputsCheckedError, LayerTrace, ParameterLookup, RandomKey, call_with
 from dbp.nn.initializers import Shape
 from dbp.nn.masks import share_of_places
 from dbp.nn.mixture import Mixture
@@ -194,6 +194,20 @@ class Scope:
     def running_moments(self, channels: int, decay: float) -> RunningMoments:
         """Return the running mean and variance of this scope, each of shape (channels,)."""
         return self._call.running(self._path, channels, decay)
+
+    def note_input_check(self) -> bool:
+        """Note that the layer has checked the numbers of its inputs, before it asks for a parameter.
+
+        Return True if the call is for such checks alone, so that the layer returns zeros in place of its outputs.
+
+        Raises:
+            InputsCheckedError: all checks of the call are made.
+        """
+        call = self._call
+        call.input_checks.append(self._path.rstrip("/"))
+        if call.most_input_checks is not None and len(call.input_checks) >= call.most_input_checks:
+            raise InputsCheckedError
+        return call.most_input_checks is not None
 
     def observe(self, moments: Moments) -> None:
         """Report the moments of a shard, by which the running moments are updated after the step.

@@ -8,7 +8,7 @@ from pathlib import Path
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_differences, parse_meaning
 from dbp.errors import UserError
-from dbp.nn import TrainingTrial
+from dbp.nn import InitialParameters, TrainingTrial
 from dbp.reading.order import Batches
 from dbp.text import count_text, shortened
 from dbp.types import Array
@@ -36,6 +36,15 @@ def model_warnings(settings: Settings, trial: TrainingTrial, shards: int, batche
             f"{applied} itself; leave {trial.ending} out, as predict returns probabilities anyway"
         )
     return warnings + _few_numbers(trial.numbers, shards, batches)
+
+
+def check_standardized(settings: Settings, initial: InitialParameters) -> None:
+    """Raise UserError if inputs are standardized of which a layer takes whole numbers only."""
+    if initial.input_checks and "inputs" in settings.data.standardized_roles:
+        raise UserError(
+            f"{initial.input_checks[0]}: takes whole numbers, but data.standardize makes others of the inputs; "
+            'set it to "targets", or leave it out'
+        )
 
 
 def weights_in(weights: str | Mapping[str, Array], now: Meaning) -> tuple[Mapping[str, Array], list[str]]:

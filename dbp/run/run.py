@@ -37,13 +37,14 @@ from dbp.parallel import (
     from_rank_0,
     is_on_all_ranks,
 )
+from dbp.reading.example_check import ExampleCheck
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
 from dbp.reading.output_form import OutputForm
 from dbp.reading.shard import Batch
 from dbp.reading.training_data import TrainingData
 from dbp.run.data_check import DataCheck
-from dbp.run.model_check import model_warnings, weights_in
+from dbp.run.model_check import check_standardized, model_warnings, weights_in
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sampling import sampler_of
@@ -103,10 +104,10 @@ class Run:
             self._begin(initial)
 
     def _make_data_check(self) -> DataCheck:
-        def check_targets(examples: Examples, first: int) -> None:
-            self._outputs.check_targets(examples, first)  # which are known once the model is built
+        def check_examples(purpose: str, examples: Examples, first: int) -> None:
+            self._example_checks[purpose](examples, first)  # which are known once the model is built
 
-        return DataCheck(self.sources, self.settings.numpy_dtype, check_targets, self.batches.steps)
+        return DataCheck(self.sources, self.settings.numpy_dtype, check_examples, self.batches.steps)
 
     def _read_ahead(self) -> TrainingData:
         """Return the training data as mini-batches read it; collective. All that reads it shares its memory."""
@@ -127,6 +128,11 @@ class Run:
         for path, moments in self.running.items():
             own = [name for name in initial.shapes if name.startswith(path)] or [f"{path}running_mean"]
             moments.frozen = all(map(settings.optimizer.keeps_fixed, own))
+        check_standardized(settings, initial)
+        self._example_checks = {
+            purpose: ExampleCheck.of(settings.model, settings.loss, initial, data)
+            for purpose, data in self.sources.files.items()
+        }
         trial = training_trial(settings.model, initial, example[:1], one)
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         self.warnings += self.reading.warnings

@@ -15,7 +15,7 @@ import numpy as np
 from dbp.config.data import FILES, NAMES, PARTS, Data, is_in_files
 from dbp.config.settings import Settings
 from dbp.data import (
-    CheckTargets,
+    CheckExamples,
     ColumnNames,
     Dataset,
     FileLayout,
@@ -227,7 +227,7 @@ def check_together(
     comm: Communicator,
     data: Dataset,
     dtype: np.dtype[Any],
-    check_targets: CheckTargets,
+    check_examples: CheckExamples,
     before_block: Callable[[], None] = lambda: None,
 ) -> str:
     """Check every row of a data set, each rank a part, and return the digest of the whole; collective.
@@ -236,7 +236,7 @@ def check_together(
         comm: the ranks.
         data: the data set.
         dtype: the precision of the run.
-        check_targets: raises UserError for targets or weights that do not fit.
+        check_examples: raises UserError for examples that do not fit model or loss.
         before_block: called before each block of rows that this rank checks.
 
     Raises:
@@ -251,7 +251,7 @@ def check_together(
 
     count = block_count(data)
     mine = parts(count, comm.size, comm.rank)
-    found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_targets, stops))
+    found = comm.gather(agree(comm, check_blocks, data, mine, dtype, check_examples, stops))
     blocks = [block for of_rank in found for block in of_rank]
     if len(blocks) < count:
         raise PassStoppedError

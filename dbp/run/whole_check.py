@@ -10,13 +10,14 @@ import numpy as np
 
 from dbp.config.data import Data
 from dbp.config.settings import Settings
-from dbp.data import CheckTargets, Dataset, block_count, example_masks, stored_bytes
+from dbp.data import CheckExamples, Dataset, block_count, example_masks, stored_bytes
 from dbp.errors import DataError, UserError
 from dbp.nn import initial_parameters
 from dbp.parallel import Communicator, agree, parts
-from dbp.reading.output_form import OutputForm
+from dbp.reading.example_check import ExampleCheck
+from dbp.run.model_check import check_standardized
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
-from dbp.text import size
+from dbp.text import shortened, size
 
 PROGRESS_SECONDS = 5.0  # between two lines on how far the check is
 
@@ -40,7 +41,8 @@ def check_whole(source: Any, data: Data, settings: Settings | None, comm: Commun
     opened = open_on_all_ranks(comm, data, source)
     assert opened is not None
     print_warnings(comm, opened)
-    check = agree(comm, _check_of_targets, settings, opened)
+    rules = agree(comm, _rules_of, settings, opened)
+    check: CheckExamples = (lambda examples, first: None) if rules is None else rules
     dtype = np.dtype("float32") if settings is None else settings.numpy_dtype
     before_block = agree(comm, _progress, opened, comm, say if comm.rank == 0 else lambda _: None)
     try:
@@ -49,21 +51,24 @@ def check_whole(source: Any, data: Data, settings: Settings | None, comm: Commun
         found = DataError(str(error))
         found.on_all_ranks = error.on_all_ranks
         raise (error if error.exit_code != UserError.exit_code else found) from None
-    fits = "" if settings is None else " and fit model and loss"
+    fits = "" if rules is None else " and fit model and loss"
+    if rules is not None and rules.unchecked:
+        fits = f" and fit the loss; what {shortened(rules.unchecked)} would refuse in its inputs shows in training only"
     what = f"{opened.name}: {len(opened):,} examples, {size(stored_bytes(opened))}"
     return f"{what}: all can be used in {dtype}{fits}; digest {digest[:16]}"
 
 
-def _check_of_targets(settings: Settings | None, data: Dataset) -> CheckTargets:
-    """Return the check of targets by model and loss; raise UserError if the inputs do not fit the model."""
+def _rules_of(settings: Settings | None, data: Dataset) -> ExampleCheck | None:
+    """Return the rules of model and loss for the examples; raise UserError if their shape does not fit the model."""
     if settings is None:
-        return lambda examples, first: None
+        return None
     example = np.zeros((2, *data.input_shape), settings.numpy_dtype)
     try:
         initial = initial_parameters(settings.model, example, 0, settings.numpy_dtype, example_masks(data)(2))
     except UserError as error:
         raise UserError(f"{data.name}: does not fit the model: {error}") from None
-    return OutputForm.of(settings.loss, initial).check_targets
+    check_standardized(settings, initial)
+    return ExampleCheck.of(settings.model, settings.loss, initial, data)
 
 
 def _progress(data: Dataset, comm: Communicator, say: Say) -> Callable[[], None]:

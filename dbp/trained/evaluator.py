@@ -60,9 +60,9 @@ class Evaluator:
         print_warnings(comm, trained.data)
         check: RowCheck | None = None
         if is_checked_at_start(trained.data):
-            check_together(comm, trained.data, trained.dtype, trained.form.check_targets)
+            check_together(comm, trained.data, trained.dtype, trained.example_check)
         else:
-            check = RowCheck(trained.data, trained.dtype, trained.form.check_targets)
+            check = RowCheck(trained.data, trained.dtype, trained.example_check)
         self.trained, self.comm = trained, comm
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time

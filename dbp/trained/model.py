@@ -22,6 +22,7 @@ from dbp.data import (
 )
 from dbp.errors import UserError
 from dbp.nn import Loss, Model, initial_parameters, on_axes_of, running_arrays, use
+from dbp.reading.example_check import ExampleCheck
 from dbp.reading.output_form import OutputForm
 from dbp.types import Array
 
@@ -75,6 +76,7 @@ class TrainedModel:
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
         self.output_shape, self.running = initial.output_shape, initial.running
         self._output_places, self.form = initial.output_places, OutputForm.of(loss, initial)
+        self.example_check = ExampleCheck.of(model, loss, initial, data, self.standardized)
         moments = running_arrays(self.running)
         for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
             if name not in weights:

@@ -46,6 +46,10 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
     if not rows:
         return None
     inputs, weights, mask = trained.read(slice(rows.start, rows.stop))
+    try:
+        trained.example_check.check_inputs(inputs, mask, rows.start)
+    except UserError as error:
+        raise UserError(f"{trained.data.name}: {error}") from None
     outputs, valid = trained.outputs_and_mask(inputs, mask)
     finite_inputs = finite_rows(inputs)
     is_wrong = ~(finite_inputs & finite_rows(outputs))

@@ -84,3 +84,40 @@ def test_ranks_check_their_parts(tmp_path):
     outcome = mpirun(2, "-m", "dbp", "check", tmp_path / "a.h5")
     assert outcome.code == 65, outcome.text
     assert outcome.err.count("inputs must be finite, but those of example 17000 contain inf") == 1
+
+
+SEQUENCES = CONFIG.replace(
+    '{ kind = "dense"', '{ kind = "embedding", entries = 5, units = 2 }, { kind = "flatten" }, { kind = "dense"'
+)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(9, "9.0"), (-1, "-1.0"), (0.5, "0.5")])
+def test_numbers_that_a_layer_refuses_are_found_by_row_before_anything_is_written(
+    tmp_path, check, capsys, monkeypatch, value, shown
+):
+    x = np.arange(60 * 4).reshape(60, 4) % 5 * np.float32(1)
+    (tmp_path / "config.toml").write_text(SEQUENCES)
+    write(tmp_path / "train.h5", x)
+    assert check(tmp_path / "train.h5", tmp_path / "config.toml")[0] == 0
+    x[41, 2] = value
+    write(tmp_path / "train.h5", x)
+    expected = (
+        f"train.h5: inputs of example 41 do not fit the model: embedding_1: takes whole numbers from 0 to 4, but its "
+        f"inputs contain {shown}; "
+    )
+    code, _, text = check(tmp_path / "train.h5", tmp_path / "config.toml")
+    assert code == 65
+    assert expected in text
+    for most in (dbp.data.identity.CHECKED_AT_START_BYTES, 100):
+        monkeypatch.setattr(dbp.data.identity, "CHECKED_AT_START_BYTES", most)
+        assert main(["train", f"{tmp_path}/config.toml", "--out", f"{tmp_path}/run"]) == 2
+        assert expected in capsys.readouterr().err
+        assert (tmp_path / "run").exists() == (most == 100)
+
+
+def test_inputs_of_a_layer_that_takes_whole_numbers_are_not_standardized(tmp_path, check):
+    (tmp_path / "config.toml").write_text(SEQUENCES.replace("[data]", "") + 'data.standardize = "inputs"\n')
+    write(tmp_path / "a.h5", np.ones((60, 4), np.float32))
+    code, _, text = check(tmp_path / "a.h5", tmp_path / "config.toml")
+    assert code == 2
+    assert "embedding_1: takes whole numbers, but data.standardize makes others of the inputs; " in text

@@ -1,0 +1,98 @@
+"""The check of examples by a model and its loss: targets and weights, and the numbers that layers refuse in inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dbp.data import Dataset, Examples, Meaning, Scaling, example_masks, scalings_of
+from dbp.errors import UserError
+from dbp.nn import InitialParameters, Loss, Model, check_inputs
+from dbp.reading.output_form import OutputForm
+from dbp.types import Array
+
+
+@dataclass(frozen=True)
+class ExampleCheck:
+    """The rules that a model and its loss have for examples.
+
+    Args:
+        model: the model.
+        form: of its outputs, which targets must fit.
+        scaling: of the inputs as they are stored.
+        dtype: of the run.
+        layers: the paths of the layers that refuse some numbers in their inputs.
+        unchecked: those of them that come after a parameter, so that they are not asked here.
+    """
+
+    model: Model
+    form: OutputForm
+    scaling: Scaling
+    dtype: np.dtype[Any]
+    layers: tuple[str, ...]
+    unchecked: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        loss: Loss,
+        initial: InitialParameters,
+        data: Dataset,
+        standardized: Meaning | None = None,
+    ) -> ExampleCheck:
+        """Return the rules for the examples of a data set.
+
+        Args:
+            model: the model.
+            loss: takes its outputs.
+            initial: its initial parameters.
+            data: the data set.
+            standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
+        """
+        layers, dtype = initial.input_checks, initial.dtype
+        asked = 0
+        if layers:
+            asked = check_inputs(model, np.zeros((2, *data.input_shape), dtype), example_masks(data)(2), len(layers))
+        scaling = scalings_of(data, standardized).get("inputs", Scaling())
+        return cls(model, OutputForm.of(loss, initial), scaling, dtype, layers[:asked], layers[asked:])
+
+    def __call__(self, examples: Examples, first: int) -> None:
+        """Raise UserError if some examples do not fit.
+
+        Args:
+            examples: the examples.
+            first: row of the first of them, for the message.
+        """
+        self.form.check_targets(examples, first)
+        if not self.layers:  # then the inputs need not be scaled
+            return
+        with np.errstate(all="ignore"):  # the check of precision comes after this one
+            inputs = self.scaling.apply(examples.inputs, self.dtype)
+        self.check_inputs(inputs, examples.mask, first)
+
+    def check_inputs(self, inputs: Array, mask: Array | None, first: int) -> None:
+        """Raise UserError for the first example with numbers that a layer refuses.
+
+        Args:
+            inputs: of some examples, in the type and units of the model.
+            mask: which places of the inputs hold data; None if all do.
+            first: row of the first of them, for the message.
+        """
+        if not self.layers:
+            return
+        try:
+            self._ask(inputs, mask)
+        except UserError:
+            for row in range(len(inputs)):
+                one = slice(row, row + 1)
+                try:
+                    self._ask(inputs[one], None if mask is None else mask[one])
+                except UserError as error:
+                    raise UserError(f"inputs of example {first + row} do not fit the model: {error}") from None
+            raise
+
+    def _ask(self, inputs: Array, mask: Array | None) -> None:
+        check_inputs(self.model, inputs, mask, len(self.layers))
