@@ -17,8 +17,8 @@ epochs = parser.parse_args().epochs
 
 def even(name):
     """Return the packaged images, with 1 for even digits and 0 for odd ones."""
-    images, digits, _ = HDF5Dataset(name).read(slice(None))
-    return images, digits % 2 == 0
+    examples = HDF5Dataset(name).read(slice(None))
+    return examples.inputs, examples.targets % 2 == 0
 
 
 dbp.fit(
