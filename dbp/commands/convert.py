@@ -86,6 +86,13 @@ def _add_table(parser: Parser) -> None:
     parser.add_argument("--no-target", action="store_true", help="there are no targets, as in data to predict")
     parser.add_argument("--weights", metavar="COLUMN", help="the column of example weights")
     parser.add_argument("--id", metavar="COLUMN", help="the column of the examples' names, which predictions repeat")
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="a column that is no input, but a data set of its own name, such as groups; give it once for each",
+    )
     parser.add_argument("--columns", metavar="COLUMNS", help="the inputs, such as age,size (default: all others)")
     parser.add_argument("--drop", metavar="COLUMNS", help="columns to leave out, such as id,name")
     parser.add_argument(
@@ -156,6 +163,7 @@ def _table_options(arguments: Namespace) -> TableOptions:
         drop=names_in("--drop", arguments.drop),
         weights=arguments.weights,
         ids=arguments.id,
+        keep=arguments.keep,
         words=names_in("--words", arguments.words),
         orders={name: names_in("--order", words) for name, words in (pair_in("--order", o) for o in arguments.order)},
         dates=dict(pair_in("--date", text) for text in getattr(arguments, "date", ())),

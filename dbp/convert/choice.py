@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from dbp.convert.coding import CLASSES, ORDERED, TEXTS, ColumnCoding, microseconds
+from dbp.convert.kept import KeptScan
 from dbp.convert.number_like import DECIMAL, form_of, how_to_read
-from dbp.convert.roles import Roles, Table, TableOptions, place_of
+from dbp.convert.roles import KEPT, Roles, Table, TableOptions, place_of
 from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan, TextScan
 from dbp.convert.values import DAY, INFINITE
 from dbp.data.row_names import IDS
@@ -37,7 +38,7 @@ class Chooser:
         self._words = {place_of(table, name) for name in options.words}
         self._orders = {place_of(table, name): tuple(words) for name, words in options.orders.items()}
         self._dates = {place_of(table, name): pattern for name, pattern in options.dates.items()}
-        self._targets, self._ids = roles["targets"], roles[IDS]
+        self._targets, self._ids, self._kept = roles["targets"], roles[IDS], roles[KEPT]
         used = {place for places in roles.values() for place in places}
         if idle := sorted({*self._words, *self._orders, *self._dates} - used):
             raise UserError(
@@ -51,6 +52,8 @@ class Chooser:
 
     def scan(self, place: int) -> ColumnScan | TextScan:
         """Return an empty first pass over a column."""
+        if place in self._kept:
+            return KeptScan()
         if place in self._ids:
             return TextScan()
         is_target = place in self._targets

@@ -9,6 +9,7 @@ import numpy as np
 
 from dbp.convert.coding import CLASSES, BadCellError, ColumnCoding, TableCoding
 from dbp.convert.content import Block
+from dbp.convert.kept import kept_columns, kept_names
 from dbp.convert.roles import Roles, Table, TableBlock, TableOptions, used_places
 from dbp.convert.scan import encoded
 from dbp.data.row_names import IDS
@@ -28,6 +29,7 @@ class Plan(NamedTuple):
         state: that of the file in the first pass.
         whole: whether all targets are integers.
         id_width: bytes of the longest name of an example.
+        kept_types: those of the columns that are kept beside the inputs, by name.
     """
 
     table: Table
@@ -37,6 +39,7 @@ class Plan(NamedTuple):
     state: tuple[int, int]
     whole: bool
     id_width: int
+    kept_types: dict[str, str]
 
 
 def state_of(table: Table) -> tuple[int, int]:
@@ -70,7 +73,8 @@ def encoded_blocks(plan: Plan) -> Iterator[Block]:
             coded["targets"] = coded["targets"].astype(np.int64)
         for place in plan.roles[IDS]:
             coded[IDS] = np.array(encoded(block.columns[place]), f"S{plan.id_width}")[kept]
-        yield coded
+        names = kept_names(plan.table, plan.roles)
+        yield coded | {name: values[kept] for name, values in kept_columns(block, names, plan.kept_types).items()}
     if state_of(plan.table) != plan.state:
         raise UserError(f"{plan.table.path} was changed while it was read; convert it again")
 

@@ -16,6 +16,7 @@ from dbp.data.row_names import IDS
 from dbp.errors import UserError
 
 LAST = "-1"  # the number of the last column
+KEPT = "kept"  # the role of columns that are neither inputs nor anything else that a model sees
 RULES = ("error", "mean", "median", "drop")  # for missing values, besides a number
 
 
@@ -60,6 +61,7 @@ class TableOptions:
         drop: columns to leave out.
         weights: the column of example weights.
         ids: the column of the examples' names, which predictions repeat.
+        keep: columns that become data sets of their own name beside the inputs, such as groups.
         words: columns of which each word becomes a column of 0 and 1, though there are many words, or numbers.
         orders: for columns of words that have an order, the words in it.
         dates: for columns of dates that are written in another way than usual, the way in the letters of strptime.
@@ -75,6 +77,7 @@ class TableOptions:
     drop: Sequence[str] = ()
     weights: str | None = None
     ids: str | None = None
+    keep: Sequence[str] = ()
     words: Sequence[str] = ()
     orders: Mapping[str, Sequence[str]] = field(default_factory=dict)
     dates: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +90,7 @@ class TableOptions:
     @property
     def mentioned(self) -> list[str]:
         """Return all columns that the user names."""
-        found = [*self.targets, *(self.columns or ()), *self.drop, *self.words, *self.orders, *self.dates]
+        found = [*self.targets, *(self.columns or ()), *self.drop, *self.keep, *self.words, *self.orders, *self.dates]
         return [*found, *(name for name in (self.weights, self.ids) if name is not None)]
 
     @property
@@ -133,13 +136,15 @@ def chosen_columns(table: Table, options: TableOptions) -> Roles:
     weights = [] if options.weights is None else [place_of(table, options.weights)]
     ids = [] if options.ids is None else [place_of(table, options.ids)]
     dropped = {place_of(table, name) for name in options.drop}
+    kept = [place_of(table, name) for name in options.keep]
     if options.columns is None:
-        inputs = [place for place in range(table.width) if place not in {*targets, *weights, *ids, *dropped}]
+        inputs = [place for place in range(table.width) if place not in {*targets, *weights, *ids, *dropped, *kept}]
     else:
         inputs = [place_of(table, name) for name in options.columns]
     for places, others, what in (
+        (kept, {*targets, *weights, *ids, *dropped}, "columns to keep"),
         (targets, {*weights, *ids, *dropped}, "targets"),
-        (inputs, {*targets, *weights, *ids, *dropped}, "inputs"),
+        (inputs, {*targets, *weights, *ids, *dropped, *kept}, "inputs"),
     ):
         if twice := [place for place in places if place in others or places.count(place) > 1]:
             name = table.names[twice[0]] if table.names else twice[0]
@@ -148,7 +153,7 @@ def chosen_columns(table: Table, options: TableOptions) -> Roles:
             )
     if not inputs:
         raise UserError(f"{table.path}: no column is left for inputs; name fewer with --target and --drop")
-    found = {"inputs": inputs, "targets": targets, "weights": weights, IDS: ids}
+    found = {"inputs": inputs, "targets": targets, "weights": weights, IDS: ids, KEPT: kept}
     _check_names(table, used_places(found))
     return found
 
@@ -171,12 +176,13 @@ def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> R
     ids = [] if options.ids is None else [place_of(table, options.ids)]
     for one in coding.columns.get(IDS, ()) if options.ids is None else ():
         ids += [place for place, name in enumerate(table.names or ()) if name == one.name][:1]
+    kept = [place_of(table, name) for name in options.keep]
     if not options.targets:
         wanted["targets"] = wanted["weights"] = ()
     every = [one for columns in wanted.values() for one in columns]
     if not coding.has_names:
         if not options.targets and table.width == len(wanted["inputs"]):
-            return {"inputs": list(range(table.width)), "targets": [], "weights": [], IDS: ids}
+            return {"inputs": list(range(table.width)), "targets": [], "weights": [], IDS: ids, KEPT: kept}
         lost = [one.label for one in every if one.place >= table.width]
         found: Roles = {role: [one.place for one in columns] for role, columns in wanted.items()}
     else:
@@ -191,4 +197,4 @@ def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> R
             f"{table.path} must have each column of {options.like_name}, but lacks {listed(lost)}; {table.shown}: "
             f"{remedy}"
         )
-    return {**found, IDS: ids}
+    return {**found, IDS: ids, KEPT: kept}

@@ -16,8 +16,9 @@ from dbp.convert.choice import Chooser, mean_of
 from dbp.convert.coding import CLASSES, TEXTS, ColumnCoding, TableCoding
 from dbp.convert.content import Content
 from dbp.convert.encoding import Plan, encode_column, encoded_blocks, state_of
+from dbp.convert.kept import KeptScan, check_kept, kept_names
 from dbp.convert.progress import with_progress
-from dbp.convert.roles import Roles, Table, TableOptions, chosen_columns, used_places
+from dbp.convert.roles import KEPT, Roles, Table, TableOptions, chosen_columns, used_places
 from dbp.convert.scan import NUMBERS, WORDS, ColumnScan, TextScan
 from dbp.data.meaning import listed
 from dbp.data.row_names import IDS
@@ -36,6 +37,7 @@ def from_table(table: Table, options: TableOptions) -> Content:
     """
     state = state_of(table)
     roles = chosen_columns(table, options)
+    check_kept(table, roles)
     scans, rows, complete = _scanned(table, options, roles)
     if not rows:
         raise UserError(f"{table.path} has no rows of values")
@@ -47,8 +49,13 @@ def from_table(table: Table, options: TableOptions) -> Content:
         coding = _with_medians(table, options, roles, coding)
     if not (count := complete if drops else rows):
         raise UserError(f"{table.path}: in every row a value is missing, so that --missing drop leaves none")
-    widths = [scan.width for scan in scans.values() if isinstance(scan, TextScan)]
-    plan = Plan(table, options, roles, coding, state, _is_whole(roles, coding, scans), max(widths, default=1))
+    texts = {place: scan for place, scan in scans.items() if isinstance(scan, TextScan)}
+    widths = [texts[place].width for place in roles[IDS]]
+    kept = {place: scan.dtype for place, scan in scans.items() if isinstance(scan, KeptScan)}
+    kept_types = {name: kept[place] for name, place in kept_names(table, roles).items()}
+    plan = Plan(
+        table, options, roles, coding, state, _is_whole(roles, coding, scans), max(widths, default=1), kept_types
+    )
     notes = _notes(table, options, roles, coding, scans, rows - count)
     files = [table.path, *([Path(options.like_name)] if options.like_name else [])]
     return Content(encoded_blocks(plan), count, _attributes(table, coding), notes, files)
@@ -84,7 +91,11 @@ def _coding(table: Table, options: TableOptions, roles: Roles, scans: Scans) -> 
         }
     else:
         chooser = Chooser(table, options, roles)
-        columns = {role: [chooser.coding(place, scans[place]) for place in places] for role, places in roles.items()}
+        columns = {
+            role: [chooser.coding(place, scans[place]) for place in places]
+            for role, places in roles.items()
+            if role != KEPT
+        }
         columns = {
             role: [replace(c, mean=mean_of(c, scans[place])) for c, place in zip(cs, roles[role], strict=True)]
             for role, cs in columns.items()

@@ -15,6 +15,7 @@ from dbp.convert.content import Block, ColumnShape, Content, row_bytes, rows_of,
 from dbp.convert.progress import with_progress
 from dbp.convert.spool import Spool
 from dbp.data.chunked_output import ChunkedOutputFile
+from dbp.data.columns import ColumnNames
 from dbp.data.dataset import check_columns, role_of
 from dbp.data.meaning import check_names
 from dbp.data.output import Attributes, OutputFile
@@ -105,8 +106,13 @@ def _row_count(what: str, block: Block) -> int:
 
 def _checked(what: str, block: Block, count: int) -> Shapes:
     shapes = shapes_of(block, count)
-    check_columns(what, {name: shape for name, shape in shapes.items() if name not in SINGULAR})
+    check_columns(what, {name: shape for name, shape in shapes.items() if not _are_texts(name, shape)})
     return shapes
+
+
+def _are_texts(name: str, shape: ColumnShape) -> bool:
+    """Return True for texts beside the columns of numbers: names of the examples, and columns that are kept."""
+    return name in SINGULAR or (shape.dtype.kind == "S" and role_of(name) not in ColumnNames._fields)
 
 
 def _check_like(what: str, block: Block, shapes: Shapes, done: int) -> None:

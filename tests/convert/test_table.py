@@ -291,3 +291,33 @@ def test_names_of_examples_are_kept(tmp_path):
         convert(tmp_path, table_text, **again, targets=(), **options)
         with h5py.File(tmp_path / "converted.h5") as file:
             assert (names is None and "ids" not in file) or file["ids"].asstr()[:].tolist() == names
+
+
+def test_columns_are_kept_beside_the_inputs(tmp_path):
+    text = "site,often,code,n,x,y\nBern,0.5,007,1,3,a\n,2,7,2,,b\nSt. Gallen,1,7,3,4,b\n"
+    keep = {"keep": ["site", "often", "code", "n"], "missing": "drop"}
+    found, meaning, _ = convert(tmp_path, text, **keep)
+    assert (found.inputs.tolist(), meaning["inputs"].names) == ([[3], [4]], ("x",))
+    with h5py.File(tmp_path / "converted.h5") as file:
+        assert [file[name].asstr()[:].tolist() for name in ("site", "code")] == [["Bern", "St. Gallen"], ["007", "7"]]
+        assert (file["often"][:].tolist(), file["n"][:].tolist()) == ([0.5, 1], [1, 3])
+        assert (file["often"].dtype, file["n"].dtype) == (np.float64, np.int64)
+    write(tmp_path / "train.h5", from_csv(table(tmp_path, text), TableOptions(**keep)))
+    again = {"like": read_coding(str(tmp_path / "train.h5")), "like_name": "train.h5", "keep": ["site"]}
+    convert(tmp_path, "site,x,y\nBasel,1,a\n", **again)
+    with h5py.File(tmp_path / "converted.h5") as file:
+        assert (file["site"].asstr()[:].tolist(), "often" in file) == (["Basel"], False)
+
+
+@pytest.mark.parametrize(
+    ("text", "keep", "message"),
+    [
+        ("1,2,3\n", "0", "--keep needs the names of columns"),
+        ("weights,b,c\n1,2,3\n", "weights", "no data set can be called 'weights' beside the inputs"),
+        ("a/b,b,c\n1,2,3\n", "a/b", "no data set can be called 'a/b' beside the inputs"),
+        ("a,b,c\n1,2,3\n", "c", "'c' cannot be one of the columns to keep and something else"),
+    ],
+)
+def test_columns_that_cannot_be_kept(tmp_path, text, keep, message):
+    with pytest.raises(UserError, match=message):
+        convert(tmp_path, text, keep=[keep])
