@@ -21,9 +21,13 @@ class UsageError(UserError):
 
 
 class DataError(UserError):
-    """A file is damaged, or was not written by dbp."""
+    """A file is damaged, or was not written by dbp, or an example in it breaks a rule."""
 
     exit_code = 65
+
+
+class MisfitError(UserError):
+    """Examples of a shape or type that model or loss does not take: a mistake in the config rather than in a row."""
 
 
 class StorageError(UserError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from dbp.commands.parser import Parser, add_data, data_of
 
-HELP = "check all rows of a data set, for the model and loss of a config if you name one"
+HELP = "check all rows of a data set, also for the model of a config"
 ON_RANKS = True
 
 

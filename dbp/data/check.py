@@ -12,7 +12,7 @@ import numpy as np
 from dbp.data.dataset import Dataset, Examples, pieces_of, role_of, scalings_of, stated_scales
 from dbp.data.placeholders import without_placeholders
 from dbp.data.scaling import Scaling
-from dbp.errors import UserError
+from dbp.errors import DataError, MisfitError, UserError
 from dbp.types import Array
 
 BLOCK_BYTES, MAX_BLOCK_ROWS = 1 << 22, 4096  # of the rows that are checked at a time
@@ -67,7 +67,7 @@ def check_blocks(
         stops: called before each block; returns True if no more are to be checked.
 
     Raises:
-        UserError: an example breaks a rule; names the data set, the rule and the first such row.
+        DataError: an example breaks a rule; names the data set, the rule and the first such row.
     """
     checked, rows, scalings, stated = [], block_rows(data), scalings_of(data), _stated(data)
     for first in range(blocks.start * rows, blocks.stop * rows, rows):
@@ -83,12 +83,18 @@ def check_blocks(
                     piece = Examples({name: values[part] for name, values in used.items()})
                     check_rows(piece, scalings, dtype, check_examples, start)
                 except UserError as error:
-                    raise UserError(f"{file}: {error}") from None
-            raise UserError(f"{data.name}: {found}") from None  # a rule that only rows of several files break
+                    raise broken_rule(file, error) from None
+            raise broken_rule(data.name, found) from None  # a rule that only rows of several files break
         weights = [values for name, values in used.items() if role_of(name) == "weights"]
         counts = not weights or any(values.any() for values in weights)
         checked.append(CheckedBlock(_digest(stored, stated), counts, nonzero))
     return checked
+
+
+def broken_rule(name: str, error: UserError) -> UserError:
+    """Return the error for examples of a file: a MisfitError for their shape or type, else a DataError."""
+    kind = MisfitError if isinstance(error, MisfitError) else DataError
+    return kind(f"{name}: {error}")
 
 
 def check_rows(
@@ -111,13 +117,13 @@ def check_rows(
 
 
 def check_all(data: Dataset, blocks: Sequence[CheckedBlock], dtype: np.dtype[Any]) -> None:
-    """Raise UserError if no example counts, or if all numbers of a column are 0 in the precision of the run alone."""
+    """Raise DataError if no example counts, or if all numbers of a column are 0 in the precision of the run alone."""
     if not any(block.counts for block in blocks):
-        raise UserError(f"{data.name}: the weights of all examples are 0, so that none of them counts")
+        raise DataError(f"{data.name}: the weights of all examples are 0, so that none of them counts")
     for column in blocks[0].nonzero:
         stored, used = (any(block.nonzero[column][i] for block in blocks) for i in range(2))
         if stored and not used:
-            raise UserError(
+            raise DataError(
                 f"{data.name}: all {column} are so small that they are 0 in {dtype}; multiply them by a factor, or set "
                 'dtype = "float64"'
             )

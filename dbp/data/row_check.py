@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.data.check import CheckExamples, check_rows
+from dbp.data.check import CheckExamples, broken_rule, check_rows
 from dbp.data.dataset import Dataset, Examples, pieces_of, scalings_of
 from dbp.errors import UserError
 from dbp.types import Array
@@ -26,7 +26,7 @@ class RowCheck:
         self._scalings = scalings_of(data)
 
     def __call__(self, examples: Examples, rows: Array) -> None:
-        """Raise UserError, naming the file and the row, if an example breaks a rule.
+        """Raise DataError, naming the file and the row, if an example breaks a rule.
 
         Args:
             examples: as they are stored, without placeholders.
@@ -38,17 +38,17 @@ class RowCheck:
             self._check(examples, 0)
         except UserError as error:
             self._find(examples, rows)
-            raise UserError(f"{self._data.name}: {error}") from None
+            raise broken_rule(self._data.name, error) from None
 
     def _check(self, examples: Examples, first: int) -> None:
         check_rows(examples, self._scalings, self._dtype, self._check_examples, first)
 
     def _find(self, examples: Examples, rows: Array) -> None:
-        """Raise UserError for the first example that breaks a rule."""
+        """Raise DataError for the first example that breaks a rule."""
         for place, row in enumerate(rows.tolist()):
             one = Examples({name: values[place : place + 1] for name, values in examples.items()})
             for file, first, _ in pieces_of(self._data, range(row, row + 1)):
                 try:
                     self._check(one, first)
                 except UserError as error:
-                    raise UserError(f"{file}: {error}") from None
+                    raise broken_rule(file, error) from None

@@ -240,7 +240,7 @@ def check_together(
         before_block: called before each block of rows that this rank checks.
 
     Raises:
-        UserError: an example breaks a rule.
+        DataError: an example breaks a rule.
         PassStoppedError: a rank has been asked to stop; a short check is finished all the same.
     """
     stop = stop_check(comm)

@@ -11,7 +11,7 @@ import numpy as np
 from dbp.config.data import Data
 from dbp.config.settings import Settings
 from dbp.data import CheckExamples, Dataset, block_count, example_masks, stored_bytes
-from dbp.errors import DataError, UserError
+from dbp.errors import UserError
 from dbp.nn import initial_parameters
 from dbp.parallel import Communicator, agree, parts
 from dbp.reading.example_check import ExampleCheck
@@ -45,12 +45,7 @@ def check_whole(source: Any, data: Data, settings: Settings | None, comm: Commun
     check: CheckExamples = (lambda examples, first: None) if rules is None else rules
     dtype = np.dtype("float32") if settings is None else settings.numpy_dtype
     before_block = agree(comm, _progress, opened, comm, say if comm.rank == 0 else lambda _: None)
-    try:
-        digest = check_together(comm, opened, dtype, check, before_block)
-    except UserError as error:
-        found = DataError(str(error))
-        found.on_all_ranks = error.on_all_ranks
-        raise (error if error.exit_code != UserError.exit_code else found) from None
+    digest = check_together(comm, opened, dtype, check, before_block)
     fits = "" if rules is None else " and fit model and loss"
     if rules is not None and rules.unchecked:
         fits = f" and fit the loss; what {shortened(rules.unchecked)} would refuse in its inputs shows in training only"

@@ -184,6 +184,17 @@ class RunFolder:
             self._last_heartbeat = time.monotonic()
             self.commit(STATUS_FILE, json.dumps(self._status, indent=1) + "\n")
 
+    def write_failure(self, message: str, code: int) -> None:
+        """Write that the run has failed, on a rank other than 0, if the status of the run can be seen here.
+
+        Args:
+            message: the reason.
+            code: exit code of the run.
+        """
+        if (status := self.status()).get("state") == "running":
+            status |= {"state": "failed", "updated": now(), "message": message, "code": code}
+            self.commit(STATUS_FILE, json.dumps(status, indent=1) + "\n")
+
     def write_heartbeat(self, status: Callable[[], Mapping[str, Any]]) -> None:
         """Write the status if the last one is old. Errors are ignored: the next checkpoint reports a failing disk.
 

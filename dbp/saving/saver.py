@@ -77,15 +77,26 @@ class RunSaver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         del self._comm.asks_to_stop
-        if self.folder is not None and self._writing is not None and self._comm.rank == 0:
+        if self._writing is not None and self._comm.rank == 0:
             self._writing.end(None if is_on_all_ranks(error) else FAILURE_WAIT_SECONDS)
-            if error is not None and not isinstance(error, (Stopped, Interrupted, RankLostError)):
-                with contextlib.suppress(StorageError):
-                    code = error.exit_code if isinstance(error, UserError) else 1
-                    self.folder.write_status("failed", message=str(error) or type(error).__name__, code=code)
+        if error is not None and not isinstance(error, (Stopped, Interrupted, RankLostError)):
+            self._note_failure(error)
         self._leave()
         if error is None or isinstance(error, (Stopped, Interrupted)):  # else the log gets the error too
             run_log.close()
+
+    def _note_failure(self, error: BaseException) -> None:
+        """Write why the run has failed: on rank 0, or on another rank that fails alone."""
+        rank, size = self._comm.rank, self._comm.size
+        if self.folder is None or (rank and is_on_all_ranks(error)):
+            return
+        message = str(error) or type(error).__name__
+        code = error.exit_code if isinstance(error, UserError) else 1
+        with contextlib.suppress(StorageError):
+            if rank == 0:
+                self.folder.write_status("failed", message=message, code=code)
+            else:
+                self.folder.write_failure(f"rank {rank} of {size} on {socket.gethostname()}: {message}", code)
 
     def _leave(self) -> None:
         if self._copies is not None:

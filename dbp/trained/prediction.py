@@ -9,7 +9,7 @@ import numpy as np
 
 from dbp.cost.not_finite_examples import finite_rows, why_not_finite
 from dbp.data import ColumnMeaning, counting_rows
-from dbp.errors import NotFiniteError, UserError
+from dbp.errors import DataError, NotFiniteError, UserError
 from dbp.nn import on_axes_of
 from dbp.trained.model import TrainedModel
 from dbp.types import Array
@@ -40,7 +40,7 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
         not_finite: REFUSE or MARK rows whose inputs or outputs are not finite; those of weight 0 are always marked.
 
     Raises:
-        UserError: a row is refused as its inputs are not finite.
+        DataError: a row is refused as its inputs are not finite.
         NotFiniteError: likewise as the model's outputs for finite inputs are not.
     """
     if not rows:
@@ -49,14 +49,14 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
     try:
         trained.example_check.check_inputs(inputs, mask, rows.start)
     except UserError as error:
-        raise UserError(f"{trained.data.name}: {error}") from None
+        raise DataError(f"{trained.data.name}: {error}") from None
     outputs, valid = trained.outputs_and_mask(inputs, mask)
     finite_inputs = finite_rows(inputs)
     is_wrong = ~(finite_inputs & finite_rows(outputs))
     counts = is_wrong if weights is None else is_wrong & counting_rows(weights)
     if not_finite == REFUSE and len(refused := np.flatnonzero(counts)):
         one = refused[:1]
-        kind = NotFiniteError if finite_inputs[one].all() else UserError
+        kind = NotFiniteError if finite_inputs[one].all() else DataError
         raise kind(
             f"{trained.data.name}: example {rows.start + one[0]} has no prediction, as "
             f"{why_not_finite(inputs[one], outputs[one])}; remove it, correct its numbers or their scale, or have such "

@@ -191,3 +191,17 @@ def test_any_status_is_read_or_passed_over(tmp_path_factory, status):
 def test_a_status_of_a_stranger_counts_as_none(tmp_path, text):
     (tmp_path / "status.json").write_text(text)
     assert RunFolder(tmp_path, Checkpoint()).status() == {}
+
+
+def test_another_rank_writes_why_the_run_has_failed(tmp_path):
+    folder = RunFolder(tmp_path, Checkpoint())
+    folder.write_failure("rank 1 of 2 on a: x", 65)  # which does not see the status of the run
+    assert not list(tmp_path.iterdir())
+    folder.write_status("running", step=3, steps=9)
+    of_rank_1 = RunFolder(tmp_path, Checkpoint())
+    of_rank_1.write_failure("rank 1 of 2 on a: bad.h5: inputs must be finite", 65)
+    status = RunStatus.of(tmp_path)
+    assert (status.state, status.code, status.values["step"]) == ("failed", 65, 3)
+    assert "rank 1 of 2 on a: bad.h5: inputs must be finite" in status.text
+    of_rank_1.write_failure("rank 2", 1)  # the first reason stays
+    assert RunStatus.of(tmp_path).code == 65

@@ -23,7 +23,7 @@ from dbp.autodiff import (
 )
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.checks import check_fraction, check_positive
-from dbp.errors import UserError
+from dbp.errors import MisfitError, UserError
 from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
 from dbp.text import brief
 from dbp.types import Array
@@ -73,7 +73,7 @@ def _form_error(kind: str, targets: Array, output_shape: Shape) -> UserError:
     remedy = "is a flatten layer missing?" if positions else "use mean_squared_error for real numbers"
     if targets.ndim == len(output_shape) + 1 and targets.shape[1:-1] == tuple(positions):
         remedy = f"one column per class would be {classes}, so give the model {targets.shape[-1]} outputs"
-    return UserError(
+    return MisfitError(
         f"targets of {kind} must be {wanted if positions else 'one integer per example'}, but are {targets.dtype} "
         f"of shape {targets.shape[1:]} per example; {remedy}"
     )
@@ -161,9 +161,9 @@ def _classes_of(outputs: Array) -> Array:
 
 def _check_output(kind: str, output_shape: Shape) -> None:
     if not output_shape:
-        raise UserError(f"{kind} takes one output per class, but the model returns one number per example")
+        raise MisfitError(f"{kind} takes one output per class, but the model returns one number per example")
     if output_shape[-1] == 1:
-        raise UserError(
+        raise MisfitError(
             f"{kind} takes one output per class, but the model has 1, for which the cost is always 0; take "
             "binary_cross_entropy for two classes with one output, or give the model an output per class"
         )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from dbp.autodiff import ShapeError, Value
-from dbp.errors import UserError
+from dbp.errors import MisfitError, UserError
 from dbp.types import Array
 
 Shape = tuple[int, ...]
@@ -70,7 +70,7 @@ def check_targets(loss: Loss, targets: Array, weights: Array | None, output_shap
     loss_shape = loss.loss_shape(output_shape)
     if weights is not None and weights.shape[1:] != loss_shape[: weights.ndim - 1]:
         fitting = "one number per example" + (f", or of shape {loss_shape} per example" if loss_shape else "")
-        raise UserError(f"weights must be {fitting}, but have shape {weights.shape[1:]} per example")
+        raise MisfitError(f"weights must be {fitting}, but have shape {weights.shape[1:]} per example")
 
 
 def _with_first_class(targets: Array, unused: Array) -> Array:
@@ -84,11 +84,11 @@ def _with_first_class(targets: Array, unused: Array) -> Array:
 def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
     """Raise UserError unless targets are finite numbers of the outputs' shape, or one number for one output."""
     if targets.dtype.kind not in "buif":
-        raise UserError(f"targets must be numbers, but are {targets.dtype}")
+        raise MisfitError(f"targets must be numbers, but are {targets.dtype}")
     shape = targets.shape[1:]
     if shape != output_shape and not (shape == () and output_shape == (1,)):
         remedy = "; take cross_entropy for numbers of classes" if shape == output_shape[:-1] else ""
-        raise UserError(f"targets must have the outputs' shape {output_shape} per example, but have {shape}{remedy}")
+        raise MisfitError(f"targets must have the outputs' shape {output_shape} per example, but have {shape}{remedy}")
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         row = int(np.argmax(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)))
         raise UserError(f"targets must be finite, but the one of example {first + row} is not; set its weight to 0")
