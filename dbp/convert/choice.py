@@ -10,7 +10,7 @@ from dbp.convert.coding import CLASSES, ORDERED, TEXTS, ColumnCoding, microsecon
 from dbp.convert.kept import KeptScan
 from dbp.convert.number_like import DECIMAL, form_of, how_to_read
 from dbp.convert.roles import KEPT, Roles, Table, TableOptions, place_of
-from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan, TextScan
+from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan, NameScan, TextScan
 from dbp.convert.values import DAY, INFINITE
 from dbp.data.row_names import IDS
 from dbp.data.scaling import SHOWN_LETTERS
@@ -55,7 +55,7 @@ class Chooser:
         if place in self._kept:
             return KeptScan()
         if place in self._ids:
-            return TextScan()
+            return NameScan()
         is_target = place in self._targets
         most = MOST_CLASSES if is_target else MOST_STATED_WORDS if place in self._words else MOST_WORDS
         are_words = place in {*self._words, *self._orders} or (is_target and self._options.classes is not None)

@@ -13,6 +13,7 @@ from dbp.data.scaling import SHOWN_LETTERS
 from dbp.types import Array
 
 Cells = Sequence[str] | Array  # of one column: texts, or numbers (NaN where missing), or dates (NaT where missing)
+MOST_NAMES = 1 << 20  # of which is known whether they are repeated
 NUMBERS, DATES, WORDS = "numbers", "dates", "words"
 
 
@@ -28,6 +29,35 @@ class TextScan:
     def add(self, lines: Sequence[int], cells: Cells) -> None:  # noqa: ARG002  # as ColumnScan
         """Add cells."""
         self.width = max(self.width, *map(len, encoded(cells)))
+
+
+class NameScan(TextScan):
+    """What is known of the names of the examples: which are empty, and which are repeated among the first ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[bytes] = set()
+        self._first: dict[str, tuple[int, str]] = {}  # line and name of the first one that is empty or repeated
+        self._counts: Counter[str] = Counter()
+
+    def add(self, lines: Sequence[int], cells: Cells) -> None:
+        """Add cells."""
+        super().add(lines, cells)
+        for line, name in zip(lines, encoded(cells), strict=True):
+            if not name or name in self._seen:
+                what = "repeated" if name else "empty"
+                self._counts[what] += 1
+                self._first.setdefault(what, (line, name.decode(errors="replace")[:SHOWN_LETTERS]))
+            elif len(self._seen) < MOST_NAMES:
+                self._seen.add(name)
+
+    def notes(self, place: str) -> list[str]:
+        """Return what the user should know, a line each; `place` is what lines are called."""
+        return [
+            f"names of examples: {self._counts[what]:,} {what}, the first in {place} {line}"
+            + f": {name!r}" * bool(name)
+            for what, (line, name) in self._first.items()
+        ]
 
 
 def encoded(cells: Cells) -> list[bytes]:

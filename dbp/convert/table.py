@@ -19,7 +19,7 @@ from dbp.convert.encoding import Plan, encode_column, encoded_blocks, state_of
 from dbp.convert.kept import KeptScan, check_kept, kept_names
 from dbp.convert.progress import with_progress
 from dbp.convert.roles import KEPT, Roles, Table, TableOptions, chosen_columns, used_places
-from dbp.convert.scan import NUMBERS, WORDS, ColumnScan, TextScan
+from dbp.convert.scan import NUMBERS, WORDS, ColumnScan, NameScan, TextScan
 from dbp.data.meaning import listed
 from dbp.data.row_names import IDS
 from dbp.errors import UserError
@@ -199,6 +199,14 @@ def _notes(
         if one.fill is not None and scans[place].missing:
             filled = "zeros" if one.kind == WORDS else f"{one.fill:.6g}"
             notes.append(f"{one.label}: {scans[place].missing:,} missing, filled with {filled}")
+    for scan in scans.values():
+        if isinstance(scan, NameScan):
+            notes += scan.notes(table.place)
+    for one in coding.columns.get("targets", ()):
+        if one.kind == CLASSES and len(one.words) == 1 and options.like is None:
+            notes.append(
+                f"{one.label}: all targets are of one class, {one.words[0]!r}, so that there is nothing to learn"
+            )
     if dropped:
         notes.append(f"{dropped:,} rows left out, as a value is missing")
     if options.like is not None and table.names is not None:

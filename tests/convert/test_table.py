@@ -321,3 +321,12 @@ def test_columns_are_kept_beside_the_inputs(tmp_path):
 def test_columns_that_cannot_be_kept(tmp_path, text, keep, message):
     with pytest.raises(UserError, match=message):
         convert(tmp_path, text, keep=[keep])
+
+
+def test_names_that_are_repeated_or_empty_and_one_class_are_noted(tmp_path):
+    path = table(tmp_path, "name,x,y\nann,1,a\nbob,2,a\nann,3,a\n,4,a\nbob,5,a\n")
+    assert from_csv(path, TableOptions(ids="name")).notes == [
+        "names of examples: 2 repeated, the first in line 4: 'ann'",
+        "names of examples: 1 empty, the first in line 5",
+        "y: all targets are of one class, 'a', so that there is nothing to learn",
+    ]
