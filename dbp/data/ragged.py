@@ -124,9 +124,11 @@ def _checked(name: str, offsets: Array, shape: tuple[int, ...]) -> Array:
     if not shape:
         raise UserError(f"{name}: values must be numbers (places, ...), but are one number")
     if offsets[0] != 0 or offsets[-1] != shape[0] or (np.diff(offsets) < 0).any():
+        are_lengths = (offsets >= 0).all() and offsets.sum() == shape[0]
         raise UserError(
             f"{name}: offsets must rise from 0 to the number of values, which is {shape[0]:,}, but go from "
             f"{offsets[0]:,} to {offsets[-1]:,}{' and fall in between' if (np.diff(offsets) < 0).any() else ''}"
+            f"{'; these are lengths: give np.cumsum([0, *lengths])' if are_lengths else ''}"
         )
     return offsets
 
