@@ -123,7 +123,7 @@ class HDF5Dataset(FileDataset):
         rows = (ragged.get(first) or found[first]).shape[0]
         self.row_names = row_names(file, _name_in(group, names[first]), rows)
         self.layout = FileLayout(size, places, meaning, self.row_names) if len(places) == len(found) else None
-        columns: dict[str, RowReader] = {at: as_boolean(at, column) for at, column in found.items()}
+        columns: dict[str, RowReader] = {at: as_boolean(at, column, name) for at, column in found.items()}
         columns |= {at: MissingColumn(found[at], number) for at, number in _missing(found, ragged).items()}
         super().__init__(name, {**columns, **ragged, **open_columns(path, places)}, meaning, warnings)
 

@@ -110,12 +110,12 @@ def open_columns(
 ) -> dict[str, RowReader]:
     """Return readers of columns of a file by name, which share one open file."""
     file = OpenFile(path)
-    return {name: as_boolean(name, reader_of(file, name, place)) for name, place in columns.items()}
+    return {name: as_boolean(name, reader_of(file, name, place), str(path)) for name, place in columns.items()}
 
 
-def as_boolean(name: str, column: RowReader) -> RowReader:
+def as_boolean(name: str, column: RowReader, file: str) -> RowReader:
     """Return a column of booleans for one that is a mask, and any other as it is."""
-    return MaskColumn(column) if role_of(name) == "mask" else column
+    return MaskColumn(column, file) if role_of(name) == "mask" else column
 
 
 def reader_of(file: OpenFile, name: str, place: Column | ChunkTable | Parts | RaggedPlace | MissingPlace) -> RowReader:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.errors import UserError
+from dbp.errors import DataError, UserError
 from dbp.types import Array
 
 LEAST_LENGTH = 8  # that rows are padded to, and a factor of all such lengths
@@ -92,25 +92,39 @@ class RaggedPlace(NamedTuple):
 
 
 class MaskColumn:
-    """A column of booleans, from one of numbers that are 0 where a place holds no data.
+    """A column of booleans, from one of numbers that are 0 where a place holds no data, and 1 elsewhere.
 
     Args:
         column: of numbers.
+        file: name of its file for messages.
     """
 
-    def __init__(self, column: Any):
+    def __init__(self, column: Any, file: str):
+        self._file = file
         self._column, self.shape, self.borders = column, column.shape, column.borders
         self.dtype = np.dtype(np.bool_)
 
     def read(self, rows: slice | Array) -> Array:
         """Read rows."""
-        return np.asarray(self._column.read(rows) != 0)
+        return self._as_boolean(self._column.read(rows), rows)
 
     def read_into(self, rows: range, into: Array) -> None:
         """Read consecutive rows into a contiguous array; other threads may read meanwhile."""
         numbers = np.empty(into.shape, self._column.dtype)
         self._column.read_into(rows, numbers)
-        np.not_equal(numbers, 0, out=into)
+        into[...] = self._as_boolean(numbers, slice(rows.start, rows.stop))
+
+    def _as_boolean(self, numbers: Array, rows: slice | Array) -> Array:
+        """Return numbers as booleans; raise DataError for one that is neither 0 nor 1."""
+        found = np.asarray(numbers != 0)
+        if (wrong := found & (numbers != 1)).any():
+            place = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+            row = int(np.arange(self.shape[0])[rows][place])
+            raise DataError(
+                f"{self._file}: mask must be 1 or 0 for each place, but that of example {row} contains "
+                f"{numbers[wrong][0]}; write 1 where a place holds data"
+            )
+        return found
 
 
 def _checked(name: str, offsets: Array, shape: tuple[int, ...]) -> Array:

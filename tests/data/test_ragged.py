@@ -6,7 +6,7 @@ import pytest
 
 from dbp.data import ArrayDataset, ColumnNames, FileSource, HDF5Dataset, Ragged, layout_of, mapped, without_placeholders
 from dbp.data.ragged import padded_length, places_of
-from dbp.errors import UserError
+from dbp.errors import DataError, UserError
 
 RNG = np.random.default_rng(5)
 LENGTHS = [3, 0, 8, 1, 20, 9]
@@ -162,3 +162,15 @@ def test_several_files_of_which_each_has_a_longest_row_of_its_own(tmp_path, chun
             assert set(read) == set(expected)
             for name, values in expected.items():
                 np.testing.assert_array_equal(read[name], values)
+
+
+@pytest.mark.parametrize("rows", [slice(1, 4), np.array([0, 3])])
+def test_a_mask_of_other_numbers_than_0_and_1_is_refused(tmp_path, rows):
+    mask = np.ones((4, 3), np.int8)
+    mask[3, 1] = 2
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["inputs"], file["targets"], file["mask"] = np.ones((4, 3, 1)), np.arange(4), mask
+    data = FileSource([f"{tmp_path}/a.h5"], ColumnNames(mask="mask")).open()
+    with pytest.raises(DataError, match=r"a\.h5: mask must be 1 or 0 for each place, but that of example 3 contains 2"):
+        data.read(rows)
+    assert data.read(slice(0, 3)).mask.all()
