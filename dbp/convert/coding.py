@@ -184,7 +184,9 @@ class TableCoding:
             columns = {str(name): tuple(map(_column, given)) for name, given in found["columns"].items()}
             return cls(columns, texts(found["missing_texts"]))
         except (ValueError, TypeError, AttributeError, RecursionError, KeyError) as error:
-            raise UserError(f"its attribute table was not written by dbp convert ({error})") from None
+            raise UserError(
+                f"its attribute table was not written by dbp convert, or by another version of it ({error})"
+            ) from None
 
 
 TYPES: dict[str, Any] = {
