@@ -27,7 +27,7 @@ MOMENTS = {
     "copy": "dbp.parallel:Copies.take",
     "save": "dbp.saving.saver:RunSaver.save",
     "write": "dbp.saving.checkpoint_writing:CheckpointWriting._write",
-    "evaluate": "dbp.run.run:Run.evaluate",
+    "evaluate": "dbp.cost.objective:Objective.evaluate",
     "finish": "dbp.saving.saver:RunSaver.finish",
     "restore": "dbp.saving.restore:Restorer.restore",
 }
