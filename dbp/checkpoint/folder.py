@@ -212,7 +212,13 @@ def step_of(path: Path) -> int:
 
 def checkpoints_of(path: Path) -> CheckpointFolder:
     """Return the checkpoints of a run, given its folder or the folder of its checkpoints."""
-    return CheckpointFolder(path / "checkpoints" if (path / "checkpoints").is_dir() else path, Keep(1))
+    return CheckpointFolder(path / "checkpoints" if _is_folder(path / "checkpoints") else path, Keep(1))
+
+
+def _is_folder(path: Path) -> bool:
+    """Return True if a path leads to a folder; raise StorageError if the system does not tell."""
+    with reading_from(path):
+        return path.is_dir()
 
 
 def all_of(path: Path) -> list[Path]:
@@ -225,7 +231,7 @@ def all_of(path: Path) -> list[Path]:
 
 def files_of(path: Path) -> list[Path]:
     """Return the path of a checkpoint, or those of all of a run's, oldest first; none if the run has none."""
-    return checkpoints_of(path).files() if path.is_dir() else [path]
+    return checkpoints_of(path).files() if _is_folder(path) else [path]
 
 
 def verdict(path: Path) -> tuple[str, bool]:
@@ -246,7 +252,7 @@ def find(path: Path) -> Iterator[Opened]:
         UserError: there is none.
         DataError: all are damaged.
     """
-    if not path.is_dir():
+    if not _is_folder(path):
         with opened(path) as found:
             yield found
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -72,9 +73,9 @@ def expand(names: Iterable[str]) -> list[str]:
 
 def _check_once(names: Iterable[str]) -> None:
     """Raise UserError if two names lead to the same file and group, whose examples would count twice."""
-    seen: dict[tuple[Path, str], str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for name in names:
-        place = data_path(name).resolve(), "" if name.startswith(PACKAGED) else split_group(name)[1]
+        place = os.path.realpath(data_path(name)), "" if name.startswith(PACKAGED) else split_group(name)[1]
         if place in seen:
             also = "" if seen[place] == name else f", also as {seen[place]}"
             raise UserError(

@@ -90,11 +90,19 @@ class RunFolder:
         self.unlock()
 
     def check_contents(self, data: Iterable[Path]) -> None:
-        """Raise UserError if the folder holds the data of its run, files that no run has written, or links to folders.
+        """Check that the folder holds neither the data of its run, nor files that no run has written, nor links.
 
         Args:
             data: its files.
+
+        Raises:
+            UserError: it does.
+            StorageError: the system does not tell.
         """
+        with reading_from(self.path):
+            self._check_contents(data)
+
+    def _check_contents(self, data: Iterable[Path]) -> None:
         run = self.path.resolve()
         for name in FOLDERS:
             if (self.path / name).is_symlink():

@@ -45,8 +45,8 @@ class FolderLock:
             UserError: another run holds the lock.
             StorageError: the folder cannot be written to.
         """
-        self._made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
         with writing_to(self._folder, "; see --out for another folder"):
+            self._made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
             self._folder.mkdir(parents=True, exist_ok=True)
         with writing_to(self._file, "; see --out for another folder"):
             while not self._is_taken():

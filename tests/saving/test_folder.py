@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.batch.status import RunStatus
+from dbp.checkpoint import checkpoints_of
 from dbp.config.data import Data
 from dbp.config.settings import Checkpoint, Watch
 from dbp.errors import StorageError, UserError
@@ -111,6 +113,27 @@ def test_a_config_that_cannot_be_read_is_not_taken_for_one_of_another_program(tm
     monkeypatch.setattr("dbp.saving.folder.read_plain", stale)
     with pytest.raises(StorageError, match=r"config.toml cannot be read: Stale file handle"):
         RunFolder(tmp_path, Checkpoint()).check_contents([])
+
+
+def look_into(path):
+    with RunFolder(path, Checkpoint()) as folder:
+        folder.lock()
+        folder.check_contents([])
+        checkpoints_of(path)
+
+
+@pytest.mark.parametrize("call", ["exists", "is_symlink", "is_file", "is_dir"])
+def test_a_disk_that_fails_while_a_folder_is_looked_at_is_a_failure_of_the_storage(tmp_path, monkeypatch, call):
+    def fail(path):
+        if str(path).startswith(str(tmp_path)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(path)
+
+    (tmp_path / "history.csv").touch()
+    original = getattr(Path, call)
+    monkeypatch.setattr(Path, call, fail)
+    with pytest.raises(StorageError, match=r"Input/output error"):
+        look_into(tmp_path)
 
 
 # --- files that somebody else has put there ---------------------------------------------------------------------
