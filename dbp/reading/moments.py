@@ -19,7 +19,7 @@ from dbp.data.dataset import role_of, weights_for
 from dbp.data.scaling import Numbers, Scaling
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
-from dbp.reading.subset import Subset
+from dbp.reading.subset import Subset, whole_of
 from dbp.types import Array
 
 MAX_SEGMENTS, SEGMENT_NUMBERS = 256, 1 << 20  # of a pass, and of all its segments together
@@ -126,7 +126,7 @@ def moments_of(
         UserError: numbers are not finite, or their squares.
         PassStoppedError: a rank has been asked to stop.
     """
-    whole = train.whole if isinstance(train, Subset) else train
+    whole = whole_of(train)
     first = whole.read(slice(0, 1))
     widths = [_width(name, first) for name in columns]
     blocks = block_count(whole)

@@ -11,7 +11,7 @@ from dbp.parallel import Communicator, free_memory
 from dbp.reading.node_cache import NodeCache, Plan
 from dbp.reading.order import ChunkOrder, RowOrder
 from dbp.reading.read_ahead import EpochUnits, Orders, ReadAhead
-from dbp.reading.subset import Subset
+from dbp.reading.subset import Subset, whole_of
 from dbp.types import Array
 
 LEAST_SLOTS = 2  # with fewer, nothing can be read ahead
@@ -30,7 +30,7 @@ def read_ahead(
         epochs: of the run.
         memory: bytes that unpacked rows may take on a node; by default a part of what is free.
     """
-    whole = train.whole if isinstance(train, Subset) else train
+    whole = whole_of(train)
     borders, order = getattr(whole, "borders", None), orders(0)
     assert borders is not None
     used = np.ones(len(borders) - 1, bool)

@@ -77,3 +77,8 @@ class Subset:
         """Read rows of the subset."""
         chosen = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
         return self.whole.read(self.rows_of_whole(chosen))
+
+
+def whole_of(data: Dataset) -> Dataset:
+    """Return the data set that examples are a part of, or themselves if they are no part of another."""
+    return data.whole if isinstance(data, Subset) else data

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dbp.data import Dataset
 from dbp.parallel import Communicator
 from dbp.reading.order import RowOrder
-from dbp.reading.subset import Subset
+from dbp.reading.subset import whole_of
 
 if TYPE_CHECKING:
     from dbp.reading.read_ahead import ReadAhead
@@ -32,7 +32,7 @@ class TrainingData:
 
     def __init__(self, train: Dataset, stream: ReadAhead | None = None, warnings: tuple[str, ...] = ()):
         self._stream, self.warnings = stream, warnings
-        self.whole: Dataset = stream or (train.whole if isinstance(train, Subset) else train)
+        self.whole: Dataset = stream or whole_of(train)
 
     @classmethod
     def of(
@@ -47,7 +47,7 @@ class TrainingData:
             epochs: of the run.
             memory: bytes that unpacked rows may take on a node; by default a part of what is free.
         """
-        whole = train.whole if isinstance(train, Subset) else train
+        whole = whole_of(train)
         if getattr(whole, "borders", None) is None:
             return cls(train)
         from dbp.reading.setup import read_ahead  # which other data do not need

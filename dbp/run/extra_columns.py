@@ -15,7 +15,7 @@ from dbp.errors import UserError
 from dbp.parallel import Communicator, from_rank_0
 from dbp.reading.draws import ends_of
 from dbp.reading.splits import GROUPS, STRATIFIED, mark
-from dbp.reading.subset import Subset
+from dbp.reading.subset import Subset, whole_of
 from dbp.types import Array
 
 
@@ -53,7 +53,7 @@ def drawing_ends(comm: Communicator, data: Data, source: FileSource | None, trai
 
 
 def _ends(name: str, source: FileSource | None, train: Dataset) -> Array:
-    whole = train.whole if isinstance(train, Subset) else train
+    whole = whole_of(train)
     values = column_of(source, whole, name)
     if values.shape == (len(whole), 1):
         values = values[:, 0]

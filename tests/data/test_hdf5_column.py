@@ -1,23 +1,16 @@
 """Attributes of columns in files of NetCDF-4, which are HDF5."""
 
-import pickle
-
 import h5py
 import numpy as np
 import pytest
 
-from dbp.data import ColumnNames, FileSource, RowCheck, check_blocks, layout_of
+from dbp.data import ColumnNames, FileSource, RowCheck, check_blocks
 from dbp.errors import UserError
+from tests.data.opening import opened
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((6, 4)).astype(np.float32)
 Y = np.arange(6) % 3
-
-
-def opened(source, **options):
-    """Return the data set as rank 0 and as another process opens it."""
-    data = source.open(**options)
-    return data, source.open_as(pickle.loads(pickle.dumps(layout_of(data))), **options)
 
 
 @pytest.mark.parametrize("storage", [{}, {"chunks": (2, 2), "compression": "gzip"}, {"compression": "lzf"}])

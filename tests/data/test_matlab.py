@@ -1,23 +1,16 @@
 """Files of MATLAB 7.3, which are HDF5 with reversed axes."""
 
-import pickle
-
 import h5py
 import numpy as np
 import pytest
 
-from dbp.data import ColumnNames, FileSource, layout_of
+from dbp.data import ColumnNames, FileSource
 from dbp.errors import UserError
+from tests.data.opening import opened
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((6, 4)).astype(np.float32)
 Y = np.arange(6) % 3
-
-
-def opened(source, **options):
-    """Return the data set as rank 0 and as another process opens it."""
-    data = source.open(**options)
-    return data, source.open_as(pickle.loads(pickle.dumps(layout_of(data))), **options)
 
 
 def write_matlab(path, storage=None, **arrays):
