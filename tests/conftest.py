@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as examples_of_a_test
 
+from dbp.cli import main
 from tests.jobs import SMALL, dbp, digest, results
 
 pytest_plugins = ["tests.time_limits"]
@@ -74,3 +75,14 @@ def reference(small_run):
     """Return the digest of that run's weights, and its lines with costs."""
     folder, outcome = small_run
     return digest(folder), results(outcome)
+
+
+@pytest.fixture
+def run_command(capsys):
+    """Return a function that runs a command in this process and returns its code, lines and errors."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run

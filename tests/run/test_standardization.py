@@ -9,7 +9,6 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays
-from dbp.cli import main
 from dbp.config.settings import Data, Settings
 from dbp.data import ArrayDataset, Ragged, parse_meaning
 from dbp.errors import UserError
@@ -49,17 +48,6 @@ def trained(tmp_path_factory):
     return folder, train(settings(data, folder / "run"), OneProcess(), Start(quiet=True))
 
 
-@pytest.fixture
-def run(capsys):
-    """Return a function that runs a command in this process and returns its code, lines and errors."""
-
-    def run_command(*words):
-        code = main([str(word) for word in words])
-        return code, *capsys.readouterr()
-
-    return run_command
-
-
 def test_mean_and_deviation_of_the_training_part_are_kept_with_the_model(trained):
     meaning = parse_meaning(newest_checkpoint(trained[0] / "run").meaning)
     inputs, targets = meaning["inputs"], meaning["targets"]
@@ -70,27 +58,27 @@ def test_mean_and_deviation_of_the_training_part_are_kept_with_the_model(trained
     assert (inputs.names, targets.units) == (tuple(NAMES), ("K", "K"))
 
 
-def test_metrics_are_in_the_units_of_the_data_and_the_cost_is_not(trained, run):
+def test_metrics_are_in_the_units_of_the_data_and_the_cost_is_not(trained, run_command):
     folder, result = trained
     assert result.test["cost"] < 0.1
     assert 0.5 < result.test["mean_absolute_error"] < 0.3 * 50
-    figures = run("eval", folder / "run", folder / "train.h5")[1]
+    figures = run_command("eval", folder / "run", folder / "train.h5")[1]
     assert figures.startswith(f"cost {result.test['cost']:.4g}"[:9])
     assert f"{result.test['mean_absolute_error']:.4g}"[:4] in figures
     assert 0.5 < result.history["validation_mean_absolute_error"][-1] < 0.3 * 50
 
 
-def test_predictions_are_in_the_units_of_the_data(trained, run, tmp_path):
+def test_predictions_are_in_the_units_of_the_data(trained, run_command, tmp_path):
     folder, result = trained
     moved = write(tmp_path / "moved.h5", X[:, ::-1], Y, NAMES[::-1])
     for data, out in ((folder / "train.h5", tmp_path / "p.csv"), (moved, tmp_path / "q.csv")):
-        assert run("predict", folder / "run", data, out)[0] == 0
+        assert run_command("predict", folder / "run", data, out)[0] == 0
     names, *rows = list(csv.reader((tmp_path / "p.csv").read_text().splitlines()))
     assert names == ["row", *TARGETS]
     predicted = np.array([row[1:] for row in rows], float)
     assert np.abs(predicted - Y).mean() == pytest.approx(result.test["mean_absolute_error"], rel=1e-4)
     assert (tmp_path / "q.csv").read_text() == (tmp_path / "p.csv").read_text()
-    assert run("predict", folder / "run", folder / "train.h5", tmp_path / "p.h5")[0] == 0
+    assert run_command("predict", folder / "run", folder / "train.h5", tmp_path / "p.h5")[0] == 0
     with h5py.File(tmp_path / "p.h5") as file:
         np.testing.assert_array_equal(file["outputs"][:], predicted.astype(np.float32))
         assert (file["outputs"].attrs["names"].tolist(), file["outputs"].attrs["units"].tolist()) == (
@@ -99,9 +87,9 @@ def test_predictions_are_in_the_units_of_the_data(trained, run, tmp_path):
         )
 
 
-def test_neurons_and_onnx_use_it_too(trained, run, tmp_path):
+def test_neurons_and_onnx_use_it_too(trained, run_command, tmp_path):
     folder, result = trained
-    assert run("neurons", folder / "run", folder / "train.h5")[0] == 0
+    assert run_command("neurons", folder / "run", folder / "train.h5")[0] == 0
     runtime = pytest.importorskip("onnxruntime")
     export(folder / "run", tmp_path / "m.onnx")
     session = runtime.InferenceSession(tmp_path / "m.onnx")
@@ -228,17 +216,17 @@ def test_other_values_are_refused(given, message):
         Data("x.h5", standardize=given)
 
 
-def test_a_config_may_have_a_scale_and_a_shift_for_each_column(trained, run, tmp_path):
+def test_a_config_may_have_a_scale_and_a_shift_for_each_column(trained, run_command, tmp_path):
     data = Data(str(trained[0] / "train.h5"), scale=[1, 1000, 1e-5], shift=[0.0, -5000, -10])
     train(settings(data, tmp_path / "run", epochs=1), OneProcess(), Start(quiet=True))
-    code, out, _ = run("train", tmp_path / "run" / "config.toml", "--set", "epochs=2")
+    code, out, _ = run_command("train", tmp_path / "run" / "config.toml", "--set", "epochs=2")
     assert code == 0, out
     assert "orders of magnitude" not in out
     inputs = parse_meaning(newest_checkpoint(tmp_path / "run").meaning)["inputs"]
     assert (inputs.scale, inputs.shift) == ((1.0, 1000.0, 1e-5), (0.0, -5000.0, -10.0))
     config = (tmp_path / "run" / "config.toml").read_text()
     (tmp_path / "short.toml").write_text(config.replace("scale = [1.0, 1000.0, 1e-05]", "scale = [1.0, 2.0]"))
-    code, _, err = run("train", tmp_path / "short.toml", "--out", tmp_path / "other")
+    code, _, err = run_command("train", tmp_path / "short.toml", "--out", tmp_path / "other")
     assert (code, err.count("scale has 2 numbers, but there are 3 columns; give one for each, or one")) == (2, 1)
 
 
