@@ -166,7 +166,7 @@ def wrong_refusal(result: dict[str, Any], path: Path) -> str:
     if "\n" in reason or len(reason) > 1000:
         return f"crash: its reason is not one line: {reason[:200]}"
     if result["seconds"] > 1:
-        return f"hang: refused after {result['seconds']:.1f} s"
+        return f"hang: refused after {result['seconds']:.1f} CPU s"
     most = 100 + 3 * min(length, 1 << 30) / 1e6
     return f"crash: it took {result['grown_mb']:.0f} MB" if result["grown_mb"] > most else ""
 
