@@ -120,10 +120,10 @@ def duration(seconds: float) -> str:
 
 def figures(values: Mapping[str, float]) -> str:
     """Format named numbers in one line."""
-    return "  ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in values.items())
+    return "  ".join(f"{name.replace('_', ' ')} {figure(value)}" for name, value in values.items())
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     """Format a number with four decimals, or in scientific notation if it is very small or large."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 

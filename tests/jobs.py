@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -59,8 +60,7 @@ def digest(folder) -> str:
 
 def results(outcome) -> list[str]:
     """Return the lines of a training with costs, without speeds and times."""
-    lines = [line for line in outcome.out.splitlines() if line.startswith(("epoch", "test"))]
-    return ["  ".join(part for part in line.split("  ") if "examples/s" not in part) for line in lines]
+    return re.findall(r"^(?:[* ] +\d+/\d+(?: +-?\d+\.\d{4}\b| +-?\d\.\d{3}e\S+)+|test: .*)", outcome.out, re.MULTILINE)
 
 
 def newest_checkpoint(folder) -> StoredCheckpoint:

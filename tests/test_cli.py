@@ -29,16 +29,18 @@ def test_train_says_what_it_does(trained):
     folder, outcome = trained
     lines = outcome.out.splitlines()
     assert lines[0].startswith("dbp 0.1.0: 1 rank (")
-    assert "4 shards, 1 BLAS thread per rank" in lines[0]
-    assert lines[1].startswith("folder: /")
-    assert lines[2] == "1,210 parameters (float32); examples: 1,294 training, 144 validation, 359 test"
-    assert [line.split("  ")[0] for line in lines[3:5]] == ["epoch 1/2", "epoch 2/2"]
-    assert "validation accuracy" in lines[4]
-    assert lines[4].endswith("examples/s")
-    assert lines[5].startswith("finished: 2 epochs, 52 steps in ")
-    assert lines[6].startswith("a step took ")
-    assert "backward " in lines[6]
-    assert lines[7].startswith("test: cost ")
+    assert lines[0].endswith("), 4 shards")
+    assert lines[1].startswith("1 BLAS thread per rank, ")
+    assert lines[2].startswith("folder: /")
+    assert lines[3] == "1,210 parameters (float32); examples: 1,294 training, 144 validation, 359 test"
+    assert lines[4].split() == ["*", "best", "-----", "training", "-----", "----", "validation", "----"]
+    assert lines[5].split() == ["epoch", "cost", "accuracy", "cost", "accuracy", "examples/s", "left"]
+    assert [line.split()[:2] for line in lines[6:8]] == [["*", "1/2"], ["*", "2/2"]]
+    assert lines[8].startswith("finished: 2 epochs, 52 steps in ")
+    assert lines[9].startswith("a step took ")
+    assert "backward " in lines[9]
+    assert lines[10].startswith("test: cost ")
+    assert all(len(line) <= 80 for line in lines if not line.startswith("folder: "))
     assert outcome.err == ""
     assert sorted(p.name for p in folder.iterdir()) == [
         "checkpoints",
@@ -85,7 +87,7 @@ def test_predict_writes_outputs_classes_and_probabilities(trained, tmp_path):
 
 def test_inspect_shows_tree_progress_config_and_digest(trained):
     folder, _ = trained
-    text = dbp("inspect", folder).out
+    text = dbp("inspect", folder, "--all").out
     assert "_" not in text[text.index("\nprogress\n") : text.index("\nmade with\n")]
     for part in (
         "finished: 2 epochs, 52 steps",
@@ -96,6 +98,10 @@ def test_inspect_shows_tree_progress_config_and_digest(trained):
         "numpy",
     ):
         assert part in text
+    short = dbp("inspect", folder).out.splitlines()
+    assert len(short) <= 15
+    assert max(map(len, short[1:])) <= 80
+    assert short[-2].startswith("model: 1,210 numbers in 4 arrays; optimizer: 2 such vectors; ")
     assert dbp("inspect", "--digest", folder).out.strip() == digest(folder)
     assert len(digest(folder)) == 64
 

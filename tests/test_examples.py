@@ -62,7 +62,7 @@ def test_an_example_runs_on_two_ranks(tmp_path, example):
     outcome = dbp(*RUN, *train, file, *model, *words, cwd=tmp_path)
     assert outcome.code == 0, outcome.text
     assert "2 ranks" in outcome.out
-    costs = [float(cost) for cost in re.findall(r"^epoch \d+/\d+  cost (\S+)", outcome.out, re.MULTILINE)]
+    costs = [float(cost) for cost in re.findall(r"^[* ] +\d+/\d+ +(\S+)", outcome.out, re.MULTILINE)]
     assert len(costs) >= 2
     assert np.isfinite(costs).all()
     assert costs[-1] < costs[0]

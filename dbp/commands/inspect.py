@@ -15,15 +15,16 @@ ON_RANKS = False
 def add(parser: Parser) -> None:
     """Add the arguments."""
     add_checkpoint(parser)
+    parser.add_argument("--all", action="store_true", help="print all numbers of its progress, its arrays and config")
     parser.add_argument("--digest", action="store_true", help="print only a SHA-256 of all weights and their names")
 
 
 def run(arguments: Namespace) -> int:
     """Print the description of the checkpoint, or its digest."""
     from dbp.checkpoint import digest_arrays, find
-    from dbp.trained.contents import describe
+    from dbp.trained.contents import describe, describe_all
 
+    shown = describe_all if arguments.all else describe
     with find(Path(arguments.checkpoint)) as found:
-        text = digest_arrays(found.load().model) if arguments.digest else describe(found)
-    print_output(text)
+        print_output(digest_arrays(found.load().model) if arguments.digest else shown(found))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 
 from dbp.checkpoint import Opened
 from dbp.data import parse_meaning
-from dbp.text import duration, epoch_figures, shape_text, table
+from dbp.text import COUNTS, count_text, duration, epoch_figures, figure, shape_text, size, table
+from dbp.types import Array
 
-SHOWN_EPOCHS = 10  # the last epochs of the history
+SHOWN_EPOCHS = 10  # the last epochs of the history, where everything is shown
+BRIEF_EPOCHS, BRIEF_ROWS = 4, 5  # and where it is not: epochs beside one another, each with so many numbers
 # What the numbers of a run's progress are, in the words of the docs; {} stands for the rest of a name.
 PROGRESS = {
     "finished": "finished",
@@ -44,7 +47,36 @@ PROGRESS = {
 
 
 def describe(found: Opened) -> str:
+    """Return at most 15 lines on a checkpoint: progress, last epochs, size of the model, origin."""
+    columns = _columns(found)
+    model = [entry for entry in found.entries.values() if entry.name.startswith("model/")]
+    vectors = {name.split("/")[1] for name in found.entries if name.startswith("optimizer/")}
+    sizes = f"model: {sum(math.prod(entry.shape) for entry in model):,} numbers in {count_text(len(model), 'array')}"
+    made_with = (f"{name} {found.provenance[name]}" for name in ("dbp", "python", "numpy") if name in found.provenance)
+    lines = [*_head(found, columns), *(["", *_brief_history(columns)] if columns else [])]
+    lines += ["", f"{sizes}; optimizer: {count_text(len(vectors), 'such vector')}; {size(found.size)} in all"]
+    return "\n".join([*lines, f"made with {', '.join(made_with)}; --all shows the rest"])
+
+
+def describe_all(found: Opened) -> str:
     """Return lines on a checkpoint's progress, history, origin, arrays and config."""
+    columns = _columns(found)
+    lines = [*_head(found, columns), *(["", *_history(columns)] if columns else [])]
+    if meaning := parse_meaning(found.meaning):
+        lines += ["", "data", *_pairs(meaning)]
+    lines += ["", "progress", *_pairs(_in_words(found.progress)), "", "made with", *_pairs(found.provenance)]
+    arrays = [[f"/{e.name}", str(np.dtype(e.dtype)), shape_text(e.shape)] for e in found.entries.values()]
+    shown = "\n".join(table(arrays, left=range(3)))
+    lines += ["", "arrays", *_indented(shown), "", "config", *_indented(found.config)]
+    return "\n".join(lines)
+
+
+def _columns(found: Opened) -> dict[str, Array]:
+    """Return the columns of the history by their names."""
+    return {name.removeprefix("history/"): found.array(name) for name in found.entries if name.startswith("history/")}
+
+
+def _head(found: Opened, columns: Mapping[str, Array]) -> list[str]:
     progress = found.progress
     state = "finished" if progress["finished"] else f"in epoch {int(progress['epoch']) + 1}"
     lines = [
@@ -52,21 +84,18 @@ def describe(found: Opened) -> str:
         f"{state}: {progress['epoch']} epochs, {progress['step']} steps, {duration(float(progress['elapsed']))}",
         f"shards {progress['shards']}, seed {progress['seed']}",
     ]
-    columns = {
-        name.removeprefix("history/"): found.array(name) for name in found.entries if name.startswith("history/")
-    }
-    if columns:
-        lines += [f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})", "", *_history(columns)]
-    if meaning := parse_meaning(found.meaning):
-        lines += ["", "data", *_pairs(meaning)]
-    lines += ["", "progress", *_pairs(_in_words(progress)), "", "made with", *_pairs(found.provenance)]
-    arrays = [[f"/{e.name}", str(np.dtype(e.dtype)), shape_text(e.shape)] for e in found.entries.values()]
-    shown = "\n".join(table(arrays, left=range(3)))
-    lines += ["", "arrays", *_indented(shown), "", "config", *_indented(found.config)]
-    return "\n".join(lines)
+    return [*lines, f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})"] if columns else lines
 
 
-def _history(columns: Mapping[str, Any]) -> list[str]:
+def _brief_history(columns: Mapping[str, Array]) -> list[str]:
+    """Return the costs and some of the metrics of the last epochs, a line for each."""
+    names = sorted((name for name in columns if name not in COUNTS), key=lambda name: not name.endswith("cost"))
+    rows = [["epoch", *(f"{epoch:.0f}" for epoch in columns["epoch"][-BRIEF_EPOCHS:])]]
+    rows += [[name.replace("_", " "), *map(figure, columns[name][-BRIEF_EPOCHS:])] for name in names[:BRIEF_ROWS]]
+    return table(rows, left=(0,))
+
+
+def _history(columns: Mapping[str, Array]) -> list[str]:
     """Return a line for each of the last epochs."""
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     title = "history" if len(rows) <= SHOWN_EPOCHS else f"history (the last {SHOWN_EPOCHS} of {len(rows)} epochs)"

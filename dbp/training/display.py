@@ -1,4 +1,4 @@
-"""What a run prints, on rank 0: an introduction, a progress bar on terminals, and a line per epoch."""
+"""What a run prints, on rank 0: an introduction, a progress bar on terminals, and a table with a line per epoch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from dbp.parallel import HOW_TO_GET_MPI, Node, placement_warnings
 from dbp.run.run import Run
 from dbp.run.sources import warnings_of
 from dbp.terminal import columns_of, open_terminal, terminal_of, width_of, write_line
-from dbp.text import epoch_figures, figures
+from dbp.text import count_text, duration, figures
+from dbp.training.epoch_table import MAX_WIDTH, WIDTH, EpochTable
 from dbp.version import VERSION
 
 
@@ -28,12 +29,12 @@ class Display:
         logged: whether this rank writes its lines to the run's log, printed or not.
         epochs: epochs of the run.
         steps: mini-batches of an epoch.
-        metrics: names of the loss's metrics.
+        best_by: the column of the history that decides which epoch is the best.
     """
 
-    def __init__(self, enabled: bool, logged: bool, epochs: int, steps: int, metrics: tuple[str, ...]):
+    def __init__(self, enabled: bool, logged: bool, epochs: int, steps: int, best_by: str):
         self._logged = logged
-        self._enabled, self._epochs, self._steps, self._metrics = enabled, epochs, steps, metrics
+        self._enabled, self._epochs, self._steps, self._best_by = enabled, epochs, steps, best_by
         # The bar goes to the terminal itself, as some launchers forward whole lines only. Lines for the same terminal
         # take the same way, so that they keep their order.
         path = terminal_of(sys.stderr) if enabled else None
@@ -43,7 +44,9 @@ class Display:
             self._lines = self._terminal
         self._columns = columns_of(sys.stdout) if enabled else None
         self._bar: Any = None
+        self._table: EpochTable | None = None
         self._examples, self._since = 0, time.perf_counter()
+        self._begun, self._taken, self._position = self._since, 0, 0  # steps since this start, and of the whole run
 
     def __enter__(self) -> Display:
         return self
@@ -88,6 +91,9 @@ class Display:
             done: steps of it that are done already.
         """
         self._examples, self._since = 0, time.perf_counter()
+        self._position = epoch * self._steps + done
+        if not self._taken:
+            self._begun = self._since
         if self._terminal is None:
             return
         from tqdm import tqdm
@@ -98,10 +104,10 @@ class Display:
                 desc=f"epoch {epoch + 1}/{self._epochs}",
                 total=self._steps,
                 initial=done,
-                ncols=min(width_of(self._terminal) - 1, 110),
+                ncols=min(width_of(self._terminal) - 1, MAX_WIDTH),
                 nrows=20,  # a constant, as some pseudo-terminals report no rows
                 leave=False,
-                bar_format="{desc} {bar} {n_fmt}/{total_fmt} {remaining} left{postfix}",
+                bar_format="{desc} {bar} {n_fmt}/{total_fmt}{postfix}",
                 file=self._terminal,
             )
 
@@ -113,20 +119,40 @@ class Display:
             totals: sums over the epoch so far.
         """
         self._examples += examples
+        self._taken += 1
+        self._position += 1
         with self._shown_while_possible():
             if self._bar is not None and self._bar.update():  # True if the bar was redrawn
                 self._bar.set_postfix_str(self._postfix(totals), refresh=False)
 
     def _postfix(self, totals: ExampleSums) -> str:
-        return f"{figures(totals.means(self._metrics))}  {self.rate():,.0f} examples/s"
+        left = self._seconds_left()
+        time_left = "" if left is None else f"  {duration(left)} left"
+        return f"{figures({'cost': totals.cost})}  {self.rate():,.0f} examples/s{time_left}"
 
     def rate(self) -> float:
         """Return the examples per second of this epoch, over all ranks."""
         return self._examples / max(1e-9, time.perf_counter() - self._since)
 
-    def after_epoch(self, row: Mapping[str, float], rate: float) -> None:
-        """Print the row of the history that an epoch has added, and its examples per second."""
-        self.say(f"epoch {row['epoch']:.0f}/{self._epochs}  {epoch_figures(row)}  {rate:,.0f} examples/s")
+    def _seconds_left(self) -> float | None:
+        """Return the seconds until the end of the run at the speed since this start; None if nothing is left."""
+        left = self._epochs * self._steps - self._position
+        return (time.perf_counter() - self._begun) / self._taken * left if self._taken and left > 0 else None
+
+    def after_epoch(self, row: Mapping[str, float], is_best: bool, rate: float) -> None:
+        """Print the row of the history that an epoch has added.
+
+        Args:
+            row: the row.
+            is_best: whether the epoch is the best so far.
+            rate: its examples per second.
+        """
+        if self._table is None:
+            self._table = EpochTable(self._epochs, list(row), self._best_by, self._columns or WIDTH)
+            if hidden := len(self._table.hidden):
+                self.say(f"of the history {count_text(hidden, 'column')} more than fit here are kept, but not shown")
+            self.say("\n".join(self._table.head()))
+        self.say(self._table.row(row, is_best, rate, self._seconds_left()))
         if skipped := int(row["skipped"]):
             steps = "1 step was" if skipped == 1 else f"{skipped:,} steps were"
             self.say(f"warning: {steps} skipped, as the cost or its gradient was not finite")
@@ -144,9 +170,9 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
     ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
     ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
     lines = [
-        f"dbp {VERSION}: {ranks} ({comm.description}), {shards.count} shards, "
-        f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} per rank ({run.kernels['blas']})",
+        f"dbp {VERSION}: {ranks} ({comm.description}), {count_text(shards.count, 'shard')}",
         *job_lines,
+        f"{settings.threads} BLAS thread{'s' * (settings.thread_count > 1)} per rank, {run.kernels['blas']}",
     ]
     if settings.out is not None:
         lines.append(f"folder: {Path(settings.out).resolve()}")

@@ -23,6 +23,7 @@ from dbp.parallel import (
     WARN_AFTER,
     Communicator,
     RankLostError,
+    Stage,
     abort_on_error,
     agree,
     blas_threads,
@@ -219,7 +220,7 @@ def start_run(
         np.errstate(over="ignore", invalid="ignore"),
         stoppable_start(comm, settings.out is not None, say),
         Run(settings, comm, kernels, info is not None or snapshot is not None, stored) as run,
-        Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, settings.loss.metrics) as display,
+        Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, run.progress.best_by) as display,
     ):
         for line in introduction(run, nodes, start.job_lines):
             display.say(line)
@@ -261,8 +262,10 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         timing = Timing.gathered(run.comm, steps)
         saver.write_beside("timing.csv", timing.table())
         display.say(str(timing))
-        if timing.waits_for_data:
+        if timing.takes_long(Stage.DATA):
             display.say(f"data takes more of a step than it should: {run.reading.advice()}")
+        if advice := timing.advice_on_waiting:
+            display.say(advice)
     if run.sources.test is not None:
         if spoiled:
             display.say(f"warning: the test cost is {test['cost']}: {spoiled}")

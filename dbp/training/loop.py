@@ -119,7 +119,8 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
         _warn_of_validation(run, validation, display)
     except PassStoppedError:  # the next start evaluates first
         raise saver.stop() from None
-    display.after_epoch(progress.after_epoch(validation, {settings.optimizer.length_name: progress.length}), rate)
+    row = progress.after_epoch(validation, {settings.optimizer.length_name: progress.length})
+    display.after_epoch(row, progress.is_best, rate)
     _stop_early(run)
     due = (settings.checkpoint.best and progress.is_best) or settings.checkpoint.due_after_epoch(progress.epoch)
     if due:

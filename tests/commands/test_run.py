@@ -21,7 +21,7 @@ def interrupted(python, small, number):
     """Return the outcome of dbp run when it gets a signal in the middle of training."""
     command = [python, *DBP, "run", "-n", "2", "--", "train", str(small), "--set", "epochs=100000"]
     with ProcessTree(*command, env=os.environ | LAUNCHER_SETTINGS) as tree:
-        assert wait_until(lambda: "\nepoch 2/" in tree.out, 60), tree.err
+        assert wait_until(lambda: " 2/100000  " in tree.out, 60), tree.err
         tree.process.send_signal(number)
         return tree.wait(30), tree.out, tree.err
 
@@ -96,14 +96,14 @@ def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start)
     run_words = [sys.executable, *DBP, "run", "-n", "2", "--", "train", str(small)]
     command = [launcher(), "-n", "2", *train] if start == "mpirun" else run_words
     shown = on_a_terminal(command)
-    places = [shown.index(text) for text in ("dbp 0.1.0", "epoch 1/2  cost", "epoch 2/2  cost", "finished", "test:")]
+    places = [shown.index(text) for text in ("dbp 0.1.0", "*  1/2 ", "*  2/2 ", "finished", "test:")]
     assert places == sorted(places)
     assert "\repoch 1/2 " in shown
     assert "0/26" in shown
     into_a_file = on_a_terminal(["sh", "-c", f"{shlex.join(command)} --fresh > {tmp_path}/log"])
-    assert "epoch 1/2  cost" not in into_a_file
+    assert "*  1/2 " not in into_a_file
     assert "0/26" in into_a_file
-    assert len((tmp_path / "log").read_text().splitlines()) == 9
+    assert len((tmp_path / "log").read_text().splitlines()) == 13
 
 
 # --- what each rank executes ------------------------------------------------------------------------------

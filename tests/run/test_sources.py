@@ -59,7 +59,7 @@ def test_several_files_give_the_bits_of_one_and_resume(folder, expected, capsys)
     assert digest(out) == expected
     assert main(["train", f"{out}/config.toml", "--set", "epochs=2"]) == 0  # whose paths are absolute
     capsys.readouterr()
-    assert main(["inspect", out]) == 0
+    assert main(["inspect", out, "--all"]) == 0
     assert f"{folder}/part-[01].h5:/train" in capsys.readouterr().out
     assert main(["summary", f"{folder}/several.toml"]) == 0
     with h5py.File(folder / "part-1.h5", "r+") as file:

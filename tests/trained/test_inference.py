@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
 
 
 def test_the_checkpoint_keeps_the_meaning_of_the_data(trained, run_command):
-    text = run_command("inspect", trained)[1]
+    text = run_command("inspect", trained, "--all")[1]
     assert "data\n  inputs   floats; columns a, b, c, d, e\n  targets  integers; classes ant, bee, cät\n" in text
     assert "cät" in newest_checkpoint(trained).meaning.encode().decode("unicode_escape")
 

@@ -172,9 +172,9 @@ def test_ranks_on_one_core_are_warned_of_once(small):
 def test_threads_are_found_at_the_first_start_and_kept(small, tmp_path, count):
     """One rank uses all cores; two ranks, which have fewer each, resume with the same number of threads."""
     auto = ("--set", "threads=auto")
-    assert f", {count} BLAS threads per rank" in dbp("train", small, *auto, "--set", "epochs=1").out
+    assert f"\n{count} BLAS threads per rank" in dbp("train", small, *auto, "--set", "epochs=1").out
     resumed = mpirun(2, *DBP, "train", small, *auto, "--accept", "epochs")
-    assert f", {count} BLAS threads per rank" in resumed.out
+    assert f"\n{count} BLAS threads per rank" in resumed.out
     assert f"for 2 ranks with {count} threads each" in resumed.out
     assert "resumed from" in resumed.out
     refused = dbp("train", small, "--set", "threads=1")
