@@ -22,7 +22,7 @@ from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
-from dbp.optim import OPTIMIZERS, SCHEDULES
+from dbp.optim import OPTIMIZERS, SCHEDULES, ScheduleFunction
 from dbp.reading.splits import Split
 from dbp.text import brief
 
@@ -229,6 +229,8 @@ def _value(value: Any) -> Any:
         return kind | {name: _value(v) for name, v in fields.items() if v is not None}
     if isinstance(value, Dataset):
         return value.name
+    if isinstance(value, ScheduleFunction):
+        value = value.function
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
 
 

@@ -38,6 +38,7 @@ from dbp.optim.learning_rate_schedules import (
     Plateau,
     Polynomial,
     Schedule,
+    ScheduleFunction,
     StepDecay,
 )
 from dbp.optim.levenberg_marquardt import LevenbergMarquardt
@@ -61,7 +62,13 @@ def as_optimizer(given: Any) -> Optimizer:
 
 
 def as_schedule(given: Any) -> Schedule:
-    """Return a schedule of the learning rate, given itself or its name; UserError for anything else."""
+    """Return a schedule of the learning rate, given itself, its name, or a function of the step and of all steps.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if callable(given) and not isinstance(given, type):
+        return ScheduleFunction(function=given)
     return cast(Schedule, _as("schedule", given, SCHEDULES, Schedule))
 
 
@@ -110,6 +117,7 @@ __all__ = [
     "Polynomial",
     "RMSprop",
     "Schedule",
+    "ScheduleFunction",
     "Scipy",
     "State",
     "Step",

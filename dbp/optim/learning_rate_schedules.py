@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import ClassVar
 
 from dbp.checks import check_at_least, check_from_0_to_1, check_positive
 from dbp.errors import UserError
+from dbp.text import brief
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,31 @@ class Plateau(Schedule):
             if stale_epochs > self.patience:
                 factor, stale_epochs, cooldown_left = max(self.final_factor, factor * self.gamma), 0, self.cooldown
         return factor
+
+
+@dataclass(frozen=True)
+class ScheduleFunction(Schedule):
+    """A factor that a function returns; from Python only.
+
+    Args:
+        function: takes the step, counted from 0 at the end of the warm-up, and the number of steps after the warm-up;
+            returns the factor. It must return the same on every rank.
+    """
+
+    kind: ClassVar[str] = "function"
+    function: Callable[[int, int], float] = field(kw_only=True)
+
+    def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
+        """Return the factor for this step; raise UserError unless it is a number that is not negative."""
+        factor = self.function(step, steps)
+        if not (isinstance(factor, Real) and 0 <= factor < math.inf):
+            error = UserError(
+                f"a schedule must return a factor of 0 or more, but at step {step} of {steps} it returned "
+                f"{brief(factor)}; write schedule=lambda step, steps: ..."
+            )
+            error.on_all_ranks = True  # as all ranks ask for the same factor
+            raise error
+        return float(factor)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from dbp.errors import UserError
-from dbp.optim import SCHEDULES, Constant, Cosine, Exponential, OneCycle, Plateau, Polynomial, StepDecay
+from dbp.optim import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    StepDecay,
+    as_schedule,
+)
 
 STEPS = 40
 
@@ -151,3 +161,15 @@ def test_cosine_schedule():
     assert factors[-1] == pytest.approx(0.1)
     assert factors[2:] == sorted(factors[2:], reverse=True)
     assert Cosine().factor(0, 1) == 1
+
+
+def test_a_function_is_a_schedule():
+    schedule = as_schedule(lambda step, steps: 1 - step / steps)
+    assert factors(schedule) == [1 - t / STEPS for t in range(STEPS)]
+    assert as_schedule(Cosine()) == Cosine()
+
+
+@pytest.mark.parametrize("factor", [-1.0, math.nan, math.inf, None])
+def test_a_function_that_returns_no_factor_is_refused(factor):
+    with pytest.raises(UserError, match=r"must return a factor of 0 or more, but at step 3 of 40 it returned "):
+        as_schedule(lambda step, steps: factor).factor(3, STEPS)
