@@ -1,10 +1,12 @@
 """dbp trains neural networks by data parallelism over MPI, to the same bits on any number of ranks.
 
     dbp.fit(...)          train on all ranks that mpirun started, or resume a run
+    dbp.rank()            the number of this rank, and dbp.ranks() that of all
     dbp.nn, dbp.optim     what to train, and how
     dbp.data              data sets; dbp.Data names those of a run
     dbp.convert           data files from blocks of rows
     dbp.autodiff          derivatives of your own functions
+    dbp.listeners         the events of a run, for functions of yours that follow it
     dbp.insight           summaries of models, each neuron's contribution to the error, effects of changes
 
 Modules are loaded when they are first used, as thousands of ranks may import dbp at once. One thing happens at import:
@@ -23,10 +25,12 @@ from dbp.version import VERSION
 set_hooks()
 __version__ = VERSION
 __all__ = [
+    "STOP",
     "Checkpoint",
     "Data",
     "EarlyStopping",
     "Interrupted",
+    "Log",
     "NotFinite",
     "Settings",
     "UserError",
@@ -38,22 +42,32 @@ __all__ = [
     "data",
     "fit",
     "insight",
+    "listener",
+    "listeners",
     "nn",
     "optim",
+    "rank",
+    "ranks",
 ]
 
 _HOMES = {
     "fit": "training.fit",
-    **dict.fromkeys(("Data", "EarlyStopping", "NotFinite", "Checkpoint", "Settings", "Watch"), "config.settings"),
+    **dict.fromkeys(
+        ("Data", "EarlyStopping", "Log", "NotFinite", "Checkpoint", "Settings", "Watch"), "config.settings"
+    ),
+    **dict.fromkeys(("STOP", "listener"), "listeners"),
+    **dict.fromkeys(("rank", "ranks"), "parallel.ranks.world"),
     **dict.fromkeys(("Interrupted", "UserError"), "errors"),
 }
-_MODULES = ("autodiff", "checkpoint", "convert", "data", "insight", "nn", "optim")
+_MODULES = ("autodiff", "checkpoint", "convert", "data", "insight", "listeners", "nn", "optim")
 
 if TYPE_CHECKING:
-    from dbp import autodiff, checkpoint, convert, data, insight, nn, optim
+    from dbp import autodiff, checkpoint, convert, data, insight, listeners, nn, optim
     from dbp.config.data import Data
-    from dbp.config.settings import Checkpoint, EarlyStopping, NotFinite, Settings, Watch
+    from dbp.config.settings import Checkpoint, EarlyStopping, Log, NotFinite, Settings, Watch
     from dbp.errors import Interrupted, UserError
+    from dbp.listeners import STOP, listener
+    from dbp.parallel.ranks.world import rank, ranks
     from dbp.training.fit import fit
 
 

@@ -52,6 +52,13 @@ class NotFiniteError(UserError):
     on_all_ranks = True  # as the sum over all ranks shows it
 
 
+class ListenerError(UserError):
+    """A listener has raised an exception, which ends the run."""
+
+    exit_code = 1
+    on_all_ranks = True  # as rank 0, which calls listeners, has all raise it
+
+
 class NodesDifferError(UserError):
     """The copies of the weights on the nodes are not the same."""
 
@@ -65,6 +72,7 @@ ALIASES = {
     "avg_pool": "average_pool2d",
     "bce": "binary_cross_entropy",
     "bn": "batch_norm",
+    "callbacks": "listeners",
     "ce": "cross_entropy",
     "conv": "conv2d",
     "convolution": "conv2d",

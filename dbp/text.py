@@ -145,6 +145,14 @@ def parse_limit(text: str) -> float | str:
     return TIME_OF_JOB if text.strip() == TIME_OF_JOB else parse_time(text)
 
 
+def parse_steps(text: str) -> tuple[int, int]:
+    """Parse a range of steps such as 100:120, whose first and last step both count; UserError for anything else."""
+    first, colon, last = text.strip().partition(":")
+    if not (colon and is_digits(first) and is_digits(last) and 1 <= int(first) <= int(last)):
+        raise UserError(f"trace takes the first and the last step, such as 100:120, but got {text!r}")
+    return int(first), int(last)
+
+
 def parse_time(text: str) -> float:
     """Parse seconds, or [days-][hours:]minutes:seconds, as seconds; raise UserError for anything else."""
     match = re.fullmatch(r"(?:(\d{1,9})-)?(?:(\d{1,9}):)?(?:(\d{1,9}):)?(\d{1,12}(?:\.\d+)?)", text.strip())

@@ -21,6 +21,7 @@ COMMANDS = {
     "shards.py": (("--cases", "mlp-small", "--shards", "1,4", "--rounds", "1"), "mlp-small/4"),
     "startup.py": (("--rounds", "1"), "in packages"),
     "first_step.py": (("--sizes", "1MB", "--ranks", "1"), "1MB"),
+    "listeners.py": (("--cases", "mlp-small", "--rounds", "1", "--repeats", "3"), "mlp-small"),
     "kernels.py": (("--cases", "mlp-small", "--rounds", "1"), "x86-64-v3"),
     "data.py": (("--examples", "600", "--epochs", "2", "--rounds", "1", "--without-torch"), "chunks of 3 MB"),
     "large_data.py": (("--size", "13MB", "--limit", "1GB", "--memory", "4MB"), "resumption: equal"),

@@ -12,7 +12,7 @@ import pytest
 
 from dbp.commands import COMMANDS, load
 from dbp.config.data import Data
-from dbp.config.settings import Checkpoint, EarlyStopping, NotFinite, Settings, Watch
+from dbp.config.settings import Checkpoint, EarlyStopping, Log, NotFinite, Settings, Watch
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
 from tests import processes
@@ -145,12 +145,14 @@ def test_the_page_on_configs_names_every_key_and_kind():
         "watch",
         "early_stopping",
         "not_finite",
+        "log",
     }
     keys |= {f"data.{f.name}" for f in dataclasses.fields(Data)}
     keys |= {f"checkpoint.{f.name}" for f in dataclasses.fields(Checkpoint)}
     keys |= {f"watch.{f.name}" for f in dataclasses.fields(Watch)}
     keys |= {f"early_stopping.{f.name}" for f in dataclasses.fields(EarlyStopping)}
     keys |= {f"not_finite.{f.name}" for f in dataclasses.fields(NotFinite)}
+    keys |= {f"log.{f.name}" for f in dataclasses.fields(Log)}
     keys |= {"model.layers", "optimizer.kind", "schedule.kind"}
     assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", text, re.MULTILINE)) == keys.union(
         LAYERS, LOSSES, OPTIMIZERS, SCHEDULES

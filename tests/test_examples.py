@@ -1,8 +1,10 @@
 """Every example runs as it stands, on two ranks, in a short form of itself."""
 
+import importlib.util
 import re
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -31,8 +33,27 @@ SHORT = {
     "fashion-conv.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy [\d.]+  \(64 examples\)"),
     "fashion.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy [\d.]+  \(64 examples\)"),
     "logistic.py": (("--epochs", "2"), r"test: cost [\d.]+  accuracy 0\."),
+    "mlflow_run.py": ((), r"test: cost [\d.]+  accuracy 0\.[89]"),
     "text.py lstm": (("--text", "fox.txt", "--epochs", "2"), r" \.\.\. [Tthequickbrownfxjmpsvlazydg\s]+"),
     "text.py transformer": (("--text", "fox.txt", "--epochs", "2"), r" \.\.\. [Tthequickbrownfxjmpsvlazydg\s]+"),
+    "wandb_run.py": ((), r"test: cost [\d.]+  accuracy 0\.[89]"),
+}
+
+# Stands in for a library that is not installed: writes down the calls of its functions. An installed one works offline.
+STAND_IN = """
+import pathlib
+
+def __getattr__(name):
+    def call(*values, **options):
+        with pathlib.Path("calls.txt").open("a") as file:
+            print(name, *values, *options.items(), file=file)
+    return call
+"""
+OFFLINE = {"WANDB_MODE": "offline"}
+# The libraries that examples report to, and how often each function is called in three epochs of 23 steps.
+CALLS = {
+    "mlflow": {"set_experiment": 1, "start_run": 1, "log_params": 1, "log_metrics": 3 + 1, "end_run": 1},
+    "wandb": {"init": 1, "log": 6 + 3 + 1, "finish": 1},
 }
 
 
@@ -51,15 +72,24 @@ def write_clothes(folder: Path) -> None:
             file["targets"] = kinds.astype(np.uint8)
 
 
+def write_stand_in(folder: Path, library: str) -> str:
+    """Write a module in place of a library that an example reports to, and return its name; "" if it is installed."""
+    if library not in CALLS or importlib.util.find_spec(library):
+        return ""
+    (folder / f"{library}.py").write_text(STAND_IN)
+    return library
+
+
 @pytest.mark.parametrize("example", SHORT)
 def test_an_example_runs_on_two_ranks(tmp_path, example):
     name, *model = example.split()
     words, ending = SHORT[example]
     write_clothes(tmp_path)
     (tmp_path / "fox.txt").write_text("The quick brown fox jumps over the lazy dog\n" * 120)
+    stood_in = write_stand_in(tmp_path, name.removesuffix("_run.py"))
     train = ["train"] if name.endswith(".toml") else []
     file = shutil.copy(EXAMPLES / name, tmp_path) if train else EXAMPLES / name  # data lies beside its config
-    outcome = dbp(*RUN, *train, file, *model, *words, cwd=tmp_path)
+    outcome = dbp(*RUN, *train, file, *model, *words, cwd=tmp_path, env=OFFLINE | {"PYTHONPATH": str(tmp_path)})
     assert outcome.code == 0, outcome.text
     assert "2 ranks" in outcome.out
     costs = [float(cost) for cost in re.findall(r"^[* ] +\d+/\d+ +(\S+)", outcome.out, re.MULTILINE)]
@@ -67,6 +97,9 @@ def test_an_example_runs_on_two_ranks(tmp_path, example):
     assert np.isfinite(costs).all()
     assert costs[-1] < costs[0]
     assert re.search(ending, outcome.out), outcome.out
+    if stood_in:
+        calls = [line.split()[0] for line in (tmp_path / "calls.txt").read_text().splitlines()]
+        assert Counter(calls) == CALLS[stood_in]
 
 
 def test_a_text_that_cannot_be_read_is_told_in_one_line(tmp_path):

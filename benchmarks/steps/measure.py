@@ -113,14 +113,14 @@ def measure(step: Step, steps: int, repeats: int, ranks: Ranks) -> dict[str, Any
     """Return the median time of a step over repetitions, and the processor time that others used."""
     take_first_steps(step)
     watch = Watch(ranks)
-    first = _repetition(step, steps, ranks)
+    first = repetition(step, steps, ranks)
     enough = min(math.ceil(LEAST / (first * steps)), MOST // steps)
     count = ranks.gather(max(repeats, enough))[0]
-    seconds = [first, *(_repetition(step, steps, ranks) for _ in range(count - 1))]
+    seconds = [first, *(repetition(step, steps, ranks) for _ in range(count - 1))]
     return {"ms": statistics.median(seconds) * 1e3, "repetitions": count, "others": watch.others()}
 
 
-def _repetition(step: Step, steps: int, ranks: Ranks) -> float:
+def repetition(step: Step, steps: int, ranks: Ranks) -> float:
     """Return the seconds of a step, averaged over some steps."""
     ranks.barrier()
     start = time.perf_counter()

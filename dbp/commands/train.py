@@ -8,7 +8,7 @@ from pathlib import Path
 from dbp import kernels
 from dbp.commands.parser import Parser, add_config, add_restart
 from dbp.errors import UsageError
-from dbp.text import parse_limit
+from dbp.text import parse_limit, parse_steps
 
 HELP = "train as a config file says, or resume that training"
 ON_RANKS = True
@@ -25,6 +25,12 @@ def add(parser: Parser) -> None:
         type=parse_limit,
         metavar="TIME",
         help="save and stop before it: seconds, hours:minutes:seconds, or auto for that of the batch job",
+    )
+    parser.add_argument(
+        "--trace",
+        type=parse_steps,
+        metavar="FIRST:LAST",
+        help="write what all ranks do in these steps to trace.json in the run's folder, for Perfetto",
     )
 
 
@@ -45,6 +51,7 @@ def run(arguments: Namespace) -> int:
         retry=arguments.retry,
         accept=tuple(arguments.accept),
         time_limit=arguments.time_limit,
+        trace=arguments.trace,
     )
     comm = world()
     check_installation(comm)  # first, as another version of dbp might not understand the settings of rank 0

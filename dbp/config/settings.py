@@ -147,12 +147,38 @@ class NotFinite:
         return self.action == ROLL_BACK
 
 
+@dataclass(frozen=True)
+class Log:
+    """The logs of its numbers that a run writes to its folder, besides history.csv.
+
+    Args:
+        tensorboard: write event files for TensorBoard, in tensorboard/.
+        json: write each event as a line of JSON, to events.jsonl.
+        csv: write the numbers of steps to steps.csv.
+        every: steps from one entry to the next; 0 for none, so that only epochs are written.
+    """
+
+    tensorboard: bool = False
+    json: bool = False
+    csv: bool = False
+    every: int = 10
+
+    def __post_init__(self) -> None:
+        check_at_least(0, **_by_key("log", self, "every"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the logs that are written."""
+        return tuple(name for name in ("tensorboard", "json", "csv") if getattr(self, name))
+
+
 SECTIONS: dict[str, type[Any]] = {
     "data": Data,
     "checkpoint": Checkpoint,
     "watch": Watch,
     "early_stopping": EarlyStopping,
     "not_finite": NotFinite,
+    "log": Log,
 }
 
 
@@ -188,6 +214,7 @@ class Settings:
         watch: how the run is watched for nodes that differ and for ranks that hang or die.
         early_stopping: when the run ends before its last epoch.
         not_finite: what happens if a cost or gradient is not finite.
+        log: the logs that are written for other programs.
     """
 
     model: Model
@@ -211,6 +238,7 @@ class Settings:
     watch: Watch = field(default_factory=Watch)
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     not_finite: NotFinite = field(default_factory=NotFinite)
+    log: Log = field(default_factory=Log)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
@@ -230,6 +258,8 @@ class Settings:
         self._check_standardize()
         self._check_top_k()
         self._check_not_finite()
+        if self.log.names and self.out is None:
+            raise UserError(f"log.{self.log.names[0]} is written to the run's folder, but out is None; set it to one")
 
     def _check_counts(self) -> None:
         """Turn whole numbers of NumPy into Python's; raise UserError for others, and those out of their bounds."""

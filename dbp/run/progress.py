@@ -14,6 +14,7 @@ from dbp.cost.mini_batch import ExampleSums
 from dbp.run.not_finite import NotFiniteRecord
 
 STOPPED_EARLY = "stopped early"  # the beginning of the outcome of a run that early stopping has ended
+STOPPED_BY_LISTENER = "stopped by listener"  # likewise, of one that a listener has ended; its name follows
 History = dict[str, list[float]]
 # The fields of Progress that a checkpoint stores under their own names.
 STORED = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dbp.checkpoint import StoredCheckpoint, Writer
@@ -24,6 +26,7 @@ class CheckpointWriting:
     def __init__(self, folder: RunFolder, say: Callable[[str], None], note_seconds: Callable[[float], None]):
         self._folder, self._say, self._note_seconds = folder, say, note_seconds
         self._writer, self._seconds = Writer(), 0.0
+        self.written: deque[tuple[int, Path]] = deque()  # steps and files, in order; whoever is told of one removes it
         self._failed = self._reason = ""  # message and reason of the last checkpoint that could not be written
         self._side_failure = self._warned = ""  # of files beside the checkpoint: the last failure, the last warning
 
@@ -65,6 +68,7 @@ class CheckpointWriting:
         """
         began, step = time.monotonic(), int(checkpoint.progress["step"])
         path = self._folder.checkpoints.save(checkpoint, step)
+        self.written.append((step, path))
         try:
             self._folder.checkpoints.tidy(path, best, others)
             self._folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})

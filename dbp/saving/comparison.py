@@ -12,7 +12,7 @@ from dbp.config.data import PARTS, is_in_files
 from dbp.config.settings import Settings
 from dbp.data import Meaning, is_same_but_written_since, meaning_differences
 from dbp.errors import UserError
-from dbp.run.progress import STOPPED_EARLY
+from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY
 from dbp.run.stored_settings import stored_table
 from dbp.saving.checkpoint_info import CheckpointInfo
 
@@ -24,6 +24,7 @@ MAY_DIFFER = (
     "divide_state",
     "early_stopping",
     "not_finite",
+    "log",
     "schedule.epochs",
     "data.memory",
 )
@@ -126,10 +127,14 @@ def jump_of_rate(info: CheckpointInfo, settings: Settings, steps: int) -> str:
 
 
 def may_go_on(info: CheckpointInfo, found: Comparison, settings: Settings) -> bool:
-    """Return True if a setting differs that has ended the run before its last epoch, or if it has more epochs now."""
-    if settings.epochs > info.settings["epochs"]:
+    """Return True if a run that had ended before its last epoch may go on.
+
+    It may if a setting differs that has ended it, if it has more epochs now, or if a listener has stopped it.
+    """
+    outcome = str(info.progress["outcome"])
+    if settings.epochs > info.settings["epochs"] or outcome.startswith(STOPPED_BY_LISTENER):
         return True
-    section = "early_stopping" if str(info.progress["outcome"]).startswith(STOPPED_EARLY) else "optimizer"
+    section = "early_stopping" if outcome.startswith(STOPPED_EARLY) else "optimizer"
     return any(covered(key, (section,)) for key in (*found.allowed, *found.forbidden))
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
 
 STATUS_FILE, STOP_FILE = "status.json", "stop"
-RUN_FILES = (RUN_CONFIG, "history.csv", "timing.csv", STATUS_FILE)  # that a run writes as a whole
+# Files that a run writes, besides its checkpoints and those in folders.
+RUN_FILES = (RUN_CONFIG, "history.csv", "timing.csv", "trace.json", "steps.csv", "events.jsonl", STATUS_FILE)
 # The first line of the run's config.toml, by which it is told from a config that a user has written.
 WRITTEN_BY_DBP = "# Written by dbp: the settings of the run in this folder. dbp train with this file resumes it.\n"
 HEARTBEAT_SECONDS = 10.0  # between two writings of the status of a running run
@@ -35,8 +36,8 @@ MAX_STATUS_BYTES = 1 << 16
 COUNTS = ("epoch", "epochs", "step", "steps", "ranks", "starts", "from_step", "process", "code")
 SECONDS, MAX_SECONDS = ("seconds", "step_seconds", "save_seconds"), 1e12
 TEXTS = ("state", "updated", "started", "host", "job", "checkpoint", "message")
-FOLDERS = ("checkpoints", LOGS)
-REPLACED = (RUN_CONFIG, "history.csv", "timing.csv")  # files that each run writes anew
+FOLDERS = ("checkpoints", LOGS, "tensorboard")
+REPLACED = tuple(name for name in RUN_FILES if name != STATUS_FILE)  # files that each run writes anew
 OF_ITS_OWN = "a run needs a folder of its own"
 ABSENT = (errno.ENOENT, errno.ENOTDIR)
 

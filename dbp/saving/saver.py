@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -33,7 +33,7 @@ FAILURE_WAIT_SECONDS = 2.0  # that rank 0 waits for a checkpoint being written w
 
 
 class RunSaver:
-    """A context manager that saves the state of a run to its folder; all methods but note_step_time() are collective.
+    """A context manager that saves the state of a run to its folder; collective, but where a method says so.
 
     On entry the run is restored if it continues from a checkpoint or from memory.
 
@@ -236,19 +236,28 @@ class RunSaver:
 
     def stop(self) -> Stopped | Interrupted:
         """Save because a rank has asked to stop, and return the exception that ends the run on all ranks."""
-        run = self._run
         why, is_interrupted = who_asked(self._comm, self._stopping.reason)
+        text, code = f"{why}: {self.save_before_end()}", NOT_FINISHED
         if self.folder is None:
-            text = f"{why}: stopped after step {run.progress.step}; nothing was saved, as the run has no folder (out)"
             code = INTERRUPTED if is_interrupted else 1
-        else:
-            if failed := self._save_with_retries():
-                raise self._unsaved(failed)
-            text, code = f"{why}: saved step {run.progress.step}; the same command resumes from it", NOT_FINISHED
         self._say(text)
         from_rank_0(self._comm, self._write_end, "stopped", why, code)
         self._stopping.clear_stop_file()
         return Interrupted(text, code) if is_interrupted else Stopped(code)
+
+    def save_before_end(self) -> str:
+        """Save because the run cannot go on now, and return what is saved, in words; raise StorageError if it fails."""
+        step = self._run.progress.step
+        if self.folder is None:
+            return f"stopped after step {step}; nothing was saved, as the run has no folder (out)"
+        if failed := self._save_with_retries():
+            raise self._unsaved(failed)
+        return f"saved step {step}; the same command resumes from it"
+
+    def written_checkpoints(self) -> Iterator[tuple[int, Path]]:
+        """Yield step and file of the checkpoints that were written since the last call; rank 0 only, not collective."""
+        while self._writing is not None and self._writing.written:
+            yield self._writing.written.popleft()
 
     def finish(self) -> str:
         """Write the last checkpoint, and return why it was not written; "" if it was."""

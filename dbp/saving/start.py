@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from dbp.config.settings import AUTO_THREADS, Settings
 from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, PassStoppedError, Stopped
@@ -33,6 +34,8 @@ class Start:
             the batch job has left; None for no limit.
         job_lines: lines about the batch job.
         ranks: ranks at the start of the job, of which some may have died since.
+        listeners: Listeners that rank 0 calls with the events of the run.
+        trace: the first and the last of the steps that are recorded for trace.json; None for none.
     """
 
     fresh: bool = False
@@ -43,6 +46,8 @@ class Start:
     time_limit: float | str | None = None
     job_lines: tuple[str, ...] = ()
     ranks: int = 0
+    listeners: tuple[Any, ...] = ()
+    trace: tuple[int, int] | None = None
 
     @property
     def limit(self) -> float | None:

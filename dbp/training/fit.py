@@ -6,11 +6,11 @@ import dataclasses
 import inspect
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,12 +45,16 @@ from dbp.saving.saver import RunSaver
 from dbp.saving.start import Start, asked_ending, in_job, stoppable_start, with_threads_and_shards
 from dbp.saving.stopping import signals
 from dbp.terminal import open_closed_streams, write_line
-from dbp.text import count_text, duration, figures, parse_limit
+from dbp.text import count_text, duration, figures, parse_limit, parse_steps
 from dbp.training.display import Display, introduction
 from dbp.training.loop import train_epochs
 from dbp.training.recovery import recover
 from dbp.training.timing import Timing
 from dbp.types import Array
+
+if TYPE_CHECKING:  # only runs with listeners or a trace load these
+    from dbp.training.events import RunEvents
+    from dbp.training.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def fit(
     retry: bool = False,
     accept: Sequence[str] = (),
     time_limit: float | str | None = None,
+    listeners: Sequence[Callable[[Any], object]] = (),
+    trace: str | None = None,
     **settings: Any,
 ) -> Result:
     """Train on all ranks of this job, or resume the run in the folder `out`.
@@ -92,6 +98,10 @@ def fit(
         accept: settings that may differ from those of the checkpoint, such as "optimizer.learning_rate".
         time_limit: seconds from the start of the process by which the run must have stopped, or a text such as
             "4:00:00"; "auto" for the time that the batch job has left.
+        listeners: functions that rank 0 calls with each event of the run, a record of dbp.listeners; one that returns
+            dbp.STOP ends the run.
+        trace: the first and the last step, such as "100:120", of which trace.json in the run's folder shows what all
+            ranks do.
         positional: none; a message says so.
         settings: the fields of dbp.Settings: model, loss, data, optimizer, epochs, batch_size, ...
 
@@ -114,9 +124,19 @@ def fit(
     with signals, watched(comm, *limits):
         limit = agree(comm, parse_limit, time_limit) if isinstance(time_limit, str) else time_limit
         accepted = (accept,) if isinstance(accept, str) else tuple(accept)
-        start = Start(fresh, overwrite, quiet, retry, accepted, limit)
+        heard, traced = agree(comm, _listeners, listeners), None if trace is None else agree(comm, parse_steps, trace)
+        start = Start(fresh, overwrite, quiet, retry, accepted, limit, listeners=heard, trace=traced)
         given = agree(comm, lambda: Settings.of(**settings))
         return train(given, comm, start, ends_if_asked=True)
+
+
+def _listeners(given: Any) -> tuple[Any, ...]:
+    """Return listeners, checked; their module is loaded only if there are some."""
+    if given == ():
+        return ()
+    from dbp.listeners import as_listeners
+
+    return as_listeners(given)
 
 
 def _signature() -> inspect.Signature:
@@ -153,9 +173,14 @@ def train(
     while True:
         run = saver = display = None  # frees the memory of the last attempt before the next one needs as much
         try:
-            with start_run(settings, comm, start, snapshot, known) as (run, saver, display):
+            with (
+                start_run(settings, comm, start, snapshot, known) as (run, saver, display),
+                _events(run, saver, display, start) as events,
+            ):
+                trace = None if start.trace is None else _trace(run, saver, display, start.trace)
                 try:
-                    result = _finish(run, saver, display, train_epochs(run, saver, display))
+                    steps = train_epochs(run, saver, display, events, trace)
+                    result = _finish(run, saver, display, steps, events)
                 except Interrupted as interruption:
                     interruption.result = _result(run, {})
                     raise
@@ -229,13 +254,28 @@ def start_run(
             yield run, saver, display
 
 
+def _events(run: Run, saver: RunSaver, display: Display, start: Start) -> AbstractContextManager[RunEvents | None]:
+    """Return the events of a run as a context manager, which yields None if nothing on rank 0 listens; collective."""
+    if not from_rank_0(run.comm, lambda: bool(start.listeners or run.settings.log.names)):
+        return nullcontext()
+    from dbp.training.events import RunEvents
+
+    return RunEvents(run, saver, display.say, start.listeners)
+
+
+def _trace(run: Run, saver: RunSaver, display: Display, steps: tuple[int, int]) -> Trace:
+    from dbp.training.trace import Trace
+
+    return Trace(run, saver, display.say, steps)
+
+
 def _lock(folder: RunFolder, settings: Settings) -> None:
     """Lock the run's folder; raise UserError if another run holds it, or it is not one of its own."""
     folder.lock()
     folder.check_contents(files_of(settings.data))
 
 
-def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
+def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: RunEvents | None) -> Result:
     """Save the finished run, evaluate it on the test data and report its timing; collective.
 
     Args:
@@ -243,6 +283,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
         saver: of the run.
         display: of the run.
         steps: steps since this start.
+        events: for the listeners; None if there are none.
     """
     progress, failed = run.progress, ""
     if not progress.finished:
@@ -271,6 +312,8 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int) -> Result:
             display.say(f"warning: the test cost is {test['cost']}: {spoiled}")
         display.say(f"test: {figures(test)}  ({counted:,} examples)")
     saver.end(failed, message)
+    if events is not None:
+        events.end(how, test)
     return _result(run, test)
 
 

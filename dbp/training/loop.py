@@ -18,42 +18,75 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
+from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.mini_batch_cost import Evaluation, MiniBatchCost
 from dbp.errors import PassStoppedError
 from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
 from dbp.reading.shard import Batch
 from dbp.run.evaluation import describe_not_finite, evaluate
-from dbp.run.progress import STOPPED_EARLY
+from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY, Progress
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
 from dbp.training.display import Display
 from dbp.training.not_finite_policy import NotFinitePolicy
 
+if TYPE_CHECKING:  # only runs with listeners or a trace load these
+    from dbp.training.events import RunEvents
+    from dbp.training.trace import Trace
 
-def train_epochs(run: Run, saver: RunSaver, display: Display) -> int:
-    """Train all epochs that are left, and return how many steps that took."""
+
+def train_epochs(
+    run: Run, saver: RunSaver, display: Display, events: RunEvents | None = None, trace: Trace | None = None
+) -> int:
+    """Train all epochs that are left, and return how many steps that took.
+
+    Args:
+        run: the run.
+        saver: of the run.
+        display: of the run.
+        events: for the listeners; None if there are none.
+        trace: records some of the steps; None for none.
+    """
     run.comm.clock.reset()
     settings, progress = run.settings, run.progress
     steps, policy = 0, NotFinitePolicy(run, saver, display.say)
     policy.begin()
     while progress.epoch < settings.epochs and not progress.outcome:
         display.start_epoch(progress.epoch, progress.step_in_epoch)
-        for examples in steps_of_epoch(run, policy):
+        of_epoch = steps_of_epoch(run, policy)
+        for taken in of_epoch if trace is None else trace.follow(of_epoch):
             steps += 1
-            display.after_step(examples, progress.totals)
+            display.after_step(taken.examples, progress.totals)
+            if events is not None:
+                events.after_step(taken.examples, taken.totals)
             if settings.watch.due_after_step(progress.step):
                 run.compare_nodes()
             if not run.at_end_of_epoch:
-                _save_or_stop(run, saver)
-        if run.at_end_of_epoch or progress.outcome:  # else the run has rolled back to a checkpoint
-            _end_epoch(run, saver, display)
+                _save_or_stop(run, saver, events)
+        if run.at_end_of_epoch or _has_converged(progress):  # else it has rolled back, or a listener has stopped it
+            _end_epoch(run, saver, display, events)
+    if trace is not None:
+        trace.write()
     return steps
 
 
-def steps_of_epoch(run: Run, policy: NotFinitePolicy) -> Iterator[int]:
-    """Take the steps that are left of an epoch, and yield the number of examples of each.
+class Taken(NamedTuple):
+    """A step that is done.
+
+    Args:
+        examples: of its mini-batch.
+        totals: sums over them.
+    """
+
+    examples: int
+    totals: ExampleSums
+
+
+def steps_of_epoch(run: Run, policy: NotFinitePolicy) -> Iterator[Taken]:
+    """Take the steps that are left of an epoch, and yield each.
 
     There are fewer if the optimizer cannot continue, or if the run rolls back to a checkpoint.
     """
@@ -69,7 +102,7 @@ def steps_of_epoch(run: Run, policy: NotFinitePolicy) -> Iterator[int]:
             return
         run.comm.clock.step = progress.step
         run.comm.clock.enter(Stage.OTHER)
-        yield examples
+        yield Taken(examples, taken.evaluation.totals)
 
 
 def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
@@ -100,20 +133,27 @@ def record_step(run: Run, taken: Step[Evaluation]) -> None:
     progress.length = float(taken.length)
 
 
-def _save_or_stop(run: Run, saver: RunSaver) -> None:
-    """Save if a checkpoint is due, and stop if any rank has asked for it."""
+def _has_converged(progress: Progress) -> bool:
+    """Return True if the optimizer cannot continue, so that the epoch ends here."""
+    return bool(progress.outcome) and not progress.outcome.startswith(STOPPED_BY_LISTENER)
+
+
+def _save_or_stop(run: Run, saver: RunSaver, events: RunEvents | None) -> None:
+    """Save if a checkpoint is due, and stop if any rank, or a listener, has asked for it."""
     saver.note_step_time()
     if run.settings.checkpoint.due_after_step(run.progress.step):
         run.progress.not_finite.mark_checkpoint(run.progress.step)
         saver.save()  # 7 checkpoint
-    if run.objective.stop_requested:
+    if run.objective.stop_requested and not (events is not None and events.settle()):
         raise saver.stop()
 
 
-def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
+def _end_epoch(run: Run, saver: RunSaver, display: Display, events: RunEvents | None) -> None:
     """Validate, report and save at the end of an epoch. The last epoch is saved later, with the finished run."""
     settings, progress = run.settings, run.progress
     rate = display.rate()
+    if events is not None:
+        events.settle()  # before the evaluation, which a pending answer would cut short
     try:
         validation = evaluate(run, run.sources.validation).means
         _warn_of_validation(run, validation, display)
@@ -122,13 +162,15 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display) -> None:
     row = progress.after_epoch(validation, {settings.optimizer.length_name: progress.length})
     display.after_epoch(row, progress.is_best, rate)
     _stop_early(run)
+    if events is not None:
+        events.after_epoch(row)
     due = (settings.checkpoint.best and progress.is_best) or settings.checkpoint.due_after_epoch(progress.epoch)
     if due:
         progress.not_finite.mark_checkpoint(progress.step)
     if progress.epoch < settings.epochs and not progress.outcome:
         if due:
             saver.save()  # 7 checkpoint; a second save() of the same step does nothing
-        _save_or_stop(run, saver)
+        _save_or_stop(run, saver, events)
 
 
 def _warn_of_validation(run: Run, means: Mapping[str, float], display: Display) -> None:

@@ -1,7 +1,7 @@
 """Open checkpoints that may be hostile: `open_files.py GOOD FILE ...`, started with injector.environment().
 
-GOOD holds the arrays that a run expects. Prints a line of JSON for each file: what refused it, in how many CPU seconds, by
-how many MB memory has grown. In the log of calls, a file named after each begins its part.
+GOOD holds the arrays that a run expects. Prints a line of JSON for each file: what refused it, in how many CPU seconds,
+by how many MB memory has grown. In the log of calls, a file named after each begins its part.
 """
 
 from __future__ import annotations

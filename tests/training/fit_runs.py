@@ -5,6 +5,7 @@ import dataclasses
 from dbp import nn
 from dbp.config.data import Data
 from dbp.config.settings import Checkpoint, Settings
+from dbp.listeners import as_listeners
 from dbp.optim import Adam, Cosine
 from dbp.parallel import OneProcess
 from dbp.saving.start import Start
@@ -25,5 +26,7 @@ BASE = Settings(
 
 
 def run(settings=BASE, **changes):
-    options = {name: changes.pop(name) for name in ("fresh", "overwrite", "accept", "retry") if name in changes}
+    names = ("fresh", "overwrite", "accept", "retry", "trace")
+    options = {name: changes.pop(name) for name in names if name in changes}
+    options["listeners"] = as_listeners(changes.pop("listeners", ()))
     return train(dataclasses.replace(settings, **changes), OneProcess(), Start(quiet=True, **options))

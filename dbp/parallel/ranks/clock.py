@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from dbp.parallel.ranks.backoff import Backoff
+
+if TYPE_CHECKING:
+    from dbp.parallel.ranks.timeline import Timeline
 
 QUICK_POLLS = 10  # before a wait counts as one, because most end within so few
 CHECK_SECONDS = 0.05  # between two checks, while a rank waits, that nothing is wrong with the others
@@ -53,6 +57,7 @@ class StageClock:
         self.seconds = [0.0] * len(Stage)
         self.current, self.since = Stage.OTHER, time.perf_counter()
         self.step = 0  # steps done
+        self.timeline: Timeline | None = None  # of the steps that are traced
         self.missing: Callable[[], Sequence[int]] = no_ranks  # while waiting: the ranks known not to have arrived
         self.awaited = ""  # while waiting for something else than ranks: what it is
         self.check: Callable[[], None] = no_check  # called while this rank waits; raises what is wrong
@@ -61,12 +66,14 @@ class StageClock:
         """Begin a stage and return the one before."""
         now, before = time.perf_counter(), self.current
         self.seconds[before] += now - self.since
+        if self.timeline is not None:
+            self.timeline.add_stage(before.label, self.since, now)
         self.since, self.current = now, stage
         return before
 
     def reset(self) -> None:
-        """Forget the seconds so far."""
-        self.seconds, self.since = [0.0] * len(Stage), time.perf_counter()
+        """Forget the seconds so far, and a timeline."""
+        self.seconds, self.since, self.timeline = [0.0] * len(Stage), time.perf_counter(), None
 
     def wait_until(
         self,

@@ -21,7 +21,7 @@ class Message:
 
 
 # Tags: MPI keeps the order of messages between two ranks for each tag separately.
-PARTS, SUMS, VECTORS, GATHERED = range(4)
+PARTS, SUMS, VECTORS, GATHERED, TIMES = range(5)
 
 Form = Callable[[slice], tuple[Array, Action]]  # the message for a part, and the action that packs or unpacks it
 
@@ -37,22 +37,24 @@ class Messages:
     def __init__(self, comm: Communicator, tag: int):
         self._comm, self._tag = comm, tag
         self.all: list[Any] = []
+        self.peers: list[tuple[int, int]] = []  # of each of them, the other rank and the bytes
         self._actions: list[Action] = []
 
     def send(self, messages: Iterable[Message], form: Form) -> None:
         """Prepare messages to send, each in the form of its part; call run_actions() before sending them."""
         for message in messages:
             array, action = form(message.part)
-            self._add(self._comm.channel.outgoing(array, message.rank, self._tag), action)
+            self._add(self._comm.channel.outgoing(array, message.rank, self._tag), action, message.rank, array.nbytes)
 
     def receive(self, messages: Iterable[Message], form: Form) -> None:
         """Prepare messages to receive, each in the form of its part; call run_actions() after receiving them."""
         for message in messages:
             array, action = form(message.part)
-            self._add(self._comm.channel.incoming(array, message.rank, self._tag), action)
+            self._add(self._comm.channel.incoming(array, message.rank, self._tag), action, message.rank, array.nbytes)
 
-    def _add(self, message: Any, action: Action) -> None:
+    def _add(self, message: Any, action: Action, rank: int, size: int) -> None:
         self.all.append(message)
+        self.peers.append((rank, size))
         self._actions.append(action)
 
     def run_actions(self) -> None:

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,8 @@ class NodeAllreduce:
         comm, buckets = self._comm, self._buckets
         while self._added < self._ready():
             bucket = buckets[self._added]
+            if comm.clock.timeline is not None:
+                comm.clock.timeline.open(self._added, f"bucket {self._added}")
             for adder in bucket.adders:
                 adder.add()
             self._enqueue(bucket.parts_out)
@@ -195,7 +197,10 @@ class NodeAllreduce:
             self._finished += 1
             self._send()
         self._send()
-        return self._finished == len(buckets) and not self._queue and comm.channel.done(self._messages)
+        is_done = self._finished == len(buckets) and not self._queue and comm.channel.done(self._messages)
+        if is_done and self._sending:
+            self._send()  # notes that the last ones are sent
+        return is_done
 
     def _enqueue(self, messages: Messages) -> None:
         """Queue messages behind those that wait to be sent."""
@@ -208,10 +213,28 @@ class NodeAllreduce:
 
         Else the parts of all buckets would arrive at the same time, late, and the other direction stand idle meanwhile.
         """
-        self._sending = [message for message in self._sending if not self._comm.channel.done([message])]
-        while self._queue and len(self._sending) < self._in_flight:
-            self._sending.append(self._queue.popleft())
-            self._comm.channel.start(self._sending[-1:])
+        timeline, waiting = self._comm.clock.timeline, []
+        for message in self._sending:
+            if not self._comm.channel.done([message]):
+                waiting.append(message)
+            elif timeline is not None:
+                timeline.close(timeline.messages, id(message))
+        self._sending = waiting
+        while self._queue and len(waiting) < self._in_flight:
+            waiting.append(message := self._queue.popleft())
+            if timeline is not None:
+                timeline.open(id(message), *self._descriptions[id(message)])
+            self._comm.channel.start([message])
+
+    @cached_property
+    def _descriptions(self) -> dict[int, tuple[str, dict[str, int | str]]]:
+        """Return the name and the details of each message that this rank sends, for a timeline."""
+        return {
+            id(message): (f"{what} of bucket {number}", {"to rank": rank, "bytes": size})
+            for number, bucket in enumerate(self._buckets)
+            for what, messages in (("parts", bucket.parts_out), ("sum", bucket.sums_out))
+            for message, (rank, size) in zip(messages.all, messages.peers, strict=True)
+        }
 
     def _ready(self) -> int:
         """Return how many buckets all ranks of this node have written."""
@@ -270,6 +293,8 @@ class NodeAllreduce:
         self.advance()
         while self._arrived < self._finished and self._is_exchanged(self._arrived):
             self._buckets[self._arrived].sums_in.run_actions()
+            if (timeline := self._comm.clock.timeline) is not None:
+                timeline.close(timeline.buckets, self._arrived)
             self._arrived += 1
         return self._arrived >= buckets
 

@@ -1,0 +1,174 @@
+"""Event files of TensorBoard: records with checksums, each of which is a message in the wire format of protobuf.
+
+A record is a length, a checksum of it, a message, and a checksum of that, as tensorflow/core/lib/io/record_writer.h
+describes it. The messages are those of tensorboard/compat/proto/event.proto and summary.proto, of which a few fields
+are enough, so that neither library is needed.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, TypeVar
+
+VERSION = b"brain.Event:2"
+POLYNOMIAL = 0x82F63B78  # of CRC-32C, its bits reversed
+MASK_DELTA = 0xA282EAD8  # of a checksum that lies in what it is a checksum of
+WALL_TIME, STEP, FILE_VERSION, SUMMARY, SESSION_LOG = 1, 2, 3, 5, 7  # fields of an Event
+VALUE, TAG, SIMPLE_VALUE = 1, 1, 2  # of a Summary, and of its values
+STATUS, STARTED = 1, 1  # of a SessionLog
+NUMBER, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5  # forms of a field
+LENGTH, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
+Content = TypeVar("Content", int, bytes)
+FRAME = LENGTH.size + 2 * CHECKSUM.size  # bytes of a record besides its message
+MOST_BYTES = 1 << 24  # of a message
+
+
+def _table() -> list[int]:
+    """Return the CRC of each byte."""
+    table = []
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = value >> 1 ^ (POLYNOMIAL if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+_TABLE = _table()
+
+
+def checksum(data: bytes) -> int:
+    """Return the masked CRC-32C of some bytes (RFC 3720, appendix B.4)."""
+    crc, table = 0xFFFFFFFF, _TABLE
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
+
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
+def record(message: bytes) -> bytes:
+    """Return a message with its length and checksums."""
+    length = LENGTH.pack(len(message))
+    return length + CHECKSUM.pack(checksum(length)) + message + CHECKSUM.pack(checksum(message))
+
+
+def first_records(step: int) -> bytes:
+    """Return the first records of a file, which have TensorBoard forget what earlier files hold after a step.
+
+    Args:
+        step: the last one that stays; 0 for none.
+    """
+    version = _field(FILE_VERSION, BYTES, _sized(VERSION))
+    session = _field(SESSION_LOG, BYTES, _sized(_field(STATUS, NUMBER, _varint(STARTED))))
+    return record(_event(0) + version) + record(_event(step + 1) + session)
+
+
+def scalars_record(step: int, values: Mapping[str, float]) -> bytes:
+    """Return the record of some values after a step.
+
+    Args:
+        step: steps so far.
+        values: by tag.
+    """
+    summary = b"".join(
+        _field(VALUE, BYTES, _sized(_field(TAG, BYTES, _sized(tag.encode())) + _float(value)))
+        for tag, value in values.items()
+    )
+    return record(_event(step) + _field(SUMMARY, BYTES, _sized(summary)))
+
+
+def _event(step: int) -> bytes:
+    """Return the beginning of an Event: the time and the step."""
+    return _field(WALL_TIME, DOUBLE, struct.pack("<d", time.time())) + _field(STEP, NUMBER, _varint(step))
+
+
+def _float(value: float) -> bytes:
+    return _field(SIMPLE_VALUE, FLOAT, struct.pack("<f", value))
+
+
+def _field(number: int, form: int, content: bytes) -> bytes:
+    return _varint(number << 3 | form) + content
+
+
+def _sized(content: bytes) -> bytes:
+    return _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    """Return a number in groups of seven bits, the lowest first."""
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+def records(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the records of a file, and the messages in them, up to one that is broken."""
+    while len(head := file.read(LENGTH.size + CHECKSUM.size)) == FRAME - CHECKSUM.size:
+        (size,) = LENGTH.unpack_from(head)
+        if size > MOST_BYTES or CHECKSUM.unpack_from(head, LENGTH.size) != (checksum(head[: LENGTH.size]),):
+            return
+        rest = file.read(size + CHECKSUM.size)
+        if len(rest) < size + CHECKSUM.size:
+            return
+        yield head + rest, rest[:size]
+
+
+def step_and_tag(message: bytes) -> tuple[int, str]:
+    """Return the step of an Event, and the tag of its first value; "" if it has none.
+
+    Raises:
+        ValueError: it is no Event.
+    """
+    step = _first(message, STEP, 0)
+    tag = _first(_first(_first(message, SUMMARY, b""), VALUE, b""), TAG, b"")
+    return step, tag.decode(errors="replace")
+
+
+def _first(message: bytes, number: int, default: Content) -> Content:
+    """Return the content of the first field with a number, or the default; ValueError if it is of another type."""
+    content = next((content for found, content in _fields(message) if found == number), default)
+    if not isinstance(content, type(default)):
+        raise ValueError("no such field")  # noqa: TRY004  as for all that is no message
+    return content
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield numbers and contents of the fields of a message; raise ValueError if it is none."""
+    place = 0
+    while place < len(message):
+        key, place = _read_varint(message, place)
+        content: int | bytes
+        if key & 7 == NUMBER:
+            content, place = _read_varint(message, place)
+        else:
+            size = {DOUBLE: 8, FLOAT: 4}.get(key & 7, -1)
+            if key & 7 == BYTES:
+                size, place = _read_varint(message, place)
+            content, place = message[place : place + size], place + size
+            if not 0 <= size == len(content):
+                raise ValueError("no message")
+        yield key >> 3, content
+
+
+def _read_varint(message: bytes, place: int) -> tuple[int, int]:
+    """Return the number at a place, and the place behind it; raise ValueError if it is broken."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            break
+        byte, place = message[place], place + 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+    raise ValueError("no number")

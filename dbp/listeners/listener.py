@@ -1,0 +1,94 @@
+"""A listener: a function of one event, with how often it is called and what happens if it fails."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from dbp.checks import LARGEST, check_integer
+from dbp.errors import UserError
+from dbp.listeners.events import Event, Step
+from dbp.text import brief
+
+Function = Callable[[Event], object]
+HOW = "write dbp.fit(listeners=[function, ...]), where each function takes one event"
+
+
+class Answer(Enum):
+    """The answers of a listener that change the run."""
+
+    STOP = "stop"
+
+
+STOP = Answer.STOP  # returned by a listener: the run ends at the next end of a step
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A function that is called with the events of a run.
+
+    Args:
+        function: takes an event; returns STOP to end the run.
+        every: steps from one Step event to the next; 0 for none. All other events always come.
+        harmless: whether the run continues if the function raises an exception.
+    """
+
+    function: Function
+    every: int = 1
+    harmless: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise UserError(f"a listener must be a function of one event, but is {brief(self.function)}; {HOW}")
+        if isinstance(self.function, type):
+            name = self.function.__name__
+            raise UserError(f"listener {name} is a class; make an object of it: {name}(...)")
+        object.__setattr__(self, "every", check_integer(f"every of listener {self.name}", self.every, 0, LARGEST))
+
+    def __call__(self, event: Event) -> object:
+        """Call the function."""
+        return self.function(event)
+
+    def hears(self, event: Event) -> bool:
+        """Return True if the function is to be called with this event."""
+        return not isinstance(event, Step) or (self.every > 0 and event.step % self.every == 0)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the function, or of the class of its object."""
+        found: str = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        return found.rpartition("<locals>.")[2]
+
+
+def listener(*, every: int = 1, harmless: bool = False) -> Callable[[Function], Listener]:
+    """Return a decorator that makes a Listener of a function; the arguments are those of Listener."""
+    return lambda function: Listener(function, every, harmless)
+
+
+def as_listeners(given: Any) -> tuple[Listener, ...]:
+    """Return listeners, given a list of functions; an object may have attributes `every` and `harmless`.
+
+    Raises:
+        UserError: it is no list, or something in it is no function.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise UserError(f"listeners must be a list of functions, but is {brief(given)}; {HOW}")
+    return tuple(map(_as_listener, given))
+
+
+def _as_listener(given: Any) -> Listener:
+    if isinstance(given, Listener):
+        return given
+    return Listener(given, getattr(given, "every", 1), bool(getattr(given, "harmless", False)))
+
+
+def failure(error: BaseException) -> str:
+    """Return what a listener has raised, and the line of the listener in which it did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = frames[min(1, len(frames) - 1)]  # the first frame is that of the caller
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{kind}{error} ({Path(own.filename).name}, line {own.lineno})"

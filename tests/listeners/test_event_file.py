@@ -1,0 +1,51 @@
+"""Event files of TensorBoard: checksums, and reading what was written, whole or not."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbp.listeners.event_file import checksum, first_records, records, scalars_record, step_and_tag
+
+STEPS = st.integers(0, 2**63 - 1)
+
+
+def test_checksums_are_those_of_the_standard():
+    """CRC-32C of these digits is 0xE3069283; the mask is undone as its definition says."""
+    crc = (checksum(b"123456789") - 0xA282EAD8) & 0xFFFFFFFF
+    assert (crc >> 17 | crc << 15) & 0xFFFFFFFF == 0xE3069283
+
+
+@given(st.lists(st.tuples(STEPS, st.text(min_size=1)), max_size=4), st.integers(0, 40))
+def test_records_are_read_up_to_where_a_file_is_broken_off(written, missing):
+    parts = [scalars_record(step, {tag: 0.5, "other": 1.0}) for step, tag in written]
+    content = b"".join(parts)
+    found = list(records(io.BytesIO(content[: max(0, len(content) - missing)])))
+    whole = [record for record, _ in found]
+    assert whole == parts[: len(whole)]
+    assert len(parts) - len(whole) <= (missing > 0) * len(parts)
+    assert [step_and_tag(message) for _, message in found] == [(s, t) for s, t in written[: len(whole)]]
+
+
+def test_the_first_records_have_no_tag():
+    assert [step_and_tag(message) for _, message in records(io.BytesIO(first_records(7)))] == [(0, ""), (8, "")]
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_event_or_refused(content):
+    list(records(io.BytesIO(content)))
+    try:
+        step, tag = step_and_tag(content)
+    except ValueError:
+        return
+    assert isinstance(step, int)
+    assert isinstance(tag, str)
+
+
+def test_a_length_that_was_changed_is_found():
+    content = bytearray(scalars_record(3, {"a": 1.0}))
+    content[0] += 1
+    assert list(records(io.BytesIO(content))) == []
+    with pytest.raises(ValueError, match="no message"):
+        step_and_tag(b"\x0a\x7f")
