@@ -58,6 +58,12 @@ def digest(folder) -> str:
     return digest_arrays(newest_checkpoint(folder).model)
 
 
+def best_digest(folder) -> str:
+    """Return the digest of the weights that a run has come to: those of its best epoch, if it keeps them."""
+    with find(Path(folder)) as found:
+        return digest_arrays(found.inference_weights())
+
+
 def results(outcome) -> list[str]:
     """Return the lines of a training with costs, without speeds and times."""
     return re.findall(r"^(?:[* ] +\d+/\d+(?: +-?\d+\.\d{4}\b| +-?\d\.\d{3}e\S+)+|test: .*)", outcome.out, re.MULTILINE)
@@ -65,7 +71,7 @@ def results(outcome) -> list[str]:
 
 def newest_checkpoint(folder) -> StoredCheckpoint:
     """Return the checkpoint in a file, or the newest intact one of a run."""
-    with find(Path(folder)) as found:
+    with find(Path(folder), last=True) as found:
         return found.load()
 
 

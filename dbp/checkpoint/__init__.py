@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dbp.checkpoint.format import StoredCheckpoint, digest_arrays, size_of
+from dbp.checkpoint.format import BEST_GROUP, StoredCheckpoint, digest_arrays, epoch_words, size_of
 from dbp.checkpoint.stored_config import table_of
 from dbp.checkpoint.writer_thread import Writer
 
@@ -41,6 +41,7 @@ _WITH_HDF5 = {
 }
 
 __all__ = [
+    "BEST_GROUP",
     "CheckpointFolder",
     "Keep",
     "Newest",
@@ -50,6 +51,7 @@ __all__ = [
     "all_of",
     "checkpoints_of",
     "digest_arrays",
+    "epoch_words",
     "files_of",
     "find",
     "opened",

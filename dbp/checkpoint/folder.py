@@ -14,10 +14,10 @@ from dbp.checkpoint.format import StoredCheckpoint
 from dbp.checkpoint.reading import Opened, opened, too_large
 from dbp.checkpoint.writing import write
 from dbp.errors import DataError, StorageError, UserError
-from dbp.files import partial_name, reading_from, write_file, writing_to
+from dbp.files import reading_from, write_file, writing_to
 
 NAME = re.compile(r"step-(\d+)\.h5")
-BEST = "best.h5"  # a symbolic link to the best checkpoint
+BEST = "best.h5"  # the weights of the best epoch alone
 DAMAGED = ".damaged"  # added to the names of files that cannot be used, so that they are kept
 
 
@@ -90,24 +90,44 @@ class CheckpointFolder:
         write(path, checkpoint)
         return path
 
-    def tidy(self, newest: Path, best: int | None = None, others: Collection[int] = ()) -> None:
-        """Remove the checkpoints that need not be kept, and have the name of the best one lead to it.
+    @property
+    def best(self) -> Path:
+        """Return the path of the weights of the best epoch."""
+        return self.path / BEST
+
+    @property
+    def has_best(self) -> bool:
+        """Return True if there are weights of the best epoch; raise StorageError if the system does not tell."""
+        with reading_from(self.best):
+            return self.best.exists()
+
+    def save_best(self, best: StoredCheckpoint | None) -> None:
+        """Write the weights of the best epoch, or remove those of an earlier one for None.
+
+        Raises:
+            StorageError: that failed; an earlier file is unchanged.
+        """
+        if best is not None:
+            write(self.best, best)
+            return
+        with writing_to(self.best):
+            self.best.unlink(missing_ok=True)
+
+    def tidy(self, newest: Path, others: Collection[int] = ()) -> None:
+        """Remove the checkpoints that need not be kept.
 
         Args:
             newest: the last saved file, which is kept.
-            best: step of the best checkpoint, which is kept too; None if there is none.
             others: steps of other checkpoints to keep.
 
         Raises:
             StorageError: the folder could not be changed.
         """
-        with writing_to(self.path / BEST):
-            self._link(best)
         with writing_to(self.path):
-            for old in self._superfluous(newest, {best, *others}):
+            for old in self._superfluous(newest, others):
                 old.unlink()
 
-    def _superfluous(self, newest: Path, steps: Collection[int | None]) -> Iterator[Path]:
+    def _superfluous(self, newest: Path, steps: Collection[int]) -> Iterator[Path]:
         files = self.files()
         kept = {newest, *files[-self._keep.last :]}
         for path in files:
@@ -115,23 +135,8 @@ class CheckpointFolder:
             if path not in kept and step not in steps and not (self._keep.every and step % self._keep.every == 0):
                 yield path
 
-    def _link(self, best: int | None) -> None:
-        """Let the link lead to the best checkpoint."""
-        link = self.path / BEST
-        if best is None or not (target := self.path_of(best)).exists():
-            return
-        if not link.is_symlink() or link.readlink().name != target.name:
-            fresh = partial_name(link)
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(target.name)
-            fresh.replace(link)
-
-    def drop_later(self, step: int, best: int | None = None) -> None:
-        """Remove the checkpoints of later steps.
-
-        Args:
-            step: step of the newest checkpoint that is left.
-            best: step of the best checkpoint that is left; None if there is none.
+    def drop_later(self, step: int) -> None:
+        """Remove the checkpoints of later steps, and the best weights, which may be of one; the next save writes them.
 
         Raises:
             StorageError: the folder could not be changed.
@@ -140,10 +145,7 @@ class CheckpointFolder:
             for path in self.files():
                 if step_of(path) > step:
                     path.unlink()
-        with writing_to(self.path / BEST):
-            self._link(best)
-            if not (self.path / BEST).exists():
-                (self.path / BEST).unlink(missing_ok=True)
+        self.save_best(None)
 
     @contextlib.contextmanager
     def newest(
@@ -192,7 +194,7 @@ class CheckpointFolder:
         """Delete the checkpoints; return how many there were."""
         files = self.files()
         with writing_to(self.path):
-            (self.path / BEST).unlink(missing_ok=True)
+            self.best.unlink(missing_ok=True)
             for path in files:
                 path.unlink()
         return len(files)
@@ -222,7 +224,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def all_of(path: Path) -> list[Path]:
-    """Return a checkpoint, or all of a run's, oldest first; raise UserError if there is none."""
+    """Return a checkpoint, or all of a run's, oldest first and the best weights last; raise UserError if none is."""
     files = files_of(path)
     if not files:
         raise UserError(f"folder {path} holds no checkpoint")
@@ -230,8 +232,11 @@ def all_of(path: Path) -> list[Path]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the path of a checkpoint, or those of all of a run's, oldest first; none if the run has none."""
-    return checkpoints_of(path).files() if _is_folder(path) else [path]
+    """Return the path of a checkpoint, or those of all of a run's, oldest first and the best weights last."""
+    if not _is_folder(path):
+        return [path]
+    folder = checkpoints_of(path)
+    return [*folder.files(), *([folder.best] if folder.has_best else [])]
 
 
 def verdict(path: Path) -> tuple[str, bool]:
@@ -245,8 +250,12 @@ def verdict(path: Path) -> tuple[str, bool]:
 
 
 @contextlib.contextmanager
-def find(path: Path) -> Iterator[Opened]:
-    """Open the checkpoint in a file, or the newest undamaged one of a run's folder.
+def find(path: Path, last: bool = False) -> Iterator[Opened]:
+    """Open the checkpoint in a file, or of a run's folder the newest undamaged one at the best epoch of the run.
+
+    Args:
+        path: a file, or the folder of a run.
+        last: whether a folder stands for the last step of its newest checkpoint; see Opened.at_best_epoch().
 
     Raises:
         UserError: there is none.
@@ -261,4 +270,4 @@ def find(path: Path) -> Iterator[Opened]:
             raise DataError(f"folder {path} holds no intact checkpoint: {'; '.join(newest.passed_over.values())}")
         if newest.found is None:
             raise UserError(f"folder {path} holds no checkpoint")
-        yield newest.found
+        yield newest.found if last else newest.found.at_best_epoch()

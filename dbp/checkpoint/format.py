@@ -1,6 +1,7 @@
 """The content of a checkpoint, the state of a run, and its layout in an HDF5 file.
 
     /model/<layer>/<parameter>                  weights
+    /best/<layer>/<parameter>                   weights for inference of the best epoch, where it is an earlier one
     /optimizer/<vector>/<layer>/<parameter>     vectors of the optimizer; `average` replaces the weights for inference
     /method/<name>                              scalars of the optimizer
     /history/<column>                           one number per epoch
@@ -20,7 +21,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, BinaryIO, Self
 
@@ -34,7 +35,9 @@ Scalar = int | float | str | bool
 FORMAT = "dbp checkpoint"
 FORMAT_VERSION = 4  # rises whenever files of the version before cannot be read any more
 SEAL_BYTES = 4096  # before the part of the file that is HDF5's
-GROUPS = ("model", "optimizer", "method", "history")
+BEST_GROUP = "best"  # the group of the weights of the best epoch
+GROUPS = ("model", BEST_GROUP, "optimizer", "method", "history")
+LAST_EPOCH = "last_epoch"  # in the progress of weights of the best epoch: how many epochs the run had come to
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class StoredCheckpoint:
 
     Args:
         model: weights and running moments by the names of the parameters.
+        best: weights for inference and running moments of the best epoch by name; empty if the run keeps none, or if it
+            is the present one.
         optimizer: vectors of the optimizer, each with one array per parameter.
         method: scalars of the optimizer.
         history: a column of numbers, one per epoch, for each cost and metric.
@@ -53,6 +58,7 @@ class StoredCheckpoint:
     """
 
     model: Mapping[str, Array]
+    best: Mapping[str, Array] = field(default_factory=dict)
     optimizer: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     method: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
@@ -65,10 +71,18 @@ class StoredCheckpoint:
         """Return the weights for inference and running moments: averaged weights if the optimizer keeps an average."""
         return {**self.model, **self.optimizer.get("average", {})}
 
+    def at_best_epoch(self) -> StoredCheckpoint:
+        """Return a checkpoint of the weights of the best epoch alone, or of the present ones if that is the present."""
+        progress = progress_of_best(self.progress) if self.best else self.progress
+        model = self.best or self.inference_weights()
+        return replace(self, model=model, best={}, optimizer={}, method={}, progress=progress)
+
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Yield the name in the file and the values of every array."""
         for name, array in self.model.items():
             yield f"model/{name}", array
+        for name, array in self.best.items():
+            yield f"{BEST_GROUP}/{name}", array
         for vector, parameters in self.optimizer.items():
             for name, array in parameters.items():
                 yield f"optimizer/{vector}/{name}", array
@@ -90,8 +104,29 @@ class StoredCheckpoint:
             if group == "optimizer":
                 vector, _, parameter = rest.partition("/")
                 optimizer.setdefault(vector, {})[parameter] = array
-        method, history = groups["method"], groups["history"]
-        return cls(groups["model"], optimizer, method, history, progress, provenance, config, meaning)
+        return cls(
+            model=groups["model"],
+            best=groups[BEST_GROUP],
+            optimizer=optimizer,
+            method=groups["method"],
+            history=groups["history"],
+            progress=progress,
+            provenance=provenance,
+            config=config,
+            meaning=meaning,
+        )
+
+
+def progress_of_best(progress: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the counters of a run as they stand for the weights of its best epoch."""
+    epoch, step = progress.get("best_epoch", 0), progress.get("best_step", 0)
+    counts = {"epoch": epoch, "step": step, "step_in_epoch": 0, LAST_EPOCH: progress.get("epoch", 0)}
+    return {**progress, **counts}
+
+
+def epoch_words(progress: Mapping[str, Scalar]) -> str:
+    """Return which epoch's weights a checkpoint holds if they are not the last ones, such as "best epoch 7 of 12"."""
+    return f"best epoch {progress['epoch']} of {progress[LAST_EPOCH]}" if LAST_EPOCH in progress else ""
 
 
 @dataclass(frozen=True)

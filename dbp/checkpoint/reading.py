@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from dbp.checkpoint.format import (
+    BEST_GROUP,
     FORMAT,
     FORMAT_VERSION,
     GROUPS,
@@ -28,6 +29,7 @@ from dbp.checkpoint.format import (
     Entry,
     StoredCheckpoint,
     digest_of_structure,
+    progress_of_best,
     seal_of,
 )
 from dbp.errors import DataError, UserError
@@ -39,6 +41,8 @@ MAX_ATTRIBUTES, MAX_DIMENSIONS, MAX_ELEMENTS = 1000, 32, 1 << 48
 MAX_ATTRIBUTE_BYTES = 1 << 16  # of each attribute outside of the root
 # All bytes but those of the arrays: so many, as many for each array, and so many times those of the texts.
 STRUCTURE_BYTES, STRUCTURE_BYTES_PER_ARRAY, STRUCTURE_FACTOR = 1 << 20, 1 << 13, 4
+BEST = f"{BEST_GROUP}/"
+OF_LAST_STEP = ("model/", BEST, "optimizer/", "method/")  # what at_best_epoch() replaces, or leaves out
 NUMBERS = re.compile(r"[<>|][fiu][0-9]{1,2}")  # types that arrays may have
 # The exceptions of h5py and NumPy for files that are not as they should be.
 DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError, OverflowError)
@@ -116,6 +120,19 @@ class Opened:
             raise DataError(f"checkpoint {self.path} cannot be used: {reason}")
         arrays = ((name, self.array(name)) for name in self.entries)
         return StoredCheckpoint.from_arrays(arrays, self.progress, self.provenance, self.config, self.meaning)
+
+    def at_best_epoch(self) -> Opened:
+        """Return this checkpoint with the weights of the best epoch in place of those of its last step.
+
+        Optimizer state is left out, as it is that of the last step. It is this checkpoint itself if the run keeps no
+        best weights, or if the best epoch is the last one.
+        """
+        best = {n.removeprefix(BEST): entry for n, entry in self.entries.items() if n.startswith(BEST)}
+        if not best:
+            return self
+        others = {n: entry for n, entry in self.entries.items() if not n.startswith(OF_LAST_STEP)}
+        model = {f"model/{name}": entry for name, entry in best.items()}
+        return replace(self, entries={**model, **others}, progress=progress_of_best(self.progress))
 
     def inference_weights(self) -> dict[str, Array]:
         """Read what StoredCheckpoint.inference_weights() returns, and no other array.

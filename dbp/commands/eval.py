@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data, data_of
+from dbp.commands.parser import Parser, add_data, add_trained, data_of, trained_of
 
 HELP = "print the cost and metrics of a checkpoint on a data set"
 ON_RANKS = True
@@ -12,7 +12,7 @@ ON_RANKS = True
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
-    add_checkpoint(parser)
+    add_trained(parser)
     add_data(parser)
 
 
@@ -21,6 +21,6 @@ def run(arguments: Namespace) -> int:
     from dbp.trained.inference import evaluate, with_checkpoint
 
     return with_checkpoint(
-        arguments.checkpoint,
+        trained_of(arguments),
         lambda settings, checkpoint, comm: evaluate(settings, checkpoint, data_of(arguments), comm),
     )

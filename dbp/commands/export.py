@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from dbp.commands.parser import Parser, add_checkpoint, add_input_shape, add_overwrite
+from dbp.commands.parser import Parser, add_input_shape, add_overwrite, add_trained
 from dbp.terminal import print_output
 
 HELP = "write a checkpoint's weights or model for other programs"
@@ -14,7 +14,7 @@ ON_RANKS = False
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
-    add_checkpoint(parser)
+    add_trained(parser)
     parser.add_argument("out", metavar="OUT", help="ends in .safetensors or .npz (weights) or .onnx (model)")
     add_overwrite(parser, "OUT")
     add_input_shape(parser, "for .onnx: ")
@@ -28,6 +28,6 @@ def run(arguments: Namespace) -> int:
     from dbp.exchange import export
 
     checkpoint, out = Path(arguments.checkpoint), Path(arguments.out)
-    line = export(checkpoint, out, arguments.overwrite, arguments.input, arguments.scale)
+    line = export(checkpoint, out, arguments.overwrite, arguments.input, arguments.scale, arguments.last)
     print_output(line)
     return 0

@@ -25,6 +25,6 @@ def run(arguments: Namespace) -> int:
     from dbp.trained.contents import describe, describe_all
 
     shown = describe_all if arguments.all else describe
-    with find(Path(arguments.checkpoint)) as found:
+    with find(Path(arguments.checkpoint), last=True) as found:
         print_output(digest_arrays(found.load().model) if arguments.digest else shown(found))
     return 0

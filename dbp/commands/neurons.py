@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data, add_overwrite, data_of, output_of
+from dbp.commands.parser import Parser, add_data, add_overwrite, add_trained, data_of, output_of, trained_of
 from dbp.errors import UsageError
 
 HELP = "print how much each neuron contributes to the error"
@@ -13,7 +13,7 @@ ON_RANKS = True
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
-    add_checkpoint(parser)
+    add_trained(parser)
     add_data(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="units to show of each layer (default: 5)")
     parser.add_argument("--out", metavar="FILE.h5", help="write the figures of all units to an HDF5 file")
@@ -40,11 +40,11 @@ def run(arguments: Namespace) -> int:
         raise UsageError(f"--top must be at least 1, but is {top}")
     if changes:
         return with_checkpoint(
-            arguments.checkpoint,
+            trained_of(arguments),
             lambda settings, checkpoint, comm: what_if_text(settings, checkpoint, data, changes, comm),
         )
     return with_checkpoint(
-        arguments.checkpoint,
+        trained_of(arguments),
         lambda settings, checkpoint, comm: neurons_text(
             settings, checkpoint, data, comm, top, output_of(arguments, comm) if arguments.out else None
         ),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dbp.data import OutputFile
     from dbp.parallel import Communicator
     from dbp.trained.evaluator import DataFile
+    from dbp.trained.inference import ModelFile
 
 
 CSV = ".csv"
@@ -64,6 +65,21 @@ def add_restart(parser: Parser) -> None:
 def add_checkpoint(parser: Parser) -> None:
     """Add the checkpoint to read."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run's folder for its newest one")
+
+
+def add_trained(parser: Parser) -> None:
+    """Add the trained model to use."""
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run's folder for its best epoch, else its last"
+    )
+    parser.add_argument("--last", action="store_true", help="of a run's folder, take the last weights, not the best")
+
+
+def trained_of(arguments: Namespace) -> ModelFile:
+    """Return the trained model that a command uses."""
+    from dbp.trained.inference import ModelFile
+
+    return ModelFile(arguments.checkpoint, arguments.last)
 
 
 def add_data(parser: Parser, content: str = "an HDF5 file with inputs and targets") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_checkpoint, add_data, add_hdf5_or_csv_output, data_of, output_of
+from dbp.commands.parser import Parser, add_data, add_hdf5_or_csv_output, add_trained, data_of, output_of, trained_of
 
 HELP = "write the predictions of a checkpoint for a data set"
 ON_RANKS = True
@@ -12,7 +12,7 @@ ON_RANKS = True
 
 def add(parser: Parser) -> None:
     """Add the arguments."""
-    add_checkpoint(parser)
+    add_trained(parser)
     add_data(parser, "an HDF5 file with inputs")
     add_hdf5_or_csv_output(parser)
     parser.add_argument(
@@ -30,7 +30,7 @@ def run(arguments: Namespace) -> int:
 
     data, not_finite = data_of(arguments), arguments.not_finite
     return with_checkpoint(
-        arguments.checkpoint,
+        trained_of(arguments),
         lambda settings, checkpoint, comm: predict(
             settings, checkpoint, data, output_of(arguments, comm, takes_csv=True), comm, not_finite
         ),

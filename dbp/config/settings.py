@@ -44,15 +44,12 @@ class Checkpoint:
         every_steps: steps from one checkpoint to the next; 0 for none.
         keep: how many of the newest are kept.
         keep_every: checkpoints whose step is a multiple of this are kept besides; 0 for none.
-        best: the column of the history, such as "validation_accuracy", whose best epoch is saved and kept besides; ""
-            for none.
     """
 
     every_epochs: int = 1
     every_steps: int = 0
     keep: int = 3
     keep_every: int = 0
-    best: str = ""
 
     def __post_init__(self) -> None:
         check_at_least(0, **_by_key("checkpoint", self, "every_epochs", "every_steps", "keep_every"))
@@ -69,20 +66,31 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """The conditions under which a run ends before its last epoch.
+    """The conditions under which a run ends before its last epoch, and whether its best weights are its result.
 
     Args:
-        patience: epochs without a better value that are allowed; 0 for any number.
-        metric: the column of the history that counts; by default the cost, on validation data if there is any.
-        least_change: how much better than the best so far a value must be to count.
+        patience: how many epochs in a row without a better value end the run; 0 for no number.
+        metric: the column of the history that decides which epoch is better, such as "validation_accuracy"; by default
+            the cost, on validation data if there is any.
+        least_change: how much better than the best so far a value must be to count for patience.
+        restore_best: whether the weights of the best epoch are kept, and are the result; by default if there is a
+            patience.
     """
 
     patience: int = 0
     metric: str = ""
     least_change: float = 0.0
+    restore_best: bool | None = None
 
     def __post_init__(self) -> None:
         check_at_least(0, **_by_key("early_stopping", self, "patience", "least_change"))
+        if not isinstance(self.restore_best, (bool, type(None))):
+            raise UserError(f"early_stopping.restore_best must be true or false, but is {brief(self.restore_best)}")
+
+    @property
+    def keeps_best(self) -> bool:
+        """Return True if the weights of the best epoch are kept."""
+        return self.patience > 0 if self.restore_best is None else self.restore_best
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dbp.checkpoint import StoredCheckpoint, files_of, find, table_of
+from dbp.checkpoint import StoredCheckpoint, epoch_words, files_of, find, table_of
 from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError
@@ -27,15 +27,17 @@ def export(
     overwrite: bool = False,
     input_shape: Shape | None = None,
     scale: float | None = None,
+    last: bool = False,
 ) -> str:
     """Write the weights for inference and running moments, or the model with them; return a line about the file.
 
     Args:
-        checkpoint: a checkpoint file, or the folder of a run for its newest one.
+        checkpoint: a checkpoint file, or the folder of a run for its best epoch, else its last.
         out: file that ends in .safetensors or .npz for the weights by name, in .onnx for the model.
         overwrite: whether a file of that name may be replaced.
         input_shape: shape of one example, for ONNX; by default that of the training data.
         scale: factor by which the ONNX graph multiplies its inputs; by default that of the training data.
+        last: whether a folder stands for the last weights of the run.
 
     Raises:
         UserError: there is no such checkpoint, or its model cannot be expressed in the format.
@@ -47,12 +49,13 @@ def export(
     if out.suffix != ONNX and not (input_shape is None and scale is None):
         raise UserError(f"--input and --scale are for ONNX, and do not go with {out.suffix}")
     must_be_free(out, overwrite, files_of(checkpoint))
-    with find(checkpoint) as opened:
+    with find(checkpoint, last) as opened:
         found = opened.load()
     content, about = _onnx(found, input_shape, scale) if out.suffix == ONNX else _weights(found, out.suffix)
     remove_left(out)
     write_file(out, content, OTHER_NAME, overwrite)
-    return f"{out}: {about}"
+    which = epoch_words(found.progress)
+    return f"{out}: {about}{f', {which}' if which else ''}"
 
 
 def _properties(checkpoint: StoredCheckpoint) -> dict[str, str]:

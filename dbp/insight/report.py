@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from dbp.checkpoint import StoredCheckpoint
+from dbp.checkpoint import StoredCheckpoint, epoch_words
 from dbp.config.settings import Settings
 from dbp.data import OutputFile
 from dbp.insight.neurons import Neurons, neurons_of
@@ -40,13 +40,14 @@ def neurons_text(
         out: the HDF5 file to write, with a group for each layer; None for none.
     """
     evaluated = partial(evaluator_of_checkpoint, settings, checkpoint, data, comm)
+    which = f"\n\nweights: {words}" if (words := epoch_words(checkpoint.progress)) else ""
     if out is None:
-        return neurons_of(evaluated()).text(top)
+        return f"{neurons_of(evaluated()).text(top)}{which}"
     with out:
         from_rank_0(comm, out.create)  # before anything that takes long
         found = neurons_of(evaluated())
         from_rank_0(comm, _write, out, found)
-    return f"{found.text(top)}\n\nall figures written to {out.path}"
+    return f"{found.text(top)}{which}\n\nall figures written to {out.path}"
 
 
 def _write(file: OutputFile, found: Neurons) -> None:

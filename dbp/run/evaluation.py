@@ -8,10 +8,12 @@ from typing import NamedTuple
 from dbp.cost import not_finite_examples
 from dbp.data import Dataset
 from dbp.errors import PassStoppedError
+from dbp.nn import RunningMoments
 from dbp.reading.loader import Loader
 from dbp.reading.shard import Chunks, CountedChunks, Shard
 from dbp.run.run import Run
 from dbp.run.sources import stop_check
+from dbp.types import Array
 
 
 class Evaluated(NamedTuple):
@@ -27,7 +29,9 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(run: Run, data: Dataset | None) -> Evaluated:
-    """Evaluate a run's weights on a data set; without data there are no means; collective.
+    """Evaluate a run on a data set; without data there are no means; collective.
+
+    Validation is of the weights of this moment, a test of the result, which may be the best epoch's.
 
     Raises:
         PassStoppedError: a rank has been asked to stop; a short evaluation is finished all the same.
@@ -38,7 +42,8 @@ def evaluate(run: Run, data: Dataset | None) -> Evaluated:
     loader = run.loader(data, run.evaluated_rows, run.data_check.of_evaluation(purpose))
     until_stop, cut = _until_stop(run, loader)
     chunks = CountedChunks(until_stop)
-    totals = run.objective.evaluate(run.state.inference_weights(run.weights), chunks, run.inference_moments)
+    weights, moments = _weights_for(run, data)
+    totals = run.objective.evaluate(weights, chunks, moments)
     if run.objective.stop_requested and any(run.comm.gather(bool(cut))):
         raise PassStoppedError
     run.data_check.after_evaluation(purpose)
@@ -51,12 +56,19 @@ def describe_not_finite(run: Run, data: Dataset) -> str:
     Raises:
         PassStoppedError: a rank has been asked to stop; a short search is finished all the same.
     """
-    weights, loader = run.state.inference_weights(run.weights), run.loader(data, run.evaluated_rows)
+    (weights, moments), loader = _weights_for(run, data), run.loader(data, run.evaluated_rows)
     chunks, cut = _until_stop(run, loader)
-    found = not_finite_examples.describe_not_finite(run.objective, weights, loader, run.inference_moments, chunks)
+    found = not_finite_examples.describe_not_finite(run.objective, weights, loader, moments, chunks)
     if any(run.comm.gather(bool(cut))):
         raise PassStoppedError
     return found
+
+
+def _weights_for(run: Run, data: Dataset) -> tuple[Array, dict[str, RunningMoments]]:
+    """Return the weights and running moments to evaluate on a data set of a run."""
+    if data is run.sources.test:
+        return run.result
+    return run.state.inference_weights(run.weights), run.inference_moments
 
 
 def _until_stop(run: Run, loader: Loader) -> tuple[Chunks, list[int]]:

@@ -87,7 +87,7 @@ class Progress:
 
     Args:
         metrics: names of the loss's metrics.
-        best_by: the column of the history that decides which epoch is the best.
+        best_by: the column of the history that decides which epoch is the best, and when early stopping ends the run.
         epoch: complete epochs.
         step: steps since the start of the run, skipped ones included.
         step_in_epoch: steps of the current epoch.
@@ -196,13 +196,9 @@ class Progress:
         """Return True if the run is at the end of its best epoch."""
         return self.best_step == self.step > 0
 
-    def best_step_until(self, step: int) -> int:
-        """Return the last step of the best of the epochs that had ended by a step; 0 if none had."""
-        found, best = 0, math.nan
-        for ended, value in zip(self.history.get("step", []), self.history.get(self.best_by, []), strict=True):
-            if ended <= step and is_better(self.best_by, value, best):
-                found, best = int(ended), value
-        return found
+    def forget_best(self) -> None:
+        """Let the epochs to come decide alone which is the best."""
+        self.best_epoch, self.best_step, self.best_value = 0, 0, math.nan
 
     def _start_epoch(self) -> None:
         self.step_in_epoch, self.totals = 0, ExampleSums(0.0, 0.0, (0.0,) * len(self.metrics))
@@ -221,6 +217,7 @@ class Progress:
         return (
             {name: getattr(self, name) for name in STORED}
             | asdict(self.not_finite)
+            | {"best_by": self.best_by}
             | {"epoch_weight": self.totals.example_weight, "epoch_loss": self.totals.loss}
             | {f"epoch_{name}": value for name, value in sums.items()}
         )
@@ -233,6 +230,8 @@ class Progress:
         sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
         self.totals = ExampleSums(attributes["epoch_weight"], attributes["epoch_loss"], sums)
         self.history = {name: [float(x) for x in column] for name, column in history.items()}
+        if attributes.get("best_by") != self.best_by:  # the value of the best epoch is one of another column
+            self.forget_best()
         self._since = time.perf_counter()
 
     def history_arrays(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -43,6 +43,7 @@ from dbp.reading.order import Batches, RowOrder
 from dbp.reading.output_form import OutputForm
 from dbp.reading.shard import Batch
 from dbp.reading.training_data import TrainingData
+from dbp.run.best_weights import BestWeights
 from dbp.run.data_check import DataCheck
 from dbp.run.model_check import check_standardized, model_warnings, weights_in
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
@@ -97,8 +98,7 @@ class Run:
         self.standardization = standardization_of(comm, settings, self.sources, stored or {})
         self.warnings += self.standardization.warnings
         self._train_loader = self.loader(self.sources.train)
-        self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.checkpoint.best))
-        self.stops_by = agree(comm, self._column, settings.early_stopping.metric)
+        self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.early_stopping.metric))
         self._allocate()
         if not restored:
             self._begin(initial)
@@ -199,11 +199,13 @@ class Run:
             held += 2
             copied += self.comm.nodes.count if copied else 0
         # A node holds the weights and the sum over nodes once; each rank holds a gradient of its own.
-        shared = 1 + (self.comm.nodes.count > 1) + held + copied
+        best = settings.early_stopping.keeps_best
+        shared = 1 + (self.comm.nodes.count > 1) + held + copied + best
         check_memory(self.comm, once=shared * vector, each=vector)
-        self.arena = Arena(self.comm, self.layout, dtype, 1 + state, divide=divide)
+        self.arena = Arena(self.comm, self.layout, dtype, 1 + state + best, divide=divide)
         self.weights = self.arena.vector()
         self.state = State.of(method, self.arena.vectors)
+        self.best = BestWeights(self.arena, self.inference_moments) if best else None
         self.objective = Objective(
             settings.model,
             settings.loss,
@@ -276,13 +278,14 @@ class Run:
     @property
     def epochs_since_best(self) -> int:
         """Return the number of epochs since the best one, as early stopping counts them."""
-        values = self.progress.history.get(self.stops_by, [])
-        return epochs_since_best(self.stops_by, values, self.settings.early_stopping.least_change)
+        column = self.progress.best_by
+        values = self.progress.history.get(column, [])
+        return epochs_since_best(column, values, self.settings.early_stopping.least_change)
 
     @property
     def is_stale(self) -> bool:
-        """Return True if more epochs than early stopping allows have passed since the best one."""
-        return 0 < self.settings.early_stopping.patience < self.epochs_since_best
+        """Return True if as many epochs as early stopping allows have passed since the best one."""
+        return 0 < self.settings.early_stopping.patience <= self.epochs_since_best
 
     # --- checkpoints --------------------------------------------------------------------------------
 
@@ -298,21 +301,9 @@ class Run:
             )
 
     @property
-    def best_step(self) -> int | None:
-        """Return the step of the best checkpoint; None if it is not kept, or there is none yet."""
-        return (self.progress.best_step or None) if self.settings.checkpoint.best else None
-
-    @property
     def rollback_targets(self) -> set[int]:
         """Return the steps of the checkpoints that are kept because the run may have to roll back to them."""
-        record = self.progress.not_finite
-        if not self.settings.not_finite.rolls_back:
-            return set()
-        # After a rollback the best checkpoint is the one that was the best then.
-        best = (
-            {self.progress.best_step_until(record.previous_checkpoint_step)} if self.settings.checkpoint.best else set()
-        )
-        return record.rollback_targets() | best
+        return self.progress.not_finite.rollback_targets() if self.settings.not_finite.rolls_back else set()
 
     @property
     def vectors(self) -> dict[str, Array]:
@@ -335,11 +326,35 @@ class Run:
         for path, moments in self.averaged.items():
             moments.average_in(self.running[path], share)
 
+    # --- what the run has come to -------------------------------------------------------------------
+
+    @property
+    def has_best(self) -> bool:
+        """Return True if the weights of the best epoch are kept, and there is one."""
+        return self.best is not None and self.progress.best_epoch > 0
+
+    def take_best(self) -> None:
+        """Keep the weights of this moment as those of the best epoch, if the run keeps them; collective."""
+        if self.best is not None:
+            self.best.take(self.state.inference_weights(self.weights), self.inference_moments)
+
+    @property
+    def result(self) -> tuple[Array, dict[str, RunningMoments]]:
+        """Return the weights and running moments that the run has come to: of the best epoch, else the last ones."""
+        if self.best is not None and self.has_best:
+            return self.best.vector, self.best.moments
+        return self.state.inference_weights(self.weights), self.inference_moments
+
+    @property
+    def result_epoch(self) -> int:
+        """Return the number of complete epochs after which the weights were those of `result`."""
+        return self.progress.best_epoch if self.has_best else self.progress.epoch
+
     def final_weights(self) -> dict[str, Array]:
-        """Return the weights to use and running moments by name, in memory that outlives the run; collective."""
-        trained = self.state.inference_weights(self.weights)
-        self.arena.fence(trained)
-        return self.layout.views(trained.copy()) | running_arrays(self.inference_moments)
+        """Return weights and running moments of the result by name, in memory that outlives the run; collective."""
+        vector, moments = self.result
+        self.arena.fence(vector)
+        return self.layout.views(vector.copy()) | running_arrays(moments)
 
     @cached_property
     def evaluated_rows(self) -> int:

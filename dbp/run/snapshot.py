@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dbp.checkpoint import StoredCheckpoint
+from dbp.checkpoint import BEST_GROUP, StoredCheckpoint
 from dbp.nn import running_arrays
 from dbp.optim import AVERAGE
 from dbp.parallel import Layout, Residuals, agree, from_rank_0
@@ -52,6 +52,8 @@ class Snapshot:
         residuals: the error feedback of each node.
         running: running moments, by name.
         averaged: their averages, if the optimizer keeps an average of the weights.
+        best: the weights of the best epoch; None if they are not kept, or are those of this step.
+        best_moments: the running moments of the best epoch, by name.
         numbers: the optimizer's numbers, by name.
         history: one array per column.
         progress: counts and sums, by name, and what identifies the run: shards, seed, order, digests of its data.
@@ -61,6 +63,8 @@ class Snapshot:
     residuals: Sequence[Array | StoredVector] = ()
     running: Mapping[str, Array] = field(default_factory=dict)
     averaged: Mapping[str, Array] = field(default_factory=dict)
+    best: Array | StoredVector | None = None
+    best_moments: Mapping[str, Array] = field(default_factory=dict)
     numbers: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -78,19 +82,23 @@ class Snapshot:
 
         Args:
             run: between two steps.
-            vectors: copies of Run.vectors, in their order; by default they are copied here.
+            vectors: copies of Run.vectors, in their order; by default they, and the best weights, are copied here.
             residuals: a copy of the error feedback; by default there is none.
         """
         copies = [vector.copy() for vector in run.vectors.values()] if vectors is None else vectors
         identity: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed}
         identity["order"] = run.sampler.description
         identity |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
+        best = run.best if run.has_best and run.progress.best_step < run.progress.step else None
+        best_vector = None if best is None else best.vector.copy() if vectors is None else best.vector
         feedback, weight = (residuals.rows, residuals.example_weight) if residuals is not None else ((), 1.0)
         return cls(
             vectors=dict(zip(run.vectors, copies, strict=True)),
             residuals=list(feedback),
             running={name: array.copy() for name, array in running_arrays(run.running).items()},
             averaged={name: array.copy() for name, array in running_arrays(run.averaged).items()},
+            best=best_vector,
+            best_moments={} if best is None else {n: array.copy() for n, array in running_arrays(best.moments).items()},
             numbers={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),
             progress=run.progress.to_attributes() | identity | ({RESIDUALS_WEIGHT: weight} if len(feedback) else {}),
@@ -98,8 +106,8 @@ class Snapshot:
 
     def put_into(self, run: Run) -> None:
         """Write this state into a run; collective."""
-        for name in run.vectors:
-            self._scatter(run, name)
+        for name, vector in run.vectors.items():
+            self._scatter(run, self.vectors.get(name, vector), vector)
         count, weight = from_rank_0(run.comm, lambda: (len(self.residuals), self.progress.get(RESIDUALS_WEIGHT, 1.0)))
         run.objective.gradients.restore(weight, self._read_residuals(run, count))
         small = self.running, self.averaged, self.numbers, self.history, self.progress
@@ -110,19 +118,38 @@ class Snapshot:
         run.state.numbers.update(numbers)
         run.state.derived.clear()
         run.progress.restore(progress, history)
+        self._put_best(run)
         if run.progress.epoch < run.settings.epochs and not run.progress.outcome:
             run.progress.finished = False
 
-    def _scatter(self, run: Run, name: str) -> None:
-        """Write a vector to its owners; collective."""
-        target, divided = run.vectors[name], run.arena.divided
+    def _put_best(self, run: Run) -> None:
+        """Write the weights of the best epoch into a run that keeps them; forget the epoch without them; collective."""
+        if (best := run.best) is None:
+            return
+        is_stored, moments = from_rank_0(run.comm, lambda: (self.best is not None, self.best_moments))
+        if is_stored and run.has_best:
+            self._scatter(run, best.vector if self.best is None else self.best, best.vector)
+            run.arena.fence(best.vector)
+            best.put_moments(moments)
+        elif run.progress.is_best:
+            run.take_best()
+        else:
+            run.progress.forget_best()
+
+    def _scatter(self, run: Run, vector: Array | StoredVector, target: Array) -> None:
+        """Write a vector to its owners; collective.
+
+        Args:
+            run: the run.
+            vector: the source, on rank 0.
+            target: a vector of the run.
+        """
 
         def load() -> Array:
             """Return the whole vector on rank 0; if it is stored and not divided, in its place."""
-            vector = self.vectors.get(name, target)
             if not isinstance(vector, StoredVector):
                 return vector
-            whole = np.empty_like(target) if divided else target
+            whole = np.empty_like(target) if run.arena.divided else target
             vector.read_into(whole, run.layout)
             return whole
 
@@ -163,6 +190,8 @@ class Snapshot:
             residuals=[StoredVector(found, group_of(name)) for name in residual_names(found.entries, layout)],
             running=moments("model"),
             averaged=moments(group_of(AVERAGE)),
+            best=StoredVector(found, BEST_GROUP) if group(BEST_GROUP) else None,
+            best_moments=moments(BEST_GROUP),
             numbers={name: found.array(entry) for name, entry in group("method").items()},
             history={name: found.array(entry) for name, entry in group("history").items()},
             progress=found.progress,
@@ -184,8 +213,10 @@ class Snapshot:
             views[AVERAGE] |= self.averaged
         for node, vector in enumerate(self.residuals):
             views[f"{RESIDUALS}{node}"] = layout.views(_in_memory(vector))
+        best = {} if self.best is None else layout.views(_in_memory(self.best))
         return StoredCheckpoint(
             model={**views.pop(WEIGHTS), **self.running},
+            best={**best, **self.best_moments},
             optimizer=views,
             method=self.numbers,
             history=self.history,
@@ -209,6 +240,11 @@ def group_of(vector: str) -> str:
 def moments_of(run: Run) -> dict[str, dict[str, Array]]:
     """Return the running moments of a run and their averages, by the group of a checkpoint that holds them."""
     return {group_of(WEIGHTS): running_arrays(run.running), group_of(AVERAGE): running_arrays(run.averaged)}
+
+
+def moments_for_inference(run: Run) -> dict[str, Array]:
+    """Return the running moments of a run to evaluate and predict with, by name."""
+    return running_arrays(run.inference_moments)
 
 
 def residual_names(entries: Mapping[str, Any], layout: Layout) -> list[str]:

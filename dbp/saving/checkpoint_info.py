@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbp.checkpoint import size_of, table_of
+from dbp.checkpoint import BEST_GROUP, size_of, table_of
 from dbp.config.settings import Settings
 from dbp.data import Meaning, parse_meaning
 from dbp.errors import DataError
@@ -18,7 +18,7 @@ from dbp.run.snapshot import RESIDUALS_WEIGHT
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened
 
-MODEL_GROUPS = ("model/", "optimizer/")  # groups of arrays whose shapes follow from the model
+MODEL_GROUPS = ("model/", f"{BEST_GROUP}/", "optimizer/")  # groups of arrays whose shapes follow from the model
 # For all other arrays together: as many bytes as the numbers of an optimizer take, and so many for each epoch.
 MAX_OTHER_BYTES, MAX_EPOCH_BYTES, MAX_EPOCHS = 1 << 26, 1 << 9, 1 << 21
 

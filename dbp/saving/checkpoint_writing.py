@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -28,10 +29,11 @@ class CheckpointWriting:
         self._writer, self._seconds = Writer(), 0.0
         self.written: deque[tuple[int, Path]] = deque()  # steps and files, in order; whoever is told of one removes it
         self._failed = self._reason = ""  # message and reason of the last checkpoint that could not be written
+        self._best_step = -1  # of the best weights that are written; -1 while this start has not looked
         self._side_failure = self._warned = ""  # of files beside the checkpoint: the last failure, the last warning
 
     def start(
-        self, checkpoint: StoredCheckpoint, best: int | None, others: set[int], status: Mapping[str, Any]
+        self, checkpoint: StoredCheckpoint, best: StoredCheckpoint | None, others: set[int], status: Mapping[str, Any]
     ) -> None:
         """Start to write a checkpoint; see _write() for the arguments."""
         self._writer.start(partial(self._write, checkpoint, best, others, status))
@@ -56,27 +58,39 @@ class CheckpointWriting:
         return self._failed
 
     def _write(
-        self, checkpoint: StoredCheckpoint, best: int | None, others: set[int], status: Mapping[str, Any]
+        self, checkpoint: StoredCheckpoint, best: StoredCheckpoint | None, others: set[int], status: Mapping[str, Any]
     ) -> None:
         """Write a checkpoint and the files beside it, in the writer thread.
 
         Args:
             checkpoint: the state to write.
-            best: the step of the best checkpoint, which is kept.
-            others: steps of others that are kept.
+            best: the weights of the best epoch; None if there are none.
+            others: steps of other checkpoints that are kept.
             status: the status of the run at this step.
         """
         began, step = time.monotonic(), int(checkpoint.progress["step"])
+        # First, so that a finished run has its best weights whenever it is killed. Their failure is no reason not to
+        # write the checkpoint, which holds them too.
+        with contextlib.suppress(StorageError):
+            self._write_best(best)
         path = self._folder.checkpoints.save(checkpoint, step)
         self.written.append((step, path))
         try:
-            self._folder.checkpoints.tidy(path, best, others)
+            self._write_best(best)
+            self._folder.checkpoints.tidy(path, others)
             self._folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})
             self._folder.write_status("running", checkpoint=path.name, **status)
             self._side_failure = ""
         except StorageError as error:  # the checkpoint itself is written
             self._side_failure = str(error)
         self._seconds = time.monotonic() - began
+
+    def _write_best(self, best: StoredCheckpoint | None) -> None:
+        """Write the weights of the best epoch unless that is done."""
+        step = 0 if best is None else int(best.progress["step"])
+        if step != self._best_step or (step and not self._folder.checkpoints.has_best):
+            self._folder.checkpoints.save_best(best)
+            self._best_step = step
 
     def warn(self, failed: str) -> None:
         """Warn once of a file beside the checkpoint that could not be written."""

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dbp.checkpoint import BEST_GROUP
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import agree, from_rank_0, no_request
 from dbp.run.progress import STOPPED_EARLY
 from dbp.run.run import Run
-from dbp.run.snapshot import Snapshot, group_of, moments_of, residual_names
+from dbp.run.snapshot import Snapshot, group_of, moments_for_inference, moments_of, residual_names
 from dbp.run.sources import stop_check
 from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays, no_whole_checkpoint
 from dbp.saving.comparison import Comparison, check_same_run, jump_of_rate, may_go_on
@@ -59,6 +60,8 @@ class Restorer:
             say(f"resumed from {path} at epoch {progress.epoch + 1}, step {progress.step}")
             if run.settings.optimizer.resume_note:
                 say(f"note: {run.settings.optimizer.resume_note}")
+            if run.best is not None and (best := info.progress["best_epoch"]) and not progress.best_epoch:
+                say(f"note: the weights of epoch {best}, the best so far, were not kept; from here on the best are")
         if changes:
             say(f"note: what differs from the run so far: {'; '.join(changes)}")
         if kernels := self._other_kernels(info):
@@ -148,6 +151,9 @@ class Restorer:
         for group, moments in moments_of(run).items():
             arrays |= {f"{group}/{name}": array for name, array in moments.items()}
         parameters = layout.views(run.weights)
+        if any(name.startswith(f"{BEST_GROUP}/") for name in info.arrays):
+            best = parameters | moments_for_inference(run)
+            arrays |= {f"{BEST_GROUP}/{name}": array for name, array in best.items()}
         for vector in (*run.vectors, *residual_names(info.arrays, layout)):
             arrays |= {f"{group_of(vector)}/{name}": array for name, array in parameters.items()}
         return check_arrays(info, {name: (array.dtype.str, array.shape) for name, array in arrays.items()})

@@ -178,8 +178,9 @@ class RunSaver:
             self._comm.survival.confirm()  # all ranks have copied their parts
             self._saved = run.progress.step
             if self._comm.rank == 0:
-                keep = run.best_step, run.rollback_targets
-                self._writing.start(self._checkpoint(residuals), *keep, self._status())
+                checkpoint = self._checkpoint(residuals)
+                best = checkpoint.at_best_epoch() if run.has_best else None
+                self._writing.start(checkpoint, best, run.rollback_targets, self._status())
         self._comm.clock.enter(before)
 
     def save_now(self) -> str:
@@ -189,6 +190,12 @@ class RunSaver:
         failed = self.settle()
         self._comm.clock.enter(before)
         return failed
+
+    def take_best(self) -> None:
+        """Keep the run's weights as those of its best epoch, once those of the one before are written."""
+        if self._run.best is not None:
+            self.settle()
+            self._run.take_best()
 
     def restore(self, until: int) -> tuple[Path, tuple[Path, ...]]:
         """Restore the newest intact checkpoint from a step or before it; see Restorer.restore()."""

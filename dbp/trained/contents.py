@@ -31,6 +31,7 @@ PROGRESS = {
     "best_epoch": "best epoch",
     "best_step": "step at its end",
     "best_value": "its value",
+    "best_by": "column that it is of",
     "elapsed": "seconds of training",
     "seed": "seed",
     "shards": "shards",

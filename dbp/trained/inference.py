@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from dbp import kernels
-from dbp.checkpoint import StoredCheckpoint, find, table_of
+from dbp.checkpoint import StoredCheckpoint, epoch_words, find, table_of
 from dbp.config import toml
 from dbp.config.settings import Settings
 from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, OutputFile, parse_meaning
@@ -24,11 +25,23 @@ from dbp.trained.model import TrainedModel
 from dbp.trained.prediction import REFUSE, attributes_of, columns_of, prediction_of
 
 
-def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Communicator], str]) -> int:
+class ModelFile(NamedTuple):
+    """The trained model that a command uses.
+
+    Args:
+        path: a checkpoint, or the folder of a run.
+        last: whether a folder stands for the last weights of the run rather than for those of its best epoch.
+    """
+
+    path: str
+    last: bool = False
+
+
+def with_checkpoint(file: ModelFile, action: Callable[[Settings, StoredCheckpoint, Communicator], str]) -> int:
     """Load a checkpoint, do something with its model, and print the result on rank 0; collective.
 
     Args:
-        path: a checkpoint, or a run's folder for its newest one.
+        file: where the model is.
         action: what to do; returns the text to print.
 
     Returns:
@@ -39,7 +52,7 @@ def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Com
     """
     comm = world(end_after=START_SECONDS)
     check_kernels(comm, kernels.NATIVE, remedies="or start one rank alone")
-    checkpoint = from_rank_0(comm, _load, Path(path))
+    checkpoint = from_rank_0(comm, _load, file)
     settings = agree(comm, _settings_of, checkpoint)
     with abort_on_error(comm), blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):
         text = action(settings, checkpoint, comm)
@@ -48,11 +61,11 @@ def with_checkpoint(path: str, action: Callable[[Settings, StoredCheckpoint, Com
     return 0
 
 
-def _load(path: Path) -> StoredCheckpoint:
+def _load(file: ModelFile) -> StoredCheckpoint:
     """Return what inference needs of a checkpoint, small enough to be sent to all ranks."""
-    with find(path) as opened:
+    with find(Path(file.path), file.last) as opened:
         found = opened.load()
-    return replace(found, model=found.inference_weights(), optimizer={}, history={})
+    return replace(found, model=found.inference_weights(), best={}, optimizer={}, history={})
 
 
 def _settings_of(checkpoint: StoredCheckpoint) -> Settings:
@@ -71,7 +84,8 @@ def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: DataFile, c
     """Return a line with cost and metrics of a checkpoint's model on the data in a file; collective."""
     evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm)
     means = evaluator.totals().means(settings.loss.metrics)
-    return f"{figures(means)}  ({evaluator.counted:,} examples)"
+    which = epoch_words(checkpoint.progress)
+    return f"{figures(means)}  ({evaluator.counted:,} examples{f', {which}' if which else ''})"
 
 
 def predict(
@@ -117,7 +131,9 @@ def predict(
                 columns = columns_of(rows, settings.loss.predict(rows), targets.classes, named)
                 out.write_rows(columns, start, len(data), attributes_of(columns, targets))
         from_rank_0(comm, out.commit)
-    return f"{len(data):,} predictions written to {out.path}{_text_of_marked(marked)}"
+    which = epoch_words(checkpoint.progress)
+    by = f" by {which}" if which else ""
+    return f"{len(data):,} predictions{by} written to {out.path}{_text_of_marked(marked)}"
 
 
 def _text_of_marked(rows: Sequence[int]) -> str:

@@ -62,10 +62,12 @@ class Result:
     """The result of a run.
 
     Args:
-        weights: weights and running moments, by name; averaged weights if the optimizer keeps an average.
+        weights: weights and running moments, by name; averaged weights if the optimizer keeps an average. They are
+            those of the best epoch if early stopping keeps them, else the last ones.
         history: one list per column, with one number per epoch.
         test: cost and metrics on the test data; empty without any.
         steps: steps of the run.
+        epoch: the number of complete epochs after which the weights were these.
         meaning: of the training data, by column, with the mean and deviation by which the run has standardized it.
     """
 
@@ -73,6 +75,7 @@ class Result:
     history: dict[str, list[float]]
     test: dict[str, float]
     steps: int
+    epoch: int
     meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -299,6 +302,10 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
     done = f"{count_text(progress.epoch, 'epoch')}, {count_text(progress.step, 'step')}"
     message = f"{how}: {done} in {duration(progress.elapsed)}"
     display.say(message)
+    which = ""
+    if run.has_best:
+        which, column = f", best epoch {progress.best_epoch} of {progress.epoch}", progress.best_by.replace("_", " ")
+        display.say(f"the result is epoch {progress.best_epoch}, the best by {column} ({progress.best_value:.4g})")
     if steps:
         timing = Timing.gathered(run.comm, steps)
         saver.write_beside("timing.csv", timing.table())
@@ -310,7 +317,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
     if run.sources.test is not None:
         if spoiled:
             display.say(f"warning: the test cost is {test['cost']}: {spoiled}")
-        display.say(f"test: {figures(test)}  ({counted:,} examples)")
+        display.say(f"test: {figures(test)}  ({counted:,} examples{which})")
     saver.end(failed, message)
     if events is not None:
         events.end(how, test)
@@ -325,4 +332,4 @@ def _what_spoils(run: Run, test: dict[str, float]) -> str:
 
 def _result(run: Run, test: dict[str, float]) -> Result:
     """Return what the run has come to; collective."""
-    return Result(run.final_weights(), run.progress.history, test, run.progress.step, run.meaning)
+    return Result(run.final_weights(), run.progress.history, test, run.progress.step, run.result_epoch, run.meaning)

@@ -30,6 +30,7 @@ from dbp.run.evaluation import describe_not_finite, evaluate
 from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY, Progress
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
+from dbp.text import count_text
 from dbp.training.display import Display
 from dbp.training.not_finite_policy import NotFinitePolicy
 
@@ -161,10 +162,12 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display, events: RunEvents | 
         raise saver.stop() from None
     row = progress.after_epoch(validation, {settings.optimizer.length_name: progress.length})
     display.after_epoch(row, progress.is_best, rate)
+    if progress.is_best:
+        saver.take_best()
     _stop_early(run)
     if events is not None:
         events.after_epoch(row)
-    due = (settings.checkpoint.best and progress.is_best) or settings.checkpoint.due_after_epoch(progress.epoch)
+    due = settings.checkpoint.due_after_epoch(progress.epoch)
     if due:
         progress.not_finite.mark_checkpoint(progress.step)
     if progress.epoch < settings.epochs and not progress.outcome:
@@ -185,7 +188,8 @@ def _warn_of_validation(run: Run, means: Mapping[str, float], display: Display) 
 
 
 def _stop_early(run: Run) -> None:
-    """End the run if the cost or metric has not improved for more epochs than early_stopping allows."""
-    progress, since = run.progress, run.epochs_since_best
+    """End the run if the cost or metric has not improved for as many epochs as early_stopping allows."""
+    progress = run.progress
     if run.is_stale and not progress.outcome:
-        progress.outcome = f"{STOPPED_EARLY} ({run.stops_by.replace('_', ' ')} was not better for {since} epochs)"
+        since, column = count_text(run.epochs_since_best, "epoch"), progress.best_by.replace("_", " ")
+        progress.outcome = f"{STOPPED_EARLY} ({column} was not better for {since})"

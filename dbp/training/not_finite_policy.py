@@ -130,7 +130,7 @@ class NotFinitePolicy:
         assert folder is not None
         try:
             folder.checkpoints.prepare(damaged)
-            folder.checkpoints.drop_later(progress.step, self._run.best_step)
+            folder.checkpoints.drop_later(progress.step)
             folder.commit_history(progress.history)
         except StorageError as error:
             self._say(f"warning: {error}")

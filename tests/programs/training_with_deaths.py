@@ -74,6 +74,7 @@ result = dbp.fit(
     seed=3,
     out=None if sys.argv[1] == "none" else sys.argv[1],
     checkpoint=dbp.Checkpoint(every_steps=2, keep=100),
+    early_stopping=dbp.EarlyStopping(restore_best=True),
     watch=dbp.Watch(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
     shards=int(os.environ["SHARDS"]) if "SHARDS" in os.environ else None,
     divide_state="divide" in sys.argv,

@@ -8,12 +8,6 @@ from dbp.run.not_finite import NotFiniteRecord
 from dbp.run.progress import Progress, epochs_since_best, invalid_attribute, is_better
 
 
-def test_the_best_step_until_another():
-    progress = Progress(())
-    progress.history = {"step": [3.0, 4.0, 8.0], "cost": [1.0, 2.0, 0.5]}
-    assert [progress.best_step_until(step) for step in (2, 3, 4, 8)] == [0, 3, 3, 8]
-
-
 def test_skipped_steps_are_counted_once():
     """The count of an epoch is what the run's count has grown since the epochs before."""
     progress = Progress(())
@@ -33,6 +27,14 @@ def test_attributes_are_stored_and_restored():
     other.restore(progress.to_attributes(), {"cost": [1.0]})
     assert other.to_attributes() | {"elapsed": 0} == progress.to_attributes() | {"elapsed": 0}
     assert other.history == {"cost": [1.0]}
+
+
+@pytest.mark.parametrize(("column", "epoch"), [("cost", 3), ("accuracy", 0)])
+def test_a_best_epoch_by_another_column_is_forgotten(column, epoch):
+    attributes = Progress((), best_epoch=3, best_step=9, best_value=0.5).to_attributes()
+    other = Progress((), best_by=column)
+    other.restore(attributes, {})
+    assert (other.best_epoch, other.best_step, other.best_value == 0.5) == (epoch, 3 * epoch, bool(epoch))
 
 
 @pytest.mark.parametrize(("name", "value"), [("step", -1), ("rollbacks", 1.0), ("finished", None)])

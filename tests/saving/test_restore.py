@@ -29,11 +29,11 @@ def test_a_run_that_stopped_early_goes_on_when_patience_or_epochs_are_raised(tmp
     """Compare with the bits of a run that was never stopped."""
     settings = {"epochs": 8, "early_stopping": EarlyStopping(patience=1, least_change=10.0), "checkpoint": Checkpoint()}
     stopped = run(tmp_path, **settings)
-    assert len(stopped.history["cost"]) == 3
+    assert len(stopped.history["cost"]) == 2
     same = run(tmp_path, Start(), **settings)
     assert same.steps == stopped.steps
     assert (
-        "stopped early (validation cost was not better for 2 epochs); raise early_stopping.pat"
+        "stopped early (validation cost was not better for 1 epoch); raise early_stopping.pat"
         in capsys.readouterr().out
     )
     again = run(tmp_path, Start(), **settings | change)
@@ -41,7 +41,7 @@ def test_a_run_that_stopped_early_goes_on_when_patience_or_epochs_are_raised(tmp
     whole = run(epochs=len(again.history["cost"]))
     assert digest_arrays(again.weights) == digest_arrays(whole.weights)
     # With more epochs the patience is as short as before, so that the next epoch is the last again.
-    assert len(again.history["cost"]) == (4 if "epochs" in change else 8)
+    assert len(again.history["cost"]) == (3 if "epochs" in change else 8)
 
 
 def test_less_patience_leaves_a_run_stopped(tmp_path):

@@ -211,7 +211,6 @@ def test_a_validation_cost_that_is_not_finite_is_said_once_and_counts_for_nothin
         "data": Data((X, X[:, :1]), validation=other, test=other),
         "early_stopping": EarlyStopping(patience=1),
         "out": str(tmp_path),
-        "checkpoint": Checkpoint(best="validation_cost"),
     }
     for epochs in (3, 4):  # once, also where the run resumes
         train(dataclasses.replace(BASE, epochs=epochs, **changes), OneProcess(), Start(accept=("epochs",)))

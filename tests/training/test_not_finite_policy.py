@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from dbp.checkpoint import checkpoints_of, read, step_of
+from dbp.checkpoint import checkpoints_of, digest_arrays, read, step_of
 from dbp.config.data import Data
-from dbp.config.settings import Checkpoint, NotFinite
+from dbp.config.settings import Checkpoint, EarlyStopping, NotFinite
 from dbp.errors import NotFiniteError, UserError
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import OneProcess
@@ -139,7 +139,8 @@ ROLLING_BACK = dataclasses.replace(
     BASE,
     optimizer=SGD(100),
     not_finite=NotFinite("roll_back", factor=1e-3),
-    checkpoint=Checkpoint(every_steps=2, keep=1, best="cost"),
+    checkpoint=Checkpoint(every_steps=2, keep=1),
+    early_stopping=EarlyStopping(metric="cost", restore_best=True),
     epochs=6,
     out="a folder of each test's own",
 )
@@ -150,7 +151,7 @@ def train_in(folder, settings=ROLLING_BACK, **changes):
 
 
 def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
-    """Later checkpoints, history and the link to the best one are removed."""
+    """Later checkpoints, history and best weights are removed; the next save writes the weights that are the best."""
     seen = []
     restored = NotFinitePolicy._tidy
 
@@ -160,9 +161,8 @@ def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
         assert step_of(files[-1]) == step
         rows = (tmp_path / "history.csv").read_text().splitlines()[1:]
         assert len(rows) == self._run.progress.epoch == step // 3
-        best, link = self._run.progress.best_step, tmp_path / "checkpoints" / "best.h5"
-        assert link.is_symlink() == bool(best)
-        assert not best or read(link).progress["step"] == best
+        assert not (tmp_path / "checkpoints" / "best.h5").exists()
+        assert self._run.progress.best_step <= step
         seen.append(step)
 
     monkeypatch.setattr(NotFinitePolicy, "_tidy", tidied)
@@ -170,6 +170,9 @@ def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
     assert len(seen) > 1
     assert max(seen) > 0
     assert result.steps == 18
+    best = read(tmp_path / "checkpoints" / "best.h5")
+    assert best.progress["epoch"] == 1 + np.argmin(result.history["cost"]) == result.epoch
+    assert digest_arrays(best.model) == digest_arrays(result.weights)
     assert newest_checkpoint(tmp_path).progress["rate_factor"] == pytest.approx(1e-3 ** len(seen))
     assert result.history["learning_rate"][-1] == pytest.approx(100 * 1e-3 ** len(seen))
 
@@ -186,7 +189,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch, capsys):
         return whole(self)
 
     monkeypatch.setattr(NotFinitePolicy, "_restore", restore)
-    train_in(tmp_path)
+    train_in(tmp_path, checkpoint=Checkpoint(every_steps=2, keep=3))
     before, _, after = words(capsys.readouterr().out).partition(f"warning: checkpoint {damaged[0]} is damaged")
     assert "back to step" not in before
     assert re.search(r"back to step (\d+),", after)[1] == "0"
