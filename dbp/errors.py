@@ -66,49 +66,10 @@ class NodesDifferError(UserError):
     on_all_ranks = True  # as all ranks compare
 
 
-# Names of other frameworks, and abbreviations, with the name in dbp.
-ALIASES = {
-    "avgpool": "average_pool2d",
-    "avg_pool": "average_pool2d",
-    "bce": "binary_cross_entropy",
-    "bn": "batch_norm",
-    "callbacks": "listeners",
-    "ce": "cross_entropy",
-    "conv": "conv2d",
-    "convolution": "conv2d",
-    "deconv": "conv_transpose2d",
-    "eps": "epsilon",
-    "fc": "dense",
-    "features": "units",
-    "hidden": "units",
-    "kernel_initializer": "initializer",
-    "kernel_size": "size",
-    "kl": "kullback_leibler",
-    "kld": "kullback_leibler",
-    "l1": "mean_absolute_error",
-    "l2": "mean_squared_error",
-    "linear": "dense",
-    "lr": "learning_rate",
-    "mae": "mean_absolute_error",
-    "maxpool": "max_pool2d",
-    "max_pool": "max_pool2d",
-    "mse": "mean_squared_error",
-    "multi_head_attention": "attention",
-    "nll": "cross_entropy",
-    "num_epochs": "epochs",
-    "num_heads": "heads",
-    "out_channels": "filters",
-    "out_features": "units",
-    "p": "rate",
-    "softmax_cross_entropy": "cross_entropy",
-    "swish": "silu",
-    "xavier": "glorot_uniform",
-    "kaiming": "he_normal",
-}
-
-
 def nearest(name: object, valid: Iterable[str]) -> str | None:
     """Return the valid name nearest to a name, or None; compares the part after the last dot, and knows aliases."""
+    from dbp.other_frameworks import ALIASES
+
     before, dot, last = str(name).rpartition(".")
     lasts = {n.removeprefix(before + dot).lower(): n for n in valid if n.startswith(before + dot)}
     word = last.lower().replace("-", "_").replace(" ", "_")
@@ -132,6 +93,23 @@ def remedy(name: object, valid: Iterable[str]) -> str:
 def unknown(what: str, name: object, valid: Iterable[str]) -> UserError:
     """Return the UserError for an unknown name, with a hint; see remedy()."""
     return UserError(f"unknown {what} {name!r}; {remedy(name, valid)}")
+
+
+def unknown_setting(what: str, name: str, valid: Iterable[str]) -> UserError:
+    """Return the UserError for an unknown setting: with what dbp has in its place, or a hint; see remedy().
+
+    Args:
+        what: "key" of a config, or what a call has, such as "setting".
+        name: with the names of its sections.
+        valid: the names there are, likewise.
+    """
+    from dbp.other_frameworks import ALIASES, hint
+
+    names = list(valid)
+    before, dot, word = name.rpartition(".")
+    here = f"{before}{dot}{ALIASES.get(word.lower(), word)}" in names
+    found = None if here else hint(name, from_python=what != "key")
+    return UserError(f"unknown {what} {name!r}; {found}") if found else unknown(what, name, names)
 
 
 ENDED = "DBP_ENDED"  # environment variable of dbp run: the file that each rank creates when it exits unless killed

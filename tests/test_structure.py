@@ -31,6 +31,7 @@ GROUND = {
     "kernels",
     "library",
     "log",
+    "other_frameworks",
     "process",
     "random",
 }

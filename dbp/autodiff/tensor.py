@@ -287,7 +287,11 @@ def new_node(
 
 
 def array_of(x: Value) -> Array:
-    """Return the plain array of a tensor (read-only, as derivatives depend on it), of an array or of a number."""
+    """Return the plain array of a tensor, of an array or of a number.
+
+    Args:
+        x: of any shape; the array of a tensor is read-only, as derivatives depend on it.
+    """
     if type(x) is not Tensor:
         return np.asarray(x)
     view = x.value.view()

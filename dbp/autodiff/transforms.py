@@ -173,7 +173,12 @@ def value_and_gradient(function: Function, by: By = 0) -> Function:
 
 
 def gradient(function: Function, by: By = 0) -> Function:
-    """Return the gradient of a scalar function, as a function of the same arguments; see value_and_gradient()."""
+    """Return the gradient of a scalar function, as a function of the same arguments.
+
+    Args:
+        function: returns one number.
+        by: number of the argument to differentiate by, or a tuple of numbers.
+    """
     return lambda *arguments: value_and_gradient(function, by)(*arguments)[1]
 
 
@@ -223,18 +228,34 @@ def _inner(a: Value, b: Value) -> Value:
 
 
 def linearize(function: Function, point: Any) -> Linearization:
-    """Return the linear part of a function at a point, a tree, for many products with its Jacobian."""
+    """Return the linear part of a function at a point, for many products with its Jacobian.
+
+    Args:
+        function: of one argument; returns an array, or a tree of arrays.
+        point: the argument, an array or a tree of arrays.
+    """
     return Linearization(function, point)
 
 
 def vjp(function: Function, *points: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """Return the value, and a function from its cotangent to those of the points (reverse mode)."""
+    """Return the value, and a function from its cotangent to those of the points (reverse mode).
+
+    Args:
+        function: of the points; returns one array.
+        points: the arguments, arrays or trees of them. A cotangent has the shape of the value.
+    """
     linear = Linearization(lambda given: function(*given), points)
     return linear.value, linear.pull
 
 
 def jvp(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Return the value, and its tangent for tangents of the points (forward mode)."""
+    """Return the value, and its tangent for tangents of the points (forward mode).
+
+    Args:
+        function: of the points; returns one array.
+        points: a tuple of arguments, arrays or trees of them.
+        tangents: in the form of the points; None stands for one of zeros.
+    """
     recording = _record(function, points)
     pairs = recording.tangent_pairs(tangents)
     keep = recording.outer or any(type(t) is Tensor for _, t in pairs)
@@ -248,6 +269,10 @@ def jacobian(function: Function, by: int = 0) -> Function:
     """Return a function that computes the Jacobian by one argument, an array of shape outputs + inputs.
 
     It uses reverse mode if there are at most as many outputs as inputs, else forward mode.
+
+    Args:
+        function: returns one array.
+        by: number of the argument to differentiate by, one array.
     """
 
     def matrix(*arguments: Any) -> Any:
@@ -273,14 +298,22 @@ def _basis(x: Any) -> list[Any]:
 
 
 def hessian(function: Function, by: int = 0) -> Function:
-    """Return a function that computes the Hessian by one argument, an array of shape inputs + inputs."""
+    """Return a function that computes the Hessian by one argument, an array of shape inputs + inputs.
+
+    Args:
+        function: returns one number.
+        by: number of the argument to differentiate by, one array.
+    """
     return jacobian(gradient(function, by), by)
 
 
 def hessian_product(function: Function, points: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the Hessian of a scalar function times a vector, forward over reverse (Pearlmutter 1994).
 
-    Tangents, the vector, and the result have the form of the points, a tuple of arguments.
+    Args:
+        function: of the points; returns one number.
+        points: a tuple of arguments.
+        tangents: the vector, in the form of the points, as the result is.
     """
     recording = _record(function, points)
     pairs = recording.tangent_pairs(tangents)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_integer, is_integer
 from dbp.config.data import Data, path_as_text
-from dbp.errors import UserError, unknown
+from dbp.errors import UserError, unknown, unknown_setting
 from dbp.kernels import KERNELS, NATIVE
 from dbp.nn import Loss, Model, as_loss, as_model
 from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
@@ -348,7 +348,7 @@ class Settings:
         fields = {f.name: f for f in dataclasses.fields(cls)}
         for name in values:
             if name not in fields:
-                raise unknown("setting", name, fields)
+                raise unknown_setting("setting", name, fields)
         for name, f in fields.items():
             if name not in values and f.default is f.default_factory is dataclasses.MISSING:
                 raise UserError(f"{name} is missing; a run needs it")

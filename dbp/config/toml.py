@@ -20,7 +20,7 @@ from dbp.config.config_file import Table, check_not_in_folder, load_table
 from dbp.config.data import PARTS, Data
 from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
-from dbp.errors import UserError, unknown
+from dbp.errors import UserError, unknown, unknown_setting
 from dbp.nn import LAYERS, LOSSES, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES, ScheduleFunction
 from dbp.reading.splits import Split
@@ -145,7 +145,7 @@ def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for name in table:
         if name not in fields:
-            raise unknown("key", f"{prefix}{name}", [prefix + f for f in fields])
+            raise unknown_setting("key", f"{prefix}{name}", [prefix + f for f in fields])
     for name, field in fields.items():
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if name not in table and not optional:

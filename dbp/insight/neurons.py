@@ -63,7 +63,13 @@ class LayerNeurons:
 
 @dataclass(frozen=True)
 class Neurons:
-    """The figures of each layer by its path, and the cost over the same examples."""
+    """The figures of the units of each layer, and the cost over the same examples.
+
+    Args:
+        layers: the figures of each layer by its path; neurons["dense_1"] is short for neurons.layers["dense_1"].
+        cost: of the examples.
+        examples: their number.
+    """
 
     layers: Mapping[str, LayerNeurons]
     cost: float

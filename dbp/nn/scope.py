@@ -279,5 +279,12 @@ def use(
     random_key: RandomKey | None = None,
     mask: Array | None = None,
 ) -> Scope:
-    """Return the outermost scope of call_with(...), to call a model with: model(use(parameters), inputs)."""
+    """Return the outermost scope of a call, to call a model with: model(use(parameters), inputs).
+
+    Args:
+        parameters: the parameters by name.
+        running: the running moments by name; by default they are among the parameters.
+        random_key: of the random numbers, which makes it a training pass; None for evaluation.
+        mask: which places of the inputs hold data, (examples, *places); None if all do.
+    """
     return Scope(call_with(parameters, running, random_key, mask=mask))

@@ -55,8 +55,12 @@ def leave() -> None:
 def _end(error: BaseException, show: Callable[[], Any]) -> None:
     """End a script of one process: a mistake of the user takes one line, and an exit code of its own."""
     if hasattr(sys, "ps1") or not isinstance(error, (UserError, Interrupted)):
+        from dbp.script.argument_hint import argument_hint
+
         run_log.write("".join(traceback.format_exception(error)).rstrip())
         show()
+        if (hint := argument_hint(error)) is not None:
+            write_error(f"dbp: {hint}")
         return
     if isinstance(error, UserError):
         run_log.write(f"error: {error}")

@@ -40,7 +40,11 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True, init=False)
 class Sequential:
-    """Layers applied in sequence, named by kind and number: dense_1, dense_2, ..."""
+    """Layers applied in sequence, named by kind and number: dense_1, dense_2, ...
+
+    Args:
+        layers: the layers, or one list of them.
+    """
 
     kind: ClassVar[str] = "sequential"
     layers: tuple[Layer, ...]
@@ -188,6 +192,9 @@ class Recompute:
     """Layers applied in sequence whose outputs are computed again in the backward pass (Chen et al. 2016).
 
     This saves the memory of their outputs and costs a second forward pass through them.
+
+    Args:
+        layers: the layers, in their order.
     """
 
     kind: ClassVar[str] = "recompute"

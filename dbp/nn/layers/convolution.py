@@ -33,10 +33,13 @@ class Conv2d:
     Args:
         filters: channels of the outputs.
         size: of the window; one number or (height, width).
+        activation: name of the function of the sums.
         stride: steps of the window.
         padding: "valid" for none, "same" for length / stride positions, or the number of zeros on every side.
         dilation: distance between the taps of the window.
         groups: the channels are split into so many groups, each with filters of its own.
+        initializer: name of the distribution that W is drawn from.
+        bias: whether to add b, which begins at 0.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -85,7 +88,18 @@ class Conv1d:
     """Convolution of sequences: activation(x * W + b).
 
     Inputs (examples, length, channels), outputs (examples, positions, filters), kernel W (1, size, channels / groups,
-    filters), bias b (filters,). Settings as those of Conv2d.
+    filters), bias b (filters,).
+
+    Args:
+        filters: channels of the outputs.
+        size: of the window, in positions.
+        activation: name of the function of the sums.
+        stride: steps of the window.
+        padding: "valid" for none, "same" for length / stride positions, or the number of zeros at both ends.
+        dilation: distance between the taps of the window.
+        groups: the channels are split into so many groups, each with filters of its own.
+        initializer: name of the distribution that W is drawn from.
+        bias: whether to add b, which begins at 0.
     """
 
     kind: ClassVar[str] = "conv1d"
@@ -163,6 +177,15 @@ class ConvTranspose2d:
 
     Inputs (examples, down, across, channels), outputs (examples, height, width, filters) with height =
     (down - 1) stride + size - 2 padding, or down * stride for padding "same"; kernel W (*size, filters, channels).
+
+    Args:
+        filters: channels of the outputs.
+        size: of the window; one number or (height, width).
+        activation: name of the function of the sums.
+        stride: distance between the windows of neighboring inputs.
+        padding: "valid" for none, "same" for stride times as many positions, or what is cut off on every side.
+        initializer: name of the distribution that W is drawn from.
+        bias: whether to add a number to each filter, which begins at 0.
     """
 
     kind: ClassVar[str] = "conv_transpose2d"

@@ -25,6 +25,12 @@ class Dense:
     """Fully connected layer: activation(x W + b).
 
     Inputs (examples, ..., n), outputs (examples, ..., units), matrix W (n, units), bias b (units,).
+
+    Args:
+        units: numbers of the outputs along the last axis.
+        activation: name of the function of the sums.
+        initializer: name of the distribution that W is drawn from.
+        bias: whether to add b, which begins at 0.
     """
 
     kind: ClassVar[str] = "dense"
@@ -53,7 +59,11 @@ class Dense:
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation function as a layer of its own."""
+    """An activation function as a layer of its own; inputs and outputs of any shape.
+
+    Args:
+        function: its name, such as "relu"; "softmax" works along the last axis.
+    """
 
     kind: ClassVar[str] = "activation"
     keeps_places: ClassVar[bool] = True
@@ -69,7 +79,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class Flatten:
-    """Flattening of each example to one axis."""
+    """Flattening of each example to one axis: inputs (examples, ...), outputs (examples, numbers)."""
 
     kind: ClassVar[str] = "flatten"
 

@@ -27,6 +27,7 @@ def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
 class BatchNorm:
     """Batch normalization: each channel (last axis) by its moments over a shard (Ioffe and Szegedy 2015).
 
+    Inputs and outputs (examples, ..., channels).
     In training a shard is normalized by its own mean and variance, so that its results do not depend on other shards.
     Examples, and positions if these have weights, count with their weights.
     Evaluation uses running moments, which are updated in each step from the exact moments over all shards. So does
@@ -72,7 +73,13 @@ def _moments(center: Array, variance: Array, weights: Array | None, count: int) 
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """Layer normalization: the last axis by its own mean and variance (Ba, Kiros and Hinton 2016)."""
+    """Layer normalization: the last axis by its own mean and variance (Ba, Kiros and Hinton 2016).
+
+    Inputs and outputs (examples, ..., channels).
+
+    Args:
+        epsilon: added to variances.
+    """
 
     kind: ClassVar[str] = "layer_norm"
     keeps_places: ClassVar[bool] = True
@@ -92,7 +99,11 @@ class LayerNorm:
 class GroupNorm:
     """Group normalization: groups of channels of each example by their moments over all positions (Wu and He 2018).
 
-    Masked places do not count.
+    Inputs and outputs (examples, ..., channels). Masked places do not count.
+
+    Args:
+        groups: number of groups, which divides that of channels.
+        epsilon: added to variances.
     """
 
     kind: ClassVar[str] = "group_norm"

@@ -29,7 +29,13 @@ def _check_padding(padding: Padding, size: Sizes) -> None:
 
 @dataclass(frozen=True)
 class _Pool2d:
-    """Settings of a window over images; the stride is the size by default."""
+    """Settings of a window over images.
+
+    Args:
+        size: of the window; one number or (height, width).
+        stride: steps of the window; by default its size.
+        padding: "valid" for none, "same" for length / stride positions, or the number of places on every side.
+    """
 
     size: Sizes
     stride: Sizes | None = None
@@ -52,7 +58,13 @@ class _Pool2d:
 
 @dataclass(frozen=True)
 class _Pool1d:
-    """Settings of a window along sequences; the stride is the size by default."""
+    """Settings of a window along sequences.
+
+    Args:
+        size: of the window, in positions.
+        stride: steps of the window; by default its size.
+        padding: "valid" for none, "same" for length / stride positions, or the number of places at both ends.
+    """
 
     size: int
     stride: int | None = None
@@ -102,7 +114,11 @@ def lowest(x: Value) -> float:
 
 @dataclass(frozen=True)
 class MaxPool2d(_Pool2d):
-    """Maximum over every window. Inputs (examples, height, width, channels)."""
+    """Maximum over every window.
+
+    Inputs (examples, height, width, channels), outputs (examples, down, across, channels). The settings are those of
+    all pools of images: size, stride and padding.
+    """
 
     kind: ClassVar[str] = "max_pool2d"
 
@@ -119,7 +135,7 @@ class MaxPool2d(_Pool2d):
 
 @dataclass(frozen=True)
 class AveragePool2d(_Pool2d):
-    """Mean over every window, padding excluded. Inputs (examples, height, width, channels)."""
+    """Mean over every window, without padding: inputs and outputs as those of MaxPool2d, and so are the settings."""
 
     kind: ClassVar[str] = "average_pool2d"
 
@@ -130,7 +146,11 @@ class AveragePool2d(_Pool2d):
 
 @dataclass(frozen=True)
 class MaxPool1d(_Pool1d):
-    """Maximum over every window. Inputs (examples, length, channels)."""
+    """Maximum over every window.
+
+    Inputs (examples, length, channels), outputs (examples, positions, channels). The settings are those of all pools of
+    sequences: size, stride and padding.
+    """
 
     kind: ClassVar[str] = "max_pool1d"
 
@@ -141,7 +161,7 @@ class MaxPool1d(_Pool1d):
 
 @dataclass(frozen=True)
 class AveragePool1d(_Pool1d):
-    """Mean over every window, padding excluded. Inputs (examples, length, channels)."""
+    """Mean over every window, without padding: inputs and outputs as those of MaxPool1d, and so are the settings."""
 
     kind: ClassVar[str] = "average_pool1d"
 

@@ -17,14 +17,9 @@ from dbp.types import Array
 
 @dataclass(frozen=True)
 class _Recurrent:
-    """Settings of a recurrent layer.
+    """Settings of a recurrent layer, which each such layer describes.
 
-    Inputs (examples, length, channels); outputs (examples, length, units), or (examples, units). The state is held at
-    masked positions, so that the last state is that of the last valid position.
-
-    Args:
-        units: size of the state.
-        sequences: whether to return the state at every position, or at the last one only.
+    The state is held at masked positions, so that the last state is that of the last valid position.
     """
 
     units: int
@@ -76,6 +71,14 @@ class GRU(_Recurrent):
 
     r, u, c are the gates reset, update and candidate, in this order in the matrices:
     c = tanh(x W_c + b_c + r (h U_c + d));  h = (1 - u) c + u h.
+
+    Inputs (examples, length, channels); outputs (examples, length, units), or (examples, units).
+
+    Args:
+        units: size of the state.
+        sequences: whether to return the state at every position, or at the last one only.
+        initializer: name of the distribution of the matrices for inputs.
+        recurrent_initializer: name of the distribution of the matrices for states.
     """
 
     kind: ClassVar[str] = "gru"
@@ -102,6 +105,14 @@ class LSTM(_Recurrent):
 
     i, f, c, o are the gates input, forget, candidate and output, in this order in the matrices:
     m = f m + i tanh(c);  h = o tanh(m).
+
+    Inputs (examples, length, channels); outputs (examples, length, units), or (examples, units).
+
+    Args:
+        units: size of the state.
+        sequences: whether to return the state at every position, or at the last one only.
+        initializer: name of the distribution of the matrices for inputs.
+        recurrent_initializer: name of the distribution of the matrices for states.
     """
 
     kind: ClassVar[str] = "lstm"

@@ -24,6 +24,11 @@ class Embedding:
     """A learned vector for each entry of a vocabulary, such as a character or a word.
 
     Inputs (examples, ...) are whole numbers from 0 to entries - 1; outputs (examples, ..., units).
+
+    Args:
+        entries: of the vocabulary.
+        units: numbers of a vector.
+        initializer: name of the distribution that vectors are drawn from.
     """
 
     kind: ClassVar[str] = "embedding"
@@ -68,7 +73,10 @@ class Embedding:
 class Position:
     """Learned position embedding: adds a vector of its own to each position of a sequence.
 
+    Inputs and outputs (examples, length, channels).
+
     Args:
+        initializer: name of the distribution that vectors are drawn from.
         length: number of positions that have a vector, for sequences of unequal length; None for that of the inputs.
     """
 
