@@ -15,7 +15,6 @@ ALIASES = {
     "beta_2": "beta2",
     "bn": "batch_norm",
     "categorical_crossentropy": "cross_entropy",
-    "callbacks": "listeners",
     "ce": "cross_entropy",
     "clip_grad_norm": "clip_norm",
     "clipnorm": "clip_norm",
@@ -98,6 +97,7 @@ KEYS = {
     "alpha": "optimizer.weight_decay",
     "batch_size": "batch_size",
     "betas": "optimizer.beta1",
+    "callbacks": "listeners",
     "checkpoint_every": "checkpoint.every_epochs",
     "clip_norm": "optimizer.clip_norm",
     "clipnorm": "optimizer.clip_norm",
@@ -161,6 +161,7 @@ BY_DATA = "the data says it; leave it out"
 NOTES = {
     "accumulate_grad_batches": IN_SHARDS,
     "batch_input_shape": BY_DATA,
+    "callbacks": "functions of an event, given to dbp.fit(listeners=[...])",
     "device": "dbp computes on processors; leave it out",
     "drop_last": "a short last mini-batch counts by its examples; leave it out",
     "frozen": FROZEN,

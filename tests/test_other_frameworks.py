@@ -42,7 +42,7 @@ def keys():
 
 
 def test_what_the_tables_name_is_there():
-    assert set(KEYS.values()) - keys() <= {"model.layers", "quiet"}
+    assert set(KEYS.values()) - keys() <= {"model.layers", "quiet", "listeners"}
     classes = [cls for kinds in KINDS for cls in kinds.values()]
     names = set().union(*KINDS, ACTIVATIONS, INITIALIZERS, *map(fields, classes))
     names |= {key.rpartition(".")[2] for key in keys()}
@@ -59,6 +59,7 @@ def test_what_the_tables_name_is_there():
         ("validation_split", "dbp has it as data.validation, in dbp.Data(validation=...)"),
         ("lr", "dbp has it as optimizer.learning_rate, in dbp.optim.Adam(learning_rate=...)"),
         ("clipnorm", "dbp has it as optimizer.clip_norm, in dbp.optim.Adam(clip_norm=...)"),
+        ("callbacks", "dbp has it as listeners; functions of an event"),
         ("num_epochs", "did you mean 'epochs'?"),
         ("random_state", "did you mean 'seed'?"),
         ("num_workers", "each rank reads its own rows, ahead of their use; leave it out"),
