@@ -46,8 +46,6 @@ class StoredCheckpoint:
 
     Args:
         model: weights and running moments by the names of the parameters.
-        best: weights for inference and running moments of the best epoch by name; empty if the run keeps none, or if it
-            is the present one.
         optimizer: vectors of the optimizer, each with one array per parameter.
         method: scalars of the optimizer.
         history: a column of numbers, one per epoch, for each cost and metric.
@@ -55,10 +53,11 @@ class StoredCheckpoint:
         provenance: what the run ran on.
         config: the settings as TOML.
         meaning: kinds, scale and names of the training data as JSON; empty if nothing is known of it.
+        best: weights for inference and running moments of the best epoch by name; empty if the run keeps none, or if it
+            is the present one.
     """
 
     model: Mapping[str, Array]
-    best: Mapping[str, Array] = field(default_factory=dict)
     optimizer: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     method: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
@@ -66,6 +65,7 @@ class StoredCheckpoint:
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
     config: str = ""
     meaning: str = "{}"
+    best: Mapping[str, Array] = field(default_factory=dict)
 
     def inference_weights(self) -> dict[str, Array]:
         """Return the weights for inference and running moments: averaged weights if the optimizer keeps an average."""
