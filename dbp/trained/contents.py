@@ -109,7 +109,8 @@ def _in_words(progress: Mapping[str, Any]) -> dict[str, Any]:
     for beginning, words in PROGRESS.items():
         for name, value in progress.items():
             if name == beginning or (beginning.endswith("_") and name.startswith(beginning) and name not in PROGRESS):
-                found[words.format(name.removeprefix(beginning))] = value
+                shown = value.replace("_", " ") if name == "best_by" else value
+                found[words.format(name.removeprefix(beginning))] = shown
     return found
 
 
