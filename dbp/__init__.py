@@ -3,6 +3,7 @@
     dbp.fit(...)          train on all ranks that mpirun started, or resume a run
     dbp.rank()            the number of this rank, and dbp.ranks() that of all
     dbp.nn, dbp.optim     what to train, and how
+    dbp.metrics           what is reported beside the cost
     dbp.data              data sets; dbp.Data names those of a run
     dbp.convert           data files from blocks of rows
     dbp.autodiff          derivatives of your own functions
@@ -44,6 +45,7 @@ __all__ = [
     "insight",
     "listener",
     "listeners",
+    "metrics",
     "nn",
     "optim",
     "rank",
@@ -59,10 +61,10 @@ _HOMES = {
     **dict.fromkeys(("rank", "ranks"), "parallel.ranks.world"),
     **dict.fromkeys(("Interrupted", "UserError"), "errors"),
 }
-_MODULES = ("autodiff", "checkpoint", "convert", "data", "insight", "listeners", "nn", "optim")
+_MODULES = ("autodiff", "checkpoint", "convert", "data", "insight", "listeners", "metrics", "nn", "optim")
 
 if TYPE_CHECKING:
-    from dbp import autodiff, checkpoint, convert, data, insight, listeners, nn, optim
+    from dbp import autodiff, checkpoint, convert, data, insight, listeners, metrics, nn, optim
     from dbp.config.data import Data
     from dbp.config.settings import Checkpoint, EarlyStopping, Log, NotFinite, Settings, Watch
     from dbp.errors import Interrupted, UserError

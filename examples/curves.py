@@ -15,6 +15,7 @@ import numpy as np
 
 import dbp
 from dbp.autodiff import sigmoid, sum_
+from dbp.metrics import Metric
 from dbp.nn import BinaryCrossEntropy, Dense
 from dbp.optim import SGD, Newton
 from dbp.parallel import world
@@ -45,22 +46,22 @@ def drawn(points):
 
 @dataclass(frozen=True)
 class Ink(BinaryCrossEntropy):
-    """The cross-entropy of all pixels of an image together, and their squared error."""
+    """The cross-entropy of all pixels of an image together."""
 
     kind: ClassVar[str] = "ink"
-    metrics: ClassVar[tuple[str, ...]] = ("squared_error",)
 
     def __call__(self, outputs, targets):
         """Return one loss for each image."""
         return sum_(super().__call__(outputs, targets), axis=1)
 
-    def measure(self, outputs, targets):
-        """Return one squared error for each image."""
-        return (np.sum((sigmoid(outputs) - targets) ** 2, axis=1),)
-
     def loss_shape(self, output_shape):  # noqa: ARG002
         """Return the shape of the losses of one image: a single loss."""
         return ()
+
+
+def squared_errors(outputs, targets, weights):
+    """Return the sum of the squared errors of some images, and that of their weights."""
+    return [np.sum(weights * np.sum((sigmoid(outputs) - targets) ** 2, axis=1)), np.sum(weights)]
 
 
 parser = argparse.ArgumentParser()
@@ -86,6 +87,7 @@ hidden = [Dense(width, "sigmoid", "sparse") for width in WIDTHS]
 result = dbp.fit(
     model=[*hidden, Dense(6, initializer="sparse"), *hidden[::-1], Dense(SIDE * SIDE, initializer="sparse")],
     loss=Ink(),
+    metrics=[Metric("squared_error", squared_errors, lambda sums: sums[0] / sums[1], larger_is_better=False)],
     data=dbp.Data(train=(train, train), test=(test, test)),  # the targets are the inputs
     optimizer=optimizer,
     epochs=options.epochs,

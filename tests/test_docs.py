@@ -164,7 +164,7 @@ def test_the_page_on_configs_names_every_key_and_kind():
     assert all(f"`{name}`" in text for name in (*ACTIVATIONS, *INITIALIZERS))
     for kind, loss in LOSSES.items():
         (metrics,) = re.findall(rf"^\| `{kind}` .* \| (.*) \|$", text, re.MULTILINE)
-        assert metrics == ", ".join(f"`{metric}`" for metric in loss.metrics)
+        assert metrics == ", ".join(f"`{metric}`" for metric in loss.default_metrics)
 
 
 def test_the_page_on_running_names_every_command():

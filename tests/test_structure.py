@@ -47,14 +47,15 @@ IMPORTS = {
     "parallel": set(),
     # the trunk
     "nn": {"autodiff"},
-    "config": {"data", "nn", "optim", "reading"},
+    "metrics": {"autodiff", "nn"},
+    "config": {"data", "metrics", "nn", "optim", "reading"},
     "reading": {"data", "nn", "parallel"},
-    "cost": {"autodiff", "data", "nn", "parallel", "reading"},
-    "run": {"checkpoint", "config", "cost", "data", "nn", "optim", "parallel", "reading"},
+    "cost": {"autodiff", "data", "metrics", "nn", "parallel", "reading"},
+    "run": {"checkpoint", "config", "cost", "data", "metrics", "nn", "optim", "parallel", "reading"},
     "saving": {"checkpoint", "config", "data", "parallel", "run"},
     "training": {"autodiff", "config", "cost", "listeners", "nn", "optim", "parallel", "reading", "run", "saving"},
     # branches
-    "trained": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "reading", "run"},
+    "trained": {"autodiff", "checkpoint", "config", "cost", "data", "metrics", "nn", "parallel", "reading", "run"},
     "insight": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "reading", "run", "trained"},
     "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "run"},
     "batch": {"config", "parallel", "saving"},
@@ -62,7 +63,18 @@ IMPORTS = {
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     # the face
     "script": {"parallel"},
-    "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "listeners", "nn", "optim"}
+    "__init__": {
+        "autodiff",
+        "checkpoint",
+        "config",
+        "convert",
+        "data",
+        "insight",
+        "listeners",
+        "metrics",
+        "nn",
+        "optim",
+    }
     | {"parallel", "script", "training"},
     "commands": {"batch", "checkpoint", "config", "convert", "data", "doctor", "exchange", "insight", "parallel", "run"}
     | {"saving", "trained", "training"},

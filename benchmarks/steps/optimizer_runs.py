@@ -78,7 +78,7 @@ def points(run: Run, policy: NotFinitePolicy, seconds: float, passes: float) -> 
         for _ in loop.steps_of_epoch(run, policy):
             pass
         used += run.comm.broadcast(time.perf_counter() - start)
-        cost = progress.totals.cost if run.objective.full_batch else evaluate(run, run.sources.train).means["cost"]
+        cost = progress.totals.cost if run.objective.full_batch else evaluate(run, run.sources.train).values["cost"]
         progress.after_epoch({}, {})
         evaluations = progress.evaluations / run.batches.steps
         done = evaluations + progress.products

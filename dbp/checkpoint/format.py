@@ -5,6 +5,7 @@
     /optimizer/<vector>/<layer>/<parameter>     vectors of the optimizer; `average` replaces the weights for inference
     /method/<name>                              scalars of the optimizer
     /history/<column>                           one number per epoch
+    /tables/<data>/<metric>                     arrays of metrics from the last evaluation; `epoch`: sums of the epoch
     /progress, /provenance                      attributes: counters of the run; versions, processor, host
     attributes of the root                      format, version, config (TOML), meaning of the data (JSON), contents
 
@@ -36,7 +37,7 @@ FORMAT = "dbp checkpoint"
 FORMAT_VERSION = 4  # rises whenever files of the version before cannot be read any more
 SEAL_BYTES = 4096  # before the part of the file that is HDF5's
 BEST_GROUP = "best"  # the group of the weights of the best epoch
-GROUPS = ("model", BEST_GROUP, "optimizer", "method", "history")
+GROUPS = ("model", BEST_GROUP, "optimizer", "method", "history", "tables")
 LAST_EPOCH = "last_epoch"  # in the progress of weights of the best epoch: how many epochs the run had come to
 
 
@@ -49,6 +50,8 @@ class StoredCheckpoint:
         optimizer: vectors of the optimizer, each with one array per parameter.
         method: scalars of the optimizer.
         history: a column of numbers, one per epoch, for each cost and metric.
+        tables: arrays of metrics, such as "validation/confusion_matrix" of the last evaluation, and under "epoch/" the
+            sums of the current epoch.
         progress: counters of the run.
         provenance: what the run ran on.
         config: the settings as TOML.
@@ -61,6 +64,7 @@ class StoredCheckpoint:
     optimizer: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     method: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
+    tables: Mapping[str, Array] = field(default_factory=dict)
     progress: Mapping[str, Scalar] = field(default_factory=dict)
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
     config: str = ""
@@ -90,6 +94,8 @@ class StoredCheckpoint:
             yield f"method/{name}", array
         for name, array in self.history.items():
             yield f"history/{name}", array
+        for name, array in self.tables.items():
+            yield f"tables/{name}", array
 
     @classmethod
     def from_arrays(
@@ -110,6 +116,7 @@ class StoredCheckpoint:
             optimizer=optimizer,
             method=groups["method"],
             history=groups["history"],
+            tables=groups["tables"],
             progress=progress,
             provenance=provenance,
             config=config,

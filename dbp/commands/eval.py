@@ -14,6 +14,9 @@ def add(parser: Parser) -> None:
     """Add the arguments."""
     add_trained(parser)
     add_data(parser)
+    parser.add_argument(
+        "--report", action="store_true", help="also print a table of each class or output, and the confusion matrix"
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -22,5 +25,5 @@ def run(arguments: Namespace) -> int:
 
     return with_checkpoint(
         trained_of(arguments),
-        lambda settings, checkpoint, comm: evaluate(settings, checkpoint, data_of(arguments), comm),
+        lambda settings, checkpoint, comm: evaluate(settings, checkpoint, data_of(arguments), comm, arguments.report),
     )

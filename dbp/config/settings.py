@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_int
 from dbp.config.data import Data, path_as_text
 from dbp.errors import UserError, unknown, unknown_setting
 from dbp.kernels import KERNELS, NATIVE
-from dbp.nn import Loss, Model, as_loss, as_model
+from dbp.nn import NUMBERS, Loss, Model, as_loss, as_model
 from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
 from dbp.text import brief
 
@@ -202,6 +202,8 @@ class Settings:
         epochs: passes over the training data.
         batch_size: examples in a mini-batch, over all ranks; "all" for all training examples.
         schedule: the schedule of the learning rate, or its name.
+        metrics: what is reported beside the cost: metrics of dbp.metrics, each as such or by its name; by default what
+            the loss reports.
         weights: the initial weights: a checkpoint, another run's folder for its newest one, or weights by name as in
             a Result; by default they are drawn at random.
         shards: parts of a mini-batch; by default the number of ranks at the run's first start.
@@ -232,6 +234,7 @@ class Settings:
     epochs: int
     batch_size: int | str
     schedule: Schedule = field(default_factory=Constant)
+    metrics: Sequence[Any] | None = None
     weights: str | Mapping[str, Any] | None = None
     shards: int | None = None
     seed: int = 0
@@ -257,6 +260,7 @@ class Settings:
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", Data(self.data))
+        self._check_metrics()
         self._check_counts()
         self._check_sections()
         self._check_types()
@@ -268,6 +272,13 @@ class Settings:
         self._check_not_finite()
         if self.log.names and self.out is None:
             raise UserError(f"log.{self.log.names[0]} is written to the run's folder, but out is None; set it to one")
+
+    def _check_metrics(self) -> None:
+        """Turn metrics given by name into metrics; raise UserError unless the loss has targets for them."""
+        if self.metrics is not None:
+            from dbp.metrics.registry import as_metrics  # which a run with the metrics of its loss does not need
+
+            object.__setattr__(self, "metrics", as_metrics(self.metrics))
 
     def _check_counts(self) -> None:
         """Turn whole numbers of NumPy into Python's; raise UserError for others, and those out of their bounds."""
@@ -320,7 +331,7 @@ class Settings:
 
     def _check_standardize(self) -> None:
         """Raise UserError if targets are to be standardized that the loss does not take for numbers."""
-        if "targets" in self.data.standardized_roles and not getattr(self.loss, "takes_numbers", False):
+        if "targets" in self.data.standardized_roles and getattr(self.loss, "targets_are", "") != NUMBERS:
             raise UserError(
                 f"data.standardize must leave out targets with the loss {self.loss.kind}, whose targets are no plain "
                 'numbers; set it to "inputs"'

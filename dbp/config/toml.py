@@ -71,12 +71,22 @@ def settings_from(table: Mapping[str, Any]) -> Settings:
                 "loss": lambda value, key: _named(LOSSES, value, key),
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
+                "metrics": _metrics,
                 **{name: partial(_section, section) for name, section in SECTIONS.items()},
                 # Numbers or words, which Settings checks.
                 **dict.fromkeys(("threads", "batch_size"), lambda value, key: value),
             },
         ),
     )
+
+
+def _metrics(value: Any, key: str) -> list[Any]:
+    """Return the metrics in a list of names and tables."""
+    from dbp.metrics.registry import METRICS
+
+    if not isinstance(value, list):
+        raise UserError(f"{key} must be a list of names and tables of metrics, but is {brief(value)}")
+    return [_named(METRICS, metric, f"{key}.{i}") for i, metric in enumerate(value)]
 
 
 def _section(cls: type[Any], value: Any, key: str) -> Any:
@@ -203,6 +213,8 @@ def table_from(settings: Settings) -> Table:
     values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
     if isinstance(settings.weights, Mapping):  # a digest suffices to tell them from others
         values["weights"] = {CUSTOM: f"weights {_digest(settings.weights)}"}
+    if settings.metrics is not None:
+        values["metrics"] = [_metric_value(metric) for metric in settings.metrics]
     table = {name: _value(value) for name, value in values.items() if value is not None}
     if isinstance(settings.model, Sequential):  # the kind of a model by default
         del table["model"]["kind"]
@@ -232,6 +244,16 @@ def _value(value: Any) -> Any:
     if isinstance(value, ScheduleFunction):
         value = value.function
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
+
+
+def _metric_value(metric: Any) -> Any:
+    """Return the name of a metric, or a table of its kind and settings; of one of the user's own, a custom object."""
+    from dbp.metrics.registry import METRICS
+
+    if METRICS.get(metric.kind) is not type(metric):
+        return {CUSTOM: getattr(metric, "name", type(metric).__qualname__)}
+    settings = {f.name: _value(getattr(metric, f.name)) for f in dataclasses.fields(metric)}
+    return {"kind": metric.kind, **settings} if settings else metric.kind
 
 
 def _digest(weights: Mapping[str, Any]) -> str:

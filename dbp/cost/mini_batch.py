@@ -5,33 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-
-from dbp.autodiff import Value, mean
-from dbp.nn import Loss, Mixture
+from dbp.autodiff import Value
+from dbp.metrics.metric_set import MetricSet
+from dbp.nn import Loss, Mixture, as_weighted
 from dbp.reading.shard import Shard
 from dbp.types import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value
 class ExampleSums:
     """Sums over examples.
 
     Args:
         example_weight: sum of the example weights.
         loss: sum of the weighted losses.
-        metrics: sums of the weighted metrics.
+        metrics: the sums of the metrics, as a MetricSet lays them out.
     """
 
     example_weight: float
     loss: float
-    metrics: tuple[float, ...]
+    metrics: Array
 
     @classmethod
     def of(cls, scalars: Array) -> ExampleSums:
         """Return the sums from an array of them: example weight, loss and metrics."""
-        example_weight, loss, *metrics = scalars.tolist()
-        return cls(example_weight, loss, tuple(metrics))
+        return cls(float(scalars[0]), float(scalars[1]), scalars[2:].copy())
 
     @property
     def cost(self) -> float:
@@ -39,19 +37,12 @@ class ExampleSums:
         return self.loss / self.example_weight if self.example_weight else 0.0
 
     def __add__(self, other: ExampleSums) -> ExampleSums:
-        metrics = tuple(a + b for a, b in zip(self.metrics, other.metrics, strict=True))
-        return ExampleSums(self.example_weight + other.example_weight, self.loss + other.loss, metrics)
+        weight, loss = self.example_weight + other.example_weight, self.loss + other.loss
+        return ExampleSums(weight, loss, self.metrics + other.metrics)
 
-    def means(self, names: tuple[str, ...]) -> dict[str, float]:
-        """Return the cost and the weighted means of the metrics, by name."""
-        weight = self.example_weight or 1.0
-        return {"cost": self.cost, **{n: m / weight for n, m in zip(names, self.metrics, strict=True)}}
-
-
-def as_weighted(losses: Value, shard: Shard) -> Value:
-    """Return one loss for each example weight: losses of elements that have no weights of their own are averaged."""
-    axes = 1 if shard.example_weights is None else shard.example_weights.ndim
-    return losses if losses.ndim == axes else mean(losses, axis=tuple(range(axes, losses.ndim)))
+    def values(self, metrics: MetricSet) -> dict[str, float]:
+        """Return the cost and the values of the metrics that the sums are of, by column."""
+        return {"cost": self.cost, **metrics.values(self.example_weight, self.metrics)}
 
 
 def losses_of(loss: Loss, outputs: Value, shard: Shard, mixture: Mixture | None = None) -> Value:
@@ -63,18 +54,8 @@ def losses_of(loss: Loss, outputs: Value, shard: Shard, mixture: Mixture | None 
         shard: the examples.
         mixture: how a layer has mixed them; None if none has.
     """
-    losses = as_weighted(loss(outputs, shard.targets), shard)
+    losses = as_weighted(loss(outputs, shard.targets), shard.example_weights)
     if mixture is None:
         return losses
-    others = as_weighted(loss(outputs, shard.targets[mixture.partners]), shard)
+    others = as_weighted(loss(outputs, shard.targets[mixture.partners]), shard.example_weights)
     return cast("Value", mixture.of(losses, others, shard.example_weights))
-
-
-def metrics_of(loss: Loss, outputs: Array, shard: Shard, mixture: Mixture | None = None) -> list[Array]:
-    """Return the columns of the loss's metrics, each as losses_of() returns losses."""
-    found = [as_weighted(column, shard) for column in loss.measure(outputs, shard.targets)]
-    if mixture is None:
-        return found
-    others = [as_weighted(column, shard) for column in loss.measure(outputs, shard.targets[mixture.partners])]
-    pairs = ((own.astype(np.float64), other) for own, other in zip(found, others, strict=True))  # hits are booleans
-    return [mixture.of(own, other, shard.example_weights) for own, other in pairs]

@@ -15,11 +15,14 @@ from dbp.autodiff import pullback
 from dbp.cost.curvature import Curvature
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
+from dbp.metrics.metric_set import MetricSet
 from dbp.nn import RandomKey, moment_sums
 from dbp.parallel import Arena, Arriving, Stage, SumBuffer
 from dbp.random import generator
 from dbp.reading.shard import Batch, Shard
 from dbp.types import Array
+
+NO_METRICS = MetricSet()
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class MiniBatchCost:
     def value(self, weights: Array) -> float:
         """Return the cost, the same to the last bit as that of value_and_gradient()."""
         filled = {shard.number: [shard] if len(shard.inputs) else [] for shard in self.batch}
-        total = self.objective.totals(weights, filled.__getitem__, Stage.FORWARD, self.draw)
+        total = self.objective.totals(weights, filled.__getitem__, Stage.FORWARD, NO_METRICS, self.draw)
         self.objective.arena.comm.clock.enter(Stage.UPDATE)
         return total.cost
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of
 from dbp.cost.curvature import Curvature, LossCurvature
-from dbp.cost.mini_batch import ExampleSums, losses_of, metrics_of
+from dbp.cost.mini_batch import ExampleSums, losses_of
 from dbp.data import Scaling
+from dbp.metrics.metric_set import MetricSet
+from dbp.metrics.predictions import Predictions
 from dbp.nn import Call, Loss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
 from dbp.parallel import Arena, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
 from dbp.reading.shard import Chunks, Shard
@@ -38,6 +40,7 @@ class Objective:
         kept: the fraction of a gradient's elements that is sent, if not all are.
         full_batch: True if every mini-batch holds all examples.
         of_targets: what targets have gone through, which is undone for the metrics.
+        metrics: those of training, summed with every gradient; by default there are none.
 
     Attributes:
         stop_requested: True if a rank has asked all ranks to stop, by a flag that travels with every sum.
@@ -58,16 +61,18 @@ class Objective:
         kept: float | None = None,
         full_batch: bool = False,
         of_targets: Scaling | None = None,
+        metrics: MetricSet | None = None,
     ):
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self.seed, self.full_batch = dtype, running or {}, seed, full_batch
         self.stop_requested = False
         self._of_targets = None if of_targets is None or of_targets.is_identity else of_targets
-        self.scalars = 2 + len(loss.metrics)  # example weight, loss and metrics
+        self.metrics = MetricSet() if metrics is None else metrics
+        self.scalars = 2 + self.metrics.width  # example weight, loss and metrics
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
         self.gradients = GradientSum(self.arena, shards, self.scalars + moments, messages, kept)
-        self._evaluation = PlainSum(comm, shards, 0, dtype, self.scalars)
+        self._plain_sums: dict[int, PlainSum] = {}  # by their number of scalars
         self._is_random = False  # True if a layer has drawn random numbers
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradient_views: dict[int, tuple[SumBuffer, list[Array]]] = {}
@@ -109,7 +114,15 @@ class Objective:
         self._is_random |= bool(call.drawn)
         return outputs, losses
 
-    def sums(self, losses: Array, outputs: Array, shard: Shard, mixture: Mixture | None = None) -> list[float]:
+    def sums(
+        self,
+        losses: Array,
+        outputs: Array,
+        shard: Shard,
+        mixture: Mixture | None = None,
+        metrics: MetricSet | None = None,
+        use: Callable[[Predictions], None] | None = None,
+    ) -> Array:
         """Return the sums of example weights, losses and metrics of some examples, in float64.
 
         Args:
@@ -117,15 +130,25 @@ class Objective:
             outputs: likewise.
             shard: the examples.
             mixture: how a layer has mixed them; None if none has.
+            metrics: by default those of training.
+            use: called with the predictions, in the units of the data.
         """
-        if self._of_targets is not None:
-            outputs, targets = map(self._of_targets.undo, (outputs, shard.targets))
-            shard = shard._replace(targets=targets)
-        columns = [losses, *metrics_of(self.loss, outputs, shard, mixture)]
-        if shard.example_weights is None:
-            return [float(len(losses)), *(float(np.add.reduce(c, dtype=np.float64)) for c in columns)]
-        example_weights = shard.example_weights.astype(np.float64)
-        return [float(example_weights.sum()), *(float(np.sum(c * example_weights)) for c in columns)]
+        metrics = self.metrics if metrics is None else metrics
+        sums, weights = np.empty(2 + metrics.width), shard.example_weights
+        if weights is None:
+            sums[0], sums[1] = len(losses), np.add.reduce(losses, dtype=np.float64)
+        else:
+            wide = weights.astype(np.float64)
+            sums[0], sums[1] = wide.sum(), np.sum(losses * wide)
+        if metrics.width or use is not None:
+            targets = shard.targets
+            if self._of_targets is not None:
+                outputs, targets = map(self._of_targets.undo, (outputs, targets))
+            found = Predictions(outputs, targets, weights)
+            metrics.write_sums(sums[2:], found, mixture)
+            if use is not None:
+                use(found)
+        return sums
 
     def leaves(self, weights: Array) -> dict[str, Tensor]:
         """Return the parameters as leaves of a graph; made once for a vector, as they are views of it."""
@@ -143,7 +166,12 @@ class Objective:
     # --- any number of examples -------------------------------------------------------------------------
 
     def evaluate(
-        self, weights: Array, chunks: Chunks, running: Mapping[str, RunningMoments] | None = None
+        self,
+        weights: Array,
+        chunks: Chunks,
+        running: Mapping[str, RunningMoments] | None = None,
+        metrics: MetricSet | None = None,
+        use: Callable[[Predictions], None] | None = None,
     ) -> ExampleSums:
         """Return cost and metrics of any number of examples, without gradients; collective.
 
@@ -151,8 +179,11 @@ class Objective:
             weights: the flat weights.
             chunks: yields the examples of a shard, by its number, in chunks.
             running: running moments in place of the model's own, by path.
+            metrics: by default those of training.
+            use: called with the predictions of each chunk.
         """
-        totals = self.totals(weights, chunks, Stage.EVALUATION, running=running)
+        metrics = self.metrics if metrics is None else metrics
+        totals = self.totals(weights, chunks, Stage.EVALUATION, metrics, running=running, use=use)
         self.arena.comm.clock.enter(Stage.OTHER)
         return totals
 
@@ -161,8 +192,10 @@ class Objective:
         weights: Array,
         chunks: Chunks,
         stage: Stage,
+        metrics: MetricSet,
         draw: Callable[[Shard], RandomKey] | None = None,
         running: Mapping[str, RunningMoments] | None = None,
+        use: Callable[[Predictions], None] | None = None,
     ) -> ExampleSums:
         """Return cost and metrics of the examples that chunks yields; collective.
 
@@ -170,24 +203,29 @@ class Objective:
             weights: the flat weights.
             chunks: yields the examples of a shard, by its number, in chunks.
             stage: that the time counts for.
+            metrics: to sum.
             draw: random numbers of a training pass; None for the model as in evaluation.
             running: running moments in place of the model's own, by path.
+            use: called with the predictions of each chunk.
         """
-        clock = self.arena.comm.clock
+        clock, scalars = self.arena.comm.clock, 2 + metrics.width
         clock.enter(stage)
         self.arena.fence(weights)
         parameters = self.layout.views(weights)
-        tree = self._evaluation.start()
+        if scalars not in self._plain_sums:
+            self._plain_sums[scalars] = PlainSum(self.arena.comm, self.shards, 0, self.dtype, scalars)
+        plain_sum = self._plain_sums[scalars]
+        tree = plain_sum.start()
         for number in self.shards.mine:
-            sums = self._evaluation.buffer()
+            sums = plain_sum.buffer()
             sums.scalars[:] = 0
             for chunk in chunks(number):
                 clock.enter(stage)
                 call = self.call(parameters, chunk, draw(chunk) if draw else None, running)
                 outputs, losses = self.forward(call, chunk)
-                sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk, call.mixture)
+                sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk, call.mixture, metrics, use)
             tree.push(0, number, sums)
-        total = self._evaluation.total(tree)
+        total = plain_sum.total(tree)
         self.stop_requested |= total.stop_requested
         return ExampleSums.of(total.scalars)
 

@@ -22,6 +22,7 @@ from dbp.exchange.rename import renamed
 from dbp.files import must_be_free, remove_left
 from dbp.log import now
 from dbp.nn import initial_parameters, running_arrays
+from dbp.run.fitted_metrics import default_metrics
 from dbp.run.progress import Progress
 from dbp.run.provenance import versions
 from dbp.run.stored_settings import stored_config
@@ -146,7 +147,7 @@ def _checkpoint(settings: Settings, arrays: Mapping[str, Array], source: str) ->
     """Return the checkpoint of a run that has done no step."""
     if settings.threads == AUTO_THREADS:  # resolved only at the start of a run
         settings = replace(settings, threads=1)
-    counted: dict[str, Any] = Progress(settings.loss.metrics).to_attributes()
+    counted: dict[str, Any] = Progress(default_metrics(settings.loss)).to_attributes()
     return StoredCheckpoint(
         model=arrays,
         progress=counted | {"elapsed": 0.0, "shards": settings.shards or 1, "seed": settings.seed},

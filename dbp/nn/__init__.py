@@ -50,7 +50,10 @@ from dbp.nn.layers import (
     as_model,
 )
 from dbp.nn.losses import (
+    ANSWERS,
+    CLASSES,
     LOSSES,
+    NUMBERS,
     BinaryCrossEntropy,
     CrossEntropy,
     Hinge,
@@ -60,7 +63,9 @@ from dbp.nn.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
     as_loss,
+    as_weighted,
     check_targets,
+    classes_of,
     loss_named,
 )
 from dbp.nn.masks import on_axes_of
@@ -70,12 +75,15 @@ from dbp.nn.scope import Model, Scope, use
 
 __all__ = [
     "ACTIVATIONS",
+    "ANSWERS",
     "AUGMENTATION_LAYERS",
+    "CLASSES",
     "GRU",
     "INITIALIZERS",
     "LAYERS",
     "LOSSES",
     "LSTM",
+    "NUMBERS",
     "Activation",
     "Attention",
     "AveragePool1d",
@@ -127,10 +135,12 @@ __all__ = [
     "TrainingTrial",
     "as_loss",
     "as_model",
+    "as_weighted",
     "call_with",
     "check_inputs",
     "check_model_weights",
     "check_targets",
+    "classes_of",
     "initial_parameters",
     "loss_named",
     "moment_sums",

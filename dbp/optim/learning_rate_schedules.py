@@ -28,6 +28,11 @@ class Schedule(ABC):
     kind: ClassVar[str]
     warmup_steps: int = 0
 
+    @property
+    def by(self) -> str:
+        """Return the column of the history that the factor depends on; "" for the cost."""
+        return str(getattr(self, "metric", ""))
+
     def __post_init__(self) -> None:
         if self.warmup_steps < 0:
             raise UserError(f"warmup_steps must not be negative, but is {self.warmup_steps}")
@@ -38,7 +43,8 @@ class Schedule(ABC):
         Args:
             step: counted from 0.
             steps: the number of steps of the run, or up to the schedule's horizon.
-            costs: of the epochs so far, on the validation data if there are any.
+            costs: of the epochs so far, on the validation data if there are any; or the values of `metric`, negative if
+                larger ones are better.
         """
         rise = min(1.0, (step + 1) / (self.warmup_steps + 1))
         return rise * self.after_warmup(max(0, step - self.warmup_steps), max(1, steps - self.warmup_steps), costs)
@@ -202,7 +208,7 @@ class OneCycle(ToHorizon):
 
 @dataclass(frozen=True)
 class Plateau(Schedule):
-    """A factor that is multiplied by gamma when the cost has not improved for more than `patience` epochs.
+    """A factor that is multiplied by gamma when the cost or a metric has not improved for more than `patience` epochs.
 
     Args:
         gamma: from 0 to 1.
@@ -210,6 +216,7 @@ class Plateau(Schedule):
         threshold: the least relative decrease of the best cost that counts as an improvement.
         cooldown: the number of epochs after a reduction that are not counted.
         final_factor: the smallest factor.
+        metric: the column of the history that counts; by default the cost, on the validation data if there are any.
     """
 
     kind: ClassVar[str] = "plateau"
@@ -218,6 +225,7 @@ class Plateau(Schedule):
     threshold: float = 1e-4
     cooldown: int = 0
     final_factor: float = 0.0
+    metric: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -229,7 +237,7 @@ class Plateau(Schedule):
         """Return the factor after epochs with these costs; from all of them, so there is no state to save."""
         factor, best, stale_epochs, cooldown_left = 1.0, math.inf, 0, 0
         for cost in costs:
-            improved = cost < best * (1 - self.threshold)
+            improved = cost < best * (1 - self.threshold if best > 0 else 1 + self.threshold)
             best = cost if improved else best
             stale_epochs = 0 if improved or cooldown_left else stale_epochs + 1
             cooldown_left = max(0, cooldown_left - 1)

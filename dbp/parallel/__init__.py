@@ -9,6 +9,7 @@ from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError, no_request
 from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
 from dbp.parallel.ranks.memory import check_memory, free_memory, keep_freed_memory
+from dbp.parallel.ranks.messages import gather_on_rank_0
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
 from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER
@@ -78,6 +79,7 @@ __all__ = [
     "end_script",
     "free_memory",
     "from_rank_0",
+    "gather_on_rank_0",
     "is_connected",
     "is_on_all_ranks",
     "keep_freed_memory",

@@ -76,6 +76,10 @@ class Loader:
         for start in range(span.start, span.stop, self._chunk_rows):
             yield self._shard(number, slice(start, min(start + self._chunk_rows, span.stop)), self._check)
 
+    def first(self) -> Shard:
+        """Return the first example of the data set, which is not checked."""
+        return self._shard(0, slice(0, 1), None)
+
     def _shard(self, number: int, rows: Any, check: RowCheck | None) -> Shard:
         examples = without_placeholders(self.data.read(rows))
         if check is not None:

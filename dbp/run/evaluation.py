@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dbp.cost import not_finite_examples
@@ -11,6 +12,7 @@ from dbp.errors import PassStoppedError
 from dbp.nn import RunningMoments
 from dbp.reading.loader import Loader
 from dbp.reading.shard import Chunks, CountedChunks, Shard
+from dbp.run.fitted_metrics import all_outputs, values_of
 from dbp.run.run import Run
 from dbp.run.sources import stop_check
 from dbp.types import Array
@@ -20,20 +22,23 @@ class Evaluated(NamedTuple):
     """The result of an evaluation.
 
     Args:
-        means: cost and metrics by name.
+        values: cost and metrics by name.
         counted: this rank's examples, without those of weight 0.
+        tables: the arrays of metrics that have some, by name.
     """
 
-    means: dict[str, float]
+    values: dict[str, float]
     counted: int
+    tables: Mapping[str, Array] = MappingProxyType({})
 
 
 def evaluate(run: Run, data: Dataset | None) -> Evaluated:
-    """Evaluate a run on a data set; without data there are no means; collective.
+    """Evaluate a run on a data set; without data there are no values; collective.
 
     Validation is of the weights of this moment, a test of the result, which may be the best epoch's.
 
     Raises:
+        UserError: a metric needs other examples than the data has.
         PassStoppedError: a rank has been asked to stop; a short evaluation is finished all the same.
     """
     if data is None:
@@ -41,13 +46,15 @@ def evaluate(run: Run, data: Dataset | None) -> Evaluated:
     purpose = "test" if data is run.sources.test else "validation"
     loader = run.loader(data, run.evaluated_rows, run.data_check.of_evaluation(purpose))
     until_stop, cut = _until_stop(run, loader)
-    chunks = CountedChunks(until_stop)
+    chunks, metrics = CountedChunks(until_stop), run.metrics
+    kept = all_outputs(metrics, run.comm, len(data), run.output_shape, run.settings.numpy_dtype.itemsize)
     weights, moments = _weights_for(run, data)
-    totals = run.objective.evaluate(weights, chunks, moments)
+    totals = run.objective.evaluate(weights, chunks, moments, metrics, None if kept is None else kept.add)
     if run.objective.stop_requested and any(run.comm.gather(bool(cut))):
         raise PassStoppedError
     run.data_check.after_evaluation(purpose)
-    return Evaluated(totals.means(run.settings.loss.metrics), chunks.count)
+    values = values_of(totals, metrics, kept, f"the {purpose} data")
+    return Evaluated(values, chunks.count, metrics.tables(totals.metrics))
 
 
 def describe_not_finite(run: Run, data: Dataset) -> str:

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from dbp.cost.mini_batch import ExampleSums
+from dbp.metrics.metric_set import VALIDATION, MetricSet
 from dbp.run.not_finite import NotFiniteRecord
+from dbp.types import Array
 
 STOPPED_EARLY = "stopped early"  # the beginning of the outcome of a run that early stopping has ended
 STOPPED_BY_LISTENER = "stopped by listener"  # likewise, of one that a listener has ended; its name follows
+VALIDATION_TABLES = "validation/"  # the beginning of the names of tables of the validation data
+EPOCH = "epoch/"  # the beginning of the names of sums over the current epoch among the tables of a checkpoint
 History = dict[str, list[float]]
 # The fields of Progress that a checkpoint stores under their own names.
 STORED = (
@@ -43,38 +47,50 @@ def invalid_attribute(attributes: Mapping[str, Any]) -> str | None:
     return None
 
 
-def comparable_columns(metrics: tuple[str, ...], validation: bool) -> list[str]:
+def comparable_columns(metrics: MetricSet, validation: bool) -> list[str]:
     """Return the columns of the history that epochs can be compared by.
 
     Args:
-        metrics: names of the loss's metrics.
+        metrics: of the run.
         validation: whether the run has validation data.
     """
-    own = ["cost", *metrics]
-    return [*own, *(f"validation_{name}" for name in own)] if validation else own
+    of_validation = [f"{VALIDATION}{name}" for name in ("cost", *metrics.columns)]
+    return ["cost", *metrics.training.columns, *(of_validation if validation else [])]
 
 
-def is_better(column: str, value: float, best: float) -> bool:
-    """Return True if a value of a column is better than another; one that is not finite is never better."""
+def is_better(value: float, best: float, larger: bool) -> bool:
+    """Return True if a value is better than another; one that is not finite is never better.
+
+    Args:
+        value: the value.
+        best: the other one.
+        larger: whether the larger one is better.
+    """
     if not (math.isfinite(value) and math.isfinite(best)):
         return math.isfinite(value)
-    return value > best if column.endswith("accuracy") else value < best
+    return value > best if larger else value < best
 
 
 def _counted(column: str, values: Sequence[float]) -> list[float]:
     """Return the values of a column that count; one example of the validation data can spoil a value of it."""
-    return [value for value in values if math.isfinite(value) or not column.startswith("validation_")]
+    return [value for value in values if math.isfinite(value)] if column.startswith(VALIDATION) else [*values]
 
 
-def epochs_since_best(column: str, values: Sequence[float], least_change: float) -> int:
+def epochs_since_best(column: str, values: Sequence[float], least_change: float, larger: bool = False) -> int:
     """Return how many epochs have passed since a value was better than all before it by at least least_change.
 
     Validation values that are not finite do not count.
+
+    Args:
+        column: the name of the values in the history.
+        values: one for each epoch.
+        least_change: how much better a value must be.
+        larger: whether larger values are better.
     """
     best, since = math.nan, 0
     for value in _counted(column, values):
-        worse = value - least_change if column.endswith("accuracy") else value + least_change
-        if is_better(column, worse, best):
+        worse = value - least_change if larger else value + least_change
+        if is_better(worse, best, larger):
             best, since = value, 0
         else:
             since += 1
@@ -86,7 +102,7 @@ class Progress:
     """The part of a run's state that is neither weights nor optimizer state.
 
     Args:
-        metrics: names of the loss's metrics.
+        metrics: of the run.
         best_by: the column of the history that decides which epoch is the best, and when early stopping ends the run.
         epoch: complete epochs.
         step: steps since the start of the run, skipped ones included.
@@ -102,10 +118,11 @@ class Progress:
         elapsed: seconds of training, over all starts.
         not_finite: the record of steps whose cost or gradient was not finite.
         totals: sums over the examples of the current epoch.
-        history: one list per column, with one number per epoch.
+        history: one list per column, with one number per epoch; NaN for epochs in which a metric was not taken.
+        tables: arrays of metrics from the last evaluation, by names such as "validation/confusion_matrix".
     """
 
-    metrics: tuple[str, ...]
+    metrics: MetricSet = field(default_factory=MetricSet)
     best_by: str = "cost"
     epoch: int = 0
     step: int = 0
@@ -122,6 +139,7 @@ class Progress:
     not_finite: NotFiniteRecord = field(default_factory=NotFiniteRecord)
     totals: ExampleSums = field(init=False)
     history: History = field(default_factory=dict)
+    tables: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._start_epoch()
@@ -154,12 +172,10 @@ class Progress:
         self.step_in_epoch += 1
         self.evaluations += evaluations
 
-    @property
-    def costs(self) -> list[float]:
-        """Return the cost after each epoch; on the validation data, if there is any, where it is finite."""
-        if "validation_cost" in self.history:
-            return _counted("validation_cost", self.history["validation_cost"])
-        return self.history.get("cost", [])
+    def to_minimize(self, column: str) -> list[float]:
+        """Return the values of a column after each epoch that count, negative if larger ones are better."""
+        values = _counted(column, self.history.get(column, []))
+        return [-value for value in values] if self.metrics.larger_is_better(column) else values
 
     @property
     def cost(self) -> float | None:
@@ -177,16 +193,17 @@ class Progress:
         self.epoch += 1
         row = {name: float(getattr(self, name)) for name in ("epoch", "step", "evaluations", "products")}
         row |= {"skipped": float(self.skipped_in_epoch), **length}
-        means = self.totals.means(self.metrics)
+        means = self.totals.values(self.metrics.training)
         if row["skipped"] and row["skipped"] == self.step_in_epoch:
             means = dict.fromkeys(means, math.nan)
         row |= means
-        row |= {f"validation_{name}": value for name, value in validation.items()}
+        row |= {f"{VALIDATION}{name}": value for name, value in validation.items()}
         row["seconds"] = self.clock()
-        for name, value in row.items():
-            self.history.setdefault(name, []).append(value)
+        for name in {**row, **self.history}:
+            column = self.history.setdefault(name, [math.nan] * (self.epoch - 1))
+            column.append(row.get(name, math.nan))
         value = row[self.best_by]
-        if is_better(self.best_by, value, self.best_value):
+        if is_better(value, self.best_value, self.metrics.larger_is_better(self.best_by)):
             self.best_epoch, self.best_step, self.best_value = self.epoch, self.step, value
         self._start_epoch()
         return row
@@ -201,7 +218,7 @@ class Progress:
         self.best_epoch, self.best_step, self.best_value = 0, 0, math.nan
 
     def _start_epoch(self) -> None:
-        self.step_in_epoch, self.totals = 0, ExampleSums(0.0, 0.0, (0.0,) * len(self.metrics))
+        self.step_in_epoch, self.totals = 0, ExampleSums(0.0, 0.0, np.zeros(self.metrics.training.width))
 
     def clock(self) -> float:
         """Return the seconds of training so far."""
@@ -211,25 +228,42 @@ class Progress:
         return self.elapsed
 
     def to_attributes(self) -> dict[str, Any]:
-        """Return all but the history, as plain values by name."""
+        """Return all but the history and arrays, as plain values by name."""
         self.clock()
-        sums = dict(zip(self.metrics, self.totals.metrics, strict=True))
+        sums = self.metrics.training.named_sums(self.totals.metrics)
         return (
             {name: getattr(self, name) for name in STORED}
             | asdict(self.not_finite)
             | {"best_by": self.best_by}
             | {"epoch_weight": self.totals.example_weight, "epoch_loss": self.totals.loss}
-            | {f"epoch_{name}": value for name, value in sums.items()}
+            | {f"epoch_{name}": float(found[0]) for name, found in sums if len(found) == 1}
         )
 
-    def restore(self, attributes: Mapping[str, Any], history: Mapping[str, Any]) -> None:
-        """Take over the values of to_attributes(), and a history."""
+    def to_tables(self) -> dict[str, Array]:
+        """Return the arrays that checkpoints keep: the tables of the last evaluation, and sums of the current epoch."""
+        sums = self.metrics.training.named_sums(self.totals.metrics)
+        return {**self.tables, **{f"{EPOCH}{name}": found.copy() for name, found in sums if len(found) > 1}}
+
+    def restore(
+        self, attributes: Mapping[str, Any], history: Mapping[str, Any], tables: Mapping[str, Array] | None = None
+    ) -> None:
+        """Take over the values of to_attributes() and to_tables(), and a history.
+
+        Metrics that the run had not taken so far are NaN until the next epoch begins.
+        """
         for name in STORED:
             setattr(self, name, attributes[name])
         self.not_finite = NotFiniteRecord(**{name: attributes[name] for name in asdict(NotFiniteRecord())})
-        sums = tuple(attributes[f"epoch_{name}"] for name in self.metrics)
+        known = dict(tables or {})
+        training = self.metrics.training
+        sums = np.zeros(training.width)
+        for name, found in training.named_sums(sums):  # views of them
+            given = attributes.get(f"epoch_{name}") if len(found) == 1 else known.get(f"{EPOCH}{name}")
+            without = math.nan if self.step_in_epoch else 0.0
+            found[:] = given if given is not None and np.size(given) == len(found) else without
         self.totals = ExampleSums(attributes["epoch_weight"], attributes["epoch_loss"], sums)
         self.history = {name: [float(x) for x in column] for name, column in history.items()}
+        self.tables = {name: table for name, table in known.items() if not name.startswith(EPOCH)}
         if attributes.get("best_by") != self.best_by:  # the value of the best epoch is one of another column
             self.forget_best()
         self._since = time.perf_counter()

@@ -45,6 +45,7 @@ from dbp.reading.shard import Batch
 from dbp.reading.training_data import TrainingData
 from dbp.run.best_weights import BestWeights
 from dbp.run.data_check import DataCheck
+from dbp.run.fitted_metrics import fitted_metrics
 from dbp.run.model_check import check_standardized, model_warnings, weights_in
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
@@ -98,7 +99,10 @@ class Run:
         self.standardization = standardization_of(comm, settings, self.sources, stored or {})
         self.warnings += self.standardization.warnings
         self._train_loader = self.loader(self.sources.train)
-        self.progress = Progress(settings.loss.metrics, agree(comm, self._column, settings.early_stopping.metric))
+        loss, shape, _ = self._outputs
+        self.metrics = fitted_metrics(comm, settings.metrics, loss, shape, self._targets, self._train_loader)
+        self.progress = Progress(self.metrics, agree(comm, self._column, settings.early_stopping.metric))
+        self.schedule_by = agree(comm, self._column, settings.schedule.by)
         self._allocate()
         if not restored:
             self._begin(initial)
@@ -178,7 +182,7 @@ class Run:
 
     def _column(self, name: str) -> str:
         """Return the column of the history by which epochs are compared; by default the cost."""
-        valid = comparable_columns(self.settings.loss.metrics, self.sources.validation is not None)
+        valid = comparable_columns(self.metrics, self.sources.validation is not None)
         if name and name not in valid:
             raise unknown("metric", name, valid)
         return name or ("validation_cost" if "validation_cost" in valid else "cost")
@@ -219,7 +223,8 @@ class Run:
             settings.messages,
             settings.messages_kept,
             full_batch=self.batches.steps == 1,
-            of_targets=self.meaning.get("targets", ColumnMeaning(FLOATS)).standardization,
+            of_targets=self._targets.standardization,
+            metrics=self.metrics.training,
         )
         self._full_batch: Batch | None = None
         self._order: tuple[int, RowOrder] | None = None  # of the current epoch, with its number
@@ -240,6 +245,16 @@ class Run:
     def meaning(self) -> Meaning:
         """Return what the numbers of the training data mean, with what they are standardized by."""
         return self.standardization.meaning
+
+    @property
+    def _targets(self) -> ColumnMeaning:
+        """Return what the numbers of the targets mean."""
+        return self.meaning.get("targets", ColumnMeaning(FLOATS))
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Return the shape of the model's outputs for one example, the longest if they have unequal lengths."""
+        return self._outputs.shape
 
     def loader(self, data: Dataset, chunk_rows: int = 1, check: RowCheck | None = None) -> Loader:
         """Return a loader of this rank's shards of a data set; see its class."""
@@ -278,9 +293,9 @@ class Run:
     @property
     def epochs_since_best(self) -> int:
         """Return the number of epochs since the best one, as early stopping counts them."""
-        column = self.progress.best_by
-        values = self.progress.history.get(column, [])
-        return epochs_since_best(column, values, self.settings.early_stopping.least_change)
+        column, least = self.progress.best_by, self.settings.early_stopping.least_change
+        larger = self.metrics.larger_is_better(column)
+        return epochs_since_best(column, self.progress.history.get(column, []), least, larger)
 
     @property
     def is_stale(self) -> bool:

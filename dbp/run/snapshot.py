@@ -56,6 +56,7 @@ class Snapshot:
         best_moments: the running moments of the best epoch, by name.
         numbers: the optimizer's numbers, by name.
         history: one array per column.
+        tables: arrays of metrics, by name.
         progress: counts and sums, by name, and what identifies the run: shards, seed, order, digests of its data.
     """
 
@@ -67,6 +68,7 @@ class Snapshot:
     best_moments: Mapping[str, Array] = field(default_factory=dict)
     numbers: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
+    tables: Mapping[str, Array] = field(default_factory=dict)
     progress: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -101,6 +103,7 @@ class Snapshot:
             best_moments={} if best is None else {n: array.copy() for n, array in running_arrays(best.moments).items()},
             numbers={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),
+            tables=run.progress.to_tables(),
             progress=run.progress.to_attributes() | identity | ({RESIDUALS_WEIGHT: weight} if len(feedback) else {}),
         )
 
@@ -110,14 +113,14 @@ class Snapshot:
             self._scatter(run, self.vectors.get(name, vector), vector)
         count, weight = from_rank_0(run.comm, lambda: (len(self.residuals), self.progress.get(RESIDUALS_WEIGHT, 1.0)))
         run.objective.gradients.restore(weight, self._read_residuals(run, count))
-        small = self.running, self.averaged, self.numbers, self.history, self.progress
-        running, averaged, numbers, history, progress = from_rank_0(run.comm, lambda: small)
+        small = self.running, self.averaged, self.numbers, self.history, self.tables, self.progress
+        running, averaged, numbers, history, tables, progress = from_rank_0(run.comm, lambda: small)
         for moments, found in ((run.running, running), (run.averaged, averaged)):
             for name, array in running_arrays(moments).items():
                 array[...] = found[name]
         run.state.numbers.update(numbers)
         run.state.derived.clear()
-        run.progress.restore(progress, history)
+        run.progress.restore(progress, history, tables)
         self._put_best(run)
         if run.progress.epoch < run.settings.epochs and not run.progress.outcome:
             run.progress.finished = False
@@ -194,6 +197,7 @@ class Snapshot:
             best_moments=moments(BEST_GROUP),
             numbers={name: found.array(entry) for name, entry in group("method").items()},
             history={name: found.array(entry) for name, entry in group("history").items()},
+            tables={name: found.array(entry) for name, entry in group("tables").items()},
             progress=found.progress,
         )
 
@@ -220,6 +224,7 @@ class Snapshot:
             optimizer=views,
             method=self.numbers,
             history=self.history,
+            tables=self.tables,
             progress=self.progress,
             provenance=provenance,
             config=config,

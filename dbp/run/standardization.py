@@ -22,6 +22,7 @@ from dbp.data import (
 from dbp.data.dataset import role_of
 from dbp.data.meaning import INTEGERS, listed
 from dbp.errors import UserError
+from dbp.nn import NUMBERS
 from dbp.parallel import Communicator, from_rank_0
 from dbp.run.sources import Sources, stop_check
 from dbp.terminal import write_error
@@ -121,7 +122,7 @@ def _named(what: ColumnMeaning, which: Array) -> str:
 def _check_targets(columns: Sequence[str], settings: Settings, meaning: Meaning) -> None:
     """Raise UserError if targets are standardized that are classes, or that the loss does not take for numbers."""
     targets = [column for column in columns if role_of(column) == "targets"]
-    if targets and not getattr(settings.loss, "takes_numbers", False):
+    if targets and getattr(settings.loss, "targets_are", "") != NUMBERS:
         raise UserError(
             f"data.standardize.from: {settings.data.standardize_from} has standardized targets, which the loss "
             f"{settings.loss.kind} does not take; name a run that has standardized inputs alone"
@@ -188,7 +189,7 @@ def _advice(settings: Settings, train: Dataset, meaning: Meaning) -> list[str]:
         values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
         sizes = np.max(np.where(np.isfinite(values), values, 0), axis=0)
         if role_of(column) == "targets":
-            if sizes.max() > MANY_ORDERS and getattr(settings.loss, "takes_numbers", False):
+            if sizes.max() > MANY_ORDERS and getattr(settings.loss, "targets_are", "") == NUMBERS:
                 warnings.append(
                     f"{column} are up to {sizes.max():.2g} in size, which outputs reach after many steps only; set "
                     'data.standardize = "targets", or "both"'

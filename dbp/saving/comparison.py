@@ -19,6 +19,7 @@ from dbp.saving.checkpoint_info import CheckpointInfo
 # Keys and sections that may differ between a checkpoint and the settings that continue from it.
 MAY_DIFFER = (
     "epochs",
+    "metrics",
     "checkpoint",
     "watch",
     "divide_state",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,15 +12,17 @@ import numpy as np
 
 from dbp.config.data import Data
 from dbp.config.settings import Settings
-from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import Dataset, Meaning, RowCheck, aligned, is_checked_at_start, parse_meaning
 from dbp.errors import NotFiniteError, UserError
+from dbp.metrics.metric_set import MetricKind
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.reading.loader import Loader
 from dbp.reading.shard import CountedChunks
+from dbp.run.evaluation import Evaluated
+from dbp.run.fitted_metrics import all_outputs, fitted_metrics, kinds_of, values_of
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.run.standardization import standardized_like
 from dbp.trained.model import TrainedModel
@@ -51,19 +53,26 @@ class Evaluator:
         trained: the model and its data set.
         comm: the ranks.
         shards: number of parts of the data, on which the bits of sums depend; by default the number of ranks.
+        metrics: as settings have them; None for those that the loss reports by default.
 
     Raises:
         UserError: targets or weights of the data do not fit the model's outputs.
     """
 
-    def __init__(self, trained: TrainedModel, comm: Communicator, shards: int | None = None):
+    def __init__(
+        self,
+        trained: TrainedModel,
+        comm: Communicator,
+        shards: int | None = None,
+        metrics: Sequence[MetricKind] | None = None,
+    ):
         print_warnings(comm, trained.data)
         check: RowCheck | None = None
         if is_checked_at_start(trained.data):
             check_together(comm, trained.data, trained.dtype, trained.example_check)
         else:
             check = RowCheck(trained.data, trained.dtype, trained.example_check)
-        self.trained, self.comm = trained, comm
+        self.trained, self.comm, self.metrics = trained, comm, metrics
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
         self.loader = Loader(
@@ -77,7 +86,6 @@ class Evaluator:
             check,
             trained.form.places,
         )
-        self.counted = 0  # examples in the last evaluation, without those of weight 0
 
     def objective(self) -> Objective:
         """Return the cost over all ranks, as a function of the flat weights."""
@@ -94,15 +102,28 @@ class Evaluator:
             of_targets=trained.of_targets,
         )
 
-    def totals(self) -> ExampleSums:
-        """Return cost and metrics over all examples; raise NotFiniteError if the cost is not finite; collective."""
-        objective = self.objective()
-        weights = objective.layout.flatten(self.trained.parameters, self.trained.dtype)
+    def evaluate(self, *others: MetricKind) -> Evaluated:
+        """Return cost and metrics over all examples, and how many count over all ranks; collective.
+
+        Args:
+            others: metrics besides those of the evaluator.
+
+        Raises:
+            NotFiniteError: the cost is not finite.
+            UserError: a metric does not fit the loss, or needs other examples than the data has.
+        """
+        trained, objective = self.trained, self.objective()
+        own = kinds_of(trained.loss) if self.metrics is None else self.metrics
+        chosen = [*own, *others] if others else self.metrics
+        metrics = fitted_metrics(self.comm, chosen, trained.loss, trained.output_shape, trained.targets, self.loader)
+        kept = all_outputs(metrics, self.comm, len(trained.data), trained.output_shape, trained.dtype.itemsize)
+        weights = objective.layout.flatten(trained.parameters, trained.dtype)
         chunks = CountedChunks(self.loader.chunks)
-        totals = objective.evaluate(weights, chunks)
-        self.counted = sum(self.comm.gather(chunks.count))
+        totals = objective.evaluate(weights, chunks, metrics=metrics, use=None if kept is None else kept.add)
+        counted = sum(self.comm.gather(chunks.count))
         self.check_cost(totals.cost)
-        return totals
+        values = values_of(totals, metrics, kept, trained.data.name)
+        return Evaluated(values, counted, metrics.tables(totals.metrics))
 
     def check_cost(self, cost: float) -> None:
         """Raise NotFiniteError, which names the first example at fault, if a cost over all examples is not finite.
@@ -127,6 +148,7 @@ def evaluator_of(
     shards: int | None = None,
     dtype: np.dtype[Any] | None = None,
     standardized: Meaning | None = None,
+    metrics: Sequence[MetricKind] | None = None,
 ) -> Evaluator:
     """Return the evaluator of a model on data, all of it checked; collective.
 
@@ -140,6 +162,7 @@ def evaluator_of(
         dtype: type to compute in; by default that of the weights.
         standardized: the meaning of the data that it was trained on, with mean and deviation of columns; by default of
             the run that a Data standardizes like.
+        metrics: as settings have them; None for those that the loss reports by default.
 
     Raises:
         UserError: weights, model and data do not fit together.
@@ -151,7 +174,8 @@ def evaluator_of(
         standardized = from_rank_0(comm, _standardized, data)
     opened = open_on_all_ranks(comm, data, data.train)
     assert opened is not None
-    return Evaluator(agree(comm, TrainedModel, model, loss, weights, opened, dtype, standardized), comm, shards)
+    trained = agree(comm, TrainedModel, model, loss, weights, opened, dtype, standardized)
+    return Evaluator(trained, comm, shards, metrics)
 
 
 def evaluator_of_checkpoint(
@@ -183,6 +207,7 @@ def evaluator_of_checkpoint(
         shards,
         dtype or settings.numpy_dtype,
         parse_meaning(checkpoint.meaning),
+        settings.metrics,
     )
 
 

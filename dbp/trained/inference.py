@@ -15,7 +15,9 @@ from dbp.config import toml
 from dbp.config.settings import Settings
 from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, OutputFile, parse_meaning
 from dbp.errors import UserError
+from dbp.metrics.predictions import TargetForm
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
+from dbp.run.evaluation import Evaluated
 from dbp.run.provenance import check_kernels
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
@@ -80,12 +82,33 @@ def _settings_of(checkpoint: StoredCheckpoint) -> Settings:
     return toml.settings_from(table)
 
 
-def evaluate(settings: Settings, checkpoint: StoredCheckpoint, file: DataFile, comm: Communicator) -> str:
-    """Return a line with cost and metrics of a checkpoint's model on the data in a file; collective."""
+def evaluate(
+    settings: Settings, checkpoint: StoredCheckpoint, file: DataFile, comm: Communicator, report: bool = False
+) -> str:
+    """Return a line with cost and metrics of a checkpoint's model on the data in a file; collective.
+
+    Args:
+        settings: settings of the run that wrote the checkpoint.
+        checkpoint: the checkpoint.
+        file: the data.
+        comm: the ranks.
+        report: whether a table with a line for each class or output follows, and the confusion matrix.
+    """
     evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm)
-    means = evaluator.totals().means(settings.loss.metrics)
+    if not report:
+        return _figures(evaluator.evaluate(), checkpoint)
+    from dbp.metrics.report import Report, report_lines
+
+    found, trained = evaluator.evaluate(Report()), evaluator.trained
+    form = TargetForm.of(trained.loss, trained.output_shape, trained.targets)
+    lines = report_lines(found.tables, form, trained.targets.units or ())
+    return "\n".join([_figures(found, checkpoint), "", *lines])
+
+
+def _figures(found: Evaluated, checkpoint: StoredCheckpoint) -> str:
+    """Return the values of an evaluation in a line, with the number of examples and the epoch of the weights."""
     which = epoch_words(checkpoint.progress)
-    return f"{figures(means)}  ({evaluator.counted:,} examples{f', {which}' if which else ''})"
+    return f"{figures(found.values)}  ({found.counted:,} examples{f', {which}' if which else ''})"
 
 
 def predict(

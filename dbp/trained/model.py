@@ -68,7 +68,8 @@ class TrainedModel:
         self.model, self.loss, self.data, self.dtype = model, loss, data, dtype
         self.standardized = standardized or {}
         self._scaling = scalings_of(data, self.standardized).get("inputs", Scaling())
-        self.of_targets = self.standardized.get("targets", ColumnMeaning(FLOATS)).standardization
+        self.targets = self.standardized.get("targets", ColumnMeaning(FLOATS))
+        self.of_targets = self.targets.standardization
         example, self._masks = np.zeros((2, *data.input_shape), dtype), example_masks(data)
         try:
             initial = initial_parameters(model, example, 0, dtype, self._masks(len(example)))

@@ -100,7 +100,7 @@ class RunEvents:
         self._call_checkpoints()
         progress = self._run.progress
         if any(one.every and progress.step % one.every == 0 for one in self._listeners):
-            values = totals.means(self._run.settings.loss.metrics)
+            values = totals.values(self._run.metrics.training)
             values |= {self._run.settings.optimizer.length_name: progress.length}
             epoch = progress.epoch + 1
             self._call(Step(progress.step, epoch, examples, progress.clock(), read_only(values)))

@@ -293,7 +293,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
         progress.finished = True
         failed = saver.finish()
     try:
-        test, own = evaluate(run, run.sources.test)
+        test, own, _ = evaluate(run, run.sources.test)
         counted = sum(run.comm.gather(own))
         spoiled = _what_spoils(run, test)
     except PassStoppedError:

@@ -27,7 +27,7 @@ from dbp.optim import Outcome, Step
 from dbp.parallel import Stage
 from dbp.reading.shard import Batch
 from dbp.run.evaluation import describe_not_finite, evaluate
-from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY, Progress
+from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY, VALIDATION_TABLES, Progress
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
 from dbp.text import count_text
@@ -117,7 +117,8 @@ def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
         total_steps: steps up to the end of the schedule.
     """
     settings, progress = run.settings, run.progress
-    factor = settings.schedule.factor(progress.step, total_steps, progress.costs) * progress.not_finite.rate_factor
+    values = progress.to_minimize(run.schedule_by)
+    factor = settings.schedule.factor(progress.step, total_steps, values) * progress.not_finite.rate_factor
     cost = MiniBatchCost(run.objective, batch, progress.step)
     taken = settings.optimizer.step(cost, run.weights, run.state, progress.updates + 1, factor)
     if taken.done:
@@ -156,10 +157,11 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display, events: RunEvents | 
     if events is not None:
         events.settle()  # before the evaluation, which a pending answer would cut short
     try:
-        validation = evaluate(run, run.sources.validation).means
+        validation, _, tables = evaluate(run, run.sources.validation)
         _warn_of_validation(run, validation, display)
     except PassStoppedError:  # the next start evaluates first
         raise saver.stop() from None
+    progress.tables = {f"{VALIDATION_TABLES}{name}": table for name, table in tables.items()}
     row = progress.after_epoch(validation, {settings.optimizer.length_name: progress.length})
     display.after_epoch(row, progress.is_best, rate)
     if progress.is_best:
@@ -176,13 +178,13 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display, events: RunEvents | 
         _save_or_stop(run, saver, events)
 
 
-def _warn_of_validation(run: Run, means: Mapping[str, float], display: Display) -> None:
+def _warn_of_validation(run: Run, values: Mapping[str, float], display: Display) -> None:
     """Say which examples have spoiled the validation cost, the first time that it is not finite; collective."""
     data, earlier = run.sources.validation, run.progress.history.get("validation_cost", [])
-    if data is None or math.isfinite(means["cost"]) or not all(map(math.isfinite, earlier)):
+    if data is None or math.isfinite(values["cost"]) or not all(map(math.isfinite, earlier)):
         return
     display.say(
-        f"warning: the validation cost of epoch {run.progress.epoch + 1} is {means['cost']}: "
+        f"warning: the validation cost of epoch {run.progress.epoch + 1} is {values['cost']}: "
         f"{describe_not_finite(run, data)}; such a cost counts neither as the best nor for early stopping and plateau"
     )
 

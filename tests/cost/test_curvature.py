@@ -75,7 +75,7 @@ class Problem:
 
     def losses(self, outputs, shard):
         """Return the weighted losses."""
-        losses = as_weighted(self.on_batch.objective.loss(outputs, shard.targets), shard)
+        losses = as_weighted(self.on_batch.objective.loss(outputs, shard.targets), shard.example_weights)
         return losses if shard.example_weights is None else losses * shard.example_weights
 
     @property

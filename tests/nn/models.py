@@ -7,6 +7,7 @@ from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.shard import Shard
+from dbp.run.fitted_metrics import default_metrics
 
 DRAW = nn.RandomKey(seed=3, step=5, shard=1)
 
@@ -45,7 +46,17 @@ def cost_of(model, loss, x, y, weights=None, shards=1, seed=0):
     initial = nn.initial_parameters(model, x, 0, "float64")
     parameters, running = initial.parameters, initial.running
     layout = Layout.of(parameters)
-    objective = Objective(model, loss, layout, OneProcess(), Shards(shards), np.dtype("float64"), running, seed)
+    objective = Objective(
+        model,
+        loss,
+        layout,
+        OneProcess(),
+        Shards(shards),
+        np.dtype("float64"),
+        running,
+        seed,
+        metrics=default_metrics(loss),
+    )
     return MiniBatchCost(objective, in_shards(x, y, weights, shards), 0), layout.flatten(parameters, "float64"), running
 
 

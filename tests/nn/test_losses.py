@@ -6,6 +6,7 @@ import pytest
 import dbp.autodiff as ad
 from dbp import nn
 from dbp.errors import UserError
+from dbp.metrics import Predictions
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 
@@ -14,7 +15,7 @@ def test_cross_entropy_by_closed_form():
     z, y = X, np.array([0, 2, 1, 1, 0])
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(nn.CrossEntropy()(z, y), -np.log(p[np.arange(5), y]))
-    assert nn.CrossEntropy().measure(z, y)[0].tolist() == (z.argmax(1) == y).tolist()
+    assert Predictions(z, y).right_classes.tolist() == (z.argmax(1) == y).tolist()
     np.testing.assert_allclose(nn.CrossEntropy().predict(z)["probabilities"], p)
 
 
@@ -23,7 +24,7 @@ def test_binary_cross_entropy_by_closed_form():
     p = 1 / (1 + np.exp(-z))
     expected = -(y * np.log(p) + (1 - y) * np.log(1 - p))
     np.testing.assert_allclose(nn.BinaryCrossEntropy()(z, y), expected)
-    np.testing.assert_allclose(nn.BinaryCrossEntropy().measure(z, y)[0], (z > 0) == y)
+    np.testing.assert_array_equal(Predictions(z, y).right_answers, (z > 0) == y)
 
 
 PROBABILITIES = np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4], [0.0, 0.5, 0.5]])
@@ -37,7 +38,7 @@ def test_cross_entropy_with_probabilities_and_smoothing():
     np.testing.assert_allclose(loss(X, np.eye(3)[LABELS]), loss(X, LABELS))
     smooth = 0.8 * np.eye(3)[LABELS] + 0.2 / 3
     np.testing.assert_allclose(nn.CrossEntropy(0.2)(X, LABELS), loss(X, smooth))
-    assert loss.measure(X, PROBABILITIES)[0].tolist() == (X.argmax(1) == PROBABILITIES.argmax(1)).tolist()
+    assert Predictions(X, PROBABILITIES).right_classes.tolist() == (X.argmax(1) == PROBABILITIES.argmax(1)).tolist()
 
 
 def test_kullback_leibler_is_zero_for_equal_probabilities():
@@ -75,7 +76,6 @@ def test_huber_and_absolute_error_by_closed_form():
 def test_mean_squared_error_by_closed_form():
     y = X[::-1].copy()
     np.testing.assert_allclose(nn.MeanSquaredError()(X, y), (X - y) ** 2)
-    np.testing.assert_allclose(nn.MeanSquaredError().measure(X, y)[0], np.abs(X - y))
 
 
 @pytest.mark.parametrize(
@@ -221,11 +221,11 @@ def test_outputs_that_are_not_finite_are_never_right_and_of_no_class(wrong):
     with np.errstate(invalid="ignore"):
         for k in range(3):
             for targets in (np.full(5, k), np.eye(3)[np.full(5, k)]):
-                assert nn.CrossEntropy().measure(z, targets)[0].tolist() == [found == k for found in expected]
+                assert Predictions(z, targets).right_classes.tolist() == [found == k for found in expected]
         assert nn.CrossEntropy().predict(z)["classes"].tolist() == expected
         assert nn.Hinge().predict(z[None])["classes"].tolist() == [expected]
         z = np.array([[wrong], [1.0], [-1.0]])
         assert nn.BinaryCrossEntropy().predict(z)["classes"].tolist() == [[-1], [1], [0]]
         for target in (0, 1):
-            found = nn.BinaryCrossEntropy().measure(z, np.full((3, 1), target))[0]
+            found = Predictions(z, np.full((3, 1), target)).right_answers
             assert found.tolist() == [[False], [target == 1], [target == 0]]

@@ -125,7 +125,7 @@ def test_averaged_weights_are_used_with_moments_averaged_alike(tmp_path):
 
 
 def evaluated(model, loss, weights, data):
-    return evaluator_of(model, loss, weights, data, OneProcess()).totals().cost
+    return evaluator_of(model, loss, weights, data, OneProcess()).evaluate().values["cost"]
 
 
 def test_a_high_average_follows_a_short_run():

@@ -20,7 +20,7 @@ def test_rollback_targets():
 
 
 def test_rollbacks_are_counted_anew_past_the_failed_step():
-    progress = Progress(())
+    progress = Progress()
     progress.step, progress.not_finite = 4, NotFiniteRecord(rollbacks=3, failed_step=6)
     for expected in (3, 3, 0):
         progress.after_step(progress.totals)

@@ -48,8 +48,8 @@ def test_a_run_ends_early_if_it_does_not_become_better(tmp_path):
     whole = run(tmp_path / "whole", epochs=100, early_stopping=stopping)
     column = whole.history["validation_accuracy"]
     assert len(column) < 100
-    assert epochs_since_best("validation_accuracy", column, 0.02) == 2
-    assert epochs_since_best("validation_accuracy", column[:-1], 0.02) == 1
+    assert epochs_since_best("validation_accuracy", column, 0.02, larger=True) == 2
+    assert epochs_since_best("validation_accuracy", column[:-1], 0.02, larger=True) == 1
     outcome = newest_checkpoint(tmp_path / "whole").progress["outcome"]
     assert outcome == "stopped early (validation accuracy was not better for 2 epochs)"
     middle = checkpoints_of(tmp_path / "whole").path_of(4 * len(column) - 5)
@@ -61,17 +61,17 @@ def test_a_run_ends_early_if_it_does_not_become_better(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "best", "expected"),
+    ("larger", "value", "best", "expected"),
     [
-        ("cost", 1.0, 2.0, True),
-        ("cost", 2.0, 2.0, False),
-        ("validation_accuracy", 2.0, 1.0, True),
-        ("cost", float("nan"), 2.0, False),
-        ("cost", 2.0, float("nan"), True),
+        (False, 1.0, 2.0, True),
+        (False, 2.0, 2.0, False),
+        (True, 2.0, 1.0, True),
+        (False, float("nan"), 2.0, False),
+        (False, 2.0, float("nan"), True),
     ],
 )
-def test_better(column, value, best, expected):
-    assert is_better(column, value, best) is expected
+def test_better(larger, value, best, expected):
+    assert is_better(value, best, larger) is expected
 
 
 # --- disks that fail --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Losses, by name, and the metrics that are reported with them, such as the accuracy.
+"""Losses, by name.
 
 To add a loss:
 
@@ -8,16 +8,6 @@ To add a loss:
    docs/config.md.
 3. Test its closed form, its derivatives and the targets that it refuses in tests/nn/test_losses.py.
 4. Compare it with PyTorch's in tests/nn/test_losses_as_pytorch.py.
-
-To add a metric:
-
-1. Add its name to `metrics` of the loss that it is reported with, or of that loss's base class.
-2. Return one more array from `measure`, with a number for each example, or for each position that has a loss. The
-   metric is the mean of these numbers, weighted with the example weights, so it is exact on any number of ranks.
-3. Test its closed form in tests/nn/test_losses.py; tests/nn/losses/test_loss.py tests weights of positions.
-4. Name it in the table of losses in docs/config.md.
-
-The columns of the history have the names of metrics, for validation data with "validation_" in front.
 """
 
 from __future__ import annotations
@@ -25,8 +15,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 from dbp.errors import UserError, unknown
-from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler
-from dbp.nn.losses.loss import Loss, check_targets
+from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler, classes_of
+from dbp.nn.losses.loss import ANSWERS, CLASSES, NUMBERS, Loss, as_weighted, check_targets
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -50,7 +40,7 @@ def loss_named(name: str) -> Loss:
     return LOSSES[name]()
 
 
-MEMBERS = ("kind", "metrics", "check", "prepare", "loss_shape", "measure", "predict")
+MEMBERS = ("kind", "default_metrics", "check", "prepare", "loss_shape", "predict")
 
 
 def as_loss(given: Any) -> Loss:
@@ -69,7 +59,10 @@ def as_loss(given: Any) -> Loss:
 
 
 __all__ = [
+    "ANSWERS",
+    "CLASSES",
     "LOSSES",
+    "NUMBERS",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Hinge",
@@ -79,6 +72,8 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "as_loss",
+    "as_weighted",
     "check_targets",
+    "classes_of",
     "loss_named",
 ]

@@ -24,7 +24,7 @@ from dbp.autodiff import (
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.checks import check_fraction, check_positive
 from dbp.errors import MisfitError, UserError
-from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
+from dbp.nn.losses.loss import ANSWERS, CLASSES, Shape, as_numbers, check_numbers, check_same_shape
 from dbp.text import brief
 from dbp.types import Array
 
@@ -123,7 +123,8 @@ class Classification:
     """Base of losses for one class out of several; outputs are logits (examples, *positions, classes)."""
 
     kind: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    targets_are: ClassVar[str] = CLASSES
+    default_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     applies: ClassVar[str] = "softmax"  # the activation that the loss contains
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
@@ -144,17 +145,12 @@ class Classification:
         """Return the outputs' shape without its last axis, the classes."""
         return output_shape[:-1]
 
-    def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Return True where the largest output is finite and that of the target's class, or of its most probable."""
-        classes = targets if targets.ndim < outputs.ndim else np.argmax(targets, axis=-1)
-        return (_classes_of(outputs) == classes,)
-
     def predict(self, outputs: Array) -> dict[str, Array]:
         """Return the most probable class, -1 where outputs are not finite, and the probabilities of all classes."""
-        return {"classes": _classes_of(outputs), "probabilities": np.exp(log_softmax(outputs))}
+        return {"classes": classes_of(outputs), "probabilities": np.exp(log_softmax(outputs))}
 
 
-def _classes_of(outputs: Array) -> Array:
+def classes_of(outputs: Array) -> Array:
     """Return the class of the largest output; -1 where that is infinite or NaN, which argmax takes for the largest."""
     return np.where(np.isfinite(np.max(outputs, axis=-1)), np.argmax(outputs, axis=-1), NO_CLASS)
 
@@ -246,7 +242,8 @@ class BinaryCrossEntropy:
     """
 
     kind: ClassVar[str] = "binary_cross_entropy"
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    targets_are: ClassVar[str] = ANSWERS
+    default_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     applies: ClassVar[str] = "sigmoid"
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
@@ -267,10 +264,6 @@ class BinaryCrossEntropy:
         """Return log(1 + exp(z)) - y z = -y log p - (1 - y) log(1 - p) for p = sigmoid(z), per output."""
         check_same_shape(outputs, targets)
         return softplus(outputs) - outputs * targets
-
-    def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Return True where the probability lies on the target's side of one half, and the output is finite."""
-        return (((outputs > 0) == (targets > 0.5)) & np.isfinite(outputs),)
 
     def loss_shape(self, output_shape: Shape) -> Shape:
         """Return the outputs' shape: one loss per output."""

@@ -1,4 +1,4 @@
-"""The interface of losses and their metrics, and checks of targets and weights that losses share."""
+"""The interface of losses, and checks of targets and weights that losses share."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dbp.autodiff import ShapeError, Value
+from dbp.autodiff import ShapeError, Value, mean
 from dbp.errors import MisfitError, UserError
 from dbp.types import Array
 
 Shape = tuple[int, ...]
+# What the targets of a loss are, which decides what its outputs can be measured by: one class out of several, answers
+# yes or no (one for each output), or numbers (likewise).
+CLASSES, ANSWERS, NUMBERS = "classes", "answers", "numbers"
 
 
 class Loss(Protocol):
-    """A loss of outputs (examples, ...) for targets, with the metrics that are reported with it.
+    """A loss of outputs (examples, ...) for targets.
 
-    `kind` names the loss in configs, and `metrics` names the arrays that measure() returns. An example has one loss, or
-    one for each of its positions, such as those of a sequence. The cost is the mean of the losses, and a metric the
-    mean of its array, both weighted with the example weights.
+    `kind` names the loss in configs, and `default_metrics` the kinds of the metrics of dbp.metrics that are reported
+    where a run sets none. An example has one loss, or one for each of its positions, such as those of a sequence. The
+    cost is the mean of the losses, weighted with the example weights. A loss may have the attribute `targets_are`, one
+    of CLASSES, ANSWERS and NUMBERS, by which metrics know what outputs and targets mean.
     """
 
     kind: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]]
+    default_metrics: ClassVar[tuple[str, ...]]
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError, naming the rule, unless targets fit outputs of this shape per example.
@@ -32,7 +36,7 @@ class Loss(Protocol):
         ...
 
     def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return checked targets in the form that the loss and measure() take."""
+        """Return checked targets in the form that the loss and metrics take."""
         ...
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
@@ -43,13 +47,15 @@ class Loss(Protocol):
         """Return the shape of an example's losses, each of which may have a weight: () for one loss per example."""
         ...
 
-    def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Return for each of the metrics an array (examples, *loss_shape), whose weighted mean is reported."""
-        ...
-
     def predict(self, outputs: Array) -> dict[str, Array]:
         """Return what follows from outputs, by name, such as classes and probabilities."""
         ...
+
+
+def as_weighted(losses: Value, example_weights: Array | None) -> Value:
+    """Return one loss for each example weight: losses of elements that have no weights of their own are averaged."""
+    axes = 1 if example_weights is None else example_weights.ndim
+    return losses if losses.ndim == axes else mean(losses, axis=tuple(range(axes, losses.ndim)))
 
 
 def check_targets(loss: Loss, targets: Array, weights: Array | None, output_shape: Shape, first: int = 0) -> None:

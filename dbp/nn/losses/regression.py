@@ -9,7 +9,7 @@ import numpy as np
 
 from dbp.autodiff import Value, abs_, clip, square
 from dbp.checks import check_positive
-from dbp.nn.losses.loss import Shape, as_numbers, check_numbers, check_same_shape
+from dbp.nn.losses.loss import NUMBERS, Shape, as_numbers, check_numbers, check_same_shape
 from dbp.types import Array
 
 
@@ -19,8 +19,8 @@ class Regression:
     Outputs and targets (examples, ...), or targets (examples,) for one output.
     """
 
-    metrics: ClassVar[tuple[str, ...]] = ("mean_absolute_error",)
-    takes_numbers: ClassVar[bool] = True  # so that targets may be standardized
+    targets_are: ClassVar[str] = NUMBERS
+    default_metrics: ClassVar[tuple[str, ...]] = ("mean_absolute_error",)
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError unless targets are finite numbers of the outputs' shape."""
@@ -29,10 +29,6 @@ class Regression:
     def prepare(self, targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """Return targets in this dtype, of the outputs' shape."""
         return as_numbers(targets, output_shape, dtype)
-
-    def measure(self, outputs: Array, targets: Array) -> tuple[Array, ...]:
-        """Return the absolute difference."""
-        return (np.abs(outputs - targets),)
 
     def loss_shape(self, output_shape: Shape) -> Shape:
         """Return the outputs' shape: one loss per output."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.wire import Action, Wire
 from dbp.types import Array
@@ -22,6 +24,7 @@ class Message:
 
 # Tags: MPI keeps the order of messages between two ranks for each tag separately.
 PARTS, SUMS, VECTORS, GATHERED, TIMES = range(5)
+MESSAGE_BYTES = 1 << 24  # of a piece of an array that is gathered
 
 Form = Callable[[slice], tuple[Array, Action]]  # the message for a part, and the action that packs or unpacks it
 
@@ -88,3 +91,33 @@ class PartBroadcast:
     def free(self) -> None:
         """Free the messages; this object cannot be used again."""
         self._comm.channel.discard(self._messages)
+
+
+def gather_on_rank_0(comm: Communicator, mine: Array) -> list[Array]:
+    """Return the arrays of all ranks, of any lengths, in the order of ranks, on rank 0 alone; collective.
+
+    Args:
+        comm: the ranks.
+        mine: this rank's array, of one axis.
+    """
+    described = comm.gather((mine.dtype.str, len(mine)))
+    if comm.rank != 0:
+        _exchange(comm, [comm.channel.outgoing(piece, 0, GATHERED) for piece in _pieces(mine)])
+        return []
+    found = [mine, *(np.empty(length, dtype) for dtype, length in described[1:])]
+    for rank, array in enumerate(found[1:], start=1):  # one after the other, so that few messages wait
+        _exchange(comm, [comm.channel.incoming(piece, rank, GATHERED) for piece in _pieces(array)])
+    return found
+
+
+def _pieces(array: Array) -> list[Array]:
+    """Return an array in pieces of at most MESSAGE_BYTES."""
+    step = MESSAGE_BYTES // array.itemsize
+    return [array[start : start + step] for start in range(0, len(array), step)]
+
+
+def _exchange(comm: Communicator, messages: list[Any]) -> None:
+    """Send or receive messages, and wait for that."""
+    comm.channel.start(messages)
+    comm.clock.wait_until(lambda: comm.channel.done(messages))
+    comm.channel.discard(messages)

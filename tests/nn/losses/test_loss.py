@@ -55,8 +55,8 @@ def test_outputs_may_have_weights_of_their_own():
 
 def check_same(one, other, w):
     a, b = one.value_and_gradient(w), other.value_and_gradient(w)
-    names = one.objective.loss.metrics
-    assert a.totals.means(names) == pytest.approx(b.totals.means(names), rel=1e-12)
+    metrics = one.objective.metrics
+    assert a.totals.values(metrics) == pytest.approx(b.totals.values(metrics), rel=1e-12)
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-10, atol=1e-14)
     totals = one.objective.evaluate(w, lambda number: [s for s in one.batch if s.number == number and len(s.inputs)])
-    assert totals.means(names) == pytest.approx(b.totals.means(names), rel=1e-12)
+    assert totals.values(metrics) == pytest.approx(b.totals.values(metrics), rel=1e-12)

@@ -1,0 +1,58 @@
+"""The metrics that losses report by default: means over examples. A plain run loads no other metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dbp.metrics.metric_set import LARGER, SMALLER, FittedMetric, mean_metric
+from dbp.metrics.predictions import Predictions, TargetForm
+from dbp.nn import ANSWERS, CLASSES, NUMBERS
+from dbp.types import Array
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share of predictions that are right, over all positions and outputs.
+
+    With answers yes or no, an output counts as right on the target's side of one half, and each output has a column of
+    its own besides.
+    """
+
+    kind: ClassVar[str] = "accuracy"
+
+    def fit(self, form: TargetForm) -> Sequence[FittedMetric]:
+        """Return the metric of a run; see MetricKind."""
+        if form.kind == CLASSES:
+            return [mean_metric(self.kind, LARGER, lambda found: found.right_classes)]
+        mean = mean_metric(self.kind, LARGER, lambda found: found.right_answers)
+        if form.kind == ANSWERS and form.count == 0:
+            return [mean]
+        from dbp.metrics.classes import accuracies_of_outputs
+        from dbp.metrics.fitting import check_targets_are
+
+        check_targets_are((CLASSES, ANSWERS), self.kind, form)
+        return [mean, *accuracies_of_outputs(form)]
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError:
+    """The mean absolute difference of outputs and targets, over all outputs in one number."""
+
+    kind: ClassVar[str] = "mean_absolute_error"
+
+    def fit(self, form: TargetForm) -> Sequence[FittedMetric]:
+        """Return the metric of a run; see MetricKind."""
+        if form.kind != NUMBERS:
+            from dbp.metrics.fitting import check_targets_are
+
+            check_targets_are((NUMBERS,), self.kind, form)
+        return [mean_metric(self.kind, SMALLER, _absolute_error)]
+
+
+def _absolute_error(found: Predictions) -> Array:
+    """Return |output - target|, (examples, ...)."""
+    return np.asarray(np.abs(found.outputs - found.targets))

@@ -1,0 +1,73 @@
+"""The metrics by the names of their kinds, and metrics as settings give them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
+
+from dbp.errors import UserError, unknown
+from dbp.metrics.classes import F1, BalancedAccuracy, ConfusionMatrix, Precision, Recall
+from dbp.metrics.means import Accuracy, MeanAbsoluteError
+from dbp.metrics.metric_set import MetricKind
+from dbp.metrics.numbers import MAE, MSE, R2, RMSE
+from dbp.metrics.rankings import AUC, AveragePrecision
+from dbp.metrics.scores import LogLoss, TopK
+from dbp.text import brief
+
+METRICS: dict[str, type[Any]] = {
+    metric.kind: metric
+    for metric in (
+        Accuracy,
+        BalancedAccuracy,
+        Precision,
+        Recall,
+        F1,
+        TopK,
+        LogLoss,
+        ConfusionMatrix,
+        AUC,
+        AveragePrecision,
+        R2,
+        RMSE,
+        MAE,
+        MSE,
+        MeanAbsoluteError,
+    )
+}
+
+
+def as_metrics(given: Any) -> tuple[MetricKind, ...]:
+    """Return metrics, given one or a list of them, each as itself, its name, or a table with `kind` and settings.
+
+    Raises:
+        UserError: one is not known, or given twice.
+    """
+    several = given if isinstance(given, (list, tuple)) else [given]
+    found = tuple(as_metric(one) for one in several)
+    for number, metric in enumerate(found):
+        if metric in found[:number]:
+            raise UserError(f"metrics has {metric.kind!r} twice; leave one out")
+    return found
+
+
+def as_metric(given: Any) -> MetricKind:
+    """Return a metric, given itself, its name, or a table; UserError for anything else."""
+    if isinstance(given, str):
+        given = {"kind": given}
+    if isinstance(given, Mapping):
+        settings = dict(given)
+        kind = settings.pop("kind", None)
+        if not isinstance(kind, str) or kind not in METRICS:
+            raise unknown("metric", kind, METRICS)
+        known = [field.name for field in dataclasses.fields(METRICS[kind])]
+        for name in settings:
+            if name not in known:
+                raise unknown(f"setting of metric {kind!r}:", name, known)
+        return cast(MetricKind, METRICS[kind](**settings))
+    if isinstance(given, type) or not (hasattr(given, "kind") and callable(getattr(given, "fit", None))):
+        raise UserError(
+            f"a metric must be a name ({', '.join(METRICS)}), a table with its kind, or a dbp.metrics.Metric(name, "
+            f"sums, value, larger_is_better), but is {brief(given)}"
+        )
+    return cast(MetricKind, given)
