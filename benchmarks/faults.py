@@ -3,8 +3,8 @@
     python benchmarks/faults.py [--count 500] [--seed 0] [--kinds "signals,full disks"] [--json FILE]
 
 Injects at least so many faults of all kinds: file system calls of a save, of a training and of jobs on two and three
-ranks that fail or kill, once or for good; checkpoints with changed bytes; files that are prepared to do harm; signals to
-ranks at every stage; ranks that die, raise or leave; stop files, time limits, second jobs; disks that are full; two
+ranks that fail or kill, once or for good; checkpoints with changed bytes; files that are prepared to do harm; signals
+to ranks at every stage; ranks that die, raise or leave; stop files, time limits, second jobs; disks that are full; two
 runs at once in one folder, links in it, data that is cut off, output that goes nowhere, and a launcher that is killed.
 After each, what is there must be whole and of the very run, and a job that goes on must come to the bits of one that
 nothing has broken. The table counts what was not so; the exit code is 1 if there is any. The same seed draws

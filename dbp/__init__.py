@@ -1,6 +1,7 @@
 """dbp trains neural networks by data parallelism over MPI, to the same bits on any number of ranks.
 
-    dbp.fit(...)          train on all ranks that mpirun started, or resume a run
+    dbp.fit(...)          train on all ranks that mpirun started, or resume a run; returns the trained model
+    dbp.load(...)         the trained model in a checkpoint or a run's folder
     dbp.rank()            the number of this rank, and dbp.ranks() that of all
     dbp.nn, dbp.optim     what to train, and how
     dbp.metrics           what is reported beside the cost
@@ -34,6 +35,7 @@ __all__ = [
     "Log",
     "NotFinite",
     "Settings",
+    "TrainedModel",
     "UserError",
     "Watch",
     "__version__",
@@ -45,6 +47,7 @@ __all__ = [
     "insight",
     "listener",
     "listeners",
+    "load",
     "metrics",
     "nn",
     "optim",
@@ -54,6 +57,8 @@ __all__ = [
 
 _HOMES = {
     "fit": "training.fit",
+    "load": "trained.loading",
+    "TrainedModel": "trained.trained_model",
     **dict.fromkeys(
         ("Data", "EarlyStopping", "Log", "NotFinite", "Checkpoint", "Settings", "Watch"), "config.settings"
     ),
@@ -70,6 +75,8 @@ if TYPE_CHECKING:
     from dbp.errors import Interrupted, UserError
     from dbp.listeners import STOP, listener
     from dbp.parallel.ranks.world import rank, ranks
+    from dbp.trained.loading import load
+    from dbp.trained.trained_model import TrainedModel
     from dbp.training.fit import fit
 
 

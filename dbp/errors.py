@@ -130,8 +130,8 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         exit_code: of a script that does not catch it: 75 if the run is saved, else 130.
-        result: a Result with the weights and the history so far; its `test` is empty unless the run had finished. None
-            if it ended before the first step of this start.
+        result: the TrainedModel with the weights and the history so far; its `test` is empty unless the run had
+            finished. None if it ended before the first step of this start.
     """
 
     on_all_ranks = True

@@ -240,19 +240,20 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = ()) -> None:
+def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = (), permission: str = "--overwrite") -> None:
     """Raise UserError if a file of that name exists and may not be replaced.
 
     Args:
         path: the name of a file to write.
         overwrite: whether the user lets it be replaced.
         read: files that are read, which must not be replaced in any case.
+        permission: how the user lets it be replaced.
     """
     with reading_from(path):
         if not path.exists():
             return
         if not overwrite:
-            raise _taken(path)
+            raise _taken(path, permission)
         if not path.is_file():
             raise UserError(f"{path} is not a plain file, and cannot be replaced; choose another name")
         for other in read:
@@ -260,8 +261,8 @@ def must_be_free(path: Path, overwrite: bool, read: Iterable[Path] = ()) -> None
                 raise UserError(f"{path} is {other}, an input of this command; choose another name for the output")
 
 
-def _taken(path: Path) -> UserError:
-    return UserError(f"{path} exists; choose another name or pass --overwrite")
+def _taken(path: Path, permission: str = "--overwrite") -> UserError:
+    return UserError(f"{path} exists; choose another name or pass {permission}")
 
 
 def machine_memory() -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 import dbp
 from dbp.data import HDF5Dataset
-from dbp.nn import Dense, Sequential, use
+from dbp.nn import Dense, Sequential
 from dbp.parallel import world
 
 CODE = 8
@@ -26,7 +26,7 @@ model = Sequential(
 train, test = (
     HDF5Dataset(f"dbp:digits-{part}").read(slice(None)).inputs.reshape(-1, 64) / 16 for part in ("train", "test")
 )
-result = dbp.fit(
+trained = dbp.fit(
     model=model,
     loss="mean_squared_error",
     data=dbp.Data(train=(train, train), test=(test, test)),  # the targets are the inputs
@@ -37,10 +37,10 @@ result = dbp.fit(
     shards=4,
 )
 
+by_network = trained.predict(test)  # on all ranks together
 if world().rank == 0:
     center = train.mean(axis=0)
     axes = np.linalg.svd(train - center, full_matrices=False)[2][:CODE]  # the principal components
     by_pca = center + (test - center) @ axes.T @ axes
-    by_network = model(use(result.weights), test)
     for name, restored in (("autoencoder", by_network), (f"PCA with {CODE} components", by_pca)):
         print(f"mean squared error of test images, {name}: {np.mean((restored - test) ** 2):.4f}")

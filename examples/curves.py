@@ -84,7 +84,7 @@ methods = {
 optimizer, batch_size = methods[options.method]
 train, test = curves(options.examples, "train"), curves(options.examples // 2, "test")
 hidden = [Dense(width, "sigmoid", "sparse") for width in WIDTHS]
-result = dbp.fit(
+trained = dbp.fit(
     model=[*hidden, Dense(6, initializer="sparse"), *hidden[::-1], Dense(SIDE * SIDE, initializer="sparse")],
     loss=Ink(),
     metrics=[Metric("squared_error", squared_errors, lambda sums: sums[0] / sums[1], larger_is_better=False)],
@@ -96,4 +96,4 @@ result = dbp.fit(
     out=options.out,
 )
 if world().rank == 0:
-    print(f"squared error of a test image: {result.test['squared_error']:.3f}")
+    print(f"squared error of a test image: {trained.test['squared_error']:.3f}")

@@ -6,7 +6,7 @@ On two ranks: dbp run -n 2 -- examples/digits.py
 import dbp
 from dbp.nn import Dense, Flatten
 
-result = dbp.fit(
+model = dbp.fit(
     model=[Flatten(), Dense(128, "relu"), Dense(10)],
     loss="cross_entropy",
     data=dbp.Data(train="dbp:digits-train", test="dbp:digits-test"),

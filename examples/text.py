@@ -68,7 +68,7 @@ characters, numbers = np.unique(list(text), return_inverse=True)
 learned, held_out = np.split(numbers, [len(numbers) * 19 // 20])
 model = {"lstm": lstm, "transformer": transformer}[arguments.model](len(characters))
 
-result = dbp.fit(
+trained = dbp.fit(
     model=model,
     loss="cross_entropy",
     data=dbp.Data(train=windows(learned), test=windows(held_out)),
@@ -81,5 +81,5 @@ result = dbp.fit(
 
 if world().rank == 0:
     start = held_out[:LENGTH]
-    written = write(model, result.weights, start, 300)
+    written = write(model, trained.weights, start, 300)
     print("".join(characters[start]), "".join(characters[written]), sep=" ... ")

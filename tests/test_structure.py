@@ -53,31 +53,23 @@ IMPORTS = {
     "cost": {"autodiff", "data", "metrics", "nn", "parallel", "reading"},
     "run": {"checkpoint", "config", "cost", "data", "metrics", "nn", "optim", "parallel", "reading"},
     "saving": {"checkpoint", "config", "data", "parallel", "run"},
-    "training": {"autodiff", "config", "cost", "listeners", "nn", "optim", "parallel", "reading", "run", "saving"},
+    "training": {"autodiff", "config", "cost", "listeners", "nn", "optim", "parallel", "reading", "run", "saving"}
+    | {"trained"},
     # branches
-    "trained": {"autodiff", "checkpoint", "config", "cost", "data", "metrics", "nn", "parallel", "reading", "run"},
-    "insight": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "reading", "run", "trained"},
+    "summary": {"autodiff", "config", "cost", "data", "nn", "parallel", "run"},
+    "trained": {"autodiff", "checkpoint", "config", "cost", "data", "exchange", "metrics", "nn", "parallel", "reading"}
+    | {"run", "summary"},
+    "insight": {"autodiff", "checkpoint", "config", "cost", "data", "nn", "parallel", "reading", "summary", "trained"},
     "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "run"},
     "batch": {"config", "parallel", "saving"},
     "convert": {"data"},
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     # the face
     "script": {"parallel"},
-    "__init__": {
-        "autodiff",
-        "checkpoint",
-        "config",
-        "convert",
-        "data",
-        "insight",
-        "listeners",
-        "metrics",
-        "nn",
-        "optim",
-    }
-    | {"parallel", "script", "training"},
+    "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "listeners", "metrics", "nn"}
+    | {"optim", "parallel", "script", "trained", "training"},
     "commands": {"batch", "checkpoint", "config", "convert", "data", "doctor", "exchange", "insight", "parallel", "run"}
-    | {"saving", "trained", "training"},
+    | {"saving", "summary", "trained", "training"},
     "cli": {"commands", "parallel", "saving"},
     "__main__": {"cli"},
 }

@@ -14,7 +14,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dbp.checkpoint.format import BEST_GROUP, StoredCheckpoint, digest_arrays, epoch_words, size_of
+from dbp.checkpoint.format import (
+    BEST_GROUP,
+    StoredCheckpoint,
+    digest_arrays,
+    epoch_words,
+    progress_of_best,
+    size_of,
+)
 from dbp.checkpoint.stored_config import table_of
 from dbp.checkpoint.writer_thread import Writer
 
@@ -55,6 +62,7 @@ __all__ = [
     "files_of",
     "find",
     "opened",
+    "progress_of_best",
     "read",
     "size_of",
     "step_of",

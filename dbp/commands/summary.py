@@ -21,7 +21,7 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the summary of the config's model."""
     from dbp.config.toml import read_settings
-    from dbp.insight.summary import summary_of
+    from dbp.summary import summary_of
 
     settings = read_settings(Path(arguments.config), arguments.set)
     print_output(str(summary_of(settings, arguments.input)))

@@ -205,7 +205,7 @@ class Settings:
         metrics: what is reported beside the cost: metrics of dbp.metrics, each as such or by its name; by default what
             the loss reports.
         weights: the initial weights: a checkpoint, another run's folder for its newest one, or weights by name as in
-            a Result; by default they are drawn at random.
+            a TrainedModel; by default they are drawn at random.
         shards: parts of a mini-batch; by default the number of ranks at the run's first start.
         seed: the seed of everything random.
         dtype: "float32" or "float64".

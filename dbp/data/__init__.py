@@ -12,13 +12,15 @@ from dbp.data.dataset import (
     ArrayDataset,
     Dataset,
     Examples,
+    Rows,
+    role_of,
     scalings_of,
 )
 from dbp.data.file_names import data_path, expand, with_path
 from dbp.data.identity import identity_of, is_checked_at_start, is_same_but_written_since, stored_bytes
 from dbp.data.joined import JoinedLayout
 from dbp.data.mapped import FileDataset, FileLayout, mapped
-from dbp.data.meaning import FLOATS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
+from dbp.data.meaning import FLOATS, INTEGERS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.placeholders import (
     counting_rows,
     example_masks,
@@ -42,6 +44,7 @@ _LATER = {"CsvFile": "csv_output", "Archive": "npz", "HDF5Dataset": "hdf5", "Out
 __all__ = [
     "BLOCK_BYTES",
     "FLOATS",
+    "INTEGERS",
     "Aligned",
     "Archive",
     "ArrayDataset",
@@ -61,6 +64,7 @@ __all__ = [
     "OutputFile",
     "Ragged",
     "RowCheck",
+    "Rows",
     "Scaling",
     "aligned",
     "block_count",
@@ -83,6 +87,7 @@ __all__ = [
     "meaning_text",
     "parse_meaning",
     "places_of",
+    "role_of",
     "sample_digest",
     "scalings_of",
     "stored_bytes",

@@ -15,6 +15,7 @@ from dbp.exchange.files import WRITERS
 from dbp.exchange.inputs import Shape, inputs_of
 from dbp.exchange.onnx import onnx_model
 from dbp.files import must_be_free, remove_left, write_file
+from dbp.run.snapshot import stored_input_shape
 from dbp.version import VERSION
 
 ONNX = ".onnx"
@@ -43,19 +44,39 @@ def export(
         UserError: there is no such checkpoint, or its model cannot be expressed in the format.
         StorageError: the file cannot be written.
     """
+    _check(out, input_shape, scale)
+    must_be_free(out, overwrite, files_of(checkpoint))
+    with find(checkpoint, last) as opened:
+        found = opened.load()
+    return export_model(found, out, overwrite, input_shape, scale)
+
+
+def export_model(
+    checkpoint: StoredCheckpoint,
+    out: Path,
+    overwrite: bool = False,
+    input_shape: Shape | None = None,
+    scale: float | None = None,
+) -> str:
+    """Write what is in a checkpoint that has been loaded, as export() does.
+
+    Args and errors: those of export().
+    """
+    _check(out, input_shape, scale)
+    content, about = _onnx(checkpoint, input_shape, scale) if out.suffix == ONNX else _weights(checkpoint, out.suffix)
+    remove_left(out)
+    write_file(out, content, OTHER_NAME, overwrite)
+    which = epoch_words(checkpoint.progress)
+    return f"{out}: {about}{f', {which}' if which else ''}"
+
+
+def _check(out: Path, input_shape: Shape | None, scale: float | None) -> None:
+    """Raise UserError unless the ending of a file says what to write, and goes with the arguments."""
     endings = (*WRITERS, ONNX)
     if out.suffix not in endings:
         raise UserError(f"{out} must end in {', '.join(endings[:-1])} or {endings[-1]}, which says what to write")
     if out.suffix != ONNX and not (input_shape is None and scale is None):
-        raise UserError(f"--input and --scale are for ONNX, and do not go with {out.suffix}")
-    must_be_free(out, overwrite, files_of(checkpoint))
-    with find(checkpoint, last) as opened:
-        found = opened.load()
-    content, about = _onnx(found, input_shape, scale) if out.suffix == ONNX else _weights(found, out.suffix)
-    remove_left(out)
-    write_file(out, content, OTHER_NAME, overwrite)
-    which = epoch_words(found.progress)
-    return f"{out}: {about}{f', {which}' if which else ''}"
+        raise UserError(f"the shape of an example and a scale are for ONNX, and do not go with {out.suffix}")
 
 
 def _properties(checkpoint: StoredCheckpoint) -> dict[str, str]:
@@ -81,7 +102,7 @@ def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float 
             "its weights as .safetensors or .npz"
         )
     meaning = parse_meaning(checkpoint.meaning)
-    shape, scaling = inputs_of(data_from(table), meaning, input_shape, scale)
+    shape, scaling = inputs_of(data_from(table), meaning, input_shape or stored_input_shape(checkpoint.progress), scale)
     outputs = meaning.get("targets", ColumnMeaning(FLOATS)).standardization
     weights, properties = checkpoint.inference_weights(), _properties(checkpoint)
     model = onnx_model(model_from(table), weights, shape, scaling, properties, outputs)

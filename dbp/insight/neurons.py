@@ -21,7 +21,7 @@ from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
 from dbp.reading.shard import Shard
 from dbp.text import table
 from dbp.trained.evaluator import Evaluator, evaluator_of
-from dbp.trained.model import TrainedModel
+from dbp.trained.model_on_data import ModelOnData
 from dbp.types import Array
 
 TOP_LEVEL = "model"  # the path of neurons that a model has at the root of its tree of names
@@ -212,7 +212,7 @@ def _with_axes(mask: Array, axes: int) -> Array:
     return mask.reshape(mask.shape + (1,) * (axes - mask.ndim))
 
 
-def _forward(trained: TrainedModel, inputs: Array, mask: Array | None) -> tuple[Value, dict[str, _LayerValues]]:
+def _forward(trained: ModelOnData, inputs: Array, mask: Array | None) -> tuple[Value, dict[str, _LayerValues]]:
     """Return the model's outputs and its neurons."""
     leaves = {name: Tensor(array) for name, array in trained.parameters.items()}
     call = call_with(leaves, trained.running, record_neurons=True, mask=mask)
@@ -239,7 +239,7 @@ class _Columns:
     is_masked: bool
 
     @classmethod
-    def of(cls, trained: TrainedModel) -> _Columns:
+    def of(cls, trained: ModelOnData) -> _Columns:
         """Return the columns of a model from one pass over zeros, which a rank without examples can do too."""
         zeros = np.zeros((2, *trained.data.input_shape), trained.dtype)
         mask = trained.example_mask(len(zeros))
@@ -255,7 +255,7 @@ class _Columns:
         """Return how many numbers are summed."""
         return 3 + 4 * sum(self.units.values())
 
-    def sums(self, trained: TrainedModel, chunk: Shard) -> Array:
+    def sums(self, trained: ModelOnData, chunk: Shard) -> Array:
         """Return the sums over some examples, in float64."""
         outputs, layers = _forward(trained, chunk.inputs, chunk.mask)
         losses = losses_of(trained.loss, outputs, chunk)

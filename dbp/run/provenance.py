@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dbp import kernels
 from dbp.errors import UserError
 from dbp.job import job_here
-from dbp.parallel import Communicator, Kernels, agree, check_equal_on_ranks, differences
+from dbp.parallel import Communicator, Kernels, agree, check_equal_on_ranks, differences, processor
 from dbp.version import VERSION
 
 KERNELS = "kernels"  # the key that accepts ranks with different ones
@@ -56,6 +56,17 @@ def check_kernels(
         error.on_all_ranks = True
         raise error
     return mine._asdict() | different
+
+
+def made_with(comm: Communicator, kernels_in_force: Mapping[str, str]) -> dict[str, str | int]:
+    """Return what a run is made with: versions, ranks, processor, host.
+
+    Args:
+        comm: the ranks.
+        kernels_in_force: what they compute with, as check_kernels() returns it.
+    """
+    where = {"processor": processor(), "host": socket.gethostname(), "mpi": comm.description}
+    return {**versions(), **kernels_in_force, "ranks": comm.size, **where}
 
 
 def process() -> dict[str, object]:

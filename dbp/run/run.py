@@ -188,6 +188,11 @@ class Run:
         return name or ("validation_cost" if "validation_cost" in valid else "cost")
 
     @property
+    def has_masks(self) -> bool:
+        """Return True if places of the training inputs may hold no data, or their rows have unequal lengths."""
+        return self._example_masks(1) is not None
+
+    @property
     def _shapes(self) -> dict[str, object]:
         shapes: dict[str, object] = {f"parameter {name}": shape for name, shape in self.layout.shapes.items()}
         return shapes | {f"running moments {name}": place.width for name, place in self.running.items()}

@@ -6,23 +6,27 @@ run, straight into their places, so that a snapshot of an open file takes next t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dbp.checkpoint import BEST_GROUP, StoredCheckpoint
+from dbp.checkpoint import BEST_GROUP, StoredCheckpoint, progress_of_best
+from dbp.files import machine_memory
 from dbp.nn import running_arrays
 from dbp.optim import AVERAGE
 from dbp.parallel import Layout, Residuals, agree, from_rank_0
 from dbp.run.run import WEIGHTS, Run
+from dbp.text import is_digits, shape_text
 from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened
 
 RESIDUALS = "error_feedback_"  # with the number of a node, the name of its vector among those of the optimizer
+MOST_AXES = 32  # of the inputs of an example
 RESIDUALS_WEIGHT = "error_feedback_weight"  # the weight of the mini-batch that it is of; absent without residuals
 
 
@@ -57,7 +61,7 @@ class Snapshot:
         numbers: the optimizer's numbers, by name.
         history: one array per column.
         tables: arrays of metrics, by name.
-        progress: counts and sums, by name, and what identifies the run: shards, seed, order, digests of its data.
+        progress: counts, sums and what identifies the run, by name; see progress_of().
     """
 
     vectors: Mapping[str, Array | StoredVector] = field(default_factory=dict)
@@ -88,9 +92,6 @@ class Snapshot:
             residuals: a copy of the error feedback; by default there is none.
         """
         copies = [vector.copy() for vector in run.vectors.values()] if vectors is None else vectors
-        identity: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed}
-        identity["order"] = run.sampler.description
-        identity |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
         best = run.best if run.has_best and run.progress.best_step < run.progress.step else None
         best_vector = None if best is None else best.vector.copy() if vectors is None else best.vector
         feedback, weight = (residuals.rows, residuals.example_weight) if residuals is not None else ((), 1.0)
@@ -104,7 +105,7 @@ class Snapshot:
             numbers={name: array.copy() for name, array in run.state.numbers.items()},
             history=run.progress.history_arrays(),
             tables=run.progress.to_tables(),
-            progress=run.progress.to_attributes() | identity | ({RESIDUALS_WEIGHT: weight} if len(feedback) else {}),
+            progress=progress_of(run) | ({RESIDUALS_WEIGHT: weight} if len(feedback) else {}),
         )
 
     def put_into(self, run: Run) -> None:
@@ -230,6 +231,34 @@ class Snapshot:
             config=config,
             meaning=meaning,
         )
+
+
+def progress_of(run: Run) -> dict[str, Any]:
+    """Return counts and sums of a run by name, what identifies it, and facts of its data that a model is used with."""
+    shape = run.sources.train.input_shape
+    facts: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed, "order": run.sampler.description}
+    facts |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
+    facts |= {"examples": len(run.sources.train)} | ({} if run.has_masks else {"input_shape": shape_text(shape)})
+    return run.progress.to_attributes() | facts
+
+
+def progress_of_result(run: Run) -> dict[str, Any]:
+    """Return the same as it stands for the weights of the result: those of the best epoch, if the run keeps them."""
+    progress = progress_of(run)
+    return progress_of_best(progress) if run.has_best and run.progress.best_step < run.progress.step else progress
+
+
+def stored_input_shape(progress: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the shape of the inputs of a training example; None if a checkpoint does not have it, or no run wrote it.
+
+    Args:
+        progress: that of a checkpoint, as progress_of() returns it.
+    """
+    words = str(progress.get("input_shape", "")).split("x")
+    if not all(map(is_digits, words)) or len(words) > MOST_AXES:
+        return None
+    shape = tuple(map(int, words))
+    return shape if 0 < math.prod(shape) <= machine_memory() else None
 
 
 def _in_memory(vector: Array | StoredVector) -> Array:

@@ -14,8 +14,8 @@ from dbp.checkpoint import StoredCheckpoint
 from dbp.config.config_file import RUN_CONFIG
 from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, Stopped, StorageError, UserError
 from dbp.log import now, run_log
-from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, is_on_all_ranks, processor
-from dbp.run.provenance import process, versions
+from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, is_on_all_ranks
+from dbp.run.provenance import made_with, process
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
 from dbp.run.stored_settings import stored_config, stored_meaning
@@ -230,8 +230,7 @@ class RunSaver:
     @cached_property
     def _provenance(self) -> dict[str, str | int]:
         """Return what the run is made with: versions, ranks, processor, host."""
-        where = {"processor": processor(), "host": socket.gethostname(), "mpi": self._comm.description}
-        return {**versions(), **self._run.kernels, "ranks": self._comm.size, **where}
+        return made_with(self._comm, self._run.kernels)
 
     # --- during training, and at its end ------------------------------------------------------------------
 

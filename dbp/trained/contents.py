@@ -36,6 +36,8 @@ PROGRESS = {
     "seed": "seed",
     "shards": "shards",
     "data_": "digest of the {} data",
+    "examples": "training examples",
+    "input_shape": "shape of their inputs",
     "residuals_weight": "example weight of the residuals",
     "skipped_steps": "skipped steps",
     "skipped_in_a_row": "skipped steps in a row",

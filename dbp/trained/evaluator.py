@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,7 @@ from dbp.config.data import Data
 from dbp.config.settings import Settings
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
-from dbp.data import Dataset, Meaning, RowCheck, aligned, is_checked_at_start, parse_meaning
+from dbp.data import Dataset, Meaning, Numbers, RowCheck, aligned, is_checked_at_start, parse_meaning
 from dbp.errors import NotFiniteError, UserError
 from dbp.metrics.metric_set import MetricKind
 from dbp.nn import Loss, as_loss, as_model
@@ -25,7 +25,7 @@ from dbp.run.evaluation import Evaluated
 from dbp.run.fitted_metrics import all_outputs, fitted_metrics, kinds_of, values_of
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.run.standardization import standardized_like
-from dbp.trained.model import TrainedModel
+from dbp.trained.model_on_data import ModelOnData
 from dbp.types import Array
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class DataFile(NamedTuple):
     """A data file on which a checkpoint is used.
 
     Args:
-        path: a file, a group in one, or a pattern of names of files.
+        path: a file, a group in one, a pattern of names of files, a list of these, or a table of them.
         scale: factor on its inputs that the user states for it; None for that of the run's config, or its own.
         names: names of its columns by setting, such as "inputs", where they are others than in the run's config.
     """
 
-    path: str
-    scale: float | None = None
+    path: Any
+    scale: Numbers | None = None
     names: Mapping[str, str] = MappingProxyType({})
 
 
@@ -61,7 +61,7 @@ class Evaluator:
 
     def __init__(
         self,
-        trained: TrainedModel,
+        trained: ModelOnData,
         comm: Communicator,
         shards: int | None = None,
         metrics: Sequence[MetricKind] | None = None,
@@ -174,7 +174,7 @@ def evaluator_of(
         standardized = from_rank_0(comm, _standardized, data)
     opened = open_on_all_ranks(comm, data, data.train)
     assert opened is not None
-    trained = agree(comm, TrainedModel, model, loss, weights, opened, dtype, standardized)
+    trained = agree(comm, ModelOnData, model, loss, weights, opened, dtype, standardized)
     return Evaluator(trained, comm, shards, metrics)
 
 
@@ -197,7 +197,8 @@ def evaluator_of_checkpoint(
     Raises:
         UserError: checkpoint and data do not fit together.
     """
-    data, shards = aligned_file(settings.data, checkpoint, file, comm), int(checkpoint.progress["shards"])
+    meaning, shards = parse_meaning(checkpoint.meaning), int(checkpoint.progress["shards"])
+    data = aligned_file(settings.data, meaning, file, comm)
     return evaluator_of(
         settings.model,
         settings.loss,
@@ -206,38 +207,53 @@ def evaluator_of_checkpoint(
         comm,
         shards,
         dtype or settings.numpy_dtype,
-        parse_meaning(checkpoint.meaning),
+        meaning,
         settings.metrics,
     )
 
 
 def aligned_file(
-    data: Data, checkpoint: StoredCheckpoint, file: DataFile, comm: Communicator, with_targets: bool = True
+    data: Data,
+    meaning: Meaning,
+    file: DataFile,
+    comm: Communicator,
+    with_targets: bool = True,
+    option: str = "--scale ",
 ) -> Dataset:
-    """Return the data set in a file, in the order of the data that a checkpoint's model was trained on; collective.
+    """Return the data set in a file, in the order of the data that a model was trained on; collective.
 
     Args:
-        data: the settings of the run that wrote the checkpoint.
-        checkpoint: the checkpoint.
+        data: the settings of the run that trained the model.
+        meaning: of its training data.
         file: the data.
         comm: the ranks.
         with_targets: whether its targets are read.
+        option: how the user states the scale of the data, in messages.
 
     Raises:
         UserError: its numbers do not mean the same.
     """
-    meaning, own_scale = parse_meaning(checkpoint.meaning), data.scale is data.shift is None
+    own_scale, remedy = data.scale is data.shift is None, None if file.scale is not None else how_to_state_scale(option)
     stated: dict[str, Any] = {**file.names, **({} if file.scale is None else {"scale": file.scale, "shift": None})}
     found = open_on_all_ranks(comm, replace(data, **stated), file.path, with_targets)
     assert found is not None
-    return agree(comm, aligned, found, meaning, _how_to_state_scale if file.scale is None else None, own_scale)
+    return agree(comm, aligned, found, meaning, remedy, own_scale)
 
 
-def _how_to_state_scale(of_training: float, of_data: float) -> str:
-    own = f", or --scale {of_data!r} if that is the factor that they need"
-    if of_training == of_data:
-        own = "" if of_training == 1 else ", or --scale 1 if they are multiplied already"
-    return f"pass --scale {of_training!r} if they are in the same units{own}"
+def how_to_state_scale(option: str) -> Callable[[float, float], str]:
+    """Return a function that says how to state the scale of data, from that of the training data and that of the data.
+
+    Args:
+        option: what stands before the scale.
+    """
+
+    def words(of_training: float, of_data: float) -> str:
+        own = f", or {option}{of_data!r} if that is the factor that they need"
+        if of_training == of_data:
+            own = "" if of_training == 1 else f", or {option}1 if they are multiplied already"
+        return f"pass {option}{of_training!r} if they are in the same units{own}"
+
+    return words
 
 
 def _as_data(data: Any) -> Data:

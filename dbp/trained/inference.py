@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from dbp import kernels
-from dbp.checkpoint import StoredCheckpoint, epoch_words, find, table_of
-from dbp.config import toml
+from dbp.checkpoint import StoredCheckpoint, epoch_words
 from dbp.config.settings import Settings
-from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, OutputFile, parse_meaning
-from dbp.errors import UserError
+from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, Meaning, OutputFile, parse_meaning
 from dbp.metrics.predictions import TargetForm
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
 from dbp.run.evaluation import Evaluated
-from dbp.run.provenance import check_kernels
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
 from dbp.text import figures, shortened
 from dbp.trained.evaluator import DataFile, aligned_file, evaluator_of_checkpoint
-from dbp.trained.model import TrainedModel
-from dbp.trained.prediction import REFUSE, attributes_of, columns_of, prediction_of
+from dbp.trained.loading import check_same_kernels, read_model, settings_of
+from dbp.trained.model_on_data import ModelOnData
+from dbp.trained.prediction import REFUSE, attributes_of, columns_of, predictions
 
 
 class ModelFile(NamedTuple):
@@ -53,33 +49,14 @@ def with_checkpoint(file: ModelFile, action: Callable[[Settings, StoredCheckpoin
         UserError: ranks compute with different kernels, so that the bits of the result would depend on their number.
     """
     comm = world(end_after=START_SECONDS)
-    check_kernels(comm, kernels.NATIVE, remedies="or start one rank alone")
-    checkpoint = from_rank_0(comm, _load, file)
-    settings = agree(comm, _settings_of, checkpoint)
+    check_same_kernels(comm)
+    checkpoint, _ = from_rank_0(comm, read_model, Path(file.path), file.last)
+    settings = agree(comm, settings_of, checkpoint)
     with abort_on_error(comm), blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):
         text = action(settings, checkpoint, comm)
     if comm.rank == 0:
         print_output(text)
     return 0
-
-
-def _load(file: ModelFile) -> StoredCheckpoint:
-    """Return what inference needs of a checkpoint, small enough to be sent to all ranks."""
-    with find(Path(file.path), file.last) as opened:
-        found = opened.load()
-    return replace(found, model=found.inference_weights(), best={}, optimizer={}, history={})
-
-
-def _settings_of(checkpoint: StoredCheckpoint) -> Settings:
-    """Return the settings of the run that wrote a checkpoint."""
-    table = table_of(checkpoint.config)
-    if (code := toml.custom_code(table["model"])) is not None:
-        raise UserError(
-            f"the checkpoint's model is, or contains, the Python code {code!r}, which a config cannot name; use it "
-            "from Python"
-        )
-    table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
-    return toml.settings_from(table)
 
 
 def evaluate(
@@ -132,27 +109,22 @@ def predict(
     Returns:
         a line that says what was written.
     """
-    data = aligned_file(settings.data, checkpoint, file, comm, with_targets=False)
-    trained = agree(comm, _trained_model, settings, checkpoint, data)
+    meaning = parse_meaning(checkpoint.meaning)
+    data = aligned_file(settings.data, meaning, file, comm, with_targets=False)
+    trained = agree(comm, _model_on, settings, checkpoint, data, meaning)
     if isinstance(out, CsvFile):
         agree(comm, out.check_shape, trained.output_shape)
     print_warnings(comm, data)
     marked: list[int] = []
-    meaning = parse_meaning(checkpoint.meaning)
     targets = meaning.get("targets", ColumnMeaning(FLOATS))
     with out:
         from_rank_0(comm, out.create)
-        count = trained.rows_at_a_time
-        for start in range(0, len(data), count * comm.size):
-            mine = range(start + comm.rank * count, min(start + (comm.rank + 1) * count, len(data)))
-            found = agree(comm, prediction_of, trained, mine, not_finite)
-            pieces = [piece for piece in comm.gather(found) if piece is not None]
+        for found in predictions(trained, comm, not_finite):
+            marked += found.marked.tolist()
             if comm.rank == 0:
-                rows = np.concatenate([piece.outputs for piece in pieces])
-                marked += [row for piece in pieces for row in piece.marked.tolist()]
-                named = {label: np.concatenate([p.row_names[label] for p in pieces]) for label in pieces[0].row_names}
-                columns = columns_of(rows, settings.loss.predict(rows), targets.classes, named)
-                out.write_rows(columns, start, len(data), attributes_of(columns, targets))
+                predicted = settings.loss.predict(found.outputs)
+                columns = columns_of(found.outputs, predicted, targets.classes, found.row_names)
+                out.write_rows(columns, found.first, len(data), attributes_of(columns, targets))
         from_rank_0(comm, out.commit)
     which = epoch_words(checkpoint.progress)
     by = f" by {which}" if which else ""
@@ -167,6 +139,5 @@ def _text_of_marked(rows: Sequence[int]) -> str:
     return f"; {len(rows):,} of them marked, as inputs or outputs are not finite: {shown}"
 
 
-def _trained_model(settings: Settings, checkpoint: StoredCheckpoint, data: Dataset) -> TrainedModel:
-    meaning = parse_meaning(checkpoint.meaning)
-    return TrainedModel(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype, meaning)
+def _model_on(settings: Settings, checkpoint: StoredCheckpoint, data: Dataset, meaning: Meaning) -> ModelOnData:
+    return ModelOnData(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype, meaning)

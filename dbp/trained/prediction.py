@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from dbp.cost.not_finite_examples import finite_rows, why_not_finite
 from dbp.data import ColumnMeaning, counting_rows
-from dbp.errors import DataError, NotFiniteError, UserError
+from dbp.errors import DataError, NotFiniteError, UserError, unknown
 from dbp.nn import on_axes_of
-from dbp.trained.model import TrainedModel
+from dbp.parallel import Communicator, agree
+from dbp.trained.model_on_data import ModelOnData
 from dbp.types import Array
 
 REFUSE, MARK = NOT_FINITE_ROWS = ("refuse", "mark")  # what predict does with rows that are not finite
@@ -21,17 +22,56 @@ class Prediction(NamedTuple):
     """The outputs for some rows.
 
     Args:
+        first: the number of the first row.
         outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows and in masked places.
         row_names: the names of the examples, if they have some, by the name of their column.
         marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
     """
 
+    first: int
     outputs: Array
     row_names: Mapping[str, Array]
     marked: Array
 
 
-def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Prediction | None:
+def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFUSE) -> Iterator[Prediction]:
+    """Yield the outputs for all rows of a data set, some at a time and in their order, on every rank; collective.
+
+    Rows are cut into blocks that do not depend on the number of ranks, and neither do the bits.
+
+    Args:
+        trained: the model and its data set.
+        comm: the ranks, each of which computes every so many-th block.
+        not_finite: REFUSE or MARK rows whose inputs or outputs are not finite.
+
+    Raises:
+        DataError: a row is refused as its inputs are not finite.
+        NotFiniteError: likewise as the model's outputs for finite inputs are not.
+        UserError: not_finite is neither of both.
+    """
+    if not_finite not in NOT_FINITE_ROWS:
+        raise unknown("not_finite", not_finite, NOT_FINITE_ROWS)
+    count, rows = trained.rows_at_a_time, len(trained.data)
+    for start in range(0, rows, count * comm.size):
+        mine = range(min(start + comm.rank * count, rows), min(start + (comm.rank + 1) * count, rows))
+        found = agree(comm, prediction_of, trained, mine, not_finite)
+        yield _joined([piece for piece in comm.gather(found) if piece is not None])
+
+
+def _joined(pieces: Sequence[Prediction]) -> Prediction:
+    """Return the predictions for consecutive blocks of rows as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    labels = pieces[0].row_names
+    return Prediction(
+        pieces[0].first,
+        np.concatenate([piece.outputs for piece in pieces]),
+        {label: np.concatenate([piece.row_names[label] for piece in pieces]) for label in labels},
+        np.concatenate([piece.marked for piece in pieces]),
+    )
+
+
+def prediction_of(trained: ModelOnData, rows: range, not_finite: str) -> Prediction | None:
     """Return the outputs for some rows; None for no rows.
 
     Args:
@@ -60,7 +100,7 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
         raise kind(
             f"{trained.data.name}: example {rows.start + one[0]} has no prediction, as "
             f"{why_not_finite(inputs[one], outputs[one])}; remove it, correct its numbers or their scale, or have such "
-            "examples marked with --not-finite mark"
+            "examples marked: --not-finite mark, or not_finite='mark' from Python"
         )
     wrong = np.flatnonzero(is_wrong)
     if len(wrong):
@@ -70,7 +110,7 @@ def prediction_of(trained: TrainedModel, rows: range, not_finite: str) -> Predic
         outputs = np.where(on_axes_of(valid, outputs), outputs, np.nan)
     names = getattr(trained.data, "row_names", None)
     row_names = {} if names is None else {names.label: names.read(slice(rows.start, rows.stop))}
-    return Prediction(trained.of_targets.undo(outputs), row_names, rows.start + wrong)
+    return Prediction(rows.start, trained.of_targets.undo(outputs), row_names, rows.start + wrong)
 
 
 def labels_of(classes: Array, names: Sequence[str]) -> Array:

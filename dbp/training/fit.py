@@ -8,8 +8,9 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,9 +35,9 @@ from dbp.parallel import (
     world,
 )
 from dbp.run.evaluation import describe_not_finite, evaluate
-from dbp.run.provenance import check_kernels
+from dbp.run.provenance import check_kernels, made_with
 from dbp.run.run import Run
-from dbp.run.snapshot import Snapshot
+from dbp.run.snapshot import Snapshot, progress_of_result
 from dbp.run.sources import files_of
 from dbp.run.standardization import Standardization
 from dbp.saving.checkpoint_info import peek
@@ -50,33 +51,13 @@ from dbp.training.display import Display, introduction
 from dbp.training.loop import train_epochs
 from dbp.training.recovery import recover
 from dbp.training.timing import Timing
-from dbp.types import Array
 
-if TYPE_CHECKING:  # only runs with listeners or a trace load these
+if TYPE_CHECKING:
+    from dbp.trained.trained_model import TrainedModel
+
+    # Only runs with listeners or a trace load these.
     from dbp.training.events import RunEvents
     from dbp.training.trace import Trace
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a run.
-
-    Args:
-        weights: weights and running moments, by name; averaged weights if the optimizer keeps an average. They are
-            those of the best epoch if early stopping keeps them, else the last ones.
-        history: one list per column, with one number per epoch.
-        test: cost and metrics on the test data; empty without any.
-        steps: steps of the run.
-        epoch: the number of complete epochs after which the weights were these.
-        meaning: of the training data, by column, with the mean and deviation by which the run has standardized it.
-    """
-
-    weights: dict[str, Array]
-    history: dict[str, list[float]]
-    test: dict[str, float]
-    steps: int
-    epoch: int
-    meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def fit(
@@ -90,8 +71,8 @@ def fit(
     listeners: Sequence[Callable[[Any], object]] = (),
     trace: str | None = None,
     **settings: Any,
-) -> Result:
-    """Train on all ranks of this job, or resume the run in the folder `out`.
+) -> TrainedModel:
+    """Train on all ranks of this job, or resume the run in the folder `out`; return the trained model on each of them.
 
     Args:
         fresh: start over; the checkpoints of an earlier run in `out` are moved aside.
@@ -111,7 +92,7 @@ def fit(
     Raises:
         UserError: a setting, the data or a checkpoint breaks a rule; the same on every rank, printed once.
         Interrupted: Ctrl-C stopped the run after a step; it is saved if it has a folder, and the `result` of the
-            exception holds weights and history so far; None if it came before the first step. It is a
+            exception is the model with weights and history so far; None if it came before the first step. It is a
             KeyboardInterrupt.
         SystemExit: another signal, a stop file or the time limit stopped the run; it is saved, and the exit code is 75;
             1 if it has no folder.
@@ -161,7 +142,7 @@ def train(
     start: Start = Start(),  # noqa: B008  frozen
     *,
     ends_if_asked: bool = False,
-) -> Result:
+) -> TrainedModel:
     """Train with these settings; see fit(). Under fault tolerance the ranks that live finish the run.
 
     Args:
@@ -185,7 +166,7 @@ def train(
                     steps = train_epochs(run, saver, display, events, trace)
                     result = _finish(run, saver, display, steps, events)
                 except Interrupted as interruption:
-                    interruption.result = _result(run, {})
+                    interruption.result = result_of(run)
                     raise
                 ending = asked_ending(comm, settings.out is not None, result) if ends_if_asked else None
                 comm.survival.confirm()  # all ranks have finished, so none continues without the others
@@ -278,7 +259,7 @@ def _lock(folder: RunFolder, settings: Settings) -> None:
     folder.check_contents(files_of(settings.data))
 
 
-def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: RunEvents | None) -> Result:
+def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: RunEvents | None) -> TrainedModel:
     """Save the finished run, evaluate it on the test data and report its timing; collective.
 
     Args:
@@ -321,7 +302,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
     saver.end(failed, message)
     if events is not None:
         events.end(how, test)
-    return _result(run, test)
+    return result_of(run, test)
 
 
 def _what_spoils(run: Run, test: dict[str, float]) -> str:
@@ -330,6 +311,23 @@ def _what_spoils(run: Run, test: dict[str, float]) -> str:
     return "" if data is None or math.isfinite(test["cost"]) else describe_not_finite(run, data)
 
 
-def _result(run: Run, test: dict[str, float]) -> Result:
-    """Return what the run has come to; collective."""
-    return Result(run.final_weights(), run.progress.history, test, run.progress.step, run.result_epoch, run.meaning)
+def result_of(run: Run, test: Mapping[str, float] = MappingProxyType({})) -> TrainedModel:
+    """Return the model that a run has trained so far; collective.
+
+    Args:
+        run: the run, between two steps.
+        test: cost and metrics on its test data.
+    """
+    from dbp.trained.trained_model import TrainedModel, without_arrays  # not needed before the first step
+
+    settings = run.settings
+    return TrainedModel(
+        replace(settings, data=without_arrays(settings.data)),
+        run.final_weights(),
+        run.progress.history,
+        dict(test),
+        run.meaning,
+        progress_of_result(run),
+        made_with(run.comm, run.kernels),
+        path=None if settings.out is None else Path(settings.out),
+    )

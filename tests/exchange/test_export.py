@@ -96,7 +96,7 @@ def test_nothing_is_overwritten_unasked(trained, tmp_path):
     ("words", "told"),
     [
         (["weights.pt"], "must end in .safetensors, .npz or .onnx"),
-        (["weights.npz", "--input", "8,8"], "--input and --scale are for ONNX"),
+        (["weights.npz", "--input", "8,8"], "the shape of an example and a scale are for ONNX"),
     ],
 )
 def test_mistakes_in_an_export(trained, tmp_path, words, told):

@@ -12,7 +12,7 @@ from dbp.errors import UserError
 from dbp.exchange import onnx_model
 from dbp.exchange.onnx.activations import FUNCTIONS
 from dbp.exchange.onnx.layers import KINDS
-from dbp.trained.model import TrainedModel
+from dbp.trained.model_on_data import ModelOnData
 from tests.jobs import ROOT
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: install the extra [onnx]")
@@ -40,7 +40,7 @@ def inputs_for(shape, examples, entries=None):
 def predicted(model, weights, x, scale=1.0):
     """Return the outputs of dbp predict."""
     data = ArrayDataset(x, np.zeros(len(x)), scale=scale)
-    trained = TrainedModel(model, nn.MeanSquaredError(), weights, data, x.dtype)
+    trained = ModelOnData(model, nn.MeanSquaredError(), weights, data, x.dtype)
     return trained.outputs(trained.read(slice(0, len(x))).inputs)
 
 

@@ -14,7 +14,7 @@ from dbp.exchange import import_weights
 from dbp.exchange.pytorch import rules_of
 from dbp.nn import as_model
 from dbp.optim import SGD
-from dbp.trained.model import TrainedModel
+from dbp.trained.model_on_data import ModelOnData
 from tests.jobs import dbp, newest_checkpoint
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
@@ -98,7 +98,7 @@ def compare(module, layers, shape, renames, folder, channels_last=False, channel
     weights = imported(module, layers, shape, renames, folder, channels)
     x = np.random.default_rng(0).standard_normal((3, *shape))
     data = ArrayDataset(x, np.zeros(3))
-    got = TrainedModel(as_model(layers), nn.MeanSquaredError(), weights, data, x.dtype).outputs(x)
+    got = ModelOnData(as_model(layers), nn.MeanSquaredError(), weights, data, x.dtype).outputs(x)
     turned = torch.from_numpy(x) if channels_last or len(shape) == 1 else torch.from_numpy(x).movedim(-1, 1)
     expected = module(turned).detach()
     if expected.ndim > 2 and not channels_last:

@@ -130,15 +130,24 @@ def survivors(seconds: float) -> Communicator:
     return communicator
 
 
+def ranks_of_job() -> Communicator:
+    """Return the ranks of this job as world() does, without loading MPI in a process that no launcher has started.
+
+    Raises:
+        UserError: likewise.
+    """
+    return world() if _found or launched_by_mpi() else OneProcess()
+
+
 def communicator_for_errors() -> Communicator:
     """Return the ranks that an error must reach, without loading MPI where there is only one process.
 
     A process that a rank has started does not start MPI for an error: the other ranks might never come to it.
     """
-    if not _found and (not launched_by_mpi() or is_started_by_rank()):
+    if not _found and is_started_by_rank():
         return OneProcess()
     try:
-        return world()
+        return ranks_of_job()
     except UserError:
         return LaunchedRank()
 

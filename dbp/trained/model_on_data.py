@@ -41,7 +41,7 @@ class ModelInputs(NamedTuple):
     mask: Array | None
 
 
-class TrainedModel:
+class ModelOnData:
     """A model with its trained parameters and running moments in one type, for the examples of a data set.
 
     Args:

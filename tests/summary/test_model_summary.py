@@ -10,7 +10,7 @@ import dbp.autodiff as ad
 from dbp import nn
 from dbp.errors import UserError
 from dbp.insight import summary
-from dbp.insight.record import record
+from dbp.summary.record import record
 from tests.jobs import dbp
 
 MODEL = (nn.Dense(7, "relu"), nn.Dense(5, "tanh"), nn.Dense(3))
@@ -140,15 +140,15 @@ def test_memory_is_what_the_process_holds():
     assert held == pytest.approx(found.activation_bytes, rel=0.01)
 
 
-def test_summary_of_a_config_with_and_without_its_data(trained):
-    outcome = dbp("summary", trained / "small.toml")
+def test_summary_of_a_config_with_and_without_its_data(small):
+    outcome = dbp("summary", small)
     assert outcome.code == 0, outcome.text
     (total,) = [line.split() for line in outcome.out.splitlines() if line.startswith("total")]
     assert total[1] == "1,210"
     assert "adam: 2 vectors, one copy per node" in outcome.out
     assert "a shard of 13 examples at a time, of 4 shards" in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 100
-    missing = ("summary", trained / "small.toml", "--set", "data.train=none.h5")
+    missing = ("summary", small, "--set", "data.train=none.h5")
     assert dbp(*missing, "--input", "8,8").out == outcome.out
     without = dbp(*missing)
     assert (without.code, len(without.err.splitlines())) == (2, 1)
@@ -156,10 +156,10 @@ def test_summary_of_a_config_with_and_without_its_data(trained):
     assert "such as --input 28,28,1" in without.err
 
 
-def test_layers_that_do_not_fit_an_example_are_told_in_one_line(trained):
+def test_layers_that_do_not_fit_an_example_are_told_in_one_line(small):
     outcome = dbp(
         "summary",
-        trained / "small.toml",
+        small,
         "--input",
         "8,8,1",
         "--set",
@@ -167,7 +167,7 @@ def test_layers_that_do_not_fit_an_example_are_told_in_one_line(trained):
     )
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (2, "", 1)
     assert "inputs of shape (8, 8, 1) do not fit the model: conv2d_1: a window of size 9 does not fit" in outcome.err
-    with pytest.raises(UserError, match=r"in product \(line \d+ of test_summary.py\): matmul: Input operand 1 has"):
+    with pytest.raises(UserError, match=r"in product \(line \d+ of test_model_summary.py\): matmul: Input operand 1"):
         summary(product, (4,))
 
 

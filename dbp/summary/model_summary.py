@@ -12,11 +12,11 @@ from dbp.config.settings import FULL_BATCH, Settings
 from dbp.cost.evaluation import FEW, MORE, example_bytes, rows_at_a_time
 from dbp.data import BLOCK_BYTES
 from dbp.errors import UserError
-from dbp.insight.record import RecordedRow, record
-from dbp.insight.work import Work
 from dbp.nn import Loss, as_loss, as_model, initial_parameters
 from dbp.parallel import parts
 from dbp.run.sources import open_data
+from dbp.summary.record import RecordedRow, record
+from dbp.summary.work import Work
 from dbp.text import amount, shape_text, size, table
 
 Shape = tuple[int, ...]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import MemoryCounter, Tensor, Value, graph_nodes
-from dbp.insight.work import NO_WORK, Work, work_of
 from dbp.nn import Conv2d, InitialParameters, LayerTrace, Loss, MaxPool2d, Model, RandomKey, Scope, call_with
+from dbp.summary.work import NO_WORK, Work, work_of
 from dbp.text import shape_text
 from dbp.types import Array
 

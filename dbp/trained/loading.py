@@ -1,0 +1,106 @@
+"""Load a trained model from a checkpoint: its settings, weights, history and what its data means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from dbp import kernels
+from dbp.checkpoint import StoredCheckpoint, find, table_of
+from dbp.config import toml
+from dbp.config.settings import Settings
+from dbp.data import parse_meaning
+from dbp.errors import UserError
+from dbp.nn import Loss, as_loss, as_model
+from dbp.parallel import Communicator, agree, from_rank_0, ranks_of_job
+from dbp.run.provenance import check_kernels
+from dbp.trained.trained_model import TrainedModel
+
+# What stands in the settings for an object of the user's own that a trained model makes no use of, or that is given.
+STAND_INS = {"model": {"kind": "flatten"}, "loss": "mean_squared_error", "optimizer": "adam", "schedule": "constant"}
+
+
+def load(
+    path: str | PathLike[str], *, last: bool = False, model: Any = None, loss: Loss | str | None = None
+) -> TrainedModel:
+    """Return the trained model in a checkpoint; all ranks of a job call it together.
+
+    Args:
+        path: a checkpoint, or the folder of a run.
+        last: whether a folder stands for the last weights of the run rather than for those of its best epoch, if it
+            keeps them.
+        model: the model, or a list of layers, if it is Python code of your own, of which a checkpoint keeps the name.
+        loss: likewise the loss.
+
+    Raises:
+        UserError: there is no such checkpoint, or its model or loss is Python code that is not given.
+        DataError: it is damaged, or the only ones that there are.
+    """
+    comm = ranks_of_job()
+    check_same_kernels(comm)
+    found, file = from_rank_0(comm, read_model, Path(path), last)
+    settings = agree(comm, settings_of, found, model, loss)
+    return agree(comm, _trained, settings, found, file)
+
+
+def check_same_kernels(comm: Communicator) -> None:
+    """Raise UserError if ranks compute with different kernels, as bits would depend on their number; collective."""
+    check_kernels(comm, kernels.NATIVE, remedies="or start one rank alone")
+
+
+def read_model(path: Path, last: bool = False) -> tuple[StoredCheckpoint, Path]:
+    """Return what the use of a model needs of a checkpoint, small enough to be sent to all ranks, and its file.
+
+    Args:
+        path: a checkpoint, or the folder of a run.
+        last: whether a folder stands for the last weights of the run rather than for those of its best epoch.
+    """
+    with find(path, last) as opened:
+        found = opened.load()
+        return replace(found, model=found.inference_weights(), best={}, optimizer={}), opened.path
+
+
+def settings_of(checkpoint: StoredCheckpoint, model: Any = None, loss: Loss | str | None = None) -> Settings:
+    """Return the settings of the run that wrote a checkpoint, to use its model.
+
+    Args:
+        checkpoint: the checkpoint.
+        model: in place of a model that is Python code.
+        loss: in place of a loss that is Python code.
+
+    Raises:
+        UserError: model or loss is Python code that is not given.
+    """
+    table, own = table_of(checkpoint.config), {"model": model, "loss": loss}
+    table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
+    for name, stand_in in STAND_INS.items():
+        code = toml.custom_code(table.get(name))
+        if code is not None and name in own and own[name] is None:
+            raise UserError(
+                f"the checkpoint's {name} is, or contains, the Python code {code!r}, which a config cannot name; use "
+                f"it from Python: dbp.load(path, {name}=...)"
+            )
+        if code is not None or own.get(name) is not None:
+            table[name] = stand_in
+    settings = toml.settings_from(table)
+    return replace(
+        settings,
+        model=settings.model if model is None else as_model(model),
+        loss=settings.loss if loss is None else as_loss(loss),
+    )
+
+
+def _trained(settings: Settings, found: StoredCheckpoint, file: Path) -> TrainedModel:
+    return TrainedModel(
+        settings,
+        dict(found.model),
+        {name: column.tolist() for name, column in found.history.items()},
+        {},
+        parse_meaning(found.meaning),
+        found.progress,
+        found.provenance,
+        found.config,
+        file,
+    )
