@@ -147,7 +147,7 @@ def parse_limit(text: str) -> float | str:
 
 def parse_steps(text: str) -> tuple[int, int]:
     """Parse a range of steps such as 100:120, whose first and last step both count; UserError for anything else."""
-    first, colon, last = text.strip().partition(":")
+    first, colon, last = str(text).strip().partition(":")
     if not (colon and is_digits(first) and is_digits(last) and 1 <= int(first) <= int(last)):
         raise UserError(f"trace takes the first and the last step, such as 100:120, but got {text!r}")
     return int(first), int(last)

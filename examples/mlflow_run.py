@@ -1,6 +1,8 @@
 """The digits, reported to MLflow: settings, the numbers of each epoch and the test, for `mlflow ui`.
 
-On two ranks, with `pip install mlflow-skinny`: dbp run -n 2 -- examples/mlflow_run.py
+On two ranks, with `pip install mlflow` (mlflow-skinny needs a server in MLFLOW_TRACKING_URI):
+
+    dbp run -n 2 -- examples/mlflow_run.py
 """
 
 import dbp

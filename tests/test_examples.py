@@ -49,7 +49,7 @@ def __getattr__(name):
             print(name, *values, *options.items(), file=file)
     return call
 """
-OFFLINE = {"WANDB_MODE": "offline"}
+OFFLINE = {"WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": "file:mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
 # The libraries that examples report to, and how often each function is called in three epochs of 23 steps.
 CALLS = {
     "mlflow": {"set_experiment": 1, "start_run": 1, "log_params": 1, "log_metrics": 3 + 1, "end_run": 1},

@@ -25,7 +25,7 @@ class AppendedFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = -1
+        self._file, self._size = -1, 0
 
     def keep(self, records: Records) -> None:
         """Rewrite the file without the records that do not stay; do nothing if all do, or if there is no file.
@@ -54,14 +54,16 @@ class AppendedFile:
             if self._file < 0:
                 self.path.parent.mkdir(exist_ok=True)
                 self._file = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            size, written = os.fstat(self._file).st_size, 0
+                self._size = os.fstat(self._file).st_size
+            written = 0
             try:
                 written = os.write(self._file, record)
             finally:
                 if written < len(record):
-                    os.ftruncate(self._file, size)
+                    os.ftruncate(self._file, self._size)
         if written < len(record):
             raise StorageError(f"{self.path} cannot be written: {written} of {len(record)} bytes were")
+        self._size += written
 
     def close(self) -> None:
         """Close the file, which append() opens again."""

@@ -7,6 +7,8 @@ are enough, so that neither library is needed.
 
 from __future__ import annotations
 
+import functools
+import math
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +21,7 @@ WALL_TIME, STEP, FILE_VERSION, SUMMARY, SESSION_LOG = 1, 2, 3, 5, 7  # fields of
 VALUE, TAG, SIMPLE_VALUE = 1, 1, 2  # of a Summary, and of its values
 STATUS, STARTED = 1, 1  # of a SessionLog
 NUMBER, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5  # forms of a field
-LENGTH, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
+LENGTH, CHECKSUM, FLOATS = struct.Struct("<Q"), struct.Struct("<I"), struct.Struct("<f")
 Content = TypeVar("Content", int, bytes)
 FRAME = LENGTH.size + 2 * CHECKSUM.size  # bytes of a record besides its message
 MOST_BYTES = 1 << 24  # of a message
@@ -75,20 +77,28 @@ def scalars_record(step: int, values: Mapping[str, float]) -> bytes:
         step: steps so far.
         values: by tag.
     """
-    summary = b"".join(
-        _field(VALUE, BYTES, _sized(_field(TAG, BYTES, _sized(tag.encode())) + _float(value)))
-        for tag, value in values.items()
-    )
+    summary = b"".join([_beginning(tag) + _float(value) for tag, value in values.items()])
     return record(_event(step) + _field(SUMMARY, BYTES, _sized(summary)))
+
+
+def _float(value: float) -> bytes:
+    """Return a number in 32 bits: infinity, if it is too large for them."""
+    try:
+        return FLOATS.pack(value)
+    except OverflowError:
+        return FLOATS.pack(math.copysign(math.inf, value))
+
+
+@functools.lru_cache(maxsize=1000)
+def _beginning(tag: str) -> bytes:
+    """Return the value of a Summary, up to the number itself."""
+    beginning = _field(TAG, BYTES, _sized(tag.encode())) + _field(SIMPLE_VALUE, FLOAT, b"")
+    return _field(VALUE, BYTES, _varint(len(beginning) + FLOATS.size)) + beginning
 
 
 def _event(step: int) -> bytes:
     """Return the beginning of an Event: the time and the step."""
     return _field(WALL_TIME, DOUBLE, struct.pack("<d", time.time())) + _field(STEP, NUMBER, _varint(step))
-
-
-def _float(value: float) -> bytes:
-    return _field(SIMPLE_VALUE, FLOAT, struct.pack("<f", value))
 
 
 def _field(number: int, form: int, content: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dbp.checks import LARGEST, check_integer
 from dbp.errors import UserError
-from dbp.listeners.events import Event, Step
+from dbp.listeners.events import Event
 from dbp.text import brief
 
 Function = Callable[[Event], object]
@@ -52,10 +52,6 @@ class Listener:
     def __call__(self, event: Event) -> object:
         """Call the function."""
         return self.function(event)
-
-    def hears(self, event: Event) -> bool:
-        """Return True if the function is to be called with this event."""
-        return not isinstance(event, Step) or (self.every > 0 and event.step % self.every == 0)
 
     @property
     def name(self) -> str:

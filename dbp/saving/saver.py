@@ -76,7 +76,7 @@ class RunSaver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        del self._comm.asks_to_stop
+        self._comm.__dict__.pop("asks_to_stop", None)
         if self._writing is not None and self._comm.rank == 0:
             self._writing.end(None if is_on_all_ranks(error) else FAILURE_WAIT_SECONDS)
         if error is not None and not isinstance(error, (Stopped, Interrupted, RankLostError)):

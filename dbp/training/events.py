@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from dbp.config import toml
@@ -99,11 +99,12 @@ class RunEvents:
             return
         self._call_checkpoints()
         progress = self._run.progress
-        if any(one.every and progress.step % one.every == 0 for one in self._listeners):
+        hearing = [one for one in self._listeners if one.every and not progress.step % one.every]
+        if hearing:
             values = totals.values(self._run.metrics.training)
             values |= {self._run.settings.optimizer.length_name: progress.length}
             epoch = progress.epoch + 1
-            self._call(Step(progress.step, epoch, examples, progress.clock(), read_only(values)))
+            self._call(Step(progress.step, epoch, examples, progress.clock(), MappingProxyType(values)), hearing)
 
     def after_epoch(self, row: Mapping[str, float]) -> None:
         """Call the listeners with a row of the history; collective.
@@ -166,10 +167,10 @@ class RunEvents:
         if self._listeners:
             self._call(End(outcome, progress.epoch, progress.step, read_only(test), error))
 
-    def _call(self, event: Event) -> None:
-        """Call all listeners that hear of an event."""
-        for listener in self._listeners:
-            if id(listener) in self._failed or not listener.hears(event):
+    def _call(self, event: Event, hearing: Sequence[Listener] | None = None) -> None:
+        """Call listeners, by default all, with an event."""
+        for listener in self._listeners if hearing is None else hearing:
+            if id(listener) in self._failed:
                 continue
             try:
                 answer = listener.function(event)

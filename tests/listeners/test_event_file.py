@@ -1,7 +1,9 @@
 """Event files of TensorBoard: checksums, and reading what was written, whole or not."""
 
 import io
+import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,15 @@ def test_records_are_read_up_to_where_a_file_is_broken_off(written, missing):
 
 def test_the_first_records_have_no_tag():
     assert [step_and_tag(message) for _, message in records(io.BytesIO(first_records(7)))] == [(0, ""), (8, "")]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(1e300, np.inf), (-1e300, -np.inf), (np.inf, np.inf), (np.nan, np.nan), (1e-300, 0.0), (np.float64(2), 2.0)],
+)
+def test_any_number_can_be_written(value, written):
+    ((_, message),) = records(io.BytesIO(scalars_record(1, {"a": value})))
+    assert struct.unpack("<f", message[-4:])[0] == pytest.approx(written, nan_ok=True)
 
 
 @given(st.binary(max_size=60))
