@@ -6,9 +6,10 @@ the rule; none accepts NaN or infinity, nor a whole number of more than 64 bits,
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -77,6 +78,24 @@ def check_bytes(name: str, value: Any) -> int:
     _must(found is not None and unit in UNITS, name, BYTES_RULE, value)
     assert found is not None
     return check_integer(name, int(float(found[1]) * UNITS[unit]), 1)
+
+
+def check_takes(name: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Raise UserError if a function is known to take other arguments than so many by position.
+
+    Args:
+        name: of the setting.
+        function: the function.
+        arguments: their names, for the message.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # of some functions in C
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise UserError(f"{name} must be a function of {' and '.join(arguments)}, but takes {signature}") from None
 
 
 def is_integer(value: Any) -> bool:

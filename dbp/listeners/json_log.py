@@ -41,11 +41,9 @@ class JsonLog:
 
 def line_of(event: Event) -> str:
     """Return the line of an event."""
-    entries: dict[str, Any] = {"event": KINDS[type(event).__name__], "time": round(time.time(), 3)}
-    for field in fields(event):
-        value = getattr(event, field.name)
-        entries |= value if field.name == "values" else {field.name: value}
-    return json.dumps(_plain(entries), ensure_ascii=False) + "\n"
+    own = {field.name: getattr(event, field.name) for field in fields(event)}
+    kind = {"event": KINDS[type(event).__name__], "time": round(time.time(), 3)}
+    return json.dumps(_plain({**kind, **own.pop("values", {}), **own}), ensure_ascii=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from dbp.checks import LARGEST, check_integer
+from dbp.checks import LARGEST, check_integer, check_takes
 from dbp.errors import UserError
 from dbp.listeners.events import Event
 from dbp.text import brief
@@ -47,6 +47,7 @@ class Listener:
         if isinstance(self.function, type):
             name = self.function.__name__
             raise UserError(f"listener {name} is a class; make an object of it: {name}(...)")
+        check_takes(f"listener {self.name}", self.function, "one event")
         object.__setattr__(self, "every", check_integer(f"every of listener {self.name}", self.every, 0, LARGEST))
 
     def __call__(self, event: Event) -> object:
@@ -60,8 +61,10 @@ class Listener:
         return found.rpartition("<locals>.")[2]
 
 
-def listener(*, every: int = 1, harmless: bool = False) -> Callable[[Function], Listener]:
-    """Return a decorator that makes a Listener of a function; the arguments are those of Listener."""
+def listener(function: Function | None = None, *, every: int = 1, harmless: bool = False) -> Any:
+    """Return a Listener of a function, or without one a decorator that does; the arguments are those of Listener."""
+    if function is not None:
+        return Listener(function, every, harmless)
     return lambda function: Listener(function, every, harmless)
 
 
@@ -83,8 +86,7 @@ def _as_listener(given: Any) -> Listener:
 
 
 def failure(error: BaseException) -> str:
-    """Return what a listener has raised, and the line of the listener in which it did."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = frames[min(1, len(frames) - 1)]  # the first frame is that of the caller
+    """Return what a listener has raised, and the line of the listener in which it did, if it has lines."""
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return f"{kind}{error} ({Path(own.filename).name}, line {own.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # without that of the caller
+    return f"{kind}{error}" + (f" ({Path(frames[0].filename).name}, line {frames[0].lineno})" if frames else "")

@@ -22,6 +22,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
+from dbp.checks import check_takes
 from dbp.errors import UserError, unknown
 from dbp.optim.adagrad import Adagrad
 from dbp.optim.adam import Adam, AdamW
@@ -68,6 +69,7 @@ def as_schedule(given: Any) -> Schedule:
         UserError: it is none of these.
     """
     if callable(given) and not isinstance(given, type):
+        check_takes("schedule", given, "the step", "the number of steps")
         return ScheduleFunction(function=given)
     return cast(Schedule, _as("schedule", given, SCHEDULES, Schedule))
 

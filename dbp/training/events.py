@@ -144,7 +144,7 @@ class RunEvents:
 
     def _start(self) -> Start:
         run, progress = self._run, self._run.progress
-        folder = None if self._saver.folder is None else self._saver.folder.path
+        folder = None if self._saver.folder is None else self._saver.folder.path.resolve()
         return Start(
             run.comm.size,
             run.layout.size,
@@ -160,7 +160,7 @@ class RunEvents:
     def _call_checkpoints(self) -> None:
         if self._listeners:
             for step, path in self._saver.written_checkpoints():
-                self._call(CheckpointWritten(step, path))
+                self._call(CheckpointWritten(step, path.resolve()))
 
     def _call_end(self, outcome: str, test: Mapping[str, float], error: str) -> None:
         self._ended, progress = True, self._run.progress

@@ -118,8 +118,9 @@ def _events(rank: int, offset: float, content: dict[str, Any]) -> Iterator[dict[
     """Yield the events of a rank: names, steps and stages, then what may overlap, as asynchronous events."""
     yield _name("process_name", rank, STAGES, f"rank {rank} on {content['host']}")
     yield {"ph": "M", "name": "process_sort_index", "pid": rank, "tid": STAGES, "args": {"sort_index": rank}}
-    for track, name in TRACKS.items():
-        yield _name("thread_name", rank, track, name)
+    for track, kind in enumerate(("stages", "buckets", "messages")):
+        if content[kind]:
+            yield _name("thread_name", rank, track, TRACKS[track])
     for kind in ("steps", "stages"):
         for name, start, end, details in content[kind]:
             times = {"ts": _micro(start + offset), "dur": round(_micro(end + offset) - _micro(start + offset), 3)}

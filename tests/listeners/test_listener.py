@@ -27,6 +27,7 @@ class Watcher:
         (watch, "watch", 1, False),
         (print, "print", 1, False),
         (dbp.listener(every=10)(watch), "watch", 10, False),
+        (dbp.listener(watch), "watch", 1, False),
         (dbp.listener(harmless=True)(watch), "watch", 1, True),
         (Watcher(), "Watcher", 5, True),
         (functools.partial(watch), "partial", 1, False),
@@ -50,6 +51,7 @@ def test_a_listener_within_a_function_has_its_own_name():
         (watch, r"listeners must be a list of functions, but is <function watch.*listeners=\[function, \.\.\.\]"),
         ("tensorboard", "listeners must be a list of functions, but is 'tensorboard'"),
         ([3], "a listener must be a function of one event, but is 3"),
+        ([lambda: None], r"listener <lambda> must be a function of one event, but takes \(\)"),
         ([Watcher], r"listener Watcher is a class; make an object of it: Watcher\(\.\.\.\)"),
     ],
 )

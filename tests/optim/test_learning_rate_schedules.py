@@ -173,3 +173,10 @@ def test_a_function_is_a_schedule():
 def test_a_function_that_returns_no_factor_is_refused(factor):
     with pytest.raises(UserError, match=r"must return a factor of 0 or more, but at step 3 of 40 it returned "):
         as_schedule(lambda step, steps: factor).factor(3, STEPS)
+
+
+def test_a_function_of_something_else_is_refused():
+    with pytest.raises(
+        UserError, match=r"schedule must be a function of the step and the number of steps, but takes \(step\)"
+    ):
+        as_schedule(lambda step: 1.0)

@@ -100,16 +100,6 @@ def world(warn_after: float = WARN_AFTER, end_after: float = END_AFTER) -> Commu
     return _found[0]
 
 
-def rank() -> int:
-    """Return the number of this rank, from 0; MPI starts only if a launcher has started several ranks."""
-    return world().rank if _found or launched_size() > 1 else 0
-
-
-def ranks() -> int:
-    """Return the number of ranks of this job, as rank() finds it."""
-    return world().size if _found or launched_size() > 1 else 1
-
-
 @contextmanager
 def watched(comm: Communicator, warn_after: float, end_after: float, *, trains: bool = False) -> Iterator[None]:
     """Watch the waits of some ranks with other limits; see Watchdog.limits(). Not collective."""
@@ -137,6 +127,16 @@ def ranks_of_job() -> Communicator:
         UserError: likewise.
     """
     return world() if _found or launched_by_mpi() else OneProcess()
+
+
+def rank() -> int:
+    """Return the number of this rank, from 0; MPI starts if a launcher has started this process."""
+    return ranks_of_job().rank
+
+
+def ranks() -> int:
+    """Return the number of ranks of this job; likewise."""
+    return ranks_of_job().size
 
 
 def communicator_for_errors() -> Communicator:
