@@ -64,12 +64,24 @@ IMPORTS = {
     "batch": {"config", "parallel", "saving"},
     "convert": {"data"},
     "doctor": {"batch", "checkpoint", "data", "parallel"},
+    "report": {"batch", "checkpoint", "config", "data", "insight", "metrics", "parallel", "run", "saving", "trained"},
     # the face
     "script": {"parallel"},
     "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "listeners", "metrics", "nn"}
     | {"optim", "parallel", "script", "trained", "training"},
-    "commands": {"batch", "checkpoint", "config", "convert", "data", "doctor", "exchange", "insight", "parallel", "run"}
-    | {"saving", "summary", "trained", "training"},
+    "commands": {
+        "batch",
+        "checkpoint",
+        "config",
+        "convert",
+        "data",
+        "doctor",
+        "exchange",
+        "insight",
+        "parallel",
+        "report",
+    }
+    | {"run", "saving", "summary", "trained", "training"},
     "cli": {"commands", "parallel", "saving"},
     "__main__": {"cli"},
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,16 @@ from typing import Any
 
 from dbp.config.settings import Checkpoint
 from dbp.errors import NOT_FINISHED, UserError
+from dbp.files import reading_from
 from dbp.saving.folder import HEARTBEAT_SECONDS, RunFolder
-from dbp.text import duration, printable
+from dbp.text import duration, printable, table
 
 RUNNING, LOST = "running", "lost"
 STILL_RUNNING = 3  # exit code of dbp status --quiet for a run that is running
 SILENT_SECONDS = (
     6 * HEARTBEAT_SECONDS
 )  # after this time without an update a run is lost, if its lock cannot be seen from here
+MOST_LETTERS = 20  # of the name of a run in a table
 POLL_SECONDS = 0.5  # between two reads of a run's status while waiting for its end
 
 
@@ -92,10 +94,39 @@ class RunStatus:
         return printable("\n".join([*lines, *([values["message"]] if "message" in values else [])]))
 
     @property
-    def json(self) -> str:
-        """Return all fields and values as one JSON object."""
+    def fields(self) -> dict[str, Any]:
+        """Return all fields and values by name."""
         fields = asdict(self)
-        return json.dumps({**fields.pop("values"), **fields}, indent=1)
+        return {**fields.pop("values"), **fields}
+
+
+def runs_in(path: Path) -> list[RunStatus]:
+    """Return the status of each run in a folder of runs, by name; none if it holds none."""
+    with reading_from(path):
+        folders = sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+    found = []
+    for folder in folders:
+        with contextlib.suppress(UserError):  # it holds no run
+            found.append(RunStatus.of(folder))
+    return found
+
+
+def text_of_runs(runs: Sequence[RunStatus]) -> str:
+    """Return a table with a line for each run."""
+    rows = [["run", "state", "epoch", "cost", "time", "left"]]
+    for status in runs:
+        values, name = status.values, Path(status.run).name
+        rows.append(
+            [
+                name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 2]}..",
+                status.state,
+                f"{values.get('epoch', 0):,}/{values.get('epochs', 0):,}",
+                f"{values['cost']:.4g}" if "cost" in values else "-",
+                duration(values.get("seconds", 0.0)),
+                duration(status.left) if status.state == RUNNING and status.left else "-",
+            ]
+        )
+    return printable("\n".join(table(rows, left=(0, 1))))
 
 
 def wait_for_end(path: Path, seconds: float) -> RunStatus:

@@ -29,6 +29,9 @@ COMMANDS = (
     "check",
     "summary",
     "neurons",
+    "report",
+    "plot",
+    "compare",
     "convert",
     "export",
     "import",
@@ -37,7 +40,13 @@ COMMANDS = (
     "status",
     "doctor",
 )
-IN_ONE_PROCESS = {"convert", "export", "import"}  # commands that write a file, which several ranks would write at once
+IN_ONE_PROCESS = {
+    "convert",
+    "export",
+    "import",
+    "plot",
+    "report",
+}  # commands that write a file, which several ranks would write at once
 SAVE_ON_SIGNAL = {"train"}  # commands that a signal makes save and stop, from their first moment on
 
 

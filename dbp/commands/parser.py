@@ -82,9 +82,19 @@ def trained_of(arguments: Namespace) -> ModelFile:
     return ModelFile(arguments.checkpoint, arguments.last)
 
 
+def add_runs(parser: Parser) -> None:
+    """Add the folders of one run or several."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder; several are compared")
+
+
 def add_data(parser: Parser, content: str = "an HDF5 file with inputs and targets") -> None:
     """Add the data set on which a checkpoint is used."""
     parser.add_argument("data", metavar="DATA", help=content)
+    add_data_names(parser)
+
+
+def add_data_names(parser: Parser) -> None:
+    """Add what a data set calls its columns, and the scale of its inputs."""
     parser.add_argument(
         "--scale", type=parse_scale, metavar="S", help="factor on its inputs (default: the config's, or their own)"
     )

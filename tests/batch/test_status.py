@@ -119,3 +119,24 @@ def test_a_look_at_the_lock_keeps_no_run_from_starting(tmp_path):
         RunFolder(tmp_path, Checkpoint()).lock()
     folder.unlock()
     assert folder.is_locked() is False
+
+
+def test_a_folder_of_runs_has_a_line_for_each(tmp_path, run_command):
+    for name, state, cost in (("b" * 40, "finished", 0.25), ("a", "running", None)):
+        values = {"state": state, "host": "elsewhere", "epoch": 3, "epochs": 10, "step": 30, "steps": 100}
+        values |= {"seconds": 60.0, "updated": datetime.now(UTC).isoformat(), **({"cost": cost} if cost else {})}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "status.json").write_text(json.dumps(values))
+    (tmp_path / "none").mkdir()
+    code, out, _ = run_command("status", tmp_path)
+    lines = out.splitlines()
+    assert code == 0
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["a", "running", "3/10", "-"],
+        ["b" * 18 + "..", "finished", "3/10", "0.25"],
+    ]
+    assert "2 min 20 s" in lines[1]
+    assert max(map(len, lines)) <= 80
+    assert [run["state"] for run in json.loads(run_command("status", tmp_path, "--json")[1])] == ["running", "finished"]
+    code, _, errors = run_command("status", tmp_path, "--quiet")
+    assert (code, errors) == (2, f"dbp: error: --quiet and --wait are for one run, but {tmp_path} is a folder of 2\n")

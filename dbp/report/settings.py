@@ -1,0 +1,73 @@
+"""The settings of a run, what it was made with, and what differs between the settings of several runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dbp.config import toml
+from dbp.report.markup import Markup, figure, grid, section, table, tag
+from dbp.report.record import RunRecord
+from dbp.text import brief
+
+# Keys in which runs differ anyway, or that have no influence on what is trained.
+NOT_COMPARED = ("out",)
+MOST_DIFFERENCES = 60
+MOST_LETTERS, MOST_CONFIG_LETTERS = 60, 1 << 16
+NOT_SET = "-"
+# What a checkpoint records about its origin, in words.
+PROVENANCE = {
+    "dbp": "dbp",
+    "python": "Python",
+    "numpy": "NumPy",
+    "blas": "BLAS",
+    "cpu_features": "features of the processor in use",
+    "c_library": "C library",
+    "processor": "processor",
+    "host": "host",
+    "mpi": "MPI",
+    "ranks": "ranks",
+    "written": "written",
+}
+
+
+def settings_of(record: RunRecord) -> Markup:
+    """Return the sections on the config and the provenance of a run."""
+    config = record.config_text[:MOST_CONFIG_LETTERS].strip()
+    origin = [[words, str(record.provenance[name])] for name, words in PROVENANCE.items() if name in record.provenance]
+    origin += [[name, str(value)] for name, value in record.provenance.items() if name not in PROVENANCE]
+    numbers = [(name, record.progress.get(name)) for name in ("seed", "shards")]
+    origin += [[name, str(value)] for name, value in numbers if value is not None]
+    digests = [
+        (name.removeprefix("data_"), value) for name, value in record.progress.items() if name.startswith("data_")
+    ]
+    origin += [[f"{name} data", brief(str(value), 70).strip("'")] for name, value in digests]
+    made = figure("Made with", tag("dl", [[tag("dt", k), tag("dd", v)] for k, v in origin])) if origin else None
+    code = figure("Config", tag("pre", config, tabindex=0)) if config else None
+    return section("Config and provenance", grid(code, made, class_="grid wide"))
+
+
+def differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """Return the settings in which runs differ, by key: the value of each run as text."""
+    flat = [toml.flatten(record.config) if record.config else {} for record in records]
+    keys = list(dict.fromkeys(key for settings in flat for key in settings if key not in NOT_COMPARED))
+    found = {key: [value_text(settings, key) for settings in flat] for key in keys}
+    return {key: values for key, values in found.items() if len(set(values)) > 1}
+
+
+def value_text(settings: Mapping[str, Any], key: str) -> str:
+    """Return the value of a key as text."""
+    if key not in settings:
+        return NOT_SET
+    value = settings[key]
+    return brief(value, MOST_LETTERS) if isinstance(value, str) and len(value) > MOST_LETTERS else str(value)
+
+
+def differences_table(records: Sequence[RunRecord], names: Sequence[Markup]) -> Markup:
+    """Return the table of the settings in which runs differ, with a column for each run."""
+    found = differences(records)
+    if not found:
+        return tag("p", "All runs have the same settings.", class_="lead")
+    rows = [[tag("code", key), *values] for key, values in list(found.items())[:MOST_DIFFERENCES]]
+    note = f"{len(found) - MOST_DIFFERENCES} more settings differ." if len(found) > MOST_DIFFERENCES else None
+    return figure("What differs in their settings", table(["setting", *names], rows), note=note, class_="card full")

@@ -1,0 +1,56 @@
+"""Runs beside one another: the best first, what differs, and what bad input gets."""
+
+import csv
+import io
+
+import pytest
+
+from dbp.errors import UserError
+from dbp.report.compare import compare_csv, compare_text
+from dbp.report.record import RunRecord
+from tests.report.runs import history, write_run
+
+
+@pytest.fixture
+def records(tmp_path):
+    better = {name: column - 0.1 * (name == "validation_cost") for name, column in history().items()}
+    return [
+        RunRecord.of(write_run(tmp_path / "first")),
+        RunRecord.of(write_run(tmp_path / "second", learning_rate=1e-2, columns=better)),
+    ]
+
+
+def test_the_best_run_comes_first_and_what_differs_is_named(records):
+    lines = compare_text(records).splitlines()
+    assert lines[0].split() == ["run", "state", "best", "epoch", "validation", "cost", "time"]
+    assert lines[1].split() == ["second", "finished", "3", "of", "4", "0.3000", "1", "min", "20", "s"]
+    assert lines[2].split()[0] == "first"
+    assert lines[4:] == [
+        "settings that differ:",
+        "  second: optimizer.learning_rate = 0.01",
+        "  first: optimizer.learning_rate = 0.001",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_larger_accuracy_is_better(records):
+    records[0].history.best["validation_accuracy"] = 0.95
+    assert compare_text(records, "validation_accuracy").splitlines()[1].startswith("first")
+
+
+def test_the_csv_has_all_columns_and_no_formulas(records):
+    records[0].config = {**records[0].config, "loss": "=HYPERLINK()"}
+    rows = list(csv.DictReader(io.StringIO(compare_csv(records))))
+    assert [row["best_epoch"] for row in rows] == ["3", "3"]
+    assert float(rows[0]["validation_cost"]) == pytest.approx(0.3)
+    assert rows[1]["loss"] == "'=HYPERLINK()"
+    assert rows[0]["run"].endswith("second")
+
+
+def test_a_column_that_no_run_has_is_refused(records):
+    with pytest.raises(
+        UserError, match="unknown column of the history 'validation_cots'; did you mean 'validation_cost'"
+    ):
+        compare_text(records, "validation_cots")
+    with pytest.raises(UserError, match="has no history to compare"):
+        compare_text([RunRecord(records[0].path)])
