@@ -33,8 +33,8 @@ def printable(text: str) -> str:
 
 
 def count_text(number: int, thing: str) -> str:
-    """Return a number of things as text, such as "1 core" or "2 cores"."""
-    return f"{number} {thing}{'s' * (number != 1)}"
+    """Return a number of things as text, such as "1 core" or "2,000 cores"."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def amount(number: float, unit: str = "") -> str:

@@ -65,6 +65,7 @@ IMPORTS = {
     "convert": {"data"},
     "doctor": {"batch", "checkpoint", "data", "parallel"},
     "report": {"batch", "checkpoint", "config", "data", "insight", "metrics", "parallel", "run", "saving", "trained"},
+    "starter": {"data"},
     # the face
     "script": {"parallel"},
     "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "listeners", "metrics", "nn"}
@@ -81,7 +82,7 @@ IMPORTS = {
         "parallel",
         "report",
     }
-    | {"run", "saving", "summary", "trained", "training"},
+    | {"run", "saving", "starter", "summary", "trained", "training"},
     "cli": {"commands", "parallel", "saving"},
     "__main__": {"cli"},
 }

@@ -17,6 +17,7 @@ from dbp.saving.folder import RunFolder
 from dbp.saving.start import with_threads_and_shards
 from dbp.saving.stopping import RESERVE_FACTOR, RESERVE_SECONDS, earlier_durations
 from dbp.terminal import write_error
+from dbp.text import count_text
 
 
 def checked_settings(request: Request) -> Settings:
@@ -67,8 +68,9 @@ def _check_shards(request: Request, shards: int | None) -> None:
     """Raise UserError if there are fewer shards than ranks; where the number of shards is open, each rank gets one."""
     if shards is not None and request.ranks > shards:
         raise UserError(
-            f"{request.nodes} x {request.ranks_per_node} ranks are more than the {shards} shards of the run, so that "
-            f"{request.ranks - shards} would only wait; take at most {shards} ranks, or start a run with more shards"
+            f"{request.nodes} x {request.ranks_per_node} ranks are more than the {count_text(shards, 'shard')} of the "
+            f"run, so that {request.ranks - shards} would only wait; take at most {count_text(shards, 'rank')}, or "
+            "start a run with more shards"
         )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dbp.checkpoint.format import (
     BEST_GROUP,
     StoredCheckpoint,
+    begins_as_checkpoint,
     digest_arrays,
     epoch_words,
     progress_of_best,
@@ -56,6 +57,7 @@ __all__ = [
     "StoredCheckpoint",
     "Writer",
     "all_of",
+    "begins_as_checkpoint",
     "checkpoints_of",
     "digest_arrays",
     "epoch_words",

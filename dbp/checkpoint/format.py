@@ -24,11 +24,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from dbp.files import PIECE_BYTES, pieces
+from dbp.files import PIECE_BYTES, pieces, reading_from
 from dbp.sparse_file import SparseFile
 from dbp.types import Array
 
@@ -199,6 +200,12 @@ def digest_of_structure(file: BinaryIO | SparseFile, entries: Iterable[Entry]) -
 def seal_of(digest: str) -> bytes:
     """Return the first bytes of a file, whose structure has this digest."""
     return f"{FORMAT} {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(SEAL_BYTES, b"\0")
+
+
+def begins_as_checkpoint(path: Path) -> bool:
+    """Return True if a file begins as checkpoints do; raise UserError or StorageError if it cannot be read."""
+    with reading_from(path), path.open("rb") as file:
+        return file.read(len(FORMAT)) == FORMAT.encode()
 
 
 def digest_arrays(arrays: Mapping[str, Array]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dbp.commands.parser import Parser
 
 COMMANDS = (
+    "new",
     "train",
     "eval",
     "predict",
@@ -40,13 +41,7 @@ COMMANDS = (
     "status",
     "doctor",
 )
-IN_ONE_PROCESS = {
-    "convert",
-    "export",
-    "import",
-    "plot",
-    "report",
-}  # commands that write a file, which several ranks would write at once
+IN_ONE_PROCESS = {"new", "convert", "export", "import", "plot", "report"}  # which write files
 SAVE_ON_SIGNAL = {"train"}  # commands that a signal makes save and stop, from their first moment on
 
 

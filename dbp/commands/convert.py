@@ -11,7 +11,7 @@ from dbp.commands.parser import Parser, add_hdf5_output
 from dbp.errors import UsageError
 from dbp.files import must_be_free, writing_to
 from dbp.terminal import print_output
-from dbp.text import is_digits
+from dbp.text import count_text, is_digits
 
 if TYPE_CHECKING:
     from dbp.convert.content import Content
@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
     columns = write_hdf5(out, content, source, arguments.overwrite, chunks)
     count = next(iter(columns.values())).shape[0]
     shapes = ", ".join(f"{name} {shape}" for name, shape in columns.items())
-    print_output(f"{arguments.out}: {count:,} examples ({shapes})")
+    print_output(f"{arguments.out}: {count_text(count, 'example')} ({shapes})")
     for note in content.notes:
         print_output(f"  {note}")
     return 0
@@ -86,13 +86,7 @@ def _add_table(parser: Parser) -> None:
     parser.add_argument("--no-target", action="store_true", help="there are no targets, as in data to predict")
     parser.add_argument("--weights", metavar="COLUMN", help="the column of example weights")
     parser.add_argument("--id", metavar="COLUMN", help="the column of the examples' names, which predictions repeat")
-    parser.add_argument(
-        "--keep",
-        action="append",
-        default=[],
-        metavar="COLUMN",
-        help="a column that is no input, but a data set of its own name, such as groups; give it once for each",
-    )
+    _add_keep(parser)
     parser.add_argument("--columns", metavar="COLUMNS", help="the inputs, such as age,size (default: all others)")
     parser.add_argument("--drop", metavar="COLUMNS", help="columns to leave out, such as id,name")
     parser.add_argument(
@@ -123,6 +117,16 @@ def _add_table(parser: Parser) -> None:
     )
     parser.add_argument(
         "--like", metavar="DATA.h5", help="the same columns, coding and classes as in a file that was converted before"
+    )
+
+
+def _add_keep(parser: Parser) -> None:
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="a column that is no input, but a data set of its own name, such as groups; give it once for each",
     )
 
 
@@ -218,6 +222,7 @@ def _npz(arguments: Namespace, files: list[Path]) -> Content:
 
 def _add_hdf5(parser: Parser) -> None:
     _add_names(parser)
+    _add_keep(parser)
     parser.add_argument(
         "--chunks", metavar="ROWS", help="cut columns into chunks of so many rows, or auto (default: one piece)"
     )
@@ -240,7 +245,7 @@ def _hdf5(arguments: Namespace, files: list[Path]) -> Content:
     from dbp.data import ColumnNames
 
     columns = ColumnNames(arguments.inputs, arguments.targets, arguments.weights, arguments.mask)
-    return from_hdf5([str(file) for file in files], columns)
+    return from_hdf5([str(file) for file in files], columns, arguments.keep)
 
 
 def _add_images(parser: Parser) -> None:

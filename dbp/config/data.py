@@ -17,9 +17,10 @@ from dbp.text import brief
 
 ORDERS = ("auto", "rows", "chunks")
 STANDARDIZE = {"inputs": ("inputs",), "targets": ("targets",), "both": ("inputs", "targets")}  # the roles
-FROM = "from"  # the key of a run that has mean and deviation
+FROM, COLUMNS = "from", "columns"  # keys of standardize: what has mean and deviation, and of which columns
 PARTS = ("train", "validation", "test")  # settings of data that may be files
 NAMES = ("inputs", "targets", "weights", "mask", "offsets")  # of columns, for all parts or for one
+SEVERAL = NAMES[:2]  # of which Parquet files may have several, side by side
 FILES = "files"
 ARRAY = ".npy"  # a column that is a file of its own
 
@@ -40,8 +41,8 @@ class Data:
         validation: a fraction of the training data, or a table {part, take, groups} or {folds, fold, take, groups} of
             what is held out of it, see Split; or data of its own; evaluated after every epoch.
         test: data that is evaluated once, at the end.
-        inputs: name of the inputs in the files.
-        targets: name of the targets in the files.
+        inputs: name of the inputs in the files; of Parquet files also a list of names of columns, side by side.
+        targets: name of the targets in the files, likewise.
         weights: name of the example weights in the files; by default "weights", if there are any.
         mask: name of the mask in the HDF5 files, 1 or 0 for each place of the inputs; by default all places hold data.
         offsets: name of the offsets in the HDF5 files, by which inputs are cut into rows of unequal length, and targets
@@ -49,7 +50,8 @@ class Data:
         scale: factor on the inputs: a number, or one for each along the last axis; by default their attribute "scale".
         shift: what is added to them then, likewise. Where either is set, the attributes of both are ignored.
         standardize: "inputs", "targets" or "both" to subtract the mean of the training examples and divide by their
-            deviation, for each element along the last axis; {"from": RUN} to do so as another run does.
+            deviation, for each element along the last axis; {"from": RUN} to do so as another run does, or
+            {"from": FILE, "columns": "both"} by those of the examples in a data file, by default of the inputs.
         order: "rows" to draw training examples one by one; "chunks" to draw chunks and mix the rows of a window; "auto"
             for chunks where the data is stored in some.
         window: least number of training examples that are mixed with one another, if chunks are drawn; by default as
@@ -62,8 +64,8 @@ class Data:
     train: Any
     validation: Any = None
     test: Any = None
-    inputs: str = "inputs"
-    targets: str = "targets"
+    inputs: str | Sequence[str] = "inputs"
+    targets: str | Sequence[str] = "targets"
     weights: str | None = None
     mask: str | None = None
     offsets: str | None = None
@@ -83,6 +85,8 @@ class Data:
             object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
         if self.shift is not None:
             object.__setattr__(self, "shift", check_shift("data.shift", self.shift))
+        for name in SEVERAL:
+            object.__setattr__(self, name, column_names(f"data.{name}", getattr(self, name)))
         for name in PARTS:
             object.__setattr__(self, name, self._source(name, getattr(self, name)))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
@@ -109,22 +113,26 @@ class Data:
             return
         if isinstance(given, str):
             raise unknown("data.standardize", given, STANDARDIZE)
-        path = path_as_text(given.get(FROM)) if isinstance(given, Mapping) and set(given) == {FROM} else None
-        if not isinstance(path, str):
+        table = dict(given) if isinstance(given, Mapping) and set(given) | {COLUMNS} == {FROM, COLUMNS} else {}
+        table = {key: path_as_text(value) for key, value in table.items()}
+        if not isinstance(table.get(FROM), str):
             raise UserError(
-                'data.standardize must be "inputs", "targets" or "both", or { from = "a run or checkpoint" }, but is '
-                f"{brief(given)}"
+                'data.standardize must be "inputs", "targets" or "both", or { from = "a run, a checkpoint or a data '
+                f'file" }}, but is {brief(given)}'
             )
-        object.__setattr__(self, "standardize", {FROM: path})
+        if COLUMNS in table and table[COLUMNS] not in STANDARDIZE:
+            raise unknown(f"data.standardize.{COLUMNS}", table[COLUMNS], STANDARDIZE)
+        object.__setattr__(self, "standardize", table)
 
     @property
     def standardized_roles(self) -> tuple[str, ...]:
-        """Return the roles of the columns that are standardized by a pass over the training data."""
-        return STANDARDIZE[self.standardize] if isinstance(self.standardize, str) else ()
+        """Return the roles of the columns that are standardized; none if those of another run are."""
+        named = self.standardize.get(COLUMNS) if isinstance(self.standardize, Mapping) else self.standardize
+        return () if named is None else STANDARDIZE[named]
 
     @property
     def standardize_from(self) -> str | None:
-        """Return the run or checkpoint whose mean and deviation are taken, if any."""
+        """Return the run, checkpoint or data file whose mean and deviation are taken, if any."""
         return self.standardize[FROM] if isinstance(self.standardize, Mapping) else None
 
     @property
@@ -168,6 +176,15 @@ class Data:
         raise UserError(
             f"{key} must be a file, a list of files, a table, a data set, or a tuple (inputs, targets), but is {shown}"
         )
+
+
+def column_names(key: str, given: Any) -> str | tuple[str, ...]:
+    """Return the name of a column, or the names of several; raise UserError for anything else."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, (list, tuple)) and given and all(isinstance(name, str) for name in given):
+        return tuple(given)
+    raise UserError(f"{key} must be the name of a column, or a list of names, but is {brief(given)}")
 
 
 def _split(given: Mapping[str, Any]) -> Split:
@@ -224,11 +241,13 @@ def _table(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise unknown("key", f"{key}.{name}", [f"{key}.{known}" for known in (FILES, *NAMES)])
     table: dict[str, Any] = {name: path_as_text(value) for name, value in given.items() if value is not None}
     for name in NAMES:
-        if not isinstance(table.get(name, ""), str):
+        if name in SEVERAL and name in table:
+            table[name] = column_names(f"{key}.{name}", table[name])
+        elif not isinstance(table.get(name, ""), str):
             raise UserError(f"{key}.{name} must be the name of a column, but is {brief(table[name])}")
     if FILES in table:
         table[FILES] = _files(f"{key}.{FILES}", table[FILES])
-    elif not table or not all(column.endswith(ARRAY) for column in table.values()):
+    elif not table or not all(isinstance(name, str) and name.endswith(ARRAY) for name in table.values()):
         raise UserError(
             f"{key}.{FILES} is missing; name the files, or a file {ARRAY} for each column, such as "
             f'{{ inputs = "x{ARRAY}", targets = "y{ARRAY}" }}'

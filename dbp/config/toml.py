@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from dbp.config.config_file import Table, check_not_in_folder, load_table
-from dbp.config.data import PARTS, Data
+from dbp.config.data import PARTS, SEVERAL, Data
 from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown, unknown_setting
@@ -90,7 +90,7 @@ def _metrics(value: Any, key: str) -> list[Any]:
 
 
 def _section(cls: type[Any], value: Any, key: str) -> Any:
-    sources = dict.fromkeys(PARTS, lambda given, _: given) if cls is Data else {}  # which Data checks
+    sources = dict.fromkeys((*PARTS, *SEVERAL), lambda given, _: given) if cls is Data else {}  # which Data checks
     return _record(cls, value, key, sources)
 
 

@@ -73,7 +73,11 @@ class ColumnCoding:
             return f"{self.label}: days since {self.origin}"
         if self.kind == ORDERED:
             return f"{self.label}: " + listed([f"{word} = {number}" for number, word in enumerate(self.words)])
-        return f"{self.label}: one column for each of {listed(self.words)}" if self.kind == WORDS else ""
+        return (
+            f"{self.label}: one column for each of {listed([repr(word) for word in self.words])}"
+            if self.kind == WORDS
+            else ""
+        )
 
     def encode(self, cells: Cells, missing: Collection[str]) -> Array:
         """Return cells as numbers (rows, width), NaN where they are missing.

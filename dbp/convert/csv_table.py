@@ -19,6 +19,7 @@ from dbp.convert.table import from_table
 from dbp.convert.values import MISSING, is_number
 from dbp.data.meaning import listed
 from dbp.errors import UserError
+from dbp.text import count_text
 
 MAX_LINE = 1 << 26  # characters
 BLOCK_CELLS, MAX_BLOCK_ROWS = 1 << 18, 1 << 12  # that are held as texts at a time
@@ -146,7 +147,9 @@ def _rows(path: Path, text: TextIO, delimiter: str) -> Iterator[Row]:
                 continue
             width = width or len(row)
             if len(row) != width:
-                raise UserError(f"{path}, line {reader.line_num}: {len(row)} values, but the first line has {width}")
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {count_text(len(row), 'value')}, but the first line has {width}"
+                )
             yield reader.line_num, [cell.strip() for cell in row]
 
 

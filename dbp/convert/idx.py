@@ -14,6 +14,7 @@ from dbp.convert.content import Block, ColumnShape, Content, row_bytes, rows_per
 from dbp.convert.opening import Stream, unpacked
 from dbp.errors import UserError
 from dbp.files import check_fits_memory
+from dbp.text import count_text
 from dbp.types import Array
 
 TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -30,8 +31,8 @@ def from_idx(images: Path, labels: Path) -> Content:
     inputs, targets = (heads[name].shape for name in paths)
     if inputs[0] != targets[0]:
         raise UserError(
-            f"{images}, {labels}: every column needs one row per example; inputs have {inputs[0]} rows and targets "
-            f"have {targets[0]}"
+            f"{images}, {labels}: every column needs one row per example; inputs have {count_text(inputs[0], 'row')} "
+            f"and targets have {targets[0]}"
         )
     return Content(_blocks(paths, heads), inputs[0], files=(images, labels))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from dbp.convert.roles import TableBlock, TableOptions
 from dbp.convert.scan import Cells
 from dbp.convert.table import from_table
 from dbp.data.meaning import listed
+from dbp.data.parquet import open_parquet, reading_parquet
 from dbp.errors import UserError
-from dbp.files import reading_from
 from dbp.library import library
-from dbp.plain_files import check_is_file
 
 BATCH_VALUES = 1 << 18  # that are read at a time
 
@@ -42,10 +40,7 @@ class ParquetTable:
     def __init__(self, path: Path):
         self.path = path
         self._arrow = library("pyarrow", "a Parquet file")
-        self._parquet = library("pyarrow.parquet", "a Parquet file")
-        with reading_from(path):
-            check_is_file(path, str(path))
-        with self._reading(), self._parquet.ParquetFile(path) as file:
+        with open_parquet(path) as file, reading_parquet(path):
             schema = file.schema_arrow
         self.names: Sequence[str] | None = list(schema.names)
         self.width, self.shown = len(schema.names), f"it has {listed(schema.names)}"
@@ -57,13 +52,11 @@ class ParquetTable:
         if len(set(names)) < len(names) or any(self.names.count(name) > 1 for name in names):
             raise UserError(f"{self.path}: columns must have different names, but are {listed(self.names)}")
         size = max(1, BATCH_VALUES // max(1, len(names)))
-        with self._reading():
-            file = self._parquet.ParquetFile(self.path)
-        with file:
+        with open_parquet(self.path) as file:
             batches = file.iter_batches(size, columns=names)
             start = 0
             while True:
-                with self._reading():
+                with reading_parquet(self.path):
                     if (batch := next(batches, None)) is None:
                         return
                     columns = {
@@ -91,14 +84,3 @@ class ParquetTable:
         if any("\0" in text for text in texts):
             raise UserError(f"{self.path}: column {name!r} has words with a zero byte")
         return texts
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            with reading_from(self.path):
-                yield
-        except UserError:
-            raise
-        except Exception as error:  # pyarrow has its own for damaged files, and others for odd ones
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{self.path} cannot be read as a Parquet file: {reason}") from None

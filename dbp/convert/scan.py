@@ -51,8 +51,8 @@ class NameScan(TextScan):
             elif len(self._seen) < MOST_NAMES:
                 self._seen.add(name)
 
-    def notes(self, place: str) -> list[str]:
-        """Return what the user should know, a line each; `place` is what lines are called."""
+    def notes(self, name: str, place: str) -> list[str]:  # noqa: ARG002  # as KeptScan
+        """Return what the user should know of a column of this name, a line each; `place` is what lines are called."""
         return [
             f"names of examples: {self._counts[what]:,} {what}, the first in {place} {line}"
             + f": {name!r}" * bool(name)

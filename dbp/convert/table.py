@@ -24,6 +24,7 @@ from dbp.data.meaning import listed
 from dbp.data.row_names import IDS
 from dbp.errors import UserError
 from dbp.files import check_fits_memory
+from dbp.text import count_text
 
 MEDIAN_BYTES = 1 << 28  # of columns of which the median is found at a time
 Scans = Mapping[int, ColumnScan | TextScan]  # by the number of the column
@@ -199,16 +200,16 @@ def _notes(
         if one.fill is not None and scans[place].missing:
             filled = "zeros" if one.kind == WORDS else f"{one.fill:.6g}"
             notes.append(f"{one.label}: {scans[place].missing:,} missing, filled with {filled}")
-    for scan in scans.values():
-        if isinstance(scan, NameScan):
-            notes += scan.notes(table.place)
+    for place, scan in scans.items():
+        if isinstance(scan, (NameScan, KeptScan)):
+            notes += scan.notes("" if table.names is None else table.names[place], table.place)
     for one in coding.columns.get("targets", ()):
         if one.kind == CLASSES and len(one.words) == 1 and options.like is None:
             notes.append(
                 f"{one.label}: all targets are of one class, {one.words[0]!r}, so that there is nothing to learn"
             )
     if dropped:
-        notes.append(f"{dropped:,} rows left out, as a value is missing")
+        notes.append(f"{count_text(dropped, 'row')} left out, as a value is missing")
     if options.like is not None and table.names is not None:
         used = used_places(roles)
         if rest := [name for place, name in enumerate(table.names) if place not in used]:

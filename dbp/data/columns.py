@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dbp.data.dataset import Rows
+from dbp.data.dataset import Rows, check_columns, role_of
+from dbp.data.meaning import ColumnMeaning, Meaning, kind_of
+from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
+from dbp.errors import UserError
 from dbp.types import Array
 
 
@@ -30,13 +34,30 @@ class Column(NamedTuple):
 
 
 class ColumnNames(NamedTuple):
-    """The names of the columns in a file; None for one that is not named."""
+    """The names of the columns in a file; None for one that is not named.
 
-    inputs: str | None = "inputs"
-    targets: str | None = "targets"
+    Inputs and targets may be several columns of a table, side by side.
+    """
+
+    inputs: str | tuple[str, ...] | None = "inputs"
+    targets: str | tuple[str, ...] | None = "targets"
     weights: str | None = None
     mask: str | None = None
     offsets: str | None = None
+
+    def single(self, file: str) -> dict[str, Any]:
+        """Return the name, a text, of each column that is named; raise UserError if inputs or targets are several.
+
+        Args:
+            file: the name of a file in which each of them is one column, for the message.
+        """
+        for role, name in self._asdict().items():
+            if isinstance(name, tuple):
+                raise UserError(
+                    f"{file}: data.{role} must be the name of one data set, but is {list(name)}; only columns of "
+                    "Parquet files are put side by side"
+                )
+        return {role: name for role, name in self._asdict().items() if name is not None}
 
 
 class RowReader(Protocol):
@@ -97,3 +118,25 @@ class MissingColumn:
     def read_into(self, rows: range, into: Array) -> None:
         """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
         into[...] = self.read(slice(rows.start, rows.stop))
+
+
+def plain_meaning(name: str, columns: Mapping[str, RowReader], scale: Numbers | None, shift: Numbers | None) -> Meaning:
+    """Return the meaning of columns in a file that says nothing of it.
+
+    Args:
+        name: of the data set, for messages.
+        columns: its columns.
+        scale: that the user states for the inputs, if any.
+        shift: likewise.
+
+    Raises:
+        UserError: the columns, or scale and shift, break a rule.
+    """
+    check_columns(name, columns)
+    scale = None if scale is None else check_scale(f"{name}: scale", scale)
+    shift = None if shift is None else check_shift(f"{name}: shift", shift)
+    for key, numbers in (("scale", scale), ("shift", shift)):
+        check_width(f"{name}: {key}", numbers, columns["inputs"].shape)
+    kinds = {column: ColumnMeaning(kind_of(reader.dtype)) for column, reader in columns.items()}
+    kinds["inputs"] = kinds["inputs"]._replace(scale=scale, shift=shift)
+    return {column: what for column, what in kinds.items() if role_of(column) != "weights"}

@@ -15,6 +15,7 @@ from h5py import h5s, h5z
 
 from dbp.data.filters import PACKAGES, Filter, can_undo
 from dbp.errors import DataError, UserError
+from dbp.text import count_text
 
 # What h5py raises for odd files.
 HDF5_FAILURES = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError)
@@ -102,7 +103,12 @@ def _check_chunks(column: h5py.Dataset, what: str) -> list[str]:
     assert column.chunks is not None
     expected = math.prod(-(-size // chunk) for size, chunk in zip(column.shape, column.chunks, strict=True))
     missing = expected - column.id.get_num_chunks()
-    return [_filled_in(column, what, f"{missing:,} of {expected:,} chunks were never written")] if missing > 0 else []
+    was = "was" if missing == 1 else "were"
+    return (
+        [_filled_in(column, what, f"{missing:,} of {count_text(expected, 'chunk')} {was} never written")]
+        if missing > 0
+        else []
+    )
 
 
 def _filled_in(column: h5py.Dataset, what: str, finding: str) -> str:
@@ -194,7 +200,10 @@ def _check_sources(column: h5py.Dataset, what: str, files: list[StoredFile], aro
     _open_sources(column, what, firsts)
     missing = math.prod(column.shape) - covered.get_select_npoints()
     if missing:
-        warnings.append(_filled_in(column, what, f"{missing:,} of {math.prod(column.shape):,} numbers have no source"))
+        has = "has" if missing == 1 else "have"
+        warnings.append(
+            _filled_in(column, what, f"{missing:,} of {count_text(math.prod(column.shape), 'number')} {has} no source")
+        )
     return list(dict.fromkeys(warnings))
 
 

@@ -15,6 +15,7 @@ from dbp.files import writing_to
 from dbp.types import Array
 
 LABELS = {"labels": "label", "classes": "class"}  # what says the class, the best first, with the name of a column
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes begins with one of them
 VALUES = {"probabilities": "probability", "outputs": "output"}  # the numbers to write, the best first, likewise
 
 
@@ -22,7 +23,8 @@ class CsvFile(OutputFile):
     """A CSV file with a line of names and a row for each example; see OutputFile.
 
     A row has the name of the example, such as its file, or its row in the data; the label of its class, or
-    the number of it; and probabilities, or outputs. What is not finite, and the class of such a row, is empty.
+    the number of it; and probabilities, or outputs. What is not finite, and the class of such a row, is empty. Texts
+    that a spreadsheet would take for formulas begin with an apostrophe.
     """
 
     def check_shape(self, output_shape: tuple[int, ...]) -> None:
@@ -44,7 +46,8 @@ class CsvFile(OutputFile):
         label_of_rows = next((column for column in SINGULAR if column in columns), None)
         if start == 0:
             first = "row" if label_of_rows is None else SINGULAR[label_of_rows]
-            table.writerow([first, *_label_names(label, columns, names), *_value_names(values, columns, names)])
+            named = [*_label_names(label, columns, names), *_value_names(values, columns, names)]
+            table.writerow([first, *map(_text, named)])
         numbers = np.arange(start, start + len(columns[values]))
         firsts = numbers if label_of_rows is None else columns[label_of_rows]
         parts = [firsts, *(columns[column] for column in (label, values) if column is not None)]
@@ -74,11 +77,22 @@ def _width(column: Array) -> int:
     return column.shape[1] if column.ndim > 1 else 1
 
 
+def _text(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: with an apostrophe before it if it begins like one."""
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text  # a number, such as -1
+
+
 def _cells(column: Array) -> Iterator[list[str]]:
     """Yield the texts of a column of an array; of numbers the shortest that say the same in their type."""
     for values in column.reshape(len(column), -1).T:
         if values.dtype.kind == "S":
-            yield [value.decode(errors="surrogateescape") for value in values.tolist()]
+            yield [_text(value.decode(errors="surrogateescape")) for value in values.tolist()]
         elif values.dtype.kind == "f":
             yield [str(value) if np.isfinite(value) else "" for value in values]
         else:

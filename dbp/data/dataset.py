@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
-from dbp.data.ragged import Ragged, check_places, with_masks
+from dbp.data.ragged import Ragged, as_mask, check_places, with_masks
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift, check_width
 from dbp.errors import UserError, unknown
 from dbp.files import machine_memory
@@ -282,14 +282,14 @@ def _as_column(name: str, column: str, values: Any) -> Array | Ragged:
     """Return a column as an array, or as it is if it is ragged."""
     if isinstance(values, Ragged):
         return values
-    if role_of(column) == "mask":
-        return np.asarray(np.asarray(values) != 0)
     try:
-        return np.asarray(values)
+        found = np.asarray(values)
     except ValueError as error:
         raise UserError(
             f"{name}: {column} are no array ({error}); give rows of unequal length as dbp.data.Ragged.of(rows)"
         ) from None
+    is_mask = role_of(column) == "mask" and found.ndim and found.dtype.kind in "buif"
+    return as_mask(name, found, np.arange(len(found))) if is_mask else found
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from dbp.data.dataset import by_name, check_columns, first_inputs, role_of
 from dbp.data.file_names import data_path, split_group
 from dbp.data.hdf5_column import HDF5Column, Stated
 from dbp.data.mapped import FileDataset, FileLayout, as_boolean, open_columns
-from dbp.data.matlab import MatlabColumn, is_matlab, turn
+from dbp.data.matlab import MatlabColumn, is_matlab, is_old_matlab, turn
 from dbp.data.places import Place
 from dbp.data.ragged import Ragged, RaggedPlace
-from dbp.data.row_names import row_names
+from dbp.data.row_names import RowNames, row_names
 from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
@@ -40,13 +40,15 @@ def open_hdf5(path: Path) -> h5py.File:
     what = f"data file {path}"
     with reading_from(what):
         if "\0" in str(path) or not path.exists():
-            raise UserError(f"{what} does not exist (looked for {path.absolute()})")
+            raise UserError(f"{what} does not exist (looked for {path.absolute()}){_how_to_name_group(path)}")
         if not path.is_file():
             raise UserError(f"{what} is a {_kind_of(path)}, not an HDF5 file; name a file")
         if not os.access(path, os.R_OK):
             raise StorageError(f"{what} cannot be read: you have no permission; ask its owner for it")
     try:
         if not h5py.is_hdf5(path):
+            if is_old_matlab(path):
+                raise UserError(f"{what} is of MATLAB, but not of version 7.3; write it in MATLAB with save -v7.3")
             raise UserError(f"{what} is not an HDF5 file; make one with: dbp convert FORMAT FILES OUT.h5")
         return h5py.File(path, "r")
     except HDF5_FAILURES as error:
@@ -56,6 +58,12 @@ def open_hdf5(path: Path) -> h5py.File:
                 f"has no locks, set HDF5_USE_FILE_LOCKING=FALSE ({reason_of(error)})"
             ) from None
         raise DataError(f"{what} is damaged or cut off: {reason_of(error)}") from None
+
+
+def _how_to_name_group(path: Path) -> str:
+    """Return a remedy if a name looks like that of a group in a file that exists; else nothing."""
+    file, colon, group = str(path).rpartition(":")
+    return f"; a group in {file} is written {file}:/{group or 'train'}" if colon and Path(file).is_file() else ""
 
 
 def _kind_of(path: Path) -> str:
@@ -146,8 +154,20 @@ def read_column(source: str, name: str) -> Array:
         UserError: there is no file, or no data set, of this name.
         DataError: it cannot be read.
     """
-    file = open_hdf5(data_path(source))
-    return HDF5Column(file, source, _name_in(split_group(source)[1], name)).read(slice(None))
+    remedy = f"name another, or keep the column with --keep {name} of dbp convert"
+    return _other_column(source, name, remedy).read(slice(None))
+
+
+def kept_column(source: str, name: str) -> HDF5Column | RowNames:
+    """Return a column of numbers or texts that no model sees, of which rows can be read; see read_column()."""
+    column = _other_column(source, name, "name another with --keep")
+    if h5py.check_string_dtype(column.dtype) is None:
+        return column
+    return RowNames(str(data_path(source)), _name_in(split_group(source)[1], name), column.shape[0])
+
+
+def _other_column(source: str, name: str, remedy: str) -> HDF5Column:
+    return HDF5Column(open_hdf5(data_path(source)), source, _name_in(split_group(source)[1], name), remedy)
 
 
 def _name_in(group: str, name: str) -> str:

@@ -39,23 +39,23 @@ class HDF5Column:
         file: the open file.
         data: name of the data set in messages.
         name: name of the column in the file.
+        remedy: for a name that the file does not have.
 
     Raises:
         UserError: there is no column of this name, or its numbers are of a type that NumPy does not have.
         DataError: it is a link to a file that is missing, or cannot be read.
     """
 
-    def __init__(self, file: h5py.File, data: str, name: str):
+    def __init__(
+        self, file: h5py.File, data: str, name: str, remedy: str = "name the right ones in [data], such as data.inputs"
+    ):
         self.what, self._data = f"{data}: {name!r}", data
         self._files: list[StoredFile] = []  # that hold its numbers; found by check_complete()
         with reading_hdf5(self.what):
             _check_links(file, name, self.what)
             found = file.get(name)
             if not isinstance(found, h5py.Dataset):
-                raise UserError(
-                    f"{data}: has no data set {name!r}; it has {names_of_data_sets(file)}: "
-                    "name the right ones in [data], such as data.inputs"
-                )
+                raise UserError(f"{data}: has no data set {name!r}; it has {names_of_data_sets(file)}: {remedy}")
             try:
                 self.dtype = found.dtype
             except TypeError:

@@ -116,8 +116,15 @@ def _check_alike(first: FileDataset, other: FileDataset) -> None:
             here, there = (features.get(what, "none") for features in (mine, expected))
             raise UserError(
                 f"{other.name}: {what} is {here}, but {there} in {first.name}; the files of one data set must be "
-                "alike: convert them alike, or leave this one out"
+                f"alike: {_how_to_make_alike(what, first.name, other.name)}"
             )
+
+
+def _how_to_make_alike(what: str, first: str, other: str) -> str:
+    """Return what makes one data set of two files that differ in one feature."""
+    if "shape" in what or not any(name.endswith((".h5", ".hdf5")) for name in (first, other)):
+        return "write them alike, or leave this one out"
+    return f"make one file of them with: dbp convert hdf5 {first} {other} all.h5; or leave this one out"
 
 
 def _features(data: FileDataset) -> dict[str, str]:

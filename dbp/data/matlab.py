@@ -16,12 +16,19 @@ from dbp.files import reading_from
 from dbp.types import Array
 
 MARK = b"MATLAB 7.3 MAT-file"  # at the beginning of such a file
+OLD_MARK = b"MATLAB 5.0 MAT-file"  # likewise, of versions 5 to 7
 
 
 def is_matlab(path: Path) -> bool:
     """Return True if a file is one of MATLAB."""
     with reading_from(f"data file {path}"), path.open("rb") as file:
         return file.read(len(MARK)) == MARK
+
+
+def is_old_matlab(path: Path) -> bool:
+    """Return True if a file that is not HDF5 is one of an earlier version of MATLAB; version 4 has a name only."""
+    with reading_from(f"data file {path}"), path.open("rb") as file:
+        return file.read(len(OLD_MARK)) == OLD_MARK or path.suffix.lower() == ".mat"
 
 
 class MatlabColumn(HDF5Column):

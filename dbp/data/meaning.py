@@ -13,7 +13,7 @@ import numpy as np
 
 from dbp.data.scaling import Numbers, Scaling, exact_text, numbers_text
 from dbp.errors import DataError, UserError
-from dbp.text import shortened
+from dbp.text import count_text, shortened
 
 INTEGERS, FLOATS = "integers", "floats"
 NO_TEXTS = "it must be a list of texts"
@@ -149,7 +149,9 @@ def check_names(column: str, kind: str, names: tuple[str, ...], shape: Sequence[
     width = shape[-1] if len(shape) > 1 else 1
     if kind in ("names", "units") and len(names) != width:
         one = "name" if kind == "names" else "unit"
-        raise UserError(f"{column} need a {one} for each of {width} columns, but have {len(names)} {kind}")
+        raise UserError(
+            f"{column} need a {one} for each of {count_text(width, 'column')}, but have {count_text(len(names), one)}"
+        )
     if kind == "classes" and len(set(names)) < len(names):
         raise UserError(f"{column} must have classes of different names, but have {listed(names)}")
     return names

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dbp.data.columns import Column, ColumnNames, RowReader
-from dbp.data.dataset import Rows, check_columns, role_of
+from dbp.data.columns import Column, ColumnNames, RowReader, plain_meaning
+from dbp.data.dataset import Rows
 from dbp.data.mapped import FileDataset, FileLayout, MappedColumn
-from dbp.data.meaning import ColumnMeaning, Meaning, kind_of
+from dbp.data.meaning import Meaning
 from dbp.data.npz import Archive, ArrayHead, array_head
 from dbp.data.open_file import OpenFile
-from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
+from dbp.data.scaling import Numbers
 from dbp.errors import UserError
 from dbp.files import reading_from
 from dbp.plain_files import check_is_file
@@ -50,7 +50,7 @@ def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Nu
         UserError: the file is damaged, an array is not there, or breaks a rule.
     """
     archive = Archive(Path(path), f"data file {path}", kinds=NUMBERS)
-    wanted = _by_role(names)
+    wanted = _by_role(names, path)
     if "weights" not in wanted and "weights" in archive.names:
         wanted["weights"] = "weights"
     for role, name in wanted.items():
@@ -69,7 +69,7 @@ def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Nu
     warnings = (
         [f"{path}: {', '.join(packed)} are held in memory by each rank; dbp convert npz spares it"] if packed else []
     )
-    found = FileDataset(path, columns, _meaning(path, columns, scale, shift), warnings)
+    found = FileDataset(path, columns, plain_meaning(path, columns, scale, shift), warnings)
     if not packed:
         found.layout = FileLayout(Path(path).stat().st_size, dict(places), found.meaning)
     return found
@@ -77,7 +77,7 @@ def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Nu
 
 def open_arrays(names: ColumnNames, scale: Numbers | None, shift: Numbers | None) -> FileDataset:
     """Return the data set of which each column is a file of its own; see open_archive()."""
-    wanted = _by_role(names)
+    wanted = _by_role(names, str(names.inputs))
     columns: dict[str, RowReader] = {}
     for role, path in wanted.items():
         what = f"data file {path}"
@@ -90,7 +90,7 @@ def open_arrays(names: ColumnNames, scale: Numbers | None, shift: Numbers | None
                 "numpy.ascontiguousarray"
             )
         columns[role] = MappedColumn(OpenFile(Path(path)), role, place)
-    return ArrayFiles(wanted, columns, _meaning(wanted["inputs"], columns, scale, shift))
+    return ArrayFiles(wanted, columns, plain_meaning(wanted["inputs"], columns, scale, shift))
 
 
 class ArrayFiles(FileDataset):
@@ -111,11 +111,10 @@ class ArrayFiles(FileDataset):
         return [Path(file) for file in self._files.values()]
 
 
-def _by_role(names: ColumnNames) -> dict[str, str]:
+def _by_role(names: ColumnNames, file: str) -> dict[str, str]:
     if names.mask is not None or names.offsets is not None:
         raise UserError("data.mask and data.offsets need HDF5 files; convert the arrays with dbp convert npz")
-    found = {"inputs": names.inputs, "targets": names.targets, "weights": names.weights}
-    return {role: name for role, name in found.items() if name is not None}
+    return names.single(file)
 
 
 def _place(offset: int | None, head: ArrayHead) -> Column | None:
@@ -123,15 +122,3 @@ def _place(offset: int | None, head: ArrayHead) -> Column | None:
     if offset is None or (head.is_fortran and len(head.shape) > 1):
         return None
     return Column(head.dtype, head.shape, offset + head.start)
-
-
-def _meaning(name: str, columns: Mapping[str, RowReader], scale: Numbers | None, shift: Numbers | None) -> Meaning:
-    """Return the meaning of columns; raise UserError if these, or scale and shift of the inputs, break a rule."""
-    check_columns(name, columns)
-    scale = None if scale is None else check_scale(f"{name}: scale", scale)
-    shift = None if shift is None else check_shift(f"{name}: shift", shift)
-    for key, numbers in (("scale", scale), ("shift", shift)):
-        check_width(f"{name}: {key}", numbers, columns["inputs"].shape)
-    kinds = {column: ColumnMeaning(kind_of(reader.dtype)) for column, reader in columns.items()}
-    kinds["inputs"] = kinds["inputs"]._replace(scale=scale, shift=shift)
-    return {column: what for column, what in kinds.items() if role_of(column) != "weights"}

@@ -115,16 +115,25 @@ class MaskColumn:
         into[...] = self._as_boolean(numbers, slice(rows.start, rows.stop))
 
     def _as_boolean(self, numbers: Array, rows: slice | Array) -> Array:
-        """Return numbers as booleans; raise DataError for one that is neither 0 nor 1."""
-        found = np.asarray(numbers != 0)
-        if (wrong := found & (numbers != 1)).any():
-            place = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
-            row = int(np.arange(self.shape[0])[rows][place])
-            raise DataError(
-                f"{self._file}: mask must be 1 or 0 for each place, but that of example {row} contains "
-                f"{numbers[wrong][0]}; write 1 where a place holds data"
-            )
-        return found
+        return as_mask(self._file, numbers, np.arange(self.shape[0])[rows])
+
+
+def as_mask(name: str, numbers: Array, rows: Array) -> Array:
+    """Return numbers as booleans; raise DataError for one that is neither 0 nor 1.
+
+    Args:
+        name: of the data set, for messages.
+        numbers: the mask of some rows.
+        rows: their numbers.
+    """
+    found = np.asarray(numbers != 0)
+    if (wrong := found & (numbers != 1)).any():
+        row = rows[int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))]
+        raise DataError(
+            f"{name}: mask must be 1 or 0 for each place, but that of example {row} contains {numbers[wrong][0]}; "
+            "write 1 where a place holds data"
+        )
+    return found
 
 
 def _checked(name: str, offsets: Array, shape: tuple[int, ...]) -> Array:

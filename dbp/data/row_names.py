@@ -29,6 +29,9 @@ class RowNames:
         self._path, self._column, self._count = path, column, count
         self.label = column.rpartition("/")[2]
 
+    def __len__(self) -> int:
+        return self._count
+
     @cached_property
     def width(self) -> int:
         """Return the bytes of the longest name."""

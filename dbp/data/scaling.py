@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.errors import UserError
-from dbp.text import shortened
+from dbp.text import count_text, shortened
 from dbp.types import Array
 
 SHOWN_LETTERS = 60  # of a value in a message
@@ -37,7 +37,9 @@ def check_width(what: str, value: Numbers | None, shape: tuple[int, ...]) -> Non
     """Raise UserError unless a scale or shift has one number, or one for each element of a column's last axis."""
     width = shape[-1] if len(shape) > 1 else 1
     if isinstance(value, tuple) and len(value) != width:
-        raise UserError(f"{what} has {len(value)} numbers, but there are {width} columns; give one for each, or one")
+        raise UserError(
+            f"{what} has {count_text(len(value), 'number')}, but there are {width} columns; give one for each, or one"
+        )
 
 
 def _numbers(value: Any) -> Numbers | None:

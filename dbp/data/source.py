@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.data.columns import ColumnNames
-from dbp.data.file_names import data_path, expand
+from dbp.data.file_names import data_path, expand, place_of
 from dbp.data.joined import JoinedDataset, JoinedLayout, join
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.scaling import Numbers
@@ -18,6 +18,7 @@ from dbp.text import shortened
 from dbp.types import Array
 
 ARCHIVE, ARRAY = ".npz", ".npy"  # files of NumPy, with several arrays or with one
+PARQUET = ".parquet"
 SHOWN_FILES = 3  # in the name of a data set
 
 
@@ -49,11 +50,16 @@ class FileSource(NamedTuple):
     def paths(self) -> list[Path]:
         """Return the files that there are, to protect them from being written over."""
         if not self.files:
-            return [Path(name) for name in self.names if name is not None]
+            return [Path(name) for name in self.names.single(self.name).values()]
         try:
             return [data_path(name) for name in expand(self.files)]
         except UserError:  # which is raised when they are opened
             return []
+
+    def places(self) -> dict[tuple[str, str], str]:
+        """Return the name of each file, or group in one, by what it leads to, the same for all names of it."""
+        files = expand(self.files) if self.files else list(self.names.single(self.name).values())[:1]
+        return {place_of(name): name for name in files}
 
     def open(self, with_targets: bool = True) -> FileDataset:
         """Open the data set; raise UserError if there is none of its name or something breaks a rule."""
@@ -96,17 +102,19 @@ class FileSource(NamedTuple):
                     f'{{ inputs = "x{ARRAY}", targets = "y{ARRAY}" }}'
                 )
             return self._open_arrays(ColumnNames(file, None), with_targets)
+        names = self.names if with_targets else self.names._replace(targets=None)
         if file.endswith(ARCHIVE):
             from dbp.data.numpy_files import open_archive
 
-            names = self.names if with_targets else self.names._replace(targets=None)
             return open_archive(file, names, self.scale, self.shift)
+        if file.endswith(PARQUET):
+            from dbp.data.parquet import open_parquet_data
+
+            return open_parquet_data(file, names, self.scale, self.shift)
         from dbp.data.hdf5 import HDF5Dataset
 
-        inputs, targets, weights, mask, offsets = self.names
-        assert inputs is not None
-        targets = targets if with_targets else None
-        return HDF5Dataset(file, inputs, targets, weights, self.scale, self.shift, mask, offsets)
+        found: dict[str, Any] = {"targets": None, **names.single(file)}
+        return HDF5Dataset(file, **found, scale=self.scale, shift=self.shift)
 
 
 def _column_of(file: str, name: str) -> Array:
@@ -118,6 +126,10 @@ def _column_of(file: str, name: str) -> Array:
         if name not in archive.names:
             raise UserError(f"{file}: has no array {name!r}; it has {', '.join(archive.names)}")
         return archive.read(name)
+    if file.endswith(PARQUET):
+        from dbp.data import parquet
+
+        return parquet.read_column(file, name)
     from dbp.data.hdf5 import read_column
 
     return read_column(file, name)

@@ -185,7 +185,7 @@ def _own_node(answer: str | bool) -> Finding:
 def _other_nodes(answers: Sequence[str]) -> Finding:
     """Report whether the other nodes see the folder and its locks."""
     if count := answers.count(NOT_SEEN):
-        found = f"{count} of {len(answers) + 1} nodes do not see the folder"
+        found = f"{count} of {len(answers) + 1} nodes {'does' if count == 1 else 'do'} not see the folder"
         remedy = "choose a folder of a shared disk with --out, or a start on other nodes finds no checkpoint"
         return Finding("on all nodes", WARNING, found, remedy)
     if LET_IN in answers or UNKNOWN in answers:

@@ -16,6 +16,7 @@ from dbp.exchange.inputs import Shape, inputs_of
 from dbp.exchange.onnx import onnx_model
 from dbp.files import must_be_free, remove_left, write_file
 from dbp.run.snapshot import stored_input_shape
+from dbp.text import count_text
 from dbp.version import VERSION
 
 ONNX = ".onnx"
@@ -90,8 +91,8 @@ def _properties(checkpoint: StoredCheckpoint) -> dict[str, str]:
 
 def _weights(checkpoint: StoredCheckpoint, ending: str) -> tuple[bytes, str]:
     weights = checkpoint.inference_weights()
-    numbers = sum(array.size for array in weights.values())
-    return WRITERS[ending](weights, _properties(checkpoint)), f"{len(weights):,} arrays of {numbers:,} numbers"
+    numbers = count_text(sum(array.size for array in weights.values()), "number")
+    return WRITERS[ending](weights, _properties(checkpoint)), f"{count_text(len(weights), 'array')} of {numbers}"
 
 
 def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float | None) -> tuple[bytes, str]:

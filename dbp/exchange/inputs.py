@@ -59,7 +59,7 @@ def meaning_of_training(data: Data) -> Meaning:
     Raises:
         UserError: they are standardized by mean and deviation that only a training finds.
     """
-    if data.standardized_roles:
+    if isinstance(data.standardize, str):
         raise UserError(
             "data.standardize must name the run whose mean and deviation imported weights were trained with, such as "
             f"{{ from = RUN }}, but is {data.standardize!r}; or leave it out, and give the data scale and shift"

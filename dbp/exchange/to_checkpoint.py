@@ -26,7 +26,7 @@ from dbp.run.fitted_metrics import default_metrics
 from dbp.run.progress import Progress
 from dbp.run.provenance import versions
 from dbp.run.stored_settings import stored_config
-from dbp.text import shortened
+from dbp.text import count_text, shortened
 from dbp.types import Array
 
 ORIGINS = ("dbp", "pytorch")
@@ -74,7 +74,8 @@ def import_weights(
     found = open_weights(weights)
     arrays = _arrays(settings, found, origin, channels, renames, input_shape, f"weights {weights}")
     write(out, _checkpoint(settings, arrays, str(weights)), overwrite)
-    return f"{out}: {sum(array.size for array in arrays.values()):,} numbers from {weights} in {settings.dtype}"
+    numbers = count_text(sum(array.size for array in arrays.values()), "number")
+    return f"{out}: {numbers} from {weights} in {settings.dtype}"
 
 
 def _arrays(

@@ -19,7 +19,7 @@ from dbp.errors import UserError
 from dbp.nn import Call, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
 from dbp.reading.shard import Shard
-from dbp.text import table
+from dbp.text import count_text, table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.trained.model_on_data import ModelOnData
 from dbp.types import Array
@@ -87,7 +87,7 @@ class Neurons:
         Args:
             top: number of units that are shown of each layer.
         """
-        lines = [f"cost {self.cost:.6g} over {self.examples:,} examples", *table(LEGEND, left=(0, 1))]
+        lines = [f"cost {self.cost:.6g} over {count_text(self.examples, 'example')}", *table(LEGEND, left=(0, 1))]
         for path, layer in self.layers.items():
             units = len(layer.silent)
             head = f"{path}: {units:,} unit{'s' * (units != 1)}, {_dead_text(layer.dead)}"

@@ -13,7 +13,7 @@ from dbp.data import Meaning
 from dbp.errors import UserError, unknown
 from dbp.nn import Loss
 from dbp.parallel import abort_on_error, agree, blas_threads, world
-from dbp.text import is_digits, table
+from dbp.text import count_text, is_digits, table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.types import Array
 
@@ -59,7 +59,8 @@ class WhatIf:
                 "",
                 *table(costs, left=(0,)),
                 "",
-                f"Cost over {self.examples:,} examples, in float64. d: the change of all these weights together.",
+                f"Cost over {count_text(self.examples, 'example')}, in float64. "
+                "d: the change of all these weights together.",
                 "First order: gradient . d; second order: d^T Hessian d / 2. The rest of the real change comes from",
                 "higher orders, and from kinks such as ReLU's that d crosses.",
             ]

@@ -21,6 +21,7 @@ from dbp.nn.masks import share_of_places
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments
 from dbp.random import generator
+from dbp.text import count_text
 from dbp.types import Array
 
 # What a scope's mask is by default, and after a layer has not said which of its outputs count.
@@ -137,8 +138,9 @@ class Scope:
             return weights.reshape(-1)
         if not len(weights) or rows % len(weights):
             raise UserError(
-                f"{self._path.rstrip('/') or 'the model'}: its inputs have {rows} rows, which are no positions of the "
-                f"{len(weights)} examples, so their weights cannot be told; keep the examples as the first axis"
+                f"{self._path.rstrip('/') or 'the model'}: its inputs have {count_text(rows, 'row')}, which are no "
+                f"positions of the {count_text(len(weights), 'example')}, so their weights cannot be told; keep the "
+                "examples as the first axis"
             )
         return np.repeat(self._means(weights), rows // len(weights))
 

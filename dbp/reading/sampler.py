@@ -11,6 +11,7 @@ import numpy as np
 from dbp.data import Dataset
 from dbp.reading.draws import DrawnChunkOrder, DrawnOrder, Draws
 from dbp.reading.order import EXAMPLES, ChunkOrder, Order, RowOrder
+from dbp.text import count_text
 from dbp.types import Array
 
 WINDOW_BYTES, WINDOW_BATCHES, WINDOW_UNITS = 1 << 27, 16, 64  # of a window by default: the largest of the three
@@ -79,7 +80,7 @@ class Sampler:
     def __str__(self) -> str:
         rows = "examples one by one"
         if self.borders is not None:
-            rows = f"windows of {self.window:,} examples from {len(self.borders) - 1:,} chunks"
+            rows = f"windows of {self.window:,} examples from {count_text(len(self.borders) - 1, 'chunk')}"
         return f"order: {rows}{'' if self.ends is None else ', drawn by weights'}"
 
     @property

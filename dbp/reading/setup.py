@@ -95,10 +95,10 @@ def _too_small(plan: Plan, order: RowOrder, used: Array) -> tuple[str, ...]:
     assert isinstance(order, ChunkOrder)
     size, held = (count * plan.slot_rows * plan.row_bytes / 1e6 for count in (largest, plan.slots))
     left_out = EpochUnits(order, used, plan.slots).left_out
-    all_windows = f"{left_out} of {order.windows} windows"
-    slow = (
-        f"{all_windows} are unpacked anew for each mini-batch, which is slow" if left_out else "the next is read late"
+    which = (
+        "it is" if order.windows == 1 else f"{left_out} of {order.windows} windows {'is' if left_out == 1 else 'are'}"
     )
+    slow = f"{which} unpacked anew for each mini-batch, which is slow" if left_out else "the next is read late"
     return (
         f"a window of the order takes {size:,.3g} MB, and data.memory holds {held:,.3g} MB, so that {slow}; raise "
         "data.memory to twice the window, or lower data.window, which changes the order",

@@ -64,10 +64,10 @@ class TrainingData:
             with self._stream.batch(order, epoch, positions):
                 yield
 
-    def advice(self) -> str:
-        """Return what makes reading quicker."""
+    def advice(self, nodes: int) -> str:
+        """Return what makes reading quicker for a run on so many nodes."""
         if self._stream is None:
-            return "put the data on a quicker disk, or use fewer nodes"
+            return "put the data on a quicker disk" + ", or use fewer nodes" * (nodes > 1)
         if self._stream.holds_all:
             return "dbp convert hdf5 writes the data in one piece, which needs no unpacking"
         return "raise data.memory until it holds all rows, or let dbp convert hdf5 write the data in one piece"

@@ -85,13 +85,15 @@ def _few_numbers(numbers: dict[str, float], shards: int, batches: Batches) -> li
         )
     if full < FEW_NUMBERS:
         return [
-            f"{layers}: with batch_size {batches.batch_size} {where} the moments of a shard are of only {full} numbers "
-            f"per channel, fewer than {FEW_NUMBERS}; take fewer shards or a larger batch_size for better ones"
+            f"{layers}: with batch_size {batches.batch_size} {where} the moments of a shard are of only "
+            f"{count_text(full, 'number')} per channel, fewer than {FEW_NUMBERS}; take fewer shards or a larger "
+            "batch_size for better ones"
         ]
     if last < FEW_NUMBERS:
         return [
             f"{layers}: the last mini-batch of an epoch has {examples[1]} of {batches.batch_size} examples {where}, so "
-            f"that the moments of a shard are of only {last} numbers per channel; another batch_size may leave more"
+            f"that the moments of a shard are of only {count_text(last, 'number')} per channel; another batch_size may "
+            "leave more"
         ]
     return []
 

@@ -50,7 +50,7 @@ from dbp.run.model_check import check_standardized, model_warnings, weights_in
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sampling import sampler_of
-from dbp.run.sources import open_sources, stop_check
+from dbp.run.sources import open_sources, shared_files, stop_check
 from dbp.run.standardization import standardization_of
 from dbp.types import Array
 
@@ -140,6 +140,8 @@ class Run:
         trial = training_trial(settings.model, initial, example[:1], one)
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         self.warnings += self.reading.warnings
+        if self.comm.rank == 0:  # which prints them
+            self.warnings += shared_files(settings.data)
         return initial
 
     def _accept_weights(self, initial: InitialParameters) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from dbp.reading.splits import split
 from dbp.reading.subset import Subset
 from dbp.run.extra_columns import held_out_marks
 from dbp.terminal import write_error
+from dbp.text import count_text, shortened
 from dbp.types import Array
 
 PATIENCE_SECONDS = 0.5  # within which a pass over data is finished although the run is to stop
@@ -107,6 +109,20 @@ def files_of(data: Data) -> list[Path]:
     """Return the files that the data of a run is read from."""
     sources = [source_in(data, getattr(data, part)) for part in PARTS]
     return [path for source in sources if source is not None for path in source.paths()]
+
+
+def shared_files(data: Data) -> list[str]:
+    """Return a warning for each part of the data, but for the first, that has a file of a part before it."""
+    sources = {part: source_in(data, getattr(data, part)) for part in PARTS}
+    places = {part: source.places() for part, source in sources.items() if source is not None}
+    warnings = []
+    for part, other in itertools.combinations(places, 2):
+        if common := [name for place, name in places[other].items() if place in places[part]]:
+            warnings.append(
+                f"data.{other} has the same examples as data.{part} in {shortened(common)}, so that its figures do not "
+                "show what the model makes of others"
+            )
+    return warnings
 
 
 def source_in(data: Data, source: Any) -> FileSource | None:
@@ -180,7 +196,7 @@ def _split_and_check(
     data, train = settings.data, full
     meaning = meaning_of(full)
     own_scale = data.scale is data.shift is None
-    remedy = partial(_how_to_state_scale, own_scale)
+    remedy = partial(how_to_state_scale, own_scale)
     validation, test = (
         None if other is None else aligned(other, meaning, remedy, own_scale or isinstance(source, Dataset))
         for other, source in ((validation, data.validation), (test, data.test))
@@ -191,7 +207,7 @@ def _split_and_check(
     if settings.examples_per_step(len(train)) > len(train):
         raise UserError(
             f"batch_size is {settings.batch_size}, but must not be larger than the training data, which has "
-            f"{len(train)} examples"
+            f"{count_text(len(train), 'example')}"
         )
     for purpose, other in files.items():
         if other is not None and not _have_like_examples(other, full):
@@ -211,7 +227,14 @@ def _have_like_examples(one: Dataset, other: Dataset) -> bool:
     return one.input_shape[skipped[0] :] == other.input_shape[skipped[1] :]
 
 
-def _how_to_state_scale(own_scale: bool, of_training: float, of_data: float) -> str:
+def how_to_state_scale(own_scale: bool, of_training: float, of_data: float) -> str:
+    """Return what brings other data to the scale of the training data.
+
+    Args:
+        own_scale: whether data sets have scales of their own rather than that of the config.
+        of_training: the scale of the training data.
+        of_data: that of the other data.
+    """
     if not own_scale and of_training == of_data:
         return "convert them to the same kind, or give each data set a scale of its own in place of data.scale"
     return f"if they are in the same units, give them the attribute scale = {of_training!r}; else convert them"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from dbp.checkpoint import begins_as_checkpoint
 from dbp.config.settings import Settings
 from dbp.data import (
     ColumnMeaning,
     Dataset,
     Meaning,
     Scaling,
+    aligned,
+    data_path,
     meaning_differences,
     parse_meaning,
     scalings_of,
@@ -23,9 +28,10 @@ from dbp.data.dataset import role_of
 from dbp.data.meaning import INTEGERS, listed
 from dbp.errors import UserError
 from dbp.nn import NUMBERS
-from dbp.parallel import Communicator, from_rank_0
-from dbp.run.sources import Sources, stop_check
+from dbp.parallel import Communicator, agree, from_rank_0
+from dbp.run.sources import Sources, how_to_state_scale, open_on_all_ranks, stop_check
 from dbp.terminal import write_error
+from dbp.text import count_text
 from dbp.types import Array
 
 MANY_ORDERS = 1e4  # ratio of the largest to the smallest column, from which on a warning says so
@@ -71,13 +77,19 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
     if data.standardize is None:
         advice = [*from_rank_0(comm, _advice, settings, sources.train, meaning)]
         return Standardization(meaning, warnings=advice + from_rank_0(comm, _other_moments, settings, stored, {}))
-    path = data.standardize_from
-    if path is not None:
+    path, train = data.standardize_from, sources.train
+    roles = data.standardized_roles
+    if path is not None and not stored and from_rank_0(comm, _is_data, path):
+        train, roles = _reference(comm, settings, path, meaning), roles or ("inputs",)
+        columns: Sequence[str] = [column for column in meaning if role_of(column) in roles]
+        found: dict[str, ColumnMeaning] = {}
+    elif path is not None:
         known = {} if stored else from_rank_0(comm, _meaning_in, path, meaning)
         found = moments_in(stored or known)
-        columns: Sequence[str] = tuple(found)
+        found = {column: what for column, what in found.items() if not roles or role_of(column) in roles}
+        columns = tuple(found)
     else:
-        columns = [column for column in meaning if role_of(column) in data.standardized_roles]
+        columns = [column for column in meaning if role_of(column) in roles]
         found = moments_in({column: what for column, what in stored.items() if column in columns})
     _check_targets(columns, settings, meaning)
     if len(found) == len(columns):
@@ -86,7 +98,7 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
         return Standardization(with_moments(meaning, found), columns, source, others)
     from dbp.reading.moments import as_numbers, moments_of  # which no other start needs
 
-    moments = moments_of(comm, sources.train, columns, stop_check(comm), write_error)
+    moments = moments_of(comm, train, columns, stop_check(comm), write_error)
     found = {
         column: meaning[column]._replace(mean=as_numbers(one.mean), deviation=as_numbers(one.deviation))
         for column, one in moments.items()
@@ -98,8 +110,26 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
         if which.any()
     ]
     warnings += from_rank_0(comm, _other_moments, settings, stored, found)
-    source = f"mean and deviation of {len(sources.train):,} training examples"
+    examples = count_text(len(train), "training example" if path is None else "example")
+    source = f"mean and deviation of {examples}{'' if path is None else f' in {path}'}"
     return Standardization(with_moments(meaning, found), columns, source, warnings)
+
+
+def _is_data(path: str) -> bool:
+    """Return True if a name is that of data files rather than of a run or a checkpoint."""
+    file = data_path(path)
+    if str(file) != str(Path(path)) or not file.exists():  # a group, data that comes with dbp, or a pattern
+        return str(file) != str(Path(path)) or glob.has_magic(path)
+    return file.is_file() and not begins_as_checkpoint(file)
+
+
+def _reference(comm: Communicator, settings: Settings, path: str, meaning: Meaning) -> Dataset:
+    """Return the data set by whose mean and deviation a run is standardized, in the order of its own; collective."""
+    data = settings.data
+    found = open_on_all_ranks(comm, data, path)
+    assert found is not None
+    remedy = partial(how_to_state_scale, data.scale is data.shift is None)
+    return agree(comm, aligned, found, meaning, remedy)
 
 
 def moments_in(meaning: Meaning) -> dict[str, ColumnMeaning]:
@@ -116,7 +146,7 @@ def with_moments(meaning: Meaning, moments: Meaning) -> dict[str, ColumnMeaning]
 
 def _named(what: ColumnMeaning, which: Array) -> str:
     numbers = np.flatnonzero(which).tolist()
-    return listed([what.names[number] if what.names else str(number) for number in numbers])
+    return listed([what.names[number] if what.names else f"column {number}" for number in numbers])
 
 
 def _check_targets(columns: Sequence[str], settings: Settings, meaning: Meaning) -> None:
@@ -139,6 +169,11 @@ def standardized_like(path: str) -> dict[str, ColumnMeaning]:
     """
     from dbp.checkpoint import find
 
+    if _is_data(path):
+        raise UserError(
+            f"data.standardize.from: {path} is data, of which only a training finds mean and deviation; name the run "
+            "that was trained with them"
+        )
     with find(Path(path)) as found:
         columns = moments_in(parse_meaning(found.meaning))
     if not columns:

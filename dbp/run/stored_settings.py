@@ -25,7 +25,7 @@ def stored_table(settings: Settings) -> dict[str, Any]:
         if is_in_files(source := getattr(settings.data, key)):
             table["data"][key] = with_paths(source, lambda path: str(Path(path).resolve()))
     if (path := settings.data.standardize_from) is not None:
-        table["data"]["standardize"] = {FROM: str(Path(path).resolve())}
+        table["data"]["standardize"][FROM] = with_paths(path, lambda file: str(Path(file).resolve()))
     if isinstance(settings.weights, str):
         table["weights"] = str(Path(settings.weights).resolve())
     return table

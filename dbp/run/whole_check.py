@@ -17,7 +17,7 @@ from dbp.parallel import Communicator, agree, parts
 from dbp.reading.example_check import ExampleCheck
 from dbp.run.model_check import check_standardized
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
-from dbp.text import shortened, size
+from dbp.text import count_text, shortened, size
 
 PROGRESS_SECONDS = 5.0  # between two lines on how far the check is
 
@@ -49,7 +49,7 @@ def check_whole(source: Any, data: Data, settings: Settings | None, comm: Commun
     fits = "" if rules is None else " and fit model and loss"
     if rules is not None and rules.unchecked:
         fits = f" and fit the loss; what {shortened(rules.unchecked)} would refuse in its inputs shows in training only"
-    what = f"{opened.name}: {len(opened):,} examples, {size(stored_bytes(opened))}"
+    what = f"{opened.name}: {count_text(len(opened), 'example')}, {size(stored_bytes(opened))}"
     return f"{what}: all can be used in {dtype}{fits}; digest {digest[:16]}"
 
 

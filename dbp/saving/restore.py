@@ -16,6 +16,7 @@ from dbp.run.sources import stop_check
 from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays, no_whole_checkpoint
 from dbp.saving.comparison import Comparison, check_same_run, jump_of_rate, may_go_on
 from dbp.saving.folder import RunFolder
+from dbp.text import count_text
 from dbp.types import Array
 
 
@@ -133,7 +134,7 @@ class Restorer:
         count = self._run.objective.gradients.residual_count
         if stored not in (0, count):
             where = f"is shared out to {count}" if count > 1 else "is added to the next gradient"
-            self._say(f"note: what {stored} nodes had not sent of their gradients {where}")
+            self._say(f"note: what {count_text(stored, 'node')} had not sent of their gradients {where}")
 
     def _check_arrays(self, info: CheckpointInfo) -> None:
         if reason := self._refuse(info):

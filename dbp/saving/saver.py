@@ -25,6 +25,7 @@ from dbp.saving.folder import WRITTEN_BY_DBP, RunFolder
 from dbp.saving.restore import Restorer
 from dbp.saving.start import Start, who_asked
 from dbp.saving.stopping import Stopping
+from dbp.text import count_text
 
 Say = Callable[[str], None]
 MAX_TRIES = 3  # at writing the last checkpoint
@@ -130,8 +131,9 @@ class RunSaver:
         if self.folder is None:
             return
         if self._start.overwrite:
-            count = self.folder.checkpoints.delete()
-            self._say(f"deleted {count} checkpoints of an earlier run in {self.folder.checkpoints.path}")
+            if count := self.folder.checkpoints.delete():
+                where = f"of an earlier run in {self.folder.checkpoints.path}"
+                self._say(f"deleted {count_text(count, 'checkpoint')} {where}")
         elif (aside := self.folder.checkpoints.set_aside()) is not None:
             self._say(f"the checkpoints of an earlier run were moved to {aside}")
 

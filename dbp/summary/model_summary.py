@@ -17,7 +17,7 @@ from dbp.parallel import parts
 from dbp.run.sources import open_data
 from dbp.summary.record import RecordedRow, record
 from dbp.summary.work import Work
-from dbp.text import amount, shape_text, size, table
+from dbp.text import amount, count_text, shape_text, size, table
 
 Shape = tuple[int, ...]
 LEGEND = "Columns are for one example. forward, backward: multiply-adds;\nkept: memory until backward is done."
@@ -161,9 +161,10 @@ class Summary:
 
     def _totals(self) -> list[str]:
         work, step, vector = self.work(), self.step_work, size(self.parameter_bytes)
+        examples = count_text(self.batch_size, "example")
         rows = [
             ["an example", amount(sum(work)), f"multiply-adds, {amount(work.forward)} of them forward"],
-            ["a step", amount(sum(step)), f"multiply-adds over all ranks, for {self.batch_size:,} examples"],
+            ["a step", amount(sum(step)), f"multiply-adds over all ranks, for {examples}"],
             ["parameters", vector, f"{self.dtype}, one copy per node"],
             ["gradient", vector, "one per rank"],
         ]
@@ -172,19 +173,19 @@ class Summary:
             state = size(self.vectors * self.parameter_bytes)
             rows.append(["optimizer", state, f"{self.optimizer}: {count}, one copy per node"])
         rows.append(["activations", size(self.activation_bytes), f"a rank, {self._shard_text()}"])
-        examples = rows_at_a_time(self.evaluated_bytes)
-        at_once = f"a rank at most, {examples:,} example{'s' * (examples != 1)} at a time"
-        rows.append(["evaluation", size(examples * self.evaluated_bytes), at_once])
+        at_a_time = rows_at_a_time(self.evaluated_bytes)
+        at_once = f"a rank at most, {count_text(at_a_time, 'example')} at a time"
+        rows.append(["evaluation", size(at_a_time * self.evaluated_bytes), at_once])
         block = max(BLOCK_BYTES, self.rows[0].kept.per_example)  # the first row is that of the inputs
         rows.append(["data check", size(block), "a rank at most, before the first step"])
         return [LEGEND, "", *table(rows, left=(0, 2))]
 
     def _shard_text(self) -> str:
         largest = max(self.shard_sizes)
-        shard = f"a shard of {largest:,} example{'s' * (largest != 1)}"
+        shard = f"a shard of {count_text(largest, 'example')}"
         if self.shards is None:
             return f"{shard} (as many shards as ranks, here 1)"
-        return f"{shard} at a time, of {self.shards} shard{'s' * (self.shards != 1)}"
+        return f"{shard} at a time, of {count_text(self.shards, 'shard')}"
 
 
 def summary(

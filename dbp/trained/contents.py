@@ -84,7 +84,7 @@ def _head(found: Opened, columns: Mapping[str, Array]) -> list[str]:
     state = "finished" if progress["finished"] else f"in epoch {int(progress['epoch']) + 1}"
     lines = [
         f"{found.path}",
-        f"{state}: {progress['epoch']} epochs, {progress['step']} steps, {duration(float(progress['elapsed']))}",
+        f"{state}: {_done(progress)}",
         f"shards {progress['shards']}, seed {progress['seed']}",
     ]
     return [*lines, f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})"] if columns else lines
@@ -96,6 +96,12 @@ def _brief_history(columns: Mapping[str, Array]) -> list[str]:
     rows = [["epoch", *(f"{epoch:.0f}" for epoch in columns["epoch"][-BRIEF_EPOCHS:])]]
     rows += [[name.replace("_", " "), *map(figure, columns[name][-BRIEF_EPOCHS:])] for name in names[:BRIEF_ROWS]]
     return table(rows, left=(0,))
+
+
+def _done(progress: Mapping[str, Any]) -> str:
+    """Return epochs, steps and time of a run."""
+    counts = [count_text(int(progress[thing]), thing) for thing in ("epoch", "step")]
+    return ", ".join([*counts, duration(float(progress["elapsed"]))])
 
 
 def _history(columns: Mapping[str, Array]) -> list[str]:

@@ -43,7 +43,7 @@ class DataFile(NamedTuple):
 
     path: Any
     scale: Numbers | None = None
-    names: Mapping[str, str] = MappingProxyType({})
+    names: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
 
 
 class Evaluator:

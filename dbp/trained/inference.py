@@ -16,7 +16,7 @@ from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, bla
 from dbp.run.evaluation import Evaluated
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
-from dbp.text import figures, shortened
+from dbp.text import count_text, figures, shortened
 from dbp.trained.evaluator import DataFile, aligned_file, evaluator_of_checkpoint
 from dbp.trained.loading import check_same_kernels, read_model, settings_of
 from dbp.trained.model_on_data import ModelOnData
@@ -85,7 +85,7 @@ def evaluate(
 def _figures(found: Evaluated, checkpoint: StoredCheckpoint) -> str:
     """Return the values of an evaluation in a line, with the number of examples and the epoch of the weights."""
     which = epoch_words(checkpoint.progress)
-    return f"{figures(found.values)}  ({found.counted:,} examples{f', {which}' if which else ''})"
+    return f"{figures(found.values)}  ({count_text(found.counted, 'example')}{f', {which}' if which else ''})"
 
 
 def predict(
@@ -128,7 +128,7 @@ def predict(
         from_rank_0(comm, out.commit)
     which = epoch_words(checkpoint.progress)
     by = f" by {which}" if which else ""
-    return f"{len(data):,} predictions{by} written to {out.path}{_text_of_marked(marked)}"
+    return f"{count_text(len(data), 'prediction')}{by} written to {out.path}{_text_of_marked(marked)}"
 
 
 def _text_of_marked(rows: Sequence[int]) -> str:

@@ -167,7 +167,7 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
         job_lines: lines about the batch job.
     """
     comm, settings, shards = run.comm, run.settings, run.shards
-    ranks = "1 rank" if comm.size == 1 else f"{comm.size} ranks"
+    ranks = count_text(comm.size, "rank")
     ranks += f" on {comm.nodes.count} nodes" * (comm.nodes.count > 1)
     lines = [
         f"dbp {VERSION}: {ranks} ({comm.description}), {count_text(shards.count, 'shard')}",
@@ -178,7 +178,7 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
         lines.append(f"folder: {Path(settings.out).resolve()}")
     if "no MPI library" in comm.description:
         lines.append(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
-    lines.append(f"{run.layout.size:,} parameters ({settings.dtype}); examples: {run.sources.describe()}")
+    lines.append(f"{count_text(run.layout.size, 'parameter')} ({settings.dtype}); examples: {run.sources.describe()}")
     if not run.sampler.is_plain:
         lines.append(str(run.sampler))
     if run.standardization.columns:
@@ -189,8 +189,9 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
     if idle := shards.idle_ranks:
         names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
         lines.append(
-            f"warning: {names} nothing to do, as there are only {shards.count} shards for {comm.size} ranks; start "
-            "with fewer ranks, or start over with more shards"
+            f"warning: {names} nothing to do, as there {'is' if shards.count == 1 else 'are'} only "
+            f"{count_text(shards.count, 'shard')} for {count_text(comm.size, 'rank')}; start with fewer ranks, or "
+            "start over with more shards"
         )
     complaints = [*run.warnings, *placement_warnings(nodes, settings.thread_count)]
     return [*lines, *(f"warning: {complaint}" for complaint in complaints)]

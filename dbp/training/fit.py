@@ -292,13 +292,13 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
         saver.write_beside("timing.csv", timing.table())
         display.say(str(timing))
         if timing.takes_long(Stage.DATA):
-            display.say(f"data takes more of a step than it should: {run.reading.advice()}")
+            display.say(f"data takes more of a step than it should: {run.reading.advice(run.comm.nodes.count)}")
         if advice := timing.advice_on_waiting:
             display.say(advice)
     if run.sources.test is not None:
         if spoiled:
             display.say(f"warning: the test cost is {test['cost']}: {spoiled}")
-        display.say(f"test: {figures(test)}  ({counted:,} examples{which})")
+        display.say(f"test: {figures(test)}  ({count_text(counted, 'example')}{which})")
     saver.end(failed, message)
     if events is not None:
         events.end(how, test)

@@ -19,6 +19,7 @@ from dbp.parallel import Stage, from_rank_0
 from dbp.reading.shard import Batch
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
+from dbp.text import count_text
 from dbp.training.not_finite_diagnosis import diagnose
 from dbp.training.not_finite_report import describe, headline, is_in_data, remedy, report
 from dbp.types import Array
@@ -52,7 +53,9 @@ class NotFinitePolicy:
         if settings.action == SKIP:
             if self._skip(failed):
                 return True
-            reason = f"not_finite.skip_at_most = {settings.skip_at_most} steps in a row were skipped"
+            steps = count_text(settings.skip_at_most, "step")
+            were = "was" if settings.skip_at_most == 1 else "were"
+            reason = f"not_finite.skip_at_most = {steps} in a row {were} skipped"
         run, progress = self._run, self._run.progress
         findings = diagnose(MiniBatchCost(run.objective, batch, progress.step), run.weights, _rows(run))
         cost = failed.evaluation.cost

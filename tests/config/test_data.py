@@ -70,7 +70,10 @@ def test_arrays_have_names_or_an_order(weights):
         ({}, r"data.train.files is missing; name the files, or a file .npy for each column, such as \{ inputs = .*"),
         ({"inputs": "x"}, "data.train.files is missing; name the files, or a file .npy .*"),
         ({"files": 3}, "data.train.files must be a file or a list of files, but is 3"),
-        ({"files": "a.h5", "inputs": 3}, "data.train.inputs must be the name of a column, but is 3"),
+        (
+            {"files": "a.h5", "inputs": 3},
+            "data.train.inputs must be the name of a column, or a list of names, but is 3",
+        ),
         ({"files": "a.h5", "input": "x"}, r"unknown key 'data.train.input'; did you mean 'data.train.inputs'\?"),
         ({"inputs": X, "target": Y}, r"unknown key of the train arrays 'target'; did you mean 'targets'\?"),
         ({"inputs": X}, "the train arrays must have targets, but have inputs"),

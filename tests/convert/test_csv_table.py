@@ -134,7 +134,7 @@ def test_names_on_the_command_line():
 @pytest.mark.parametrize(
     ("text", "target", "message"),
     [
-        ("1,2\n3\n", None, "line 2: 1 values, but the first line has 2"),
+        ("1,2\n3\n", None, "line 2: 1 value, but the first line has 2"),
         ("a,y\n1,0\nx,1\n", None, "line 3: 'x' is not a number"),
         ("a,y\n", None, "no rows"),
         ("1\n2\n", None, "at least two columns"),

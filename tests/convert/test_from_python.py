@@ -43,7 +43,7 @@ def test_blocks_may_have_several_columns_of_a_sort(tmp_path):
         ([{"x": X}], {}, "or a mapping with inputs"),
         ([(X, Y[:3])], {}, "every column needs one row per example, but inputs have 10, targets have 3"),
         ([(X, Y)], {"scale": 0}, "scale must be a finite number other than 0"),
-        ([(X, Y)], {"input_names": ["a"]}, "inputs need a name for each of 3 columns, but have 1 names"),
+        ([(X, Y)], {"input_names": ["a"]}, "inputs need a name for each of 3 columns, but have 1 name"),
         ([(X, Y)], {"classes": ["a", "a"]}, "targets must have classes of different names"),
         ([], {}, "has no examples"),
     ],

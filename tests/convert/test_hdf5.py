@@ -106,3 +106,23 @@ def test_masks_are_kept_and_rows_of_unequal_length_are_refused(tmp_path):
         rows[0], rows[1] = np.ones(3), np.ones(30)
     with pytest.raises(UserError, match=r"c\.h5: rows of inputs have unequal lengths, which cannot be converted"):
         from_hdf5([str(tmp_path / "c.h5")], DEFAULT)
+
+
+def test_columns_that_no_model_sees_are_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "BLOCK_BYTES", 50)
+    for i, sites in enumerate((["a", "bb", "a"], ["cccc", "é"])):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            file["inputs"], file["site"], file["often"] = np.ones((len(sites), 2)), sites, np.arange(len(sites)) + i
+    names = [f"{tmp_path}/{i}.h5" for i in range(2)]
+    write(tmp_path / "all.h5", from_hdf5(names, DEFAULT, ["site", "often"]))
+    with h5py.File(tmp_path / "all.h5") as file:
+        assert file["site"].asstr()[:].tolist() == ["a", "bb", "a", "cccc", "é"]
+        assert file["often"][:].tolist() == [0, 1, 2, 1, 2]
+    with pytest.raises(UserError, match=r"0\.h5: has no data set 'subject'; it has inputs, often, site: name another"):
+        from_hdf5(names, DEFAULT, ["subject"])
+    with h5py.File(tmp_path / "0.h5", "a") as file:
+        file["short"] = [1]
+    with pytest.raises(UserError, match=r"0\.h5: 'short' must have one row per example, 3, but has 1"):
+        from_hdf5(names[:1], DEFAULT, ["short"])
+    with pytest.raises(UserError, match="no data set can be called 'inputs' beside the inputs"):
+        from_hdf5(names[:1], DEFAULT, ["inputs"])

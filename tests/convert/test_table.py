@@ -35,7 +35,7 @@ def test_words_dates_and_missing_values(tmp_path):
     )
     assert found.targets.tolist() == [0, 1, 0, 1]
     assert notes == [
-        "color: one column for each of blue, red",
+        "color: one column for each of 'blue', 'red'",
         "seen: days since 2019-03-01",
         "size: small = 0, medium = 1, large = 2",
         "age: 1 missing, filled with 31",
@@ -309,10 +309,19 @@ def test_columns_are_kept_beside_the_inputs(tmp_path):
         assert (file["site"].asstr()[:].tolist(), "often" in file) == (["Basel"], False)
 
 
+def test_a_kept_column_of_numbers_that_becomes_texts_is_told(tmp_path):
+    text = "n,code,word,x,y\n1,1,a,1,u\n,007,b,2,v\n3,3,c,3,u\nx,4,d,4,v\n"
+    _, _, notes = convert(tmp_path, text, keep=["n", "code", "word"])
+    assert notes == [
+        "n: kept as texts, as 2 cells of 4 are no numbers, the first in line 3: ''",
+        "code: kept as texts, as 1 cell of 4 is no number, the first in line 3: '007'",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "keep", "message"),
     [
-        ("1,2,3\n", "0", "--keep needs the names of columns"),
+        ("1,2,3\n", "0", "--keep needs the names of columns, but its first line is taken for values; say --header yes"),
         ("weights,b,c\n1,2,3\n", "weights", "no data set can be called 'weights' beside the inputs"),
         ("a/b,b,c\n1,2,3\n", "a/b", "no data set can be called 'a/b' beside the inputs"),
         ("a,b,c\n1,2,3\n", "c", "'c' cannot be one of the columns to keep and something else"),

@@ -61,3 +61,15 @@ def test_outputs_that_are_no_row_are_refused(tmp_path):
     file.check_shape((3,))
     with pytest.raises(UserError, match=r"a\.csv: a table has one row per .* shape \(4, 3\); name an HDF5"):
         file.check_shape((4, 3))
+
+
+def test_texts_that_begin_like_formulas_get_an_apostrophe_unless_they_are_numbers(tmp_path):
+    labels = np.array([b"=1+1", b"-1", b"@sum"])
+    columns = {"outputs": np.zeros((3, 2), np.float32), "labels": labels, "ids": np.array([b"+A1", b"+1e3", b"-"])}
+    attributes = {"outputs": {"names": ["=a", "b"]}}
+    assert written(tmp_path / "a.csv", [columns], attributes) == [
+        "id,label,'=a,b",
+        "'+A1,'=1+1,0.0,0.0",
+        "+1e3,-1,0.0,0.0",
+        "'-,'@sum,0.0,0.0",
+    ]

@@ -245,3 +245,12 @@ def test_columns_of_a_role_have_names(tmp_path):
     np.testing.assert_array_equal(found["inputs.age"], X[2:4, :1])
     np.testing.assert_array_equal(found["weights.energy"], [2, 3])
     assert set(data.meaning) == {"inputs.image", "inputs.age", "targets.energy"}
+
+
+def test_how_a_group_is_written_is_said(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["train/inputs"] = np.ones((2, 2))
+    for name, group in (("a.h5:", "train"), ("a.h5:test", "test")):
+        with pytest.raises(UserError, match=rf"does not exist .*; a group in .*a.h5 is written .*a.h5:/{group}"):
+            HDF5Dataset(tmp_path / name)

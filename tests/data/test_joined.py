@@ -92,8 +92,14 @@ def test_files_and_groups_have_names_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"data": X[:5].astype("f8")}, r"b.h5: the type of inputs is float64, but float32 in .*a.h5; the files of one"),
-        ({"data": X[:5, :2]}, r"b.h5: the shape of an example of inputs is \(2,\), but \(3,\) in .*a.h5"),
+        (
+            {"data": X[:5].astype("f8")},
+            r"b.h5: the type of inputs is float64, but float32 in .*a.h5; .*convert hdf5 ",
+        ),
+        (
+            {"data": X[:5, :2]},
+            r"b.h5: the shape of an example of inputs is \(2,\), but \(3,\) in .*: write them alike",
+        ),
         ({"data": X[:5], "scale": 2.0}, r"b.h5: the meaning of inputs is floats; scale 2.0, but floats in .*a.h5"),
         ({"data": X[:5], "weights": 1}, r"b.h5: the type of weights is int64, but none in .*a.h5"),
     ],

@@ -62,3 +62,10 @@ def test_text_of_matlab_is_refused(tmp_path):
     path = write_matlab(tmp_path / "a.mat", X=np.zeros((6, 4), np.uint16))
     with pytest.raises(UserError, match=r"a\.mat: 'X' is text, not numbers; name another array"):
         FileSource([path], ColumnNames("X", None)).open(with_targets=False)
+
+
+@pytest.mark.parametrize("content", [b"MATLAB 5.0 MAT-file, Platform", b"version 4 has no mark"])
+def test_files_of_earlier_versions_are_named(tmp_path, content):
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(UserError, match=r"a.mat is of MATLAB, but not of version 7.3; .* with save -v7.3"):
+        FileSource([f"{tmp_path}/a.mat"]).open()

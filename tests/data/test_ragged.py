@@ -102,6 +102,14 @@ def test_a_mask_beside_inputs_of_one_length(tmp_path):
         np.testing.assert_array_equal(read.inputs, np.where(mask[1:4, :, None], x[1:4], 0))
 
 
+@pytest.mark.parametrize("wrong", [2, 0.5, np.nan])
+def test_a_mask_in_memory_is_1_or_0(wrong):
+    mask = np.ones((5, 4))
+    mask[3, 1] = wrong
+    with pytest.raises(DataError, match=f"the arrays: mask must be 1 or 0 .* of example 3 contains {wrong}"):
+        ArrayDataset(np.ones((5, 4, 2)), np.arange(5), mask=mask)
+
+
 def test_places_of_outputs_are_those_of_the_targets():
     mask = np.ones((3, 16), bool)
     assert places_of((40, 5), np.zeros((3, 16)), mask, 1) == (16, 5)

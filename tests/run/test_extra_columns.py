@@ -128,7 +128,7 @@ def test_classes_of_targets(targets, classes):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"draw_weights": "other"}, r"has no data set '.*other'"),
+        ({"draw_weights": "other"}, r"has no data set '.*other'; .* --keep other of dbp convert"),
         ({"draw_weights": "subject"}, "one number per example"),
         ({"validation": {"part": 0.2, "take": "groups", "groups": "other"}}, r"has no data set '.*other'"),
         ({"validation": {"part": 0.2, "take": "first"}}, "unknown data.validation.take"),

@@ -128,3 +128,13 @@ def test_arrays_by_name_give_the_same_bits_as_in_order():
     in_order = dbp.fit(model=model, data=(X, Y, np.ones(60)), **options)
     for name, weights in by_name.weights.items():
         np.testing.assert_array_equal(weights, in_order.weights[name])
+
+
+@pytest.mark.parametrize(
+    "test", ['"{0}/part-1.h5:/train"', '["{0}/all.h5:/validation", "{0}/../{1}/part-1.h5:/train"]']
+)
+def test_a_file_in_two_parts_is_warned_of(folder, capsys, test):
+    change = f"data.test={test.format(folder, folder.name)}"
+    words = ("--out", f"{folder}/twice", "--fresh", "--set", change, "--set", "epochs=1")
+    assert main(["train", f"{folder}/several.toml", *words]) == 0
+    assert "warning: data.test has the same examples as data.train in " in capsys.readouterr().out

@@ -146,6 +146,27 @@ def test_another_run_spares_the_pass(trained, tmp_path, monkeypatch, capsys):
         train(settings(Data(other, standardize=like.standardize)), OneProcess(), Start(quiet=True))
 
 
+def test_a_data_file_has_mean_and_deviation_too(trained, tmp_path, monkeypatch, capsys):
+    path, rows, model = str(trained[0] / "train.h5"), slice(0, 60), [nn.Dense(12, "tanh"), nn.Dense(2)]
+    part = write(tmp_path / "part.h5", X[rows], Y[rows])
+    moved = write(tmp_path / "moved.h5", X[:, ::-1], Y, NAMES[::-1])  # in the order of other names
+    for columns, expected in ((None, 1), ("both", 2)):
+        out = tmp_path / f"{columns}"
+        like = {"from": moved} | ({} if columns is None else {"columns": columns})
+        train(settings(Data(part, standardize=like), out, epochs=1), OneProcess(), Start())
+        assert f"standardized by mean and deviation of 240 examples in {moved}" in capsys.readouterr().out
+        found = parse_meaning(newest_checkpoint(out).meaning)
+        assert found["inputs"].mean == pytest.approx(X.mean(axis=0), rel=1e-9)
+        assert found["inputs"].deviation == pytest.approx(X.std(axis=0), rel=1e-6)
+        assert sum(one.mean is not None for one in found.values()) == expected
+    monkeypatch.setattr("dbp.reading.moments.moments_of", None)
+    train(settings(Data(part, standardize=like), tmp_path / "both", epochs=2), OneProcess(), Start(quiet=True))
+    with pytest.raises(UserError, match=r"moved\.h5 is data, of which only a training finds mean and deviation; name"):
+        neurons(model, "mean_squared_error", trained[1].weights, Data(path, standardize=like))
+    with pytest.raises(UserError, match=r"unknown data\.standardize\.columns 'all'; valid: both, inputs, targets"):
+        Data(path, standardize={"from": path, "columns": "all"})
+
+
 def test_it_is_as_if_the_data_had_been_standardized():
     data = Data((X, Y), standardize="both")
     result = train(settings(data, epochs=5, dtype="float64"), OneProcess(), Start(quiet=True))
@@ -207,7 +228,7 @@ def test_large_targets_are_warned_of_and_placeholders_are_not(capsys):
     ("given", "message"),
     [
         ("input", r"unknown data\.standardize 'input'; did you mean 'inputs'"),
-        (3, r'data\.standardize must be "inputs", .* or \{ from = "a run or checkpoint" \}, but is 3'),
+        (3, r'data\.standardize must be "inputs", .* or \{ from = "a run, a checkpoint or a data file" \}, but is 3'),
         ({"of": "x"}, r"data\.standardize must be"),
     ],
 )
