@@ -1,12 +1,12 @@
-"""What it costs to follow a run: the time of a step with TensorBoard's log and a listener beside that without.
+"""What it costs to follow a run: the time of a step with ten metrics, a log and a listener beside that without.
 
     python benchmarks/listeners.py [--cases mlp-small,mlp,cnn] [--repeats 30] [--rounds 3] [--json FILE]
 
-Two ranks of one machine take steps of dbp.fit, "plain" or "followed": with event files for TensorBoard, an entry every
-ten steps, and a listener that is called after each step. Both take turns in one process, some steps each. A time is
-the median over rounds of the median over repetitions; "ratio" is the median over rounds of the median of the ratios of
-two repetitions, one after the other. As a time counts only if nothing else ran, the processor time that others used
-meanwhile is shown too.
+Two ranks of one machine take steps of dbp.fit, "plain" with the metric of the loss alone, or "followed": with ten
+metrics that are sums over examples, event files for TensorBoard, and a listener, both told of every tenth step. Both
+take turns in one process, some steps each. A time is the median over rounds of the median over repetitions; "ratio" is
+the median over rounds of the median of the ratios of two repetitions, one after the other. As a time counts only if
+nothing else ran, the processor time that others used meanwhile is shown too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Steps of dbp.fit with TensorBoard's log and a listener, beside those without; to be started on two ranks.
+"""Steps of dbp.fit with ten metrics, TensorBoard's log and a listener, beside those without; started on two ranks.
 
 Both runs take turns in one process, some steps each, so that what disturbs one disturbs the other.
 """
@@ -20,6 +20,7 @@ from measure import Report, Step, Watch, repetition, take_first_steps
 import dbp
 from dbp.config.settings import Log, Settings
 from dbp.listeners import Listener
+from dbp.metrics import as_metrics
 from dbp.parallel import Communicator, blas_threads, world
 from dbp.saving.start import Start
 from dbp.training import loop
@@ -27,11 +28,23 @@ from dbp.training.events import RunEvents
 from dbp.training.fit import start_run
 
 PLAIN, FOLLOWED = "plain", "followed"
+METRICS = (  # of sums, so that each step takes them
+    "accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "precision",
+    "recall",
+    "f1",
+    {"kind": "f1", "average": "micro"},
+    {"kind": "f1", "average": "weighted"},
+    {"kind": "top_k", "k": 2},
+    {"kind": "top_k", "k": 3},
+)
 
 
 def followed(settings: Settings, folder: Path) -> Settings:
     """Return settings with all that is to cost next to nothing."""
-    return dataclasses.replace(settings, out=str(folder), log=Log(tensorboard=True))
+    return dataclasses.replace(settings, out=str(folder), log=Log(tensorboard=True), metrics=as_metrics(METRICS))
 
 
 @contextlib.contextmanager
@@ -49,7 +62,7 @@ def steps_of(settings: Settings, comm: Communicator, costs: list[float]) -> Iter
         batch = run.next_batch()
         events = None
         if settings.out is not None:
-            events = on.enter_context(RunEvents(run, saver, display.say, [Listener(keep)]))
+            events = on.enter_context(RunEvents(run, saver, display.say, [Listener(keep, every=10)]))
 
         def step() -> None:
             taken = loop.step(run, batch, total_steps=1_000_000)

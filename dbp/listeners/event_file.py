@@ -14,6 +14,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, TypeVar
 
+import numpy as np
+
+from dbp.types import Array
+
 VERSION = b"brain.Event:2"
 POLYNOMIAL = 0x82F63B78  # of CRC-32C, its bits reversed
 MASK_DELTA = 0xA282EAD8  # of a checksum that lies in what it is a checksum of
@@ -27,27 +31,30 @@ FRAME = LENGTH.size + 2 * CHECKSUM.size  # bytes of a record besides its message
 MOST_BYTES = 1 << 24  # of a message
 
 
-def _table() -> list[int]:
-    """Return the CRC of each byte."""
-    table = []
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = value >> 1 ^ (POLYNOMIAL if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_TABLE = _table()
-
-
 def checksum(data: bytes) -> int:
-    """Return the masked CRC-32C of some bytes (RFC 3720, appendix B.4)."""
-    crc, table = 0xFFFFFFFF, _TABLE
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
+    """Return the masked CRC-32C of at least four bytes (RFC 3720, appendix B.4).
+
+    A CRC is linear: each byte adds a part that depends on itself and on how many follow. So NumPy can look up all parts
+    at once, where a loop in Python over the bytes would take ten times as long.
+    """
+    found = np.frombuffer(data, np.uint8).copy()
+    found[:4] ^= 0xFF  # the register, all ones at first
+    parts = _parts(1 << (len(data) - 1).bit_length())
+    crc = int(np.bitwise_xor.reduce(parts[np.arange(len(data) - 1, -1, -1), found])) ^ 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF
+
+
+@functools.cache
+def _parts(most: int) -> Array:
+    """Return the part that a byte adds to a CRC, by the number of bytes behind it, below `most`, and by its value."""
+    parts = np.zeros((most, 256), np.uint32)
+    parts[0] = np.arange(256)
+    for _ in range(8):
+        parts[0] = parts[0] >> 1 ^ np.where(parts[0] & 1, np.uint32(POLYNOMIAL), np.uint32(0))
+    for behind in range(1, most):
+        before = parts[behind - 1]
+        parts[behind] = parts[0][before & 0xFF] ^ before >> 8
+    return parts
 
 
 # --- writing ------------------------------------------------------------------------------------------

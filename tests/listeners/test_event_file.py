@@ -13,10 +13,18 @@ from dbp.listeners.event_file import checksum, first_records, records, scalars_r
 STEPS = st.integers(0, 2**63 - 1)
 
 
+def crc(data):
+    """Return the CRC-32C that a checksum is of, without its mask."""
+    masked = (checksum(data) - 0xA282EAD8) & 0xFFFFFFFF
+    return (masked >> 17 | masked << 15) & 0xFFFFFFFF
+
+
 def test_checksums_are_those_of_the_standard():
-    """CRC-32C of these digits is 0xE3069283; the mask is undone as its definition says."""
-    crc = (checksum(b"123456789") - 0xA282EAD8) & 0xFFFFFFFF
-    assert (crc >> 17 | crc << 15) & 0xFFFFFFFF == 0xE3069283
+    """The examples of RFC 3720, appendix B.4, and the digits that all CRCs are compared by."""
+    assert crc(b"123456789") == 0xE3069283
+    assert crc(bytes(32)) == 0x8A9136AA
+    assert crc(b"\xff" * 32) == 0x62A8AB43
+    assert crc(bytes(range(32))) == 0x46DD794E
 
 
 @given(st.lists(st.tuples(STEPS, st.text(min_size=1)), max_size=4), st.integers(0, 40))
