@@ -51,26 +51,26 @@ class StoredCheckpoint:
         optimizer: vectors of the optimizer, each with one array per parameter.
         method: scalars of the optimizer.
         history: a column of numbers, one per epoch, for each cost and metric.
-        tables: arrays of metrics, such as "validation/confusion_matrix" of the last evaluation, and under "epoch/" the
-            sums of the current epoch.
         progress: counters of the run.
         provenance: what the run ran on.
         config: the settings as TOML.
         meaning: kinds, scale and names of the training data as JSON; empty if nothing is known of it.
         best: weights for inference and running moments of the best epoch by name; empty if the run keeps none, or if it
             is the present one.
+        tables: arrays of metrics, such as "validation/confusion_matrix" of the last evaluation, and under "epoch/" the
+            sums of the current epoch.
     """
 
     model: Mapping[str, Array]
     optimizer: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     method: Mapping[str, Array] = field(default_factory=dict)
     history: Mapping[str, Array] = field(default_factory=dict)
-    tables: Mapping[str, Array] = field(default_factory=dict)
     progress: Mapping[str, Scalar] = field(default_factory=dict)
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
     config: str = ""
     meaning: str = "{}"
     best: Mapping[str, Array] = field(default_factory=dict)
+    tables: Mapping[str, Array] = field(default_factory=dict)
 
     def inference_weights(self) -> dict[str, Array]:
         """Return the weights for inference and running moments: averaged weights if the optimizer keeps an average."""

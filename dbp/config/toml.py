@@ -86,6 +86,12 @@ def _metrics(value: Any, key: str) -> list[Any]:
 
     if not isinstance(value, list):
         raise UserError(f"{key} must be a list of names and tables of metrics, but is {brief(value)}")
+    for number, metric in enumerate(value):
+        if (code := custom_code(metric)) is not None:
+            raise UserError(
+                f"{key}.{number} is the Python code {code!r}, which a config cannot name; give it to dbp.fit, or leave it "
+                "out"
+            )
     return [_named(METRICS, metric, f"{key}.{i}") for i, metric in enumerate(value)]
 
 
@@ -269,6 +275,15 @@ def custom_code(value: Any) -> str | None:
         return str(value[CUSTOM])
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return next((code for item in inner if (code := custom_code(item)) is not None), None)
+
+
+def take_own_metrics(table: Table) -> list[str]:
+    """Take the metrics out of a table that are code of the user, which no config can name; return their names."""
+    metrics = table.get("metrics", [])
+    own = {str(code): metric for metric in metrics if (code := custom_code(metric)) is not None}
+    if own:
+        table["metrics"] = [metric for metric in metrics if metric not in own.values()]
+    return [*own]
 
 
 def to_toml(table: Mapping[str, Any]) -> str:

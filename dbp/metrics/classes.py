@@ -178,7 +178,8 @@ class ClassScore:
         name = self.kind if average == MACRO or form.is_binary else f"{self.kind}_{average}"
         whole = FittedMetric({name: LARGER}, sums, lambda found, _: [averaged(score, sums.counts(found), average)])
         names = columns_of_each(self.kind, form) if self.per_class else []
-        return [whole, *([FittedMetric(dict.fromkeys(names, LARGER), sums, _each(score, sums))] if names else [])]
+        columns, count = dict.fromkeys(names, LARGER), len(names)
+        return [whole, *([FittedMetric(columns, sums, _each(score, sums), details=count)] if names else [])]
 
 
 def _each(score: Score, sums: ClassCounts | AnswerCounts) -> Callable[[Array, float], Sequence[float]]:
@@ -245,7 +246,7 @@ class BalancedAccuracy:
             of_outputs = [mean_of(column) for column in sums.recalls(found).T]
             return [mean_of(np.array(of_outputs)), *(of_outputs if names else [])]
 
-        return [FittedMetric(dict.fromkeys([self.kind, *names], LARGER), sums, each)]
+        return [FittedMetric(dict.fromkeys([self.kind, *names], LARGER), sums, each, details=len(names))]
 
 
 def accuracies_of_outputs(form: TargetForm) -> list[FittedMetric]:
@@ -256,7 +257,7 @@ def accuracies_of_outputs(form: TargetForm) -> list[FittedMetric]:
         hits, _predicted, _actual, right_no, every = found.reshape(5, -1)
         return [float(share) for share in _ratio(hits + right_no, every)]
 
-    return [FittedMetric(dict.fromkeys(names, LARGER), sums, each)] if names else []
+    return [FittedMetric(dict.fromkeys(names, LARGER), sums, each, details=len(names))] if names else []
 
 
 # --- the confusion matrix -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from dbp.nn import Mixture, as_weighted
 from dbp.types import Array
 
 VALIDATION = "validation_"  # the beginning of the columns of validation data
+MOST_DETAILS = 6  # values of single classes and outputs that are shown in a line
 LARGER, SMALLER = True, False  # is better
 Columns = Mapping[str, bool]  # the names of numbers, each with LARGER or SMALLER
 
@@ -74,12 +75,14 @@ class FittedMetric:
         sums: what they follow from.
         values: returns the values, in the order of the columns, from the sums and the sum of the example weights.
         tables: returns arrays by name from the sums; None without any.
+        details: how many of its last columns are those of single classes or outputs.
     """
 
     columns: Columns
     sums: Sums
     values: Callable[[Array, float], Sequence[float]] = field(compare=False)
     tables: Callable[[Array], Mapping[str, Array]] | None = field(default=None, compare=False)
+    details: int = 0
 
 
 class Ranking(Protocol):
@@ -87,6 +90,9 @@ class Ranking(Protocol):
 
     @property
     def columns(self) -> Columns: ...  # noqa: D102
+
+    @property
+    def details(self) -> int: ...  # noqa: D102
 
 
 def mean_metric(name: str, better: bool, numbers: Callable[[Predictions], Array]) -> FittedMetric:
@@ -118,9 +124,10 @@ class MetricSet:
         self, fitted: Sequence[FittedMetric] = (), rankings: Sequence[Ranking] = (), order: Sequence[str] = ()
     ):
         self._fitted, self.rankings = tuple(fitted), tuple(rankings)
-        columns = [metric.columns for metric in fitted] + [ranking.columns for ranking in rankings]
-        found = {name: better for of_metric in columns for name, better in of_metric.items()}
+        pairs = [(m.columns, m.details) for m in fitted] + [(r.columns, r.details) for r in rankings]
+        found = {name: better for columns, _ in pairs for name, better in columns.items()}
         self.columns: Columns = {name: found[name] for name in order or found}
+        self.details = {name for columns, count in pairs for name in list(columns)[len(columns) - count :]}
         self._places: dict[Sums, slice] = {}
         self.width = 0
         for metric in self._fitted:
@@ -161,6 +168,11 @@ class MetricSet:
     def larger_is_better(self, column: str) -> bool:
         """Return True if a larger value of a column of the history is better; a smaller one is better of a cost."""
         return self.columns.get(column.removeprefix(VALIDATION), SMALLER)
+
+    def without_details(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return values without those of single classes and outputs, if these are more than MOST_DETAILS."""
+        many = len(self.details) > MOST_DETAILS
+        return {name: value for name, value in values.items() if not (many and name in self.details)}
 
     # --- sums and values -------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ def _fitted(
         each = of_outputs(found)
         return [float(np.mean(each)), *(each.tolist() if names else [])]
 
-    return [FittedMetric(dict.fromkeys([kind, *names], better), sums, values)]
+    return [FittedMetric(dict.fromkeys([kind, *names], better), sums, values, details=len(names))]
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,11 @@ class FittedRanking:
     score: Score = field(compare=False)
     rule: str
 
+    @property
+    def details(self) -> int:
+        """Return how many columns are those of single classes or outputs."""
+        return len(self.columns) - 1
+
     def value(self, found: Scores) -> float | None:
         """Return the number of a class; NaN if a score is not a number, and None if the class has no such number."""
         return np.nan if np.isnan(found.scores).any() else self.score(found)

@@ -129,9 +129,14 @@ def _errors(errors: Array, r2: Array, names: Sequence[str], units: Sequence[str]
 def matrix_lines(matrix: Array, names: Sequence[str]) -> list[str]:
     """Return a confusion matrix (classes, classes) as lines, or if it is too wide, the pairs taken for one another."""
     numbers = [str(number) for number in range(len(names))]
-    rows = [["", "", *numbers]]
-    rows += [[numbers[i], names[i], *map(_count, row)] for i, row in enumerate(matrix)]
-    lines = table(rows, left=[1])
+    cells = [numbers, *(list(map(_count, row)) for row in matrix)]
+    width = max(len(cell) for row in cells for cell in row)
+    heads = [
+        "",
+        *(number if number == name else f"{number} {name}" for number, name in zip(numbers, names, strict=True)),
+    ]
+    rows = [[head, *(cell.rjust(width) for cell in row)] for head, row in zip(heads, cells, strict=True)]
+    lines = table(rows, left=[0])
     if max(map(len, lines)) <= COLUMNS:
         return ["confusion matrix: a row for each true class, a column for each predicted one", *lines]
     wrong = matrix * (1 - np.eye(len(matrix)))

@@ -25,11 +25,13 @@ class Evaluated(NamedTuple):
         values: cost and metrics by name.
         counted: this rank's examples, without those of weight 0.
         tables: the arrays of metrics that have some, by name.
+        shown: the values that are shown in a line: without those of single classes, where these are many.
     """
 
     values: dict[str, float]
     counted: int
     tables: Mapping[str, Array] = MappingProxyType({})
+    shown: Mapping[str, float] = MappingProxyType({})
 
 
 def evaluate(run: Run, data: Dataset | None) -> Evaluated:
@@ -54,7 +56,7 @@ def evaluate(run: Run, data: Dataset | None) -> Evaluated:
         raise PassStoppedError
     run.data_check.after_evaluation(purpose)
     values = values_of(totals, metrics, kept, f"the {purpose} data")
-    return Evaluated(values, chunks.count, metrics.tables(totals.metrics))
+    return Evaluated(values, chunks.count, metrics.tables(totals.metrics), metrics.without_details(values))
 
 
 def describe_not_finite(run: Run, data: Dataset) -> str:

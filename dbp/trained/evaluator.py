@@ -123,7 +123,7 @@ class Evaluator:
         counted = sum(self.comm.gather(chunks.count))
         self.check_cost(totals.cost)
         values = values_of(totals, metrics, kept, trained.data.name)
-        return Evaluated(values, counted, metrics.tables(totals.metrics))
+        return Evaluated(values, counted, metrics.tables(totals.metrics), metrics.without_details(values))
 
     def check_cost(self, cost: float) -> None:
         """Raise NotFiniteError, which names the first example at fault, if a cost over all examples is not finite.

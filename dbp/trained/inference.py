@@ -85,7 +85,7 @@ def evaluate(
 def _figures(found: Evaluated, checkpoint: StoredCheckpoint) -> str:
     """Return the values of an evaluation in a line, with the number of examples and the epoch of the weights."""
     which = epoch_words(checkpoint.progress)
-    return f"{figures(found.values)}  ({count_text(found.counted, 'example')}{f', {which}' if which else ''})"
+    return f"{figures(found.shown)}  ({count_text(found.counted, 'example')}{f', {which}' if which else ''})"
 
 
 def predict(

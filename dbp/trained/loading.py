@@ -74,6 +74,7 @@ def settings_of(checkpoint: StoredCheckpoint, model: Any = None, loss: Loss | st
         UserError: model or loss is Python code that is not given.
     """
     table, own = table_of(checkpoint.config), {"model": model, "loss": loss}
+    toml.take_own_metrics(table)
     table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
     for name, stand_in in STAND_INS.items():
         code = toml.custom_code(table.get(name))

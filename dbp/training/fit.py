@@ -274,7 +274,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
         progress.finished = True
         failed = saver.finish()
     try:
-        test, own, _ = evaluate(run, run.sources.test)
+        test, own, _, shown = evaluate(run, run.sources.test)
         counted = sum(run.comm.gather(own))
         spoiled = _what_spoils(run, test)
     except PassStoppedError:
@@ -298,7 +298,7 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
     if run.sources.test is not None:
         if spoiled:
             display.say(f"warning: the test cost is {test['cost']}: {spoiled}")
-        display.say(f"test: {figures(test)}  ({count_text(counted, 'example')}{which})")
+        display.say(f"test: {figures(shown)}  ({count_text(counted, 'example')}{which})")
     saver.end(failed, message)
     if events is not None:
         events.end(how, test)

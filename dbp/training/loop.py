@@ -157,7 +157,7 @@ def _end_epoch(run: Run, saver: RunSaver, display: Display, events: RunEvents | 
     if events is not None:
         events.settle()  # before the evaluation, which a pending answer would cut short
     try:
-        validation, _, tables = evaluate(run, run.sources.validation)
+        validation, _, tables, _ = evaluate(run, run.sources.validation)
         _warn_of_validation(run, validation, display)
     except PassStoppedError:  # the next start evaluates first
         raise saver.stop() from None

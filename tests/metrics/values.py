@@ -45,3 +45,8 @@ def probabilities(outputs):
     """Return the probabilities of classes, or of yes, as dbp predict writes them."""
     loss = nn.CrossEntropy() if outputs.shape[-1] == CLASSES else nn.BinaryCrossEntropy()
     return loss.predict(outputs)["probabilities"]
+
+
+def same_arrays(one, other):
+    """Return True if two dictionaries have the same arrays."""
+    return one.keys() == other.keys() and all(np.array_equal(array, other[name]) for name, array in one.items())
