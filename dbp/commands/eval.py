@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_data, add_trained, data_of, trained_of
+from dbp.commands.parser import Parser, add_code, add_data, add_trained, data_of, trained_of
 
 HELP = "print the cost and metrics of a checkpoint on a data set"
 ON_RANKS = True
@@ -13,6 +13,7 @@ ON_RANKS = True
 def add(parser: Parser) -> None:
     """Add the arguments."""
     add_trained(parser)
+    add_code(parser)
     add_data(parser)
     parser.add_argument(
         "--report", action="store_true", help="also print a table of each class or output, and the confusion matrix"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_data, add_overwrite, add_trained, data_of, output_of, trained_of
+from dbp.commands.parser import Parser, add_code, add_data, add_overwrite, add_trained, data_of, output_of, trained_of
 from dbp.errors import UsageError
 
 HELP = "print how much each neuron contributes to the error"
@@ -14,6 +14,7 @@ ON_RANKS = True
 def add(parser: Parser) -> None:
     """Add the arguments."""
     add_trained(parser)
+    add_code(parser)
     add_data(parser)
     parser.add_argument("--top", type=int, default=5, metavar="N", help="units to show of each layer (default: 5)")
     parser.add_argument("--out", metavar="FILE.h5", help="write the figures of all units to an HDF5 file")

@@ -75,11 +75,18 @@ def add_trained(parser: Parser) -> None:
     parser.add_argument("--last", action="store_true", help="of a run's folder, take the last weights, not the best")
 
 
+def add_code(parser: Parser) -> None:
+    """Add the Python code of the user's that a trained model needs."""
+    parser.add_argument(
+        "--code", metavar="FILE.py", help="import layers, losses and metrics of your own that the run's config names"
+    )
+
+
 def trained_of(arguments: Namespace) -> ModelFile:
     """Return the trained model that a command uses."""
     from dbp.trained.inference import ModelFile
 
-    return ModelFile(arguments.checkpoint, arguments.last)
+    return ModelFile(arguments.checkpoint, arguments.last, arguments.code)
 
 
 def add_runs(parser: Parser) -> None:

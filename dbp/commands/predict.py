@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dbp.commands.parser import Parser, add_data, add_hdf5_or_csv_output, add_trained, data_of, output_of, trained_of
+from dbp.commands.parser import (
+    Parser,
+    add_code,
+    add_data,
+    add_hdf5_or_csv_output,
+    add_trained,
+    data_of,
+    output_of,
+    trained_of,
+)
 
 HELP = "write the predictions of a checkpoint for a data set"
 ON_RANKS = True
@@ -13,6 +22,7 @@ ON_RANKS = True
 def add(parser: Parser) -> None:
     """Add the arguments."""
     add_trained(parser)
+    add_code(parser)
     add_data(parser, "an HDF5 file with inputs")
     add_hdf5_or_csv_output(parser)
     parser.add_argument(

@@ -37,8 +37,9 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Train on all ranks; collective."""
     kernels.use(kernels.configured(Path(arguments.config), arguments.set))  # before anything loads NumPy
+    from dbp.config.config_file import uses_own_code
     from dbp.config.toml import read_run_settings
-    from dbp.parallel import from_rank_0, world
+    from dbp.parallel import agree, from_rank_0, world
     from dbp.run.provenance import check_installation
     from dbp.saving.start import Start
     from dbp.training.fit import train
@@ -55,5 +56,8 @@ def run(arguments: Namespace) -> int:
     )
     comm = world()
     check_installation(comm)  # first, as another version of dbp might not understand the settings of rank 0
-    train(from_rank_0(comm, read_run_settings, Path(arguments.config), arguments.set, arguments.out), comm, start)
+    config = Path(arguments.config)
+    # Objects of the user's classes can be sent to a rank only once it has imported them, so each rank then reads.
+    read = agree if from_rank_0(comm, uses_own_code, config, arguments.set) else from_rank_0
+    train(read(comm, read_run_settings, config, arguments.set, arguments.out), comm, start)
     return 0

@@ -8,12 +8,14 @@ from typing import Any
 
 from dbp.checks import LARGEST, MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH
 from dbp.config.data import PARTS, with_paths
+from dbp.config.own_code import CODE, own_kinds
 from dbp.errors import UserError
 from dbp.files import reading_from
 from dbp.text import brief, is_digits
 
 Table = dict[str, Any]
-FILES = (("out",), ("weights",), ("data", "standardize", "from"), *(("data", part) for part in PARTS))  # keys of paths
+# The keys of paths.
+FILES = (("out",), (CODE,), ("weights",), ("data", "standardize", "from"), *(("data", part) for part in PARTS))
 RUN_CONFIG = "config.toml"  # in a run's folder: its settings, as it has written them
 
 
@@ -45,8 +47,15 @@ def load_table(path: Path, changes: list[str], out: str | None = None) -> Table:
         _apply(table, change)
     if out is not None:
         table["out"] = out
+    if own_kinds(table):
+        table.setdefault(CODE, str(path.parent))
     check_plain(table)
     return table
+
+
+def uses_own_code(path: Path, changes: list[str]) -> bool:
+    """Return True if a config file, with changes, names Python code of the user's; see load_table()."""
+    return bool(own_kinds(load_table(path, changes)))
 
 
 def _parse(text: str) -> Table:

@@ -18,10 +18,11 @@ import numpy as np
 
 from dbp.config.config_file import Table, check_not_in_folder, load_table
 from dbp.config.data import PARTS, SEVERAL, Data
+from dbp.config.own_code import CODE, Own, folder_of, kind_of, kind_of_object, own_kinds, with_own_code
 from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown, unknown_setting
-from dbp.nn import LAYERS, LOSSES, Layer, Sequential
+from dbp.nn import LAYERS, LOSSES, FunctionLoss, Layer, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES, ScheduleFunction
 from dbp.reading.splits import Split
 from dbp.text import brief
@@ -48,9 +49,13 @@ def read_settings(path: Path, changes: list[str], out: str | None = None) -> Set
     Raises:
         UserError: the config has a mistake.
     """
-    table = load_table(path, changes, out)
+    return settings_of_config(path, load_table(path, changes, out))
+
+
+def settings_of_config(path: Path, table: Mapping[str, Any]) -> Settings:
+    """Return the settings in the table of a config file; raise UserError, which names the file, for a mistake."""
     try:
-        return settings_from(table)
+        return settings_from(table, Path(table[CODE]) if CODE in table else None)
     except UserError as error:
         raise UserError(f"config {path}: {error}") from None
 
@@ -58,13 +63,18 @@ def read_settings(path: Path, changes: list[str], out: str | None = None) -> Set
 # --- tables to objects ------------------------------------------------------------------------------
 
 
-def settings_from(table: Mapping[str, Any]) -> Settings:
-    """Return the settings that a table describes; raise UserError, which names the key, if it is wrong."""
+def settings_from(table: Mapping[str, Any], code: Path | None = None) -> Settings:
+    """Return the settings that a table describes; raise UserError, which names the key, if it is wrong.
+
+    Args:
+        table: as a config has it.
+        code: the folder of Python files that the user has asked for; None for none.
+    """
     return typing.cast(
         Settings,
         _record(
             Settings,
-            table,
+            with_own_code(table, code),
             "",
             {
                 "model": _model,
@@ -100,9 +110,9 @@ def _section(cls: type[Any], value: Any, key: str) -> Any:
     return _record(cls, value, key, sources)
 
 
-def model_from(table: Mapping[str, Any]) -> Layer:
-    """Return the model alone of a table, whose other parts may hold custom objects."""
-    return _model(table["model"], "model")
+def model_from(table: Mapping[str, Any], code: Path | None = None) -> Layer:
+    """Return the model alone of a table, whose other parts may hold custom objects; see settings_from()."""
+    return _model(with_own_code({"model": table["model"]}, code)["model"], "model")
 
 
 def data_from(table: Mapping[str, Any]) -> Data:
@@ -148,9 +158,27 @@ def _named(kinds: Mapping[str, type[Any]], value: Any, key: str, readers: Reader
     if "kind" not in table:
         raise UserError(f"{key} needs a kind; valid: {', '.join(sorted(kinds))}")
     kind = table.pop("kind")
+    if isinstance(kind, Own):
+        return _own(kind, table, key, readers or {})
     if not isinstance(kind, str) or kind not in kinds:
         raise unknown(f"{key} kind", kind, kinds)
     return _record(kinds[kind], table, key, readers or {})
+
+
+def _own(own: Own, table: Mapping[str, Any], key: str, readers: Readers) -> Any:
+    """Return an object of a class of the user's, given its settings; anything else as it is."""
+    if dataclasses.is_dataclass(own.code) and isinstance(own.code, type):
+        return _record(own.code, table, key, readers)
+    if isinstance(own.code, type):
+        try:
+            return own.code(**table)
+        except TypeError as error:
+            raise UserError(f"{key} {own.kind!r}: {error}") from None
+    if set(table) == {"targets_are"} and key == "loss":
+        return FunctionLoss(own.code, table["targets_are"])
+    if table:
+        raise UserError(f"{key}.{next(iter(table))}: {own.kind} is no class, so it takes no settings")
+    return own.code
 
 
 def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
@@ -224,6 +252,8 @@ def table_from(settings: Settings) -> Table:
     table = {name: _value(value) for name, value in values.items() if value is not None}
     if isinstance(settings.model, Sequential):  # the kind of a model by default
         del table["model"]["kind"]
+    if kinds := own_kinds(table):
+        table[CODE] = folder_of(kinds[0])
     return table
 
 
@@ -247,17 +277,31 @@ def _value(value: Any) -> Any:
         return kind | {name: _value(v) for name, v in fields.items() if v is not None}
     if isinstance(value, Dataset):
         return value.name
-    if isinstance(value, ScheduleFunction):
-        value = value.function
+    return _own_value(value)
+
+
+def _own_value(value: Any) -> Any:
+    """Return code of the user's by its kind, with the settings of a dataclass; by its name alone if it has no kind."""
+    if isinstance(value, (FunctionLoss, ScheduleFunction)):
+        means, value = getattr(value, "targets_are", ""), value.function
+        if (kind := kind_of(value)) is not None:
+            return {"kind": kind, "targets_are": means} if means else kind
+    elif (kind := kind_of(value)) is not None:
+        return {"kind": kind}
+    elif dataclasses.is_dataclass(value) and (kind := kind_of(type(value))) is not None:
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {"kind": kind} | {name: _value(v) for name, v in fields.items() if v is not None}
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
 
 
 def _metric_value(metric: Any) -> Any:
-    """Return the name of a metric, or a table of its kind and settings; of one of the user's own, a custom object."""
+    """Return the name of a metric, or a table of its kind and settings; of one of the user's own, its kind or name."""
     from dbp.metrics.registry import METRICS
 
     if METRICS.get(metric.kind) is not type(metric):
-        return {CUSTOM: getattr(metric, "name", type(metric).__qualname__)}
+        if (kind := kind_of_object(metric, getattr(metric, "sums", None))) is not None:
+            return kind
+        return _own_value(metric) if kind_of(type(metric)) else {CUSTOM: getattr(metric, "name", str(metric.kind))}
     settings = {f.name: _value(getattr(metric, f.name)) for f in dataclasses.fields(metric)}
     return {"kind": metric.kind, **settings} if settings else metric.kind
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint, epoch_words, files_of, find, table_of
+from dbp.config.own_code import kinds_in
 from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError
@@ -97,7 +98,7 @@ def _weights(checkpoint: StoredCheckpoint, ending: str) -> tuple[bytes, str]:
 
 def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float | None) -> tuple[bytes, str]:
     table = table_of(checkpoint.config)
-    if (code := custom_code(table["model"])) is not None:
+    if (code := custom_code(table["model"]) or next(iter(kinds_in(table["model"])), None)) is not None:
         raise UserError(
             f"the checkpoint's model is, or contains, the Python code {code!r}, which cannot be put into ONNX; export "
             "its weights as .safetensors or .npz"

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import mmap
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import index
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,18 +24,10 @@ from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, running_arrays
 from dbp.nn.names import check_name, check_names
 from dbp.nn.scope import Model, Scope
+from dbp.nn.user_line import SHAPE_MESSAGES, user_line
 from dbp.random import generator
 from dbp.types import Array
 
-# The beginnings of NumPy's messages about shapes that do not fit.
-SHAPE_MESSAGES = (
-    "operands could not be broadcast",
-    "matmul: ",
-    "shapes (",
-    "could not broadcast",
-    "cannot reshape array",
-)
-DBP_FOLDER, NUMPY_FOLDER = Path(__file__).parents[1], Path(np.__file__).parent
 MAX_DRAWN = 1 << 12  # elements; a larger parameter is zeros while the model is built
 
 
@@ -232,23 +222,14 @@ def _call(model: Model, scope: Scope, inputs: Array) -> Value:
     try:
         return model(scope, inputs)
     except ShapeError as error:
-        line = _user_line(error)[0]
+        line = user_line(error)[0]
         raise UserError(f"{line}: {error}" if line else str(error)) from None
     except MemoryError as error:
         raise UserError(
             f"the model takes more memory than this machine has, for {len(inputs)} examples: {error}"
         ) from None
     except ValueError as error:
-        line, raised_by_numpy = _user_line(error)
+        line, raised_by_numpy = user_line(error)
         if raised_by_numpy and str(error).startswith(SHAPE_MESSAGES):
             raise UserError(f"{line}: {error}") from None
         raise  # a bug, whose traceback says more
-
-
-def _user_line(error: Exception) -> tuple[str, bool]:
-    """Return the last line of the user's code in a traceback, and whether only NumPy's frames follow it."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if NUMPY_FOLDER not in Path(f.filename).parents]
-    own = [f for f in frames if DBP_FOLDER not in Path(f.filename).parents]
-    if not own:
-        return "", False
-    return f"in {own[-1].name} (line {own[-1].lineno} of {Path(own[-1].filename).name})", own[-1] is frames[-1]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.objective import Objective
 from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_masks
+from dbp.data.check import block_rows
 from dbp.errors import NodesDifferError, PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
@@ -41,9 +43,10 @@ from dbp.reading.example_check import ExampleCheck
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
 from dbp.reading.output_form import OutputForm
-from dbp.reading.shard import Batch
+from dbp.reading.shard import Batch, Shard
 from dbp.reading.training_data import TrainingData
 from dbp.run.best_weights import BestWeights
+from dbp.run.class_weights import with_class_weights
 from dbp.run.data_check import DataCheck
 from dbp.run.fitted_metrics import fitted_metrics
 from dbp.run.model_check import check_standardized, model_warnings, weights_in
@@ -66,6 +69,7 @@ class Run:
         kernels: what the ranks compute with, on which the bits of results depend.
         restored: whether a snapshot will be put into it before its first step, so that it needs no initial weights.
         stored: the meaning of the training data in the checkpoint that it resumes from; empty without one.
+        progress: the counts and sums of that checkpoint, by name.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Run:
         kernels: Mapping[str, str],
         restored: bool = False,
         stored: Meaning | None = None,
+        progress: Mapping[str, Any] = MappingProxyType({}),
     ):
         self.settings, self.comm, self.kernels, self.restored = settings, comm, kernels, restored
         check_installation(comm)
@@ -100,6 +105,7 @@ class Run:
         self.warnings += self.standardization.warnings
         self._train_loader = self.loader(self.sources.train)
         loss, shape, _ = self._outputs
+        self.loss = with_class_weights(comm, loss, shape, self._targets.classes or (), progress, self._class_totals)
         self.metrics = fitted_metrics(comm, settings.metrics, loss, shape, self._targets, self._train_loader)
         self.progress = Progress(self.metrics, agree(comm, self._column, settings.early_stopping.metric))
         self.schedule_by = agree(comm, self._column, settings.schedule.by)
@@ -219,7 +225,7 @@ class Run:
         self.best = BestWeights(self.arena, self.inference_moments) if best else None
         self.objective = Objective(
             settings.model,
-            settings.loss,
+            self.loss,
             self.layout,
             self.comm,
             self.shards,
@@ -252,6 +258,14 @@ class Run:
     def meaning(self) -> Meaning:
         """Return what the numbers of the training data mean, with what they are standardized by."""
         return self.standardization.meaning
+
+    def _class_totals(self, count: Callable[[Shard], Array]) -> Array:
+        """Return sums over the training data, given those over some examples; collective."""
+        from dbp.reading.class_counts import class_totals  # which no other start needs
+
+        train = self.sources.train
+        loader = self.loader(train, agree(self.comm, block_rows, train))
+        return class_totals(self.comm, loader, self.shards, count, stop_check(self.comm))
 
     @property
     def _targets(self) -> ColumnMeaning:

@@ -11,6 +11,9 @@ from dbp.config.data import FROM, PARTS, is_in_files, with_paths
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
+from dbp.nn import FunctionLoss, Loss
+
+LOSS_SOURCE = "loss_source"  # in the progress of a checkpoint: the digest of the source of a loss that is a function
 
 
 def stored_table(settings: Settings) -> dict[str, Any]:
@@ -49,6 +52,11 @@ def stored_config(settings: Settings) -> str:
         key, value = next((key, toml.flatten(table).get(key)) for key in changed)
         raise UserError(f"{key} cannot be stored with the run, as it is {value!r}; change it, or set out to None")
     return text
+
+
+def loss_source(loss: Loss) -> dict[str, str]:
+    """Return what a checkpoint keeps of the source of a loss that is a function; nothing of another."""
+    return {LOSS_SOURCE: loss.digest} if isinstance(loss, FunctionLoss) else {}
 
 
 def stored_meaning(meaning: Meaning) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 from dbp.config import toml
 from dbp.config.data import PARTS, is_in_files
+from dbp.config.own_code import CODE
 from dbp.config.settings import Settings
 from dbp.data import Meaning, is_same_but_written_since, meaning_differences
 from dbp.errors import UserError
 from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY
-from dbp.run.stored_settings import stored_table
+from dbp.run.stored_settings import LOSS_SOURCE, loss_source, stored_table
 from dbp.saving.checkpoint_info import CheckpointInfo
 
 # Keys and sections that may differ between a checkpoint and the settings that continue from it.
@@ -67,6 +68,9 @@ class Comparison:
         now = _without_files(stored_table(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
         differences = toml.differences(then, now)
+        source = loss_source(settings.loss).get(LOSS_SOURCE)
+        if not any(covered(key, ("loss",)) for key in differences) and info.progress.get(LOSS_SOURCE) != source:
+            differences["loss"] = f"loss: the source of {settings.loss.kind} has changed since the checkpoint"
         written = {
             purpose: f"{purpose} data: files written since the checkpoint, but of the same size and sample of rows"
             for purpose in ("train", "validation")
@@ -167,6 +171,6 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
 
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without the run's folder and the names of data files, as data is compared by content."""
+    """Return a config without its folders and the names of data files, as data is compared by content."""
     data = {k: v for k, v in table["data"].items() if not (k in PARTS and is_in_files(v))}
-    return {**{key: value for key, value in table.items() if key != "out"}, "data": data}
+    return {**{key: value for key, value in table.items() if key not in ("out", CODE)}, "data": data}

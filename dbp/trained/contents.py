@@ -35,6 +35,8 @@ PROGRESS = {
     "elapsed": "seconds of training",
     "seed": "seed",
     "shards": "shards",
+    "class_weights": "class weights",
+    "loss_source": "digest of the source of the loss",
     "data_": "digest of the {} data",
     "examples": "training examples",
     "input_shape": "shape of their inputs",

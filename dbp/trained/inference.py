@@ -29,10 +29,12 @@ class ModelFile(NamedTuple):
     Args:
         path: a checkpoint, or the folder of a run.
         last: whether a folder stands for the last weights of the run rather than for those of its best epoch.
+        code: the Python file, or its folder, with code of the user's that its config names; None to import none.
     """
 
     path: str
     last: bool = False
+    code: str | None = None
 
 
 def with_checkpoint(file: ModelFile, action: Callable[[Settings, StoredCheckpoint, Communicator], str]) -> int:
@@ -51,7 +53,7 @@ def with_checkpoint(file: ModelFile, action: Callable[[Settings, StoredCheckpoin
     comm = world(end_after=START_SECONDS)
     check_same_kernels(comm)
     checkpoint, _ = from_rank_0(comm, read_model, Path(file.path), file.last)
-    settings = agree(comm, settings_of, checkpoint)
+    settings = agree(comm, settings_of, checkpoint, file.code)
     with abort_on_error(comm), blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):
         text = action(settings, checkpoint, comm)
     if comm.rank == 0:

@@ -10,11 +10,13 @@ from typing import Any
 from dbp import kernels
 from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
+from dbp.config.own_code import folder_with, kinds_in
 from dbp.config.settings import Settings
 from dbp.data import parse_meaning
 from dbp.errors import UserError
 from dbp.nn import Loss, as_loss, as_model
 from dbp.parallel import Communicator, agree, from_rank_0, ranks_of_job
+from dbp.run.class_weights import with_stored_weights
 from dbp.run.provenance import check_kernels
 from dbp.trained.trained_model import TrainedModel
 
@@ -23,7 +25,12 @@ STAND_INS = {"model": {"kind": "flatten"}, "loss": "mean_squared_error", "optimi
 
 
 def load(
-    path: str | PathLike[str], *, last: bool = False, model: Any = None, loss: Loss | str | None = None
+    path: str | PathLike[str],
+    *,
+    last: bool = False,
+    code: str | PathLike[str] | None = None,
+    model: Any = None,
+    loss: Loss | str | None = None,
 ) -> TrainedModel:
     """Return the trained model in a checkpoint; all ranks of a job call it together.
 
@@ -31,17 +38,19 @@ def load(
         path: a checkpoint, or the folder of a run.
         last: whether a folder stands for the last weights of the run rather than for those of its best epoch, if it
             keeps them.
+        code: the Python file, or its folder, with layers, losses and metrics of your own that the run's config names,
+            such as "my_layers.py" for "my_layers:Gated"; it is imported.
         model: the model, or a list of layers, if it is Python code of your own, of which a checkpoint keeps the name.
         loss: likewise the loss.
 
     Raises:
-        UserError: there is no such checkpoint, or its model or loss is Python code that is not given.
+        UserError: there is no such checkpoint, or it needs Python code that is not given.
         DataError: it is damaged, or the only ones that there are.
     """
     comm = ranks_of_job()
     check_same_kernels(comm)
     found, file = from_rank_0(comm, read_model, Path(path), last)
-    settings = agree(comm, settings_of, found, model, loss)
+    settings = agree(comm, settings_of, found, None if code is None else str(code), model, loss)
     return agree(comm, _trained, settings, found, file)
 
 
@@ -62,34 +71,38 @@ def read_model(path: Path, last: bool = False) -> tuple[StoredCheckpoint, Path]:
         return replace(found, model=found.inference_weights(), best={}, optimizer={}), opened.path
 
 
-def settings_of(checkpoint: StoredCheckpoint, model: Any = None, loss: Loss | str | None = None) -> Settings:
-    """Return the settings of the run that wrote a checkpoint, to use its model.
+def settings_of(
+    checkpoint: StoredCheckpoint, code: str | None = None, model: Any = None, loss: Loss | str | None = None
+) -> Settings:
+    """Return the settings of the run that wrote a checkpoint, to use its model; its loss has the run's class weights.
 
     Args:
         checkpoint: the checkpoint.
+        code: the Python file, or its folder, with code of the user's that the config names; None to import none.
         model: in place of a model that is Python code.
         loss: in place of a loss that is Python code.
 
     Raises:
-        UserError: model or loss is Python code that is not given.
+        UserError: model, loss or a metric is Python code that is not given.
     """
     table, own = table_of(checkpoint.config), {"model": model, "loss": loss}
     toml.take_own_metrics(table)
     table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
     for name, stand_in in STAND_INS.items():
-        code = toml.custom_code(table.get(name))
-        if code is not None and name in own and own[name] is None:
+        custom = toml.custom_code(table.get(name))
+        if custom is not None and name in own and own[name] is None:
             raise UserError(
-                f"the checkpoint's {name} is, or contains, the Python code {code!r}, which a config cannot name; use "
+                f"the checkpoint's {name} is, or contains, the Python code {custom!r}, which a config cannot name; use "
                 f"it from Python: dbp.load(path, {name}=...)"
             )
-        if code is not None or own.get(name) is not None:
+        is_not_used = name not in own and bool(kinds_in(table.get(name)))
+        if custom is not None or own.get(name) is not None or is_not_used:
             table[name] = stand_in
-    settings = toml.settings_from(table)
+    settings = toml.settings_from(table, None if code is None else folder_with(code))
     return replace(
         settings,
         model=settings.model if model is None else as_model(model),
-        loss=settings.loss if loss is None else as_loss(loss),
+        loss=with_stored_weights(settings.loss if loss is None else as_loss(loss), checkpoint.progress),
     )
 
 

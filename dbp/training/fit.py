@@ -214,6 +214,7 @@ def start_run(
         settings = with_threads_and_shards(settings, info, nodes, start.ranks or comm.size)
         # Ranks that have died during a start may have left this one further than others: rank 0 speaks for all.
         stored = info.meaning if info else from_rank_0(comm, lambda: None if known is None else known.meaning)
+        known_progress = info.progress if info else {}
         lock.pop_all()  # from here on the block below has it
     is_shown = not start.quiet and comm.rank == 0
 
@@ -228,7 +229,7 @@ def start_run(
         blas_threads(settings.thread_count),
         np.errstate(over="ignore", invalid="ignore"),
         stoppable_start(comm, settings.out is not None, say),
-        Run(settings, comm, kernels, info is not None or snapshot is not None, stored) as run,
+        Run(settings, comm, kernels, info is not None or snapshot is not None, stored, known_progress) as run,
         Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, run.progress.best_by) as display,
     ):
         for line in introduction(run, nodes, start.job_lines):
@@ -322,7 +323,7 @@ def result_of(run: Run, test: Mapping[str, float] = MappingProxyType({})) -> Tra
 
     settings = run.settings
     return TrainedModel(
-        replace(settings, data=without_arrays(settings.data)),
+        replace(settings, data=without_arrays(settings.data), loss=run.loss),
         run.final_weights(),
         run.progress.history,
         dict(test),

@@ -32,6 +32,7 @@ from dbp.run.run import Run
 from dbp.saving.saver import RunSaver
 from dbp.text import count_text
 from dbp.training.display import Display
+from dbp.training.loss_check import check_own_loss
 from dbp.training.not_finite_policy import NotFinitePolicy
 
 if TYPE_CHECKING:  # only runs with listeners or a trace load these
@@ -53,6 +54,7 @@ def train_epochs(
     """
     run.comm.clock.reset()
     settings, progress = run.settings, run.progress
+    check_own_loss(run)
     steps, policy = 0, NotFinitePolicy(run, saver, display.say)
     policy.begin()
     while progress.epoch < settings.epochs and not progress.outcome:

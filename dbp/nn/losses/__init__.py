@@ -8,6 +8,8 @@ To add a loss:
    docs/config.md.
 3. Test its closed form, its derivatives and the targets that it refuses in tests/nn/test_losses.py.
 4. Compare it with PyTorch's in tests/nn/test_losses_as_pytorch.py.
+
+A function of the user's becomes a FunctionLoss (function.py). Class weights are in class_weights.py.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, cast
 
 from dbp.errors import UserError, unknown
 from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler, classes_of
+from dbp.nn.losses.function import FunctionLoss
 from dbp.nn.losses.loss import ANSWERS, CLASSES, NUMBERS, Loss, as_weighted, check_targets
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
@@ -44,12 +47,14 @@ MEMBERS = ("kind", "default_metrics", "check", "prepare", "loss_shape", "predict
 
 
 def as_loss(given: Any) -> Loss:
-    """Return a loss, given itself or its name; UserError, saying what is missing, for anything else."""
+    """Return a loss, given itself, its name or a function; UserError, saying what is missing, for anything else."""
     if isinstance(given, str):
         return loss_named(given)
     if isinstance(given, type):
         raise UserError(f"loss {given.__name__} is a class; make an object of it: {given.__name__}()")
     missing = [part for part in MEMBERS if not hasattr(given, part)] + ["__call__"] * (not callable(given))
+    if missing == list(MEMBERS):
+        return cast(Loss, FunctionLoss(given))
     if missing:
         raise UserError(
             f"loss {getattr(given, '__name__', repr(given))} lacks {', '.join(missing)}; give a name (valid: "
@@ -65,6 +70,7 @@ __all__ = [
     "NUMBERS",
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "FunctionLoss",
     "Hinge",
     "Huber",
     "KullbackLeibler",

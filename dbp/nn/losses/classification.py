@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from dbp.autodiff import (
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.checks import check_fraction, check_positive
 from dbp.errors import MisfitError, UserError
+from dbp.nn.losses.class_weights import ClassWeighted, spread_weights
 from dbp.nn.losses.loss import ANSWERS, CLASSES, Shape, as_numbers, check_numbers, check_same_shape
 from dbp.text import brief
 from dbp.types import Array
@@ -166,22 +168,44 @@ def _check_output(kind: str, output_shape: Shape) -> None:
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Classification):
+class CrossEntropy(Classification, ClassWeighted):
     """Cross-entropy of the softmax of the outputs: the negative log probability of the target's class.
 
     Targets are integers (examples, *positions), or probabilities (examples, *positions, classes), which weight the
     logarithms. With label_smoothing s, targets have weight 1 - s and a uniform distribution weight s (Szegedy et al.
-    2016).
+    2016). With class_weights c the loss of a target has the factor c[target], or sum(c t) for probabilities t.
     """
 
     kind: ClassVar[str] = "cross_entropy"
     label_smoothing: float = 0.0
+    class_weights: str | Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         check_fraction(label_smoothing=self.label_smoothing)
+        self.check_class_weights()
 
     def __call__(self, outputs: Value, targets: Array) -> Value:
-        """Return -log softmax(outputs)[target] per position."""
+        """Return -log softmax(outputs)[target] per position, times the factor of the class."""
+        loss = self._unweighted(outputs, targets)
+        if self.class_weights is None:
+            return loss
+        factors = self.factors_for(np.shape(outputs)[-1], array_of(outputs).dtype)
+        return loss * (factors[targets] if targets.ndim < outputs.ndim else targets @ factors)
+
+    def class_totals(self, targets: Array, weights: Array | None, output_shape: Shape) -> Array:
+        """Return the sum of example weights of each class, shape (classes,), for prepared targets."""
+        classes = output_shape[-1]
+        if targets.ndim < 1 + len(output_shape):
+            each = spread_weights(weights, targets.shape)
+            return np.bincount(targets.ravel(), each.ravel(), minlength=classes)
+        each = spread_weights(weights, targets.shape)
+        return np.asarray(np.sum((targets * each).reshape(-1, classes), axis=0, dtype=np.float64))
+
+    def factors_of_table(self, output_shape: Shape, classes: Sequence[str]) -> Array:
+        """Return the factors of the table of class weights; see factors_in_table()."""
+        return self.factors_in_table(output_shape[-1], classes)
+
+    def _unweighted(self, outputs: Value, targets: Array) -> Value:
         certain, s = targets.ndim < outputs.ndim, self.label_smoothing
         if certain and not s:
             return cross_entropy_block(outputs, targets=targets)
@@ -235,16 +259,21 @@ class Hinge(Classification):
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(ClassWeighted):
     """Cross-entropy of independent yes-or-no targets; an output is the logit of the probability of yes.
 
-    Outputs and targets (examples, ...), or targets (examples,) for one output; one loss per output.
+    Outputs and targets (examples, ...), or targets (examples,) for one output; one loss per output. With class_weights
+    (no, yes) the loss has the factor no + (yes - no) target; "balanced" ones are those of each output.
     """
 
     kind: ClassVar[str] = "binary_cross_entropy"
     targets_are: ClassVar[str] = ANSWERS
     default_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     applies: ClassVar[str] = "sigmoid"
+    class_weights: str | Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        self.check_class_weights()
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError unless targets lie from 0 to 1 and have the outputs' shape."""
@@ -263,7 +292,23 @@ class BinaryCrossEntropy:
     def __call__(self, outputs: Value, targets: Array) -> Value:
         """Return log(1 + exp(z)) - y z = -y log p - (1 - y) log(1 - p) for p = sigmoid(z), per output."""
         check_same_shape(outputs, targets)
-        return softplus(outputs) - outputs * targets
+        loss = softplus(outputs) - outputs * targets
+        if self.class_weights is None:
+            return loss
+        factors = self.factors_for(2, array_of(outputs).dtype)
+        no, yes = factors[..., 0], factors[..., 1]
+        return loss * (no + (yes - no) * targets)
+
+    def class_totals(self, targets: Array, weights: Array | None, output_shape: Shape) -> Array:
+        """Return the sum of example weights of no and of yes, shape (outputs, 2), for prepared targets."""
+        each, outputs = spread_weights(weights, targets.shape), output_shape[-1] if output_shape else 1
+        yes = np.sum((each * targets).reshape(-1, outputs), axis=0, dtype=np.float64)
+        both = np.sum(each.reshape(-1, outputs), axis=0, dtype=np.float64)
+        return np.stack([both - yes, yes], axis=-1)
+
+    def factors_of_table(self, output_shape: Shape, classes: Sequence[str]) -> Array:  # noqa: ARG002
+        """Return the factors of no and yes in the table of class weights; see factors_in_table()."""
+        return self.factors_in_table(2, classes if len(classes) == 2 else ())
 
     def loss_shape(self, output_shape: Shape) -> Shape:
         """Return the outputs' shape: one loss per output."""

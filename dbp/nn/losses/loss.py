@@ -95,6 +95,11 @@ def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
     if shape != output_shape and not (shape == () and output_shape == (1,)):
         remedy = "; take cross_entropy for numbers of classes" if shape == output_shape[:-1] else ""
         raise MisfitError(f"targets must have the outputs' shape {output_shape} per example, but have {shape}{remedy}")
+    check_finite(targets, first)
+
+
+def check_finite(targets: Array, first: int) -> None:
+    """Raise UserError, naming the first example at fault, unless targets are finite."""
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
         row = int(np.argmax(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)))
         raise UserError(f"targets must be finite, but the one of example {first + row} is not; set its weight to 0")
