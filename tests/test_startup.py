@@ -29,6 +29,8 @@ NOT_NEEDED = {
     "dbp.exchange",
     "dbp.trained",
     "dbp.insight",
+    "dbp.report",
+    "dbp.training.epoch_table",
     "dbp.batch",
 }
 COMMAND = ["dbp.commands.parser", "dbp.commands.train"]

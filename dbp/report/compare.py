@@ -16,7 +16,7 @@ from dbp.text import duration, printable, table
 from dbp.text import figure as number_text
 
 MOST_DIFFERENCES = 8  # settings in the text; the CSV has all
-WIDTH = 80
+MOST_LETTERS = 30  # of the name of a run in the text
 
 
 def ordered(records: Sequence[RunRecord], by: str = "") -> tuple[list[RunRecord], str]:
@@ -70,7 +70,11 @@ def compare_text(records: Sequence[RunRecord], by: str = "") -> str:
 
 
 def _result(record: RunRecord) -> list[str]:
-    return [record.name, record.state, f"{record.best_epoch or '-'} of {record.history.epochs}"]
+    return [_short(record.name), record.state, f"{record.best_epoch or '-'} of {record.history.epochs}"]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 2]}.."
 
 
 def _time(record: RunRecord) -> str:

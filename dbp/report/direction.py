@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from dbp.config import toml
-from dbp.data import ColumnMeaning
+from dbp.data import FLOATS, ColumnMeaning
 from dbp.errors import UserError
 from dbp.metrics import as_metrics
 from dbp.metrics.metric_set import VALIDATION, MetricSet
 from dbp.metrics.predictions import TargetForm
 from dbp.report.record import RunRecord
+
+MANY = 1 << 8  # classes, where their number is not known
 
 
 def larger_is_better(record: RunRecord, column: str) -> bool:
@@ -29,10 +33,14 @@ def _columns(record: RunRecord) -> dict[str, bool]:
     """Return the columns of the metrics of a run; none if its config names code."""
     try:
         settings = toml.settings_from(record.config)
-        kinds = as_metrics(list(getattr(settings.loss, "default_metrics", ())))
-        targets = record.meaning.get("targets", ColumnMeaning("floats"))
-        names = targets.names or targets.classes or ()
-        form = TargetForm.of(settings.loss, (max(2, len(names)),), targets)
-        return dict(MetricSet.of(settings.metrics or kinds, form).columns)
+        kinds = settings.metrics or as_metrics(list(getattr(settings.loss, "default_metrics", ())))
     except UserError:
         return {}
+    targets = record.meaning.get("targets", ColumnMeaning(FLOATS))
+    names = targets.names or targets.classes or ()
+    found: dict[str, bool] = {}
+    form = TargetForm.of(settings.loss, (len(names) or MANY,), targets)
+    for kind in kinds:
+        with contextlib.suppress(UserError):  # it does not fit so many classes
+            found |= MetricSet.of([kind], form).columns
+    return found

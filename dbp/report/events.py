@@ -21,7 +21,7 @@ KINDS = {
 }
 TEST = "test: "  # what the line with the results on the test data begins with
 MOST_EVENTS = 40  # the last ones
-MOST_LETTERS = 300
+MOST_LETTERS, MOST_RESULTS = 300, 4000
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def results_on_test_data(lines: Sequence[str]) -> str:
     """Return the last results on the test data that the lines of a log tell of, as text; "" without any."""
     matches = (LINE.match(line) for line in reversed(lines))
     words = (match[3] for match in matches if match)
-    return next((text.removeprefix(TEST)[:MOST_LETTERS] for text in words if text.startswith(TEST)), "")
+    return next((text.removeprefix(TEST)[:MOST_RESULTS] for text in words if text.startswith(TEST)), "")
 
 
 def events_of(record: RunRecord) -> Markup:

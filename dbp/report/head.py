@@ -57,7 +57,7 @@ def _tiles(record: RunRecord) -> list[Markup]:
     row, when = (
         (history.best, f"epoch {record.best_epoch}, the best") if record.best_epoch else (history.last, "last epoch")
     )
-    columns = [next((c for c in (f"{VALIDATION}{name}", name) if c in row), None) for name in history.figures]
+    columns = [next((c for c in (f"{VALIDATION}{name}", name) if c in row), None) for name in history.families]
     tiles = [_tile(words(column), number_text(row[column]), when) for column in columns[:MOST_TILES] if column]
     values = record.status.values if record.status is not None else {}
     step, seconds = (
@@ -77,9 +77,11 @@ def _tile(name: str, value: str, when: Content) -> Markup:
 
 
 def _test(record: RunRecord) -> Markup | None:
-    """Return the results on the test data, as the log has them."""
-    found = results_on_test_data(record.log)
-    return tag("p", tag("b", "Test data: "), found, class_="test") if found else None
+    """Return the results on the test data, as the log has them, without those of single classes and outputs."""
+    parts = results_on_test_data(record.log).split("  ")
+    single = {words(name) for members in record.history.families.values() for name in members}
+    shown = [part for part in parts if part and part.rpartition(" ")[0] not in single]
+    return tag("p", tag("b", "Test data"), [tag("span", part) for part in shown], class_="test") if shown else None
 
 
 def missing_of(record: RunRecord) -> Markup | None:

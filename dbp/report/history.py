@@ -72,6 +72,19 @@ class History:
         names = (name.removeprefix(VALIDATION) for name in self.series if name not in COUNTS)
         return sorted(dict.fromkeys(names), key=lambda name: name != "cost")
 
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """Return the costs and metrics of all classes or outputs together, each with the names of those of one.
+
+        The columns of one begin with the name of the metric of all, as in f1 and f1_cat.
+        """
+        found: dict[str, list[str]] = {}
+        names = self.figures
+        for name in sorted(names, key=len):
+            base = max((other for other in found if name.startswith(f"{other}_")), key=len, default=None)
+            found.setdefault(base or name, []).extend([name] if base else [])
+        return {name: found[name] for name in names if name in found}
+
 
 def kept_rows(values: Array, most: int = MOST_POINTS) -> Array:
     """Return the rows of a column that are drawn: all, or the least and the greatest value of each of many pieces.

@@ -99,7 +99,7 @@ def _name(record: RunRecord, number: int) -> Markup:
 def _table_of_runs(records: Sequence[RunRecord], names: Sequence[Markup]) -> Markup:
     """Return a row for each run: its state, its best epoch and the figures of that."""
     rows_of = [record.history.best or record.history.last for record in records]
-    figures = list(dict.fromkeys(name for record in records for name in record.history.figures))[:MOST_COLUMNS]
+    figures = list(dict.fromkeys(name for record in records for name in record.history.families))[:MOST_COLUMNS]
     columns = {name: [row.get(f"{VALIDATION}{name}", row.get(name)) for row in rows_of] for name in figures}
     rows: list[list[Content]] = []
     for number, record in enumerate(records):

@@ -25,7 +25,7 @@ def plot(records: Sequence[RunRecord], out: Path, names: Sequence[str] = ()) -> 
     Args:
         records: the runs.
         out: the file, whose ending is one of FORMATS.
-        names: of the costs and metrics; by default all.
+        names: of the costs and metrics; by default all but those of single classes and outputs.
 
     Raises:
         UserError: the ending is unknown, no run has such a metric, or matplotlib is not installed.
@@ -37,7 +37,8 @@ def plot(records: Sequence[RunRecord], out: Path, names: Sequence[str] = ()) -> 
     for name in names:
         if name not in known:
             raise unknown("cost or metric", name, known)
-    shown = list(names or known)[:MOST_PLOTS]
+    of_all = list(dict.fromkeys(name for record in records for name in record.history.families))
+    shown = list(names or of_all)[:MOST_PLOTS]
     if not shown:
         raise UserError(f"{records[0].path} has no history to plot; train it for an epoch first")
     figure_of = library("matplotlib.figure", "dbp plot").Figure

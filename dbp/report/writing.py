@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def write_report(paths: Sequence[Path], out: Path, of_data: OF_DATA) -> str:
 
 
 def watch(paths: Sequence[Path], out: Path, of_data: OF_DATA, port: int, say: Callable[[str], None]) -> str:
-    """Serve the report until all runs have ended, write it then, and return a line on it."""
+    """Serve the report until all runs have ended or Ctrl-C comes, write it then, and return a line on it."""
 
     def render() -> tuple[str, bool]:
         records = [RunRecord.of(path) for path in paths]
@@ -54,5 +55,6 @@ def watch(paths: Sequence[Path], out: Path, of_data: OF_DATA, port: int, say: Ca
 
     with ReportServer(render, port) as server:
         say(f"{server.address} shows the report until the end of the run; Ctrl-C ends this")
-        server.wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.wait()
     return write_report(paths, out, of_data)

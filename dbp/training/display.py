@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dbp.cost.mini_batch import ExampleSums
 from dbp.log import run_log
@@ -17,8 +17,13 @@ from dbp.run.run import Run
 from dbp.run.sources import warnings_of
 from dbp.terminal import columns_of, open_terminal, terminal_of, width_of, write_line
 from dbp.text import count_text, duration, figures
-from dbp.training.epoch_table import MAX_WIDTH, WIDTH, EpochTable
 from dbp.version import VERSION
+
+if TYPE_CHECKING:
+    from dbp.training.epoch_table import EpochTable
+
+
+MAX_WIDTH = 110  # columns of the bar
 
 
 class Display:
@@ -147,10 +152,14 @@ class Display:
             is_best: whether the epoch is the best so far.
             rate: its examples per second.
         """
+        if not (self._enabled or self._logged):
+            return
         if self._table is None:
+            from dbp.training.epoch_table import WIDTH, EpochTable  # which other ranks than 0 do not need
+
             self._table = EpochTable(self._epochs, list(row), self._best_by, self._columns or WIDTH)
             if hidden := len(self._table.hidden):
-                self.say(f"of the history {count_text(hidden, 'column')} more than fit here are kept, but not shown")
+                self.say(f"{count_text(hidden, 'more column')} of the history: kept, but they do not fit here")
             self.say("\n".join(self._table.head()))
         self.say(self._table.row(row, is_best, rate, self._seconds_left()))
         if skipped := int(row["skipped"]):

@@ -24,3 +24,9 @@ def test_a_history_has_its_best_and_last_row_and_costs_come_first():
     assert (history.epochs, history.best["cost"], history.last["cost"]) == (3, 1, 2)
     assert history.series["cost"].epochs.tolist() == [1, 2, 3]
     assert History.of([*columns], lambda name: np.array(columns[name]), best_epoch=9).best == {}
+
+
+def test_columns_of_one_class_belong_to_those_of_all():
+    names = ["cost", "f1", "f1_cat", "f1_1", "validation_f1", "validation_f1_dog", "top_3", "rmse_x", "seconds"]
+    history = History.of(names, lambda _: np.ones(2), best_epoch=1)
+    assert history.families == {"cost": [], "f1": ["f1_1", "f1_cat", "f1_dog"], "top_3": [], "rmse_x": []}

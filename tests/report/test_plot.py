@@ -9,7 +9,6 @@ from tests.report.runs import write_run
 
 
 def test_a_plot_is_written_in_each_format(tmp_path):
-    pytest.importorskip("matplotlib")
     records = [RunRecord.of(write_run(tmp_path / name)) for name in ("a$_b", "second")]
     for ending, beginning in ((".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF")):
         out = tmp_path / f"x{ending}"
