@@ -21,7 +21,10 @@ from tests.jobs import ROOT, dbp, run
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("*/*.md")),
 ]
+FOLLOWED = {"start.md", "tutorial.md", "cookbook"}  # whose blocks tests/test_pages.py runs in their order
+AS_README = "index.md"  # the first page of the site, which shows what the README does
 README = PAGES[0].read_text()
 ABBREVIATIONS = {"CHANGELOG", "HDF5", "MPI", "MPICH", "TOML", "HDF"}  # in capitals, and no names in the code
 
@@ -47,6 +50,8 @@ def code_with_output():
     """Yield each block of Python of the pages with the block of text that follows it."""
     found = []
     for page in PAGES:
+        if {page.name, page.parent.name} & {*FOLLOWED, AS_README}:
+            continue
         in_order = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)
         for (language, code), (next_language, output) in itertools.pairwise(in_order):
             if (language, next_language) == ("python", "text"):
@@ -69,8 +74,15 @@ def test_code_prints_what_is_shown(tmp_path, code, output):
 
 
 def test_every_block_of_code_has_its_output_checked():
-    shown = sum(len(blocks(page.read_text(), "python")) for page in PAGES)
+    pages = [page for page in PAGES if not {page.name, page.parent.name} & {*FOLLOWED, AS_README}]
+    shown = sum(len(blocks(page.read_text(), "python")) for page in pages)
     assert shown == len(code_with_output()) > 3
+
+
+def test_the_first_page_of_the_site_shows_the_code_of_the_readme():
+    page = (ROOT / "docs" / AS_README).read_text()
+    for language in ("python", "text"):
+        assert blocks(page, language)[0] == blocks(README, language)[0], f"copy it from the README to docs/{AS_README}"
 
 
 def test_the_tree_is_that_of_the_folders():

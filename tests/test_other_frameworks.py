@@ -12,6 +12,7 @@ from dbp.commands import COMMANDS
 from dbp.config.settings import SECTIONS, Settings
 from dbp.config.toml import settings_from
 from dbp.errors import UserError
+from dbp.metrics import METRICS
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
 from dbp.other_frameworks import ALIASES, CLASSES, KEYS, hint
@@ -26,7 +27,7 @@ RUN = {
     "epochs": 1,
     "batch_size": 10,
 }
-KINDS = (LAYERS, LOSSES, OPTIMIZERS, SCHEDULES)
+KINDS = (LAYERS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES)
 
 
 def fields(cls):
@@ -59,6 +60,7 @@ def test_what_the_tables_name_is_there():
         ("validation_split", "dbp has it as data.validation, in dbp.Data(validation=...)"),
         ("lr", "dbp has it as optimizer.learning_rate, in dbp.optim.Adam(learning_rate=...)"),
         ("clipnorm", "dbp has it as optimizer.clip_norm, in dbp.optim.Adam(clip_norm=...)"),
+        ("restore_best_weights", "dbp has it as early_stopping.restore_best, in dbp.EarlyStopping(restore_best=...)"),
         ("callbacks", "dbp has it as listeners; functions of an event"),
         ("num_epochs", "did you mean 'epochs'?"),
         ("random_state", "did you mean 'seed'?"),

@@ -97,14 +97,17 @@ LIBRARIES = {"mpi4py": "dbp/parallel/ranks/mpi.py", "h5py": ("dbp/data", "dbp/ch
 # Tests of no one module: they stand at the top of tests/.
 CROSS_CUTTING = {
     "benchmarks",
+    "citation",
     "containers",
     "docs",
     "examples",
     "fault_injection",
     "hosts",
+    "pages",
     "processes",
     "ranks",
     "shared_memory",
+    "site",
     "slurm",
     "startup",
     "structure",

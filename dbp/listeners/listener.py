@@ -62,7 +62,13 @@ class Listener:
 
 
 def listener(function: Function | None = None, *, every: int = 1, harmless: bool = False) -> Any:
-    """Return a Listener of a function, or without one a decorator that does; the arguments are those of Listener."""
+    """Return a Listener of a function, or without one a decorator that does.
+
+    Args:
+        function: takes an event; returns STOP to end the run.
+        every: steps from one Step event to the next; 0 for none.
+        harmless: report the first error of the function, and go on training without it.
+    """
     if function is not None:
         return Listener(function, every, harmless)
     return lambda function: Listener(function, every, harmless)

@@ -1,0 +1,126 @@
+"""Draw the pictures of docs/gallery.md: run examples, and draw what their models do (needs matplotlib).
+
+dbp run -n 2 -- docs/gallery.py                draw all pictures, in some minutes
+dbp run -n 2 -- docs/gallery.py digits curves  draw these
+"""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dbp.autodiff import sigmoid, softmax
+from dbp.data import HDF5Dataset
+from dbp.nn import Dense, Flatten, Sequential, use
+from dbp.parallel import world
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FOLDER = Path(__file__).parent / "gallery"
+WRONG, RIGHT = "#c0392b", "#2c3e50"
+SHORT = {"curves": ["--epochs", "24"]}  # words after the name of an example: the whole takes an hour
+
+
+def example(name):
+    """Run an example on all ranks and return its variables."""
+    sys.argv = [f"{name}.py", *SHORT.get(name, [])]
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+
+# Each of these runs on all ranks, as examples do, though only the picture of the first one is saved.
+
+
+def digits():
+    """Draw test images with the class and the probability that the model finds, wrong ones in red."""
+    result = example("digits")["result"]
+    test = HDF5Dataset("dbp:digits-test").read(slice(None))
+    model = Sequential(Flatten(), Dense(128, "relu"), Dense(10))
+    found = softmax(model(use(result.weights), test.inputs.astype(np.float32) / 16))
+    wrong = np.flatnonzero(found.argmax(axis=1) != test.targets)
+    shown = np.concatenate([np.arange(16 - len(wrong[:4])), wrong[:4]])
+    axes = panels(2, 8)
+    for ax, row in zip(axes, shown, strict=True):
+        kind = found[row].argmax()
+        ax.imshow(test.inputs[row], cmap="gray_r")
+        color = RIGHT if kind == test.targets[row] else WRONG
+        ax.set_title(f"{kind}  {100 * found[row, kind]:.0f} %", fontsize=9, color=color)
+
+
+def logistic():
+    """Draw the weight of each pixel: red speaks for an even digit, blue for an odd one; beside digits of each kind."""
+    weights = example("logistic")["result"].weights["dense_1/weight"].reshape(8, 8)
+    test = HDF5Dataset("dbp:digits-test").read(slice(None))
+    axes = panels(1, 5)
+    axes[0].imshow(weights, cmap="RdBu_r", vmin=-abs(weights).max(), vmax=abs(weights).max())
+    axes[0].set_title("weights", fontsize=9, color=RIGHT)
+    for ax, kind in zip(axes[1:], (0, 6, 1, 7), strict=True):
+        ax.imshow(test.inputs[np.flatnonzero(test.targets == kind)[0]], cmap="gray_r")
+        ax.set_title("even" if kind % 2 == 0 else "odd", fontsize=9, color=RIGHT)
+
+
+def autoencoder():
+    """Draw test images above what 8 numbers keep of them."""
+    made = example("autoencoder")
+    draw_pairs(made["test"][:10], made["model"](use(made["result"].weights), made["test"][:10]), 8)
+
+
+def curves():
+    """Draw test images of curves above what 6 numbers keep of them."""
+    made = example("curves")
+    model = Sequential(*made["hidden"], Dense(6), *made["hidden"][::-1], Dense(784))
+    shown = made["test"][:10]
+    draw_pairs(shown, sigmoid(model(use(made["result"].weights), shown)), 28)
+
+
+def draw_pairs(images, restored, side):
+    """Draw images (count, side * side) in a row, and what a model has made of them below."""
+    axes = panels(2, len(images))
+    for ax, image in zip(axes, [*images, *restored], strict=True):
+        ax.imshow(image.reshape(side, side), cmap="gray_r", vmin=0, vmax=1)
+
+
+def burgers():
+    """Draw the solution over space and time, and three moments of it beside the exact one."""
+    made = example("burgers")
+    x, t = np.meshgrid(np.linspace(-1, 1, 401), np.linspace(0.01, 1, 100))
+    u = made["solution"](use(made["result"].weights), x.reshape(-1, 1), t.reshape(-1, 1)).reshape(x.shape)
+    plane, *moments = panels(1, 4, width=2.2, frames=True)
+    plane.imshow(u.T, origin="lower", extent=(0, 1, -1, 1), aspect="auto", cmap="RdBu_r")
+    plane.set_title("u(x, t)", fontsize=9, color=RIGHT)
+    for ax, row in zip(moments, (25, 50, 75), strict=True):
+        ax.plot(x[row], made["exact"](x[row], t[row]), color="#bdc3c7", linewidth=5)
+        ax.plot(x[row], u[row], color=WRONG, linewidth=1)
+        ax.set_title(f"t = {t[row, 0]:.2f}", fontsize=9, color=RIGHT)
+
+
+def panels(down, across, width=1.0, frames=False):
+    """Begin a picture of small images and return their axes, row by row."""
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(down, across, figsize=(across * width, down * (1.15 if down > 1 else 1.25) * width))
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for side in ax.spines.values():
+            side.set_visible(frames)
+            side.set_color("#bdc3c7")
+    return list(axes.flat)
+
+
+def save(name):
+    """Write the picture."""
+    from matplotlib import pyplot
+
+    pyplot.tight_layout(pad=0.4)
+    pyplot.savefig(FOLDER / f"{name}.png", dpi=150, facecolor="white")
+    pyplot.close()
+
+
+PICTURES = {draw.__name__: draw for draw in (digits, logistic, autoencoder, burgers, curves)}
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or list(PICTURES)
+    for name in names:
+        PICTURES[name]()
+        if world().rank == 0:
+            save(name)
