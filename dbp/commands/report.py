@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbp.commands.parser import Parser, add_data_names, add_runs, data_of
+from dbp.commands.parser import Parser, add_code, add_data_names, add_runs, data_of
 from dbp.terminal import print_output
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--watch", action="store_true", help="show the page while the runs go on; written at their end")
     parser.add_argument("--port", type=int, default=PORT, help=f"port of --watch on this machine (default: {PORT})")
     add_data_names(parser)
+    add_code(parser)
     parser.add_argument("--last", action="store_true", help="with --data: take the last weights, not the best")
 
 
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
             return []
         from dbp.report.on_data import sections_on_data
 
-        return sections_on_data(record, data_of(arguments), arguments.last)
+        return sections_on_data(record, data_of(arguments), arguments.last, arguments.code)
 
     if arguments.watch:
         print_output(watch(paths, out, of_data, arguments.port, print_output))

@@ -19,17 +19,18 @@ from dbp.trained.evaluator import DataFile, evaluator_of_checkpoint
 from dbp.trained.loading import read_model, settings_of
 
 
-def sections_on_data(record: RunRecord, data: DataFile, last: bool) -> list[Markup]:
+def sections_on_data(record: RunRecord, data: DataFile, last: bool, code: str | None) -> list[Markup]:
     """Return the sections about the model of a run on a data set; a note where the model and the data do not fit.
 
     Args:
         record: the run.
         data: inputs and targets.
         last: whether the last weights are taken rather than those of the best epoch.
+        code: the Python file with code of the user's that the run's config names; None to import none.
     """
     try:
         checkpoint, _ = read_model(record.path, last)
-        settings = settings_of(checkpoint)
+        settings = settings_of(checkpoint, code)
         with blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):
             evaluator = evaluator_of_checkpoint(settings, checkpoint, data, OneProcess())
             mistakes, neurons = mistakes_of(evaluator), neurons_of(evaluator)

@@ -39,6 +39,9 @@ MAX_COLUMN_BYTES = 1 << 25  # of a column of the history, and of a table such as
 MAX_TRACE_BYTES = 1 << 23
 MAX_TABLES, MAX_RANKS = 100, 1 << 16
 MOST_TRIES = 5  # at checkpoints that turn out to be damaged
+# Letters that are kept of names of classes, hosts and columns, of a value of the provenance, of a line in `missing`.
+MOST_NAME, MOST_VALUE, MOST_REASON = 60, 300, 500
+MOST_CLASSES, MOST_PROVENANCE = 1 << 16, 100
 TABLES, TRACE = "tables/", "trace.json"
 OF_EPOCH = "tables/epoch/"  # sums of the epoch under way, which are no results
 FILES = (STATUS_FILE, RUN_CONFIG, "history.csv", "checkpoints")  # one of which makes a folder that of a run
@@ -148,7 +151,8 @@ class RunRecord:
     def classes(self) -> Sequence[str]:
         """Return the names of the classes; empty if they are not known."""
         targets = self.meaning.get("targets")
-        return () if targets is None or targets.classes is None else targets.classes
+        names = () if targets is None or targets.classes is None else targets.classes[:MOST_CLASSES]
+        return [name[:MOST_NAME] for name in names]
 
     @contextmanager
     def or_missing(self, what: str, *errors: type[Exception]) -> Iterator[None]:
@@ -156,7 +160,7 @@ class RunRecord:
         try:
             yield
         except errors as error:
-            self.missing.append(f"{what}: {error}")
+            self.missing.append(f"{what}: {error}"[:MOST_REASON])
 
     # --- from the newest checkpoint ---------------------------------------------------------------------
 
@@ -183,12 +187,15 @@ class RunRecord:
 
     def _take(self, found: Opened) -> None:
         info = CheckpointInfo.of(found)
-        columns = [name.removeprefix("history/") for name in info.arrays if name.startswith("history/")]
+        names = (name.removeprefix("history/") for name in info.arrays if name.startswith("history/"))
+        columns = [name for name in names if len(name) <= MOST_NAME]
         self.history = History.of(
             columns, lambda name: _small(found, f"history/{name}"), int(info.progress["best_epoch"])
         )
         self.config, self.config_text, self.meaning = info.settings, found.config, info.meaning
-        self.progress, self.provenance = info.progress, info.provenance
+        self.progress = info.progress
+        kept = list(info.provenance.items())[:MOST_PROVENANCE]
+        self.provenance = {name[:MOST_NAME]: _cut(value, MOST_VALUE) for name, value in kept}
         self._take_tables(found)
 
     def _take_tables(self, found: Opened) -> None:
@@ -203,7 +210,8 @@ class RunRecord:
         """Read the history and the config from the text files that a run writes beside its checkpoints."""
         self.missing.append("checkpoints: none could be read, so history and config are those of the files beside them")
         rows = self._read("history.csv", "the history", _csv_rows) or []
-        columns = {name: _numbers([row.get(name) for row in rows]) for name in (rows[0] if rows else {})}
+        names = [name for name in (rows[0] if rows else {}) if name is not None and len(name) <= MOST_NAME]
+        columns = {name: _numbers([row.get(name) for row in rows]) for name in names}
         self.history = History.of([*columns], columns.__getitem__, 0)
         self.config_text = self._read(RUN_CONFIG, "the config", str, MAX_CONFIG_BYTES) or ""
         with self.or_missing("the config", DataError):
@@ -243,6 +251,10 @@ def _small(found: Opened, name: str) -> Array:
     return found.array(name)
 
 
+def _cut(value: Any, most: int) -> Any:
+    return value[:most] if isinstance(value, str) else value
+
+
 def _csv_rows(text: str) -> list[dict[str, str | None]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
@@ -268,7 +280,7 @@ def _rank_times(text: str) -> list[RankTimes]:
         (number, memory) = _numbers([row.get("rank"), row.get("memory", 0)])
         if np.isfinite(number):
             times = {str(name): max(0.0, float(value)) for name, value in seconds.items()}
-            found.append(RankTimes(int(number), str(row.get("host")), times, float(np.nan_to_num(memory))))
+            found.append(RankTimes(int(number), str(row.get("host"))[:MOST_NAME], times, float(np.nan_to_num(memory))))
     return found
 
 

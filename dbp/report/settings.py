@@ -60,7 +60,8 @@ def value_text(settings: Mapping[str, Any], key: str) -> str:
     if key not in settings:
         return NOT_SET
     value = settings[key]
-    return brief(value, MOST_LETTERS) if isinstance(value, str) and len(value) > MOST_LETTERS else str(value)
+    text = str(value)
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}.."
 
 
 def differences_table(records: Sequence[RunRecord], names: Sequence[Markup]) -> Markup:
@@ -68,6 +69,6 @@ def differences_table(records: Sequence[RunRecord], names: Sequence[Markup]) -> 
     found = differences(records)
     if not found:
         return tag("p", "All runs have the same settings.", class_="lead")
-    rows = [[tag("code", key), *values] for key, values in list(found.items())[:MOST_DIFFERENCES]]
+    rows = [[tag("code", key[:MOST_LETTERS]), *values] for key, values in list(found.items())[:MOST_DIFFERENCES]]
     note = f"{len(found) - MOST_DIFFERENCES} more settings differ." if len(found) > MOST_DIFFERENCES else None
     return figure("What differs in their settings", table(["setting", *names], rows), note=note, class_="card full")

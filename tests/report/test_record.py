@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dbp.errors import UserError
+from dbp.report.page import page
 from dbp.report.record import MAX_LOG_BYTES, RunRecord
 from dbp.training.timing import peak_memory
 from tests.report.runs import HOSTILE, STATUS, history, write_run
@@ -116,3 +117,14 @@ def test_a_column_that_is_too_large_to_show_is_named(folder):
     record = RunRecord.of(folder)
     assert record.checkpoint == ""
     assert any("step-000000040.h5" in line for line in record.missing)
+
+
+def test_names_are_cut_so_that_a_page_stays_small(tmp_path):
+    long = "x" * 50_000
+    columns = {**history(), long: np.zeros(4)}
+    folder = write_run(tmp_path / "run", classes=[long] * 24, columns=columns)
+    (folder / "timing.csv").write_text(f"rank,host,data\n0,{long},1\n")
+    record = RunRecord.of(folder)
+    record.tables["validation/confusion_matrix"] = np.ones((24, 24))
+    assert long not in record.history.series
+    assert len(page([record])) < 500_000
