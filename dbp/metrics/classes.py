@@ -58,11 +58,9 @@ class ClassCounts:
         hits = found.right_classes.reshape(-1)
         weights = found.weights_of(found.right_classes.shape)
         weights = None if weights is None else weights.reshape(-1)
-        sums = np.empty((3, self.count))
-        sums[0] = np.bincount(targets[hits], None if weights is None else weights[hits], self.count)
-        sums[1] = np.bincount(predicted + 1, weights, self.count + 1)[1:]  # without those that predict nothing
-        sums[2] = np.bincount(targets, weights, self.count)
-        return sums.reshape(-1)
+        of_hits = np.bincount(targets[hits], None if weights is None else weights[hits], self.count)
+        of_predicted = np.bincount(predicted + 1, weights, self.count + 1)[1:]  # without those that predict nothing
+        return np.concatenate((of_hits, of_predicted, np.bincount(targets, weights, self.count)))
 
     def counts(self, sums: Array) -> Counts:
         """Return the counts in these sums."""

@@ -44,9 +44,35 @@ class Predictions:
     # --- one class out of several ----------------------------------------------------------------------
 
     @cached_property
+    def largest(self) -> Array:
+        """Return the largest output, (examples, *positions)."""
+        return np.asarray(np.maximum.reduce(self.outputs, axis=-1))
+
+    @cached_property
     def predicted_classes(self) -> Array:
         """Return the class of the largest output (examples, *positions); -1 where that is not finite."""
-        return classes_of(self.outputs)
+        return classes_of(self.outputs, self.largest)
+
+    @cached_property
+    def of_target_class(self) -> Array:
+        """Return the output of the target's class, (examples, *positions)."""
+        classes = self.target_classes
+        rows = self.outputs.reshape(-1, self.outputs.shape[-1])
+        return rows[np.arange(len(rows)), classes.reshape(-1)].reshape(classes.shape)
+
+    @cached_property
+    def places_in_order(self) -> Array:
+        """Return how many outputs are larger than that of the target's class, (examples, *positions).
+
+        Of equal outputs, that of the class with the higher number counts as the larger one, as in scikit-learn.
+        """
+        own = self.of_target_class[..., None]
+        at_least = np.add.reduce(self.outputs >= own, axis=-1, dtype=np.intp)
+        equal = self.outputs == own
+        if np.count_nonzero(equal) > at_least.size:  # there are ties
+            lower = equal & (np.arange(self.outputs.shape[-1]) < self.target_classes[..., None])
+            at_least = at_least - np.add.reduce(lower, axis=-1, dtype=np.intp)
+        return np.asarray(at_least - 1)
 
     @cached_property
     def target_classes(self) -> Array:

@@ -20,10 +20,7 @@ from dbp.types import Array
 
 @dataclass(frozen=True)
 class TopK:
-    """The share of examples whose class is among the k with the largest outputs.
-
-    Of equal outputs, that of the class with the higher number counts as the larger one, as in scikit-learn.
-    """
+    """The share of examples whose class is among the k with the largest outputs."""
 
     kind: ClassVar[str] = "top_k"
     k: int = 5
@@ -42,11 +39,8 @@ class TopK:
         return [mean_metric(f"top_{self.k}", LARGER, self._hits)]
 
     def _hits(self, found: Predictions) -> Array:
-        """Return where fewer than k outputs are above that of the target's class."""
-        outputs, classes = found.outputs, found.target_classes[..., None]
-        own = np.take_along_axis(outputs, classes, axis=-1)
-        above = (outputs > own) | ((outputs == own) & (np.arange(outputs.shape[-1]) > classes))
-        return np.asarray((np.count_nonzero(above, axis=-1) < self.k) & (found.predicted_classes >= 0))
+        """Return where fewer than k outputs are larger than that of the target's class."""
+        return np.asarray((found.places_in_order < self.k) & (found.predicted_classes >= 0))
 
 
 @dataclass(frozen=True)
@@ -65,10 +59,11 @@ class LogLoss:
 
 
 def _of_classes(found: Predictions) -> Array:
-    logarithms = np.asarray(log_softmax(found.outputs))
-    if found.targets.ndim < found.outputs.ndim:
-        return np.asarray(-np.take_along_axis(logarithms, found.targets[..., None], axis=-1)[..., 0])
-    return np.asarray(-np.sum(logarithms * found.targets, axis=-1))
+    if found.targets.ndim == found.outputs.ndim:
+        return np.asarray(-np.sum(log_softmax(found.outputs) * found.targets, axis=-1))
+    shifted = found.outputs - found.largest[..., None]
+    logarithms = np.log(np.add.reduce(np.exp(shifted), axis=-1))
+    return np.asarray(logarithms + (found.largest - found.of_target_class))
 
 
 def _of_answers(found: Predictions) -> Array:

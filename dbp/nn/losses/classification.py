@@ -152,9 +152,15 @@ class Classification:
         return {"classes": classes_of(outputs), "probabilities": np.exp(log_softmax(outputs))}
 
 
-def classes_of(outputs: Array) -> Array:
-    """Return the class of the largest output; -1 where that is infinite or NaN, which argmax takes for the largest."""
-    return np.where(np.isfinite(np.max(outputs, axis=-1)), np.argmax(outputs, axis=-1), NO_CLASS)
+def classes_of(outputs: Array, largest: Array | None = None) -> Array:
+    """Return the class of the largest output; -1 where that is infinite or NaN, which argmax takes for the largest.
+
+    Args:
+        outputs: (examples, *positions, classes).
+        largest: the largest output of each position, if it is known.
+    """
+    is_finite = np.isfinite(np.max(outputs, axis=-1) if largest is None else largest)
+    return np.where(is_finite, np.argmax(outputs, axis=-1), NO_CLASS)
 
 
 def _check_output(kind: str, output_shape: Shape) -> None:
