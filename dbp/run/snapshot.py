@@ -20,7 +20,7 @@ from dbp.optim import AVERAGE
 from dbp.parallel import Layout, Residuals, agree, from_rank_0
 from dbp.run.class_weights import class_weights_text
 from dbp.run.run import WEIGHTS, Run
-from dbp.run.stored_settings import loss_source
+from dbp.run.stored_settings import stored_sources
 from dbp.text import is_digits, shape_text
 from dbp.types import Array
 
@@ -239,7 +239,7 @@ def progress_of(run: Run) -> dict[str, Any]:
     """Return counts and sums of a run by name, what identifies it, and facts of its data that a model is used with."""
     shape = run.sources.train.input_shape
     facts: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed, "order": run.sampler.description}
-    facts |= class_weights_text(run.loss) | loss_source(run.loss)
+    facts |= class_weights_text(run.loss) | stored_sources(run.settings)
     facts |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
     facts |= {"examples": len(run.sources.train)} | ({} if run.has_masks else {"input_shape": shape_text(shape)})
     return run.progress.to_attributes() | facts

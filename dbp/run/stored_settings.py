@@ -11,9 +11,11 @@ from dbp.config.data import FROM, PARTS, is_in_files, with_paths
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
-from dbp.nn import FunctionLoss, Loss
+from dbp.nn import FunctionLoss
+from dbp.nn.source_text import digest_of_source
+from dbp.optim import ScheduleFunction
 
-LOSS_SOURCE = "loss_source"  # in the progress of a checkpoint: the digest of the source of a loss that is a function
+SOURCES = "loss", "schedule"  # settings that may be functions, of whose source a checkpoint keeps a digest
 
 
 def stored_table(settings: Settings) -> dict[str, Any]:
@@ -54,9 +56,15 @@ def stored_config(settings: Settings) -> str:
     return text
 
 
-def loss_source(loss: Loss) -> dict[str, str]:
-    """Return what a checkpoint keeps of the source of a loss that is a function; nothing of another."""
-    return {LOSS_SOURCE: loss.digest} if isinstance(loss, FunctionLoss) else {}
+def stored_sources(settings: Settings) -> dict[str, str]:
+    """Return what the progress of a checkpoint keeps of the source of settings that are functions: digests by name."""
+    values = {name: getattr(settings, name) for name in SOURCES}
+    functions = (FunctionLoss, ScheduleFunction)
+    return {
+        f"{name}_source": digest_of_source(value.function)
+        for name, value in values.items()
+        if isinstance(value, functions)
+    }
 
 
 def stored_meaning(meaning: Meaning) -> str:

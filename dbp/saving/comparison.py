@@ -14,7 +14,7 @@ from dbp.config.settings import Settings
 from dbp.data import Meaning, is_same_but_written_since, meaning_differences
 from dbp.errors import UserError
 from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY
-from dbp.run.stored_settings import LOSS_SOURCE, loss_source, stored_table
+from dbp.run.stored_settings import SOURCES, stored_sources, stored_table
 from dbp.saving.checkpoint_info import CheckpointInfo
 
 # Keys and sections that may differ between a checkpoint and the settings that continue from it.
@@ -68,9 +68,10 @@ class Comparison:
         now = _without_files(stored_table(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
         differences = toml.differences(then, now)
-        source = loss_source(settings.loss).get(LOSS_SOURCE)
-        if not any(covered(key, ("loss",)) for key in differences) and info.progress.get(LOSS_SOURCE) != source:
-            differences["loss"] = f"loss: the source of {settings.loss.kind} has changed since the checkpoint"
+        for name in SOURCES:
+            was, source = info.progress.get(f"{name}_source"), stored_sources(settings).get(f"{name}_source")
+            if was != source and not any(covered(key, (name,)) for key in differences):
+                differences[name] = f"{name}: the source of its function has changed since the checkpoint"
         written = {
             purpose: f"{purpose} data: files written since the checkpoint, but of the same size and sample of rows"
             for purpose in ("train", "validation")

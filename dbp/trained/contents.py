@@ -37,6 +37,7 @@ PROGRESS = {
     "shards": "shards",
     "class_weights": "class weights",
     "loss_source": "digest of the source of the loss",
+    "schedule_source": "digest of the source of the schedule",
     "data_": "digest of the {} data",
     "examples": "training examples",
     "input_shape": "shape of their inputs",

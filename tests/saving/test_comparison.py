@@ -99,3 +99,20 @@ def test_other_names_of_classes_are_other_data(tmp_path):
         UserError, match=r"classes of targets: a, b, c in the checkpoint, a, c, b now.*--accept data.tr"
     ):
         run(tmp_path, epochs=2, data=named("a", "c", "b"))
+
+
+def test_a_schedule_that_is_a_function_goes_on_with_the_same_source_only(tmp_path):
+    def falling(step, steps):
+        return 1 - step / steps
+
+    run(tmp_path, schedule=falling, epochs=1)
+    run(tmp_path, schedule=falling, epochs=2)
+    with pytest.raises(UserError, match=r"schedule.custom: .*falling' in the checkpoint, .*lambda>' now"):
+        run(tmp_path, schedule=lambda step, steps: 1.0, epochs=3)
+
+    def falling(step, steps):
+        return 1 - (step / steps) ** 2
+
+    with pytest.raises(UserError, match=r"schedule: the source of its function has changed since .*--accept schedule"):
+        run(tmp_path, schedule=falling, epochs=3)
+    assert run(tmp_path, Start(accept=("schedule",), quiet=True), schedule=falling, epochs=3).steps == 12

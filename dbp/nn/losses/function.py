@@ -11,7 +11,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.errors import MisfitError, UserError, unknown
 from dbp.nn.losses.loss import ANSWERS, CLASSES, NUMBERS, Shape, as_numbers, check_finite
-from dbp.nn.source_text import digest_of_source, name_of
+from dbp.nn.source_text import name_of
 from dbp.nn.user_line import SHAPE_MESSAGES, user_line
 from dbp.types import Array
 
@@ -47,11 +47,6 @@ class FunctionLoss:
     def kind(self) -> str:
         """Return the function's name."""
         return name_of(self.function)
-
-    @property
-    def digest(self) -> str:
-        """Return a SHA-256 of the function's source, without comments and spaces."""
-        return digest_of_source(self.function)
 
     def check(self, targets: Array, output_shape: Shape, first: int = 0) -> None:
         """Raise UserError unless targets are finite numbers with which the function returns one loss per example."""
