@@ -2,6 +2,7 @@
 
     dbp.fit(...)          train on all ranks that mpirun started, or resume a run; returns the trained model
     dbp.load(...)         the trained model in a checkpoint or a run's folder
+    dbp.sklearn           estimators of scikit-learn that dbp trains
     dbp.rank()            the number of this rank, and dbp.ranks() that of all
     dbp.nn, dbp.optim     what to train, and how
     dbp.metrics           what is reported beside the cost
@@ -53,6 +54,7 @@ __all__ = [
     "optim",
     "rank",
     "ranks",
+    "sklearn",
 ]
 
 _HOMES = {
@@ -66,10 +68,10 @@ _HOMES = {
     **dict.fromkeys(("rank", "ranks"), "parallel.ranks.world"),
     **dict.fromkeys(("Interrupted", "UserError"), "errors"),
 }
-_MODULES = ("autodiff", "checkpoint", "convert", "data", "insight", "listeners", "metrics", "nn", "optim")
+_MODULES = ("autodiff", "checkpoint", "convert", "data", "insight", "listeners", "metrics", "nn", "optim", "sklearn")
 
 if TYPE_CHECKING:
-    from dbp import autodiff, checkpoint, convert, data, insight, listeners, metrics, nn, optim
+    from dbp import autodiff, checkpoint, convert, data, insight, listeners, metrics, nn, optim, sklearn
     from dbp.config.data import Data
     from dbp.config.settings import Checkpoint, EarlyStopping, Log, NotFinite, Settings, Watch
     from dbp.errors import Interrupted, UserError

@@ -68,8 +68,9 @@ IMPORTS = {
     "starter": {"data"},
     # the face
     "script": {"parallel"},
+    "sklearn": {"config", "data", "nn", "optim", "parallel", "saving", "trained", "training"},
     "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "listeners", "metrics", "nn"}
-    | {"optim", "parallel", "script", "trained", "training"},
+    | {"optim", "parallel", "script", "sklearn", "trained", "training"},
     "commands": {
         "batch",
         "checkpoint",

@@ -1,0 +1,24 @@
+"""Classifier and Regressor, estimators of scikit-learn that dbp trains on all ranks that run the program."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dbp.library import library
+
+if TYPE_CHECKING:
+    from dbp.sklearn.estimators import Classifier, Regressor
+
+__all__ = ["Classifier", "Regressor"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        library("sklearn", "dbp.sklearn", "scikit-learn")
+        return getattr(importlib.import_module("dbp.sklearn.estimators"), name)
+    raise AttributeError(f"module 'dbp.sklearn' has no attribute {name!r}")
