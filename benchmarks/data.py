@@ -6,12 +6,13 @@
 A dense network 784-128-10 is trained with Adam on two ranks, mini-batches of 256, on the first examples of
 Fashion-MNIST as float32 over 255: in one piece, in chunks of 256 rows and in chunks of 3 MB (gzip 4, shuffle).
 "held" is a step from the second epoch on where unpacked rows fit in data.memory; "all" the mean of all epochs, over
-that of one piece; "bounded" a step where they do not fit (data.memory of half the rows, a window of a sixth of them),
-beside its bound: (step in one piece + unpacking of its rows, in core seconds) / cores, with zlib and with the quickest
-library installed. "reads" are the chunks that all ranks unpack before the first step, and then in an epoch, over
-their number; "MB" is the memory of the node beyond that of the same run in one piece, without files. PyTorch is one
-process with two threads and 0, 2 or 4 workers; h5py reads alone. Both are stopped after --seconds. FOLDER has the four
-.gz files of Fashion-MNIST; without it images are made up.
+that of one piece. "bounded" is a step where they do not fit (data.memory of half the rows, a window of a sixth of
+them), with zlib and with the quickest library installed, beside its bound: (step in one piece + unpacking of its rows,
+both in core seconds) / cores. "start reads" are the chunks that all ranks unpack before the first step, and "reads"
+those in an epoch, over their number; "MB" is the memory of the node beyond that of the same run in one piece, without
+files, and "of memory" its ratio to data.memory, or to all rows where they fit. PyTorch is one process with two threads
+and 0, 2 or 4 workers; h5py reads alone. Both are stopped after --seconds, but take three steps. FOLDER has the four .gz
+files of Fashion-MNIST; without it images are made up.
 
 With --windows all examples are sorted by class, the worst case for a shuffle by chunks, and a round is a seed.
 """
@@ -35,6 +36,7 @@ from tables import line, number
 RANKS, BATCH, FEATURES = 2, 256, 784
 LAYOUTS = {"one piece": None, "chunks of 256 rows": 256, "chunks of 3 MB": 3_000_000 // (4 * FEATURES)}
 WORKERS = (0, 2, 4)
+LIBRARIES = ("zlib", "quickest")  # that inflate
 PARTS = {"train": "train", "test": "t10k"}
 
 
@@ -45,7 +47,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--examples", type=positive, default=20_000)
     known.add_argument("--epochs", type=positive, default=10)
     known.add_argument("--rounds", type=positive, default=3, help="how often all run in turn (3)")
-    known.add_argument("--seconds", type=float, default=10.0, help="for each measurement of a peer (10)")
+    known.add_argument("--seconds", type=float, default=2.0, help="for each measurement of a peer (2)")
     known.add_argument("--without-torch", action="store_true", help="leave PyTorch out")
     known.add_argument("--windows", type=counts, help="measure the accuracy for windows of so many examples")
     args = parsed(known)
@@ -112,12 +114,10 @@ def one_round(folder: Path, args: argparse.Namespace, with_torch: bool, versions
         note(layout, trained(path, args))
         if rows is not None:
             words = ("--memory", str(size // 2), "--window", str(args.examples // 6))
-            note(f"{layout}, bounded", trained(path, args, *words))
-            for library in ("zlib", "quickest"):
-                note(
-                    f"{layout}, {library}",
-                    own_program("data_steps.py", 1).measure("--file", str(path), "--unpack", library),
-                )
+            for library in LIBRARIES:
+                note(f"{layout}, bounded {library}", trained(path, args, *words, "--library", library))
+                unpacking = own_program("data_steps.py", 1)
+                note(f"{layout}, {library}", unpacking.measure("--file", str(path), "--unpack", "--library", library))
         for workers in WORKERS if with_torch else ():
             note(f"{layout}, {workers} workers", peer(2, path, args, "--workers", str(workers)))
         note(f"{layout}, h5py", peer(1, path, args))
@@ -132,27 +132,35 @@ def peer(threads: int, path: Path, args: argparse.Namespace, *words: str) -> dic
 
 def figures(found: dict[str, Any], layout: str, args: argparse.Namespace) -> dict[str, float | None]:
     """Return the figures of a layout in one round."""
-    plain, here, steps = found["one piece"], found[layout], -(-args.examples // BATCH)
+    plain, here = found["one piece"], found[layout]
     row: dict[str, float | None] = {
         "held": step_ms(here, 1),
         "held/piece": step_ms(here, 1) / step_ms(plain, 1),
         "all/piece": step_ms(here, 0) / step_ms(plain, 0),
     }
-    if layout in found and f"{layout}, bounded" in found:
-        bounded = found[f"{layout}, bounded"]
-        chunks = -(-args.examples // (LAYOUTS[layout] or 1))
-        row["bounded"] = step_ms(bounded, 1)
-        for library in ("zlib", "quickest"):
-            unpacking = found[f"{layout}, {library}"]["seconds"] / steps * 1e3
-            row[f"bound {library}"] = step_ms(plain, 1) + unpacking / RANKS
-        for name, told in (("held", here), ("bounded", bounded)):
-            row[f"reads {name}"] = told["chunks_read"] / chunks / len(told["epochs"])
-            row["reads at start"] = told["chunks_at_start"] / chunks
-        row["MB held"] = here["node_mb"] - plain["node_mb"]
-        row["MB bounded"] = bounded["node_mb"] - plain["node_mb"]
+    if LAYOUTS[layout] is not None:
+        row |= bounded_figures(found, layout, args)
     for workers in WORKERS:
         row[f"torch {workers}"] = found.get(f"{layout}, {workers} workers", {}).get("ms")
     row["h5py"] = found[f"{layout}, h5py"]["ms"]
+    return row
+
+
+def bounded_figures(found: dict[str, Any], layout: str, args: argparse.Namespace) -> dict[str, float | None]:
+    """Return the figures of a layout in chunks in one round."""
+    plain, here, row = found["one piece"], found[layout], dict[str, float | None]()
+    chunks, steps = -(-args.examples // (LAYOUTS[layout] or 1)), -(-args.examples // BATCH)
+    all_mb = args.examples * (FEATURES * 4 + 8) / 1e6
+    for library in LIBRARIES:
+        bounded = found[f"{layout}, bounded {library}"]
+        unpacking = found[f"{layout}, {library}"]["seconds"] / steps * 1e3
+        row[f"step {library}"], row[f"bound {library}"] = step_ms(bounded, 1), step_ms(plain, 1) + unpacking / RANKS
+        row[f"ratio {library}"] = step_ms(bounded, 1) / (step_ms(plain, 1) + unpacking / RANKS)
+    for name, told, memory in (("held", here, all_mb), ("bounded", bounded, args.examples * FEATURES * 2 / 1e6)):
+        row[f"start reads {name}"] = told["chunks_at_start"] / chunks
+        row[f"reads {name}"] = told["chunks_read"] / chunks / len(told["epochs"])
+        row[f"MB {name}"] = told["node_mb"] - plain["node_mb"]
+        row[f"of memory {name}"] = (told["node_mb"] - plain["node_mb"]) / memory
     return row
 
 
@@ -166,10 +174,19 @@ def medians(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
     return {name: median([row.get(name) for row in rows]) for name in rows[0]}
 
 
-def table(rows: dict[str, dict[str, float | None]], titles: list[str]) -> str:
-    """Return a table with a line for each layout."""
-    lines = [line("", (f"{title} " for title in titles))]
-    return "\n".join([*lines, *(line(name, (number(row.get(t)) for t in titles)) for name, row in rows.items())])
+def table(title: str, rows: dict[str, dict[str, float | None]], columns: list[str], of: str = "") -> str:
+    """Return a table with a line for each layout.
+
+    Args:
+        title: of the table.
+        rows: figures by layout and name.
+        columns: the names of figures.
+        of: what follows these names.
+    """
+    lines = [line(title, (f"{column} " for column in columns))]
+    return "\n".join(
+        [*lines, *(line(name, (number(row.get(f"{c} {of}".strip())) for c in columns)) for name, row in rows.items())]
+    )
 
 
 def report_speed(folder: Path, args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
@@ -183,10 +200,12 @@ def report_speed(folder: Path, args: argparse.Namespace, notes: Notes) -> dict[s
         say(f"round {number_of_round} of {args.rounds}")
         rounds.append(one_round(folder, args, with_torch, versions))
     rows = {layout: medians([figures(found, layout, args) for found in rounds]) for layout in LAYOUTS}
-    own = ["held", "held/piece", "all/piece", "bounded", "bound zlib", "bound quickest"]
-    peers = [*(f"torch {workers}" for workers in WORKERS), "h5py"]
-    use = ["reads at start", "reads held", "reads bounded", "MB held", "MB bounded"]
-    parts = ["ms per step", table(rows, own), "peers, ms per step", table(rows, peers), table(rows, use)]
+    chunked = {layout: rows[layout] for layout in LAYOUTS if LAYOUTS[layout] is not None}
+    parts = [table("ms per step", rows, ["held", "held/piece", "all/piece"])]
+    parts += [table(f"bounded, {library}", chunked, ["step", "bound", "ratio"], library) for library in LIBRARIES]
+    parts += [table("peers", rows, [*(f"torch {workers}" for workers in WORKERS), "h5py"])]
+    use = ["start reads", "reads", "MB", "of memory"]
+    parts += [table(memory, chunked, use, memory) for memory in ("held", "bounded")]
     print(*parts, footnotes(versions, notes), sep="\n\n")
     return {"rows": rows, "rounds": rounds, "versions": versions}
 

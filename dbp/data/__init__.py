@@ -17,7 +17,7 @@ from dbp.data.dataset import (
     scalings_of,
 )
 from dbp.data.file_names import data_path, expand, with_path
-from dbp.data.identity import identity_of, is_checked_at_start, is_same_but_written_since, stored_bytes
+from dbp.data.identity import identity_of, is_checked_at_start, is_same_but_written_since, same_files, stored_bytes
 from dbp.data.joined import JoinedLayout
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.meaning import FLOATS, INTEGERS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
@@ -88,6 +88,7 @@ __all__ = [
     "parse_meaning",
     "places_of",
     "role_of",
+    "same_files",
     "sample_digest",
     "scalings_of",
     "stored_bytes",

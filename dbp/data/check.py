@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, pieces_of, role_of, scalings_of, stated_scales
+from dbp.data.dataset import Dataset, Examples, example_form, pieces_of, role_of, scalings_of, stated_scales
 from dbp.data.placeholders import without_placeholders
 from dbp.data.scaling import Scaling
 from dbp.errors import DataError, MisfitError, UserError
@@ -23,7 +23,7 @@ CheckExamples = Callable[[Examples, int], None]  # arguments: some rows, and the
 
 def block_rows(data: Dataset) -> int:
     """Return how many rows are checked at a time: a number that depends on the data only, as digests do on it."""
-    first = data.read(slice(0, 1))
+    first = example_form(data)
     row_bytes = sum(column.nbytes for column in first.values())
     if first.mask is not None:  # the first example may be a short one
         row_bytes += first.inputs.itemsize * (math.prod(data.input_shape) - first.inputs.size)

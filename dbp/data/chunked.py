@@ -10,11 +10,11 @@ import numpy as np
 
 from dbp.data.chunks import UNWRITTEN, Chunk, ChunkTable
 from dbp.data.dataset import Rows
-from dbp.data.filters import DamagedChunkError, unpack
+from dbp.data.filters import DamagedChunkError, inflate, is_inflated, unpack
 from dbp.data.open_file import OpenFile, rows_text
 from dbp.types import Array
 
-KEPT_BYTES = 1 << 22  # of unpacked units that a column keeps; it keeps at least one
+KEPT_BYTES = 1 << 20  # of unpacked units that a column keeps; it keeps at least one
 
 
 class ChunkedColumn:
@@ -73,17 +73,23 @@ class ChunkedColumn:
         return into
 
     def read_into(self, rows: range, into: Array) -> None:
-        """Read consecutive rows into a contiguous array of their shape and type; those of one unit are not kept."""
-        unit = rows.start // self.table.chunk[0]
-        if rows == self.table.rows_of(unit):
-            self._read_unit(unit, into)
-        else:
-            into[...] = self.read(slice(rows.start, rows.stop))
+        """Read consecutive rows into a contiguous array of their shape and type; those of whole units are not kept."""
+        at = rows.start
+        while at < rows.stop:
+            unit = self.table.rows_of(at // self.table.chunk[0])
+            stop = min(unit.stop, rows.stop)
+            place = into[at - rows.start : stop - rows.start]
+            if range(at, stop) == unit:
+                self._read_unit(at // self.table.chunk[0], place)
+            else:
+                place[...] = self.read(slice(at, stop))
+            at = stop
 
     def _read_unit(self, unit: int, into: Array) -> None:
         """Read the rows of a unit; raise DataError, naming the file and the rows, if they cannot be read."""
         for chunk in self.table.chunks_of(unit):
-            if into.nbytes == self.table.chunk_bytes and self.table.chunks_in_unit == 1:
+            is_whole = self.table.chunks_in_unit == 1 and self.table.chunk[1:] == self.shape[1:]
+            if is_whole and (len(into) == self.table.chunk[0] or self._is_read_in_part(chunk)):
                 self._read_chunk(chunk, unit, into)
             else:
                 into[chunk.place] = self._numbers(chunk, unit)[chunk.inside]
@@ -94,8 +100,12 @@ class ChunkedColumn:
         self._read_chunk(chunk, unit, numbers)
         return numbers
 
+    def _is_read_in_part(self, chunk: Chunk) -> bool:
+        """Return True if the first rows of a chunk can be read without memory for the others."""
+        return chunk.offset == UNWRITTEN or is_inflated(self.table.filters, chunk.skipped)
+
     def _read_chunk(self, chunk: Chunk, unit: int, into: Array) -> None:
-        """Read a chunk into an array of its numbers."""
+        """Read a chunk into an array of its numbers, or of those of its first rows, if it can be read in part."""
         if chunk.offset == UNWRITTEN:
             into[...] = self.table.fill
             return
@@ -103,9 +113,16 @@ class ChunkedColumn:
         if not self.table.filters and chunk.size == len(numbers):
             self._file.read_at(chunk.offset, numbers.data, self._name, rows)
             return
-        stored = np.empty(chunk.size, np.uint8)
-        self._file.read_at(chunk.offset, stored.data, self._name, rows)
         try:
+            if is_inflated(self.table.filters, chunk.skipped):
+
+                def read(start: int, piece: memoryview) -> None:
+                    self._file.read_at(chunk.offset + start, piece, self._name, rows)
+
+                inflate(read, chunk.size, self.table.filters, chunk.skipped, numbers, self.table.chunk_bytes)
+                return
+            stored = np.empty(chunk.size, np.uint8)
+            self._file.read_at(chunk.offset, stored.data, self._name, rows)
             unpack(stored, self.table.filters, chunk.skipped, numbers)
         except DamagedChunkError as error:
             raise self._file.error(f"{self._name} of {rows_text(rows)}", str(error)) from None

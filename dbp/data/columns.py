@@ -87,6 +87,33 @@ class RowReader(Protocol):
         ...
 
 
+class HeldPlace(NamedTuple):
+    """The place of a column that is held in memory: its numbers."""
+
+    values: Array
+
+
+class HeldColumn:
+    """A column that is held in memory, as it cannot be read in parts.
+
+    Args:
+        values: its numbers.
+    """
+
+    borders: Array | None = None
+
+    def __init__(self, values: Array):
+        self._values, self.dtype, self.shape = values, values.dtype, values.shape
+
+    def read(self, rows: Rows) -> Array:
+        """Return a copy of rows."""
+        return np.array(self._values[rows])
+
+    def read_into(self, rows: range, into: Array) -> None:
+        """Copy consecutive rows into an array of their shape and type."""
+        into[...] = self._values[rows.start : rows.stop]
+
+
 class MissingPlace(NamedTuple):
     """The place of a column in which a number stands for missing ones."""
 

@@ -136,6 +136,15 @@ def pieces_of(data: Dataset, rows: range) -> Iterable[tuple[str, int, slice]]:
     return [(data.name, rows.start, slice(0, len(rows)))] if pieces is None else pieces(rows)
 
 
+def example_form(data: Dataset) -> Examples:
+    """Return an example of the shapes and types of the first one, whose numbers are arbitrary.
+
+    It is read only if the data set does not know its form.
+    """
+    form: Callable[[], Examples] | None = getattr(data, "example_form", None)
+    return data.read(slice(0, 1)) if form is None else form()
+
+
 def stated_scales(data: Dataset) -> dict[str, tuple[Numbers | None, Numbers | None]]:
     """Return scale and shift of each column that has any, as the data set says; reads no rows."""
     meaning: Meaning | None = getattr(data, "meaning", None)

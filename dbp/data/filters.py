@@ -10,7 +10,7 @@ import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,9 @@ BLOSC_HEADER_BYTES = 16
 CHECKSUM_BYTES = 4
 FLETCHER_MODULUS = 65535
 WORDS_IN_A_ROW = 256  # of a chunk whose checksum is computed; its row sums stay small
+INFLATED_BYTES = 1 << 17  # inflated at a time: a thread that reads ahead takes little memory of its own
+READ_BYTES = INFLATED_BYTES + (1 << 12)  # read for that: enough also where packing has made them more
+Read = Callable[[int, memoryview], None]  # reads bytes of a chunk from a position in it, as many as there is place for
 ZLIBS = ("isal.isal_zlib", "zlib_ng.zlib_ng", "zlib")  # modules with the interface of zlib, the quickest first
 
 
@@ -52,38 +55,77 @@ def _has_package(code: int) -> bool:
     return code in PACKAGES and importlib.util.find_spec(PACKAGES[code]) is not None
 
 
+def is_inflated(filters: Sequence[Filter], skipped: int) -> bool:
+    """Return True if inflate() undoes the filters of a chunk: deflate alone, or after shuffle.
+
+    Args:
+        filters: in the order in which they were applied.
+        skipped: bit i is set if this chunk has not gone through filter i.
+    """
+    return [one.code for one in _used(filters, skipped)] in ([DEFLATE], [SHUFFLE, DEFLATE])
+
+
+def inflate(
+    read: Read, stored: int, filters: Sequence[Filter], skipped: int, into: Array, size: int | None = None
+) -> None:
+    """Undo the filters of a chunk for which is_inflated() holds, in little memory.
+
+    Args:
+        read: reads bytes of the chunk in the file.
+        stored: how many there are.
+        filters: see is_inflated().
+        skipped: likewise.
+        into: gets the bytes of the chunk's first numbers; a flat array of bytes.
+        size: the bytes of all its numbers; by default as many as `into` has.
+
+    Raises:
+        DamagedChunkError: the bytes are not those of such a chunk.
+    """
+    first, at = _used(filters, skipped)[0], 0
+    size = len(into) if size is None else size
+    for found in _inflated(read, stored, size):
+        _unshuffle(found, first.width if first.code == SHUFFLE else 1, into, at, size)
+        at += len(found)
+    if at != size:
+        raise DamagedChunkError(f"the chunk has {at:,} bytes in place of {size:,}")
+
+
 def unpack(stored: Any, filters: Sequence[Filter], skipped: int, into: Array) -> None:
     """Undo the filters of a chunk.
 
     Args:
         stored: the bytes of the chunk in the file.
-        filters: in the order in which they were applied.
-        skipped: bit i is set if this chunk has not gone through filter i.
+        filters: see is_inflated().
+        skipped: likewise.
         into: gets the bytes of the chunk's numbers; a flat array of bytes of the right length.
 
     Raises:
         DamagedChunkError: the bytes are not those of such a chunk.
     """
-    used = [one for number, one in enumerate(filters) if not skipped >> number & 1]
+    used = _used(filters, skipped)
     sizes = _sizes(used, len(into))
     data = np.frombuffer(stored, np.uint8)
     for number in range(len(used) - 1, -1, -1):
         one, size = used[number], sizes[number]
+        if is_inflated(used[: number + 1], 0):
+            inflate(_reader(data), len(data), used[: number + 1], 0, into)
+            return
         if one.code == FLETCHER32:
             data = _checked(data)
         elif one.code == DEFLATE:
-            data = _inflated(data, size)
+            data = np.concatenate([np.empty(0, np.uint8), *_inflated(_reader(data), len(data), size)])
         elif one.code in PACKAGES:
             data = _decoded(one.code, data, size)
-        elif number == 0 and len(data) == len(into):
-            _unshuffle(data, one.width, into)
-            return
         else:
             data, mixed = np.empty_like(data), data
-            _unshuffle(mixed, one.width, data)
+            _unshuffle(mixed, one.width, data, 0, len(data))
     if len(data) != len(into):
         raise DamagedChunkError(f"the chunk has {len(data):,} bytes in place of {len(into):,}")
     into[:] = data
+
+
+def _used(filters: Sequence[Filter], skipped: int) -> list[Filter]:
+    return [one for number, one in enumerate(filters) if not skipped >> number & 1]
 
 
 def _sizes(used: Sequence[Filter], size: int) -> list[int]:
@@ -111,17 +153,37 @@ def quickest_zlib() -> Any:
     raise ImportError("this Python has no zlib")
 
 
-def _inflated(data: Array, size: int) -> Array:
-    """Return the inflated bytes, at most `size`; one more is asked for, as only then the end is checked."""
-    library = quickest_zlib()
-    stream = library.decompressobj()
-    try:
-        inflated = stream.decompress(data.data, size + 1)
-    except (library.error, ValueError) as error:
-        raise DamagedChunkError(f"the chunk cannot be inflated ({error})") from None
-    if not stream.eof:
-        raise DamagedChunkError("the chunk cannot be inflated (it ends too early, or has more than its numbers)")
-    return np.frombuffer(inflated, np.uint8)
+def _reader(data: Array) -> Read:
+    """Return what reads some bytes in memory."""
+
+    def read(start: int, into: memoryview) -> None:
+        into[:] = data[start : start + len(into)].data
+
+    return read
+
+
+def _inflated(read: Read, stored: int, size: int) -> Iterator[Array]:
+    """Yield the inflated bytes, at most `size`, in pieces of one size, but for the last.
+
+    Pieces of other sizes would leave gaps in the memory of a thread that reads ahead, so that it takes much more.
+    """
+    library, left, done, held = quickest_zlib(), size, 0, 0
+    stream, buffer = library.decompressobj(), memoryview(bytearray(min(stored, READ_BYTES)))
+    while not stream.eof:
+        more = min(len(buffer) - held, stored - done)
+        read(done, buffer[held : held + more])
+        most = min(INFLATED_BYTES, left + 1)  # one more than is left, as only then the end is checked
+        try:
+            found = stream.decompress(buffer[: held + more], most)
+        except (library.error, ValueError) as error:
+            raise DamagedChunkError(f"the chunk cannot be inflated ({error})") from None
+        if len(found) > left:
+            raise DamagedChunkError("the chunk cannot be inflated (it has more than its numbers)")
+        if not (found or more or stream.eof):
+            raise DamagedChunkError("the chunk cannot be inflated (it ends too early)")
+        held, left, done = len(stream.unconsumed_tail), left - len(found), done + more
+        buffer[:held] = stream.unconsumed_tail
+        yield np.frombuffer(found, np.uint8)
 
 
 def _decoded(code: int, data: Array, size: int) -> Array:
@@ -161,17 +223,24 @@ def _size_in_blosc(data: Array, most: int) -> int:
     return numbers
 
 
-def _unshuffle(data: Array, width: int, into: Array) -> None:
-    """Put the bytes of each number side by side; shuffle has put all first bytes first, and an odd rest at the end."""
-    count = len(data) // width
-    if width == 1 or count == 0:
-        into[:] = data
-        return
-    whole = width * count
-    planes, numbers = data[:whole].reshape(width, count), into[:whole].reshape(count, width)
-    for k in range(width):  # a third of the time of a transposed copy
-        numbers[:, k] = planes[k]
-    into[whole:] = data[whole:]
+def _unshuffle(data: Array, width: int, into: Array, at: int, size: int) -> None:
+    """Put the bytes of each number side by side; shuffle has put all first bytes first, and an odd rest at the end.
+
+    Args:
+        data: shuffled bytes.
+        width: the bytes of a number.
+        into: the bytes of the first numbers.
+        at: the place of the first of the shuffled bytes among all of them.
+        size: the number of all bytes.
+    """
+    count, kept = size // width, len(into) // width
+    numbers = into[: width * kept].reshape(kept, width)
+    while len(data) and at < width * count:  # plane by plane, in a third of the time of a transposed copy
+        plane, first = divmod(at, count)
+        part = data[: count - first]
+        numbers[first : first + len(part), plane] = part[: max(0, kept - first)]
+        data, at = data[len(part) :], at + len(part)
+    into[at : at + len(data)] = data[: max(0, len(into) - at)]
 
 
 def _checked(data: Array) -> Array:

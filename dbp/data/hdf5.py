@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 
-from dbp.data.columns import MissingColumn, MissingPlace, RowReader
+from dbp.data.columns import HeldPlace, MissingColumn, MissingPlace, RowReader
 from dbp.data.completeness import HDF5_FAILURES, reading_hdf5, reason_of
 from dbp.data.dataset import by_name, check_columns, first_inputs, role_of
 from dbp.data.file_names import data_path, split_group
@@ -211,12 +211,12 @@ def _missing(found: Mapping[str, HDF5Column], ragged: Mapping[str, Ragged]) -> d
 
 def _places(
     file: h5py.File, found: Mapping[str, HDF5Column], ragged: Mapping[str, Ragged]
-) -> dict[str, Place | RaggedPlace | MissingPlace]:
+) -> dict[str, Place | RaggedPlace | MissingPlace | HeldPlace]:
     """Return the positions of the columns that can be read without HDF5."""
-    places: dict[str, Place | RaggedPlace | MissingPlace] = {}
+    places: dict[str, Place | RaggedPlace | MissingPlace | HeldPlace] = {}
     missing = _missing(found, ragged)
     for at, column in found.items():
-        place = None if column.has_variable_length else column.place(file)
+        place = HeldPlace(ragged[at].read_values(slice(None))) if column.has_variable_length else column.place(file)
         if place is not None:
             places[at] = RaggedPlace(place, ragged[at].offsets) if at in ragged else place
             if at in missing:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 
 from dbp.data.check import sample_digest
-from dbp.data.dataset import Dataset, paths_of
+from dbp.data.dataset import Dataset, example_form, paths_of
 from dbp.data.meaning import Meaning, meaning_text
 from dbp.files import reading_from
 
 CHECKED_AT_START_BYTES = 256_000_000  # of all columns, unpacked; the rows of larger data are checked as they are read
+MOST_FILES = 64  # of a data set, which each rank looks at
 WRITTEN = "; written "  # between what the data is and when its files were written
 
 
 def stored_bytes(data: Dataset) -> int:
     """Return the bytes of all columns of a data set, unpacked."""
-    return len(data) * sum(column.nbytes for column in data.read(slice(0, 1)).values())
+    return len(data) * sum(column.nbytes for column in example_form(data).values())
 
 
 def is_checked_at_start(data: Dataset) -> bool:
@@ -34,6 +35,20 @@ def identity_of(data: Dataset) -> str:
         times.append(found.st_mtime_ns)
     digest = hashlib.sha256(f"{meaning_text(meaning)}{sizes}".encode()).hexdigest()[:16]
     return f"sample of {sample_digest(data)}, attributes and sizes {digest}{WRITTEN}{max(times)}"
+
+
+def same_files(data: Dataset) -> str:
+    """Return what only ranks that see the same files of a data set have in common; "" if it is in no files.
+
+    The inode numbers of a file system that nodes share are the same on all of them. Of many files some are looked at.
+    """
+    paths = paths_of(data)
+    found = []
+    for path in paths[:: -(-len(paths) // MOST_FILES) or 1]:
+        with reading_from(f"data file {path}"):
+            status = path.stat()
+        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return repr(found) if found else ""
 
 
 def is_same_but_written_since(one: object, other: object) -> bool:

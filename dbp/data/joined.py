@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +27,7 @@ PIECE_BYTES = 1 << 20  # of a unit in a file whose rows lie in one piece, if tho
 SPARE_DESCRIPTORS = 256  # of a process, for all but its data
 
 Opener = Callable[[str], FileDataset]
+Files = Sequence[tuple[int, Array | None]]  # the rows of each file, and the borders of its units
 
 
 class ColumnForm(NamedTuple):
@@ -100,7 +101,9 @@ def join(name: str, files: Sequence[str], opener: Opener) -> JoinedDataset:
             del opened  # which closes it
     assert first is not None
     columns = {
-        column: _ragged_form(reader, ragged[column]) if column in ragged else _form(reader, parts[column])
+        column: _ragged_form(reader, ragged[column], parts[column])
+        if column in ragged
+        else _form(reader, parts[column])
         for column, reader in first.columns.items()
     }
     starts = np.cumsum([0, *(rows for rows, _ in next(iter(parts.values())))])
@@ -143,25 +146,31 @@ def _example_shape(reader: RowReader) -> tuple[int | None, ...]:
     return (None, *reader.shape[2:]) if isinstance(reader, Ragged) else reader.shape[1:]
 
 
-def _ragged_form(first: RowReader, lengths: Sequence[Array]) -> ColumnForm:
+def _ragged_form(first: RowReader, lengths: Sequence[Array], parts: Files) -> ColumnForm:
     joined = np.concatenate(lengths)
     shape = len(joined), padded_length(int(joined.max())), *first.shape[2:]
-    offsets, values = np.cumsum([0, *joined]), np.cumsum([0, *(part.sum() for part in lengths)])
-    return ColumnForm(first.dtype, shape, None, offsets, values)
+    offsets = np.concatenate([[0], np.cumsum(joined)])
+    values = np.cumsum([0, *(part.sum() for part in lengths)])
+    value_bytes = first.dtype.itemsize * int(np.prod(first.shape[2:], dtype=int))
+    borders = _borders(parts, int(value_bytes * offsets[-1] / len(joined)))
+    return ColumnForm(first.dtype, shape, borders, offsets, values)
 
 
-def _form(first: RowReader, parts: Iterable[tuple[int, Array | None]]) -> ColumnForm:
-    parts = list(parts)
+def _form(first: RowReader, parts: Files) -> ColumnForm:
     shape = (sum(rows for rows, _ in parts), *first.shape[1:])
+    return ColumnForm(first.dtype, shape, _borders(parts, first.dtype.itemsize * int(np.prod(first.shape[1:]))))
+
+
+def _borders(parts: Files, row_bytes: int) -> Array | None:
+    """Return the borders of the units of all files, of which those in one piece are cut; None if all are."""
     if all(borders is None for _, borders in parts):
-        return ColumnForm(first.dtype, shape, None)
-    row_bytes = max(1, first.dtype.itemsize * int(np.prod(first.shape[1:])))
+        return None
     found, start = [], 0
     for rows, borders in parts:
-        inside = np.arange(0, rows, max(1, PIECE_BYTES // row_bytes)) if borders is None else borders[:-1]
+        inside = np.arange(0, rows, max(1, PIECE_BYTES // max(1, row_bytes))) if borders is None else borders[:-1]
         found.append(start + inside)
         start += rows
-    return ColumnForm(first.dtype, shape, np.concatenate([*found, [start]]))
+    return np.concatenate([*found, [start]])
 
 
 class OpenParts:
@@ -255,15 +264,25 @@ class JoinedValues:
         count = range(*places.indices(self.shape[0])) if isinstance(places, slice) else places
         values = np.empty((len(count), *self.shape[1:]), self.dtype)
         for part, at, inside in _by_part(self._starts, count):
-            column = self._parts[part][self._name]
-            assert isinstance(column, Ragged)
-            values[at] = column.read_values(inside)
+            values[at] = self._column(part).read_values(inside)
         return values
+
+    def read_into(self, places: range, into: Array) -> None:
+        """Read the values of consecutive places into an array; other threads may read meanwhile."""
+        for part, at, inside in _consecutive(self._starts, places):
+            self._column(part).read_values_into(inside, into[at])
+
+    def _column(self, part: int) -> Ragged:
+        column = self._parts[part][self._name]
+        assert isinstance(column, Ragged)
+        return column
 
 
 def _joined(parts: OpenParts, name: str) -> JoinedColumn | Ragged:
-    offsets = parts.layout.columns[name].offsets
-    return JoinedColumn(parts, name) if offsets is None else Ragged(JoinedValues(parts, name), offsets, name)
+    form = parts.layout.columns[name]
+    if form.offsets is None:
+        return JoinedColumn(parts, name)
+    return Ragged(JoinedValues(parts, name), form.offsets, name, form.borders)
 
 
 class JoinedDataset(FileDataset):
@@ -293,7 +312,8 @@ class JoinedDataset(FileDataset):
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
         ragged = {name: column.read(rows) for name, column in self.columns.items() if isinstance(column, Ragged)}
         found = read_parts(self._parts, [name for name in self.columns if name not in ragged], rows)
-        return Examples(with_masks(self.columns, {**ragged, **found}, rows))
+        in_order = {name: ragged[name] if name in ragged else found[name] for name in self.columns}
+        return Examples(with_masks(self.columns, in_order, rows))
 
     def pieces(self, rows: range) -> Iterator[tuple[str, int, slice]]:
         """Yield each file that consecutive rows lie in, as pieces_of() returns them."""

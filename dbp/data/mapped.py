@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dbp.data.bus_error import bus_errors
-from dbp.data.columns import Column, MissingColumn, MissingPlace, RowReader
+from dbp.data.columns import Column, HeldColumn, HeldPlace, MissingColumn, MissingPlace, RowReader
 from dbp.data.dataset import Examples, Rows, first_inputs, role_of
 from dbp.data.file_names import data_path
 from dbp.data.meaning import Meaning
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dbp.data.parts import Parts
     from dbp.data.row_names import JoinedRowNames, RowNames
 
+    Place = Column | ChunkTable | Parts | RaggedPlace | MissingPlace | HeldPlace
+
 LARGE_PART = 8  # a column is large if its share of the bytes of an example is at least one in so many
 LARGE_ROW_BYTES = 1 << 16  # from this size on, plain reads of rows cost no more than a map
 
@@ -32,7 +34,7 @@ class FileLayout(NamedTuple):
     """The positions of the columns of a data set, by name."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
-    columns: dict[str, Column | ChunkTable | Parts | RaggedPlace | MissingPlace]
+    columns: Mapping[str, Place]
     meaning: Meaning
     row_names: RowNames | None = None
 
@@ -74,18 +76,27 @@ class FileDataset:
     def borders(self) -> Array | None:
         """Return the first row of each unit of rows that are read together, and the number of rows; None for one unit.
 
-        The units are those of the large column with the most bytes per row that has some. Rows of unequal length are
-        drawn one by one.
+        The units are those of the large column with the most bytes per row that has some.
         """
-        if any(isinstance(column, Ragged) for column in self.columns.values()):
-            return None
-        sizes = {
-            name: column.dtype.itemsize * math.prod(column.shape[1:], start=1) for name, column in self.columns.items()
-        }
+        sizes = {name: _row_bytes(column) for name, column in self.columns.items()}
         large = [name for name, size in sizes.items() if LARGE_PART * size >= sum(sizes.values())]
         in_order = sorted(large, key=lambda name: sizes[name], reverse=True)
         found = (self.columns[name].borders for name in in_order)
         return next((borders for borders in found if borders is not None), None)
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of a row of all columns, on average."""
+        return int(sum(map(_row_bytes, self.columns.values())))
+
+    def example_form(self) -> Examples:
+        """Return an example of the shapes and types of the first one, of zeros."""
+        first = slice(0, 1)
+        found = {
+            name: column.zeros(first) if isinstance(column, Ragged) else np.zeros((1, *column.shape[1:]), column.dtype)
+            for name, column in self.columns.items()
+        }
+        return Examples(with_masks(self.columns, found, first))
 
     def read(self, rows: Rows) -> Examples:
         """Read rows as they are stored; raise DataError, naming file and rows, if they cannot be read."""
@@ -93,9 +104,19 @@ class FileDataset:
         return Examples(with_masks(self.columns, found, rows))
 
     def read_into(self, rows: range, into: Mapping[str, Array]) -> None:
-        """Read consecutive rows into arrays of their shapes and types, by column; other threads may read meanwhile."""
+        """Read consecutive rows into contiguous arrays, by column; other threads may read meanwhile.
+
+        Those of equal length have the shape of their rows; of others all values lie one after the other.
+        """
         for name, column in self.columns.items():
             column.read_into(rows, into[name])
+
+
+def _row_bytes(column: RowReader) -> float:
+    """Return the bytes of a row, on average if rows have unequal lengths."""
+    if isinstance(column, Ragged):
+        return column.value_bytes * int(column.offsets[-1]) / len(column)
+    return column.dtype.itemsize * math.prod(column.shape[1:], start=1)
 
 
 def mapped(name: str, layout: FileLayout) -> FileDataset:
@@ -105,9 +126,7 @@ def mapped(name: str, layout: FileLayout) -> FileDataset:
     return data
 
 
-def open_columns(
-    path: Path, columns: Mapping[str, Column | ChunkTable | Parts | RaggedPlace | MissingPlace]
-) -> dict[str, RowReader]:
+def open_columns(path: Path, columns: Mapping[str, Place]) -> dict[str, RowReader]:
     """Return readers of columns of a file by name, which share one open file."""
     file = OpenFile(path)
     return {name: as_boolean(name, reader_of(file, name, place), str(path)) for name, place in columns.items()}
@@ -118,12 +137,14 @@ def as_boolean(name: str, column: RowReader, file: str) -> RowReader:
     return MaskColumn(column, file) if role_of(name) == "mask" else column
 
 
-def reader_of(file: OpenFile, name: str, place: Column | ChunkTable | Parts | RaggedPlace | MissingPlace) -> RowReader:
+def reader_of(file: OpenFile, name: str, place: Place) -> RowReader:
     """Return the reader of a column of an open file."""
     if isinstance(place, RaggedPlace):
         return Ragged(reader_of(file, name, place.values), place.offsets, name)
     if isinstance(place, MissingPlace):
         return MissingColumn(reader_of(file, name, place.values), place.missing)
+    if isinstance(place, HeldPlace):
+        return HeldColumn(place.values)
     if isinstance(place, Column):
         return MappedColumn(file, name, place)
     from dbp.data import chunked, parts  # which other data do not need

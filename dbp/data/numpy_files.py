@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dbp.data.columns import Column, ColumnNames, RowReader, plain_meaning
-from dbp.data.dataset import Rows
-from dbp.data.mapped import FileDataset, FileLayout, MappedColumn
+from dbp.data.columns import Column, ColumnNames, HeldPlace, RowReader, plain_meaning
+from dbp.data.mapped import FileDataset, FileLayout, MappedColumn, open_columns
 from dbp.data.meaning import Meaning
 from dbp.data.npz import Archive, ArrayHead, array_head
 from dbp.data.open_file import OpenFile
@@ -15,26 +14,8 @@ from dbp.data.scaling import Numbers
 from dbp.errors import UserError
 from dbp.files import reading_from
 from dbp.plain_files import check_is_file
-from dbp.types import Array
 
 NUMBERS = "buif"  # kinds of the types of columns
-
-
-class HeldColumn:
-    """A column that is held in memory, as it is packed in its file."""
-
-    borders: Array | None = None
-
-    def __init__(self, values: Array):
-        self._values, self.dtype, self.shape = values, values.dtype, values.shape
-
-    def read(self, rows: Rows) -> Array:
-        """Return a copy of rows."""
-        return self._values[rows].copy()
-
-    def read_into(self, rows: range, into: Array) -> None:
-        """Copy consecutive rows into an array of their shape and type."""
-        into[...] = self._values[rows.start : rows.stop]
 
 
 def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Numbers | None) -> FileDataset:
@@ -59,19 +40,16 @@ def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Nu
                 f"{path}: has no array {name!r} for the {role}; it has {', '.join(archive.names) or 'none'}: name the "
                 "right ones with data.inputs, data.targets and data.weights"
             )
-    places = {role: place for role, name in wanted.items() if (place := _place(*archive.place(name))) is not None}
-    file = OpenFile(Path(path))
-    columns: dict[str, RowReader] = {
-        role: MappedColumn(file, role, places[role]) if role in places else HeldColumn(archive.read(name))
-        for role, name in wanted.items()
+    places: dict[str, Column | HeldPlace] = {
+        role: _place(*archive.place(name)) or HeldPlace(archive.read(name)) for role, name in wanted.items()
     }
-    packed = [name for role, name in wanted.items() if role not in places]
+    packed = [name for role, name in wanted.items() if isinstance(places[role], HeldPlace)]
     warnings = (
-        [f"{path}: {', '.join(packed)} are held in memory by each rank; dbp convert npz spares it"] if packed else []
+        [f"{path}: {', '.join(packed)} are held in memory by each node; dbp convert npz spares it"] if packed else []
     )
+    columns = open_columns(Path(path), places)
     found = FileDataset(path, columns, plain_meaning(path, columns, scale, shift), warnings)
-    if not packed:
-        found.layout = FileLayout(Path(path).stat().st_size, dict(places), found.meaning)
+    found.layout = FileLayout(Path(path).stat().st_size, dict(places), found.meaning)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, role_of, weights_for
+from dbp.data.dataset import Dataset, Examples, example_form, role_of, weights_for
 from dbp.types import Array
 
 ExampleMasks = Callable[[int], Array | None]  # from a number of examples
@@ -102,7 +102,7 @@ def example_masks(data: Dataset) -> ExampleMasks:
 
     All places but the last hold data. The mask is None for data without one.
     """
-    mask = data.read(slice(0, 1)).mask
+    mask = example_form(data).mask
     shape = () if mask is None else data.input_shape[: mask.ndim - 1]
 
     def made(examples: int) -> Array | None:

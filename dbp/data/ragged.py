@@ -6,7 +6,8 @@ which places hold data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from dbp.types import Array
 
 LEAST_LENGTH = 8  # that rows are padded to, and a factor of all such lengths
 PARTS_OF_LENGTH = 8  # the step between two such lengths is at most one in so many of them
+MOST_CHUNKS, CHUNKS_BYTES = 8, 1 << 22  # of a unit of rows: so many chunks of values, but no more bytes unless of one
 
 
 def padded_length(longest: int) -> int:
@@ -31,18 +33,33 @@ class Ragged:
         values: those of all rows, one after the other: an array (places, ...), or a column that reads one.
         offsets: the place where each row begins, and the number of places as the last one.
         name: name for messages.
+        borders: the first row of each unit of rows that are stored together, and the number of rows; by default those
+            of the chunks of the values, if there are any.
     """
 
-    borders: Array | None = None  # rows are drawn one by one, wherever their values are stored
-
-    def __init__(self, values: Any, offsets: Any, name: str = "the ragged column"):
+    def __init__(self, values: Any, offsets: Any, name: str = "the ragged column", borders: Array | None = None):
         self._values = values if hasattr(values, "read") else np.asarray(values)
         self.offsets, self.dtype = _checked(name, np.asarray(offsets), self._values.shape), self._values.dtype
-        self.lengths = np.diff(self.offsets)
-        longest = int(self.lengths.max(initial=0))
-        if not longest:
+        self.longest = int(self.lengths.max(initial=0))
+        if not self.longest:
             raise UserError(f"{name}: all rows are empty; leave them out")
-        self.shape = (len(self.lengths), padded_length(longest), *self._values.shape[1:])
+        self.shape = (len(self.offsets) - 1, padded_length(self.longest), *self._values.shape[1:])
+        self.borders = self._unit_borders() if borders is None else borders
+
+    def _unit_borders(self) -> Array | None:
+        """Return the borders of rows that begin in the same few chunks of values; None for values in one piece.
+
+        Rows at the end of a unit may reach into the first chunk of the next one, which is then unpacked for both. So a
+        unit has several chunks, unless they are large.
+        """
+        chunks: Array | None = getattr(self._values, "borders", None)
+        if chunks is None:
+            return None
+        chunk_bytes = int(np.diff(chunks).max()) * self.value_bytes
+        together = max(1, min(MOST_CHUNKS, CHUNKS_BYTES // max(1, chunk_bytes)))
+        rows = np.searchsorted(self.offsets[:-1], chunks[:-1:together])
+        rows = np.append(rows, len(self))
+        return np.asarray(rows[np.diff(rows, prepend=-1) > 0])
 
     @classmethod
     def of(cls, rows: Sequence[Any]) -> Ragged:
@@ -53,24 +70,55 @@ class Ragged:
         return cls(np.concatenate(arrays), np.cumsum([0, *map(len, arrays)]))
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Array:
+        """Return the lengths of all rows."""
+        return np.diff(self.offsets)
+
+    def lengths_of(self, rows: slice | Array) -> Array:
+        """Return the lengths of some rows."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+
+    @property
+    def value_bytes(self) -> int:
+        """Return the bytes of one value."""
+        return int(self.dtype.itemsize * math.prod(self.shape[2:]))
 
     def mask(self, rows: slice | Array) -> Array:
         """Return which places of the padded rows hold data, (rows, length)."""
-        lengths = self.lengths[rows]
+        lengths = self.lengths_of(rows)
         return np.asarray(np.arange(padded_length(int(lengths.max(initial=0)))) < lengths[:, None])
 
     def read(self, rows: slice | Array) -> Array:
         """Return rows (rows, length, ...), padded with zeros."""
-        mask, begins = self.mask(rows), self.offsets[:-1][rows]
+        if not isinstance(rows, slice):
+            return self.padded(rows, self.offsets[:-1][rows], self.read_values)
+        first, stop, _ = rows.indices(len(self))
+        mask = self.mask(rows)
         padded = np.zeros((*mask.shape, *self.shape[2:]), self.dtype)
-        if isinstance(rows, slice):
-            first, stop, _ = rows.indices(len(self))
-            places: Any = slice(int(self.offsets[first]), int(self.offsets[max(first, stop)]))
-        else:
-            places = (begins[:, None] + np.arange(mask.shape[1]))[mask]
-        padded[mask] = self.read_values(places)
+        padded[mask] = self.read_values(slice(int(self.offsets[first]), int(self.offsets[max(first, stop)])))
         return padded
+
+    def padded(self, rows: Array, begins: Array, values_at: Callable[[Array], Array]) -> Array:
+        """Return rows (rows, length, ...), padded with zeros, whose values lie anywhere.
+
+        Args:
+            rows: their numbers.
+            begins: the place of the first value of each.
+            values_at: returns the values at some places.
+        """
+        mask = self.mask(rows)
+        padded = np.zeros((*mask.shape, *self.shape[2:]), self.dtype)
+        padded[mask] = values_at((begins[:, None] + np.arange(mask.shape[1]))[mask])
+        return padded
+
+    def zeros(self, rows: slice | Array) -> Array:
+        """Return what read() does, but with zeros in the place of all values, which are not read."""
+        return np.zeros((*self.mask(rows).shape, *self.shape[2:]), self.dtype)
 
     def read_values(self, places: slice | Array) -> Array:
         """Return the values of some places, whichever rows these belong to."""
@@ -78,10 +126,18 @@ class Ragged:
         return read
 
     def read_into(self, rows: range, into: Array) -> None:
-        """Read consecutive rows into an array of the shape of the longest; other threads may read meanwhile."""
-        found = self.read(slice(rows.start, rows.stop))
-        into[:, : found.shape[1]] = found
-        into[:, found.shape[1] :] = 0
+        """Read the values of consecutive rows, one after the other, into an array (places, ...).
+
+        Other threads may read meanwhile.
+        """
+        self.read_values_into(range(int(self.offsets[rows.start]), int(self.offsets[rows.stop])), into)
+
+    def read_values_into(self, places: range, into: Array) -> None:
+        """Read the values of consecutive places into an array; other threads may read meanwhile."""
+        if isinstance(self._values, np.ndarray):
+            into[...] = self._values[places.start : places.stop]
+        elif len(places):
+            self._values.read_into(places, into)
 
 
 class RaggedPlace(NamedTuple):
@@ -143,7 +199,7 @@ def _checked(name: str, offsets: Array, shape: tuple[int, ...]) -> Array:
             f"{name}: offsets must be whole numbers, one more than there are rows, but are {offsets.dtype} of shape "
             f"{offsets.shape}"
         )
-    offsets = offsets.astype(np.int64)
+    offsets = offsets.astype(np.int64, copy=False)  # which the ranks of a node may share
     if not shape:
         raise UserError(f"{name}: values must be numbers (places, ...), but are one number")
     if offsets[0] != 0 or offsets[-1] != shape[0] or (np.diff(offsets) < 0).any():

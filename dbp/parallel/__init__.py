@@ -12,6 +12,7 @@ from dbp.parallel.ranks.memory import check_memory, free_memory, keep_freed_memo
 from dbp.parallel.ranks.messages import gather_on_rank_0
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
+from dbp.parallel.ranks.shared_value import shared_from_rank_0
 from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER
 from dbp.parallel.ranks.world import (
     HOW_TO_GET_MPI,
@@ -92,6 +93,7 @@ __all__ = [
     "processor",
     "ranks_of_job",
     "report_failure",
+    "shared_from_rank_0",
     "survivors",
     "threads_per_rank",
     "usable_cores",

@@ -15,7 +15,7 @@ import numpy as np
 
 from dbp.data import Dataset, block_count, scalings_of, without_placeholders
 from dbp.data.check import block_rows
-from dbp.data.dataset import role_of, weights_for
+from dbp.data.dataset import example_form, role_of, weights_for
 from dbp.data.scaling import Numbers, Scaling
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import Communicator, agree, from_rank_0, parts
@@ -127,7 +127,7 @@ def moments_of(
         PassStoppedError: a rank has been asked to stop.
     """
     whole = whole_of(train)
-    first = whole.read(slice(0, 1))
+    first = example_form(whole)
     widths = [_width(name, first) for name in columns]
     blocks = block_count(whole)
     segments = max(1, min(blocks, MAX_SEGMENTS, SEGMENT_NUMBERS // sum(widths)))

@@ -94,6 +94,9 @@ class ChunkOrder(RowOrder):
     So all rows of a unit are used while one window is in memory. A window ends with the unit that brings it to at
     least `window` rows; the rows that remain after the last such window belong to it.
 
+    Attributes:
+        window_borders: the first position of each window, and the number of rows as the last entry.
+
     Args:
         borders: the first row of each unit, and the number of rows as the last entry.
         window: least number of rows of a window.
@@ -111,7 +114,7 @@ class ChunkOrder(RowOrder):
         self._ends = np.cumsum(sizes)  # of each unit, in order, counted in rows
         self._shifts = borders[self._units] - (self._ends - sizes)  # from places in the order of units to rows
         self._last_units = _last_units(self._ends, max(1, window))
-        self._borders = np.concatenate([[0], self._ends[self._last_units]])
+        self.window_borders = np.concatenate([[0], self._ends[self._last_units]])
 
     @property
     def windows(self) -> int:
@@ -120,18 +123,24 @@ class ChunkOrder(RowOrder):
 
     def window_of(self, positions: Any) -> Any:
         """Return the windows that positions lie in."""
-        return np.searchsorted(self._borders, positions, side="right") - 1
+        return np.searchsorted(self.window_borders, positions, side="right") - 1
 
     def positions_in(self, window: int) -> range:
         """Return the positions of a window."""
-        return range(int(self._borders[window]), int(self._borders[window + 1]))
+        return range(int(self.window_borders[window]), int(self.window_borders[window + 1]))
 
-    def units_in(self, window: int) -> Indices:
-        """Return the numbers of the units of a window that have rows, in the order of the permutation."""
-        first = self._last_units[window - 1] + 1 if window else 0
-        inside = slice(first, self._last_units[window] + 1)
-        units: Indices = self._units[inside][np.diff(self._ends, prepend=0)[inside] > 0]
+    @property
+    def units(self) -> Indices:
+        """Return the numbers of the units that have rows, in the order of the permutation, window after window."""
+        units: Indices = self._units[np.diff(self._ends, prepend=0) > 0]
         return units
+
+    @property
+    def unit_counts(self) -> Indices:
+        """Return the number of units of each window that have rows."""
+        before = np.cumsum(np.diff(self._ends, prepend=0) > 0)[self._last_units]
+        counts: Indices = np.diff(before, prepend=0)
+        return counts
 
     def __call__(self, positions: Indices) -> Indices:
         """Return the rows at some positions, as int64."""

@@ -9,8 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from dbp.data import Dataset
+from dbp.data.dataset import example_form
 from dbp.reading.draws import DrawnChunkOrder, DrawnOrder, Draws
 from dbp.reading.order import EXAMPLES, ChunkOrder, Order, RowOrder
+from dbp.reading.subset import whole_of
 from dbp.text import count_text
 from dbp.types import Array
 
@@ -114,7 +116,8 @@ def borders_of(data: Dataset, order: str) -> Array | None:
 
 
 def _row_bytes(data: Dataset) -> int:
-    return max(1, sum(column.nbytes for column in data.read(slice(0, 1)).values()))
+    found: int | None = getattr(whole_of(data), "row_bytes", None)
+    return max(1, sum(column.nbytes for column in example_form(data).values()) if found is None else found)
 
 
 def _digest(values: Array, dtype: str) -> str:

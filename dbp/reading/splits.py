@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -173,20 +174,25 @@ class UnitSplit:
         self._starts = np.empty(len(sizes), np.int64)
         self._starts[units] = np.cumsum(sizes[units]) - sizes[units]
         self._known: OrderedDict[int, tuple[Array, Array]] = OrderedDict()
+        self._lock = threading.Lock()  # of what is known: a thread that reads ahead asks too
         ends = self._starts + sizes
         self.held = how.held_before(ends, self._size) - how.held_before(self._starts, self._size)
 
     def rows(self, unit: int) -> tuple[Array, Array]:
         """Return the rows of a unit that are not held out, and those that are, each in ascending order."""
-        if unit not in self._known:
-            while len(self._known) >= KEPT_UNITS:
-                self._known.popitem(last=False)
-            places = np.arange(self.borders[unit + 1] - self.borders[unit])
-            held = self._how.is_held(self._starts[unit] + places, self._size)
-            inside = Order(len(places), self._seed, "validation split of a chunk", unit)(places)
-            self._known[unit] = self.borders[unit] + np.sort(inside[~held]), self.borders[unit] + np.sort(inside[held])
-        self._known.move_to_end(unit)
-        return self._known[unit]
+        with self._lock:
+            if unit not in self._known:
+                while len(self._known) >= KEPT_UNITS:
+                    self._known.popitem(last=False)
+                self._known[unit] = self._split(unit)
+            self._known.move_to_end(unit)
+            return self._known[unit]
+
+    def _split(self, unit: int) -> tuple[Array, Array]:
+        places = np.arange(self.borders[unit + 1] - self.borders[unit])
+        held = self._how.is_held(self._starts[unit] + places, self._size)
+        inside = Order(len(places), self._seed, "validation split of a chunk", unit)(places)
+        return self.borders[unit] + np.sort(inside[~held]), self.borders[unit] + np.sort(inside[held])
 
 
 class UnitRows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from dbp.data import Dataset
 from dbp.data.check import block_rows
 from dbp.data.source import FileSource
 from dbp.errors import UserError
-from dbp.parallel import Communicator, from_rank_0
+from dbp.parallel import Communicator, from_rank_0, shared_from_rank_0
 from dbp.reading.draws import ends_of
 from dbp.reading.splits import GROUPS, STRATIFIED, mark
 from dbp.reading.subset import Subset, whole_of
@@ -49,7 +48,9 @@ def drawing_ends(comm: Communicator, data: Data, source: FileSource | None, trai
         source: the files of the training data, if it is in files.
         train: the training examples.
     """
-    return None if data.draw_weights is None else from_rank_0(comm, partial(_ends, data.draw_weights, source, train))
+    if data.draw_weights is None:
+        return None
+    return shared_from_rank_0(comm, _ends, data.draw_weights, source, train)
 
 
 def _ends(name: str, source: FileSource | None, train: Dataset) -> Array:

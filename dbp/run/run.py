@@ -92,7 +92,7 @@ class Run:
         self.sampler = sampler_of(comm, settings, self.sources.train, self.batches.batch_size)
         self.data_check = agree(comm, self._make_data_check)
         self.reading = self._read_ahead()
-        check_equal_on_ranks(comm, agree(comm, self.sources.samples), "give all ranks the same data, whole")
+        self.sources.compare(comm)
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
         self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings

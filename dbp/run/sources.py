@@ -19,6 +19,7 @@ from dbp.data import (
     CheckExamples,
     ColumnNames,
     Dataset,
+    FileDataset,
     FileLayout,
     FileSource,
     JoinedLayout,
@@ -31,10 +32,11 @@ from dbp.data import (
     example_masks,
     layout_of,
     meaning_of,
+    same_files,
     sample_digest,
 )
 from dbp.errors import PassStoppedError, UserError
-from dbp.parallel import Communicator, agree, from_rank_0, parts
+from dbp.parallel import Communicator, agree, check_equal_on_ranks, parts, shared_from_rank_0
 from dbp.reading.sampler import borders_of
 from dbp.reading.splits import split
 from dbp.reading.subset import Subset
@@ -71,9 +73,19 @@ class Sources:
         """Return the size of each data set and of the units that it is read in, by purpose; reads no rows."""
         return {f"{purpose} data": _shape_text(data) for purpose, data in self.files.items()}
 
-    def samples(self) -> dict[str, str]:
-        """Return a short digest of each data set, by purpose; other data is most unlikely to have the same."""
-        return {f"{purpose} data": sample_digest(data) for purpose, data in self.files.items()}
+    def compare(self, comm: Communicator) -> None:
+        """Raise UserError if ranks have other data than others; collective.
+
+        Data in files that all ranks see is the same. Of other data a sample of rows is compared.
+        """
+        seen = comm.gather(agree(comm, lambda: {purpose: same_files(data) for purpose, data in self.files.items()}))
+        others = [
+            purpose
+            for purpose, of_first in seen[0].items()
+            if not of_first or any(s[purpose] != of_first for s in seen)
+        ]
+        samples = agree(comm, lambda: {f"{purpose} data": sample_digest(self.files[purpose]) for purpose in others})
+        check_equal_on_ranks(comm, samples, "give all ranks the same data, whole")
 
     def read_from(self, whole: Dataset) -> Sources:
         """Return these examples, but read those of the training data set from another one with the same rows."""
@@ -160,21 +172,28 @@ def print_warnings(comm: Communicator, data: Dataset) -> None:
 def open_on_all_ranks(comm: Communicator, data: Data, source: Any, with_targets: bool = True) -> Dataset | None:
     """Return the data set that a source names or is, or None for no source; collective.
 
-    Rank 0 opens files with HDF5. The others read their columns where rank 0 has found them, which spares each of them
-    loading HDF5; a rank that cannot do so opens the files itself.
+    Rank 0 opens files with HDF5. All read their columns where rank 0 has found them, which spares the others loading
+    HDF5; a rank that cannot do so opens the files itself. Large tables, and columns that can only be held in memory,
+    lie in memory that the ranks of a node share.
     """
     if (in_files := source_in(data, source)) is None:
         return open_data(data, source)
-    opened: list[Dataset] = []
+    opened: list[FileDataset] = []
+    warnings: list[str] = []
 
     def look() -> FileLayout | JoinedLayout | None:
-        opened.append(found := in_files.open(with_targets))
-        return layout_of(found)
+        found = in_files.open(with_targets)
+        warnings.extend(found.warnings)
+        if (layout := layout_of(found)) is None:
+            opened.append(found)
+        return layout
 
     def take(layout: FileLayout | JoinedLayout | None) -> Dataset:
-        return opened[0] if opened else in_files.open_as(layout, with_targets)
+        found = opened[0] if opened else in_files.open_as(layout, with_targets)
+        found.warnings = warnings or found.warnings
+        return found
 
-    return agree(comm, take, from_rank_0(comm, look))
+    return agree(comm, take, shared_from_rank_0(comm, look))
 
 
 def open_sources(settings: Settings, comm: Communicator) -> Sources:

@@ -35,7 +35,7 @@ from dbp.text import count_text
 from dbp.types import Array
 
 MANY_ORDERS = 1e4  # ratio of the largest to the smallest column, from which on a warning says so
-SAMPLE_ROWS = 16
+SAMPLE_ROWS, SAMPLE_UNITS = 16, 4  # of which numbers are looked at
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _other_moments(settings: Settings, stored: Meaning, moments: Meaning) -> lis
 
 def _advice(settings: Settings, train: Dataset, meaning: Meaning) -> list[str]:
     """Return warnings of inputs of very different sizes, and of large targets, as a sample of rows shows them."""
-    rows = np.array(sorted({*np.linspace(0, len(train) - 1, SAMPLE_ROWS).astype(int).tolist()}))
+    rows = _sample(len(train), getattr(train, "borders", None))
     examples, scalings, warnings = without_placeholders(train.read(rows)), scalings_of(train), []
     for column, what in meaning.items():
         values = np.abs(scalings.get(column, Scaling()).apply(examples[column], np.float64))
@@ -232,6 +232,17 @@ def _advice(settings: Settings, train: Dataset, meaning: Meaning) -> list[str]:
         elif what.kind != INTEGERS or what.scale is not None:  # other integers may be entries of an embedding
             warnings += _many_sizes(column, what, sizes)
     return warnings
+
+
+def _sample(size: int, borders: Array | None) -> Array:
+    """Return some rows of all, or of a few units, if rows are read in such."""
+    if borders is None:
+        spans = [(0, size, SAMPLE_ROWS)]
+    else:
+        units = np.flatnonzero(np.diff(borders))[:: -(-(len(borders) - 1) // SAMPLE_UNITS)]
+        spans = [(int(borders[u]), int(borders[u + 1]), SAMPLE_ROWS // SAMPLE_UNITS) for u in units]
+    rows = {row for first, stop, count in spans for row in np.linspace(first, stop - 1, count).astype(int).tolist()}
+    return np.array(sorted(rows))
 
 
 def _many_sizes(column: str, what: ColumnMeaning, sizes: Array) -> list[str]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dbp.data import ColumnNames, FileSource, layout_of
+from dbp.data.columns import HeldColumn
 from dbp.data.mapped import MappedColumn
-from dbp.data.numpy_files import HeldColumn
 from dbp.errors import UserError
 
 RNG = np.random.default_rng(0)

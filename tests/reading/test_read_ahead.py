@@ -14,6 +14,8 @@ from dbp.parallel import Nodes, OneProcess, Shards
 from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.node_group import SingleRank
 from dbp.reading import read_ahead
+from dbp.reading.draws import DrawnChunkOrder, Draws, ends_of
+from dbp.reading.epoch_loads import CollectedRows, EpochLoads
 from dbp.reading.node_cache import NodeCache, Plan
 from dbp.reading.order import ChunkOrder, Order
 from dbp.reading.read_ahead import DataLateError, ReadAhead
@@ -77,7 +79,7 @@ def on_ranks(ranks, memory, work, data=None, orders=order, epochs=EPOCHS):
 
     def run(rank):
         comm = Rank(rank, ranks, barrier)
-        reading = ReadAhead(comm, data, NodeCache(data, plan, comm, bytes_), used, orders, epochs)
+        reading = ReadAhead(comm, data, NodeCache(data, plan, comm, bytes_), used, orders, epochs, np.asarray)
         try:
             return work(reading, comm, Shards(SHARDS, rank, ranks), barrier)
         except BaseException:
@@ -121,10 +123,52 @@ def test_each_rank_reads_the_rows_of_its_shards_and_each_unit_is_read_once(ranks
     assert [result.result() for result in results] == [True] * ranks
     assert plan.holds_all == (memory == ALL)
     counts = [data.reads.count(borders) for borders in itertools.pairwise(BORDERS.tolist())]
-    if memory == LITTLE:  # the rows of windows of more than two units are read one by one
-        assert EPOCHS < sum(counts) < EPOCHS * len(SIZES)
-    else:
+    if memory != LITTLE:  # else the rows of windows of more than two units are read one by one, or several times
         assert counts == [1 if memory == ALL else EPOCHS] * len(SIZES)
+
+
+def large_windows(epoch):
+    return ChunkOrder(BORDERS, 20, 7, epoch)
+
+
+def drawn(epoch):
+    weights = np.where(np.arange(COUNT) % 5 == 0, 6.0, 0.5)
+    return DrawnChunkOrder(Draws(ends_of(weights, "w"), 7, epoch), BORDERS, 20, 7, epoch)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("orders", [large_windows, drawn])
+def test_windows_larger_than_the_memory_are_read_as_often_as_their_rows_exceed_it(ranks, orders, monkeypatch):
+    monkeypatch.setattr(CollectedRows, "ROW_BYTES", 0)
+    data, memory = Units(), (ranks + 3) * 5 * ROW_BYTES  # of 15 rows beside a slot of each rank
+    results, plan = on_ranks(
+        ranks, memory, lambda reading, _, shards, barrier: train(reading, orders, shards, barrier), data, orders
+    )
+    assert [result.result() for result in results] == [True] * ranks
+    windows = [loads for epoch in range(EPOCHS) for loads in [EpochLoads(orders(epoch), len(SIZES), plan.slots, 15)]]
+    if ranks < 3:
+        assert max(int(loads.reads.max()) for loads in windows) == 2
+    counts = [data.reads.count(borders) for borders in itertools.pairwise(BORDERS.tolist())]
+    assert 0 < max(counts) <= sum(int(loads.reads.max()) for loads in windows)
+
+
+@pytest.mark.parametrize("memory", [IN_TURN, ALL])
+def test_rows_that_are_read_before_the_first_step_need_not_be_read_again_for_it(memory):
+    """They are those of the check of all data, of which each rank reads a part."""
+    data = Units()
+
+    def work(reading, comm, shards, barrier):
+        mine = slice(COUNT * comm.rank // 2, COUNT * (comm.rank + 1) // 2)
+        np.testing.assert_array_equal(reading.read(mine).inputs, X[mine])
+        barrier.wait(20)
+        before = len(data.reads)
+        barrier.wait(20)
+        assert before <= len(SIZES) + 1  # both read the unit in the middle
+        return train(reading, order, shards, barrier, stop=1)
+
+    results, plan = on_ranks(2, memory, work, data, epochs=1)
+    assert [result.result() for result in results] == [True] * 2
+    assert len(data.reads) <= (len(SIZES) if plan.holds_all else 2 * len(SIZES) - (plan.slots - 2)) + 1
 
 
 @pytest.mark.parametrize("memory", [IN_TURN, ALL])

@@ -7,7 +7,8 @@ import pytest
 
 from dbp.data import ArrayDataset
 from dbp.parallel import Nodes, OneProcess
-from dbp.reading import setup
+from dbp.reading import node_cache, setup
+from dbp.reading.node_cache import Plan
 from dbp.reading.order import ChunkOrder, Order
 from dbp.reading.training_data import TrainingData
 
@@ -45,6 +46,20 @@ def in_rows(epoch):
     return Order(100, 0, "rows", epoch)
 
 
+@pytest.fixture(autouse=True)
+def _all_memory_is_for_rows(monkeypatch):
+    monkeypatch.setattr(node_cache, "READER_BYTES", 0)
+
+
+def test_what_threads_take_to_unpack_is_a_part_of_the_memory_but_never_much(monkeypatch):
+    monkeypatch.setattr(node_cache, "READER_BYTES", 24)
+    slots = [Plan.of(Units(), Units.borders, 800, ranks).slots for ranks in range(6)]
+    assert slots == [3, 3, 3, 3, 3, 3]
+    assert [Plan.of(Units(), Units.borders, 720, ranks).slots for ranks in (0, 1)] == [3, 2]
+    assert Plan.of(Units(), Units.borders, 2000, 50).slots == 7
+    assert Plan.of(Units(), Units.borders, ALL, 9).holds_all
+
+
 def made(memory, orders=in_windows, comm=None):
     """Return training data, its cache, and the warnings."""
     reading = TrainingData.of(comm or OneProcess(), Units(), orders, 3, memory)
@@ -63,7 +78,7 @@ def test_by_default_a_part_of_the_free_memory_is_taken(monkeypatch):
     ("rows", "orders", "said"),
     [
         (50, in_windows, "takes 0.00096 MB, and data.memory holds 0.0012 MB, so that the next is read late; raise"),
-        (20, in_windows, "so that 3 of 3 windows are unpacked anew for each mini-batch, which is slow; raise"),
+        (20, in_windows, "so that its chunks are unpacked up to 10 times an epoch; raise"),
         (19, in_windows, "data.memory is too little to read ahead, .* 2 chunks take 0.00048 MB, and all"),
         (90, in_rows, "data.memory is too little to read ahead, .* drawn one by one, 0.0024 MB"),
     ],
@@ -78,7 +93,7 @@ def test_too_little_memory_is_told_with_what_is_needed(rows, orders, said):
 def test_ranks_that_can_share_little_have_less_memory_together_or_memory_of_their_own(monkeypatch):
     monkeypatch.setattr(setup, "free_memory", lambda comm: (ALL, 70 * ROW_BYTES))
     monkeypatch.setattr(setup, "SHARED_PART", 1)
-    with_words = 4 * 64 + 2 * 2048 + 128  # bytes of what ranks say to one another, beside the rows
+    with_words = 6 * 64 + 2 * 2048 + 128  # bytes of what ranks say to one another, beside the rows
     _, cache, warnings = made(ALL, comm=Rank(with_words + ALL + 64))
     assert (cache.plan.holds_all, cache.ranks, warnings) == (True, 2, "")
     _, cache, warnings = made(ALL, comm=Rank(with_words + ALL - 100))

@@ -11,7 +11,7 @@ from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.config.data import Data
 from dbp.config.settings import Checkpoint, NotFinite, Settings
-from dbp.data import check, chunked
+from dbp.data import check
 from dbp.optim import SGD
 from tests.jobs import newest_checkpoint
 from tests.training.fit_runs import run
@@ -36,7 +36,6 @@ def settings(tmp_path):
 
 @pytest.mark.slow
 def test_memory_is_bounded_and_the_run_resumes(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunked, "KEPT_BYTES", 1 << 20)
     monkeypatch.setattr(check, "BLOCK_BYTES", 1 << 19)  # of the check of all rows at the start
     whole = run(dataclasses.replace(settings, data=dataclasses.replace(settings.data, memory=None)))
     tracemalloc.start()

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import sys
 
 import h5py
 import numpy as np
@@ -320,3 +321,18 @@ def test_any_number_of_ranks_finds_the_same_bits(tmp_path):
     assert [one.code for one in predicted] == [0, 0]
     with h5py.File(tmp_path / "1.h5") as one, h5py.File(tmp_path / "3.h5") as other:
         assert one["outputs"][:].tobytes() == other["outputs"][:].tobytes()
+
+
+@pytest.mark.slow
+def test_mpich_finds_the_same_bits(tmp_path, mpich_python):
+    (tmp_path / "c.toml").write_text(
+        "epochs = 2\nbatch_size = 60\nshards = 3\nloss = 'mean_squared_error'\noptimizer = 'adam'\n"
+        "model.layers = [{ kind = 'dense', units = 2 }]\ndata = { train = 'd.h5', standardize = 'both' }\n"
+    )
+    write(tmp_path / "d.h5")
+    for ranks, python in ((1, sys.executable), (3, mpich_python)):
+        words = ("-m", "dbp", "train", tmp_path / "c.toml", "--out", tmp_path / f"run-{ranks}")
+        outcome = mpirun(ranks, *words, python=python)
+        assert outcome.code == 0, outcome.text
+    one, other = (newest_checkpoint(tmp_path / f"run-{ranks}") for ranks in (1, 3))
+    assert (one.meaning, digest_arrays(one.model)) == (other.meaning, digest_arrays(other.model))

@@ -121,3 +121,35 @@ def test_inputs_of_a_layer_that_takes_whole_numbers_are_not_standardized(tmp_pat
     code, _, text = check(tmp_path / "a.h5", tmp_path / "config.toml")
     assert code == 2
     assert "embedding_1: takes whole numbers, but data.standardize makes others of the inputs; " in text
+
+
+def write_sequences(path, value):
+    """Write 60 sequences in chunks, of which one contains a value."""
+    lengths = np.arange(60) % 7
+    words = (np.arange(lengths.sum()) % 5).astype(np.float32)
+    words[lengths[:41].sum() + 2] = value
+    with h5py.File(path, "w") as file:
+        file.create_dataset("inputs", data=words, chunks=(16,), compression="gzip")
+        file["offsets"], file["targets"] = np.cumsum([0, *lengths]), Y
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "a.h5: inputs must be finite, but those of example 41 contain nan"),
+        (9, "a.h5: inputs of example 41 do not fit the model: embedding_1: takes whole numbers from 0 to 4"),
+    ],
+)
+def test_sequences_of_unequal_length(tmp_path, check, value, message):
+    layers = '{ kind = "embedding", entries = 5, units = 2 }, { kind = "global_average_pool" }, { kind = "dense"'
+    (tmp_path / "config.toml").write_text(CONFIG.replace('{ kind = "dense"', layers))
+    words = (tmp_path / "a.h5", tmp_path / "config.toml", "--set", "data.offsets=offsets")
+    write_sequences(tmp_path / "a.h5", 4)
+    code, text, _ = check(*words)
+    assert code == 0
+    assert "60 examples" in text
+    assert "fit model and loss" in text
+    write_sequences(tmp_path / "a.h5", value)
+    code, _, text = check(*words)
+    assert code == 65
+    assert message in text
