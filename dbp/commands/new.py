@@ -23,7 +23,7 @@ ON_RANKS = False
 DIGITS, DIGITS_TEST = "dbp:digits-train", "dbp:digits-test"
 AS_THEY_ARE = (".h5", ".hdf5", ".nc", ".mat", ".npz")  # files that a run reads without a conversion
 PARQUET = ".parquet"
-TABLE_OPTIONS, IMAGE_OPTIONS = ("target", "id", "drop"), ("size",)
+TABLE_OPTIONS, IMAGE_OPTIONS = ("target", "classes", "id", "drop"), ("size",)
 NAMES = ("inputs", "targets")
 
 
@@ -56,6 +56,9 @@ def add(parser: Parser) -> None:
         action="append",
         metavar="COLUMN",
         help="of a table: what is to be predicted (default: the last column); give it once for each of several",
+    )
+    parser.add_argument(
+        "--classes", metavar="NAMES", help="of a table: the classes, if they are numbers, such as 1,2,3"
     )
     parser.add_argument("--id", metavar="COLUMN", help="of a table: the examples' names, which predictions repeat")
     parser.add_argument("--drop", metavar="COLUMNS", help="of a table: columns to leave out, such as phone,street")
@@ -159,12 +162,16 @@ def _write_config(folder: Path, arguments: Namespace, plan: Plan) -> None:
     from dbp.starter import config_text, summary_of
 
     names = [(name, given) for name in NAMES if (given := getattr(arguments, name)) is not None]
-    summary = summary_of(_opened(folder, plan.train, ColumnNames()._replace(**dict(names))))
+    data = plan.train if plan.train == DIGITS else str(folder / plan.train) if plan.convert else arguments.source
+    summary = summary_of(_opened(data, ColumnNames()._replace(**dict(names))))
     path = folder / f"{_name_of(folder)}.toml"
     test = DIGITS_TEST if plan.train == DIGITS else ""
     text = config_text(shlex.quote(str(path)), plan.train, summary, names, test)
     write_file(path, text.encode(), replaces=False)
     print_output(f"{path}: {summary}")
+    if plan.convert and summary.few_values:
+        values = ",".join(map(str, summary.few_values))
+        print_output(f"note: if these numbers are classes, begin anew with --classes {values}")
     lines = [("train:", ["train", str(path)])]
     if plan.later:
         lines.append(("predict:", ["convert", *plan.later]))
@@ -174,11 +181,11 @@ def _write_config(folder: Path, arguments: Namespace, plan: Plan) -> None:
         print_output(f"{head:10}dbp {shlex.join(words)}")
 
 
-def _opened(folder: Path, train: str, names: ColumnNames) -> FileDataset:
-    """Return the training data that a config in a folder names."""
-    from dbp.data import FileSource, with_path
+def _opened(data: str, names: ColumnNames) -> FileDataset:
+    """Return the training data of this name; raise UserError, which says how other columns are named."""
+    from dbp.data import FileSource
 
     try:
-        return FileSource([with_path(train, lambda path: str(folder / path))], names).open()
+        return FileSource([data], names).open()
     except UserError as error:
         raise type(error)(f"{error} (of dbp new: --inputs NAME and --targets NAME)") from None

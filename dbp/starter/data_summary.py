@@ -14,7 +14,8 @@ from dbp.text import count_text, shape_text
 from dbp.types import Array
 
 MOST_CLASSES = 1000  # of targets that are whole numbers and nothing says to be classes
-LEAST_IMAGE = 8  # pixels along a side, from which on two axes are those of an image
+LEAST_IMAGE = 16  # pixels along a side, from which on convolutions are worth their time
+MOST_VALUES = 20  # of targets that are whole numbers, up to which they may be meant as classes
 
 
 class DataSummary(NamedTuple):
@@ -27,6 +28,7 @@ class DataSummary(NamedTuple):
         outputs: numbers that a model must return for an example.
         classes: the names of the classes, or their numbers as texts; empty if the targets are numbers.
         rarest: examples of the rarest class; all if the targets are numbers.
+        few_values: the values of targets that are numbers, if they are few and whole; else none.
     """
 
     examples: int
@@ -35,10 +37,11 @@ class DataSummary(NamedTuple):
     outputs: int
     classes: tuple[str, ...]
     rarest: int
+    few_values: tuple[int, ...] = ()
 
     @property
     def is_image(self) -> bool:
-        """Return True if the inputs have the axes of an image."""
+        """Return True if the inputs have the axes of an image that is not small."""
         return len(self.input_shape) in (2, 3) and min(self.input_shape[:2]) >= LEAST_IMAGE
 
     def __str__(self) -> str:
@@ -63,7 +66,8 @@ def summary_of(data: Dataset) -> DataSummary:
     names, rarest = _classes_in(targets, known)
     pixels = meaning["inputs"].scale is not None and meaning["inputs"].kind == "integers"
     outputs = len(names) or (targets.shape[1] if targets.ndim > 1 else 1)
-    return DataSummary(len(data), tuple(data.input_shape), pixels, outputs, names, rarest)
+    few = () if names else _few_values(targets)
+    return DataSummary(len(data), tuple(data.input_shape), pixels, outputs, names, rarest, few)
 
 
 def _targets_of(data: Dataset) -> Array:
@@ -79,6 +83,14 @@ def _targets_of(data: Dataset) -> Array:
             "docs/config.md), or begin with an example"
         )
     return targets[:, 0] if targets.shape[1:] == (1,) else targets
+
+
+def _few_values(targets: Array) -> tuple[int, ...]:
+    """Return the values of whole numbers, if they are few; else none."""
+    if targets.ndim > 1 or (targets.dtype.kind == "f" and (targets != np.floor(targets)).any()):
+        return ()
+    values = np.unique(targets)
+    return tuple(map(int, values)) if 1 < len(values) <= MOST_VALUES else ()
 
 
 def _classes_in(targets: Array, known: tuple[str, ...] | None) -> tuple[tuple[str, ...], int]:

@@ -65,6 +65,14 @@ def test_the_digits_by_default(tmp_path, command):
     assert "test: cost" in text
 
 
+def test_classes_that_are_numbers(tmp_path, command):
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{row},{1 + row % 2}\n" for row in range(40)))
+    code, text = command("new", "numbers", "--from", "t.csv")
+    assert (code, text.count("note: if these numbers are classes, begin anew with --classes 1,2\n")) == (0, 1)
+    code, text = command("new", "classes", "--from", "t.csv", "--classes", "1,2")
+    assert (code, "and 2 classes (1, 2) to predict" in text, "note:" in text) == (0, True, False)
+
+
 def test_a_data_file_with_other_names(tmp_path, command):
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["x"], file["y"] = RNG.random((40, 3)), RNG.random((40, 2))
@@ -85,9 +93,9 @@ def test_a_folder_of_images(tmp_path, command):
         kind = ("cat", "dog")[row % 2]
         (tmp_path / "photos" / kind).mkdir(parents=True, exist_ok=True)
         image.fromarray(RNG.integers(0, 256, (12, 10, 3), np.uint8)).save(tmp_path / "photos" / kind / f"{row}.png")
-    code, text = command("new", "pets", "--from", "photos", "--size", "8x8")
+    code, text = command("new", "pets", "--from", "photos", "--size", "16x16")
     assert code == 0, text
-    assert "24 examples of shape 8x8x3, and 2 classes (cat, dog) to predict" in text
+    assert "24 examples of shape 16x16x3, and 2 classes (cat, dog) to predict" in text
     code, text = command("train", "pets/pets.toml", "--set", "epochs=1")
     assert code == 0, text
 

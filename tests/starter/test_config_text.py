@@ -19,7 +19,7 @@ NAMES = ("ant", "bee")
         (DataSummary(150, (4,), False, 2, NAMES, 70), "cross_entropy", "inputs", 32),
         (DataSummary(10_000, (4,), False, 3, (), 10_000), "mean_squared_error", "both", 128),
         (DataSummary(100_000, (28, 28), True, 2, NAMES, 2), "cross_entropy", None, 256),
-        (DataSummary(300, (8, 9, 3), True, 1, (), 300), "mean_squared_error", "targets", 32),
+        (DataSummary(300, (16, 30, 3), True, 1, (), 300), "mean_squared_error", "targets", 32),
         (DataSummary(5, (3, 2), False, 2, NAMES, 2), "cross_entropy", "inputs", 5),
     ],
 )

@@ -34,10 +34,21 @@ def test_targets(targets, known, outputs, classes, rarest):
 
 def test_words():
     assert str(summary_of(ArrayDataset(X, [0, 1] * 6))) == "12 examples of 3 inputs, and 2 classes (0, 1) to predict"
-    images = ArrayDataset(np.zeros((12, 8, 8, 3), np.uint8), X[:, 0], scale=1 / 255)
+    images = ArrayDataset(np.zeros((12, 16, 20, 3), np.uint8), X[:, 0], scale=1 / 255)
     found = summary_of(images)
-    assert (str(found), found.is_image) == ("12 examples of shape 8x8x3, and 1 number to predict", True)
+    assert (str(found), found.is_image) == ("12 examples of shape 16x20x3, and 1 number to predict", True)
     assert found.are_pixels
+
+
+def test_whole_numbers_may_be_meant_as_classes():
+    for targets, known, values in (
+        ([3, 1] * 6, None, (1, 3)),
+        ([0, 1] * 6, (), (0, 1)),
+        (range(12), (), (*range(12),)),
+    ):
+        assert summary_of(ArrayDataset(X, targets, classes=known)).few_values == values
+    for targets in ([0.5, 1] * 6, [0, 1] * 6, X[:, :2]):
+        assert summary_of(ArrayDataset(X, targets)).few_values == ()
 
 
 @pytest.mark.parametrize(
