@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,8 @@ class ParquetSource:
         with reading_parquet(path):
             self.schema, metadata = self._file.schema_arrow, self._file.metadata
             counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        if min(counts, default=0) < 0:
+            raise DataError(f"{path}: damaged: a row group would have {min(counts):,} rows")
         self.groups = np.flatnonzero(counts)  # those that have rows
         self.borders = np.cumsum([0, *np.array(counts, np.int64)[self.groups]])
 
@@ -92,17 +96,26 @@ class ParquetSource:
             )
         return self.schema.field(name).type
 
+    @cached_property
+    def _missing(self) -> Mapping[str, int]:
+        """Return the number of missing values by the path of each column, as far as the file says so."""
+        found: Counter[str] = Counter()
+        with reading_parquet(self.path):
+            for group in map(self._file.metadata.row_group, self.groups.tolist()):
+                for column in map(group.column, range(group.num_columns)):
+                    statistics = column.statistics if column.is_stats_set else None
+                    if statistics is not None and statistics.has_null_count:
+                        found[column.path_in_schema] += statistics.null_count
+        return found
+
     def missing(self, name: str) -> int:
         """Return the number of missing values of a column, as far as the file says so; lists without values count."""
-        metadata, found = self._file.metadata, 0
-        for group in map(metadata.row_group, self.groups.tolist()):
-            for column in map(group.column, range(group.num_columns)):
-                path = column.path_in_schema
-                if path != name and (not path.startswith(f"{name}.") or path in self.names):
-                    continue
-                statistics = column.statistics if column.is_stats_set else None
-                found += statistics.null_count if statistics is not None and statistics.has_null_count else 0
-        return found
+        inside = f"{name}."  # the beginning of the path of the values in lists
+        return sum(
+            count
+            for path, count in self._missing.items()
+            if path == name or (path.startswith(inside) and path not in self.names)
+        )
 
     def first_row(self, name: str) -> Any:
         """Return the first row of a column, as an array of pyarrow."""
@@ -115,7 +128,12 @@ class ParquetSource:
         rows = rows_text(range(int(self.borders[number]), int(self.borders[number + 1])))
         with reading_parquet(self.path, DataError, f"{name!r} of {rows}"), self._lock:
             found = self._file.read_row_group(int(self.groups[number]), columns=[name], use_threads=False)
-            return found.column(name).combine_chunks()
+            column = found.column(name).combine_chunks()
+        if len(column) != (expected := int(self.borders[number + 1] - self.borders[number])):
+            raise DataError(
+                f"{self.path}: damaged: {name!r} of {rows} has {count_text(len(column), 'row')}, not {expected:,}"
+            )
+        return column
 
     def read_column(self, name: str) -> Array:
         """Return all of a column of numbers or texts."""

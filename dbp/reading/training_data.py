@@ -69,8 +69,8 @@ class TrainingData:
         if self._stream is None:
             return "put the data on a quicker disk" + ", or use fewer nodes" * (nodes > 1)
         if self._stream.holds_all:
-            return "dbp convert hdf5 writes the data in one piece, which needs no unpacking"
-        return "raise data.memory until it holds all rows, or let dbp convert hdf5 write the data in one piece"
+            return "dbp convert writes the data in one piece, which needs no unpacking"
+        return "raise data.memory until it holds all rows, or let dbp convert write the data in one piece"
 
     def close(self) -> None:
         """Read nothing ahead any more."""

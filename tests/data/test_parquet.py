@@ -1,13 +1,17 @@
 """Data sets in Parquet files that are read as they are, a row group at a time."""
 
+import io
 import re
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from dbp.data import ColumnNames, FileSource, parquet
 from dbp.errors import DataError, UserError
+from tests.convert.files import changed
 from tests.data.opening import opened
 from tests.jobs import digest, mpirun
 
@@ -190,6 +194,25 @@ def test_files_that_do_not_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "MOST_GROUP_BYTES", 10)
     with pytest.raises(UserError, match="a row group of inputs takes 40 B, and at most 10 B are read at once"):
         FileSource([save(tmp_path)], ColumnNames("a", "y")).open()
+
+
+def small_file():
+    content = io.BytesIO()
+    table = pa.table({"a": [1.5, 2.5, 3.5], "v": [[1, 2], [3, 4], [5, 6]], "y": [1, 2, 3]})
+    pq.write_table(table, content, row_group_size=2)
+    return content.getvalue()
+
+
+@settings(max_examples=150)
+@given(changed(small_file()))
+def test_any_file_is_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.parquet"
+    path.write_bytes(content)
+    source = FileSource([str(path)], ColumnNames(("a", "v"), "y"))
+    with suppress(UserError):
+        data = source.open()
+        data.read(slice(0, len(data)))
+        source.read_column("a")
 
 
 def test_lists_of_names_are_for_parquet_alone(tmp_path):
