@@ -97,6 +97,8 @@ def _metrics(value: Any, key: str) -> list[Any]:
     if not isinstance(value, list):
         raise UserError(f"{key} must be a list of names and tables of metrics, but is {brief(value)}")
     for number, metric in enumerate(value):
+        if not isinstance(metric, (str, Mapping)):
+            raise UserError(f"{key}.{number} must be the name of a metric, or a table, but is {brief(metric)}")
         if (code := custom_code(metric)) is not None:
             raise UserError(
                 f"{key}.{number} is the Python code {code!r}, which a config cannot name; give it to dbp.fit, or leave it "

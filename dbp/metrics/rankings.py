@@ -95,7 +95,7 @@ class FittedRanking:
         columns: of its values: the mean over classes or outputs, and each of them if they have columns.
         form: of the targets.
         score: returns the value of a class or output.
-        rule: what the data must have, for messages.
+        rule: what the data must have, and has not, for messages; {} stands for its name.
     """
 
     columns: Columns
@@ -125,7 +125,7 @@ class FittedRanking:
         known = [value for value in of_classes if value is not None]
         if not known:
             name = next(iter(self.columns))
-            raise UserError(f"metric {name!r} needs {self.rule}, but {data} has none; leave it out, or take other data")
+            raise UserError(f"metric {name!r} needs {self.rule.format(data)}; leave the metric out, or take other data")
         each = [np.nan if value is None else value for value in of_classes] if len(self.columns) > 1 else []
         return dict(zip(self.columns, [float(np.mean(known)), *each], strict=True))
 
@@ -173,7 +173,7 @@ class AUC(_Ranked):
 
     kind: ClassVar[str] = "auc"
     score: ClassVar[Score] = staticmethod(area_under_roc)
-    rule: ClassVar[str] = "examples of two classes"
+    rule: ClassVar[str] = "examples of two classes, but those of {} are all of one"
 
 
 @dataclass(frozen=True)
@@ -182,4 +182,4 @@ class AveragePrecision(_Ranked):
 
     kind: ClassVar[str] = "average_precision"
     score: ClassVar[Score] = staticmethod(average_precision)
-    rule: ClassVar[str] = "examples of a class that is ranked"
+    rule: ClassVar[str] = "an example of the second class or of yes, but {} has none"

@@ -69,7 +69,7 @@ def test_a_class_without_examples_is_left_out():
 
 
 def test_the_area_of_one_class_is_refused():
-    message = "metric 'auc' needs examples of two classes, but the data has none"
+    message = "metric 'auc' needs examples of two classes, but those of the data are all of one; leave"
     for outputs, loss, targets in (
         (SCORES, nn.CrossEntropy(), np.zeros(60, int)),
         (SCORES[:, :1], nn.BinaryCrossEntropy(), np.ones((60, 1))),

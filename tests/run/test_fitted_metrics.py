@@ -114,7 +114,10 @@ def test_a_broken_run_comes_to_the_same_history(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metrics": ["auc"], "data": Data((X, Y), validation=(X[:9], np.zeros(9, int)))}, "the validation data has"),
+        (
+            {"metrics": ["auc"], "data": Data((X, Y), validation=(X[:9], np.zeros(9, int)))},
+            "but those of the validation data are all of one",
+        ),
         ({"metrics": [{"kind": "top_k", "k": 5}]}, "k must be below the number of classes, 3"),
         ({"metrics": ["rmse"]}, "'rmse' is one of numbers"),
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
