@@ -40,7 +40,8 @@ DOTS = "..."
 FIRST, LAST = 8, 4  # lines of a long output that a page shows
 # What differs from run to run: times, speeds, versions, sizes, digests, and the widths that they have in a table.
 VARYING = re.compile(
-    r"host \S+, process \d+|saved step [\d,]+|step-\d+\.h5 at epoch \d+, step [\d,]+|\(Open MPI [\d.]+\)|openblas [\w. ]+"
+    r"host \S+, process \d+"
+    r"|saved step [\d,]+|step-\d+\.h5 at epoch \d+, step [\d,]+|\(Open MPI [\d.]+\)|openblas [\w. ]+"
     r"|\d+ min \d+ s|[\d.,]+ ?(ms|s|min|h|us|kB|MB|GB|B|examples/s|k|M)\b"
     r"|\b[0-9a-f]{16,64}\b|\b\d+%|\d\d:\d\d(:\d\d)?|\d{4}-\d\d-\d\d"
 )
@@ -182,23 +183,22 @@ def is_close(expected: str, printed: str) -> bool:
 
 
 def updated(path: Path) -> str:
-    """Return the text of a page with its outputs as they are now, without the middle of long ones."""
+    """Return the text of a page with its outputs as they are now; of those that it does not show whole, the ends."""
     page, changes = path.read_text(), []
     with reader_folder() as folder:
         for block, printed in outputs_of(page, folder):
             if not is_shown(block.text, printed):
-                changes.append((block.span, shortened(without_advice(printed))))
+                lines, whole = without_advice(printed), bool(block.text) and DOTS not in block.text.splitlines()
+                changes.append((block.span, "".join(f"{line}\n" for line in (lines if whole else shortened(lines)))))
     for (start, end), text in reversed(changes):
         page = page[:start] + text + page[end:]
     print(f"{path}: {len(changes)} outputs changed")
     return page
 
 
-def shortened(lines: list[str]) -> str:
-    """Return the text of an output, or its first and last lines if there are many."""
-    if len(lines) > FIRST + LAST + 2:
-        lines = [*lines[:FIRST], DOTS, *lines[-LAST:]]
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+def shortened(lines: list[str]) -> list[str]:
+    """Return the lines of an output, or its first and last ones if there are many."""
+    return lines if len(lines) <= FIRST + LAST + 2 else [*lines[:FIRST], DOTS, *lines[-LAST:]]
 
 
 if __name__ == "__main__":
