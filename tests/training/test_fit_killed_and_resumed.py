@@ -27,30 +27,33 @@ model.layers = [
 train = "train.h5"
 offsets = "offsets"
 window = 150
-memory = 10_000
+memory = 4_000
 validation = 0.1
 """
 AUGMENTED = SMALL.replace(
     '{ kind = "flatten" },',
-    '{ kind = "random_shift", pixels = 1 }, { kind = "random_rotation", degrees = 10 }, { kind = "cutout", size = 2 },'
-    ' { kind = "flatten" },',
+    """{ kind = "reshape", shape = [8, 8, 1] },
+    { kind = "random_shift", size = 1 },
+    { kind = "random_rotation", degrees = 10 },
+    { kind = "cutout", size = 2 },
+    { kind = "flatten" },""",
 )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Return a folder with both configs, and unbroken runs of them in one process."""
+    """Return a folder with both configs, and unbroken runs of them in one process, in enough memory."""
     folder, rng = tmp_path_factory.mktemp("killed"), np.random.default_rng(0)
     lengths = rng.integers(0, 30, 400)
     words = rng.integers(1, 6, lengths.sum()).astype(np.uint8)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     last = np.where(lengths > 0, words[np.maximum(offsets[1:], 1) - 1], 0)
     with h5py.File(folder / "train.h5", "w") as file:
-        file.create_dataset("inputs", data=words, chunks=(100,), compression="gzip", shuffle=True)
+        file.create_dataset("inputs", data=words, chunks=(25,), compression="gzip", shuffle=True)
         file["offsets"], file["targets"] = offsets, (last > 3).astype(int)
     for name, text in (("ragged", RAGGED), ("augmented", AUGMENTED)):
         (folder / f"{name}.toml").write_text(text)
-        unbroken = dbp("train", folder / f"{name}.toml", "--out", folder / name)
+        unbroken = dbp("train", folder / f"{name}.toml", "--out", folder / name, "--set", 'data.memory="1 MB"')
         assert unbroken.code == 0, unbroken.text
     return folder
 
