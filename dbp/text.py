@@ -137,6 +137,7 @@ def epoch_figures(row: Mapping[str, float]) -> str:
     return figures({k: v for k, v in row.items() if k not in COUNTS})
 
 
+MOST_STEPS = 1000  # of a trace
 TIME_OF_JOB = "auto"  # as a time limit: the time that the batch job has left
 
 
@@ -150,6 +151,8 @@ def parse_steps(text: str) -> tuple[int, int]:
     first, colon, last = str(text).strip().partition(":")
     if not (colon and is_digits(first) and is_digits(last) and 1 <= int(first) <= int(last)):
         raise UserError(f"trace takes the first and the last step, such as 100:120, but got {text!r}")
+    if (count := int(last) - int(first) + 1) > MOST_STEPS:
+        raise UserError(f"trace takes at most {MOST_STEPS:,} steps, as all are kept in memory, but got {count:,}")
     return int(first), int(last)
 
 

@@ -89,6 +89,12 @@ def test_a_trace_that_was_cut_off_does_not_go_on_in_the_next_run(tmp_path):
     assert not (tmp_path / "trace.json").exists()
 
 
+def test_a_trace_is_bounded():
+    assert parse_steps("1:1000") == (1, 1000)
+    with pytest.raises(UserError, match="trace takes at most 1,000 steps, as all are kept in memory, but got 1,001"):
+        parse_steps("1:1001")
+
+
 @pytest.mark.parametrize("text", ["", "5", "0:3", "5:4", "a:b", "1:2:3", "-1:4"])
 def test_what_is_no_range_of_steps(text):
     with pytest.raises(UserError, match=r"trace takes the first and the last step, such as 100:120, but got"):

@@ -179,8 +179,8 @@ class NodeAllreduce:
         comm, buckets = self._comm, self._buckets
         while self._added < self._ready():
             bucket = buckets[self._added]
-            if comm.clock.timeline is not None:
-                comm.clock.timeline.open(self._added, f"bucket {self._added}")
+            if (timeline := comm.clock.timeline) is not None:
+                timeline.open(self._added, f"bucket {self._added}")
             for adder in bucket.adders:
                 adder.add()
             self._enqueue(bucket.parts_out)
