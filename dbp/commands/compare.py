@@ -24,8 +24,8 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the comparison."""
     from dbp.report.compare import compare_csv, compare_text
-    from dbp.report.record import RunRecord
+    from dbp.report.record import records_of
 
-    records = [RunRecord.of(Path(path)) for path in arguments.runs]
+    records = records_of([Path(path) for path in arguments.runs])
     print_output((compare_csv if arguments.csv else compare_text)(records, arguments.by))
     return 0

@@ -22,8 +22,8 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Write the picture."""
     from dbp.report.plot import plot
-    from dbp.report.record import RunRecord
+    from dbp.report.record import records_of
 
-    records = [RunRecord.of(Path(path)) for path in arguments.runs]
+    records = records_of([Path(path) for path in arguments.runs])
     print_output(plot(records, Path(arguments.out), arguments.metric))
     return 0

@@ -12,6 +12,7 @@ from dbp.types import Array
 
 NAME = "confusion_matrix"  # of the tables in a checkpoint; the rows are the targets, the columns what was predicted
 MOST_CLASSES = 24  # that are drawn as a matrix
+LARGEST = 1e15  # count of a cell
 MOST_PAIRS, MOST_ROWS, MOST_OUTPUTS = 10, 50, 12
 ANSWERS = ("no", "yes")  # the classes of an output
 
@@ -41,7 +42,7 @@ def confusion_of(tables: dict[str, Array], classes: Sequence[str], source: str =
 
 def _is_confusion(matrix: Array) -> bool:
     square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] > 1
-    return bool(square and np.isfinite(matrix).all() and (matrix >= 0).all() and matrix.sum() > 0)
+    return bool(square and ((matrix >= 0) & (matrix < LARGEST)).all() and matrix.sum() > 1 / LARGEST)
 
 
 def _names(classes: Sequence[str], count: int) -> list[str]:

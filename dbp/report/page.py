@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 
+import numpy as np
+
 from dbp.metrics.metric_set import VALIDATION
 from dbp.report.confusion import confusion_of
 from dbp.report.curves import MOST_RUNS, curves_of, curves_of_several
@@ -40,7 +42,8 @@ def page(
     one = len(records) == 1
     title = records[0].name if one else f"{len(records)} runs"
     extra = [of_data.get(str(record.path), ()) for record in records]
-    body = of_one_run(records[0], extra[0]) if one else _of_several(records, extra)
+    with np.errstate(all="ignore"):  # what a damaged history holds may overflow
+        body = of_one_run(records[0], extra[0]) if one else _of_several(records, extra)
     written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     live = f"This page is loaded anew every {refresh_seconds} seconds. " if refresh_seconds else ""
     foot = tag("footer", f"{live}Written by dbp {VERSION}, {written}.")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,15 +37,16 @@ from dbp.types import Array
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened
 
-MAX_TABLE_BYTES, MAX_LOG_BYTES = 1 << 24, 1 << 20  # of timing.csv and history.csv; of the end of a log
+MAX_TABLE_BYTES, MAX_LOG_BYTES = 1 << 22, 1 << 20  # of timing.csv and history.csv; of the end of a log
 MAX_COLUMN_BYTES = 1 << 25  # of a column of the history, and of a table such as the confusion matrix
 MAX_TRACE_BYTES = 1 << 23
-MAX_TABLES, MAX_RANKS = 100, 1 << 16
+MAX_TABLES, MAX_RANKS, MAX_FIELDS = 100, 1 << 16, 500
 MOST_TRIES = 5  # at checkpoints that turn out to be damaged
 # Letters that are kept of names of classes, hosts and columns, of a value of the provenance, of a line in `missing`.
 MOST_NAME, MOST_VALUE, MOST_REASON = 60, 300, 500
 MOST_CLASSES, MOST_PROVENANCE = 1 << 16, 100
 TABLES, TRACE = "tables/", "trace.json"
+LONGEST = 1e15  # seconds of a stage, bytes of memory
 OF_EPOCH = "tables/epoch/"  # sums of the epoch under way, which are no results
 FILES = (STATUS_FILE, RUN_CONFIG, "history.csv", "checkpoints")  # one of which makes a folder that of a run
 Read = TypeVar("Read")
@@ -71,6 +75,7 @@ class RunRecord:
 
     Args:
         path: its folder.
+        name: what it is called: the name of the folder, or its path where runs that are shown together share that.
         status: its state; None if it has written none.
         history: costs and metrics, epoch by epoch.
         config: its settings, as a nested table.
@@ -87,6 +92,7 @@ class RunRecord:
     """
 
     path: Path
+    name: str = ""
     status: RunStatus | None = None
     history: History = field(default_factory=lambda: History(0, {}, {}, {}))
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -111,7 +117,7 @@ class RunRecord:
         if not any(os.path.lexists(path / name) for name in FILES):
             what = f"folder {path} holds no run" if path.is_dir() else f"there is no folder {path}"
             raise UserError(f"{what}; give the folder of a run (out)")
-        record = cls(path)
+        record = cls(path, path.resolve().name)
         with record.or_missing("the state of the run", UserError):
             record.status = RunStatus.of(path)
         record._read_checkpoint()
@@ -122,11 +128,6 @@ class RunRecord:
         if os.path.lexists(path / TRACE):
             record.trace = record._read(TRACE, "the timeline", spans_in, MAX_TRACE_BYTES) or ()
         return record
-
-    @property
-    def name(self) -> str:
-        """Return the name of the folder."""
-        return self.path.resolve().name
 
     @property
     def state(self) -> str:
@@ -199,19 +200,17 @@ class RunRecord:
         self._take_tables(found)
 
     def _take_tables(self, found: Opened) -> None:
-        names = [name for name in found.entries if name.startswith(TABLES) and not name.startswith(OF_EPOCH)][
-            :MAX_TABLES
-        ]
-        self.tables = {name.removeprefix(TABLES): _small(found, name) for name in names}
+        names = (name for name in found.entries if name.startswith(TABLES) and not name.startswith(OF_EPOCH))
+        for name in list(names)[:MAX_TABLES]:
+            with self.or_missing(name, DataError):
+                self.tables[name.removeprefix(TABLES)] = _small(found, name)
 
     # --- from the files beside it ------------------------------------------------------------------------
 
     def _read_without_checkpoint(self) -> None:
         """Read the history and the config from the text files that a run writes beside its checkpoints."""
         self.missing.append("checkpoints: none could be read, so history and config are those of the files beside them")
-        rows = self._read("history.csv", "the history", _csv_rows) or []
-        names = [name for name in (rows[0] if rows else {}) if name is not None and len(name) <= MOST_NAME]
-        columns = {name: _numbers([row.get(name) for row in rows]) for name in names}
+        columns = self._read("history.csv", "the history", _columns) or {}
         self.history = History.of([*columns], columns.__getitem__, 0)
         self.config_text = self._read(RUN_CONFIG, "the config", str, MAX_CONFIG_BYTES) or ""
         with self.or_missing("the config", DataError):
@@ -226,6 +225,16 @@ class RunRecord:
         except (OSError, ValueError, csv.Error) as error:
             self.missing.append(f"{what}: {name} cannot be read: {error}")
         return None
+
+
+def records_of(paths: Sequence[Path]) -> list[RunRecord]:
+    """Read the folders of some runs, and give those of the same name their paths for names."""
+    records = [RunRecord.of(path) for path in paths]
+    counts = Counter(record.name for record in records)
+    for record in records:
+        if counts[record.name] > 1:
+            record.name = str(record.path)
+    return records
 
 
 def _when(name: str) -> str:
@@ -255,32 +264,40 @@ def _cut(value: Any, most: int) -> Any:
     return value[:most] if isinstance(value, str) else value
 
 
-def _csv_rows(text: str) -> list[dict[str, str | None]]:
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+def _csv_rows(text: str) -> Iterator[dict[str, str]]:
+    """Yield the rows of comma-separated values by the names in the first one; cells that are missing are left out."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    head = [name[:MOST_NAME] for name in next(rows, [])[:MAX_FIELDS]]
+    for row in rows:
+        yield dict(zip(head, row, strict=False))
 
 
-def _numbers(texts: Sequence[Any]) -> Array:
-    """Return texts as numbers; NaN for those that are none."""
+def _number(text: str) -> float:
+    """Return a text as a number; NaN if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
-    def number(text: Any) -> float:
-        try:
-            return float(text)
-        except (TypeError, ValueError):
-            return float("nan")
 
-    return np.array([number(text) for text in texts])
+def _columns(text: str) -> dict[str, Array]:
+    """Return the columns of comma-separated numbers by name."""
+    found: dict[str, list[float]] = {}
+    for row in _csv_rows(text):
+        for name, cell in row.items():
+            found.setdefault(name, []).append(_number(cell))
+    return {name: np.array(numbers) for name, numbers in found.items()}
 
 
 def _rank_times(text: str) -> list[RankTimes]:
     """Return the rows of timing.csv that can be read."""
     found = []
-    for row in _csv_rows(text)[:MAX_RANKS]:
-        stages = {name: value for name, value in row.items() if name not in ("rank", "host", "memory", None)}
-        seconds = dict(zip(stages, np.nan_to_num(_numbers([*stages.values()]), posinf=0, neginf=0), strict=True))
-        (number, memory) = _numbers([row.get("rank"), row.get("memory", 0)])
-        if np.isfinite(number):
-            times = {str(name): max(0.0, float(value)) for name, value in seconds.items()}
-            found.append(RankTimes(int(number), str(row.get("host"))[:MOST_NAME], times, float(np.nan_to_num(memory))))
+    for row in itertools.islice(_csv_rows(text), MAX_RANKS):
+        number, host, memory = _number(row.get("rank", "")), row.get("host", ""), _number(row.get("memory", "0"))
+        seconds = {name: _number(cell) for name, cell in row.items() if name not in ("rank", "host", "memory")}
+        times = {name: value for name, value in seconds.items() if 0 <= value < LONGEST}
+        if 0 <= number < LONGEST:
+            found.append(RankTimes(int(number), host[:MOST_NAME], times, memory if 0 < memory < LONGEST else 0.0))
     return found
 
 

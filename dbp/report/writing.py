@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from dbp.files import write_file
 from dbp.plain_files import open_plain
 from dbp.report.markup import Markup
 from dbp.report.page import GENERATOR, page
-from dbp.report.record import RunRecord
+from dbp.report.record import RunRecord, records_of
 from dbp.report.watch import REFRESH_SECONDS, ReportServer
 from dbp.text import count_text, size
 
@@ -35,7 +34,7 @@ def check_replaceable(out: Path, overwrite: bool) -> None:
 
 def write_report(paths: Sequence[Path], out: Path, of_data: OF_DATA) -> str:
     """Write the report of some runs, and return a line on it."""
-    records = [RunRecord.of(path) for path in paths]
+    records = records_of(paths)
     sections: Mapping[str, Sequence[Markup]] = {str(record.path): of_data(record) for record in records}
     text = page(records, sections)
     write_file(out, text.encode())
@@ -48,13 +47,15 @@ def watch(paths: Sequence[Path], out: Path, of_data: OF_DATA, port: int, say: Ca
     """Serve the report until all runs have ended or Ctrl-C comes, write it then, and return a line on it."""
 
     def render() -> tuple[str, bool]:
-        records = [RunRecord.of(path) for path in paths]
+        records = records_of(paths)
         is_last = not any(record.state == "running" for record in records)
         sections = {str(record.path): of_data(record) for record in records} if is_last else {}
         return page(records, sections, 0 if is_last else REFRESH_SECONDS), is_last
 
     with ReportServer(render, port) as server:
-        say(f"{server.address} shows the report until the end of the run; Ctrl-C ends this")
-        with contextlib.suppress(KeyboardInterrupt):
+        say(f"{server.address} shows the report until the run ends; Ctrl-C ends this")
+        try:
             server.wait()
+        except KeyboardInterrupt:
+            say("")  # the terminal shows ^C
     return write_report(paths, out, of_data)

@@ -53,4 +53,4 @@ def test_a_column_that_no_run_has_is_refused(records):
     ):
         compare_text(records, "validation_cots")
     with pytest.raises(UserError, match="has no history to compare"):
-        compare_text([RunRecord(records[0].path)])
+        compare_text([RunRecord(records[0].path, "run")])

@@ -10,7 +10,7 @@ import pytest
 
 from dbp.errors import UserError
 from dbp.report.page import page
-from dbp.report.record import MAX_LOG_BYTES, RunRecord
+from dbp.report.record import MAX_LOG_BYTES, RunRecord, records_of
 from dbp.training.timing import peak_memory
 from tests.report.runs import HOSTILE, STATUS, history, write_run
 
@@ -103,9 +103,9 @@ def test_numbers_that_no_run_writes_are_no_trouble(folder):
     (folder / "status.json").write_text(
         json.dumps(STATUS | {"ranks": "many", "epoch": -1, "cost": "x", "seconds": None})
     )
-    (folder / "timing.csv").write_text("rank,host,data,memory\nx,y,z\n1e999,h,nan,inf\n0,h,inf,nan\n1,,-5\n,,,,,,\n")
+    (folder / "timing.csv").write_text("rank,host,data,memory\nx,y,z\n1e999,h,nan,inf\n0,h,inf,nan\n1,,5\n,,,,,,\n")
     record = RunRecord.of(folder)
-    assert [(rank.rank, rank.seconds["data"], rank.memory) for rank in record.ranks] == [(0, 0.0, 0.0), (1, 0.0, 0.0)]
+    assert [(rank.rank, rank.seconds, rank.memory) for rank in record.ranks] == [(0, {}, 0.0), (1, {"data": 5.0}, 0.0)]
 
 
 def test_a_column_that_is_too_large_to_show_is_named(folder):
@@ -128,3 +128,8 @@ def test_names_are_cut_so_that_a_page_stays_small(tmp_path):
     record.tables["validation/confusion_matrix"] = np.ones((24, 24))
     assert long not in record.history.series
     assert len(page([record])) < 500_000
+
+
+def test_runs_of_the_same_name_are_called_by_their_paths(tmp_path):
+    paths = [write_run(tmp_path / name) for name in ("a/run", "b/run", "other")]
+    assert [record.name for record in records_of(paths)] == [str(paths[0]), str(paths[1]), "other"]
