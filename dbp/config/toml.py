@@ -101,8 +101,8 @@ def _metrics(value: Any, key: str) -> list[Any]:
             raise UserError(f"{key}.{number} must be the name of a metric, or a table, but is {brief(metric)}")
         if (code := custom_code(metric)) is not None:
             raise UserError(
-                f"{key}.{number} is the Python code {code!r}, which a config cannot name; give it to dbp.fit, or leave it "
-                "out"
+                f"{key}.{number} is the Python code {code!r}, which a config cannot name; give it to dbp.fit, or leave "
+                "it out"
             )
     return [_named(METRICS, metric, f"{key}.{i}") for i, metric in enumerate(value)]
 

@@ -6,7 +6,7 @@ the other, so it holds one column of the outputs more than its own part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from dbp.parallel import Communicator, agree, from_rank_0, gather_on_rank_0
 from dbp.types import Array
 
 BYTES_BESIDE = 9  # a weight and a hit for each probability
+NO_WEIGHTS = np.empty(0)
+COPIES = 2  # of all, while chunks are joined
 
 
 class AllOutputs:
@@ -42,7 +44,35 @@ class AllOutputs:
         """
         name = next(iter(self._rankings[0].columns))
         what = f"metric {name!r}, which keeps {outputs:,} outputs,"
-        agree(self._comm, check_fits_memory, outputs * (itemsize + BYTES_BESIDE), what)
+        agree(self._comm, check_fits_memory, COPIES * outputs * (itemsize + BYTES_BESIDE), what)
+
+    def presence(self, targets: Iterable[Predictions]) -> Array | None:
+        """Return where a class has hits, and where it has other examples, (2, classes); None for no examples.
+
+        Args:
+            targets: any outputs beside the targets of some examples.
+        """
+        found: Array | None = None
+        for predictions in targets:
+            _, hits, weights = self._rankings[0].scores(predictions)
+            counts = weights > 0 if len(weights) else np.ones_like(hits)
+            here = np.stack([(hits & counts).any(axis=0), (~hits & counts).any(axis=0)])
+            found = here if found is None else found | here
+        return found
+
+    def check_presence(self, mine: Array | None, data: str) -> None:
+        """Raise UserError if a metric can have no value for any class, whatever the outputs; collective.
+
+        Args:
+            mine: presence() of this rank's examples.
+            data: the name of the data, for messages.
+        """
+        known = [found for found in self._comm.gather(mine) if found is not None]
+        of_classes = np.any(known, axis=0).T if known else []
+        scores = [np.array([True, False])[pair] for pair in of_classes]
+        for ranking in self._rankings:
+            values = [ranking.score(Scores(np.zeros(len(hits)), hits, NO_WEIGHTS)) for hits in scores]
+            agree(self._comm, ranking.values, values, data)
 
     def add(self, found: Predictions) -> None:
         """Keep what the metrics need of some examples."""
@@ -73,7 +103,7 @@ class AllOutputs:
     def _column(self, parts: Sequence[Array], number: int) -> Scores:
         """Return the sorted scores of this rank's examples for one class."""
         if not parts:
-            return Scores(np.empty(0), np.empty(0, np.bool_), np.empty(0))
+            return Scores(np.empty(0), np.empty(0, np.bool_), NO_WEIGHTS)
         scores, hits, weights = (array[:, number] for array in parts)
         counts = weights > 0 if len(weights) else slice(None)
         return Scores.sorted(scores[counts], hits[counts], weights[counts])

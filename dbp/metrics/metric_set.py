@@ -96,6 +96,9 @@ class Ranking(Protocol):
     @property
     def details(self) -> int: ...  # noqa: D102
 
+    @property
+    def form(self) -> TargetForm: ...  # noqa: D102
+
 
 def mean_metric(name: str, better: bool, numbers: Callable[[Predictions], Array]) -> FittedMetric:
     """Return the metric that is the weighted mean of one number for each example."""

@@ -12,7 +12,7 @@ from dbp.errors import PassStoppedError
 from dbp.nn import RunningMoments
 from dbp.reading.loader import Loader
 from dbp.reading.shard import Chunks, CountedChunks, Shard
-from dbp.run.fitted_metrics import all_outputs, values_of
+from dbp.run.fitted_metrics import all_outputs, check_evaluated, values_of
 from dbp.run.run import Run
 from dbp.run.sources import stop_check
 from dbp.types import Array
@@ -57,6 +57,18 @@ def evaluate(run: Run, data: Dataset | None) -> Evaluated:
     run.data_check.after_evaluation(purpose)
     values = values_of(totals, metrics, kept, f"the {purpose} data")
     return Evaluated(values, chunks.count, metrics.tables(totals.metrics), metrics.without_details(values))
+
+
+def check_metrics(run: Run) -> None:
+    """Raise UserError if a metric can have no value on the validation or test data; collective.
+
+    Raises:
+        PassStoppedError: a rank has been asked to stop; a short pass is finished all the same.
+    """
+    for purpose, data in (("validation", run.sources.validation), ("test", run.sources.test)):
+        if data is not None and run.metrics.rankings:
+            loader = run.loader(data, run.evaluated_rows)
+            check_evaluated(run.metrics, run.comm, loader, run.output_shape, run.shards, f"the {purpose} data")
 
 
 def describe_not_finite(run: Run, data: Dataset) -> str:

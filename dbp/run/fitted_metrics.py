@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from dbp.cost.mini_batch import ExampleSums
 from dbp.data import ColumnMeaning
+from dbp.errors import PassStoppedError
 from dbp.metrics.means import Accuracy, MeanAbsoluteError
 from dbp.metrics.metric_set import MetricKind, MetricSet
 from dbp.metrics.predictions import Predictions, TargetForm
 from dbp.nn import CLASSES, Loss
-from dbp.parallel import Communicator, agree, from_rank_0
+from dbp.parallel import Communicator, Shards, agree, from_rank_0
 from dbp.reading.loader import Loader
+from dbp.run.sources import stop_check
 from dbp.types import Array
 
 if TYPE_CHECKING:
@@ -110,6 +112,41 @@ def all_outputs(
     kept = AllOutputs(metrics.rankings, comm)
     kept.check_memory(examples * math.prod(output_shape), itemsize)
     return kept
+
+
+def check_evaluated(
+    metrics: MetricSet, comm: Communicator, loader: Loader, output_shape: Shape, shards: Shards, data: str
+) -> None:
+    """Raise UserError if a metric that needs all outputs can have no value on a data set; collective.
+
+    Args:
+        metrics: of the run, some of which need all outputs.
+        comm: the ranks.
+        loader: reads the data, of which this rank's shards are read.
+        output_shape: of the model, for one example.
+        shards: of this rank.
+        data: the name of the data, for messages.
+
+    Raises:
+        PassStoppedError: a rank has been asked to stop; a short pass is finished all the same.
+    """
+    from dbp.cost.all_outputs import AllOutputs
+
+    stops, cut, form = stop_check(comm), False, metrics.rankings[0].form
+
+    def targets() -> Iterator[Predictions]:
+        nonlocal cut
+        for chunk in (chunk for number in shards.mine for chunk in loader.chunks(number)):
+            if cut := cut or stops():
+                return
+            sample = targets_sample(form, output_shape, chunk.targets, chunk.inputs.dtype)
+            yield Predictions(sample.outputs, sample.targets, chunk.example_weights)
+
+    kept = AllOutputs(metrics.rankings, comm)
+    presence = agree(comm, kept.presence, targets())
+    if any(comm.gather(cut)):
+        raise PassStoppedError
+    kept.check_presence(presence, data)
 
 
 def values_of(totals: ExampleSums, metrics: MetricSet, kept: AllOutputs | None, data: str) -> dict[str, float]:

@@ -34,7 +34,7 @@ from dbp.parallel import (
     watched,
     world,
 )
-from dbp.run.evaluation import describe_not_finite, evaluate
+from dbp.run.evaluation import check_metrics, describe_not_finite, evaluate
 from dbp.run.provenance import check_kernels, made_with
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot, progress_of_result
@@ -232,6 +232,7 @@ def start_run(
         Run(settings, comm, kernels, info is not None or snapshot is not None, stored, known_progress) as run,
         Display(is_shown, comm.rank == 0, settings.epochs, run.batches.steps, run.progress.best_by) as display,
     ):
+        check_metrics(run)
         for line in introduction(run, nodes, start.job_lines):
             display.say(line)
         with RunSaver(run, folder, start, info, snapshot, display.say) as saver:
