@@ -34,9 +34,9 @@ def data_path(name: str) -> Path:
 
 
 def split_group(name: str) -> tuple[str, str]:
-    """Return the file and the group of a name such as all.h5:/train; the group is "" for a file alone."""
+    """Return the file and the group of a name such as all.h5:/train; the group is "" for a file alone, and for :/."""
     file, mark, group = name.rpartition(GROUP)
-    return (file, f"/{group.strip('/')}") if mark and file else (name, "")
+    return (file, f"/{group.strip('/')}".rstrip("/")) if mark and file else (name, "")
 
 
 def with_path(name: str, change: Callable[[str], str]) -> str:

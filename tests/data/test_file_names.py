@@ -14,12 +14,13 @@ from dbp.errors import UserError
         ("all.h5:/train", "all.h5", "/train"),
         ("folder/all.h5:/train/big/", "folder/all.h5", "/train/big"),
         ("a:b.h5", "a:b.h5", ""),
+        ("a.h5:/", "a.h5", ""),
     ],
 )
 def test_a_group_stands_behind_its_file(name, file, group):
     assert split_group(name) == (file, group)
     assert str(data_path(name)) == file
-    assert with_path(name, lambda path: f"/data/{path}") == f"/data/{name.rstrip('/')}"
+    assert with_path(name, lambda path: f"/data/{path}") == f"/data/{name.rstrip('/').removesuffix(':')}"
 
 
 def test_packaged_data_has_no_path():
