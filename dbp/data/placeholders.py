@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dbp.data.dataset import Dataset, Examples, example_form, role_of, weights_for
+from dbp.errors import UserError
 from dbp.types import Array
 
 ExampleMasks = Callable[[int], Array | None]  # from a number of examples
@@ -101,8 +102,13 @@ def example_masks(data: Dataset) -> ExampleMasks:
     """Return a function that returns a mask for a number of examples of zeros, to build a model with.
 
     All places but the last hold data. The mask is None for data without one.
+
+    Raises:
+        UserError: the mask of a data set of the user's own is not of booleans.
     """
     mask = example_form(data).mask
+    if mask is not None and mask.dtype != np.bool_:
+        raise UserError(f"{data.name}: mask must be booleans, but has type {mask.dtype}; return mask != 0")
     shape = () if mask is None else data.input_shape[: mask.ndim - 1]
 
     def made(examples: int) -> Array | None:

@@ -4,7 +4,19 @@ import h5py
 import numpy as np
 import pytest
 
-from dbp.data import ArrayDataset, ColumnNames, FileSource, HDF5Dataset, Ragged, layout_of, mapped, without_placeholders
+from dbp.data import (
+    ArrayDataset,
+    ColumnNames,
+    Dataset,
+    Examples,
+    FileSource,
+    HDF5Dataset,
+    Ragged,
+    example_masks,
+    layout_of,
+    mapped,
+    without_placeholders,
+)
 from dbp.data.ragged import padded_length, places_of
 from dbp.errors import DataError, UserError
 
@@ -109,6 +121,19 @@ def test_a_mask_in_memory_is_1_or_0(wrong):
     mask[3, 1] = wrong
     with pytest.raises(DataError, match=f"the arrays: mask must be 1 or 0 .* of example 3 contains {wrong}"):
         ArrayDataset(np.ones((5, 4, 2)), np.arange(5), mask=mask)
+
+
+class OwnMask(Dataset):
+    def __len__(self):
+        return 5
+
+    def read(self, rows):
+        return Examples({"inputs": np.ones((5, 4, 2))[rows], "mask": np.ones((5, 4))[rows]})
+
+
+def test_a_mask_of_ones_own_is_of_booleans():
+    with pytest.raises(UserError, match="the data set: mask must be booleans, but has type float64; return mask != 0"):
+        example_masks(OwnMask())
 
 
 def test_places_of_outputs_are_those_of_the_targets():
