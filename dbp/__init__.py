@@ -2,6 +2,7 @@
 
     dbp.fit(...)          train on all ranks that mpirun started, or resume a run; returns the trained model
     dbp.load(...)         the trained model in a checkpoint or a run's folder
+    dbp.launch(...)       a function of a notebook on several ranks
     dbp.sklearn           estimators of scikit-learn that dbp trains
     dbp.rank()            the number of this rank, and dbp.ranks() that of all
     dbp.nn, dbp.optim     what to train, and how
@@ -46,6 +47,7 @@ __all__ = [
     "data",
     "fit",
     "insight",
+    "launch",
     "listener",
     "listeners",
     "load",
@@ -59,6 +61,7 @@ __all__ = [
 
 _HOMES = {
     "fit": "training.fit",
+    "launch": "notebook.launch",
     "load": "trained.loading",
     "TrainedModel": "trained.trained_model",
     **dict.fromkeys(
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
     from dbp.config.settings import Checkpoint, EarlyStopping, Log, NotFinite, Settings, Watch
     from dbp.errors import Interrupted, UserError
     from dbp.listeners import STOP, listener
+    from dbp.notebook.launch import launch
     from dbp.parallel.ranks.world import rank, ranks
     from dbp.trained.loading import load
     from dbp.trained.trained_model import TrainedModel

@@ -67,10 +67,11 @@ IMPORTS = {
     "report": {"batch", "checkpoint", "config", "data", "insight", "metrics", "parallel", "run", "saving", "trained"},
     "starter": {"data"},
     # the face
+    "notebook": set(),
     "script": {"parallel"},
     "sklearn": {"config", "data", "nn", "optim", "parallel", "saving", "trained", "training"},
     "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "listeners", "metrics", "nn"}
-    | {"optim", "parallel", "script", "sklearn", "trained", "training"},
+    | {"notebook", "optim", "parallel", "script", "sklearn", "trained", "training"},
     "commands": {
         "batch",
         "checkpoint",

@@ -1,0 +1,1 @@
+"""Functions of a notebook on several ranks, in processes of their own."""
