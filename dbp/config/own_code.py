@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from dbp.errors import UserError
 
 OWN_KIND = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+PYTHON = ".py"
 CODE = "code"  # the key of the folder of the files
 WITH_KINDS = ("model", "loss", "metrics", "schedule")  # keys of what may be code of the user's
 PACKAGE_FOLDER = Path(__file__).parents[1]
@@ -54,52 +55,60 @@ class Own(NamedTuple):
     code: Any
 
 
-def with_own_code(table: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+def with_own_code(table: Mapping[str, Any], code: Path | None) -> dict[str, Any]:
     """Return the table of a config with code in the place of kinds that name some, and without its folder.
 
     Args:
         table: as a config has it.
-        folder: of the files; None if the user has not asked for code.
+        code: the file, or the folder of files; None if the user has not asked for code.
 
     Raises:
         UserError: there is a kind that names code, and the code cannot be had.
     """
-    inside = {key: _with_code(value, key, folder) if key in WITH_KINDS else value for key, value in table.items()}
+    inside = {key: _with_code(value, key, code) if key in WITH_KINDS else value for key, value in table.items()}
     return {key: value for key, value in inside.items() if key != CODE}
 
 
-def _with_code(value: Any, key: str, folder: Path | None) -> Any:
+def _with_code(value: Any, key: str, code: Path | None) -> Any:
     """Return a kind, a table with a kind, or a list of these, with code in the place of own kinds."""
     if isinstance(value, Mapping):
         items = ((name, item) for name, item in value.items() if not isinstance(item, str))
-        inner = {name: _with_code(item, f"{key}.{name}", folder) for name, item in items}
+        inner = {name: _with_code(item, f"{key}.{name}", code) for name, item in items}
         inner = {name: inner.get(name, item) for name, item in value.items() if name != "kind"}
         kind = str(value.get("kind"))
-        return {"kind": Own(kind, imported(kind, folder, key)), **inner} if is_own_kind(kind) else {**value, **inner}
+        return {"kind": Own(kind, imported(kind, code, key)), **inner} if is_own_kind(kind) else {**value, **inner}
     if isinstance(value, list):
-        return [_with_code(item, f"{key}.{number}", folder) for number, item in enumerate(value)]
-    return {"kind": Own(value, imported(value, folder, key))} if is_own_kind(value) else value
+        return [_with_code(item, f"{key}.{number}", code) for number, item in enumerate(value)]
+    return {"kind": Own(value, imported(value, code, key))} if is_own_kind(value) else value
 
 
-def imported(kind: str, folder: Path | None, key: str) -> Any:
-    """Return what a kind names, from a file in a folder.
+def imported(kind: str, code: Path | None, key: str) -> Any:
+    """Return what a kind names, from a file that the user has asked for.
 
     Args:
-        kind: the file's name without .py, a colon, and the name of a class or function in it.
-        folder: of the file; None if the user has not asked for code.
+        kind: the file's name without .py, a colon, and the name of a class, function or object that the file defines.
+        code: the file, or the folder of files; None if the user has not asked for code.
         key: of the kind, for messages.
 
     Raises:
-        UserError: there is no such file, or nothing of that name in it, or it raises an error.
+        UserError: there is no such file, or nothing of that name is defined in it, or it raises an error.
     """
     module, _, name = kind.partition(":")
-    file = f"{module.replace('.', '/')}.py"
-    if folder is None:
-        raise UserError(f"{key} {kind!r} is Python code: pass its file, --code {file}, or code={file!r} in Python")
-    found = _module(module, file, folder.resolve(), f"{key} {kind!r}")
+    file, what = f"{module.replace('.', '/')}.py", f"{key} {kind!r}"
+    if code is None:
+        raise UserError(f"{what} is Python code: pass its file, --code {file}, or code={file!r} in Python")
+    folder = code.resolve()
+    if code.suffix == PYTHON:  # then no other file of the folder, whatever a checkpoint names
+        folder = folder.parents[min(module.count("."), len(folder.parents) - 1)]
+        if folder / file != code.resolve():
+            raise UserError(f"{what} is in a file {file}, but the one given is {code}; pass --code {file}")
+    found = _module(module, file, folder, what)
     if not hasattr(found, name):
-        raise UserError(f"{key} {kind!r}: {folder / file} has no {name}")
-    return getattr(found, name)
+        raise UserError(f"{what}: {folder / file} has no {name}")
+    thing = getattr(found, name)
+    if hasattr(thing, "__qualname__") and getattr(thing, "__module__", None) != found.__name__:
+        raise UserError(f"{what}: {name} is defined in {thing.__module__}; name the file that defines it")
+    return thing
 
 
 def _module(name: str, file: str, folder: Path, what: str) -> ModuleType:
@@ -119,13 +128,13 @@ def _module(name: str, file: str, folder: Path, what: str) -> ModuleType:
     return found
 
 
-def folder_with(path: str) -> Path:
-    """Return the folder of the code that a user asks for by the path of a Python file, or of the folder itself."""
+def code_at(path: str) -> Path:
+    """Return the path of a Python file, or of a folder of some, that a user asks for; raise UserError for another."""
     given = Path(path)
-    if not given.exists() or not (given.is_dir() or given.suffix == ".py"):
+    if not given.is_dir() and not (given.suffix == PYTHON and given.is_file()):
         what = "is no Python file and no folder" if given.exists() else "does not exist"
         raise UserError(f"code {path} {what} (looked for {given.absolute()}); give the .py file that the config names")
-    return given if given.is_dir() else given.parent
+    return given
 
 
 def kind_of(code: Any) -> str | None:

@@ -204,8 +204,8 @@ class Settings:
         schedule: the schedule of the learning rate, or its name.
         metrics: what is reported beside the cost: metrics of dbp.metrics, each as such or by its name; by default what
             the loss reports.
-        weights: the initial weights: a checkpoint, another run's folder for its newest one, or weights by name as in
-            a TrainedModel; by default they are drawn at random.
+        weights: the initial weights: a checkpoint, another run's folder for its best epoch, else its newest one, or
+            weights by name as in a TrainedModel; by default they are drawn at random.
         shards: parts of a mini-batch; by default the number of ranks at the run's first start.
         seed: the seed of everything random.
         dtype: "float32" or "float64".

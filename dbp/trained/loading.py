@@ -10,7 +10,7 @@ from typing import Any
 from dbp import kernels
 from dbp.checkpoint import StoredCheckpoint, find, table_of
 from dbp.config import toml
-from dbp.config.own_code import folder_with, kinds_in
+from dbp.config.own_code import code_at, kinds_in
 from dbp.config.settings import Settings
 from dbp.data import parse_meaning
 from dbp.errors import UserError
@@ -98,7 +98,7 @@ def settings_of(
         is_not_used = name not in own and bool(kinds_in(table.get(name)))
         if custom is not None or own.get(name) is not None or is_not_used:
             table[name] = stand_in
-    settings = toml.settings_from(table, None if code is None else folder_with(code))
+    settings = toml.settings_from(table, None if code is None else code_at(code))
     return replace(
         settings,
         model=settings.model if model is None else as_model(model),

@@ -121,6 +121,19 @@ def test_a_name_that_another_module_has_is_refused(own):
         imported("json:loss", folder, "loss")
 
 
+def test_a_file_that_is_passed_is_the_only_one(own):
+    """A checkpoint that somebody else has made cannot name another file, nor what a file has from elsewhere."""
+    folder, name = own
+    (folder / "setup.py").write_text("raise SystemExit\n")
+    with pytest.raises(UserError, match=rf"in a file setup\.py, but the one given is \S+{name}\.py; pass --code setup"):
+        imported("setup:run", folder / f"{name}.py", "loss")
+    with pytest.raises(UserError, match="dataclass is defined in dataclasses; name the file that defines it"):
+        imported(f"{name}:dataclass", folder / f"{name}.py", "model.layers.0")
+    (folder / f"{name}_deep").mkdir()
+    (folder / f"{name}_deep" / "losses.py").write_text("def mine(outputs, targets):\n    return outputs\n")
+    assert imported(f"{name}_deep.losses:mine", folder / f"{name}_deep" / "losses.py", "loss").__name__ == "mine"
+
+
 def test_without_being_asked_nothing_is_imported():
     with pytest.raises(UserError, match=r"pass its file, --code own/layers\.py, or code="):
         imported("own.layers:Scale", None, "model.layers.0")
