@@ -278,7 +278,8 @@ def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
     assert outcome.code == 0, outcome.text
     assert outcome.err.splitlines()[-1].endswith("they resume from the last checkpoint")
     assert "note: what 3 nodes had not sent of their gradients is shared out to 2" in outcome.out
-    assert "steps: 24; ranks left: 2" in outcome.out
+    assert "finished: 4 epochs, 24 steps" in outcome.out
+    assert "ranks left: 2" in outcome.out
 
 
 @pytest.mark.slow
