@@ -46,7 +46,7 @@ def train_more(settings: Settings, comm: Communicator, epochs: int, before: Trai
     Raises:
         UserError: settings and data do not fit together.
     """
-    done = 0 if before is None else before.model.epoch
+    done = 0 if before is None else len(before.model.history.get("cost", ()))  # the model may be an earlier epoch's
     settings, start = replace(settings, epochs=done + epochs), Start(quiet=True)
     snapshot, known = (None, None) if before is None else (before.snapshot, before.standardization)
     with start_run(settings, comm, start, snapshot, known) as (run, saver, display):

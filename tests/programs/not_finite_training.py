@@ -98,4 +98,4 @@ result = dbp.fit(
 )
 if world().rank == 0:
     history = {name: np.array(column) for name, column in result.history.items() if name != "seconds"}
-    print("digest", digest_arrays(result.weights | history), result.steps)
+    print("digest", digest_arrays(result.weights | history), int(result.history["step"][-1]))

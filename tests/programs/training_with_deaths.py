@@ -20,6 +20,7 @@ from dbp.parallel import Copies, world
 from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.plain_sum import PlainSum
 from dbp.reading.node_cache import NodeCache
+from dbp.run.best_weights import BestWeights
 from dbp.run.snapshot import Snapshot
 from dbp.saving.checkpoint_writing import CheckpointWriting
 from dbp.saving.saver import RunSaver
@@ -51,6 +52,7 @@ dying("sum", GradientSum, "total", wait=0.05)
 dying("plain", PlainSum, "total", wait=0.05)
 dying("update", dbp.optim.Adam, "update")
 dying("copy", Copies, "take")
+dying("best", BestWeights, "take")
 dying("write", CheckpointWriting, "_write")
 dying("restore", Snapshot, "put_into")
 dying("begin", RunSaver, "_begin")
@@ -81,5 +83,5 @@ result = dbp.fit(
     messages="top-k" if "top-k" in sys.argv else "full",
 )
 if world().rank == 0:
-    print(f"steps: {result.steps}; ranks left: {world().size}", flush=True)
+    print(f"steps: {result.history['step'][-1]:.0f}; ranks left: {world().size}", flush=True)
     print(f"digest: {digest_arrays(result.weights)}")

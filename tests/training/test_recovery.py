@@ -41,6 +41,7 @@ def undisturbed(tmp_path_factory):
         (2, "forward:40:0", (), {}),
         (3, "sum:1:0,sum:1:1", (), {}),  # two at once, before the first checkpoint
         (3, "write:2:0", (), {}),  # in the thread that writes
+        (3, "best:0:1", (), {"UNITS": "600"}),  # as the weights of the best epoch are copied
         (3, "finish:0:1,asked:0:0", (), {}),  # the second as they ask for signals of the last step
         (3, "update:9:0", ("divide",), {"UNITS": "600", "DBP_NODE_SIZES": "2,1"}),
         (5, "update:3:4,restore:0:1,begin:1:2", (), {}),  # three, one after the other as they go on
