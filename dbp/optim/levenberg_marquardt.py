@@ -155,12 +155,14 @@ class _LevenbergMarquardtStep(Generic[E]):
         radius = self.numbers["radius"]
         if outcome is Outcome.CONVERGED and self.lost:
             outcome = Outcome.INFLUENCE_LOST
+            have = "has" if self.lost == 1 else "have"
             reason = (
-                f"{self.lost} of {len(self.weights)} weights have none on the outputs any more, so the minimum may be "
+                f"{self.lost} of {len(self.weights)} weights {have} none on the outputs any more, so the minimum may be "
                 "elsewhere; try a smaller initial_radius"
             )
         elif outcome is Outcome.CONVERGED and self.idle:
-            reason += f"; {self.idle} of {len(self.weights)} weights have no influence on the outputs there"
+            have = "has" if self.idle == 1 else "have"
+            reason += f"; {self.idle} of {len(self.weights)} weights {have} no influence on the outputs there"
         return Step(
             evaluation, outcome, self.evaluations, self.products, float(radius[0]) if len(radius) else 0.0, reason
         )

@@ -21,6 +21,7 @@ from dbp.log import LOGS, now
 from dbp.plain_files import read_plain
 from dbp.run.provenance import process
 from dbp.saving.folder_lock import FolderLock
+from dbp.text import count_text
 
 if TYPE_CHECKING:
     from dbp.checkpoint import CheckpointFolder
@@ -149,9 +150,10 @@ class RunFolder:
         again = earlier.get("from_step") == step and earlier.get("state") not in ("finished", None)
         starts = int(earlier.get("starts", 0)) if again else 0
         if most_starts and starts >= most_starts:
+            times = count_text(starts, "time")
             raise UserError(
-                f"the run in {self.path} was started {starts} times from step {step} and never came to its next "
-                "checkpoint; see why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
+                f"the run in {self.path} was started {times} from step {step} and never came to its next checkpoint; see "
+                "why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
             )
         return starts
 

@@ -50,7 +50,7 @@ class DataSummary(NamedTuple):
             inputs = f"of {count_text(self.input_shape[0], 'input')}"
         targets = count_text(self.outputs, "number")
         if self.classes:
-            targets = f"{self.outputs} classes ({listed(self.classes)})"
+            targets = f"{self.outputs:,} classes ({listed(self.classes)})"
         return f"{count_text(self.examples, 'example')} {inputs}, and {targets} to predict"
 
 
@@ -103,10 +103,13 @@ def _classes_in(targets: Array, known: tuple[str, ...] | None) -> tuple[tuple[st
     if targets.ndim > 1 and ((targets != 0).sum(axis=1) == 1).all() and (targets.sum(axis=1) == 1).all():
         targets = targets.argmax(axis=1)  # a column of 0 and 1 for each class
         known = known or None
+    if known and targets.ndim == 1:
+        inside = targets[(targets >= 0) & (targets < len(known))]  # others may have weight 0
+        return known, int(np.bincount(inside.astype(np.int64), minlength=len(known)).min())
     is_whole = targets.ndim == 1 and bool((targets == np.floor(targets)).all()) and targets.min() >= 0
     if known == () or not is_whole or targets.max() >= MOST_CLASSES:
         return (), len(targets)
-    counts = np.bincount(targets.astype(np.int64), minlength=len(known or ()))
-    if known is None and (len(counts) < 2 or not counts.all()):  # numbers such as years
+    counts = np.bincount(targets.astype(np.int64))
+    if len(counts) < 2 or not counts.all():  # numbers such as years
         return (), len(targets)
-    return known or tuple(map(str, range(len(counts)))), int(counts.min())
+    return tuple(map(str, range(len(counts)))), int(counts.min())

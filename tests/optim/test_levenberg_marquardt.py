@@ -112,7 +112,7 @@ def test_box_bod_converges_at_its_minimum_alone(start, radius):
         w, _, taken = steps(LevenbergMarquardt(initial_radius=radius), function, start, 200)
     if (start[0], radius) == (1, 100):
         assert taken.outcome is Outcome.INFLUENCE_LOST
-        assert taken.reason.startswith("1 of 2 weights have none on the outputs any more")
+        assert taken.reason.startswith("1 of 2 weights has none on the outputs any more")
         return
     assert taken.outcome is Outcome.CONVERGED
     np.testing.assert_allclose(w, [2.1380940889e2, 5.4723748542e-1], rtol=1e-4)  # as certified
@@ -140,7 +140,7 @@ def test_a_start_without_influence_is_told():
     function = squares(box_bod, [1.0, 1000])
     w, _, taken = steps(DENSE, function, [1.0, 1000], 100)
     assert taken.outcome is Outcome.CONVERGED
-    assert taken.reason.endswith("; 1 of 2 weights have no influence on the outputs there")
+    assert taken.reason.endswith("; 1 of 2 weights has no influence on the outputs there")
     assert w[0] == pytest.approx(DEMAND.mean())
 
 

@@ -18,6 +18,8 @@ X = np.random.default_rng(0).standard_normal((12, 3))
         ([[0], [1]] * 6, None, 2, ("0", "1"), 6),
         ([0, 1] * 6, ("ant", "bee"), 2, ("ant", "bee"), 6),
         ([0, 1] * 6, ("ant", "bee", "cat"), 3, ("ant", "bee", "cat"), 0),
+        ([0, -100] * 6, ("ant", "bee"), 2, ("ant", "bee"), 0),
+        (range(12), tuple(map(str, range(2000))), 2000, tuple(map(str, range(2000))), 0),
         ([0, 1] * 6, (), 1, (), 12),  # a table has said that they are numbers
         ([0, 5] * 6, None, 1, (), 12),
         ([0] * 12, None, 1, (), 12),
