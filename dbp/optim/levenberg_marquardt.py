@@ -157,8 +157,8 @@ class _LevenbergMarquardtStep(Generic[E]):
             outcome = Outcome.INFLUENCE_LOST
             have = "has" if self.lost == 1 else "have"
             reason = (
-                f"{self.lost} of {len(self.weights)} weights {have} none on the outputs any more, so the minimum may be "
-                "elsewhere; try a smaller initial_radius"
+                f"{self.lost} of {len(self.weights)} weights {have} none on the outputs any more, so the minimum may "
+                "be elsewhere; try a smaller initial_radius"
             )
         elif outcome is Outcome.CONVERGED and self.idle:
             have = "has" if self.idle == 1 else "have"

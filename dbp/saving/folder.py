@@ -152,8 +152,8 @@ class RunFolder:
         if most_starts and starts >= most_starts:
             times = count_text(starts, "time")
             raise UserError(
-                f"the run in {self.path} was started {times} from step {step} and never came to its next checkpoint; see "
-                "why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
+                f"the run in {self.path} was started {times} from step {step} and never came to its next checkpoint; "
+                "see why it ended, then start it with --retry, or save more often (checkpoint.every_steps)"
             )
         return starts
 
