@@ -14,7 +14,7 @@ from dbp.report.markup import Content, Markup, figure, grid, tag
 from dbp.text import figure as number_text
 
 WIDTH, HEIGHT = 380.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 12.0, 12.0, 28.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 12.0, 28.0
 LOG_RATIO = 30.0  # of the greatest to the least value, from which on the axis is logarithmic
 MOST_DOTS = 120  # with a tooltip each, of a curve
 MOST_LABELS = 7
