@@ -47,6 +47,7 @@ MOST_NAME, MOST_VALUE, MOST_REASON = 60, 300, 500
 MOST_CLASSES, MOST_PROVENANCE = 1 << 16, 100
 TABLES, TRACE = "tables/", "trace.json"
 LONGEST = 1e15  # seconds of a stage, bytes of memory
+TIMES, AT_ITS_END = "timing.csv", " yet; a run writes it at its end"
 OF_EPOCH = "tables/epoch/"  # sums of the epoch under way, which are no results
 FILES = (STATUS_FILE, RUN_CONFIG, "history.csv", "checkpoints")  # one of which makes a folder that of a run
 Read = TypeVar("Read")
@@ -115,7 +116,8 @@ class RunRecord:
             UserError: it is no folder, or no run has written into it.
         """
         if not any(os.path.lexists(path / name) for name in FILES):
-            what = f"folder {path} holds no run" if path.is_dir() else f"there is no folder {path}"
+            folder = f"folder {path} holds no run" if path.is_dir() else f"there is no folder {path}"
+            what = f"{path} is a file" if path.is_file() else folder
             raise UserError(f"{what}; give the folder of a run (out)")
         record = cls(path, path.resolve().name)
         with record.or_missing("the state of the run", UserError):
@@ -123,7 +125,7 @@ class RunRecord:
         record._read_checkpoint()
         if not record.checkpoint:
             record._read_without_checkpoint()
-        record.ranks = record._read("timing.csv", "time by rank", _rank_times) or ()
+        record.ranks = record._read(TIMES, "time by rank", _rank_times) or ()
         record.log = _log_lines(path, record)
         if os.path.lexists(path / TRACE):
             record.trace = record._read(TRACE, "the timeline", spans_in, MAX_TRACE_BYTES) or ()
@@ -221,7 +223,7 @@ class RunRecord:
         try:
             return parse(read_plain(self.path / name, most))
         except FileNotFoundError:
-            self.missing.append(f"{what}: there is no {name}" + _when(name))
+            self.missing.append(f"{what}: there is no {name}{AT_ITS_END if name == TIMES else ''}")
         except (OSError, ValueError, csv.Error) as error:
             self.missing.append(f"{what}: {name} cannot be read: {error}")
         return None
@@ -235,10 +237,6 @@ def records_of(paths: Sequence[Path]) -> list[RunRecord]:
         if counts[record.name] > 1:
             record.name = str(record.path)
     return records
-
-
-def _when(name: str) -> str:
-    return " yet; a run writes it at its end" if name == "timing.csv" else ""
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dbp.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 HOSTS = (LOOPBACK, "localhost")  # by which a browser may ask: not by a name of a page elsewhere that leads here
+LAST_PORT = 65535
 REFRESH_SECONDS = 5
 LINGER_SECONDS = 30.0  # after the end of the runs, for a browser that comes for the last page
 POLL_SECONDS = 0.5
@@ -33,11 +34,12 @@ class ReportServer:
     def __init__(self, render: Callable[[], tuple[str, bool]], port: int):
         self._render, self._lock = render, threading.Lock()
         self._page, self._is_last, self._made, self._last_shown = "", False, 0.0, threading.Event()
+        if not 0 <= port <= LAST_PORT:
+            raise UserError(f"--port must be from 0 to {LAST_PORT}, but is {port}")
         try:
             self._server = ThreadingHTTPServer((LOOPBACK, port), self._handler())
-        except (OSError, OverflowError) as error:
-            in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-            reason = "is in use" if in_use else f"cannot be used: {getattr(error, 'strerror', None) or error}"
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
             raise UserError(
                 f"port {port} {reason}; choose another with --port, or any free one with --port 0"
             ) from None

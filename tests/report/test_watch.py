@@ -61,5 +61,5 @@ def test_a_port_that_cannot_be_used_is_refused_with_the_remedy(port):
         number = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {number} is in use; choose another with --port, or any free one"):
             ReportServer(lambda: ("", True), number)
-    with pytest.raises(UserError, match=f"port {port} cannot be used"):
+    with pytest.raises(UserError, match=f"--port must be from 0 to 65535, but is {port}"):
         ReportServer(lambda: ("", True), port)
