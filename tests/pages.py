@@ -46,7 +46,7 @@ VARYING = re.compile(
     r"|\b[0-9a-f]{16,64}\b|\b\d+%|\d\d:\d\d(:\d\d)?|\d{4}-\d\d-\d\d"
 )
 EPOCH = re.compile(r"^[* ]*(\d+/\d+(?: +[-\d]+\.\S+)+).*")  # a row of training, with speed and time left behind it
-ADVICE = re.compile(r"^(a step took|own work|data takes more|waiting takes|warning: the ranks)")  # a busy machine's
+ADVICE = re.compile(r"^(a step took|own work|data takes more|ranks wait for|warning: the ranks)")  # a busy machine's
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")
 CLOSE = 0.05  # how far numbers may lie from those of the page, as a part of them, and for a value without decimals
 
