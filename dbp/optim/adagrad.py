@@ -14,7 +14,7 @@ from dbp.optim.parameter_blocks import Block
 
 @dataclass(frozen=True)
 class Adagrad(FirstOrder):
-    """Steps along the gradient over the root of the sum of all squared gradients.
+    """Steps along the gradient over the root of the sum of all squared gradients (Duchi, Hazan and Singer 2011).
 
     s = s + g^2
     w = w - learning_rate g / (sqrt(s) + epsilon)

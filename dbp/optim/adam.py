@@ -18,6 +18,8 @@ from dbp.optim.protocols import Vector
 class Adam(FirstOrder):
     """Steps along the running mean of the gradient over the root of the running mean of its square.
 
+    The source is Kingma and Ba 2015, Algorithm 1.
+
     m = beta1 m + g
     v = beta2 v + g^2
     w = w - learning_rate m' / (sqrt(v') + epsilon)
@@ -77,7 +79,10 @@ class Adam(FirstOrder):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay: w = w - learning_rate weight_decay w before each update."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, Algorithm 2).
+
+    Before each update w = w - learning_rate weight_decay w.
+    """
 
     kind: ClassVar[str] = "adamw"
     weight_decay: float = field(default=1e-2, kw_only=True)

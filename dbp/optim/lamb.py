@@ -15,7 +15,7 @@ from dbp.optim.trust_ratio import one_group_each, trust_ratios
 
 @dataclass(frozen=True)
 class LAMB(Adam):
-    """Adam with a trust ratio ||w|| / ||r|| for each parameter, and no limits on ||w||.
+    """Adam with a trust ratio ||w|| / ||r|| for each parameter, and no limits on ||w|| (You et al. 2020, Algorithm 2).
 
     r = m' / (sqrt(v') + epsilon) + weight_decay w, with Adam's m' and v'
     w = w - learning_rate ||w|| / ||r|| r

@@ -16,7 +16,7 @@ from dbp.optim.trust_ratio import one_group_each, trust_ratios
 
 @dataclass(frozen=True)
 class LARS(FirstOrder):
-    """SGD with momentum and a trust ratio r for each parameter.
+    """SGD with momentum and a trust ratio r for each parameter (You, Gitman and Ginsburg 2017, Algorithm 1).
 
     r = trust ||w|| / (||g|| + weight_decay ||w||)
     v = momentum v + learning_rate r (g + weight_decay w)

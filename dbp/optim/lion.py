@@ -14,7 +14,7 @@ from dbp.optim.parameter_blocks import Block
 
 @dataclass(frozen=True)
 class Lion(FirstOrder):
-    """Steps along the sign of a mean of the gradient and its running mean.
+    """Steps along the sign of a mean of the gradient and its running mean (Chen et al. 2023, Algorithm 2).
 
     w = w - learning_rate (sign(beta1 m' + (1 - beta1) g) + weight_decay w)
     m' = beta2 m' + (1 - beta2) g

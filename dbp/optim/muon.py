@@ -43,6 +43,8 @@ class Matrix(NamedTuple):
 class Muon(AdamW):
     """Steps along the orthogonal matrix nearest to the momentum; AdamW for parameters that are not matrices.
 
+    The source is Jordan et al. 2024.
+
     m = momentum m + g
     u = g + momentum m, or without nesterov u = m
     w = w - learning_rate sqrt(max(1, columns / rows)) orthogonalize(u), after AdamW's weight decay

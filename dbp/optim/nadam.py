@@ -21,6 +21,8 @@ PRODUCT = "momentum_product"
 class NAdam(Adam):
     """Steps along the mean of the gradient that Adam would have after one more step with the same gradient.
 
+    The source is Dozat 2016, Algorithm 2.
+
     mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)
     w = w - learning_rate (mu_(t+1) m' / (1 - mu_1 ... mu_(t+1)) + (1 - mu_t) g / (1 - mu_1 ... mu_t))
         / (sqrt(v') + epsilon)

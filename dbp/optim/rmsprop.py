@@ -17,6 +17,8 @@ from dbp.optim.parameter_blocks import Block
 class RMSprop(FirstOrder):
     """Steps along the gradient over the root of the running mean of its square, optionally with momentum.
 
+    The source is Tieleman and Hinton 2012, lecture 6.5.
+
     s = alpha s + g^2
     d = g / (sqrt((1 - alpha) s) + epsilon)
     v = momentum v + d

@@ -17,6 +17,8 @@ from dbp.optim.parameter_blocks import Block
 class SGD(FirstOrder):
     """Steps along the gradient, or along a velocity that sums past gradients.
 
+    Sources are Polyak 1964, Nesterov 1983 and Sutskever et al. 2013.
+
     v = momentum v + g
     w = w - learning_rate v, or with nesterov w = w - learning_rate (g + momentum v)
 
