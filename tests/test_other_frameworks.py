@@ -134,6 +134,8 @@ def is_of_dbp(word):
                 importlib.import_module(f"{found.__name__}.{name}")
             found = getattr(found, name)
         return True
+    if word.startswith('"'):  # a value of a setting
+        return any(word in path.read_text() for path in (ROOT / "dbp").rglob("*.py"))
     name = word.partition("=")[0].strip()
     classes = [Split, *(cls for kinds in KINDS for cls in kinds.values())]
     known = set().union(*KINDS, *map(fields, classes), inspect.signature(dbp.fit).parameters, ELSEWHERE)
