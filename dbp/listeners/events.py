@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -105,6 +106,33 @@ class End:
 
 
 Event = Start | Step | Epoch | CheckpointWritten | End
+
+
+class Values(Mapping[str, float]):
+    """Numbers by name that are computed when the first of them is read, as those of many steps never are.
+
+    Args:
+        compute: returns the numbers.
+    """
+
+    def __init__(self, compute: Callable[[], Mapping[str, float]]):
+        self._compute = compute
+
+    @cached_property
+    def _computed(self) -> Mapping[str, float]:
+        return self._compute()
+
+    def __getitem__(self, name: str) -> float:
+        return self._computed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._computed)
+
+    def __len__(self) -> int:
+        return len(self._computed)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 def read_only(values: Mapping[str, Any]) -> Mapping[str, Any]:

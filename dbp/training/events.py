@@ -5,13 +5,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from dbp.config import toml
 from dbp.cost.mini_batch import ExampleSums
 from dbp.errors import Interrupted, ListenerError, Stopped, UserError
-from dbp.listeners.events import CheckpointWritten, End, Epoch, Event, Start, Step, read_only
+from dbp.listeners.events import CheckpointWritten, End, Epoch, Event, Start, Step, Values, read_only
 from dbp.listeners.listener import STOP, Listener, failure
 from dbp.listeners.logs import logs
 from dbp.log import run_log
@@ -101,10 +101,10 @@ class RunEvents:
         progress = self._run.progress
         hearing = [one for one in self._listeners if one.every and not progress.step % one.every]
         if hearing:
-            values = totals.values(self._run.metrics.training)
-            values |= {self._run.settings.optimizer.length_name: progress.length}
+            length, metrics = {self._run.settings.optimizer.length_name: progress.length}, self._run.metrics.training
+            values = Values(lambda: totals.values(metrics) | length)
             epoch = progress.epoch + 1
-            self._call(Step(progress.step, epoch, examples, progress.clock(), MappingProxyType(values)), hearing)
+            self._call(Step(progress.step, epoch, examples, progress.clock(), values), hearing)
 
     def after_epoch(self, row: Mapping[str, float]) -> None:
         """Call the listeners with a row of the history; collective.
