@@ -37,12 +37,14 @@ class Program:
         command: what starts it.
         threads: of each of its processes.
         environment: variables, besides those of this process.
+        timeout: the seconds that it may take.
     """
 
     name: str
     command: list[str]
     threads: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = TIMEOUT
 
     def run(self, *words: str) -> str:
         """Run the program and return its output; raise FailedError with its last words if it fails."""
@@ -50,9 +52,9 @@ class Program:
         environment = {name: value for name, value in environment.items() if name not in UNSET}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         try:
-            outcome = run(*self.command, *words, env=environment, timeout=TIMEOUT)
+            outcome = run(*self.command, *words, env=environment, timeout=self.timeout)
         except TimeLimitError:
-            raise FailedError(f"not done after {TIMEOUT} s") from None
+            raise FailedError(f"not done after {self.timeout:g} s") from None
         if outcome.code != 0:
             raise FailedError(last_words(outcome.err) or f"exit code {outcome.code}")
         return outcome.out
