@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -67,7 +69,7 @@ class ModelOnData:
     ):
         self.model, self.loss, self.data, self.dtype = model, loss, data, dtype
         self.standardized = standardized or {}
-        self._scaling = scalings_of(data, self.standardized).get("inputs", Scaling())
+        self.scaling = scalings_of(data, self.standardized).get("inputs", Scaling())
         self.targets = self.standardized.get("targets", ColumnMeaning(FLOATS))
         self.of_targets = self.targets.standardization
         example, self._masks = np.zeros((2, *data.input_shape), dtype), example_masks(data)
@@ -87,14 +89,34 @@ class ModelOnData:
                     f"{data.name}: inputs of shape {data.input_shape} do not fit the model: {name} would have shape "
                     f"{shape}, but has {np.shape(weights[name])}"
                 )
-        self.parameters = {name: np.array(weights[name], dtype, order="C") for name in initial.shapes}
+        self.parameters = {name: np.asarray(weights[name], dtype, order="C") for name in initial.shapes}
         for name, array in moments.items():
             array[...] = weights[name]
+
+    def moved_to(self, data: Dataset) -> ModelOnData | None:
+        """Return this model on another data set, for which it is not built anew; None if it must be.
+
+        It must be built for examples of another shape, and for masks.
+        """
+        has_masks = self._masks(1) is not None or example_masks(data)(1) is not None
+        if has_masks or data.input_shape != self.data.input_shape:
+            return None
+        moved = copy.copy(self)
+        moved.data, scaling = data, scalings_of(data, self.standardized).get("inputs", Scaling())
+        moved.scaling, moved.example_check = scaling, replace(self.example_check, scaling=scaling)
+        return moved
+
+    def without_rows(self, named: Dataset) -> ModelOnData:
+        """Return this model without its data set, of which another one has the name and the shape alone."""
+        _ = self.rows_at_a_time  # which the other one has then too
+        kept = copy.copy(self)
+        kept.data = named
+        return kept
 
     def read(self, rows: slice) -> ModelInputs:
         """Read rows of the data set, with inputs in the type and units of the model."""
         read = without_fill(self.data.read(rows))
-        return ModelInputs(self._scaling.apply(read.inputs, self.dtype), read.weights, read.mask)
+        return ModelInputs(self.scaling.apply(read.inputs, self.dtype), read.weights, read.mask)
 
     def example_mask(self, examples: int) -> Array | None:
         """Return a mask for a number of examples of zeros; None if the data has none."""

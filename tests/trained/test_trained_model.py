@@ -327,3 +327,23 @@ def test_it_has_the_same_bits_on_any_number_of_ranks_and_starts_no_mpi_alone(tmp
     other = mpirun(2, program, "other", cwd=tmp_path, env=root)
     assert other.code == 2
     assert other.err.count("give all ranks the same arrays, whole") == 1
+
+
+def test_each_call_is_of_its_own_data_and_of_the_weights_of_that_moment():
+    model = dbp.fit(
+        model=[nn.Conv2d(2, 1), nn.GlobalAveragePool(), nn.Dense(1)],
+        loss="mean_squared_error",
+        data=dbp.Data((X.reshape(60, 5, 1, 1), X[:, :1]), scale=2.0),
+        optimizer="adam",
+        epochs=1,
+        batch_size=10,
+        quiet=True,
+    )
+    images = X.reshape(60, 5, 1, 1)
+    whole = model.predict(images)
+    np.testing.assert_allclose(model.predict(images[:7]), whole[:7], rtol=1e-6)
+    np.testing.assert_allclose(model.predict(2 * images, scale=1.0), whole, rtol=1e-5)
+    assert model.predict(np.concatenate([images, images], axis=1)).shape == (60, 1)  # of another shape
+    np.testing.assert_array_equal(model.predict(images), whole)
+    model.weights["dense_1/bias"] = model.weights["dense_1/bias"] + 1
+    np.testing.assert_allclose(model.predict(images), whole + 1, rtol=1e-5)

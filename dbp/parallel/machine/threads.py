@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
-
-from dbp.parallel.machine.kernels import blas_text
+from typing import Any
 
 
 @contextlib.contextmanager
-def blas_threads(count: int) -> Iterator[str]:
-    """Set the number of BLAS threads of this process within a with statement; yield NumPy's BLAS and its kernel."""
+def blas_threads(count: int) -> Iterator[None]:
+    """Set the number of BLAS threads of this process within a with statement."""
+    with _libraries().limit(limits=count, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _libraries() -> Any:
+    """Return the BLAS libraries of this process; looking for them takes longer than a small prediction."""
     import threadpoolctl
 
-    with threadpoolctl.threadpool_limits(count, user_api="blas"):
-        yield blas_text()
+    return threadpoolctl.ThreadpoolController()
