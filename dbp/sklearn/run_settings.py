@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dbp.checks import is_integer
 from dbp.config.config_file import load_table
 from dbp.config.data import Data
-from dbp.config.settings import FULL_BATCH, EarlyStopping, Settings
+from dbp.config.settings import EarlyStopping, Settings
 from dbp.config.toml import settings_from
 from dbp.data import Dataset
 from dbp.errors import UserError
@@ -50,7 +51,7 @@ def settings_of(estimator: Any, data: Dataset, outputs: int, dtype: str, seed: i
         changes["optimizer"] = as_optimizer(given.optimizer)
     if given.learning_rate is not None:
         changes["optimizer"] = _with_learning_rate(changes["optimizer"], given.learning_rate)
-    if changes["batch_size"] != FULL_BATCH:
+    if is_integer(changes["batch_size"]):  # of few rows all are taken
         changes["batch_size"] = min(changes["batch_size"], len(data))
     if given.patience:
         changes["early_stopping"] = EarlyStopping(given.patience)
@@ -60,7 +61,10 @@ def settings_of(estimator: Any, data: Dataset, outputs: int, dtype: str, seed: i
 
 
 def _by_default(layers: Sequence[Any] | None, outputs: int, dtype: str) -> dict[str, Any]:
-    hidden = [Dense(one, "relu") if isinstance(one, int) else one for one in (LAYERS if layers is None else layers)]
+    given = LAYERS if layers is None else layers
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise UserError(f"layers must be a list of layers and numbers of units, such as (100, 50), but is {given!r}")
+    hidden = [Dense(int(one), "relu") if is_integer(one) else one for one in given]
     return {
         "model": [*hidden, Dense(outputs)],
         "optimizer": Adam(),

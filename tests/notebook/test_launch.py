@@ -1,5 +1,6 @@
 """Functions of a notebook on ranks, through a real kernel."""
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_it_returns_what_rank_0_returns_and_shows_lines_and_bar(kernel):
     assert kernel.run(code)[0] == "TrainedModel (200, 2) True\n"
     ranks = "print(dbp.launch(lambda a, b: (a + b, world().rank, world().size), 3, 4, ranks=3))"
     assert kernel.run(ranks) == ("(7, 0, 3)\n", None)
+
+
+def test_a_notebook_that_is_run_whole_keeps_the_lines(tmp_path):
+    launcher()  # else the test is skipped
+    nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    cells = [BEGINNING, "model = dbp.launch(train, 20, ranks=2)\nmodel", "model.predict_proba(rows)[:1].sum()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    *streams, model = notebook.cells[1].outputs
+    lines = "".join(stream.text for stream in streams)
+    assert "finished: 20 epochs" in lines
+    assert len(lines) < 100 * 120  # some pictures of the bar, not hundreds
+    assert model.data["text/plain"].startswith("<dbp.TrainedModel\n  double, dense: 10 weights in float32")
+    assert float(re.findall(r"[\d.]+", notebook.cells[2].outputs[0].data["text/plain"])[-1]) == pytest.approx(1)
 
 
 def test_what_a_rank_raises_is_raised_with_its_traceback(kernel):

@@ -149,6 +149,10 @@ def test_layers_optimizers_and_images():
     assert adam.model_.history["learning_rate"] == [1e-3]
     with pytest.raises(UserError, match="optimizer 'lbfgs' has no learning rate; leave learning_rate out"):
         Regressor(optimizer="lbfgs", learning_rate=1.0).fit(X, X[:, 0])
+    with pytest.raises(UserError, match="layers must be a list of layers and numbers of units"):
+        Regressor(5).fit(X, X[:, 0])
+    with pytest.raises(UserError, match="batch_size must be a whole number or 'all', but is 'half'"):
+        Regressor(batch_size="half").fit(X, X[:, 0])
 
 
 CONFIG = """
