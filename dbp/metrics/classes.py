@@ -31,13 +31,18 @@ class Counts(NamedTuple):
         hits: how often it was predicted rightly.
         predicted: how often it was predicted.
         actual: how often it was the target.
-        occurs: True where it counts in a macro average.
+        counts_always: whether a class that is neither predicted nor target counts in a macro average.
     """
 
     hits: Array
     predicted: Array
     actual: Array
-    occurs: Array
+    counts_always: bool = False
+
+    @property
+    def occurs(self) -> Array:
+        """Return where a class counts in a macro average."""
+        return np.ones(len(self.hits), np.bool_) if self.counts_always else self.predicted + self.actual > 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class ClassCounts:
     def counts(self, sums: Array) -> Counts:
         """Return the counts in these sums."""
         hits, predicted, actual = sums.reshape(3, -1)
-        return Counts(hits, predicted, actual, predicted + actual > 0)
+        return Counts(hits, predicted, actual)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class AnswerCounts:
     def counts(self, sums: Array) -> Counts:
         """Return the counts of yes in these sums."""
         hits, predicted, actual, _, _ = sums.reshape(5, -1)
-        return Counts(hits, predicted, actual, np.ones(self.count, np.bool_))
+        return Counts(hits, predicted, actual, counts_always=True)
 
     def recalls(self, sums: Array) -> Array:
         """Return the recall of yes and of no for each output, (2, outputs); NaN without any such target."""
@@ -107,7 +112,8 @@ def counts_for(form: TargetForm) -> ClassCounts | AnswerCounts:
 
 def _ratio(of: Array, by: Array, without: float = 0.0) -> Array:
     """Return of / by, and another number where `by` is not positive."""
-    return np.asarray(np.divide(of, by, out=np.full(np.shape(by), without), where=np.asarray(by) > 0))
+    out = np.zeros(np.shape(by)) if without == 0 else np.full(np.shape(by), without)
+    return np.asarray(np.divide(of, by, out=out, where=np.greater(by, 0)))
 
 
 def mean_of(values: Array) -> float:
@@ -141,10 +147,11 @@ def averaged(score: Score, counts: Counts, average: str) -> float:
     """Return the average of a score over the classes: macro, micro, or weighted with the targets of each class."""
     if average == MICRO:
         hits, predicted, actual = (np.sum(column, keepdims=True) for column in counts[:3])
-        totals = Counts(hits, predicted, actual, np.array([True]))
+        totals = Counts(hits, predicted, actual)
         return float(score(totals)[0])
     if average == MACRO:
-        return mean_of(score(counts)[counts.occurs])
+        counted = score(counts)[counts.occurs]
+        return float(np.add.reduce(counted) / len(counted)) if len(counted) else np.nan
     return float(_ratio(np.asarray(np.sum(score(counts) * counts.actual)), np.asarray(np.sum(counts.actual))))
 
 
@@ -185,7 +192,8 @@ def _each(score: Score, sums: ClassCounts | AnswerCounts) -> Callable[[Array, fl
 
     def values(found: Array, _: float) -> Sequence[float]:
         counts = sums.counts(found)
-        return [float(value) for value in np.where(counts.occurs, score(counts), np.nan)]
+        scores: list[float] = np.where(counts.occurs, score(counts), np.nan).tolist()
+        return scores
 
     return values
 

@@ -219,7 +219,7 @@ class MetricSet:
         found: dict[str, float] = {}
         for metric in self._fitted:
             numbers = metric.values(sums[self._places[metric.sums]], example_weight)
-            found |= dict(zip(metric.columns, map(float, numbers), strict=True))
+            found.update(zip(metric.columns, map(float, numbers), strict=True))
         return found
 
     def tables(self, sums: Array) -> dict[str, Array]:

@@ -64,7 +64,8 @@ class Predictions:
     def places_in_order(self) -> Array:
         """Return how many outputs are larger than that of the target's class, (examples, *positions).
 
-        Of equal outputs, that of the class with the higher number counts as the larger one, as in scikit-learn.
+        Of equal outputs, that of the class with the higher number counts as the larger one, as in scikit-learn. Where
+        outputs are not finite, all are.
         """
         own = self.of_target_class[..., None]
         at_least = np.add.reduce(self.outputs >= own, axis=-1, dtype=np.intp)
@@ -72,7 +73,7 @@ class Predictions:
         if np.count_nonzero(equal) > at_least.size:  # there are ties
             lower = equal & (np.arange(self.outputs.shape[-1]) < self.target_classes[..., None])
             at_least = at_least - np.add.reduce(lower, axis=-1, dtype=np.intp)
-        return np.asarray(at_least - 1)
+        return np.asarray(np.where(self.predicted_classes >= 0, at_least - 1, self.outputs.shape[-1]))
 
     @cached_property
     def target_classes(self) -> Array:

@@ -77,7 +77,7 @@ def report_lines(tables: Mapping[str, Array], form: TargetForm, units: Sequence[
     counts, names = counts_for(form).counts(tables["counts"]), _names(form)
     if form.is_binary:
         matrix = matrices_of_answers(tables["counts"])
-        counts = Counts(np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1), np.ones(2, np.bool_))
+        counts = Counts(np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1), counts_always=True)
     lines = _scores(counts, names, "class" if matrix is not None or form.kind == CLASSES else "output")
     return lines if matrix is None else [*lines, "", *matrix_lines(matrix, names)]
 

@@ -40,7 +40,7 @@ class TopK:
 
     def _hits(self, found: Predictions) -> Array:
         """Return where fewer than k outputs are larger than that of the target's class."""
-        return np.asarray((found.places_in_order < self.k) & (found.predicted_classes >= 0))
+        return np.asarray(found.places_in_order < self.k)
 
 
 @dataclass(frozen=True)
