@@ -137,7 +137,7 @@ class ParquetSource:
 
     def read_column(self, name: str) -> Array:
         """Return all of a column of numbers or texts."""
-        kind = self.type_of(name, "column")
+        kind = self.type_of(name, "groups or the weights for drawing")
         with reading_parquet(self.path, DataError, repr(name)), self._lock:
             found = self._file.read(columns=[name], use_threads=False).column(name)
             if self.types.is_dictionary(kind):

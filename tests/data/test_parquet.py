@@ -120,6 +120,8 @@ def test_several_files_and_columns_that_no_model_sees(tmp_path):
     assert source.read_column("site").tolist() == COLUMNS["site"].to_pylist()
     assert source.read_column("code").tolist() == COLUMNS["code"].to_pylist()
     np.testing.assert_array_equal(source.read_column("weights"), W)
+    with pytest.raises(UserError, match="has no column 'zip' for the groups or the weights for drawing; it has a, b"):
+        source.read_column("zip")
 
 
 UNEQUAL = pa.array([[1.0, 2]] * 30 + [[1.0]] + [[1.0, 2]] * 18 + [[1.0, 2, 3]])
