@@ -143,21 +143,20 @@ def test_without_being_asked_nothing_is_imported():
 
 
 @pytest.mark.slow
-def test_a_run_is_trained_resumed_and_used_with_it(own, tmp_path):
+def test_a_run_is_trained_resumed_and_used_with_it(own, tmp_path, run_command):
     folder, name = own
     outcome = mpirun(2, "-m", "dbp", "train", folder / "config.toml", "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.text
     again = dbp("train", tmp_path / "run" / "config.toml", "--set", "epochs=2")
     assert again.code == 0, again.text
-    refused = dbp("eval", tmp_path / "run", "dbp:digits-test")
-    assert (refused.code, refused.err.count("\n")) == (2, 1), refused.text
-    assert f"is Python code: pass its file, --code {name}.py, or code='{name}.py' in Python" in refused.err
+    code, _, errors = run_command("eval", tmp_path / "run", "dbp:digits-test")
+    assert (code, errors.count("\n")) == (2, 1), errors
+    assert f"is Python code: pass its file, --code {name}.py, or code='{name}.py' in Python" in errors
     used = mpirun(2, "-m", "dbp", "eval", tmp_path / "run", "dbp:digits-test", "--code", folder / f"{name}.py")
     assert used.code == 0, used.text
     assert used.out.startswith("cost ")
     assert "total weight 359" in used.out
-    weights = dbp("export", tmp_path / "run", tmp_path / "weights.npz")
-    assert weights.code == 0, weights.text
+    assert run_command("export", tmp_path / "run", tmp_path / "weights.npz")[0] == 0
     with pytest.raises(UserError, match=r"code nothing\.py does not exist"):
         load(tmp_path / "run", code="nothing.py")
     model = load(tmp_path / "run", code=folder)

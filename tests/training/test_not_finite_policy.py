@@ -169,7 +169,7 @@ def test_a_rollback_removes_what_is_later(tmp_path, monkeypatch):
     result = train_in(tmp_path)
     assert len(seen) > 1
     assert max(seen) > 0
-    assert result.steps == 18
+    assert result.history["step"][-1] == 18
     best = read(tmp_path / "checkpoints" / "best.h5")
     assert best.progress["epoch"] == 1 + np.argmin(result.history["cost"]) == result.epoch
     assert digest_arrays(best.model) == digest_arrays(result.weights)
