@@ -73,7 +73,7 @@ def report_lines(tables: Mapping[str, Array], form: TargetForm, units: Sequence[
     """
     if form.kind == NUMBERS:
         return _errors(tables["errors"], tables["r2"], _names(form), units)
-    matrix = tables.get("confusion_matrix")
+    matrix = tables.get("confusion_matrix") if form.kind == CLASSES else None
     counts, names = counts_for(form).counts(tables["counts"]), _names(form)
     if form.is_binary:
         matrix = matrices_of_answers(tables["counts"])

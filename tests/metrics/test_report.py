@@ -13,7 +13,8 @@ NAMES = ["cat", "dog", "\x1b[31mred", "a name of more than twenty-four letters"]
 
 
 def report(loss, outputs, targets, names=(), weights=None, units=()):
-    _, tables = values([Report()], loss, outputs, targets, weights, names)
+    kinds = [Report()] if isinstance(loss, nn.Huber) else ["confusion_matrix", Report()]
+    _, tables = values(kinds, loss, outputs, targets, weights, names)
     form = TargetForm.of(loss, outputs.shape[1:])
     return report_lines(tables, TargetForm(form.loss, form.kind, form.count, tuple(names)), units)
 
