@@ -93,7 +93,7 @@ def settings_of(
         if custom is not None and name in own and own[name] is None:
             raise UserError(
                 f"the checkpoint's {name} is, or contains, the Python code {custom!r}, which a config cannot name; use "
-                f"it from Python: dbp.load(path, {name}=...)"
+                f"it from Python, dbp.load(path, {name}=...), or train with code that the script imports from a file"
             )
         is_not_used = name not in own and bool(kinds_in(table.get(name)))
         if custom is not None or own.get(name) is not None or is_not_used:

@@ -81,8 +81,8 @@ class FunctionLoss:
         losses = self._called(outputs, prepared)
         shape = np.shape(losses)
         if shape[:1] != (EXAMPLES,) or shape[1:] != output_shape[: len(shape) - 1]:
-            what = "one number for all" if shape == () else f"shape {shape}"
-            remedy = "; leave out the mean or sum over examples" if shape == () else ""
+            what = "None" if losses is None else "one number for all" if shape == () else f"shape {shape}"
+            remedy = "; leave out the mean or sum over examples" if shape == () and losses is not None else ""
             positions = f", or (examples, *positions) for outputs of shape {output_shape} each" * bool(output_shape)
             raise MisfitError(
                 f"loss {self.kind} must return one number per example, of shape (examples,){positions}, but for "

@@ -71,6 +71,7 @@ slope = Primitive("wrong_slope", lambda x: x * x, [lambda g, y, x: g * x], [lamb
     ("function", "message"),
     [
         (lambda outputs, targets: mean(square(outputs - targets)), "returned one number for all; leave out the mean"),
+        (lambda outputs, targets: None, "it returned None$"),
         (lambda outputs, targets: (outputs - targets).T, r"returned shape \(2, 3\)$"),
         (without_gradient, "without_gradient returned plain numbers, whose derivative by the outputs is lost"),
         (with_numpy, r"with_numpy: in with_numpy \(line \d+ of test_function.py\): np.exp records no derivative"),
