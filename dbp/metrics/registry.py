@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
+
+import numpy as np
 
 from dbp.errors import UserError, unknown
 from dbp.metrics.classes import F1, BalancedAccuracy, ConfusionMatrix, Precision, Recall
+from dbp.metrics.fitting import MOST_COLUMNS
 from dbp.metrics.means import Accuracy, MeanAbsoluteError
-from dbp.metrics.metric_set import MetricKind
+from dbp.metrics.metric_set import MetricKind, MetricSet
 from dbp.metrics.numbers import MAE, MSE, R2, RMSE
+from dbp.metrics.own import Metric
+from dbp.metrics.predictions import Predictions, TargetForm
 from dbp.metrics.rankings import AUC, AveragePrecision
 from dbp.metrics.scores import LogLoss, TopK
+from dbp.nn import Loss
 from dbp.text import brief
 
 METRICS: dict[str, type[Any]] = {
@@ -48,6 +55,24 @@ def as_metrics(given: Any) -> tuple[MetricKind, ...]:
     for number, metric in enumerate(found):
         if metric in found[:number]:
             raise UserError(f"metrics has {metric.kind!r} twice; leave one out")
+    return found
+
+
+def directions(metrics: Sequence[MetricKind], loss: Loss) -> dict[str, bool]:
+    """Return the columns of metrics before they are fitted to data, each with whether a larger value is better.
+
+    The columns of single classes and outputs, which begin with those of their metric and an underscore, are not named.
+    """
+    kind, count = getattr(loss, "targets_are", ""), MOST_COLUMNS + 1  # so many that none has a column of its own
+    zeros = np.zeros((1, count))
+    form = TargetForm(loss.kind, kind, count, sample=Predictions(zeros, zeros))
+    found: dict[str, bool] = {}
+    for metric in metrics:
+        if isinstance(metric, Metric):
+            found[metric.name] = metric.larger_is_better
+        else:
+            with contextlib.suppress(UserError):  # it does not fit so many classes, or the loss
+                found |= MetricSet.of([metric], form).columns
     return found
 
 

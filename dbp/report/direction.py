@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 
 from dbp.config import toml
-from dbp.data import FLOATS, ColumnMeaning
 from dbp.errors import UserError
-from dbp.metrics import as_metrics
-from dbp.metrics.metric_set import VALIDATION, MetricSet
-from dbp.metrics.predictions import TargetForm
+from dbp.metrics.metric_set import VALIDATION
+from dbp.metrics.registry import as_metrics, directions
 from dbp.report.record import RunRecord
-
-MANY = 1 << 8  # classes, where their number is not known
 
 
 def larger_is_better(record: RunRecord, column: str) -> bool:
@@ -33,14 +27,7 @@ def _columns(record: RunRecord) -> dict[str, bool]:
     """Return the columns of the metrics of a run; none if its config names code."""
     try:
         settings = toml.settings_from(record.config)
-        kinds = settings.metrics or as_metrics(list(getattr(settings.loss, "default_metrics", ())))
     except UserError:
         return {}
-    targets = record.meaning.get("targets", ColumnMeaning(FLOATS))
-    names = targets.names or targets.classes or ()
-    found: dict[str, bool] = {}
-    form = TargetForm.of(settings.loss, (len(names) or MANY,), targets)
-    for kind in kinds:
-        with contextlib.suppress(UserError):  # it does not fit so many classes
-            found |= MetricSet.of([kind], form).columns
-    return found
+    chosen = as_metrics(settings.loss.default_metrics) if settings.metrics is None else settings.metrics
+    return directions(chosen, settings.loss)
