@@ -11,7 +11,7 @@ from dbp.commands.parser import Parser
 from dbp.errors import UsageError
 from dbp.terminal import print_output
 
-HELP = "print the state of a run, or of all in a folder, also while they run"
+HELP = "print the state of a run, or of all runs in a folder"
 ON_RANKS = False
 
 
