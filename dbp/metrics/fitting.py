@@ -31,8 +31,8 @@ def check_targets_are(kinds: Sequence[str], metric: str, form: TargetForm) -> No
     if form.kind not in IN_WORDS:
         raise UserError(
             f"metric {metric!r} is one of {wanted}, but the loss {form.loss!r} does not say what its targets are; give "
-            f"it the attribute targets_are = {kinds[0]!r}, a function dbp.nn.FunctionLoss(function, {kinds[0]!r}), or take "
-            "a metric of your own, see dbp.metrics.Metric"
+            f"it the attribute targets_are = {kinds[0]!r}, or take a metric of your own, see dbp.metrics.Metric; of a "
+            f"function that is dbp.nn.FunctionLoss(function, {kinds[0]!r})"
         )
     raise UserError(
         f"metric {metric!r} is one of {wanted}, but the targets of the loss {form.loss!r} are {IN_WORDS[form.kind]}; "
