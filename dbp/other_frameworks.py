@@ -120,6 +120,8 @@ KEYS = {
     "learning_rate": "optimizer.learning_rate",
     "learning_rate_init": "optimizer.learning_rate",
     "load_weights": "weights",
+    "log_dir": "log.tensorboard",
+    "logger": "log.tensorboard",
     "lr": "optimizer.learning_rate",
     "max_grad_norm": "optimizer.clip_norm",
     "mixed_precision": "dtype",
