@@ -64,3 +64,13 @@ def test_validation_costs_that_are_not_finite_count_for_nothing():
     assert progress.to_minimize("validation_cost") == [3.0, 2.0, 2.5]
     progress.history["validation_cost"] = [math.inf]
     assert progress.to_minimize("validation_cost") == []
+
+
+def test_sums_that_a_checkpoint_lacks_or_no_run_has_stored_are_no_numbers():
+    progress = Progress(default_metrics(CrossEntropy()), step=7, step_in_epoch=3)
+    attributes = progress.to_attributes() | {"step_in_epoch": 3}
+    for given in ({"epoch_accuracy": "many"}, {"epoch_accuracy": None}):
+        progress.restore(attributes | given, {})
+        assert math.isnan(progress.totals.metrics[0])
+    progress.restore(attributes | {"step_in_epoch": 0, "epoch_accuracy": "many"}, {})
+    assert progress.totals.metrics[0] == 0
