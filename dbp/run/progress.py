@@ -261,7 +261,7 @@ class Progress:
             given = attributes.get(f"epoch_{name}") if len(found) == 1 else known.get(f"{EPOCH}{name}")
             without = math.nan if self.step_in_epoch else 0.0
             is_known = isinstance(given, (float, np.ndarray)) and np.size(given) == len(found)
-            found[:] = np.reshape(given, -1) if is_known else without
+            found[:] = np.asarray(given).reshape(-1) if is_known else without
         self.totals = ExampleSums(attributes["epoch_weight"], attributes["epoch_loss"], sums)
         self.history = {name: [float(x) for x in column] for name, column in history.items()}
         self.tables = {name: table for name, table in known.items() if not name.startswith(EPOCH)}
