@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dbp.checks import check_integer
-from dbp.errors import Interrupted, UserError
+from dbp.errors import INTERRUPTED, Interrupted, UserError
 from dbp.library import library
 from dbp.notebook.messages import CALL, INTERRUPTION, RESULT, Call, failures_in, packed, sources_in_memory
 from dbp.notebook.screen import Screen
@@ -103,13 +103,13 @@ def _run(words: list[str]) -> tuple[int, bool]:
 
 
 def _outcome(folder: Path, code: int, is_interrupted: bool) -> Any:
-    """Return the result of rank 0; raise what a rank has raised."""
-    if (folder / RESULT).exists() and code == 0:
-        return pickle.loads((folder / RESULT).read_bytes())  # noqa: S301  written by the rank of this user
+    """Return the result of rank 0; raise what a rank has raised, or an interruption, even if it came too late."""
+    written = [path for name in (RESULT, INTERRUPTION) if (path := folder / name).exists()]
+    result = pickle.loads(written[0].read_bytes()) if written else None  # noqa: S301  by the rank of this user
     if is_interrupted:
-        path = folder / INTERRUPTION
-        result = pickle.loads(path.read_bytes()) if path.exists() else None  # noqa: S301
-        raise Interrupted("the ranks were interrupted", code, result)
+        raise Interrupted("the ranks were interrupted", code or INTERRUPTED, result)
+    if written and code == 0:
+        return result
     for failure in failures_in(folder):
         _raise(failure.error, failure.text)
     raise UserError(f"the ranks ended with exit code {code} and returned nothing; their lines above say why")

@@ -78,7 +78,9 @@ class Failure(NamedTuple):
 
 def write_failure(folder: Path, rank: int, size: int, error: BaseException, dumps: Callable[[Any], bytes]) -> None:
     """Write an exception and its traceback, for the notebook to raise."""
-    inside = error.__traceback__.tb_next if error.__traceback__ is not None else None  # from the user's function on
+    inside = error.__traceback__
+    while inside is not None and Path(inside.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
+        inside = inside.tb_next  # to the user's function
     lines = traceback.format_exception(type(error), error, inside)
     text = f"rank {rank} of {size}:\n{''.join(lines).rstrip()}"
     try:

@@ -12,7 +12,9 @@ import termios
 import time
 from typing import Self
 
-ROWS, COLUMNS = 24, 100
+from dbp.terminal import columns_of
+
+ROWS, COLUMNS = 24, 100  # of a notebook
 SECONDS = 0.2  # from one picture of the progress bar to the next
 
 
@@ -27,7 +29,9 @@ class Screen:
         attributes = termios.tcgetattr(self.terminal)
         attributes[1] &= ~termios.OPOST  # a line ends with a line feed alone
         termios.tcsetattr(self.terminal, termios.TCSANOW, attributes)
-        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        fcntl.ioctl(
+            self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns_of(sys.stdout) or COLUMNS, 0, 0)
+        )
         self._text, self._lines = "", Lines()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         return self

@@ -137,12 +137,13 @@ def broken():
 try:
     dbp.launch(broken, ranks=2)
 except KeyError as error:
-    print("caught", error, "|", "rank 1 of 2" in str(error.__cause__), 'return {}["missing"]' in str(error.__cause__))
+    text = str(error.__cause__)
+    print("caught", error, "|", "rank 1 of 2" in text, 'return {}["missing"]' in text, text.count("File"))
 """
     text, error = kernel.run(code)
     assert error is None
     assert "dbp: error: rank 1 of 2 on" in text
-    assert text.endswith("caught 'missing' | True True\n")
+    assert text.endswith("caught 'missing' | True True 1\n")
     name, message, _ = kernel.run("dbp.launch(train, -1, ranks=2)")[1]
     assert (name, message) == ("UserError", "epochs must be at least 0, but is -1")
 
