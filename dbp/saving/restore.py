@@ -61,8 +61,8 @@ class Restorer:
             say(f"resumed from {path} at epoch {progress.epoch + 1}, step {progress.step}")
             if run.settings.optimizer.resume_note:
                 say(f"note: {run.settings.optimizer.resume_note}")
-            if run.best is not None and (best := info.progress["best_epoch"]) and not progress.best_epoch:
-                say(f"note: the weights of epoch {best}, the best so far, were not kept; from here on the best are")
+            if forgotten := self._forgotten_best(info):
+                say(f"note: {forgotten}")
         if changes:
             say(f"note: what differs from the run so far: {'; '.join(changes)}")
         if kernels := self._other_kernels(info):
@@ -78,6 +78,16 @@ class Restorer:
         if may_go_on(info, comparison, run.settings) and not (stays and run.is_stale):
             self._say(f"note: the run had ended ({progress.outcome}), and goes on")
             progress.outcome, progress.finished = "", False
+
+    def _forgotten_best(self, info: CheckpointInfo) -> str:
+        """Return why the best epoch of a checkpoint counts no more; "" if it counts, or if the run keeps none."""
+        best, progress = info.progress["best_epoch"], self._run.progress
+        if self._run.best is None or not best or progress.best_epoch:
+            return ""
+        was, now = (str(column).replace("_", " ") for column in (info.progress.get("best_by"), progress.best_by))
+        if was != now:
+            return f"epoch {best} was the best by {was}; by {now} the best one counts from here on"
+        return f"the weights of epoch {best}, the best so far, were not kept; from here on the best are"
 
     def _other_kernels(self, info: CheckpointInfo) -> str:
         """Return what the checkpoint's run computed with, where that differs from this one."""

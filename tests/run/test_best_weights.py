@@ -116,6 +116,16 @@ def test_a_run_whose_best_epoch_was_not_kept_says_so_and_begins_to_keep_it(tmp_p
     assert f"note: the weights of epoch {best_of(first)}, the best so far, were not kept" in capsys.readouterr().out
 
 
+def test_another_metric_decides_from_then_on(tmp_path, capsys):
+    settings = OVERFITTING | {"epochs": 8, "early_stopping": EarlyStopping(restore_best=True)}
+    first = run(tmp_path, **settings)
+    other = EarlyStopping(metric="validation_accuracy", restore_best=True)
+    more = run(tmp_path, Start(), **settings | {"epochs": 9, "early_stopping": other})
+    assert (first.epoch, more.epoch) == (best_of(first), 9)
+    note = f"note: epoch {first.epoch} was the best by validation cost; by validation accuracy the best one counts from"
+    assert note in capsys.readouterr().out
+
+
 def test_a_disk_that_fails_for_the_best_weights_alone_is_said(stopped, tmp_path, monkeypatch, capsys):
     from dbp.checkpoint import CheckpointFolder
     from dbp.errors import StorageError
