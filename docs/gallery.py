@@ -1,7 +1,7 @@
 """Draw the pictures of docs/gallery.md: run examples, and draw what their models do (needs matplotlib).
 
-dbp run -n 2 -- docs/gallery.py                draw all pictures, in some minutes
-dbp run -n 2 -- docs/gallery.py digits curves  draw these
+dbp run -n 2 -- docs/gallery.py                 draw all pictures, in some minutes
+dbp run -n 2 -- docs/gallery.py digits burgers  draw these
 """
 
 import runpy
@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dbp.autodiff import sigmoid, softmax
 from dbp.data import HDF5Dataset
-from dbp.nn import Dense, Flatten, Sequential, use
+from dbp.nn import use
 from dbp.parallel import world
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -20,10 +19,7 @@ FOLDER = Path(__file__).parent / "gallery"
 HEIGHT = 1.3  # of a small image with its title, in times of its width
 WRONG, RIGHT = "#c0392b", "#2c3e50"
 # Words after the name of an example, with which it takes minutes and not an hour.
-SHORT = {
-    "burgers": ["--epochs", "20", "--stages", "3", "--iterations", "300"],
-    "curves": ["--examples", "5000", "--epochs", "30"],
-}
+SHORT = {"burgers": ["--epochs", "20", "--stages", "3", "--iterations", "300"]}
 
 
 def example(name):
@@ -32,15 +28,14 @@ def example(name):
     return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
-# Each of these runs on all ranks, as examples do, though only the picture of the first one is saved.
+# Each of these runs on all ranks, as examples do, and predicts on all; the picture of the first one is saved.
 
 
 def digits():
     """Draw test images with the class and the probability that the model finds, wrong ones in red."""
-    result = example("digits")["result"]
+    model = example("digits")["model"]
     test = HDF5Dataset("dbp:digits-test").read(slice(None))
-    model = Sequential(Flatten(), Dense(128, "relu"), Dense(10))
-    found = softmax(model(use(result.weights), test.inputs.astype(np.float32) / 16))
+    found = model.predict_proba(test.inputs)
     wrong = np.flatnonzero(found.argmax(axis=1) != test.targets)
     shown = np.concatenate([np.arange(16 - len(wrong[:4])), wrong[:4]])
     axes = panels(2, 8)
@@ -53,7 +48,7 @@ def digits():
 
 def logistic():
     """Draw the weight of each pixel: red speaks for an even digit, blue for an odd one; beside digits of each kind."""
-    weights = example("logistic")["result"].weights["dense_1/weight"].reshape(8, 8)
+    weights = example("logistic")["model"].weights["dense_1/weight"].reshape(8, 8)
     test = HDF5Dataset("dbp:digits-test").read(slice(None))
     axes = panels(1, 5)
     axes[0].imshow(weights, cmap="RdBu_r", vmin=-abs(weights).max(), vmax=abs(weights).max())
@@ -66,15 +61,7 @@ def logistic():
 def autoencoder():
     """Draw test images above what 8 numbers keep of them."""
     made = example("autoencoder")
-    draw_pairs(made["test"][:10], made["model"](use(made["result"].weights), made["test"][:10]), 8)
-
-
-def curves():
-    """Draw test images of curves above what 6 numbers keep of them."""
-    made = example("curves")
-    model = Sequential(*made["hidden"], Dense(6), *made["hidden"][::-1], Dense(784))
-    shown = made["test"][:10]
-    draw_pairs(shown, sigmoid(model(use(made["result"].weights), shown)), 28)
+    draw_pairs(made["test"][:10], made["trained"].predict(made["test"][:10]), 8)
 
 
 def draw_pairs(images, restored, side):
@@ -121,7 +108,7 @@ def save(name):
     pyplot.close()
 
 
-PICTURES = {draw.__name__: draw for draw in (digits, logistic, autoencoder, burgers, curves)}
+PICTURES = {draw.__name__: draw for draw in (digits, logistic, autoencoder, burgers)}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(PICTURES)

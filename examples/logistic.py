@@ -21,7 +21,7 @@ def even(name):
     return examples.inputs, examples.targets % 2 == 0
 
 
-result = dbp.fit(
+model = dbp.fit(
     model=[Flatten(), Dense(1)],
     loss="binary_cross_entropy",
     data=dbp.Data(train=even("dbp:digits-train"), test=even("dbp:digits-test"), scale=1 / 16),
