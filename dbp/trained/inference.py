@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from dbp import terminal
 from dbp.checkpoint import StoredCheckpoint, epoch_words
 from dbp.config.settings import Settings
 from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, Meaning, OutputFile, parse_meaning
@@ -16,7 +18,7 @@ from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, bla
 from dbp.run.evaluation import Evaluated
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
-from dbp.text import count_text, figures, shortened
+from dbp.text import count_text, figures, lines_of, shortened
 from dbp.trained.evaluator import DataFile, aligned_file, evaluator_of_checkpoint
 from dbp.trained.loading import check_same_kernels, read_model, settings_of
 from dbp.trained.model_on_data import ModelOnData
@@ -85,9 +87,13 @@ def evaluate(
 
 
 def _figures(found: Evaluated, checkpoint: StoredCheckpoint) -> str:
-    """Return the values of an evaluation in a line, with the number of examples and the epoch of the weights."""
-    which = epoch_words(checkpoint.progress)
-    return f"{figures(found.shown)}  ({count_text(found.counted, 'example')}{f', {which}' if which else ''})"
+    """Return the values of an evaluation in a line, with the number of examples and the epoch of the weights.
+
+    A line that is wider than the terminal becomes several.
+    """
+    which, columns = epoch_words(checkpoint.progress), terminal.columns_of(sys.stdout)
+    line = f"{figures(found.shown)}  ({count_text(found.counted, 'example')}{f', {which}' if which else ''})"
+    return line if columns is None else lines_of(line, columns)
 
 
 def predict(
