@@ -24,6 +24,8 @@ def set_hooks() -> None:
     is_rank = launched_size() > 1 and not is_started_by_rank()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, TypeError):
+            _add_hint(error)
         if launched_size() > 1 and os.getpid() == process:  # a forked process is no rank
             from dbp.parallel import end_script, is_connected
 
@@ -35,6 +37,14 @@ def set_hooks() -> None:
     if is_rank:
         rank_note.write(launched_rank(), OUTSIDE)
         atexit.register(leave)
+
+
+def _add_hint(error: TypeError) -> None:
+    """Add a line to the traceback of an argument that a class of dbp does not have."""
+    from dbp.script.argument_hint import argument_hint
+
+    if (hint := argument_hint(error)) is not None:
+        error.add_note(hint)
 
 
 def leave() -> None:
@@ -55,12 +65,8 @@ def leave() -> None:
 def _end(error: BaseException, show: Callable[[], Any]) -> None:
     """End a script of one process: a mistake of the user takes one line, and an exit code of its own."""
     if hasattr(sys, "ps1") or not isinstance(error, (UserError, Interrupted)):
-        from dbp.script.argument_hint import argument_hint
-
         run_log.write("".join(traceback.format_exception(error)).rstrip())
         show()
-        if (hint := argument_hint(error)) is not None:
-            write_error(f"dbp: {hint}")
         return
     if isinstance(error, UserError):
         run_log.write(f"error: {error}")

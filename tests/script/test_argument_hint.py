@@ -1,11 +1,14 @@
 """A class of settings that is called with an argument of another framework."""
 
 import sys
+from functools import partial
+
+import pytest
 
 from dbp.nn import Dense
 from dbp.optim import Adam
 from dbp.script.argument_hint import argument_hint
-from tests.jobs import run
+from tests.jobs import mpirun, run
 
 
 def of_call(function, **arguments):
@@ -29,7 +32,10 @@ def test_other_errors_have_no_hint():
     assert argument_hint(ValueError("Adam.__init__() got an unexpected keyword argument 'lr'")) is None
 
 
+@pytest.mark.slow
 def test_a_script_shows_it_after_the_traceback():
-    outcome = run(sys.executable, "-c", "import dbp; dbp.optim.Adam(lr=0.1)")
-    assert outcome.code == 1
-    assert outcome.err.endswith("dbp: unknown argument of Adam 'lr'; did you mean 'learning_rate'?\n")
+    for start in (run, partial(mpirun, 2)):
+        words = (sys.executable,) if start is run else ()
+        outcome = start(*words, "-c", "import dbp; dbp.optim.Adam(lr=0.1)")
+        assert outcome.code == 1
+        assert "\nunknown argument of Adam 'lr'; did you mean 'learning_rate'?\n" in outcome.err
