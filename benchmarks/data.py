@@ -11,8 +11,8 @@ them), with zlib and with the quickest library installed, beside its bound: (ste
 both in core seconds) / cores. "start reads" are the chunks that all ranks unpack before the first step, and "reads"
 those in an epoch, over their number; "MB" is the memory of the node beyond that of the same run in one piece, without
 files, and "of memory" its ratio to data.memory, or to all rows where they fit. PyTorch is one process with two threads
-and 0, 2 or 4 workers; h5py reads alone. Both are stopped after --seconds, but take three steps. FOLDER has the four .gz
-files of Fashion-MNIST; without it images are made up.
+and 0, 2 or 4 workers; h5py reads alone. Both run in the first round and the last, and are stopped after --seconds, but
+take three steps. FOLDER has the four .gz files of Fashion-MNIST; without it images are made up.
 
 With --windows all examples are sorted by class, the worst case for a shuffle by chunks, and a round is a seed.
 """
@@ -99,8 +99,10 @@ def step_ms(found: dict[str, Any], first: int) -> float:
     return statistics.mean(epochs) * len(found["epochs"]) / found["steps"] * 1e3
 
 
-def one_round(folder: Path, args: argparse.Namespace, with_torch: bool, versions: dict[str, str]) -> dict[str, Any]:
-    """Measure all layouts once, one after the other."""
+def one_round(
+    folder: Path, args: argparse.Namespace, peers: dict[str, tuple[str, ...]], versions: dict[str, str]
+) -> dict[str, Any]:
+    """Measure all layouts once, one after the other; the words that start each peer are given by its name."""
     found: dict[str, Any] = {}
 
     def note(title: str, told: dict[str, Any]) -> None:
@@ -118,9 +120,8 @@ def one_round(folder: Path, args: argparse.Namespace, with_torch: bool, versions
                 note(f"{layout}, bounded {library}", trained(path, args, *words, "--library", library))
                 unpacking = own_program("data_steps.py", 1)
                 note(f"{layout}, {library}", unpacking.measure("--file", str(path), "--unpack", "--library", library))
-        for workers in WORKERS if with_torch else ():
-            note(f"{layout}, {workers} workers", peer(2, path, args, "--workers", str(workers)))
-        note(f"{layout}, h5py", peer(1, path, args))
+        for name, words in peers.items():
+            note(f"{layout}, {name}", peer(1 if name == "h5py" else RANKS, path, args, *words))
     return found
 
 
@@ -140,9 +141,8 @@ def figures(found: dict[str, Any], layout: str, args: argparse.Namespace) -> dic
     }
     if LAYOUTS[layout] is not None:
         row |= bounded_figures(found, layout, args)
-    for workers in WORKERS:
-        row[f"torch {workers}"] = found.get(f"{layout}, {workers} workers", {}).get("ms")
-    row["h5py"] = found[f"{layout}, h5py"]["ms"]
+    for name in (*(f"torch {workers}" for workers in WORKERS), "h5py"):
+        row[name] = found.get(f"{layout}, {name}", {}).get("ms")
     return row
 
 
@@ -195,10 +195,13 @@ def report_speed(folder: Path, args: argparse.Namespace, notes: Notes) -> dict[s
     args.examples = min(args.examples, len(images))
     for layout, rows in LAYOUTS.items():
         write(folder / f"{layout}.h5", images[: args.examples], classes[: args.examples], rows)
-    with_torch, versions, rounds = not args.without_torch and has_torch(notes), dict[str, str](), []
+    versions, rounds, peers = dict[str, str](), [], {"h5py": ()}
+    if not args.without_torch and has_torch(notes):
+        peers |= {f"torch {workers}": ("--workers", str(workers)) for workers in WORKERS}
     for number_of_round in range(1, args.rounds + 1):
         say(f"round {number_of_round} of {args.rounds}")
-        rounds.append(one_round(folder, args, with_torch, versions))
+        is_outer = number_of_round in (1, args.rounds)  # peers take minutes, and differ by far more than rounds do
+        rounds.append(one_round(folder, args, peers if is_outer else {}, versions))
     rows = {layout: medians([figures(found, layout, args) for found in rounds]) for layout in LAYOUTS}
     chunked = {layout: rows[layout] for layout in LAYOUTS if LAYOUTS[layout] is not None}
     parts = [table("ms per step", rows, ["held", "held/piece", "all/piece"])]
