@@ -67,7 +67,7 @@ IMPORTS = {
     "report": {"batch", "checkpoint", "config", "data", "insight", "metrics", "parallel", "run", "saving", "trained"},
     "starter": {"data"},
     # the face
-    "notebook": set(),
+    "notebook": {"cli"},
     "script": {"parallel"},
     "sklearn": {"config", "data", "nn", "optim", "parallel", "saving", "trained", "training"},
     "__init__": {"autodiff", "checkpoint", "config", "convert", "data", "insight", "listeners", "metrics", "nn"}

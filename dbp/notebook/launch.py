@@ -60,8 +60,8 @@ def launch(function: Callable[..., Any], *arguments: Any, ranks: int | None = No
         call = Call(tuple(sys.path), sources_in_memory(), _packed(cloudpickle, function, arguments))
         (folder / CALL).write_bytes(pickle.dumps(call))
         count = [] if ranks is None else ["-n", str(ranks)]
-        own = [sys.executable, "-m", "dbp.notebook", name]
-        code, is_interrupted = _run([sys.executable, "-m", "dbp", "run", *count, "--threads", str(threads), "--", *own])
+        job = [sys.executable, "-m", "dbp.notebook.job", str(os.getpid()), name]
+        code, is_interrupted = _run([*job, *count, "--threads", str(threads)])
         return _outcome(folder, code, is_interrupted)
 
 
