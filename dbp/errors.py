@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -72,7 +73,7 @@ def nearest(name: object, valid: Iterable[str]) -> str | None:
 
     before, dot, last = str(name).rpartition(".")
     lasts = {n.removeprefix(before + dot).lower(): n for n in valid if n.startswith(before + dot)}
-    word = last.lower().replace("-", "_").replace(" ", "_")
+    word = re.sub("^val_", "validation_", last.lower().replace("-", "_").replace(" ", "_"))
     bare = {n.replace("_", ""): n for n in lasts}
     alias = ALIASES.get(word)
     if word in lasts or alias in lasts:

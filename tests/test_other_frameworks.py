@@ -11,7 +11,7 @@ import dbp
 from dbp.commands import COMMANDS
 from dbp.config.settings import SECTIONS, Settings
 from dbp.config.toml import settings_from
-from dbp.errors import UserError
+from dbp.errors import UserError, nearest
 from dbp.metrics import METRICS
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES
 from dbp.optim import OPTIMIZERS, SCHEDULES
@@ -61,6 +61,7 @@ def test_what_the_tables_name_is_there():
         ("lr", "dbp has it as optimizer.learning_rate, in dbp.optim.Adam(learning_rate=...)"),
         ("clipnorm", "dbp has it as optimizer.clip_norm, in dbp.optim.Adam(clip_norm=...)"),
         ("restore_best_weights", "dbp has it as early_stopping.restore_best, in dbp.EarlyStopping(restore_best=...)"),
+        ("class_weights", "dbp has it as loss.class_weights, in dbp.nn.CrossEntropy(class_weights=...)"),
         ("callbacks", "dbp has it as listeners; functions of an event"),
         ("num_epochs", "did you mean 'epochs'?"),
         ("random_state", "did you mean 'seed'?"),
@@ -104,6 +105,18 @@ def test_a_layer_is_told_where_parameters_are_kept_fixed_and_what_the_data_says(
         with pytest.raises(UserError) as caught:
             settings_from(RUN | {"model": {"layers": layers}})
         assert message in str(caught.value)
+
+
+def test_metrics_and_columns_have_the_names_of_dbp():
+    columns = ["cost", "accuracy", "validation_cost", "validation_accuracy"]
+    for word, valid, name in (
+        ("acc", METRICS, "accuracy"),
+        ("f1_score", METRICS, "f1"),
+        ("mae", METRICS, "mae"),
+        ("val_loss", columns, "validation_cost"),
+        ("val_accuracy", columns, "validation_accuracy"),
+    ):
+        assert nearest(word, valid) == name
 
 
 def test_a_word_that_is_not_known_has_no_hint():

@@ -332,9 +332,13 @@ class Settings:
     def _check_standardize(self) -> None:
         """Raise UserError if targets are to be standardized that the loss does not take for numbers."""
         if "targets" in self.data.standardized_roles and getattr(self.loss, "targets_are", "") != NUMBERS:
+            from dbp.nn import FunctionLoss  # which a run with another loss does not need
+
+            is_function = isinstance(self.loss, FunctionLoss)
+            remedy = ', or say what the targets are: FunctionLoss(function, targets_are="numbers")' * is_function
             raise UserError(
-                f"data.standardize must leave out targets with the loss {self.loss.kind}, whose targets are no plain "
-                'numbers; set it to "inputs"'
+                f"data.standardize must leave out targets with the loss {self.loss.kind}, whose targets are not known "
+                f'to be plain numbers; set it to "inputs"{remedy}'
             )
 
     def _check_top_k(self) -> None:

@@ -49,7 +49,7 @@ def open_hdf5(path: Path) -> h5py.File:
         if not h5py.is_hdf5(path):
             if is_old_matlab(path):
                 raise UserError(f"{what} is of MATLAB, but not of version 7.3; write it in MATLAB with save -v7.3")
-            raise UserError(f"{what} is not an HDF5 file; make one with: dbp convert FORMAT FILES OUT.h5")
+            raise UserError(f"{what} is not an HDF5 file; make one with: {_how_to_convert(path)}")
         return h5py.File(path, "r")
     except HDF5_FAILURES as error:
         if "unable to lock" in str(error):
@@ -64,6 +64,14 @@ def _how_to_name_group(path: Path) -> str:
     """Return a remedy if a name looks like that of a group in a file that exists; else nothing."""
     file, colon, group = str(path).rpartition(":")
     return f"; a group in {file} is written {file}:/{group or 'train'}" if colon and Path(file).is_file() else ""
+
+
+def _how_to_convert(path: Path) -> str:
+    """Return the command that makes an HDF5 file of a file of another format."""
+    if path.suffix.lower() != ".csv":
+        return "dbp convert FORMAT FILES OUT.h5"
+    name = path.name
+    return f"dbp convert csv {name} OUT.h5; with --like TRAIN.h5 its columns become those that a model was trained on"
 
 
 def _kind_of(path: Path) -> str:

@@ -55,7 +55,8 @@ class Split:
         if (self.part is None) != (self.folds is not None) or (self.folds is None) != (self.fold is None):
             raise UserError(
                 f"{key} must have part, such as 0.2, or folds and fold, such as 5 and 1, but has part {self.part}, "
-                f"folds {self.folds} and fold {self.fold}; leave the others out"
+                f"folds {self.folds} and fold {self.fold}; leave the others out, on the command line by all in one: "
+                f"--set '{key}={{folds=5, fold=1}}'"
             )
         if self.part is not None and not 0 < self.part < 1:
             raise UserError(f"{key}.part must be a fraction between 0 and 1, but is {self.part}")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from dbp.data import Dataset
+from dbp.data import ArrayDataset, Dataset
 from dbp.parallel import Communicator
 from dbp.reading.order import RowOrder
 from dbp.reading.subset import whole_of
@@ -65,7 +65,9 @@ class TrainingData:
                 yield
 
     def advice(self, nodes: int) -> str:
-        """Return what makes reading quicker for a run on so many nodes."""
+        """Return what makes reading quicker for a run on so many nodes; "" for arrays, which no disk holds up."""
+        if isinstance(self.whole, ArrayDataset):
+            return ""
         if self._stream is None:
             return "put the data on a quicker disk" + ", or use fewer nodes" * (nodes > 1)
         if self._stream.holds_all:

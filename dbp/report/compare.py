@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 
 from dbp.errors import UserError, unknown
@@ -16,6 +17,7 @@ from dbp.text import duration, printable, table
 from dbp.text import figure as number_text
 
 MOST_DIFFERENCES = 8  # settings in the text; the CSV has all
+WIDTH = 80  # columns of the lines of settings
 MOST_LETTERS = 30  # of the name of a run in the text
 
 
@@ -63,10 +65,14 @@ def compare_text(records: Sequence[RunRecord], by: str = "") -> str:
         lines += ["", "settings that differ:"]
         for number, record in enumerate(runs):
             values = [f"{key} = {texts[number]}" for key, texts in list(different.items())[:MOST_DIFFERENCES]]
-            lines.append(f"  {record.name}: {', '.join(values)}")
+            lines += _wrapped(f"  {record.name}: {', '.join(values)}")
         if len(different) > MOST_DIFFERENCES:
             lines.append(f"  and {len(different) - MOST_DIFFERENCES} more, which --csv prints")
     return printable("\n".join(lines))
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _result(record: RunRecord) -> list[str]:

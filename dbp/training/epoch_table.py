@@ -67,16 +67,25 @@ class EpochTable:
 def _chosen(names: Sequence[str], best_by: str, room: int) -> set[str]:
     """Return the names of the columns that fit into the room, and the one that decides which epoch is the best.
 
-    Costs come before metrics, and metrics of validation data before those of training data.
+    Costs come before metrics, metrics of validation data before those of training data, and the metrics of all
+    classes or outputs together before those of a single one, such as f1 before f1_cat.
     """
     first = (best_by, f"{VALIDATION}cost", "cost")
-    metrics = sorted((name for name in names if name not in first), key=lambda name: not name.startswith(VALIDATION))
+    metrics = sorted(
+        (name for name in names if name not in first),
+        key=lambda name: (_is_of_one(name, names), not name.startswith(VALIDATION)),
+    )
     chosen: set[str] = set()
     for name in dict.fromkeys([*(name for name in first if name in names), *metrics]):
         if _width(name) <= room or not chosen:
             chosen.add(name)
             room -= _width(name)
     return chosen
+
+
+def _is_of_one(name: str, names: Sequence[str]) -> bool:
+    """Return True if a column is the part of another one that is of a single class or output."""
+    return any(name[:end] in names for end, letter in enumerate(name) if letter == "_")
 
 
 def _shortened(name: str) -> str:

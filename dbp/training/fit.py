@@ -293,8 +293,8 @@ def _finish(run: Run, saver: RunSaver, display: Display, steps: int, events: Run
         timing = Timing.gathered(run.comm, steps)
         saver.write_beside("timing.csv", timing.table())
         display.say(str(timing))
-        if timing.takes_long(Stage.DATA):
-            display.say(f"data takes more of a step than it should: {run.reading.advice(run.comm.nodes.count)}")
+        if timing.takes_long(Stage.DATA) and (advice := run.reading.advice(run.comm.nodes.count)):
+            display.say(f"data takes more of a step than it should: {advice}")
         if advice := timing.advice_on_waiting:
             display.say(advice)
     if run.sources.test is not None:

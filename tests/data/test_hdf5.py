@@ -193,6 +193,7 @@ def test_files_that_do_not_fit(tmp_path, columns, message):
 def test_files_that_are_none(tmp_path):
     (tmp_path / "text.h5").write_text("hello")
     os.mkfifo(tmp_path / "fifo.h5")
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
     (tmp_path / "zero.h5").symlink_to("/dev/zero")
     (tmp_path / "loop.h5").symlink_to("loop.h5")
     for name, message in {
@@ -202,6 +203,7 @@ def test_files_that_are_none(tmp_path):
         "fifo.h5": "is a FIFO, not an HDF5 file",
         "zero.h5": "is a device, not an HDF5 file",
         "text.h5": "is not an HDF5 file.*dbp convert",
+        "rows.csv": r"is not an HDF5 file; make one with: dbp convert csv rows\.csv OUT\.h5; with --like TRAIN\.h5 ",
     }.items():
         with pytest.raises(UserError, match=f"data file {tmp_path / name} {message}"):
             HDF5Dataset(tmp_path / name)

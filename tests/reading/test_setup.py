@@ -66,6 +66,11 @@ def made(memory, orders=in_windows, comm=None):
     return reading, getattr(reading.whole, "_cache", None), " ".join(reading.warnings)
 
 
+def test_arrays_are_on_no_disk_that_could_be_quicker():
+    assert not TrainingData(ArrayDataset(X, X)).advice(1)
+    assert made(None)[0].advice(1)
+
+
 def test_by_default_a_part_of_the_free_memory_is_taken(monkeypatch):
     monkeypatch.setattr(setup, "free_memory", lambda comm: (17 * ALL // 10, 0))
     _, cache, warnings = made(None)

@@ -33,6 +33,15 @@ def test_the_best_run_comes_first_and_what_differs_is_named(records):
     assert max(map(len, lines)) <= 80
 
 
+def test_many_settings_that_differ_are_wrapped(records):
+    records[0].config["seed"], records[0].config["data"]["train"] = 12345, "a-name-of-a-file/" * 3
+    records[0].config["metrics"] = ["accuracy", {"kind": "f1", "average": "micro", "per_class": False}]
+    text = compare_text(records)
+    assert max(map(len, text.splitlines())) <= 80
+    for part in ("\n    ", "metrics = ", "seed = 12345"):
+        assert part in text
+
+
 def test_a_larger_accuracy_is_better(records):
     records[0].history.best["validation_accuracy"] = 0.95
     assert compare_text(records, "validation_accuracy").splitlines()[1].startswith("first")

@@ -256,6 +256,8 @@ def test_classes_are_not_standardized(trained):
     y = np.arange(240) % 2
     with pytest.raises(UserError, match=r"data\.standardize must leave out targets with the loss cross_entropy"):
         settings(Data((X, y), standardize="both"), loss="cross_entropy")
+    with pytest.raises(UserError, match=r'or say what .* FunctionLoss\(function, targets_are="numbers"\)'):
+        settings(Data((X, y), standardize="both"), loss=lambda outputs, targets: (outputs - targets) ** 2)
     like = {"from": str(trained[0] / "run")}
     with pytest.raises(UserError, match=r"run has standardized targets, which the loss cross_entropy does not take"):
         train(settings(Data((X, y), standardize=like), loss="cross_entropy"), OneProcess(), Start(quiet=True))

@@ -38,6 +38,13 @@ def test_of_many_columns_those_that_decide_come_first_and_all_fit():
     assert EpochTable(1000, names, "validation_f1_class_7", 10).shown == ["validation_f1_class_7"]
 
 
+def test_metrics_of_all_classes_come_before_those_of_one():
+    metrics = ["f1", "f1_cat", "f1_a_dog", "auc", "auc_cat"]
+    names = ["epoch", "cost", "f1", "validation_cost", *(f"validation_{name}" for name in metrics)]
+    shown = EpochTable(10, names, "validation_cost", 80).shown
+    assert shown == ["cost", "validation_cost", "validation_f1", "validation_auc"]
+
+
 def test_without_validation_data_there_is_one_group_and_at_the_end_no_time():
     table = EpochTable(2, ["epoch", "cost", "seconds"], "cost")
     first, second, row = lines_of(table, {"epoch": 2.0, "cost": float("nan")}, is_best=False, left=None)
