@@ -32,6 +32,7 @@ LONGEST = [  # files of tests, the longest first; in test_slurm.py a job waits f
     "training/test_recovery.py",
     "parallel/sums/test_error_feedback.py",
     "test_benchmarks.py",
+    "test_pages.py",
     "test_examples.py",
 ]
 
