@@ -59,7 +59,7 @@ dying("begin", RunSaver, "_begin")
 dying("finish", RunSaver, "end")
 dying("asked", fit, "asked_ending")
 dying("forward", nn.Dense, "__call__")
-dying("load", NodeCache, "load")
+dying("load", NodeCache, "_read")
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((96, 20)).astype(np.float32)
