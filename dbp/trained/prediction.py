@@ -49,8 +49,7 @@ def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFU
         NotFiniteError: likewise as the model's outputs for finite inputs are not.
         UserError: not_finite is neither of both.
     """
-    if not_finite not in NOT_FINITE_ROWS:
-        raise unknown("not_finite", not_finite, NOT_FINITE_ROWS)
+    agree(comm, check_not_finite, not_finite)
     count, rows = trained.rows_at_a_time, len(trained.data)
     for start in range(0, rows, count * comm.size):
         mine = range(min(start + comm.rank * count, rows), min(start + (comm.rank + 1) * count, rows))
@@ -69,6 +68,12 @@ def _joined(pieces: Sequence[Prediction]) -> Prediction:
         {label: np.concatenate([piece.row_names[label] for piece in pieces]) for label in labels},
         np.concatenate([piece.marked for piece in pieces]),
     )
+
+
+def check_not_finite(value: str) -> None:
+    """Raise UserError unless this says what is done with rows that are not finite."""
+    if value not in NOT_FINITE_ROWS:
+        raise unknown("not_finite", value, NOT_FINITE_ROWS)
 
 
 def prediction_of(trained: ModelOnData, rows: range, not_finite: str) -> Prediction | None:

@@ -15,7 +15,7 @@ from dbp.listeners.events import CheckpointWritten, End, Epoch, Event, Start, St
 from dbp.listeners.listener import STOP, Listener, failure
 from dbp.listeners.logs import logs
 from dbp.log import run_log
-from dbp.parallel import RankLostError
+from dbp.parallel import RankLostError, on_one_rank
 from dbp.run.progress import STOPPED_BY_LISTENER
 from dbp.run.run import Run
 from dbp.saving.saver import RunSaver, Say
@@ -173,7 +173,8 @@ class RunEvents:
             if id(listener) in self._failed:
                 continue
             try:
-                answer = listener.function(event)
+                with on_one_rank():
+                    answer = listener.function(event)
             except Exception as error:
                 self._note_failure(listener, event, error)
             else:

@@ -30,3 +30,20 @@ def test_a_failure_ends_all_ranks_and_is_told_once(tmp_path):
     message = "dbp: error: listener watcher failed after step 2: ValueError: two (listening_training.py, line"
     assert outcome.err.replace("\n    ", " ").count(message) == 1
     assert "saved step 3" in outcome.err.replace("\n    ", " ")
+
+
+def test_a_listener_predicts_with_a_checkpoint_on_rank_0_alone(tmp_path):
+    found = {}
+    for ranks in (1, 2):
+        outcome = train(ranks, tmp_path / f"on-{ranks}", "predict")
+        assert outcome.code == 0, outcome.text
+        lines = [line for line in outcome.out.splitlines() if line.startswith(f"listener on rank 0 of {ranks}: ")]
+        found[ranks] = [line.split(": ")[1] for line in lines]
+    assert len(found[1]) == 2
+    assert found[2] == found[1]
+
+
+def test_a_listener_that_trains_on_all_ranks_is_refused_and_does_not_hang(tmp_path):
+    outcome = train(2, tmp_path / "run", "train")
+    assert outcome.code == 1, outcome.text
+    assert "on one rank alone" in outcome.err.replace("\n    ", " ")

@@ -73,6 +73,7 @@ def _check_against_launcher(size: int, description: str) -> None:
 
 
 _found: list[Communicator] = []  # the communicator of this job, once created
+_alone: list[OneProcess] = []  # stands for the ranks of this job while a rank calls what other ranks do not
 _watchdog = Watchdog(launched_rank(), abort_process)
 
 
@@ -84,8 +85,11 @@ def world(warn_after: float = WARN_AFTER, end_after: float = END_AFTER) -> Commu
         end_after: seconds after which the job ends if some have not; 0 for never.
 
     Raises:
-        UserError: the launcher started several ranks, but MPI knows of one only; or a rank has started this process.
+        UserError: the launcher started several ranks, but MPI knows of one only; a rank has started this process; or
+            this rank alone calls it, within on_one_rank().
     """
+    if _alone and _found and _found[0].size > 1:
+        raise UserError("this runs on one rank alone, as a listener does, but needs all ranks; call it after the run")
     if not _found:
         if not launched_by_mpi():
             _settings_for_a_single_process()
@@ -123,20 +127,36 @@ def survivors(seconds: float) -> Communicator:
 def ranks_of_job() -> Communicator:
     """Return the ranks of this job as world() does, without loading MPI in a process that no launcher has started.
 
+    Within on_one_rank() they are this rank alone.
+
     Raises:
         UserError: likewise.
     """
-    return world() if _found or launched_by_mpi() else OneProcess()
+    return _alone[-1] if _alone else _all_ranks()
+
+
+def _all_ranks() -> Communicator:
+    return _found[0] if _found else world() if launched_by_mpi() else OneProcess()
+
+
+@contextmanager
+def on_one_rank() -> Iterator[None]:
+    """Let this rank compute by itself, such as predict with a model, what is else collective."""
+    _alone.append(OneProcess())
+    try:
+        yield
+    finally:
+        _alone.pop()
 
 
 def rank() -> int:
     """Return the number of this rank, from 0; MPI starts if a launcher has started this process."""
-    return ranks_of_job().rank
+    return _all_ranks().rank
 
 
 def ranks() -> int:
     """Return the number of ranks of this job; likewise."""
-    return ranks_of_job().size
+    return _all_ranks().size
 
 
 def communicator_for_errors() -> Communicator:
