@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
-from dbp.data.ragged import Ragged, as_mask, check_places, with_masks
+from dbp.data.ragged import Ragged, as_mask, check_places, unmasked, with_masks
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift, check_width
 from dbp.errors import UserError, unknown
 from dbp.files import machine_memory
@@ -292,7 +292,7 @@ def _as_column(name: str, column: str, values: Any) -> Array | Ragged:
     if isinstance(values, Ragged):
         return values
     try:
-        found = np.asarray(values)
+        found = unmasked(f"{name}: {column}", values)
     except ValueError as error:
         raise UserError(
             f"{name}: {column} are no array ({error}); give rows of unequal length as dbp.data.Ragged.of(rows)"

@@ -26,6 +26,19 @@ def padded_length(longest: int) -> int:
     return max(1, -(-longest // step)) * step
 
 
+def unmasked(name: str, values: Any) -> Array:
+    """Return values as an array; raise UserError for an array of numpy.ma with a masked place.
+
+    NumPy would return the number behind the mask, which nobody has meant.
+    """
+    if np.ma.is_masked(values):
+        raise UserError(
+            f"{name} have {int(np.ma.getmaskarray(values).sum()):,} masked places, of which the numbers are not known; fill them "
+            "(values.filled(...)), leave such rows out, or give them weight 0"
+        )
+    return np.asarray(values)
+
+
 class Ragged:
     """A column whose rows have unequal lengths.
 
@@ -38,7 +51,7 @@ class Ragged:
     """
 
     def __init__(self, values: Any, offsets: Any, name: str = "the ragged column", borders: Array | None = None):
-        self._values = values if hasattr(values, "read") else np.asarray(values)
+        self._values = values if hasattr(values, "read") else unmasked(f"{name}: values", values)
         self.offsets, self.dtype = _checked(name, np.asarray(offsets), self._values.shape), self._values.dtype
         self.longest = int(self.lengths.max(initial=0))
         if not self.longest:
@@ -64,7 +77,7 @@ class Ragged:
     @classmethod
     def of(cls, rows: Sequence[Any]) -> Ragged:
         """Return the column of these rows, each an array (length, ...)."""
-        arrays = [np.asarray(row) for row in rows]
+        arrays = [unmasked("the rows of a ragged column", row) for row in rows]
         if not arrays:
             raise UserError("a ragged column needs at least one row")
         return cls(np.concatenate(arrays), np.cumsum([0, *map(len, arrays)]))

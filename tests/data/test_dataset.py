@@ -1,9 +1,10 @@
-"""Placeholders in the rows of data sets."""
+"""Placeholders in the rows of data sets, and arrays that are no data."""
 
 import numpy as np
 import pytest
 
-from dbp.data import Dataset, Examples, meaning_of, without_placeholders
+from dbp.data import ArrayDataset, Dataset, Examples, Ragged, meaning_of, without_placeholders
+from dbp.errors import UserError
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((23, 4)).astype(np.float32)
@@ -80,3 +81,15 @@ def test_a_data_set_of_ones_own_needs_two_methods():
     assert isinstance(data, Dataset)
     assert (data.name, data.scale, data.input_shape) == ("the data set", None, (1,))
     assert meaning_of(data)["inputs"].kind == "floats"
+
+
+@pytest.mark.parametrize("column", ["inputs", "targets", "weights"])
+def test_masked_places_of_numpy_are_refused(column):
+    columns = {"inputs": X, "targets": X[:, 0], "weights": X[:, 1] ** 2}
+    columns[column] = np.ma.masked_where(columns[column] == columns[column].flat[0], columns[column])
+    with pytest.raises(UserError, match=f"{column} have 1 masked places, of which the numbers are not known; fill"):
+        ArrayDataset(**columns)
+    with pytest.raises(UserError, match="rows of a ragged column have 1 masked places"):
+        Ragged.of([columns[column], X])
+    columns[column] = np.ma.masked_array(X if column == "inputs" else X[:, 0])  # without a masked place
+    assert len(ArrayDataset(**columns)) == len(X)
