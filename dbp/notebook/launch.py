@@ -23,6 +23,7 @@ from dbp.notebook.messages import CALL, INTERRUPTION, RESULT, Call, failures_in,
 from dbp.notebook.screen import Screen
 from dbp.process.launcher import launched_size
 from dbp.process_tree import ends_with_parent
+from dbp.text import brief
 
 MOST_RANKS = 1 << 16
 
@@ -45,12 +46,17 @@ def launch(function: Callable[..., Any], *arguments: Any, ranks: int | None = No
         threads: BLAS threads of a rank, outside of training.
 
     Raises:
-        UserError: the function cannot be sent to ranks, or they could not be started.
+        UserError: there is no function, it cannot be sent to ranks, or they could not be started.
         Interrupted: it was interrupted; `result` is what the training of rank 0 has come to. It is a KeyboardInterrupt.
         Exception: what a rank has raised, with the traceback of that rank as its cause.
     """
     if launched_size() > 1:
         raise UserError("dbp.launch starts ranks, but this program runs on several ranks already; call the function")
+    if not callable(function):
+        raise UserError(
+            f"dbp.launch takes a function, but got {brief(function)}; write dbp.launch(train, ranks=2), and what train "
+            "takes after it"
+        )
     cloudpickle = library("cloudpickle", "dbp.launch")
     for word, number in {"ranks": ranks, "threads": threads}.items():
         if number is not None:

@@ -189,6 +189,8 @@ except KeyboardInterrupt as error:
 
 
 def test_what_cannot_be_sent_is_said(monkeypatch):
+    with pytest.raises(UserError, match="takes a function, but got 3; write"):
+        dbp.launch(3, ranks=2)
     with pytest.raises(UserError, match=r"cannot be sent to ranks .*make such objects in the function itself"):
         dbp.launch(print, threading.Lock(), ranks=2)
     with pytest.raises(UserError, match="ranks must be at least 1, but is 0"):
