@@ -32,8 +32,9 @@ def unmasked(name: str, values: Any) -> Array:
     NumPy would return the number behind the mask, which nobody has meant.
     """
     if np.ma.is_masked(values):
+        masked = int(np.ma.getmaskarray(values).sum())
         raise UserError(
-            f"{name} have {int(np.ma.getmaskarray(values).sum()):,} masked places, of which the numbers are not known; fill them "
+            f"{name} have {masked:,} masked places, of which the numbers are not known; fill them "
             "(values.filled(...)), leave such rows out, or give them weight 0"
         )
     return np.asarray(values)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.autodiff import Primitive, abs_, array_of, log_softmax, mean, pick, square
+from dbp.autodiff import PRIMITIVES, Primitive, abs_, array_of, log_softmax, mean, pick, square
 from dbp.checkpoint import digest_arrays
 from dbp.config.data import Data
 from dbp.errors import UserError
@@ -64,7 +64,9 @@ def half_detached(outputs, targets):
     return (outputs - targets) * array_of(outputs - targets)
 
 
+# A primitive enters the table of all; this one must not stay there, as other tests go through that table.
 slope = Primitive("wrong_slope", lambda x: x * x, [lambda g, y, x: g * x], [lambda t, y, x: t * x])
+del PRIMITIVES["wrong_slope"]
 
 
 @pytest.mark.parametrize(
