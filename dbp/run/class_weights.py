@@ -38,7 +38,8 @@ def with_class_weights(
         loss: of the settings.
         output_shape: of the model, for one example.
         classes: the names of the classes; empty if they are not known.
-        progress: of the checkpoint that the run resumes from, which keeps balanced factors; empty without one.
+        progress: of the checkpoint that the run resumes from, which keeps balanced factors; empty without one, or if
+            its loss had other settings.
         totals: returns sums over the training data, given a function that returns those over some examples.
 
     Raises:

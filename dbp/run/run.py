@@ -69,7 +69,7 @@ class Run:
         kernels: what the ranks compute with, on which the bits of results depend.
         restored: whether a snapshot will be put into it before its first step, so that it needs no initial weights.
         stored: the meaning of the training data in the checkpoint that it resumes from; empty without one.
-        progress: the counts and sums of that checkpoint, by name.
+        progress: the counts and sums of that checkpoint, by name; empty without one, or if its loss had other settings.
     """
 
     def __init__(
@@ -380,11 +380,6 @@ class Run:
         if self.best is not None and self.has_best:
             return self.best.vector, self.best.moments
         return self.state.inference_weights(self.weights), self.inference_moments
-
-    @property
-    def result_epoch(self) -> int:
-        """Return the number of complete epochs after which the weights were those of `result`."""
-        return self.progress.best_epoch if self.has_best else self.progress.epoch
 
     def final_weights(self) -> dict[str, Array]:
         """Return weights and running moments of the result by name, in memory that outlives the run; collective."""

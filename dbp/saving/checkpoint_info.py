@@ -14,6 +14,7 @@ from dbp.data import Meaning, parse_meaning
 from dbp.errors import DataError
 from dbp.run.progress import invalid_attribute
 from dbp.run.snapshot import RESIDUALS_WEIGHT
+from dbp.run.stored_settings import stored_table
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened
@@ -54,6 +55,10 @@ class CheckpointInfo:
         if reason := _not_of_a_run(settings, found.progress, arrays):
             raise DataError(f"checkpoint {found.path} was not made by a run: {reason}")
         return cls(found.path, settings, found.progress, found.provenance, arrays, meaning)
+
+    def has_loss_of(self, settings: Settings) -> bool:
+        """Return True if the run that wrote the checkpoint had the same settings of the loss."""
+        return bool(self.settings.get("loss") == stored_table(settings)["loss"])
 
 
 def peek(settings: Settings) -> CheckpointInfo | None:

@@ -214,7 +214,8 @@ def start_run(
         settings = with_threads_and_shards(settings, info, nodes, start.ranks or comm.size)
         # Ranks that have died during a start may have left this one further than others: rank 0 speaks for all.
         stored = info.meaning if info else from_rank_0(comm, lambda: None if known is None else known.meaning)
-        known_progress = info.progress if info else {}
+        # Class weights that a checkpoint keeps belong to its loss; another one, which may be accepted, has its own.
+        known_progress = info.progress if info and info.has_loss_of(settings) else {}
         lock.pop_all()  # from here on the block below has it
     is_shown = not start.quiet and comm.rank == 0
 

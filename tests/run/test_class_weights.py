@@ -10,6 +10,7 @@ from dbp.checkpoint import digest_arrays
 from dbp.config.data import Data
 from dbp.data import ArrayDataset, ColumnMeaning
 from dbp.errors import UserError
+from dbp.saving.start import Start
 from tests.jobs import SMALL, digest, mpirun, newest_checkpoint
 from tests.saving.short_runs import run
 from tests.small_data import X
@@ -55,6 +56,13 @@ def test_a_table_names_classes_as_the_data_does(tmp_path):
     assert json.loads(newest_checkpoint(tmp_path).progress["class_weights"]) == [1.0, 1.0, 3.0]
     with pytest.raises(UserError, match="unknown class of class_weights 'eal'; did you mean 'eel'"):
         run(loss=nn.CrossEntropy(class_weights={"eal": 3.0}), data=Data(data))
+
+
+def test_balanced_weights_that_replace_a_table_are_counted_anew(tmp_path):
+    run(tmp_path, loss=nn.CrossEntropy(class_weights={0: 9.0}), data=Data((X, RARE)), epochs=1)
+    run(tmp_path, loss=BALANCED, data=Data((X, RARE)), epochs=2, start=Start(accept=("loss",)))
+    stored = json.loads(newest_checkpoint(tmp_path).progress["class_weights"])
+    np.testing.assert_allclose(stored, len(X) / (3 * np.bincount(RARE, minlength=3)))
 
 
 def test_later_starts_take_them_from_the_checkpoint(tmp_path, monkeypatch):
