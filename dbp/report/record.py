@@ -139,7 +139,10 @@ class RunRecord:
     @property
     def best_by(self) -> str:
         """Return the column of the history that decides which epoch is the best."""
-        section = self.config.get("early_stopping")
+        stored = self.progress.get("best_by")
+        if isinstance(stored, str) and stored in self.history.series:
+            return stored
+        section = self.config.get("early_stopping")  # of a run without a checkpoint
         named = section.get("metric") if isinstance(section, Mapping) else None
         default = "validation_cost" if "validation_cost" in self.history.series else "cost"
         return named if isinstance(named, str) and named in self.history.series else default

@@ -59,7 +59,7 @@ def write_run(folder, epochs=4, classes=("cat", HOSTILE, "dog"), learning_rate=1
     """Write the folder of a run of some epochs, whose names are hostile."""
     columns = history(epochs) if columns is None else columns
     settings = Settings([Dense(3)], "cross_entropy", "train.h5", Adam(learning_rate), epochs, 10, shards=4)
-    progress = Progress()
+    progress = Progress(best_by="validation_cost")
     progress.epoch, progress.step, progress.finished = epochs, 10 * epochs, True
     progress.best_epoch, progress.best_step, progress.best_value = 3, 30, 0.4
     meaning = {"targets": {"kind": "integers", "classes": list(classes)}}

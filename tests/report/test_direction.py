@@ -28,6 +28,7 @@ def test_the_best_epoch_shows_it_for_a_metric_that_is_code(record):
         "metrics": [{"custom": "mine"}],
         "early_stopping": {"metric": "validation_accuracy"},
     }
+    record.progress = {**record.progress, "best_by": "validation_accuracy"}
     assert larger_is_better(record, "validation_accuracy")
     assert not larger_is_better(record, "accuracy")
     assert not larger_is_better(RunRecord(record.path), "accuracy")

@@ -34,6 +34,14 @@ def test_a_whole_run_lacks_nothing(folder):
     assert len(record.log) == 8
 
 
+def test_the_best_epoch_is_the_best_by_the_column_that_the_run_kept(folder):
+    record = RunRecord.of(folder)
+    record.progress = {**record.progress, "best_by": "accuracy"}
+    assert record.best_by == "accuracy"
+    record.progress = {**record.progress, "best_by": "nothing"}
+    assert record.best_by == "validation_cost"
+
+
 def test_without_checkpoints_the_files_beside_them_serve(folder):
     shutil.rmtree(folder / "checkpoints")
     record = RunRecord.of(folder)
