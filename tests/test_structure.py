@@ -53,8 +53,8 @@ IMPORTS = {
     "cost": {"autodiff", "data", "metrics", "nn", "parallel", "reading"},
     "run": {"checkpoint", "config", "cost", "data", "metrics", "nn", "optim", "parallel", "reading"},
     "saving": {"checkpoint", "config", "data", "parallel", "run"},
-    "training": {"autodiff", "config", "cost", "listeners", "nn", "optim", "parallel", "reading", "run", "saving"}
-    | {"trained"},
+    "training": {"autodiff", "config", "cost", "listeners", "metrics", "nn", "optim", "parallel", "reading", "run"}
+    | {"saving", "trained"},
     # branches
     "summary": {"autodiff", "config", "cost", "data", "nn", "parallel", "run"},
     "trained": {"autodiff", "checkpoint", "config", "cost", "data", "exchange", "metrics", "nn", "parallel", "reading"}

@@ -233,15 +233,15 @@ def aligned_file(
     Raises:
         UserError: its numbers do not mean the same.
     """
-    own_scale, remedy = data.scale is data.shift is None, None if file.scale is not None else how_to_state_scale(option)
+    own_scale, remedy = data.scale is data.shift is None, None if file.scale is not None else how_to_pass_scale(option)
     stated: dict[str, Any] = {**file.names, **({} if file.scale is None else {"scale": file.scale, "shift": None})}
     found = open_on_all_ranks(comm, replace(data, **stated), file.path, with_targets)
     assert found is not None
     return agree(comm, aligned, found, meaning, remedy, own_scale)
 
 
-def how_to_state_scale(option: str) -> Callable[[float, float], str]:
-    """Return a function that says how to state the scale of data, from that of the training data and that of the data.
+def how_to_pass_scale(option: str) -> Callable[[float, float], str]:
+    """Return a function that says how to pass the scale of data, from that of the training data and that of the data.
 
     Args:
         option: what stands before the scale.

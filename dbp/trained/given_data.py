@@ -25,7 +25,7 @@ from dbp.data import (
 from dbp.errors import UserError, unknown
 from dbp.parallel import Communicator, agree, check_equal_on_ranks
 from dbp.run.sources import open_on_all_ranks
-from dbp.trained.evaluator import DataFile, aligned_file, how_to_state_scale
+from dbp.trained.evaluator import DataFile, aligned_file, how_to_pass_scale
 
 OPTION = "scale="  # how a program states the scale of inputs
 COLUMNS = NAMES[:-1]  # of arrays; offsets are a part of Ragged
@@ -50,11 +50,11 @@ def as_data_set(
     """
     if isinstance(given, Data):
         opened = open_on_all_ranks(comm, given, given.train, with_targets)
-        return agree(comm, aligned, opened, meaning, how_to_state_scale(OPTION))
+        return agree(comm, aligned, opened, meaning, how_to_pass_scale(OPTION))
     if isinstance(given, Dataset):
         if scale is not None:
             raise UserError(f"scale goes with arrays and files, but {given.name} is a data set; set the scale there")
-        return agree(comm, aligned, given, meaning, how_to_state_scale(OPTION))
+        return agree(comm, aligned, given, meaning, how_to_pass_scale(OPTION))
     if _names_files(given):
         files = agree(comm, lambda: replace(data, train=given, validation=None, test=None).train)
         return aligned_file(data, meaning, DataFile(files, scale), comm, with_targets, OPTION)

@@ -18,6 +18,7 @@ from dbp.config.settings import FULL_BATCH, Settings
 from dbp.data import Dataset, Examples, Meaning, Numbers, Rows
 from dbp.errors import UserError
 from dbp.log import now
+from dbp.metrics.metric_set import VALIDATION
 from dbp.nn import Sequential
 from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 OUTPUTS, PROBABILITIES, CLASSES = "outputs", "probabilities", "classes"  # what a model predicts, as files name it
 SHOWN_LAYERS, SHOWN_FIGURES = 8, 4  # of a model, in a line
-OF_VALIDATION = "validation_"  # before the name of a column of the history
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +107,7 @@ class TrainedModel:
         if self.epoch not in epochs:
             return ""
         row = {name: column[epochs.index(self.epoch)] for name, column in self.history.items()}
-        validation = {name.removeprefix(OF_VALIDATION): row[name] for name in row if name.startswith(OF_VALIDATION)}
+        validation = {name.removeprefix(VALIDATION): row[name] for name in row if name.startswith(VALIDATION)}
         training = {name: value for name, value in row.items() if name not in COUNTS}
         shown = list((validation or training).items())[:SHOWN_FIGURES]
         return f"{'validation' if validation else 'training'}: {figures(dict(shown))}"

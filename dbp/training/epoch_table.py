@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dbp.metrics.metric_set import VALIDATION
 from dbp.text import COUNTS, duration, figure
 
 WIDTH, MAX_WIDTH = 80, 120  # columns where no terminal says how many it has; columns that are used at most
 NUMBER_WIDTH, NAME_WIDTH = 9, 20  # the least width of a column, and the most
 RATE_WIDTH, LEFT_WIDTH = 10, 11
 BEST = "*"  # in front of the best epoch so far
-VALIDATION = "validation_"
 GAP = "  "
 
 
