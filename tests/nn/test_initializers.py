@@ -1,5 +1,7 @@
 """Initializers: their variance, and those that draw whole matrices."""
 
+import types
+
 import numpy as np
 import pytest
 
