@@ -62,8 +62,8 @@ def test_orthogonal_is_orthogonal(shape):
         (lambda: nn.Sequential(), "at least one layer"),
         (lambda: nn.loss_named("mse"), "unknown loss 'mse'; did you mean 'mean_squared_error'"),
         (
-            lambda: nn.as_loss(abs),
-            "loss abs lacks kind, default_metrics, check, prepare, loss_shape, predict; give a name",
+            lambda: nn.as_loss(types.SimpleNamespace(kind="own")),
+            "lacks default_metrics, check, prepare, loss_shape, predict, __call__; give a name",
         ),
         (lambda: nn.as_loss(None), "loss None lacks .*, predict, __call__; give a name"),
         (lambda: nn.as_loss(nn.Huber), r"loss Huber is a class; make an object of it: Huber\(\)"),
