@@ -59,7 +59,7 @@ def describe(found: Opened) -> str:
     vectors = {name.split("/")[1] for name in found.entries if name.startswith("optimizer/")}
     sizes = f"model: {sum(math.prod(entry.shape) for entry in model):,} numbers in {count_text(len(model), 'array')}"
     made_with = (f"{name} {found.provenance[name]}" for name in ("dbp", "python", "numpy") if name in found.provenance)
-    lines = [*_head(found, columns), *(["", *_brief_history(columns)] if columns else [])]
+    lines = [*_head(found), *(["", *_brief_history(columns)] if columns else [])]
     lines += ["", f"{sizes}; optimizer: {count_text(len(vectors), 'such vector')}; {size(found.size)} in all"]
     return "\n".join([*lines, f"made with {', '.join(made_with)}; --all shows the rest"])
 
@@ -67,7 +67,7 @@ def describe(found: Opened) -> str:
 def describe_all(found: Opened) -> str:
     """Return lines on a checkpoint's progress, history, origin, arrays and config."""
     columns = _columns(found)
-    lines = [*_head(found, columns), *(["", *_history(columns)] if columns else [])]
+    lines = [*_head(found), *(["", *_history(columns)] if columns else [])]
     if meaning := parse_meaning(found.meaning):
         lines += ["", "data", *_pairs(meaning)]
     lines += ["", "progress", *_pairs(_in_words(found.progress)), "", "made with", *_pairs(found.provenance)]
@@ -82,7 +82,7 @@ def _columns(found: Opened) -> dict[str, Array]:
     return {name.removeprefix("history/"): found.array(name) for name in found.entries if name.startswith("history/")}
 
 
-def _head(found: Opened, columns: Mapping[str, Array]) -> list[str]:
+def _head(found: Opened) -> list[str]:
     progress = found.progress
     state = "finished" if progress["finished"] else f"in epoch {int(progress['epoch']) + 1}"
     lines = [
@@ -90,7 +90,8 @@ def _head(found: Opened, columns: Mapping[str, Array]) -> list[str]:
         f"{state}: {_done(progress)}",
         f"shards {progress['shards']}, seed {progress['seed']}",
     ]
-    return [*lines, f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})"] if columns else lines
+    best = f"best epoch: {progress['best_epoch']} ({progress['best_value']:.4g})"
+    return [*lines, best] if progress["best_epoch"] else lines
 
 
 def _brief_history(columns: Mapping[str, Array]) -> list[str]:
