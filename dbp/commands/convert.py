@@ -48,7 +48,8 @@ def add(parser: Parser) -> None:
         if row.several:
             found.add_argument("files", nargs="+", metavar=row.files[0])
         else:
-            found.add_argument("files", nargs=len(row.files), metavar=row.files)
+            for file in row.files:  # one by one, as argparse cannot show several names of one argument
+                found.add_argument("files", action="append", metavar=file)
         add_hdf5_output(found)
         row.add(found)
 
