@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dbp.errors import UserError, unknown
 from dbp.report.direction import larger_is_better
 from dbp.report.record import RunRecord
-from dbp.report.settings import differences
+from dbp.report.settings import differences, shown_values
 from dbp.run.progress import is_better
 from dbp.text import duration, printable, table
 from dbp.text import figure as number_text
@@ -63,8 +63,9 @@ def compare_text(records: Sequence[RunRecord], by: str = "") -> str:
     different = differences(runs)
     if different:
         lines += ["", "settings that differ:"]
+        shown = {key: shown_values(texts) for key, texts in list(different.items())[:MOST_DIFFERENCES]}
         for number, record in enumerate(runs):
-            values = [f"{key} = {texts[number]}" for key, texts in list(different.items())[:MOST_DIFFERENCES]]
+            values = [f"{key} = {texts[number]}" for key, texts in shown.items()]
             lines += _wrapped(f"  {record.name}: {', '.join(values)}")
         if len(different) > MOST_DIFFERENCES:
             lines.append(f"  and {len(different) - MOST_DIFFERENCES} more, which --csv prints")

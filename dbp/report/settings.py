@@ -14,6 +14,7 @@ from dbp.text import brief
 NOT_COMPARED = ("out",)
 MOST_DIFFERENCES = 60
 MOST_LETTERS, MOST_CONFIG_LETTERS = 60, 1 << 16
+LETTERS_BEFORE = 20  # of a long value, shown before the first letter in which it differs from another
 NOT_SET = "-"
 # What a checkpoint records about its origin, in words.
 PROVENANCE = {
@@ -48,7 +49,7 @@ def settings_of(record: RunRecord) -> Markup:
 
 
 def differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
-    """Return the settings in which runs differ, by key: the value of each run as text."""
+    """Return the settings in which runs differ, by key: the whole value of each run as text."""
     flat = [toml.flatten(record.config) if record.config else {} for record in records]
     keys = list(dict.fromkeys(key for settings in flat for key in settings if key not in NOT_COMPARED))
     found = {key: [value_text(settings, key) for settings in flat] for key in keys}
@@ -59,9 +60,30 @@ def value_text(settings: Mapping[str, Any], key: str) -> str:
     """Return the value of a key as text."""
     if key not in settings:
         return NOT_SET
-    value = settings[key]
-    text = str(value)
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}.."
+    return str(settings[key])
+
+
+def shown_values(values: Sequence[str]) -> list[str]:
+    """Return values of a setting as they are shown: of long ones, the part where they differ from the most similar one.
+
+    Two dots stand for what is left out.
+    """
+    return [_shown(value, values) for value in values]
+
+
+def _shown(value: str, values: Sequence[str]) -> str:
+    if len(value) <= MOST_LETTERS:
+        return value
+    common = max((_letters_in_common(value, other) for other in values if other != value), default=0)
+    start = 0 if common < MOST_LETTERS else common - LETTERS_BEFORE
+    end = start + MOST_LETTERS
+    return f"{'..' * (start > 0)}{value[start:end]}{'..' * (end < len(value))}"
+
+
+def _letters_in_common(one: str, other: str) -> int:
+    """Return how many letters two texts have in common at their beginning."""
+    different = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(different, min(len(one), len(other)))
 
 
 def differences_table(records: Sequence[RunRecord], names: Sequence[Markup]) -> Markup:
@@ -69,6 +91,7 @@ def differences_table(records: Sequence[RunRecord], names: Sequence[Markup]) -> 
     found = differences(records)
     if not found:
         return tag("p", "All runs have the same settings.", class_="lead")
-    rows = [[tag("code", key[:MOST_LETTERS]), *values] for key, values in list(found.items())[:MOST_DIFFERENCES]]
+    first = list(found.items())[:MOST_DIFFERENCES]
+    rows = [[tag("code", key[:MOST_LETTERS]), *shown_values(values)] for key, values in first]
     note = f"{len(found) - MOST_DIFFERENCES} more settings differ." if len(found) > MOST_DIFFERENCES else None
     return figure("What differs in their settings", table(["setting", *names], rows), note=note, class_="card full")

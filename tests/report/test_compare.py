@@ -2,12 +2,14 @@
 
 import csv
 import io
+import re
 
 import pytest
 
 from dbp.errors import UserError
 from dbp.report.compare import compare_csv, compare_text
 from dbp.report.record import RunRecord
+from dbp.report.settings import shown_values
 from tests.report.runs import history, write_run
 
 
@@ -40,6 +42,21 @@ def test_many_settings_that_differ_are_wrapped(records):
     assert max(map(len, text.splitlines())) <= 80
     for part in ("\n    ", "metrics = ", "seed = 12345"):
         assert part in text
+
+
+def test_long_settings_that_differ_at_their_end_are_shown_there(records):
+    long = "/data/of/a/project/with/a/long/name/and/its/parts/in/folders/train"
+    records[0].config["data"]["train"], records[1].config["data"]["train"] = f"{long}-1.h5", f"{long}-2.h5"
+    text = compare_text(records)
+    assert re.findall(r"data.train = ([^\s,]+)", text) == [f"..{long[-19:]}-2.h5", f"..{long[-19:]}-1.h5"]
+    rows = list(csv.DictReader(io.StringIO(compare_csv(records))))
+    assert [row["data.train"] for row in rows] == [f"{long}-2.h5", f"{long}-1.h5"]
+
+
+def test_what_follows_long_after_the_first_difference_is_left_out():
+    assert shown_values(["a" * 100, "b", "-"]) == ["a" * 60 + "..", "b", "-"]
+    first, second = shown_values(["x" * 100 + "1" + "y" * 100, "x" * 100 + "2"])
+    assert (first, second) == (f"..{'x' * 20}1{'y' * 39}..", f"..{'x' * 20}2")
 
 
 def test_a_larger_accuracy_is_better(records):
