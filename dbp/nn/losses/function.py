@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -18,6 +19,19 @@ from dbp.types import Array
 EXAMPLES = 3  # of the call that shows which shape the losses have
 STEPS = (1e-4, 1e-5)  # of the differences that derivatives are compared with, relative to the outputs
 SMOOTH, WRONG = 1e-3, 1e-2  # relative differences: of two steps where there is no kink, of a wrong derivative
+
+
+def _signature_without_two(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the arguments of a function that cannot be called with two; None if it can, or if Python cannot say."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of some functions in C
+        return None
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return signature
+    return None
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,11 @@ class FunctionLoss:
     def __post_init__(self) -> None:
         if self.targets_are not in ("", CLASSES, ANSWERS, NUMBERS):
             raise unknown("targets_are", self.targets_are, (CLASSES, ANSWERS, NUMBERS))
+        if (signature := _signature_without_two(self.function)) is not None:
+            raise UserError(
+                f"loss {self.kind} must take two arguments, outputs and targets, but is {self.kind}{signature}; "
+                f"begin it with def {self.kind if self.kind.isidentifier() else 'loss'}(outputs, targets):"
+            )
 
     @property
     def kind(self) -> str:

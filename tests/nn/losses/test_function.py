@@ -74,6 +74,10 @@ del PRIMITIVES["wrong_slope"]
     [
         (lambda outputs, targets: mean(square(outputs - targets)), "returned one number for all; leave out the mean"),
         (lambda outputs, targets: None, "it returned None$"),
+        (
+            lambda outputs: outputs,
+            r"must take two arguments, outputs and targets, but is <lambda>\(outputs\);",
+        ),
         (lambda outputs, targets: (outputs - targets).T, r"returned shape \(2, 3\)$"),
         (without_gradient, "without_gradient returned plain numbers, whose derivative by the outputs is lost"),
         (with_numpy, r"with_numpy: in with_numpy \(line \d+ of test_function.py\): np.exp records no derivative"),
