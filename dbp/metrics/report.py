@@ -22,7 +22,7 @@ from dbp.metrics.classes import (
     precisions,
     recalls,
 )
-from dbp.metrics.fitting import AVERAGES, check_targets_are
+from dbp.metrics.fitting import AVERAGES, check_targets_are, columns_of_each
 from dbp.metrics.metric_set import FittedMetric
 from dbp.metrics.numbers import ErrorSums, VariationSums, means_of
 from dbp.metrics.predictions import TargetForm
@@ -32,6 +32,7 @@ from dbp.types import Array
 
 COLUMNS, MOST_LETTERS = 80, 24  # of a line; of the name of a class or output
 MOST_PAIRS = 10  # of classes that are taken for one another, where the matrix is too wide
+ERRORS = ("mae", "rmse", "r2")
 SCORES = {"precision": precisions, "recall": recalls, "f1": f1_scores}
 
 
@@ -61,6 +62,12 @@ class Report:
 def _no_values(sums: Array, weight: float) -> Sequence[float]:  # noqa: ARG001
     """Return nothing: tables alone are shown."""
     return ()
+
+
+def columns_in_table(form: TargetForm) -> set[str]:
+    """Return the columns of single classes or outputs that the table of a report shows."""
+    kinds = ERRORS if form.kind == NUMBERS else SCORES
+    return {column for kind in kinds for column in columns_of_each(kind, form)}
 
 
 def report_lines(tables: Mapping[str, Array], form: TargetForm, units: Sequence[str] = ()) -> list[str]:
@@ -116,7 +123,7 @@ def _scores(counts: Counts, names: Sequence[str], what: str) -> list[str]:
 def _errors(errors: Array, r2: Array, names: Sequence[str], units: Sequence[str]) -> list[str]:
     """Return a table of the errors of each output, and their mean."""
     absolute, squared = errors
-    rows = [["output", "mae", "rmse", "r2"]]
+    rows = [["output", *ERRORS]]
     columns = np.array([absolute, np.sqrt(squared), r2]).T
     for number, values in enumerate(columns):
         unit = f" ({printable(units[number])})" if number < len(units) and units[number] else ""
