@@ -13,6 +13,7 @@ import pytest
 from dbp.checkpoint import opened
 from dbp.cli import main, parser_of
 from dbp.commands import COMMANDS, load
+from dbp.commands.convert import FORMATS
 from dbp.data import HDF5Dataset
 from dbp.process.rank_note import OWNER, title
 from tests.jobs import ROOT, dbp, digest, mpirun, run
@@ -234,7 +235,7 @@ def test_data_of_another_shape_does_not_fit_a_checkpoint(trained, tmp_path):
     write(tmp_path / "wide.h5", np.zeros((3, 9, 9)), np.zeros(3, int))
     outcome = dbp("eval", trained[0], tmp_path / "wide.h5", "--scale", "1")
     assert outcome.code == 2
-    assert "inputs of shape (9, 9) do not fit the model: dense_1/weight would have shape (81, 16)" in (outcome.err)
+    assert "inputs of shape (9, 9) do not fit the model, which was trained on inputs of shape (8, 8)" in (outcome.err)
 
 
 @pytest.mark.usefixtures("trained")
@@ -292,6 +293,16 @@ def test_help_names_the_commands():
     assert re.findall(r"^    (\w+) ", text, re.MULTILINE) == list(COMMANDS)
     modules = {path.stem.rstrip("_") for path in (ROOT / "dbp" / "commands").glob("*.py")}
     assert modules - {"__init", "parser"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_of_convert_has_its_help(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parser_of(["convert"]).parse_args(["convert", name, "--help"])
+    assert ended.value.code == 0
+    usage = " ".join(capsys.readouterr().out.split())
+    assert f"usage: dbp convert {name} " in usage
+    assert " ".join(FORMATS[name].files) in usage
 
 
 @pytest.mark.parametrize("name", COMMANDS)

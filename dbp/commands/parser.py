@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dbp.trained.inference import ModelFile
 
 
-CSV = ".csv"
+CSV, HDF5 = ".csv", (".h5", ".hdf5", ".he5")  # the endings of tables and of HDF5 files
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,7 +148,7 @@ def add_hdf5_output(parser: Parser) -> None:
 
 def add_hdf5_or_csv_output(parser: Parser) -> None:
     """Add the HDF5 or CSV file to write."""
-    parser.add_argument("out", metavar="OUT", help="the file to write: a table if it ends in .csv, else HDF5")
+    parser.add_argument("out", metavar="OUT", help="the file to write: a table if it ends in .csv, HDF5 if in .h5")
     add_overwrite(parser, "OUT")
 
 
@@ -161,13 +161,21 @@ def output_of(arguments: Namespace, comm: Communicator, takes_csv: bool = False)
         arguments: of the command.
         comm: the ranks.
         takes_csv: whether a name that ends in .csv is that of a table rather than of an HDF5 file.
+
+    Raises:
+        UsageError: the name is that of a file of neither kind.
     """
+    out = Path(arguments.out)
+    if takes_csv and out.suffix and out.suffix.lower() not in (CSV, *HDF5):
+        raise UsageError(
+            f"{out}: predictions are written as a table that ends in {CSV}, or as HDF5, {', '.join(HDF5)}, but not as "
+            f"{out.suffix}; name {out.with_suffix(CSV).name} or {out.with_suffix(HDF5[0]).name}"
+        )
     from dbp.checkpoint import files_of
     from dbp.data import CsvFile, FileSource, OutputFile
     from dbp.parallel import from_rank_0
 
     read = from_rank_0(comm, lambda: (*FileSource([arguments.data]).paths(), *files_of(Path(arguments.checkpoint))))
-    out = Path(arguments.out)
     kind = CsvFile if takes_csv and out.suffix.lower() == CSV else OutputFile
     return kind(out, arguments.overwrite, read)
 

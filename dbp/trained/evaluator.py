@@ -23,6 +23,7 @@ from dbp.reading.loader import Loader
 from dbp.reading.shard import CountedChunks
 from dbp.run.evaluation import Evaluated
 from dbp.run.fitted_metrics import all_outputs, fitted_metrics, kinds_of, values_of
+from dbp.run.snapshot import stored_input_shape
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.run.standardization import standardized_like
 from dbp.trained.model_on_data import ModelOnData
@@ -149,6 +150,7 @@ def evaluator_of(
     dtype: np.dtype[Any] | None = None,
     standardized: Meaning | None = None,
     metrics: Sequence[MetricKind] | None = None,
+    trained_shape: tuple[int, ...] | None = None,
 ) -> Evaluator:
     """Return the evaluator of a model on data, all of it checked; collective.
 
@@ -163,6 +165,7 @@ def evaluator_of(
         standardized: the meaning of the data that it was trained on, with mean and deviation of columns; by default of
             the run that a Data standardizes like.
         metrics: as settings have them; None for those that the loss reports by default.
+        trained_shape: of an example's inputs in the data that it was trained on, for messages; None if not known.
 
     Raises:
         UserError: weights, model and data do not fit together.
@@ -174,7 +177,7 @@ def evaluator_of(
         standardized = from_rank_0(comm, _standardized, data)
     opened = open_on_all_ranks(comm, data, data.train)
     assert opened is not None
-    trained = agree(comm, ModelOnData, model, loss, weights, opened, dtype, standardized)
+    trained = agree(comm, ModelOnData, model, loss, weights, opened, dtype, standardized, trained_shape)
     return Evaluator(trained, comm, shards, metrics)
 
 
@@ -209,6 +212,7 @@ def evaluator_of_checkpoint(
         dtype or settings.numpy_dtype,
         meaning,
         settings.metrics,
+        stored_input_shape(checkpoint.progress),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from dbp.config.settings import Settings
 from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, Meaning, OutputFile, parse_meaning
 from dbp.metrics.predictions import TargetForm
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
-from dbp.run.evaluation import Evaluated
+from dbp.run.snapshot import stored_input_shape
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
 from dbp.text import count_text, figures, lines_of, shortened
@@ -77,22 +77,25 @@ def evaluate(
     """
     evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm)
     if not report:
-        return _figures(evaluator.evaluate(), checkpoint)
-    from dbp.metrics.report import Report, report_lines
+        found = evaluator.evaluate()
+        return _figures(found.shown, found.counted, checkpoint)
+    from dbp.metrics.report import Report, columns_in_table, report_lines
 
     found, trained = evaluator.evaluate(Report()), evaluator.trained
     form = TargetForm.of(trained.loss, trained.output_shape, trained.targets)
     lines = report_lines(found.tables, form, trained.targets.units or ())
-    return "\n".join([_figures(found, checkpoint), "", *lines])
+    in_table = columns_in_table(form)
+    shown = {name: value for name, value in found.shown.items() if name not in in_table}
+    return "\n".join([_figures(shown, found.counted, checkpoint), "", *lines])
 
 
-def _figures(found: Evaluated, checkpoint: StoredCheckpoint) -> str:
-    """Return the values of an evaluation in a line, with the number of examples and the epoch of the weights.
+def _figures(values: Mapping[str, float], counted: int, checkpoint: StoredCheckpoint) -> str:
+    """Return values of an evaluation in a line, with the number of examples and the epoch of the weights.
 
     A line that is wider than the terminal becomes several.
     """
     which, columns = epoch_words(checkpoint.progress), terminal.columns_of(sys.stdout)
-    line = f"{figures(found.shown)}  ({count_text(found.counted, 'example')}{f', {which}' if which else ''})"
+    line = f"{figures(values)}  ({count_text(counted, 'example')}{f', {which}' if which else ''})"
     return line if columns is None else lines_of(line, columns)
 
 
@@ -148,4 +151,5 @@ def _text_of_marked(rows: Sequence[int]) -> str:
 
 
 def _model_on(settings: Settings, checkpoint: StoredCheckpoint, data: Dataset, meaning: Meaning) -> ModelOnData:
-    return ModelOnData(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype, meaning)
+    shape = stored_input_shape(checkpoint.progress)
+    return ModelOnData(settings.model, settings.loss, checkpoint.model, data, settings.numpy_dtype, meaning, shape)

@@ -43,6 +43,14 @@ class ModelInputs(NamedTuple):
     mask: Array | None
 
 
+def _other_shape(data: Dataset, trained_shape: tuple[int, ...] | None) -> UserError:
+    """Return the error of data whose inputs have another shape than those of the training, which the model needs."""
+    return UserError(
+        f"{data.name}: inputs of shape {tuple(data.input_shape)} do not fit the model, which was trained on inputs of "
+        f"shape {trained_shape}; give it data with the same {'columns' if len(data.input_shape) == 1 else 'shape'}"
+    )
+
+
 class ModelOnData:
     """A model with its trained parameters and running moments in one type, for the examples of a data set.
 
@@ -53,6 +61,7 @@ class ModelOnData:
         data: the data set on which the model is used.
         dtype: type to compute in.
         standardized: the meaning of the data that it was trained on, with mean and deviation of columns.
+        trained_shape: of an example's inputs in the data that it was trained on, for messages; None if not known.
 
     Raises:
         UserError: weights, model and data do not fit together.
@@ -66,6 +75,7 @@ class ModelOnData:
         data: Dataset,
         dtype: np.dtype[Any],
         standardized: Meaning | None = None,
+        trained_shape: tuple[int, ...] | None = None,
     ):
         self.model, self.loss, self.data, self.dtype = model, loss, data, dtype
         self.standardized = standardized or {}
@@ -76,6 +86,8 @@ class ModelOnData:
         try:
             initial = initial_parameters(model, example, 0, dtype, self._masks(len(example)))
         except UserError as error:
+            if trained_shape not in (None, data.input_shape):
+                raise _other_shape(data, trained_shape) from None
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
         self.output_shape, self.running = initial.output_shape, initial.running
         self._output_places, self.form = initial.output_places, OutputForm.of(loss, initial)
@@ -85,6 +97,8 @@ class ModelOnData:
             if name not in weights:
                 raise UserError(f"the weights lack {name}, which the model needs; take all of a checkpoint or a result")
             if np.shape(weights[name]) != shape:
+                if trained_shape not in (None, data.input_shape):
+                    raise _other_shape(data, trained_shape)
                 raise UserError(
                     f"{data.name}: inputs of shape {data.input_shape} do not fit the model: {name} would have shape "
                     f"{shape}, but has {np.shape(weights[name])}"

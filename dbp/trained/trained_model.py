@@ -248,7 +248,8 @@ class TrainedModel:
             before, built = _built.get(self, ((), None))
             if built is not None and before == weights and (moved := built.moved_to(data)) is not None:
                 return moved
-            new = ModelOnData(settings.model, settings.loss, self.weights, data, settings.numpy_dtype, self.meaning)
+            given = self.weights, data, settings.numpy_dtype, self.meaning, self.input_shape
+            new = ModelOnData(settings.model, settings.loss, *given)
             _built[self] = weights, new.without_rows(NamedData(data))
             return new
 

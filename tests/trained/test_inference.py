@@ -61,8 +61,8 @@ def test_other_orders_give_the_same_cost_and_predictions(trained, run_command, t
     write(moved, X[:, ::-1], numbers, COLUMNS[::-1], ["cät", "ant", "bee"])
     assert run_command("eval", trained, moved) == run_command("eval", trained, same)
     for path in (same, moved):
-        assert run_command("predict", trained, path, f"{path}.out")[0] == 0
-    with h5py.File(f"{same}.out") as one, h5py.File(f"{moved}.out") as other:
+        assert run_command("predict", trained, path, f"{path}.out.h5")[0] == 0
+    with h5py.File(f"{same}.out.h5") as one, h5py.File(f"{moved}.out.h5") as other:
         assert list(one) == ["classes", "labels", "outputs", "probabilities"]
         assert all(np.array_equal(one[name], other[name]) for name in one)
         labels, classes = one["labels"].asstr()[:].tolist(), one["classes"][:]
@@ -261,6 +261,13 @@ def test_predictions_may_be_a_table_with_labels_and_file_names(trained, linear, 
     assert [row[1:] for row in table_in(table)[1:]] == [row[1:] for row in rows]
     assert run_command("predict", linear, write(tmp_path / "a.h5", X, X[:, :1], None, None), tmp_path / "q.csv")[0] == 0
     assert (tmp_path / "q.csv").read_text().startswith("row,output\n0,")
+
+
+@pytest.mark.parametrize("name", ["p.xls", "p.npy", "p.H5x"])
+def test_a_file_that_is_neither_a_table_nor_hdf5_is_refused(trained, run_command, tmp_path, name):
+    code, _, err = run_command("predict", trained, write(tmp_path / "data.h5"), tmp_path / name)
+    assert (code, list(tmp_path.glob("p.*"))) == (2, [])
+    assert f"but not as {name[1:]}; name p.csv or p.h5\n" in err
 
 
 def test_of_two_classes_the_probability_is_that_of_the_second(run_command, tmp_path):

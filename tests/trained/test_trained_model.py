@@ -127,7 +127,7 @@ def test_named_columns_are_brought_into_the_order_of_the_training(trained, writt
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (STORED[:, :4], r"inputs of shape \(4,\) do not fit the model"),
+        (STORED[:, :4], r"inputs of shape \(4,\) do not fit the model, which was trained on inputs of shape \(5,\)"),
         (STORED[0], "at least two axes, examples and features"),
         (np.full((2, 5), "x"), "must be numbers"),
         ({"input": STORED}, "unknown column 'input'; did you mean 'inputs'"),
