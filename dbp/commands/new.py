@@ -34,11 +34,13 @@ class Plan(NamedTuple):
         train: the training data, as a config in the new folder names it.
         convert: the words of `dbp convert` by which it is made; none if it is there.
         later: those that convert data to predict likewise.
+        target_by_default: whether the last column of a table is the target, as the user has named none.
     """
 
     train: str
     convert: Sequence[str] = ()
     later: Sequence[str] = ()
+    target_by_default: bool = False
 
 
 def add(parser: Parser) -> None:
@@ -107,7 +109,7 @@ def _plan(arguments: Namespace, folder: Path) -> Plan:
     later = [kind, f"NEW{source.suffix}", "new.h5", "--like", str(folder / out)]
     if kind == "images":
         return Plan(out, words, later)
-    return Plan(out, [*words, "--missing", "mean"], [*later, "--no-target"])
+    return Plan(out, [*words, "--missing", "mean"], [*later, "--no-target"], arguments.target is None)
 
 
 def _check_options(arguments: Namespace, allowed: Sequence[str], what: str) -> None:
@@ -169,6 +171,10 @@ def _write_config(folder: Path, arguments: Namespace, plan: Plan) -> None:
     text = config_text(shlex.quote(str(path)), plan.train, summary, names, test)
     write_file(path, text.encode(), replaces=False)
     print_output(f"{path}: {summary}")
+    if plan.target_by_default:
+        print_output(
+            f"the target is column {_target_of(data)!r}, the last; for another, begin anew with --target COLUMN"
+        )
     if plan.convert and summary.few_values:
         values = ",".join(map(str, summary.few_values))
         print_output(f"note: if these numbers are classes, begin anew with --classes {values}")
@@ -179,6 +185,13 @@ def _write_config(folder: Path, arguments: Namespace, plan: Plan) -> None:
     lines.append(("" if plan.later else "predict:", ["predict", str(folder / "run"), data, "predictions.csv"]))
     for head, words in lines:
         print_output(f"{head:10}dbp {shlex.join(words)}")
+
+
+def _target_of(data: str) -> str:
+    """Return the name of the target's column in a table that was converted."""
+    from dbp.convert.like import read_coding
+
+    return read_coding(data).columns["targets"][0].label
 
 
 def _opened(data: str, names: ColumnNames) -> FileDataset:

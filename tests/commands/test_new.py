@@ -53,6 +53,7 @@ def test_from_a_table_to_predictions_with_the_commands_of_the_page(tmp_path, com
             assert "alcohol: 1 missing, filled with" in text
             assert "wine/wine.toml: 90 examples of 4 inputs, and 3 classes (ada, bea, cleo) to predict" in text
             assert "train:    dbp train wine/wine.toml\n" in text
+            assert "the target is" not in text  # the user has named it
     assert (tmp_path / "predictions.csv").read_text().startswith("row,label,ada,bea,cleo\n0,")
 
 
@@ -69,6 +70,7 @@ def test_classes_that_are_numbers(tmp_path, command):
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{row},{1 + row % 2}\n" for row in range(40)))
     code, text = command("new", "numbers", "--from", "t.csv")
     assert (code, text.count("note: if these numbers are classes, begin anew with --classes 1,2\n")) == (0, 1)
+    assert "\nthe target is column 'y', the last; for another, begin anew with --target COLUMN\n" in text
     code, text = command("new", "classes", "--from", "t.csv", "--classes", "1,2")
     assert (code, "and 2 classes (1, 2) to predict" in text, "note:" in text) == (0, True, False)
 
