@@ -46,7 +46,7 @@ class TensorBoardLog:
         elif isinstance(event, Step):
             self._write(event.step, STEPS, event.values)
         elif isinstance(event, Epoch):
-            self._write(event.step, EPOCHS, {k: v for k, v in event.values.items() if k not in LEFT_OUT})
+            self._write(event.step, EPOCHS, _of_epoch(event))
         elif isinstance(event, End):
             self._write(event.step, TEST, event.values)
             self._close()
@@ -75,6 +75,15 @@ class TensorBoardLog:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _of_epoch(event: Epoch) -> dict[str, float]:
+    """Return the numbers of an epoch that have a point, by this epoch alone, so that a resumed run has the same points.
+
+    Counts that say nothing have none: one evaluation for each step so far, no products, no skipped steps.
+    """
+    usual = {"evaluations": event.step, "products": 0, "skipped": 0}
+    return {k: v for k, v in event.values.items() if k not in LEFT_OUT and v != usual.get(k)}
 
 
 def _records(file: BinaryIO, start: Start) -> Iterator[tuple[bytes, bool]]:

@@ -9,10 +9,11 @@ import pytest
 
 from dbp.config.settings import Checkpoint, Log
 from dbp.errors import StorageError, UserError
-from dbp.listeners import Epoch, Step
+from dbp.listeners import End, Epoch, Start, Step
 from dbp.listeners.appended_file import AppendedFile
 from dbp.listeners.event_file import records, step_and_tag
 from dbp.listeners.json_log import line_of
+from dbp.listeners.tensorboard_log import TensorBoardLog
 from tests.jobs import run as run_process
 from tests.training.fit_runs import run
 
@@ -96,7 +97,7 @@ def test_tensorboard_finds_every_value(unbroken):
         if isinstance(event, (Step, Epoch)) and (isinstance(event, Epoch) or event.step % 2 == 0):
             kind = type(event).__name__.lower()
             for name, value in event.values.items():
-                if name not in ("epoch", "step"):
+                if name not in ("epoch", "step", "evaluations", "products", "skipped"):  # the last say nothing here
                     expected.setdefault(f"{kind}/{name}", []).append((event.step, value))
     for name, value in events[-1].values.items():
         expected[f"test/{name}"] = [(16, value)]
@@ -104,6 +105,17 @@ def test_tensorboard_finds_every_value(unbroken):
     for tag, points in expected.items():
         assert [step for step, _ in found[tag]] == [step for step, _ in points], tag
         np.testing.assert_allclose([v for _, v in found[tag]], [v for _, v in points], rtol=1e-6)
+
+
+def test_tensorboard_has_counts_that_say_something(tmp_path):
+    log, usual = TensorBoardLog(tmp_path, 1), {"evaluations": 4.0, "products": 0.0, "skipped": 0.0}
+    log(Start(1, 1, 3, 4, 0, 0, 0, tmp_path, {}))
+    log(Epoch(1, 4, usual | {"cost": 1.0}, is_best=True))
+    log(Epoch(2, 8, {"evaluations": 9.0, "products": 3.0, "skipped": 1.0, "cost": 0.0}, is_best=True))
+    log(End("finished", 2, 8, {}, ""))
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    points = {name: path.read_bytes().count(f"epoch/{name}".encode()) for name in ("cost", *usual)}
+    assert points == {"cost": 2, "evaluations": 1, "products": 1, "skipped": 1}
 
 
 @pytest.mark.parametrize("step", [2, 5, 8, 11, 16])  # before a checkpoint, between two, at an end, at the end of all
