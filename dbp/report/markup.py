@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from dbp.text import printable
 
-VOID = {"meta", "br", "img", "hr", "link"}  # elements without content
+VOID = {"meta", "br", "img", "hr", "link", "wbr"}  # elements without content
 
 
 class Markup(str):

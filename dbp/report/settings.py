@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbp.config import toml
-from dbp.report.markup import Markup, figure, grid, section, table, tag
+from dbp.report.markup import Markup, figure, grid, section, table, tag, text
 from dbp.report.record import RunRecord
 from dbp.text import brief
 
@@ -86,12 +86,18 @@ def _letters_in_common(one: str, other: str) -> int:
     return next(different, min(len(one), len(other)))
 
 
+def _parts(key: str) -> list[Markup]:
+    """Return a key that a narrow page breaks after its dots."""
+    first, *others = key.split(".")
+    return [text(first), *(text([".", tag("wbr"), part]) for part in others)]
+
+
 def differences_table(records: Sequence[RunRecord], names: Sequence[Markup]) -> Markup:
     """Return the table of the settings in which runs differ, with a column for each run."""
     found = differences(records)
     if not found:
         return tag("p", "All runs have the same settings.", class_="lead")
     first = list(found.items())[:MOST_DIFFERENCES]
-    rows = [[tag("code", key[:MOST_LETTERS]), *shown_values(values)] for key, values in first]
+    rows = [[tag("code", _parts(key[:MOST_LETTERS])), *shown_values(values)] for key, values in first]
     note = f"{len(found) - MOST_DIFFERENCES} more settings differ." if len(found) > MOST_DIFFERENCES else None
     return figure("What differs in their settings", table(["setting", *names], rows), note=note, class_="card full")

@@ -14,7 +14,7 @@ from tests.report.runs import HOSTILE, write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HEADLESS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-VOID = {"meta", "link", "br", "img", "hr"}
+VOID = {"meta", "link", "br", "img", "hr", "wbr"}
 
 
 class Elements(html.parser.HTMLParser):
@@ -86,7 +86,7 @@ def test_a_page_of_one_run_has_all_its_parts(record):
 
 
 def test_a_page_of_several_runs_shows_what_differs(several):
-    assert re.search(r"<code>optimizer.learning_rate</code></th><td>0.001</td><td>0.01</td>", several)
+    assert re.search(r"<code>optimizer.<wbr>learning_rate</code></th><td>0.001</td><td>0.01</td>", several)
     assert re.search(r"<code>epochs</code></th><td>4</td><td>6</td>", several)
     assert several.count('<details class="run">') == 2
     assert several.count("<svg") == 2
