@@ -114,6 +114,7 @@ def kernel(tmp_path_factory):
 
 
 def test_it_returns_what_rank_0_returns_and_shows_lines_and_bar(kernel):
+    assert kernel.run("alone = train(30)")[1] is None  # MPI's start in the notebook must not hinder that of the ranks
     text, error = kernel.run("model = dbp.launch(train, 30, ranks=2)")
     assert error is None
     assert "2 ranks" in text
@@ -123,6 +124,7 @@ def test_it_returns_what_rank_0_returns_and_shows_lines_and_bar(kernel):
     assert "finished: 30 epochs" in text
     code = "print(type(model).__name__, model.predict(rows).shape, model.history['accuracy'][-1] > 0.9)"
     assert kernel.run(code)[0] == "TrainedModel (200, 2) True\n"
+    assert kernel.run("print(alone.predict(rows).tobytes() == model.predict(rows).tobytes())")[0] == "True\n"
     ranks = "print(dbp.launch(lambda a, b: (a + b, world().rank, world().size), 3, 4, ranks=3))"
     assert kernel.run(ranks) == ("(7, 0, 3)\n", None)
 

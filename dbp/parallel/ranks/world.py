@@ -6,7 +6,7 @@ import atexit
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,10 +45,20 @@ class LaunchedRank(OneProcess):
         abort_process(code)
 
 
-def _settings_for_a_single_process() -> None:
-    # Open MPI searches for network devices even for one process, which takes a second with some builds.
-    for name, value in {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self"}.items():
-        os.environ.setdefault(name, value)
+@contextmanager
+def _settings_for_a_single_process() -> Iterator[None]:
+    """Have Open MPI start without a search for network devices, which takes a second with some builds.
+
+    The settings go afterwards: ranks that this process starts later, as dbp.launch does, must reach each other.
+    """
+    settings = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self"}
+    own = [name for name in settings if name not in os.environ]
+    os.environ.update({name: settings[name] for name in own})
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name, None)
 
 
 def _check_place() -> None:
@@ -91,10 +101,9 @@ def world(warn_after: float = WARN_AFTER, end_after: float = END_AFTER) -> Commu
     if _alone and _found and _found[0].size > 1:
         raise UserError("this runs on one rank alone, as a listener does, but needs all ranks; call it after the run")
     if not _found:
-        if not launched_by_mpi():
-            _settings_for_a_single_process()
         _check_place()
-        with _watchdog.limits(warn_after, end_after):
+        settings = nullcontext() if launched_by_mpi() else _settings_for_a_single_process()
+        with settings, _watchdog.limits(warn_after, end_after):
             communicator = mpi_communicator(_watchdog, warn_after, end_after)
         _check_against_launcher(communicator.size, communicator.description)
         _watchdog.connect(communicator)

@@ -20,3 +20,8 @@ def test_an_error_in_a_process_that_a_rank_has_started_starts_no_mpi(monkeypatch
 def test_one_process_knows_its_rank_without_mpi():
     code = "import dbp, sys; print(dbp.rank(), dbp.ranks(), 'mpi4py.MPI' in sys.modules)"
     assert run(sys.executable, "-c", code).out == "0 1 False\n"
+
+
+def test_one_process_leaves_no_settings_of_mpi_to_processes_that_it_starts():
+    code = "import os, dbp.parallel; before = dict(os.environ); dbp.parallel.world(); print(os.environ == before)"
+    assert run(sys.executable, "-c", code).out == "True\n"
