@@ -18,6 +18,7 @@ manager = pytest.importorskip("jupyter_client.manager")
 
 BEGINNING = """
 import os
+import time
 import dbp
 from dbp.parallel import world
 from dbp.nn import Dense
@@ -28,6 +29,7 @@ rows = np.random.default_rng(0).standard_normal((200, 4))
 class Double:  # a layer of one's own, which only the notebook knows
     kind = "double"
     def __call__(self, scope, x):
+        time.sleep(0.001)  # else training may end before the bar is drawn
         return x * 2.0
 
 def train(epochs, out=None):
