@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dbp.commands import COMMANDS, IN_ONE_PROCESS, SAVE_ON_SIGNAL, load
 from dbp.commands.parser import Parser
 from dbp.errors import INTERRUPTED, Interrupted, UsageError
-from dbp.process.launcher import launched_rank, launched_size
+from dbp.process.launcher import launched_size
 from dbp.process.rank_note import is_started_by_rank
 from dbp.saving.stopping import signals
 from dbp.terminal import discard_unwritten, open_closed_streams, write_error
@@ -67,10 +67,12 @@ def _refused_on_ranks(command: str) -> int:
     """
     if (size := launched_size()) == 1 or is_started_by_rank():
         return 0
-    from dbp.parallel import OneProcess, report_failure
+    from dbp.parallel import LaunchedRank, report_failure
 
     message = f"dbp {command} works in one process, but was started on {size} ranks; start it without a launcher"
-    return report_failure(OneProcess(rank=launched_rank()), UsageError(message))
+    error = UsageError(message)
+    error.on_all_ranks = True
+    return report_failure(LaunchedRank(), error)
 
 
 def parser_of(words: Sequence[str]) -> Parser:

@@ -17,6 +17,7 @@ from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER
 from dbp.parallel.ranks.world import (
     HOW_TO_GET_MPI,
     START_SECONDS,
+    LaunchedRank,
     communicator_for_errors,
     end_script,
     is_connected,
@@ -54,6 +55,7 @@ __all__ = [
     "ErrorFeedback",
     "GradientSum",
     "Kernels",
+    "LaunchedRank",
     "Layout",
     "MultiNodeSum",
     "Node",
