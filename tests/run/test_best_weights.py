@@ -70,7 +70,7 @@ def test_without_a_folder_it_is_the_same(stopped):
 
 @pytest.mark.parametrize("broken_after", [1, 3])
 def test_a_run_that_was_broken_off_comes_to_the_same_best_epoch(stopped, tmp_path, broken_after):
-    """It goes on from a checkpoint after the best epoch, or before it, beside best weights that are later or absent."""
+    """Resume from a checkpoint after the best epoch, or before it, beside best weights that are later or absent."""
     result, folder = stopped
     kept = dataclasses.replace(OVERFITTING["checkpoint"], keep=100)
     run(tmp_path / "whole", **OVERFITTING | {"checkpoint": kept})
