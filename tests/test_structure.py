@@ -31,6 +31,7 @@ GROUND = {
     "kernels",
     "library",
     "log",
+    "named_arrays",
     "other_frameworks",
     "process",
     "random",

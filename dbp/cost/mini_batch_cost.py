@@ -86,7 +86,7 @@ class MiniBatchCost:
 
     def value(self, weights: Array) -> float:
         """Return the cost, the same to the last bit as that of value_and_gradient()."""
-        filled = {shard.number: [shard] if len(shard.inputs) else [] for shard in self.batch}
+        filled = {shard.number: [shard] if shard.count else [] for shard in self.batch}
         total = self.objective.totals(weights, filled.__getitem__, Stage.FORWARD, NO_METRICS, self.draw)
         self.objective.arena.comm.clock.enter(Stage.UPDATE)
         return total.cost
@@ -123,7 +123,7 @@ class MiniBatchCost:
 
     def _write_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, last: bool) -> None:
         """Write the gradient of a shard's loss sum, and its sums, to a buffer: zeros for a shard without examples."""
-        if len(shard.inputs) == 0:
+        if shard.count == 0:
             sums.bytes[:] = 0
             return
         objective = self.objective
@@ -134,7 +134,7 @@ class MiniBatchCost:
         clock.enter(Stage.BACKWARD)
         cotangent = shard.example_weights
         if cotangent is None:
-            cotangent = np.ones(len(shard.inputs), objective.dtype)
+            cotangent = np.ones(shard.count, objective.dtype)
         on_ready = objective.gradients.on_ready(objective.layout) if last else None
         into = objective.gradient_views(sums)
         pullback(losses, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
@@ -155,7 +155,7 @@ class MiniBatchCost:
         objective = self.objective
         objective.arena.fence(weights)
         at = objective.layout.views(weights)
-        chosen = {s.number: s.rows(self._window(len(s.inputs), part)) for s in self.batch if len(s.inputs)}
+        chosen = {s.number: s.rows(self._window(s.count, part)) for s in self.batch if s.count}
         losses = {number: [objective.loss_curvature(at, shard, self.draw(shard))] for number, shard in chosen.items()}
         return objective.curvature(lambda number: losses.get(number, []))
 

@@ -78,7 +78,7 @@ def _in_shard(
             one = wrong[:1]
             first = row + int(one[0]), why_not_finite(chunk.inputs[one], array_of(outputs)[one])
         count += len(wrong)
-        row += len(chunk.inputs)
+        row += chunk.count
     return None if first is None else NotFiniteExamples(*first, count)
 
 

@@ -265,7 +265,7 @@ class Objective:
             losses=lambda outputs: losses_of(self.loss, outputs, shard, mixtures[0]),
             example_weights=shard.example_weights,
             at=at,
-            count=len(shard.inputs),
+            count=shard.count,
             draw=draw or (0, 0, 0),
         )
 

@@ -26,7 +26,10 @@ def block_rows(data: Dataset) -> int:
     first = example_form(data)
     row_bytes = sum(column.nbytes for column in first.values())
     if first.mask is not None:  # the first example may be a short one
-        row_bytes += first.inputs.itemsize * (math.prod(data.input_shape) - first.inputs.size)
+        whole = data.input_shape if isinstance(data.input_shape, Mapping) else {"": data.input_shape}
+        for name, shape in whole.items():
+            inputs = first[f"inputs.{name}" if name else "inputs"]
+            row_bytes += inputs.itemsize * (math.prod(shape) - inputs.size)
     return max(1, min(MAX_BLOCK_ROWS, BLOCK_BYTES // max(1, row_bytes)))
 
 

@@ -19,8 +19,9 @@ from dbp.data.ragged import Ragged, as_mask, check_places, unmasked, with_masks
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift, check_width
 from dbp.errors import UserError, unknown
 from dbp.files import machine_memory
+from dbp.named_arrays import shapes_of
 from dbp.text import brief
-from dbp.types import Array
+from dbp.types import Array, Arrays, Shapes
 
 Rows = slice | Array  # consecutive rows, or row numbers in any order
 
@@ -33,6 +34,14 @@ def role_of(column: str) -> str:
 def first_inputs(columns: Iterable[str]) -> str:
     """Return the name of the first column of inputs."""
     return next(column for column in columns if role_of(column) == "inputs")
+
+
+def input_shapes(columns: Mapping[str, Any]) -> Shapes:
+    """Return the shape of the inputs of an example, or the shapes of several by name, given all columns."""
+    if "inputs" in columns:
+        return tuple(columns["inputs"].shape[1:])
+    named = [column for column in columns if role_of(column) == "inputs"]
+    return {column.removeprefix("inputs."): tuple(columns[column].shape[1:]) for column in named}
 
 
 def weights_for(targets: str, columns: Mapping[str, Any]) -> str | None:
@@ -56,9 +65,9 @@ def by_name(role: str, given: Any) -> dict[str, Any]:
 class Examples(Mapping[str, Array]):
     """Some rows of a data set: its columns by name.
 
-    `inputs`, `targets`, `weights` and `mask` are the columns of a data set that has at most one of each. All but
-    `inputs` are None if it has none; without weights all examples have weight 1, and without a mask all places of the
-    inputs hold data.
+    `inputs`, `targets`, `weights` and `mask` are the columns of a role: an array, or arrays by name if the data set
+    names them. All but `inputs` are None if it has none; without weights all examples have weight 1, and without a mask
+    all places of the inputs hold data.
     """
 
     def __init__(self, columns: Mapping[str, Array]):
@@ -73,25 +82,52 @@ class Examples(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._columns)
 
+    def of_role(self, role: str) -> Arrays | None:
+        """Return the column of a role, or its columns by their names; None if there is none."""
+        if role in self._columns:
+            return self._columns[role]
+        beginning = f"{role}."
+        found = {name[len(beginning) :]: c for name, c in self._columns.items() if name.startswith(beginning)}
+        return found or None
+
     @property
-    def inputs(self) -> Array:
+    def inputs(self) -> Any:
         """Return the inputs."""
-        return self._columns["inputs"]
+        found = self.of_role("inputs")
+        if found is None:
+            raise KeyError("inputs")
+        return found
 
     @property
-    def targets(self) -> Array | None:
+    def targets(self) -> Any:
         """Return the targets, if there are any."""
-        return self._columns.get("targets")
+        return self.of_role("targets")
 
     @property
-    def weights(self) -> Array | None:
+    def weights(self) -> Any:
         """Return the example weights, if there are any."""
-        return self._columns.get("weights")
+        return self.of_role("weights")
 
     @property
-    def mask(self) -> Array | None:
+    def mask(self) -> Any:
         """Return which places of the inputs hold data, booleans (rows, *places), if some do not."""
-        return self._columns.get("mask")
+        return self.of_role("mask")
+
+    def of_target(self, name: str, masked: str | None = None) -> Examples:
+        """Return a named target as the only one: its column with the weights and the mask that go with it.
+
+        Args:
+            name: of the target.
+            masked: the name of the inputs whose places the target has; "" for inputs without a name; None for none.
+        """
+        target = f"targets.{name}"
+        columns = {"targets": self._columns[target]}
+        if (weights := weights_for(target, self._columns)) is not None:
+            columns["weights"] = self._columns[weights]
+        mask = None if masked is None else f"mask.{masked}" if masked else "mask"
+        if mask in self._columns:
+            columns["mask"] = self._columns[mask]
+        return Examples(columns)
 
 
 @runtime_checkable
@@ -99,18 +135,19 @@ class Dataset(Protocol):
     """The interface of data for training, and a base class for data sets of one's own, which need two methods.
 
     `name` is for messages, `scale` a factor on the inputs, and `input_shape` the shape of an example, by default that
-    of the first one. A data set may have more: the attribute `meaning`, see ColumnMeaning; the attribute `borders`, if
-    rows are best read in units: the first row of each unit, and the number of rows at the end; and a method
-    `read_column(name)` that returns columns that no model sees, by which examples are split or drawn.
+    of the first one: one shape, or one for each of several inputs by name. A data set may have more: the attribute
+    `meaning`, see ColumnMeaning; the attribute `borders`, if rows are best read in units: the first row of each unit,
+    and the number of rows at the end; and a method `read_column(name)` that returns columns that no model sees, by
+    which examples are split or drawn.
     """
 
     name: str = "the data set"
     scale: Numbers | None = None
 
     @cached_property
-    def input_shape(self) -> tuple[int, ...]:
+    def input_shape(self) -> Any:
         """Return the shape of the inputs of an example."""
-        return self.read(slice(0, 1)).inputs.shape[1:]
+        return shapes_of(self.read(slice(0, 1)).inputs)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -248,7 +285,7 @@ class ArrayDataset:
         shift = None if shift is None else check_shift(f"{name}: shift", shift)
         check_columns(name, self._columns)
         shape = self._columns[first_inputs(self._columns)].shape
-        self.input_shape = shape[1:]
+        self.input_shape: Shapes = input_shapes(self._columns)
         for key, numbers in (("scale", self.scale), ("shift", shift)):
             check_width(f"{name}: {key}", numbers, shape)
         meaning = {

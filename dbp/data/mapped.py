@@ -12,12 +12,12 @@ import numpy as np
 
 from dbp.data.bus_error import bus_errors
 from dbp.data.columns import Column, HeldColumn, HeldPlace, MissingColumn, MissingPlace, RowReader
-from dbp.data.dataset import Examples, Rows, first_inputs, role_of
+from dbp.data.dataset import Examples, Rows, first_inputs, input_shapes, role_of
 from dbp.data.file_names import data_path
 from dbp.data.meaning import Meaning
 from dbp.data.open_file import OpenFile, rows_text, runs
 from dbp.data.ragged import MaskColumn, Ragged, RaggedPlace, with_masks
-from dbp.types import Array
+from dbp.types import Array, Shapes
 
 if TYPE_CHECKING:
     from dbp.data.chunks import ChunkTable
@@ -63,7 +63,7 @@ class FileDataset:
         self.name, self.columns, self.meaning, self.warnings = name, columns, meaning, warnings
         inputs = first_inputs(columns)
         self.scale = meaning[inputs].scale
-        self.input_shape: tuple[int, ...] = columns[inputs].shape[1:]
+        self.input_shape: Shapes = input_shapes(columns)
 
     def __len__(self) -> int:
         return next(iter(self.columns.values())).shape[0]

@@ -9,9 +9,10 @@ import numpy as np
 
 from dbp.data.dataset import Dataset, Examples, example_form, role_of, weights_for
 from dbp.errors import UserError
-from dbp.types import Array
+from dbp.named_arrays import each
+from dbp.types import Array, Shape
 
-ExampleMasks = Callable[[int], Array | None]  # from a number of examples
+ExampleMasks = Callable[[int], Any]  # from a number of examples: a mask, masks by name, or None
 
 
 def without_placeholders(examples: Examples) -> Examples:
@@ -101,21 +102,30 @@ def counting_rows(weights: Array) -> Array:
 def example_masks(data: Dataset) -> ExampleMasks:
     """Return a function that returns a mask for a number of examples of zeros, to build a model with.
 
-    All places but the last hold data. The mask is None for data without one.
+    All places but the last hold data. The mask is None for data without one; of named inputs, there is one for each
+    that has a mask.
 
     Raises:
         UserError: the mask of a data set of the user's own is not of booleans.
     """
-    mask = example_form(data).mask
-    if mask is not None and mask.dtype != np.bool_:
-        raise UserError(f"{data.name}: mask must be booleans, but has type {mask.dtype}; return mask != 0")
-    shape = () if mask is None else data.input_shape[: mask.ndim - 1]
+    masks = example_form(data).mask
+    for mask in masks.values() if isinstance(masks, Mapping) else [masks]:
+        if mask is not None and mask.dtype != np.bool_:
+            raise UserError(f"{data.name}: mask must be booleans, but has type {mask.dtype}; return mask != 0")
+    shapes = data.input_shape
+    if isinstance(masks, Mapping):
+        shapes = {name: shapes[name][: mask.ndim - 1] for name, mask in masks.items()}
+    else:
+        shapes = None if masks is None else shapes[: masks.ndim - 1]
 
-    def made(examples: int) -> Array | None:
-        if mask is None:
-            return None
-        whole = np.ones((examples, *shape), np.bool_)
-        whole.reshape(examples, -1)[:, -1] = False
-        return whole
+    def made(examples: int) -> Any:
+        return each(lambda shape: _mask_without_last(examples, shape), shapes)
 
     return made
+
+
+def _mask_without_last(examples: int, shape: Shape) -> Array:
+    """Return a mask for examples of these places, of which all but the last hold data."""
+    whole = np.ones((examples, *shape), np.bool_)
+    whole.reshape(examples, -1)[:, -1] = False
+    return whole

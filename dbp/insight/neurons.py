@@ -259,7 +259,7 @@ class _Columns:
         """Return the sums over some examples, in float64."""
         outputs, layers = _forward(trained, chunk.inputs, chunk.mask)
         losses = losses_of(trained.loss, outputs, chunk)
-        weights = np.ones(len(chunk.inputs), trained.dtype) if chunk.example_weights is None else chunk.example_weights
+        weights = np.ones(chunk.count, trained.dtype) if chunk.example_weights is None else chunk.example_weights
         deltas = iter(pullback(losses, weights, [z for layer in layers.values() for z in layer.inputs]))
         example_weights = weights.reshape(len(weights), -1).sum(axis=1, dtype=np.float64)
         loss = np.sum(array_of(losses) * weights.astype(np.float64))

@@ -19,14 +19,15 @@ from dbp.autodiff import Recomputed, ShapeError, Tensor, Value
 from dbp.autodiff.primitives import identity, reshape, sigmoid, softmax, transpose
 from dbp.errors import UserError, remedy
 from dbp.files import machine_memory
-from dbp.nn.call import Call, RandomKey, call_with, read_only
+from dbp.named_arrays import each, row_count, shapes_of
+from dbp.nn.call import Call, RandomKey, call_with, masks_of, read_only
 from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, running_arrays
 from dbp.nn.names import check_name, check_names
 from dbp.nn.scope import Model, Scope
 from dbp.nn.user_line import SHAPE_MESSAGES, user_line
 from dbp.random import generator
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
 MAX_DRAWN = 1 << 12  # elements; a larger parameter is zeros while the model is built
 
@@ -41,9 +42,11 @@ class InitialParameters:
         running: the running moments, by path.
         seed: each parameter is drawn from a stream of its own, keyed by seed and path.
         dtype: of the parameters.
-        output_shape: of one example.
+        output_shape: of one example. Of a model that returns several outputs by name, this and the next three are by
+            their names.
         output_places: how many of its first axes are places of masked inputs.
         places_kept: the same, if they are as many places as those of the inputs; else 0.
+        places_of: the name of the inputs whose places they are, "" for inputs without a name; None without places.
         input_checks: the paths of the layers that refuse some numbers in their inputs.
     """
 
@@ -52,9 +55,10 @@ class InitialParameters:
     running: dict[str, RunningMoments]
     seed: int
     dtype: np.dtype[Any]
-    output_shape: Shape = ()
-    output_places: int = 0
-    places_kept: int = 0
+    output_shape: Any = ()
+    output_places: Any = 0
+    places_kept: Any = 0
+    places_of: Any = None
     input_checks: tuple[str, ...] = ()
 
     def draw(self, path: str, out: Array) -> None:
@@ -103,16 +107,16 @@ def _virtual_zeros(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 
 def initial_parameters(
-    model: Model, inputs: Array, seed: int, dtype: np.dtype[Any] | str = "float32", mask: Array | None = None
+    model: Model, inputs: Arrays, seed: int, dtype: np.dtype[Any] | str = "float32", mask: Arrays | None = None
 ) -> InitialParameters:
     """Call a model once and return its initial parameters by path, and the shape of its output for one example.
 
     Args:
         model: a layer, or a function model(scope, inputs).
-        inputs: a few examples; only shape and dtype matter.
+        inputs: a few examples, an array or arrays by name; only shape and dtype matter.
         seed: of the parameters.
         dtype: of the parameters.
-        mask: which places of the inputs hold data; None if the model is not for inputs with a mask.
+        mask: which places of the inputs hold data, or masks by name; None if the model is not for inputs with a mask.
 
     Raises:
         UserError: shapes do not fit somewhere in the model, which the message names, or a checkpoint cannot hold the
@@ -134,23 +138,64 @@ def initial_parameters(
         return found.running.setdefault(path, RunningMoments.at_start(channels, decay, dtype))
 
     with np.errstate(divide="ignore", invalid="ignore"):  # zeros divide by zero where the real parameter would not
-        call = Call(make, make_running, mask=mask)
+        call = Call(make, make_running, **masks_of(mask))
         scope = Scope(call)
         outputs = _call(model, scope, inputs)
-    if np.shape(outputs)[:1] != (len(inputs),):
-        raise UserError(
-            f"a model must return one output per example, but for {len(inputs)} examples it returned shape "
-            f"{np.shape(outputs)}"
-        )
+    _check_outputs(outputs, row_count(inputs))
     check_names(found.shapes, running_arrays(found.running))
     if not found.shapes:
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
-    after = scope.mask_of_outputs(model)
-    places = 0 if after is None else after.ndim - 1
-    shape = tuple(np.shape(outputs)[1:])
-    kept = places if shape[:places] == inputs.shape[1 : 1 + places] else 0
-    checks = tuple(call.input_checks)
-    return replace(found, output_shape=shape, output_places=places, places_kept=kept, input_checks=checks)
+    shapes, after = shapes_of(outputs), scope.mask_of_outputs(model)
+    places: Any
+    kept: Any
+    if isinstance(shapes, Mapping):
+        by_name = after if isinstance(after, Mapping) else {}
+        found_places = {name: _places(shapes[name], by_name.get(name), inputs, mask) for name in shapes}
+        places, kept, source = ({name: one[i] for name, one in found_places.items()} for i in range(3))
+    else:
+        places, kept, source = _places(shapes, after, inputs, mask)
+    return replace(
+        found,
+        output_shape=shapes,
+        output_places=places,
+        places_kept=kept,
+        places_of=source,
+        input_checks=tuple(call.input_checks),
+    )
+
+
+def _check_outputs(outputs: Any, examples: int) -> None:
+    """Raise UserError unless a model has returned one output per example, or several by name."""
+    if isinstance(outputs, Mapping) and not outputs:
+        raise UserError("a model must return an array, or arrays by name, but returned none")
+    for name, output in outputs.items() if isinstance(outputs, Mapping) else [("", outputs)]:
+        if np.shape(output)[:1] != (examples,):
+            which = f" as its output {name!r}" if name else ""
+            raise UserError(
+                f"a model must return one output per example, but for {examples} examples it returned shape "
+                f"{np.shape(output)}{which}"
+            )
+
+
+def _places(output_shape: Shape, after: Array | None, inputs: Arrays, mask: Arrays | None) -> tuple[int, int, Any]:
+    """Return output_places, places_kept and places_of of one output; see InitialParameters.
+
+    Args:
+        output_shape: of an example.
+        after: which places of the output hold data; None if it has none, or all do.
+        inputs: of the model.
+        mask: of the inputs.
+    """
+    if after is None:
+        return 0, 0, None
+    places = after.ndim - 1
+    masks: Mapping[str, Any] = mask if isinstance(mask, Mapping) else {"": mask}
+    alike = [name for name, of_input in masks.items() if of_input is not None and of_input.shape == after.shape]
+    name = next((name for name in alike if masks[name] is after), next(iter(alike), None))
+    if name is None:
+        return places, 0, None
+    of_inputs = np.shape(inputs[name] if isinstance(inputs, Mapping) else inputs)
+    return places, places if output_shape[:places] == of_inputs[1 : 1 + places] else 0, name
 
 
 @dataclass(frozen=True)
@@ -158,15 +203,17 @@ class TrainingTrial:
     """What a training pass over a few examples shows of a model.
 
     Args:
-        ending: "softmax" or "sigmoid" if the model ends with this function, else "".
+        ending: "softmax" or "sigmoid" if the model ends with this function, else ""; of several outputs, by name.
         numbers: for each example, the numbers per channel by whose moments a layer normalizes, by its path.
     """
 
-    ending: str
+    ending: Any
     numbers: dict[str, float]
 
 
-def training_trial(model: Model, initial: InitialParameters, inputs: Array, mask: Array | None = None) -> TrainingTrial:
+def training_trial(
+    model: Model, initial: InitialParameters, inputs: Arrays, mask: Arrays | None = None
+) -> TrainingTrial:
     """Call a model as in a training step, with parameters of the right shapes.
 
     Args:
@@ -179,8 +226,8 @@ def training_trial(model: Model, initial: InitialParameters, inputs: Array, mask
     call = call_with(leaves, initial.running, RandomKey(initial.seed, 0, 0), mask=mask)
     with np.errstate(all="ignore"):  # only shapes matter
         outputs = _call(model, Scope(call), inputs)
-    numbers = {path: moments.count / len(inputs) for path, moments in call.observed.items() if moments.normalizes}
-    return TrainingTrial(_ending(outputs), numbers)
+    numbers = {path: moments.count / row_count(inputs) for path, moments in call.observed.items() if moments.normalizes}
+    return TrainingTrial(each(_ending, outputs), numbers)
 
 
 def _ending(outputs: Value) -> str:
@@ -217,7 +264,7 @@ def check_model_weights(initial: InitialParameters, weights: Mapping[str, Array]
             raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {needed}")
 
 
-def _call(model: Model, scope: Scope, inputs: Array) -> Value:
+def _call(model: Model, scope: Scope, inputs: Arrays) -> Value:
     """Return the model's outputs; turn errors about shapes into UserErrors that name the user's line."""
     try:
         return model(scope, inputs)
@@ -226,7 +273,7 @@ def _call(model: Model, scope: Scope, inputs: Array) -> Value:
         raise UserError(f"{line}: {error}" if line else str(error)) from None
     except MemoryError as error:
         raise UserError(
-            f"the model takes more memory than this machine has, for {len(inputs)} examples: {error}"
+            f"the model takes more memory than this machine has, for {row_count(inputs)} examples: {error}"
         ) from None
     except ValueError as error:
         line, raised_by_numpy = user_line(error)

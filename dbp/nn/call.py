@@ -11,10 +11,11 @@ import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of
 from dbp.errors import UserError, remedy
+from dbp.named_arrays import first_of
 from dbp.nn.initializers import Shape
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments, running_arrays
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
 ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
 MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
@@ -61,7 +62,9 @@ class Call:
         running: returns running moments, given their path, channels and decay.
         random_key: of a training pass; None for evaluation, where nothing is random and running moments are applied.
         example_weights: how much each example counts, or each of its positions; None if all count alike.
-        mask: which places of the inputs hold data, (examples, *places); None if all do.
+        mask: which places of the inputs hold data, (examples, *places); None if all do. Of several inputs, it is that
+            of the first one that has a mask.
+        masks: the masks of several inputs by name, of those that have one.
         record_neurons: whether to fill `neurons` and `activations`.
         observed: moments of this shard, by path.
         neurons: weighted inputs of the neurons, by path, one array or tensor per use of the layer.
@@ -89,11 +92,19 @@ class Call:
     mixtures: list[Mixture] = field(default_factory=list)
     input_checks: list[str] = field(default_factory=list)
     most_input_checks: int | None = None
+    masks: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def mixture(self) -> Mixture | None:
         """Return how the pass has mixed its examples; None if it has not."""
         return self.mixtures[0] if self.mixtures else None
+
+
+def masks_of(given: Arrays | None) -> dict[str, Any]:
+    """Return the arguments `mask` and `masks` of a call, given the mask of its inputs, or masks by name."""
+    if not isinstance(given, Mapping):
+        return {"mask": given}
+    return {"mask": first_of(given) if given else None, "masks": given}
 
 
 def read_only(array: Array) -> Array:
@@ -122,7 +133,7 @@ def call_with(
     random_key: RandomKey | None = None,
     record_neurons: bool = False,
     example_weights: Array | None = None,
-    mask: Array | None = None,
+    mask: Arrays | None = None,
 ) -> Call:
     """Return a call in which a model finds these parameters and running moments.
 
@@ -132,7 +143,7 @@ def call_with(
         random_key: makes the call a training pass.
         record_neurons: whether the call keeps weighted inputs and activations of all neurons.
         example_weights: of the examples, or of the positions of each; None if all count alike.
-        mask: which places of the inputs hold data, booleans (examples, *places); None if all do.
+        mask: which places of the inputs hold data, booleans (examples, *places), or masks by name; None if all do.
 
     Raises:
         UserError: during the call, if a parameter or running moments are missing or a shape does not fit.
@@ -156,5 +167,8 @@ def call_with(
             array[:] = array_of(_find(parameters, name))
         return moments
 
-    mask = None if mask is None or mask.all() else mask
-    return Call(look_up, find, random_key, example_weights, mask, record_neurons)
+    if not isinstance(mask, Mapping):
+        mask = None if mask is None or mask.all() else mask
+        return Call(look_up, find, random_key, example_weights, mask, record_neurons)
+    masks = masks_of({name: of_input for name, of_input in mask.items() if not of_input.all()})
+    return Call(look_up, find, random_key, example_weights, record_neurons=record_neurons, **masks)

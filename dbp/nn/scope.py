@@ -22,7 +22,7 @@ from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments
 from dbp.random import generator
 from dbp.text import count_text
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
 # What a scope's mask is by default, and after a layer has not said which of its outputs count.
 OF_THE_MODEL, OF_THE_LAYER, AS_OUTSIDE, NOT_SAID = object(), object(), object(), object()
@@ -49,6 +49,11 @@ class Scope:
     def training(self) -> bool:
         """Return True in a training pass, in which layers such as dropout are active."""
         return self._call.random_key is not None
+
+    @property
+    def masks(self) -> Mapping[str, Array]:
+        """Return which places of each of several inputs of the model hold data, by name, of those that have a mask."""
+        return self._call.masks
 
     @property
     def example_weights(self) -> Array | None:
@@ -258,6 +263,7 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
         given = dict(zip(found, values, strict=True))
         parameter: ParameterLookup = lambda name, _shape, _initial: given[name]  # noqa: E731
         quiet = Call(parameter, call.running, call.random_key, call.example_weights, call.mask, drawn=drawn.copy())
+        quiet.masks = call.masks
         return model(Scope(quiet, path, scope.mask), x)
 
     first = Scope(replace(call, parameter=look_up), path, scope.mask)
@@ -279,7 +285,7 @@ def use(
     parameters: Mapping[str, Value],
     running: Mapping[str, RunningMoments] | None = None,
     random_key: RandomKey | None = None,
-    mask: Array | None = None,
+    mask: Arrays | None = None,
 ) -> Scope:
     """Return the outermost scope of a call, to call a model with: model(use(parameters), inputs).
 
@@ -287,6 +293,6 @@ def use(
         parameters: the parameters by name.
         running: the running moments by name; by default they are among the parameters.
         random_key: of the random numbers, which makes it a training pass; None for evaluation.
-        mask: which places of the inputs hold data, (examples, *places); None if all do.
+        mask: which places of the inputs hold data, (examples, *places), or masks by name; None if all do.
     """
     return Scope(call_with(parameters, running, random_key, mask=mask))

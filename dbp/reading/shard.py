@@ -2,49 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.data import counting_rows
+from dbp.named_arrays import each, row_count
 from dbp.nn import read_only
-from dbp.types import Array
+from dbp.types import Arrays
 
 
 class Shard(NamedTuple):
     """The examples of one shard, ready for the model.
 
+    Columns of a data set that names several are arrays by name.
+
     Args:
         number: of the shard.
         inputs: of the model.
         targets: of the loss.
-        example_weights: of the examples, or of the elements of each target; None if all are 1.
-        mask: which places of the inputs hold data, booleans (examples, *places); None if all do.
+        example_weights: of the examples, or of the elements of each target; None if all are 1. Of named targets, they
+            are weights by target, without the targets whose weights are all 1.
+        mask: which places of the inputs hold data, booleans (examples, *places); None if all do. Of named inputs, it is
+            a mask for each input that has one, by its name.
     """
 
     number: int
-    inputs: Array
-    targets: Array
-    example_weights: Array | None
-    mask: Array | None = None
+    inputs: Arrays
+    targets: Arrays
+    example_weights: Arrays | None
+    mask: Arrays | None = None
+
+    @property
+    def count(self) -> int:  # type: ignore[override]  # no shard is asked for equal fields
+        """Return the number of examples."""
+        return row_count(self.inputs)
 
     @property
     def example_weight(self) -> float:
-        """Return the sum of the example weights."""
+        """Return the sum of the example weights; of named targets, each with weights of its own, the count."""
         weights = self.example_weights
-        return float(len(self.inputs)) if weights is None else float(weights.sum(dtype=np.float64))
+        if weights is None or isinstance(weights, Mapping):
+            return float(self.count)
+        return float(weights.sum(dtype=np.float64))
 
     @property
     def counted(self) -> int:
         """Return the number of examples of which any weight is not 0."""
         weights = self.example_weights
-        return len(self.inputs) if weights is None else int(counting_rows(weights).sum())
+        if isinstance(weights, Mapping):
+            has_others = isinstance(self.targets, Mapping) and self.targets.keys() != weights.keys()
+            counts = [counting_rows(of_target) for of_target in weights.values()]
+            return self.count if has_others else int(np.logical_or.reduce(counts).sum())
+        return self.count if weights is None else int(counting_rows(weights).sum())
 
     def rows(self, which: Any) -> Shard:
         """Return some of the examples, in read-only arrays."""
-        arrays = (None if array is None else array[which] for array in self[1:])
-        return Shard(self.number, *(None if array is None else read_only(array) for array in arrays))  # type: ignore[arg-type]
+        return Shard(self.number, *(each(lambda array: read_only(array[which]), arrays) for arrays in self[1:]))
+
+    def of_target(self, name: str) -> Shard:
+        """Return the examples with one of their named targets alone, and its weights."""
+        assert isinstance(self.targets, Mapping)
+        weights = self.example_weights.get(name) if isinstance(self.example_weights, Mapping) else None
+        return Shard(self.number, self.inputs, self.targets[name], weights, self.mask)
 
 
 Batch = Sequence[Shard]  # this rank's shards of one mini-batch

@@ -43,7 +43,7 @@ from dbp.reading.subset import Subset
 from dbp.run.extra_columns import held_out_marks
 from dbp.terminal import write_error
 from dbp.text import count_text, shortened
-from dbp.types import Array
+from dbp.types import Array, Shape
 
 PATIENCE_SECONDS = 0.5  # within which a pass over data is finished although the run is to stop
 
@@ -238,12 +238,17 @@ def _split_and_check(
 
 
 def _have_like_examples(one: Dataset, other: Dataset) -> bool:
-    """Return True if the inputs of two data sets have the same shape, but for the places of masks in both."""
-    masks = [example_masks(data)(1) for data in (one, other)]
-    skipped = [0 if mask is None else mask.ndim - 1 for mask in masks]
-    if skipped[0] != skipped[1]:
-        return False
-    return one.input_shape[skipped[0] :] == other.input_shape[skipped[1] :]
+    """Return True if the inputs of two data sets have the same shapes, but for the places of masks in both."""
+    return _fixed_shapes(one) == _fixed_shapes(other)
+
+
+def _fixed_shapes(data: Dataset) -> dict[str, tuple[int, Shape]]:
+    """Return the number of masked axes of each of a data set's inputs, and the shape of the others."""
+    shapes, masks = data.input_shape, example_masks(data)(1)
+    if not isinstance(shapes, Mapping):
+        shapes, masks = {"": shapes}, {} if masks is None else {"": masks}
+    masked = {name: masks[name].ndim - 1 if masks and name in masks else 0 for name in shapes}
+    return {name: (masked[name], tuple(shape)[masked[name] :]) for name, shape in shapes.items()}
 
 
 def how_to_state_scale(own_scale: bool, of_training: float, of_data: float) -> str:

@@ -26,7 +26,7 @@ from dbp.errors import UserError
 from dbp.nn import Loss, Model, initial_parameters, on_axes_of, running_arrays, use
 from dbp.reading.example_check import ExampleCheck
 from dbp.reading.output_form import OutputForm
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
 
 class ModelInputs(NamedTuple):
@@ -132,7 +132,7 @@ class ModelOnData:
         read = without_fill(self.data.read(rows))
         return ModelInputs(self.scaling.apply(read.inputs, self.dtype), read.weights, read.mask)
 
-    def example_mask(self, examples: int) -> Array | None:
+    def example_mask(self, examples: int) -> Arrays:
         """Return a mask for a number of examples of zeros; None if the data has none."""
         return self._masks(examples)
 

@@ -121,7 +121,7 @@ class NotFiniteSearch:
         objective = cost.objective
         self._cost, self._objective, self._weights, self._rows = cost, objective, weights, rows
         self._parameters = objective.layout.views(weights)
-        self._shards = [shard for shard in cost.batch if len(shard.inputs)]
+        self._shards = [shard for shard in cost.batch if shard.count]
         self._rank, self._host = objective.arena.comm.rank, socket.gethostname()
         self._sums: Array = np.zeros(0, bool)  # for each element of the summed gradient, whether it is finite
 
@@ -153,7 +153,7 @@ class NotFiniteSearch:
         loss = LayerLocation(0, f"the loss {self._objective.loss.kind}, of finite outputs", array_of(passed.losses))
         location = first_location(passed)
         order, name, values = location or loss
-        positions = _positions(values) if values.ndim and len(values) == len(shard.inputs) else []
+        positions = _positions(values) if values.ndim and len(values) == shard.count else []
         return [self._found(FORWARD if location else LOSS, order, name, shard, positions)]
 
     def _in_moments(self, passed: Pass, shard: Shard) -> list[Found]:
@@ -193,7 +193,7 @@ class NotFiniteSearch:
         if shard is None:
             return Found(source, place, what, self._rank, self._host)
         rows = self._rows(shard.number)[list(positions[:SHOWN])].tolist() if len(positions) else []
-        where = self._rank, self._host, shard.number, len(shard.inputs)
+        where = self._rank, self._host, shard.number, shard.count
         return Found(source, place, what, *where, len(positions), tuple(rows))
 
     def _pass(self, shard: Shard) -> Pass:
@@ -211,7 +211,7 @@ class NotFiniteSearch:
             return None
         cotangent = shard.example_weights
         if cotangent is None:
-            cotangent = np.ones(len(shard.inputs), self._objective.dtype)
+            cotangent = np.ones(shard.count, self._objective.dtype)
         gradients = pullback(passed.losses, cotangent, list(passed.leaves.values()))
         wrong = [name for name, g in zip(passed.leaves, gradients, strict=True) if g is not None and not finite(g)]
         return wrong[-1] if wrong else None
@@ -219,7 +219,7 @@ class NotFiniteSearch:
     def _alone(self, shard: Shard) -> list[int]:
         """Return the positions of the first examples whose own gradient is not finite, found by halving."""
         found: list[int] = []
-        waiting = [np.arange(len(shard.inputs))]
+        waiting = [np.arange(shard.count)]
         for _ in range(MOST_PASSES):
             if not waiting or len(found) == SHOWN:
                 break

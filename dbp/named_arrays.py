@@ -1,0 +1,44 @@
+"""Arrays of a single column without a name, or of several columns by name: what a model takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dbp.types import Array, Arrays, Shapes
+
+
+def each(function: Callable[[Any], Any], given: Any) -> Any:
+    """Return the function of an array, or of each array by name; None for None."""
+    if isinstance(given, Mapping):
+        return {name: function(array) for name, array in given.items()}
+    return None if given is None else function(given)
+
+
+def first_of(given: Any) -> Any:
+    """Return an array, or the first of several by name."""
+    return next(iter(given.values())) if isinstance(given, Mapping) else given
+
+
+def row_count(arrays: Arrays) -> int:
+    """Return the number of examples of arrays."""
+    return len(first_of(arrays))
+
+
+def zeros_of(shapes: Shapes, count: int, dtype: Any) -> Any:
+    """Return zeros for a number of examples of these shapes: an array, or several by name."""
+    return each(lambda shape: np.zeros((count, *shape), dtype), shapes)
+
+
+def shapes_of(arrays: Any) -> Any:
+    """Return the shape of an example in arrays (examples, ...): one shape, or several by name."""
+    return each(lambda array: tuple(np.shape(array)[1:]), arrays)
+
+
+def same_form(one: Array | Arrays, other: Array | Arrays) -> bool:
+    """Return True if both are arrays without a name, or both have arrays of the same names."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys()
+    return not isinstance(one, Mapping) and not isinstance(other, Mapping)
