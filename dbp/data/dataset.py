@@ -125,7 +125,7 @@ class Examples(Mapping[str, Array]):
         if (weights := weights_for(target, self._columns)) is not None:
             columns["weights"] = self._columns[weights]
         mask = None if masked is None else f"mask.{masked}" if masked else "mask"
-        if mask in self._columns:
+        if mask is not None and mask in self._columns:
             columns["mask"] = self._columns[mask]
         return Examples(columns)
 

@@ -149,7 +149,7 @@ def initial_parameters(
     places: Any
     kept: Any
     if isinstance(shapes, Mapping):
-        by_name = after if isinstance(after, Mapping) else {}
+        by_name: Mapping[str, Any] = after if isinstance(after, Mapping) else {}
         found_places = {name: _places(shapes[name], by_name.get(name), inputs, mask) for name in shapes}
         places, kept, source = ({name: one[i] for name, one in found_places.items()} for i in range(3))
     else:
