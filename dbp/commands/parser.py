@@ -47,9 +47,9 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def add_config(parser: Parser) -> None:
-    """Add a config file and changes of its keys."""
-    parser.add_argument("config", metavar="CONFIG", help="a TOML file; see examples/")
+def add_config(parser: Parser, what: str = "a TOML file; see examples/") -> None:
+    """Add a config file, or what else may be in its place, and changes of its keys."""
+    parser.add_argument("config", metavar="CONFIG", help=what)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the config")
 
 

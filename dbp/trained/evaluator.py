@@ -27,6 +27,7 @@ from dbp.run.snapshot import stored_input_shape
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.run.standardization import standardized_like
 from dbp.trained.model_on_data import ModelOnData
+from dbp.trained.unknown_loss import UnknownLoss
 from dbp.types import Array
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Evaluator:
         metrics: as settings have them; None for those that the loss reports by default.
 
     Raises:
-        UserError: targets or weights of the data do not fit the model's outputs.
+        UserError: targets or weights of the data do not fit the model's outputs, or its loss is not known.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Evaluator:
         shards: int | None = None,
         metrics: Sequence[MetricKind] | None = None,
     ):
+        if isinstance(trained.loss, UnknownLoss):
+            raise trained.loss.refusal
         print_warnings(comm, trained.data)
         check: RowCheck | None = None
         if is_checked_at_start(trained.data):

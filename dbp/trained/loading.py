@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dbp import kernels
 from dbp.checkpoint import StoredCheckpoint, find, table_of
@@ -19,6 +19,7 @@ from dbp.parallel import Communicator, agree, from_rank_0, ranks_of_job
 from dbp.run.class_weights import with_stored_weights
 from dbp.run.provenance import check_kernels
 from dbp.trained.trained_model import TrainedModel
+from dbp.trained.unknown_loss import UnknownLoss
 
 # What stands in the settings for an object of the user's own that a trained model makes no use of, or that is given.
 STAND_INS = {"model": {"kind": "flatten"}, "loss": "mean_squared_error", "optimizer": "adam", "schedule": "constant"}
@@ -41,7 +42,7 @@ def load(
         code: the Python file, or its folder, with layers, losses and metrics of your own that the run's config names,
             such as "my_layers.py" for "my_layers:Gated"; it is imported.
         model: the model, or a list of layers, if it is Python code of your own, of which a checkpoint keeps the name.
-        loss: likewise the loss.
+        loss: likewise the loss, which only evaluate() needs.
 
     Raises:
         UserError: there is no such checkpoint, or it needs Python code that is not given.
@@ -83,11 +84,14 @@ def settings_of(
         loss: in place of a loss that is Python code.
 
     Raises:
-        UserError: model, loss or a metric is Python code that is not given.
+        UserError: the model is Python code that is not given. Without a loss that is Python code it predicts, but
+            cannot be evaluated.
     """
     table, own = table_of(checkpoint.config), {"model": model, "loss": loss}
     toml.take_own_metrics(table)
     table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
+    if loss is None and (name_of_loss := toml.custom_code(table.get("loss"))) is not None:
+        loss = own["loss"] = cast("Loss", UnknownLoss(name_of_loss))
     for name, stand_in in STAND_INS.items():
         custom = toml.custom_code(table.get(name))
         if custom is not None and name in own and own[name] is None:

@@ -23,6 +23,7 @@ from dbp.nn import Sequential
 from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import COUNTS, count_text, figures, shortened
+from dbp.trained.unknown_loss import UnknownLoss
 from dbp.types import Array
 
 if TYPE_CHECKING:
@@ -127,9 +128,8 @@ class TrainedModel:
         settings = self.settings
         examples = int(self.progress.get("examples", 1))
         size = settings.examples_per_step(examples) if settings.batch_size == FULL_BATCH else settings.batch_size
-        return summary(
-            settings.model, shape, settings.loss, settings.optimizer, int(size), settings.shards, settings.dtype
-        )
+        loss = None if isinstance(settings.loss, UnknownLoss) else settings.loss
+        return summary(settings.model, shape, loss, settings.optimizer, int(size), settings.shards, settings.dtype)
 
     def _shape(self, given: Sequence[int] | None) -> tuple[int, ...]:
         shape = self.input_shape if given is None else tuple(given)
