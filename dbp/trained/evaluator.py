@@ -27,7 +27,7 @@ from dbp.run.snapshot import stored_input_shape
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.run.standardization import standardized_like
 from dbp.trained.model_on_data import ModelOnData
-from dbp.trained.unknown_loss import UnknownLoss
+from dbp.trained.unknown_loss import check_is_known
 from dbp.types import Array
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ class Evaluator:
         shards: int | None = None,
         metrics: Sequence[MetricKind] | None = None,
     ):
-        if isinstance(trained.loss, UnknownLoss):
-            raise trained.loss.refusal
+        agree(comm, check_is_known, trained.loss)
         print_warnings(comm, trained.data)
         check: RowCheck | None = None
         if is_checked_at_start(trained.data):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from dbp.autodiff import Value
 from dbp.errors import UserError
+from dbp.nn import Loss
 from dbp.types import Array
 
 
@@ -50,3 +51,9 @@ class UnknownLoss:
     def predict(self, outputs: Array) -> Mapping[str, Array]:  # noqa: ARG002
         """Return nothing: what else follows from outputs is not known."""
         return {}
+
+
+def check_is_known(loss: Loss) -> None:
+    """Raise UserError if a loss is the stand-in for one that is not given."""
+    if isinstance(loss, UnknownLoss):
+        raise loss.refusal
