@@ -72,6 +72,7 @@ ALIASES = {
     "num_embeddings": "entries",
     "num_epochs": "epochs",
     "num_heads": "heads",
+    "num_layers": "layers",
     "out_channels": "filters",
     "out_features": "units",
     "output_dim": "units",

@@ -145,7 +145,10 @@ def _layer(value: Any, key: str) -> Layer:
     table = dict(_table(value, key))
     if table.get("kind") == Sequential.kind:
         return _model({name: item for name, item in table.items() if name != "kind"}, key)
-    return typing.cast(Layer, _named(LAYERS, table, key, {"layers": _layers, "shortcut": _layers}))
+    kind = LAYERS.get(table["kind"]) if isinstance(table.get("kind"), str) else None
+    are_counted = kind is not None and typing.get_type_hints(kind).get("layers") is int  # those that a layer stacks
+    readers: Readers = {} if are_counted else {"layers": _layers, "shortcut": _layers}
+    return typing.cast(Layer, _named(LAYERS, table, key, readers))
 
 
 def _table(value: Any, key: str) -> Mapping[str, Any]:

@@ -61,12 +61,26 @@ def _norm(_layer: nn.BatchNorm | nn.LayerNorm | nn.GroupNorm) -> Rules:
     return {ours: Rule((theirs,), same) for ours, theirs in names.items()}
 
 
-def _lstm(_layer: nn.LSTM) -> Rules:
+def _recurrent(layer: nn.LSTM | nn.GRU, of_pass: Callable[[str], Rules]) -> Rules:
+    """Return the rules of stacked layers and directions, given those of one by the end of PyTorch's names."""
+    rules: Rules = {}
+    for number, paths in enumerate(layer.paths):
+        for path, way in zip(paths, ("", "_reverse"), strict=False):
+            own = of_pass(f"_l{number}{way}")
+            rules |= {f"{path}/{name}" if path else name: rule for name, rule in own.items()}
+    return rules
+
+
+def _gates(end: str) -> Rules:
     return {
-        "weight": Rule(("weight_ih_l0",), _turned),
-        "recurrent": Rule(("weight_hh_l0",), _turned),
-        "bias": Rule(("bias_ih_l0", "bias_hh_l0"), np.add),
+        "weight": Rule((f"weight_ih{end}",), _turned),
+        "recurrent": Rule((f"weight_hh{end}",), _turned),
+        "bias": Rule((f"bias_ih{end}", f"bias_hh{end}"), np.add),
     }
+
+
+def _lstm(layer: nn.LSTM) -> Rules:
+    return _recurrent(layer, _gates)
 
 
 def _gru(layer: nn.GRU) -> Rules:
@@ -76,10 +90,13 @@ def _gru(layer: nn.GRU) -> Rules:
     def bias(first: Array, second: Array) -> Array:
         return first + np.where(np.arange(len(second)) < border, second, 0)
 
-    return _lstm(nn.LSTM(layer.units)) | {
-        "bias": Rule(("bias_ih_l0", "bias_hh_l0"), bias),
-        "candidate_bias": Rule(("bias_hh_l0",), lambda second: second[border:]),
-    }
+    def of_pass(end: str) -> Rules:
+        return _gates(end) | {
+            "bias": Rule((f"bias_ih{end}", f"bias_hh{end}"), bias),
+            "candidate_bias": Rule((f"bias_hh{end}",), lambda second: second[border:]),
+        }
+
+    return _recurrent(layer, of_pass)
 
 
 def _attention(_layer: nn.Attention) -> Rules:

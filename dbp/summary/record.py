@@ -106,7 +106,7 @@ def settings_text(layer: Any) -> str:
     words = []
     for f in dataclasses.fields(layer):
         value = getattr(layer, f.name)
-        if f.name in HIDDEN_SETTINGS or value == f.default:
+        if value == f.default or (f.name in HIDDEN_SETTINGS and not isinstance(value, int)):
             continue
         if isinstance(value, bool):
             words.append(f.name if value else f"no {f.name}")

@@ -14,6 +14,14 @@ from dbp.nn.layers.containers import Layer
 WINDOW = {"size": [3, 2], "stride": [2, 1], "padding": "same"}
 ALONG = {"size": 3, "stride": 2, "padding": 1}
 MADE = {"activation": "tanh", "initializer": "he_normal", "bias": False}
+RECURRENT = {
+    "units": 3,
+    "sequences": False,
+    "initializer": "zeros",
+    "recurrent_initializer": "ones",
+    "layers": 2,
+    "bidirectional": True,
+}
 TABLES = {
     "dense": {"units": 3, **MADE},
     "activation": {"function": "gelu"},
@@ -41,8 +49,8 @@ TABLES = {
     "mixup": {"alpha": 0.5},
     "embedding": {"entries": 9, "units": 3, "initializer": "zeros"},
     "position": {"initializer": "zeros", "length": 40},
-    "gru": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
-    "lstm": {"units": 3, "sequences": False, "initializer": "zeros", "recurrent_initializer": "ones"},
+    "gru": RECURRENT,
+    "lstm": RECURRENT,
     "attention": {"heads": 2, "causal": True, "initializer": "zeros", "bias": False},
     "recompute": {"layers": [{"kind": "dense", "units": 3}, {"kind": "batch_norm"}]},
     "residual": {
@@ -76,10 +84,11 @@ def test_layers_survive_being_written_and_read(kind):
     layer: Layer = settings.model.layers[0]
     assert type(layer) is nn.LAYERS[kind]
     for field in dataclasses.fields(layer):
-        assert getattr(layer, field.name) != field.default
-        if field.name not in ("layers", "shortcut"):
+        value = getattr(layer, field.name)
+        assert value != field.default
+        if field.name not in ("layers", "shortcut") or isinstance(value, int):
             given = TABLES[kind][field.name]
-            assert getattr(layer, field.name) == (tuple(given) if isinstance(given, list) else given)
+            assert value == (tuple(given) if isinstance(given, list) else given)
     again = settings_from(tomllib.loads(to_toml(table_from(settings))))
     assert again == settings
     assert again.model.layers == (layer,)
@@ -125,6 +134,8 @@ def nested(*layers):
         ({"kind": "conv2d", "filters": 3, "size": 3, "padding": 0.5}, "model.layers.0.padding must be "),
         ({"kind": "dropout", "rate": 2}, "model.layers.0: rate must be at least 0 and below 1, but is 2"),
         ({"kind": "attention", "heads": 2, "causal": 1}, "model.layers.0.causal must be true or false, but is 1"),
+        ({"kind": "gru", "units": 3, "layers": []}, r"model.layers.0.layers must be a whole number, but is \[\]"),
+        ({"kind": "gru", "units": 3, "layers": 0}, "model.layers.0: layers must be at least 1, but is 0"),
         ({"kind": "residual", "layers": 3}, "model.layers.0.layers must be a list of layers, but is 3"),
         ({"kind": "residual", "layers": []}, "model.layers.0: a model needs at least one layer"),
         ({"kind": "residual"}, "model.layers.0.layers is missing; Residual needs it"),

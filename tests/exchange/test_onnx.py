@@ -115,6 +115,8 @@ LAYERS = {
     "position of longer sequences": ([nn.Position(length=9), nn.Dense(2)], SEQUENCE),
     "gru": ([nn.GRU(5), nn.GRU(4, sequences=False)], SEQUENCE),
     "lstm": ([nn.LSTM(5), nn.LSTM(4, sequences=False)], SEQUENCE),
+    "gru stacked both ways": ([nn.GRU(3, layers=2, bidirectional=True), nn.GRU(2, False, layers=2)], SEQUENCE),
+    "lstm stacked both ways": ([nn.LSTM(3, layers=3), nn.LSTM(2, False, bidirectional=True), nn.Dense(2)], SEQUENCE),
     "recurrent sequences": ([nn.LSTM(5), nn.Dense(3), nn.GRU(3)], SEQUENCE),
     "attention": ([nn.Attention(2), nn.Attention(3, causal=True, bias=False)], SEQUENCE),
     "residual": ([nn.Residual([nn.Dense(6, "tanh"), nn.Dense(6)], activation="softmax")], SEQUENCE),

@@ -29,8 +29,9 @@ class Last(torch.nn.Module):
         self.inner, self.last = inner, last
 
     def forward(self, x):
-        y, _ = self.inner(x)
-        return y[:, -1] if self.last else y
+        y, state = self.inner(x)
+        last = (state[0] if isinstance(state, tuple) else state)[-1 - self.inner.bidirectional :]
+        return torch.cat([*last], dim=-1) if self.last else y
 
 
 class Self(torch.nn.Module):
@@ -206,7 +207,13 @@ def test_recurrent_layers(tmp_path, last):
         Last(t.GRU(6, 5, batch_first=True), False), Last(t.LSTM(5, 4, batch_first=True), last), t.Linear(4, 3)
     )
     layers = [nn.GRU(5), nn.LSTM(4, sequences=not last), nn.Dense(3)]
-    compare(module, layers, (7, 6), ["0.inner=gru_1", "1.inner=lstm_1", "2=dense_1"], tmp_path, channels_last=True)
+    names = ["0.inner=gru_1", "1.inner=lstm_1", "2=dense_1"]
+    compare(module, layers, (7, 6), names, tmp_path, channels_last=True)
+    first = t.GRU(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+    second = t.LSTM(10, 4, bidirectional=True, batch_first=True)
+    module = t.Sequential(Last(first, False), Last(second, last), t.Linear(8, 3))
+    layers = [nn.GRU(5, layers=2, bidirectional=True), nn.LSTM(4, not last, bidirectional=True), nn.Dense(3)]
+    compare(module, layers, (7, 6), names, tmp_path, channels_last=True)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -48,6 +48,8 @@ CASES = {
     "gru last": (nn.GRU(3, sequences=False), (4, 2)),
     "lstm": (nn.LSTM(3), (4, 2)),
     "lstm last": (nn.LSTM(3, sequences=False), (4, 2)),
+    "gru stacked": (nn.GRU(2, sequences=False, layers=2, bidirectional=True), (3, 2)),
+    "lstm both ways": (nn.LSTM(2, bidirectional=True), (3, 2)),
     "attention": (nn.Attention(2), (3, 4)),
     "attention causal": (nn.Attention(2, causal=True, bias=False), (3, 4)),
     "residual": (nn.Residual((nn.Dense(4, "tanh"), nn.Dense(4)), activation="softplus"), (4,)),

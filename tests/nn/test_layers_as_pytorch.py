@@ -37,6 +37,8 @@ LAYERS = [
     (nn.Embedding(5, 3), NUMBERS),
     (nn.Position(), SEQUENCES),
     *((layer(3, sequences), SEQUENCES) for layer in (nn.GRU, nn.LSTM) for sequences in (True, False)),
+    (nn.GRU(3, layers=2, bidirectional=True), SEQUENCES),
+    (nn.LSTM(3, False, layers=3, bidirectional=True), SEQUENCES),
     *((nn.Attention(2, causal), SEQUENCES) for causal in (True, False)),
     (nn.Attention(1, causal=True, bias=False), SEQUENCES),
 ]

@@ -35,7 +35,7 @@ ROWS = """
     { kind = "residual", layers = [
         { kind = "dense", units = 8, activation = "gelu" }, { kind = "dropout", rate = 0.1 },
     ] },
-    { kind = "gru", units = 6 },
+    { kind = "gru", units = 6, layers = 2, bidirectional = true },
     { kind = "lstm", units = 6, sequences = false },
     { kind = "dense", units = 10 },
 """

@@ -20,6 +20,7 @@ TAIL = (nn.GlobalAveragePool(), nn.Dense(3))
 MODELS = {
     "gru": (nn.GRU(3, sequences=False), nn.Dense(3)),
     "lstm": (nn.LSTM(3, sequences=False), nn.Dense(3)),
+    "both ways": (nn.LSTM(2, layers=2, bidirectional=True), nn.GRU(3, sequences=False, bidirectional=True)),
     "recurrent sequences": (nn.LSTM(3), nn.GRU(3, sequences=False)),
     "attention": (nn.Position(length=9), nn.Attention(2), nn.Attention(2, causal=True), *TAIL),
     "average pool": TAIL,

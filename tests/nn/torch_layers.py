@@ -184,22 +184,27 @@ def _(_layer: nn.Position, place, x):
     return x + place("weight")
 
 
-def _recurrent(layer, place, x, function, state, bias):
-    weights = [place("weight").T, place("recurrent").T, place("bias"), bias]
-    y = function(x, state, weights, True, 1, 0.0, place.training, False, True)[0]
-    return y if layer.sequences else y[:, -1]
+def _recurrent(layer, place, x, function, bias):
+    weights, ways = [], 1 + layer.bidirectional
+    for path in (path for paths in layer.paths for path in paths):
+        way = place.inside(path) if path else place
+        weights += [way("weight").T, way("recurrent").T, way("bias"), bias(way)]
+    state = torch.zeros(layer.layers * ways, len(x), layer.units).to(x)
+    start = (state, state) if function is torch.lstm else state
+    y, last, *_ = function(x, start, weights, True, layer.layers, 0.0, place.training, layer.bidirectional, True)
+    return y if layer.sequences else torch.cat([*last[-ways:]], dim=-1)
 
 
 @follow.register
 def _(layer: nn.GRU, place, x):
-    state, none = torch.zeros(1, len(x), layer.units).to(x), torch.zeros(2 * layer.units).to(x)
-    return _recurrent(layer, place, x, torch.gru, state, torch.cat([none, place("candidate_bias")]))
+    none = torch.zeros(2 * layer.units).to(x)
+    return _recurrent(layer, place, x, torch.gru, lambda way: torch.cat([none, way("candidate_bias")]))
 
 
 @follow.register
 def _(layer: nn.LSTM, place, x):
-    state, none = torch.zeros(1, len(x), layer.units).to(x), torch.zeros(4 * layer.units).to(x)
-    return _recurrent(layer, place, x, torch.lstm, (state, state), none)
+    none = torch.zeros(4 * layer.units).to(x)
+    return _recurrent(layer, place, x, torch.lstm, lambda _way: none)
 
 
 @follow.register

@@ -48,6 +48,34 @@ def test_recurrent_layers_step_by_step(layer, loop, length):
     assert [z.shape for z in call.neurons[""]] == [(3, 4)] * length
 
 
+@pytest.mark.parametrize(("layer", "loop"), [(nn.GRU, gru_states), (nn.LSTM, lstm_states)])
+def test_stacked_layers_of_both_directions_step_by_step(layer, loop):
+    x = inputs(3, 5, 2)
+    parameters, y = run(layer(4, layers=2, bidirectional=True), x)
+    for number in (1, 2):
+        of_way = [
+            {name.split("/")[2]: p for name, p in parameters.items() if name.startswith(f"layer_{number}/{way}/")}
+            for way in ("forward", "backward")
+        ]
+        forward, backward = loop(x, of_way[0], 4), loop(x[:, ::-1], of_way[1], 4)
+        x = np.concatenate([forward, backward[:, ::-1]], axis=-1)
+    np.testing.assert_allclose(y, x, rtol=1e-10)
+    last = layer(4, sequences=False, layers=2, bidirectional=True)(nn.use(parameters), inputs(3, 5, 2))
+    np.testing.assert_allclose(last, np.concatenate([forward[:, -1], backward[:, -1]], axis=-1), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "paths"),
+    [
+        ({}, (("",),)),
+        ({"layers": 2}, (("layer_1",), ("layer_2",))),
+        ({"bidirectional": True}, (("forward", "backward"),)),
+    ],
+)
+def test_paths_name_what_there_is_more_than_one_of(settings, paths):
+    assert nn.GRU(4, **settings).paths == paths
+
+
 @pytest.mark.parametrize("layer", [nn.GRU, nn.LSTM])
 @pytest.mark.parametrize("draw", [None, DRAW])
 def test_recurrent_layers_of_an_empty_sequence(layer, draw):
