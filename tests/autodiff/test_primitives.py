@@ -41,6 +41,8 @@ CASES = {
     "power": (p.power, [POSITIVE, X[0]]),
     "matmul": (p.matmul, [CUBE, X.T.copy()]),
     "einsum": (lambda *xs: p.einsum(*xs, rule="bij,jk,kl->bl"), [CUBE, X.T.copy(), X]),
+    "rfft": (lambda x: p.rfft(x, axes=(2, 0)), [CUBE]),
+    "irfft": (lambda y: p.irfft(y, 4, axes=(0, 1)), [CUBE.reshape(2, 3, 2, 2)]),
     "maximum": (p.maximum, [X, X[:1] * 0.9]),
     "minimum": (p.minimum, [X, X[:, :1] + 0.07]),
     "where": (lambda a, b: p.where(X > 0, a, b), [X, X[:1]]),

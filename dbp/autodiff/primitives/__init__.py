@@ -52,6 +52,7 @@ from dbp.autodiff.primitives.elementwise import (
     square,
     tanh,
 )
+from dbp.autodiff.primitives.fourier import irfft, rfft
 from dbp.autodiff.primitives.pooling import average_pool, max_pool, tap_gather, tap_scatter, window_spread, window_sum
 from dbp.autodiff.primitives.reductions import (
     log_softmax,
@@ -98,6 +99,7 @@ __all__ = [
     "gate",
     "gelu",
     "identity",
+    "irfft",
     "is_equal",
     "is_positive",
     "leaky_relu",
@@ -118,6 +120,7 @@ __all__ = [
     "power",
     "relu",
     "reshape",
+    "rfft",
     "scatter_add",
     "scatter_rows",
     "sigmoid",
