@@ -22,6 +22,11 @@ def first_of(given: Any) -> Any:
     return next(iter(given.values())) if isinstance(given, Mapping) else given
 
 
+def all_of(given: Any) -> list[Any]:
+    """Return a list of an array, or of all arrays by name; empty for None."""
+    return [*given.values()] if isinstance(given, Mapping) else [] if given is None else [given]
+
+
 def row_count(arrays: Arrays) -> int:
     """Return the number of examples of arrays."""
     return len(first_of(arrays))

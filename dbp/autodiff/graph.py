@@ -32,9 +32,9 @@ def _reachable(outputs: Iterable[Tensor], leaves: Sequence[Tensor]) -> tuple[dic
     return found, reaches_older
 
 
-def graph_nodes(output: Tensor) -> list[Tensor]:
-    """Return all tensors that an output depends on, leaves and itself included, in the order of creation."""
-    found, _ = _reachable([output], [])
+def graph_nodes(*outputs: Value) -> list[Tensor]:
+    """Return all tensors that outputs depend on, leaves and themselves included, in the order of creation."""
+    found, _ = _reachable([output for output in outputs if type(output) is Tensor], [])
     return [found[created] for created in sorted(found)]
 
 

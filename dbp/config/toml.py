@@ -18,11 +18,12 @@ import numpy as np
 
 from dbp.config.config_file import Table, check_not_in_folder, load_table
 from dbp.config.data import PARTS, SEVERAL, Data
+from dbp.config.model_table import as_table, model_table, read_model
 from dbp.config.own_code import CODE, Own, folder_of, kind_of, kind_of_object, own_kinds, with_own_code
 from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown, unknown_setting
-from dbp.nn import LAYERS, LOSSES, FunctionLoss, Layer, Sequential
+from dbp.nn import LAYERS, LOSSES, FunctionLoss, Graph, Layer, Named, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES, ScheduleFunction
 from dbp.reading.splits import Split
 from dbp.text import brief
@@ -123,43 +124,12 @@ def data_from(table: Mapping[str, Any]) -> Data:
 
 
 def _model(value: Any, key: str) -> Layer:
-    table = _table(value, key)
-    if "kind" in table:
-        return _layer(table, key)
-    if set(table) != {"layers"} or not isinstance(table["layers"], list):
-        wrong = next((k for k in table if k != "layers"), None)
-        if wrong is not None:
-            raise unknown("key", f"{key}.{wrong}", [f"{key}.layers"])
-        raise UserError(f"{key}.layers must be a list of layers, such as [{{ kind = 'dense', units = 10 }}]")
-    return Sequential(*_layers(table["layers"], f"{key}.layers"))
-
-
-def _layers(value: Any, key: str) -> tuple[Layer, ...]:
-    """Return the layers in a list, some of which may contain layers themselves."""
-    if not isinstance(value, list):
-        raise UserError(f"{key} must be a list of layers, but is {brief(value)}")
-    return tuple(_layer(layer, f"{key}.{i}") for i, layer in enumerate(value))
-
-
-def _layer(value: Any, key: str) -> Layer:
-    table = dict(_table(value, key))
-    if table.get("kind") == Sequential.kind:
-        return _model({name: item for name, item in table.items() if name != "kind"}, key)
-    kind = LAYERS.get(table["kind"]) if isinstance(table.get("kind"), str) else None
-    are_counted = kind is not None and typing.get_type_hints(kind).get("layers") is int  # those that a layer stacks
-    readers: Readers = {} if are_counted else {"layers": _layers, "shortcut": _layers}
-    return typing.cast(Layer, _named(LAYERS, table, key, readers))
-
-
-def _table(value: Any, key: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{key} must be a table, but is {brief(value)}")
-    return value
+    return read_model(value, key, _named)
 
 
 def _named(kinds: Mapping[str, type[Any]], value: Any, key: str, readers: Readers | None = None) -> Any:
     """Return an object of the kind that its table names, or that a text is the name of."""
-    table = dict(_table({"kind": value} if isinstance(value, str) else value, key))
+    table = dict(as_table({"kind": value} if isinstance(value, str) else value, key))
     if "kind" not in table:
         raise UserError(f"{key} needs a kind; valid: {', '.join(sorted(kinds))}")
     kind = table.pop("kind")
@@ -190,7 +160,7 @@ def _record(cls: type[Any], value: Any, key: str, readers: Readers) -> Any:
     """Return a dataclass from a table of its fields; a field with a reader is read by it."""
     import msgspec
 
-    table, prefix = _table(value, key), f"{key}." if key else ""
+    table, prefix = as_table(value, key), f"{key}." if key else ""
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for name in table:
         if name not in fields:
@@ -255,7 +225,7 @@ def table_from(settings: Settings) -> Table:
     if settings.metrics is not None:
         values["metrics"] = [_metric_value(metric) for metric in settings.metrics]
     table = {name: _value(value) for name, value in values.items() if value is not None}
-    if isinstance(settings.model, Sequential):  # the kind of a model by default
+    if isinstance(settings.model, (Sequential, Graph)):  # the kind of a model by default
         del table["model"]["kind"]
     if kinds := own_kinds(table):
         table[CODE] = folder_of(kinds[0])
@@ -271,8 +241,8 @@ def _value(value: Any) -> Any:
         return [_value(item) for item in value]
     if isinstance(value, Mapping):
         return {str(name): _value(item) for name, item in value.items()}
-    if isinstance(value, Sequential):
-        return {"kind": value.kind, "layers": [_value(layer) for layer in value.layers]}
+    if isinstance(value, (Sequential, Graph, Named)):
+        return model_table(value, _value)
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
     known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS.values(), Split)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import MemoryCounter, Tensor, graph_nodes
+from dbp.named_arrays import all_of, zeros_of
 from dbp.nn import Model, RunningMoments, Scope, call_with
-from dbp.types import Array
+from dbp.types import Array, Arrays, Shapes
 
 EVALUATION_BYTES, MAX_ROWS = 1 << 23, 512  # that are evaluated at a time
 FEW, MORE = 2, 3  # numbers of examples of the two recorded passes, whose difference is the share of one example
@@ -28,9 +29,9 @@ def example_bytes(
     model: Model,
     parameters: Mapping[str, Array],
     running: Mapping[str, RunningMoments],
-    input_shape: tuple[int, ...],
+    input_shape: Shapes,
     dtype: np.dtype[Any],
-    masks: Callable[[int], Array | None] = lambda _: None,
+    masks: Callable[[int], Arrays | None] = lambda _: None,
 ) -> int:
     """Return the bytes of all arrays that a model computes for one example, counted from the graph that it records.
 
@@ -40,17 +41,18 @@ def example_bytes(
         model: the model, which is called twice, on zeros.
         parameters: arrays of the shapes of its parameters, by path.
         running: its running moments, by path.
-        input_shape: shape of one example.
+        input_shape: shape of one example, or shapes by name.
         dtype: type of the inputs.
-        masks: returns a mask for a number of examples, if the inputs have one.
+        masks: returns a mask for a number of examples, or masks by name, if the inputs have one.
     """
     leaves = {name: Tensor(array) for name, array in parameters.items()}
-    sizes = []
+    sizes: list[int] = []
     for examples in (FEW, MORE):
-        inputs = np.zeros((examples, *input_shape), dtype)
+        inputs = zeros_of(input_shape, examples, dtype)
         with np.errstate(all="ignore"):  # only shapes matter
             outputs = model(Scope(call_with(leaves, running, mask=masks(examples))), inputs)
-        memory = MemoryCounter(inputs, *parameters.values())
-        nodes = graph_nodes(outputs) if type(outputs) is Tensor else []
-        sizes.append(inputs.nbytes + sum(memory.node_bytes(node) for node in nodes))
+        arrays = all_of(inputs)
+        memory = MemoryCounter(*arrays, *parameters.values())
+        nodes = graph_nodes(*all_of(outputs))
+        sizes.append(sum(array.nbytes for array in arrays) + sum(map(memory.node_bytes, nodes)))
     return sizes[1] - sizes[0]

@@ -37,7 +37,9 @@ class RandomKey(NamedTuple):
 class LayerTrace:
     """One call of a layer: the layer, its path and its outputs.
 
-    The tensors that the layer created have numbers (`Tensor.created`) between `began` and `ended`.
+    The tensors that the layer created have numbers (`Tensor.created`) between `began` and `ended`. `name` and `takes`
+    are its name in the list of layers, where that is not the end of its path, and the names of what it takes, where
+    that is not the layer before.
     """
 
     path: str
@@ -45,6 +47,8 @@ class LayerTrace:
     began: int
     ended: int = 0
     outputs: Value = None
+    name: str = ""
+    takes: tuple[str, ...] = ()
 
     def end(self, outputs: Value, pool: LayerTrace | None = None) -> None:
         """Note the outputs of the layer, and those of the pooling layer that it was fused with, if any."""
@@ -107,6 +111,13 @@ def masks_of(given: Arrays | None) -> dict[str, Any]:
     return {"mask": first_of(given) if given else None, "masks": given}
 
 
+def masks_with_fill(given: Arrays | None) -> Arrays | None:
+    """Return a mask of inputs, or those of masks by name, of which some place holds no data; None if all do."""
+    if isinstance(given, Mapping):
+        return {name: mask for name, mask in given.items() if not mask.all()}
+    return None if given is None or given.all() else given
+
+
 def read_only(array: Array) -> Array:
     """Return a view that cannot be written: all layers that ask for a parameter share it."""
     view = array.view()
@@ -167,8 +178,5 @@ def call_with(
             array[:] = array_of(_find(parameters, name))
         return moments
 
-    if not isinstance(mask, Mapping):
-        mask = None if mask is None or mask.all() else mask
-        return Call(look_up, find, random_key, example_weights, mask, record_neurons)
-    masks = masks_of({name: of_input for name, of_input in mask.items() if not of_input.all()})
+    masks = masks_of(masks_with_fill(mask))
     return Call(look_up, find, random_key, example_weights, record_neurons=record_neurons, **masks)

@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from dbp.nn.call import Call, InputsCheckedError
+from dbp.nn.call import Call, InputsCheckedError, masks_of, masks_with_fill
 from dbp.nn.scope import Model, Scope
-from dbp.types import Array
+from dbp.types import Arrays
 
 
-def check_inputs(model: Model, inputs: Array, mask: Array | None, checks: int) -> int:
+def check_inputs(model: Model, inputs: Arrays, mask: Arrays | None, checks: int) -> int:
     """Raise UserError if a layer of a model refuses the numbers of some inputs; return how many layers have looked.
 
     The model is called up to its first parameter. Layers that check their inputs return zeros without parameters, so
@@ -20,12 +20,11 @@ def check_inputs(model: Model, inputs: Array, mask: Array | None, checks: int) -
 
     Args:
         model: a layer, or a function model(scope, inputs).
-        inputs: some examples, in the type and units of the model.
-        mask: which places of the inputs hold data; None if all do.
+        inputs: some examples, an array or arrays by name, in the type and units of the model.
+        mask: which places of the inputs hold data, or masks by name; None if all do.
         checks: how many layers check their inputs, see InitialParameters.
     """
-    mask = None if mask is None or mask.all() else mask
-    call = Call(_end, _end, mask=mask, most_input_checks=checks)
+    call = Call(_end, _end, most_input_checks=checks, **masks_of(masks_with_fill(mask)))
     with contextlib.suppress(InputsCheckedError), np.errstate(all="ignore"):
         model(Scope(call), inputs)
     return len(call.input_checks)

@@ -34,15 +34,18 @@ class Scope:
     Args:
         call: the call.
         path: the path of the names.
-        mask: which places of the layer's inputs hold data; by default those of the model's inputs.
+        mask: which places of the layer's inputs hold data, a tuple for several; by default those of the model's inputs.
 
     Attributes:
-        mask: which places of the layer's inputs hold data, (examples, *places); None if all do.
+        mask: which places of the layer's inputs hold data, (examples, *places), of the first of several that has a
+            mask; None if all do.
     """
 
     def __init__(self, call: Call, path: str = "", mask: Any = OF_THE_MODEL):
         self._call, self._path = call, path
-        self.mask: Array | None = call.mask if mask is OF_THE_MODEL else mask
+        mask = call.mask if mask is OF_THE_MODEL else mask
+        self._several = mask if isinstance(mask, tuple) else None
+        self.mask: Array | None = next((m for m in mask if m is not None), None) if isinstance(mask, tuple) else mask
         self._mask_after: Any = NOT_SAID
 
     @property
@@ -51,9 +54,13 @@ class Scope:
         return self._call.random_key is not None
 
     @property
-    def masks(self) -> Mapping[str, Array]:
-        """Return which places of each of several inputs of the model hold data, by name, of those that have a mask."""
-        return self._call.masks
+    def masks(self) -> Any:
+        """Return which places of each of several inputs hold data.
+
+        In a layer that takes several values this is a tuple of masks, or of None for a value without one. Elsewhere it
+        is a mapping of the masks of the model's inputs by name, of those that have one.
+        """
+        return self._call.masks if self._several is None else self._several
 
     @property
     def example_weights(self) -> Array | None:
@@ -78,11 +85,14 @@ class Scope:
             )
         return self.mask
 
-    def pass_mask(self, mask: Array | None) -> None:
-        """Say which places of the layer's outputs hold data; None if the outputs have no places any more, or all do."""
+    def pass_mask(self, mask: Any) -> None:
+        """Say which places of the layer's outputs hold data; None if the outputs have no places any more, or all do.
+
+        A model with several outputs gives a dict of such by name.
+        """
         self._mask_after = mask
 
-    def mask_after(self, layer: Any) -> Array | None:
+    def mask_after(self, layer: Any) -> Any:
         """Return which places of the outputs hold data that a layer has just returned in this scope.
 
         They are those that it has said with pass_mask(), or those of its inputs if it declares `keeps_places`.
@@ -93,7 +103,7 @@ class Scope:
         if self.mask is None:
             return None
         if self._mask_after is not NOT_SAID:
-            return self._mask_after  # type: ignore[no-any-return]
+            return self._mask_after
         if not getattr(layer, "keeps_places", False):
             raise UserError(
                 "does not take inputs of which some places are masked, as it does not say which of its outputs count; "
@@ -102,7 +112,7 @@ class Scope:
             )
         return self.mask
 
-    def mask_of_outputs(self, model: Any) -> Array | None:
+    def mask_of_outputs(self, model: Any) -> Any:
         """Return which places of the outputs of the whole model hold data; None if they have none, or all do.
 
         A function that does not say it returns outputs without places.
@@ -143,17 +153,17 @@ class Scope:
             return weights.reshape(-1)
         if not len(weights) or rows % len(weights):
             raise UserError(
-                f"{self._path.rstrip('/') or 'the model'}: its inputs have {count_text(rows, 'row')}, which are no "
-                f"positions of the {count_text(len(weights), 'example')}, so their weights cannot be told; keep the "
-                "examples as the first axis"
+                f"its inputs have {count_text(rows, 'row')}, which are no positions of the "
+                f"{count_text(len(weights), 'example')}, so their weights cannot be told; keep the examples as the "
+                "first axis"
             )
         return np.repeat(self._means(weights), rows // len(weights))
 
     def _means(self, weights: Array) -> Array:
         """Return the mean weight of each example, over its places that hold data."""
-        mask = self._call.mask
-        if mask is not None and mask.shape == weights.shape:
-            return share_of_places(weights, mask)
+        for mask in (self._call.mask, *self._call.masks.values()):
+            if mask is not None and mask.shape == weights.shape:
+                return share_of_places(weights, mask)
         means: Array = weights.mean(axis=tuple(range(1, weights.ndim)))
         return means
 
@@ -216,6 +226,11 @@ class Scope:
             raise InputsCheckedError
         return call.most_input_checks is not None
 
+    @property
+    def only_checks_inputs(self) -> bool:
+        """Return True if the call is for the checks of inputs alone, which asks for no parameter."""
+        return self._call.most_input_checks is not None
+
     def observe(self, moments: Moments) -> None:
         """Report the moments of a shard, by which the running moments are updated after the step.
 
@@ -274,9 +289,12 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
 
 
 class Model(Protocol):
-    """A layer, or a function of the user's own."""
+    """A layer, or a function of the user's own.
 
-    def __call__(self, scope: Scope, x: Value, /) -> Value:
+    For data with several inputs x is a dict of them by name; a model with several outputs returns a dict of these.
+    """
+
+    def __call__(self, scope: Scope, x: Any, /) -> Any:
         """Return one output per example, for inputs (examples, ...)."""
         ...
 

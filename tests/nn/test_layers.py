@@ -1,5 +1,7 @@
 """Checks of every kind of layer: derivatives of both orders, types, shapes and independent examples."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,12 @@ CASES = {
     "lstm both ways": (nn.LSTM(2, bidirectional=True), (3, 2)),
     "attention": (nn.Attention(2), (3, 4)),
     "attention causal": (nn.Attention(2, causal=True, bias=False), (3, 4)),
+    "concatenate": (nn.Concatenate(), ((3, 2), (3, 4))),
+    "concatenate along the first axis": (nn.Concatenate(axis=1), ((2, 3), (1, 3), (2, 3))),
+    "add": (nn.Add(), ((3, 2, 4), (1, 1, 4), (3, 2, 4))),
+    "subtract": (nn.Subtract(), ((3, 2), (3, 2))),
+    "multiply": (nn.Multiply(), ((3, 2, 4), (3, 2, 1), (1, 1, 4))),
+    "average": (nn.Average(), ((4,), (4,), (4,))),
     "residual": (nn.Residual((nn.Dense(4, "tanh"), nn.Dense(4)), activation="softplus"), (4,)),
     "recompute": (nn.Recompute((nn.Dense(4, "tanh"), nn.Dropout(0.3), nn.BatchNorm(), nn.Dense(3))), (4,)),
     "residual shortcut": (nn.Residual((nn.Dense(3), nn.BatchNorm()), (nn.Dense(3),)), (4,)),
@@ -62,7 +70,22 @@ def inputs_of(name, dtype="float64"):
     layer, shape = CASES[name]
     if isinstance(layer, nn.Embedding):
         return layer, np.random.default_rng(2).integers(0, layer.entries, (3, *shape))
+    if hasattr(layer, "takes_several"):
+        return several_in_one(layer, shape), inputs(3, sum(map(math.prod, shape)), seed=2).astype(dtype)
     return layer, inputs(3, *shape, seed=2).astype(dtype)
+
+
+def several_in_one(layer, shapes):
+    """Return a function of rows of numbers, which a layer of several values gets as parts of these shapes."""
+
+    def from_parts(scope, x):
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        parts = [
+            ad.take(x, index=(slice(None), slice(end - math.prod(s), end))) for end, s in zip(ends, shapes, strict=True)
+        ]
+        return layer(scope, tuple(ad.reshape(part, shape=(len(x), *s)) for part, s in zip(parts, shapes, strict=True)))
+
+    return from_parts
 
 
 def as_function(name, draw):
@@ -79,7 +102,7 @@ def as_function(name, draw):
 
 
 def test_every_kind_has_a_case():
-    assert {layer.kind for layer, _ in CASES.values()} == set(nn.LAYERS)
+    assert {layer.kind for layer, _ in CASES.values()} == set(nn.LAYERS) - {"shared"}  # which tests/nn/layers has
 
 
 @pytest.mark.parametrize("draw", [None, DRAW], ids=["evaluation", "training"])

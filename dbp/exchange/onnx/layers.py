@@ -8,12 +8,22 @@ from typing import Any
 
 from dbp import nn
 from dbp.errors import UserError
-from dbp.exchange.onnx import augmentation, convolution, dense, dropout, normalization, pooling, recurrent, sequences
+from dbp.exchange.onnx import (
+    augmentation,
+    convolution,
+    dense,
+    dropout,
+    merging,
+    normalization,
+    pooling,
+    recurrent,
+    sequences,
+)
 from dbp.exchange.onnx.activations import activate
 from dbp.exchange.onnx.graph import OnnxScope, Value
 
 
-def add(scope: OnnxScope, layer: Any, x: Value) -> Value:
+def add(scope: OnnxScope, layer: Any, x: Any) -> Any:
     """Add a layer to the graph; raise UserError if it is the user's own."""
     if type(layer) not in KINDS:
         name = getattr(layer, "__qualname__", type(layer).__qualname__)
@@ -31,18 +41,32 @@ def _sequential(scope: OnnxScope, layer: nn.Sequential, x: Value) -> Value:
     return x
 
 
+def graph(scope: OnnxScope, layer: nn.Graph, x: Any) -> Any:
+    """Add layers that say what they take: inputs and outputs are values, or dicts of them as those of the model."""
+    values: dict[str, Any] = dict(x) if isinstance(x, dict) else {nn.INPUTS: x}
+    if len(values) == 1:
+        values.setdefault(nn.INPUTS, *values.values())
+    for step in layer.steps:
+        taken = tuple(values[source] for source in step.takes)
+        given = taken if getattr(step.layer, "takes_several", False) else taken[0]
+        values[step.name] = add(scope.inside(step.weights or step.name), step.layer, given)
+    found = {output: values[name] for output, name in layer.results.items()}
+    return found[""] if layer.outputs is None else found
+
+
 def _residual(scope: OnnxScope, layer: nn.Residual, x: Value) -> Value:
-    y = _sequential(scope, nn.Sequential(*layer.layers), x)
-    straight = _sequential(scope.inside("shortcut"), nn.Sequential(*layer.shortcut), x) if layer.shortcut else x
+    main, shortcut = layer.paths
+    y = add(scope, main, x)
+    straight = add(scope.inside("shortcut"), shortcut, x) if shortcut else x
     both = scope.node("Add", y.name, scope.arranged(straight, y.axes).name)
     return activate(scope, layer.activation, replace(y, name=both))
 
 
-def _recompute(scope: OnnxScope, layer: nn.Recompute, x: Value) -> Value:
-    return _sequential(scope, nn.Sequential(*layer.layers), x)
+def _recompute(scope: OnnxScope, layer: nn.Recompute, x: Value) -> Any:
+    return add(scope, layer.inner, x)
 
 
-KINDS: dict[type, Callable[[OnnxScope, Any, Value], Value]] = {
+KINDS: dict[type, Callable[[OnnxScope, Any, Any], Any]] = {
     nn.Dense: dense.dense,
     nn.Activation: dense.activation,
     nn.Flatten: dense.flatten,
@@ -67,7 +91,13 @@ KINDS: dict[type, Callable[[OnnxScope, Any, Value], Value]] = {
     nn.Attention: sequences.attention,
     nn.GRU: recurrent.gru,
     nn.LSTM: recurrent.lstm,
+    nn.Concatenate: merging.concatenate,
+    nn.Add: merging.elementwise("Add"),
+    nn.Subtract: merging.elementwise("Sub"),
+    nn.Multiply: merging.elementwise("Mul"),
+    nn.Average: merging.average,
     nn.Sequential: _sequential,
+    nn.Graph: graph,
     nn.Residual: _residual,
     nn.Recompute: _recompute,
 }

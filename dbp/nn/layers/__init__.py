@@ -16,11 +16,13 @@ To add a layer:
 """
 
 from dbp.nn.layers.augmentation import Cutout, GaussianNoise, RandomCrop, RandomFlip, RandomRotation, RandomShift
-from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model
+from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model, model_of
 from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
 from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
 from dbp.nn.layers.dropout import Dropout
+from dbp.nn.layers.graph import INPUTS, Graph, Named, Shared
 from dbp.nn.layers.layer import Layer
+from dbp.nn.layers.merging import Add, Average, Concatenate, Multiply, Subtract
 from dbp.nn.layers.mixup import Mixup
 from dbp.nn.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from dbp.nn.layers.pooling import (
@@ -66,6 +68,12 @@ LAYERS: dict[str, type[Layer]] = {
         GRU,
         LSTM,
         Attention,
+        Concatenate,
+        Add,
+        Subtract,
+        Multiply,
+        Average,
+        Shared,
         Residual,
         Recompute,
     )
@@ -77,13 +85,17 @@ AUGMENTATION_LAYERS = (RandomFlip, RandomShift, RandomCrop, RandomRotation, Gaus
 __all__ = [
     "AUGMENTATION_LAYERS",
     "GRU",
+    "INPUTS",
     "LAYERS",
     "LSTM",
     "Activation",
+    "Add",
     "Attention",
+    "Average",
     "AveragePool1d",
     "AveragePool2d",
     "BatchNorm",
+    "Concatenate",
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
@@ -95,12 +107,15 @@ __all__ = [
     "GaussianNoise",
     "GlobalAveragePool",
     "GlobalMaxPool",
+    "Graph",
     "GroupNorm",
     "Layer",
     "LayerNorm",
     "MaxPool1d",
     "MaxPool2d",
     "Mixup",
+    "Multiply",
+    "Named",
     "Position",
     "RandomCrop",
     "RandomFlip",
@@ -110,5 +125,8 @@ __all__ = [
     "Reshape",
     "Residual",
     "Sequential",
+    "Shared",
+    "Subtract",
     "as_model",
+    "model_of",
 ]

@@ -17,11 +17,14 @@ class Layer(Protocol):
 
     For inputs of which some places are masked, a layer declares `keeps_places = True`, if its outputs have the same
     places and those that are filled in have no influence on others; or it calls scope.pass_mask().
+
+    A layer that takes several values declares `takes_several = True`: then x is a tuple of them, in the order in which
+    `from` names them, and scope.masks is the tuple of their masks.
     """
 
     kind: ClassVar[str]
 
-    def __call__(self, scope: Scope, x: Value) -> Value:
+    def __call__(self, scope: Scope, x: Any) -> Value:
         """Return the outputs for inputs (examples, ...)."""
         ...
 
@@ -49,6 +52,17 @@ def check_not_a_class(thing: Any) -> None:
     """Raise UserError for a class given in place of an instance."""
     if isinstance(thing, type):
         raise UserError(f"{thing.__name__} is a class; make an object of it: {thing.__name__}(...)")
+
+
+def error_in(name: str, error: Exception) -> Exception:
+    """Return an error with the name of the layer that raised it in front: "dense_2: units must be ...".
+
+    One that has the path of an inner layer in front gets the name as the first part of the path: then it becomes
+    "residual_1/dense_2: units must be ...".
+    """
+    found = type(error)(f"{name}{'/' if hasattr(error, 'names_layer') else ': '}{error}")
+    found.names_layer = True  # type: ignore[attr-defined]
+    return found
 
 
 def check_axes(x: Value, axes: tuple[str, ...], remedy: str) -> None:

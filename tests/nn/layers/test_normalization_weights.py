@@ -102,7 +102,7 @@ def test_positions_count_after_a_reshape_too():
     np.testing.assert_array_equal(scope.weights_of(inputs(rows, 3)), weights.reshape(-1))
     np.testing.assert_array_equal(scope.weights_of(inputs(rows, 7, 3))[:, 6], weights.reshape(-1))
     np.testing.assert_array_equal(scope.weights_of(inputs(12, 3)), np.repeat(weights.mean(1), 2))
-    with pytest.raises(UserError, match="batch_norm_1: its inputs have 13 rows, which are no positions of the 6 examp"):
+    with pytest.raises(UserError, match="its inputs have 13 rows, which are no positions of the 6 examp"):
         scope.weights_of(inputs(13, 3))
     ones = nn.Scope(nn.call_with({}, example_weights=np.ones((6, 4))))
     assert ones.weights_of(inputs(13, 3)) is None

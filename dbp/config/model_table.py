@@ -1,0 +1,97 @@
+"""Models in configs: lists of layers, some with a name and the names of what they take, to objects and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dbp.config.own_code import Own
+from dbp.errors import UserError, unknown
+from dbp.nn import LAYERS, Graph, Layer, Named, Sequential, model_of
+from dbp.text import brief
+
+# Returns an object from the kinds there are, its table, its key, and the readers of some of its settings.
+NamedReader = Callable[[Mapping[str, type[Any]], Any, str, Any], Any]
+LISTS = (Sequential.kind, Graph.kind)  # kinds of tables with a list of layers
+KEYS = ("layers", "outputs")  # of these tables
+NAME, FROM = "name", "from"  # keys of any layer
+
+
+def read_model(value: Any, key: str, named: NamedReader) -> Layer:
+    """Return the model that a table describes; raise UserError, which names the key, if it is wrong.
+
+    Args:
+        value: the table.
+        key: its key.
+        named: reads the table of a kind that is no list of layers.
+    """
+    table = as_table(value, key)
+    if table.get("kind", Graph.kind) not in LISTS:
+        return _layer(table, key, named)
+    for name in table:
+        if name not in ("kind", *KEYS):
+            raise unknown("key", f"{key}.{name}", [f"{key}.{known}" for known in KEYS])
+    if not isinstance(table.get("layers"), list):
+        raise UserError(f"{key}.layers must be a list of layers, such as [{{ kind = 'dense', units = 10 }}]")
+    layers = _layers(table["layers"], f"{key}.layers", named)
+    try:
+        return model_of(layers, table.get("outputs"))
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+
+
+def as_table(value: Any, key: str) -> Mapping[str, Any]:
+    """Return a table; UserError for anything else."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"{key} must be a table, but is {brief(value)}")
+    return value
+
+
+def _layers(value: Any, key: str, named: NamedReader) -> tuple[Layer, ...]:
+    """Return the layers in a list, some of which may contain layers themselves."""
+    if not isinstance(value, list):
+        raise UserError(f"{key} must be a list of layers, but is {brief(value)}")
+    return tuple(_layer_in_list(layer, f"{key}.{i}", named) for i, layer in enumerate(value))
+
+
+def _layer_in_list(value: Any, key: str, named: NamedReader) -> Any:
+    """Return a layer, with its name and what it takes, if its table has any."""
+    table = dict(as_table(value, key))
+    own = _settings_of(table.get("kind"))
+    found = {word: table.pop(word) for word in (NAME, FROM) if word in table and word not in own}
+    layer = read_model(table, key, named) if table.get("kind") in LISTS else _layer(table, key, named)
+    if not found:
+        return layer
+    try:
+        return Named(layer, found.get(NAME, ""), found.get(FROM, ()))
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+
+
+def _layer(table: Mapping[str, Any], key: str, named: NamedReader) -> Layer:
+    are_counted = _settings_of(table.get("kind")).get("layers") is int  # those that a layer stacks
+    layers = lambda value, inner: _layers(value, inner, named)  # noqa: E731
+    return typing.cast(Layer, named(LAYERS, table, key, {} if are_counted else {"layers": layers, "shortcut": layers}))
+
+
+def _settings_of(kind: Any) -> dict[str, Any]:
+    """Return the types of the settings of a kind of layer by name; empty if it is not known."""
+    found = kind.code if isinstance(kind, Own) else LAYERS.get(kind) if isinstance(kind, str) else None
+    return typing.get_type_hints(found) if isinstance(found, type) and dataclasses.is_dataclass(found) else {}
+
+
+def model_table(value: Sequential | Graph | Named, to_value: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the table of a list of layers, or of a layer with a name.
+
+    Args:
+        value: the layers or the layer.
+        to_value: returns what stands in a config for a layer.
+    """
+    if isinstance(value, Named):
+        taken = {} if value.from_ == () else {FROM: to_value(value.from_)}
+        return {**to_value(value.layer), **({NAME: value.name} if value.name else {}), **taken}
+    table = {"kind": value.kind, "layers": [to_value(layer) for layer in value.layers]}
+    outputs = value.outputs if isinstance(value, Graph) else None
+    return table if outputs is None else {**table, "outputs": dict(outputs)}
