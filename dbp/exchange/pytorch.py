@@ -48,12 +48,14 @@ def _dense(_layer: nn.Dense) -> Rules:
     return {"weight": Rule(("weight",), _turned), "bias": Rule(("bias",), same)}
 
 
-def _filters(_layer: nn.Conv2d | nn.ConvTranspose2d) -> Rules:
-    return {"weight": Rule(("weight",), lambda w: w.transpose(2, 3, 1, 0)), "bias": Rule(("bias",), same)}
+def _filters(layer: Any) -> Rules:
+    """Return the rules of a convolution, transposed or not, whose kernel PyTorch has with the window's axes last."""
 
+    def kernel(w: Array) -> Array:
+        turned = w.transpose(*range(2, w.ndim), 1, 0)
+        return turned[None] if layer.axes == 1 else turned
 
-def _conv1d(_layer: nn.Conv1d) -> Rules:
-    return {"weight": Rule(("weight",), lambda w: w.transpose(2, 1, 0)[None]), "bias": Rule(("bias",), same)}
+    return {"weight": Rule(("weight",), kernel), "bias": Rule(("bias",), same)}
 
 
 def _norm(_layer: nn.BatchNorm | nn.LayerNorm | nn.GroupNorm) -> Rules:
@@ -114,9 +116,12 @@ def _attention(_layer: nn.Attention) -> Rules:
 
 KINDS: dict[type, Callable[[Any], Rules]] = {
     nn.Dense: _dense,
-    nn.Conv1d: _conv1d,
+    nn.Conv1d: _filters,
     nn.Conv2d: _filters,
+    nn.Conv3d: _filters,
+    nn.ConvTranspose1d: _filters,
     nn.ConvTranspose2d: _filters,
+    nn.ConvTranspose3d: _filters,
     nn.BatchNorm: _norm,
     nn.LayerNorm: _norm,
     nn.GroupNorm: _norm,
@@ -180,11 +185,16 @@ class Flow:
 TAKES_CHANNELS_FIRST = (
     nn.Conv1d,
     nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
     nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
     nn.MaxPool1d,
     nn.MaxPool2d,
+    nn.MaxPool3d,
     nn.AveragePool1d,
     nn.AveragePool2d,
+    nn.AveragePool3d,
     nn.BatchNorm,
     nn.GroupNorm,
 )

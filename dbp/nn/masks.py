@@ -38,27 +38,28 @@ def share_of_places(weights: Array, mask: Array) -> Array:
 
 
 def as_images(mask: Array, x: Value) -> Array:
-    """Return the mask of images x (examples, height, width, channels) for each of their pixels."""
+    """Return the mask of images x (examples, *lengths, channels) for each of their pixels."""
     return np.broadcast_to(on_axes_of(mask, x)[..., 0], np.shape(x)[:-1])
 
 
 def mask_after_window(mask: Array, window: Window, same: bool) -> Array:
-    """Return which positions of a window count, (examples, down, across), given the mask of images.
+    """Return which positions of a window count, (examples, *positions), given the mask of images.
 
     They are those that the valid places alone would have: with padding "same" as many as places, divided by the stride.
     Otherwise the window must lie on valid places, and on as many others beside them as there is padding.
 
     Args:
-        mask: (examples, height, width).
+        mask: (examples, *lengths).
         window: the window.
         same: whether the padding is "same".
     """
     positions = window.positions(mask.shape[1:])
     if same:
-        return mask[:, :: window.stride[0], :: window.stride[1]][:, : positions[0], : positions[1]]
+        strides = zip(positions, window.stride, strict=True)
+        return mask[(slice(None), *(slice(0, (count - 1) * step + 1, step) for count, step in strides))]
     images = _grown(mask, window)[..., None]
     counts = np.ones((len(mask), *positions), np.bool_)
-    for _, _, under in window.taps(images, positions):
+    for _, under in window.taps(images, positions):
         counts &= under[..., 0]
     return counts
 
@@ -84,3 +85,31 @@ def _or(target: Array, source: Array, axis: int, to: slice, of: slice) -> None:
     """Set target[to] |= source[of] along an axis."""
     index = (slice(None),) * axis
     target[(*index, to)] |= source[(*index, of)]
+
+
+def mask_after_transposed(mask: Array, window: Window, image: tuple[int, ...]) -> Array:
+    """Return which outputs of a transposed convolution count, (examples, *image), given the mask of its inputs.
+
+    They are those that the valid places alone would have.
+
+    Args:
+        mask: (examples, *lengths).
+        window: the window, which slides over the outputs.
+        image: lengths of the outputs.
+    """
+    for axis, length in enumerate(image):
+        mask = np.moveaxis(_spread(np.moveaxis(mask, axis + 1, -1), window, axis, length), -1, axis + 1)
+    return mask
+
+
+def _spread(mask: Array, window: Window, axis: int, length: int) -> Array:
+    """Return the mask (..., length) of the outputs along one axis, given that of the inputs (..., positions)."""
+    positions, step, (before, after) = mask.shape[-1], window.stride[axis], window.padding[axis]
+    end = length - (positions - 1) * step + before + after  # of the window of an input, with what is added at the end
+    grown = np.zeros((*mask.shape[:-1], (positions - 1) * step + max(end, step + before)), np.bool_)
+    neighbors = mask[..., :-1] & mask[..., 1:]
+    for shift in range(before, end - after):
+        grown[..., shift : shift + (positions - 1) * step + 1 : step] |= mask
+    for shift in range(max(before, end - after), step + before):  # between the windows of two inputs
+        grown[..., shift : shift + (positions - 1) * step : step] |= neighbors
+    return grown[..., before : before + length]

@@ -41,13 +41,13 @@ def _einsum_work(node: Tensor) -> int:
     return math.prod(lengths.values())
 
 
-# Multiply-adds of products. The weights of a convolution are (height, width, channels in / groups, channels out).
+# Multiply-adds of products. The weights of a convolution are (*size, channels in / groups, channels out).
 PRODUCTS: dict[str, Callable[[Tensor], int]] = {
     "matmul": lambda node: node.value.size * _shape(node, 0)[-1],
     "einsum": _einsum_work,
-    "convolve": lambda node: node.value.size * math.prod(_shape(node, 1)[:3]),
-    "convolve_transposed": lambda node: math.prod(_shape(node, 0)) * math.prod(_shape(node, 1)[:3]),
-    "convolve_weights": lambda node: math.prod(_shape(node, 1)) * math.prod(node.shape[:3]),
+    "convolve": lambda node: node.value.size * math.prod(_shape(node, 1)[:-1]),
+    "convolve_transposed": lambda node: math.prod(_shape(node, 0)) * math.prod(_shape(node, 1)[:-1]),
+    "convolve_weights": lambda node: math.prod(_shape(node, 1)) * math.prod(node.shape[:-1]),
 }
 
 

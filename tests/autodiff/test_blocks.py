@@ -12,6 +12,7 @@ from dbp.autodiff.tensor import PRIMITIVES
 RNG = np.random.default_rng(3)
 X, W, B = RNG.standard_normal((2, 6, 5, 3)), RNG.standard_normal((3, 2, 3, 4)), RNG.standard_normal(4)
 ROWS, SCALE = RNG.standard_normal((4, 3)), RNG.standard_normal(3)
+VOLUMES = np.random.default_rng(4).standard_normal((2, 4, 3, 2, 3))
 WINDOW = ad.Window((3, 2), padding=((1, 1), (0, 1)))
 
 # The block, what it is made of, its inputs, and its options.
@@ -29,6 +30,11 @@ CASES = {
     ),
     "convolution": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": False, "pool": 0}),
     "convolution without bias": ("convolution_block", [X, W, None], {"window": WINDOW, "relu_after": True, "pool": 0}),
+    "convolution of volumes": (
+        "convolution_block",
+        [VOLUMES, np.sin(np.arange(36.0)).reshape(3, 2, 1, 3, 2), B[:2]],
+        {"window": ad.Window((3, 2, 1), (2, 1, 1), ((2, 1), (0, 1), (1, 0)), (1, 2, 1)), "relu_after": True, "pool": 0},
+    ),
     "convolution with pooling": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": True, "pool": 2}),
 }
 WINOGRAD = [RNG.standard_normal((4, 16, 16, 16)), RNG.standard_normal((3, 3, 16, 4)), RNG.standard_normal(4)]

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dbp.autodiff import fast_convolution
-from dbp.autodiff.fast_convolution import columns, scratch, winograd
+from dbp.autodiff.fast_convolution import columns, scratch, volumes, winograd
 
 RANDOM = np.random.default_rng(7)
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "relu": False, "pool": 0}
@@ -69,6 +69,24 @@ def close(got, want, dtype):
     assert got.dtype == dtype
     scale = max(1.0, float(np.abs(want).max(initial=0)))
     assert np.abs(got - want).max(initial=0) <= TOLERANCE[dtype] * scale
+
+
+@pytest.mark.parametrize("volumes_at_once", [1, 2, 100])
+def test_volumes_folded_in_groups_give_the_same(volumes_at_once, monkeypatch):
+    """With planes that lie in the padding alone, and with none of the volume left under a tap."""
+    x, w, b = untied((3, 4, 3, 5, 2)), untied((3, 2, 2, 2, 4)), untied(4)
+    setting = {"stride": (2, 1, 1), "padding": ((4, 1), (1, 0), (0, 0)), "dilation": (3, 1, 2), "relu": True, "pool": 0}
+    y, saved = fast_convolution.forward(x, w, b, **setting)
+    g = untied(y.shape)
+    gradients = fast_convolution.backward(g, y, saved, x, w, **setting, wanted=True, bias=True)
+    monkeypatch.setattr(volumes, "FOLDED_BYTES", volumes_at_once * y.shape[1] * 3 * x[0, 0].nbytes)
+    again, saved = fast_convolution.forward(x, w, b, **setting)
+    close(again, y, np.float32)
+    for got, want in zip(
+        fast_convolution.backward(g, y, saved, x, w, **setting, wanted=True, bias=True), gradients, strict=True
+    ):
+        close(got, want, np.float32)
+    assert fast_convolution.forward(x[:0], w, b, **setting)[0].shape == (0, *y.shape[1:])
 
 
 def check(x, w, b, wanted=True, **setting):

@@ -12,6 +12,7 @@ from dbp.nn.layers.containers import Layer
 
 # Every setting of every layer, none as it is by default.
 WINDOW = {"size": [3, 2], "stride": [2, 1], "padding": "same"}
+VOLUME = {"size": [3, 2, 1], "stride": [2, 1, 1], "padding": "same"}
 ALONG = {"size": 3, "stride": 2, "padding": 1}
 MADE = {"activation": "tanh", "initializer": "he_normal", "bias": False}
 RECURRENT = {
@@ -29,11 +30,21 @@ TABLES = {
     "reshape": {"shape": [2, 4]},
     "conv1d": {"filters": 4, **ALONG, "dilation": 2, "groups": 2, **MADE},
     "conv2d": {"filters": 4, **WINDOW, "dilation": [1, 2], "groups": 2, **MADE},
-    "conv_transpose2d": {"filters": 4, **WINDOW, **MADE},
-    "max_pool1d": ALONG,
-    "max_pool2d": WINDOW,
-    "average_pool1d": ALONG,
-    "average_pool2d": WINDOW,
+    "conv3d": {"filters": 4, **VOLUME, "dilation": [1, 2, 1], "groups": 2, **MADE},
+    "conv_transpose1d": {"filters": 4, **ALONG, "dilation": 2, "groups": 2, "output_padding": 1, **MADE},
+    "conv_transpose2d": {"filters": 4, **WINDOW, "padding": 1, "dilation": 2, "groups": 2, "output_padding": 1, **MADE},
+    "conv_transpose3d": {
+        "filters": 4,
+        **VOLUME,
+        "padding": 1,
+        "dilation": 2,
+        "groups": 2,
+        "output_padding": [0, 1, 0],
+        **MADE,
+    },
+    **{f"{kind}_pool1d": {**ALONG, "dilation": 2} for kind in ("max", "average")},
+    **{f"{kind}_pool2d": {**WINDOW, "dilation": [1, 2]} for kind in ("max", "average")},
+    **{f"{kind}_pool3d": {**VOLUME, "dilation": [1, 2, 1]} for kind in ("max", "average")},
     "global_average_pool": {},
     "global_max_pool": {},
     "batch_norm": {"decay": 0.5, "epsilon": 0.01},

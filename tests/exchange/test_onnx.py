@@ -68,7 +68,7 @@ def operators(proto):
     return [node.op_type for node in proto.graph.node]
 
 
-IMAGE, SEQUENCE = (9, 8, 4), (7, 6)
+IMAGE, SEQUENCE, VOLUME = (9, 8, 4), (7, 6), (5, 6, 4, 2)
 LAYERS = {
     "dense": ([nn.Dense(5, "tanh"), nn.Dense(3, bias=False)], (6,)),
     "dense on places": ([nn.Dense(5, "relu"), nn.Dense(3, bias=False)], SEQUENCE),
@@ -83,6 +83,10 @@ LAYERS = {
     "conv2d fused with its pool": ([nn.Conv2d(6, 3, "relu"), nn.MaxPool2d(2), nn.Conv2d(2, 2)], IMAGE),
     "conv1d": ([nn.Conv1d(5, 3, "elu"), nn.Conv1d(4, 2, stride=2, padding="same")], SEQUENCE),
     "conv1d groups": ([nn.Conv1d(6, 3, padding=1, dilation=2, groups=3)], SEQUENCE),
+    "conv1d causal": ([nn.Conv1d(6, 3, padding="causal", stride=2, dilation=2)], SEQUENCE),
+    "conv3d": ([nn.Conv3d(4, (3, 2, 1), "relu", stride=(1, 2, 1), padding="same"), nn.Conv3d(2, 2, groups=2)], VOLUME),
+    "conv_transpose1d same": ([nn.ConvTranspose1d(4, 2, stride=3, padding="same"), nn.Dense(2)], SEQUENCE),
+    "conv_transpose3d": ([nn.ConvTranspose3d(3, (2, 3, 1), stride=(1, 2, 2), padding="same")], VOLUME),
     "conv_transpose2d": ([nn.ConvTranspose2d(3, 3, "relu", stride=2)], IMAGE),
     "conv_transpose2d same": ([nn.ConvTranspose2d(3, (3, 4), stride=(2, 3), padding="same")], IMAGE),
     "conv_transpose2d gaps": ([nn.ConvTranspose2d(3, 2, stride=3, padding="same", bias=False)], IMAGE),
@@ -91,6 +95,10 @@ LAYERS = {
     "max_pool2d same": ([nn.MaxPool2d((2, 3), padding="same"), nn.Dense(2)], IMAGE),
     "average_pool2d": ([nn.AveragePool2d(3, 2, padding=1), nn.Dense(2)], IMAGE),
     "average_pool2d same": ([nn.AveragePool2d((2, 3), 1, padding="same"), nn.Dense(2)], IMAGE),
+    "max_pool2d dilated": ([nn.MaxPool2d(2, 1, dilation=(2, 3)), nn.Dense(2)], IMAGE),
+    "average_pool2d dilated": ([nn.AveragePool2d(2, 1, padding=1, dilation=(2, 3)), nn.Dense(2)], IMAGE),
+    "max_pool3d": ([nn.MaxPool3d((2, 3, 1), padding="same"), nn.Dense(2)], VOLUME),
+    "average_pool3d": ([nn.AveragePool3d(3, 2, padding=1), nn.Flatten(), nn.Dense(2)], VOLUME),
     "max_pool1d": ([nn.MaxPool1d(3, 2, padding="same"), nn.Dense(2)], SEQUENCE),
     "average_pool1d": ([nn.AveragePool1d(3, padding=1), nn.Dense(2)], SEQUENCE),
     "global_average_pool": ([nn.Conv2d(5, 2), nn.GlobalAveragePool(), nn.Dense(2)], IMAGE),
@@ -139,6 +147,13 @@ def test_every_kind_of_layer(name):
 def test_embedding(sequences):
     layers = [nn.Embedding(11, 6), nn.Position(), nn.GRU(4, sequences=sequences), nn.Dense(11)]
     compare(layers, (7,), entries=11)
+
+
+def test_transposed_convolutions_in_groups():
+    """The reference of onnx, by which others are compared in float64 too, has none."""
+    compare([nn.ConvTranspose1d(4, 3, "tanh", 3, 1, dilation=2, groups=2, output_padding=2)], SEQUENCE)
+    compare([nn.ConvTranspose2d(8, (3, 2), "relu", (2, 3), 1, groups=4, output_padding=1)], IMAGE)
+    compare([nn.ConvTranspose3d(4, 2, groups=2)], VOLUME)
 
 
 def test_a_layer_as_the_whole_model():

@@ -137,6 +137,22 @@ def test_images(tmp_path):
     compare(module, layers, IMAGE, names, tmp_path)
 
 
+def test_sequences_and_volumes(tmp_path):
+    """Transposed convolutions too, whose kernels PyTorch has with the channels of the inputs first."""
+    module = t.Sequential(
+        t.Conv1d(6, 4, 3, groups=2), t.ConvTranspose1d(4, 6, 3, 2, 1, output_padding=1, groups=2, dilation=2)
+    )
+    layers = [nn.Conv1d(4, 3, groups=2)]
+    layers.append(nn.ConvTranspose1d(6, 3, stride=2, padding=1, output_padding=1, groups=2, dilation=2))
+    compare(module, layers, (9, 6), ["0=conv1d_1", "1=conv_transpose1d_1"], tmp_path)
+    module = t.Sequential(
+        t.Conv3d(3, 4, (3, 2, 1)), t.MaxPool3d(2), t.ConvTranspose3d(4, 2, 2), t.Flatten(), t.Linear(54, 5)
+    )
+    layers = [nn.Conv3d(4, (3, 2, 1)), nn.MaxPool3d(2), nn.ConvTranspose3d(2, 2), nn.Flatten(), nn.Dense(5)]
+    names = ["0=conv3d_1", "2=conv_transpose3d_1", "4=dense_1"]
+    compare(module, layers, (6, 6, 4, 3), names, tmp_path)
+
+
 def test_flattened_images_meet_their_weights(tmp_path):
     """PyTorch flattens channels first, so the rows of the next weights are reordered."""
     module = t.Sequential(

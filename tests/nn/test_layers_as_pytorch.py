@@ -10,6 +10,7 @@ from dbp import nn
 from tests.nn.torch_layers import compare
 
 IMAGES = np.random.default_rng(0).standard_normal((3, 7, 6, 4))
+VOLUMES = np.random.default_rng(4).standard_normal((2, 4, 5, 3, 4))
 SEQUENCES = np.random.default_rng(1).standard_normal((3, 6, 4))
 ROWS = np.random.default_rng(2).standard_normal((5, 4))
 NUMBERS = np.random.default_rng(3).integers(0, 5, (3, 6))
@@ -26,7 +27,14 @@ LAYERS = [
     (nn.Conv1d(6, 3, "tanh", stride=2, padding=1), SEQUENCES),
     (nn.Conv1d(6, 2, "relu", padding="same", dilation=2, groups=2), SEQUENCES),
     (nn.Conv1d(8, 4, "elu", groups=4, bias=False), SEQUENCES),
+    (nn.Conv1d(6, 3, "tanh", padding="causal", dilation=2, groups=2), SEQUENCES),
+    (nn.Conv3d(6, 3, "relu", padding="same"), VOLUMES),
+    (nn.Conv3d(6, (3, 2, 1), "tanh", stride=(1, 2, 1), padding=1, dilation=(2, 1, 1)), VOLUMES),
+    (nn.Conv3d(8, (1, 2, 3), groups=4, bias=False), VOLUMES),
+    (nn.ConvTranspose1d(4, 3, "tanh", stride=3, padding=1, dilation=2, groups=2, output_padding=2), SEQUENCES),
     (nn.ConvTranspose2d(3, 3, "tanh"), IMAGES),
+    (nn.ConvTranspose2d(8, 3, stride=2, padding=1, groups=4, output_padding=(0, 1), bias=False), IMAGES),
+    (nn.ConvTranspose3d(3, (2, 3, 1), "elu", stride=(1, 2, 2), dilation=(2, 1, 1)), VOLUMES),
     (nn.ConvTranspose2d(3, (2, 4), "softplus", stride=(3, 2), padding=1), IMAGES),
     (nn.BatchNorm(decay=0.7, epsilon=1e-3), ROWS),
     (nn.BatchNorm(), SEQUENCES),
@@ -48,12 +56,18 @@ LAYERS = [
 POOLS = [
     nn.MaxPool2d(2),
     nn.MaxPool2d((3, 2), stride=(2, 1), padding=1),
+    nn.MaxPool2d(2, 1, dilation=(3, 1)),
     nn.AveragePool2d((2, 3)),
     nn.AveragePool2d(3, stride=2, padding=1),
     nn.GlobalAveragePool(),
     nn.GlobalMaxPool(),
     nn.Flatten(),
     nn.Reshape((6, 7, 5)),
+]
+POOLS_OF_VOLUMES = [
+    nn.MaxPool3d((2, 3, 1), 1, dilation=(2, 1, 1)),
+    nn.MaxPool3d(2, padding=1),
+    nn.AveragePool3d(3, 1, 1),
 ]
 POOLS_ALONG = [nn.MaxPool1d(2), nn.MaxPool1d(3, 1, 1), nn.AveragePool1d(2), nn.AveragePool1d(3, 2, 1)]
 
@@ -73,6 +87,11 @@ def test_layers(layer, x, training):
 def test_pooling_of_images(pool):
     compare(nn.Sequential(nn.Conv2d(5, 3, padding=1), pool), IMAGES)
     compare(nn.Sequential(nn.Conv2d(5, 3, "relu", padding=1), pool), IMAGES)
+
+
+@pytest.mark.parametrize("pool", [*POOLS_OF_VOLUMES, nn.GlobalMaxPool(), nn.GlobalAveragePool()], ids=kind_of)
+def test_pooling_of_volumes(pool):
+    compare(nn.Sequential(nn.Conv3d(5, 3, "tanh", padding=1), pool), VOLUMES)
 
 
 @pytest.mark.parametrize("pool", [*POOLS_ALONG, nn.GlobalMaxPool(), nn.GlobalAveragePool()], ids=kind_of)
@@ -97,7 +116,7 @@ def test_layers_of_layers(layer, x, training):
 
 
 def test_every_layer_is_compared():
-    compared = {type(layer) for layer, _ in LAYERS} | {type(pool) for pool in (*POOLS, *POOLS_ALONG)}
+    compared = {type(layer) for layer, _ in LAYERS} | {type(pool) for pool in (*POOLS, *POOLS_OF_VOLUMES, *POOLS_ALONG)}
     # Activations are compared in dense layers; which numbers dropout draws is each library's own.
     random = {nn.Dropout, *nn.AUGMENTATION_LAYERS}
     assert set(nn.LAYERS.values()) - compared == {nn.Activation, nn.Residual, nn.Recompute} | random

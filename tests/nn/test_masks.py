@@ -29,6 +29,11 @@ MODELS = {
     "conv1d": (nn.Conv1d(4, 3, "tanh", padding="same"), nn.Conv1d(3, 2, "relu", padding=1, dilation=2), *TAIL),
     "conv1d strided": (nn.Conv1d(4, 2, "tanh", padding="same", stride=2), *TAIL),
     "conv1d valid": (nn.Conv1d(4, 3, padding=1, stride=2), nn.Conv1d(4, 1, "tanh"), nn.GlobalMaxPool()),
+    "conv1d causal": (nn.Conv1d(4, 3, "tanh", padding="causal", dilation=2), *TAIL),
+    "conv_transpose1d": (nn.ConvTranspose1d(4, 3, "tanh", 2), nn.ConvTranspose1d(4, 2, padding="same"), *TAIL),
+    "conv_transpose1d cut": (nn.ConvTranspose1d(4, 4, "tanh", 3, padding=1, output_padding=2), *TAIL),
+    "conv_transpose1d with gaps": (nn.ConvTranspose1d(4, 2, "softplus", 4), *TAIL),
+    "conv_transpose1d with gaps and the same padding": (nn.ConvTranspose1d(4, 2, "elu", 3, "same"), *TAIL),
     "max_pool1d": (nn.MaxPool1d(2, 1, padding=1), nn.MaxPool1d(2, 2, padding="same"), *TAIL),
     "average_pool1d": (nn.AveragePool1d(3, 1, padding=1), nn.AveragePool1d(2, 2, padding="same"), *TAIL),
     "group_norm": (nn.GroupNorm(2), *TAIL),
@@ -164,8 +169,9 @@ def test_batch_norm_with_example_weights_and_places():
 def test_images_with_masked_pixels():
     x, mask = inputs(3, 6, 5, 2), np.random.default_rng(3).random((3, 6, 5)) < 0.7
     model = nn.Sequential(
-        nn.Conv2d(4, 3, "relu", padding="same"), nn.MaxPool2d(2), nn.BatchNorm(), nn.GroupNorm(2), nn.GlobalMaxPool()
-    )
+        nn.Conv2d(4, 3, "relu", padding="same"), nn.MaxPool2d(2), nn.ConvTranspose2d(4, 2), nn.BatchNorm(),
+        nn.GroupNorm(2), nn.GlobalMaxPool(),
+    )  # fmt: skip
     parameters, running = start(model, x)
     got = [model(nn.use(parameters, running, DRAW, mask=mask), np.where(mask[..., None], x, fill)) for fill in (0, 8.0)]
     np.testing.assert_array_equal(*got)

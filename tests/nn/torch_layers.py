@@ -99,50 +99,52 @@ def _(layer: nn.Reshape, _place, x):
     return x.reshape(len(x), *layer.shape)
 
 
-@follow.register
-def _(layer: nn.Conv2d, place, x):
-    w = place("weight").permute(3, 2, 0, 1)
-    z = functional.conv2d(first(x), w, place("bias"), layer.stride, layer.padding, layer.dilation, layer.groups)
+def _kernel(layer, place):
+    """Return the kernel of a convolution, transposed or not, with its channels in PyTorch's order."""
+    w = place("weight")[0] if layer.axes == 1 else place("weight")
+    return w.permute(-1, -2, *range(w.ndim - 2))
+
+
+@follow.register(nn.Conv1d)
+@follow.register(nn.Conv2d)
+@follow.register(nn.Conv3d)
+def _(layer, place, x):
+    convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[layer.axes - 1]
+    x, padding = first(x), layer.padding
+    if padding == "causal":
+        x, padding = functional.pad(x, (layer.dilation * (layer.size - 1), 0)), 0
+    z = convolve(x, _kernel(layer, place), place("bias"), layer.stride, padding, layer.dilation, layer.groups)
     return ACTIVATIONS[layer.activation](last(z))
 
 
-@follow.register
-def _(layer: nn.Conv1d, place, x):
-    w = place("weight")[0].permute(2, 1, 0)
-    z = functional.conv1d(first(x), w, place("bias"), layer.stride, layer.padding, layer.dilation, layer.groups)
-    return ACTIVATIONS[layer.activation](last(z))
-
-
-@follow.register
-def _(layer: nn.ConvTranspose2d, place, x):
-    w, padding = place("weight").permute(3, 2, 0, 1), 0 if layer.padding == "valid" else layer.padding
-    z = functional.conv_transpose2d(first(x), w, place("bias"), layer.stride, padding)
-    return ACTIVATIONS[layer.activation](last(z))
-
-
-def _pooled(function, layer, x, **settings):
+@follow.register(nn.ConvTranspose1d)
+@follow.register(nn.ConvTranspose2d)
+@follow.register(nn.ConvTranspose3d)
+def _(layer, place, x):
+    names = functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d
     padding = 0 if layer.padding == "valid" else layer.padding
-    return last(function(first(x), layer.size, layer.stride, padding, **settings))
+    others = layer.stride, padding, layer.output_padding, layer.groups, layer.dilation
+    z = names[layer.axes - 1](first(x), _kernel(layer, place), place("bias"), *others)
+    return ACTIVATIONS[layer.activation](last(z))
 
 
-@follow.register
-def _(layer: nn.MaxPool2d, _place, x):
-    return _pooled(functional.max_pool2d, layer, x)
+@follow.register(nn.MaxPool1d)
+@follow.register(nn.MaxPool2d)
+@follow.register(nn.MaxPool3d)
+def _(layer, _place, x):
+    pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[layer.axes - 1]
+    padding = 0 if layer.padding == "valid" else layer.padding
+    return last(pool(first(x), layer.size, layer.stride, padding, layer.dilation))
 
 
-@follow.register
-def _(layer: nn.MaxPool1d, _place, x):
-    return _pooled(functional.max_pool1d, layer, x)
-
-
-@follow.register
-def _(layer: nn.AveragePool2d, _place, x):
-    return _pooled(functional.avg_pool2d, layer, x, count_include_pad=False)
-
-
-@follow.register
-def _(layer: nn.AveragePool1d, _place, x):
-    return _pooled(functional.avg_pool1d, layer, x, count_include_pad=False)
+@follow.register(nn.AveragePool1d)
+@follow.register(nn.AveragePool2d)
+@follow.register(nn.AveragePool3d)
+def _(layer, _place, x):
+    assert layer.dilation == 1, "PyTorch has none"
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[layer.axes - 1]
+    padding = 0 if layer.padding == "valid" else layer.padding
+    return last(pool(first(x), layer.size, layer.stride, padding, count_include_pad=False))
 
 
 @follow.register

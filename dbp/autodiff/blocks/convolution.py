@@ -28,8 +28,8 @@ def _convolution(
 def _convolution_forward(
     x: Array, w: Array, b: Array | None, window: Window, relu_after: bool, pool: int
 ) -> tuple[Array, Any]:
-    check_kernel(x.shape[3], w, window)
-    positions = window.positions(x.shape[1:3])
+    check_kernel(x.shape[-1], w, window)
+    positions = window.positions(x.shape[1:-1])
     if pool:
         Window((pool, pool), (pool, pool)).positions(positions)
     x, w = _same_dtype(x, w)
@@ -73,17 +73,17 @@ def convolution_block(
     """Return max_pool(relu(convolve(x, w) + b)); bias, ReLU and pooling are optional.
 
     Args:
-        x: images (examples, height, width, channels).
-        w: weights (down, across, channels / groups, outputs).
+        x: images (examples, height, width, channels), or volumes (examples, depth, height, width, channels).
+        w: weights (*size, channels / groups, outputs).
         b: (outputs,), or None.
         window: of the convolution.
         groups: the channels are split into so many groups.
         relu_after: whether to apply ReLU.
-        pool: size and stride of the max pooling, 0 for none.
+        pool: size and stride of the max pooling of images, 0 for none and for volumes.
     """
     block = (
         _one_group
-        if groups == 1 and pool <= fast_convolution.MAX_POOL
+        if groups == 1 and pool <= fast_convolution.MAX_POOL and len(window.size) > 1
         else functools.partial(_convolution, groups=groups)
     )
     return block(x, w, b, window=window, relu_after=relu_after, pool=pool)

@@ -1,14 +1,16 @@
-"""Fast 2-D convolution fused with bias, ReLU and max pooling, in NumPy: forward and backward pass.
+"""Fast 2-D and 3-D convolution fused with bias, ReLU and max pooling, in NumPy: forward and backward pass.
 
 Arrays are channels last: images (N, H, W, C), weights (kh, kw, C, K). `winograd` does 3x3 kernels with enough channels,
-`columns` all others.
+`columns` all others. Volumes (N, D, H, W, C) with weights (kd, kh, kw, C, K) become images in `volumes`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from dbp.autodiff.fast_convolution import columns, epilogue, winograd
+from dbp.autodiff.fast_convolution import columns, epilogue, volumes, winograd
 from dbp.autodiff.fast_convolution.columns import Padding, Pair
 from dbp.types import Array
 
@@ -39,17 +41,20 @@ def forward(
     w: Array,
     b: Array | None,
     *,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
     relu: bool,
     pool: int,
 ) -> tuple[Array, Saved]:
     """Return y = pool(relu(convolution(x, w) + b)), as cross-correlation, and arrays to save for backward().
 
-    `padding` is ((top, bottom), (left, right)), `pool` 0 or the size and stride of a max pooling, which drops an
-    incomplete last window. `winograd` has a rounding error of about four times that of `columns`.
+    `stride` and `dilation` have a number for each axis, `padding` a pair, ((top, bottom), (left, right)); `pool` is 0
+    or the size and stride of a max pooling, which drops an incomplete last window, and 0 for volumes. `winograd` has a
+    rounding error of about four times that of `columns`.
     """
+    if w.ndim == volumes.WEIGHT_AXES:
+        return volumes.forward(forward, x, w, b, stride=stride, padding=padding, dilation=dilation, relu=relu)
     if pool > epilogue.MAX_POOL:
         raise ValueError(f"pool must be at most {epilogue.MAX_POOL}, got {pool}: pool apart from the convolution")
     if _by_winograd(x, w, stride, padding, dilation, pool):
@@ -64,9 +69,9 @@ def backward(
     x: Array,
     w: Array,
     *,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
     relu: bool,
     pool: int,
     wanted: bool,
@@ -76,6 +81,9 @@ def backward(
 
     The first of equal maxima, row by row, gets the cotangent.
     """
+    if w.ndim == volumes.WEIGHT_AXES:
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "relu": relu}
+        return volumes.backward(backward, g, y, x, w, **options, wanted=wanted, bias=bias)
     if _by_winograd(x, w, stride, padding, dilation, pool):
         dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, relu=relu, pool=pool, wanted=wanted)
     else:

@@ -1,7 +1,8 @@
 """Convolution of images and its two adjoints; the derivatives of each of the three are the other two.
 
-Images are (examples, height, width, channels), weights (down, across, channels in / groups, channels out). As is usual
-in deep learning, the kernel is not flipped: these are cross-correlations.
+Images are (examples, height, width, channels), weights (down, across, channels in / groups, channels out); there may be
+any number of axes in the place of these two. As is usual in deep learning, the kernel is not flipped: these are
+cross-correlations.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.shapes import rows_of
-from dbp.autodiff.primitives.windows import Pair, Window
+from dbp.autodiff.primitives.windows import Lengths, Window
 from dbp.autodiff.tensor import Primitive
 from dbp.types import Array
 
 
 def check_kernel(channels: int, w: Array, window: Window, groups: int = 1, outputs: int | None = None) -> None:
     """Raise ValueError unless weights have the shape for this window and these channels."""
-    if w.ndim != 4 or w.shape[:2] != window.size:
+    if w.shape[:-2] != window.size:
         raise ValueError(f"weights of shape {w.shape} do not fit a window of {window.size}")
-    if channels != w.shape[2] * groups or w.shape[3] % groups or outputs not in (None, w.shape[3]):
-        fit = f"{w.shape[2] * groups} channels" + (f" to {w.shape[3]}" if outputs is not None else "")
+    if channels != w.shape[-2] * groups or w.shape[-1] % groups or outputs not in (None, w.shape[-1]):
+        fit = f"{w.shape[-2] * groups} channels" + (f" to {w.shape[-1]}" if outputs is not None else "")
         given = f"{channels}" + (f" and {outputs}" if outputs is not None else "")
         groups_too = f" in {groups} groups" if groups > 1 else ""
         raise ValueError(f"weights for {fit}{groups_too} do not fit {given} channels")
 
 
 def _product(x: Array, w: Array, groups: int) -> Any:
-    """Multiply x (examples, down, across, C) by w (C / groups, K), each group of channels by its own part of w."""
+    """Multiply x (examples, *positions, C) by w (C / groups, K), each group of channels by its own part of w."""
     if groups == 1:
         return np.matmul(rows_of(x), w).reshape(*x.shape[:-1], w.shape[-1])
     if w.shape[0] == 1:  # depth-wise
@@ -39,7 +40,7 @@ def _product(x: Array, w: Array, groups: int) -> Any:
 
 
 def _product_transposed(g: Array, w: Array, groups: int) -> Any:
-    """Multiply g (examples, down, across, K) by the transpose of w (C / groups, K)."""
+    """Multiply g (examples, *positions, K) by the transpose of w (C / groups, K)."""
     width = w.shape[0] * groups
     if groups == 1:
         return np.matmul(rows_of(g), w.T).reshape(*g.shape[:-1], width)
@@ -59,32 +60,32 @@ def _sum_outer_products(x: Array, g: Array, groups: int) -> Any:
 
 
 def _convolve(x: Array, w: Array, window: Window, groups: int = 1) -> Any:
-    check_kernel(x.shape[3], w, window, groups)
-    positions = window.positions(x.shape[1:3])
-    y = np.zeros((len(x), *positions, w.shape[3]), np.result_type(x, w))
-    for i, j, pixels in window.taps(window.padded(x), positions):
-        y += _product(pixels, w[i, j], groups)
+    check_kernel(x.shape[-1], w, window, groups)
+    positions = window.positions(x.shape[1:-1])
+    y = np.zeros((len(x), *positions, w.shape[-1]), np.result_type(x, w))
+    for tap, pixels in window.taps(window.padded(x), positions):
+        y += _product(pixels, w[tap], groups)
     return y
 
 
-def _convolve_transposed(g: Array, w: Array, window: Window, image: Pair, groups: int = 1) -> Any:
-    channels = w.shape[2] * groups if w.ndim == 4 else 0
-    check_kernel(channels, w, window, groups, g.shape[3])
-    if window.positions(image) != g.shape[1:3]:
+def _convolve_transposed(g: Array, w: Array, window: Window, image: Lengths, groups: int = 1) -> Any:
+    channels = w.shape[-2] * groups if w.ndim > 1 else 0
+    check_kernel(channels, w, window, groups, g.shape[-1])
+    if window.positions(image) != g.shape[1:-1]:
         raise ValueError(f"the window has {window.positions(image)} positions on images of {image}")
     padded = window.blank((len(g), *image, channels), np.result_type(g, w))
-    for i, j, pixels in window.taps(padded, g.shape[1:3]):
-        pixels += _product_transposed(g, w[i, j], groups)
+    for tap, pixels in window.taps(padded, g.shape[1:-1]):
+        pixels += _product_transposed(g, w[tap], groups)
     return np.ascontiguousarray(window.unpadded(padded))
 
 
 def _convolve_weights(x: Array, g: Array, window: Window, groups: int = 1) -> Any:
-    positions = window.positions(x.shape[1:3])
-    if positions != g.shape[1:3] or x.shape[3] % groups or g.shape[3] % groups:
-        raise ValueError(f"the window has {positions} positions on images of {x.shape[1:3]} ({groups} groups)")
-    w = np.empty((*window.size, x.shape[3] // groups, g.shape[3]), np.result_type(x, g))
-    for i, j, pixels in window.taps(window.padded(x), positions):
-        w[i, j] = _sum_outer_products(pixels, g, groups)
+    positions = window.positions(x.shape[1:-1])
+    if positions != g.shape[1:-1] or x.shape[-1] % groups or g.shape[-1] % groups:
+        raise ValueError(f"the window has {positions} positions on images of {x.shape[1:-1]} ({groups} groups)")
+    w = np.empty((*window.size, x.shape[-1] // groups, g.shape[-1]), np.result_type(x, g))
+    for tap, pixels in window.taps(window.padded(x), positions):
+        w[tap] = _sum_outer_products(pixels, g, groups)
     return w
 
 
@@ -92,7 +93,7 @@ convolve: Primitive = Primitive(  # of images x with weights w
     "convolve",
     _convolve,
     reverse=[
-        lambda g, y, x, w, **how: convolve_transposed(g, w, image=np.shape(x)[1:3], **how),
+        lambda g, y, x, w, **how: convolve_transposed(g, w, image=np.shape(x)[1:-1], **how),
         lambda g, y, x, w, **how: convolve_weights(x, g, **how),
     ],
     forward=[lambda t, y, x, w, **how: convolve(t, w, **how), lambda t, y, x, w, **how: convolve(x, t, **how)],
@@ -113,7 +114,7 @@ convolve_weights: Primitive = Primitive(  # the adjoint in w: images x and cotan
     "convolve_weights",
     _convolve_weights,
     reverse=[
-        lambda c, y, x, g, **how: convolve_transposed(g, c, image=np.shape(x)[1:3], **how),
+        lambda c, y, x, g, **how: convolve_transposed(g, c, image=np.shape(x)[1:-1], **how),
         lambda c, y, x, g, **how: convolve(x, c, **how),
     ],
     forward=[

@@ -1,12 +1,13 @@
-"""Pooling of images (examples, height, width, channels): the maximum or the mean of every window."""
+"""Pooling of images (examples, *lengths, channels): the maximum or the mean of every window."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.primitives.windows import Pair, Window
+from dbp.autodiff.primitives.windows import Lengths, Window
 from dbp.autodiff.tensor import Primitive, Value, array_of
 from dbp.types import Array
 
@@ -17,11 +18,11 @@ def _padded_below(x: Array, window: Window) -> Array:
 
 
 def _max_pool(x: Array, window: Window) -> Any:
-    positions = window.positions(x.shape[1:3])
+    positions = window.positions(x.shape[1:-1])
     taps = window.taps(_padded_below(x, window), positions)
-    _, _, first = next(taps)
+    _, first = next(taps)
     y = first.copy()
-    for _, _, pixels in taps:
+    for _, pixels in taps:
         np.maximum(y, pixels, out=y)
     return y
 
@@ -29,23 +30,23 @@ def _max_pool(x: Array, window: Window) -> Any:
 def _largest_tap(x: Value, y: Value, window: Window) -> Array:
     """Return per window the number of the first tap, row by row, that holds its maximum."""
     image, largest = array_of(x), array_of(y)
-    found = np.full(largest.shape, -1, np.int16)
-    for i, j, pixels in window.taps(_padded_below(image, window), largest.shape[1:3]):
-        found[(found < 0) & (pixels == largest)] = i * window.size[1] + j
+    found = np.full(largest.shape, -1, np.min_scalar_type(-math.prod(window.size)))
+    for number, (_, pixels) in enumerate(window.taps(_padded_below(image, window), largest.shape[1:-1])):
+        found[(found < 0) & (pixels == largest)] = number
     return found
 
 
 def _gather(x: Array, taps: Array, window: Window) -> Any:
     y = np.zeros(taps.shape, x.dtype)
-    for i, j, pixels in window.taps(window.padded(x), taps.shape[1:3]):
-        y += pixels * (taps == i * window.size[1] + j)
+    for number, (_, pixels) in enumerate(window.taps(window.padded(x), taps.shape[1:-1])):
+        y += pixels * (taps == number)
     return y
 
 
-def _scatter(g: Array, taps: Array, window: Window, image: Pair) -> Any:
-    padded = window.blank((len(g), *image, g.shape[3]), g.dtype)
-    for i, j, pixels in window.taps(padded, g.shape[1:3]):
-        pixels += g * (taps == i * window.size[1] + j)
+def _scatter(g: Array, taps: Array, window: Window, image: Lengths) -> Any:
+    padded = window.blank((len(g), *image, g.shape[-1]), g.dtype)
+    for number, (_, pixels) in enumerate(window.taps(padded, g.shape[1:-1])):
+        pixels += g * (taps == number)
     return np.ascontiguousarray(window.unpadded(padded))
 
 
@@ -53,14 +54,14 @@ max_pool: Primitive = Primitive(  # the derivative of a tie goes to the first ta
     "max_pool",
     _max_pool,
     reverse=[
-        lambda g, y, x, window: tap_scatter(g, taps=_largest_tap(x, y, window), window=window, image=np.shape(x)[1:3]),
+        lambda g, y, x, window: tap_scatter(g, taps=_largest_tap(x, y, window), window=window, image=np.shape(x)[1:-1]),
     ],
     forward=[lambda t, y, x, window: tap_gather(t, taps=_largest_tap(x, y, window), window=window)],
 )
 tap_gather: Primitive = Primitive(  # from every window the value at the tap of the given number
     "tap_gather",
     _gather,
-    reverse=[lambda g, y, x, taps, window: tap_scatter(g, taps=taps, window=window, image=np.shape(x)[1:3])],
+    reverse=[lambda g, y, x, taps, window: tap_scatter(g, taps=taps, window=window, image=np.shape(x)[1:-1])],
     forward=[lambda t, y, x, taps, window: tap_gather(t, taps=taps, window=window)],
 )
 tap_scatter: Primitive = Primitive(  # the adjoint of tap_gather
@@ -72,16 +73,16 @@ tap_scatter: Primitive = Primitive(  # the adjoint of tap_gather
 
 
 def _window_sum(x: Array, window: Window) -> Any:
-    positions = window.positions(x.shape[1:3])
-    y = np.zeros((len(x), *positions, x.shape[3]), x.dtype)
-    for _, _, pixels in window.taps(window.padded(x), positions):
+    positions = window.positions(x.shape[1:-1])
+    y = np.zeros((len(x), *positions, x.shape[-1]), x.dtype)
+    for _, pixels in window.taps(window.padded(x), positions):
         y += pixels
     return y
 
 
-def _window_spread(g: Array, window: Window, image: Pair) -> Any:
-    padded = window.blank((len(g), *image, g.shape[3]), g.dtype)
-    for _, _, pixels in window.taps(padded, g.shape[1:3]):
+def _window_spread(g: Array, window: Window, image: Lengths) -> Any:
+    padded = window.blank((len(g), *image, g.shape[-1]), g.dtype)
+    for _, pixels in window.taps(padded, g.shape[1:-1]):
         pixels += g
     return np.ascontiguousarray(window.unpadded(padded))
 
@@ -89,7 +90,7 @@ def _window_spread(g: Array, window: Window, image: Pair) -> Any:
 window_sum: Primitive = Primitive(  # the sum over every window
     "window_sum",
     _window_sum,
-    reverse=[lambda g, y, x, window: window_spread(g, window=window, image=np.shape(x)[1:3])],
+    reverse=[lambda g, y, x, window: window_spread(g, window=window, image=np.shape(x)[1:-1])],
     forward=[lambda t, y, x, window: window_sum(t, window=window)],
 )
 window_spread: Primitive = Primitive(  # the adjoint of window_sum
@@ -102,5 +103,5 @@ window_spread: Primitive = Primitive(  # the adjoint of window_sum
 
 def average_pool(x: Value, window: Window) -> Value:
     """Return the mean of every window over the pixels within the image, padding excluded."""
-    inside = np.ones((1, *np.shape(x)[1:3], 1), array_of(x).dtype)
+    inside = np.ones((1, *np.shape(x)[1:-1], 1), array_of(x).dtype)
     return window_sum(x, window=window) / _window_sum(inside, window)

@@ -1,46 +1,41 @@
-"""Convolutions and the transposed convolution in ONNX: channels first, filters as (filters, channels, *size)."""
+"""Convolutions and transposed convolutions in ONNX: channels first, filters as (filters, channels, *size)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from dbp import nn
-from dbp.autodiff import Window
 from dbp.exchange.onnx.activations import activate
 from dbp.exchange.onnx.graph import OnnxScope, Shape, Value
 from dbp.exchange.onnx.windows import image_of, window_attributes
-from dbp.nn.layers.window_settings import pair, window_on
-from dbp.types import Array
+from dbp.nn.layers.convolution import convolution_window
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
-
-
-def conv2d(scope: OnnxScope, layer: nn.Conv2d, x: Value) -> Value:
-    """Add a convolution of images."""
-    size, stride, dilation = map(pair, (layer.size, layer.stride, layer.dilation))
-    window = window_on(image_of(x.shape), size, stride, layer.padding, dilation)
-    return _convolved(scope, layer, x, window, scope.weight("weight"), axes=2)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
-def conv1d(scope: OnnxScope, layer: nn.Conv1d, x: Value) -> Value:
-    """Add a convolution of sequences."""
-    size, stride, dilation = (pair(v, axes=1) for v in (layer.size, layer.stride, layer.dilation))
-    window = window_on(image_of(x.shape), size, stride, layer.padding, dilation, axes=1)
-    return _convolved(scope, layer, x, window, scope.weight("weight")[0], axes=1)
+def convolution(scope: OnnxScope, layer: Convolution, x: Value) -> Value:
+    """Add a convolution of sequences, images or volumes."""
+    image = image_of(x.shape)
+    window = convolution_window(layer, image)
+    shape = (*window.positions(image)[-layer.axes :], layer.filters)
+    return _with_filters(scope, layer, "Conv", x, shape, window_attributes(window, layer.axes))
 
 
-def _convolved(
-    scope: OnnxScope, layer: nn.Conv1d | nn.Conv2d, x: Value, window: Window, w: Array, axes: Literal[1, 2]
-) -> Value:
-    """Add a convolution over the last one or two axes of positions, and its activation."""
-    shape = (*window.positions(image_of(x.shape))[-axes:], layer.filters)
-    attributes = window_attributes(window, axes) | {"group": layer.groups}
-    return _with_filters(scope, layer, "Conv", x, shape, w, attributes)
+def transposed_convolution(scope: OnnxScope, layer: Transposed, x: Value) -> Value:
+    """Add a transposed convolution; outputs that no window reaches, if the stride exceeds its size, lie at the end."""
+    image = image_of(x.shape)
+    outputs, window = layer.geometry(image)
+    axes = zip(image, outputs, window.stride, window.size, window.dilation, window.padding, strict=True)
+    added = [length - ((n - 1) * s + d * (k - 1) + 1 - sum(p)) for n, length, s, k, d, p in axes]
+    attributes = window_attributes(window, layer.axes) | {"output_padding": added[-layer.axes :]}
+    shape = (*outputs[-layer.axes :], layer.filters)
+    return _with_filters(scope, layer, "ConvTranspose", x, shape, attributes)
 
 
 def _with_filters(
-    scope: OnnxScope, layer: Convolution, op: str, x: Value, shape: Shape, w: Array, attributes: dict[str, Any]
+    scope: OnnxScope, layer: Convolution | Transposed, op: str, x: Value, shape: Shape, attributes: dict[str, Any]
 ) -> Value:
     """Add a convolution operator and the activation.
 
@@ -50,24 +45,13 @@ def _with_filters(
         op: the name of the operator.
         x: the inputs.
         shape: of one example's outputs, channels last.
-        w: the kernel (*size, channels, filters), or (*size, filters, channels) for a transposed convolution.
         attributes: of the operator.
     """
+    w = scope.weight("weight")  # (*size, channels, filters), or (*size, filters, channels) of a transposed convolution
+    w = w[0] if layer.axes == 1 else w
     *window_axes, next_to_last, last = range(w.ndim)
     weights = [scope.constant("weight", w.transpose(last, next_to_last, *window_axes))]
     if layer.bias:
         weights.append(scope.constant("bias", scope.weight("bias")))
-    y = scope.apply(op, scope.channels_first(x), *weights, **attributes)
+    y = scope.apply(op, scope.channels_first(x), *weights, **attributes, group=layer.groups)
     return activate(scope, layer.activation, replace(y, shape=shape))
-
-
-def conv_transpose2d(scope: OnnxScope, layer: nn.ConvTranspose2d, x: Value) -> Value:
-    """Add a transposed convolution; outputs that no window reaches, if the stride exceeds its size, lie at the end."""
-    size, stride, inputs = pair(layer.size), pair(layer.stride), image_of(x.shape)
-    outputs = layer.image_size(inputs, size, stride)
-    window = window_on(outputs, size, stride, layer.padding)
-    covered = [(n - 1) * s + k - sum(p) for n, s, k, p in zip(inputs, stride, size, window.padding, strict=True)]
-    output_padding = [length - reached for length, reached in zip(outputs, covered, strict=True)]
-    attributes = window_attributes(window, 2) | {"output_padding": output_padding}
-    shape = (*outputs, layer.filters)
-    return _with_filters(scope, layer, "ConvTranspose", x, shape, scope.weight("weight"), attributes)

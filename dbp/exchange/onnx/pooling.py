@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from dbp import nn
 from dbp.exchange.onnx.graph import OnnxScope, Value
 from dbp.exchange.onnx.windows import image_of, window_attributes
-from dbp.nn.layers.window_settings import pair, window_on
 
-Pool = nn.MaxPool1d | nn.MaxPool2d | nn.AveragePool1d | nn.AveragePool2d
+MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
+AveragePool = nn.AveragePool1d | nn.AveragePool2d | nn.AveragePool3d
 
 
-def max_pool(scope: OnnxScope, layer: nn.MaxPool1d | nn.MaxPool2d, x: Value) -> Value:
+def max_pool(scope: OnnxScope, layer: MaxPool, x: Value) -> Value:
     """Add the maximum of every window."""
     return _pooled(scope, layer, x, "MaxPool", {})
 
 
-def average_pool(scope: OnnxScope, layer: nn.AveragePool1d | nn.AveragePool2d, x: Value) -> Value:
+def average_pool(scope: OnnxScope, layer: AveragePool, x: Value) -> Value:
     """Add the mean of every window, over its positions inside the image."""
     return _pooled(scope, layer, x, "AveragePool", {"count_include_pad": 0})
 
 
-def _pooled(scope: OnnxScope, layer: Pool, x: Value, op: str, attributes: dict[str, Any]) -> Value:
-    axes: Literal[1, 2] = 1 if isinstance(layer, (nn.MaxPool1d, nn.AveragePool1d)) else 2
-    size, stride = (pair(v, axes) for v in (layer.size, layer.size if layer.stride is None else layer.stride))
-    window = window_on(image_of(x.shape), size, stride, layer.padding, axes=axes)
-    pooled = scope.apply(op, scope.channels_first(x), **window_attributes(window, axes), **attributes)
-    return replace(pooled, shape=(*window.positions(image_of(x.shape))[-axes:], x.shape[-1]))
+def _pooled(scope: OnnxScope, layer: MaxPool | AveragePool, x: Value, op: str, attributes: dict[str, Any]) -> Value:
+    image = image_of(x.shape)
+    window = layer.window_on(image)
+    pooled = scope.apply(op, scope.channels_first(x), **window_attributes(window, layer.axes), **attributes)
+    return replace(pooled, shape=(*window.positions(image)[-layer.axes :], x.shape[-1]))
 
 
 def global_average_pool(scope: OnnxScope, _layer: nn.GlobalAveragePool, x: Value) -> Value:

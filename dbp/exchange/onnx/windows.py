@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from dbp.autodiff import Window
 from dbp.exchange.onnx.graph import Shape
 
 
-def window_attributes(window: Window, axes: Literal[1, 2]) -> dict[str, Any]:
+def window_attributes(window: Window, axes: int) -> dict[str, Any]:
     """Return the attributes of a window for the axes along which it slides."""
     padding = window.padding[-axes:]
     return {
@@ -19,7 +19,7 @@ def window_attributes(window: Window, axes: Literal[1, 2]) -> dict[str, Any]:
     }
 
 
-def image_of(shape: Shape) -> tuple[int, int]:
-    """Return (height, width) of an image, or (1, length) of a sequence, from the shape of an example."""
+def image_of(shape: Shape) -> Shape:
+    """Return the lengths of an image or a volume, or (1, length) of a sequence, from the shape of an example."""
     *lengths, _ = shape
-    return (1, lengths[0]) if len(lengths) == 1 else (lengths[0], lengths[1])
+    return (1, lengths[0]) if len(lengths) == 1 else tuple(lengths)

@@ -17,7 +17,7 @@ To add a layer:
 
 from dbp.nn.layers.augmentation import Cutout, GaussianNoise, RandomCrop, RandomFlip, RandomRotation, RandomShift
 from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model, model_of
-from dbp.nn.layers.convolution import Conv1d, Conv2d, ConvTranspose2d
+from dbp.nn.layers.convolution import Conv1d, Conv2d, Conv3d
 from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
 from dbp.nn.layers.dropout import Dropout
 from dbp.nn.layers.graph import INPUTS, Graph, Named, Shared
@@ -28,13 +28,16 @@ from dbp.nn.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from dbp.nn.layers.pooling import (
     AveragePool1d,
     AveragePool2d,
+    AveragePool3d,
     GlobalAveragePool,
     GlobalMaxPool,
     MaxPool1d,
     MaxPool2d,
+    MaxPool3d,
 )
 from dbp.nn.layers.recurrent import GRU, LSTM
 from dbp.nn.layers.sequences import Attention, Embedding, Position
+from dbp.nn.layers.transposed_convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
@@ -45,11 +48,16 @@ LAYERS: dict[str, type[Layer]] = {
         Reshape,
         Conv1d,
         Conv2d,
+        Conv3d,
+        ConvTranspose1d,
         ConvTranspose2d,
+        ConvTranspose3d,
         MaxPool1d,
         MaxPool2d,
+        MaxPool3d,
         AveragePool1d,
         AveragePool2d,
+        AveragePool3d,
         GlobalAveragePool,
         GlobalMaxPool,
         BatchNorm,
@@ -94,11 +102,15 @@ __all__ = [
     "Average",
     "AveragePool1d",
     "AveragePool2d",
+    "AveragePool3d",
     "BatchNorm",
     "Concatenate",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
     "Cutout",
     "Dense",
     "Dropout",
@@ -113,6 +125,7 @@ __all__ = [
     "LayerNorm",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "Mixup",
     "Multiply",
     "Named",

@@ -15,7 +15,7 @@ from dbp.autodiff import Value, array_of, pad, reshape, take
 from dbp.checks import check_not_negative
 from dbp.errors import UserError, unknown
 from dbp.nn.layers.layer import check_axes
-from dbp.nn.layers.window_settings import Sizes, check_sizes, pair
+from dbp.nn.layers.window_settings import Sizes, check_sizes, per_axis
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
@@ -40,7 +40,7 @@ def _as_inputs(images: Value, x: Value) -> Value:
 
 def _largest(size: Sizes, x: Value, on_one_row: int) -> tuple[int, int]:
     """Return a size as (down, across); down is `on_one_row` for sequences."""
-    down, across = pair(size)
+    down, across = per_axis(size)
     return (on_one_row, across) if np.ndim(x) == 3 else (down, across)
 
 
@@ -150,7 +150,7 @@ class RandomCrop:
 
     def part(self, lengths: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the size of the part as (down, across), and how many places the inputs have more."""
-        down, across = pair(self.size)
+        down, across = per_axis(self.size)
         (height, width), part = ((1, *lengths), (1, across)) if len(lengths) == 1 else (lengths, (down, across))
         if part[0] > height or part[1] > width:
             shown = lengths[0] if len(lengths) == 1 else lengths

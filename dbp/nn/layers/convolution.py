@@ -1,4 +1,4 @@
-"""Convolutions of sequences and images, channels last, and the transposed convolution of images."""
+"""Convolutions of sequences, images and volumes, channels last."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, Window, convolution_block, convolve_transposed, max_pool, reshape
+from dbp.autodiff import Value, Window, convolution_block, max_pool, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
-from dbp.nn.layers.window_settings import Padding, Sizes, check_padding, check_sizes, pair, window_on
+from dbp.nn.layers.window_settings import (
+    CAUSAL,
+    PADDINGS,
+    Axes,
+    Lengths,
+    Padding,
+    Sizes,
+    Sizes3d,
+    check_padding,
+    check_sizes,
+    per_axis,
+    window_on,
+)
 from dbp.nn.masks import as_images, mask_after_window, zero_filled
 from dbp.nn.scope import Scope
 from dbp.types import Array
@@ -43,6 +55,7 @@ class Conv2d:
     """
 
     kind: ClassVar[str] = "conv2d"
+    axes: ClassVar[Axes] = 2
     filters: int
     size: Sizes
     activation: str = "linear"
@@ -55,9 +68,6 @@ class Conv2d:
 
     def __post_init__(self) -> None:
         _check(self)
-        check_sizes(self, "size", "stride", "dilation")
-        activation(self.activation)
-        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
@@ -72,15 +82,7 @@ class Conv2d:
             pool: size and stride of the pooling window; 0 for no pooling.
         """
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
-        size, stride, dilation = map(pair, (self.size, self.stride, self.dilation))
-        window = window_on(np.shape(x)[1:3], size, stride, self.padding, dilation)
-        if pool:
-            _check_pool(window.positions(np.shape(x)[1:3]), pool)
-        if (mask := scope.mask_of(x)) is None:
-            return _convolved(self, scope, x, window, pool)
-        mask = as_images(mask, x)
-        scope.pass_mask(after := mask_after_window(mask, window, self.padding == "same"))
-        return zero_filled(_convolved(self, scope, zero_filled(x, mask), window, 0, after), after)
+        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), pool)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Conv1d:
         size: of the window, in positions.
         activation: name of the function of the sums.
         stride: steps of the window.
-        padding: "valid" for none, "same" for length / stride positions, or the number of zeros at both ends.
+        padding: "valid" for none, "same" for length / stride positions, "causal" for as many of which none depends on a
+            later input, or the number of zeros at both ends.
         dilation: distance between the taps of the window.
         groups: the channels are split into so many groups, each with filters of its own.
         initializer: name of the distribution that W is drawn from.
@@ -103,6 +106,7 @@ class Conv1d:
     """
 
     kind: ClassVar[str] = "conv1d"
+    axes: ClassVar[Axes] = 1
     filters: int
     size: int
     activation: str = "linear"
@@ -115,19 +119,15 @@ class Conv1d:
 
     def __post_init__(self) -> None:
         _check(self)
-        check_sizes(self, "size", "stride", "dilation", axes=1)
-        activation(self.activation)
-        initializer(self.initializer)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
         check_axes(x, ("length", "channels"), "put a reshape layer in front")
         n, length, channels = np.shape(x)
-        size, stride, dilation = (pair(v, axes=1) for v in (self.size, self.stride, self.dilation))
-        window = window_on((1, length), size, stride, self.padding, dilation, axes=1)
+        window = convolution_window(self, (1, length))
         mask = scope.mask_of(x)
         images = reshape(zero_filled(x, mask), shape=(n, 1, length, channels))
-        after = None if mask is None else mask_after_window(mask[:, None], window, self.padding == "same")
+        after = None if mask is None else mask_after_window(mask[:, None], window, self.padding in ("same", CAUSAL))
         y = _convolved(self, scope, images, window, 0, after)
         if after is not None:
             y = zero_filled(y, after)
@@ -135,14 +135,68 @@ class Conv1d:
         return reshape(y, shape=(n, *np.shape(y)[2:]))
 
 
-def _check(layer: Conv1d | Conv2d) -> None:
+@dataclass(frozen=True)
+class Conv3d:
+    """Convolution of volumes: activation(x * W + b).
+
+    Inputs (examples, depth, height, width, channels), outputs (examples, *positions, filters), kernel W (*size,
+    channels / groups, filters), bias b (filters,). Masked places are zeros, before and after.
+
+    Args:
+        filters: channels of the outputs.
+        size: of the window; one number or (depth, height, width).
+        activation: name of the function of the sums.
+        stride: steps of the window.
+        padding: "valid" for none, "same" for length / stride positions, or the number of zeros on every side.
+        dilation: distance between the taps of the window.
+        groups: the channels are split into so many groups, each with filters of its own.
+        initializer: name of the distribution that W is drawn from.
+        bias: whether to add b, which begins at 0.
+    """
+
+    kind: ClassVar[str] = "conv3d"
+    axes: ClassVar[Axes] = 3
+    filters: int
+    size: Sizes3d
+    activation: str = "linear"
+    stride: Sizes3d = 1
+    padding: Padding = "valid"
+    dilation: Sizes3d = 1
+    groups: int = 1
+    initializer: str = "glorot_uniform"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return the activated outputs."""
+        axes = "depth", "height", "width", "channels"
+        check_axes(x, axes, "put a reshape layer in front, such as to (16, 16, 16, 1)")
+        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), 0)
+
+
+Convolution = Conv1d | Conv2d | Conv3d
+
+
+def _check(layer: Convolution) -> None:
     check_counts(layer, "filters", "groups")
     if layer.filters % layer.groups:
         raise UserError(f"filters must be a multiple of groups ({layer.groups}), but are {layer.filters}")
-    check_padding(layer.padding)
+    check_padding(layer.padding, (*PADDINGS, CAUSAL) if layer.axes == 1 else PADDINGS)
+    check_sizes(layer, "size", "stride", "dilation", axes=layer.axes)
+    activation(layer.activation)
+    initializer(layer.initializer)
 
 
-def _check_pool(positions: tuple[int, int], pool: int) -> None:
+def convolution_window(layer: Convolution, image: Lengths) -> Window:
+    """Return the window of a convolution over images of these lengths; sequences are images of height 1."""
+    axes = layer.axes
+    size, stride, dilation = (per_axis(v, axes) for v in (layer.size, layer.stride, layer.dilation))
+    return window_on(image, size, stride, layer.padding, dilation, axes)
+
+
+def _check_pool(positions: Lengths, pool: int) -> None:
     """Raise PoolError if the pooling window does not fit; the pooling layer is then named as the culprit."""
     try:
         window_on(positions, (pool, pool), (pool, pool), "valid")
@@ -150,14 +204,25 @@ def _check_pool(positions: tuple[int, int], pool: int) -> None:
         raise PoolError(str(error)) from None
 
 
+def _convolved_masked(layer: Conv2d | Conv3d, scope: Scope, x: Value, window: Window, pool: int) -> Value:
+    """Return the outputs for images or volumes x, of which some places may be masked, and pass on which count."""
+    if pool:
+        _check_pool(window.positions(np.shape(x)[1:-1]), pool)
+    if (mask := scope.mask_of(x)) is None:
+        return _convolved(layer, scope, x, window, pool)
+    mask = as_images(mask, x)
+    scope.pass_mask(after := mask_after_window(mask, window, layer.padding == "same"))
+    return zero_filled(_convolved(layer, scope, zero_filled(x, mask), window, 0, after), after)
+
+
 def _convolved(
-    layer: Conv1d | Conv2d, scope: Scope, x: Value, window: Window, pool: int, after: Array | None = None
+    layer: Convolution, scope: Scope, x: Value, window: Window, pool: int, after: Array | None = None
 ) -> Value:
-    """Return the outputs for images x; ReLU and pooling are fused unless weighted inputs are recorded.
+    """Return the outputs for images or volumes x; ReLU and pooling are fused unless weighted inputs are recorded.
 
     The mask `after` says which of the outputs hold data.
     """
-    channels = np.shape(x)[3]
+    channels = np.shape(x)[-1]
     if channels % layer.groups:
         shape = np.shape(x)[2 if isinstance(layer, Conv1d) else 1 :]
         raise UserError(f"channels must be a multiple of groups ({layer.groups}), but its inputs have shape {shape}")
@@ -169,59 +234,3 @@ def _convolved(
         return y
     y = scope.neurons(y, activation(layer.activation), after)
     return max_pool(y, window=Window((pool, pool), (pool, pool))) if pool else y
-
-
-@dataclass(frozen=True)
-class ConvTranspose2d:
-    """Transposed convolution: each input adds its multiple of a kernel to a window of larger images.
-
-    Inputs (examples, down, across, channels), outputs (examples, height, width, filters) with height =
-    (down - 1) stride + size - 2 padding, or down * stride for padding "same"; kernel W (*size, filters, channels).
-
-    Args:
-        filters: channels of the outputs.
-        size: of the window; one number or (height, width).
-        activation: name of the function of the sums.
-        stride: distance between the windows of neighboring inputs.
-        padding: "valid" for none, "same" for stride times as many positions, or what is cut off on every side.
-        initializer: name of the distribution that W is drawn from.
-        bias: whether to add a number to each filter, which begins at 0.
-    """
-
-    kind: ClassVar[str] = "conv_transpose2d"
-    filters: int
-    size: Sizes
-    activation: str = "linear"
-    stride: Sizes = 1
-    padding: Padding = "valid"
-    initializer: str = "glorot_uniform"
-    bias: bool = True
-
-    def __post_init__(self) -> None:
-        check_counts(self, "filters")
-        check_padding(self.padding)
-        check_sizes(self, "size", "stride")
-        activation(self.activation)
-        initializer(self.initializer)
-
-    def __call__(self, scope: Scope, x: Value) -> Value:
-        """Return the activated outputs."""
-        check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (7, 7, 64)")
-        size, stride = pair(self.size), pair(self.stride)
-        small = np.shape(x)[1:3]
-        image = self.image_size(small, size, stride)
-        w = scope.parameter("weight", (*size, self.filters, np.shape(x)[3]), self.initializer)
-        z = convolve_transposed(x, w, image=image, window=window_on(image, size, stride, self.padding))
-        if self.bias:
-            z = z + scope.parameter("bias", (self.filters,), "zeros")
-        return scope.neurons(z, activation(self.activation))
-
-    def image_size(self, small: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of the outputs; UserError if padding leaves nothing."""
-        if self.padding == "same":
-            return small[0] * stride[0], small[1] * stride[1]
-        each = 0 if self.padding == "valid" else int(self.padding)
-        height, width = ((n - 1) * s + k - 2 * each for n, s, k in zip(small, stride, size, strict=True))
-        if min(height, width) < 1:
-            raise UserError(f"padding {each} takes away all of the outputs for inputs of {small}; choose less")
-        return height, width

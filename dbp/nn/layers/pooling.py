@@ -12,7 +12,17 @@ import numpy as np
 from dbp.autodiff import Value, Window, array_of, average_pool, max_, max_pool, mean, reshape, sum_, where
 from dbp.errors import UserError
 from dbp.nn.layers.layer import check_axes
-from dbp.nn.layers.window_settings import Padding, Sizes, check_padding, check_sizes, pair, window_on
+from dbp.nn.layers.window_settings import (
+    Axes,
+    Lengths,
+    Padding,
+    Sizes,
+    Sizes3d,
+    check_padding,
+    check_sizes,
+    per_axis,
+    window_on,
+)
 from dbp.nn.masks import as_images, has_places, mask_after_window, on_axes_of, zero_filled
 from dbp.nn.scope import Scope
 from dbp.types import Array
@@ -20,73 +30,91 @@ from dbp.types import Array
 Pool = Callable[..., Value]
 
 
-def _check_padding(padding: Padding, size: Sizes) -> None:
-    """Raise UserError for unknown padding, or so much that a window would hold nothing else."""
-    check_padding(padding)
-    if not isinstance(padding, str) and padding >= min(pair(size)):
-        raise UserError(f"padding must be smaller than size, but is {padding} for size {size}")
-
-
 @dataclass(frozen=True)
-class _Pool2d:
-    """Settings of a window over images.
+class _Pool:
+    """Settings of a window over sequences, images or volumes.
 
     Args:
-        size: of the window; one number or (height, width).
+        size: of the window; one number, or one for each axis.
         stride: steps of the window; by default its size.
         padding: "valid" for none, "same" for length / stride positions, or the number of places on every side.
+        dilation: distance between the taps of the window.
     """
 
-    size: Sizes
-    stride: Sizes | None = None
+    axes: ClassVar[Axes]
+    axis_names: ClassVar[tuple[str, ...]]
+    size: int | Lengths
+    stride: int | Lengths | None = None
     padding: Padding = "valid"
+    dilation: int | Lengths = 1
 
     def __post_init__(self) -> None:
-        check_sizes(self, "size", *([] if self.stride is None else ["stride"]))
-        _check_padding(self.padding, self.size)
+        check_sizes(self, "size", *([] if self.stride is None else ["stride"]), "dilation", axes=self.axes)
+        check_padding(self.padding)
+        if not isinstance(self.padding, str) and self.padding >= min(per_axis(self.size, self.axes)[-self.axes :]):
+            raise UserError(f"padding must be smaller than size, but is {self.padding} for size {self.size}")
+
+    def window_on(self, image: Lengths) -> Window:
+        """Return the window over images of these lengths; sequences are images of height 1."""
+        stride = self.size if self.stride is None else self.stride
+        size, stride, dilation = (per_axis(v, self.axes) for v in (self.size, stride, self.dilation))
+        return window_on(image, size, stride, self.padding, dilation, self.axes)
 
     def _apply(self, pool: Pool, scope: Scope, x: Value) -> Value:
-        check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
-        size, stride = pair(self.size), pair(self.size if self.stride is None else self.stride)
-        window = window_on(np.shape(x)[1:3], size, stride, self.padding)
-        if (mask := scope.mask_of(x)) is None:
-            return pool(x, window=window)
-        mask = as_images(mask, x)
-        scope.pass_mask(after := mask_after_window(mask, window, self.padding == "same"))
-        return _pooled_valid(pool, x, window, mask, after)
+        remedy = "put a reshape layer in front" + ", such as to (28, 28, 1)" * (self.axes == 2)
+        check_axes(x, (*self.axis_names, "channels"), remedy)
+        mask = scope.mask_of(x)
+        if self.axes > 1:
+            y, after = self._pooled(pool, x, mask)
+        else:
+            images = reshape(x, shape=(len(x), 1, *np.shape(x)[1:]))
+            y, after = self._pooled(pool, images, None if mask is None else mask[:, None])
+            y, after = reshape(y, shape=(len(x), *np.shape(y)[2:])), None if after is None else after[:, 0]
+        if after is not None:
+            scope.pass_mask(after)
+        return y
+
+    def _pooled(self, pool: Pool, images: Value, mask: Array | None) -> tuple[Value, Array | None]:
+        """Return the maximum or mean of every window, and which windows count; None if all do."""
+        window = self.window_on(np.shape(images)[1:-1])
+        if mask is None:
+            return pool(images, window=window), None
+        mask = as_images(mask, images)
+        after = mask_after_window(mask, window, self.padding == "same")
+        return _pooled_valid(pool, images, window, mask, after), after
 
 
 @dataclass(frozen=True)
-class _Pool1d:
-    """Settings of a window along sequences.
+class _Pool1d(_Pool):
+    """A window along sequences (examples, length, channels)."""
 
-    Args:
-        size: of the window, in positions.
-        stride: steps of the window; by default its size.
-        padding: "valid" for none, "same" for length / stride positions, or the number of places at both ends.
-    """
-
+    axes: ClassVar[Axes] = 1
+    axis_names: ClassVar[tuple[str, ...]] = ("length",)
     size: int
     stride: int | None = None
-    padding: Padding = "valid"
+    dilation: int = 1
 
-    def __post_init__(self) -> None:
-        check_sizes(self, "size", *([] if self.stride is None else ["stride"]), axes=1)
-        _check_padding(self.padding, self.size)
 
-    def _apply(self, pool: Pool, scope: Scope, x: Value) -> Value:
-        check_axes(x, ("length", "channels"), "put a reshape layer in front")
-        n, length, channels = np.shape(x)
-        size, stride = pair(self.size, axes=1), pair(self.size if self.stride is None else self.stride, axes=1)
-        window: Window = window_on((1, length), size, stride, self.padding, axes=1)
-        images, mask = reshape(x, shape=(n, 1, length, channels)), scope.mask_of(x)
-        if mask is None:
-            y = pool(images, window=window)
-        else:
-            after = mask_after_window(mask[:, None], window, self.padding == "same")
-            y = _pooled_valid(pool, images, window, mask[:, None], after)
-            scope.pass_mask(after[:, 0])
-        return reshape(y, shape=(n, *np.shape(y)[2:]))
+@dataclass(frozen=True)
+class _Pool2d(_Pool):
+    """A window over images (examples, height, width, channels)."""
+
+    axes: ClassVar[Axes] = 2
+    axis_names: ClassVar[tuple[str, ...]] = ("height", "width")
+    size: Sizes
+    stride: Sizes | None = None
+    dilation: Sizes = 1
+
+
+@dataclass(frozen=True)
+class _Pool3d(_Pool):
+    """A window over volumes (examples, depth, height, width, channels)."""
+
+    axes: ClassVar[Axes] = 3
+    axis_names: ClassVar[tuple[str, ...]] = ("depth", "height", "width")
+    size: Sizes3d
+    stride: Sizes3d | None = None
+    dilation: Sizes3d = 1
 
 
 def _pooled_valid(pool: Pool, x: Value, window: Window, mask: Array, after: Array) -> Value:
@@ -96,8 +124,8 @@ def _pooled_valid(pool: Pool, x: Value, window: Window, mask: Array, after: Arra
         pool: max_pool or average_pool.
         x: the images.
         window: the window.
-        mask: which places are valid, (examples, height, width).
-        after: which windows count, (examples, down, across).
+        mask: which places are valid, (examples, *lengths).
+        after: which windows count, (examples, *positions).
     """
     if pool is max_pool:
         y = pool(where(mask[..., None], x, lowest(x)), window=window)
@@ -117,7 +145,7 @@ class MaxPool2d(_Pool2d):
     """Maximum over every window.
 
     Inputs (examples, height, width, channels), outputs (examples, down, across, channels). The settings are those of
-    all pools of images: size, stride and padding.
+    all pools of images: size, stride, padding and dilation.
     """
 
     kind: ClassVar[str] = "max_pool2d"
@@ -129,7 +157,8 @@ class MaxPool2d(_Pool2d):
     @property
     def tiles(self) -> int:
         """Return the size if windows are squares side by side without padding, as a convolution can fuse; else 0."""
-        plain = isinstance(self.size, int) and self.stride in (None, self.size) and self.padding in ("valid", 0)
+        side_by_side = self.stride in (None, self.size) and self.dilation in (1, (1, 1))
+        plain = isinstance(self.size, int) and side_by_side and self.padding in ("valid", 0)
         return int(self.size) if plain and isinstance(self.size, int) else 0
 
 
@@ -149,7 +178,7 @@ class MaxPool1d(_Pool1d):
     """Maximum over every window.
 
     Inputs (examples, length, channels), outputs (examples, positions, channels). The settings are those of all pools of
-    sequences: size, stride and padding.
+    sequences: size, stride, padding and dilation.
     """
 
     kind: ClassVar[str] = "max_pool1d"
@@ -167,6 +196,32 @@ class AveragePool1d(_Pool1d):
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, positions, channels)."""
+        return self._apply(average_pool, scope, x)
+
+
+@dataclass(frozen=True)
+class MaxPool3d(_Pool3d):
+    """Maximum over every window.
+
+    Inputs (examples, depth, height, width, channels), outputs (examples, *positions, channels). The settings are those
+    of all pools of volumes: size, stride, padding and dilation.
+    """
+
+    kind: ClassVar[str] = "max_pool3d"
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return (examples, *positions, channels)."""
+        return self._apply(max_pool, scope, x)
+
+
+@dataclass(frozen=True)
+class AveragePool3d(_Pool3d):
+    """Mean over every window, without padding: inputs and outputs as those of MaxPool3d, and so are the settings."""
+
+    kind: ClassVar[str] = "average_pool3d"
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return (examples, *positions, channels)."""
         return self._apply(average_pool, scope, x)
 
 

@@ -1,4 +1,7 @@
-"""Sliding windows as users give them: one number or one per axis, padding by name or number."""
+"""Sliding windows as users give them: one number or one per axis, padding by name or number.
+
+A window along sequences is one over images of height 1, so its size, stride and dilation begin with 1.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,22 @@ from dbp.checks import check_integer, is_integer
 from dbp.errors import UserError, unknown
 
 Sizes = int | tuple[int, int]
+Sizes3d = int | tuple[int, int, int]
+Lengths = tuple[int, ...]
+Axes = Literal[1, 2, 3]  # of sequences, images and volumes
 Padding = int | str  # "valid" (none), "same" (length / stride positions, rounded up), or a number of zeros on each side
 PADDINGS = ("valid", "same")
+CAUSAL = "causal"  # zeros before a sequence alone, so that no position sees a later one
+COUNTS = {2: "two", 3: "three"}
 
 
-def pair(value: Sizes, axes: Literal[1, 2] = 2) -> tuple[int, int]:
-    """Return a setting as (down, across); along a sequence (axes=1) down is 1."""
-    down, across = (value, value) if isinstance(value, int) else value
-    return (1, across) if axes == 1 else (down, across)
+def per_axis(value: int | Lengths, axes: Axes = 2, of_height: int = 1) -> Lengths:
+    """Return a setting as one number for each axis; that of the height of their images comes first for sequences."""
+    lengths = (value,) * axes if isinstance(value, int) else tuple(value)
+    return (of_height, *lengths[-1:]) if axes == 1 else lengths
 
 
-def check_sizes(layer: Any, *names: str, axes: Literal[1, 2] = 2, least: int = 1) -> None:
+def check_sizes(layer: Any, *names: str, axes: Axes = 2, least: int = 1) -> None:
     """Convert settings of a layer to one int, or one per axis; UserError unless they are whole numbers >= least."""
     for name in names:
         value = getattr(layer, name)
@@ -27,56 +35,62 @@ def check_sizes(layer: Any, *names: str, axes: Literal[1, 2] = 2, least: int = 1
             if not is_integer(value):
                 raise UserError(f"{name} must be one whole number, but is {value!r}")
             object.__setattr__(layer, name, check_integer(name, value, least))
-        elif isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_integer, value)):
+        elif isinstance(value, (list, tuple)) and len(value) == axes and all(map(is_integer, value)):
             object.__setattr__(layer, name, tuple(check_integer(name, number, least) for number in value))
         else:
-            raise UserError(f"{name} must be a whole number or two, but is {value!r}")
+            raise UserError(f"{name} must be a whole number or {COUNTS[axes]}, but is {value!r}")
 
 
-def check_padding(padding: Padding) -> None:
-    """Raise UserError unless padding is a known name or a whole number from 0 on."""
-    if isinstance(padding, str):
-        if padding not in PADDINGS:
-            raise unknown("padding", padding, PADDINGS)
-    else:
+def check_padding(padding: Padding, names: tuple[str, ...] = PADDINGS) -> None:
+    """Raise UserError unless padding is one of the names or a whole number from 0 on."""
+    if not isinstance(padding, str):
         check_integer("padding", padding, 0)
+    elif padding == CAUSAL and CAUSAL not in names:
+        raise UserError("padding 'causal' is for conv1d alone, whose places have an order; choose 'same' or a number")
+    elif padding not in names:
+        raise unknown("padding", padding, names)
 
 
 def window_on(
-    image: tuple[int, int],
-    size: tuple[int, int],
-    stride: tuple[int, int],
+    image: Lengths,
+    size: Lengths,
+    stride: Lengths,
     padding: Padding,
-    dilation: tuple[int, int] = (1, 1),
-    axes: Literal[1, 2] = 2,
+    dilation: Lengths | None = None,
+    axes: Axes = 2,
 ) -> Window:
-    """Return the window for images (height, width); UserError, naming what fits, if it is larger than the image."""
+    """Return the window for images of these lengths; UserError, naming what fits, if it is larger than the image."""
+    dilation = dilation or (1,) * len(size)
     if padding == "same":
         pads = [_same(n, k, s, d) for n, k, s, d in zip(image, size, stride, dilation, strict=True)]
+    elif padding == CAUSAL:
+        pads = [(d * (k - 1), 0) for k, d in zip(size, dilation, strict=True)]
     else:
         each = 0 if padding == "valid" else int(padding)
-        pads = [(0, 0) if axes == 1 else (each, each), (each, each)]
-    window = Window(size, stride, (pads[0], pads[1]), dilation)
+        pads = [(each, each)] * len(size)
+        if axes == 1:
+            pads[0] = 0, 0
+    window = Window(size, stride, tuple(pads), dilation)
     _check_fit(window, image, axes)
     return window
 
 
-def _check_fit(window: Window, image: tuple[int, int], axes: Literal[1, 2]) -> None:
-    down, across = ((n + sum(p) - 1) // d + 1 for n, p, d in zip(image, window.padding, window.dilation, strict=True))
-    if down >= window.size[0] and across >= window.size[1]:
+def _check_fit(window: Window, image: Lengths, axes: Axes) -> None:
+    most = tuple((n + sum(p) - 1) // d + 1 for n, p, d in zip(image, window.padding, window.dilation, strict=True))
+    if all(n >= k for n, k in zip(most, window.size, strict=True)):
         return
     spread = f" with dilation {_short(window.dilation, axes)}" if max(window.dilation) > 1 else ""
-    remedy = f"size must be at most {_short((down, across), axes)}, or padding 'same'"
+    remedy = f"size must be at most {_short(most, axes)}, or padding 'same'"
     raise UserError(
         f"a window of size {_short(window.size, axes)}{spread} does not fit its inputs of "
-        f"{f'length {image[1]}' if axes == 1 else f'{image[0]} x {image[1]}'}; "
+        f"{f'length {image[1]}' if axes == 1 else ' x '.join(map(str, image))}; "
         f"{remedy if min(image) else 'there is nothing in them'}"
     )
 
 
-def _short(both: tuple[int, int], axes: Literal[1, 2]) -> str:
-    """Return a pair as text, or as one number if that says it all."""
-    return str(both[1] if axes == 1 or both[0] == both[1] else both)
+def _short(lengths: Lengths, axes: Axes) -> str:
+    """Return numbers as text, or as one number if that says it all."""
+    return str(lengths[-1] if axes == 1 or len(set(lengths)) == 1 else lengths)
 
 
 def _same(length: int, size: int, stride: int, dilation: int) -> tuple[int, int]:

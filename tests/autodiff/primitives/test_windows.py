@@ -22,12 +22,14 @@ def whole_numbers(seed, shape, dtype=np.float64):
 
 @st.composite
 def windows(draw):
-    """Draw a window and an image that it fits."""
+    """Draw a window along one, two or three axes, and an image that it fits."""
+    axes = draw(st.sampled_from([2, 1, 3]))
+    most = 2 if axes == 3 else 3
 
-    def pair(low, high):
-        return draw(st.integers(low, high)), draw(st.integers(low, high))
+    def each(low, high, count=axes):
+        return tuple(draw(st.integers(low, high)) for _ in range(count))
 
-    window = Window(pair(1, 3), pair(1, 3), (pair(0, 2), pair(0, 2)), pair(1, 2))
+    window = Window(each(1, most), each(1, most), tuple(each(0, 2, 2) for _ in range(axes)), each(1, 2))
     least = [d * (k - 1) + 1 - sum(p) for d, k, p in zip(window.dilation, window.size, window.padding, strict=True)]
     return window, tuple(max(1, n) + draw(st.integers(0, 3)) for n in least)
 
@@ -50,18 +52,17 @@ def positions(window, image):
 
 def meetings(window, image):
     """Yield each position and tap, with the pixel of the image that they meet."""
-    (top, _), (left, _) = window.padding
-    for p, q in np.ndindex(positions(window, image)):
-        for i, j in np.ndindex(window.size):
-            row = p * window.stride[0] + i * window.dilation[0] - top
-            column = q * window.stride[1] + j * window.dilation[1] - left
-            if 0 <= row < image[0] and 0 <= column < image[1]:
-                yield (p, q), (i, j), (row, column)
+    for position in np.ndindex(positions(window, image)):
+        for tap in np.ndindex(window.size):
+            axes = zip(position, window.stride, tap, window.dilation, window.padding, strict=True)
+            place = tuple(p * s + i * d - before for p, s, i, d, (before, _) in axes)
+            if all(0 <= at < length for at, length in zip(place, image, strict=True)):
+                yield position, tap, place
 
 
 def channel_pairs(weights, groups):
     """Yield (output channel, channel of the tap, input channel) for all pairs of one group."""
-    _, _, taken, made = weights
+    *_, taken, made = weights
     for k in range(made):
         group = k // (made // groups)
         for c in range(taken):
@@ -83,13 +84,13 @@ def test_convolutions_by_a_plain_loop(case, dtype):
     window, images, weights, outputs, groups = case
     x, w, g = (whole_numbers(i, shape, dtype) for i, shape in enumerate((images, weights, outputs)))
     y, back, correlated = np.zeros(outputs), np.zeros(images), np.zeros(weights)
-    for output, tap, place in loop_over(window, images[1:3], weights, groups):
+    for output, tap, place in loop_over(window, images[1:-1], weights, groups):
         y[output] += x[place] * w[tap]
         back[place] += g[output] * w[tap]
         correlated[tap] += np.sum(x[place] * g[output])
     found = (
         convolve(x, w, window=window, groups=groups),
-        convolve_transposed(g, w, image=images[1:3], window=window, groups=groups),
+        convolve_transposed(g, w, image=images[1:-1], window=window, groups=groups),
         convolve_weights(x, g, window=window, groups=groups),
     )
     for got, expected in zip(found, (y, back, correlated), strict=True):
@@ -105,7 +106,7 @@ def test_the_three_convolutions_are_adjoint(case):
     x, w, g = (whole_numbers(i, shape) for i, shape in enumerate((images, weights, outputs)))
     how = {"window": window, "groups": groups}
     product = np.sum(convolve(x, w, **how) * g)
-    assert product == np.sum(x * convolve_transposed(g, w, image=images[1:3], **how))
+    assert product == np.sum(x * convolve_transposed(g, w, image=images[1:-1], **how))
     assert product == np.sum(w * convolve_weights(x, g, **how))
 
 
@@ -116,7 +117,7 @@ def three(case):
     x, w, g = (np.random.default_rng(i).standard_normal(s) * 0.3 for i, s in enumerate((images, weights, outputs)))
     return [
         (lambda x, w: convolve(x, w, **how), (x, w)),
-        (lambda g, w: convolve_transposed(g, w, image=images[1:3], **how), (g, w)),
+        (lambda g, w: convolve_transposed(g, w, image=images[1:-1], **how), (g, w)),
         (lambda x, g: convolve_weights(x, g, **how), (x, g)),
     ]
 
@@ -154,7 +155,7 @@ def check_types(function, *points):
 def test_the_block_is_a_convolution_with_bias_and_relu(case, bias, relu_after):
     """Values and gradients of the fused block equal those of its steps one by one."""
     window, images, weights, outputs, groups = case
-    x, w, b = (numbers(shape, i) for i, shape in enumerate((images, weights, weights[3:])))
+    x, w, b = (numbers(shape, i) for i, shape in enumerate((images, weights, weights[-1:])))
     given_bias = b if bias else None
 
     def steps(x, w, b):
@@ -203,14 +204,14 @@ def test_pooling_by_a_plain_loop(case, dtype):
     window, images, outputs = case
     x, g = (whole_numbers(i, shape, dtype) for i, shape in enumerate((images, outputs)))
     largest, total, spread = np.full(outputs, -np.inf), np.zeros(outputs), np.zeros(images)
-    for position, _, place in meetings(window, images[1:3]):
+    for position, _, place in meetings(window, images[1:-1]):
         at, on = (slice(None), *position), (slice(None), *place)
         largest[at] = np.maximum(largest[at], x[on])
         total[at] += x[on]
         spread[on] += g[at]
-    mean = (total / inside(window, images[1:3])[..., None]).astype(dtype)
+    mean = (total / inside(window, images[1:-1])[..., None]).astype(dtype)
     summed = window_sum(x, window=window)
-    back = window_spread(g, window=window, image=images[1:3])
+    back = window_spread(g, window=window, image=images[1:-1])
     np.testing.assert_array_equal(max_pool(x, window=window), largest)
     np.testing.assert_array_equal(summed, total)
     np.testing.assert_array_equal(back, spread)
@@ -226,13 +227,13 @@ def test_taps_by_a_plain_loop(case, dtype):
     taps = np.random.default_rng(2).integers(0, np.prod(window.size), outputs)
     x, g = (whole_numbers(i, shape, dtype) for i, shape in enumerate((images, outputs)))
     gathered, scattered = np.zeros(outputs), np.zeros(images)
-    for position, (i, j), place in meetings(window, images[1:3]):
+    for position, tap, place in meetings(window, images[1:-1]):
         at, on = (slice(None), *position), (slice(None), *place)
-        chosen = taps[at] == i * window.size[1] + j
+        chosen = taps[at] == np.ravel_multi_index(tap, window.size)
         gathered[at] += x[on] * chosen
         scattered[on] += g[at] * chosen
     got = tap_gather(x, taps=taps, window=window)
-    back = tap_scatter(g, taps=taps, window=window, image=images[1:3])
+    back = tap_scatter(g, taps=taps, window=window, image=images[1:-1])
     np.testing.assert_array_equal(got, gathered)
     np.testing.assert_array_equal(back, scattered)
     assert got.dtype == back.dtype == dtype
@@ -242,7 +243,7 @@ def test_taps_by_a_plain_loop(case, dtype):
 def pooling(case):
     """Return the pooling functions of a case, each with a point."""
     window, images, outputs = case
-    image, x, g = images[1:3], numbers(images), numbers(outputs, 1)
+    image, x, g = images[1:-1], numbers(images), numbers(outputs, 1)
     taps = np.random.default_rng(2).integers(0, np.prod(window.size), outputs)
     return [
         (lambda x: max_pool(x, window=window), x),

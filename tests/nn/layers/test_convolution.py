@@ -1,4 +1,4 @@
-"""Convolutions against plain loops, transposed ones as their adjoints, and fused with pooling."""
+"""Convolutions against plain loops, and fused with pooling."""
 
 import itertools
 
@@ -79,34 +79,32 @@ def test_conv1d_by_a_plain_loop(settings, zeros):
 
 
 @pytest.mark.parametrize(
-    ("settings", "height", "width"),
-    [
-        ({"size": 3}, 5, 6),
-        ({"size": (2, 4), "stride": (1, 3)}, 4, 13),
-        ({"size": 3, "stride": 2, "padding": 1}, 5, 7),
-        ({"size": 3, "stride": 2, "padding": "same"}, 6, 8),
-        ({"size": 4, "stride": 2, "padding": "same"}, 6, 8),
-        ({"size": 2, "stride": 3, "padding": "same"}, 9, 12),
-        ({"size": 5, "padding": "same"}, 3, 4),
-    ],
-    ids=str,
+    "settings", [{}, {"dilation": 2}, {"stride": 2}, {"size": 2, "stride": 3, "dilation": 2}], ids=str
 )
-def test_conv_transpose2d_is_the_adjoint_of_conv2d(settings, height, width):
-    x = inputs(2, 3, 4, 5)
-    transposed, forward = nn.ConvTranspose2d(6, bias=False, **settings), nn.Conv2d(5, bias=False, **settings)
-    parameters, y = run(transposed, x)
-    assert y.shape == (2, height, width, 6)
-    other = inputs(*y.shape, seed=1)
-    moved = forward(nn.use(parameters), other)
-    assert moved.shape == x.shape
-    assert np.sum(moved * x) == pytest.approx(np.sum(other * y), rel=1e-12)
+def test_causal_convolutions_see_no_later_input(settings):
+    x = inputs(1, 7, 2)
+    layer = nn.Conv1d(3, **{"size": 3, "padding": "causal", **settings})
+    parameters, y = run(layer, x)
+    assert y.shape == (1, -(-7 // layer.stride), 3)
+    for position in range(7):
+        changed = x.copy()
+        changed[:, position] += 1
+        differs = (layer(nn.use(parameters), changed) != y).any(axis=(0, 2))
+        taps = [position + tap * layer.dilation for tap in range(layer.size)]
+        assert np.flatnonzero(differs * 1).tolist() == [
+            at // layer.stride for at in taps if at < 7 and at % layer.stride == 0
+        ]
 
 
-def test_conv_transpose2d_adds_its_bias_and_activates():
-    x = inputs(1, 2, 2, 3)
-    parameters, y = run(nn.ConvTranspose2d(2, 2, "tanh", stride=2), x)
-    tiles = np.einsum("npqc,ijkc->npiqjk", x, parameters["weight"]).reshape(1, 4, 4, 2)
-    np.testing.assert_allclose(y, np.tanh(tiles + parameters["bias"]))
+@pytest.mark.parametrize("size", [(2, 3, 1), 2])
+def test_conv3d_is_the_sum_of_the_convolutions_of_its_planes(size):
+    x = inputs(2, 5, 6, 4, 3)
+    parameters, y = run(nn.Conv3d(4, size, "tanh", stride=(2, 1, 1), dilation=(1, 2, 1), padding=1), x)
+    w, (sizes, depth) = parameters["weight"], ((2, 3, 1) if size != 2 else (2, 2, 2), y.shape[1])
+    planes = np.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+    for at in range(depth):
+        z = sum(convolved(planes[:, 2 * at + tap], w[tap], (1, 1), ((1, 1), (1, 1)), (2, 1)) for tap in range(sizes[0]))
+        np.testing.assert_allclose(y[:, at], np.tanh(z + parameters["bias"]), atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])

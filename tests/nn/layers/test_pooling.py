@@ -52,6 +52,19 @@ def test_pooling_of_sequences(one, _two, function, settings, size, stride, zeros
     np.testing.assert_allclose(run(one(**settings), x)[1], expected)
 
 
+@pytest.mark.parametrize(("one", "two", "function"), FUNCTIONS)
+def test_pooling_of_volumes_is_pooling_of_planes_and_along_the_depth(one, two, function):
+    """The mean too, where all windows hold as many places."""
+    x, three = inputs(2, 6, 5, 4, 3), {nn.MaxPool2d: nn.MaxPool3d, nn.AveragePool2d: nn.AveragePool3d}[two]
+    planes = run(two((3, 2), (1, 2), dilation=(2, 1)), x.reshape(12, 5, 4, 3))[1].reshape(2, 6, -1, 3)
+    columns = np.moveaxis(planes, 1, 2).reshape(-1, 6, 3)
+    expected = np.moveaxis(run(one(2, 3), columns)[1].reshape(2, -1, 2, 3), 2, 1)
+    got = run(three((2, 3, 2), (3, 1, 2), dilation=(1, 2, 1)), x)[1]
+    np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=1e-12)
+    everything = run(three((6, 5, 4)), x)[1]
+    np.testing.assert_allclose(everything[:, 0, 0, 0], function(x, axis=(1, 2, 3)), rtol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (4, 2, 3), (2, 3, 2, 3)])
 def test_global_pooling(shape):
     x = inputs(2, *shape)
