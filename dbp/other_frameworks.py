@@ -99,6 +99,8 @@ ALIASES = {
     "sparse_categorical_crossentropy": "cross_entropy",
     "strides": "stride",
     "swish": "silu",
+    "sync_batch_norm": "batch_norm",
+    "syncbatchnorm": "batch_norm",
     "use_bias": "bias",
     "validation_data": "validation",
     "validation_fraction": "validation",
@@ -179,6 +181,7 @@ KEYS = {
 }
 FROZEN = 'a factor of 0 keeps parameters fixed, such as { "dense_1/*" = 0 }'
 IN_SHARDS = "a mini-batch is computed shard by shard, so raise batch_size and shards"
+SYNCHRONIZED = 'batch_norm normalizes over the whole mini-batch with statistics = "batch"'
 BY_DATA = "the data says it; leave it out"
 # What a word needs besides, or instead where dbp has no such setting.
 NOTES = {
@@ -202,6 +205,8 @@ NOTES = {
     "resume_from_checkpoint": "a run resumes from its own folder",
     "shuffle": "training examples are always shuffled",
     "steps_per_epoch": "an epoch is one pass over the training data; leave it out",
+    "sync_batchnorm": SYNCHRONIZED,
+    "synchronized": SYNCHRONIZED,
     "trainable": FROZEN,
     "verbose": "it is quiet=True from Python; the command line has a bar where it writes to a terminal",
     "workers": "each rank reads its own rows, ahead of their use; leave it out",

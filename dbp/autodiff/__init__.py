@@ -1,6 +1,14 @@
 """Derivatives of functions of NumPy arrays: primitives, the graph, and transformations such as gradient()."""
 
-from dbp.autodiff.blocks import Block, convolution_block, cross_entropy_block, dense_block, moments_of, normalize_block
+from dbp.autodiff.blocks import (
+    Block,
+    OtherParts,
+    convolution_block,
+    cross_entropy_block,
+    dense_block,
+    moments_of,
+    normalize_block,
+)
 from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
 from dbp.autodiff.memory import MemoryCounter, owner
@@ -79,6 +87,7 @@ __all__ = [
     "Block",
     "Linearization",
     "MemoryCounter",
+    "OtherParts",
     "Primitive",
     "Recomputed",
     "ShapeError",

@@ -8,13 +8,13 @@ number of ranks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
 
 from dbp.autodiff import Linearization, Value, gradient, linearize, sum_
-from dbp.parallel import Arena, PlainSum, Shards, Stage, VectorSum
+from dbp.parallel import Arena, PlainSum, ShardAllreduce, Shards, Stage, SumBuffer, Total, VectorSum, passes
 from dbp.random import generator
 from dbp.types import Array
 
@@ -45,6 +45,7 @@ class LossCurvature:
     ):
         self._outputs_of, self._losses_of, self._at, self._draw = outputs, losses, at, draw
         self._example_weights = example_weights
+        self._records: dict[str, Linearization] = {}
         self.example_weight = (
             float(count) if example_weights is None else float(np.sum(example_weights, dtype=np.float64))
         )
@@ -53,23 +54,34 @@ class LossCurvature:
         losses = self._losses_of(outputs)
         return sum_(losses if self._example_weights is None else losses * self._example_weights)
 
-    @cached_property
+    def _recorded(self, name: str, record: Callable[[], Linearization]) -> Linearization:
+        """Return a record, made at its first use.
+
+        functools.cached_property would hold a lock of all objects while one is computed, in which shards wait for each
+        other.
+        """
+        if name not in self._records:
+            self._records[name] = record()
+        return self._records[name]
+
+    @property
     def _outputs(self) -> Linearization:
-        return linearize(self._outputs_of, self._at)
+        return self._recorded("outputs", lambda: linearize(self._outputs_of, self._at))
 
-    @cached_property
+    @property
     def _losses(self) -> Linearization:
-        return linearize(self._losses_of, self._outputs.value)
+        return self._recorded("losses", lambda: linearize(self._losses_of, self._outputs.value))
 
-    @cached_property
+    @property
     def _slope(self) -> Linearization:
         """Return the gradient of the loss sum by the outputs; its derivative is H."""
-        return linearize(gradient(self._loss_sum), self._outputs.value)
+        return self._recorded("slope", lambda: linearize(gradient(self._loss_sum), self._outputs.value))
 
-    @cached_property
+    @property
     def _gradient(self) -> Linearization:
         """Return the gradient by the parameters; its derivative is the Hessian."""
-        return linearize(gradient(lambda parameters: self._loss_sum(self._outputs_of(parameters))), self._at)
+        of_all = gradient(lambda parameters: self._loss_sum(self._outputs_of(parameters)))
+        return self._recorded("gradient", lambda: linearize(of_all, self._at))
 
     def gradient(self) -> Parameters:
         """Return the gradient by the parameters."""
@@ -96,9 +108,19 @@ class LossCurvature:
         cotangent = cotangent if self._example_weights is None else cotangent * np.sqrt(self._example_weights)
         return self._outputs.pull(self._losses.pull(cotangent))  # type: ignore[no-any-return]
 
-    def add_gauss_newton_matrix(self, matrix: Array) -> None:
-        """Add J^T H J, block by block, to a float64 matrix."""
-        size, width = len(matrix), max(1, self._outputs.value.size)
+    @property
+    def output_size(self) -> int:
+        """Return the number of outputs, over all examples."""
+        return int(self._outputs.value.size)
+
+    def add_gauss_newton_matrix(self, matrix: Array, width: int) -> None:
+        """Add J^T H J, block by block, to a float64 matrix.
+
+        Args:
+            matrix: shape (weights, weights).
+            width: the number of outputs on which the size of the blocks depends.
+        """
+        size, width = len(matrix), max(1, width)
         block = max(1, JACOBIAN_BYTES // (8 * width))  # columns of J, and as many of H J, at a time
         for i in range(0, size, block):
             columns = self._columns(range(i, min(i + block, size)))
@@ -136,6 +158,7 @@ class Curvature:
         arena: the space of the vectors.
         shards: who computes which shard.
         vector_sum: sums vectors over all shards.
+        allreduce: sums over all shards within their products, if some layer does that.
     """
 
     def __init__(
@@ -144,9 +167,10 @@ class Curvature:
         arena: Arena,
         shards: Shards,
         vector_sum: VectorSum,
+        allreduce: ShardAllreduce | None = None,
     ):
         self._examples, self._arena, self._layout = examples, arena, arena.layout
-        self._shards, self._vector_sum = shards, vector_sum
+        self._shards, self._vector_sum, self._allreduce = shards, vector_sum, allreduce
 
     def gradient(self) -> Array:
         """Return the gradient of the cost."""
@@ -168,6 +192,8 @@ class Curvature:
         Args:
             probes: gradients with random signs, which the estimate is the mean of.
         """
+        if self._allreduce is not None:
+            return self._squared_sums(probes)
 
         def mean_square(losses: LossCurvature) -> Parameters:
             found: dict[str, Array] = {}
@@ -178,22 +204,42 @@ class Curvature:
 
         return self._sum(mean_square)
 
+    def _squared_sums(self, probes: int) -> Array:
+        """Return the estimate for losses that depend on the examples of other shards, so that sums are squared."""
+        found = np.zeros(self._layout.size, self._arena.dtype)
+        for probe in range(probes):
+            total = self._total(methodcaller("signed_gradient", probe))
+            for part in self._arena.owned:
+                mean = total.vector[part]
+                found[part] += mean * mean * (total.scalars[0] / probes).astype(found.dtype)
+        return found
+
     def gauss_newton_matrix(self) -> Array:
         """Return the whole matrix J^T H J, float64, the same on every rank."""
         size = self._layout.size
         vector_sum = PlainSum(self._arena.comm, self._shards, size * size, np.float64, 1)
         tree = vector_sum.start()
-        self._arena.comm.clock.enter(Stage.PRODUCTS)
-        for number in self._shards.mine:
+
+        def matrix(number: int) -> SumBuffer:
             sums = vector_sum.buffer()
             sums.bytes[:] = 0
+            self._arena.comm.clock.enter(Stage.PRODUCTS)
             for losses in self._examples(number):
-                losses.add_gauss_newton_matrix(sums.vector.reshape(size, size))
+                losses.add_gauss_newton_matrix(sums.vector.reshape(size, size), self._block_width(losses))
                 sums.scalars += losses.example_weight
+            return sums
+
+        for number, sums in passes(self._shards, matrix, self._allreduce):
             tree.push(0, number, sums)
         total = vector_sum.total(tree, divisor=0)
         self._arena.comm.clock.enter(Stage.UPDATE)
         return total.vector.reshape(size, size)
+
+    def _block_width(self, losses: LossCurvature) -> int:
+        """Return the number of outputs for which blocks of a matrix are made, the same for shards that sum in them."""
+        if self._allreduce is None:
+            return losses.output_size
+        return int(self._allreduce.sum(np.array(float(losses.output_size)), "outputs"))
 
     def _read(self, vector: Array) -> Parameters:
         self._arena.fence(vector)
@@ -203,9 +249,14 @@ class Curvature:
 
     def _sum(self, product: Callable[[LossCurvature], Parameters]) -> Array:
         """Return the sum of a product over all shards, divided by the sum of all example weights."""
+        return self._total(product).vector
+
+    def _total(self, product: Callable[[LossCurvature], Parameters]) -> Total:
+        """Return the sum of a product over all shards, divided by that of the example weights, the first scalar."""
         clock = self._arena.comm.clock
         tree = self._vector_sum.start()
-        for number in self._shards.mine:
+
+        def sums_of(number: int) -> SumBuffer:
             sums = self._vector_sum.buffer()
             sums.bytes[:] = 0
             views = self._layout.views(sums.vector, writable=True)
@@ -214,8 +265,11 @@ class Curvature:
                 for name, part in product(losses).items():
                     views[name] += part
                 sums.scalars[0] += losses.example_weight
+            return sums
+
+        for number, sums in passes(self._shards, sums_of, self._allreduce):
             tree.push(0, number, sums)
         clock.enter(Stage.SUM)
         total = self._vector_sum.total(tree, divisor=0)
         clock.enter(Stage.UPDATE)
-        return total.vector
+        return total

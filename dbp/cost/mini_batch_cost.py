@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
 from dbp.metrics.metric_set import MetricSet
 from dbp.nn import RandomKey, moment_sums
-from dbp.parallel import Arena, Arriving, Stage, SumBuffer
+from dbp.parallel import Arena, Arriving, Stage, SumBuffer, passes
 from dbp.random import generator
 from dbp.reading.shard import Batch, Shard
 from dbp.types import Array
@@ -102,10 +103,8 @@ class MiniBatchCost:
         clock = objective.arena.comm.clock
         objective.arena.fence(weights)
         gradients.start(shard.example_weight for shard in self.batch)
-        for shard in self.batch:
-            sums = gradients.buffer()
-            self._write_gradient(weights, shard, sums, last=shard is self.batch[-1])  # 2 forward, 3 loss, 4 backward
-            gradients.push(shard.number, sums)
+        for number, sums in passes(objective.shards, partial(self._gradient, weights), objective.allreduce):
+            gradients.push(number, sums)
         clock.enter(Stage.SUM)
         total = gradients.total(early)  # 5 sum
         clock.enter(Stage.UPDATE)
@@ -121,11 +120,20 @@ class MiniBatchCost:
         gradients.accept()
         return Evaluation(total.vector, totals, moments, finite=True, arriving=total.arriving)
 
-    def _write_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, last: bool) -> None:
-        """Write the gradient of a shard's loss sum, and its sums, to a buffer: zeros for a shard without examples."""
-        if shard.count == 0:
+    def _gradient(self, weights: Array, number: int) -> SumBuffer:
+        """Return the gradient of a shard's loss sum, and its sums, in a buffer: zeros for a shard without examples."""
+        objective, shards = self.objective, self.objective.shards.mine
+        shard, sums = self.batch[number - shards.start], objective.gradients.buffer()
+        if shard.count:
+            # Parts of the gradient are sent from the last shard's backward pass, if all other shards are complete then.
+            last = number == shards[-1] and (objective.allreduce is None or len(shards) == 1)
+            self._write_gradient(weights, shard, sums, last)  # 2 forward, 3 loss, 4 backward
+        else:
             sums.bytes[:] = 0
-            return
+        return sums
+
+    def _write_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, last: bool) -> None:
+        """Write the gradient of a shard's loss sum, and its sums, to a buffer."""
         objective = self.objective
         clock, leaves = objective.arena.comm.clock, objective.leaves(weights)
         call = objective.call(leaves, shard, self.draw(shard))
@@ -157,7 +165,7 @@ class MiniBatchCost:
         at = objective.layout.views(weights)
         chosen = {s.number: s.rows(self._window(s.count, part)) for s in self.batch if s.count}
         losses = {number: [objective.loss_curvature(at, shard, self.draw(shard))] for number, shard in chosen.items()}
-        return objective.curvature(lambda number: losses.get(number, []))
+        return objective.curvature(lambda number: losses.get(number, []), training=True)
 
     def _window(self, count: int, part: float) -> Any:
         """Return the indices of the examples of a shard that are used: the first ones, as batches are shuffled.

@@ -18,7 +18,18 @@ from dbp.data import Scaling
 from dbp.metrics.metric_set import MetricSet
 from dbp.metrics.predictions import Predictions
 from dbp.nn import Call, Loss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
-from dbp.parallel import Arena, Communicator, GradientSum, Layout, PlainSum, Shards, Stage, SumBuffer
+from dbp.parallel import (
+    Arena,
+    Communicator,
+    GradientSum,
+    Layout,
+    PlainSum,
+    ShardAllreduce,
+    Shards,
+    Stage,
+    SumBuffer,
+    passes,
+)
 from dbp.reading.shard import Chunks, Shard
 from dbp.types import Array
 
@@ -44,6 +55,7 @@ class Objective:
 
     Attributes:
         stop_requested: True if a rank has asked all ranks to stop, by a flag that travels with every sum.
+        allreduce: sums over all shards within their training passes, which passes() then starts; None if no layer does.
     """
 
     def __init__(
@@ -71,6 +83,8 @@ class Objective:
         self.scalars = 2 + self.metrics.width  # example weight, loss and metrics
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
+        together = any(moments.over_shards for moments in self.running.values())
+        self.allreduce = ShardAllreduce(comm, shards) if together else None
         self.gradients = GradientSum(self.arena, shards, self.scalars + moments, messages, kept)
         self._plain_sums: dict[int, PlainSum] = {}  # by their number of scalars
         self._is_random = False  # True if a layer has drawn random numbers
@@ -100,7 +114,9 @@ class Objective:
             running: running moments in place of the model's own, by path.
         """
         weights = shard.example_weights if draw else None
-        return call_with(parameters, running or self.running, draw, example_weights=weights, mask=shard.mask)
+        call = call_with(parameters, running or self.running, draw, example_weights=weights, mask=shard.mask)
+        call.sum_over_shards = None if self.allreduce is None else self.allreduce.sum
+        return call
 
     def forward(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """Return the model's outputs, and the loss of each example, or of each element of it if these have weights.
@@ -216,7 +232,8 @@ class Objective:
             self._plain_sums[scalars] = PlainSum(self.arena.comm, self.shards, 0, self.dtype, scalars)
         plain_sum = self._plain_sums[scalars]
         tree = plain_sum.start()
-        for number in self.shards.mine:
+
+        def sums_of(number: int) -> SumBuffer:
             sums = plain_sum.buffer()
             sums.scalars[:] = 0
             for chunk in chunks(number):
@@ -224,6 +241,9 @@ class Objective:
                 call = self.call(parameters, chunk, draw(chunk) if draw else None, running)
                 outputs, losses = self.forward(call, chunk)
                 sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk, call.mixture, metrics, use)
+            return sums
+
+        for number, sums in passes(self.shards, sums_of, self.allreduce if draw else None):
             tree.push(0, number, sums)
         total = plain_sum.total(tree)
         self.stop_requested |= total.stop_requested
@@ -240,9 +260,15 @@ class Objective:
         at = self.layout.views(weights)
         return self.curvature(lambda number: (self.loss_curvature(at, chunk.rows(...)) for chunk in chunks(number)))
 
-    def curvature(self, examples: Callable[[int], Iterable[LossCurvature]]) -> Curvature:
-        """Return the second derivatives of the cost of some examples, by the number of a shard."""
-        return Curvature(examples, self.arena, self.shards, self.gradients.vector_sum)
+    def curvature(self, examples: Callable[[int], Iterable[LossCurvature]], training: bool = False) -> Curvature:
+        """Return the second derivatives of the cost of some examples.
+
+        Args:
+            examples: yields the derivatives of a shard's examples, by its number, in one piece or several.
+            training: whether they are those of a training pass.
+        """
+        allreduce = self.allreduce if training else None
+        return Curvature(examples, self.arena, self.shards, self.gradients.vector_sum, allreduce)
 
     def loss_curvature(self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None) -> LossCurvature:
         """Return the derivatives of a shard's loss sum.
@@ -271,5 +297,7 @@ class Objective:
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""
+        if self.allreduce is not None:
+            self.allreduce.free()
         self.gradients.free()
         self.arena.free()

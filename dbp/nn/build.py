@@ -204,11 +204,13 @@ class TrainingTrial:
 
     Args:
         ending: "softmax" or "sigmoid" if the model ends with this function, else ""; of several outputs, by name.
-        numbers: for each example, the numbers per channel by whose moments a layer normalizes, by its path.
+        numbers: for each example, the numbers per channel by whose moments over a shard a layer normalizes, by path.
+        batch_numbers: likewise, of layers that normalize by moments over the whole mini-batch.
     """
 
     ending: Any
     numbers: dict[str, float]
+    batch_numbers: dict[str, float]
 
 
 def training_trial(
@@ -226,8 +228,12 @@ def training_trial(
     call = call_with(leaves, initial.running, RandomKey(initial.seed, 0, 0), mask=mask)
     with np.errstate(all="ignore"):  # only shapes matter
         outputs = _call(model, Scope(call), inputs)
-    numbers = {path: moments.count / row_count(inputs) for path, moments in call.observed.items() if moments.normalizes}
-    return TrainingTrial(each(_ending, outputs), numbers)
+
+    def numbers(statistics: str) -> dict[str, float]:
+        observed = {path: moments for path, moments in call.observed.items() if moments.normalizes == statistics}
+        return {path: moments.count / row_count(inputs) for path, moments in observed.items()}
+
+    return TrainingTrial(each(_ending, outputs), numbers("shard"), numbers("batch"))
 
 
 def _ending(outputs: Value) -> str:

@@ -19,6 +19,7 @@ from dbp.types import Array, Arrays
 
 ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
 MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
+SumOverShards = Callable[[Array, str], Array]  # (array of this shard, name of the sum) -> its sum over all shards
 
 
 class InputsCheckedError(Exception):
@@ -79,6 +80,7 @@ class Call:
         mixtures: how the pass has mixed its examples, one at most; empty if it has not.
         input_checks: the paths of the layers that have checked the numbers of their inputs.
         most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
+        sum_over_shards: sums over all shards of a training pass; None if there are no others.
     """
 
     parameter: ParameterLookup
@@ -96,6 +98,7 @@ class Call:
     mixtures: list[Mixture] = field(default_factory=list)
     input_checks: list[str] = field(default_factory=list)
     most_input_checks: int | None = None
+    sum_over_shards: SumOverShards | None = None
     masks: Mapping[str, Array] = field(default_factory=dict)
 
     @property

@@ -22,14 +22,15 @@ class Moments:
         variance: shape (channels,).
         count: how many numbers per channel they are of, or the sum of their weights.
         squared_weights: the sum of the squared weights; None if all weights are 1.
-        normalizes: whether the shard is normalized by them, for which they should be of many numbers.
+        normalizes: "shard" if the shard is normalized by them, "batch" if the whole mini-batch is by those of all
+            shards, for which they should be of many numbers; else "".
     """
 
     mean: Array
     variance: Array
     count: float
     squared_weights: float | None = None
-    normalizes: bool = False
+    normalizes: str = ""
 
 
 @dataclass
@@ -43,12 +44,14 @@ class RunningMoments:
         variance: shape (channels,).
         decay: from 0 to 1.
         frozen: whether they stay as they are, and normalize in training too, as their layer does not learn.
+        over_shards: whether the layer normalizes by the moments of all shards, for which it sums over them.
     """
 
     mean: Array
     variance: Array
     decay: float
     frozen: bool = False
+    over_shards: bool = False
 
     @classmethod
     def at_start(cls, channels: int, decay: float, dtype: Any) -> RunningMoments:

@@ -208,9 +208,22 @@ class Scope:
         self._call.trace.append(LayerTrace(self._path.rstrip("/"), layer, Tensor(0.0).created))
         return self._call.trace[-1]
 
-    def running_moments(self, channels: int, decay: float) -> RunningMoments:
-        """Return the running mean and variance of this scope, each of shape (channels,)."""
-        return self._call.running(self._path, channels, decay)
+    def running_moments(self, channels: int, decay: float, over_shards: bool = False) -> RunningMoments:
+        """Return the running mean and variance of this scope, each of shape (channels,).
+
+        Args:
+            channels: how many.
+            decay: the fraction of them that a step keeps.
+            over_shards: whether the layer calls sum_over_shards() in training.
+        """
+        running = self._call.running(self._path, channels, decay)
+        running.over_shards = over_shards
+        return running
+
+    def sum_over_shards(self, array: Array) -> Array:
+        """Return the sum of an array over all shards of the mini-batch; each shard waits here for all others."""
+        total = self._call.sum_over_shards
+        return array if total is None else total(array, self._path)
 
     def note_input_check(self) -> bool:
         """Note that the layer has checked the numbers of its inputs, before it asks for a parameter.
@@ -278,7 +291,7 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
         given = dict(zip(found, values, strict=True))
         parameter: ParameterLookup = lambda name, _shape, _initial: given[name]  # noqa: E731
         quiet = Call(parameter, call.running, call.random_key, call.example_weights, call.mask, drawn=drawn.copy())
-        quiet.masks = call.masks
+        quiet.masks, quiet.sum_over_shards = call.masks, call.sum_over_shards
         return model(Scope(quiet, path, scope.mask), x)
 
     first = Scope(replace(call, parameter=look_up), path, scope.mask)

@@ -33,6 +33,7 @@ from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.multi_node_sum import MultiNodeSum
 from dbp.parallel.sums.plain_sum import PlainSum
 from dbp.parallel.sums.selection import vector_sum_for
+from dbp.parallel.sums.shard_allreduce import ShardAllreduce, passes
 from dbp.parallel.sums.shared_memory_sum import SharedMemorySum
 from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.parallel.sums.top_k import wire_for
@@ -64,6 +65,7 @@ __all__ = [
     "PlainSum",
     "RankLostError",
     "Residuals",
+    "ShardAllreduce",
     "Shards",
     "SharedMemory",
     "SharedMemorySum",
@@ -92,6 +94,7 @@ __all__ = [
     "nodes_of",
     "on_one_rank",
     "parts",
+    "passes",
     "placement_hints",
     "placement_warnings",
     "processor",

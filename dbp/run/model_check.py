@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from dbp.config.settings import Settings
 from dbp.data import Meaning, meaning_differences, parse_meaning
@@ -35,7 +36,9 @@ def model_warnings(settings: Settings, trial: TrainingTrial, shards: int, batche
             f"the model ends with {trial.ending}, but {settings.loss.kind} takes its outputs for logits and applies "
             f"{applied} itself; leave {trial.ending} out, as predict returns probabilities anyway"
         )
-    return warnings + _few_numbers(trial.numbers, shards, batches)
+    where, remedy = f" in {count_text(shards, 'shard')}", 'fewer shards, a larger batch_size, or statistics = "batch"'
+    warnings += _few_numbers(trial.numbers, _Parts("a shard", shards, where, remedy), batches)
+    return warnings + _few_numbers(trial.batch_numbers, _Parts("a mini-batch", 1, "", "a larger batch_size"), batches)
 
 
 def check_standardized(settings: Settings, initial: InitialParameters) -> None:
@@ -69,31 +72,45 @@ def weights_in(weights: str | Mapping[str, Array], now: Meaning) -> tuple[Mappin
     ]
 
 
-def _few_numbers(numbers: dict[str, float], shards: int, batches: Batches) -> list[str]:
-    """Return a warning if a shard has few numbers per channel; UserError if a full mini-batch has a shard of one."""
+class _Parts(NamedTuple):
+    """The parts of a mini-batch that are normalized together.
+
+    Args:
+        name: of one, in words.
+        parts: how many there are.
+        where: what a message says after a number of examples.
+        remedy: what gives them more numbers.
+    """
+
+    name: str
+    parts: int
+    where: str
+    remedy: str
+
+
+def _few_numbers(numbers: dict[str, float], parts: _Parts, batches: Batches) -> list[str]:
+    """Return a warning if a part has few numbers per channel; UserError if a full mini-batch has a part of one."""
     if not numbers:
         return []
     least = min(numbers.values())
     layers = shortened([path.rstrip("/") for path, count in numbers.items() if count == least])
     examples = [len(batches.positions(step)) for step in (0, batches.steps - 1)]
-    full, last = (round(least * _least_examples(count, shards)) for count in examples)
-    where = f"in {count_text(shards, 'shard')}"
+    full, last = (round(least * _least_examples(count, parts.parts)) for count in examples)
+    few = f"the moments of {parts.name} are of only"
     if full <= 1:
         raise UserError(
-            f"{layers}: with batch_size {batches.batch_size} {where} a shard has 1 number per channel, which "
-            "normalizing makes 0, so that no layer before it learns; take fewer shards or a larger batch_size"
+            f"{layers}: with batch_size {batches.batch_size}{parts.where} {parts.name} has 1 number per channel, which "
+            f"normalizing makes 0, so that no layer before it learns; take {parts.remedy}"
         )
     if full < FEW_NUMBERS:
         return [
-            f"{layers}: with batch_size {batches.batch_size} {where} the moments of a shard are of only "
-            f"{count_text(full, 'number')} per channel, fewer than {FEW_NUMBERS}; take fewer shards or a larger "
-            "batch_size for better ones"
+            f"{layers}: with batch_size {batches.batch_size}{parts.where} {few} {count_text(full, 'number')} per "
+            f"channel, fewer than {FEW_NUMBERS}; take {parts.remedy} for better ones"
         ]
     if last < FEW_NUMBERS:
         return [
-            f"{layers}: the last mini-batch of an epoch has {examples[1]} of {batches.batch_size} examples {where}, so "
-            f"that the moments of a shard are of only {count_text(last, 'number')} per channel; another batch_size may "
-            "leave more"
+            f"{layers}: the last mini-batch of an epoch has {examples[1]} of {batches.batch_size} examples"
+            f"{parts.where}, so that {few} {count_text(last, 'number')} per channel; another batch_size may leave more"
         ]
     return []
 

@@ -16,6 +16,7 @@ from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
 from dbp.cost.mini_batch import losses_of
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.nn import Call, Scope
+from dbp.parallel import passes
 from dbp.reading.shard import Shard
 from dbp.types import Array
 
@@ -115,7 +116,7 @@ def finite(value: Value) -> bool:
 
 
 class NotFiniteSearch:
-    """One rank's search in its shards of a mini-batch, source by source; only add_up() is collective."""
+    """One rank's search in its shards of a mini-batch, source by source; all but the first source are collective."""
 
     def __init__(self, cost: MiniBatchCost, weights: Array, rows: RowsOf):
         objective = cost.objective
@@ -134,8 +135,23 @@ class NotFiniteSearch:
         return [self._found(PARAMETERS, place, f"the weights: {text}") for place, text in enumerate(texts.values())]
 
     def forward(self) -> list[Found]:
-        """Return for each shard findings in its data, or else in the first outputs, losses or moments."""
-        return [one for shard in self._shards for one in (self._in_data(shard) or self._in_outputs(shard))]
+        """Return for each shard findings in its data, or else in the first outputs, losses or moments; collective."""
+
+        def search(shard: Shard) -> list[Found]:
+            in_outputs = self._in_outputs(shard)  # in any case, as other shards may wait for this one in a layer
+            return self._in_data(shard) or in_outputs
+
+        return self._in_all(search)
+
+    def _in_all(self, search: Callable[[Shard], list[Found]]) -> list[Found]:
+        """Return what a search finds in all shards of this rank; collective."""
+
+        def found(number: int) -> list[Found]:
+            return [one for shard in self._shards if shard.number == number for one in search(shard)]
+
+        return [
+            one for _, of_shard in passes(self._objective.shards, found, self._objective.allreduce) for one in of_shard
+        ]
 
     def _in_data(self, shard: Shard) -> list[Found]:
         found = []
@@ -163,14 +179,20 @@ class NotFiniteSearch:
         return [self._found(MOMENTS, n, what.format(path.rstrip("/")), shard) for n, path in enumerate(wrong)]
 
     def backward(self) -> list[Found]:
-        """Return for each shard the first gradient of the backward pass that is not finite though all losses are."""
-        names, found = list(self._parameters), []
-        for shard in self._shards:
+        """Return for each shard the first gradient that is not finite though all losses are; collective."""
+        names = list(self._parameters)
+
+        def search(shard: Shard) -> list[Found]:
             name = self._parameter(shard)
-            if name is not None:
-                what = f"the gradient of {name}, of a finite cost"
-                found.append(self._found(BACKWARD, -names.index(name), what, shard, self._alone(shard)))
-        return found
+            if name is None:
+                return []
+            # Where layers normalize over the whole mini-batch, no example has a gradient of its own.
+            alone = self._alone(shard) if self._objective.allreduce is None else []
+            return [
+                self._found(BACKWARD, -names.index(name), f"the gradient of {name}, of a finite cost", shard, alone)
+            ]
+
+        return self._in_all(search)
 
     def add_up(self) -> None:
         """Compute the gradient once more, to find what is not finite in the sum alone; collective."""

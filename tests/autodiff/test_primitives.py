@@ -28,6 +28,7 @@ CASES = {
     "reshape": (lambda x: p.reshape(x, shape=(2, 6)), [X]),
     "transpose": (lambda x: p.transpose(x, axes=(2, 0, 1)), [CUBE]),
     "broadcast_to": (lambda x: p.broadcast_to(x, shape=(5, 3, 4)), [X]),
+    "allreduce": (lambda x: p.allreduce(x, total=lambda array: 3 * array), [X]),
     "sum": (lambda x: p.sum_(x, axis=0), [X]),
     "concatenate": (lambda *xs: p.concatenate(*xs, axis=-1), [X, X[:, :1], X[:, :2]]),
     "pad": (lambda x: p.pad(x, width=((1, 0), (2, 3))), [X]),

@@ -47,7 +47,7 @@ TABLES = {
     **{f"{kind}_pool3d": {**VOLUME, "dilation": [1, 2, 1]} for kind in ("max", "average")},
     "global_average_pool": {},
     "global_max_pool": {},
-    "batch_norm": {"decay": 0.5, "epsilon": 0.01},
+    "batch_norm": {"decay": 0.5, "epsilon": 0.01, "statistics": "batch"},
     "layer_norm": {"epsilon": 0.01},
     "group_norm": {"groups": 2, "epsilon": 0.01},
     "dropout": {"rate": 0.25},

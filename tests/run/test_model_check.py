@@ -66,6 +66,17 @@ def test_shards_of_few_numbers():
             warnings_of(NORMALIZED, shards=shards)
 
 
+def test_moments_of_the_whole_mini_batch_do_not_depend_on_shards():
+    together = [nn.Dense(3), nn.BatchNorm(statistics="batch"), nn.Dense(3)]
+    assert warnings_of(together, shards=32) == []
+    (warning,) = warnings_of(NORMALIZED, shards=3)
+    assert warning.endswith('take fewer shards, a larger batch_size, or statistics = "batch" for better ones')
+    (warning,) = warnings_of(together, batch_size=8, shards=2)
+    assert "batch_norm_1: with batch_size 8 the moments of a mini-batch are of only 8 numbers" in warning
+    with pytest.raises(UserError, match="with batch_size 1 a mini-batch has 1 number per channel"):
+        warnings_of(together, batch_size=1)
+
+
 def test_positions_count_as_numbers():
     sequences = np.zeros((2, 8, 4), "float32")
     model = [nn.BatchNorm(), nn.MaxPool1d(2), nn.BatchNorm(), nn.Flatten(), nn.Dense(1)]

@@ -8,6 +8,14 @@ from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
-from dbp.autodiff.blocks.normalization import moments_of, normalize_block
+from dbp.autodiff.blocks.normalization import OtherParts, moments_of, normalize_block
 
-__all__ = ["Block", "convolution_block", "cross_entropy_block", "dense_block", "moments_of", "normalize_block"]
+__all__ = [
+    "Block",
+    "OtherParts",
+    "convolution_block",
+    "cross_entropy_block",
+    "dense_block",
+    "moments_of",
+    "normalize_block",
+]

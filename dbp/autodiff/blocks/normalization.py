@@ -1,22 +1,39 @@
-"""A block for normalization: (x - mean) / sqrt(variance + epsilon) scale + shift."""
+"""A block for normalization: (x - mean) / sqrt(variance + epsilon) scale + shift.
+
+The moments may be those of more elements than this x has, of which other parts have the rest; see OtherParts.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.autodiff.blocks.block import Block
-from dbp.autodiff.primitives import mean, reshape, sqrt, square, sum_
+from dbp.autodiff.primitives import allreduce, mean, reshape, sqrt, square, sum_
 from dbp.autodiff.primitives.shapes import keepdims_shape, unbroadcast
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
 
-def _total(x: Value, axes: tuple[int, ...], weights: Array | None) -> Any:
+class OtherParts(NamedTuple):
+    """The other parts of what is normalized together, each of which is normalized by a call of its own.
+
+    Args:
+        total: returns the sum of an array over all parts, given that of the part that calls it; all call it in turn.
+        weight: what the elements of all parts count together.
+    """
+
+    total: Callable[[Array], Array]
+    weight: float
+
+
+def _total(x: Value, axes: tuple[int, ...], weights: Array | None, others: OtherParts | None = None) -> Any:
     """Return what the elements over some axes count together; those axes of weights stay at length one."""
+    if others is not None:
+        return others.weight
     if weights is None:
         return max(1, math.prod(np.shape(x)[axis] for axis in axes))
     return np.add.reduce(weights, axis=axes, keepdims=True)
@@ -47,10 +64,14 @@ def _normalize(
     epsilon: float,
     weights: Array | None = None,
     moments: Any = None,  # noqa: ARG001
+    others: OtherParts | None = None,
 ) -> Value:
     shape = keepdims_shape(x, axes)
 
     def mean_of(values: Value) -> Value:
+        if others is not None:
+            here = sum_(values if weights is None else values * weights, axis=axes)
+            return allreduce(here, total=others.total) / others.weight
         if weights is None:
             return mean(values, axis=axes)
         return sum_(values * (weights / _total(x, axes, weights)), axis=axes)
@@ -68,6 +89,7 @@ def _normalize_forward(
     epsilon: float,
     weights: Array | None = None,
     moments: Any = None,
+    others: OtherParts | None = None,  # noqa: ARG001
 ) -> tuple[Array, Any]:
     center, variance = moments or moments_of(x, axes, weights)
     inverse = 1 / np.sqrt(variance + epsilon)
@@ -91,6 +113,7 @@ def _normalize_backward(
     epsilon: float,  # noqa: ARG001
     weights: Array | None = None,
     moments: Any = None,  # noqa: ARG001
+    others: OtherParts | None = None,
 ) -> Sequence[Array | None]:
     """Return the gradients of Ioffe and Szegedy 2015, section 3; the normalized x is computed again, not kept."""
     center, inverse = kept
@@ -101,11 +124,15 @@ def _normalize_backward(
     by_shift = unbroadcast(g, shift) if wanted[2] else None
     if not wanted[0]:
         return None, by_scale, by_shift
-    total = _total(x, axes, weights)
+    total = _total(x, axes, weights, others)
     product *= scale
-    normal *= np.add.reduce(product, axis=axes, keepdims=True) / -total
+    product_sum = np.add.reduce(product, axis=axes, keepdims=True)
     by_x = np.multiply(g, scale, out=product)
-    normal -= np.add.reduce(by_x, axis=axes, keepdims=True) / total
+    sum_by_x = np.add.reduce(by_x, axis=axes, keepdims=True)
+    if others is not None:
+        product_sum, sum_by_x = others.total(np.stack([product_sum, sum_by_x]))
+    normal *= product_sum / -total
+    normal -= sum_by_x / total
     if weights is not None:
         normal *= weights
     by_x += normal

@@ -14,6 +14,7 @@ If it composes primitives that exist, write a function, such as `mean`, instead:
 To save memory traffic, make the composition a block (dbp/autodiff/blocks/).
 """
 
+from dbp.autodiff.primitives.allreduce import allreduce
 from dbp.autodiff.primitives.arithmetic import (
     add,
     clip,
@@ -83,6 +84,7 @@ __all__ = [
     "Window",
     "abs_",
     "add",
+    "allreduce",
     "average_pool",
     "broadcast_to",
     "clip",

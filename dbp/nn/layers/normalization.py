@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, array_of, moments_of, normalize_block, reshape
+from dbp.autodiff import OtherParts, Value, array_of, moments_of, normalize_block, reshape
 from dbp.checks import check_fraction, check_positive
-from dbp.errors import UserError
+from dbp.errors import UserError, unknown
 from dbp.nn.layers.layer import check_counts
 from dbp.nn.masks import has_places, on_axes_of
 from dbp.nn.moments import Moments
 from dbp.nn.scope import Scope
 from dbp.types import Array
+
+STATISTICS = ("shard", "batch")
 
 
 def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
@@ -25,10 +27,11 @@ def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Batch normalization: each channel (last axis) by its moments over a shard (Ioffe and Szegedy 2015).
+    """Batch normalization: each channel (last axis) by its moments over a shard, or all (Ioffe and Szegedy 2015).
 
     Inputs and outputs (examples, ..., channels).
-    In training a shard is normalized by its own mean and variance, so that its results do not depend on other shards.
+    In training a shard is normalized by its own mean and variance, so that its results do not depend on other shards;
+    or all shards are by those of the whole mini-batch, and then wait for each other in the layer, forward and backward.
     Examples, and positions if these have weights, count with their weights.
     Evaluation uses running moments, which are updated in each step from the exact moments over all shards. So does
     training where they are frozen.
@@ -36,39 +39,74 @@ class BatchNorm:
     Args:
         decay: the fraction of the running moments that a step keeps.
         epsilon: added to variances.
+        statistics: "shard" for the moments of each shard, "batch" for those of the whole mini-batch, the same for any
+            number of shards.
     """
 
     kind: ClassVar[str] = "batch_norm"
     keeps_places: ClassVar[bool] = True
     decay: float = 0.9
     epsilon: float = 1e-5
+    statistics: str = "shard"
 
     def __post_init__(self) -> None:
         check_fraction(decay=self.decay)
+        if self.statistics not in STATISTICS:
+            raise unknown("statistics", self.statistics, STATISTICS)
         check_positive(epsilon=self.epsilon)
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
-        running = scope.running_moments(np.shape(x)[-1], self.decay)
+        over_shards = self.statistics == "batch"
+        running = scope.running_moments(np.shape(x)[-1], self.decay, over_shards)
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
         if not scope.training or running.frozen:
             return (x - running.mean) / np.sqrt(running.variance + self.epsilon) * scale + shift
         axes, weights = tuple(range(np.ndim(x) - 1)), scope.weights_of(x)
         is_empty = weights is not None and not weights.any()  # a shard of which nothing counts
         column = None if weights is None or is_empty else weights[..., None]
-        center, variance = moments = moments_of(array_of(x), axes, column)
-        if not is_empty:
-            scope.observe(_moments(center, variance, weights, math.prod(np.shape(x)[:-1])))
-        return normalize_block(x, scale, shift, axes=axes, epsilon=self.epsilon, weights=column, moments=moments)
+        options = {"axes": axes, "epsilon": self.epsilon, "weights": column}
+        found = moments_of(array_of(x), axes, column)
+        mine = None if is_empty else _moments(*found, weights, math.prod(np.shape(x)[:-1]))
+        if mine is not None:
+            scope.observe(replace(mine, normalizes=self.statistics))
+        if over_shards:
+            weight, *of_batch = moments_over_shards(scope, mine, np.shape(x)[-1])
+            if weight:  # else nothing of the whole mini-batch counts
+                options["others"] = OtherParts(scope.sum_over_shards, weight)
+                options["weights"] = None if weights is None else weights[..., None]
+                mean, variance = (a.astype(found[0].dtype).reshape(found[0].shape) for a in of_batch)
+                found = mean, variance
+        return normalize_block(x, scale, shift, moments=found, **options)
 
 
 def _moments(center: Array, variance: Array, weights: Array | None, count: int) -> Moments:
-    """Return the moments of a shard by which it is normalized."""
+    """Return the moments of a shard."""
     if weights is None:
-        return Moments(center.reshape(-1), variance.reshape(-1), count, normalizes=True)
+        return Moments(center.reshape(-1), variance.reshape(-1), count)
     exact = weights.astype(np.float64)
     total, squared = float(exact.sum()), float(np.square(exact).sum())
-    return Moments(center.reshape(-1), variance.reshape(-1), total, squared, normalizes=True)
+    return Moments(center.reshape(-1), variance.reshape(-1), total, squared)
+
+
+def moments_over_shards(scope: Scope, mine: Moments | None, channels: int) -> tuple[float, Array, Array]:
+    """Return the sum of the weights of all shards, and mean and variance of all, float64, shape (channels,).
+
+    The squares are those of distances from the common mean, so that a large mean costs no digits.
+
+    Args:
+        scope: of the layer.
+        mine: the moments of this shard; None if nothing in it counts.
+        channels: how many.
+    """
+    moments = mine or Moments(np.zeros(channels), np.zeros(channels), 0)
+    mean, variance = (a.astype(np.float64) for a in (moments.mean, moments.variance))
+    sums = scope.sum_over_shards(np.concatenate([[moments.count], moments.count * mean]))
+    weight = float(sums[0])
+    if not weight:
+        return 0.0, mean, variance
+    of_all = sums[1:] / weight
+    return weight, of_all, scope.sum_over_shards(moments.count * (variance + (mean - of_all) ** 2)) / weight
 
 
 @dataclass(frozen=True)
