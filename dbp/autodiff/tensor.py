@@ -23,6 +23,7 @@ Value = Any  # an array, a number or a Tensor: the arguments and results of prim
 Rule = Callable[..., Value]
 
 PRIMITIVES: dict[str, Primitive] = {}
+NUMPY_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}  # what NumPy's functions are on tensors
 _creation = itertools.count()
 
 
@@ -135,6 +136,11 @@ def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
     return method
 
 
+def _method(name: str) -> Callable[..., Any]:
+    """Return the method of an array that is NumPy's function of this name, which __array_function__ receives."""
+    return lambda self, *arguments, **options: getattr(np, name)(self, *arguments, **options)
+
+
 def _comparison(compare: np.ufunc) -> Callable[[Tensor, Any], Any]:
     """Return the method of a comparison; its result is a plain array of booleans, as it has no derivative."""
     return lambda self, other: compare(self.value, array_of(other))
@@ -143,28 +149,25 @@ def _comparison(compare: np.ufunc) -> Callable[[Tensor, Any], Any]:
 OPERATORS = {"add", "subtract", "multiply", "divide", "matmul", "power"}
 COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 SHAPE_FUNCTIONS = {np.shape, np.ndim, np.size}
-REPLACEMENTS = {  # functions of dbp.autodiff for functions of NumPy that have another name there
-    "absolute": "abs_",
-    "amax": "max_",
-    "dot": "matmul",
-    "max": "max_",
-    "mean": "mean",
-    "split": "split",
-    "stack": "stack",
-    "sum": "sum_",
-    "var": "variance",
-    **dict.fromkeys(("ravel", "squeeze", "expand_dims"), "reshape"),
-    **dict.fromkeys(("swapaxes", "moveaxis"), "transpose"),
-    **dict.fromkeys(("vstack", "hstack", "append"), "concatenate"),
-}
 
 
-def _refusal(name: str, out: bool = False) -> TypeError:
-    """Return the error, with a remedy, for a call of NumPy's function of this name on a tensor."""
-    replacement = REPLACEMENTS.get(name) or (name if name in PRIMITIVES else None)
-    remedy = f"use dbp.autodiff.{replacement}" if replacement else "use the functions of dbp.autodiff"
-    which = f"np.{name} into an array" if out else f"np.{name}"
-    return TypeError(f"{which} records no derivative: {remedy}, or array_of(x) for the plain numbers of x")
+def name_of_numpy(function: Callable[..., Any]) -> str:
+    """Return the name of a function of NumPy as users write it."""
+    module = getattr(function, "__module__", None) or "numpy"
+    return f"{module.replace('numpy', 'np', 1)}.{function.__name__}"
+
+
+def _call_numpy(function: Callable[..., Any], inputs: Sequence[Any], options: dict[str, Any]) -> Any:
+    """Return what a function of NumPy returns for tensors; raise TypeError if it records no derivative."""
+    if function not in NUMPY_FUNCTIONS:
+        raise _refusal(name_of_numpy(function), function.__name__)
+    return NUMPY_FUNCTIONS[function](*inputs, **options)
+
+
+def _refusal(name: str, primitive: str = "") -> TypeError:
+    """Return the error for a function of NumPy that records no derivative."""
+    instead = f"dbp.autodiff.{primitive}" if primitive in PRIMITIVES else "functions of dbp.autodiff"
+    return TypeError(f"{name} records no derivative; use {instead}, or array_of(x) for plain numbers")
 
 
 def complex_error(what: str, array: Array) -> TypeError:
@@ -236,19 +239,21 @@ class Tensor:
         )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        """Apply the operators between arrays and tensors; refuse other functions of NumPy."""
+        """Apply the operators between arrays and tensors, and the elementwise functions that dbp.autodiff has."""
         name = ufunc.__name__
         if method == "__call__" and not options and name in OPERATORS:
             return PRIMITIVES[name](*inputs)
         if method == "__call__" and not options and name in COMPARISONS:
             return ufunc(*map(array_of, inputs))
-        raise _refusal(name, out="out" in options)
+        if method != "__call__":
+            raise _refusal(f"np.{name}.{method}")
+        return _call_numpy(ufunc, inputs, options)
 
     def __array_function__(self, function: Callable[..., Any], _: Any, inputs: Any, options: Any) -> Any:
-        """Apply functions that concern shapes only; refuse other functions of NumPy."""
+        """Apply the functions of NumPy that dbp.autodiff has; refuse others."""
         if function in SHAPE_FUNCTIONS:
             return function(self.value, *inputs[1:], **options)
-        raise _refusal(function.__name__)
+        return _call_numpy(function, inputs, options)
 
     def __getitem__(self, index: Any) -> Value:
         return PRIMITIVES["take"](self, index=index)
@@ -260,6 +265,21 @@ class Tensor:
     def T(self) -> Value:  # noqa: N802
         """The transpose, as NumPy names it."""
         return PRIMITIVES["transpose"](self)
+
+    sum, mean, prod, cumsum = _method("sum"), _method("mean"), _method("prod"), _method("cumsum")
+    max, min, var, std = _method("max"), _method("min"), _method("var"), _method("std")
+    argmax, argmin, argsort, any, all = map(_method, ("argmax", "argmin", "argsort", "any", "all"))
+    ravel, flatten, squeeze, swapaxes = _method("ravel"), _method("ravel"), _method("squeeze"), _method("swapaxes")
+    clip, dot, repeat, take, trace, copy = map(_method, ("clip", "dot", "repeat", "take", "trace", "copy"))
+
+    def reshape(self, *shape: Any) -> Value:
+        """Return the elements in another shape, given as one tuple or as several lengths."""
+        return PRIMITIVES["reshape"](self, shape=shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Value:
+        """Return the axes in another order, given as one tuple or as several numbers; by default in reverse."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return PRIMITIVES["transpose"](self, axes=order)
 
     __add__, __radd__ = _operator("add"), _operator("add", swapped=True)
     __sub__, __rsub__ = _operator("subtract"), _operator("subtract", swapped=True)

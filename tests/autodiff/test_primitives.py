@@ -22,6 +22,7 @@ HOW = {"window": WINDOW, "groups": 2}
 POOL = p.Window((2, 2), (2, 1), ((0, 1), (0, 1)))
 OUTPUTS = RNG.standard_normal((2, *WINDOW.positions((5, 4)), 6))
 POOLED = RNG.standard_normal((2, *POOL.positions((5, 4)), 4))
+MATRIX = X @ X.T + np.eye(3)
 TAPS = RNG.integers(0, 4, POOLED.shape)
 CASES = {
     "identity": (p.identity, [X]),
@@ -61,6 +62,13 @@ CASES = {
     "abs": (p.abs_, [X]),
     "sin": (p.sin, [X]),
     "cos": (p.cos, [X]),
+    "tan": (p.tan, [X / 2]),
+    "arcsin": (p.arcsin, [X / 4]),
+    "arccos": (p.arccos, [X / 4]),
+    "arctan": (p.arctan, [X]),
+    "arctan2": (p.arctan2, [X, X[:1] * 2]),
+    "sinh": (p.sinh, [X]),
+    "cosh": (p.cosh, [X]),
     "tanh": (p.tanh, [X]),
     "sigmoid": (p.sigmoid, [X]),
     "softplus": (p.softplus, [X]),
@@ -85,8 +93,15 @@ CASES = {
         [CUBE, X + 0.3, X[:, :1]],
     ),
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
+    "min": (lambda x: p.min_(x, axis=1), [X]),
+    "cumsum": (lambda x: p.cumsum(x, axis=0), [X]),
+    "solve": (p.solve, [np.stack([MATRIX, MATRIX + 1]), CUBE[0]]),
+    "inv": (p.inv, [MATRIX]),
+    "det": (p.det, [np.stack([MATRIX, MATRIX + 1])]),
+    "cholesky": (lambda x: p.cholesky(x @ np.swapaxes(x, -1, -2)), [CUBE]),
     "max": (lambda x: p.max_(x, axis=1), [X]),
     "logsumexp": (lambda x: p.logsumexp(x, axis=0), [X]),
+    "erf": (p.erf, [X]),
     "erfc": (erfc, [X]),
     "log_softmax": (p.log_softmax, [X]),
     "softmax": (p.softmax, [X]),
@@ -95,8 +110,28 @@ CASES = {
 }
 
 
+COMPOSED = {  # functions that consist of primitives
+    "prod": (lambda x: p.prod(x, axis=(0, 2)), [CUBE]),
+    "std": (lambda x: p.std(x, axis=0), [X]),
+    "norm": (lambda x: p.norm(x, axis=1, keepdims=True), [X]),
+    "sort": (lambda x: p.sort(x, axis=0), [X]),
+    "top_k": (lambda x: p.top_k(x, 2), [X]),
+    "take_along_axis": (lambda x: p.take_along_axis(x, INDEX[:, None] % 4), [X]),
+    "diag": (lambda x: p.diag(x[0], -1) @ p.diag(x, 1)[:1].repeat(5), [X]),
+    "tril": (lambda x: p.tril(x, -1), [CUBE]),
+    "triu": (lambda x: p.triu(x, 1), [CUBE]),
+    "roll": (lambda x: p.roll(p.roll(x, (1, -2), (0, 1)), 3), [X]),
+    "flip": (lambda x: p.flip(x, axis=(0, 1)), [CUBE]),
+    "repeat": (lambda x: p.repeat(x, [2, 0, 1], axis=0), [X]),
+    "outer": (p.outer, [X, X[0]]),
+    "kron": (p.kron, [X, CUBE]),
+    "tensordot": (lambda a, b: p.tensordot(a, b, ([1], [-1])), [X, CUBE]),
+}
+CASES |= COMPOSED
+
+
 def test_every_primitive_has_a_case():
-    assert set(CASES) == set(ad.PRIMITIVES)
+    assert set(CASES) - set(COMPOSED) == set(ad.PRIMITIVES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,46 @@ matmul: Primitive = Primitive(  # of vectors, matrices, and stacks of matrices, 
     ],
     forward=[lambda t, y, a, b: t @ b, lambda t, y, a, b: a @ t],
 )
+
+
+def _triangle(x: Value, k: int) -> Array:
+    """Return which elements of the matrices of x are on the k-th diagonal or below."""
+    rows, columns = np.shape(x)[-2:]
+    return np.tri(rows, columns, k, np.bool_)
+
+
+def tril(x: Value, k: int = 0) -> Value:
+    """Return the matrices of x (..., rows, columns) with zeros above the k-th diagonal."""
+    return where(_triangle(x, k), x, 0)
+
+
+def triu(x: Value, k: int = 0) -> Value:
+    """Return the matrices of x (..., rows, columns) with zeros below the k-th diagonal."""
+    return where(_triangle(x, k - 1), 0, x)
+
+
+def outer(a: Value, b: Value) -> Value:
+    """Return the product of each element of a with each of b, as a matrix."""
+    return reshape(a, shape=(-1, 1)) * reshape(b, shape=(1, -1))
+
+
+def kron(a: Value, b: Value) -> Value:
+    """Return the Kronecker product: the matrix a with each element replaced by it times the matrix b."""
+    axes = max(np.ndim(a), np.ndim(b))
+    of_a, of_b = ((1,) * (axes - np.ndim(x)) + np.shape(x) for x in (a, b))
+    blocks = reshape(a, shape=tuple(length for n in of_a for length in (n, 1)))
+    inside = reshape(b, shape=tuple(length for n in of_b for length in (1, n)))
+    return reshape(blocks * inside, shape=tuple(n * m for n, m in zip(of_a, of_b, strict=True)))
+
+
+def tensordot(a: Value, b: Value, axes: Any = 2) -> Value:
+    """Return the sum of products over axes of a and of b: so many last and first ones, or two lists of axes."""
+    if isinstance(axes, (int, np.integer)):
+        axes = range(np.ndim(a) - axes, np.ndim(a)), range(axes)
+    summed = [[i % max(1, np.ndim(x)) for i in np.atleast_1d(which)] for x, which in zip((a, b), axes, strict=True)]
+    of_a, of_b = ([i for i in range(np.ndim(x)) if i not in which] for x, which in zip((a, b), summed, strict=True))
+    kept = (*(np.shape(a)[i] for i in of_a), *(np.shape(b)[i] for i in of_b))
+    length = math.prod(np.shape(a)[i] for i in summed[0])
+    rows = reshape(transpose(a, axes=(*of_a, *summed[0])), shape=(-1, length))
+    columns = reshape(transpose(b, axes=(*summed[1], *of_b)), shape=(length, -1))
+    return reshape(rows @ columns, shape=kept)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.arithmetic import is_positive, sign
+from dbp.autodiff.primitives.shapes import unbroadcast
 from dbp.autodiff.tensor import Primitive, Value
 from dbp.types import Array
 
@@ -57,6 +58,51 @@ cos: Primitive = Primitive(
     np.cos,
     reverse=[lambda g, y, x: -g * sin(x)],
     forward=[lambda t, y, x: -t * sin(x)],
+)
+tan = Primitive(
+    "tan",
+    np.tan,
+    reverse=[lambda g, y, x: g * (1 + y * y)],
+    forward=[lambda t, y, x: t * (1 + y * y)],
+)
+arcsin = Primitive(
+    "arcsin",
+    np.arcsin,
+    reverse=[lambda g, y, x: g / sqrt(1 - x * x)],
+    forward=[lambda t, y, x: t / sqrt(1 - x * x)],
+)
+arccos = Primitive(
+    "arccos",
+    np.arccos,
+    reverse=[lambda g, y, x: -g / sqrt(1 - x * x)],
+    forward=[lambda t, y, x: -t / sqrt(1 - x * x)],
+)
+arctan = Primitive(
+    "arctan",
+    np.arctan,
+    reverse=[lambda g, y, x: g / (1 + x * x)],
+    forward=[lambda t, y, x: t / (1 + x * x)],
+)
+arctan2 = Primitive(  # the angle of the point (b, a), in radians
+    "arctan2",
+    np.arctan2,
+    reverse=[
+        lambda g, y, a, b: unbroadcast(g * b / (a * a + b * b), a),
+        lambda g, y, a, b: unbroadcast(-g * a / (a * a + b * b), b),
+    ],
+    forward=[lambda t, y, a, b: t * b / (a * a + b * b), lambda t, y, a, b: -t * a / (a * a + b * b)],
+)
+sinh: Primitive = Primitive(
+    "sinh",
+    np.sinh,
+    reverse=[lambda g, y, x: g * cosh(x)],
+    forward=[lambda t, y, x: t * cosh(x)],
+)
+cosh: Primitive = Primitive(
+    "cosh",
+    np.cosh,
+    reverse=[lambda g, y, x: g * sinh(x)],
+    forward=[lambda t, y, x: t * sinh(x)],
 )
 tanh = Primitive(
     "tanh",

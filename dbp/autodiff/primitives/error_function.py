@@ -1,4 +1,4 @@
-"""The complementary error function, which NumPy lacks.
+"""The error function and its complement, which NumPy lacks.
 
 The rational approximations are those of Cody 1969, Rational Chebyshev approximations for the error function. They are
 accurate to a few units in the last place, also for large x, where 1 - erf(x) would have no correct digit.
@@ -99,4 +99,21 @@ erfc = Primitive(  # 2 / sqrt(pi) times the integral of exp(-t^2) from x on
     _erfc,
     reverse=[lambda g, y, x: g * _slope(x)],
     forward=[lambda t, y, x: t * _slope(x)],
+)
+
+
+def _erf(x: Array) -> Any:
+    flat = np.reshape(x, -1) * 1.0  # integers become floats
+    result = 1 - _erfc(flat)
+    (near,) = np.nonzero(np.abs(flat) <= NEAR)  # where the difference would lose digits
+    part = flat[near]
+    result[near] = part * _ratio(part * part, NEAR_P, NEAR_Q)
+    return result.reshape(np.shape(x))
+
+
+erf = Primitive(  # 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x
+    "erf",
+    _erf,
+    reverse=[lambda g, y, x: -g * _slope(x)],
+    forward=[lambda t, y, x: -t * _slope(x)],
 )

@@ -1,4 +1,4 @@
-"""Reductions and functions along axes: mean, variance, maximum, log-sum-exp, softmax."""
+"""Reductions and functions along axes: mean, norm, extremes, products, cumulated sums, log-sum-exp, softmax."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff.primitives.arithmetic import is_equal, where
-from dbp.autodiff.primitives.elementwise import exp, square
-from dbp.autodiff.primitives.shapes import Axes, axes_of, broadcast_back, keepdims_shape, reshape, sum_
-from dbp.autodiff.tensor import Primitive, Value
+from dbp.autodiff.primitives.elementwise import exp, sqrt, square
+from dbp.autodiff.primitives.shapes import (
+    Axes,
+    axes_of,
+    broadcast_back,
+    concatenate,
+    keepdims_shape,
+    reduced_axes,
+    reshape,
+    sum_,
+    take,
+    transpose,
+)
+from dbp.autodiff.tensor import Primitive, Value, array_of
 from dbp.types import Array
 
 
 def _count(x: Value, axis: Axes) -> int:
-    return math.prod(n for n, k in zip(np.shape(x), keepdims_shape(x, axis), strict=True) if k == 1)
+    return math.prod(np.shape(x)[i] for i in reduced_axes(x, axis))
 
 
 def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
@@ -29,8 +40,25 @@ def variance(x: Value, axis: Axes = None) -> Value:
     return mean(square(difference), axis)
 
 
-def _largest(x: Value, y: Value, axis: Axes) -> Value:
-    """Return 1 where x is the maximum along the axis, 1 / n where n elements are."""
+def std(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
+    """Return the square root of the variance over some axes, by default over all; its derivative is 0 where it is 0."""
+    found = _root(variance(x, axis))
+    return reshape(found, shape=keepdims_shape(x, axis)) if keepdims else found
+
+
+def norm(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
+    """Return the square root of the sum of squares over some axes, by default over all; its derivative at 0 is 0."""
+    return _root(sum_(square(x), axis=axis, keepdims=keepdims))
+
+
+def _root(x: Value) -> Value:
+    """Return the square root of what is not negative, with the derivative 0 at 0."""
+    is_zero = x == 0
+    return where(is_zero, 0, sqrt(where(is_zero, 1, x)))
+
+
+def _extreme(x: Value, y: Value, axis: Axes) -> Value:
+    """Return 1 where x is the extreme y along the axis, 1 / n where n elements are."""
     mask = is_equal(x, broadcast_back(y, x, axis))
     return mask / broadcast_back(sum_(mask, axis=axis), x, axis)
 
@@ -38,8 +66,47 @@ def _largest(x: Value, y: Value, axis: Axes) -> Value:
 max_: Primitive = Primitive(
     "max",
     lambda x, axis=None, keepdims=False: np.max(x, axis=axes_of(axis), keepdims=keepdims),
-    reverse=[lambda g, y, x, axis=None, keepdims=False: broadcast_back(g, x, axis) * _largest(x, y, axis)],
-    forward=[lambda t, y, x, axis=None, keepdims=False: sum_(t * _largest(x, y, axis), axis=axis, keepdims=keepdims)],
+    reverse=[lambda g, y, x, axis=None, keepdims=False: broadcast_back(g, x, axis) * _extreme(x, y, axis)],
+    forward=[lambda t, y, x, axis=None, keepdims=False: sum_(t * _extreme(x, y, axis), axis=axis, keepdims=keepdims)],
+)
+
+
+min_: Primitive = Primitive(
+    "min",
+    lambda x, axis=None, keepdims=False: np.min(x, axis=axes_of(axis), keepdims=keepdims),
+    reverse=[lambda g, y, x, axis=None, keepdims=False: broadcast_back(g, x, axis) * _extreme(x, y, axis)],
+    forward=[lambda t, y, x, axis=None, keepdims=False: sum_(t * _extreme(x, y, axis), axis=axis, keepdims=keepdims)],
+)
+
+
+def prod(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
+    """Return the product over some axes, by default over all; its derivatives hold where factors are 0, too.
+
+    Factors are multiplied in pairs, the products in pairs again, so that no derivative divides by a factor.
+    """
+    removed = sorted(reduced_axes(x, axis))
+    kept = [i for i in range(np.ndim(x)) if i not in removed]
+    rest = tuple(np.shape(x)[i] for i in kept)
+    factors = reshape(transpose(x, axes=(*removed, *kept)), shape=(_count(x, axis), *rest))
+    while (count := np.shape(factors)[0]) > 1:
+        half = count // 2
+        pairs = take(factors, index=slice(0, half)) * take(factors, index=slice(half, 2 * half))
+        factors = concatenate(pairs, take(factors, index=slice(2 * half, None))) if count % 2 else pairs
+    found = sum_(factors, axis=0) if np.shape(factors)[0] else np.ones(rest, array_of(x).dtype)
+    return reshape(found, shape=keepdims_shape(x, axis) if keepdims else rest)
+
+
+def _cumulated_back(g: Value, axis: int) -> Value:
+    """Return for each element the sum of it and of all that follow it along the axis."""
+    back = (*(slice(None),) * (axis % np.ndim(g)), slice(None, None, -1))
+    return take(cumsum(take(g, index=back), axis=axis), index=back)
+
+
+cumsum: Primitive = Primitive(  # along one axis
+    "cumsum",
+    lambda x, axis=-1: np.cumsum(x, axis=axis),
+    reverse=[lambda g, y, x, axis=-1: _cumulated_back(g, axis)],
+    forward=[lambda t, y, x, axis=-1: cumsum(t, axis=axis)],
 )
 
 

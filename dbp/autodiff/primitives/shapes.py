@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.exceptions import AxisError
 
-from dbp.autodiff.tensor import Primitive, Value
+from dbp.autodiff.tensor import Primitive, ShapeError, Value, array_of
 
 Axes = int | Sequence[int] | None
 
@@ -19,11 +19,16 @@ def axes_of(axis: Axes) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
-def keepdims_shape(x: Value, axis: Axes) -> tuple[int, ...]:
-    """Return the shape of x with the reduced axes at length one, as keepdims=True leaves them."""
+def reduced_axes(x: Value, axis: Axes) -> set[int]:
+    """Return the numbers, from 0 on, of the axes of x that a reduction over `axis` removes."""
     n = np.ndim(x)
     axes = range(n) if axis is None else [axis] if isinstance(axis, (int, np.integer)) else axis
-    removed = {a % n for a in axes} if n else set()
+    return {a % n for a in axes} if n else set()
+
+
+def keepdims_shape(x: Value, axis: Axes) -> tuple[int, ...]:
+    """Return the shape of x with the reduced axes at length one, as keepdims=True leaves them."""
+    removed = reduced_axes(x, axis)
     return tuple(1 if i in removed else length for i, length in enumerate(np.shape(x)))
 
 
@@ -205,3 +210,67 @@ scatter_rows: Primitive = Primitive(  # the adjoint of pick: the matrix with x[i
     reverse=[lambda g, y, x, index, width: pick(g, index=index)],
     forward=[lambda t, y, x, index, width: scatter_rows(t, index=index, width=width)],
 )
+
+# --- rearrangements by index ------------------------------------------------------------------------
+
+
+def _along(axis: int, ndim: int, part: Any) -> tuple[Any, ...]:
+    """Return the index that takes a part of one axis."""
+    return (*(slice(None),) * (axis % ndim), part)
+
+
+def flip(x: Value, axis: Axes = None) -> Value:
+    """Return x with its elements in reverse order along some axes, by default along all."""
+    axes = reduced_axes(x, axis)
+    return take(x, index=tuple(slice(None, None, -1 if i in axes else None) for i in range(np.ndim(x))))
+
+
+def roll(x: Value, shift: int | Sequence[int], axis: Axes = None) -> Value:
+    """Return x with its elements moved along axes, those from the end to the beginning; by default as if flat."""
+    if axis is None:
+        return reshape(roll(reshape(x, shape=(-1,)), shift, axis=0), shape=np.shape(x))
+    for by, which in np.broadcast(shift, axis):
+        length = np.shape(x)[which]
+        x = take(x, index=_along(int(which), np.ndim(x), np.roll(np.arange(length), int(by))))
+    return x
+
+
+def repeat(x: Value, repeats: int | Sequence[int], axis: int | None = None) -> Value:
+    """Return x with each element repeated along an axis, by default of the flat x."""
+    if axis is None:
+        return repeat(reshape(x, shape=(-1,)), repeats, axis=0)
+    return take(x, index=_along(axis, np.ndim(x), np.repeat(np.arange(np.shape(x)[axis]), repeats)))
+
+
+def take_along_axis(x: Value, index: Any, axis: int = -1) -> Value:
+    """Return the elements of x by their numbers along an axis; an index has as many axes as x."""
+    grid: list[Any] = list(np.ogrid[tuple(slice(n) for n in np.shape(index))])
+    grid[axis] = index
+    return take(x, index=tuple(grid))
+
+
+def sort(x: Value, axis: int = -1) -> Value:
+    """Return the elements in ascending order along an axis; those that are equal keep their order."""
+    return take_along_axis(x, np.argsort(array_of(x), axis=axis, kind="stable"), axis)
+
+
+def top_k(x: Value, k: int, axis: int = -1) -> Value:
+    """Return the k largest elements along an axis, the largest first; of equal ones those that come first.
+
+    Raises:
+        ShapeError: there are fewer than k elements.
+    """
+    if not 0 <= k <= np.shape(x)[axis]:
+        raise ShapeError(f"top_k of shape {np.shape(x)}: axis {axis} has fewer than k = {k} elements")
+    order = np.argsort(-array_of(x), axis=axis, kind="stable")
+    return take_along_axis(x, np.take(order, np.arange(k), axis=axis), axis)
+
+
+def diag(x: Value, k: int = 0) -> Value:
+    """Return the square matrix with the vector x on its k-th diagonal, or the k-th diagonal of the matrix x."""
+    if np.ndim(x) not in (1, 2):
+        raise ShapeError(f"diag of shape {np.shape(x)}: it must be a vector or a matrix")
+    count = np.shape(x)[0] + abs(k)
+    shape = np.shape(x) if np.ndim(x) == 2 else (count, count)
+    index = np.nonzero(np.eye(shape[0], shape[1], k))
+    return take(x, index=index) if np.ndim(x) == 2 else scatter_add(x, index=index, shape=shape)

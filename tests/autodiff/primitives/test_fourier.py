@@ -50,13 +50,11 @@ def test_a_spectral_derivative():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(
-        ad.ShapeError, match=r"\(4, 2\): a length of 5 needs 3 frequencies along axis 0"
-    ):
+    with pytest.raises(ad.ShapeError, match=r"\(4, 2\): a length of 5 needs 3 frequencies along axis 0"):
         ad.irfft(np.zeros((4, 2)), 5)
     with pytest.raises(ad.ShapeError, match="and pairs along the last"):
         ad.irfft(np.zeros((3, 3)), 5)
     with pytest.raises(IndexError, match="axis 3 is out of bounds"):
         ad.rfft(X, 3)
-    with pytest.raises(TypeError, match=r"np.rfft records no derivative: use dbp.autodiff.rfft"):
+    with pytest.raises(TypeError, match=r"np.fft.rfft records no derivative; use dbp.autodiff.rfft"):
         np.fft.rfft(ad.Tensor(X))

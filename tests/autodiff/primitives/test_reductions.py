@@ -70,3 +70,16 @@ def test_masked_scores_have_a_tangent():
     value, tangent = ad.jvp(weights, (X,), (X,))
     np.testing.assert_allclose(tangent, value * (X - np.sum(value * X, axis=-1, keepdims=True)))
     assert ad.jvp(masked, (X.astype(np.float32),), (X,))[1].dtype == np.float32
+
+
+def test_products_with_zeros_have_their_derivatives():
+    """The derivative of a product by a factor is the product of the others, whether factors are 0 or not."""
+    x = np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 5.0], [1.0, 2.0, 4.0]])
+    expected = [[0, 6, 0], [0, 0, 0], [8, 4, 2]]
+    np.testing.assert_array_equal(ad.gradient(lambda x: p.sum_(p.prod(x, axis=1)))(x), expected)
+    np.testing.assert_array_equal(p.prod(np.empty((2, 0)), axis=1), np.ones(2))
+
+
+def test_roots_have_the_derivative_zero_at_zero():
+    for function in (p.norm, p.std):
+        np.testing.assert_array_equal(ad.gradient(function)(np.zeros(3)), np.zeros(3))
