@@ -209,9 +209,15 @@ def _plain(annotation: Any) -> Any:
     plain = [
         t
         for t in options
-        if t in (int, float, str, bool, type(None)) or {int, float} & {*typing.get_args(t)} or t == Mapping[str, str]
+        if t in (int, float, str, bool, type(None)) or {int, float} & {*_parts(t)} or t == Mapping[str, str]
     ]
     return typing.Union[tuple(plain)] if plain else annotation  # noqa: UP007
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """Return the types in the innermost lists of a type."""
+    inner = typing.get_args(annotation)
+    return _parts(inner[0]) if inner and typing.get_args(inner[0]) else inner
 
 
 # --- objects to tables ------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class InitialParameters:
         places_kept: the same, if they are as many places as those of the inputs; else 0.
         places_of: the name of the inputs whose places they are, "" for inputs without a name; None without places.
         input_checks: the paths of the layers that refuse some numbers in their inputs.
+        constants: the paths of those parameters that are never trained.
     """
 
     shapes: dict[str, Shape]
@@ -60,6 +61,7 @@ class InitialParameters:
     places_kept: Any = 0
     places_of: Any = None
     input_checks: tuple[str, ...] = ()
+    constants: frozenset[str] = frozenset()
 
     def draw(self, path: str, out: Array) -> None:
         """Fill a contiguous array of the parameter's shape, of any dtype, with the initial values."""
@@ -143,7 +145,7 @@ def initial_parameters(
         outputs = _call(model, scope, inputs)
     _check_outputs(outputs, row_count(inputs))
     check_names(found.shapes, running_arrays(found.running))
-    if not found.shapes:
+    if found.shapes.keys() == call.constants:  # there are no others
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
     shapes, after = shapes_of(outputs), scope.mask_of_outputs(model)
     places: Any
@@ -161,6 +163,7 @@ def initial_parameters(
         places_kept=kept,
         places_of=source,
         input_checks=tuple(call.input_checks),
+        constants=frozenset(call.constants),
     )
 
 

@@ -79,6 +79,7 @@ class Call:
         drawn: how many random generators each path has asked for.
         mixtures: how the pass has mixed its examples, one at most; empty if it has not.
         input_checks: the paths of the layers that have checked the numbers of their inputs.
+        constants: the paths of the arrays that layers draw like parameters and that training never changes.
         most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
         sum_over_shards: sums over all shards of a training pass; None if there are no others.
     """
@@ -97,6 +98,7 @@ class Call:
     drawn: Counter[str] = field(default_factory=Counter)
     mixtures: list[Mixture] = field(default_factory=list)
     input_checks: list[str] = field(default_factory=list)
+    constants: set[str] = field(default_factory=set)
     most_input_checks: int | None = None
     sum_over_shards: SumOverShards | None = None
     masks: Mapping[str, Array] = field(default_factory=dict)

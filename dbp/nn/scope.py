@@ -176,6 +176,11 @@ class Scope:
         """Return the parameter of this name and shape, which the named initializer fills at the start of training."""
         return self._call.parameter(self._path + name, shape, initializer)
 
+    def constant(self, name: str, shape: Shape, initializer: str = "normal") -> Array:
+        """Return an array that is drawn and kept like a parameter of this name and shape, but that is never trained."""
+        self._call.constants.add(self._path + name)
+        return array_of(self._call.parameter(self._path + name, shape, initializer))
+
     def inside(self, name: str, mask: Any = AS_OUTSIDE) -> Scope:
         """Return the scope of a layer inside this one.
 

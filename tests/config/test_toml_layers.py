@@ -62,6 +62,9 @@ TABLES = {
     "position": {"initializer": "zeros", "length": 40},
     "gru": RECURRENT,
     "lstm": RECURRENT,
+    "fourier_features": {"frequencies": 5, "deviation": 2.5},
+    "spectral_conv1d": {"filters": 4, "modes": 3, "initializer": "he_normal"},
+    "spectral_conv2d": {"filters": 4, "modes": [3, 2], "initializer": "he_normal"},
     "attention": {"heads": 2, "causal": True, "initializer": "zeros", "bias": False},
     "concatenate": {"axis": 1},
     "add": {},
@@ -108,6 +111,12 @@ def test_layers_survive_being_written_and_read(kind):
     again = settings_from(tomllib.loads(to_toml(table_from(settings))))
     assert again == settings
     assert again.model.layers == (layer,)
+
+
+def test_frequencies_may_be_rows_of_numbers():
+    settings = settings_with({"kind": "fourier_features", "frequencies": [[1, 0], [0.5, 2]]})
+    assert settings.model.layers == (nn.FourierFeatures(((1.0, 0.0), (0.5, 2.0))),)
+    assert settings_from(tomllib.loads(to_toml(table_from(settings)))) == settings
 
 
 def test_layers_within_layers_are_read():

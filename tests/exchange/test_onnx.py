@@ -126,6 +126,11 @@ LAYERS = {
     "gru stacked both ways": ([nn.GRU(3, layers=2, bidirectional=True), nn.GRU(2, False, layers=2)], SEQUENCE),
     "lstm stacked both ways": ([nn.LSTM(3, layers=3), nn.LSTM(2, False, bidirectional=True), nn.Dense(2)], SEQUENCE),
     "recurrent sequences": ([nn.LSTM(5), nn.Dense(3), nn.GRU(3)], SEQUENCE),
+    "fourier_features": ([nn.FourierFeatures(4, 0.5), nn.Dense(2)], (3,)),
+    "fourier_features given": ([nn.FourierFeatures([[0.1] * 6, [0.2] * 6]), nn.Dense(2)], SEQUENCE),
+    "spectral_conv1d": ([nn.SpectralConv1d(5, 3), nn.Residual([nn.SpectralConv1d(5, 4)], [nn.Dense(5)])], SEQUENCE),
+    "spectral_conv1d of all frequencies": ([nn.SpectralConv1d(3, 5)], (8, 2)),
+    "spectral_conv2d": ([nn.SpectralConv2d(3, (4, 5)), nn.SpectralConv2d(2, 2)], IMAGE),
     "attention": ([nn.Attention(2), nn.Attention(3, causal=True, bias=False)], SEQUENCE),
     "residual": ([nn.Residual([nn.Dense(6, "tanh"), nn.Dense(6)], activation="softmax")], SEQUENCE),
     "residual with a shortcut": (

@@ -62,6 +62,11 @@ CASES = {
     "lstm last": (nn.LSTM(3, sequences=False), (4, 2)),
     "gru stacked": (nn.GRU(2, sequences=False, layers=2, bidirectional=True), (3, 2)),
     "lstm both ways": (nn.LSTM(2, bidirectional=True), (3, 2)),
+    "fourier_features": (nn.FourierFeatures(3, 0.3), (4, 2)),
+    "fourier_features given": (nn.FourierFeatures([[0.1, 0.2], [0.3, 0.0]]), (2,)),
+    "spectral_conv1d": (nn.SpectralConv1d(3, 2), (5, 2)),
+    "spectral_conv1d all frequencies": (nn.SpectralConv1d(2, 3), (4, 2)),
+    "spectral_conv2d": (nn.SpectralConv2d(2, (1, 2)), (3, 4, 2)),
     "attention": (nn.Attention(2), (3, 4)),
     "attention causal": (nn.Attention(2, causal=True, bias=False), (3, 4)),
     "concatenate": (nn.Concatenate(), ((3, 2), (3, 4))),
@@ -74,6 +79,7 @@ CASES = {
     "recompute": (nn.Recompute((nn.Dense(4, "tanh"), nn.Dropout(0.3), nn.BatchNorm(), nn.Dense(3))), (4,)),
     "residual shortcut": (nn.Residual((nn.Dense(3), nn.BatchNorm()), (nn.Dense(3),)), (4,)),
 }
+CONSTANTS = {"frequencies"}  # which layers draw, and which are never trained
 
 
 def inputs_of(name, dtype="float64"):
@@ -102,11 +108,12 @@ def as_function(name, draw):
     """Return the layer as a function of its parameters and, unless these are integers, its inputs; with a point."""
     layer, x = inputs_of(name)
     parameters, running = start(layer, x)
-    points = [*parameters.values()] if isinstance(layer, nn.Embedding) else [*parameters.values(), x]
+    trained = {path: array for path, array in parameters.items() if path not in CONSTANTS}
+    points = [*trained.values()] if isinstance(layer, nn.Embedding) else [*trained.values(), x]
 
     def function(*arrays):
-        found = dict(zip(parameters, arrays, strict=False))
-        return layer(nn.use(found, running, draw), arrays[-1] if len(arrays) > len(parameters) else x)
+        found = parameters | dict(zip(trained, arrays, strict=False))
+        return layer(nn.use(found, running, draw), arrays[-1] if len(arrays) > len(trained) else x)
 
     return function, points
 
@@ -128,10 +135,10 @@ def test_derivatives_of_both_orders(name, draw):
 def test_types_and_shapes_are_kept(name, dtype):
     layer, x = inputs_of(name, dtype)
     parameters, running = start(layer, x, dtype)
-    leaves = {path: ad.Tensor(array) for path, array in parameters.items()}
+    leaves = {path: ad.Tensor(array) for path, array in parameters.items() if path not in CONSTANTS}
     if not isinstance(layer, nn.Embedding):
         leaves["x"] = ad.Tensor(x)
-    call = nn.call_with(leaves, running, DRAW)
+    call = nn.call_with(parameters | leaves, running, DRAW)
     output = layer(nn.Scope(call), leaves.get("x", x))
     assert output.dtype == dtype
     for leaf, g in zip(

@@ -47,6 +47,9 @@ LAYERS = [
     *((layer(3, sequences), SEQUENCES) for layer in (nn.GRU, nn.LSTM) for sequences in (True, False)),
     (nn.GRU(3, layers=2, bidirectional=True), SEQUENCES),
     (nn.LSTM(3, False, layers=3, bidirectional=True), SEQUENCES),
+    (nn.SpectralConv1d(3, 4), SEQUENCES),
+    (nn.SpectralConv2d(3, (3, 4)), IMAGES),
+    (nn.SpectralConv2d(5, 2), IMAGES),
     *((nn.Attention(2, causal), SEQUENCES) for causal in (True, False)),
     (nn.Attention(1, causal=True, bias=False), SEQUENCES),
 ]
@@ -69,7 +72,10 @@ POOLS_OF_VOLUMES = [
     nn.MaxPool3d(2, padding=1),
     nn.AveragePool3d(3, 1, 1),
 ]
-POOLS_ALONG = [nn.MaxPool1d(2), nn.MaxPool1d(3, 1, 1), nn.AveragePool1d(2), nn.AveragePool1d(3, 2, 1)]
+POOLS_ALONG = [
+    *(nn.MaxPool1d(2), nn.MaxPool1d(3, 1, 1), nn.AveragePool1d(2), nn.AveragePool1d(3, 2, 1)),
+    nn.FourierFeatures([[0.1, 0.2, 0.3, 0.4, 0.0], [0.5, -0.1, 0.2, 0.0, 1.0]]),
+]
 
 
 def kind_of(value):

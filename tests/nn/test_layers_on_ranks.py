@@ -16,6 +16,7 @@ IMAGES = """
     { kind = "random_rotation", degrees = 10 }, { kind = "gaussian_noise", deviation = 0.1 },
     { kind = "cutout", size = 2 }, { kind = "mixup", alpha = 1.0 }, { kind = "random_crop", size = 8 },
     { kind = "conv2d", filters = 4, size = 3, padding = "same", activation = "relu" },
+    { kind = "spectral_conv2d", filters = 4, modes = [2, 3] },
     { kind = "max_pool2d", size = 2 },
     { kind = "batch_norm" },
     { kind = "dropout", rate = 0.2 },
@@ -29,9 +30,11 @@ IMAGES = """
     { kind = "dense", units = 10 },
 """
 ROWS = """
+    { kind = "residual", layers = [{ kind = "spectral_conv1d", filters = 8, modes = 3 }] },
     { kind = "position" },
     { kind = "attention", heads = 2, causal = true },
     { kind = "layer_norm" },
+    { kind = "fourier_features", frequencies = 4, deviation = 0.1 },
     { kind = "residual", layers = [
         { kind = "dense", units = 8, activation = "gelu" }, { kind = "dropout", rate = 0.1 },
     ] },

@@ -26,6 +26,7 @@ MODELS = {
     "average pool": TAIL,
     "max pool": (nn.Dense(3, "tanh"), nn.GlobalMaxPool()),
     "dense": (nn.Dense(4, "gelu"), nn.LayerNorm(), nn.Activation("silu"), *TAIL),
+    "fourier_features": (nn.FourierFeatures([[0.1, 0.2, 0.0, 0.3]]), nn.Dense(3), *TAIL),
     "conv1d": (nn.Conv1d(4, 3, "tanh", padding="same"), nn.Conv1d(3, 2, "relu", padding=1, dilation=2), *TAIL),
     "conv1d strided": (nn.Conv1d(4, 2, "tanh", padding="same", stride=2), *TAIL),
     "conv1d valid": (nn.Conv1d(4, 3, padding=1, stride=2), nn.Conv1d(4, 1, "tanh"), nn.GlobalMaxPool()),

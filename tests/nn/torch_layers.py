@@ -223,6 +223,34 @@ def _(layer: nn.Attention, place, x):
     return y.movedim(0, 1)
 
 
+@follow.register
+def _(layer: nn.FourierFeatures, _place, x):
+    angles = 2 * np.pi * x @ torch.tensor(layer.frequencies, dtype=x.dtype).T
+    return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
+
+
+@follow.register
+def _(layer: nn.SpectralConv1d, place, x):
+    """Apply the layer as the authors' SpectralConv1d does, with the axes of dbp."""
+    w = torch.complex(*place("weight").split(layer.filters, dim=-1))
+    spectrum = torch.fft.rfft(x, dim=1)
+    y = torch.zeros(*spectrum.shape[:-1], layer.filters, dtype=w.dtype)
+    y[:, : layer.modes] = torch.einsum("bki,kio->bko", spectrum[:, : layer.modes], w)
+    return torch.fft.irfft(y, n=x.shape[1], dim=1)
+
+
+@follow.register
+def _(layer: nn.SpectralConv2d, place, x):
+    """Apply the layer as the authors' SpectralConv2d does, with the axes of dbp."""
+    down, across = (layer.modes, layer.modes) if isinstance(layer.modes, int) else layer.modes
+    w = torch.complex(*place("weight").split(layer.filters, dim=-1))
+    spectrum = torch.fft.rfft2(x, dim=(1, 2))
+    y = torch.zeros(*spectrum.shape[:-1], layer.filters, dtype=w.dtype)
+    for rows, matrices in ((slice(down), w[:down]), (slice(-down, None), w[down:])):
+        y[:, rows, :across] = torch.einsum("bhwi,hwio->bhwo", spectrum[:, rows, :across], matrices)
+    return torch.fft.irfft2(y, s=x.shape[1:3], dim=(1, 2))
+
+
 # --- the comparison ---------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from dbp.exchange.onnx import (
     pooling,
     recurrent,
     sequences,
+    spectral,
 )
 from dbp.exchange.onnx.activations import activate
 from dbp.exchange.onnx.graph import OnnxScope, Value
@@ -94,6 +95,9 @@ KINDS: dict[type, Callable[[OnnxScope, Any, Any], Any]] = {
     nn.Embedding: sequences.embedding,
     nn.Position: sequences.position,
     nn.Attention: sequences.attention,
+    nn.FourierFeatures: spectral.fourier_features,
+    nn.SpectralConv1d: spectral.spectral_conv1d,
+    nn.SpectralConv2d: spectral.spectral_conv2d,
     nn.GRU: recurrent.gru,
     nn.LSTM: recurrent.lstm,
     nn.Concatenate: merging.concatenate,

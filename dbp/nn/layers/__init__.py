@@ -37,6 +37,7 @@ from dbp.nn.layers.pooling import (
 )
 from dbp.nn.layers.recurrent import GRU, LSTM
 from dbp.nn.layers.sequences import Attention, Embedding, Position
+from dbp.nn.layers.spectral import FourierFeatures, SpectralConv1d, SpectralConv2d
 from dbp.nn.layers.transposed_convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 LAYERS: dict[str, type[Layer]] = {
@@ -82,6 +83,9 @@ LAYERS: dict[str, type[Layer]] = {
         Multiply,
         Average,
         Shared,
+        FourierFeatures,
+        SpectralConv1d,
+        SpectralConv2d,
         Residual,
         Recompute,
     )
@@ -116,6 +120,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "FourierFeatures",
     "GaussianNoise",
     "GlobalAveragePool",
     "GlobalMaxPool",
@@ -139,6 +144,8 @@ __all__ = [
     "Residual",
     "Sequential",
     "Shared",
+    "SpectralConv1d",
+    "SpectralConv2d",
     "Subtract",
     "as_model",
     "model_of",
