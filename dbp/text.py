@@ -61,6 +61,13 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "1"
 
 
+def shapes_text(shapes: Sequence[int] | Mapping[str, Sequence[int]]) -> str:
+    """Format a shape, or shapes by name: image=28x28x1, meta=3."""
+    if isinstance(shapes, Mapping):
+        return ", ".join(f"{name}={shape_text(shape)}" for name, shape in shapes.items())
+    return shape_text(shapes)
+
+
 def table(rows: Sequence[Sequence[str]], left: Sequence[int], wrapped: int | None = None) -> list[str]:
     """Format rows as lines with aligned columns.
 
@@ -84,8 +91,8 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int], wrapped: int | Non
 
 
 def _wrap(cell: str, width: int) -> list[str]:
-    """Wrap a comma-separated list between its items."""
-    unbroken = cell.replace(" ", "\xa0").replace(",\xa0", ", ")
+    """Wrap a list between its items, which commas or semicolons separate."""
+    unbroken = cell.replace(" ", "\xa0").replace(",\xa0", ", ").replace(";\xa0", "; ")
     return [line.replace("\xa0", " ") for line in textwrap.wrap(unbroken, width)]
 
 

@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dbp.errors import UsageError
 from dbp.text import is_digits
@@ -194,10 +194,26 @@ def add_input_shape(parser: Parser, use: str = "") -> None:
     """
     parser.add_argument(
         "--input",
-        type=parse_shape,
+        action=_Shapes,
         metavar="SHAPE",
-        help=f"{use}shape of an example, such as 28,28,1 (default: as in the data)",
+        help=f"{use}shape of an example, such as 28,28,1; of several inputs each with its name, as in "
+        "--input image=28,28,1 --input meta=3 (default: as in the data)",
     )
+
+
+class _Shapes(argparse.Action):
+    """The shape of an example, or the shapes of several inputs by name, each given by an option of its own."""
+
+    def __call__(self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
+        """Add a shape."""
+        name, equals, text = str(values).rpartition("=")
+        shape, known = parse_shape(text), getattr(namespace, self.dest)
+        if known is not None and not (isinstance(known, dict) and equals and name not in known):
+            raise UsageError(
+                "--input is given twice; with several inputs each has its name, as in --input image=28,28,1 --input "
+                "meta=3"
+            )
+        setattr(namespace, self.dest, {**(known or {}), name: shape} if equals else shape)
 
 
 def parse_scale(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError
 from dbp.exchange.files import WRITERS
-from dbp.exchange.inputs import Shape, inputs_of
+from dbp.exchange.inputs import inputs_of, meaning_in
 from dbp.exchange.onnx import onnx_model
 from dbp.files import must_be_free, remove_left, write_file
+from dbp.named_arrays import all_of, each
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import count_text
+from dbp.types import Shapes
 from dbp.version import VERSION
 
 ONNX = ".onnx"
@@ -28,7 +31,7 @@ def export(
     checkpoint: Path,
     out: Path,
     overwrite: bool = False,
-    input_shape: Shape | None = None,
+    input_shape: Shapes | None = None,
     scale: float | None = None,
     last: bool = False,
 ) -> str:
@@ -38,7 +41,7 @@ def export(
         checkpoint: a checkpoint file, or the folder of a run for its best epoch, else its last.
         out: file that ends in .safetensors or .npz for the weights by name, in .onnx for the model.
         overwrite: whether a file of that name may be replaced.
-        input_shape: shape of one example, for ONNX; by default that of the training data.
+        input_shape: shape of one example, or shapes by name, for ONNX; by default that of the training data.
         scale: factor by which the ONNX graph multiplies its inputs; by default that of the training data.
         last: whether a folder stands for the last weights of the run.
 
@@ -57,7 +60,7 @@ def export_model(
     checkpoint: StoredCheckpoint,
     out: Path,
     overwrite: bool = False,
-    input_shape: Shape | None = None,
+    input_shape: Shapes | None = None,
     scale: float | None = None,
 ) -> str:
     """Write what is in a checkpoint that has been loaded, as export() does.
@@ -72,7 +75,7 @@ def export_model(
     return f"{out}: {about}{f', {which}' if which else ''}"
 
 
-def _check(out: Path, input_shape: Shape | None, scale: float | None) -> None:
+def _check(out: Path, input_shape: Shapes | None, scale: float | None) -> None:
     """Raise UserError unless the ending of a file says what to write, and goes with the arguments."""
     endings = (*WRITERS, ONNX)
     if out.suffix not in endings:
@@ -96,7 +99,7 @@ def _weights(checkpoint: StoredCheckpoint, ending: str) -> tuple[bytes, str]:
     return WRITERS[ending](weights, _properties(checkpoint)), f"{count_text(len(weights), 'array')} of {numbers}"
 
 
-def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float | None) -> tuple[bytes, str]:
+def _onnx(checkpoint: StoredCheckpoint, input_shape: Shapes | None, scale: float | None) -> tuple[bytes, str]:
     table = table_of(checkpoint.config)
     if (code := custom_code(table["model"]) or next(iter(kinds_in(table["model"])), None)) is not None:
         raise UserError(
@@ -105,11 +108,16 @@ def _onnx(checkpoint: StoredCheckpoint, input_shape: Shape | None, scale: float 
         )
     meaning = parse_meaning(checkpoint.meaning)
     shape, scaling = inputs_of(data_from(table), meaning, input_shape or stored_input_shape(checkpoint.progress), scale)
-    outputs = meaning.get("targets", ColumnMeaning(FLOATS)).standardization
+    targets = meaning_in(meaning, "targets") or ColumnMeaning(FLOATS)
+    outputs = each(lambda what: what.standardization, targets)
     weights, properties = checkpoint.inference_weights(), _properties(checkpoint)
     model = onnx_model(model_from(table), weights, shape, scaling, properties, outputs)
-    count, how = len(model.graph.node), "scaled as in training"
-    if scaling.center is None and not isinstance(scaling.factor, np.ndarray):
-        how = f"multiplied by {1.0 if scaling.factor is None else scaling.factor:g}"
-    about = f"{count} operator{'s' * (count != 1)}, inputs of shape {('examples', *shape)} that are {how}"
+    count, scalings = len(model.graph.node), all_of(scaling)
+    how = "scaled as in training"
+    if all(one.center is None and not isinstance(one.factor, np.ndarray) for one in scalings):
+        factors = {1.0 if one.factor is None else one.factor for one in scalings}
+        how = f"multiplied by {', '.join(f'{factor:g}' for factor in sorted(factors))}" if len(factors) == 1 else how
+    named = shape if isinstance(shape, Mapping) else {"": shape}
+    shapes = " and ".join(f"{name} {('examples', *one)}".strip() for name, one in named.items())
+    about = f"{count} operator{'s' * (count != 1)}, inputs of shape {shapes} that are {how}"
     return model.SerializeToString(), about.replace("'", "")

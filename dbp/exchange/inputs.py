@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from dbp.config.data import Data
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, example_masks, meaning_of
+from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, example_masks, meaning_of, role_of
 from dbp.errors import UserError
 from dbp.run.sources import open_data
 from dbp.run.standardization import standardized_like, with_moments
-
-Shape = tuple[int, ...]
+from dbp.types import Shapes
 
 
 class Inputs(NamedTuple):
-    """The shape of an example, and the map from its numbers to those that the model sees."""
+    """The shape of an example, and the map from its numbers to those that the model sees; by name of several inputs."""
 
-    shape: Shape
-    scaling: Scaling
+    shape: Shapes
+    scaling: Any
 
 
-def inputs_of(data: Data, meaning: Meaning, shape: Shape | None, scale: float | None) -> Inputs:
+def meaning_in(meaning: Meaning, role: str) -> Any:
+    """Return the meaning of the only column of a role, or of several columns by name; None for none.
+
+    Args:
+        meaning: of all columns.
+        role: such as "inputs".
+    """
+    named = {name.partition(".")[2]: what for name, what in meaning.items() if role_of(name) == role}
+    return meaning.get(role) or named or None
+
+
+def inputs_of(data: Data, meaning: Meaning, shape: Shapes | None, scale: float | None) -> Inputs:
     """Return shape and scaling as given, and what is not given from the checkpoint or the training data.
 
     Args:
         data: the data settings of the checkpoint.
         meaning: what the checkpoint says of the training data; of imported weights perhaps nothing.
-        shape: the shape of an example, if it is given.
-        scale: the scale, if it is given, in place of scale and shift.
+        shape: the shape of an example, or shapes by name, if they are given.
+        scale: the scale, if it is given, in place of scale and shift; of all inputs.
 
     Raises:
         UserError: the training data is needed, but missing.
     """
-    known = meaning.get("inputs")
+    known = meaning_in(meaning, "inputs")
     if known is None and data.scale is not None:
         known = ColumnMeaning(FLOATS, data.scale, shift=data.shift)
     if shape is None or (known is None and scale is None):
@@ -43,12 +54,20 @@ def inputs_of(data: Data, meaning: Meaning, shape: Shape | None, scale: float | 
                 f"the examples in {found.name} have masked places, or unequal lengths, of which ONNX knows nothing; "
                 "give the shape of the examples that the graph is for, without such places, as in --input 28,28,1"
             )
-        shape, known = shape or found.input_shape, known or meaning_of(found)["inputs"]
+        shape, known = shape or found.input_shape, known or meaning_in(meaning_of(found), "inputs")
+    if not isinstance(shape, Mapping):
+        return Inputs(shape, _scaling(known, scale))
+    named = known if isinstance(known, Mapping) else {}
+    return Inputs(shape, {name: _scaling(named.get(name), scale) for name in shape})
+
+
+def _scaling(known: ColumnMeaning | None, scale: float | None) -> Scaling:
+    """Return the map of one input, whose scale and shift a scale replaces."""
     known = known or ColumnMeaning(FLOATS)
-    return Inputs(shape, (known if scale is None else known._replace(scale=float(scale), shift=None)).scaling)
+    return (known if scale is None else known._replace(scale=float(scale), shift=None)).scaling
 
 
-def input_shape_of(data: Data, shape: Shape | None) -> Shape:
+def input_shape_of(data: Data, shape: Shapes | None) -> Shapes:
     """Return the given shape or that of the training data; raise UserError if the data is needed, but missing."""
     return shape or _open(data, "give the shape of an example, such as --input 28,28,1").input_shape
 

@@ -6,8 +6,8 @@ the rows of the next layer's weights must be reordered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from dbp import nn
 from dbp.errors import UserError
-from dbp.types import Array
+from dbp.named_arrays import each, zeros_of
+from dbp.types import Array, Shape, Shapes
 
-Shape = tuple[int, ...]
 IGNORED = "num_batches_tracked"  # a counter of BatchNorm that dbp does not need
 
 
@@ -202,29 +202,29 @@ TAKES_CHANNELS_FIRST = (
 ROW_KEEPING = (nn.Activation, nn.Dropout, nn.GaussianNoise, nn.Mixup, nn.BatchNorm, nn.LayerNorm)
 
 
-def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape, channels: str | None = None) -> Rules:
+def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shapes, channels: str | None = None) -> Rules:
     """Return the rule for each weight of a model; names have slashes in place of PyTorch's dots.
 
     Args:
         model: the model.
         weights: its initial parameters.
-        input_shape: shape of one example.
+        input_shape: shape of one example, or shapes by name.
         channels: where PyTorch has the channels when it flattens, "first" or "last", if the layers do not tell.
 
     Raises:
         UserError: the order of elements in PyTorch cannot be derived for some layer.
     """
     walk = _Walk(_shapes(model, weights, input_shape), channels, {})
-    walk.through(model, "", Flow(input_shape))
+    walk.through(model, "", each(Flow, input_shape))
     return walk.rules
 
 
-def _shapes(model: nn.Model, weights: nn.InitialParameters, input_shape: Shape) -> dict[str, Shape]:
+def _shapes(model: nn.Model, weights: nn.InitialParameters, input_shape: Shapes) -> dict[str, Shape]:
     """Return the shape of one example's outputs by the path of the layer."""
     call = nn.call_with(weights.parameters, weights.running)
     call.trace = []
     dtype = next(iter(weights.parameters.values())).dtype
-    model(nn.Scope(call), np.zeros((2, *input_shape), dtype))
+    model(nn.Scope(call), zeros_of(input_shape, 2, dtype))
     return {passed.path: np.shape(passed.outputs)[1:] for passed in call.trace}
 
 
@@ -236,30 +236,54 @@ class _Walk:
         shapes: of one example's outputs, by the path of the layer.
         channels: see rules_of().
         rules: those found so far.
+        orders: by which the rows of weights are reordered, likewise; None for those that stay.
     """
 
     shapes: Mapping[str, Shape]
     channels: str | None
     rules: Rules
+    orders: dict[str, Array | None] = field(default_factory=dict)
 
-    def through(self, layer: Any, path: str, flow: Flow) -> Flow:
+    def through(self, layer: Any, path: str, flow: Any) -> Any:
         """Add the rules of a layer and its inner layers; return the flow after it."""
         if isinstance(layer, nn.Sequential):
             for name, inner in zip(layer.names, layer.layers, strict=True):
                 flow = self.through(inner, f"{path}{name}/", flow)
             return flow
-        if isinstance(layer, (nn.Residual, nn.Recompute)):
-            if isinstance(layer, nn.Residual):
-                _must_be_in_order(layer, path, flow.order)
-                if layer.shortcut:
-                    self.through(nn.Sequential(*layer.shortcut), f"{path}shortcut/", flow)
-            return self.through(nn.Sequential(*layer.layers), path, flow)
+        if isinstance(layer, nn.Graph):
+            return self._through_graph(layer, path, flow)
+        if isinstance(layer, nn.Recompute):
+            return self.through(layer.inner, path, flow)
+        if isinstance(layer, nn.Residual):
+            _must_be_in_order(layer, path, flow.order)
+            main, shortcut = layer.paths
+            if shortcut:
+                self.through(shortcut, f"{path}shortcut/", flow)
+            return self.through(main, path, flow)
         own = KINDS[type(layer)](layer) if type(layer) in KINDS else {}
         for name, rule in own.items():
             theirs = Rule(tuple(path + n for n in rule.names), rule.make)
-            by_row = flow.order is not None and (name == "weight" or not isinstance(layer, nn.Dense))
-            self.rules[path + name] = theirs.then(flow.order) if by_row and flow.order is not None else theirs
+            order = flow.order if name == "weight" or not isinstance(layer, nn.Dense) else None
+            if not _alike(self.orders.setdefault(path + name, order), order):
+                raise UserError(
+                    f"{path.rstrip('/')}: weights of PyTorch that are shared cannot be put in order, as the numbers "
+                    "that both uses take stand in different orders there; reorder them yourself, and leave --from out"
+                )
+            self.rules[path + name] = theirs if order is None else theirs.then(order)
         return self._after(layer, path, flow, self.shapes.get(path.rstrip("/"), flow.shape))
+
+    def _through_graph(self, graph: nn.Graph, path: str, given: Any) -> Flow:
+        """Add the rules of layers that say what they take; return the flow of the only, or the first, output."""
+        flows: dict[str, Flow] = dict(given) if isinstance(given, dict) else {nn.INPUTS: given}
+        if len(flows) == 1:
+            flows.setdefault(nn.INPUTS, *flows.values())
+        for step in graph.steps:
+            inner, taken = f"{path}{step.weights or step.name}/", [flows[source] for source in step.takes]
+            if getattr(step.layer, "takes_several", False):
+                flows[step.name] = _merged(step.layer, inner, taken, self.shapes[inner.rstrip("/")])
+            else:
+                flows[step.name] = self.through(step.layer, inner, taken[0])
+        return flows[next(iter(graph.results.values()))]
 
     def _after(self, layer: Any, path: str, flow: Flow, shape: Shape) -> Flow:
         """Return the flow after a layer without inner layers."""
@@ -289,6 +313,22 @@ class _Walk:
                 "first or last there, with --channels first or --channels last"
             )
         return replace(flow, channels=self.channels)
+
+
+def _merged(layer: Any, path: str, flows: Sequence[Flow], shape: Shape) -> Flow:
+    """Return the flow after a layer that makes one value of several."""
+    if any(flow.order is not None for flow in flows):  # rows of flattened images
+        if isinstance(layer, nn.Concatenate):
+            orders = [np.arange(flow.shape[-1]) if flow.order is None else flow.order for flow in flows]
+            starts = np.cumsum([0, *map(len, orders[:-1])])
+            return Flow(shape, order=np.concatenate([n + order for n, order in zip(starts, orders, strict=True)]))
+        if not all(_alike(flow.order, flows[0].order) for flow in flows):
+            _must_be_in_order(layer, path, next(flow.order for flow in flows if flow.order is not None))
+        return replace(flows[0], shape=shape)
+    known = {flow.channels for flow in flows if flow.channels in CHANNELS}
+    if len(known) > 1:
+        return Flow(shape, UNKNOWN)
+    return Flow(shape, known.pop()) if known else replace(flows[0], shape=shape)
 
 
 def _alike(one: Array | None, other: Array | None) -> bool:

@@ -16,18 +16,19 @@ from dbp.config.toml import read_settings
 from dbp.data import meaning_text
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights
-from dbp.exchange.inputs import Shape, input_shape_of, meaning_of_training
+from dbp.exchange.inputs import input_shape_of, meaning_of_training
 from dbp.exchange.pytorch import CHANNELS, IGNORED, Rule, rules_of, same
 from dbp.exchange.rename import renamed
 from dbp.files import must_be_free, remove_left
 from dbp.log import now
+from dbp.named_arrays import zeros_of
 from dbp.nn import initial_parameters, running_arrays
 from dbp.run.fitted_metrics import default_metrics
 from dbp.run.progress import Progress
 from dbp.run.provenance import versions
 from dbp.run.stored_settings import stored_config
 from dbp.text import count_text, shortened
-from dbp.types import Array
+from dbp.types import Array, Shapes
 
 ORIGINS = ("dbp", "pytorch")
 
@@ -39,7 +40,7 @@ def import_weights(
     changes: Sequence[str] = (),
     origin: str = "dbp",
     renames: Sequence[str] = (),
-    input_shape: Shape | None = None,
+    input_shape: Shapes | None = None,
     overwrite: bool = False,
     channels: str | None = None,
 ) -> str:
@@ -52,7 +53,7 @@ def import_weights(
         changes: texts KEY=VALUE that change the config.
         origin: "dbp", or "pytorch" for the names and the order of axes of a state_dict.
         renames: texts OLD=NEW, see renamed().
-        input_shape: shape of one example; by default that of the training data.
+        input_shape: shape of one example, or shapes by name; by default that of the training data.
         overwrite: whether a file of that name may be replaced.
         channels: where PyTorch has the channels when it flattens, "first" or "last", if the layers do not tell.
 
@@ -84,12 +85,12 @@ def _arrays(
     origin: str,
     channels: str | None,
     renames: Sequence[str],
-    input_shape: Shape | None,
+    input_shape: Shapes | None,
     source: str,
 ) -> dict[str, Array]:
     """Return the arrays of the model with imported values; raise UserError with all that does not fit."""
     shape, dtype = input_shape_of(settings.data, input_shape), settings.numpy_dtype
-    initial = initial_parameters(settings.model, np.zeros((2, *shape), dtype), settings.seed, dtype)
+    initial = initial_parameters(settings.model, zeros_of(shape, 2, dtype), settings.seed, dtype)
     needed = {name: np.empty(shape, dtype) for name, shape in initial.shapes.items()} | running_arrays(initial.running)
     old_names = renamed(weights.names, renames)
     rules: Mapping[str, Rule] = {}

@@ -21,8 +21,8 @@ from dbp.parallel import Layout, Residuals, agree, from_rank_0
 from dbp.run.class_weights import class_weights_text
 from dbp.run.run import WEIGHTS, Run
 from dbp.run.stored_settings import stored_sources
-from dbp.text import is_digits, shape_text
-from dbp.types import Array
+from dbp.text import is_digits, shapes_text
+from dbp.types import Array, Shape, Shapes
 
 if TYPE_CHECKING:
     from dbp.checkpoint import Opened
@@ -241,7 +241,7 @@ def progress_of(run: Run) -> dict[str, Any]:
     facts: dict[str, Any] = {"shards": run.shards.count, "seed": run.settings.seed, "order": run.sampler.description}
     facts |= class_weights_text(run.loss) | stored_sources(run.settings)
     facts |= {f"data_{purpose}": digest for purpose, digest in run.digests.items()}
-    facts |= {"examples": len(run.sources.train)} | ({} if run.has_masks else {"input_shape": shape_text(shape)})
+    facts |= {"examples": len(run.sources.train)} | ({} if run.has_masks else {"input_shape": shapes_text(shape)})
     return run.progress.to_attributes() | facts
 
 
@@ -251,13 +251,25 @@ def progress_of_result(run: Run) -> dict[str, Any]:
     return progress_of_best(progress) if run.has_best and run.progress.best_step < run.progress.step else progress
 
 
-def stored_input_shape(progress: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Return the shape of the inputs of a training example; None if a checkpoint does not have it, or no run wrote it.
+def stored_input_shape(progress: Mapping[str, Any]) -> Shapes | None:
+    """Return the shape of the inputs of a training example, or shapes by name of several inputs.
+
+    None if a checkpoint does not have it, or no run wrote it.
 
     Args:
         progress: that of a checkpoint, as progress_of() returns it.
     """
-    words = str(progress.get("input_shape", "")).split("x")
+    text = str(progress.get("input_shape", ""))
+    if "=" not in text:
+        return _shape_in(text)
+    pairs = [pair.rpartition("=") for pair in text.split(", ")]
+    shapes = {name: _shape_in(shape) for name, _, shape in pairs}
+    return None if "" in shapes or None in shapes.values() else shapes
+
+
+def _shape_in(text: str) -> Shape | None:
+    """Return the shape that a text such as 28x28x1 describes; None for another text, or one larger than memory."""
+    words = text.split("x")
     if not all(map(is_digits, words)) or len(words) > MOST_AXES:
         return None
     shape = tuple(map(int, words))

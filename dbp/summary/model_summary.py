@@ -12,14 +12,15 @@ from dbp.config.settings import FULL_BATCH, Settings
 from dbp.cost.evaluation import FEW, MORE, example_bytes, rows_at_a_time
 from dbp.data import BLOCK_BYTES
 from dbp.errors import UserError
-from dbp.nn import Loss, as_loss, as_model, initial_parameters
+from dbp.named_arrays import zeros_of
+from dbp.nn import as_loss, as_model, initial_parameters
 from dbp.parallel import parts
 from dbp.run.sources import open_data
 from dbp.summary.record import RecordedRow, record
 from dbp.summary.work import Work
 from dbp.text import amount, count_text, shape_text, size, table
+from dbp.types import Shape, Shapes
 
-Shape = tuple[int, ...]
 LEGEND = "Columns are for one example. forward, backward: multiply-adds;\nkept: memory until backward is done."
 
 
@@ -62,12 +63,13 @@ class SummaryRow:
         path: path of the layer's parameters.
         depth: number of layers around it.
         name: its name within the layer around it.
-        settings: its settings as text.
+        settings: what it takes, if that is not the layer before, and its settings, as text.
         shape: shape of an example's outputs; None if unknown.
         parameters: number of its parameters.
         forward: multiply-adds of the forward pass.
         backward: multiply-adds of the backward pass.
         kept: bytes that are kept from the forward pass for the backward pass.
+        role: what it is: "layer", or "input" or "loss".
     """
 
     path: str
@@ -79,6 +81,7 @@ class SummaryRow:
     forward: LinearCount
     backward: LinearCount
     kept: LinearCount
+    role: str = "layer"
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Summary:
         at_a_time = rows_at_a_time(self.evaluated_bytes)
         at_once = f"a rank at most, {count_text(at_a_time, 'example')} at a time"
         rows.append(["evaluation", size(at_a_time * self.evaluated_bytes), at_once])
-        block = max(BLOCK_BYTES, self.rows[0].kept.per_example)  # the first row is that of the inputs
+        block = max(BLOCK_BYTES, sum(row.kept.per_example for row in self.rows if row.role == "input"))
         rows.append(["data check", size(block), "a rank at most, before the first step"])
         return [LEGEND, "", *table(rows, left=(0, 2))]
 
@@ -190,8 +193,8 @@ class Summary:
 
 def summary(
     model: Any,
-    input_shape: Shape,
-    loss: Loss | str | None = None,
+    input_shape: Shapes,
+    loss: Any = None,
     optimizer: OptimizerInfo | None = None,
     batch_size: int = 1,
     shards: int | None = None,
@@ -201,8 +204,8 @@ def summary(
 
     Args:
         model: a model, or a list of layers.
-        input_shape: shape of one example.
-        loss: a loss or its name, which gets a row of its own.
+        input_shape: shape of one example, or shapes by name of several inputs.
+        loss: a loss or its name, which gets a row of its own; for several outputs a mapping from their names.
         optimizer: the optimizer whose vectors are counted.
         batch_size: examples of a step, over all ranks.
         shards: number of parts of a mini-batch, 1 by default; a rank holds the graph of one part at a time.
@@ -213,10 +216,10 @@ def summary(
     """
     model, loss = as_model(model), None if loss is None else as_loss(loss)
     try:
-        initial = initial_parameters(model, np.zeros((FEW, *input_shape), dtype), 0, dtype)
+        initial = initial_parameters(model, zeros_of(input_shape, FEW, dtype), 0, dtype)
     except UserError as error:
         raise UserError(f"inputs of shape {input_shape} do not fit the model: {error}") from None
-    few, more = (record(model, initial, np.zeros((n, *input_shape), dtype), loss) for n in (FEW, MORE))
+    few, more = (record(model, initial, zeros_of(input_shape, n, dtype), loss) for n in (FEW, MORE))
     rows = tuple(_row(a, b) for a, b in zip(few, more, strict=True))
     parameters = {name: initial.stand_in(name) for name in initial.shapes}
     evaluated = example_bytes(model, parameters, initial.running, input_shape, np.dtype(dtype))
@@ -236,15 +239,16 @@ def _row(few: RecordedRow, more: RecordedRow) -> SummaryRow:
         LinearCount.between(few.work.forward, more.work.forward),
         LinearCount.between(few.work.backward, more.work.backward),
         LinearCount.between(few.kept, more.kept),
+        few.role,
     )
 
 
-def summary_of(settings: Settings, input_shape: Shape | None = None) -> Summary:
+def summary_of(settings: Settings, input_shape: Shapes | None = None) -> Summary:
     """Return the summary of a run.
 
     Args:
         settings: settings of the run.
-        input_shape: shape of one example; by default that of the training data.
+        input_shape: shape of one example, or shapes by name; by default that of the training data.
     """
     examples = 0
     if input_shape is None or settings.batch_size == FULL_BATCH:

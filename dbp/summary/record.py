@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import MemoryCounter, Tensor, Value, graph_nodes
+from dbp.named_arrays import all_of, first_of, row_count
 from dbp.nn import Conv2d, InitialParameters, LayerTrace, Loss, MaxPool2d, Model, RandomKey, Scope, call_with
 from dbp.summary.work import NO_WORK, Work, work_of
 from dbp.text import shape_text
-from dbp.types import Array
+from dbp.types import Arrays
 
 INNER_LAYERS = ("layers", "shortcut")  # settings that are layers, and have rows of their own
 HIDDEN_SETTINGS = (*INNER_LAYERS, "initializer", "recurrent_initializer")
@@ -28,7 +29,7 @@ class RecordedRow:
     Args:
         path: path of its parameters.
         name: its name within the layer around it.
-        settings: its settings as text.
+        settings: what it takes, if that is not the layer before, and its settings, as text.
         depth: number of layers around it.
         shape: shape of an example's outputs; None if unknown.
         began: number of the last node created before it.
@@ -37,6 +38,7 @@ class RecordedRow:
         kept: bytes that its nodes keep for the backward pass.
         nodes: the nodes.
         work: multiply-adds of its nodes.
+        role: what it is: "layer", or "input" or "loss".
     """
 
     path: str
@@ -50,41 +52,71 @@ class RecordedRow:
     kept: int = 0
     nodes: list[Tensor] = field(default_factory=list)
     work: Work = NO_WORK
+    role: str = "layer"
 
 
-def record(model: Model, initial: InitialParameters, inputs: Array, loss: Loss | None) -> list[RecordedRow]:
+def record(model: Model, initial: InitialParameters, inputs: Arrays, loss: Loss | None) -> list[RecordedRow]:
     """Return the rows of a training pass, in the order of the forward pass.
 
     Args:
         model: the model, which is called once.
         initial: shapes of its parameters.
-        inputs: some examples.
+        inputs: some examples, an array or arrays by name.
         loss: the loss after the model; None for none.
     """
     leaves = {name: Tensor(initial.stand_in(name)) for name in initial.shapes}
     call = call_with(leaves, initial.running, RandomKey(0, 0, 0))
     call.trace = []
     with np.errstate(divide="ignore", invalid="ignore"):  # only shapes matter
-        end = outputs = model(Scope(call), inputs)
-    rows = _layer_rows(call.trace)
-    if loss is not None:
-        began = Tensor(0.0).created
-        shape = loss.loss_shape(initial.output_shape)
-        zeros = np.zeros((len(inputs), *shape), int)
-        end = loss(outputs, loss.prepare(zeros, initial.output_shape, inputs.dtype))
-        rows.append(RecordedRow("", "loss", loss.kind, 0, shape, began, Tensor(0.0).created))
-    nodes = graph_nodes(end) if type(end) is Tensor else []
+        outputs = model(Scope(call), inputs)
+    rows, ends = _layer_rows(call.trace), all_of(outputs)
+    for name, part in _losses(loss).items():
+        row, losses = _loss_row(part, initial, outputs, inputs, name)
+        rows.append(row)
+        ends.append(losses)
+    nodes = graph_nodes(*ends)
     _assign_nodes(nodes, rows, leaves)
     _separate_pooling(rows, call.trace)
     _count_parameters(initial.shapes, rows)
-    memory = MemoryCounter(inputs, *(leaf.value for leaf in leaves.values()))
+    memory = MemoryCounter(*all_of(inputs), *(leaf.value for leaf in leaves.values()))
     owners = {node.created: row for row in rows for node in row.nodes}
     for node in nodes:
         if node.primitive is not None:
             row = owners[node.created]
             row.kept += memory.node_bytes(node)
             row.work = row.work.plus(work_of(node))
-    return [RecordedRow("", "inputs", shape=inputs.shape[1:], kept=inputs.nbytes), *rows]
+    given = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
+    return [*(RecordedRow("", n, shape=x.shape[1:], kept=x.nbytes, role="input") for n, x in given.items()), *rows]
+
+
+def _losses(loss: Any) -> dict[str, Loss]:
+    """Return the loss of each output that has one, by the name of the output, "" for the only one."""
+    if loss is None:
+        return {}
+    parts = getattr(loss, "parts", None)
+    return {"": loss} if parts is None else {name: part.loss for name, part in parts.items()}
+
+
+def _loss_row(
+    loss: Loss, initial: InitialParameters, outputs: Any, inputs: Arrays, name: str
+) -> tuple[RecordedRow, Value]:
+    """Return the row of the loss of an output, and the losses.
+
+    Args:
+        loss: the loss.
+        initial: shapes of the outputs.
+        outputs: of the model.
+        inputs: of the model.
+        name: of the output; "" for the only one.
+    """
+    began = Tensor(0.0).created
+    output = outputs[name] if isinstance(outputs, Mapping) else outputs
+    output_shape = initial.output_shape[name] if isinstance(outputs, Mapping) else initial.output_shape
+    shape = loss.loss_shape(output_shape)
+    zeros = np.zeros((row_count(inputs), *shape), int)
+    losses = loss(output, loss.prepare(zeros, output_shape, first_of(inputs).dtype))
+    title = f"loss {name}".rstrip()
+    return RecordedRow("", title, loss.kind, 0, shape, began, Tensor(0.0).created, role="loss"), losses
 
 
 def _layer_rows(trace: Sequence[LayerTrace]) -> list[RecordedRow]:
@@ -93,8 +125,13 @@ def _layer_rows(trace: Sequence[LayerTrace]) -> list[RecordedRow]:
     for passed in trace:
         around = [p for p in trace if p.began < passed.began and passed.ended < p.ended]
         parent = around[-1].path if around else ""
-        name = passed.path.removeprefix(f"{parent}/" if parent else "")
-        settings, shape = settings_text(passed.layer), tuple(np.shape(passed.outputs)[1:])
+        own = passed.path.removeprefix(f"{parent}/" if parent else "")
+        *outside, last = own.split("/")
+        name = "/".join([*outside, passed.name or last])
+        shares = f"shares {last}" if passed.name not in ("", last) else ""
+        takes = f"from {', '.join(passed.takes)}" if passed.takes else ""
+        settings = "; ".join(filter(None, [takes, shares or settings_text(passed.layer)]))
+        shape = tuple(np.shape(passed.outputs)[1:])
         rows.append(RecordedRow(passed.path, name, settings, len(around), shape, passed.began, passed.ended))
     return rows
 
@@ -171,7 +208,8 @@ def _shape_before_pooling(y: Value) -> tuple[int, ...] | None:
 def _count_parameters(shapes: Mapping[str, tuple[int, ...]], rows: list[RecordedRow]) -> None:
     """Count each parameter in the row whose path is the longest that the parameter's path begins with."""
     for name, shape in shapes.items():
-        around = [row for row in rows if row.name != "loss" and (row.path == "" or name.startswith(f"{row.path}/"))]
+        layers = [row for row in rows if row.role == "layer"]
+        around = [row for row in layers if row.path == "" or name.startswith(f"{row.path}/")]
         if not around:
             around = [RecordedRow("", "(model)")]
             rows.insert(0, around[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -19,12 +19,13 @@ from dbp.data import Dataset, Examples, Meaning, Numbers, Rows
 from dbp.errors import UserError
 from dbp.log import now
 from dbp.metrics.metric_set import VALIDATION
-from dbp.nn import Sequential
+from dbp.named_arrays import each
+from dbp.nn import Graph, Sequential
 from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import COUNTS, count_text, figures, shortened
 from dbp.trained.unknown_loss import UnknownLoss
-from dbp.types import Array
+from dbp.types import Array, Shapes
 
 if TYPE_CHECKING:
     from dbp.summary import Summary
@@ -84,7 +85,7 @@ class TrainedModel:
         return None if targets is None or not targets.classes else targets.classes
 
     @property
-    def input_shape(self) -> tuple[int, ...] | None:
+    def input_shape(self) -> Shapes | None:
         """Return the shape of an example's inputs; None if examples have masked places, or it is not known."""
         return stored_input_shape(self.progress)
 
@@ -113,11 +114,12 @@ class TrainedModel:
         shown = list((validation or training).items())[:SHOWN_FIGURES]
         return f"{'validation' if validation else 'training'}: {figures(dict(shown))}"
 
-    def summary(self, input_shape: Sequence[int] | None = None) -> Summary:
+    def summary(self, input_shape: Shapes | None = None) -> Summary:
         """Return the layers with their shapes, parameters, work and memory; print() shows it as a table.
 
         Args:
-            input_shape: shape of an example's inputs, without the axis of examples; by default that of the training.
+            input_shape: shape of an example's inputs, without the axis of examples, or shapes by name; by default that
+                of the training.
 
         Raises:
             UserError: the shape is needed, or the model does not take it.
@@ -131,8 +133,8 @@ class TrainedModel:
         loss = None if isinstance(settings.loss, UnknownLoss) else settings.loss
         return summary(settings.model, shape, loss, settings.optimizer, int(size), settings.shards, settings.dtype)
 
-    def _shape(self, given: Sequence[int] | None) -> tuple[int, ...]:
-        shape = self.input_shape if given is None else tuple(given)
+    def _shape(self, given: Shapes | None) -> Shapes:
+        shape = self.input_shape if given is None else each(tuple, given)
         if shape is None:
             raise UserError(
                 "the shape of an example is not stored with this model; pass it, such as input_shape=(28, 28, 1)"
@@ -293,7 +295,7 @@ class TrainedModel:
         path: str | PathLike[str],
         *,
         overwrite: bool = False,
-        input_shape: Sequence[int] | None = None,
+        input_shape: Shapes | None = None,
         scale: float | None = None,
     ) -> None:
         """Write the model in ONNX, or its weights as safetensors or for NumPy, as the ending of the name says.
@@ -312,7 +314,7 @@ class TrainedModel:
         """
         from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, scale)
 
-    def _export(self, path: Path, overwrite: bool, input_shape: Sequence[int] | None, scale: float | None) -> None:
+    def _export(self, path: Path, overwrite: bool, input_shape: Shapes | None, scale: float | None) -> None:
         from dbp.exchange import ONNX, export_model
         from dbp.files import must_be_free
 
@@ -369,7 +371,7 @@ def without_arrays(data: Data) -> Data:
 
 def _layers(model: Any) -> str:
     """Return the kinds of a model's layers."""
-    if not isinstance(model, Sequential):
+    if not isinstance(model, (Sequential, Graph)):
         return str(getattr(model, "kind", None) or getattr(model, "__name__", type(model).__name__))
     kinds = [str(getattr(layer, "kind", getattr(layer, "__name__", type(layer).__name__))) for layer in model.layers]
     return shortened(kinds, SHOWN_LAYERS)

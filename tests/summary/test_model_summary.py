@@ -180,3 +180,30 @@ def test_wide_tables_break_their_settings_to_fit():
     lines = str(summary([deep, nn.GlobalAveragePool(), nn.Dense(10)], (224, 224, 3), batch_size=2)).splitlines()
     assert max(map(len, lines)) <= 100
     assert any(line.split() == ["padding", "same"] for line in lines)
+
+
+def test_layers_that_say_what_they_take():
+    named, dense = nn.Named, nn.Dense(4)
+    tower = nn.Sequential(nn.Flatten(), dense)
+    layers = [
+        named(tower, "encoder", "left"),
+        named(nn.Shared("encoder"), "encoded", "right"),
+        named(nn.Multiply(), from_=("encoder", "encoded")),
+        named(nn.Dense(1), "loss_of_it"),
+    ]
+    found = summary(layers, {"left": (3, 2), "right": (3, 2)})
+    assert [(row.name, row.settings, row.parameters, row.role) for row in found.rows] == [
+        ("left", "", 0, "input"),
+        ("right", "", 0, "input"),
+        ("encoder", "from left", 0, "layer"),
+        ("flatten_1", "", 0, "layer"),
+        ("dense_1", "units 4", 28, "layer"),
+        ("encoded", "from right; shares encoder", 0, "layer"),
+        ("flatten_1", "", 0, "layer"),
+        ("dense_1", "units 4", 0, "layer"),
+        ("multiply_1", "from encoder, encoded", 0, "layer"),
+        ("loss_of_it", "units 1", 5, "layer"),
+    ]
+    assert found.work().forward == 2 * (6 * 4 + 4) + 4 + (4 + 1)
+    with pytest.raises(UserError, match=r"'left'.* do not fit the model: no layer takes the input 'x'"):
+        summary(layers, {"left": (3, 2), "right": (3, 2), "x": (1,)})
