@@ -1,17 +1,22 @@
 """What optimizers reach by how many evaluations and how much time, all on one problem; L-BFGS beside SciPy's.
 
     python benchmarks/optimizers.py [--fashion FOLDER] [--plot FILE.svg] [--json FILE]
+    python benchmarks/optimizers.py --problem curves --seconds 600 [--json FILE]
 
-All methods train an autoencoder (64-16-8-16-64, tanh) of the digits that come with dbp, in float64 on two ranks, those
-of first order on mini-batches with a learning rate that was found by trying, all others on all examples at once. Cost
-is that over all examples; "passes" are evaluations of the cost over all examples, with or without its gradient, and
-products with second derivatives. Finding the cost of mini-batch methods anew after each epoch counts neither as a pass
-nor as time.
+On the digits all methods train an autoencoder (64-16-8-16-64, tanh) of the digits that come with dbp, in float64 on two
+ranks, those of first order on mini-batches with a learning rate that was found by trying, all others on all examples at
+once. Cost is that over all examples; "passes" are evaluations of the cost over all examples, with or without its
+gradient, and products with second derivatives. Finding the cost of mini-batch methods anew after each epoch counts
+neither as a pass nor as time.
 
 With a folder that holds train-images-idx3-ubyte.gz of Fashion-MNIST, L-BFGS trains a deep autoencoder
 (784-256-64-256-784, tanh, 5,000 images, float64) on two ranks, and SciPy's L-BFGS-B the same cost from the same weights
 on one rank for 100 iterations; dbp's are counted until it has come to SciPy's cost. "outside" is the part of the time
 that was not spent in the cost and its gradient.
+
+On CURVES (the deep autoencoder of examples/curves.py, 20,000 images, float32) methods on two ranks, and Adam and L-BFGS
+of PyTorch on two threads, start from the same weights. The squared error is that of all training images; finding it
+counts for no time. A method whose figures the JSON file has already is not run again.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from commands import Notes, carry_out, footnotes, parsed, parser, positive, say
+from curves_comparison import METHODS as CURVES_METHODS
+from curves_comparison import compare as compare_on_curves
 from programs import has, own_program
 from tables import line, number
 
@@ -147,6 +154,8 @@ def compare_with_scipy(folder: Path, args: argparse.Namespace) -> dict[str, Any]
 
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Run all methods, print tables, plot, and return all figures."""
+    if args.problem == "curves":
+        return compare_on_curves(args, notes)
     told: dict[str, Any] = {}
     with_scipy = has(sys.executable, "scipy")
     if args.fashion and with_scipy:
@@ -172,6 +181,8 @@ def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     known = parser(__doc__)
+    known.add_argument("--problem", choices=("digits", "curves"), default="digits", help="what is trained (digits)")
+    known.add_argument("--images", type=positive, default=20_000, help="of CURVES (20000)")
     known.add_argument("--fashion", type=Path, metavar="FOLDER", help=f"with {IMAGES}, for the comparison with SciPy")
     known.add_argument("--examples", type=positive, default=5000, help="of that comparison (5000)")
     known.add_argument("--iterations", type=positive, default=100, help="of that comparison (100)")
@@ -184,8 +195,9 @@ def arguments() -> argparse.Namespace:
         known.error(f"--fashion: there is no {args.fashion / IMAGES}")
     if args.plot and not has(sys.executable, "matplotlib"):
         known.error("--plot needs matplotlib, which is not installed: pip install 'dbp-mpi[plot]'")
-    if args.methods and (wrong := [name for name in args.methods.split(",") if name not in RUNS]):
-        known.error(f"--methods: there is no {wrong[0]!r}; valid: {', '.join(RUNS)}")
+    valid = CURVES_METHODS if args.problem == "curves" else RUNS
+    if args.methods and (wrong := [name for name in args.methods.split(",") if name not in valid]):
+        known.error(f"--methods: there is no {wrong[0]!r}; valid: {', '.join(valid)}")
     return args
 
 

@@ -64,36 +64,50 @@ def squared_errors(outputs, targets, weights):
     return [np.sum(weights * np.sum((sigmoid(outputs) - targets) ** 2, axis=1)), np.sum(weights)]
 
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--method", choices=("newton", "sgd"), default="newton")
-parser.add_argument("--epochs", type=int, default=100)
-parser.add_argument("--examples", type=int, default=20_000)
-parser.add_argument("--batch", type=int, default=5000, help="images in a mini-batch of the Hessian-free method")
-parser.add_argument("--iterations", type=int, default=250, help="of conjugate gradients in a step, at most")
-parser.add_argument("--part", type=float, default=0.2, help="of a mini-batch, from which curvature is taken")
-parser.add_argument("--rate", type=float, default=1e-2, help="the learning rate of SGD")
-parser.add_argument("--momentum", type=float, default=0.95, help="of SGD")
-parser.add_argument("--out", help="folder for checkpoints and the history")
-options = parser.parse_args()
+def model():
+    """Return the layers of the autoencoder, with sparse random weights."""
+    hidden = [Dense(width, "sigmoid", "sparse") for width in WIDTHS]
+    return [*hidden, Dense(6, initializer="sparse"), *hidden[::-1], Dense(SIDE * SIDE, initializer="sparse")]
 
-hessian_free = Newton(damping=45.0, iterations=options.iterations, part=options.part)
-methods = {
-    "newton": (hessian_free, min(options.batch, options.examples)),
-    "sgd": (SGD(options.rate, options.momentum), 200),
-}
-optimizer, batch_size = methods[options.method]
-train, test = curves(options.examples, "train"), curves(options.examples // 2, "test")
-hidden = [Dense(width, "sigmoid", "sparse") for width in WIDTHS]
-trained = dbp.fit(
-    model=[*hidden, Dense(6, initializer="sparse"), *hidden[::-1], Dense(SIDE * SIDE, initializer="sparse")],
-    loss=Ink(),
-    metrics=[Metric("squared_error", squared_errors, lambda sums: sums[0] / sums[1], larger_is_better=False)],
-    data=dbp.Data(train=(train, train), test=(test, test)),  # the targets are the inputs
-    optimizer=optimizer,
-    epochs=options.epochs,
-    batch_size=batch_size,
-    shards=4,
-    out=options.out,
-)
-if world().rank == 0:
-    print(f"squared error of a test image: {trained.test['squared_error']:.3f}")
+
+SQUARED_ERROR = Metric("squared_error", squared_errors, lambda sums: sums[0] / sums[1], larger_is_better=False)
+
+
+def main():
+    """Train as the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--method", choices=("newton", "sgd"), default="newton")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--examples", type=int, default=20_000)
+    parser.add_argument("--batch", type=int, default=5000, help="images in a mini-batch of the Hessian-free method")
+    parser.add_argument("--iterations", type=int, default=250, help="of conjugate gradients in a step, at most")
+    parser.add_argument("--part", type=float, default=0.2, help="of a mini-batch, from which curvature is taken")
+    parser.add_argument("--rate", type=float, default=1e-2, help="the learning rate of SGD")
+    parser.add_argument("--momentum", type=float, default=0.95, help="of SGD")
+    parser.add_argument("--out", help="folder for checkpoints and the history")
+    options = parser.parse_args()
+
+    hessian_free = Newton(damping=45.0, iterations=options.iterations, part=options.part)
+    methods = {
+        "newton": (hessian_free, min(options.batch, options.examples)),
+        "sgd": (SGD(options.rate, options.momentum), 200),
+    }
+    optimizer, batch_size = methods[options.method]
+    train, test = curves(options.examples, "train"), curves(options.examples // 2, "test")
+    trained = dbp.fit(
+        model=model(),
+        loss=Ink(),
+        metrics=[SQUARED_ERROR],
+        data=dbp.Data(train=(train, train), test=(test, test)),  # the targets are the inputs
+        optimizer=optimizer,
+        epochs=options.epochs,
+        batch_size=batch_size,
+        shards=4,
+        out=options.out,
+    )
+    if world().rank == 0:
+        print(f"squared error of a test image: {trained.test['squared_error']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

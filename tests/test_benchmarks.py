@@ -29,6 +29,20 @@ COMMANDS = {
 }
 
 
+def test_methods_on_curves_are_run_once_and_resumed(tmp_path):
+    file = tmp_path / "out.json"
+    words = (ROOT / "benchmarks" / "optimizers.py", "--problem", "curves", "--images", "200", "--seconds", "1")
+    outcome = run(sys.executable, *words, "--methods", "Adam", "--json", file, timeout=120)
+    assert outcome.code == 0, outcome.text
+    (points,) = (found["points"] for found in json.loads(file.read_text())["curves"]["methods"].values())
+    assert points[-1]["squared_error"] < 0.5 * points[0]["squared_error"]
+    outcome = run(sys.executable, *words, "--methods", "Adam,L-BFGS", "--json", file, timeout=120)
+    assert f"Adam, from {file}" in outcome.err
+    methods = json.loads(file.read_text())["curves"]["methods"]
+    assert methods["Adam"]["points"] == points
+    assert methods["L-BFGS"]["points"][0] == pytest.approx(points[0])  # the same start
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, name):
     words, shown = COMMANDS[name]
