@@ -146,7 +146,10 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("kind", nn.LAYERS)
+OF_SEVERAL = {"concatenate", "add", "subtract", "multiply", "average", "shared"}  # of values, without parameters
+
+
+@pytest.mark.parametrize("kind", sorted(nn.LAYERS.keys() - OF_SEVERAL))
 def test_weights_of_every_kind_of_layer(kind):
     """A dense layer follows, as some layers have no parameters; running moments are weights too."""
     layer, shape = LAYERS[kind]
@@ -154,6 +157,13 @@ def test_weights_of_every_kind_of_layer(kind):
     inputs = np.zeros((2, *shape), np.int64 if kind == "embedding" else np.float32)
     initial = nn.initial_parameters(nn.Sequential(layer, nn.Flatten(), nn.Dense(2)), inputs, 3)
     assert digest(initial.parameters | nn.running_arrays(initial.running)) == NAMED[kind]
+
+
+def test_weights_of_layers_with_names():
+    left, right = nn.Named(nn.Dense(3), "left", "inputs"), nn.Named(nn.Shared("left"), "right", "inputs")
+    model = nn.Graph(left, right, nn.Named(nn.Add(), "sum", ("left", "right")), nn.Dense(2))
+    initial = nn.initial_parameters(model, np.zeros((2, 4), np.float32), 3)
+    assert digest(initial.parameters) == "a6b5214dacf8e72f349775804b11845a"
 
 
 # --- order, dropout, parts ----------------------------------------------------------------------------
