@@ -128,7 +128,9 @@ KEYS = {
     "default_root_dir": "out",
     "early_stopping_patience": "early_stopping.patience",
     "epochs": "epochs",
-    "frozen": "optimizer.layer_rates",
+    "freeze": "frozen",
+    "frozen": "frozen",
+    "frozen_layers": "frozen",
     "global_clipnorm": "optimizer.clip_norm",
     "gradient_accumulation_steps": "shards",
     "gradient_clip_val": "optimizer.clip_norm",
@@ -151,7 +153,7 @@ KEYS = {
     "per_device_train_batch_size": "batch_size",
     "precision": "dtype",
     "pretrained": "weights",
-    "requires_grad": "optimizer.layer_rates",
+    "requires_grad": "frozen",
     "resume_from_checkpoint": "out",
     "restore_best_weights": "early_stopping.restore_best",
     "sample_weight": "data.weights",
@@ -165,7 +167,7 @@ KEYS = {
     "tol": "early_stopping.least_change",
     "train_data": "data.train",
     "train_dataset": "data.train",
-    "trainable": "optimizer.layer_rates",
+    "trainable": "frozen",
     "val_data": "data.validation",
     "validation_data": "data.validation",
     "validation_fraction": "data.validation",
@@ -179,7 +181,7 @@ KEYS = {
     "x_train": "data.train",
     "y_train": "data.train",
 }
-FROZEN = 'a factor of 0 keeps parameters fixed, such as { "dense_1/*" = 0 }'
+FROZEN = 'a list of patterns of the names of parameters, such as ["dense_1/*"]'
 IN_SHARDS = "a mini-batch is computed shard by shard, so raise batch_size and shards"
 SYNCHRONIZED = 'batch_norm normalizes over the whole mini-batch with statistics = "batch"'
 BY_DATA = "the data says it; leave it out"
@@ -190,7 +192,9 @@ NOTES = {
     "callbacks": "functions of an event, given to dbp.fit(listeners=[...])",
     "device": "dbp computes on processors; leave it out",
     "drop_last": "a short last mini-batch counts by its examples; leave it out",
+    "freeze": FROZEN,
     "frozen": FROZEN,
+    "frozen_layers": FROZEN,
     "gradient_accumulation_steps": IN_SHARDS,
     "in_channels": BY_DATA,
     "in_features": BY_DATA,

@@ -79,7 +79,7 @@ class StoredCheckpoint:
     def at_best_epoch(self) -> StoredCheckpoint:
         """Return a checkpoint of the weights of the best epoch alone, or of the present ones if that is the present."""
         progress = progress_of_best(self.progress) if self.best else self.progress
-        model = self.best or self.inference_weights()
+        model = {**self.model, **self.best} if self.best else self.inference_weights()  # best has no frozen ones
         return replace(self, model=model, best={}, optimizer={}, method={}, progress=progress)
 
     def arrays(self) -> Iterator[tuple[str, Array]]:

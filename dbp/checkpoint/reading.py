@@ -131,7 +131,8 @@ class Opened:
         if not best:
             return self
         others = {n: entry for n, entry in self.entries.items() if not n.startswith(OF_LAST_STEP)}
-        model = {f"model/{name}": entry for name, entry in best.items()}
+        frozen = {n: entry for n, entry in self.entries.items() if n.startswith("model/")}  # all that best has not
+        model = frozen | {f"model/{name}": entry for name, entry in best.items()}
         return replace(self, entries={**model, **others}, progress=progress_of_best(self.progress))
 
     def inference_weights(self) -> dict[str, Array]:

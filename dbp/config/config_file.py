@@ -15,7 +15,8 @@ from dbp.text import brief, is_digits
 
 Table = dict[str, Any]
 # The keys of paths.
-FILES = (("out",), (CODE,), ("weights",), ("data", "standardize", "from"), *(("data", part) for part in PARTS))
+OF_SOURCES = (("weights",), ("weights", "from"), ("data", "standardize", "from"))
+FILES = (("out",), (CODE,), *OF_SOURCES, *(("data", part) for part in PARTS))
 RUN_CONFIG = "config.toml"  # in a run's folder: its settings, as it has written them
 
 

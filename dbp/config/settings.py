@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -202,15 +202,14 @@ class Settings:
         epochs: passes over the training data.
         batch_size: examples in a mini-batch, over all ranks; "all" for all training examples.
         schedule: the schedule of the learning rate, or its name.
-        metrics: what is reported beside the cost: metrics of dbp.metrics, each as such or by its name; by default what
-            the loss reports.
-        weights: the initial weights: a checkpoint, another run's folder for its best epoch, else its newest one, or
-            weights by name as in a TrainedModel; by default they are drawn at random.
+        metrics: what is reported beside the cost: metrics of dbp.metrics, or their names; by default the loss's.
+        weights: the initial weights: a checkpoint, another run's folder for its best epoch, else its newest one, or a
+            TrainedModel; of a table {"from", "only", "rename"} a part of them; by default they are drawn at random.
+        frozen: patterns of the names of parameters that are not trained, such as ["conv2d_*"].
         shards: parts of a mini-batch; by default the number of ranks at the run's first start.
         seed: the seed of everything random.
         dtype: "float32" or "float64".
-        kernels: "native" for the fastest routines of NumPy and OpenBLAS on each processor, or "x86-64-v3" for those
-            that all processors with AVX2 have.
+        kernels: "native" for the fastest routines of each processor, or "x86-64-v3" for those of all with AVX2.
         threads: BLAS threads of a rank, whose number changes the bits; "auto" for one per core that the rank has at the
             run's first start.
         divide_state: divide the optimizer's vectors among all nodes instead of keeping them on each (ZeRO-1); takes
@@ -235,7 +234,8 @@ class Settings:
     batch_size: int | str
     schedule: Schedule = field(default_factory=Constant)
     metrics: Sequence[Any] | None = None
-    weights: str | Mapping[str, Any] | None = None
+    weights: Any = None
+    frozen: Sequence[str] = ()
     shards: int | None = None
     seed: int = 0
     dtype: str = "float32"
@@ -254,13 +254,14 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_model(self.model))
         object.__setattr__(self, "loss", as_loss(self.loss))
-        object.__setattr__(self, "out", path_as_text(self.out))
-        object.__setattr__(self, "weights", path_as_text(self.weights))
+        for name in ("out", "weights"):
+            object.__setattr__(self, name, path_as_text(getattr(self, name)))
         object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
         if not isinstance(self.data, Data):
             object.__setattr__(self, "data", Data(self.data))
         self._check_metrics()
+        self._check_parameters()
         self._check_counts()
         self._check_sections()
         self._check_types()
@@ -316,9 +317,18 @@ class Settings:
         for name, section in SECTIONS.items():
             if not isinstance(value := getattr(self, name), section):
                 raise UserError(f"{name} must be a dbp.{section.__name__}(...), but is {value!r}")
-        for name, others in (("out", ()), ("weights", (Mapping,))):
-            if not isinstance(value := getattr(self, name), (str, type(None), *others)):
-                raise UserError(f"{name} must be the name of a file or folder, but is {value!r}")
+        if not isinstance(self.out, (str, type(None))):
+            raise UserError(f"out must be the name of a file or folder, but is {self.out!r}")
+
+    def _check_parameters(self) -> None:
+        """Raise UserError unless initial weights and frozen parameters are named as they can be."""
+        if self.weights is not None:
+            from dbp.config.initial_weights import InitialWeights  # which a run without them does not need
+
+            InitialWeights.of(self.weights)
+        if not isinstance(self.frozen, (list, tuple)) or {*map(type, self.frozen)} - {str}:
+            raise UserError(f'frozen must be a list of patterns, such as ["conv2d_*"], but is {brief(self.frozen)}')
+        object.__setattr__(self, "frozen", tuple(self.frozen))
 
     def _check_types(self) -> None:
         """Raise UserError unless dtype, kernels and messages are known and fit together."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 import re
@@ -84,8 +83,8 @@ def settings_from(table: Mapping[str, Any], code: Path | None = None) -> Setting
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 "metrics": _metrics,
                 **{name: partial(_section, section) for name, section in SECTIONS.items()},
-                # Numbers or words, which Settings checks.
-                **dict.fromkeys(("threads", "batch_size"), lambda value, key: value),
+                # Numbers, words or tables, which Settings checks.
+                **dict.fromkeys(("threads", "batch_size", "weights", "frozen"), lambda value, key: value),
             },
         ),
     )
@@ -226,8 +225,11 @@ def _parts(annotation: Any) -> tuple[Any, ...]:
 def table_from(settings: Settings) -> Table:
     """Return the table that describes settings in full; custom objects appear by name only."""
     values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    if isinstance(settings.weights, Mapping):  # a digest suffices to tell them from others
-        values["weights"] = {CUSTOM: f"weights {_digest(settings.weights)}"}
+    if settings.weights is not None:
+        from dbp.config.initial_weights import InitialWeights  # which a run without them does not need
+
+        values["weights"] = InitialWeights.of(settings.weights).as_value(CUSTOM)
+    values["frozen"] = settings.frozen or None
     if settings.metrics is not None:
         values["metrics"] = [_metric_value(metric) for metric in settings.metrics]
     table = {name: _value(value) for name, value in values.items() if value is not None}
@@ -285,13 +287,6 @@ def _metric_value(metric: Any) -> Any:
         return _own_value(metric) if kind_of(type(metric)) else {CUSTOM: getattr(metric, "name", str(metric.kind))}
     settings = {f.name: _value(getattr(metric, f.name)) for f in dataclasses.fields(metric)}
     return {"kind": metric.kind, **settings} if settings else metric.kind
-
-
-def _digest(weights: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name, array in weights.items():
-        digest.update(f"{name}\0{np.asarray(array).dtype}\0".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def custom_code(value: Any) -> str | None:

@@ -52,6 +52,7 @@ class Objective:
         full_batch: True if every mini-batch holds all examples.
         of_targets: what targets have gone through, which is undone for the metrics.
         metrics: those of training, summed with every gradient; by default there are none.
+        frozen: parameters that are not in the layout, as they are constant: by path.
 
     Attributes:
         stop_requested: True if a rank has asked all ranks to stop, by a flag that travels with every sum.
@@ -74,7 +75,9 @@ class Objective:
         full_batch: bool = False,
         of_targets: Scaling | None = None,
         metrics: MetricSet | None = None,
+        frozen: Mapping[str, Array] | None = None,
     ):
+        self.frozen = frozen or {}
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self.seed, self.full_batch = dtype, running or {}, seed, full_batch
         self.stop_requested = False
@@ -108,15 +111,20 @@ class Objective:
         Evaluation does without, as prediction does.
 
         Args:
-            parameters: by path.
+            parameters: those of the layout, by path.
             shard: the examples.
             draw: random numbers of a training pass; None for the model as in evaluation.
             running: running moments in place of the model's own, by path.
         """
+        parameters = self.with_frozen(parameters)
         weights = shard.example_weights if draw else None
         call = call_with(parameters, running or self.running, draw, example_weights=weights, mask=shard.mask)
         call.sum_over_shards = None if self.allreduce is None else self.allreduce.sum
         return call
+
+    def with_frozen(self, parameters: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Return all parameters of the model by path, given those of the layout."""
+        return {**self.frozen, **parameters} if self.frozen else parameters
 
     def forward(self, call: Call, shard: Shard) -> tuple[Value, Value]:
         """Return the model's outputs, and the loss of each example, or of each element of it if these have weights.

@@ -18,11 +18,11 @@ from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights
 from dbp.exchange.inputs import input_shape_of, meaning_of_training
 from dbp.exchange.pytorch import CHANNELS, IGNORED, Rule, rules_of, same
-from dbp.exchange.rename import renamed
 from dbp.files import must_be_free, remove_left
 from dbp.log import now
 from dbp.named_arrays import zeros_of
 from dbp.nn import initial_parameters, running_arrays
+from dbp.nn.rename import renamed, rules_in
 from dbp.run.fitted_metrics import default_metrics
 from dbp.run.progress import Progress
 from dbp.run.provenance import versions
@@ -92,7 +92,7 @@ def _arrays(
     shape, dtype = input_shape_of(settings.data, input_shape), settings.numpy_dtype
     initial = initial_parameters(settings.model, zeros_of(shape, 2, dtype), settings.seed, dtype)
     needed = {name: np.empty(shape, dtype) for name, shape in initial.shapes.items()} | running_arrays(initial.running)
-    old_names = renamed(weights.names, renames)
+    old_names = renamed(weights.names, rules_in(renames))
     rules: Mapping[str, Rule] = {}
     if origin == "pytorch":
         rules = rules_of(settings.model, initial, shape, channels)

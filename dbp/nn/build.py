@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import index
@@ -62,6 +62,12 @@ class InitialParameters:
     places_of: Any = None
     input_checks: tuple[str, ...] = ()
     constants: frozenset[str] = frozenset()
+
+    @property
+    def shapes_of_weights(self) -> dict[str, Shape]:
+        """Return the shapes of all weights by name: those of the parameters and of the running moments."""
+        moments = running_arrays(self.running)
+        return {**self.shapes, **{name: array.shape for name, array in moments.items()}}
 
     def draw(self, path: str, out: Array) -> None:
         """Fill a contiguous array of the parameter's shape, of any dtype, with the initial values."""
@@ -217,7 +223,7 @@ class TrainingTrial:
 
 
 def training_trial(
-    model: Model, initial: InitialParameters, inputs: Arrays, mask: Arrays | None = None
+    model: Model, initial: InitialParameters, inputs: Arrays, mask: Arrays | None = None, frozen: Collection[str] = ()
 ) -> TrainingTrial:
     """Call a model as in a training step, with parameters of the right shapes.
 
@@ -226,17 +232,29 @@ def training_trial(
         initial: its initial parameters.
         inputs: a few examples; only shape and dtype matter.
         mask: which places of the inputs hold data, as in training; None for no mask.
+        frozen: names of the parameters that are not trained.
+
+    Raises:
+        UserError: the outputs depend on frozen parameters alone.
     """
-    leaves = {path: Tensor(initial.stand_in(path)) for path in initial.shapes}
+    leaves = {path: _stand_in(initial, path, path in frozen) for path in initial.shapes}
     call = call_with(leaves, initial.running, RandomKey(initial.seed, 0, 0), mask=mask)
     with np.errstate(all="ignore"):  # only shapes matter
         outputs = _call(model, Scope(call), inputs)
+    found = outputs.values() if isinstance(outputs, Mapping) else [outputs]
+    if frozen and not any(type(y) is Tensor for y in found):
+        raise UserError("the outputs depend on frozen parameters alone; leave out of frozen what is to be trained")
 
     def numbers(statistics: str) -> dict[str, float]:
         observed = {path: moments for path, moments in call.observed.items() if moments.normalizes == statistics}
         return {path: moments.count / row_count(inputs) for path, moments in observed.items()}
 
     return TrainingTrial(each(_ending, outputs), numbers("shard"), numbers("batch"))
+
+
+def _stand_in(initial: InitialParameters, path: str, is_frozen: bool) -> Value:
+    array = initial.stand_in(path)
+    return array if is_frozen else Tensor(array)
 
 
 def _ending(outputs: Value) -> str:
@@ -251,15 +269,14 @@ def _ending(outputs: Value) -> str:
     return outputs.primitive.name if type(outputs) is Tensor and outputs.primitive else ""
 
 
-def check_model_weights(initial: InitialParameters, weights: Mapping[str, Array], source: str) -> None:
+def check_model_weights(shapes: Mapping[str, Shape], weights: Mapping[str, Array], source: str) -> None:
     """Raise UserError unless these are the weights of a model: its names, each with its shape.
 
     Args:
-        initial: the initial parameters of the model.
+        shapes: of the weights of the model, or of a part of it, by name.
         weights: parameters and running moments by name, as a checkpoint or a result has them.
         source: of the weights, as an error names it.
     """
-    shapes = initial.shapes | {name: array.shape for name, array in running_arrays(initial.running).items()}
     for name in weights:
         if name not in shapes:
             raise UserError(f"{source}: the model has no {name!r}; {remedy(name, shapes)}")

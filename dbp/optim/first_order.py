@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from dbp.checks import check_fraction, check_not_negative, check_positive
+from dbp.errors import UserError
 from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, block_ranges, check_patterns, matches
 from dbp.optim.protocols import Arriving, E, MiniBatchCost, Space, Vector, VectorSpace
@@ -68,7 +69,7 @@ class FirstOrder(Optimizer):
         learning_rate: positive.
         weight_decay: the strength with which weights are drawn to zero.
         decay: patterns of the names of parameters that decay; by default those with two or more axes.
-        layer_rates: factors on the learning rate, by patterns of names; where several match, their product counts.
+        layer_rates: positive factors on the learning rate, by patterns of names; all that match are multiplied.
         clip_norm: the largest norm of the gradient, which is scaled down to it; 0 for no limit.
         clip_value: the largest absolute value of an element of the gradient, limited after scaling; 0 for no limit.
         average: the decay of an exponential moving average of the weights, which is used in place of the weights for
@@ -91,7 +92,12 @@ class FirstOrder(Optimizer):
         check_positive(learning_rate=self.learning_rate)
         check_fraction(average=self.average)
         check_not_negative(weight_decay=self.weight_decay, clip_norm=self.clip_norm, clip_value=self.clip_value)
-        check_not_negative(**{f"the factor of layer_rates for {name!r}": x for name, x in self.layer_rates.items()})
+        if fixed := next((name for name, factor in self.layer_rates.items() if factor == 0), None):
+            raise UserError(
+                f"the factor of layer_rates for {fixed!r} must not be 0; to keep parameters as they are, set frozen = "
+                f'["{fixed}"] beside the optimizer'
+            )
+        check_positive(**{f"the factor of layer_rates for {name!r}": x for name, x in self.layer_rates.items()})
 
     def check(self, shapes: Shapes) -> None:
         """Raise UserError if a pattern matches no parameter."""
@@ -144,10 +150,6 @@ class FirstOrder(Optimizer):
         return [
             ParameterSetting(self._rate_factor(name), self._weight_decay(name, shape)) for name, shape in shapes.items()
         ]
-
-    def keeps_fixed(self, name: str) -> bool:
-        """Return True if the learning rate of this parameter has the factor 0."""
-        return self._rate_factor(name) == 0
 
     def _rate_factor(self, name: str) -> float:
         return math.prod(factor for pattern, factor in self.layer_rates.items() if matches([pattern], name))

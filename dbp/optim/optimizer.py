@@ -139,10 +139,6 @@ class Optimizer(ABC):
         """Return the share in the averages of what an update has left, given its number; 0 without averages."""
         return 0.0
 
-    def keeps_fixed(self, name: str) -> bool:  # noqa: ARG002
-        """Return True if no step changes the parameter of this name."""
-        return False
-
     @abstractmethod
     def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:
         """Take one step, in place.

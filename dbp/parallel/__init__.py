@@ -41,7 +41,7 @@ from dbp.parallel.sums.vector_sum import Arriving, SumBuffer, Total, VectorSum
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.copies import Copies
 from dbp.parallel.vectors.layout import Layout
-from dbp.parallel.vectors.replicas import difference
+from dbp.parallel.vectors.replicas import check_nodes_agree
 
 __all__ = [
     "END_AFTER",
@@ -80,8 +80,8 @@ __all__ = [
     "blas_threads",
     "check_equal_on_ranks",
     "check_memory",
+    "check_nodes_agree",
     "communicator_for_errors",
-    "difference",
     "differences",
     "end_script",
     "free_memory",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from dbp.config.settings import Settings
-from dbp.data import Meaning, meaning_differences, parse_meaning
 from dbp.errors import UserError
 from dbp.nn import InitialParameters, TrainingTrial
 from dbp.reading.order import Batches
 from dbp.text import count_text, shortened
-from dbp.types import Array
 
 FEW_NUMBERS = 16  # per channel, below which the moments of a shard are mostly noise
 
@@ -48,28 +44,6 @@ def check_standardized(settings: Settings, initial: InitialParameters) -> None:
             f"{initial.input_checks[0]}: takes whole numbers, but data.standardize makes others of the inputs; "
             'set it to "targets", or leave it out'
         )
-
-
-def weights_in(weights: str | Mapping[str, Array], now: Meaning) -> tuple[Mapping[str, Array], list[str]]:
-    """Return initial weights, and a warning if the data that they were trained on means something else.
-
-    Args:
-        weights: a checkpoint, the folder of a run, or weights by name.
-        now: the meaning of the training data.
-    """
-    from dbp.checkpoint import find
-
-    if not isinstance(weights, str):
-        return weights, []
-    with find(Path(weights)) as found:
-        arrays, meaning = found.inference_weights(), parse_meaning(found.meaning)
-    differences = meaning_differences(meaning, now, with_units=True)
-    if not differences:
-        return arrays, []
-    return arrays, [
-        f"weights {weights} were trained on data that means something else ({'; '.join(differences)}); give this data "
-        "the same order and scale, unless the training is to learn the difference"
-    ]
 
 
 class _Parts(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,11 +15,10 @@ from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.objective import Objective
 from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_masks
 from dbp.data.check import block_rows
-from dbp.errors import NodesDifferError, PassStoppedError, unknown
+from dbp.errors import PassStoppedError, unknown
 from dbp.nn import (
     InitialParameters,
     RunningMoments,
-    check_model_weights,
     initial_parameters,
     running_arrays,
     training_trial,
@@ -35,8 +34,6 @@ from dbp.parallel import (
     agree,
     check_equal_on_ranks,
     check_memory,
-    difference,
-    from_rank_0,
     is_on_all_ranks,
 )
 from dbp.reading.example_check import ExampleCheck
@@ -49,13 +46,17 @@ from dbp.run.best_weights import BestWeights
 from dbp.run.class_weights import with_class_weights
 from dbp.run.data_check import DataCheck
 from dbp.run.fitted_metrics import fitted_metrics
-from dbp.run.model_check import check_standardized, model_warnings, weights_in
+from dbp.run.model_check import check_standardized, model_warnings
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sampling import sampler_of
 from dbp.run.sources import open_sources, shared_files, stop_check
 from dbp.run.standardization import standardization_of
 from dbp.types import Array
+
+if TYPE_CHECKING:
+    from dbp.run.frozen import FrozenParameters  # each for runs that have these settings alone
+    from dbp.run.given_weights import GivenWeights
 
 WEIGHTS = "weights"  # the name of the vector that no optimizer has
 
@@ -93,10 +94,10 @@ class Run:
         self.data_check = agree(comm, self._make_data_check)
         self.reading = self._read_ahead()
         self.sources.compare(comm)
+        self.notes: Sequence[str] = ()  # for the user
         initial = agree(comm, self._build_model)
         check_equal_on_ranks(comm, self._shapes, "the model must not depend on the rank")
-        self._given: Mapping[str, Array] = {}  # on rank 0, the initial weights from the settings
-        self._accept_weights(initial)
+        self._given = self._accept_weights(initial)
         averaged = self.running if AVERAGE in settings.optimizer.vectors else {}
         self.averaged = {path: moments.copy() for path, moments in averaged.items()}  # as the weights are
         files = self.sources.files.items()
@@ -133,57 +134,53 @@ class Run:
         one, two = map(self._example_masks, (1, 2))
         initial = initial_parameters(settings.model, example, settings.seed, dtype, two)
         self._outputs, self.running = OutputForm.of(settings.loss, initial), initial.running
-        self.layout = Layout(initial.shapes)
+        self._frozen_shapes: dict[str, tuple[int, ...]] = {}
+        trained: Mapping[str, tuple[int, ...]] = initial.shapes
+        if settings.frozen:
+            from dbp.run.frozen import split_shapes
+
+            trained, self._frozen_shapes = split_shapes(settings.frozen, initial.shapes)
+        self.layout = Layout(trained)
         settings.optimizer.check(self.layout.shapes)
         for path, moments in self.running.items():
             own = [name for name in initial.shapes if name.startswith(path)] or [f"{path}running_mean"]
-            moments.frozen = all(map(settings.optimizer.keeps_fixed, own))
+            moments.frozen = all(name in self._frozen_shapes for name in own)
         check_standardized(settings, initial)
         self._example_checks = {
             purpose: ExampleCheck.of(settings.model, settings.loss, initial, data)
             for purpose, data in self.sources.files.items()
         }
-        trial = training_trial(settings.model, initial, example[:1], one)
+        trial = training_trial(settings.model, initial, example[:1], one, self._frozen_shapes)
         self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
         self.warnings += self.reading.warnings
         if self.comm.rank == 0:  # which prints them
             self.warnings += shared_files(settings.data)
         return initial
 
-    def _accept_weights(self, initial: InitialParameters) -> None:
-        """Have rank 0 check the initial weights from the settings; collective. A file is read only if it is needed.
+    def _accept_weights(self, initial: InitialParameters) -> GivenWeights | None:
+        """Have rank 0 check the initial weights from the settings; collective. A file is read only if it is needed."""
+        if self.settings.weights is None:
+            return None
+        from dbp.run.given_weights import GivenWeights, is_in_file
 
-        All ranks take over the running moments, which are small. The weights stay on rank 0 until they have a vector.
-        """
-        weights = self.settings.weights
-        if weights is None or (self.restored and isinstance(weights, str)):
-            return
-        given, warnings = from_rank_0(self.comm, self._check_weights, weights, initial)
-        self.warnings += warnings
-        for name, array in running_arrays(self.running).items():
-            array[...] = given[name]
-
-    def _check_weights(
-        self, weights: str | Mapping[str, Array], initial: InitialParameters
-    ) -> tuple[dict[str, Array], list[str]]:
-        """Keep the weights if they fit the model; return the running moments, and warnings."""
-        self._given, warnings = weights_in(weights, self.sources.meaning)
-        check_model_weights(initial, self._given, f"weights {weights}" if isinstance(weights, str) else "weights")
-        return {name: self._given[name] for name in running_arrays(initial.running)}, warnings
+        if self.restored and is_in_file(self.settings):
+            return None
+        given = GivenWeights(self.comm, self.settings, initial, self.running, self.sources.meaning)
+        self.warnings, self.notes = self.warnings + given.warnings, given.notes
+        return given
 
     def _begin(self, initial: InitialParameters) -> None:
         """Write the initial weights, each parameter by one rank for all that share it; collective."""
-        if self.settings.weights is None:
-            stops = stop_check(self.comm)
-            self.arena.fill(self.weights, lambda path, out: None if stops() else initial.draw(path, out))
-            if any(self.comm.gather(stops())):
-                raise PassStoppedError
-        else:
-            views = self.layout.views(self.weights, writable=True) if self.comm.rank == 0 else {}
-            for name, view in views.items():
-                view[...] = self._given[name]
-            self._given = {}
-            self.arena.broadcast_vector(self.weights)
+        stops, frozen = stop_check(self.comm), self.frozen
+        draw: Callable[[str, Array], object] = lambda path, out: None if stops() else initial.draw(path, out)  # noqa: E731
+        for arena, vector in [(self.arena, self.weights)] + ([] if frozen is None else [(frozen.arena, frozen.vector)]):
+            if self._given is None:
+                arena.fill(vector, draw)
+            else:
+                self._given.write(arena, vector, draw)
+        if any(self.comm.gather(stops())):
+            raise PassStoppedError
+        self._given = None  # which may hold large arrays
         if (trained := self.state.inference_weights(self.weights)) is not self.weights:
             for part in self.arena.owned:
                 trained[part] = self.weights[part]
@@ -203,6 +200,7 @@ class Run:
     @property
     def _shapes(self) -> dict[str, object]:
         shapes: dict[str, object] = {f"parameter {name}": shape for name, shape in self.layout.shapes.items()}
+        shapes |= {f"frozen parameter {name}": shape for name, shape in self._frozen_shapes.items()}
         return shapes | {f"running moments {name}": place.width for name, place in self.running.items()}
 
     def _allocate(self) -> None:
@@ -210,6 +208,7 @@ class Run:
         settings, dtype = self.settings, self.settings.numpy_dtype
         method, divide = settings.optimizer, settings.divide_state
         vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
+        frozen = Layout(self._frozen_shapes).size * dtype.itemsize
         held = -(-state // self.comm.nodes.count) if divide else state
         copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
         if settings.messages == TOP_K and self.comm.nodes.count > 1:  # error feedback, before and after a step
@@ -218,11 +217,16 @@ class Run:
         # A node holds the weights and the sum over nodes once; each rank holds a gradient of its own.
         best = settings.early_stopping.keeps_best
         shared = 1 + (self.comm.nodes.count > 1) + held + copied + best
-        check_memory(self.comm, once=shared * vector, each=vector)
+        check_memory(self.comm, once=shared * vector + frozen, each=vector)
         self.arena = Arena(self.comm, self.layout, dtype, 1 + state + best, divide=divide)
         self.weights = self.arena.vector()
         self.state = State.of(method, self.arena.vectors)
         self.best = BestWeights(self.arena, self.inference_moments) if best else None
+        self.frozen: FrozenParameters | None = None
+        if self._frozen_shapes:
+            from dbp.run.frozen import FrozenParameters
+
+            self.frozen = FrozenParameters(self.comm, self._frozen_shapes, dtype)
         self.objective = Objective(
             settings.model,
             self.loss,
@@ -238,6 +242,7 @@ class Run:
             full_batch=self.batches.steps == 1,
             of_targets=self._targets.standardization,
             metrics=self.metrics.training,
+            frozen=None if self.frozen is None else self.frozen.parameters,
         )
         self._full_batch: Batch | None = None
         self._order: tuple[int, RowOrder] | None = None  # of the current epoch, with its number
@@ -250,9 +255,14 @@ class Run:
         self.reading.close()
         self.state.close()
         if isinstance(error, RankLostError):
-            error.left.append(self.objective.free)
+            error.left.append(self._free)
         elif is_on_all_ranks(error):
-            self.objective.free()
+            self._free()
+
+    def _free(self) -> None:
+        self.objective.free()
+        if self.frozen is not None:
+            self.frozen.arena.free()
 
     @property
     def meaning(self) -> Meaning:
@@ -325,17 +335,6 @@ class Run:
 
     # --- checkpoints --------------------------------------------------------------------------------
 
-    def compare_nodes(self) -> None:
-        """Raise NodesDifferError if nodes do not have the same weights; collective."""
-        self.arena.fence(self.weights)
-        wrong = difference(self.arena, self.weights)
-        if wrong is not None:
-            raise NodesDifferError(
-                f"after step {self.progress.step} the weights of some nodes differ from those of the others: {wrong}; "
-                "no checkpoint was written from them; look at the memory and the processors there, and start again "
-                "to resume from the last checkpoint"
-            )
-
     @property
     def rollback_targets(self) -> set[int]:
         """Return the steps of the checkpoints that are kept because the run may have to roll back to them."""
@@ -385,11 +384,12 @@ class Run:
         """Return weights and running moments of the result by name, in memory that outlives the run; collective."""
         vector, moments = self.result
         self.arena.fence(vector)
-        return self.layout.views(vector.copy()) | running_arrays(moments)
+        frozen = {name: array.copy() for name, array in self.objective.frozen.items()}
+        return {**frozen, **self.layout.views(vector.copy()), **running_arrays(moments)}
 
     @cached_property
     def evaluated_rows(self) -> int:
         """Return how many examples are evaluated at a time."""
-        parameters, input_shape = self.layout.views(self.weights), self.sources.train.input_shape
-        given = input_shape, self.settings.numpy_dtype, self._example_masks
+        parameters = self.objective.with_frozen(self.layout.views(self.weights))
+        given = self.sources.train.input_shape, self.settings.numpy_dtype, self._example_masks
         return rows_at_a_time(example_bytes(self.settings.model, parameters, self.running, *given))

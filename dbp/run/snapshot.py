@@ -7,7 +7,7 @@ run, straight into their places, so that a snapshot of an open file takes next t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from dbp.checkpoint import BEST_GROUP, StoredCheckpoint, progress_of_best
 from dbp.files import machine_memory
 from dbp.nn import running_arrays
 from dbp.optim import AVERAGE
-from dbp.parallel import Layout, Residuals, agree, from_rank_0
+from dbp.parallel import Arena, Layout, Residuals, agree, from_rank_0
 from dbp.run.class_weights import class_weights_text
 from dbp.run.run import WEIGHTS, Run
 from dbp.run.stored_settings import stored_sources
@@ -56,6 +56,7 @@ class Snapshot:
     Args:
         vectors: weights and optimizer vectors, as Run.vectors names them.
         residuals: the error feedback of each node.
+        frozen: the frozen parameters, as their own layout has them; None if there are none.
         running: running moments, by name.
         averaged: their averages, if the optimizer keeps an average of the weights.
         best: the weights of the best epoch; None if they are not kept, or are those of this step.
@@ -68,6 +69,7 @@ class Snapshot:
 
     vectors: Mapping[str, Array | StoredVector] = field(default_factory=dict)
     residuals: Sequence[Array | StoredVector] = ()
+    frozen: Array | StoredVector | None = None
     running: Mapping[str, Array] = field(default_factory=dict)
     averaged: Mapping[str, Array] = field(default_factory=dict)
     best: Array | StoredVector | None = None
@@ -90,16 +92,18 @@ class Snapshot:
 
         Args:
             run: between two steps.
-            vectors: copies of Run.vectors, in their order; by default they, and the best weights, are copied here.
+            vectors: copies of Run.vectors, in their order; by default they, and the other vectors, are copied here.
             residuals: a copy of the error feedback; by default there is none.
         """
         copies = [vector.copy() for vector in run.vectors.values()] if vectors is None else vectors
         best = run.best if run.has_best and run.progress.best_step < run.progress.step else None
         best_vector = None if best is None else best.vector.copy() if vectors is None else best.vector
+        frozen = None if run.frozen is None else run.frozen.vector
         feedback, weight = (residuals.rows, residuals.example_weight) if residuals is not None else ((), 1.0)
         return cls(
             vectors=dict(zip(run.vectors, copies, strict=True)),
             residuals=list(feedback),
+            frozen=frozen.copy() if frozen is not None and vectors is None else frozen,
             running={name: array.copy() for name, array in running_arrays(run.running).items()},
             averaged={name: array.copy() for name, array in running_arrays(run.averaged).items()},
             best=best_vector,
@@ -114,6 +118,8 @@ class Snapshot:
         """Write this state into a run; collective."""
         for name, vector in run.vectors.items():
             self._scatter(run, self.vectors.get(name, vector), vector)
+        if (frozen := run.frozen) is not None:
+            self._scatter(run, frozen.vector if self.frozen is None else self.frozen, frozen.vector, frozen.arena)
         count, weight = from_rank_0(run.comm, lambda: (len(self.residuals), self.progress.get(RESIDUALS_WEIGHT, 1.0)))
         run.objective.gradients.restore(weight, self._read_residuals(run, count))
         small = self.running, self.averaged, self.numbers, self.history, self.tables, self.progress
@@ -142,24 +148,26 @@ class Snapshot:
         else:
             run.progress.forget_best()
 
-    def _scatter(self, run: Run, vector: Array | StoredVector, target: Array) -> None:
+    def _scatter(self, run: Run, vector: Array | StoredVector, target: Array, of_arena: Arena | None = None) -> None:
         """Write a vector to its owners; collective.
 
         Args:
             run: the run.
             vector: the source, on rank 0.
             target: a vector of the run.
+            of_arena: that of the target; by default that of the weights.
         """
+        arena = run.arena if of_arena is None else of_arena
 
         def load() -> Array:
             """Return the whole vector on rank 0; if it is stored and not divided, in its place."""
             if not isinstance(vector, StoredVector):
                 return vector
-            whole = np.empty_like(target) if run.arena.divided else target
-            vector.read_into(whole, run.layout)
+            whole = np.empty_like(target) if arena.divided else target
+            vector.read_into(whole, arena.layout)
             return whole
 
-        run.arena.scatter_vector(agree(run.comm, load), target)
+        arena.scatter_vector(agree(run.comm, load), target)
 
     def _read_residuals(self, run: Run, count: int) -> Iterator[Array]:
         """Yield the error feedback of one node after the other, on rank 0; empty arrays elsewhere."""
@@ -178,8 +186,14 @@ class Snapshot:
     # --- from and to a checkpoint -----------------------------------------------------------------------
 
     @classmethod
-    def from_checkpoint(cls, found: Opened, layout: Layout) -> Snapshot:
-        """Return the state in an open checkpoint, whose vectors are read only when they are put into a run."""
+    def from_checkpoint(cls, found: Opened, layout: Layout, frozen: Collection[str] = ()) -> Snapshot:
+        """Return the state in an open checkpoint, whose vectors are read only when they are put into a run.
+
+        Args:
+            found: the checkpoint.
+            layout: of the trained parameters.
+            frozen: the names of the frozen ones.
+        """
 
         def group(name: str) -> dict[str, str]:
             """Return the names of a group's entries by what they are called within it."""
@@ -189,11 +203,13 @@ class Snapshot:
         vectors = [WEIGHTS, *(name for name in names if not name.startswith(RESIDUALS))]
 
         def moments(of_group: str) -> dict[str, Array]:
-            return {name: found.array(e) for name, e in group(of_group).items() if name not in layout.shapes}
+            others = {name: e for name, e in group(of_group).items() if name not in layout.shapes}
+            return {name: found.array(e) for name, e in others.items() if name not in frozen}
 
         return cls(
             vectors={name: StoredVector(found, group_of(name)) for name in vectors},
             residuals=[StoredVector(found, group_of(name)) for name in residual_names(found.entries, layout)],
+            frozen=StoredVector(found, group_of(WEIGHTS)) if frozen else None,
             running=moments("model"),
             averaged=moments(group_of(AVERAGE)),
             best=StoredVector(found, BEST_GROUP) if group(BEST_GROUP) else None,
@@ -205,7 +221,12 @@ class Snapshot:
         )
 
     def to_checkpoint(
-        self, layout: Layout, provenance: Mapping[str, Any], config: str, meaning: str = "{}"
+        self,
+        layout: Layout,
+        provenance: Mapping[str, Any],
+        config: str,
+        meaning: str = "{}",
+        frozen: Mapping[str, Array] | None = None,
     ) -> StoredCheckpoint:
         """Return what a checkpoint stores of this state, whose vectors must be in memory.
 
@@ -214,6 +235,7 @@ class Snapshot:
             provenance: what the run was made with.
             config: the settings, in TOML.
             meaning: what the numbers of the training data mean, in JSON.
+            frozen: the frozen parameters by name, if there are any.
         """
         views = {name: layout.views(_in_memory(vector)) for name, vector in self.vectors.items()}
         if AVERAGE in views:
@@ -222,7 +244,7 @@ class Snapshot:
             views[f"{RESIDUALS}{node}"] = layout.views(_in_memory(vector))
         best = {} if self.best is None else layout.views(_in_memory(self.best))
         return StoredCheckpoint(
-            model={**views.pop(WEIGHTS), **self.running},
+            model={**(frozen or {}), **views.pop(WEIGHTS), **self.running},
             best={**best, **self.best_moments},
             optimizer=views,
             method=self.numbers,

@@ -197,19 +197,20 @@ def _other_moments(settings: Settings, stored: Meaning, moments: Meaning) -> lis
         stored: the meaning in the checkpoint from which it resumes; empty if it begins.
         moments: the columns that it standardizes.
     """
-    from dbp.checkpoint import find
-
-    if stored or not isinstance(settings.weights, str):
+    if stored or settings.weights is None:
         return []
-    with find(Path(settings.weights)) as found:
-        theirs = moments_in(parse_meaning(found.meaning))
+    from dbp.config.initial_weights import InitialWeights
+    from dbp.run.given_weights import meaning_of
+
+    given = InitialWeights.of(settings.weights)
+    if (meaning := meaning_of(given)) is None:
+        return []
+    theirs = moments_in(meaning)
     pairs = ({column: (one.mean, one.deviation) for column, one in known.items()} for known in (theirs, moments))
     if len({*map(repr, pairs)}) == 1:
         return []
-    how = f'set data.standardize = {{ from = "{settings.weights}" }}' if theirs else "leave out data.standardize"
-    return [
-        f"weights {settings.weights} were trained with another mean and deviation of the data; to keep theirs, {how}"
-    ]
+    how = f'set data.standardize = {{ from = "{given.path}" }}' if theirs else "leave out data.standardize"
+    return [f"{given.name} were trained with another mean and deviation of the data; to keep theirs, {how}"]
 
 
 def _advice(settings: Settings, train: Dataset, meaning: Meaning) -> list[str]:

@@ -31,8 +31,11 @@ def stored_table(settings: Settings) -> dict[str, Any]:
             table["data"][key] = with_paths(source, lambda path: str(Path(path).resolve()))
     if (path := settings.data.standardize_from) is not None:
         table["data"]["standardize"][FROM] = with_paths(path, lambda file: str(Path(file).resolve()))
-    if isinstance(settings.weights, str):
-        table["weights"] = str(Path(settings.weights).resolve())
+    if settings.weights is not None:
+        from dbp.config.initial_weights import InitialWeights  # which a run without them does not need
+
+        if (path := (given := InitialWeights.of(settings.weights)).path) is not None:
+            table["weights"] = given.with_path(str(Path(path).resolve())).as_value(toml.CUSTOM)
     return table
 
 

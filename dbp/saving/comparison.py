@@ -30,7 +30,7 @@ MAY_DIFFER = (
     "schedule.epochs",
     "data.memory",
 )
-OF_ARRAYS = ("model", "dtype", "optimizer.kind")  # keys of which the arrays of a checkpoint depend
+OF_ARRAYS = ("model", "dtype", "optimizer.kind", "frozen")  # keys of which the arrays of a checkpoint depend
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,8 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
         if fits is None:
             fits = not any(covered(key, OF_ARRAYS) for key in forbidden)
         ways = ["start over with --fresh", "choose another folder with --out"]
+        if "frozen" in forbidden:
+            ways += ["let a new run begin with its weights: another --out, and --set weights=FOLDER"]
         ways += [f"continue anyway with {' '.join(f'--accept {key}' for key in forbidden)}"] if fits else []
         raise UserError(
             f"checkpoint {info.path} is of another run ({'; '.join(forbidden.values())}); {', '.join(ways[:-1])}"
@@ -172,6 +174,12 @@ def check_same_run(info: CheckpointInfo, found: Comparison, accept: Sequence[str
 
 
 def _without_files(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without its folders and the names of data files, as data is compared by content."""
+    """Return a config without its folders and the names of data files, as data is compared by content.
+
+    The patterns of frozen parameters are one text, of which none can be accepted without the others.
+    """
     data = {k: v for k, v in table["data"].items() if not (k in PARTS and is_in_files(v))}
-    return {**{key: value for key, value in table.items() if key not in ("out", CODE)}, "data": data}
+    patterns = table.get("frozen")
+    frozen = {"frozen": ", ".join(map(str, patterns))} if isinstance(patterns, list) and patterns else {}
+    others = {key: value for key, value in table.items() if key not in ("out", CODE, "frozen")}
+    return {**others, **frozen, "data": data}

@@ -10,7 +10,7 @@ from dbp.checkpoint import BEST_GROUP
 from dbp.errors import PassStoppedError, UserError
 from dbp.parallel import agree, from_rank_0, no_request
 from dbp.run.progress import STOPPED_EARLY
-from dbp.run.run import Run
+from dbp.run.run import WEIGHTS, Run
 from dbp.run.snapshot import Snapshot, group_of, moments_for_inference, moments_of, residual_names
 from dbp.run.sources import stop_check
 from dbp.saving.checkpoint_info import CheckpointInfo, check_arrays, no_whole_checkpoint
@@ -128,7 +128,7 @@ class Restorer:
             newest = stack.enter_context(checkpoints.newest(refuse, until=until, check=check))
             if newest.found is None:
                 raise no_whole_checkpoint(self._run.settings, list(newest.passed_over.values()))
-            snapshot = Snapshot.from_checkpoint(newest.found, self._run.layout)
+            snapshot = Snapshot.from_checkpoint(newest.found, self._run.layout, self._run.objective.frozen)
             return newest.found.path, newest.passed_over, len(snapshot.residuals)
 
         with contextlib.ExitStack() as stack:
@@ -162,6 +162,7 @@ class Restorer:
         for group, moments in moments_of(run).items():
             arrays |= {f"{group}/{name}": array for name, array in moments.items()}
         parameters = layout.views(run.weights)
+        arrays |= {f"{group_of(WEIGHTS)}/{name}": array for name, array in run.objective.frozen.items()}
         if any(name.startswith(f"{BEST_GROUP}/") for name in info.arrays):
             best = parameters | moments_for_inference(run)
             arrays |= {f"{BEST_GROUP}/{name}": array for name, array in best.items()}

@@ -14,7 +14,7 @@ from dbp.checkpoint import StoredCheckpoint
 from dbp.config.config_file import RUN_CONFIG
 from dbp.errors import INTERRUPTED, NOT_FINISHED, Interrupted, Stopped, StorageError, UserError
 from dbp.log import now, run_log
-from dbp.parallel import Copies, RankLostError, Residuals, Stage, from_rank_0, is_on_all_ranks
+from dbp.parallel import Copies, RankLostError, Residuals, Stage, check_nodes_agree, from_rank_0, is_on_all_ranks
 from dbp.run.provenance import made_with, process
 from dbp.run.run import Run
 from dbp.run.snapshot import Snapshot
@@ -172,7 +172,7 @@ class RunSaver:
             return
         before = self._comm.clock.enter(Stage.CHECKPOINT)
         if run.settings.watch.compare_every_steps:
-            run.compare_nodes()
+            check_nodes_agree(run.arena, run.weights, run.progress.step)
         if self._copies is not None and self._writing is not None:
             self.settle()
             self._copies.take(list(run.vectors.values()))
@@ -222,7 +222,7 @@ class RunSaver:
         assert self._copies is not None
         snapshot = Snapshot.of(self._run, list(self._copies.rows), residuals)
         provenance = self._provenance | {"written": now()}
-        return snapshot.to_checkpoint(self._run.layout, provenance, *self._texts)
+        return snapshot.to_checkpoint(self._run.layout, provenance, *self._texts, self._run.objective.frozen)
 
     @cached_property
     def _texts(self) -> tuple[str, str]:

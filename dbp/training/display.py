@@ -187,7 +187,8 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
         lines.append(f"folder: {Path(settings.out).resolve()}")
     if "no MPI library" in comm.description:
         lines.append(f"no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
-    lines.append(f"{count_text(run.layout.size, 'parameter')} ({settings.dtype}); examples: {run.sources.describe()}")
+    lines.append(f"{_parameters_text(run)} ({settings.dtype}); examples: {run.sources.describe()}")
+    lines += [f"note: {note}" for note in run.notes]
     if not run.sampler.is_plain:
         lines.append(str(run.sampler))
     if run.standardization.columns:
@@ -204,3 +205,11 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
         )
     complaints = [*run.warnings, *placement_warnings(nodes, settings.thread_count)]
     return [*lines, *(f"warning: {complaint}" for complaint in complaints)]
+
+
+def _parameters_text(run: Run) -> str:
+    """Return how many parameters are trained, and how many are frozen."""
+    trained = run.layout.size
+    if run.frozen is None:
+        return count_text(trained, "parameter")
+    return f"{trained:,} of {count_text(trained + run.frozen.arena.size, 'parameter')}, the others frozen"

@@ -24,7 +24,7 @@ from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.mini_batch_cost import Evaluation, MiniBatchCost
 from dbp.errors import PassStoppedError
 from dbp.optim import Outcome, Step
-from dbp.parallel import Stage
+from dbp.parallel import Stage, check_nodes_agree
 from dbp.reading.shard import Batch
 from dbp.run.evaluation import describe_not_finite, evaluate
 from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY, VALIDATION_TABLES, Progress
@@ -66,7 +66,7 @@ def train_epochs(
             if events is not None:
                 events.after_step(taken.examples, taken.totals)
             if settings.watch.due_after_step(progress.step):
-                run.compare_nodes()
+                check_nodes_agree(run.arena, run.weights, run.progress.step)
             if not run.at_end_of_epoch:
                 _save_or_stop(run, saver, events)
         if run.at_end_of_epoch or _has_converged(progress):  # else it has rolled back, or a listener has stopped it

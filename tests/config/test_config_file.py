@@ -34,6 +34,8 @@ def test_paths_in_a_config_are_relative_to_its_folder(tmp_path, monkeypatch):
     from_here = load_table(Path("a/c.toml"), [])
     assert (from_here["out"], from_here["weights"]) == ("a/runs/c", "a/w.h5")
     assert from_here["data"] == {"train": "a/x.h5", "validation": 0.1, "test": "dbp:digits-test"}
+    (tmp_path / "a" / "part.toml").write_text('weights = { from = "w", only = ["dense_*"] }\n')
+    assert load_table(Path("a/part.toml"), [])["weights"] == {"from": "a/w", "only": ["dense_*"]}
     monkeypatch.chdir("a")
     assert load_table(Path("c.toml"), [])["data"]["train"] == "x.h5"
 
@@ -94,7 +96,7 @@ def test_what_no_run_can_hold_is_refused(tmp_path, text, message):
         ("watch.recover_within=inf", "watch.recover_within must be finite, but is inf"),
         ("early_stopping.least_change=inf", "early_stopping.least_change must be finite, but is inf"),
         ("data.scale=nan", "data.scale must be a finite number other than 0, or one for each column, but is nan"),
-        ("optimizer.layer_rates={a=nan}", "must be 0 or a positive number, but is nan"),
+        ("optimizer.layer_rates={a=nan}", "must be a positive number, but is nan"),
         (f"epochs={10**9 + 1}", "epochs must be at most 1,000,000,000, but is 1000000001"),
         ("shards=100_000_000", "shards must be at most 65,536, but is 100000000"),
         ("threads=100_000", "threads must be at most 1,024, but is 100000"),

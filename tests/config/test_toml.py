@@ -133,7 +133,7 @@ def test_set_changes_a_key(config, change, check):
         ("optimizer.decay=[1]", r"optimizer.decay must have values that are each text, but is \[1\]"),
         ("optimizer.layer_rates=2", "optimizer.layer_rates must be a table, but is 2"),
         ("optimizer.layer_rates.a=fast", "optimizer.layer_rates must have values that are each a number, but is {'a'"),
-        ("optimizer.layer_rates.a=-1", "optimizer: the factor of layer_rates for 'a' must be 0 or a positive"),
+        ("optimizer.layer_rates.a=-1", "optimizer: the factor of layer_rates for 'a' must be a positive"),
         ("not_finite.action=skp", "unknown not_finite.action 'skp'; did you mean 'skip'"),
         ("schedule={kind='plateau',patience=1.5}", "schedule.patience must be a whole number, but is 1.5"),
         ("schedule={kind='one-cycle'}", "unknown schedule kind 'one-cycle'; did you mean 'one_cycle'"),

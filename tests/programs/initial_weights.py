@@ -11,19 +11,19 @@ import sys
 
 import numpy as np
 
-import dbp.run.run
 from dbp import fit, nn
 from dbp.checkpoint import digest_arrays
 from dbp.errors import UserError
 from dbp.optim import Adam
 from dbp.parallel import world
+from dbp.run.given_weights import GivenWeights
 
 folder, *words = sys.argv[1:]
 comm = world()
 if "private" in words:
     comm.node.allocate = lambda _length: None
 if comm.rank > 0:
-    dbp.run.run._weights_in = None  # only rank 0 reads files
+    GivenWeights._read = None  # only rank 0 reads files
 rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((20, 37)).astype(np.float32), rng.integers(0, 4, 20)
 LAYERS = (
@@ -61,6 +61,16 @@ assert digest_arrays(begun(weights=folder)) == digest_arrays(other)
 assert digest_arrays(begun(weights=other, out=folder)) == digest_arrays(other)  # resumed
 plain = begun(optimizer=Adam(), weights=folder)
 assert digest_arrays(plain) == digest_arrays(other)
+
+part = {"from": folder, "only": ["dense_1/*", "dense_2/*", "batch_norm*"]}
+mixed = begun() | {name: array for name, array in other.items() if name.startswith(("dense_1/", "dense_2/", "batch_n"))}
+for frozen in ((), ("dense_1/*", "batch_norm_1/*", "dense_4/bias")):
+    assert digest_arrays(begun(weights=part, frozen=frozen)) == digest_arrays(mixed)
+    assert digest_arrays(begun(frozen=frozen)) == digest_arrays(begun())
+trained = begun(weights=part, frozen=("dense_1/*", "batch_norm_1/*"), epochs=1)
+assert [name for name in other if not (trained[name] == mixed[name]).all()] == [
+    name for name in other if not name.startswith(("dense_1/", "batch_norm_1/"))
+]
 
 begun((nn.Dense(9), nn.Dense(4)), out=f"{folder}-9")
 told = message(f"{folder}-9")

@@ -104,7 +104,7 @@ def _of_its_own(graph: Graph, value: Value, taken: Collection[str]) -> Value:
 def _checked(model: Model, weights: Mapping[str, Array], input_shape: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
     """Return the weights after checking that they are those of the model for such inputs."""
     initial = initial_parameters(model, zeros_of(input_shape, 2, dtype), 0, dtype)
-    check_model_weights(initial, weights, f"inputs of shape {input_shape}")
+    check_model_weights(initial.shapes_of_weights, weights, f"inputs of shape {input_shape}")
     return dict(weights)
 
 

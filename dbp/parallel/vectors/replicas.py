@@ -6,6 +6,7 @@ import hashlib
 import socket
 from collections import Counter
 
+from dbp.errors import NodesDifferError
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.shards import parts, pieces
 from dbp.parallel.vectors.arena import Arena
@@ -13,6 +14,24 @@ from dbp.parallel.vectors.layout import Layout
 from dbp.types import Array
 
 DIGEST_ELEMENTS = 1 << 18  # that have a digest of their own
+
+
+def check_nodes_agree(arena: Arena, weights: Array, step: int) -> None:
+    """Raise NodesDifferError if nodes do not have the same weights; collective.
+
+    Args:
+        arena: of the weights.
+        weights: the flat weights.
+        step: after which they are these, for the message.
+    """
+    arena.fence(weights)
+    wrong = difference(arena, weights)
+    if wrong is not None:
+        raise NodesDifferError(
+            f"after step {step} the weights of some nodes differ from those of the others: {wrong}; no checkpoint was "
+            "written from them; look at the memory and the processors there, and start again to resume from the last "
+            "checkpoint"
+        )
 
 
 def difference(arena: Arena, weights: Array) -> str | None:

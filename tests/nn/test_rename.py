@@ -3,13 +3,13 @@
 import pytest
 
 from dbp.errors import UserError
-from dbp.exchange.rename import renamed
+from dbp.nn.rename import renamed, rules_in
 
 
 def test_renaming():
     names = ["net.0.weight", "net.0.bias", "net.10.weight", "encoder/block3/fc/weight", "head"]
     rules = ["net.0=dense_1", "net.*.weight=dense_*/weight", "encoder/block*/fc=residual_*/dense_1", "head=out/weight"]
-    assert renamed(names, rules) == {
+    assert renamed(names, rules_in(rules)) == {
         "dense_1.weight": "net.0.weight",
         "dense_1.bias": "net.0.bias",
         "dense_10/weight": "net.10.weight",
@@ -29,4 +29,4 @@ def test_renaming():
 )
 def test_renames_that_cannot_be_meant(rules, told):
     with pytest.raises(UserError, match=told):
-        renamed(["net.0", "net.1"], rules)
+        renamed(["net.0", "net.1"], rules_in(rules))
