@@ -8,6 +8,7 @@ from dbp.autodiff.blocks import (
     dense_block,
     moments_of,
     normalize_block,
+    rms_normalize_block,
 )
 from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
@@ -199,6 +200,7 @@ __all__ = [
     "repeat",
     "reshape",
     "rfft",
+    "rms_normalize_block",
     "roll",
     "sigmoid",
     "silu",

@@ -58,7 +58,20 @@ def _filters(layer: Any) -> Rules:
     return {"weight": Rule(("weight",), kernel), "bias": Rule(("bias",), same)}
 
 
-def _norm(_layer: nn.BatchNorm | nn.LayerNorm | nn.GroupNorm) -> Rules:
+def _separable(layer: nn.SeparableConv2d) -> Rules:
+    """Return the rules of two convolutions of PyTorch that have the names of the parts."""
+    return {
+        f"{part}/{name}": Rule(tuple(f"{part}/{theirs}" for theirs in rule.names), rule.make)
+        for part, convolution in layer.parts(1).items()
+        for name, rule in _filters(convolution).items()
+    }
+
+
+def _prelu(_layer: nn.PReLU) -> Rules:
+    return {"slope": Rule(("weight",), same)}
+
+
+def _norm(_layer: nn.BatchNorm | nn.LayerNorm | nn.RMSNorm | nn.GroupNorm) -> Rules:
     names = {"scale": "weight", "shift": "bias", "running_mean": "running_mean", "running_variance": "running_var"}
     return {ours: Rule((theirs,), same) for ours, theirs in names.items()}
 
@@ -122,8 +135,11 @@ KINDS: dict[type, Callable[[Any], Rules]] = {
     nn.ConvTranspose1d: _filters,
     nn.ConvTranspose2d: _filters,
     nn.ConvTranspose3d: _filters,
+    nn.SeparableConv2d: _separable,
+    nn.PReLU: _prelu,
     nn.BatchNorm: _norm,
     nn.LayerNorm: _norm,
+    nn.RMSNorm: _norm,
     nn.GroupNorm: _norm,
     nn.LSTM: _lstm,
     nn.GRU: _gru,
@@ -175,11 +191,18 @@ class Flow:
         """
         if len(shape) == 1:
             return Flow(shape)
-        if isinstance(layer, (nn.Activation, nn.Dropout, *nn.AUGMENTATION_LAYERS)):
+        if _is_of_single_numbers(layer):
             return replace(self, shape=shape)
         takes = FIRST if isinstance(layer, TAKES_CHANNELS_FIRST) else LAST
         is_as_before = len(self.shape) == 1 or self.channels in (takes, OF_INPUTS, OF_RESHAPE)
         return Flow(shape, takes if is_as_before else UNKNOWN)
+
+
+def _is_of_single_numbers(layer: Any) -> bool:
+    """Return True if it does not matter to a layer where the channels are."""
+    if isinstance(layer, nn.PReLU):
+        return layer.shared
+    return isinstance(layer, (nn.Activation, nn.Dropout, *nn.AUGMENTATION_LAYERS))
 
 
 TAKES_CHANNELS_FIRST = (
@@ -195,11 +218,23 @@ TAKES_CHANNELS_FIRST = (
     nn.AveragePool1d,
     nn.AveragePool2d,
     nn.AveragePool3d,
+    nn.SeparableConv2d,
+    nn.Upsample,
+    nn.PReLU,
     nn.BatchNorm,
     nn.GroupNorm,
 )
 # What may stand between flatten and dense.
-ROW_KEEPING = (nn.Activation, nn.Dropout, nn.GaussianNoise, nn.Mixup, nn.BatchNorm, nn.LayerNorm)
+ROW_KEEPING = (
+    nn.Activation,
+    nn.PReLU,
+    nn.Dropout,
+    nn.GaussianNoise,
+    nn.Mixup,
+    nn.BatchNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+)
 
 
 def rules_of(model: nn.Model, weights: nn.InitialParameters, input_shape: Shapes, channels: str | None = None) -> Rules:
@@ -263,7 +298,8 @@ class _Walk:
         own = KINDS[type(layer)](layer) if type(layer) in KINDS else {}
         for name, rule in own.items():
             theirs = Rule(tuple(path + n for n in rule.names), rule.make)
-            order = flow.order if name == "weight" or not isinstance(layer, nn.Dense) else None
+            by_row = name == "weight" or not (isinstance(layer, nn.Dense) or _is_of_single_numbers(layer))
+            order = flow.order if by_row else None
             if not _alike(self.orders.setdefault(path + name, order), order):
                 raise UserError(
                     f"{path.rstrip('/')}: weights of PyTorch that are shared cannot be put in order, as the numbers "

@@ -83,6 +83,7 @@ def _sparse(rng: np.random.Generator, out: Array) -> None:
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": lambda _rng, out: out.fill(0),
     "ones": lambda _rng, out: out.fill(1),
+    "quarters": lambda _rng, out: out.fill(0.25),
     "normal": lambda rng, out: _normal(rng, out, 1),
     "glorot_uniform": lambda rng, out: _uniform(rng, out, _glorot(out.shape)),
     "glorot_normal": lambda rng, out: _normal(rng, out, _glorot(out.shape)),

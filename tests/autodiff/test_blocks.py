@@ -28,6 +28,7 @@ CASES = {
         [X, SCALE, SCALE[::-1].copy()],
         {"axes": (0, 1, 2), "epsilon": 0.1, "weights": RNG.integers(0, 3, (2, 6, 5, 1)).astype(float)},
     ),
+    "normalize by root mean square": ("rms_normalize_block", [X, SCALE], {"epsilon": 0.1}),
     "convolution": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": False, "pool": 0}),
     "convolution without bias": ("convolution_block", [X, W, None], {"window": WINDOW, "relu_after": True, "pool": 0}),
     "convolution of volumes": (

@@ -8,6 +8,7 @@ import pytest
 import dbp.autodiff as ad
 from dbp.autodiff import primitives as p
 from dbp.autodiff.primitives.error_function import erfc
+from dbp.autodiff.primitives.interpolation import interpolate, interpolate_transposed
 
 RNG = np.random.default_rng(1)
 X = RNG.standard_normal((3, 4)) + np.where(RNG.random((3, 4)) < 0.5, 0.1, -0.1)
@@ -81,6 +82,8 @@ CASES = {
     "tap_gather": (lambda x: p.tap_gather(x, taps=TAPS, window=POOL), [IMAGES]),
     "tap_scatter": (lambda g: p.tap_scatter(g, taps=TAPS, window=POOL, image=(5, 4)), [POOLED]),
     "window_sum": (lambda x: p.window_sum(x, window=POOL), [IMAGES]),
+    "interpolate": (lambda x: interpolate(x, axis=1, factor=3), [CUBE]),
+    "interpolate_transposed": (lambda g: interpolate_transposed(g, axis=2, factor=2), [CUBE]),
     "window_spread": (lambda g: p.window_spread(g, window=POOL, image=(5, 4)), [POOLED]),
     "elu": (p.elu, [X]),
     "dense_block": (lambda x, w, b: ad.dense_block(x, w, b, relu_after=True), [CUBE, X.T.copy(), X[0, :3]]),
@@ -88,6 +91,7 @@ CASES = {
         lambda x, w, b: ad.convolution_block(x, w, b, window=WINDOW, relu_after=True, pool=2),
         [IMAGES[..., :2], KERNEL, X[0, :1].repeat(6)],
     ),
+    "rms_normalize_block": (lambda x, scale: ad.rms_normalize_block(x, scale, epsilon=0.1), [CUBE, X[0]]),
     "normalize_block": (
         lambda x, scale, shift: ad.normalize_block(x, scale, shift, axes=(0, 2), epsilon=0.1),
         [CUBE, X + 0.3, X[:, :1]],

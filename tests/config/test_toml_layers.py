@@ -26,11 +26,13 @@ RECURRENT = {
 TABLES = {
     "dense": {"units": 3, **MADE},
     "activation": {"function": "gelu"},
+    "prelu": {"shared": True, "initializer": "zeros"},
     "flatten": {},
     "reshape": {"shape": [2, 4]},
     "conv1d": {"filters": 4, **ALONG, "dilation": 2, "groups": 2, **MADE},
     "conv2d": {"filters": 4, **WINDOW, "dilation": [1, 2], "groups": 2, **MADE},
     "conv3d": {"filters": 4, **VOLUME, "dilation": [1, 2, 1], "groups": 2, **MADE},
+    "separable_conv2d": {"filters": 4, **WINDOW, "dilation": [1, 2], "multiplier": 2, **MADE},
     "conv_transpose1d": {"filters": 4, **ALONG, "dilation": 2, "groups": 2, "output_padding": 1, **MADE},
     "conv_transpose2d": {"filters": 4, **WINDOW, "padding": 1, "dilation": 2, "groups": 2, "output_padding": 1, **MADE},
     "conv_transpose3d": {
@@ -47,7 +49,9 @@ TABLES = {
     **{f"{kind}_pool3d": {**VOLUME, "dilation": [1, 2, 1]} for kind in ("max", "average")},
     "global_average_pool": {},
     "global_max_pool": {},
+    "upsample": {"factor": [2, 3], "method": "bilinear"},
     "batch_norm": {"decay": 0.5, "epsilon": 0.01, "statistics": "batch"},
+    "rms_norm": {"epsilon": 0.01},
     "layer_norm": {"epsilon": 0.01},
     "group_norm": {"groups": 2, "epsilon": 0.01},
     "dropout": {"rate": 0.25},

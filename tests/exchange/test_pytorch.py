@@ -153,6 +153,33 @@ def test_sequences_and_volumes(tmp_path):
     compare(module, layers, (6, 6, 4, 3), names, tmp_path)
 
 
+class Separable(t.Module):
+    """The two convolutions of a separable one."""
+
+    def __init__(self, channels, multiplier, filters):
+        super().__init__()
+        self.depthwise = t.Conv2d(channels, multiplier * channels, 3, padding=1, groups=channels, bias=False)
+        self.pointwise = t.Conv2d(multiplier * channels, filters, 1)
+
+    def forward(self, x):
+        return self.pointwise(self.depthwise(x))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_separable_upsampled_and_with_slopes(tmp_path, shared):
+    """Slopes of flattened images meet their numbers."""
+    module = t.Sequential(
+        Separable(3, 2, 4), t.PReLU(1 if shared else 4), t.Upsample(scale_factor=2, mode="bilinear"),
+        t.MaxPool2d(3), t.Flatten(), t.PReLU(1 if shared else 80), t.RMSNorm(80, eps=1e-6), t.Linear(80, 5),
+    )  # fmt: skip
+    layers = [
+        nn.SeparableConv2d(4, 3, padding=1, multiplier=2), nn.PReLU(shared), nn.Upsample(2, "bilinear"),
+        nn.MaxPool2d(3), nn.Flatten(), nn.PReLU(shared), nn.RMSNorm(), nn.Dense(5),
+    ]  # fmt: skip
+    names = ["0=separable_conv2d_1", "1=prelu_1", "5=prelu_2", "6=rms_norm_1", "7=dense_1"]
+    compare(module, layers, IMAGE, names, tmp_path)
+
+
 def test_flattened_images_meet_their_weights(tmp_path):
     """PyTorch flattens channels first, so the rows of the next weights are reordered."""
     module = t.Sequential(

@@ -15,6 +15,7 @@ X = np.random.default_rng(0).standard_normal((5, 3))
 VARIANCES = {
     "zeros": 0,
     "ones": 0,
+    "quarters": 0,
     "normal": 1,
     "glorot_uniform": 2 / 500,
     "glorot_normal": 2 / 500,
@@ -37,7 +38,7 @@ def filled(name, shape, stream, dtype="float64"):
 def test_initializers_have_their_variance(name):
     values = filled(name, (300, 200), name)
     assert values.var() == pytest.approx(VARIANCES[name], rel=0.05, abs=1e-12)
-    assert abs(values.mean() - (name == "ones")) < 0.01
+    assert abs(values.mean() - {"ones": 1, "quarters": 0.25}.get(name, 0)) < 0.01
 
 
 @pytest.mark.parametrize(("shape", "connections"), [((300, 20), 15), ((3, 3, 4, 7), 15), ((6, 5), 6)])

@@ -31,6 +31,11 @@ LAYERS = [
     (nn.Conv3d(6, 3, "relu", padding="same"), VOLUMES),
     (nn.Conv3d(6, (3, 2, 1), "tanh", stride=(1, 2, 1), padding=1, dilation=(2, 1, 1)), VOLUMES),
     (nn.Conv3d(8, (1, 2, 3), groups=4, bias=False), VOLUMES),
+    (nn.SeparableConv2d(5, 3, "tanh", 2, 1, multiplier=3), IMAGES),
+    (nn.SeparableConv2d(5, (2, 3), "relu", padding="same", dilation=(2, 1), bias=False), IMAGES),
+    *((nn.PReLU(shared), x) for shared in (True, False) for x in (ROWS, IMAGES)),
+    (nn.RMSNorm(), SEQUENCES),
+    (nn.RMSNorm(epsilon=0.1), ROWS),
     (nn.ConvTranspose1d(4, 3, "tanh", stride=3, padding=1, dilation=2, groups=2, output_padding=2), SEQUENCES),
     (nn.ConvTranspose2d(3, 3, "tanh"), IMAGES),
     (nn.ConvTranspose2d(8, 3, stride=2, padding=1, groups=4, output_padding=(0, 1), bias=False), IMAGES),
@@ -62,6 +67,8 @@ POOLS = [
     nn.MaxPool2d(2, 1, dilation=(3, 1)),
     nn.AveragePool2d((2, 3)),
     nn.AveragePool2d(3, stride=2, padding=1),
+    nn.Upsample((3, 2)),
+    nn.Upsample((2, 3), "bilinear"),
     nn.GlobalAveragePool(),
     nn.GlobalMaxPool(),
     nn.Flatten(),
@@ -71,9 +78,16 @@ POOLS_OF_VOLUMES = [
     nn.MaxPool3d((2, 3, 1), 1, dilation=(2, 1, 1)),
     nn.MaxPool3d(2, padding=1),
     nn.AveragePool3d(3, 1, 1),
+    nn.Upsample(2),
+    nn.Upsample(2, "trilinear"),
 ]
 POOLS_ALONG = [
-    *(nn.MaxPool1d(2), nn.MaxPool1d(3, 1, 1), nn.AveragePool1d(2), nn.AveragePool1d(3, 2, 1)),
+    nn.MaxPool1d(2),
+    nn.MaxPool1d(3, 1, 1),
+    nn.AveragePool1d(2),
+    nn.AveragePool1d(3, 2, 1),
+    nn.Upsample(4, "linear"),
+    nn.Upsample(3),
     nn.FourierFeatures([[0.1, 0.2, 0.3, 0.4, 0.0], [0.5, -0.1, 0.2, 0.0, 1.0]]),
 ]
 

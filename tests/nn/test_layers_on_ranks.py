@@ -26,6 +26,8 @@ IMAGES = """
     { kind = "average_pool2d", size = 2 },
     { kind = "conv_transpose2d", filters = 4, size = 2, stride = 2 },
     { kind = "activation", function = "elu" },
+    { kind = "separable_conv2d", filters = 4, size = 3, padding = "same" }, { kind = "prelu" },
+    { kind = "upsample", factor = 2, method = "bilinear" }, { kind = "rms_norm" },
     { kind = "global_average_pool" },
     { kind = "dense", units = 10 },
 """

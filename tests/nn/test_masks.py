@@ -25,7 +25,7 @@ MODELS = {
     "attention": (nn.Position(length=9), nn.Attention(2), nn.Attention(2, causal=True), *TAIL),
     "average pool": TAIL,
     "max pool": (nn.Dense(3, "tanh"), nn.GlobalMaxPool()),
-    "dense": (nn.Dense(4, "gelu"), nn.LayerNorm(), nn.Activation("silu"), *TAIL),
+    "dense": (nn.Dense(4, "gelu"), nn.LayerNorm(), nn.PReLU(), nn.RMSNorm(), nn.Activation("silu"), *TAIL),
     "fourier_features": (nn.FourierFeatures([[0.1, 0.2, 0.0, 0.3]]), nn.Dense(3), *TAIL),
     "conv1d": (nn.Conv1d(4, 3, "tanh", padding="same"), nn.Conv1d(3, 2, "relu", padding=1, dilation=2), *TAIL),
     "conv1d strided": (nn.Conv1d(4, 2, "tanh", padding="same", stride=2), *TAIL),
@@ -35,6 +35,8 @@ MODELS = {
     "conv_transpose1d cut": (nn.ConvTranspose1d(4, 4, "tanh", 3, padding=1, output_padding=2), *TAIL),
     "conv_transpose1d with gaps": (nn.ConvTranspose1d(4, 2, "softplus", 4), *TAIL),
     "conv_transpose1d with gaps and the same padding": (nn.ConvTranspose1d(4, 2, "elu", 3, "same"), *TAIL),
+    "upsample": (nn.Upsample(3), nn.Conv1d(4, 2, padding="same"), *TAIL),
+    "upsample linear": (nn.Upsample(3, "linear"), nn.Conv1d(4, 2, "tanh", padding="same"), *TAIL),
     "max_pool1d": (nn.MaxPool1d(2, 1, padding=1), nn.MaxPool1d(2, 2, padding="same"), *TAIL),
     "average_pool1d": (nn.AveragePool1d(3, 1, padding=1), nn.AveragePool1d(2, 2, padding="same"), *TAIL),
     "group_norm": (nn.GroupNorm(2), *TAIL),
@@ -170,9 +172,15 @@ def test_batch_norm_with_example_weights_and_places():
 def test_images_with_masked_pixels():
     x, mask = inputs(3, 6, 5, 2), np.random.default_rng(3).random((3, 6, 5)) < 0.7
     model = nn.Sequential(
-        nn.Conv2d(4, 3, "relu", padding="same"), nn.MaxPool2d(2), nn.ConvTranspose2d(4, 2), nn.BatchNorm(),
-        nn.GroupNorm(2), nn.GlobalMaxPool(),
-    )  # fmt: skip
+        nn.Conv2d(4, 3, "relu", padding="same"),
+        nn.MaxPool2d(2),
+        nn.ConvTranspose2d(4, 2),
+        nn.SeparableConv2d(4, 2),
+        nn.Upsample(2, "bilinear"),
+        nn.BatchNorm(),
+        nn.GroupNorm(2),
+        nn.GlobalMaxPool(),
+    )
     parameters, running = start(model, x)
     got = [model(nn.use(parameters, running, DRAW, mask=mask), np.where(mask[..., None], x, fill)) for fill in (0, 8.0)]
     np.testing.assert_array_equal(*got)

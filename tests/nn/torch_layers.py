@@ -128,6 +128,29 @@ def _(layer, place, x):
     return ACTIVATIONS[layer.activation](last(z))
 
 
+@follow.register
+def _(layer: nn.SeparableConv2d, place, x):
+    for name, part in layer.parts(x.shape[-1]).items():
+        x = follow(part, place.inside(name), x)
+    return x
+
+
+@follow.register
+def _(layer: nn.Upsample, _place, x):
+    factor = layer.factor if isinstance(layer.factor, int) else tuple(map(float, layer.factor))
+    return last(functional.interpolate(first(x), scale_factor=factor, mode=layer.method))
+
+
+@follow.register
+def _(_layer: nn.PReLU, place, x):
+    return last(functional.prelu(first(x), place("slope")))
+
+
+@follow.register
+def _(layer: nn.RMSNorm, place, x):
+    return functional.rms_norm(x, x.shape[-1:], place("scale"), layer.epsilon)
+
+
 @follow.register(nn.MaxPool1d)
 @follow.register(nn.MaxPool2d)
 @follow.register(nn.MaxPool3d)

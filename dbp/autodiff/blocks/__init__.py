@@ -8,7 +8,7 @@ from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
-from dbp.autodiff.blocks.normalization import OtherParts, moments_of, normalize_block
+from dbp.autodiff.blocks.normalization import OtherParts, moments_of, normalize_block, rms_normalize_block
 
 __all__ = [
     "Block",
@@ -18,4 +18,5 @@ __all__ = [
     "dense_block",
     "moments_of",
     "normalize_block",
+    "rms_normalize_block",
 ]

@@ -141,3 +141,43 @@ def _normalize_backward(
 
 
 normalize_block = Block("normalize_block", _normalize, _normalize_forward, _normalize_backward)
+
+
+def _rms_normalize(x: Value, scale: Value, epsilon: float) -> Value:
+    squares = reshape(mean(square(x), axis=-1), shape=keepdims_shape(x, -1))
+    return x / sqrt(squares + epsilon) * scale
+
+
+def _rms_normalize_forward(x: Array, scale: Array, epsilon: float) -> tuple[Array, Array]:
+    squares = np.add.reduce(x * x, axis=-1, keepdims=True) / max(1, x.shape[-1])
+    inverse = 1 / np.sqrt(squares + epsilon)
+    y = x * inverse
+    y *= scale
+    return y, inverse
+
+
+def _rms_normalize_backward(
+    g: Array,
+    _y: Array,
+    inverse: Array,
+    wanted: Sequence[bool],
+    _slots: Sequence[OutputSlot | None],
+    x: Array,
+    scale: Array,
+    epsilon: float,  # noqa: ARG001
+) -> Sequence[Array | None]:
+    """Return g scale / rms less its part along x, for x, and g x / rms for the scale."""
+    normal = x * inverse
+    product = g * normal
+    by_scale = unbroadcast(product, scale) if wanted[1] else None
+    if not wanted[0]:
+        return None, by_scale
+    product *= scale
+    normal *= np.add.reduce(product, axis=-1, keepdims=True) / max(1, x.shape[-1])
+    by_x = np.multiply(g, scale, out=product)
+    by_x -= normal
+    by_x *= inverse
+    return by_x, by_scale
+
+
+rms_normalize_block = Block("rms_normalize_block", _rms_normalize, _rms_normalize_forward, _rms_normalize_backward)

@@ -23,6 +23,13 @@ def convolution(scope: OnnxScope, layer: Convolution, x: Value) -> Value:
     return _with_filters(scope, layer, "Conv", x, shape, window_attributes(window, layer.axes))
 
 
+def separable(scope: OnnxScope, layer: nn.SeparableConv2d, x: Value) -> Value:
+    """Add both convolutions of a separable one."""
+    for name, part in layer.parts(x.shape[-1]).items():
+        x = convolution(scope.inside(name), part, x)
+    return x
+
+
 def transposed_convolution(scope: OnnxScope, layer: Transposed, x: Value) -> Value:
     """Add a transposed convolution; outputs that no window reaches, if the stride exceeds its size, lie at the end."""
     image = image_of(x.shape)

@@ -31,6 +31,13 @@ def activation(scope: OnnxScope, layer: nn.Activation, x: Value) -> Value:
     return activate(scope, layer.function, x)
 
 
+def prelu(scope: OnnxScope, _layer: nn.PReLU, x: Value) -> Value:
+    """Add a rectifier whose slopes lie along the channels, wherever these are."""
+    slope, shape = scope.weight("slope"), [1] * len(x.axes)
+    shape[x.graph_axis(-1)] = len(slope)
+    return scope.apply("PRelu", x, scope.constant("slope", slope.reshape(shape[1:])))
+
+
 def flatten(scope: OnnxScope, _layer: nn.Flatten, x: Value) -> Value:
     """Reshape each example to one row, in dbp's order of axes."""
     return scope.reshaped(x, (math.prod(x.shape),))

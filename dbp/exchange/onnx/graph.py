@@ -111,10 +111,10 @@ class OnnxScope:
         """Return a parameter or running moment of the layer, in dbp's layout."""
         return self.graph.weights[self.path + name]
 
-    def constant(self, name: str, array: Any) -> str:
-        """Add an array to the graph, integers as int64, others in the type of the graph; return its name."""
+    def constant(self, name: str, array: Any, dtype: Any = None) -> str:
+        """Add an array to the graph, by default integers as int64, others in its type; return the array's name."""
         numbers = np.asarray(array)
-        dtype = np.dtype(np.int64) if numbers.dtype.kind in "iu" else self.graph.dtype
+        dtype = dtype or (np.dtype(np.int64) if numbers.dtype.kind in "iu" else self.graph.dtype)
         self.graph.constants[self.path + name] = np.asarray(numbers, dtype, order="C")
         return self.path + name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dbp import nn
 from dbp.exchange.onnx.graph import OnnxScope, Value
 
@@ -29,6 +31,14 @@ def layer_norm(scope: OnnxScope, layer: nn.LayerNorm, x: Value) -> Value:
     return scope.apply(
         "LayerNormalization", scope.plain(x), *_scale_and_shift(scope), axis=-1, **_settings(scope, layer.epsilon)
     )
+
+
+def rms_norm(scope: OnnxScope, layer: nn.RMSNorm, x: Value) -> Value:
+    """Divide by the root of the mean square along the last axis, in operators that have had their form for long."""
+    x = scope.plain(x)
+    squares = scope.node("ReduceMean", scope.node("Mul", x.name, x.name), scope.constant("axes", np.array([-1])))
+    root = scope.node("Sqrt", scope.node("Add", squares, scope.constant("epsilon", layer.epsilon)))
+    return scope.apply("Mul", scope.apply("Div", x, root), scope.constant("scale", scope.weight("scale")))
 
 
 def group_norm(scope: OnnxScope, layer: nn.GroupNorm, x: Value) -> Value:

@@ -1,4 +1,4 @@
-"""Pooling in ONNX: over windows with channels first, over all positions in any order of axes."""
+"""Pooling and upsampling in ONNX with channels first, and pooling over all positions in any order of axes."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ def _pooled(scope: OnnxScope, layer: MaxPool | AveragePool, x: Value, op: str, a
     window = layer.window_on(image)
     pooled = scope.apply(op, scope.channels_first(x), **window_attributes(window, layer.axes), **attributes)
     return replace(pooled, shape=(*window.positions(image)[-layer.axes :], x.shape[-1]))
+
+
+def upsample(scope: OnnxScope, layer: nn.Upsample, x: Value) -> Value:
+    """Add a resizing by whole factors."""
+    factors = layer.factors_for(x.shape)
+    how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    if layer.method == "nearest":
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    scales = scope.constant("scales", [1, 1, *factors], np.float32)
+    shape = (*(n * factor for n, factor in zip(x.shape[:-1], factors, strict=True)), x.shape[-1])
+    return replace(scope.apply("Resize", scope.channels_first(x), "", scales, **how), shape=shape)
 
 
 def global_average_pool(scope: OnnxScope, _layer: nn.GlobalAveragePool, x: Value) -> Value:

@@ -17,14 +17,14 @@ To add a layer:
 
 from dbp.nn.layers.augmentation import Cutout, GaussianNoise, RandomCrop, RandomFlip, RandomRotation, RandomShift
 from dbp.nn.layers.containers import Recompute, Residual, Sequential, as_model, model_of
-from dbp.nn.layers.convolution import Conv1d, Conv2d, Conv3d
-from dbp.nn.layers.dense import Activation, Dense, Flatten, Reshape
+from dbp.nn.layers.convolution import Conv1d, Conv2d, Conv3d, SeparableConv2d
+from dbp.nn.layers.dense import Activation, Dense, Flatten, PReLU, Reshape
 from dbp.nn.layers.dropout import Dropout
 from dbp.nn.layers.graph import INPUTS, Graph, Named, Shared
 from dbp.nn.layers.layer import Layer
 from dbp.nn.layers.merging import Add, Average, Concatenate, Multiply, Subtract
 from dbp.nn.layers.mixup import Mixup
-from dbp.nn.layers.normalization import BatchNorm, GroupNorm, LayerNorm
+from dbp.nn.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from dbp.nn.layers.pooling import (
     AveragePool1d,
     AveragePool2d,
@@ -39,17 +39,20 @@ from dbp.nn.layers.recurrent import GRU, LSTM
 from dbp.nn.layers.sequences import Attention, Embedding, Position
 from dbp.nn.layers.spectral import FourierFeatures, SpectralConv1d, SpectralConv2d
 from dbp.nn.layers.transposed_convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from dbp.nn.layers.upsampling import Upsample
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (
         Dense,
         Activation,
+        PReLU,
         Flatten,
         Reshape,
         Conv1d,
         Conv2d,
         Conv3d,
+        SeparableConv2d,
         ConvTranspose1d,
         ConvTranspose2d,
         ConvTranspose3d,
@@ -61,8 +64,10 @@ LAYERS: dict[str, type[Layer]] = {
         AveragePool3d,
         GlobalAveragePool,
         GlobalMaxPool,
+        Upsample,
         BatchNorm,
         LayerNorm,
+        RMSNorm,
         GroupNorm,
         Dropout,
         RandomFlip,
@@ -134,7 +139,9 @@ __all__ = [
     "Mixup",
     "Multiply",
     "Named",
+    "PReLU",
     "Position",
+    "RMSNorm",
     "RandomCrop",
     "RandomFlip",
     "RandomRotation",
@@ -142,11 +149,13 @@ __all__ = [
     "Recompute",
     "Reshape",
     "Residual",
+    "SeparableConv2d",
     "Sequential",
     "Shared",
     "SpectralConv1d",
     "SpectralConv2d",
     "Subtract",
+    "Upsample",
     "as_model",
     "model_of",
 ]

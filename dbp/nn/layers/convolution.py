@@ -176,6 +176,63 @@ class Conv3d:
         return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), 0)
 
 
+@dataclass(frozen=True)
+class SeparableConv2d:
+    """Separable convolution of images: first of each channel by itself, then of all channels of a pixel (Chollet 2017).
+
+    Inputs (examples, height, width, channels), outputs (examples, down, across, filters), kernels `depthwise/weight`
+    (*size, 1, multiplier * channels) and `pointwise/weight` (1, 1, multiplier * channels, filters), bias
+    `pointwise/bias` (filters,). It is a Conv2d with as many groups as channels, followed by one of size 1.
+
+    Args:
+        filters: channels of the outputs.
+        size: of the window; one number or (height, width).
+        activation: name of the function of the sums.
+        stride: steps of the window.
+        padding: "valid" for none, "same" for length / stride positions, or the number of zeros on every side.
+        dilation: distance between the taps of the window.
+        multiplier: filters of the first convolution for each channel.
+        initializer: name of the distribution that both kernels are drawn from.
+        bias: whether to add a number to each filter, which begins at 0.
+    """
+
+    kind: ClassVar[str] = "separable_conv2d"
+    filters: int
+    size: Sizes
+    activation: str = "linear"
+    stride: Sizes = 1
+    padding: Padding = "valid"
+    dilation: Sizes = 1
+    multiplier: int = 1
+    initializer: str = "glorot_uniform"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        check_counts(self, "filters", "multiplier")
+        check_padding(self.padding)
+        check_sizes(self, "size", "stride", "dilation")
+        activation(self.activation)
+        initializer(self.initializer)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return the activated outputs."""
+        check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
+        mask = scope.mask
+        for name, layer in self.parts(np.shape(x)[-1]).items():
+            inner = scope.inside(name, mask)
+            x = layer(inner, x)
+            mask = inner.mask_after(layer)
+        scope.pass_mask(mask)
+        return x
+
+    def parts(self, channels: int) -> dict[str, Conv2d]:
+        """Return both convolutions for inputs of so many channels, by the names of their scopes."""
+        how = self.stride, self.padding, self.dilation
+        first = Conv2d(self.multiplier * channels, self.size, "linear", *how, channels, self.initializer, bias=False)
+        last = Conv2d(self.filters, 1, self.activation, initializer=self.initializer, bias=self.bias)
+        return {"depthwise": first, "pointwise": last}
+
+
 Convolution = Conv1d | Conv2d | Conv3d
 
 

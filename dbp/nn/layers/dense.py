@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, dense_block, reshape
+from dbp.autodiff import Value, dense_block, reshape, where
 from dbp.checks import is_integer
 from dbp.errors import UserError
 from dbp.nn.activations import activation
@@ -75,6 +75,33 @@ class Activation:
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
         """Return the function of each input; softmax works along the last axis."""
         return activation(self.function)(x)
+
+
+@dataclass(frozen=True)
+class PReLU:
+    """Rectifier with a learned slope: x where it is positive, else slope * x (He et al. 2015, equation 1).
+
+    Inputs and outputs (examples, ..., channels), slopes (channels,), or (1,) if all channels share one.
+
+    Args:
+        shared: whether all channels share one slope.
+        initializer: name of the distribution that slopes are drawn from; by default they are 0.25.
+    """
+
+    kind: ClassVar[str] = "prelu"
+    keeps_places: ClassVar[bool] = True
+    shared: bool = False
+    initializer: str = "quarters"
+
+    def __post_init__(self) -> None:
+        initializer(self.initializer)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return outputs of the inputs' shape."""
+        if not self.shared:
+            scope.mask_of(x)  # raises if the last axis is one of places, each of which would have a slope
+        slope = scope.parameter("slope", (1,) if self.shared else np.shape(x)[-1:], self.initializer)
+        return where(x > 0, x, slope * x)
 
 
 @dataclass(frozen=True)

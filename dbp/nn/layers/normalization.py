@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import OtherParts, Value, array_of, moments_of, normalize_block, reshape
+from dbp.autodiff import OtherParts, Value, array_of, moments_of, normalize_block, reshape, rms_normalize_block
 from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError, unknown
 from dbp.nn.layers.layer import check_counts
@@ -131,6 +131,29 @@ class LayerNorm:
         scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
         return normalize_block(x, scale, shift, axes=(np.ndim(x) - 1,), epsilon=self.epsilon)
+
+
+@dataclass(frozen=True)
+class RMSNorm:
+    """Root mean square normalization: x / sqrt(mean(x^2) + epsilon) * scale (Zhang and Sennrich 2019).
+
+    Inputs and outputs (examples, ..., channels); the mean is over the channels, scale is (channels,).
+
+    Args:
+        epsilon: added to mean squares.
+    """
+
+    kind: ClassVar[str] = "rms_norm"
+    keeps_places: ClassVar[bool] = True
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_positive(epsilon=self.epsilon)
+
+    def __call__(self, scope: Scope, x: Value) -> Value:
+        """Return outputs of the inputs' shape."""
+        scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
+        return rms_normalize_block(x, scope.parameter("scale", np.shape(x)[-1:], "ones"), epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)

@@ -96,3 +96,10 @@ def test_group_norm_by_closed_form(groups, places):
         part = (example, ..., slice(group * 6 // groups, (group + 1) * 6 // groups))
         expected[part] = (x[part] - x[part].mean()) / np.sqrt(x[part].var() + 0.1)
     np.testing.assert_allclose(y, expected * parameters["scale"] + parameters["shift"], atol=1e-14)
+
+
+def test_rms_norm_divides_by_the_root_of_the_mean_square():
+    x = inputs(3, 5, 4)
+    parameters, y = run(nn.RMSNorm(epsilon=0.5), x)
+    expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 0.5) * parameters["scale"]
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
