@@ -136,15 +136,13 @@ class Run:
         self._outputs, self.running = OutputForm.of(settings.loss, initial), initial.running
         self._frozen_shapes: dict[str, tuple[int, ...]] = {}
         trained: Mapping[str, tuple[int, ...]] = initial.shapes
-        if settings.frozen:
-            from dbp.run.frozen import split_shapes
+        if settings.frozen or initial.constants:
+            from dbp.run.frozen import freeze_moments, split_shapes
 
-            trained, self._frozen_shapes = split_shapes(settings.frozen, initial.shapes)
+            trained, self._frozen_shapes = split_shapes(settings.frozen, initial)
+            freeze_moments(self.running, initial.shapes, self._frozen_shapes)
         self.layout = Layout(trained)
         settings.optimizer.check(self.layout.shapes)
-        for path, moments in self.running.items():
-            own = [name for name in initial.shapes if name.startswith(path)] or [f"{path}running_mean"]
-            moments.frozen = all(name in self._frozen_shapes for name in own)
         check_standardized(settings, initial)
         self._example_checks = {
             purpose: ExampleCheck.of(settings.model, settings.loss, initial, data)

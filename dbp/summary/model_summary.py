@@ -15,6 +15,7 @@ from dbp.errors import UserError
 from dbp.named_arrays import zeros_of
 from dbp.nn import as_loss, as_model, initial_parameters
 from dbp.parallel import parts
+from dbp.run.frozen import freeze_moments, split_shapes
 from dbp.run.sources import open_data
 from dbp.summary.record import RecordedRow, record
 from dbp.summary.work import Work
@@ -66,6 +67,7 @@ class SummaryRow:
         settings: what it takes, if that is not the layer before, and its settings, as text.
         shape: shape of an example's outputs; None if unknown.
         parameters: number of its parameters.
+        frozen: how many of them are not trained.
         forward: multiply-adds of the forward pass.
         backward: multiply-adds of the backward pass.
         kept: bytes that are kept from the forward pass for the backward pass.
@@ -78,6 +80,7 @@ class SummaryRow:
     settings: str
     shape: Shape | None
     parameters: int
+    frozen: int
     forward: LinearCount
     backward: LinearCount
     kept: LinearCount
@@ -112,9 +115,19 @@ class Summary:
         return sum(row.parameters for row in self.rows)
 
     @property
+    def trained(self) -> int:
+        """Return the number of parameters that are trained."""
+        return self.parameters - sum(row.frozen for row in self.rows)
+
+    @property
     def parameter_bytes(self) -> int:
-        """Return the memory of the parameters, and so of each vector as long as they are."""
+        """Return the memory of the parameters."""
         return self.parameters * np.dtype(self.dtype).itemsize
+
+    @property
+    def vector_bytes(self) -> int:
+        """Return the memory of the trained parameters, and so of each vector as long as they are."""
+        return self.trained * np.dtype(self.dtype).itemsize
 
     @property
     def shard_sizes(self) -> list[int]:
@@ -152,7 +165,7 @@ class Summary:
                     "  " * row.depth + row.name,
                     row.settings,
                     "" if row.shape is None else shape_text(row.shape),
-                    f"{row.parameters:,}" if row.parameters else "",
+                    _parameters_text(row),
                     amount(forward) if forward else "",
                     amount(backward) if backward else "",
                     size(kept) if kept else "",
@@ -163,17 +176,20 @@ class Summary:
         return table([*lines, total], left=(0, 1, 2), wrapped=1)
 
     def _totals(self) -> list[str]:
-        work, step, vector = self.work(), self.step_work, size(self.parameter_bytes)
+        work, step = self.work(), self.step_work
         examples = count_text(self.batch_size, "example")
         rows = [
             ["an example", amount(sum(work)), f"multiply-adds, {amount(work.forward)} of them forward"],
             ["a step", amount(sum(step)), f"multiply-adds over all ranks, for {examples}"],
-            ["parameters", vector, f"{self.dtype}, one copy per node"],
-            ["gradient", vector, "one per rank"],
+            ["parameters", size(self.parameter_bytes), f"{self.dtype}, one copy per node"],
         ]
+        if self.trained < self.parameters:
+            frozen = f"of {self.parameters:,} parameters; {self.parameters - self.trained:,} are frozen"
+            rows.append(["trained", f"{self.trained:,}", frozen])
+        rows.append(["gradient", size(self.vector_bytes), "one per rank"])
         if self.vectors is not None:
             count = "1 vector" if self.vectors == 1 else f"{self.vectors or 'no'} vectors"
-            state = size(self.vectors * self.parameter_bytes)
+            state = size(self.vectors * self.vector_bytes)
             rows.append(["optimizer", state, f"{self.optimizer}: {count}, one copy per node"])
         rows.append(["activations", size(self.activation_bytes), f"a rank, {self._shard_text()}"])
         at_a_time = rows_at_a_time(self.evaluated_bytes)
@@ -199,6 +215,7 @@ def summary(
     batch_size: int = 1,
     shards: int | None = None,
     dtype: str = "float32",
+    frozen: Sequence[str] = (),
 ) -> Summary:
     """Return the layers of a model and the cost of a training step.
 
@@ -210,21 +227,31 @@ def summary(
         batch_size: examples of a step, over all ranks.
         shards: number of parts of a mini-batch, 1 by default; a rank holds the graph of one part at a time.
         dtype: type of the parameters.
+        frozen: patterns of the names of parameters that are not trained.
 
     Raises:
-        UserError: the model does not take inputs of this shape.
+        UserError: the model does not take inputs of this shape, or a pattern matches none of its parameters, or all.
     """
     model, loss = as_model(model), None if loss is None else as_loss(loss)
     try:
         initial = initial_parameters(model, zeros_of(input_shape, FEW, dtype), 0, dtype)
     except UserError as error:
         raise UserError(f"inputs of shape {input_shape} do not fit the model: {error}") from None
-    few, more = (record(model, initial, zeros_of(input_shape, n, dtype), loss) for n in (FEW, MORE))
+    _, constant = split_shapes(frozen, initial)
+    freeze_moments(initial.running, initial.shapes, constant)
+    few, more = (record(model, initial, zeros_of(input_shape, n, dtype), loss, constant) for n in (FEW, MORE))
     rows = tuple(_row(a, b) for a, b in zip(few, more, strict=True))
     parameters = {name: initial.stand_in(name) for name in initial.shapes}
     evaluated = example_bytes(model, parameters, initial.running, input_shape, np.dtype(dtype))
     kind, vectors = (None, None) if optimizer is None else (optimizer.kind, len(optimizer.vectors))
     return Summary(rows, evaluated, batch_size, shards, dtype, kind, vectors)
+
+
+def _parameters_text(row: SummaryRow) -> str:
+    """Return the number of a layer's parameters, and how many of them are frozen."""
+    if not row.frozen:
+        return f"{row.parameters:,}" if row.parameters else ""
+    return f"{row.parameters:,} {'frozen' if row.frozen == row.parameters else f'({row.frozen:,} frozen)'}"
 
 
 def _row(few: RecordedRow, more: RecordedRow) -> SummaryRow:
@@ -236,6 +263,7 @@ def _row(few: RecordedRow, more: RecordedRow) -> SummaryRow:
         few.settings,
         few.shape,
         few.parameters,
+        few.frozen,
         LinearCount.between(few.work.forward, more.work.forward),
         LinearCount.between(few.work.backward, more.work.backward),
         LinearCount.between(few.kept, more.kept),
@@ -269,4 +297,5 @@ def summary_of(settings: Settings, input_shape: Shapes | None = None) -> Summary
         settings.examples_per_step(examples),
         settings.shards,
         settings.dtype,
+        settings.frozen,
     )

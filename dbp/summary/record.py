@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class RecordedRow:
         began: number of the last node created before it.
         ended: number of the first node created after it.
         parameters: number of its parameters.
+        frozen: how many of them are not trained.
         kept: bytes that its nodes keep for the backward pass.
         nodes: the nodes.
         work: multiply-adds of its nodes.
@@ -49,13 +50,16 @@ class RecordedRow:
     began: int = 0
     ended: int = 0
     parameters: int = 0
+    frozen: int = 0
     kept: int = 0
     nodes: list[Tensor] = field(default_factory=list)
     work: Work = NO_WORK
     role: str = "layer"
 
 
-def record(model: Model, initial: InitialParameters, inputs: Arrays, loss: Loss | None) -> list[RecordedRow]:
+def record(
+    model: Model, initial: InitialParameters, inputs: Arrays, loss: Loss | None, frozen: Collection[str] = ()
+) -> list[RecordedRow]:
     """Return the rows of a training pass, in the order of the forward pass.
 
     Args:
@@ -63,6 +67,7 @@ def record(model: Model, initial: InitialParameters, inputs: Arrays, loss: Loss 
         initial: shapes of its parameters.
         inputs: some examples, an array or arrays by name.
         loss: the loss after the model; None for none.
+        frozen: names of the parameters that are not trained.
     """
     leaves = {name: Tensor(initial.stand_in(name)) for name in initial.shapes}
     call = call_with(leaves, initial.running, RandomKey(0, 0, 0))
@@ -77,16 +82,33 @@ def record(model: Model, initial: InitialParameters, inputs: Arrays, loss: Loss 
     nodes = graph_nodes(*ends)
     _assign_nodes(nodes, rows, leaves)
     _separate_pooling(rows, call.trace)
-    _count_parameters(initial.shapes, rows)
+    _count_parameters(initial.shapes, rows, frozen)
     memory = MemoryCounter(*all_of(inputs), *(leaf.value for leaf in leaves.values()))
     owners = {node.created: row for row in rows for node in row.nodes}
+    wanted = {leaf.created for name, leaf in leaves.items() if name not in frozen}
     for node in nodes:
         if node.primitive is not None:
             row = owners[node.created]
-            row.kept += memory.node_bytes(node)
-            row.work = row.work.plus(work_of(node))
+            if frozen:
+                row.kept += _bytes_for_backward(node, wanted, memory)
+                row.work = row.work.plus(work_of(node, wanted))
+            else:
+                row.kept += memory.node_bytes(node)
+                row.work = row.work.plus(work_of(node))
     given = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
     return [*(RecordedRow("", n, shape=x.shape[1:], kept=x.nbytes, role="input") for n, x in given.items()), *rows]
+
+
+def _bytes_for_backward(node: Tensor, wanted: set[int], memory: MemoryCounter) -> int:
+    """Return the bytes that a node keeps if some parameters are frozen; add it to `wanted` if it has a derivative.
+
+    What depends on frozen parameters alone is kept only where a node with a derivative takes it.
+    """
+    inputs = [x for x in node.inputs if type(x) is Tensor]
+    if wanted.isdisjoint(x.created for x in inputs):
+        return 0
+    wanted.add(node.created)
+    return memory.node_bytes(node) + sum(memory.new_bytes(x.value) for x in inputs)
 
 
 def _losses(loss: Any) -> dict[str, Loss]:
@@ -205,7 +227,7 @@ def _shape_before_pooling(y: Value) -> tuple[int, ...] | None:
     return *positions, y.shape[3]
 
 
-def _count_parameters(shapes: Mapping[str, tuple[int, ...]], rows: list[RecordedRow]) -> None:
+def _count_parameters(shapes: Mapping[str, tuple[int, ...]], rows: list[RecordedRow], frozen: Collection[str]) -> None:
     """Count each parameter in the row whose path is the longest that the parameter's path begins with."""
     for name, shape in shapes.items():
         layers = [row for row in rows if row.role == "layer"]
@@ -215,3 +237,4 @@ def _count_parameters(shapes: Mapping[str, tuple[int, ...]], rows: list[Recorded
             rows.insert(0, around[0])
         deepest = max(around, key=lambda row: len(row.path))
         deepest.parameters += math.prod(shape)
+        deepest.frozen += math.prod(shape) * (name in frozen)

@@ -8,12 +8,12 @@ counts like its specification.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Block, Recomputed, Tensor, graph_nodes, owner
+from dbp.autodiff import Block, Recomputed, Tensor, array_of, graph_nodes, owner
 
 
 class Work(NamedTuple):
@@ -51,8 +51,17 @@ PRODUCTS: dict[str, Callable[[Tensor], int]] = {
 }
 
 
-def work_of(node: Tensor) -> Work:
-    """Return the multiply-adds of a node in the forward pass and in the backward pass."""
+def work_of(node: Tensor, wanted: Container[int] | None = None) -> Work:
+    """Return the multiply-adds of a node in the forward pass and in the backward pass.
+
+    Args:
+        node: of a recorded graph.
+        wanted: numbers of the tensors that have a derivative; by default all have.
+    """
+    if wanted is not None and node.primitive is not None:
+        recorded = [x if type(x) is Tensor and x.created in wanted else array_of(x) for x in node.inputs]
+        alone = Tensor(node.value, node.primitive, tuple(recorded), node.options)
+        return Work(work_of(node).forward, work_of(alone).backward)
     primitive = node.primitive
     if primitive is None:
         return NO_WORK

@@ -131,7 +131,8 @@ class TrainedModel:
         examples = int(self.progress.get("examples", 1))
         size = settings.examples_per_step(examples) if settings.batch_size == FULL_BATCH else settings.batch_size
         loss = None if isinstance(settings.loss, UnknownLoss) else settings.loss
-        return summary(settings.model, shape, loss, settings.optimizer, int(size), settings.shards, settings.dtype)
+        of_step = settings.optimizer, int(size), settings.shards, settings.dtype, settings.frozen
+        return summary(settings.model, shape, loss, *of_step)
 
     def _shape(self, given: Shapes | None) -> Shapes:
         shape = self.input_shape if given is None else each(tuple, given)

@@ -71,6 +71,14 @@ def test_a_later_phase_trains_more_of_the_weights_of_the_first(tmp_path):
     assert changed(second, first) == set(first) - {"dense_1/bias"}
 
 
+def test_what_layers_never_train_is_frozen_without_being_asked():
+    model = [nn.FourierFeatures(4), nn.Dense(3)]
+    before = run(model=model, epochs=0).weights
+    for frozen in ((), ("dense_1/bias",)):
+        after = run(model=model, epochs=1, frozen=frozen).weights
+        assert changed(after, before) == {"dense_1/weight", "dense_1/bias"} - set(frozen)
+
+
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
@@ -81,7 +89,7 @@ def test_a_later_phase_trains_more_of_the_weights_of_the_first(tmp_path):
 )
 def test_patterns_of_nothing_or_of_all_are_refused(patterns, message):
     with pytest.raises(UserError, match=message):
-        split_shapes(patterns, {"a": (1,), "b": (2,)})
+        split_shapes(patterns, nn.InitialParameters({"a": (1,), "b": (2,)}, {}, {}, 0, np.dtype("float32")))
 
 
 def test_outputs_that_depend_on_frozen_parameters_alone_are_refused():

@@ -1,5 +1,6 @@
 """Summaries: parameters, operations and memory of layers, by closed form."""
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -10,6 +11,7 @@ import dbp.autodiff as ad
 from dbp import nn
 from dbp.errors import UserError
 from dbp.insight import summary
+from dbp.optim import Adam
 from dbp.summary.record import record
 from tests.jobs import dbp
 
@@ -207,3 +209,20 @@ def test_layers_that_say_what_they_take():
     assert found.work().forward == 2 * (6 * 4 + 4) + 4 + (4 + 1)
     with pytest.raises(UserError, match=r"'left'.* do not fit the model: no layer takes the input 'x'"):
         summary(layers, {"left": (3, 2), "right": (3, 2), "x": (1,)})
+
+
+def test_frozen_parameters_have_no_gradient_no_state_and_no_work_backward():
+    model = [nn.Dense(8, "relu"), nn.BatchNorm(), nn.Dense(4)]
+    plain, found = (
+        summary(model, (6,), "cross_entropy", Adam(), frozen=frozen) for frozen in ((), ("dense_1/*", "batch_norm_1/*"))
+    )
+    assert (found.parameters, found.trained, found.vector_bytes) == (108, 36, 36 * 4)
+    assert plain.trained == plain.parameters
+    _, first, norm, last, _ = found.rows
+    assert (first.frozen, norm.frozen, last.frozen) == (56, 16, 0)
+    assert first.forward == plain.rows[1].forward
+    assert (first.backward.at(1), norm.backward.at(1), last.backward.at(1)) == (0, 0, 32 + 2 * 4)  # product, and sum of two
+    assert (first.kept.at(1), last.kept.at(1)) == (0, 4 * (8 + 4))  # its inputs and outputs
+    text = str(found)
+    assert "56 frozen" in text
+    assert re.search(r"trained +36 +of 108 parameters; 72 are frozen", text)
