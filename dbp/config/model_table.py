@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dbp.config.own_code import Own
-from dbp.errors import UserError, unknown
+from dbp.errors import UserError, unknown, unknown_setting
 from dbp.nn import LAYERS, Graph, Layer, Named, Sequential, model_of
 from dbp.text import brief
 
@@ -16,7 +16,7 @@ from dbp.text import brief
 NamedReader = Callable[[Mapping[str, type[Any]], Any, str, Any], Any]
 LISTS = (Sequential.kind, Graph.kind)  # kinds of tables with a list of layers
 KEYS = ("layers", "outputs")  # of these tables
-NAME, FROM = "name", "from"  # keys of any layer
+NAME, FROM = WORDS = ("name", "from")  # keys of any layer
 
 
 def read_model(value: Any, key: str, named: NamedReader) -> Layer:
@@ -60,7 +60,10 @@ def _layer_in_list(value: Any, key: str, named: NamedReader) -> Any:
     """Return a layer, with its name and what it takes, if its table has any."""
     table = dict(as_table(value, key))
     own = _settings_of(table.get("kind"))
-    found = {word: table.pop(word) for word in (NAME, FROM) if word in table and word not in own}
+    found = {word: table.pop(word) for word in WORDS if word in table and word not in (own or {})}
+    for name in table:
+        if own is not None and name not in (*own, "kind"):
+            raise unknown_setting("key", f"{key}.{name}", [f"{key}.{known}" for known in (*own, *WORDS)])
     layer = read_model(table, key, named) if table.get("kind") in LISTS else _layer(table, key, named)
     if not found:
         return layer
@@ -71,15 +74,18 @@ def _layer_in_list(value: Any, key: str, named: NamedReader) -> Any:
 
 
 def _layer(table: Mapping[str, Any], key: str, named: NamedReader) -> Layer:
-    are_counted = _settings_of(table.get("kind")).get("layers") is int  # those that a layer stacks
+    are_counted = (_settings_of(table.get("kind")) or {}).get("layers") is int  # those that a layer stacks
     layers = lambda value, inner: _layers(value, inner, named)  # noqa: E731
     return typing.cast(Layer, named(LAYERS, table, key, {} if are_counted else {"layers": layers, "shortcut": layers}))
 
 
-def _settings_of(kind: Any) -> dict[str, Any]:
-    """Return the types of the settings of a kind of layer by name; empty if it is not known."""
+def _settings_of(kind: Any) -> dict[str, Any] | None:
+    """Return the types of the settings of a kind of layer by name; None if they are not known."""
     found = kind.code if isinstance(kind, Own) else LAYERS.get(kind) if isinstance(kind, str) else None
-    return typing.get_type_hints(found) if isinstance(found, type) and dataclasses.is_dataclass(found) else {}
+    if not isinstance(found, type) or not dataclasses.is_dataclass(found):
+        return None
+    types = typing.get_type_hints(found)
+    return {field.name: types[field.name] for field in dataclasses.fields(found)}
 
 
 def model_table(value: Sequential | Graph | Named, to_value: Callable[[Any], Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 from dbp.autodiff import Value
-from dbp.errors import UserError, remedy
+from dbp.errors import UserError, nearest, remedy
 from dbp.nn.call import InputsCheckedError
 from dbp.nn.layers.layer import Layer, check_layer, error_in
 from dbp.nn.layers.steps import Step, numbered, with_pooling
@@ -180,11 +180,16 @@ class Graph:
 
     def _check_users(self) -> None:
         for name in self.names:
-            if not self._users[name]:
-                raise UserError(
-                    f"{name}: nothing takes its outputs; leave the layer out, name it in the from of a later one, or "
-                    "in the outputs of the model"
-                )
+            if self._users[name]:
+                continue
+            for step in self.steps:
+                for source in step.takes:
+                    if source not in (*self.names, INPUTS) and nearest(source, [name]):  # misspelt, and no input
+                        raise UserError(f"{step.name}: {self._no_source(step, source, ())}")
+            raise UserError(
+                f"{name}: nothing takes its outputs; leave the layer out, name it in the from of a later one, or in "
+                "the outputs of the model"
+            )
 
     @cached_property
     def _fused(self) -> tuple[Step, ...]:
