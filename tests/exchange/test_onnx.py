@@ -140,6 +140,14 @@ LAYERS = {
     "spectral_conv1d of all frequencies": ([nn.SpectralConv1d(3, 5)], (8, 2)),
     "spectral_conv2d": ([nn.SpectralConv2d(3, (4, 5)), nn.SpectralConv2d(2, 2)], IMAGE),
     "attention": ([nn.Attention(2), nn.Attention(3, causal=True, bias=False)], SEQUENCE),
+    "attention of a memory": (
+        [
+            nn.Named(nn.Dense(4), name="queries"),
+            nn.Named(nn.MaxPool1d(2), name="memory", from_="inputs"),
+            nn.Named(nn.Attention(2, causal=True), from_=("queries", "memory")),
+        ],
+        SEQUENCE,
+    ),
     "residual": ([nn.Residual([nn.Dense(6, "tanh"), nn.Dense(6)], activation="softmax")], SEQUENCE),
     "residual with a shortcut": (
         [nn.Residual([nn.Conv2d(5, 3, stride=2), nn.BatchNorm()], [nn.Conv2d(5, 1), nn.MaxPool2d(3, 2)], "relu")],

@@ -70,6 +70,7 @@ CASES = {
     "lstm last": (nn.LSTM(3, sequences=False), (4, 2)),
     "gru stacked": (nn.GRU(2, sequences=False, layers=2, bidirectional=True), (3, 2)),
     "lstm both ways": (nn.LSTM(2, bidirectional=True), (3, 2)),
+    "attention of a memory": (nn.Attention(2), ((3, 4), (2, 5))),
     "fourier_features": (nn.FourierFeatures(3, 0.3), (4, 2)),
     "fourier_features given": (nn.FourierFeatures([[0.1, 0.2], [0.3, 0.0]]), (2,)),
     "spectral_conv1d": (nn.SpectralConv1d(3, 2), (5, 2)),
@@ -94,7 +95,7 @@ def inputs_of(name, dtype="float64"):
     layer, shape = CASES[name]
     if isinstance(layer, nn.Embedding):
         return layer, np.random.default_rng(2).integers(0, layer.entries, (3, *shape))
-    if hasattr(layer, "takes_several"):
+    if shape and isinstance(shape[0], tuple):
         return several_in_one(layer, shape), inputs(3, sum(map(math.prod, shape)), seed=2).astype(dtype)
     return layer, inputs(3, *shape, seed=2).astype(dtype)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from tests.nn.torch_layers import compare
+from tests.nn.torch_layers import Cross, compare
 
 IMAGES = np.random.default_rng(0).standard_normal((3, 7, 6, 4))
 VOLUMES = np.random.default_rng(4).standard_normal((2, 4, 5, 3, 4))
@@ -57,6 +57,7 @@ LAYERS = [
     (nn.SpectralConv2d(5, 2), IMAGES),
     *((nn.Attention(2, causal), SEQUENCES) for causal in (True, False)),
     (nn.Attention(1, causal=True, bias=False), SEQUENCES),
+    *((Cross(nn.Attention(2, causal)), SEQUENCES) for causal in (True, False)),
 ]
 
 

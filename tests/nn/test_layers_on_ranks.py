@@ -33,7 +33,9 @@ IMAGES = """
 """
 ROWS = """
     { kind = "residual", layers = [{ kind = "spectral_conv1d", filters = 8, modes = 3 }] },
-    { kind = "position" },
+    { kind = "position", name = "places" },
+    { kind = "max_pool1d", size = 2, name = "pairs" },
+    { kind = "attention", heads = 2, from = ["places", "pairs"] },
     { kind = "attention", heads = 2, causal = true },
     { kind = "layer_norm" },
     { kind = "fourier_features", frequencies = 4, deviation = 0.1 },

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -234,16 +235,34 @@ def _(layer: nn.LSTM, place, x):
 
 @follow.register
 def _(layer: nn.Attention, place, x):
-    names, (_, length, channels) = ("query", "key", "value"), x.shape
-    places = x.movedim(0, 1)
+    names, (queries, memory) = ("query", "key", "value"), x if isinstance(x, tuple) else (x, x)
+    weights = [place(f"{name}/weight").T for name in names]
+    places = queries.movedim(0, 1), *[memory.movedim(0, 1)] * 2
     y, _ = functional.multi_head_attention_forward(
-        places, places, places, channels, layer.heads,
-        torch.cat([place(f"{name}/weight").T for name in names]),
+        *places, queries.shape[-1], layer.heads, None,
         torch.cat([place(f"{name}/bias") for name in names]) if layer.bias else None,
         None, None, False, 0.0, place("output/weight").T, place("output/bias"),
-        attn_mask=torch.ones(length, length, dtype=torch.bool).triu(1) if layer.causal else None,
+        attn_mask=torch.ones(queries.shape[1], memory.shape[1], dtype=torch.bool).triu(1) if layer.causal else None,
+        use_separate_proj_weight=True,
+        **dict(zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), weights, strict=True)),
     )  # fmt: skip
     return y.movedim(0, 1)
+
+
+@dataclass(frozen=True)
+class Cross:
+    """Attention of some places of a sequence to others, with fewer channels."""
+
+    kind: ClassVar[str] = "cross"
+    attention: nn.Attention
+
+    def __call__(self, scope, x):
+        return self.attention(scope, (x[:, :4], x[:, 1:, 1:]))
+
+
+@follow.register
+def _(layer: Cross, place, x):
+    return follow(layer.attention, place, (x[:, :4], x[:, 1:, 1:]))
 
 
 @follow.register

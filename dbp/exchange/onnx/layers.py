@@ -49,7 +49,7 @@ def graph(scope: OnnxScope, layer: nn.Graph, x: Any) -> Any:
         values.setdefault(nn.INPUTS, *values.values())
     for step in layer.steps:
         taken = tuple(values[source] for source in step.takes)
-        given = taken if getattr(step.layer, "takes_several", False) else taken[0]
+        given = taken if len(taken) > 1 else taken[0]
         values[step.name] = add(scope.inside(step.weights or step.name), step.layer, given)
     found = {output: values[name] for output, name in layer.results.items()}
     return found[""] if layer.outputs is None else found

@@ -26,22 +26,31 @@ def position(scope: OnnxScope, _layer: nn.Position, x: Value) -> Value:
     return scope.apply("Add", scope.plain(x), scope.constant("weight", scope.weight("weight")[: x.shape[0]]))
 
 
-def attention(scope: OnnxScope, layer: nn.Attention, x: Value) -> Value:
+def attention(scope: OnnxScope, layer: nn.Attention, x: Value | tuple[Value, Value]) -> Value:
     """Add scaled dot-product attention over all heads, followed by the output matrix."""
-    length, channels = x.shape
+    queries, memory = x if isinstance(x, tuple) else (x, x)
+    length, channels = queries.shape
     width = channels // layer.heads
-    split = scope.constant("split", np.array([0, length, layer.heads, width]))
+    split = scope.constant("split", np.array([0, 0, layer.heads, width]))
 
-    def part(name: str, perm: tuple[int, ...]) -> str:
-        projected = weighted_sum(scope.inside(name), x, layer.bias)
+    def part(name: str, of: Value, perm: tuple[int, ...]) -> str:
+        projected = weighted_sum(scope.inside(name), of, layer.bias)
         return scope.node("Transpose", scope.node("Reshape", projected.name, split), perm=perm)
 
-    query, key, value = part("query", (0, 2, 1, 3)), part("key", (0, 2, 3, 1)), part("value", (0, 2, 1, 3))
+    query = part("query", queries, (0, 2, 1, 3))
+    key, value = part("key", memory, (0, 2, 3, 1)), part("value", memory, (0, 2, 1, 3))
     scores = scope.node("MatMul", query, key)
     scores = scope.node("Div", scores, scope.constant("root", math.sqrt(width)))
     if layer.causal:
-        scores = scope.node("Add", scores, scope.constant("later", np.triu(np.full((length, length), -1e30), 1)))
+        scores = scope.node("Add", scores, _later(scope, scores))
     gathered = scope.node("MatMul", scope.node("Softmax", scores, axis=-1), value)
     gathered = scope.node("Transpose", gathered, perm=(0, 2, 1, 3))
-    joined = scope.node("Reshape", gathered, scope.constant("joined", np.array([0, length, channels])))
-    return weighted_sum(scope.inside("output"), Value.plain(joined, x.shape), layer.bias)
+    joined = scope.node("Reshape", gathered, scope.constant("joined", np.array([0, 0, channels])))
+    return weighted_sum(scope.inside("output"), Value.plain(joined, (length, channels)), layer.bias)
+
+
+def _later(scope: OnnxScope, scores: str) -> str:
+    """Add what hides later positions from earlier ones, for whatever lengths the scores have."""
+    lengths = scope.node("Shape", scores, start=2, end=4)
+    hidden = scope.node("Expand", scope.constant("hidden", np.array([[-1e30]])), lengths)
+    return scope.node("Trilu", hidden, scope.constant("above", np.array(1)), upper=1)

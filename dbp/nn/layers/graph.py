@@ -241,7 +241,7 @@ class Graph:
 
     def _given(self, step: Step, values: Mapping[str, Value], masks: Mapping[str, Any]) -> tuple[Value, Any]:
         """Return what a step takes, and its mask."""
-        if getattr(step.layer, "takes_several", False):
+        if len(step.takes) > 1:
             return tuple(values[source] for source in step.takes), tuple(masks[source] for source in step.takes)
         (source,) = step.takes
         return values[source], masks[source]

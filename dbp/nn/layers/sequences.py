@@ -108,19 +108,22 @@ class Position:
 
 @dataclass(frozen=True)
 class Attention:
-    """Multi-head self-attention (Vaswani et al. 2017, section 3.2).
+    """Multi-head attention (Vaswani et al. 2017, section 3.2): of a sequence to itself, or of one to another.
 
-    Inputs and outputs (examples, length, channels). No position attends to a masked one.
+    Inputs (examples, length, channels) attend to themselves. A pair (queries, memory) makes cross attention: queries
+    (examples, length, channels) attend to memory (examples, positions, numbers). Outputs have the shape of the inputs
+    or queries. No position attends to a masked one, be it of the inputs or of the memory.
 
     Args:
         heads: number of heads, each of channels / heads channels.
-        causal: whether a position attends only to itself and to earlier positions.
-        initializer: of the four matrices (channels, channels).
+        causal: whether a position attends only to itself and to earlier ones, those of a memory by their number.
+        initializer: of the four matrices, (channels, channels), or (numbers, channels) for the keys and values of a
+            memory.
         bias: whether to add biases after them.
     """
 
     kind: ClassVar[str] = "attention"
-    keeps_places: ClassVar[bool] = True
+    takes_several: ClassVar[bool] = True
     heads: int
     causal: bool = False
     initializer: str = "glorot_uniform"
@@ -130,28 +133,35 @@ class Attention:
         check_counts(self, "heads")
         initializer(self.initializer)
 
-    def __call__(self, scope: Scope, x: Value) -> Value:
-        """Return the attended values, projected by the output matrix."""
-        check_axes(x, ("length", "channels"), "put an embedding or a reshape layer in front")
-        n, length, channels = np.shape(x)
-        mask = scope.mask_of(x)
-        x = zero_filled(x, mask)
+    def __call__(self, scope: Scope, x: Value | tuple[Value, Value]) -> Value:
+        """Return the attended values, projected by the output matrix.
+
+        Raises:
+            UserError: a pair comes with one mask; give scope.inside(name, mask=(of the queries, of the memory)).
+        """
+        queries, memory = pair = _pair(x)
+        for one in pair:
+            check_axes(one, ("length", "channels"), "put an embedding or a reshape layer in front")
+        n, length, channels = np.shape(queries)
         if channels % self.heads:
-            raise UserError(
-                f"channels must be a multiple of heads ({self.heads}), but its inputs have shape {np.shape(x)[1:]}"
-            )
-        query, key, value = (self._split(self._project(scope, x, name)) for name in ("query", "key", "value"))
+            shape = np.shape(queries)[1:]
+            raise UserError(f"channels must be a multiple of heads ({self.heads}), but its inputs have shape {shape}")
+        of_queries, of_memory = _masks(scope, x)
+        queries, memory = zero_filled(queries, of_queries), zero_filled(memory, of_memory)
+        query = self._split(self._project(scope, queries, "query", channels, of_queries))
+        key, value = (self._split(self._project(scope, memory, name, channels, of_memory)) for name in ("key", "value"))
         scores = (query @ transpose(key, axes=(0, 1, 3, 2))) / math.sqrt(channels / self.heads)
         if self.causal:
-            scores = scores + _causal_mask(length, scores.dtype)
-        if mask is not None:
-            scores = scores + np.where(mask, 0, HIDDEN).astype(scores.dtype)[:, None, None, :]
+            scores = scores + _causal_mask(np.shape(scores)[2:], scores.dtype)
+        if of_memory is not None:
+            scores = scores + np.where(of_memory, 0, HIDDEN).astype(scores.dtype)[:, None, None, :]
         gathered = transpose(softmax(scores) @ value, axes=(0, 2, 1, 3))
-        return self._project(scope, reshape(gathered, shape=(n, length, channels)), "output")
+        scope.pass_mask(of_queries)
+        return self._project(scope, reshape(gathered, shape=(n, length, channels)), "output", channels, of_queries)
 
-    def _project(self, scope: Scope, x: Value, name: str) -> Value:
-        inner, channels = scope.inside(name), np.shape(x)[-1]
-        w = inner.parameter("weight", (channels, channels), self.initializer)
+    def _project(self, scope: Scope, x: Value, name: str, channels: int, mask: Array | None) -> Value:
+        inner = scope.inside(name, mask)
+        w = inner.parameter("weight", (np.shape(x)[-1], channels), self.initializer)
         b = inner.parameter("bias", (channels,), "zeros") if self.bias else None
         return inner.neurons(dense_block(x, w, b, relu_after=False))
 
@@ -161,6 +171,31 @@ class Attention:
         return transpose(reshape(x, shape=(n, length, self.heads, channels // self.heads)), axes=(0, 2, 1, 3))
 
 
-def _causal_mask(length: int, dtype: Any) -> Array:
+def _pair(x: Value | tuple[Value, ...]) -> tuple[Value, Value]:
+    """Return queries and memory, which are the same for one value; UserError for more than two."""
+    if not isinstance(x, tuple):
+        return x, x
+    if len(x) != 2:
+        raise UserError(f"takes one value, or two, the queries and the memory that they attend to, but gets {len(x)}")
+    return x
+
+
+def _masks(scope: Scope, x: Value | tuple[Value, Value]) -> tuple[Array | None, Array | None]:
+    """Return the masks of queries and memory; UserError if there is only one for both."""
+    if not isinstance(x, tuple):
+        mask = scope.mask_of(x)
+        return mask, mask
+    if scope.mask is None:
+        return None, None
+    if not isinstance(scope.masks, tuple):
+        raise UserError(
+            "takes queries and memory, but the mask does not say of which it is; call it in "
+            "scope.inside(name, mask=(of the queries, of the memory)), with None for one that has no mask"
+        )
+    of_queries, of_memory = (scope.inside("", mask).mask_of(one) for one, mask in zip(x, scope.masks, strict=True))
+    return of_queries, of_memory
+
+
+def _causal_mask(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return what is added to scores: zero, or for later positions so negative that softmax gives 0."""
-    return np.triu(np.full((length, length), HIDDEN, dtype), 1)
+    return np.triu(np.full(shape, HIDDEN, dtype), 1)
