@@ -108,6 +108,9 @@ LAYERS = {
     "gru": (nn.GRU(3), (4, 2)),
     "lstm": (nn.LSTM(3), (4, 2)),
     "attention": (nn.Attention(2), (3, 4)),
+    "fourier_features": (nn.FourierFeatures(3), (2,)),
+    "spectral_conv1d": (nn.SpectralConv1d(2, 3), (4, 2)),
+    "spectral_conv2d": (nn.SpectralConv2d(2, (1, 2)), (3, 4, 2)),
     "residual": (nn.Residual((nn.Dense(3), nn.BatchNorm()), (nn.Dense(3),)), (4,)),
     "recompute": (nn.Recompute((nn.Dense(4), nn.BatchNorm(), nn.Dense(3))), (4,)),
 }
@@ -150,6 +153,9 @@ NAMED = {
     "gru": "b58a8567bddb875856b881937c72b4d3",
     "lstm": "65ca4feda21c7028a73b323b20b8a0ef",
     "attention": "de2aa6fb3d9f339bf962198c91828d5e",
+    "fourier_features": "85d69089603c07597d28005a4317d67f",
+    "spectral_conv1d": "73bed053224dc15938309c93ae92896b",
+    "spectral_conv2d": "e71458088b61dba6af306d81051b419d",
     "residual": "231d17cf98e3cae47ecfd972911bf3df",
     "recompute": "eb155ae861a78977b6a7b36f30c2ed87",
 }
