@@ -65,7 +65,8 @@ IMPORTS = {
     "batch": {"config", "parallel", "saving"},
     "convert": {"data"},
     "doctor": {"batch", "checkpoint", "data", "parallel"},
-    "report": {"batch", "checkpoint", "config", "data", "insight", "metrics", "parallel", "run", "saving", "trained"},
+    "report": {"batch", "checkpoint", "config", "data", "insight", "metrics", "nn", "parallel", "run", "saving"}
+    | {"trained"},
     "starter": {"data"},
     # the face
     "notebook": {"cli"},

@@ -14,7 +14,7 @@ from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_int
 from dbp.config.data import Data, path_as_text
 from dbp.errors import UserError, unknown, unknown_setting
 from dbp.kernels import KERNELS, NATIVE
-from dbp.nn import NUMBERS, Loss, Model, as_loss, as_model
+from dbp.nn import NUMBERS, Model, as_loss, as_model, losses_in
 from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
 from dbp.text import brief
 
@@ -196,13 +196,15 @@ class Settings:
 
     Args:
         model: a model, or a list of layers.
-        loss: a loss, or its name.
+        loss: a loss, or its name; of several targets, one for each by the target's name, as such or as a table with
+            `kind`, settings and `weight`.
         data: a Data, or the value of its `train`.
         optimizer: the optimizer, with its settings, or its name.
         epochs: passes over the training data.
         batch_size: examples in a mini-batch, over all ranks; "all" for all training examples.
         schedule: the schedule of the learning rate, or its name.
-        metrics: what is reported beside the cost: metrics of dbp.metrics, or their names; by default the loss's.
+        metrics: what is reported beside the cost: metrics of dbp.metrics, or their names; by default the loss's. Of
+            several targets, a list for each by name, or one of which each has those that fit.
         weights: the initial weights: a checkpoint, another run's folder for its best epoch, else its newest one, or a
             TrainedModel; of a table {"from", "only", "rename"} a part of them; by default they are drawn at random.
         frozen: patterns of the names of parameters that are not trained, such as ["conv2d_*"].
@@ -227,13 +229,13 @@ class Settings:
     """
 
     model: Model
-    loss: Loss
+    loss: Any
     data: Data
     optimizer: Optimizer
     epochs: int
     batch_size: int | str
     schedule: Schedule = field(default_factory=Constant)
-    metrics: Sequence[Any] | None = None
+    metrics: Any = None
     weights: Any = None
     frozen: Sequence[str] = ()
     shards: int | None = None
@@ -277,9 +279,9 @@ class Settings:
     def _check_metrics(self) -> None:
         """Turn metrics given by name into metrics; raise UserError unless the loss has targets for them."""
         if self.metrics is not None:
-            from dbp.metrics.registry import as_metrics  # which a run with the metrics of its loss does not need
+            from dbp.metrics.registry import metrics_for  # which a run with the metrics of its loss does not need
 
-            object.__setattr__(self, "metrics", as_metrics(self.metrics))
+            object.__setattr__(self, "metrics", metrics_for(self.metrics, self.loss))
 
     def _check_counts(self) -> None:
         """Turn whole numbers of NumPy into Python's; raise UserError for others, and those out of their bounds."""
@@ -341,13 +343,15 @@ class Settings:
 
     def _check_standardize(self) -> None:
         """Raise UserError if targets are to be standardized that the loss does not take for numbers."""
-        if "targets" in self.data.standardized_roles and getattr(self.loss, "targets_are", "") != NUMBERS:
+        losses = losses_in(self.loss)
+        takes_numbers = any(getattr(loss, "targets_are", "") == NUMBERS for loss in losses)
+        if "targets" in self.data.standardized_roles and not takes_numbers:
             from dbp.nn import FunctionLoss  # which a run with another loss does not need
 
-            is_function = isinstance(self.loss, FunctionLoss)
+            is_function = isinstance(losses[0], FunctionLoss)
             remedy = ', or say what the targets are: FunctionLoss(function, targets_are="numbers")' * is_function
             raise UserError(
-                f"data.standardize must leave out targets with the loss {self.loss.kind}, whose targets are not known "
+                f"data.standardize must leave out targets with the loss {losses[0].kind}, whose targets are not known "
                 f'to be plain numbers; set it to "inputs"{remedy}'
             )
 

@@ -6,7 +6,7 @@ the other, so it holds one column of the outputs more than its own part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,3 +114,24 @@ class AllOutputs:
         if self._comm.rank != 0:
             return None
         return Scores.merged([Scores(*of_rank) for of_rank in zip(*columns, strict=True) if len(of_rank[0])] or [mine])
+
+
+class AllOutputsOfTargets:
+    """The probabilities of all examples for several targets.
+
+    Args:
+        kept: those of each target that has metrics which need them, by its name.
+    """
+
+    def __init__(self, kept: Mapping[str, AllOutputs]):
+        self._kept = kept
+
+    def add(self, found: Mapping[str, Predictions]) -> None:
+        """Keep what the metrics need of some examples."""
+        for name, one in self._kept.items():
+            one.add(found[name])
+
+    def values(self, data: str) -> dict[str, float]:
+        """Return the values of all metrics by column, whose names end with that of the target; collective."""
+        found = {name: one.values(data) for name, one in self._kept.items()}
+        return {f"{column}_{name}": value for name, values in found.items() for column, value in values.items()}

@@ -32,6 +32,7 @@ class LossCurvature:
         at: the parameters, which must not change.
         count: number of examples.
         draw: seed, step and shard, which random signs depend on.
+        example_weight: by whose sum over all shards sums are divided; by default that of the example weights.
     """
 
     def __init__(
@@ -42,13 +43,14 @@ class LossCurvature:
         at: Parameters,
         count: int,
         draw: tuple[int, int, int] = (0, 0, 0),
+        example_weight: float | None = None,
     ):
         self._outputs_of, self._losses_of, self._at, self._draw = outputs, losses, at, draw
         self._example_weights = example_weights
         self._records: dict[str, Linearization] = {}
-        self.example_weight = (
-            float(count) if example_weights is None else float(np.sum(example_weights, dtype=np.float64))
-        )
+        if example_weight is None:
+            example_weight = float(count if example_weights is None else np.sum(example_weights, dtype=np.float64))
+        self.example_weight = example_weight
 
     def _loss_sum(self, outputs: Value) -> Value:
         losses = self._losses_of(outputs)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
+
+import numpy as np
 
 from dbp.autodiff import Value
 from dbp.metrics.metric_set import MetricSet
-from dbp.nn import Loss, Mixture, as_weighted
+from dbp.nn import JointLoss, Mixture, as_weighted
 from dbp.reading.shard import Shard
 from dbp.types import Array
 
@@ -20,33 +22,53 @@ class ExampleSums:
         example_weight: sum of the example weights.
         loss: sum of the weighted losses.
         metrics: the sums of the metrics, as a MetricSet lays them out.
+        target_weights: the weight of each target's cost, where there are several by name; their sums are among those of
+            the metrics then, see JointMetrics.
     """
 
     example_weight: float
     loss: float
     metrics: Array
+    target_weights: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, scalars: Array) -> ExampleSums:
+    def of(cls, scalars: Array, target_weights: tuple[float, ...] = ()) -> ExampleSums:
         """Return the sums from an array of them: example weight, loss and metrics."""
-        return cls(float(scalars[0]), float(scalars[1]), scalars[2:].copy())
+        return cls(float(scalars[0]), float(scalars[1]), scalars[2:].copy(), target_weights)
 
     @property
     def cost(self) -> float:
-        """Return the weighted mean of the losses; zero if all example weights are zero."""
+        """Return the weighted mean of the losses, or the sum of those of several targets; zero without any weights."""
+        if self.target_weights:
+            from dbp.metrics.joint import joint_cost  # which a run with one target does not need
+
+            return joint_cost(self.target_weights, self.metrics)
         return self.loss / self.example_weight if self.example_weight else 0.0
 
     def __add__(self, other: ExampleSums) -> ExampleSums:
         weight, loss = self.example_weight + other.example_weight, self.loss + other.loss
-        return ExampleSums(weight, loss, self.metrics + other.metrics)
+        return ExampleSums(weight, loss, self.metrics + other.metrics, self.target_weights)
 
     def values(self, metrics: MetricSet) -> dict[str, float]:
         """Return the cost and the values of the metrics that the sums are of, by column."""
         return {"cost": self.cost, **metrics.values(self.example_weight, self.metrics)}
 
 
-def losses_of(loss: Loss, outputs: Value, shard: Shard, mixture: Mixture | None = None) -> Value:
-    """Return the loss of each example, or of each element of it if these have weights.
+def weighted_sums(losses: Array, weights: Array | None) -> tuple[float, float]:
+    """Return the sum of example weights, and of weighted losses, in float64.
+
+    Args:
+        losses: as losses_of() returns them.
+        weights: of the losses; None if all are 1.
+    """
+    if weights is None:
+        return len(losses), np.add.reduce(losses, dtype=np.float64)
+    wide = weights.astype(np.float64)
+    return wide.sum(), np.sum(losses * wide)
+
+
+def losses_of(loss: Any, outputs: Any, shard: Shard, mixture: Mixture | None = None) -> Any:
+    """Return the loss of each example, or of each element of it if these have weights; of a JointLoss, by target.
 
     Args:
         loss: computes losses from outputs and targets.
@@ -54,6 +76,9 @@ def losses_of(loss: Loss, outputs: Value, shard: Shard, mixture: Mixture | None 
         shard: the examples.
         mixture: how a layer has mixed them; None if none has.
     """
+    if isinstance(loss, JointLoss):
+        given = loss.named(outputs)
+        return {n: losses_of(p.loss, given[n], shard.of_target(n), mixture) for n, p in loss.parts.items()}
     losses = as_weighted(loss(outputs, shard.targets), shard.example_weights)
     if mixture is None:
         return losses

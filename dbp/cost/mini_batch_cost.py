@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dbp.autodiff import pullback
+from dbp.autodiff import Tensor, array_of, pullback
 from dbp.cost.curvature import Curvature
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
-from dbp.metrics.metric_set import MetricSet
+from dbp.named_arrays import each
 from dbp.nn import RandomKey, moment_sums
 from dbp.parallel import Arena, Arriving, Stage, SumBuffer, passes
 from dbp.random import generator
 from dbp.reading.shard import Batch, Shard
 from dbp.types import Array
 
-NO_METRICS = MetricSet()
+if TYPE_CHECKING:
+    from dbp.cost.joint import Factors
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,18 @@ class MiniBatchCost:
         """Return the key of the random numbers that a shard draws in this step."""
         return RandomKey(self.objective.seed, self.step, shard.number)
 
+    @cached_property
+    def factors(self) -> Factors | None:
+        """Return the factors of the losses of several targets, see cost/joint.py; None for one target; collective."""
+        return None if self.objective.joint is None else self.objective.factors(self._examples)
+
+    def _examples(self, number: int) -> list[Shard]:
+        """Return the examples of one of this rank's shards, by its number."""
+        return [shard for shard in self.batch if shard.number == number and shard.count]
+
     def value(self, weights: Array) -> float:
         """Return the cost, the same to the last bit as that of value_and_gradient()."""
-        filled = {shard.number: [shard] if shard.count else [] for shard in self.batch}
-        total = self.objective.totals(weights, filled.__getitem__, Stage.FORWARD, NO_METRICS, self.draw)
+        total = self.objective.totals(weights, self._examples, Stage.FORWARD, self.objective.metrics.parts, self.draw)
         self.objective.arena.comm.clock.enter(Stage.UPDATE)
         return total.cost
 
@@ -102,6 +111,7 @@ class MiniBatchCost:
         objective, gradients = self.objective, self.objective.gradients
         clock = objective.arena.comm.clock
         objective.arena.fence(weights)
+        _ = self.factors  # which all ranks find together
         gradients.start(shard.example_weight for shard in self.batch)
         for number, sums in passes(objective.shards, partial(self._gradient, weights), objective.allreduce):
             gradients.push(number, sums)
@@ -109,7 +119,7 @@ class MiniBatchCost:
         total = gradients.total(early)  # 5 sum
         clock.enter(Stage.UPDATE)
         objective.stop_requested |= total.stop_requested
-        totals = ExampleSums.of(total.scalars[: objective.scalars])
+        totals = ExampleSums.of(total.scalars[: objective.scalars], objective.metrics.target_weights)
         moments = total.scalars[objective.scalars :].copy()
         finite = total.finite and math.isfinite(totals.loss)
         if objective.running:
@@ -140,13 +150,21 @@ class MiniBatchCost:
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)
-        cotangent = shard.example_weights
-        if cotangent is None:
+        cotangent, end = shard.example_weights, losses
+        if self.factors is not None:
+            from dbp.cost.joint import loss_sum
+
+            end, cotangent = loss_sum(losses, shard, self.factors), np.ones((), objective.dtype)
+        elif cotangent is None:
             cotangent = np.ones(shard.count, objective.dtype)
         on_ready = objective.gradients.on_ready(objective.layout) if last else None
         into = objective.gradient_views(sums)
-        pullback(losses, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
-        sums.scalars[: objective.scalars] = objective.sums(losses.value, outputs.value, shard, call.mixture)
+        if type(end) is Tensor:
+            pullback(end, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
+        else:  # no target has any weight left
+            sums.bytes[:] = 0
+        found = each(array_of, losses), each(array_of, outputs)
+        sums.scalars[: objective.scalars] = objective.sums(*found, shard, call.mixture)
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, call.observed))
 
@@ -164,7 +182,10 @@ class MiniBatchCost:
         objective.arena.fence(weights)
         at = objective.layout.views(weights)
         chosen = {s.number: s.rows(self._window(s.count, part)) for s in self.batch if s.count}
-        losses = {number: [objective.loss_curvature(at, shard, self.draw(shard))] for number, shard in chosen.items()}
+        factors = self.factors
+        if factors is not None and part < 1:
+            factors = objective.factors(lambda number: [chosen[number]] if number in chosen else [])
+        losses = {n: [objective.loss_curvature(at, shard, self.draw(shard), factors)] for n, shard in chosen.items()}
         return objective.curvature(lambda number: losses.get(number, []), training=True)
 
     def _window(self, count: int, part: float) -> Any:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
 from dbp.autodiff import array_of
+from dbp.cost.joint import example_losses
 from dbp.cost.objective import Objective
 from dbp.data import Dataset
+from dbp.named_arrays import each
 from dbp.nn import Call, RunningMoments
 from dbp.parallel import Stage
 from dbp.reading.loader import Loader
 from dbp.reading.shard import Chunks, Shard
 from dbp.reading.subset import Subset
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
 
 class NotFiniteExamples(NamedTuple):
@@ -73,10 +76,13 @@ def _in_shard(
     first: tuple[int, str] | None = None
     for chunk in chunks:
         outputs, losses = objective.forward(call(shard=chunk), chunk)
-        wrong = np.flatnonzero(~finite_rows(array_of(losses)))
+        wrong = np.flatnonzero(~finite_rows(array_of(example_losses(losses))))
         if len(wrong) and first is None:
             one = wrong[:1]
-            first = row + int(one[0]), why_not_finite(chunk.inputs[one], array_of(outputs)[one])
+            first = (
+                row + int(one[0]),
+                why_not_finite(each(itemgetter(one), chunk.inputs), each(itemgetter(one), each(array_of, outputs))),
+            )
         count += len(wrong)
         row += chunk.count
     return None if first is None else NotFiniteExamples(*first, count)
@@ -87,18 +93,23 @@ def finite_rows(values: Array) -> Array:
     return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
 
 
-def why_not_finite(inputs: Array, outputs: Array) -> str:
+def why_not_finite(inputs: Arrays, outputs: Arrays) -> str:
     """Return the reason for a loss that is not finite, in words.
 
     Args:
-        inputs: the model's inputs of the example.
-        outputs: the model's outputs for it.
+        inputs: the model's inputs of the example, one or several by name.
+        outputs: the model's outputs for it, likewise.
     """
-    if not np.isfinite(inputs).all():
-        return f"its inputs contain {inputs[~np.isfinite(inputs)][0]} as {inputs.dtype}"
-    given = f"with inputs from {inputs.min():.3g} to {inputs.max():.3g}"
-    if not np.isfinite(outputs).all():
-        return f"the model's outputs for it contain {outputs[~np.isfinite(outputs)][0]}, {given}"
+    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    for name, array in named.items():
+        if not np.isfinite(array).all():
+            return f"its inputs{name and f' {name}'} contain {array[~np.isfinite(array)][0]} as {array.dtype}"
+    ranges = [f"{name and f'{name} '}from {array.min():.3g} to {array.max():.3g}" for name, array in named.items()]
+    given = f"with inputs {', '.join(ranges)}"
+    for name, array in outputs.items() if isinstance(outputs, Mapping) else [("", outputs)]:
+        if not np.isfinite(array).all():
+            which = f"the model's output {name}" if name else "the model's outputs"
+            return f"{which} for it contain{'s' * bool(name)} {array[~np.isfinite(array)][0]}, {given}"
     return f"its loss is not finite, {given}"
 
 

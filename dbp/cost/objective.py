@@ -7,17 +7,18 @@ once for a run; MiniBatchCost (mini_batch_cost.py) is its cost of one mini-batch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of
 from dbp.cost.curvature import Curvature, LossCurvature
-from dbp.cost.mini_batch import ExampleSums, losses_of
+from dbp.cost.mini_batch import ExampleSums, losses_of, weighted_sums
 from dbp.data import Scaling
 from dbp.metrics.metric_set import MetricSet
 from dbp.metrics.predictions import Predictions
-from dbp.nn import Call, Loss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
+from dbp.named_arrays import each
+from dbp.nn import Call, JointLoss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
 from dbp.parallel import (
     Arena,
     Communicator,
@@ -32,6 +33,9 @@ from dbp.parallel import (
 )
 from dbp.reading.shard import Chunks, Shard
 from dbp.types import Array
+
+if TYPE_CHECKING:
+    from dbp.cost.joint import Factors, JointCost
 
 
 class Objective:
@@ -50,9 +54,10 @@ class Objective:
         messages: the form in which gradients travel between nodes; see GradientSum.
         kept: the fraction of a gradient's elements that is sent, if not all are.
         full_batch: True if every mini-batch holds all examples.
-        of_targets: what targets have gone through, which is undone for the metrics.
+        of_targets: what targets have gone through, which is undone for the metrics; of several targets, by name.
         metrics: those of training, summed with every gradient; by default there are none.
         frozen: parameters that are not in the layout, as they are constant: by path.
+        are_weighted: whether any of several targets may have example weights.
 
     Attributes:
         stop_requested: True if a rank has asked all ranks to stop, by a flag that travels with every sum.
@@ -62,7 +67,7 @@ class Objective:
     def __init__(
         self,
         model: Model,
-        loss: Loss,
+        loss: Any,
         layout: Layout,
         comm: Communicator,
         shards: Shards,
@@ -73,16 +78,20 @@ class Objective:
         messages: str = "full",
         kept: float | None = None,
         full_batch: bool = False,
-        of_targets: Scaling | None = None,
+        of_targets: Any = None,
         metrics: MetricSet | None = None,
         frozen: Mapping[str, Array] | None = None,
+        are_weighted: bool = True,
     ):
         self.frozen = frozen or {}
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self.seed, self.full_batch = dtype, running or {}, seed, full_batch
         self.stop_requested = False
-        self._of_targets = None if of_targets is None or of_targets.is_identity else of_targets
-        self.metrics = MetricSet() if metrics is None else metrics
+        self.joint = _joint_cost(loss, of_targets or {}, are_weighted) if isinstance(loss, JointLoss) else None
+        is_scaled = isinstance(of_targets, Scaling) and not of_targets.is_identity
+        self._of_targets: Scaling | None = of_targets if is_scaled else None
+        none = MetricSet() if self.joint is None else self.joint.metrics()
+        self.metrics = none if metrics is None else metrics
         self.scalars = 2 + self.metrics.width  # example weight, loss and metrics
         moments = sum(place.width for place in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
@@ -118,6 +127,10 @@ class Objective:
         """
         parameters = self.with_frozen(parameters)
         weights = shard.example_weights if draw else None
+        if isinstance(weights, Mapping):
+            from dbp.cost.joint import layer_weights
+
+            weights = layer_weights(shard)
         call = call_with(parameters, running or self.running, draw, example_weights=weights, mask=shard.mask)
         call.sum_over_shards = None if self.allreduce is None else self.allreduce.sum
         return call
@@ -126,44 +139,49 @@ class Objective:
         """Return all parameters of the model by path, given those of the layout."""
         return {**self.frozen, **parameters} if self.frozen else parameters
 
-    def forward(self, call: Call, shard: Shard) -> tuple[Value, Value]:
+    def forward(self, call: Call, shard: Shard) -> tuple[Any, Any]:
         """Return the model's outputs, and the loss of each example, or of each element of it if these have weights.
+
+        Of several targets, both are by name.
 
         Args:
             call: the parameters and what layers draw and observe.
             shard: the examples.
         """
-        outputs = self.model(Scope(call), shard.inputs)
+        outputs = self.outputs(call, shard)
         losses = losses_of(self.loss, outputs, shard, call.mixture)
         self._is_random |= bool(call.drawn)
         return outputs, losses
 
+    def outputs(self, call: Call, shard: Shard) -> Any:
+        """Return the model's outputs for some examples; by name where targets have names."""
+        found = self.model(Scope(call), shard.inputs)
+        return found if self.joint is None else self.joint.loss.named(found)
+
     def sums(
         self,
-        losses: Array,
-        outputs: Array,
+        losses: Any,
+        outputs: Any,
         shard: Shard,
         mixture: Mixture | None = None,
         metrics: MetricSet | None = None,
-        use: Callable[[Predictions], None] | None = None,
+        use: Callable[[Any], None] | None = None,
     ) -> Array:
         """Return the sums of example weights, losses and metrics of some examples, in float64.
 
         Args:
-            losses: as forward() returns them.
+            losses: as forward() returns them, as arrays.
             outputs: likewise.
             shard: the examples.
             mixture: how a layer has mixed them; None if none has.
             metrics: by default those of training.
-            use: called with the predictions, in the units of the data.
+            use: called with the predictions, in the units of the data; of several targets, by name.
         """
         metrics = self.metrics if metrics is None else metrics
+        if self.joint is not None:
+            return self.joint.sums(losses, outputs, shard, metrics, mixture, use)
         sums, weights = np.empty(2 + metrics.width), shard.example_weights
-        if weights is None:
-            sums[0], sums[1] = len(losses), np.add.reduce(losses, dtype=np.float64)
-        else:
-            wide = weights.astype(np.float64)
-            sums[0], sums[1] = wide.sum(), np.sum(losses * wide)
+        sums[:2] = weighted_sums(losses, weights)
         if metrics.width or use is not None:
             targets = shard.targets
             if self._of_targets is not None:
@@ -173,6 +191,24 @@ class Objective:
             if use is not None:
                 use(found)
         return sums
+
+    def factors(self, examples: Chunks) -> Factors:
+        """Return the factor of each of several targets' losses in the cost of some examples; collective.
+
+        Args:
+            examples: yields the examples of a shard, by its number.
+        """
+        assert self.joint is not None
+        plain_sum = self._plain_sum(1 + len(self.joint.loss.parts))
+        found, stop_requested = self.joint.factors(plain_sum, self.shards, examples)
+        self.stop_requested |= stop_requested
+        return found
+
+    def _plain_sum(self, scalars: int) -> PlainSum:
+        """Return the sum over all shards of so many scalars alone."""
+        if scalars not in self._plain_sums:
+            self._plain_sums[scalars] = PlainSum(self.arena.comm, self.shards, 0, self.dtype, scalars)
+        return self._plain_sums[scalars]
 
     def leaves(self, weights: Array) -> dict[str, Tensor]:
         """Return the parameters as leaves of a graph; made once for a vector, as they are views of it."""
@@ -195,7 +231,7 @@ class Objective:
         chunks: Chunks,
         running: Mapping[str, RunningMoments] | None = None,
         metrics: MetricSet | None = None,
-        use: Callable[[Predictions], None] | None = None,
+        use: Callable[[Any], None] | None = None,
     ) -> ExampleSums:
         """Return cost and metrics of any number of examples, without gradients; collective.
 
@@ -219,7 +255,7 @@ class Objective:
         metrics: MetricSet,
         draw: Callable[[Shard], RandomKey] | None = None,
         running: Mapping[str, RunningMoments] | None = None,
-        use: Callable[[Predictions], None] | None = None,
+        use: Callable[[Any], None] | None = None,
     ) -> ExampleSums:
         """Return cost and metrics of the examples that chunks yields; collective.
 
@@ -236,9 +272,7 @@ class Objective:
         clock.enter(stage)
         self.arena.fence(weights)
         parameters = self.layout.views(weights)
-        if scalars not in self._plain_sums:
-            self._plain_sums[scalars] = PlainSum(self.arena.comm, self.shards, 0, self.dtype, scalars)
-        plain_sum = self._plain_sums[scalars]
+        plain_sum = self._plain_sum(scalars)
         tree = plain_sum.start()
 
         def sums_of(number: int) -> SumBuffer:
@@ -248,14 +282,15 @@ class Objective:
                 clock.enter(stage)
                 call = self.call(parameters, chunk, draw(chunk) if draw else None, running)
                 outputs, losses = self.forward(call, chunk)
-                sums.scalars += self.sums(array_of(losses), array_of(outputs), chunk, call.mixture, metrics, use)
+                arrays = each(array_of, losses), each(array_of, outputs)
+                sums.scalars += self.sums(*arrays, chunk, call.mixture, metrics, use)
             return sums
 
         for number, sums in passes(self.shards, sums_of, self.allreduce if draw else None):
             tree.push(0, number, sums)
         total = plain_sum.total(tree)
         self.stop_requested |= total.stop_requested
-        return ExampleSums.of(total.scalars)
+        return ExampleSums.of(total.scalars, metrics.target_weights)
 
     def evaluated_curvature(self, weights: Array, chunks: Chunks) -> Curvature:
         """Return the second derivatives of the cost of any number of examples, the model as in evaluation; collective.
@@ -266,7 +301,10 @@ class Objective:
         """
         self.arena.fence(weights)
         at = self.layout.views(weights)
-        return self.curvature(lambda number: (self.loss_curvature(at, chunk.rows(...)) for chunk in chunks(number)))
+        factors = None if self.joint is None else self.factors(chunks)
+        return self.curvature(
+            lambda number: (self.loss_curvature(at, chunk.rows(...), None, factors) for chunk in chunks(number))
+        )
 
     def curvature(self, examples: Callable[[int], Iterable[LossCurvature]], training: bool = False) -> Curvature:
         """Return the second derivatives of the cost of some examples.
@@ -278,21 +316,29 @@ class Objective:
         allreduce = self.allreduce if training else None
         return Curvature(examples, self.arena, self.shards, self.gradients.vector_sum, allreduce)
 
-    def loss_curvature(self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None) -> LossCurvature:
+    def loss_curvature(
+        self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None, factors: Factors | None = None
+    ) -> LossCurvature:
         """Return the derivatives of a shard's loss sum.
 
         Args:
             at: the parameters.
             shard: the examples.
             draw: random numbers of a training pass; None for the model as in evaluation.
+            factors: of several targets, see factors(); None for one target.
         """
         mixtures: list[Mixture | None] = [None]  # that of the last call, the same in each as its draws are
 
-        def outputs(parameters: Mapping[str, Value]) -> Value:
+        def outputs(parameters: Mapping[str, Value]) -> Any:
             call = self.call(parameters, shard, draw)
-            found = self.model(Scope(call), shard.inputs)
+            found = self.outputs(call, shard)
             mixtures[0] = call.mixture
             return found
+
+        if self.joint is not None:
+            assert factors is not None
+            both = lambda given: (outputs(given), mixtures[0])  # noqa: E731
+            return self.joint.curvature(both, at, shard, draw or (0, 0, 0), factors)
 
         return LossCurvature(
             outputs=outputs,
@@ -309,3 +355,10 @@ class Objective:
             self.allreduce.free()
         self.gradients.free()
         self.arena.free()
+
+
+def _joint_cost(loss: JointLoss, of_targets: Mapping[str, Scaling], are_weighted: bool) -> JointCost:
+    """Return what is done with several targets, whose code no other run loads."""
+    from dbp.cost.joint import JointCost
+
+    return JointCost(loss, of_targets, are_weighted)

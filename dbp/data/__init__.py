@@ -14,6 +14,7 @@ from dbp.data.dataset import (
     Examples,
     Rows,
     role_of,
+    scaled_inputs,
     scalings_of,
 )
 from dbp.data.file_names import data_path, expand, with_path
@@ -90,6 +91,7 @@ __all__ = [
     "role_of",
     "same_files",
     "sample_digest",
+    "scaled_inputs",
     "scalings_of",
     "stored_bytes",
     "weighted_by_places",

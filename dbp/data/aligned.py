@@ -13,6 +13,7 @@ from dbp.data.meaning import ColumnMeaning, Meaning, kind_of, listed, missing_na
 from dbp.data.placeholders import unused_targets
 from dbp.data.scaling import Numbers, are_close, check_scale, check_shift
 from dbp.errors import UserError
+from dbp.text import shortened
 from dbp.types import Array
 
 Remedy = Callable[[Any, Any], str]  # of two scales that are single numbers
@@ -59,6 +60,7 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
         UserError: the numbers do not mean the same.
     """
     found, known = dict(meaning_of(data)), dict(reference)
+    _check_named(data.name, found, known)
     orders: dict[str, Array] = {}
     class_numbers: dict[str, Array] = {}
     for column in [column for column in reference if column in found]:
@@ -89,6 +91,22 @@ def aligned(data: Dataset, reference: Meaning, remedy: Remedy | None, own_scale:
         for column, what in reference.items()
     }
     return Aligned(data, orders, class_numbers, meaning, warnings)
+
+
+def _check_named(name: str, found: Meaning, expected: Meaning) -> None:
+    """Raise UserError if data lacks inputs of the training data, or one of its targets if it has some of them."""
+    for role in ("inputs", "targets"):
+        here, there = ([one for one in known if role_of(one) == role] for known in (found, expected))
+        if (role == "targets" or not there) and not here:  # targets may be left out
+            continue
+        if missing := [one for one in there if one not in here]:
+            lacking, has = (shortened([one.removeprefix(f"{role}.") for one in known]) for known in (missing, here))
+            has = f"it has {has}" if here != [role] else f"its {role} have no name"
+            raise UserError(
+                f"{name}: lacks the {role} {lacking}, which the training data has; {has}: name them as there"
+                if missing != [role]
+                else f"{name}: has {role} with names ({shortened([*here])}), but those of the training data have none"
+            )
 
 
 def _not_compared(name: str, missing: Sequence[str]) -> list[str]:

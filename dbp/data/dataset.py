@@ -208,6 +208,20 @@ def scalings_of(data: Dataset, standardized: Meaning | None = None) -> dict[str,
     return {column: scaling for column, scaling in found.items() if not scaling.is_identity}
 
 
+def scaled_inputs(examples: Examples, scalings: Mapping[str, Scaling], dtype: Any) -> Arrays:
+    """Return the inputs of some examples in the type and units of a model, by name if they have names.
+
+    Args:
+        examples: as they are stored.
+        scalings: of their columns, by name.
+        dtype: of the model.
+    """
+    inputs = examples.inputs
+    if not isinstance(inputs, Mapping):
+        return scalings.get("inputs", Scaling()).apply(inputs, dtype)
+    return {name: scalings.get(f"inputs.{name}", Scaling()).apply(one, dtype) for name, one in inputs.items()}
+
+
 def check_columns(name: str, columns: Mapping[str, Any]) -> None:
     """Raise UserError unless all columns of a data set, given by name, are numbers with one row per example."""
     first = first_inputs(columns)

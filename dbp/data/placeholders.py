@@ -47,8 +47,9 @@ def without_fill(examples: Examples) -> Examples:
     columns = dict(examples)
     for name, mask in masks.items():
         inputs = "inputs" + name.removeprefix("mask")
-        columns[inputs] = columns[inputs].copy()
-        columns[inputs][~mask] = 0
+        if inputs in columns:  # a target alone goes without
+            columns[inputs] = columns[inputs].copy()
+            columns[inputs][~mask] = 0
     return Examples(columns)
 
 

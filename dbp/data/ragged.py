@@ -268,7 +268,7 @@ def check_places(name: str, columns: Mapping[str, Any]) -> None:
         first, other = next(iter(ragged.items()))
         if not np.array_equal(array.lengths, other.lengths):
             raise UserError(f"{name}: {first} and {column} must have the same lengths, row by row, but have others")
-        if first != "inputs":
+        if first.partition(".")[0] != "inputs":
             raise UserError(f"{name}: {column} have unequal lengths, but inputs have not; pad them")
 
 

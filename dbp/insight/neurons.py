@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
+from dbp.cost.joint import Factors, loss_sum
 from dbp.cost.mini_batch import losses_of
 from dbp.data import Meaning
 from dbp.errors import UserError
-from dbp.nn import Call, Loss, Scope, call_with
+from dbp.named_arrays import row_count, zeros_of
+from dbp.nn import Call, JointLoss, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
 from dbp.reading.shard import Shard
 from dbp.text import count_text, table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.trained.model_on_data import ModelOnData
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
 TOP_LEVEL = "model"  # the path of neurons that a model has at the root of its tree of names
 LEGEND = (
@@ -143,13 +145,14 @@ def neurons_of(evaluator: Evaluator) -> Neurons:
     """Return the deltas of all units of an evaluator's model over its data; collective."""
     trained = evaluator.trained
     columns = agree(evaluator.comm, _Columns.of, trained)
+    factors = evaluator.objective().factors(evaluator.loader.chunks) if isinstance(trained.loss, JointLoss) else None
     vector_sum = PlainSum(evaluator.comm, evaluator.shards, 0, trained.dtype, columns.width)
     tree = vector_sum.start()
     for number in evaluator.shards.mine:
         part = vector_sum.buffer()
         part.scalars[:] = 0
         for chunk in evaluator.loader.chunks(number):
-            part.scalars += columns.sums(trained, chunk)
+            part.scalars += columns.sums(trained, chunk, factors)
         tree.push(0, number, part)
     found = columns.figures(vector_sum.total(tree).scalars, len(trained.data))
     evaluator.check_cost(found.cost)
@@ -212,12 +215,12 @@ def _with_axes(mask: Array, axes: int) -> Array:
     return mask.reshape(mask.shape + (1,) * (axes - mask.ndim))
 
 
-def _forward(trained: ModelOnData, inputs: Array, mask: Array | None) -> tuple[Value, dict[str, _LayerValues]]:
+def _forward(trained: ModelOnData, inputs: Arrays, mask: Arrays) -> tuple[Any, dict[str, _LayerValues]]:
     """Return the model's outputs and its neurons."""
     leaves = {name: Tensor(array) for name, array in trained.parameters.items()}
     call = call_with(leaves, trained.running, record_neurons=True, mask=mask)
     outputs = trained.model(Scope(call), inputs)
-    return outputs, _layer_values(call, len(inputs))
+    return outputs, _layer_values(call, row_count(inputs))
 
 
 @dataclass(frozen=True)
@@ -241,8 +244,7 @@ class _Columns:
     @classmethod
     def of(cls, trained: ModelOnData) -> _Columns:
         """Return the columns of a model from one pass over zeros, which a rank without examples can do too."""
-        zeros = np.zeros((2, *trained.data.input_shape), trained.dtype)
-        mask = trained.example_mask(len(zeros))
+        zeros, mask = zeros_of(trained.data.input_shape, 2, trained.dtype), trained.example_mask(2)
         _, layers = _forward(trained, zeros, mask)
         if not layers:
             raise UserError("the model registers no neurons; a function does so with scope.neurons(z)")
@@ -255,15 +257,30 @@ class _Columns:
         """Return how many numbers are summed."""
         return 3 + 4 * sum(self.units.values())
 
-    def sums(self, trained: ModelOnData, chunk: Shard) -> Array:
-        """Return the sums over some examples, in float64."""
+    def sums(self, trained: ModelOnData, chunk: Shard, factors: Factors | None = None) -> Array:
+        """Return the sums over some examples, in float64.
+
+        Args:
+            trained: the model.
+            chunk: the examples.
+            factors: of the losses of several targets, see cost/joint.py; None for one target.
+        """
         outputs, layers = _forward(trained, chunk.inputs, chunk.mask)
         losses = losses_of(trained.loss, outputs, chunk)
-        weights = np.ones(chunk.count, trained.dtype) if chunk.example_weights is None else chunk.example_weights
-        deltas = iter(pullback(losses, weights, [z for layer in layers.values() for z in layer.inputs]))
+        given = chunk.example_weights if factors is None else None  # else they are in the sum of the losses
+        weights = np.ones(chunk.count, trained.dtype) if given is None else given
+        units = [z for layer in layers.values() for z in layer.inputs]
+        if factors is None:
+            deltas = iter(pullback(losses, weights, units))
+            loss = np.sum(array_of(losses) * weights.astype(np.float64))
+        else:
+            total = loss_sum(losses, chunk, factors)
+            is_recorded = type(total) is Tensor
+            deltas = iter(pullback(total, np.ones((), trained.dtype), units) if is_recorded else [None] * len(units))
+            loss = np.float64(array_of(total))
         example_weights = weights.reshape(len(weights), -1).sum(axis=1, dtype=np.float64)
-        loss = np.sum(array_of(losses) * weights.astype(np.float64))
-        parts = [np.array([example_weights.sum(), loss, np.count_nonzero(example_weights)])]
+        counted = np.count_nonzero(example_weights) if factors is None else chunk.counted
+        parts = [np.array([example_weights.sum(), loss, counted])]
         for layer in layers.values():
             of_layer = [next(deltas) for _ in layer.inputs]
             parts += _layer_sums(layer, of_layer, example_weights, layer.valid_positions if self.is_masked else None)

@@ -123,7 +123,12 @@ class MetricSet:
         fitted: those that follow from sums over examples.
         rankings: those that need all outputs.
         order: all columns in the order of the settings; by default that of the metrics.
+
+    Attributes:
+        target_weights: the weight of each target's cost, where there are several by name, see JointMetrics; else empty.
     """
+
+    target_weights: tuple[float, ...] = ()
 
     def __init__(
         self, fitted: Sequence[FittedMetric] = (), rankings: Sequence[Ranking] = (), order: Sequence[str] = ()
@@ -164,6 +169,11 @@ class MetricSet:
         sums = [metric for metric in fitted if isinstance(metric, FittedMetric)]
         rankings = [metric for metric in fitted if not isinstance(metric, FittedMetric)]
         return cls(sums, rankings, tuple(owners))
+
+    @property
+    def parts(self) -> MetricSet:
+        """Return what is taken where no metrics are asked for: nothing; of several targets the parts of the cost."""
+        return MetricSet()
 
     @cached_property
     def training(self) -> MetricSet:

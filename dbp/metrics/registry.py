@@ -19,7 +19,7 @@ from dbp.metrics.own import Metric
 from dbp.metrics.predictions import Predictions, TargetForm
 from dbp.metrics.rankings import AUC, AveragePrecision
 from dbp.metrics.scores import LogLoss, TopK
-from dbp.nn import Loss
+from dbp.nn import JointLoss, Loss
 from dbp.text import brief
 
 METRICS: dict[str, type[Any]] = {
@@ -56,6 +56,24 @@ def as_metrics(given: Any) -> tuple[MetricKind, ...]:
         if metric in found[:number]:
             raise UserError(f"metrics has {metric.kind!r} twice; leave one out")
     return found
+
+
+def metrics_for(given: Any, loss: Any) -> Any:
+    """Return metrics as as_metrics() does, or a list of them for each of several targets by name.
+
+    Args:
+        given: one or a list of them, or a mapping from the names of targets to such.
+        loss: of the run.
+
+    Raises:
+        UserError: one is not known, or given twice, or the loss has no target of this name.
+    """
+    if not isinstance(given, Mapping) or "kind" in given:
+        return as_metrics(given)
+    for name in given:
+        if isinstance(loss, JointLoss) and name not in loss.parts:
+            raise unknown("target of metrics", name, loss.parts)
+    return {name: as_metrics(metrics) for name, metrics in given.items()}
 
 
 def directions(metrics: Sequence[MetricKind], loss: Loss) -> dict[str, bool]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from dbp.data import Dataset, Examples, Meaning, Scaling, example_masks, scalings_of
+from dbp.data import Dataset, Examples, Meaning, Scaling, example_masks, scaled_inputs, scalings_of
 from dbp.errors import UserError
-from dbp.nn import InitialParameters, Loss, Model, check_inputs
-from dbp.reading.output_form import OutputForm
-from dbp.types import Array
+from dbp.named_arrays import each, row_count, zeros_of
+from dbp.nn import InitialParameters, Model, check_inputs
+from dbp.reading.output_form import Form
+from dbp.types import Arrays
 
 
 @dataclass(frozen=True)
@@ -21,15 +24,15 @@ class ExampleCheck:
     Args:
         model: the model.
         form: of its outputs, which targets must fit.
-        scaling: of the inputs as they are stored.
+        scalings: of the columns as they are stored, by name.
         dtype: of the run.
         layers: the paths of the layers that refuse some numbers in their inputs.
         unchecked: those of them that come after a parameter, so that they are not asked here.
     """
 
     model: Model
-    form: OutputForm
-    scaling: Scaling
+    form: Form
+    scalings: Mapping[str, Scaling]
     dtype: np.dtype[Any]
     layers: tuple[str, ...]
     unchecked: tuple[str, ...]
@@ -38,7 +41,7 @@ class ExampleCheck:
     def of(
         cls,
         model: Model,
-        loss: Loss,
+        form: Form,
         initial: InitialParameters,
         data: Dataset,
         standardized: Meaning | None = None,
@@ -47,7 +50,7 @@ class ExampleCheck:
 
         Args:
             model: the model.
-            loss: takes its outputs.
+            form: of its outputs.
             initial: its initial parameters.
             data: the data set.
             standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
@@ -55,9 +58,9 @@ class ExampleCheck:
         layers, dtype = initial.input_checks, initial.dtype
         asked = 0
         if layers:
-            asked = check_inputs(model, np.zeros((2, *data.input_shape), dtype), example_masks(data)(2), len(layers))
-        scaling = scalings_of(data, standardized).get("inputs", Scaling())
-        return cls(model, OutputForm.of(loss, initial), scaling, dtype, layers[:asked], layers[asked:])
+            zeros = zeros_of(data.input_shape, 2, dtype)
+            asked = check_inputs(model, zeros, example_masks(data)(2), len(layers))
+        return cls(model, form, scalings_of(data, standardized), dtype, layers[:asked], layers[asked:])
 
     def __call__(self, examples: Examples, first: int) -> None:
         """Raise UserError if some examples do not fit.
@@ -70,10 +73,10 @@ class ExampleCheck:
         if not self.layers:  # then the inputs need not be scaled
             return
         with np.errstate(all="ignore"):  # the check of precision comes after this one
-            inputs = self.scaling.apply(examples.inputs, self.dtype)
+            inputs = scaled_inputs(examples, self.scalings, self.dtype)
         self.check_inputs(inputs, examples.mask, first)
 
-    def check_inputs(self, inputs: Array, mask: Array | None, first: int) -> None:
+    def check_inputs(self, inputs: Arrays, mask: Arrays, first: int) -> None:
         """Raise UserError for the first example with numbers that a layer refuses.
 
         Args:
@@ -86,13 +89,13 @@ class ExampleCheck:
         try:
             self._ask(inputs, mask)
         except UserError:
-            for row in range(len(inputs)):
+            for row in range(row_count(inputs)):
                 one = slice(row, row + 1)
                 try:
-                    self._ask(inputs[one], None if mask is None else mask[one])
+                    self._ask(each(itemgetter(one), inputs), each(itemgetter(one), mask))
                 except UserError as error:
                     raise UserError(f"inputs of example {first + row} do not fit the model: {error}") from None
             raise
 
-    def _ask(self, inputs: Array, mask: Array | None) -> None:
+    def _ask(self, inputs: Arrays, mask: Arrays) -> None:
         check_inputs(self.model, inputs, mask, len(self.layers))

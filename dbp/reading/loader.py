@@ -8,19 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbp.data import (
-    Dataset,
-    Meaning,
-    RowCheck,
-    Scaling,
-    places_of,
-    scalings_of,
-    weighted_by_places,
-    without_placeholders,
-)
-from dbp.nn import Loss
+from dbp.data import Dataset, Meaning, RowCheck, scaled_inputs, scalings_of, without_placeholders
 from dbp.parallel import Shards
 from dbp.reading.order import RowOrder
+from dbp.reading.output_form import Form
 from dbp.reading.shard import Batch, Shard
 from dbp.reading.subset import Subset
 
@@ -30,32 +21,26 @@ class Loader:
 
     Args:
         data: the data set.
-        loss: brings targets into the form that it takes.
-        output_shape: of the model, for one example.
+        form: of the model's outputs, into which targets are brought.
         dtype: of the run.
         shards: who computes which part.
         chunk_rows: examples of one evaluation pass; see evaluation.py.
         standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
         check: checks the rows of an evaluation as they are read; None if they have been checked.
-        output_places: how many axes of the model's outputs are places of masked inputs.
     """
 
     def __init__(
         self,
         data: Dataset,
-        loss: Loss,
-        output_shape: tuple[int, ...],
+        form: Form,
         dtype: np.dtype[Any],
         shards: Shards,
         chunk_rows: int = 1,
         standardized: Meaning | None = None,
         check: RowCheck | None = None,
-        output_places: int = 0,
     ):
-        self.data, self._shards, self._chunk_rows, self._output_places = data, shards, chunk_rows, output_places
-        self._loss, self._output_shape, self._dtype, self._check = loss, output_shape, dtype, check
-        scalings = scalings_of(data, standardized)
-        self._scaling, self._target_scaling = scalings.get("inputs", Scaling()), scalings.get("targets")
+        self.data, self.dtype, self._shards, self._chunk_rows = data, dtype, shards, chunk_rows
+        self._form, self._check, self._scalings = form, check, scalings_of(data, standardized)
 
     def batch(self, order: RowOrder, positions: range, check: RowCheck | None = None) -> Batch:
         """Return this rank's shards of the mini-batch at these positions of an order, checked if a check is given."""
@@ -80,26 +65,40 @@ class Loader:
         """Return the first example of the data set, which is not checked."""
         return self._shard(0, slice(0, 1), None)
 
+    def of_target(self, name: str) -> TargetLoader:
+        """Return this reader for one of several targets alone."""
+        return TargetLoader(self, name)
+
     def _shard(self, number: int, rows: Any, check: RowCheck | None) -> Shard:
         examples = without_placeholders(self.data.read(rows))
         if check is not None:
             check(examples, self._stored_rows(rows))
-        examples = weighted_by_places(examples, self._output_places)
-        targets = examples.targets
-        assert targets is not None
-        if self._target_scaling is not None:
-            targets = self._target_scaling.apply(targets, self._dtype)
-        return Shard(
-            number,
-            self._scaling.apply(examples.inputs, self._dtype),
-            self._loss.prepare(
-                targets, places_of(self._output_shape, targets, examples.mask, self._output_places), self._dtype
-            ),
-            None if examples.weights is None else examples.weights.astype(self._dtype),
-            examples.mask,
-        )
+        found = self._form.prepared(examples, self._scalings, self.dtype)
+        inputs = scaled_inputs(found.examples, self._scalings, self.dtype)
+        return Shard(number, inputs, found.targets, found.example_weights, found.examples.mask)
 
     def _stored_rows(self, rows: Any) -> NDArray[Any]:
         """Return the numbers of rows in the whole data set."""
         chosen = np.arange(*rows.indices(len(self.data))) if isinstance(rows, slice) else rows
         return self.data.rows_of_whole(chosen) if isinstance(self.data, Subset) else chosen
+
+
+class TargetLoader:
+    """A reader of a data set for one of its named targets, as if it were the only one.
+
+    Args:
+        loader: of the data set.
+        name: of the target.
+    """
+
+    def __init__(self, loader: Loader, name: str):
+        self.dtype, self._loader, self._name = loader.dtype, loader, name
+
+    def chunks(self, number: int) -> Iterator[Shard]:
+        """Yield the part of the whole data set that belongs to a shard, in chunks that bound the memory."""
+        for shard in self._loader.chunks(number):
+            yield shard.of_target(self._name)
+
+    def first(self) -> Shard:
+        """Return the first example of the data set, which is not checked."""
+        return self._loader.first().of_target(self._name)

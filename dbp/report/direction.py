@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from dbp.config import toml
 from dbp.errors import UserError
 from dbp.metrics.metric_set import VALIDATION
 from dbp.metrics.registry import as_metrics, directions
+from dbp.nn import JointLoss
 from dbp.report.record import RunRecord
 
 
@@ -29,5 +33,16 @@ def _columns(record: RunRecord) -> dict[str, bool]:
         settings = toml.settings_from(record.config)
     except UserError:
         return {}
-    chosen = as_metrics(settings.loss.default_metrics) if settings.metrics is None else settings.metrics
-    return directions(chosen, settings.loss)
+    if not isinstance(settings.loss, JointLoss):
+        return _of_target(settings.metrics, settings.loss)
+    found: dict[str, bool] = {}
+    for name, part in settings.loss.parts.items():
+        given = settings.metrics
+        chosen = given.get(name, ()) if isinstance(given, Mapping) else given
+        found |= {f"{column}_{name}": better for column, better in _of_target(chosen, part.loss).items()}
+    return found
+
+
+def _of_target(metrics: Any, loss: Any) -> dict[str, bool]:
+    """Return the columns of the metrics of one target; without metrics, of those that its loss reports."""
+    return directions(as_metrics(loss.default_metrics) if metrics is None else metrics, loss)

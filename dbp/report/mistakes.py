@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dbp.nn import JointLoss
 from dbp.report.images import data_uri, image_shape
 from dbp.report.markup import Markup, figure, section, tag
 from dbp.trained.evaluator import Evaluator
@@ -32,8 +33,13 @@ class Mistakes:
 
 
 def mistakes_of(evaluator: Evaluator) -> Mistakes | None:
-    """Return the mistakes of a model with one class per example; None for other models. One process alone."""
+    """Return the mistakes of a model with one class per example; None for other models. One process alone.
+
+    Of several targets there are none: their tables are those of `dbp eval --report`.
+    """
     trained = evaluator.trained
+    if isinstance(trained.loss, JointLoss):
+        return None
     count = trained.output_shape[0] if len(trained.output_shape) == 1 else 0
     if not 1 < count <= MOST_CLASSES:
         return None
@@ -50,7 +56,7 @@ def mistakes_of(evaluator: Evaluator) -> Mistakes | None:
         counts = np.ones(len(targets)) if weights is None else weights
         known = (targets >= 0) & (targets < count) & (classes >= 0) & (counts > 0)
         np.add.at(found.confusion, (targets[known], classes[known]), counts[known])
-        if image_shape(trained.data.input_shape) is not None:
+        if isinstance(trained.data.input_shape, tuple) and image_shape(trained.data.input_shape) is not None:
             _keep(found, start, stored.inputs, targets, predicted, known)
     return found
 

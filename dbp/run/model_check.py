@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from dbp.config.settings import Settings
 from dbp.errors import UserError
-from dbp.nn import InitialParameters, TrainingTrial
+from dbp.nn import InitialParameters, JointLoss, Loss, TrainingTrial
 from dbp.reading.order import Batches
 from dbp.text import count_text, shortened
 
 FEW_NUMBERS = 16  # per channel, below which the moments of a shard are mostly noise
 
 
-def model_warnings(settings: Settings, trial: TrainingTrial, shards: int, batches: Batches) -> list[str]:
+def model_warnings(loss: Any, trial: TrainingTrial, shards: int, batches: Batches) -> list[str]:
     """Return warnings about a model: an activation that the loss contains already, and moments of few numbers.
 
     Args:
-        settings: of the run.
+        loss: of the run, or the losses of several targets.
         trial: what a training pass has shown of the model.
         shards: parts of a mini-batch.
         batches: the mini-batches of an epoch.
@@ -25,16 +26,30 @@ def model_warnings(settings: Settings, trial: TrainingTrial, shards: int, batche
     Raises:
         UserError: a layer would normalize by the moments of a single number.
     """
-    warnings = []
-    applied = getattr(settings.loss, "applies", "")
-    if trial.ending and applied:
-        warnings.append(
-            f"the model ends with {trial.ending}, but {settings.loss.kind} takes its outputs for logits and applies "
-            f"{applied} itself; leave {trial.ending} out, as predict returns probabilities anyway"
-        )
+    named = {n: part.loss for n, part in loss.parts.items()} if isinstance(loss, JointLoss) else {"": loss}
+    endings = trial.ending if isinstance(trial.ending, Mapping) else dict.fromkeys(named, trial.ending)
+    warnings = [_logits_warning(name, one, endings[name]) for name, one in named.items()]
+    warnings = [warning for warning in warnings if warning]
     where, remedy = f" in {count_text(shards, 'shard')}", 'fewer shards, a larger batch_size, or statistics = "batch"'
     warnings += _few_numbers(trial.numbers, _Parts("a shard", shards, where, remedy), batches)
     return warnings + _few_numbers(trial.batch_numbers, _Parts("a mini-batch", 1, "", "a larger batch_size"), batches)
+
+
+def _logits_warning(name: str, loss: Loss, ending: str) -> str:
+    """Return a warning if a model's output ends with an activation that the loss applies itself; else "".
+
+    Args:
+        name: of the output; "" for one without a name.
+        loss: of the output.
+        ending: "softmax" or "sigmoid" if the output ends with this function, else "".
+    """
+    applied, output = getattr(loss, "applies", ""), f"output {name!r} of the model" if name else "model"
+    if not (ending and applied):
+        return ""
+    return (
+        f"the {output} ends with {ending}, but {loss.kind} takes its outputs for logits and applies {applied} itself; "
+        f"leave {ending} out, as predict returns probabilities anyway"
+    )
 
 
 def check_standardized(settings: Settings, initial: InitialParameters) -> None:

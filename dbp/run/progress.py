@@ -218,7 +218,8 @@ class Progress:
         self.best_epoch, self.best_step, self.best_value = 0, 0, math.nan
 
     def _start_epoch(self) -> None:
-        self.step_in_epoch, self.totals = 0, ExampleSums(0.0, 0.0, np.zeros(self.metrics.training.width))
+        training = self.metrics.training
+        self.step_in_epoch, self.totals = 0, ExampleSums(0.0, 0.0, np.zeros(training.width), training.target_weights)
 
     def clock(self) -> float:
         """Return the seconds of training so far."""
@@ -262,7 +263,7 @@ class Progress:
             without = math.nan if self.step_in_epoch else 0.0
             is_known = isinstance(given, (float, np.ndarray)) and np.size(given) == len(found)
             found[:] = np.asarray(given).reshape(-1) if is_known else without
-        self.totals = ExampleSums(attributes["epoch_weight"], attributes["epoch_loss"], sums)
+        self.totals = ExampleSums(attributes["epoch_weight"], attributes["epoch_loss"], sums, training.target_weights)
         self.history = {name: [float(x) for x in column] for name, column in history.items()}
         self.tables = {name: table for name, table in known.items() if not name.startswith(EPOCH)}
         if attributes.get("best_by") != self.best_by:  # the value of the best epoch is one of another column

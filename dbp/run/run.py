@@ -7,15 +7,15 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.objective import Objective
-from dbp.data import FLOATS, ColumnMeaning, Dataset, Examples, Meaning, RowCheck, example_masks
+from dbp.data import Dataset, Examples, Meaning, RowCheck, example_masks, role_of
 from dbp.data.check import block_rows
+from dbp.data.dataset import example_form
 from dbp.errors import PassStoppedError, unknown
+from dbp.named_arrays import zeros_of
 from dbp.nn import (
     InitialParameters,
     RunningMoments,
@@ -39,7 +39,7 @@ from dbp.parallel import (
 from dbp.reading.example_check import ExampleCheck
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, RowOrder
-from dbp.reading.output_form import OutputForm
+from dbp.reading.output_form import output_form
 from dbp.reading.shard import Batch, Shard
 from dbp.reading.training_data import TrainingData
 from dbp.run.best_weights import BestWeights
@@ -51,8 +51,8 @@ from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
 from dbp.run.sampling import sampler_of
 from dbp.run.sources import open_sources, shared_files, stop_check
-from dbp.run.standardization import standardization_of
-from dbp.types import Array
+from dbp.run.standardization import standardization_of, standardizations
+from dbp.types import Array, Shapes
 
 if TYPE_CHECKING:
     from dbp.run.frozen import FrozenParameters  # each for runs that have these settings alone
@@ -105,9 +105,9 @@ class Run:
         self.standardization = standardization_of(comm, settings, self.sources, stored or {})
         self.warnings += self.standardization.warnings
         self._train_loader = self.loader(self.sources.train)
-        loss, shape, _ = self._outputs
-        self.loss = with_class_weights(comm, loss, shape, self._targets.classes or (), progress, self._class_totals)
-        self.metrics = fitted_metrics(comm, settings.metrics, loss, shape, self._targets, self._train_loader)
+        loss = self.form.loss
+        self.loss = with_class_weights(comm, self.form, self.meaning, progress, self._class_totals)
+        self.metrics = fitted_metrics(comm, settings.metrics, loss, self.form.shape, self.meaning, self._train_loader)
         self.progress = Progress(self.metrics, agree(comm, self._column, settings.early_stopping.metric))
         self.schedule_by = agree(comm, self._column, settings.schedule.by)
         self._allocate()
@@ -129,11 +129,14 @@ class Run:
 
     def _build_model(self) -> InitialParameters:
         settings, dtype = self.settings, self.settings.numpy_dtype
-        example = np.zeros((2, *self.sources.train.input_shape), dtype)
+        shapes = self.sources.train.input_shape
+        example = zeros_of(shapes, 2, dtype)
         self._example_masks = example_masks(self.sources.train)
         one, two = map(self._example_masks, (1, 2))
         initial = initial_parameters(settings.model, example, settings.seed, dtype, two)
-        self._outputs, self.running = OutputForm.of(settings.loss, initial), initial.running
+        columns = example_form(self.sources.train)
+        self.form, self.running = output_form(settings.loss, initial, columns), initial.running
+        self._are_weighted = any(role_of(column) in ("weights", "mask") for column in columns)
         self._frozen_shapes: dict[str, tuple[int, ...]] = {}
         trained: Mapping[str, tuple[int, ...]] = initial.shapes
         if settings.frozen or initial.constants:
@@ -145,11 +148,11 @@ class Run:
         settings.optimizer.check(self.layout.shapes)
         check_standardized(settings, initial)
         self._example_checks = {
-            purpose: ExampleCheck.of(settings.model, settings.loss, initial, data)
+            purpose: ExampleCheck.of(settings.model, self.form, initial, data)
             for purpose, data in self.sources.files.items()
         }
-        trial = training_trial(settings.model, initial, example[:1], one, self._frozen_shapes)
-        self.warnings = model_warnings(settings, trial, self.shards.count, self.batches)
+        trial = training_trial(settings.model, initial, zeros_of(shapes, 1, dtype), one, self._frozen_shapes)
+        self.warnings = model_warnings(self.form.loss, trial, self.shards.count, self.batches)
         self.warnings += self.reading.warnings
         if self.comm.rank == 0:  # which prints them
             self.warnings += shared_files(settings.data)
@@ -238,9 +241,10 @@ class Run:
             settings.messages,
             settings.messages_kept,
             full_batch=self.batches.steps == 1,
-            of_targets=self._targets.standardization,
+            of_targets=standardizations(self.form, self.meaning),
             metrics=self.metrics.training,
             frozen=None if self.frozen is None else self.frozen.parameters,
+            are_weighted=self._are_weighted,
         )
         self._full_batch: Batch | None = None
         self._order: tuple[int, RowOrder] | None = None  # of the current epoch, with its number
@@ -276,19 +280,14 @@ class Run:
         return class_totals(self.comm, loader, self.shards, count, stop_check(self.comm))
 
     @property
-    def _targets(self) -> ColumnMeaning:
-        """Return what the numbers of the targets mean."""
-        return self.meaning.get("targets", ColumnMeaning(FLOATS))
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
+    def output_shape(self) -> Shapes:
         """Return the shape of the model's outputs for one example, the longest if they have unequal lengths."""
-        return self._outputs.shape
+        return self.form.shape
 
     def loader(self, data: Dataset, chunk_rows: int = 1, check: RowCheck | None = None) -> Loader:
         """Return a loader of this rank's shards of a data set; see its class."""
-        (loss, shape, places), dtype = self._outputs, self.settings.numpy_dtype
-        return Loader(data, loss, shape, dtype, self.shards, chunk_rows, self.meaning, check, places)
+        dtype = self.settings.numpy_dtype
+        return Loader(data, self.form, dtype, self.shards, chunk_rows, self.meaning, check)
 
     def order(self, epoch: int) -> RowOrder:
         """Return the order of examples in an epoch; with a full batch it is always the same."""

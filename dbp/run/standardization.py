@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dbp.checkpoint import begins_as_checkpoint
 from dbp.config.settings import Settings
 from dbp.data import (
+    FLOATS,
     ColumnMeaning,
     Dataset,
     Meaning,
@@ -27,8 +29,9 @@ from dbp.data import (
 from dbp.data.dataset import role_of
 from dbp.data.meaning import INTEGERS, listed
 from dbp.errors import UserError
-from dbp.nn import NUMBERS
+from dbp.nn import NUMBERS, JointLoss
 from dbp.parallel import Communicator, agree, from_rank_0
+from dbp.reading.output_form import Form, OutputForm
 from dbp.run.sources import Sources, how_to_state_scale, open_on_all_ranks, stop_check
 from dbp.terminal import write_error
 from dbp.text import count_text
@@ -81,7 +84,7 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
     roles = data.standardized_roles
     if path is not None and not stored and from_rank_0(comm, _is_data, path):
         train, roles = _reference(comm, settings, path, meaning), roles or ("inputs",)
-        columns: Sequence[str] = [column for column in meaning if role_of(column) in roles]
+        columns: Sequence[str] = _columns_of(roles, settings.loss, meaning)
         found: dict[str, ColumnMeaning] = {}
     elif path is not None:
         known = {} if stored else from_rank_0(comm, _meaning_in, path, meaning)
@@ -89,7 +92,7 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
         found = {column: what for column, what in found.items() if not roles or role_of(column) in roles}
         columns = tuple(found)
     else:
-        columns = [column for column in meaning if role_of(column) in roles]
+        columns = _columns_of(roles, settings.loss, meaning)
         found = moments_in({column: what for column, what in stored.items() if column in columns})
     _check_targets(columns, settings, meaning)
     if len(found) == len(columns):
@@ -115,6 +118,15 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
     return Standardization(with_moments(meaning, found), columns, source, warnings)
 
 
+def _columns_of(roles: Sequence[str], loss: Any, meaning: Meaning) -> list[str]:
+    """Return the columns of some roles that are standardized: of several targets, those that their losses let be."""
+    columns = [column for column in meaning if role_of(column) in roles]
+    if not isinstance(loss, JointLoss):
+        return columns
+    takes_numbers = {column: getattr(loss_of(loss, column), "targets_are", "") == NUMBERS for column in columns}
+    return [column for column in columns if role_of(column) != "targets" or takes_numbers[column]]
+
+
 def _is_data(path: str) -> bool:
     """Return True if a name is that of data files rather than of a run or a checkpoint."""
     file = data_path(path)
@@ -137,11 +149,29 @@ def moments_in(meaning: Meaning) -> dict[str, ColumnMeaning]:
     return {column: what for column, what in meaning.items() if what.mean is not None and what.deviation is not None}
 
 
+def standardizations(form: Form, meaning: Meaning) -> Any:
+    """Return what targets have gone through by mean and deviation; of several targets, by their names."""
+    if isinstance(form, OutputForm):
+        return meaning.get("targets", ColumnMeaning(FLOATS)).standardization
+    return {name: meaning_of_target(meaning, name).standardization for name in form.of_targets}
+
+
+def meaning_of_target(meaning: Meaning, name: str) -> ColumnMeaning:
+    """Return the meaning of a named target."""
+    return meaning.get(f"targets.{name}", ColumnMeaning(FLOATS))
+
+
 def with_moments(meaning: Meaning, moments: Meaning) -> dict[str, ColumnMeaning]:
     """Return the meaning of data with the mean and deviation of some columns."""
     taken = {column: (one.mean, one.deviation) for column, one in moments.items() if column in meaning}
     changed = {column: meaning[column]._replace(mean=mean, deviation=by) for column, (mean, by) in taken.items()}
     return {**meaning, **changed}
+
+
+def loss_of(loss: Any, column: str) -> Any:
+    """Return the loss of a column of targets: the only loss, or that of the column's name."""
+    part = loss.parts.get(column.removeprefix("targets.")) if isinstance(loss, JointLoss) else None
+    return loss if part is None else part.loss
 
 
 def _named(what: ColumnMeaning, which: Array) -> str:
@@ -152,11 +182,13 @@ def _named(what: ColumnMeaning, which: Array) -> str:
 def _check_targets(columns: Sequence[str], settings: Settings, meaning: Meaning) -> None:
     """Raise UserError if targets are standardized that are classes, or that the loss does not take for numbers."""
     targets = [column for column in columns if role_of(column) == "targets"]
-    if targets and getattr(settings.loss, "targets_are", "") != NUMBERS:
-        raise UserError(
-            f"data.standardize.from: {settings.data.standardize_from} has standardized targets, which the loss "
-            f"{settings.loss.kind} does not take; name a run that has standardized inputs alone"
-        )
+    for column in targets:
+        loss = loss_of(settings.loss, column)
+        if getattr(loss, "targets_are", "") != NUMBERS:
+            raise UserError(
+                f"data.standardize.from: {settings.data.standardize_from} has standardized {column}, which the loss "
+                f"{loss.kind} does not take; name a run that has standardized inputs alone"
+            )
     if any(meaning[column].classes for column in targets):
         raise UserError('data.standardize must leave out targets that are classes; set it to "inputs"')
 
@@ -225,7 +257,8 @@ def _advice(settings: Settings, train: Dataset, meaning: Meaning) -> list[str]:
         values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
         sizes = np.max(np.where(np.isfinite(values), values, 0), axis=0)
         if role_of(column) == "targets":
-            if sizes.max() > MANY_ORDERS and getattr(settings.loss, "targets_are", "") == NUMBERS:
+            loss = loss_of(settings.loss, column)
+            if sizes.max() > MANY_ORDERS and getattr(loss, "targets_are", "") == NUMBERS:
                 warnings.append(
                     f"{column} are up to {sizes.max():.2g} in size, which outputs reach after many steps only; set "
                     'data.standardize = "targets", or "both"'

@@ -11,10 +11,13 @@ import numpy as np
 from dbp.config.data import Data
 from dbp.config.settings import Settings
 from dbp.data import CheckExamples, Dataset, block_count, example_masks, stored_bytes
+from dbp.data.dataset import example_form
 from dbp.errors import UserError
+from dbp.named_arrays import zeros_of
 from dbp.nn import initial_parameters
 from dbp.parallel import Communicator, agree, parts
 from dbp.reading.example_check import ExampleCheck
+from dbp.reading.output_form import output_form
 from dbp.run.model_check import check_standardized
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.text import count_text, shortened, size
@@ -57,13 +60,13 @@ def _rules_of(settings: Settings | None, data: Dataset) -> ExampleCheck | None:
     """Return the rules of model and loss for the examples; raise UserError if their shape does not fit the model."""
     if settings is None:
         return None
-    example = np.zeros((2, *data.input_shape), settings.numpy_dtype)
+    example = zeros_of(data.input_shape, 2, settings.numpy_dtype)
     try:
         initial = initial_parameters(settings.model, example, 0, settings.numpy_dtype, example_masks(data)(2))
     except UserError as error:
         raise UserError(f"{data.name}: does not fit the model: {error}") from None
     check_standardized(settings, initial)
-    return ExampleCheck.of(settings.model, settings.loss, initial, data)
+    return ExampleCheck.of(settings.model, output_form(settings.loss, initial, example_form(data)), initial, data)
 
 
 def _progress(data: Dataset, comm: Communicator, say: Say) -> Callable[[], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,18 +17,18 @@ from dbp.cost.objective import Objective
 from dbp.data import Dataset, Meaning, Numbers, RowCheck, aligned, is_checked_at_start, parse_meaning
 from dbp.errors import NotFiniteError, UserError
 from dbp.metrics.metric_set import MetricKind
-from dbp.nn import Loss, as_loss, as_model
+from dbp.nn import as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.reading.loader import Loader
 from dbp.reading.shard import CountedChunks
 from dbp.run.evaluation import Evaluated
-from dbp.run.fitted_metrics import all_outputs, fitted_metrics, kinds_of, values_of
+from dbp.run.fitted_metrics import Metrics, all_outputs, fitted_metrics, values_of, with_others
 from dbp.run.snapshot import stored_input_shape
 from dbp.run.sources import check_together, open_on_all_ranks, print_warnings
 from dbp.run.standardization import standardized_like
 from dbp.trained.model_on_data import ModelOnData
 from dbp.trained.unknown_loss import check_is_known
-from dbp.types import Array
+from dbp.types import Array, Shapes
 
 if TYPE_CHECKING:
     from dbp.checkpoint import StoredCheckpoint
@@ -66,7 +66,7 @@ class Evaluator:
         trained: ModelOnData,
         comm: Communicator,
         shards: int | None = None,
-        metrics: Sequence[MetricKind] | None = None,
+        metrics: Metrics = None,
     ):
         agree(comm, check_is_known, trained.loss)
         print_warnings(comm, trained.data)
@@ -78,17 +78,7 @@ class Evaluator:
         self.trained, self.comm, self.metrics = trained, comm, metrics
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
-        self.loader = Loader(
-            trained.data,
-            trained.loss,
-            trained.output_shape,
-            trained.dtype,
-            self.shards,
-            rows,
-            trained.standardized,
-            check,
-            trained.form.places,
-        )
+        self.loader = Loader(trained.data, trained.form, trained.dtype, self.shards, rows, trained.standardized, check)
 
     def objective(self) -> Objective:
         """Return the cost over all ranks, as a function of the flat weights."""
@@ -116,10 +106,10 @@ class Evaluator:
             UserError: a metric does not fit the loss, or needs other examples than the data has.
         """
         trained, objective = self.trained, self.objective()
-        own = kinds_of(trained.loss) if self.metrics is None else self.metrics
-        chosen = [*own, *others] if others else self.metrics
-        metrics = fitted_metrics(self.comm, chosen, trained.loss, trained.output_shape, trained.targets, self.loader)
-        kept = all_outputs(metrics, self.comm, len(trained.data), trained.output_shape, trained.dtype.itemsize)
+        chosen = with_others(self.metrics, others, trained.loss)
+        shape, meaning = trained.form.shape, trained.standardized
+        metrics = fitted_metrics(self.comm, chosen, trained.loss, shape, meaning, self.loader)
+        kept = all_outputs(metrics, self.comm, len(trained.data), shape, trained.dtype.itemsize)
         weights = objective.layout.flatten(trained.parameters, trained.dtype)
         chunks = CountedChunks(self.loader.chunks)
         totals = objective.evaluate(weights, chunks, metrics=metrics, use=None if kept is None else kept.add)
@@ -144,21 +134,21 @@ class Evaluator:
 
 def evaluator_of(
     model: Any,
-    loss: Loss | str,
+    loss: Any,
     weights: Mapping[str, Array],
     data: Any,
     comm: Communicator,
     shards: int | None = None,
     dtype: np.dtype[Any] | None = None,
     standardized: Meaning | None = None,
-    metrics: Sequence[MetricKind] | None = None,
-    trained_shape: tuple[int, ...] | None = None,
+    metrics: Metrics = None,
+    trained_shape: Shapes | None = None,
 ) -> Evaluator:
     """Return the evaluator of a model on data, all of it checked; collective.
 
     Args:
         model: a model, or a list of layers.
-        loss: a loss, or its name.
+        loss: a loss, or its name; of several targets, one for each by name.
         weights: the parameters, and the running moments if the model has any, by name.
         data: an HDF5 file, a data set, a Data whose `train` is meant, or (inputs, targets) or with weights.
         comm: the ranks.

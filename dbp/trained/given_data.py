@@ -75,7 +75,7 @@ def _names_files(given: Any) -> bool:
 
 
 def _in_memory(given: Any, data: Data, meaning: Meaning, scale: Numbers | None, with_targets: bool) -> Dataset:
-    columns = _columns_of(given, with_targets)
+    columns = _columns_of(given, meaning, with_targets)
     inputs = columns["inputs"]
     found = ArrayDataset(
         inputs, columns.get("targets"), columns.get("weights"), name="the arrays", mask=columns.get("mask")
@@ -89,8 +89,10 @@ def _in_memory(given: Any, data: Data, meaning: Meaning, scale: Numbers | None, 
     return aligned(found, meaning, None)
 
 
-def _columns_of(given: Any, with_targets: bool) -> dict[str, Any]:
+def _columns_of(given: Any, meaning: Meaning, with_targets: bool) -> dict[str, Any]:
     """Return the columns that are given, by name, without those that are not used."""
+    if isinstance(given, Mapping) and given and all(f"inputs.{name}" in meaning for name in given):
+        given = {"inputs": given}  # the inputs themselves, by their names
     if isinstance(given, tuple):
         if len(given) not in (2, 3):
             raise UserError(

@@ -12,7 +12,7 @@ import numpy as np
 from dbp import terminal
 from dbp.checkpoint import StoredCheckpoint, epoch_words
 from dbp.config.settings import Settings
-from dbp.data import FLOATS, ColumnMeaning, CsvFile, Dataset, Meaning, OutputFile, parse_meaning
+from dbp.data import CsvFile, Dataset, Meaning, OutputFile, parse_meaning
 from dbp.metrics.predictions import TargetForm
 from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
 from dbp.run.snapshot import stored_input_shape
@@ -22,7 +22,7 @@ from dbp.text import count_text, figures, lines_of, shortened
 from dbp.trained.evaluator import DataFile, aligned_file, evaluator_of_checkpoint
 from dbp.trained.loading import check_same_kernels, read_model, settings_of
 from dbp.trained.model_on_data import ModelOnData
-from dbp.trained.prediction import REFUSE, attributes_of, columns_of, predictions
+from dbp.trained.prediction import REFUSE, file_columns, predictions
 
 
 class ModelFile(NamedTuple):
@@ -82,11 +82,16 @@ def evaluate(
     from dbp.metrics.report import Report, columns_in_table, report_lines
 
     found, trained = evaluator.evaluate(Report()), evaluator.trained
-    form = TargetForm.of(trained.loss, trained.output_shape, trained.targets)
-    lines = report_lines(found.tables, form, trained.targets.units or ())
-    in_table = columns_in_table(form)
+    lines: list[str] = []
+    in_table: set[str] = set()
+    for name, one in trained.targets_by_name.items():
+        form = TargetForm.of(one.loss, one.output_shape, one.meaning)
+        end = f"_{name}" if name else ""
+        own = {table.removesuffix(end): values for table, values in found.tables.items() if table.endswith(end)}
+        lines += ["", *([f"{name}:"] if name else []), *report_lines(own, form, one.meaning.units or ())]
+        in_table |= {f"{column}{end}" for column in columns_in_table(form)}
     shown = {name: value for name, value in found.shown.items() if name not in in_table}
-    return "\n".join([_figures(shown, found.counted, checkpoint), "", *lines])
+    return "\n".join([_figures(shown, found.counted, checkpoint), *lines])
 
 
 def _figures(values: Mapping[str, float], counted: int, checkpoint: StoredCheckpoint) -> str:
@@ -127,15 +132,13 @@ def predict(
         agree(comm, out.check_shape, trained.output_shape)
     print_warnings(comm, data)
     marked: list[int] = []
-    targets = meaning.get("targets", ColumnMeaning(FLOATS))
     with out:
         from_rank_0(comm, out.create)
         for found in predictions(trained, comm, not_finite):
             marked += found.marked.tolist()
             if comm.rank == 0:
-                predicted = settings.loss.predict(found.outputs)
-                columns = columns_of(found.outputs, predicted, targets.classes, found.row_names)
-                out.write_rows(columns, found.first, len(data), attributes_of(columns, targets))
+                columns, attributes = file_columns(found, trained.loss, meaning)
+                out.write_rows(columns, found.first, len(data), attributes)
         from_rank_0(comm, out.commit)
     which = epoch_words(checkpoint.progress)
     by = f" by {which}" if which else ""

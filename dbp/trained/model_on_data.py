@@ -18,36 +18,58 @@ from dbp.data import (
     Dataset,
     Meaning,
     Scaling,
+    counting_rows,
     example_masks,
+    role_of,
+    scaled_inputs,
     scalings_of,
     without_fill,
 )
+from dbp.data.dataset import example_form
 from dbp.errors import UserError
-from dbp.nn import Loss, Model, initial_parameters, on_axes_of, running_arrays, use
+from dbp.named_arrays import each, zeros_of
+from dbp.nn import JointLoss, Loss, Model, initial_parameters, on_axes_of, running_arrays, use
 from dbp.reading.example_check import ExampleCheck
-from dbp.reading.output_form import OutputForm
-from dbp.types import Array, Arrays
+from dbp.reading.output_form import JointForm, output_form
+from dbp.run.standardization import meaning_of_target, standardizations
+from dbp.types import Array, Arrays, Shape, Shapes
 
 
 class ModelInputs(NamedTuple):
     """Some rows of a data set as a model takes them.
 
     Args:
-        inputs: in the type and units of the model.
-        weights: of the examples; None if all are 1.
+        inputs: in the type and units of the model; several by name.
+        counts: which rows have a weight that is not 0; None if all count.
         mask: which places of the inputs hold data; None if all do.
     """
 
-    inputs: Array
-    weights: Array | None
-    mask: Array | None
+    inputs: Arrays
+    counts: Array | None
+    mask: Arrays
 
 
-def _other_shape(data: Dataset, trained_shape: tuple[int, ...] | None) -> UserError:
+class TargetOnData(NamedTuple):
+    """A target of a model.
+
+    Args:
+        loss: of the target.
+        output_shape: of the output for it, for one example.
+        meaning: of the target in the training data.
+    """
+
+    loss: Loss
+    output_shape: Shape
+    meaning: ColumnMeaning
+
+
+def _other_shape(data: Dataset, trained_shape: Shapes) -> UserError:
     """Return the error of data whose inputs have another shape than those of the training, which the model needs."""
+    shape = each(tuple, data.input_shape)
+    is_row = not isinstance(shape, Mapping) and len(shape) == 1
     return UserError(
-        f"{data.name}: inputs of shape {tuple(data.input_shape)} do not fit the model, which was trained on inputs of "
-        f"shape {trained_shape}; give it data with the same {'columns' if len(data.input_shape) == 1 else 'shape'}"
+        f"{data.name}: inputs of shape {shape} do not fit the model, which was trained on inputs of shape "
+        f"{trained_shape}; give it data with the same {'columns' if is_row else 'shape'}"
     )
 
 
@@ -56,7 +78,7 @@ class ModelOnData:
 
     Args:
         model: the model; called on two examples of zeros, so that it names the weights it needs.
-        loss: the loss, which checks targets.
+        loss: the loss, which checks targets; of several targets, a JointLoss.
         weights: parameters and running moments by name, as in a checkpoint or a result.
         data: the data set on which the model is used.
         dtype: type to compute in.
@@ -70,28 +92,28 @@ class ModelOnData:
     def __init__(
         self,
         model: Model,
-        loss: Loss,
+        loss: Any,
         weights: Mapping[str, Array],
         data: Dataset,
         dtype: np.dtype[Any],
         standardized: Meaning | None = None,
-        trained_shape: tuple[int, ...] | None = None,
+        trained_shape: Shapes | None = None,
     ):
-        self.model, self.loss, self.data, self.dtype = model, loss, data, dtype
+        self.model, self.data, self.dtype = model, data, dtype
         self.standardized = standardized or {}
-        self.scaling = scalings_of(data, self.standardized).get("inputs", Scaling())
-        self.targets = self.standardized.get("targets", ColumnMeaning(FLOATS))
-        self.of_targets = self.targets.standardization
-        example, self._masks = np.zeros((2, *data.input_shape), dtype), example_masks(data)
+        self.scalings = scalings_of(data, self.standardized)
+        example, self._masks = zeros_of(data.input_shape, 2, dtype), example_masks(data)
         try:
-            initial = initial_parameters(model, example, 0, dtype, self._masks(len(example)))
+            initial = initial_parameters(model, example, 0, dtype, self._masks(2))
         except UserError as error:
             if trained_shape not in (None, data.input_shape):
                 raise _other_shape(data, trained_shape) from None
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
-        self.output_shape, self.running = initial.output_shape, initial.running
-        self._output_places, self.form = initial.output_places, OutputForm.of(loss, initial)
-        self.example_check = ExampleCheck.of(model, loss, initial, data, self.standardized)
+        columns = [name for name in (*example_form(data), *self.standardized) if role_of(name) == "targets"]
+        self.form, self.running = output_form(loss, initial, [*dict.fromkeys(columns)]), initial.running
+        self.loss = self.form.loss
+        self.output_shape, self._output_places = self._named(initial.output_shape), self._named(initial.output_places)
+        self.example_check = ExampleCheck.of(model, self.form, initial, data, self.standardized)
         moments = running_arrays(self.running)
         for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
             if name not in weights:
@@ -116,9 +138,38 @@ class ModelOnData:
         if has_masks or data.input_shape != self.data.input_shape:
             return None
         moved = copy.copy(self)
-        moved.data, scaling = data, scalings_of(data, self.standardized).get("inputs", Scaling())
-        moved.scaling, moved.example_check = scaling, replace(self.example_check, scaling=scaling)
+        moved.data, moved.scalings = data, scalings_of(data, self.standardized)
+        moved.example_check = replace(self.example_check, scalings=moved.scalings)
         return moved
+
+    @property
+    def targets(self) -> ColumnMeaning:
+        """Return the meaning of the only target without a name."""
+        return self.standardized.get("targets", ColumnMeaning(FLOATS))
+
+    @property
+    def targets_by_name(self) -> dict[str, TargetOnData]:
+        """Return what is known of each target, by its name; "" is the name of the only one without a name."""
+        if not isinstance(self.form, JointForm):
+            return {"": TargetOnData(self.form.loss, self.form.shape, self.targets)}
+        forms = self.form.of_targets.items()
+        return {n: TargetOnData(one.loss, one.shape, meaning_of_target(self.standardized, n)) for n, one in forms}
+
+    @property
+    def of_targets(self) -> Any:
+        """Return what targets have gone through by mean and deviation; of several targets, by their names."""
+        return standardizations(self.form, self.standardized)
+
+    def _named(self, outputs: Any) -> Any:
+        """Return what is known of outputs by name, where targets have names."""
+        return self.loss.named(outputs) if isinstance(self.loss, JointLoss) else outputs
+
+    def in_units(self, outputs: Arrays) -> Arrays:
+        """Return outputs in the units of the targets."""
+        scalings = self.of_targets
+        if not isinstance(outputs, Mapping):
+            return scalings.undo(outputs)
+        return {name: scalings.get(name, Scaling()).undo(output) for name, output in outputs.items()}
 
     def without_rows(self, named: Dataset) -> ModelOnData:
         """Return this model without its data set, of which another one has the name and the shape alone."""
@@ -130,7 +181,9 @@ class ModelOnData:
     def read(self, rows: slice) -> ModelInputs:
         """Read rows of the data set, with inputs in the type and units of the model."""
         read = without_fill(self.data.read(rows))
-        return ModelInputs(self.scaling.apply(read.inputs, self.dtype), read.weights, read.mask)
+        weights = [values for name, values in read.items() if role_of(name) == "weights"]
+        counts = np.logical_or.reduce([counting_rows(values) for values in weights]) if weights else None
+        return ModelInputs(scaled_inputs(read, self.scalings, self.dtype), counts, read.mask)
 
     def example_mask(self, examples: int) -> Arrays:
         """Return a mask for a number of examples of zeros; None if the data has none."""
@@ -150,25 +203,51 @@ class ModelOnData:
             )
         )
 
-    def outputs(self, inputs: Array, mask: Array | None = None) -> Array:
+    def outputs(self, inputs: Arrays, mask: Arrays = None) -> Arrays:
         """Return the model's outputs for some inputs, of which the mask says which places hold data.
 
         Outputs with places have as many as those for the longest example. They are zeros where a place is masked.
         """
         return self.outputs_and_mask(inputs, mask)[0]
 
-    def outputs_and_mask(self, inputs: Array, mask: Array | None) -> tuple[Array, Array | None]:
-        """Return the model's outputs, and which of their places hold data; None for outputs without places."""
+    def outputs_and_mask(self, inputs: Arrays, mask: Arrays) -> tuple[Arrays, Arrays]:
+        """Return the model's outputs, and which of their places hold data; None for outputs without places.
+
+        Both are by name where targets have names.
+        """
         scope = use(self.parameters, self.running, mask=mask)
-        outputs = array_of(self.model(scope, inputs))
-        if mask is None or not self._output_places:
-            return outputs, None
-        valid = scope.mask_of_outputs(self.model)
-        if valid is None:  # all places hold data
-            valid = np.ones(outputs.shape[: 1 + self._output_places], np.bool_)
-        padded = np.zeros((len(outputs), *self.output_shape), outputs.dtype)
-        longest = np.zeros(padded.shape[: valid.ndim], np.bool_)
-        inside = tuple(map(slice, valid.shape))
-        padded[inside] = np.where(on_axes_of(valid, outputs), outputs, 0)
-        longest[inside] = valid
-        return padded, longest
+        outputs = self._named(each(array_of, self.model(scope, inputs)))
+        if mask is None:
+            return outputs, each(lambda _: None, outputs) if isinstance(outputs, Mapping) else None
+        after = scope.mask_of_outputs(self.model)
+        if not isinstance(outputs, Mapping):
+            return _with_all_places(outputs, after, self._output_places, self.output_shape)
+        masks: Mapping[str, Array] = after if isinstance(after, Mapping) else {}
+        found = {
+            name: _with_all_places(output, masks.get(name), self._output_places[name], self.output_shape[name])
+            for name, output in outputs.items()
+        }
+        return {name: output for name, (output, _) in found.items()}, {name: m for name, (_, m) in found.items()}
+
+
+def _with_all_places(
+    outputs: Array, valid: Array | None, places: int, output_shape: Shape
+) -> tuple[Array, Array | None]:
+    """Return outputs with as many places as those for the longest example, and a mask of them; None without places.
+
+    Args:
+        outputs: of some examples.
+        valid: which of their places hold data; None if all do, or there are none.
+        places: how many axes of the outputs are places of masked inputs.
+        output_shape: for the longest example.
+    """
+    if not places:
+        return outputs, None
+    if valid is None:  # all places hold data
+        valid = np.ones(outputs.shape[: 1 + places], np.bool_)
+    padded = np.zeros((len(outputs), *output_shape), outputs.dtype)
+    longest = np.zeros(padded.shape[: valid.ndim], np.bool_)
+    inside = tuple(map(slice, valid.shape))
+    padded[inside] = np.where(on_axes_of(valid, outputs), outputs, 0)
+    longest[inside] = valid
+    return padded, longest

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.cost.not_finite_examples import finite_rows, why_not_finite
-from dbp.data import ColumnMeaning, counting_rows
+from dbp.data import FLOATS, ColumnMeaning, Meaning
 from dbp.errors import DataError, NotFiniteError, UserError, unknown
-from dbp.nn import on_axes_of
+from dbp.named_arrays import each
+from dbp.nn import JointLoss, on_axes_of
 from dbp.parallel import Communicator, agree
+from dbp.run.standardization import meaning_of_target
 from dbp.trained.model_on_data import ModelOnData
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
+OUTPUTS = "outputs"  # what a model predicts, as files name it
 REFUSE, MARK = NOT_FINITE_ROWS = ("refuse", "mark")  # what predict does with rows that are not finite
 
 
@@ -23,13 +27,14 @@ class Prediction(NamedTuple):
 
     Args:
         first: the number of the first row.
-        outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows and in masked places.
+        outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows and in masked places. Of
+            several outputs, by name.
         row_names: the names of the examples, if they have some, by the name of their column.
         marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
     """
 
     first: int
-    outputs: Array
+    outputs: Arrays
     row_names: Mapping[str, Array]
     marked: Array
 
@@ -64,10 +69,17 @@ def _joined(pieces: Sequence[Prediction]) -> Prediction:
     labels = pieces[0].row_names
     return Prediction(
         pieces[0].first,
-        np.concatenate([piece.outputs for piece in pieces]),
+        _joined_arrays([piece.outputs for piece in pieces]),
         {label: np.concatenate([piece.row_names[label] for piece in pieces]) for label in labels},
         np.concatenate([piece.marked for piece in pieces]),
     )
+
+
+def _joined_arrays(pieces: Sequence[Arrays]) -> Arrays:
+    """Return arrays of consecutive rows as one, or those of each name as one."""
+    if not isinstance(pieces[0], Mapping):
+        return np.concatenate(pieces)
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def check_not_finite(value: str) -> None:
@@ -90,32 +102,51 @@ def prediction_of(trained: ModelOnData, rows: range, not_finite: str) -> Predict
     """
     if not rows:
         return None
-    inputs, weights, mask = trained.read(slice(rows.start, rows.stop))
+    inputs, counted, mask = trained.read(slice(rows.start, rows.stop))
     try:
         trained.example_check.check_inputs(inputs, mask, rows.start)
     except UserError as error:
         raise DataError(f"{trained.data.name}: {error}") from None
     outputs, valid = trained.outputs_and_mask(inputs, mask)
-    finite_inputs = finite_rows(inputs)
-    is_wrong = ~(finite_inputs & finite_rows(outputs))
-    counts = is_wrong if weights is None else is_wrong & counting_rows(weights)
+    finite_inputs = _all_finite(inputs)
+    is_wrong = ~(finite_inputs & _all_finite(outputs))
+    counts = is_wrong if counted is None else is_wrong & counted
     if not_finite == REFUSE and len(refused := np.flatnonzero(counts)):
         one = refused[:1]
         kind = NotFiniteError if finite_inputs[one].all() else DataError
         raise kind(
             f"{trained.data.name}: example {rows.start + one[0]} has no prediction, as "
-            f"{why_not_finite(inputs[one], outputs[one])}; remove it, correct its numbers or their scale, or have such "
-            "examples marked: --not-finite mark, or not_finite='mark' from Python"
+            f"{why_not_finite(each(itemgetter(one), inputs), each(itemgetter(one), outputs))}; remove it, correct its "
+            "numbers or their scale, or have such examples marked: --not-finite mark, or not_finite='mark' from Python"
         )
     wrong = np.flatnonzero(is_wrong)
-    if len(wrong):
-        outputs = outputs.copy()
-        outputs[wrong] = np.nan
-    if valid is not None:
-        outputs = np.where(on_axes_of(valid, outputs), outputs, np.nan)
+    if isinstance(outputs, Mapping):
+        outputs = {name: _marked(output, wrong, valid[name]) for name, output in outputs.items()}
+    else:
+        outputs = _marked(outputs, wrong, valid)
     names = getattr(trained.data, "row_names", None)
     row_names = {} if names is None else {names.label: names.read(slice(rows.start, rows.stop))}
-    return Prediction(rows.start, trained.of_targets.undo(outputs), row_names, rows.start + wrong)
+    return Prediction(rows.start, trained.in_units(outputs), row_names, rows.start + wrong)
+
+
+def _all_finite(arrays: Arrays) -> Array:
+    """Return for each row whether all its numbers are finite, in all arrays if there are several by name."""
+    several = arrays.values() if isinstance(arrays, Mapping) else [arrays]
+    return np.asarray(np.logical_and.reduce([finite_rows(array) for array in several]))
+
+
+def _marked(outputs: Array, rows: Array, valid: Array | None) -> Array:
+    """Return outputs with NaN in some rows and in masked places.
+
+    Args:
+        outputs: of the model.
+        rows: the numbers of the rows.
+        valid: which places hold data; None for outputs without places.
+    """
+    if len(rows):
+        outputs = outputs.copy()
+        outputs[rows] = np.nan
+    return outputs if valid is None else np.where(on_axes_of(valid, outputs), outputs, np.nan)
 
 
 def labels_of(classes: Array, names: Sequence[str]) -> Array:
@@ -123,6 +154,25 @@ def labels_of(classes: Array, names: Sequence[str]) -> Array:
     width = max(1, *(len(_bytes(name)) for name in names))
     table = np.array([*map(_bytes, names), b""], f"S{width}")
     return table[np.where((classes >= 0) & (classes < len(names)), classes, len(names))]
+
+
+def texts_of(classes: Arrays, names: Any, output: str | None) -> Arrays:
+    """Return the names of classes as texts, of one output or of each by name.
+
+    Args:
+        classes: their numbers.
+        names: of the classes; of several targets, by the name of the target.
+        output: the name of the only output; None for one without a name, or for several.
+
+    Raises:
+        UserError: the classes of the output have no names.
+    """
+    if isinstance(classes, Mapping):
+        return {name: texts_of(classes[name], names[name], None) for name in classes if name in names}
+    if output is not None and output not in names:
+        raise unknown("output whose classes have names", output, names)
+    found = labels_of(classes, names if output is None else names[output])
+    return np.char.decode(found, "utf-8", "surrogateescape")
 
 
 def _bytes(name: str) -> bytes:
@@ -162,3 +212,73 @@ def columns_of(
     if names and "classes" in predicted:
         columns["labels"] = labels_of(predicted["classes"], names)
     return {**columns, **row_names}
+
+
+def file_columns(found: Prediction, loss: Any, meaning: Meaning) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the columns of a file of predictions, and their attributes.
+
+    Those of several outputs have the name of the output behind them, such as outputs/energy.
+
+    Args:
+        found: the outputs for some rows.
+        loss: the loss, or a JointLoss.
+        meaning: of the training data.
+    """
+    if not isinstance(loss, JointLoss):
+        targets = meaning.get("targets", ColumnMeaning(FLOATS))
+        single = columns_of(found.outputs, loss.predict(found.outputs), targets.classes, found.row_names)
+        return single, dict(attributes_of(single, targets))
+    columns: dict[str, Array] = {}
+    attributes: dict[str, Any] = {}
+    for name, outputs in found.outputs.items():
+        targets = meaning_of_target(meaning, name)
+        predicted = loss.loss_of(name).predict(outputs) if name in loss.parts else {}
+        own = columns_of(outputs, predicted, targets.classes, {})
+        columns |= {f"{column}/{name}": values for column, values in own.items()}
+        attributes |= {f"{column}/{name}": value for column, value in attributes_of(own, targets).items()}
+    return {**columns, **found.row_names}, attributes
+
+
+def check_column(trained: ModelOnData, column: str, output: str | None) -> None:
+    """Raise UserError unless there is a column of what is predicted.
+
+    Args:
+        trained: the model.
+        column: "outputs", "probabilities" or "classes".
+        output: the name of an output; None for all of them, of which one must have the column.
+    """
+    loss = trained.loss
+    if not isinstance(loss, JointLoss):
+        if output is not None:
+            raise UserError(f"output must be left out, as the model's outputs have no names, but is {output!r}")
+        known = (OUTPUTS, *loss.predict(np.zeros((1, *trained.output_shape), trained.dtype)))
+        if column not in known:
+            raise UserError(
+                f"loss {loss.kind!r} knows no {column} of the model's outputs; use predict(), which returns the outputs"
+            )
+        return
+    if output is not None and output not in trained.output_shape:
+        raise unknown("output", output, trained.output_shape)
+    shapes = trained.output_shape if output is None else {output: trained.output_shape[output]}
+    zeros = {name: np.zeros((1, *shape), trained.dtype) for name, shape in shapes.items()}
+    if not column_of(Prediction(0, zeros, {}, np.empty(0)), loss, column, None):
+        which = "the losses know" if output is None else f"the loss of {output!r} knows"
+        raise UserError(f"{which} no {column} of the model's outputs; use predict(), which returns the outputs")
+
+
+def column_of(found: Prediction, loss: Any, column: str, output: str | None) -> dict[str, Array]:
+    """Return a column of what is predicted by the name of the output, of those that have it.
+
+    Args:
+        found: the outputs for some rows.
+        loss: the loss, or a JointLoss.
+        column: "outputs", "probabilities" or "classes".
+        output: the name of the only output that is asked for; None for all.
+    """
+    if not isinstance(loss, JointLoss):
+        return {"": found.outputs if column == OUTPUTS else loss.predict(found.outputs)[column]}
+    chosen = {name: values for name, values in found.outputs.items() if output in (None, name)}
+    if column == OUTPUTS:
+        return chosen
+    predicted = {name: loss.loss_of(name).predict(values) for name, values in chosen.items() if name in loss.parts}
+    return {name: columns[column] for name, columns in predicted.items() if column in columns}

@@ -20,7 +20,7 @@ from dbp.errors import UserError
 from dbp.log import now
 from dbp.metrics.metric_set import VALIDATION
 from dbp.named_arrays import each
-from dbp.nn import Graph, Sequential
+from dbp.nn import Graph, JointLoss, Sequential
 from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import COUNTS, count_text, figures, shortened
@@ -79,10 +79,13 @@ class TrainedModel:
         return int(self.progress["step"])
 
     @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Return the name of each class, in the order of their numbers; None if the training data named none."""
-        targets = self.meaning.get("targets")
-        return None if targets is None or not targets.classes else targets.classes
+    def classes(self) -> Any:
+        """Return the name of each class, in the order of their numbers; None if the training data named none.
+
+        Of several targets, they are by the name of the target, of those that have classes.
+        """
+        known = {name.removeprefix("targets."): what.classes for name, what in self.meaning.items() if what.classes}
+        return known.get("targets", known or None)
 
     @property
     def input_shape(self) -> Shapes | None:
@@ -94,7 +97,9 @@ class TrainedModel:
         done = f"{count_text(self.epoch, 'epoch')}, {count_text(self.steps, 'step')}"
         lines = [f"{_layers(self.settings.model)}: {numbers:,} weights in {self.settings.dtype}, after {done}"]
         if self.classes:
-            lines.append(f"classes: {shortened(self.classes)}")
+            several = self.classes if isinstance(self.classes, dict) else {"": self.classes}
+            texts = (f"{name}: {shortened(names)}" if name else shortened(names) for name, names in several.items())
+            lines.append(f"classes: {'; '.join(texts)}")
         if figures_now := self._figures():
             lines.append(figures_now)
         if self.path is not None:
@@ -144,14 +149,16 @@ class TrainedModel:
 
     # --- what it does -------------------------------------------------------------------------------------
 
-    def predict(self, inputs: Any, *, scale: Numbers | None = None, not_finite: str = "refuse") -> Array:
+    def predict(self, inputs: Any, *, scale: Numbers | None = None, not_finite: str = "refuse") -> Any:
         """Return the model's outputs (examples, ...) in the units of the targets; collective.
 
-        They have the bits of the outputs that `dbp predict` writes. Places that are masked are NaN.
+        They have the bits of the outputs that `dbp predict` writes. Places that are masked are NaN. Where targets have
+        names, the outputs are a dictionary by name.
 
         Args:
             inputs: an array (examples, ...) as the training data stores its inputs, a dbp.data.Ragged, or a dictionary
-                {"inputs": ..., "mask": ...} of arrays; a file, a list of files or a table of them; a data set.
+                {"inputs": ..., "mask": ...} of arrays; of several inputs, a dictionary of them by name; a file, a list
+                of files or a table of them; a data set.
             scale: factor on the inputs, if it is another than that of the training data.
             not_finite: "refuse" inputs or outputs that are infinite or NaN, or "mark" such rows with NaN.
 
@@ -162,23 +169,41 @@ class TrainedModel:
         """
         return self._predict(OUTPUTS, inputs, scale, not_finite)
 
-    def predict_proba(self, inputs: Any, *, scale: Numbers | None = None, not_finite: str = "refuse") -> Array:
+    def predict_proba(
+        self, inputs: Any, *, output: str | None = None, scale: Numbers | None = None, not_finite: str = "refuse"
+    ) -> Any:
         """Return the probability of each class (examples, ..., classes); collective.
 
         Of two classes that share one output, as with binary_cross_entropy, it is that of the second.
 
-        Args and errors: those of predict(); besides, a UserError if the loss knows no probabilities.
+        Args:
+            inputs: those of predict().
+            output: where targets have names, the one whose probabilities are returned; by default a dictionary with
+                those of all that have some.
+            scale: that of predict().
+            not_finite: that of predict().
+
+        Raises:
+            UserError: as in predict(), or the loss knows no probabilities.
         """
-        return self._predict(PROBABILITIES, inputs, scale, not_finite)
+        return self._predict(PROBABILITIES, inputs, scale, not_finite, output)
 
     def predict_classes(
-        self, inputs: Any, *, labels: bool = False, scale: Numbers | None = None, not_finite: str = "refuse"
-    ) -> Array:
+        self,
+        inputs: Any,
+        *,
+        labels: bool = False,
+        output: str | None = None,
+        scale: Numbers | None = None,
+        not_finite: str = "refuse",
+    ) -> Any:
         """Return the number of the most probable class of each example, or position of it; -1 for none; collective.
 
         Args:
             inputs: those of predict().
             labels: return the names of the classes in place of their numbers; "" for none.
+            output: where targets have names, the one whose classes are returned; by default a dictionary with those of
+                all that have some.
             scale: that of predict().
             not_finite: that of predict(); marked rows have no class.
 
@@ -187,13 +212,12 @@ class TrainedModel:
         """
         if labels and self.classes is None:
             raise UserError("labels need names of classes, which the training data did not have; leave labels out")
-        found = self._predict(CLASSES, inputs, scale, not_finite)
+        found = self._predict(CLASSES, inputs, scale, not_finite, output)
         if not labels:
             return found
-        from dbp.trained.prediction import labels_of
+        from dbp.trained.prediction import texts_of
 
-        assert self.classes is not None
-        return np.char.decode(labels_of(found, self.classes), "utf-8", "surrogateescape")
+        return texts_of(found, self.classes, output)
 
     def evaluate(self, data: Any, *, scale: Numbers | None = None) -> dict[str, float]:
         """Return cost and metrics over all examples of a data set by name, as `dbp eval` prints them; collective.
@@ -214,30 +238,25 @@ class TrainedModel:
             evaluator = Evaluator(trained, comm, int(self.progress["shards"]), self.settings.metrics)
             return evaluator.evaluate().values
 
-    def _predict(self, column: str, inputs: Any, scale: Numbers | None, not_finite: str) -> Array:
+    def _predict(
+        self, column: str, inputs: Any, scale: Numbers | None, not_finite: str, output: str | None = None
+    ) -> Any:
+        """Return a column of what is predicted, of one output or of all by name; see prediction.column_of()."""
         from dbp.run.sources import print_warnings
-        from dbp.trained.prediction import predictions
+        from dbp.trained.prediction import check_column, column_of, predictions
 
-        loss, result = self.settings.loss, np.empty(0)
+        result: dict[str, Array] = {}
         with self._on_ranks() as comm:
             trained = self._on(inputs, comm, scale, with_targets=False)
-            agree(comm, self._check_column, column, trained)
+            agree(comm, check_column, trained, column, output)
             print_warnings(comm, trained.data)
             for found in predictions(trained, comm, not_finite):
-                rows = found.outputs if column == OUTPUTS else loss.predict(found.outputs)[column]
-                if found.first == 0:
-                    result = np.empty((len(trained.data), *rows.shape[1:]), rows.dtype)
-                result[found.first : found.first + len(rows)] = rows
-        return result
-
-    def _check_column(self, column: str, trained: ModelOnData) -> None:
-        """Raise UserError unless the loss knows what is to be predicted."""
-        known = (OUTPUTS, *self.settings.loss.predict(np.zeros((1, *trained.output_shape), trained.dtype)))
-        if column not in known:
-            raise UserError(
-                f"loss {self.settings.loss.kind!r} knows no {column} of the model's outputs; use predict(), which "
-                "returns the outputs"
-            )
+                for name, rows in column_of(found, trained.loss, column, output).items():
+                    if found.first == 0:
+                        result[name] = np.empty((len(trained.data), *rows.shape[1:]), rows.dtype)
+                    result[name][found.first : found.first + len(rows)] = rows
+        has_names = isinstance(trained.loss, JointLoss) and output is None
+        return result if has_names else next(iter(result.values()))
 
     def _on(self, given: Any, comm: Communicator, scale: Numbers | None, with_targets: bool) -> ModelOnData:
         """Return this model on what the user gives; collective."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from dbp.autodiff import Value
 from dbp.errors import UserError
-from dbp.nn import Loss
+from dbp.nn import JointLoss, Loss
 from dbp.types import Array
 
 
@@ -53,7 +53,8 @@ class UnknownLoss:
         return {}
 
 
-def check_is_known(loss: Loss) -> None:
-    """Raise UserError if a loss is the stand-in for one that is not given."""
-    if isinstance(loss, UnknownLoss):
-        raise loss.refusal
+def check_is_known(loss: Loss | JointLoss) -> None:
+    """Raise UserError if a loss, or that of a target, is the stand-in for one that is not given."""
+    for one in [part.loss for part in loss.parts.values()] if isinstance(loss, JointLoss) else [loss]:
+        if isinstance(one, UnknownLoss):
+            raise one.refusal

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dbp.autodiff import array_of
-from dbp.nn import FunctionLoss, Scope
+from dbp.nn import FunctionLoss, JointLoss
 from dbp.parallel import agree
 from dbp.run.run import Run
 
@@ -12,17 +14,25 @@ CHECKED_EXAMPLES = 3  # of each rank
 
 def check_own_loss(run: Run) -> None:
     """Raise UserError if the loss is a function whose derivative by the model's outputs is wrong; collective."""
-    loss = run.settings.loss
-    if isinstance(loss, FunctionLoss):
+    if any(isinstance(loss, FunctionLoss) for loss in _losses(run).values()):
         run.arena.fence(run.weights)
-        agree(run.comm, _check, run, loss)
+        agree(run.comm, _check, run)
 
 
-def _check(run: Run, loss: FunctionLoss) -> None:
-    """Check the derivative on the first examples of this rank."""
+def _losses(run: Run) -> dict[str, Any]:
+    """Return the losses of a run by target; "" is the name of the only target without a name."""
+    loss = run.form.loss
+    return {name: part.loss for name, part in loss.parts.items()} if isinstance(loss, JointLoss) else {"": loss}
+
+
+def _check(run: Run) -> None:
+    """Check the derivatives on the first examples of this rank."""
     objective, loader = run.objective, run.loader(run.sources.train, CHECKED_EXAMPLES)
     examples = next((shard for number in run.shards.mine for shard in loader.chunks(number)), None)
     if examples is None:  # a rank with nothing to do
         return
-    call = objective.call(run.layout.views(run.weights), examples, None)
-    loss.check_derivative(array_of(run.settings.model(Scope(call), examples.inputs)), examples.targets)
+    outputs = objective.outputs(objective.call(run.layout.views(run.weights), examples, None), examples)
+    for name, loss in _losses(run).items():
+        if isinstance(loss, FunctionLoss):
+            one = examples.of_target(name) if name else examples
+            loss.check_derivative(array_of(outputs[name] if name else outputs), one.targets)

@@ -7,18 +7,20 @@ nothing that the next step depends on.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
+from dbp.cost.joint import example_losses
 from dbp.cost.mini_batch import losses_of
 from dbp.cost.mini_batch_cost import MiniBatchCost
-from dbp.nn import Call, Scope
+from dbp.named_arrays import all_of, first_of
+from dbp.nn import Call
 from dbp.parallel import passes
 from dbp.reading.shard import Shard
-from dbp.types import Array
+from dbp.types import Array, Arrays
 
 SHOWN = 5  # examples of a shard that a report names
 MOST_PASSES = 64  # passes over parts of a shard, to find the examples whose own gradient is not finite
@@ -109,8 +111,10 @@ def diagnose(cost: MiniBatchCost, weights: Array, rows: RowsOf) -> list[Found]:
     return found
 
 
-def finite(value: Value) -> bool:
-    """Return True if all elements are finite."""
+def finite(value: Any) -> bool:
+    """Return True if all elements are finite, of an array or of several by name."""
+    if isinstance(value, Mapping):
+        return all(map(finite, value.values()))
     array = array_of(value)
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
@@ -155,7 +159,8 @@ class NotFiniteSearch:
 
     def _in_data(self, shard: Shard) -> list[Found]:
         found = []
-        columns = {"inputs": shard.inputs, "targets": shard.targets, "weights": shard.example_weights}
+        roles = {"inputs": shard.inputs, "targets": shard.targets, "weights": shard.example_weights}
+        columns = {f"{role} {name}".strip(): c for role, given in roles.items() for name, c in _named(given).items()}
         for place, (name, column) in enumerate(columns.items()):
             if column is not None and not finite(column):
                 what = f"the {name} in the data, as {column.dtype}"
@@ -223,15 +228,17 @@ class NotFiniteSearch:
         leaves = {name: Tensor(array) for name, array in self._parameters.items()}
         call = objective.call(leaves, shard, self._cost.draw(shard))
         call.trace = []
-        outputs = objective.model(Scope(call), shard.inputs)
-        return Pass(leaves, call, outputs, losses_of(objective.loss, outputs, shard, call.mixture))
+        outputs = objective.outputs(call, shard)
+        losses = losses_of(objective.loss, outputs, shard, call.mixture)
+        wrong = (output for output in all_of(outputs) if not finite(output))  # of several, the first counts
+        return Pass(leaves, call, next(wrong, first_of(outputs)), example_losses(losses))
 
     def _parameter(self, shard: Shard) -> str | None:
         """Return the first parameter in the backward pass whose gradient is not finite; None if there is none."""
         passed = self._pass(shard)
         if type(passed.losses) is not Tensor:
             return None
-        cotangent = shard.example_weights
+        cotangent = None if self._objective.joint else shard.example_weights
         if cotangent is None:
             cotangent = np.ones(shard.count, self._objective.dtype)
         gradients = pullback(passed.losses, cotangent, list(passed.leaves.values()))
@@ -253,6 +260,11 @@ class NotFiniteSearch:
             else:
                 waiting += reversed(np.array_split(which, 2))
         return found
+
+
+def _named(given: Arrays) -> Mapping[str, Any]:
+    """Return arrays by name; one without a name under the name ""."""
+    return given if isinstance(given, Mapping) else {"": given}
 
 
 def _positions(values: Array) -> list[int]:

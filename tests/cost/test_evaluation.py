@@ -8,6 +8,7 @@ from dbp.cost.evaluation import EVALUATION_BYTES, MAX_ROWS, example_bytes, rows_
 from dbp.data import ArrayDataset
 from dbp.parallel import Shards
 from dbp.reading.loader import Loader
+from dbp.reading.output_form import OutputForm
 
 SIZE = np.dtype(np.float32).itemsize
 
@@ -49,7 +50,7 @@ def test_the_pieces_of_a_shard_do_not_depend_on_the_ranks(ranks):
 
     def pieces(rank, ranks):
         shards = Shards(3, rank, ranks)
-        loader = Loader(data, nn.MeanSquaredError(), (1,), np.dtype("float32"), shards, chunk_rows=3)
+        loader = Loader(data, OutputForm(nn.MeanSquaredError(), (1,)), np.dtype("float32"), shards, chunk_rows=3)
         return {number: [c.inputs[:, 0].tolist() for c in loader.chunks(number)] for number in shards.mine}
 
     alone, together = pieces(0, 1), {}

@@ -10,6 +10,7 @@ from dbp.nn import BatchNorm, MeanSquaredError, RunningMoments
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.loader import Loader
 from dbp.reading.order import Order
+from dbp.reading.output_form import OutputForm
 from dbp.reading.subset import PositionRange, Subset
 
 FLOAT, ROWS = np.dtype(np.float32), 20
@@ -20,7 +21,7 @@ def described(data, shards=3):
     objective = Objective(
         lambda scope, x: x @ scope.parameter("w", (2, 1)), MeanSquaredError(), layout, OneProcess(), numbers, FLOAT
     )
-    loader = Loader(data, MeanSquaredError(), (1,), FLOAT, numbers, chunk_rows=ROWS)
+    loader = Loader(data, OutputForm(MeanSquaredError(), (1,)), FLOAT, numbers, chunk_rows=ROWS)
     return describe_not_finite(objective, np.ones(2, FLOAT), loader)
 
 
@@ -49,7 +50,7 @@ def test_the_search_takes_the_moments_of_the_evaluation():
     averaged.mean[:] = np.inf
     running = {"": own}
     objective = Objective(BatchNorm(), MeanSquaredError(), layout, OneProcess(), numbers, FLOAT, running)
-    loader = Loader(ArrayDataset(x, x), MeanSquaredError(), (2,), FLOAT, numbers, chunk_rows=ROWS)
+    loader = Loader(ArrayDataset(x, x), OutputForm(MeanSquaredError(), (2,)), FLOAT, numbers, chunk_rows=ROWS)
     assert describe_not_finite(objective, np.ones(4, FLOAT), loader).startswith("no example of the arrays alone")
     found = describe_not_finite(objective, np.ones(4, FLOAT), loader, {"": averaged})
     assert found.startswith("example 0 of the arrays: the model's outputs for it contain -inf")

@@ -11,6 +11,7 @@ from dbp.optim import SGD, Adam, State
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.loader import Loader
 from dbp.reading.order import Batches, Order
+from dbp.reading.output_form import OutputForm
 
 torch = pytest.importorskip("torch", reason="torch is not installed, so there is nothing to compare with")
 
@@ -80,7 +81,9 @@ def test_costs_step_for_step(loss, method, dtype):
     parameters, output_shape = initial.parameters, initial.output_shape
     layout, shards, precision = Layout({n: p.shape for n, p in parameters.items()}), Shards(3), np.dtype(dtype)
     objective = Objective(model, nn.loss_named(loss), layout, OneProcess(), shards, precision)
-    loader = Loader(ArrayDataset(X, TARGETS[loss], WEIGHTS), nn.loss_named(loss), output_shape, precision, shards)
+    loader = Loader(
+        ArrayDataset(X, TARGETS[loss], WEIGHTS), OutputForm(nn.loss_named(loss), output_shape), precision, shards
+    )
     weights = layout.flatten(parameters, dtype)
     state = State.of(method, lambda count: np.zeros((count, len(weights)), weights.dtype))
     batches, costs, rows = Batches(230, 32), [], []

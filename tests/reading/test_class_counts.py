@@ -9,6 +9,7 @@ from dbp.errors import PassStoppedError
 from dbp.parallel import OneProcess, Shards
 from dbp.reading.class_counts import class_totals
 from dbp.reading.loader import Loader
+from dbp.reading.output_form import OutputForm
 
 TARGETS = np.random.default_rng(0).integers(3, size=50)
 
@@ -16,7 +17,7 @@ TARGETS = np.random.default_rng(0).integers(3, size=50)
 def totals(shards, chunk_rows, stops=lambda: False):
     parts, loss = Shards(shards), nn.CrossEntropy()
     data = ArrayDataset(np.zeros((50, 2)), TARGETS)
-    loader = Loader(data, loss, (3,), np.dtype("float32"), parts, chunk_rows)
+    loader = Loader(data, OutputForm(loss, (3,)), np.dtype("float32"), parts, chunk_rows)
     count = lambda shard: loss.class_totals(shard.targets, shard.example_weights, (3,))  # noqa: E731
     return class_totals(OneProcess(), loader, parts, count, stops)
 

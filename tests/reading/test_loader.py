@@ -8,6 +8,7 @@ from dbp.nn import MeanSquaredError
 from dbp.parallel import Shards
 from dbp.reading.loader import Loader
 from dbp.reading.order import Order
+from dbp.reading.output_form import OutputForm
 
 X = np.random.default_rng(0).standard_normal((23, 4)).astype(np.float32)
 
@@ -29,7 +30,7 @@ def test_ranks_read_their_own_rows_only(ranks):
     order, seen = Order(23, 0, "order"), []
     for rank in range(ranks):
         data = Counting(X, X)
-        loader = Loader(data, MeanSquaredError(), (4,), np.dtype("float32"), Shards(4, rank, ranks))
+        loader = Loader(data, OutputForm(MeanSquaredError(), (4,)), np.dtype("float32"), Shards(4, rank, ranks))
         batch = loader.batch(order, range(10, 23))
         assert sum(len(shard.inputs) for shard in batch) == len(data.rows)
         seen += data.rows

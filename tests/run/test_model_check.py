@@ -32,7 +32,7 @@ def warnings_of(model, loss="mean_squared_error", x=None, batch_size=32, shards=
     settings = Settings(model, loss, (x, x), optim.SGD(0.1), 1, batch_size)
     initial = nn.initial_parameters(settings.model, x, 0)
     trial = nn.training_trial(settings.model, initial, x)
-    return model_warnings(settings, trial, shards, Batches(examples, batch_size))
+    return model_warnings(settings.loss, trial, shards, Batches(examples, batch_size))
 
 
 @pytest.mark.parametrize(("model", "ending"), MODELS)

@@ -14,11 +14,13 @@ A function of the user's becomes a FunctionLoss (function.py). Class weights are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from dbp.errors import UserError, unknown
 from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler, classes_of
 from dbp.nn.losses.function import FunctionLoss
+from dbp.nn.losses.joint import JointLoss, TargetLoss
 from dbp.nn.losses.loss import ANSWERS, CLASSES, NUMBERS, Loss, as_weighted, check_targets
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
@@ -46,10 +48,18 @@ def loss_named(name: str) -> Loss:
 MEMBERS = ("kind", "default_metrics", "check", "prepare", "loss_shape", "predict")
 
 
-def as_loss(given: Any) -> Loss:
-    """Return a loss, given itself, its name or a function; UserError, saying what is missing, for anything else."""
+def as_loss(given: Any) -> Any:
+    """Return a loss, given itself, its name or a function; or a JointLoss, given one for each target by its name.
+
+    Raises:
+        UserError: it is none of these; the message says what is missing.
+    """
     if isinstance(given, str):
         return loss_named(given)
+    if isinstance(given, JointLoss):
+        return given
+    if isinstance(given, Mapping):
+        return JointLoss({name: _as_target_loss(str(name), loss) for name, loss in given.items()})
     if isinstance(given, type):
         raise UserError(f"loss {given.__name__} is a class; make an object of it: {given.__name__}()")
     missing = [part for part in MEMBERS if not hasattr(given, part)] + ["__call__"] * (not callable(given))
@@ -63,6 +73,27 @@ def as_loss(given: Any) -> Loss:
     return cast(Loss, given)
 
 
+def losses_in(loss: Any) -> list[Loss]:
+    """Return a list of a loss, or of the losses of several targets."""
+    return [part.loss for part in loss.parts.values()] if isinstance(loss, JointLoss) else [loss]
+
+
+def _as_target_loss(name: str, given: Any) -> TargetLoss:
+    """Return the loss of a target, given itself, a loss, or a table with its kind, settings and weight."""
+    if isinstance(given, TargetLoss):
+        return TargetLoss(as_loss(given.loss), given.weight)
+    if not isinstance(given, Mapping):
+        return TargetLoss(as_loss(given))
+    settings = dict(given)
+    weight, kind = settings.pop("weight", 1.0), settings.pop("kind", None)
+    if not isinstance(kind, str) or kind not in LOSSES:
+        raise unknown(f"loss of {name}:", kind, LOSSES)
+    try:
+        return TargetLoss(LOSSES[kind](**settings), weight)
+    except TypeError as error:
+        raise UserError(f"loss of {name}: {error}") from None
+
+
 __all__ = [
     "ANSWERS",
     "CLASSES",
@@ -73,13 +104,16 @@ __all__ = [
     "FunctionLoss",
     "Hinge",
     "Huber",
+    "JointLoss",
     "KullbackLeibler",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "TargetLoss",
     "as_loss",
     "as_weighted",
     "check_targets",
     "classes_of",
     "loss_named",
+    "losses_in",
 ]
