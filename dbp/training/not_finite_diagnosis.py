@@ -286,7 +286,8 @@ def first_location(passed: Pass) -> LayerLocation | None:
             wrong = [x for node in inside for x in _wrong_inputs(node) if x.created < layer.began]
             if wrong:  # it was so before the layer began
                 return _operation(wrong[0], passed, nodes)
-            return LayerLocation(number, f"the outputs of layer {layer.path}", array_of(layer.outputs))
+            wrong_one = next(output for output in all_of(layer.outputs) if not finite(output))
+            return LayerLocation(number, f"the outputs of layer {layer.path}", array_of(wrong_one))
     if type(passed.outputs) is Tensor and not finite(passed.outputs):
         return _operation(passed.outputs, passed, nodes)
     return None
