@@ -12,6 +12,7 @@ import numpy as np
 from dbp.checks import check_bytes, check_integer
 from dbp.data import ArrayDataset, Dataset, Numbers, check_scale, check_shift, with_path
 from dbp.errors import UserError, unknown
+from dbp.nn import NUMBERS
 from dbp.reading.splits import Split
 from dbp.text import brief
 
@@ -176,6 +177,25 @@ class Data:
         raise UserError(
             f"{key} must be a file, a list of files, a table, a data set, or a tuple (inputs, targets), but is {shown}"
         )
+
+
+def check_standardized_targets(data: Data, losses: Sequence[Any]) -> None:
+    """Raise UserError if targets are to be standardized that no loss takes for numbers.
+
+    Args:
+        data: the settings of the data.
+        losses: the loss of the run, or those of its targets.
+    """
+    if "targets" not in data.standardized_roles or any(getattr(one, "targets_are", "") == NUMBERS for one in losses):
+        return
+    from dbp.nn import FunctionLoss  # which a run with another loss does not need
+
+    is_function = isinstance(losses[0], FunctionLoss)
+    remedy = ', or say what the targets are: FunctionLoss(function, targets_are="numbers")' * is_function
+    raise UserError(
+        f"data.standardize must leave out targets with the loss {losses[0].kind}, whose targets are not known to be "
+        f'plain numbers; set it to "inputs"{remedy}'
+    )
 
 
 def column_names(key: str, given: Any) -> str | tuple[str, ...]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_integer, is_integer
-from dbp.config.data import Data, path_as_text
+from dbp.config.data import Data, check_standardized_targets, path_as_text
 from dbp.errors import UserError, unknown, unknown_setting
 from dbp.kernels import KERNELS, NATIVE
-from dbp.nn import NUMBERS, Model, as_loss, as_model, losses_in
+from dbp.nn import Model, as_loss, as_model, losses_in
 from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
 from dbp.text import brief
 
@@ -270,7 +270,7 @@ class Settings:
         if self.schedule != Constant() and not self.optimizer.is_first_order:
             kind = self.optimizer.kind
             raise UserError(f"optimizer {kind!r} has no learning rate, so it takes no schedule; leave it out")
-        self._check_standardize()
+        check_standardized_targets(self.data, losses_in(self.loss))
         self._check_top_k()
         self._check_not_finite()
         if self.log.names and self.out is None:
@@ -340,20 +340,6 @@ class Settings:
                 raise unknown(what, value, valid)
         if self.messages != "full" and self.dtype != "float32":
             raise UserError(f'messages must be "full" with dtype {self.dtype}, but is {self.messages!r}')
-
-    def _check_standardize(self) -> None:
-        """Raise UserError if targets are to be standardized that the loss does not take for numbers."""
-        losses = losses_in(self.loss)
-        takes_numbers = any(getattr(loss, "targets_are", "") == NUMBERS for loss in losses)
-        if "targets" in self.data.standardized_roles and not takes_numbers:
-            from dbp.nn import FunctionLoss  # which a run with another loss does not need
-
-            is_function = isinstance(losses[0], FunctionLoss)
-            remedy = ', or say what the targets are: FunctionLoss(function, targets_are="numbers")' * is_function
-            raise UserError(
-                f"data.standardize must leave out targets with the loss {losses[0].kind}, whose targets are not known "
-                f'to be plain numbers; set it to "inputs"{remedy}'
-            )
 
     def _check_top_k(self) -> None:
         """Fill in messages_kept; raise UserError if it, or the optimizer, does not fit the form of messages."""
