@@ -56,6 +56,7 @@ def conjugate_gradients(
     workspace: Workspace,
     damping: float = 0.0,
     radius: float = math.inf,
+    tolerance: float = 0.0,
 ) -> Iterator[Iterate]:
     """Minimize the model g.x + x.A x / 2 with A = B + damping I, in place, and yield after each iteration.
 
@@ -72,17 +73,17 @@ def conjugate_gradients(
         workspace: overwritten.
         damping: added to the diagonal of B; not negative.
         radius: the largest norm of x.
+        tolerance: the part of its norm at the start (by M^-1) that the residual has when the iterations end.
 
-    Yields:
-        The start, numbered 0, and then one Iterate per iteration.
+    Yields: the start, numbered 0, and then one Iterate per iteration.
     """
     r, p, y = workspace.residual, workspace.search, workspace.scaled
     model, square = _start(space, product, gradient, x, workspace, damping), 0.0  # square is |x|^2
     ry = space.dot(r, y)
-    rounding = float(np.finfo(x.dtype).eps) ** 2 * ry
+    least = ry * max(float(np.finfo(x.dtype).eps), tolerance) ** 2
     yield Iterate(0, model)
     for number in count(1):
-        if not ry > rounding:
+        if not ry > least:
             return
         bp = product(p)
         pbp, pp, px = space.dots([p], [bp, p, x])[0].tolist()

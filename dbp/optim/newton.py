@@ -29,6 +29,9 @@ MIN_DAMPING = 1e-15
 MAX_ATTEMPTS = 10  # per step, each with more damping or a smaller radius than the one before
 MAX_BACKTRACKS = 20  # halvings of the step length per line search
 SUFFICIENT_DECREASE = 1e-4  # of the cost, as a part of what the slope or the model predicts
+GOOD_RATIO = 3 / 4  # of the actual to the predicted decrease: from here on the model counts as right
+DAMPING_FACTORS = 1 / 3, 4.0  # the least and the largest after an attempt
+MAX_RESIDUAL = 0.03  # of a step within a radius, as a part of the gradient
 CURVATURES, CONTROLS = ("gauss_newton", "hessian"), ("damping", "trust_region")
 
 
@@ -37,9 +40,10 @@ class Newton(Optimizer):
     """Steps to an approximate minimum d of the model f + g.d + d.B d / 2 of the cost.
 
     Control "damping" adds damping |d|^2 / 2 to the model, and raises the damping where the model predicts too large a
-    decrease (Levenberg-Marquardt; Martens 2010, section 4.1). The iterate of conjugate gradients with the lowest cost
-    is the direction of a backtracking line search. Control "trust_region" bounds |d| by a radius (Nocedal and Wright
-    2006, Algorithm 4.1).
+    decrease (Levenberg-Marquardt; Martens 2010, section 4.1; Nielsen 1999). The iterate of conjugate gradients with the
+    lowest cost is the direction of a backtracking line search. Control "trust_region" bounds |d| by a radius (Nocedal
+    and Wright 2006, Algorithm 4.1), and solves for it no more precisely than to a residual of min(0.03, |g|^1/2) |g|
+    (Algorithm 7.2): a more precise step of a model that does not hold yet follows curved valleys too closely.
 
     Args:
         curvature: the matrix B: "gauss_newton", which is positive semi-definite, or "hessian".
@@ -134,6 +138,8 @@ class _NewtonStep(ABC, Generic[E]):
         self.optimizer, self.cost_function, self.weights, self.state = optimizer, cost, weights, state
         self.space, self.evaluation, self.cost = cost.space, evaluation, evaluation.cost
         self.evaluations, self.products = 1, 0
+        self.rounding = float(np.finfo(weights.dtype).eps) * abs(self.cost)
+        self.predicted = math.inf  # the decrease of the cost that the model of the last attempt predicts
         self.gradient = state.scratch["gradient"]  # a copy, because products overwrite that of the evaluation
         copy_owned(self.space, evaluation.gradient, self.gradient)
         self.norm = math.sqrt(self.space.dot(self.gradient, self.gradient))
@@ -152,6 +158,8 @@ class _NewtonStep(ABC, Generic[E]):
                 for block in cache_blocks(self.space.owned):
                     self.weights[block] += length * direction[block]
                 return self._end(Outcome.CONTINUES, length)
+            if self.predicted <= self.rounding:
+                break
         return self._end(outcome if self.cost_function.is_deterministic else Outcome.CONTINUES)
 
     def prepare(self) -> None:
@@ -196,13 +204,13 @@ class _NewtonStep(ABC, Generic[E]):
         least = self.optimizer.tolerance * back
         return now > back and models[now] < 0 and models[now] - models[now - back] > least * models[now]
 
-    def iterates(self, damping: float = 0.0, radius: float = math.inf) -> Iterator[Iterate]:
+    def iterates(self, damping: float = 0.0, radius: float = math.inf, tolerance: float = 0.0) -> Iterator[Iterate]:
         """Run conjugate gradients on the solution, and yield after each iteration, until the model stalls."""
         scratch, models = self.state.scratch, list[float]()
         residual = scratch["residual"]
         workspace = Workspace(residual, scratch["search"], scratch.get("scaled", residual), scratch.get("inverse"))
         for iterate in conjugate_gradients(
-            self.space, self.product, self.gradient, self.solution, workspace, damping, radius
+            self.space, self.product, self.gradient, self.solution, workspace, damping, radius, tolerance
         ):
             yield iterate
             models.append(iterate.model)
@@ -249,10 +257,8 @@ class _DampedStep(_NewtonStep[E]):
         best, cost = self._best(candidates)
         slope, square = self.space.dots([best.direction], [self.gradient, best.direction])[0].tolist()
         ratio = (cost - self.cost) / (best.model - damping * square / 2)
-        if ratio < 1 / 4 or not curvature > 0:
-            self.set_damping(3 / 2 * damping)
-        elif ratio > 3 / 4:
-            self.set_damping(2 / 3 * damping)
+        self.predicted = -best.model
+        self.set_damping(damping_factor(ratio if curvature > 0 else 0.0) * damping)
         length = self._backtrack(best.direction, slope, cost)
         if not length:
             self.clear_solution()
@@ -277,8 +283,13 @@ class _DampedStep(_NewtonStep[E]):
         return candidates if last.model < 0 else [], last.curvature
 
     def _best(self, candidates: list[_Candidate]) -> tuple[_Candidate, float]:
-        """Return the candidate of lowest cost and its cost, going back from the last while the cost falls."""
+        """Return the candidate of lowest cost and its cost, going back from the last while the cost falls.
+
+        Where the model is right at the last one, the others cost more, as the model says.
+        """
         best, cost = candidates[-1], self.cost_at(candidates[-1].direction)
+        if self.cost - cost >= GOOD_RATIO * -best.model:
+            return best, cost
         for candidate in reversed(candidates[:-1]):
             before = self.cost_at(candidate.direction)
             if cost <= before < math.inf:
@@ -300,8 +311,20 @@ class _DampedStep(_NewtonStep[E]):
             if cost < self.cost and cost <= self.cost + SUFFICIENT_DECREASE * length * slope:
                 return length
             length /= 2
+            if -length * slope <= self.rounding:
+                break
             cost = self.cost_at(direction, length)
         return 0.0
+
+
+def damping_factor(ratio: float) -> float:
+    """Return the factor on the damping after a step (Nielsen 1999, equation 2.5, with a bound above).
+
+    Args:
+        ratio: of the actual to the predicted decrease of the cost.
+    """
+    least, largest = DAMPING_FACTORS
+    return min(max(1 - (2 * min(max(ratio, -1.0), 1.0) - 1) ** 3, least), largest)
 
 
 class _TrustRegionStep(_NewtonStep[E]):
@@ -311,14 +334,16 @@ class _TrustRegionStep(_NewtonStep[E]):
         """Take the solution if it lowers the cost as predicted, and adapt the radius; see _NewtonStep.attempt()."""
         self.clear_solution()
         radius, last = float(self.state.numbers["radius"][0]), Iterate(0, 0.0)
-        for last in self.iterates(radius=radius):  # noqa: B007
+        tolerance = min(MAX_RESIDUAL, math.sqrt(self.norm))
+        for last in self.iterates(radius=radius, tolerance=tolerance):  # noqa: B007
             pass
         cost = self.cost_at(self.solution) if last.model < 0 else math.inf
         ratio = (cost - self.cost) / last.model if last.model < 0 else -math.inf
+        self.predicted = -last.model
         if ratio < 1 / 4:
             norm = math.sqrt(self.space.dot(self.solution, self.solution))
             radius = (norm if 0 < norm < radius else radius) / 4
-        elif ratio > 3 / 4 and last.at_boundary:
+        elif ratio > GOOD_RATIO and last.at_boundary:
             radius = 2 * radius
         self.state.numbers["radius"] = np.array([radius])
         return self.solution, float(ratio > SUFFICIENT_DECREASE), Outcome.LINE_SEARCH_FAILED

@@ -126,6 +126,56 @@ def rosenbrock(n=2):
     return Function(value, gradient, hessian, start, np.ones(n), gauss_newton)
 
 
+def least_squares(residuals, jacobian, start, minimum=None):
+    """Return the sum of the squares of residuals, with its Hessian by differences of the gradient."""
+
+    def gradient(w):
+        return 2 * jacobian(w).T @ residuals(w)
+
+    def hessian(w):
+        widths = np.diag(1e-6 * np.maximum(1, np.abs(w)))
+        rows = np.array([(gradient(w + e) - gradient(w - e)) / (2 * e.sum()) for e in widths])
+        return (rows + rows.T) / 2
+
+    return Function(
+        lambda w: np.sum(residuals(w) ** 2),
+        gradient,
+        hessian,
+        start,
+        minimum,
+        lambda w: 2 * jacobian(w).T @ jacobian(w),
+    )
+
+
+def freudenstein_roth():
+    """Return problem 2 of Moré, Garbow and Hillstrom (1981), which has a minimum of 48.98 near its start."""
+
+    def residuals(w):
+        x, y = w
+        return np.array([-13 + x + ((5 - y) * y - 2) * y, -29 + x + ((y + 1) * y - 14) * y])
+
+    def jacobian(w):
+        y = w[1]
+        return np.array([[1, 10 * y - 3 * y**2 - 2], [1, 3 * y**2 + 2 * y - 14]])
+
+    return least_squares(residuals, jacobian, [0.5, -2.0], [11.41277900, -0.89680525])
+
+
+def biggs():
+    """Return problem 18 of Moré, Garbow and Hillstrom (1981), EXP6, whose curved valleys lead to several places."""
+    t = 0.1 * np.arange(1, 14)
+    y = np.exp(-t) - 5 * np.exp(-10 * t) + 3 * np.exp(-4 * t)
+
+    def residuals(w):
+        return w[2] * np.exp(-t * w[0]) - w[3] * np.exp(-t * w[1]) + w[5] * np.exp(-t * w[4]) - y
+
+    def jacobian(w):
+        a, b, c = np.exp(-t * w[0]), np.exp(-t * w[1]), np.exp(-t * w[4])
+        return np.stack([-t * w[2] * a, t * w[3] * b, a, -b, -t * w[5] * c, c], axis=1)
+
+    return least_squares(residuals, jacobian, [1.0, 2.0, 1.0, 1.0, 1.0, 1.0], [1.0, 10.0, 1.0, 5.0, 4.0, 3.0])
+
+
 def quadratic(n=50, condition=1e4, seed=0):
     """Return a quadratic with eigenvalues from 1 to the condition number."""
     rng = np.random.default_rng(seed)

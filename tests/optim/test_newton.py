@@ -9,8 +9,8 @@ import dbp
 from dbp import nn
 from dbp.errors import UserError
 from dbp.optim import Newton, Outcome
-from dbp.optim.newton import STORED_ITERATES
-from tests.optim.functions import Function, logistic, quadratic, rosenbrock, steps
+from dbp.optim.newton import DAMPING_FACTORS, STORED_ITERATES, damping_factor
+from tests.optim.functions import Function, biggs, freudenstein_roth, logistic, quadratic, rosenbrock, steps
 
 RNG = np.random.default_rng(0)
 BOTH = [(curvature, control) for curvature in ("gauss_newton", "hessian") for control in ("damping", "trust_region")]
@@ -42,6 +42,45 @@ def test_a_trust_region_finds_a_minimum_in_few_steps():
     for function, most in ((rosenbrock(), 40), (logistic(), 8)):
         method = Newton("hessian", "trust_region")
         assert steps(method, function, function.start, most)[2].outcome is Outcome.CONVERGED
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 10.0])
+def test_a_trust_region_does_not_get_lost_in_a_curved_valley(radius):
+    """With steps as precise as can be, it follows a valley of cost 0.243 for thousands of evaluations."""
+    function = biggs()
+    with np.errstate(over="ignore"):
+        w, _, taken = steps(Newton("hessian", "trust_region", radius=radius), function, function.start, 200)
+    assert taken.outcome is Outcome.CONVERGED
+    assert function.value_of(w) < 1e-9
+    assert function.evaluations < 300
+
+
+@pytest.mark.parametrize("options", [{}, {"precondition": 0.0, "decay": 0.0}])
+def test_damping_needs_no_more_evaluations_than_a_trust_region(options):
+    """Where the least cost is not 0, steps lower it by less than rounding before the gradient is within tolerance."""
+    counts = {}
+    for control in ("damping", "trust_region"):
+        function = freudenstein_roth()
+        w, _, taken = steps(Newton(control=control, **options), function, function.start, 100)
+        assert taken.outcome in (Outcome.CONVERGED, Outcome.LINE_SEARCH_FAILED)
+        np.testing.assert_allclose(w, function.minimum, atol=1e-6)
+        counts[control] = function.evaluations
+    assert counts["damping"] <= 1.1 * counts["trust_region"] < 100
+
+
+def test_the_damping_follows_the_ratio():
+    factors = [damping_factor(ratio) for ratio in (-math.inf, -1.0, 0.0, 0.25, 0.5, 0.75, 1.0, math.inf)]
+    least, largest = DAMPING_FACTORS
+    assert factors == [largest, largest, 2.0, 1.125, 1.0, 0.875, least, least]
+
+
+@pytest.mark.parametrize("control", ["damping", "trust_region"])
+def test_a_minimum_within_rounding_ends_at_once(control):
+    """The cost is 1 + x^2 / 2 at x = 1e-9, where it cannot fall in float64."""
+    function = Function(lambda w: 1 + float(w @ w) / 2, lambda w: w.copy(), lambda w: np.eye(len(w)))
+    _, _, taken = steps(Newton(control=control, gradient_tolerance=0.0), function, np.array([1e-9, 0.0]), 1)
+    assert taken.outcome is Outcome.LINE_SEARCH_FAILED
+    assert taken.evaluations <= 3
 
 
 def test_it_is_told_how_much_was_asked():
