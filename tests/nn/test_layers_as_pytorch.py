@@ -140,7 +140,8 @@ def test_every_layer_is_compared():
     compared = {type(layer) for layer, _ in LAYERS} | {type(pool) for pool in (*POOLS, *POOLS_OF_VOLUMES, *POOLS_ALONG)}
     # Activations are compared in dense layers; which numbers dropout draws is each library's own.
     random = {nn.Dropout, *nn.AUGMENTATION_LAYERS}
-    assert set(nn.LAYERS.values()) - compared == {nn.Activation, nn.Residual, nn.Recompute} | random
+    in_networks = {nn.Activation, nn.Residual, nn.Recompute, nn.Shared, *MERGERS}
+    assert set(nn.LAYERS.values()) - compared == in_networks | random
 
 
 def random_images(rng):
@@ -185,6 +186,41 @@ def test_random_networks_of_images(seed, training):
     layers = [random_images(rng) for _ in range(3)]
     last_ones = [nn.GlobalAveragePool() if seed % 2 else nn.Flatten(), nn.Dense(5, "tanh"), nn.Dense(3)]
     compare(nn.Sequential(*layers, *last_ones), IMAGES, training)
+
+
+MERGERS = (nn.Add, nn.Subtract, nn.Multiply, nn.Average, nn.Concatenate)
+
+
+def random_graph(rng):
+    """Draw layers for images of which each takes the outputs of one or several earlier ones."""
+    taken, layers = ["inputs"], []
+
+    def append(name, layer, *sources):
+        layers.append(nn.Named(layer, name, sources))
+        taken.append(name)
+
+    for number in range(4):
+        sources = [str(name) for name in rng.choice(taken, 2)]
+        append(f"conv{number}", nn.Conv2d(4, 3, "tanh", padding="same"), sources[0])
+        append(f"merged{number}", MERGERS[rng.integers(len(MERGERS))](), f"conv{number}", sources[1])
+        append(f"narrow{number}", nn.Conv2d(4, 1), f"merged{number}")
+        taken.remove(f"merged{number}")
+    append("again", nn.Shared("conv0"), taken[-1])
+    append("mean", nn.GlobalAveragePool(), "again")
+    append("gates", nn.Dense(4, "sigmoid"), "mean")
+    append("per_channel", nn.Reshape((1, 1, 4)), "gates")
+    append("scaled", nn.Multiply(), "narrow3", "per_channel")
+    used = {source for layer in layers for source in layer.takes}
+    append("all", nn.Concatenate(), *(name for name in taken if name not in used), "inputs")
+    append("end", nn.BatchNorm(), "all")
+    append("rows", nn.GlobalAveragePool(), "end")
+    return nn.Graph(*layers, nn.Dense(3))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("seed", range(8))
+def test_random_networks_of_named_layers(seed, training):
+    compare(random_graph(np.random.default_rng(seed)), IMAGES, training)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

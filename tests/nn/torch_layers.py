@@ -71,13 +71,52 @@ def _(layer: nn.Sequential, place, x):
 
 @follow.register
 def _(layer: nn.Residual, place, x):
-    straight = follow(nn.Sequential(*layer.shortcut), place.inside("shortcut"), x) if layer.shortcut else x
-    return ACTIVATIONS[layer.activation](follow(nn.Sequential(*layer.layers), place, x) + straight)
+    main, shortcut = layer.paths
+    straight = follow(shortcut, place.inside("shortcut"), x) if shortcut else x
+    return ACTIVATIONS[layer.activation](follow(main, place, x) + straight)
 
 
 @follow.register
 def _(layer: nn.Recompute, place, x):
-    return follow(nn.Sequential(*layer.layers), place, x)
+    return follow(layer.inner, place, x)
+
+
+@follow.register
+def _(layer: nn.Graph, place, x):
+    values = {"inputs": x}
+    for name, given in zip(layer.names, layer.layers, strict=True):
+        inner, takes = (given.layer, given.takes) if isinstance(given, nn.Named) else (given, ())
+        path = inner.layer if isinstance(inner, nn.Shared) else name
+        if isinstance(inner, nn.Shared):
+            inner = next(one.layer for one in layer.layers if getattr(one, "name", "") == path)
+        taken = [values[source] for source in takes or [list(values)[-1]]]
+        values[name] = follow(inner, place.inside(path), taken if len(taken) > 1 else taken[0])
+    return values[name]
+
+
+@follow.register
+def _(layer: nn.Concatenate, _place, x):
+    return torch.cat(x, dim=layer.axis)
+
+
+@follow.register
+def _(_layer: nn.Add, _place, x):
+    return sum(x[1:], x[0])
+
+
+@follow.register
+def _(_layer: nn.Subtract, _place, x):
+    return x[0] - sum(x[2:], x[1])
+
+
+@follow.register
+def _(_layer: nn.Multiply, _place, x):
+    return functools.reduce(torch.mul, x)
+
+
+@follow.register
+def _(_layer: nn.Average, _place, x):
+    return sum(x[1:], x[0]) / len(x)
 
 
 @follow.register
