@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
@@ -62,8 +61,7 @@ def conjugate_gradients(
 
     Without a radius: preconditioned conjugate gradients (Nocedal and Wright 2006, Algorithm 5.3), which end at the
     first curvature that is not positive. With a radius: CG-Steihaug (Algorithm 7.2; Steihaug 1983), which keeps
-    |x| <= radius and must start from x = 0. An iteration of length a changes the model by -a r.y + a^2 p.A p / 2, so
-    its value needs no further inner products.
+    |x| <= radius and must start from x = 0. An iteration of length a changes the model by -a r.y + a^2 p.A p / 2.
 
     Args:
         space: the space of the vectors.
@@ -80,18 +78,18 @@ def conjugate_gradients(
     r, p, y = workspace.residual, workspace.search, workspace.scaled
     model, square = _start(space, product, gradient, x, workspace, damping), 0.0  # square is |x|^2
     ry = space.dot(r, y)
-    least = ry * max(float(np.finfo(x.dtype).eps), tolerance) ** 2
+    least, number = ry * max(float(np.finfo(x.dtype).eps), tolerance) ** 2, 0
     yield Iterate(0, model)
-    for number in count(1):
-        if not ry > least:
-            return
+    while ry > least:
+        number += 1
         bp = product(p)
         pbp, pp, px = space.dots([p], [bp, p, x])[0].tolist()
         pap = pbp + damping * pp
         length = ry / pap if pap > 0 else math.inf
-        reaches_boundary = radius < math.inf and not (pap > 0 and square + length * (2 * px + length * pp) < radius**2)
+        to_boundary = _length_to(radius, square, px, pp)
+        reaches_boundary = to_boundary < math.inf and not length < to_boundary
         if reaches_boundary:
-            length = (math.sqrt(px**2 + pp * (radius**2 - square)) - px) / pp
+            length = to_boundary
         elif length == math.inf:
             yield Iterate(number, model, pap / pp)
             return
@@ -109,6 +107,11 @@ def conjugate_gradients(
         for block in cache_blocks(space.owned):
             p[block] *= ry / previous_ry
             p[block] -= y[block]
+
+
+def _length_to(radius: float, square: float, px: float, pp: float) -> float:
+    """Return the length of the step along p that ends where |x| is the radius, given |x|^2, p.x and |p|^2."""
+    return math.inf if radius == math.inf else (math.sqrt(px**2 + pp * (radius**2 - square)) - px) / pp
 
 
 def _start(
