@@ -99,6 +99,8 @@ class Summary:
         dtype: type of the parameters.
         optimizer: its kind; None if unknown.
         vectors: number of vectors that the optimizer keeps; None if unknown.
+        over_shards: whether layers normalize over the whole mini-batch, for which a rank computes all of its shards at
+            once.
     """
 
     rows: tuple[SummaryRow, ...]
@@ -108,6 +110,7 @@ class Summary:
     dtype: str
     optimizer: str | None
     vectors: int | None
+    over_shards: bool = False
 
     @property
     def parameters(self) -> int:
@@ -150,8 +153,12 @@ class Summary:
 
     @property
     def activation_bytes(self) -> int:
-        """Return the memory that a rank's forward pass keeps for the backward pass of the largest shard."""
-        return sum(row.kept.at(max(self.shard_sizes)) for row in self.rows)
+        """Return the memory that forward passes keep for backward passes: the most that is kept at once on one rank.
+
+        It is that of the largest shard, or of all shards if they are computed at once.
+        """
+        kept = self.shard_sizes if self.over_shards else [max(self.shard_sizes)]
+        return sum(row.kept.at(examples) for row in self.rows for examples in kept)
 
     def __str__(self) -> str:
         return "\n".join([*self._layers(), "", *self._totals()])
@@ -186,12 +193,13 @@ class Summary:
         if self.trained < self.parameters:
             frozen = f"of {self.parameters:,} parameters; {self.parameters - self.trained:,} are frozen"
             rows.append(["trained", f"{self.trained:,}", frozen])
-        rows.append(["gradient", size(self.vector_bytes), "one per rank"])
+        each = "one per shard" if self._is_at_once else "one per rank"
+        rows.append(["gradient", size(self.vector_bytes), each])
         if self.vectors is not None:
             count = "1 vector" if self.vectors == 1 else f"{self.vectors or 'no'} vectors"
             state = size(self.vectors * self.vector_bytes)
             rows.append(["optimizer", state, f"{self.optimizer}: {count}, one copy per node"])
-        rows.append(["activations", size(self.activation_bytes), f"a rank, {self._shard_text()}"])
+        rows.append(["activations", size(self.activation_bytes), self._shard_text()])
         at_a_time = rows_at_a_time(self.evaluated_bytes)
         at_once = f"a rank at most, {count_text(at_a_time, 'example')} at a time"
         rows.append(["evaluation", size(at_a_time * self.evaluated_bytes), at_once])
@@ -199,9 +207,16 @@ class Summary:
         rows.append(["data check", size(block), "a rank at most, before the first step"])
         return [LEGEND, "", *table(rows, left=(0, 2))]
 
+    @property
+    def _is_at_once(self) -> bool:
+        """Return True if a rank may have several shards at once."""
+        return self.over_shards and (self.shards or 1) > 1
+
     def _shard_text(self) -> str:
+        if self._is_at_once:
+            return f'all {self.shards} shards at once, for statistics = "batch"; divided among the ranks'
         largest = max(self.shard_sizes)
-        shard = f"a shard of {count_text(largest, 'example')}"
+        shard = f"a rank, a shard of {count_text(largest, 'example')}"
         if self.shards is None:
             return f"{shard} (as many shards as ranks, here 1)"
         return f"{shard} at a time, of {count_text(self.shards, 'shard')}"
@@ -225,7 +240,8 @@ def summary(
         loss: a loss or its name, which gets a row of its own; for several outputs a mapping from their names.
         optimizer: the optimizer whose vectors are counted.
         batch_size: examples of a step, over all ranks.
-        shards: number of parts of a mini-batch, 1 by default; a rank holds the graph of one part at a time.
+        shards: number of parts of a mini-batch, 1 by default; a rank holds the graph of one part at a time,
+            or those of all its parts if layers normalize over the whole mini-batch.
         dtype: type of the parameters.
         frozen: patterns of the names of parameters that are not trained.
 
@@ -244,7 +260,8 @@ def summary(
     parameters = {name: initial.stand_in(name) for name in initial.shapes}
     evaluated = example_bytes(model, parameters, initial.running, input_shape, np.dtype(dtype))
     kind, vectors = (None, None) if optimizer is None else (optimizer.kind, len(optimizer.vectors))
-    return Summary(rows, evaluated, batch_size, shards, dtype, kind, vectors)
+    over_shards = any(moments.over_shards for moments in initial.running.values())
+    return Summary(rows, evaluated, batch_size, shards, dtype, kind, vectors, over_shards)
 
 
 def _parameters_text(row: SummaryRow) -> str:

@@ -71,6 +71,18 @@ def test_nested_layers_are_indented_and_found_by_path():
     ]
 
 
+def test_normalization_over_the_mini_batch_keeps_the_activations_of_all_shards():
+    alone, together = (
+        summary([nn.Dense(50), nn.BatchNorm(statistics=statistics), nn.Dense(2)], (8,), batch_size=10, shards=4)
+        for statistics in ("shard", "batch")
+    )
+    assert alone.activation_bytes == sum(row.kept.at(3) for row in alone.rows)
+    assert together.activation_bytes == sum(row.kept.at(n) for row in together.rows for n in (2, 3, 2, 3))
+    assert "one per rank" in str(alone)
+    assert "one per shard" in str(together)
+    assert 'all 4 shards at once, for statistics = "batch"; divided among the ranks' in str(together)
+
+
 def test_recomputed_layers_keep_less_and_run_forward_twice():
     layers = (nn.Dense(50, "tanh"), nn.Dense(50, "tanh"))
     plain, again = (summary([nn.Dense(8), *inner, nn.Dense(2)], (8,)) for inner in (layers, [nn.Recompute(layers)]))
