@@ -215,10 +215,13 @@ class Run:
         if settings.messages == TOP_K and self.comm.nodes.count > 1:  # error feedback, before and after a step
             held += 2
             copied += self.comm.nodes.count if copied else 0
-        # A node holds the weights and the sum over nodes once; each rank holds a gradient of its own.
+        # A node holds the weights and the sum over nodes once; each rank holds a gradient of its own, or of each of its
+        # shards if these are computed at once.
+        at_once = any(moments.over_shards for moments in self.running.values())
+        gradients = -(-self.shards.count // self.comm.size) if at_once else 1
         best = settings.early_stopping.keeps_best
         shared = 1 + (self.comm.nodes.count > 1) + held + copied + best
-        check_memory(self.comm, once=shared * vector + frozen, each=vector)
+        check_memory(self.comm, once=shared * vector + frozen, each=gradients * vector)
         self.arena = Arena(self.comm, self.layout, dtype, 1 + state + best, divide=divide)
         self.weights = self.arena.vector()
         self.state = State.of(method, self.arena.vectors)

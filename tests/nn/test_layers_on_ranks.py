@@ -22,7 +22,9 @@ IMAGES = """
     { kind = "dropout", rate = 0.2 },
     { kind = "residual", activation = "relu", layers = [
         { kind = "conv2d", filters = 6, size = 3, padding = 1, groups = 2 }, { kind = "group_norm", groups = 2 },
-    ], shortcut = [{ kind = "conv2d", filters = 6, size = 1 }, { kind = "batch_norm", decay = 0.8 }] },
+    ], shortcut = [
+        { kind = "conv2d", filters = 6, size = 1 }, { kind = "batch_norm", decay = 0.8, statistics = "batch" },
+    ] },
     { kind = "average_pool2d", size = 2 },
     { kind = "conv_transpose2d", filters = 4, size = 2, stride = 2 },
     { kind = "activation", function = "elu" },

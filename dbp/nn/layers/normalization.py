@@ -18,6 +18,7 @@ from dbp.nn.scope import Scope
 from dbp.types import Array
 
 STATISTICS = ("shard", "batch")
+FAR = 100.0  # variances that a squared mean may be, before the variance is found from distances from the mean
 
 
 def _scale_and_shift(scope: Scope, channels: int) -> tuple[Value, Value]:
@@ -71,7 +72,7 @@ class BatchNorm:
         if mine is not None:
             scope.observe(replace(mine, normalizes=self.statistics))
         if over_shards:
-            weight, *of_batch = moments_over_shards(scope, mine, np.shape(x)[-1])
+            weight, *of_batch = moments_over_shards(scope, mine, running.mean)
             if weight:  # else nothing of the whole mini-batch counts
                 options["others"] = OtherParts(scope.sum_over_shards, weight)
                 options["weights"] = None if weights is None else weights[..., None]
@@ -89,24 +90,26 @@ def _moments(center: Array, variance: Array, weights: Array | None, count: int) 
     return Moments(center.reshape(-1), variance.reshape(-1), total, squared)
 
 
-def moments_over_shards(scope: Scope, mine: Moments | None, channels: int) -> tuple[float, Array, Array]:
+def moments_over_shards(scope: Scope, mine: Moments | None, near: Array) -> tuple[float, Array, Array]:
     """Return the sum of the weights of all shards, and mean and variance of all, float64, shape (channels,).
-
-    The squares are those of distances from the common mean, so that a large mean costs no digits.
 
     Args:
         scope: of the layer.
         mine: the moments of this shard; None if nothing in it counts.
-        channels: how many.
+        near: numbers from which distances are taken, the same for all shards; the nearer to the means, the better.
     """
-    moments = mine or Moments(np.zeros(channels), np.zeros(channels), 0)
-    mean, variance = (a.astype(np.float64) for a in (moments.mean, moments.variance))
-    sums = scope.sum_over_shards(np.concatenate([[moments.count], moments.count * mean]))
+    moments, near = mine or Moments(near, np.zeros_like(near), 0), near.astype(np.float64)
+    distance, variance = moments.mean.astype(np.float64) - near, moments.variance.astype(np.float64)
+    squares = variance + distance * distance
+    sums = scope.sum_over_shards(moments.count * np.concatenate([[1], distance, squares]))
     weight = float(sums[0])
     if not weight:
-        return 0.0, mean, variance
-    of_all = sums[1:] / weight
-    return weight, of_all, scope.sum_over_shards(moments.count * (variance + (mean - of_all) ** 2)) / weight
+        return 0.0, near, variance
+    of_all, squares = np.split(sums[1:] / weight, 2)
+    spread = squares - of_all * of_all
+    if (of_all * of_all > FAR * spread).any():  # digits are lost in the difference; all shards see the same sums
+        spread = scope.sum_over_shards(moments.count * (variance + (distance - of_all) ** 2)) / weight
+    return weight, near + of_all, spread
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,10 @@ The shards of a rank are coroutines: one computes until it comes to a sum, then 
 come there, ranks add up the arrays of all shards along the tree, so that the bits do not depend on the ranks. The last
 shard of a rank runs in the calling thread, which alone communicates; each other shard has a thread that waits for its
 turn, since passes lead through functions of the user.
+
+A rank need not know what others come to, as an idle one does not: each message begins with what the shards of its
+sender have come to. All ranks guess that it is what they came to at this place of the last pass, and send what they add
+along with it; if the guess was wrong, they send it in a second message.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from dbp.parallel.ranks.clock import Stage
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.shards import Shards
 from dbp.parallel.sums.coroutine_thread import DONE, CancelledPassError, CoroutineThread
-from dbp.parallel.sums.plain_sum import PlainSum
+from dbp.parallel.sums.summation_tree import TreeSum, branches_of
 from dbp.types import Array
 
 Result = TypeVar("Result")
@@ -39,6 +43,44 @@ class _Request(NamedTuple):
 
 
 ABSENT, ENDED, CONFLICT = _Request(-1), _Request(-2), _Request(-3)  # ABSENT: has not come to any sum
+HEAD = 2  # numbers of 8 bytes before the sums of a message: a request
+
+
+class _Messages:
+    """The memory for a message of each rank: what its shards have come to, and their sums.
+
+    Args:
+        comm: the ranks.
+        shards: who computes which shard.
+        length: of a sum, in elements.
+    """
+
+    def __init__(self, comm: Communicator, shards: Shards, length: int):
+        self._comm = comm
+        branches = [branches_of(shards.of_rank(rank)) for rank in range(shards.ranks)]
+        counts = [HEAD + length * len(of_rank) for of_rank in branches]
+        self._bytes = [8 * count for count in counts]
+        self._sent, self._received = np.zeros(counts[shards.rank]), np.zeros(sum(counts))
+        self._requests, self._parts = [], list[tuple[int, int, Array]]()
+        for of_rank, own in zip(branches, np.split(self._received, np.cumsum(counts)[:-1]), strict=True):
+            self._requests.append(own[:HEAD].view(np.int64))
+            sums = own[HEAD:].reshape(len(of_rank), length)
+            self._parts += [(*branch, part) for branch, part in zip(of_rank, sums, strict=True)]
+
+    def exchange(self, mine: _Request, sums: Sequence[Array]) -> tuple[_Request, Array]:
+        """Return what all ranks have come to, and the sum over all shards; collective.
+
+        Args:
+            mine: what the shards of this rank have come to.
+            sums: of this rank's shards, as far as the tree allows; none for zeros.
+        """
+        self._sent[:HEAD].view(np.int64)[:] = mine
+        self._sent[HEAD:] = np.concatenate(sums) if sums else 0
+        self._comm.gather_bytes(self._sent.view(np.uint8), self._received.view(np.uint8), self._bytes)
+        tree: TreeSum[Array] = TreeSum()
+        for part in self._parts:
+            tree.push(*part)
+        return _common([_Request(*request.tolist()) for request in self._requests]), tree.total()
 
 
 class ShardAllreduce:
@@ -56,8 +98,9 @@ class ShardAllreduce:
         self._arrays: dict[int, Array] = {}  # float64, flat, of the shards that wait in a sum
         self._active = -1  # the shard that has the turn
         self._total = np.empty(0)
-        self._sums: dict[int, PlainSum] = {}  # by length
-        self._sent, self._received = np.zeros(2, np.int64), np.zeros((comm.size, 2), np.int64)
+        self._messages: dict[int, _Messages] = {}  # by length of the sums
+        self._guesses: list[_Request] = []  # what all came to in the last passes, by place
+        self._place = 0  # in the present pass
 
     def run(self, function: Callable[[int], Result]) -> Iterator[tuple[int, Result]]:
         """Call a function for each shard of this rank, in which sum() may be called; yield its results; collective.
@@ -78,7 +121,7 @@ class ShardAllreduce:
     def _run(self, compute: Callable[[int], None]) -> None:
         numbers = self._shards.mine
         self._threads = self._threads or [CoroutineThread() for _ in numbers[:-1]]
-        self._requests = dict.fromkeys(numbers, ABSENT)
+        self._requests, self._place = dict.fromkeys(numbers, ABSENT), 0
         try:
             for thread, number in zip(self._threads, numbers, strict=False):
                 self._let(number, thread, partial(compute, number))
@@ -160,41 +203,45 @@ class ShardAllreduce:
     # --- sums over ranks --------------------------------------------------------------------------------
 
     def _add_up(self) -> bool:
-        """Sum the arrays of all shards; return False if all have ended instead; collective."""
-        clock = self._comm.clock
-        clock.enter(Stage.SUM)
-        agreed = self._agree(_common(list(self._requests.values())))
-        if agreed.length < 0:
-            return False
-        if agreed.length not in self._sums:
-            self._sums[agreed.length] = PlainSum(self._comm, self._shards, 0, np.float64, agreed.length)
-        plain_sum = self._sums[agreed.length]
-        tree = plain_sum.start()
-        for number in self._shards.mine:
-            sums = plain_sum.buffer()
-            sums.scalars[:] = self._arrays.pop(number, 0)
-            tree.push(0, number, sums)
-        self._total = plain_sum.total(tree).scalars
-        return True
-
-    def _agree(self, mine: _Request) -> _Request:
-        """Return what all ranks have come to, ENDED if no shard needs a sum; collective.
+        """Sum the arrays of all shards; return False if all have ended instead; collective.
 
         Raises:
-            UserError: they have not come to the same sum; raised on all ranks.
+            UserError: shards have not come to the same sum; raised on all ranks.
         """
-        self._sent[:] = mine
-        sent, received = self._sent.view(np.uint8), self._received.reshape(-1).view(np.uint8)
-        self._comm.gather_bytes(sent, received, [self._sent.nbytes] * self._comm.size)
-        agreed = _common([_Request(*of_rank) for of_rank in self._received.tolist()])
+        self._comm.clock.enter(Stage.SUM)
+        mine, self._place = _common(list(self._requests.values())), self._place + 1
+        self._guesses += [ENDED] * (self._place - len(self._guesses))
+        guess = self._guesses[self._place - 1]
+        agreed, self._total = self._exchange(mine, guess)
         if agreed == CONFLICT:
-            error = UserError(
-                'the shards of a mini-batch do not use the same layers with statistics = "batch", in the same order, '
-                "so that they cannot be normalized together; let the model do the same for all examples"
-            )
-            error.on_all_ranks = True
-            raise error
-        return agreed
+            raise _conflict()
+        if agreed not in (guess, ABSENT):
+            self._guesses[self._place - 1] = agreed
+            if agreed != ENDED:
+                _, self._total = self._exchange(mine, agreed)
+        self._arrays.clear()
+        return agreed.length >= 0
+
+    def _exchange(self, mine: _Request, guess: _Request) -> tuple[_Request, Array]:
+        """Return what all shards have come to, and the sum of their arrays if it is what was guessed; collective."""
+        length = max(guess.length, 0)
+        if length not in self._messages:
+            self._messages[length] = _Messages(self._comm, self._shards, length)
+        tree: TreeSum[Array] = TreeSum()
+        if mine == guess:
+            for number in self._shards.mine:
+                tree.push(0, number, self._arrays[number] if number in self._arrays else np.zeros(length))
+        return self._messages[length].exchange(mine, [part for *_, part in tree.branches])
+
+
+def _conflict() -> UserError:
+    """Return the error for shards that have not come to the same sum."""
+    error = UserError(
+        'the shards of a mini-batch do not use the same layers with statistics = "batch", in the same order, so that '
+        "they cannot be normalized together; let the model do the same for all examples"
+    )
+    error.on_all_ranks = True
+    return error
 
 
 def passes(
