@@ -6,6 +6,7 @@ convolution, which has one z at each position of an example.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, pullback
 from dbp.cost.joint import Factors, loss_sum
 from dbp.cost.mini_batch import losses_of
-from dbp.data import Meaning
+from dbp.data import Meaning, Numbers
 from dbp.errors import UserError
+from dbp.insight.on_trained import trained_on
 from dbp.named_arrays import row_count, zeros_of
 from dbp.nn import Call, JointLoss, Loss, Scope, call_with
 from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
@@ -24,6 +26,7 @@ from dbp.reading.shard import Shard
 from dbp.text import count_text, table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.trained.model_on_data import ModelOnData
+from dbp.trained.trained_model import TrainedModel
 from dbp.types import Array, Arrays
 
 TOP_LEVEL = "model"  # the path of neurons that a model has at the root of its tree of names
@@ -114,6 +117,7 @@ def _largest(layer: LayerNeurons, top: int) -> list[str]:
     return table(rows, left=())
 
 
+@functools.singledispatch
 def neurons(
     model: Any,
     loss: Loss | str,
@@ -123,6 +127,8 @@ def neurons(
     meaning: Meaning | None = None,
 ) -> Neurons:
     """Return the deltas of all units of a model over all examples; collective.
+
+    Of a trained model: neurons(trained, data), with data as its evaluate() takes it.
 
     Args:
         model: a model, or a list of layers; a function registers its neurons with scope.neurons(z).
@@ -139,6 +145,19 @@ def neurons(
     comm = world()
     with abort_on_error(comm), blas_threads(1), np.errstate(over="ignore", invalid="ignore"):
         return neurons_of(evaluator_of(model, loss, weights, data, comm, shards, standardized=meaning))
+
+
+@neurons.register
+def _(model: TrainedModel, data: Any, *, scale: Numbers | None = None) -> Neurons:
+    """Return the deltas of all units of a trained model over all examples; collective.
+
+    Args:
+        model: the trained model.
+        data: as its evaluate() takes it.
+        scale: likewise.
+    """
+    with np.errstate(over="ignore", invalid="ignore"), trained_on(model, data, scale) as evaluator:
+        return neurons_of(evaluator)
 
 
 def neurons_of(evaluator: Evaluator) -> Neurons:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dbp.data import Meaning
+from dbp.data import Meaning, Numbers
 from dbp.errors import UserError, unknown
+from dbp.insight.on_trained import trained_on
 from dbp.nn import Loss
 from dbp.parallel import abort_on_error, agree, blas_threads, world
 from dbp.text import count_text, is_digits, table
 from dbp.trained.evaluator import Evaluator, evaluator_of
+from dbp.trained.trained_model import TrainedModel
 from dbp.types import Array
 
 EXACT = np.dtype(np.float64)  # in float32 a small change of the cost would be lost in rounding
@@ -67,6 +70,7 @@ class WhatIf:
         )
 
 
+@functools.singledispatch
 def what_if(
     model: Any,
     loss: Loss | str,
@@ -77,6 +81,8 @@ def what_if(
     meaning: Meaning | None = None,
 ) -> WhatIf:
     """Return how the cost over some data changes with the weights; collective.
+
+    Of a trained model: what_if(trained, changed, data), with data as its evaluate() takes it.
 
     Args:
         model: a model, or a list of layers.
@@ -94,6 +100,20 @@ def what_if(
     comm = world()
     with abort_on_error(comm), blas_threads(1):
         return what_if_of(evaluator_of(model, loss, weights, data, comm, shards, EXACT, meaning), changed)
+
+
+@what_if.register
+def _(model: TrainedModel, changed: Mapping[str, Array], data: Any, *, scale: Numbers | None = None) -> WhatIf:
+    """Return how the cost over some data changes with the weights of a trained model; collective.
+
+    Args:
+        model: the trained model.
+        changed: new values of some parameters: arrays of the same shapes, by name.
+        data: as its evaluate() takes it.
+        scale: likewise.
+    """
+    with trained_on(model, data, scale, EXACT) as evaluator:
+        return what_if_of(evaluator, changed)
 
 
 def what_if_of(evaluator: Evaluator, changed: Mapping[str, Array]) -> WhatIf:
