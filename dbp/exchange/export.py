@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,13 @@ from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError
 from dbp.exchange.files import WRITERS
-from dbp.exchange.inputs import inputs_of, meaning_in
+from dbp.exchange.inputs import inputs_of, meaning_in, places_with_masks
 from dbp.exchange.onnx import onnx_model
 from dbp.files import must_be_free, remove_left, write_file
 from dbp.named_arrays import all_of, each
+from dbp.nn import INPUTS
 from dbp.run.snapshot import stored_input_shape
-from dbp.text import count_text
+from dbp.text import count_text, is_digits
 from dbp.types import Shapes
 from dbp.version import VERSION
 
@@ -107,17 +109,42 @@ def _onnx(checkpoint: StoredCheckpoint, input_shape: Shapes | None, scale: float
             "its weights as .safetensors or .npz"
         )
     meaning = parse_meaning(checkpoint.meaning)
-    shape, scaling = inputs_of(data_from(table), meaning, input_shape or stored_input_shape(checkpoint.progress), scale)
+    data, known = data_from(table), input_shape or stored_input_shape(checkpoint.progress)
+    shape, scaling = inputs_of(data, meaning, known, scale)
     targets = meaning_in(meaning, "targets") or ColumnMeaning(FLOATS)
     outputs = each(lambda what: what.standardization, targets)
     weights, properties = checkpoint.inference_weights(), _properties(checkpoint)
     model = onnx_model(model_from(table), weights, shape, scaling, properties, outputs)
+    dimensions = {value.name: _dimensions(value) for value in model.graph.input}
+    if known is None:
+        _must_be_free(dimensions, places_with_masks(data))
     count, scalings = len(model.graph.node), all_of(scaling)
     how = "scaled as in training"
     if all(one.center is None and not isinstance(one.factor, np.ndarray) for one in scalings):
         factors = {1.0 if one.factor is None else one.factor for one in scalings}
         how = f"multiplied by {', '.join(f'{factor:g}' for factor in sorted(factors))}" if len(factors) == 1 else how
-    named = shape if isinstance(shape, Mapping) else {"": shape}
-    shapes = " and ".join(f"{name} {('examples', *one)}".strip() for name, one in named.items())
-    about = f"{count} operator{'s' * (count != 1)}, inputs of shape {shapes} that are {how}"
-    return model.SerializeToString(), about.replace("'", "")
+    named = dimensions if isinstance(shape, Mapping) else {"": dimensions[INPUTS]}
+    shapes = " and ".join(f"{name} ({', '.join(lengths)})".strip() for name, lengths in named.items())
+    about = f"{count_text(count, 'operator')}, inputs of shape {shapes} that are {how}"
+    return model.SerializeToString(), about
+
+
+def _dimensions(value: Any) -> list[str]:
+    """Return the dimensions of an input of a graph: names of those that are free, and lengths."""
+    return [str(dimension.dim_param or dimension.dim_value) for dimension in value.type.tensor_type.shape.dim]
+
+
+def _must_be_free(dimensions: Mapping[str, list[str]], places: Mapping[str, int]) -> None:
+    """Raise UserError if a graph has a fixed length along an axis of inputs of which the training data masks places.
+
+    Args:
+        dimensions: of the inputs of the graph, by name.
+        places: number of the axes of places with masks, by name of the input.
+    """
+    for name, axes in places.items():
+        if any(is_digits(length) for length in dimensions[name][1 : axes + 1]):
+            raise UserError(
+                "the training data has masked places, or unequal lengths, of which ONNX knows nothing, and the model "
+                "cannot be exported for any length; give the shape of the examples that the graph is for, without "
+                "such places, as in --input 28,28,1"
+            )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dbp.config.data import Data
 from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, example_masks, meaning_of, role_of
 from dbp.errors import UserError
+from dbp.nn import INPUTS
 from dbp.run.sources import open_data
 from dbp.run.standardization import standardized_like, with_moments
 from dbp.types import Shapes
@@ -49,11 +50,6 @@ def inputs_of(data: Data, meaning: Meaning, shape: Shapes | None, scale: float |
     if shape is None or (known is None and scale is None):
         wanted = ["--input 28,28,1"] * (shape is None) + ["--scale 1"] * (known is None and scale is None)
         found = _open(data, "give what it would say, such as " + " ".join(wanted))
-        if shape is None and example_masks(found)(1) is not None:
-            raise UserError(
-                f"the examples in {found.name} have masked places, or unequal lengths, of which ONNX knows nothing; "
-                "give the shape of the examples that the graph is for, without such places, as in --input 28,28,1"
-            )
         shape, known = shape or found.input_shape, known or meaning_in(meaning_of(found), "inputs")
     if not isinstance(shape, Mapping):
         return Inputs(shape, _scaling(known, scale))
@@ -70,6 +66,16 @@ def _scaling(known: ColumnMeaning | None, scale: float | None) -> Scaling:
 def input_shape_of(data: Data, shape: Shapes | None) -> Shapes:
     """Return the given shape or that of the training data; raise UserError if the data is needed, but missing."""
     return shape or _open(data, "give the shape of an example, such as --input 28,28,1").input_shape
+
+
+def places_with_masks(data: Data) -> dict[str, int]:
+    """Return the number of the axes of places, of each input of which the training data masks some, by name.
+
+    Sequences of unequal length have masks too. The only input without a name is called "inputs".
+    """
+    masks = example_masks(_open(data, "give the shape of an example, such as --input 28,28,1"))(1)
+    named = masks if isinstance(masks, Mapping) else {INPUTS: masks}
+    return {name: mask.ndim - 1 for name, mask in named.items() if mask is not None}
 
 
 def meaning_of_training(data: Data) -> Meaning:

@@ -50,13 +50,16 @@ def session(proto):
 
 
 def compare(model, shape, entries=None, scale=1.0):
-    """Compare the graph's outputs with dbp's for batches of 1 and 5, and return the graph."""
+    """Compare the graph's outputs with dbp's for batches of 1 and 5, at other lengths too where it has free ones."""
     model = nn.as_model(model)
     weights = random_weights(model, shape)
     proto = onnx_model(model, weights, shape, Scaling(factor=scale))
     running = session(proto)
-    for examples in (1, 5):
-        x = inputs_for(shape, examples, entries)
+    longer = tuple(
+        n + 2 * isinstance(name, str) for n, name in zip(shape, running.get_inputs()[0].shape[1:], strict=True)
+    )
+    for examples, lengths in ((1, shape), (5, longer)):
+        x = inputs_for(lengths, examples, entries)
         expected = predicted(model, weights, x, scale)
         (got,) = running.run(["outputs"], {"inputs": x})
         assert got.dtype == expected.dtype == np.float32

@@ -20,7 +20,7 @@ def convolution(scope: OnnxScope, layer: Convolution, x: Value) -> Value:
     image = image_of(x.shape)
     window = convolution_window(layer, image)
     shape = (*window.positions(image)[-layer.axes :], layer.filters)
-    return _with_filters(scope, layer, "Conv", x, shape, window_attributes(window, layer.axes))
+    return _with_filters(scope, layer, "Conv", x, shape, window_attributes(window, layer.axes, layer.padding == "same"))
 
 
 def separable(scope: OnnxScope, layer: nn.SeparableConv2d, x: Value) -> Value:

@@ -45,4 +45,4 @@ def flatten(scope: OnnxScope, _layer: nn.Flatten, x: Value) -> Value:
 
 def reshape(scope: OnnxScope, layer: nn.Reshape, x: Value) -> Value:
     """Reshape each example."""
-    return scope.reshaped(x, layer.for_inputs(x.shape))
+    return scope.reshaped(x, layer.for_inputs(x.shape), layer.shape)

@@ -143,11 +143,19 @@ class OnnxScope:
         """Return the value with its axes in this order."""
         return self.graph.arranged(self.path, x, axes)
 
-    def reshaped(self, x: Value, shape: Shape) -> Value:
-        """Reshape each example."""
+    def reshaped(self, x: Value, shape: Shape, given: Shape | None = None) -> Value:
+        """Reshape each example.
+
+        Args:
+            x: the value.
+            shape: of an example afterwards.
+            given: the same with -1 for a length that follows from the others, which leaves it free.
+        """
         x = self.plain(x)
         if x.shape == shape:
             return x
         if len(shape) == 1:
             return Value.plain(self.node("Flatten", x.name, axis=1), shape)
-        return Value.plain(self.node("Reshape", x.name, self.constant("shape", np.array([0, *shape]))), shape)
+        return Value.plain(
+            self.node("Reshape", x.name, self.constant("shape", np.array([0, *(given or shape)]))), shape
+        )

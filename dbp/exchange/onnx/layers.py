@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from dbp import nn
+from dbp.autodiff import ShapeError
 from dbp.errors import UserError
 from dbp.exchange.onnx import (
     augmentation,
@@ -59,6 +60,8 @@ def _residual(scope: OnnxScope, layer: nn.Residual, x: Value) -> Value:
     main, shortcut = layer.paths
     y = add(scope, main, x)
     straight = add(scope.inside("shortcut"), shortcut, x) if shortcut else x
+    if y.shape != straight.shape:  # as for lengths of the inputs that the model does not take
+        raise ShapeError(f"both paths of a residual layer must have one shape, but have {y.shape} and {straight.shape}")
     both = scope.node("Add", y.name, scope.arranged(straight, y.axes).name)
     return activate(scope, layer.activation, replace(y, name=both))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dbp import nn
+from dbp.autodiff import ShapeError
 from dbp.exchange.onnx.graph import OnnxScope, Value
 
 Merger = Callable[[OnnxScope, Any, Sequence[Value]], Value]
@@ -19,6 +20,8 @@ def concatenate(scope: OnnxScope, layer: nn.Concatenate, x: Sequence[Value]) -> 
     first, *others = x
     axis = layer.axis % len(first.axes)
     lengths = [value.shape[axis - 1] for value in x]
+    if len({(*value.shape[: axis - 1], *value.shape[axis:]) for value in x}) > 1:
+        raise ShapeError(f"{[value.shape for value in x]} do not fit side by side")  # for other lengths of the inputs
     shape = (*first.shape[: axis - 1], sum(lengths), *first.shape[axis:])
     names = (scope.arranged(value, first.axes).name for value in others)
     return replace(scope.apply("Concat", first, *names, axis=first.graph_axis(axis)), shape=shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from dbp.data import Scaling
 from dbp.errors import UserError
-from dbp.exchange.onnx.graph import Graph, OnnxScope, Value
+from dbp.exchange.onnx.free_lengths import Built, Dimensions, FreeLengths
+from dbp.exchange.onnx.graph import Graph, OnnxScope, Shape, Value
 from dbp.exchange.onnx.layers import add
 from dbp.library import library
 from dbp.named_arrays import zeros_of
@@ -34,6 +35,9 @@ def onnx_model(
 ) -> Any:
     """Return an onnx.ModelProto that computes the outputs of the model in evaluation, for any number of examples.
 
+    Where the model and its weights are right for inputs of other lengths too, these are free: "length" of sequences,
+    "height" and "width" of images, and so on.
+
     The inputs and outputs of the graph have the names of those of the model, where it has several, else "inputs" and
     "outputs". An output that has the name of an input gets "_output" at its end.
 
@@ -51,13 +55,41 @@ def onnx_model(
     """
     onnx = library("onnx", "ONNX")
     model, dtype = as_model(model), next(iter(weights.values())).dtype
-    graph = Graph(_checked(model, weights, input_shape, dtype), dtype)
-    top = OnnxScope(graph)
-    given = {name: Value.plain(name, shape) for name, shape in _by_name(input_shape, INPUTS).items()}
-    scalings, x = _by_name(scaling, INPUTS), dict(given)
+    needed = _shapes_of_weights(model, input_shape, dtype)
+    check_model_weights(needed, weights, f"inputs of shape {input_shape}")
+    shapes, has_names = _by_name(input_shape, INPUTS), isinstance(input_shape, Mapping)
+    blank = {name: np.broadcast_to(np.zeros((), dtype), np.shape(array)) for name, array in weights.items()}
+
+    def build(shapes: Mapping[str, Shape], weights: Mapping[str, Array] = blank) -> Built:
+        given = {name: Value.plain(name, shape) for name, shape in shapes.items()}
+        return _built(Graph(weights, dtype), model, given, has_names, scaling, of_targets)
+
+    def takes(shapes: Mapping[str, Shape]) -> bool:
+        return _shapes_of_weights(model, shapes if has_names else shapes[INPUTS], dtype) == needed
+
+    inputs, outputs = FreeLengths(shapes, build, takes).dimensions()
+    graph = build(shapes, weights).graph
+    _must_fit(graph)
+    return _proto(onnx, graph, inputs, outputs, {"dbp_version": VERSION, **(properties or {})})
+
+
+def _built(
+    graph: Graph, model: Any, given: Mapping[str, Value], has_names: bool, scaling: Any, of_targets: Any
+) -> Built:
+    """Return the graph, to which the model is added, with its inputs and outputs; arguments are those of onnx_model().
+
+    Args:
+        graph: an empty graph with the weights.
+        model: the model.
+        given: the inputs by name.
+        has_names: whether the model takes its inputs by name.
+        scaling: what the graph does to its inputs first.
+        of_targets: what it undoes for its outputs.
+    """
+    top, scalings, x = OnnxScope(graph), _by_name(scaling, INPUTS), dict(given)
     for name, value in given.items():
         x[name] = _scaled(top, value, scalings.get(name, UNCHANGED), name)
-    y = add(top, model, x if isinstance(input_shape, Mapping) else x[INPUTS])
+    y = add(top, model, x if has_names else x[INPUTS])
     undone = _by_name(of_targets, OUTPUTS)
     outputs: dict[str, Value] = {}
     for output, value in _by_name(y, OUTPUTS).items():
@@ -67,8 +99,7 @@ def onnx_model(
     for name, value in outputs.items():
         graph.rename(value.name, name)
         outputs[name] = replace(value, name=name)
-    _must_fit(graph)
-    return _proto(onnx, graph, given.values(), outputs.values(), {"dbp_version": VERSION, **(properties or {})})
+    return Built(graph, dict(given), outputs)
 
 
 def _by_name(given: Any, only: str) -> dict[str, Any]:
@@ -78,18 +109,25 @@ def _by_name(given: Any, only: str) -> dict[str, Any]:
 
 def _scaled(top: OnnxScope, x: Value, scaling: Scaling, name: str) -> Value:
     if scaling.center is not None:
-        x = top.apply("Sub", x, top.constant(f"center_of_{name}", scaling.center))
+        x = top.apply("Sub", x, _constant_for(top, x, f"center_of_{name}", scaling.center))
     if scaling.factor is not None and not np.all(scaling.factor == 1.0):
-        x = top.apply("Mul", x, top.constant(f"scale_of_{name}", scaling.factor))
+        x = top.apply("Mul", x, _constant_for(top, x, f"scale_of_{name}", scaling.factor))
     return x
+
+
+def _constant_for(top: OnnxScope, x: Value, name: str, array: Any) -> str:
+    """Add an array that is combined with each example of x; ValueError if it is for examples of other lengths."""
+    if np.broadcast_shapes(np.shape(array), x.shape) != x.shape:
+        raise ValueError(f"{name} has shape {np.shape(array)}, which does not fit {x.shape}")
+    return top.constant(name, array)
 
 
 def _unscaled(top: OnnxScope, y: Value, scaling: Scaling, name: str) -> Value:
     which = "targets" if name == OUTPUTS else name
     if scaling.factor is not None:
-        y = top.apply("Div", y, top.constant(f"scale_of_{which}", scaling.factor))
+        y = top.apply("Div", y, _constant_for(top, y, f"scale_of_{which}", scaling.factor))
     if scaling.center is not None:
-        y = top.apply("Add", y, top.constant(f"mean_of_{which}", scaling.center))
+        y = top.apply("Add", y, _constant_for(top, y, f"mean_of_{which}", scaling.center))
     return y
 
 
@@ -101,11 +139,9 @@ def _of_its_own(graph: Graph, value: Value, taken: Collection[str]) -> Value:
     return replace(value, name=copy)
 
 
-def _checked(model: Model, weights: Mapping[str, Array], input_shape: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
-    """Return the weights after checking that they are those of the model for such inputs."""
-    initial = initial_parameters(model, zeros_of(input_shape, 2, dtype), 0, dtype)
-    check_model_weights(initial.shapes_of_weights, weights, f"inputs of shape {input_shape}")
-    return dict(weights)
+def _shapes_of_weights(model: Model, input_shape: Shapes, dtype: np.dtype[Any]) -> dict[str, Shape]:
+    """Return the shapes of the weights that the model has for such inputs, by name; no example is computed."""
+    return initial_parameters(model, zeros_of(input_shape, 0, dtype), 0, dtype).shapes_of_weights
 
 
 def _must_fit(graph: Graph) -> None:
@@ -117,9 +153,7 @@ def _must_fit(graph: Graph) -> None:
         )
 
 
-def _proto(
-    onnx: Any, graph: Graph, inputs: Iterable[Value], outputs: Iterable[Value], properties: Mapping[str, str]
-) -> Any:
+def _proto(onnx: Any, graph: Graph, inputs: Dimensions, outputs: Dimensions, properties: Mapping[str, str]) -> Any:
     helper = onnx.helper
     kind = helper.np_dtype_to_tensor_dtype(graph.dtype)
     nodes = [
@@ -129,8 +163,8 @@ def _proto(
     made = helper.make_graph(
         nodes,
         "model",
-        [helper.make_tensor_value_info(x.name, kind, ["examples", *x.shape]) for x in inputs],
-        [helper.make_tensor_value_info(y.name, kind, ["examples", *y.shape]) for y in outputs],
+        [helper.make_tensor_value_info(name, kind, lengths) for name, lengths in inputs.items()],
+        [helper.make_tensor_value_info(name, kind, lengths) for name, lengths in outputs.items()],
         [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
     )
     model = helper.make_model(

@@ -28,7 +28,9 @@ def average_pool(scope: OnnxScope, layer: AveragePool, x: Value) -> Value:
 def _pooled(scope: OnnxScope, layer: MaxPool | AveragePool, x: Value, op: str, attributes: dict[str, Any]) -> Value:
     image = image_of(x.shape)
     window = layer.window_on(image)
-    pooled = scope.apply(op, scope.channels_first(x), **window_attributes(window, layer.axes), **attributes)
+    pooled = scope.apply(
+        op, scope.channels_first(x), **window_attributes(window, layer.axes, layer.padding == "same"), **attributes
+    )
     return replace(pooled, shape=(*window.positions(image)[-layer.axes :], x.shape[-1]))
 
 

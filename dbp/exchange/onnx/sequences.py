@@ -21,9 +21,13 @@ def embedding(scope: OnnxScope, layer: nn.Embedding, x: Value) -> Value:
     return Value.plain(rows, (*x.shape, layer.units))
 
 
-def position(scope: OnnxScope, _layer: nn.Position, x: Value) -> Value:
+def position(scope: OnnxScope, layer: nn.Position, x: Value) -> Value:
     """Add learned numbers to each position."""
-    return scope.apply("Add", scope.plain(x), scope.constant("weight", scope.weight("weight")[: x.shape[0]]))
+    x, weight = scope.plain(x), scope.constant("weight", scope.weight("weight"))
+    if layer.length is not None:
+        first = scope.constant("first", np.array([0]))
+        weight = scope.node("Slice", weight, first, scope.node("Shape", x.name, start=1, end=2))
+    return scope.apply("Add", x, weight)
 
 
 def attention(scope: OnnxScope, layer: nn.Attention, x: Value | tuple[Value, Value]) -> Value:
