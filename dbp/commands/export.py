@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from dbp.commands.parser import Parser, add_input_shape, add_overwrite, add_trained
+from dbp.commands.parser import Parser, add_input_shape, add_names_of_pytorch, add_overwrite, add_trained
 from dbp.terminal import print_output
 
 HELP = "write a checkpoint's weights or model for other programs"
@@ -15,12 +15,19 @@ ON_RANKS = False
 def add(parser: Parser) -> None:
     """Add the arguments."""
     add_trained(parser)
-    parser.add_argument("out", metavar="OUT", help="ends in .safetensors or .npz (weights) or .onnx (model)")
+    parser.add_argument("out", metavar="OUT", help="ends in .safetensors, .npz or .pt (weights) or .onnx (model)")
     add_overwrite(parser, "OUT")
-    add_input_shape(parser, "for .onnx: ")
+    add_input_shape(parser, "for .onnx and --to pytorch: ")
     parser.add_argument(
         "--scale", type=float, metavar="S", help="for .onnx: scale of the inputs (default: that of the training data)"
     )
+    parser.add_argument(
+        "--to",
+        default="dbp",
+        metavar="FORM",
+        help="pytorch for the names and axes of a state_dict (default: dbp)",
+    )
+    add_names_of_pytorch(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -28,6 +35,7 @@ def run(arguments: Namespace) -> int:
     from dbp.exchange import export
 
     checkpoint, out = Path(arguments.checkpoint), Path(arguments.out)
-    line = export(checkpoint, out, arguments.overwrite, arguments.input, arguments.scale, arguments.last)
+    options = arguments.to, arguments.rename, arguments.channels
+    line = export(checkpoint, out, arguments.overwrite, arguments.input, arguments.scale, arguments.last, *options)
     print_output(line)
     return 0

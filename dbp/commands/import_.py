@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from dbp.commands.parser import Parser, add_config, add_hdf5_output, add_input_shape
+from dbp.commands.parser import Parser, add_config, add_hdf5_output, add_input_shape, add_names_of_pytorch
 from dbp.terminal import print_output
 
 HELP = "make a checkpoint of another program's weights"
@@ -25,17 +25,11 @@ def add(parser: Parser) -> None:
         metavar="ORIGIN",
         help="pytorch if names and axes are those of a state_dict (default: dbp)",
     )
+    add_names_of_pytorch(parser)
     parser.add_argument(
-        "--channels",
-        metavar="WHERE",
-        help="first or last: where PyTorch has the channels when it flattens, if the layers do not tell",
-    )
-    parser.add_argument(
-        "--rename",
-        action="append",
-        default=[],
-        metavar="OLD=NEW",
-        help="rename a weight, or the leading parts of names; * stands for a part, or a piece of one",
+        "--partial",
+        action="store_true",
+        help="take what fits, draw the other weights of the model from its seed, and list them",
     )
 
 
@@ -53,6 +47,7 @@ def run(arguments: Namespace) -> int:
         arguments.input,
         overwrite=arguments.overwrite,
         channels=arguments.channels,
+        partial=arguments.partial,
     )
     print_output(line)
     return 0

@@ -201,6 +201,22 @@ def add_input_shape(parser: Parser, use: str = "") -> None:
     )
 
 
+def add_names_of_pytorch(parser: Parser) -> None:
+    """Add how names and axes of PyTorch differ from those of dbp."""
+    parser.add_argument(
+        "--channels",
+        metavar="WHERE",
+        help="first or last: where PyTorch has the channels when it flattens, if the layers do not tell",
+    )
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="rename a weight, or the leading parts of names; * stands for a part, or a piece of one",
+    )
+
+
 class _Shapes(argparse.Action):
     """The shape of an example, or the shapes of several inputs by name, each given by an option of its own."""
 

@@ -6,145 +6,19 @@ the rows of the next layer's weights must be reordered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dbp import nn
 from dbp.errors import UserError
+from dbp.exchange.pytorch_rules import KINDS, Rules
 from dbp.named_arrays import each, zeros_of
 from dbp.types import Array, Shape, Shapes
 
 IGNORED = "num_batches_tracked"  # a counter of BatchNorm that dbp does not need
-
-
-class Rule(NamedTuple):
-    """How an array of dbp is made of arrays of PyTorch; raises ValueError or IndexError if their shapes do not fit."""
-
-    names: tuple[str, ...]
-    make: Callable[..., Array]
-
-    def then(self, order: Array) -> Rule:
-        """Return this rule with the rows of the result in another order."""
-        return Rule(self.names, lambda *arrays: self.make(*arrays)[order])
-
-
-Rules = dict[str, Rule]
-
-
-def same(array: Array) -> Array:
-    """Return the array unchanged."""
-    return array
-
-
-def _turned(array: Array) -> Array:
-    return array.T
-
-
-def _dense(_layer: nn.Dense) -> Rules:
-    return {"weight": Rule(("weight",), _turned), "bias": Rule(("bias",), same)}
-
-
-def _filters(layer: Any) -> Rules:
-    """Return the rules of a convolution, transposed or not, whose kernel PyTorch has with the window's axes last."""
-
-    def kernel(w: Array) -> Array:
-        turned = w.transpose(*range(2, w.ndim), 1, 0)
-        return turned[None] if layer.axes == 1 else turned
-
-    return {"weight": Rule(("weight",), kernel), "bias": Rule(("bias",), same)}
-
-
-def _separable(layer: nn.SeparableConv2d) -> Rules:
-    """Return the rules of two convolutions of PyTorch that have the names of the parts."""
-    return {
-        f"{part}/{name}": Rule(tuple(f"{part}/{theirs}" for theirs in rule.names), rule.make)
-        for part, convolution in layer.parts(1).items()
-        for name, rule in _filters(convolution).items()
-    }
-
-
-def _prelu(_layer: nn.PReLU) -> Rules:
-    return {"slope": Rule(("weight",), same)}
-
-
-def _norm(_layer: nn.BatchNorm | nn.LayerNorm | nn.RMSNorm | nn.GroupNorm) -> Rules:
-    names = {"scale": "weight", "shift": "bias", "running_mean": "running_mean", "running_variance": "running_var"}
-    return {ours: Rule((theirs,), same) for ours, theirs in names.items()}
-
-
-def _recurrent(layer: nn.LSTM | nn.GRU, of_pass: Callable[[str], Rules]) -> Rules:
-    """Return the rules of stacked layers and directions, given those of one by the end of PyTorch's names."""
-    rules: Rules = {}
-    for number, paths in enumerate(layer.paths):
-        for path, way in zip(paths, ("", "_reverse"), strict=False):
-            own = of_pass(f"_l{number}{way}")
-            rules |= {f"{path}/{name}" if path else name: rule for name, rule in own.items()}
-    return rules
-
-
-def _gates(end: str) -> Rules:
-    return {
-        "weight": Rule((f"weight_ih{end}",), _turned),
-        "recurrent": Rule((f"weight_hh{end}",), _turned),
-        "bias": Rule((f"bias_ih{end}", f"bias_hh{end}"), np.add),
-    }
-
-
-def _lstm(layer: nn.LSTM) -> Rules:
-    return _recurrent(layer, _gates)
-
-
-def _gru(layer: nn.GRU) -> Rules:
-    """Return the rules of a GRU: each gate has two biases, and the reset gate scales the second of the candidate."""
-    border = 2 * layer.units
-
-    def bias(first: Array, second: Array) -> Array:
-        return first + np.where(np.arange(len(second)) < border, second, 0)
-
-    def of_pass(end: str) -> Rules:
-        return _gates(end) | {
-            "bias": Rule((f"bias_ih{end}", f"bias_hh{end}"), bias),
-            "candidate_bias": Rule((f"bias_hh{end}",), lambda second: second[border:]),
-        }
-
-    return _recurrent(layer, of_pass)
-
-
-def _attention(_layer: nn.Attention) -> Rules:
-    """Return the rules of attention: PyTorch stores the matrices of query, key and value as one."""
-
-    def part(number: int, array: Array) -> Array:
-        return np.split(array, 3)[number].T
-
-    rules = {"output/weight": Rule(("out_proj/weight",), _turned), "output/bias": Rule(("out_proj/bias",), same)}
-    for number, name in enumerate(("query", "key", "value")):
-        rules[f"{name}/weight"] = Rule(("in_proj_weight",), partial(part, number))
-        rules[f"{name}/bias"] = Rule(("in_proj_bias",), partial(part, number))
-    return rules
-
-
-KINDS: dict[type, Callable[[Any], Rules]] = {
-    nn.Dense: _dense,
-    nn.Conv1d: _filters,
-    nn.Conv2d: _filters,
-    nn.Conv3d: _filters,
-    nn.ConvTranspose1d: _filters,
-    nn.ConvTranspose2d: _filters,
-    nn.ConvTranspose3d: _filters,
-    nn.SeparableConv2d: _separable,
-    nn.PReLU: _prelu,
-    nn.BatchNorm: _norm,
-    nn.LayerNorm: _norm,
-    nn.RMSNorm: _norm,
-    nn.GroupNorm: _norm,
-    nn.LSTM: _lstm,
-    nn.GRU: _gru,
-    nn.Attention: _attention,
-}  # embeddings and positions are the same in both
 
 
 # --- the order of what is flattened -----------------------------------------------------------------
@@ -297,7 +171,7 @@ class _Walk:
             return self.through(main, path, flow)
         own = KINDS[type(layer)](layer) if type(layer) in KINDS else {}
         for name, rule in own.items():
-            theirs = Rule(tuple(path + n for n in rule.names), rule.make)
+            theirs = rule.at(path)
             by_row = name == "weight" or not (isinstance(layer, nn.Dense) or _is_of_single_numbers(layer))
             order = flow.order if by_row else None
             if not _alike(self.orders.setdefault(path + name, order), order):

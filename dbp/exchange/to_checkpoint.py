@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from dbp.data import meaning_text
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights
 from dbp.exchange.inputs import input_shape_of, meaning_of_training
-from dbp.exchange.pytorch import CHANNELS, IGNORED, Rule, rules_of, same
+from dbp.exchange.pytorch import CHANNELS, IGNORED, rules_of
+from dbp.exchange.pytorch_rules import Rule, same
 from dbp.files import must_be_free, remove_left
 from dbp.log import now
 from dbp.named_arrays import zeros_of
@@ -43,6 +44,7 @@ def import_weights(
     input_shape: Shapes | None = None,
     overwrite: bool = False,
     channels: str | None = None,
+    partial: bool = False,
 ) -> str:
     """Write a checkpoint with the weights, for eval, predict or the start of a run; return a line about it.
 
@@ -56,6 +58,7 @@ def import_weights(
         input_shape: shape of one example, or shapes by name; by default that of the training data.
         overwrite: whether a file of that name may be replaced.
         channels: where PyTorch has the channels when it flattens, "first" or "last", if the layers do not tell.
+        partial: take the weights that the model has too, in the same shape, and draw its others from its seed.
 
     Raises:
         UserError: weights and model do not fit together, or a file is missing or damaged.
@@ -73,44 +76,64 @@ def import_weights(
     remove_left(out)
     settings = read_settings(config, list(changes))
     found = open_weights(weights)
-    arrays = _arrays(settings, found, origin, channels, renames, input_shape, f"weights {weights}")
+    named = _Names(origin, channels, rules_in(renames), input_shape, partial)
+    arrays, drawn, left = _arrays(settings, found, named, f"weights {weights}")
     write(out, _checkpoint(settings, arrays, str(weights)), overwrite)
-    numbers = count_text(sum(array.size for array in arrays.values()), "number")
-    return f"{out}: {numbers} from {weights} in {settings.dtype}"
+    numbers = count_text(sum(array.size for name, array in arrays.items() if name not in drawn), "number")
+    lines = [f"{out}: {numbers} from {weights} in {settings.dtype}"]
+    lines += [f"drawn from the seed: {shortened([*drawn.values()])}"] if drawn else []
+    lines += [f"left out of {weights}: {shortened(left)}"] if left else []
+    return "\n".join(lines)
+
+
+class _Names(NamedTuple):
+    """How the weights of a file are named, and whether all must fit; see import_weights()."""
+
+    origin: str
+    channels: str | None
+    rename: Mapping[str, str]
+    input_shape: Shapes | None
+    partial: bool
 
 
 def _arrays(
-    settings: Settings,
-    weights: Weights,
-    origin: str,
-    channels: str | None,
-    renames: Sequence[str],
-    input_shape: Shapes | None,
-    source: str,
-) -> dict[str, Array]:
-    """Return the arrays of the model with imported values; raise UserError with all that does not fit."""
-    shape, dtype = input_shape_of(settings.data, input_shape), settings.numpy_dtype
+    settings: Settings, weights: Weights, named: _Names, source: str
+) -> tuple[dict[str, Array], dict[str, str], list[str]]:
+    """Return the arrays of the model with imported values, a line for each that is drawn, and names that are left out.
+
+    Raises:
+        UserError: weights and model do not fit, with all that does not.
+    """
+    shape, dtype = input_shape_of(settings.data, named.input_shape), settings.numpy_dtype
     initial = initial_parameters(settings.model, zeros_of(shape, 2, dtype), settings.seed, dtype)
     needed = {name: np.empty(shape, dtype) for name, shape in initial.shapes.items()} | running_arrays(initial.running)
-    old_names = renamed(weights.names, rules_in(renames))
+    old_names = renamed(weights.names, named.rename)
     rules: Mapping[str, Rule] = {}
-    if origin == "pytorch":
-        rules = rules_of(settings.model, initial, shape, channels)
+    if named.origin == "pytorch":
+        rules = rules_of(settings.model, initial, shape, named.channels)
         old_names = {name.replace(".", "/"): old for name, old in old_names.items() if not name.endswith(IGNORED)}
-    rule_of = {name: rules.get(name, Rule((name,), same)) for name in needed}
+    rule_of = {name: rules.get(name, same(name)) for name in needed}
     used = dict.fromkeys(theirs for rule in rule_of.values() for theirs in rule.names)
     missing = [name for name in used if name not in old_names]
     unexpected = [old for name, old in old_names.items() if name not in used]
     misshapen = _fill(needed, rule_of, weights, old_names)
-    _must_fit(source, missing, unexpected, misshapen)
-    return needed
+    if not named.partial:
+        _must_fit(source, missing, unexpected, list(misshapen.values()))
+        return needed, {}, []
+    drawn = [name for name, rule in rule_of.items() if name in misshapen or not set(rule.names) <= old_names.keys()]
+    if len(drawn) == len(needed):
+        _must_fit(source, missing, unexpected, list(misshapen.values()))
+    for name in drawn:
+        if name in initial.shapes:  # running moments begin as they are
+            initial.draw(name, needed[name])
+    return needed, {name: misshapen.get(name, name) for name in drawn}, unexpected
 
 
 def _fill(
     arrays: Mapping[str, Array], rule_of: Mapping[str, Rule], weights: Weights, old_names: Mapping[str, str]
-) -> list[str]:
-    """Fill the arrays whose weights exist and fit; return a line for each that does not fit."""
-    misshapen = []
+) -> dict[str, str]:
+    """Fill the arrays whose weights exist and fit; return a line for each that does not fit, by its name."""
+    misshapen = {}
     most = sum(array.size for array in arrays.values())  # an array of the file need not be larger
     for name, rule in rule_of.items():
         if not all(theirs in old_names for theirs in rule.names):
@@ -122,7 +145,7 @@ def _fill(
             made = _made(rule, [weights.read(o) for o in old])
         if made is None or made.shape != arrays[name].shape:
             given = ", ".join(f"{o} {shape}" for o, shape in zip(old, shapes, strict=True))
-            misshapen.append(f"{given} for {name} {arrays[name].shape}")
+            misshapen[name] = f"{given} for {name} {arrays[name].shape}"
         else:
             arrays[name][...] = made
     return misshapen

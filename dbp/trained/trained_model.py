@@ -317,30 +317,43 @@ class TrainedModel:
         overwrite: bool = False,
         input_shape: Shapes | None = None,
         scale: float | None = None,
+        to: str = "dbp",
+        rename: Mapping[str, str] | None = None,
     ) -> None:
         """Write the model in ONNX, or its weights as safetensors or for NumPy, as the ending of the name says.
 
         Collective.
 
         Args:
-            path: of a file that ends in .onnx, .safetensors or .npz.
+            path: of a file that ends in .onnx, .safetensors or .npz, or for PyTorch in .pt.
             overwrite: replace a file of that name.
-            input_shape: for ONNX, the shape of an example; by default that of the training data.
+            input_shape: for ONNX and PyTorch, the shape of an example; by default that of the training data.
             scale: for ONNX, the factor on the inputs; by default that of the training data.
+            to: "pytorch" for weights with the names and axes of a state_dict.
+            rename: for PyTorch, new names by the names of layers, such as {"dense_1": "0"}.
 
         Raises:
             UserError: there is such a file, or its format cannot express the model.
             StorageError: it cannot be written.
         """
-        from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, scale)
+        from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, scale, to, rename)
 
-    def _export(self, path: Path, overwrite: bool, input_shape: Shapes | None, scale: float | None) -> None:
+    def _export(
+        self,
+        path: Path,
+        overwrite: bool,
+        input_shape: Shapes | None,
+        scale: float | None,
+        to: str,
+        rename: Mapping[str, str] | None,
+    ) -> None:
         from dbp.exchange import ONNX, export_model
         from dbp.files import must_be_free
 
         must_be_free(path, overwrite, self._files, "overwrite=True")
-        shape = self._shape(input_shape) if path.suffix == ONNX else input_shape
-        export_model(self._checkpoint(), path, overwrite, None if shape is None else tuple(shape), scale)
+        shape = self._shape(input_shape) if path.suffix == ONNX or input_shape is not None else None
+        renames = [f"{old}={new}" for old, new in (rename or {}).items()]
+        export_model(self._checkpoint(), path, overwrite, shape, scale, to, renames)
 
     @property
     def _files(self) -> list[Path]:

@@ -95,7 +95,7 @@ def test_nothing_is_overwritten_unasked(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["weights.pt"], "must end in .safetensors, .npz or .onnx"),
+        (["weights.bin"], "must end in .safetensors, .npz or .onnx"),
         (["weights.npz", "--input", "8,8"], "the shape of an example and a scale are for ONNX"),
     ],
 )
@@ -164,3 +164,23 @@ def test_all_that_does_not_fit_is_told_in_one_line(trained, tmp_path):
     assert "--rename OLD=NEW" in message
     assert "\n" not in message
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_part_is_imported_and_the_rest_drawn_which_is_said(trained, tmp_path):
+    config, folder = trained
+    weights = dict(newest_checkpoint(folder).inference_weights())
+    other = {n: a for n, a in weights.items() if not n.startswith("dense_1/")} | {"extra": np.ones(3, np.float32)}
+    np.savez(tmp_path / "w.npz", **(other | {"dense_2/bias": np.ones(7, np.float32)}))
+    told = dbp("import", tmp_path / "w.npz", config, tmp_path / "out.h5", "--partial").out
+    assert told == (
+        f"{tmp_path}/out.h5: 84 numbers from {tmp_path}/w.npz in float32\n"
+        "drawn from the seed: dense_1/weight, dense_1/bias, dense_2/bias (7,) for dense_2/bias (10,)\n"
+        f"left out of {tmp_path}/w.npz: extra\n"
+    )
+    found = newest_checkpoint(tmp_path / "out.h5").model
+    drawn = {"dense_1/weight", "dense_1/bias", "dense_2/bias"}
+    assert {name for name, array in found.items() if not np.array_equal(array, weights[name])} == drawn
+    assert np.abs(found["dense_1/weight"]).max() > 0
+    np.savez(tmp_path / "none.npz", extra=np.ones(3))
+    with pytest.raises(UserError, match="do not fit the config's model: missing: dense_1/weight"):
+        import_weights(tmp_path / "none.npz", config, tmp_path / "none.h5", partial=True)

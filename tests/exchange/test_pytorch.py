@@ -1,5 +1,6 @@
 """Weights of real PyTorch modules, saved as safetensors, give in dbp what they give in PyTorch."""
 
+import copy
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ from dbp.config.settings import Settings
 from dbp.config.toml import settings_from, table_from, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
-from dbp.exchange import import_weights
+from dbp.exchange import export, import_weights
 from dbp.exchange.pytorch import rules_of
 from dbp.nn import as_model
 from dbp.optim import SGD
@@ -105,6 +106,19 @@ def compare(module, layers, shape, renames, folder, channels_last=False, channel
     if expected.ndim > 2 and not channels_last:
         expected = expected.movedim(1, -1)
     np.testing.assert_allclose(got, expected.numpy(), rtol=1e-9, atol=1e-9)
+    compare_exported(module, turned, shape, renames, folder, channels)
+
+
+def compare_exported(module, x, shape, renames, folder, channels):
+    """Compare the module with one that has the state_dict that dbp exports of its weights."""
+    back = ["=".join(reversed(rename.split("="))) for rename in renames]
+    options = {"input_shape": shape, "to": "pytorch", "renames": back, "channels": channels}
+    export(folder / "out.h5", folder / "back.pt", overwrite=True, **options)
+    other = copy.deepcopy(module)
+    for array in other.state_dict().values():
+        array.zero_()
+    other.load_state_dict(torch.load(folder / "back.pt", weights_only=True))
+    torch.testing.assert_close(other(x), module(x), rtol=1e-12, atol=1e-12)
 
 
 t = torch.nn

@@ -233,11 +233,7 @@ def test_frozen_parameters_have_no_gradient_no_state_and_no_work_backward():
     _, first, norm, last, _ = found.rows
     assert (first.frozen, norm.frozen, last.frozen) == (56, 16, 0)
     assert first.forward == plain.rows[1].forward
-    assert (first.backward.at(1), norm.backward.at(1), last.backward.at(1)) == (
-        0,
-        0,
-        32 + 2 * 4,
-    )  # product, and sum of two
+    assert (first.backward.at(1), norm.backward.at(1), last.backward.at(1)) == (0, 0, 32 + 2 * 4)
     assert (first.kept.at(1), last.kept.at(1)) == (0, 4 * (8 + 4))  # its inputs and outputs
     text = str(found)
     assert "56 frozen" in text

@@ -223,7 +223,7 @@ def test_a_model_of_arrays_is_exported_without_its_data(tmp_path):
     with pytest.raises(UserError, match="exists; choose another name or pass overwrite=True"):
         model.export(tmp_path / "w.safetensors")
     with pytest.raises(UserError, match=r"must end in .safetensors, .npz or .onnx"):
-        model.export(tmp_path / "w.pt")
+        model.export(tmp_path / "w.bin")
 
 
 def test_it_holds_no_training_data_and_can_be_pickled(trained):
