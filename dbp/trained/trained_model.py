@@ -320,9 +320,7 @@ class TrainedModel:
         to: str = "dbp",
         rename: Mapping[str, str] | None = None,
     ) -> None:
-        """Write the model in ONNX, or its weights as safetensors or for NumPy, as the ending of the name says.
-
-        Collective.
+        """Write the model in ONNX, or its weights for other programs, as the ending of the name says; collective.
 
         Args:
             path: of a file that ends in .onnx, .safetensors or .npz, or for PyTorch in .pt.
@@ -336,24 +334,16 @@ class TrainedModel:
             UserError: there is such a file, or its format cannot express the model.
             StorageError: it cannot be written.
         """
-        from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, scale, to, rename)
+        renames = [f"{old}={new}" for old, new in (rename or {}).items()]
+        from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, scale, to, renames)
 
-    def _export(
-        self,
-        path: Path,
-        overwrite: bool,
-        input_shape: Shapes | None,
-        scale: float | None,
-        to: str,
-        rename: Mapping[str, str] | None,
-    ) -> None:
+    def _export(self, path: Path, overwrite: bool, shape: Shapes | None, *options: Any) -> None:
         from dbp.exchange import ONNX, export_model
         from dbp.files import must_be_free
 
         must_be_free(path, overwrite, self._files, "overwrite=True")
-        shape = self._shape(input_shape) if path.suffix == ONNX or input_shape is not None else None
-        renames = [f"{old}={new}" for old, new in (rename or {}).items()]
-        export_model(self._checkpoint(), path, overwrite, shape, scale, to, renames)
+        shape = self._shape(shape) if path.suffix == ONNX or shape is not None else None
+        export_model(self._checkpoint(), path, overwrite, shape, *options)
 
     @property
     def _files(self) -> list[Path]:
