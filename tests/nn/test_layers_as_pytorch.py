@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from tests.nn.torch_layers import Cross, compare
+from tests.nn.torch_comparison import compare
+from tests.nn.torch_layers import Cross
 
 IMAGES = np.random.default_rng(0).standard_normal((3, 7, 6, 4))
 VOLUMES = np.random.default_rng(4).standard_normal((2, 4, 5, 3, 4))

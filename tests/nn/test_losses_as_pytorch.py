@@ -9,18 +9,8 @@ from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.shard import Shard
-from tests.nn.torch_layers import (
-    Place,
-    assert_close,
-    first,
-    follow,
-    functional,
-    pullbacks,
-    start,
-    tensors,
-    torch,
-    torch_products,
-)
+from tests.nn.torch_comparison import assert_close, pullbacks, start, tensors, torch_products
+from tests.nn.torch_layers import Place, first, follow, functional, torch
 
 
 def torch_losses(loss, z, targets):
