@@ -7,7 +7,7 @@ number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import methodcaller
 from typing import Any
 
@@ -98,6 +98,13 @@ class LossCurvature:
         moved = self._outputs.push(vector)  # J v
         return self._outputs.pull(self._slope.push(moved))  # type: ignore[no-any-return]
 
+    def gauss_newton_forms(self, vectors: Sequence[Parameters]) -> Array:
+        """Return the inner products of vectors by J^T H J, float64, shape (vectors, vectors), in forward mode alone."""
+        moved = [self._outputs.push(vector) for vector in vectors]
+        curved = [self._slope.push(tangent) for tangent in moved]
+        left, right = (np.stack([x.reshape(-1) for x in rows]).astype(np.float64) for rows in (moved, curved))
+        return np.asarray(left @ right.T)
+
     def signed_gradient(self, probe: int) -> Parameters:
         """Return the gradient of the sum of the losses, each times the root of its example weight and a random sign.
 
@@ -187,6 +194,27 @@ class Curvature:
         """Return J^T H J times a vector: J of the outputs by the weights, H of the cost by the outputs."""
         along = self._read(vector)
         return self._sum(lambda losses: losses.gauss_newton_product(along))
+
+    def gauss_newton_forms(self, vectors: Sequence[Array]) -> Array:
+        """Return the inner products v_i^T J^T H J v_j of vectors, float64, the same on every rank."""
+        along = [self._read(vector) for vector in vectors]
+        vector_sum = PlainSum(self._arena.comm, self._shards, 0, self._arena.dtype, 1 + len(vectors) ** 2)
+        tree = vector_sum.start()
+
+        def forms(number: int) -> SumBuffer:
+            sums = vector_sum.buffer()
+            sums.scalars[:] = 0
+            self._arena.comm.clock.enter(Stage.PRODUCTS)
+            for losses in self._examples(number):
+                sums.scalars[0] += losses.example_weight
+                sums.scalars[1:] += losses.gauss_newton_forms(along).reshape(-1)
+            return sums
+
+        for number, sums in passes(self._shards, forms, self._allreduce):
+            tree.push(0, number, sums)
+        weight, *found = vector_sum.total(tree).scalars
+        self._arena.comm.clock.enter(Stage.UPDATE)
+        return np.reshape(found, (len(vectors), len(vectors))) / (weight or 1.0)
 
     def squared_gradients(self, probes: int) -> Array:
         """Return an estimate of the weighted mean of the squares of the losses' own gradients.

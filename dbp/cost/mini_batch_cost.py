@@ -25,6 +25,9 @@ from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.cost.joint import Factors
+    from dbp.cost.kronecker_factors import KroneckerFactors
+
+FACTORS = "Kronecker factors"  # the name by which an objective holds them
 
 
 @dataclass(frozen=True)
@@ -181,12 +184,39 @@ class MiniBatchCost:
         objective = self.objective
         objective.arena.fence(weights)
         at = objective.layout.views(weights)
+        chosen, factors = self._part(part)
+        losses = {n: [objective.loss_curvature(at, shard, self.draw(shard), factors)] for n, shard in chosen.items()}
+        return objective.curvature(lambda number: losses.get(number, []), training=True)
+
+    def kronecker_factors(self, weights: Array, part: float, longest: int) -> KroneckerFactors:
+        """Return the factors of the Fisher matrix, whose total is valid until the next call.
+
+        Args:
+            weights: the flat weights.
+            part: the fraction of each shard's examples that is used.
+            longest: the largest number of rows of a factor, the same in each call.
+        """
+        from dbp.cost.kronecker_factors import KroneckerFactors, Sample  # which few runs need
+
+        objective = self.objective
+        objective.arena.fence(weights)
+        sample = Sample(weights, *self._part(part), self.draw)
+        if FACTORS not in objective.made_once:
+            objective.made_once[FACTORS] = KroneckerFactors.of(objective, sample, longest)
+        found: KroneckerFactors = objective.made_once[FACTORS]
+        found.add_up(sample)
+        return found
+
+    def _part(self, part: float) -> tuple[dict[int, Shard], Factors | None]:
+        """Return a fraction of the examples of each of this rank's shards, and the factors of several targets.
+
+        Collective for several targets. Shards without examples are left out.
+        """
         chosen = {s.number: s.rows(self._window(s.count, part)) for s in self.batch if s.count}
         factors = self.factors
         if factors is not None and part < 1:
-            factors = objective.factors(lambda number: [chosen[number]] if number in chosen else [])
-        losses = {n: [objective.loss_curvature(at, shard, self.draw(shard), factors)] for n, shard in chosen.items()}
-        return objective.curvature(lambda number: losses.get(number, []), training=True)
+            factors = self.objective.factors(lambda number: [chosen[number]] if number in chosen else [])
+        return chosen, factors
 
     def _window(self, count: int, part: float) -> Any:
         """Return the indices of the examples of a shard that are used: the first ones, as batches are shuffled.

@@ -102,6 +102,7 @@ class Objective:
         self._is_random = False  # True if a layer has drawn random numbers
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradient_views: dict[int, tuple[SumBuffer, list[Array]]] = {}
+        self.made_once: dict[str, Any] = {}  # objects with free() that mini-batches make once, by name
 
     @property
     def is_deterministic(self) -> bool:
@@ -353,6 +354,8 @@ class Objective:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""
         if self.allreduce is not None:
             self.allreduce.free()
+        for made in self.made_once.values():
+            made.free()
         self.gradients.free()
         self.arena.free()
 

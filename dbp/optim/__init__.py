@@ -27,6 +27,7 @@ from dbp.errors import UserError, unknown
 from dbp.optim.adagrad import Adagrad
 from dbp.optim.adam import Adam, AdamW
 from dbp.optim.first_order import FirstOrder
+from dbp.optim.kfac import KFAC
 from dbp.optim.lamb import LAMB
 from dbp.optim.lars import LARS
 from dbp.optim.lbfgs import LBFGS
@@ -53,7 +54,7 @@ from dbp.optim.scipy_methods import Scipy
 from dbp.optim.sgd import SGD
 
 _FIRST_ORDER: tuple[type[Optimizer], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
-_SECOND_ORDER: tuple[type[Optimizer], ...] = (LBFGS, Newton, LevenbergMarquardt, Scipy)
+_SECOND_ORDER: tuple[type[Optimizer], ...] = (LBFGS, Newton, KFAC, LevenbergMarquardt, Scipy)
 OPTIMIZERS = {optimizer.kind: optimizer for optimizer in (*_FIRST_ORDER, *_SECOND_ORDER)}
 
 
@@ -94,6 +95,7 @@ def _as(what: str, given: Any, kinds: Mapping[str, type[Any]], base: type[Any]) 
 
 __all__ = [
     "AVERAGE",
+    "KFAC",
     "LAMB",
     "LARS",
     "LBFGS",

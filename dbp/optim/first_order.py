@@ -15,7 +15,7 @@ import numpy as np
 
 from dbp.checks import check_fraction, check_not_negative, check_positive
 from dbp.errors import UserError
-from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step
+from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step, average_share
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, block_ranges, check_patterns, matches
 from dbp.optim.protocols import Arriving, E, MiniBatchCost, Space, Vector, VectorSpace
 
@@ -210,12 +210,8 @@ class FirstOrder(Optimizer):
         block.g = np.add(block.g, block.buffers[0], out=block.buffers[2])
 
     def average_share(self, number: int) -> float:
-        """Return the share of an update in the averages: all of the first, and later no less than 1 - average.
-
-        The decay rises as (n - 1) / (n + 9), so that the average of a short run is of its last tenth, and not of its
-        first weights (as in TensorFlow's ExponentialMovingAverage).
-        """
-        return max(1 - self.average, 10 / (number + 9)) if self.average else 0.0
+        """Return the share of an update in the averages."""
+        return average_share(self.average, number)
 
     def update_average(self, block: Block, context: UpdateContext) -> None:
         """Update the average of the weights, a = a + share (w - a)."""

@@ -153,3 +153,16 @@ class Optimizer(ABC):
             number: of the update, counted from 1 without skipped steps.
             factor: on the learning rate, from the schedule.
         """
+
+
+def average_share(average: float, number: int) -> float:
+    """Return the share of an update in the averages: all of the first, and later no less than 1 - average.
+
+    The decay rises as (n - 1) / (n + 9), so that the average of a short run is of its last tenth, and not of its first
+    weights (as in TensorFlow's ExponentialMovingAverage).
+
+    Args:
+        average: the largest decay; 0 for no averages.
+        number: of the update, counted from 1.
+    """
+    return max(1 - average, 10 / (number + 9)) if average else 0.0

@@ -153,12 +153,73 @@ class Curvature(Protocol):
         """Return all of J^T H J, float64, shape (weights, weights), with the same bits on every rank."""
         ...
 
+    def gauss_newton_forms(self, vectors: Sequence[Vector]) -> NDArray[Any]:
+        """Return the inner products v_i^T J^T H J v_j of vectors, float64, shape (vectors, vectors)."""
+        ...
+
     def squared_gradients(self, probes: int) -> Vector:
         """Return the weighted mean of the squared gradients of the single examples.
 
         Args:
             probes: the number of gradients with random signs from which it is estimated (Hutchinson 1989).
         """
+        ...
+
+
+class KroneckerLayer(Protocol):
+    """A weight matrix of which the Fisher matrix is about a Kronecker product, as in cost/kronecker_layers.py."""
+
+    @property
+    def weight(self) -> str:
+        """Return the name of the weight; all its axes but the last are the rows of the matrix."""
+        ...
+
+    @property
+    def bias(self) -> str:
+        """Return the name of the bias, which is a last row of the matrix; "" for none."""
+        ...
+
+    @property
+    def inputs(self) -> int:
+        """Return the number of rows of the matrix, that of the bias included."""
+        ...
+
+    @property
+    def units(self) -> int:
+        """Return the number of columns of the matrix."""
+        ...
+
+
+class KroneckerFactors(Protocol):
+    """The factors of the Fisher matrix of a mini-batch, which cost/kronecker_factors.py computes.
+
+    They lie in a vector of a space of its own: for each layer "inputs/<weight>" (inputs, inputs) and "deltas/<weight>"
+    (units, units), for all other parameters "squares/<parameter>", the diagonal of the Fisher matrix.
+    """
+
+    @property
+    def layers(self) -> Sequence[KroneckerLayer]:
+        """Return the weights with a Kronecker form."""
+        ...
+
+    @property
+    def space(self) -> VectorSpace:
+        """Return the space of the factors."""
+        ...
+
+    @property
+    def vectors(self) -> NDArray[Any]:
+        """Return two vectors of the space, as rows, for the use of the optimizer."""
+        ...
+
+    @property
+    def total(self) -> Vector:
+        """Return the factors of the mini-batch, valid in the owned ranges of the space."""
+        ...
+
+    @property
+    def finite(self) -> bool:
+        """Return True if all factors of the mini-batch are finite."""
         ...
 
 
@@ -202,5 +263,15 @@ class MiniBatchCost(Protocol[E_co]):
         Args:
             weights: the flat weights.
             part: the part of the mini-batch to use, above 0 and at most 1.
+        """
+        ...
+
+    def kronecker_factors(self, weights: Vector, part: float, longest: int) -> KroneckerFactors:
+        """Return the Kronecker factors of the Fisher matrix at these weights.
+
+        Args:
+            weights: the flat weights.
+            part: the part of the mini-batch to use, above 0 and at most 1.
+            longest: the largest number of rows of a factor; weights with larger ones have none.
         """
         ...

@@ -110,6 +110,12 @@ def check_arrays(info: CheckpointInfo, expected: Mapping[str, tuple[str, tuple[i
     return f"it lacks {missing[0]}, which this run has" if missing else None
 
 
+def _factors_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return the most bytes that K-FAC's numbers take for a parameter: two factors with their inverses, or squares."""
+    *rows, columns = shape or (1,)
+    return size_of(dtype, shape) + 2 * sum(size_of(dtype, (n, n)) for n in (math.prod(rows) + 1, columns))
+
+
 def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arrays: Mapping[str, Any]) -> str | None:
     """Return what no run would have written; None if nothing is wrong."""
     if not isinstance(settings.get("data"), dict) or type(settings.get("threads")) is not int:
@@ -122,6 +128,8 @@ def _not_of_a_run(settings: Mapping[str, Any], progress: Mapping[str, Any], arra
         return f"its {RESIDUALS_WEIGHT} is {weight!r}"
     others = {name: array for name, array in arrays.items() if not name.startswith(MODEL_GROUPS)}
     most = MAX_OTHER_BYTES + MAX_EPOCH_BYTES * min(progress["epoch"], MAX_EPOCHS)
+    if isinstance(optimizer := settings.get("optimizer"), dict) and optimizer.get("kind") == "kfac":
+        most += sum(_factors_bytes(*array) for name, array in arrays.items() if name.startswith("model/"))
     if (size := sum(size_of(*array) for array in others.values())) > most:
         return f"its history and numbers take {size:,} bytes"
     wrong = (name for name, (_, shape) in others.items() if name.startswith("history/") and len(shape) != 1)

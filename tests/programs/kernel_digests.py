@@ -13,7 +13,7 @@ import dbp.autodiff as ad
 from dbp import nn
 from dbp.checkpoint import digest_arrays
 from dbp.nn.activations import ACTIVATIONS
-from dbp.optim import LBFGS, OPTIMIZERS, LevenbergMarquardt, Newton, Scipy
+from dbp.optim import KFAC, LBFGS, OPTIMIZERS, LevenbergMarquardt, Newton, Scipy
 from dbp.optim.scipy_driver import METHODS
 from tests.nn.models import DRAW, inputs, start
 from tests.nn.test_layers import CASES
@@ -32,6 +32,7 @@ SECOND_ORDER = {
     "lbfgs": LBFGS(),
     "newton": Newton(iterations=4),
     "newton in a trust region": Newton("hessian", "trust_region", iterations=4),
+    "kfac": KFAC(0.01),
     "levenberg_marquardt": LevenbergMarquardt(),
     **{f"scipy {name}": Scipy(name) for name in METHODS},
 }

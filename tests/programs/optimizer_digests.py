@@ -11,7 +11,7 @@ import numpy as np
 import dbp
 from dbp.checkpoint import digest_arrays
 from dbp.nn import Dense
-from dbp.optim import LBFGS, SGD, Adam, LevenbergMarquardt, Newton, Scipy
+from dbp.optim import KFAC, LBFGS, SGD, Adam, LevenbergMarquardt, Newton, Scipy
 from dbp.optim.scipy_driver import METHODS as OF_SCIPY
 from dbp.parallel import world
 from dbp.random import generator
@@ -28,6 +28,7 @@ METHODS = {
     "newton": (Newton(iterations=4, damping=0.1), WHOLE, LARGE),
     "newton of parts": (Newton(iterations=3, part=0.5, probes=2), PART, LARGE),
     "newton with a trust region": (Newton("hessian", "trust_region", iterations=4), WHOLE, LARGE),
+    "kfac": (KFAC(0.01, inverse_interval=3, factor_damping_interval=4), PART, LARGE),
     "levenberg_marquardt": (LevenbergMarquardt(), WHOLE, SMALL),
     "levenberg_marquardt in a subspace": (LevenbergMarquardt(subspace=5), WHOLE, LARGE),
 }

@@ -116,6 +116,11 @@ def _check_probabilities(kind: str, targets: Array, output_shape: Shape, first: 
         )
 
 
+def _drawn_classes(outputs: Array, numbers: np.random.Generator) -> Array:
+    """Return classes (examples, *positions) drawn with the probabilities softmax(outputs) (Gumbel 1954)."""
+    return np.asarray(np.argmax(outputs + numbers.gumbel(size=outputs.shape), axis=-1))
+
+
 def _of_target(x: Value, targets: Array) -> Value:
     """Return what x (examples, *positions, classes) holds for the target's class at each position."""
     return reshape(pick(rows_of(x), index=targets.reshape(-1)), shape=targets.shape)
@@ -198,6 +203,10 @@ class CrossEntropy(Classification, ClassWeighted):
         factors = self.factors_for(np.shape(outputs)[-1], array_of(outputs).dtype)
         return loss * (factors[targets] if targets.ndim < outputs.ndim else targets @ factors)
 
+    def draw(self, outputs: Array, numbers: np.random.Generator) -> Array:
+        """Return targets from the distribution whose negative log probability the loss is."""
+        return _drawn_classes(outputs, numbers)
+
     def class_totals(self, targets: Array, weights: Array | None, output_shape: Shape) -> Array:
         """Return the sum of example weights of each class, shape (classes,), for prepared targets."""
         classes = output_shape[-1]
@@ -236,6 +245,10 @@ class KullbackLeibler(Classification):
             return loss
         logarithms = np.log(np.where(targets > 0, targets, 1))
         return loss + np.sum(targets * logarithms, axis=-1)
+
+    def draw(self, outputs: Array, numbers: np.random.Generator) -> Array:
+        """Return targets from the distribution whose negative log probability the loss is."""
+        return _drawn_classes(outputs, numbers)
 
 
 @dataclass(frozen=True)
@@ -304,6 +317,10 @@ class BinaryCrossEntropy(ClassWeighted):
         factors = self.factors_for(2, array_of(outputs).dtype)
         no, yes = factors[..., 0], factors[..., 1]
         return loss * (no + (yes - no) * targets)
+
+    def draw(self, outputs: Array, numbers: np.random.Generator) -> Array:
+        """Return targets from the distribution whose negative log probability the loss is."""
+        return np.asarray(numbers.random(outputs.shape) < sigmoid(outputs), outputs.dtype)
 
     def class_totals(self, targets: Array, weights: Array | None, output_shape: Shape) -> Array:
         """Return the sum of example weights of no and of yes, shape (outputs, 2), for prepared targets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -50,6 +51,11 @@ class MeanSquaredError(Regression):
         check_same_shape(outputs, targets)
         return square(outputs - targets)
 
+    def draw(self, outputs: Array, numbers: np.random.Generator) -> Array:
+        """Return targets from the distribution whose negative log probability the loss is: normal, variance 1/2."""
+        noise = numbers.normal(0, math.sqrt(0.5), outputs.shape)
+        return np.asarray(outputs + noise, outputs.dtype)
+
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(Regression):
@@ -61,6 +67,10 @@ class MeanAbsoluteError(Regression):
         """Return |output - target| per output."""
         check_same_shape(outputs, targets)
         return abs_(outputs - targets)
+
+    def draw(self, outputs: Array, numbers: np.random.Generator) -> Array:
+        """Return targets from the distribution whose negative log probability the loss is: Laplace's, of scale 1."""
+        return np.asarray(outputs + numbers.laplace(size=outputs.shape), outputs.dtype)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,232 @@
+"""K-FAC (Martens and Grosse 2015, Algorithm 2; Grosse and Martens 2016 for convolutions).
+
+The direction is the gradient times the inverse of a Kronecker approximation of the Fisher matrix. Its length, and the
+part of the last step that is added, minimize the quadratic model of the cost with the exact Gauss-Newton matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dbp.checks import check_at_least, check_fraction, check_positive
+from dbp.errors import UserError
+from dbp.optim.blockwise import cache_blocks, copy_owned
+from dbp.optim.kronecker_inverse import KroneckerInverse
+from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step, average_share
+from dbp.optim.protocols import E, KroneckerFactors, MiniBatchCost, Vector
+
+FIRST_STEPS = 3  # after each of which the factors are inverted anew, as their averages still change much
+DAMPING_RATIO, FACTOR_DAMPING_RATIO = 19 / 20, math.sqrt(19 / 20)  # omega_1 and omega_2 to the power of one step
+GOOD_RATIO, BAD_RATIO = 3 / 4, 1 / 4  # of the actual to the predicted decrease, for less and for more damping
+
+
+@dataclass(frozen=True)
+class KFAC(Optimizer):
+    """Steps along the gradient times the inverse of a Kronecker approximation of the Fisher matrix.
+
+    The source is Martens and Grosse 2015, Algorithm 2, with their names of the settings in brackets.
+
+    Args:
+        damping: the initial damping [lambda] of the quadratic model, added to the diagonal of its matrix.
+        part: the part of the mini-batch that the products with the Gauss-Newton matrix use [tau_2].
+        factor_part: the part of the mini-batch that the factors are computed from [tau_1].
+        decay: the largest decay of the running averages of the factors.
+        momentum: whether a step contains a part of the last one.
+        damping_interval: steps between adaptations of the damping [T_1].
+        factor_damping_interval: steps between adaptations of the damping of the factors [T_2].
+        inverse_interval: steps between inversions of the factors [T_3].
+        factors_up_to: the largest number of rows of a factor; weights with larger ones have a diagonal instead.
+        average: the decay of an exponential moving average of the weights [xi], which is used in place of the weights
+            for evaluation and in the result; 0 for none.
+    """
+
+    kind: ClassVar[str] = "kfac"
+    length_name: ClassVar[str] = "damping"
+    scratch = ("gradient", "direction", "trial")
+    damping: float = 1.0
+    part: float = 0.25
+    factor_part: float = 0.125
+    decay: float = 0.95
+    momentum: bool = True
+    damping_interval: int = 5
+    factor_damping_interval: int = 20
+    inverse_interval: int = 20
+    factors_up_to: int = 8192
+    average: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(damping=self.damping)
+        for name in ("part", "factor_part"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"{name} must be above 0 and at most 1, but is {getattr(self, name)}")
+        check_fraction(decay=self.decay, average=self.average)
+        check_at_least(1, damping_interval=self.damping_interval, inverse_interval=self.inverse_interval)
+        check_at_least(1, factor_damping_interval=self.factor_damping_interval, factors_up_to=self.factors_up_to)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Name the last step, and the average of the weights if there is one."""
+        return ("step", AVERAGE) if self.average else ("step",)
+
+    def average_share(self, number: int) -> float:
+        """Return the share of an update in the average of the weights."""
+        return average_share(self.average, number)
+
+    def numbers(self) -> dict[str, NDArray[Any]]:
+        """Return the initial dampings and the number of updates; the factors follow after the first step."""
+        dampings = {"damping": np.array([self.damping]), "factor_damping": np.array([math.sqrt(self.damping)])}
+        return dampings | {"updates": np.array([0])}
+
+    def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
+        """Update the factors and take a step; see Optimizer.step()."""
+        evaluation = cost.value_and_gradient(weights)
+        if not evaluation.finite:
+            return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
+        with cost.space.changing:
+            return _KFACStep(self, cost, weights, state, evaluation, number).run()
+
+
+class _Model(NamedTuple):
+    """The minimum of the quadratic model along the direction and the last step.
+
+    Args:
+        length: of the direction [alpha].
+        momentum: the part of the last step [mu].
+        decrease: of the cost, as the model predicts.
+    """
+
+    length: float
+    momentum: float
+    decrease: float
+
+
+class _KFACStep(Generic[E]):
+    """One step of K-FAC; the arguments are those of KFAC.step(), and cost and gradient at the weights."""
+
+    def __init__(
+        self, optimizer: KFAC, cost: MiniBatchCost[E], weights: Vector, state: State, evaluation: E, number: int
+    ):
+        self.optimizer, self.cost_function, self.weights, self.state = optimizer, cost, weights, state
+        self.number = number
+        self.space, self.evaluation = cost.space, evaluation
+        self.gradient, self.direction = state.scratch["gradient"], state.scratch["direction"]
+        self.trial, self.last = state.scratch["trial"], state.vectors["step"]
+        self.products, self.evaluations = 0, 1
+        self.updates = int(state.numbers["updates"][0]) + 1
+
+    def run(self) -> Step[E]:
+        """Take the step."""
+        copy_owned(self.space, self.evaluation.gradient, self.gradient)
+        self.space.fence(self.gradient)
+        optimizer, numbers = self.optimizer, self.state.numbers
+        factors = self.cost_function.kronecker_factors(self.weights, optimizer.factor_part, optimizer.factors_up_to)
+        if not factors.finite:
+            return self._stay()
+        self.inverse = self._averaged(factors)
+        self.curvature = self.cost_function.curvature(self.weights, optimizer.part)
+        model = self._best_model()
+        numbers["updates"] = np.array([self.updates])
+        if not (model.decrease > 0 and math.isfinite(model.decrease)):
+            return self._stay()
+        for block in cache_blocks(self.space.owned):
+            self.last[block] *= model.momentum
+            self.last[block] += model.length * self.direction[block]
+            np.add(self.weights[block], self.last[block], out=self.trial[block])
+        if self.updates % optimizer.damping_interval == 0 and not self._adapt_damping(model):
+            return self._stay()
+        copy_owned(self.space, self.trial, self.weights)
+        return self._end()
+
+    def _stay(self) -> Step[E]:
+        """Leave the weights as they are, and forget the last step; damp more."""
+        for part in self.space.owned:
+            self.last[part] = 0
+        self._set_damping(4 * self._damping)
+        return self._end()
+
+    def _end(self) -> Step[E]:
+        if self.optimizer.average:
+            average, share = self.state.vectors[AVERAGE], self.optimizer.average_share(self.number)
+            for block in cache_blocks(self.space.owned):
+                average[block] += share * (self.weights[block] - average[block])
+        return Step(self.evaluation, Outcome.CONTINUES, self.evaluations, self.products, self._damping)
+
+    @property
+    def _damping(self) -> float:
+        return float(self.state.numbers["damping"][0])
+
+    def _set_damping(self, damping: float) -> None:
+        self.state.numbers["damping"] = np.array([damping])
+
+    # --- factors ----------------------------------------------------------------------------------------
+
+    def _averaged(self, factors: KroneckerFactors) -> KroneckerInverse:
+        """Update the running averages of the factors (section 5)."""
+        derived, numbers = self.state.derived, self.state.numbers
+        inverse: KroneckerInverse | None = derived.get("inverse")
+        if inverse is None:
+            inverse = derived["inverse"] = KroneckerInverse(factors, self.space)
+            inverse.share(numbers)
+        inverse.average(factors.total, min(1 - 1 / self.updates, self.optimizer.decay))
+        return inverse
+
+    def _best_model(self) -> _Model:
+        """Choose the damping of the factors, write the direction and return the model along it (section 6.6)."""
+        updates, optimizer = self.updates, self.optimizer
+        gamma, best = float(self.state.numbers["factor_damping"][0]), None
+        if updates % optimizer.factor_damping_interval == 0:
+            ratio = FACTOR_DAMPING_RATIO**optimizer.factor_damping_interval
+            tried = [(self._model_with(g), g) for g in (gamma * ratio, gamma / ratio, gamma)]
+            best, best_gamma = max(tried, key=lambda pair: pair[0].decrease)
+            if best_gamma != gamma:
+                self.state.numbers["factor_damping"] = np.array([best_gamma])
+                best = self._model_with(best_gamma)
+            return best
+        if updates % optimizer.inverse_interval == 0 or updates <= FIRST_STEPS:
+            return self._model_with(gamma)
+        return self._model_with(gamma, invert=False)
+
+    def _model_with(self, gamma: float, invert: bool = True) -> _Model:
+        """Write the direction with this damping of the factors, and return the model along it."""
+        if invert:
+            self.inverse.invert(gamma)
+        self.inverse.write_direction(self.gradient, gamma, self.direction)
+        return self._model()
+
+    # --- the quadratic model ------------------------------------------------------------------------------
+
+    def _model(self) -> _Model:
+        """Return the minimum of the model along the direction and the last step (sections 6.4 and 7)."""
+        along = [self.direction]
+        if self.optimizer.momentum and self.updates > 1:
+            along.append(self.last)
+        self.products += len(along)
+        products = self.space.dots(along, [self.gradient, *along])
+        matrix = self.curvature.gauss_newton_forms(along) + self._damping * products[:, 1:]
+        slopes = products[:, 0]
+        if len(along) == 2 and not matrix[1, 1] > 0:  # the last step was none
+            matrix, slopes = matrix[:1, :1], slopes[:1]
+        if not (np.isfinite(matrix).all() and np.isfinite(slopes).all() and (matrix.diagonal() > 0).all()):
+            return _Model(0.0, 0.0, math.nan)
+        scale = np.sqrt(matrix.diagonal())
+        found = -np.linalg.lstsq(matrix / scale / scale[:, None], slopes / scale)[0] / scale
+        decrease = -float(slopes @ found + found @ matrix @ found / 2)
+        return _Model(float(found[0]), float(found[1]) if len(found) > 1 else 0.0, decrease)
+
+    def _adapt_damping(self, model: _Model) -> bool:
+        """Damp less if the cost falls as the model predicts, more if it does not (section 6.5); False if not finite."""
+        self.evaluations += 1
+        cost, ratio = self.cost_function.value(self.trial), DAMPING_RATIO**self.optimizer.damping_interval
+        if not math.isfinite(cost):
+            return False
+        achieved = (self.evaluation.cost - cost) / model.decrease
+        if achieved > GOOD_RATIO:
+            self._set_damping(self._damping * ratio)
+        elif achieved < BAD_RATIO:
+            self._set_damping(self._damping / ratio)
+        return True
