@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from dbp.checks import check_bytes, check_integer
-from dbp.data import ArrayDataset, Dataset, Numbers, check_scale, check_shift, with_path
+from dbp.data import ArrayDataset, Dataset, check_scale, check_shift, role_of, with_path
 from dbp.errors import UserError, unknown
+from dbp.named_arrays import all_of, each
 from dbp.nn import NUMBERS
 from dbp.reading.splits import Split
 from dbp.text import brief
@@ -20,7 +21,8 @@ ORDERS = ("auto", "rows", "chunks")
 STANDARDIZE = {"inputs": ("inputs",), "targets": ("targets",), "both": ("inputs", "targets")}  # the roles
 FROM, COLUMNS = "from", "columns"  # keys of standardize: what has mean and deviation, and of which columns
 PARTS = ("train", "validation", "test")  # settings of data that may be files
-NAMES = ("inputs", "targets", "weights", "mask", "offsets")  # of columns, for all parts or for one
+OFFSETS = "offsets"
+NAMES = ("inputs", "targets", "weights", "mask", OFFSETS)  # of columns, for all parts or for one
 SEVERAL = NAMES[:2]  # of which Parquet files may have several, side by side
 FILES = "files"
 ARRAY = ".npy"  # a column that is a file of its own
@@ -42,16 +44,21 @@ class Data:
         validation: a fraction of the training data, or a table {part, take, groups} or {folds, fold, take, groups} of
             what is held out of it, see Split; or data of its own; evaluated after every epoch.
         test: data that is evaluated once, at the end.
-        inputs: name of the inputs in the files; of Parquet files also a list of names of columns, side by side.
+        inputs: name of the inputs in the files; of Parquet files also a list of names of columns, side by side. A table
+            such as {image = "img", meta = "x"} has several inputs, by the names under which the model gets them.
         targets: name of the targets in the files, likewise.
-        weights: name of the example weights in the files; by default "weights", if there are any.
+        weights: name of the example weights in the files; by default "weights", if there are any. A table has those of
+            each target by its name; a target that it leaves out has weight 1.
         mask: name of the mask in the HDF5 files, 1 or 0 for each place of the inputs; by default all places hold data.
+            A table has those of each input by its name.
         offsets: name of the offsets in the HDF5 files, by which inputs are cut into rows of unequal length, and targets
             and weights that have as many values.
         scale: factor on the inputs: a number, or one for each along the last axis; by default their attribute "scale".
+            A table has those of several inputs by name.
         shift: what is added to them then, likewise. Where either is set, the attributes of both are ignored.
         standardize: "inputs", "targets" or "both" to subtract the mean of the training examples and divide by their
-            deviation, for each element along the last axis; {"from": RUN} to do so as another run does, or
+            deviation, for each element along the last axis; a list of columns, such as ["inputs.meta",
+            "targets.energy"]; {"from": RUN} to do so as another run does, or
             {"from": FILE, "columns": "both"} by those of the examples in a data file, by default of the inputs.
         order: "rows" to draw training examples one by one; "chunks" to draw chunks and mix the rows of a window; "auto"
             for chunks where the data is stored in some.
@@ -65,14 +72,14 @@ class Data:
     train: Any
     validation: Any = None
     test: Any = None
-    inputs: str | Sequence[str] = "inputs"
-    targets: str | Sequence[str] = "targets"
-    weights: str | None = None
-    mask: str | None = None
+    inputs: str | Sequence[str] | Mapping[str, Any] = "inputs"
+    targets: str | Sequence[str] | Mapping[str, Any] = "targets"
+    weights: str | Mapping[str, str] | None = None
+    mask: str | Mapping[str, str] | None = None
     offsets: str | None = None
-    scale: Numbers | None = None
-    shift: Numbers | None = None
-    standardize: str | Mapping[str, str] | None = None
+    scale: Any = None
+    shift: Any = None
+    standardize: Any = None
     order: str = "auto"
     window: int | None = None
     memory: int | str | None = None
@@ -82,12 +89,17 @@ class Data:
         self._check_order()
         self._check_standardize()
         _ = self.memory_bytes  # which checks it
-        if self.scale is not None:
-            object.__setattr__(self, "scale", check_scale("data.scale", self.scale))
-        if self.shift is not None:
-            object.__setattr__(self, "shift", check_shift("data.shift", self.shift))
-        for name in SEVERAL:
-            object.__setattr__(self, name, column_names(f"data.{name}", getattr(self, name)))
+        for key, check in (("scale", check_scale), ("shift", check_shift)):
+            given = getattr(self, key)
+            by_name = given.items() if isinstance(given, Mapping) else ()
+            checked = {name: check(f"data.{key}.{name}", value) for name, value in by_name}
+            for name in checked:
+                if isinstance(self.inputs, Mapping) and name not in self.inputs:
+                    raise unknown(f"inputs of data.{key}", name, self.inputs)
+            if given is not None:
+                object.__setattr__(self, key, checked or check(f"data.{key}", given))
+        for name in NAMES:
+            object.__setattr__(self, name, _names_of(f"data.{name}", name, getattr(self, name)))
         for name in PARTS:
             object.__setattr__(self, name, self._source(name, getattr(self, name)))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
@@ -112,14 +124,17 @@ class Data:
         given = self.standardize
         if given is None or (isinstance(given, str) and given in STANDARDIZE):
             return
+        if isinstance(given, (list, tuple)) and given and all(map(_is_column, given)):
+            object.__setattr__(self, "standardize", tuple(given))
+            return
         if isinstance(given, str):
             raise unknown("data.standardize", given, STANDARDIZE)
         table = dict(given) if isinstance(given, Mapping) and set(given) | {COLUMNS} == {FROM, COLUMNS} else {}
         table = {key: path_as_text(value) for key, value in table.items()}
         if not isinstance(table.get(FROM), str):
             raise UserError(
-                'data.standardize must be "inputs", "targets" or "both", or { from = "a run, a checkpoint or a data '
-                f'file" }}, but is {brief(given)}'
+                'data.standardize must be "inputs", "targets" or "both", a list of columns such as ["inputs.meta"], or '
+                f'{{ from = "a run, a checkpoint or a data file" }}, but is {brief(given)}'
             )
         if COLUMNS in table and table[COLUMNS] not in STANDARDIZE:
             raise unknown(f"data.standardize.{COLUMNS}", table[COLUMNS], STANDARDIZE)
@@ -127,7 +142,9 @@ class Data:
 
     @property
     def standardized_roles(self) -> tuple[str, ...]:
-        """Return the roles of the columns that are standardized; none if those of another run are."""
+        """Return the roles of the columns that are standardized, or their names; none if those of another run are."""
+        if isinstance(self.standardize, tuple):
+            return self.standardize
         named = self.standardize.get(COLUMNS) if isinstance(self.standardize, Mapping) else self.standardize
         return () if named is None else STANDARDIZE[named]
 
@@ -164,7 +181,7 @@ class Data:
         if isinstance(given, Mapping):
             if part == "validation" and not {FILES, *NAMES} & given.keys():
                 return _split(given)
-            if FILES in given or all(isinstance(path_as_text(value), (str, type(None))) for value in given.values()):
+            if FILES in given or _are_names(given):
                 return _table(key, given)
             return _in_memory(given, f"the {part} arrays", self.scale, self.shift, self._extra_columns())
         may_be_missing = given is None and part != "train"
@@ -186,7 +203,9 @@ def check_standardized_targets(data: Data, losses: Sequence[Any]) -> None:
         data: the settings of the data.
         losses: the loss of the run, or those of its targets.
     """
-    if "targets" not in data.standardized_roles or any(getattr(one, "targets_are", "") == NUMBERS for one in losses):
+    if not any(role_of(one) == "targets" for one in data.standardized_roles) or any(
+        getattr(one, "targets_are", "") == NUMBERS for one in losses
+    ):
         return
     from dbp.nn import FunctionLoss  # which a run with another loss does not need
 
@@ -196,6 +215,38 @@ def check_standardized_targets(data: Data, losses: Sequence[Any]) -> None:
         f"data.standardize must leave out targets with the loss {losses[0].kind}, whose targets are not known to be "
         f'plain numbers; set it to "inputs"{remedy}'
     )
+
+
+def _is_column(name: Any) -> bool:
+    """Return True for the name of a column that can be standardized, such as inputs or targets.energy."""
+    return isinstance(name, str) and role_of(name) in SEVERAL
+
+
+def _names_of(key: str, role: str, given: Any) -> Any:
+    """Return the name of a column, names side by side, or a table of either by the name that the column gets.
+
+    Args:
+        key: for messages.
+        role: what the column is.
+        given: as the user has set it.
+    """
+    if isinstance(given, Mapping) and role != OFFSETS:
+        if not given:
+            raise UserError(f"{key} must name a column, but is empty; leave it out")
+        for name in given:
+            if not isinstance(name, str) or not name.isidentifier():
+                raise UserError(f"{key} must have names that are identifiers, such as image, but has {brief(name)}")
+        return {name: _name_of(f"{key}.{name}", role, path_as_text(one)) for name, one in given.items()}
+    return None if given is None and role not in SEVERAL else _name_of(key, role, path_as_text(given))
+
+
+def _name_of(key: str, role: str, given: Any) -> str | tuple[str, ...]:
+    """Return the name of one column; of inputs and targets also the names of several side by side."""
+    if role in SEVERAL:
+        return column_names(key, given)
+    if not isinstance(given, str):
+        raise UserError(f"{key} must be the name of a column, but is {brief(given)}")
+    return given
 
 
 def column_names(key: str, given: Any) -> str | tuple[str, ...]:
@@ -224,9 +275,7 @@ def _by_name(columns: tuple[Any, ...], name: str) -> dict[str, Any]:
     return dict(zip(NAMES, columns, strict=False))
 
 
-def _in_memory(
-    columns: Mapping[str, Any], name: str, scale: Numbers | None, shift: Numbers | None, extra: Sequence[str] = ()
-) -> Dataset:
+def _in_memory(columns: Mapping[str, Any], name: str, scale: Any, shift: Any, extra: Sequence[str] = ()) -> Dataset:
     """Return the data set of arrays by name, of which some, by their names, are for no model."""
     for column in columns:
         if column not in (*NAMES[:-1], *extra):  # offsets are a part of Ragged
@@ -254,20 +303,23 @@ def _files(key: str, given: Any) -> str | list[str]:
     return names if isinstance(given, list) else str(given)
 
 
+def _are_names(given: Mapping[str, Any]) -> bool:
+    """Return True if all values are names, or tables of names, rather than arrays."""
+    values = [one for value in given.values() for one in (all_of(value) or [None])]
+    return all(isinstance(path_as_text(value), (str, type(None))) for value in values)
+
+
 def _table(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table of files and names of columns; raise UserError if it is none."""
     for name in given:
         if name not in (FILES, *NAMES):
             raise unknown("key", f"{key}.{name}", [f"{key}.{known}" for known in (FILES, *NAMES)])
     table: dict[str, Any] = {name: path_as_text(value) for name, value in given.items() if value is not None}
-    for name in NAMES:
-        if name in SEVERAL and name in table:
-            table[name] = column_names(f"{key}.{name}", table[name])
-        elif not isinstance(table.get(name, ""), str):
-            raise UserError(f"{key}.{name} must be the name of a column, but is {brief(table[name])}")
+    table |= {name: _names_of(f"{key}.{name}", name, table[name]) for name in NAMES if name in table}
+    names = [one for name in table.values() for one in all_of(name)]
     if FILES in table:
         table[FILES] = _files(f"{key}.{FILES}", table[FILES])
-    elif not table or not all(isinstance(name, str) and name.endswith(ARRAY) for name in table.values()):
+    elif not table or not all(isinstance(name, str) and name.endswith(ARRAY) for name in names):
         raise UserError(
             f"{key}.{FILES} is missing; name the files, or a file {ARRAY} for each column, such as "
             f'{{ inputs = "x{ARRAY}", targets = "y{ARRAY}" }}'
@@ -294,5 +346,8 @@ def with_paths(source: Any, change: Callable[[str], str]) -> Any:
         return [with_paths(name, change) if isinstance(name, str) else name for name in source]
     if isinstance(source, Mapping) and is_in_files(source):
         paths = (FILES,) if FILES in source else NAMES
-        return {key: with_paths(value, change) if key in paths else value for key, value in source.items()}
+        return {
+            key: each(lambda one: with_paths(one, change), value) if key in paths else value
+            for key, value in source.items()
+        }
     return source

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from dbp.config.config_file import Table, check_not_in_folder, load_table
-from dbp.config.data import PARTS, SEVERAL, Data
+from dbp.config.data import NAMES, PARTS, Data
+from dbp.config.loss_table import loss_table, read_loss
 from dbp.config.model_table import as_table, model_table, read_model
 from dbp.config.own_code import CODE, Own, folder_of, kind_of, kind_of_object, own_kinds, with_own_code
 from dbp.config.settings import SECTIONS, Settings
 from dbp.data import Dataset
 from dbp.errors import UserError, unknown, unknown_setting
-from dbp.nn import LAYERS, LOSSES, FunctionLoss, Graph, Layer, Named, Sequential
+from dbp.nn import LAYERS, LOSSES, FunctionLoss, Graph, JointLoss, Layer, Named, Sequential
 from dbp.optim import OPTIMIZERS, SCHEDULES, ScheduleFunction
 from dbp.reading.splits import Split
 from dbp.text import brief
@@ -78,7 +79,7 @@ def settings_from(table: Mapping[str, Any], code: Path | None = None) -> Setting
             "",
             {
                 "model": _model,
-                "loss": lambda value, key: _named(LOSSES, value, key),
+                "loss": _loss,
                 "optimizer": lambda value, key: _named(OPTIMIZERS, value, key),
                 "schedule": lambda value, key: _named(SCHEDULES, value, key),
                 "metrics": _metrics,
@@ -90,8 +91,14 @@ def settings_from(table: Mapping[str, Any], code: Path | None = None) -> Setting
     )
 
 
-def _metrics(value: Any, key: str) -> list[Any]:
-    """Return the metrics in a list of names and tables."""
+def _loss(value: Any, key: str) -> Any:
+    return read_loss(value, key, _named, (CUSTOM,))
+
+
+def _metrics(value: Any, key: str) -> Any:
+    """Return the metrics in a list of names and tables, or such lists by the names of targets."""
+    if isinstance(value, Mapping):
+        return {name: _metrics(metrics, f"{key}.{name}") for name, metrics in value.items()}
     from dbp.metrics.registry import METRICS
 
     if not isinstance(value, list):
@@ -108,13 +115,23 @@ def _metrics(value: Any, key: str) -> list[Any]:
 
 
 def _section(cls: type[Any], value: Any, key: str) -> Any:
-    sources = dict.fromkeys((*PARTS, *SEVERAL), lambda given, _: given) if cls is Data else {}  # which Data checks
+    sources = dict.fromkeys((*PARTS, *NAMES[:-1], "standardize"), lambda given, _: given)  # which Data checks
+    if cls is not Data:
+        sources = {}
+    for name in ("scale", "shift"):  # tables by name too
+        if isinstance(value, Mapping) and isinstance(value.get(name), Mapping):
+            sources[name] = lambda given, _: given
     return _record(cls, value, key, sources)
 
 
 def model_from(table: Mapping[str, Any], code: Path | None = None) -> Layer:
     """Return the model alone of a table, whose other parts may hold custom objects; see settings_from()."""
     return _model(with_own_code({"model": table["model"]}, code)["model"], "model")
+
+
+def loss_from(value: Any) -> Any:
+    """Return the loss alone of a table, or the JointLoss of those of several targets."""
+    return _loss(value, "loss")
 
 
 def data_from(table: Mapping[str, Any]) -> Data:
@@ -148,7 +165,7 @@ def _own(own: Own, table: Mapping[str, Any], key: str, readers: Readers) -> Any:
             return own.code(**table)
         except TypeError as error:
             raise UserError(f"{key} {own.kind!r}: {error}") from None
-    if set(table) == {"targets_are"} and key == "loss":
+    if set(table) == {"targets_are"} and key.partition(".")[0] == "loss":
         return FunctionLoss(own.code, table["targets_are"])
     if table:
         raise UserError(f"{key}.{next(iter(table))}: {own.kind} is no class, so it takes no settings")
@@ -231,7 +248,7 @@ def table_from(settings: Settings) -> Table:
         values["weights"] = InitialWeights.of(settings.weights).as_value(CUSTOM)
     values["frozen"] = settings.frozen or None
     if settings.metrics is not None:
-        values["metrics"] = [_metric_value(metric) for metric in settings.metrics]
+        values["metrics"] = _metric_values(settings.metrics)
     table = {name: _value(value) for name, value in values.items() if value is not None}
     if isinstance(settings.model, (Sequential, Graph)):  # the kind of a model by default
         del table["model"]["kind"]
@@ -251,6 +268,8 @@ def _value(value: Any) -> Any:
         return {str(name): _value(item) for name, item in value.items()}
     if isinstance(value, (Sequential, Graph, Named)):
         return model_table(value, _value)
+    if isinstance(value, JointLoss):
+        return loss_table(value, _value)
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
     known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS.values(), Split)
@@ -277,6 +296,13 @@ def _own_value(value: Any) -> Any:
     return {CUSTOM: getattr(value, "__qualname__", type(value).__qualname__)}
 
 
+def _metric_values(metrics: Any) -> Any:
+    """Return metrics by their names or as tables, or those of each target by its name."""
+    if isinstance(metrics, Mapping):
+        return {name: _metric_values(of_target) for name, of_target in metrics.items()}
+    return [_metric_value(metric) for metric in metrics]
+
+
 def _metric_value(metric: Any) -> Any:
     """Return the name of a metric, or a table of its kind and settings; of one of the user's own, its kind or name."""
     from dbp.metrics.registry import METRICS
@@ -300,6 +326,11 @@ def custom_code(value: Any) -> str | None:
 def take_own_metrics(table: Table) -> list[str]:
     """Take the metrics out of a table that are code of the user, which no config can name; return their names."""
     metrics = table.get("metrics", [])
+    if isinstance(metrics, Mapping):
+        tables: dict[str, Table] = {name: {"metrics": of_target} for name, of_target in metrics.items()}
+        names = [one for of_target in tables.values() for one in take_own_metrics(of_target)]
+        table["metrics"] = {name: of_target["metrics"] for name, of_target in tables.items()}
+        return names
     own = {str(code): metric for metric in metrics if (code := custom_code(metric)) is not None}
     if own:
         table["metrics"] = [metric for metric in metrics if metric not in own.values()]

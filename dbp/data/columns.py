@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dbp.data.dataset import Rows, check_columns, role_of
+from dbp.data.dataset import Rows, by_name, check_columns, role_of
 from dbp.data.meaning import ColumnMeaning, Meaning, kind_of
-from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
+from dbp.data.scaling import stated_for
 from dbp.errors import UserError
 from dbp.types import Array
 
@@ -36,28 +36,35 @@ class Column(NamedTuple):
 class ColumnNames(NamedTuple):
     """The names of the columns in a file; None for one that is not named.
 
-    Inputs and targets may be several columns of a table, side by side.
+    Inputs and targets may be several columns of a table, side by side: a tuple. Columns with names of their own are a
+    mapping from these to such names in the file.
     """
 
-    inputs: str | tuple[str, ...] | None = "inputs"
-    targets: str | tuple[str, ...] | None = "targets"
-    weights: str | None = None
-    mask: str | None = None
+    inputs: Any = "inputs"
+    targets: Any = "targets"
+    weights: Any = None
+    mask: Any = None
     offsets: str | None = None
 
-    def single(self, file: str) -> dict[str, Any]:
-        """Return the name, a text, of each column that is named; raise UserError if inputs or targets are several.
+    def by_column(self) -> dict[str, str | tuple[str, ...]]:
+        """Return the name in the file of each column that is named, by names such as inputs or targets.energy."""
+        return {column: name for role, given in self._asdict().items() for column, name in by_name(role, given).items()}
+
+    def single(self, file: str) -> dict[str, str]:
+        """Return by_column(), of texts alone; raise UserError if a column is several side by side.
 
         Args:
             file: the name of a file in which each of them is one column, for the message.
         """
-        for role, name in self._asdict().items():
+        found: dict[str, str] = {}
+        for column, name in self.by_column().items():
             if isinstance(name, tuple):
                 raise UserError(
-                    f"{file}: data.{role} must be the name of one data set, but is {list(name)}; only columns of "
+                    f"{file}: data.{column} must be the name of one data set, but is {list(name)}; only columns of "
                     "Parquet files are put side by side"
                 )
-        return {role: name for role, name in self._asdict().items() if name is not None}
+            found[column] = name
+        return found
 
 
 class RowReader(Protocol):
@@ -147,23 +154,22 @@ class MissingColumn:
         into[...] = self.read(slice(rows.start, rows.stop))
 
 
-def plain_meaning(name: str, columns: Mapping[str, RowReader], scale: Numbers | None, shift: Numbers | None) -> Meaning:
+def plain_meaning(name: str, columns: Mapping[str, RowReader], scale: Any, shift: Any) -> Meaning:
     """Return the meaning of columns in a file that says nothing of it.
 
     Args:
         name: of the data set, for messages.
         columns: its columns.
-        scale: that the user states for the inputs, if any.
+        scale: that the user states for the inputs, if any, or for several inputs by name.
         shift: likewise.
 
     Raises:
         UserError: the columns, or scale and shift, break a rule.
     """
     check_columns(name, columns)
-    scale = None if scale is None else check_scale(f"{name}: scale", scale)
-    shift = None if shift is None else check_shift(f"{name}: shift", shift)
-    for key, numbers in (("scale", scale), ("shift", shift)):
-        check_width(f"{name}: {key}", numbers, columns["inputs"].shape)
     kinds = {column: ColumnMeaning(kind_of(reader.dtype)) for column, reader in columns.items()}
-    kinds["inputs"] = kinds["inputs"]._replace(scale=scale, shift=shift)
+    for column, reader in columns.items():
+        if role_of(column) == "inputs":
+            stated = stated_for(name, column, reader.shape, scale, shift)
+            kinds[column] = kinds[column]._replace(scale=stated[0], shift=stated[1])
     return {column: what for column, what in kinds.items() if role_of(column) != "weights"}

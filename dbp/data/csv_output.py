@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from dbp.data.output import Attributes, OutputFile
 from dbp.data.row_names import SINGULAR
 from dbp.errors import UserError
 from dbp.files import writing_to
-from dbp.types import Array
+from dbp.named_arrays import all_of
+from dbp.types import Array, Shapes
 
 LABELS = {"labels": "label", "classes": "class"}  # what says the class, the best first, with the name of a column
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes begins with one of them
@@ -27,33 +29,61 @@ class CsvFile(OutputFile):
     that a spreadsheet would take for formulas begin with an apostrophe.
     """
 
-    def check_shape(self, output_shape: tuple[int, ...]) -> None:
-        """Raise UserError if an example has more outputs than a row can name."""
-        if len(output_shape) > 1:
-            raise UserError(
-                f"{self.path}: a table has one row per example, but the model's outputs have shape {output_shape}; "
-                "name an HDF5 file, such as predictions.h5"
-            )
+    def check_shape(self, output_shape: Shapes) -> None:
+        """Raise UserError if an example has more outputs than a row can name; of several by name, if one has."""
+        for shape in all_of(output_shape):
+            if len(shape) > 1:
+                raise UserError(
+                    f"{self.path}: a table has one row per example, but the model's outputs have shape {shape}; name "
+                    "an HDF5 file, such as predictions.h5"
+                )
 
     def write_rows(self, columns: Mapping[str, Array], start: int, count: int, attributes: Attributes) -> None:  # noqa: ARG002
-        """Write rows of predictions, from the row `start` on; names are in the attributes of the columns."""
+        """Write rows of predictions, from the row `start` on; names are in the attributes of the columns.
+
+        Of several outputs, whose columns have names such as outputs/energy, one follows the other.
+        """
         assert self._file is not None
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
-        label = next((column for column in LABELS if column in columns), None)
-        values = next(column for column in VALUES if column in columns)
-        names = attributes.get(values, {}).get("names")
+        groups = dict.fromkeys(column.partition("/")[2] for column in columns if column.partition("/")[0] in VALUES)
         label_of_rows = next((column for column in SINGULAR if column in columns), None)
+        of_outputs = [_OfOutput.of(name, columns, attributes) for name in groups]
         if start == 0:
             first = "row" if label_of_rows is None else SINGULAR[label_of_rows]
-            named = [*_label_names(label, columns, names), *_value_names(values, columns, names)]
-            table.writerow([first, *map(_text, named)])
-        numbers = np.arange(start, start + len(columns[values]))
+            table.writerow([first, *(_text(name) for output in of_outputs for name in output.names)])
+        numbers = np.arange(start, start + len(of_outputs[0].parts[-1]))
         firsts = numbers if label_of_rows is None else columns[label_of_rows]
-        parts = [firsts, *(columns[column] for column in (label, values) if column is not None)]
+        parts = [firsts, *(part for output in of_outputs for part in output.parts)]
         table.writerows(zip(*(cells for part in parts for cells in _cells(part)), strict=True))
         with writing_to(self.path):
             self._file.write(text.getvalue().encode(errors="surrogateescape"))
+
+
+class _OfOutput(NamedTuple):
+    """The part of a table that is of one output.
+
+    Args:
+        names: of its columns.
+        parts: their values.
+    """
+
+    names: list[str]
+    parts: list[Array]
+
+    @classmethod
+    def of(cls, output: str, columns: Mapping[str, Array], attributes: Attributes) -> _OfOutput:
+        """Return the part of an output by its name, with which the names of its columns begin; "" for no name."""
+        end = f"/{output}" if output else ""
+        known = {column.removesuffix(end): values for column, values in columns.items() if column.endswith(end)}
+        label = next((column for column in LABELS if column in known), None)
+        values = next(column for column in VALUES if column in known)
+        names = attributes.get(f"{values}{end}", {}).get("names")
+        of_values = _value_names(values, known, names)
+        if output:
+            of_values = [output] if len(of_values) == 1 else [f"{output} {name}" for name in of_values]
+        of_labels = [f"{output} {name}" if output else name for name in _label_names(label, known, names)]
+        return cls([*of_labels, *of_values], [known[column] for column in (label, values) if column is not None])
 
 
 def _label_names(label: str | None, columns: Mapping[str, Array], names: list[str] | None) -> list[str]:

@@ -16,8 +16,8 @@ import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
 from dbp.data.ragged import Ragged, as_mask, check_places, unmasked, with_masks
-from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift, check_width
-from dbp.errors import UserError, unknown
+from dbp.data.scaling import Numbers, Scaling, stated_for
+from dbp.errors import UserError, remedy, unknown
 from dbp.files import machine_memory
 from dbp.named_arrays import shapes_of
 from dbp.text import brief
@@ -237,10 +237,21 @@ def check_columns(name: str, columns: Mapping[str, Any]) -> None:
             raise UserError(f"{name}: {column} have shape {array.shape}, so an example has no numbers")
     if rows == 0:
         raise UserError(f"{name}: has no examples")
+    _check_owners(name, columns)
     for column in columns:
         if role_of(column) == "inputs":
             _check_inputs_shape(name, column, columns[column].shape)
     check_places(name, columns)
+
+
+def _check_owners(name: str, columns: Mapping[str, Any]) -> None:
+    """Raise UserError for weights by the name of a target, or a mask by that of inputs, which the data has not."""
+    for column in columns:
+        role, _, own = column.partition(".")
+        owner = {"weights": "targets", "mask": "inputs"}.get(role)
+        others = [other.partition(".")[2] for other in columns if role_of(other) == owner]
+        if own and others and own not in others:
+            raise UserError(f"{name}: {column} are of no {owner}; {remedy(own, filter(None, others))}")
 
 
 def _check_inputs_shape(name: str, column: str, shape: tuple[int, ...]) -> None:
@@ -264,7 +275,8 @@ class ArrayDataset:
         inputs: numbers (examples, ...).
         targets: (examples,) or (examples, ...), as the loss requires.
         weights: (examples,), or (examples, *positions) if an example has several losses; 0 leaves one out.
-        scale: factor by which inputs are multiplied when they are used: a number, or one for each along the last axis.
+        scale: factor by which inputs are multiplied when they are used: a number, or one for each along the last axis;
+            of several inputs, one for all, or a mapping from their names.
         name: name for messages.
         input_names: the names of the elements along the last axis of the inputs.
         classes: the name of each class number.
@@ -282,11 +294,11 @@ class ArrayDataset:
         inputs: Any,
         targets: Any,
         weights: Any = None,
-        scale: Numbers | None = None,
+        scale: Any = None,
         name: str = "the arrays",
         input_names: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
-        shift: Numbers | None = None,
+        shift: Any = None,
         target_names: Sequence[str] | None = None,
         others: Mapping[str, Any] | None = None,
         mask: Any = None,
@@ -295,20 +307,18 @@ class ArrayDataset:
         given = by_name("inputs", inputs) | by_name("targets", targets) | by_name("weights", weights)
         given |= by_name("mask", mask)
         self._columns = {column: _as_column(name, column, values) for column, values in given.items()}
-        self.name, self.scale = name, None if scale is None else check_scale(f"{name}: scale", scale)
-        shift = None if shift is None else check_shift(f"{name}: shift", shift)
+        self.name = name
         check_columns(name, self._columns)
-        shape = self._columns[first_inputs(self._columns)].shape
         self.input_shape: Shapes = input_shapes(self._columns)
-        for key, numbers in (("scale", self.scale), ("shift", shift)):
-            check_width(f"{name}: {key}", numbers, shape)
         meaning = {
-            column: ColumnMeaning(kind_of(values.dtype), self.scale, shift=shift)
-            if role_of(column) == "inputs"
-            else ColumnMeaning(kind_of(values.dtype))
+            column: ColumnMeaning(kind_of(values.dtype))
             for column, values in self._columns.items()
             if role_of(column) in ("inputs", "targets")
         }
+        for column in [column for column in meaning if role_of(column) == "inputs"]:
+            stated = stated_for(name, column, self._columns[column].shape, scale, shift)
+            meaning[column] = meaning[column]._replace(scale=stated[0], shift=stated[1])
+        self.scale = meaning[first_inputs(meaning)].scale
         for key, column, kind, names in (
             ("input_names", "inputs", "names", input_names),
             ("target_names", "targets", "names", target_names),

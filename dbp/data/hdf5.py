@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -18,7 +19,7 @@ from dbp.data.matlab import MatlabColumn, is_matlab, is_old_matlab, turn
 from dbp.data.places import Place
 from dbp.data.ragged import Ragged, RaggedPlace
 from dbp.data.row_names import RowNames, row_names
-from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
+from dbp.data.scaling import stated_for
 from dbp.errors import DataError, StorageError, UserError
 from dbp.files import reading_from
 from dbp.types import Array
@@ -92,7 +93,7 @@ class HDF5Dataset(FileDataset):
         targets: likewise of targets; None to leave them out.
         weights: likewise of weights; by default "weights" if there is a data set of this name.
         scale: factor by which inputs are multiplied: a number, or one for each along the last axis; by default the
-            attribute "scale" of the inputs, if any.
+            attribute "scale" of the inputs, if any. Of several inputs it may be given by their names.
         shift: what is added to them then, likewise. Where either is given, the attributes of both are ignored.
         mask: likewise of the mask, 1 or 0 for each place of the inputs; None if all hold data.
         offsets: name in the file of the data set of offsets, by which the values of inputs are cut into rows of unequal
@@ -109,8 +110,8 @@ class HDF5Dataset(FileDataset):
         inputs: str | Mapping[str, str] = "inputs",
         targets: str | Mapping[str, str] | None = "targets",
         weights: str | Mapping[str, str] | None = None,
-        scale: Numbers | None = None,
-        shift: Numbers | None = None,
+        scale: Any = None,
+        shift: Any = None,
         mask: str | Mapping[str, str] | None = None,
         offsets: str | None = None,
     ):
@@ -127,11 +128,11 @@ class HDF5Dataset(FileDataset):
         ragged = _ragged_columns(found, None if offsets is None else HDF5Column(file, name, _name_in(group, offsets)))
         check_columns(name, {**found, **ragged})
         warnings += [warning for column in found.values() for warning in column.check_complete()]
-        given = None if scale is shift is None else _stated(name, found[first_inputs(found)].shape, scale, shift)
+        given = {at: _stated(name, at, column, scale, shift) for at, column in found.items() if role_of(at) == "inputs"}
         places = _places(file, found, ragged)
         size = path.stat().st_size
         meaning = {
-            at: column.meaning(at, given if role_of(at) == "inputs" else None, warnings)
+            at: column.meaning(at, given.get(at), warnings)
             for at, column in found.items()
             if role_of(at) in ("inputs", "targets")
         }
@@ -144,15 +145,10 @@ class HDF5Dataset(FileDataset):
         super().__init__(name, {**columns, **ragged, **open_columns(path, places)}, meaning, warnings)
 
 
-def _stated(name: str, shape: tuple[int, ...], scale: Numbers | None, shift: Numbers | None) -> Stated:
-    """Return a given scale and shift; raise UserError unless they fit a column of this shape."""
-    found = Stated(
-        None if scale is None else check_scale(f"{name}: scale", scale),
-        None if shift is None else check_shift(f"{name}: shift", shift),
-    )
-    for key, numbers in found._asdict().items():
-        check_width(f"{name}: {key}", numbers, shape)
-    return found
+def _stated(name: str, at: str, column: HDF5Column, scale: Any, shift: Any) -> Stated | None:
+    """Return the scale and shift that the user states for inputs; None for those of the attributes."""
+    found = Stated(*stated_for(name, at, column.shape, scale, shift))
+    return None if found == Stated() else found
 
 
 def read_column(source: str, name: str) -> Array:

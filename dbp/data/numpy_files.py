@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dbp.data.columns import Column, ColumnNames, HeldPlace, RowReader, plain_meaning
+from dbp.data.dataset import first_inputs, role_of
 from dbp.data.mapped import FileDataset, FileLayout, MappedColumn, open_columns
 from dbp.data.meaning import Meaning
 from dbp.data.npz import Archive, ArrayHead, array_head
 from dbp.data.open_file import OpenFile
-from dbp.data.scaling import Numbers
 from dbp.errors import UserError
 from dbp.files import reading_from
+from dbp.named_arrays import first_of
 from dbp.plain_files import check_is_file
 
 NUMBERS = "buif"  # kinds of the types of columns
 
 
-def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Numbers | None) -> FileDataset:
+def open_archive(path: str, names: ColumnNames, scale: Any, shift: Any) -> FileDataset:
     """Return the data set in an archive.
 
     Args:
@@ -32,7 +34,7 @@ def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Nu
     """
     archive = Archive(Path(path), f"data file {path}", kinds=NUMBERS)
     wanted = _by_role(names, path)
-    if "weights" not in wanted and "weights" in archive.names:
+    if not any(role_of(column) == "weights" for column in wanted) and "weights" in archive.names:
         wanted["weights"] = "weights"
     for role, name in wanted.items():
         if name not in archive.names:
@@ -53,9 +55,9 @@ def open_archive(path: str, names: ColumnNames, scale: Numbers | None, shift: Nu
     return found
 
 
-def open_arrays(names: ColumnNames, scale: Numbers | None, shift: Numbers | None) -> FileDataset:
+def open_arrays(names: ColumnNames, scale: Any, shift: Any) -> FileDataset:
     """Return the data set of which each column is a file of its own; see open_archive()."""
-    wanted = _by_role(names, str(names.inputs))
+    wanted = _by_role(names, str(first_of(names.inputs)))
     columns: dict[str, RowReader] = {}
     for role, path in wanted.items():
         what = f"data file {path}"
@@ -68,7 +70,7 @@ def open_arrays(names: ColumnNames, scale: Numbers | None, shift: Numbers | None
                 "numpy.ascontiguousarray"
             )
         columns[role] = MappedColumn(OpenFile(Path(path)), role, place)
-    return ArrayFiles(wanted, columns, plain_meaning(wanted["inputs"], columns, scale, shift))
+    return ArrayFiles(wanted, columns, plain_meaning(wanted[first_inputs(wanted)], columns, scale, shift))
 
 
 class ArrayFiles(FileDataset):
@@ -81,7 +83,7 @@ class ArrayFiles(FileDataset):
     """
 
     def __init__(self, files: Mapping[str, str], columns: Mapping[str, RowReader], meaning: Meaning):
-        super().__init__(files["inputs"], columns, meaning)
+        super().__init__(files[first_inputs(files)], columns, meaning)
         self._files = files
 
     def paths(self) -> list[Path]:

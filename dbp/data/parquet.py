@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from dbp.data.columns import ColumnNames, RowReader, plain_meaning
-from dbp.data.dataset import Rows
+from dbp.data.dataset import Rows, role_of
 from dbp.data.mapped import FileDataset, as_boolean
 from dbp.data.meaning import listed
 from dbp.data.open_file import rows_text
-from dbp.data.scaling import Numbers
 from dbp.errors import DataError, UserError
 from dbp.files import reading_from
 from dbp.library import library
@@ -26,7 +25,6 @@ from dbp.text import count_text, size
 from dbp.types import Array
 
 MOST_GROUP_BYTES = 1 << 28  # of the numbers of a column in a row group, which are in memory at a time
-VALUES = "inputs", "targets", "weights", "mask"  # the roles of columns
 
 
 @contextmanager
@@ -278,7 +276,7 @@ class ParquetColumn:
         return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(rows, *shape)
 
 
-def open_parquet_data(path: str, names: ColumnNames, scale: Numbers | None, shift: Numbers | None) -> FileDataset:
+def open_parquet_data(path: str, names: ColumnNames, scale: Any, shift: Any) -> FileDataset:
     """Return the data set in a Parquet file.
 
     Args:
@@ -294,14 +292,15 @@ def open_parquet_data(path: str, names: ColumnNames, scale: Numbers | None, shif
     source = ParquetSource(Path(path))
     if names.offsets is not None:
         raise UserError(f"{path}: data.offsets needs HDF5 files; write one with dbp.convert.write_blocks")
-    wanted = {role: name for role in VALUES if (name := getattr(names, role)) is not None}
-    if "weights" not in wanted and "weights" in source.names:
+    wanted = names.by_column()
+    if not any(role_of(column) == "weights" for column in wanted) and "weights" in source.names:
         wanted["weights"] = "weights"
     if not source.borders[-1]:
         raise UserError(f"{path}: has no examples")
+    several = {role: [name] if isinstance(name, str) else name for role, name in wanted.items()}
     found = {
-        role: ParquetColumn(source, role, *(([name], role == "inputs") if isinstance(name, str) else (name, True)))
-        for role, name in wanted.items()
+        role: ParquetColumn(source, role, given, role_of(role) == "inputs" or not isinstance(wanted[role], str))
+        for role, given in several.items()
     }
     columns: dict[str, RowReader] = {role: as_boolean(role, column, path) for role, column in found.items()}
     meaning = plain_meaning(path, columns, scale, shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,29 @@ def check_width(what: str, value: Numbers | None, shape: tuple[int, ...]) -> Non
         raise UserError(
             f"{what} has {count_text(len(value), 'number')}, but there are {width} columns; give one for each, or one"
         )
+
+
+def stated_for(
+    name: str, column: str, shape: tuple[int, ...], scale: Any, shift: Any
+) -> tuple[Numbers | None, Numbers | None]:
+    """Return the scale and the shift of a column of inputs that a user states; None for one that is not stated.
+
+    Args:
+        name: of the data set, for messages.
+        column: such as inputs or inputs.image.
+        shape: of the column.
+        scale: for all inputs, or by their names.
+        shift: likewise.
+
+    Raises:
+        UserError: they are no such numbers, or do not fit the column.
+    """
+    found: list[Numbers | None] = []
+    for key, given, check in (("scale", scale, check_scale), ("shift", shift, check_shift)):
+        of_column = given.get(column.removeprefix("inputs.")) if isinstance(given, Mapping) else given
+        found.append(None if of_column is None else check(f"{name}: {key}", of_column))
+        check_width(f"{name}: {key}", found[-1], shape)
+    return found[0], found[1]
 
 
 def _numbers(value: Any) -> Numbers | None:

@@ -12,8 +12,8 @@ from dbp.data.columns import ColumnNames
 from dbp.data.file_names import data_path, expand, place_of
 from dbp.data.joined import JoinedDataset, JoinedLayout, join
 from dbp.data.mapped import FileDataset, FileLayout, mapped
-from dbp.data.scaling import Numbers
 from dbp.errors import UserError
+from dbp.named_arrays import first_of
 from dbp.text import shortened
 from dbp.types import Array
 
@@ -33,19 +33,19 @@ class FileSource(NamedTuple):
     Args:
         files: their names, of which some may be patterns.
         names: of the columns in each file.
-        scale: factor on the inputs; None for that of the files.
+        scale: factor on the inputs, or on several by their names; None for that of the files.
         shift: what is added to them then; where either is given, those of the files are ignored.
     """
 
     files: Sequence[str]
     names: ColumnNames = ColumnNames()
-    scale: Numbers | None = None
-    shift: Numbers | None = None
+    scale: Any = None
+    shift: Any = None
 
     @property
     def name(self) -> str:
         """Return the name of the data set for messages."""
-        return shortened(self.files, SHOWN_FILES) if self.files else str(self.names.inputs)
+        return shortened(self.files, SHOWN_FILES) if self.files else str(first_of(self.names.inputs))
 
     def paths(self) -> list[Path]:
         """Return the files that there are, to protect them from being written over."""
@@ -113,7 +113,8 @@ class FileSource(NamedTuple):
             return open_parquet_data(file, names, self.scale, self.shift)
         from dbp.data.hdf5 import HDF5Dataset
 
-        found: dict[str, Any] = {"targets": None, **names.single(file)}
+        names.single(file)  # refuses several side by side
+        found = {"targets": None, **{role: given for role, given in names._asdict().items() if given is not None}}
         return HDF5Dataset(file, **found, scale=self.scale, shift=self.shift)
 
 

@@ -100,10 +100,17 @@ def fitted_metrics(
 
     def fit() -> MetricSet:
         chosen = metrics_by_target(metrics, forms)
-        sets = {name: MetricSet.of(chosen[name], form) for name, form in forms.items()}
-        return JointMetrics(sets, loss.weights)
+        return JointMetrics({name: _set_of(name, chosen[name], form) for name, form in forms.items()}, loss.weights)
 
     return agree(comm, fit)
+
+
+def _set_of(name: str, metrics: Sequence[MetricKind], form: TargetForm) -> MetricSet:
+    """Return the metrics of a named target; raise UserError, which names it, if one does not fit."""
+    try:
+        return MetricSet.of(metrics, form)
+    except UserError as error:
+        raise UserError(f"target {name!r}: {error}") from None
 
 
 def _form(

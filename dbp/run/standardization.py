@@ -28,7 +28,7 @@ from dbp.data import (
 )
 from dbp.data.dataset import role_of
 from dbp.data.meaning import INTEGERS, listed
-from dbp.errors import UserError
+from dbp.errors import UserError, unknown
 from dbp.nn import NUMBERS, JointLoss
 from dbp.parallel import Communicator, agree, from_rank_0
 from dbp.reading.output_form import Form, OutputForm
@@ -84,15 +84,15 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
     roles = data.standardized_roles
     if path is not None and not stored and from_rank_0(comm, _is_data, path):
         train, roles = _reference(comm, settings, path, meaning), roles or ("inputs",)
-        columns: Sequence[str] = _columns_of(roles, settings.loss, meaning)
+        columns: Sequence[str] = agree(comm, _columns_of, roles, settings.loss, meaning)
         found: dict[str, ColumnMeaning] = {}
     elif path is not None:
         known = {} if stored else from_rank_0(comm, _meaning_in, path, meaning)
         found = moments_in(stored or known)
-        found = {column: what for column, what in found.items() if not roles or role_of(column) in roles}
+        found = {column: what for column, what in found.items() if not roles or _is_in(column, roles)}
         columns = tuple(found)
     else:
-        columns = _columns_of(roles, settings.loss, meaning)
+        columns = agree(comm, _columns_of, roles, settings.loss, meaning)
         found = moments_in({column: what for column, what in stored.items() if column in columns})
     _check_targets(columns, settings, meaning)
     if len(found) == len(columns):
@@ -120,11 +120,19 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
 
 def _columns_of(roles: Sequence[str], loss: Any, meaning: Meaning) -> list[str]:
     """Return the columns of some roles that are standardized: of several targets, those that their losses let be."""
-    columns = [column for column in meaning if role_of(column) in roles]
+    for name in roles:
+        if name not in (*meaning, "inputs", "targets"):
+            raise unknown("column of data.standardize", name, meaning)
+    columns = [column for column in meaning if _is_in(column, roles)]
     if not isinstance(loss, JointLoss):
         return columns
     takes_numbers = {column: getattr(loss_of(loss, column), "targets_are", "") == NUMBERS for column in columns}
-    return [column for column in columns if role_of(column) != "targets" or takes_numbers[column]]
+    return [column for column in columns if role_of(column) != "targets" or column in roles or takes_numbers[column]]
+
+
+def _is_in(column: str, roles: Sequence[str]) -> bool:
+    """Return True if a column is named, or all of its role are."""
+    return column in roles or role_of(column) in roles
 
 
 def _is_data(path: str) -> bool:
@@ -185,9 +193,12 @@ def _check_targets(columns: Sequence[str], settings: Settings, meaning: Meaning)
     for column in targets:
         loss = loss_of(settings.loss, column)
         if getattr(loss, "targets_are", "") != NUMBERS:
+            path = settings.data.standardize_from
             raise UserError(
-                f"data.standardize.from: {settings.data.standardize_from} has standardized {column}, which the loss "
-                f"{loss.kind} does not take; name a run that has standardized inputs alone"
+                f"data.standardize has {column}, which the loss {loss.kind} does not take for numbers; leave it out"
+                if path is None
+                else f"data.standardize.from: {path} has standardized {column}, which the loss {loss.kind} does not "
+                "take; name a run that has standardized inputs alone"
             )
     if any(meaning[column].classes for column in targets):
         raise UserError('data.standardize must leave out targets that are classes; set it to "inputs"')

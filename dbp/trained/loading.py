@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,7 +15,7 @@ from dbp.config.own_code import code_at, kinds_in
 from dbp.config.settings import Settings
 from dbp.data import parse_meaning
 from dbp.errors import UserError
-from dbp.nn import Loss, as_loss, as_model
+from dbp.nn import JointLoss, Loss, TargetLoss, as_loss, as_model
 from dbp.parallel import Communicator, agree, from_rank_0, ranks_of_job
 from dbp.run.class_weights import with_stored_weights
 from dbp.run.provenance import check_kernels
@@ -90,8 +91,8 @@ def settings_of(
     table, own = table_of(checkpoint.config), {"model": model, "loss": loss}
     toml.take_own_metrics(table)
     table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
-    if loss is None and (name_of_loss := toml.custom_code(table.get("loss"))) is not None:
-        loss = own["loss"] = cast("Loss", UnknownLoss(name_of_loss))
+    if loss is None and toml.custom_code(given := table.get("loss")) is not None:
+        loss = own["loss"] = _with_stand_ins(given or {})
     for name, stand_in in STAND_INS.items():
         custom = toml.custom_code(table.get(name))
         if custom is not None and name in own and own[name] is None:
@@ -108,6 +109,19 @@ def settings_of(
         model=settings.model if model is None else as_model(model),
         loss=with_stored_weights(settings.loss if loss is None else as_loss(loss), checkpoint.progress),
     )
+
+
+def _with_stand_ins(given: Mapping[str, Any]) -> Any:
+    """Return the stand-in for a loss that is Python code, or the losses of targets with such in their places."""
+    if (code := given.get(toml.CUSTOM)) is not None:
+        return UnknownLoss(str(code))
+    parts: dict[str, TargetLoss] = {}
+    for name, table in given.items():
+        if (code := toml.custom_code(table)) is None:
+            parts[name] = toml.loss_from({name: table}).parts[name]
+        else:
+            parts[name] = TargetLoss(cast("Loss", UnknownLoss(code)), table.get("weight", 1.0))
+    return JointLoss(parts)
 
 
 def _trained(settings: Settings, found: StoredCheckpoint, file: Path) -> TrainedModel:

@@ -1,0 +1,50 @@
+"""The loss of a config: a name or a table, or a table of such by the names of several targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dbp.errors import UserError
+from dbp.nn import LOSSES, JointLoss, TargetLoss
+
+Named = Callable[[Mapping[str, type[Any]], Any, str], Any]  # reads an object of the kind that its table names
+
+
+def read_loss(value: Any, key: str, named: Named, others: tuple[str, ...] = ()) -> Any:
+    """Return a loss, or a JointLoss of those of several targets: a table by their names, which has no kind.
+
+    Args:
+        value: as a config has it.
+        key: of the loss, for messages.
+        named: reads an object of the kind that its table names.
+        others: keys, besides `kind`, of a table that is no table of several targets.
+    """
+    if not isinstance(value, Mapping) or {"kind", *others} & value.keys():
+        return named(LOSSES, value, key)
+    parts = {}
+    for name, given in value.items():
+        table = dict(given) if isinstance(given, Mapping) else {"kind": given}
+        weight = table.pop("weight", 1.0)
+        loss = named(LOSSES, table, f"{key}.{name}")
+        try:
+            parts[name] = TargetLoss(loss, weight)
+        except UserError as error:
+            raise UserError(f"{key}.{name}: {error}") from None
+    return JointLoss(parts)
+
+
+def loss_table(loss: JointLoss, value_of: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the table that describes the losses of several targets.
+
+    Args:
+        loss: of the targets.
+        value_of: returns the name of a loss, or its table.
+    """
+    found = {}
+    for name, part in loss.parts.items():
+        value = value_of(part.loss)
+        if part.weight != 1:
+            value = {**(value if isinstance(value, Mapping) else {"kind": value}), "weight": part.weight}
+        found[name] = value
+    return found
