@@ -165,7 +165,7 @@ def test_the_page_on_configs_names_every_key_and_kind():
     keys |= {f"early_stopping.{f.name}" for f in dataclasses.fields(EarlyStopping)}
     keys |= {f"not_finite.{f.name}" for f in dataclasses.fields(NotFinite)}
     keys |= {f"log.{f.name}" for f in dataclasses.fields(Log)}
-    keys |= {"model.layers", "optimizer.kind", "schedule.kind", "code"}
+    keys |= {"model.layers", "model.outputs", "optimizer.kind", "schedule.kind", "code"}
     assert set(re.findall(r"^\| `([a-z0-9_.]+)` \|", text, re.MULTILINE)) == keys.union(
         LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
     )

@@ -12,7 +12,9 @@ from dbp.config.own_code import Own
 from dbp.config.toml import model_from, settings_from, table_from, to_toml
 from dbp.errors import UserError
 from tests.config.test_toml_layers import settings_with
+from tests.jobs import ROOT
 from tests.nn.models import inputs
+from tests.test_docs import blocks
 
 UNET = """
 [model]
@@ -66,6 +68,17 @@ def test_models_are_read_and_written_back(name):
     assert nn.initial_parameters(model, x, 0).output_shape == shape
     settings = dataclasses.replace(settings_with({"kind": "flatten"}), model=model)
     assert settings_from(tomllib.loads(to_toml(table_from(settings)))) == settings
+
+
+def test_the_models_of_the_docs():
+    found = blocks((ROOT / "docs/models.md").read_text(), "toml")
+    unet, heads = (block for block in found if "[model]" in block and "from =" in block)
+    images, rows = np.zeros((2, 8, 8, 1)), np.zeros((2, 5))
+    found = nn.initial_parameters(model_from(tomllib.loads(unet)), images, 0)
+    assert found.output_shape == (8, 8, 2)
+    inputs = {"before": images, "after": images, "meta": rows}
+    found = nn.initial_parameters(model_from(tomllib.loads(heads)), inputs, 0)
+    assert found.output_shape == {"class": (3,), "energy": (1,)}
 
 
 def test_two_towers_share_their_parameters():
