@@ -253,3 +253,22 @@ def test_saved_is_small():
     y, saved = fast_convolution.forward(x, w, None, **(PLAIN | {"padding": ((1, 1), (1, 1)), "pool": 2}))
     assert sum(array.nbytes for array in saved) == y.size
     assert not fast_convolution.forward(x, w, None, **PLAIN)[1]
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "pool"),
+    [((2, 18, 18, 16), (3, 3, 16, 8), 2), ((2, 6, 5, 3), (2, 3, 3, 4), 0), ((2, 4, 3, 5, 2), (2, 2, 2, 2, 4), 0)],
+    ids=["winograd", "columns", "volumes"],
+)
+def test_without_a_cotangent_of_the_weights_the_others_are_the_same(x, w, pool):
+    x, w, b = untied(x), untied(w), untied(w[-1])
+    axes = x.ndim - 2
+    setting = {"stride": (1,) * axes, "padding": ((0, 0),) * axes, "dilation": (1,) * axes, "relu": True, "pool": pool}
+    y, saved = fast_convolution.forward(x, w, b, **setting)
+    g = untied(y.shape)
+    dx, dw, db = fast_convolution.backward(g, y, saved, x, w, **setting, wanted=True, bias=True)
+    alone = fast_convolution.backward(g, y, saved, x, w, **setting, wanted=True, bias=True, weights=False)
+    assert dw is not None
+    assert alone[1] is None
+    np.testing.assert_array_equal(alone[0], dx)
+    np.testing.assert_array_equal(alone[2], db)

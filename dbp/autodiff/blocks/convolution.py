@@ -56,8 +56,8 @@ def _convolution_backward(
     pool: int,
 ) -> Sequence[Array | None]:
     options = _window_options(window) | {"relu": relu_after, "pool": pool}
-    dx, dw, db = fast_convolution.backward(g, y, kept, *_same_dtype(x, w), **options, wanted=wanted[0], bias=wanted[2])
-    return dx, dw if wanted[1] else None, db
+    options |= dict(zip(("wanted", "weights", "bias"), wanted, strict=True))
+    return fast_convolution.backward(g, y, kept, *_same_dtype(x, w), **options)
 
 
 def _window_options(window: Window) -> Options:

@@ -76,18 +76,18 @@ def backward(
     pool: int,
     wanted: bool,
     bias: bool,
-) -> tuple[Array | None, Array, Array | None]:
-    """Return the cotangents of x (None unless wanted), w, and b (None without bias).
+    weights: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return the cotangents of x (None unless wanted), w (None unless its weights are wanted), and b (likewise).
 
     The first of equal maxima, row by row, gets the cotangent.
     """
     if w.ndim == volumes.WEIGHT_AXES:
         options = {"stride": stride, "padding": padding, "dilation": dilation, "relu": relu}
-        return volumes.backward(backward, g, y, x, w, **options, wanted=wanted, bias=bias)
+        return volumes.backward(backward, g, y, x, w, **options, wanted=wanted, bias=bias, weights=weights)
+    same: dict[str, Any] = {"padding": padding, "relu": relu, "pool": pool, "wanted": wanted, "weights": weights}
     if _by_winograd(x, w, stride, padding, dilation, pool):
-        dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, relu=relu, pool=pool, wanted=wanted)
+        dx, dw, db = winograd.backward(g, y, saved, x, w, **same)
     else:
-        dx, dw, db = columns.backward(
-            g, y, saved, x, w, stride=stride, padding=padding, dilation=dilation, relu=relu, pool=pool, wanted=wanted
-        )
-    return dx, dw, db if bias else None
+        dx, dw, db = columns.backward(g, y, saved, x, w, stride=stride, dilation=dilation, **same)
+    return dx, dw if weights else None, db if bias else None

@@ -205,8 +205,9 @@ def backward(
     relu: bool,
     pool: int,
     wanted: bool,
+    weights: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """Return the cotangents of x (None unless wanted), w and b."""
+    """Return the cotangents of x (None unless wanted), w (zeros unless its weights are wanted) and b."""
     columns, outputs = Columns(x, w, stride, padding, dilation, pool), w.shape[3]
     dw, db = np.zeros((w.size // max(outputs, 1), outputs), x.dtype), np.zeros(outputs, x.dtype)
     part = buffer("part", dw.shape, x.dtype)
@@ -221,7 +222,8 @@ def backward(
             before = whole
         for rows in columns.bands(images):
             band = before[:, rows].reshape(-1, outputs)
-            dw += np.matmul(columns.matrix(images, rows).T, band, out=part)
+            if weights:
+                dw += np.matmul(columns.matrix(images, rows).T, band, out=part)
             db += np.ones(len(band), x.dtype) @ band
         if dx is not None:
             columns.back(before, w, dx[images])

@@ -107,7 +107,7 @@ def forward(
 
 
 def backward(
-    pull: Callable[..., tuple[Array | None, Array, Array | None]],
+    pull: Callable[..., tuple[Array | None, Array | None, Array | None]],
     g: Array,
     y: Array,
     x: Array,
@@ -119,8 +119,9 @@ def backward(
     relu: bool,
     wanted: bool,
     bias: bool,
-) -> tuple[Array | None, Array, Array | None]:
-    """Return the cotangents of x (None unless wanted), w, and b (None without bias).
+    weights: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return the cotangents of x (None unless wanted), w (None unless its weights are wanted), and b (likewise).
 
     Args:
         pull: the backward pass of the 2-D convolution.
@@ -134,6 +135,7 @@ def backward(
         relu: whether ReLU was applied.
         wanted: whether the cotangent of x is wanted.
         bias: whether there is a bias.
+        weights: whether the cotangent of w is wanted.
     """
     folding = Folding(x, w, stride, padding, dilation)
     kernel = folding.kernel(w)
@@ -143,11 +145,12 @@ def backward(
         images = folding.fold(x[group])
         planes = [part[group].reshape(len(images), *part.shape[2:]) for part in (g, y)]
         d_images, d_kernel, d_bias = pull(
-            *planes, [], images, kernel, **folding.options, relu=relu, pool=0, wanted=wanted, bias=bias
+            *planes, [], images, kernel, **folding.options, relu=relu, pool=0, wanted=wanted, bias=bias, weights=weights
         )
-        dw += d_kernel
+        if d_kernel is not None:
+            dw += d_kernel
         if db is not None and d_bias is not None:
             db += d_bias
         if dx is not None and d_images is not None:
             folding.unfold(d_images, dx[group])
-    return dx, folding.unfolded_kernel(dw, x.shape[-1]), db
+    return dx, folding.unfolded_kernel(dw, x.shape[-1]) if weights else None, db

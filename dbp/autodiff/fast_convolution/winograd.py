@@ -218,8 +218,9 @@ def backward(
     relu: bool,
     pool: int,
     wanted: bool,
+    weights: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """Return the cotangents of x (None unless wanted), w and b."""
+    """Return the cotangents of x (None unless wanted), w (zeros unless its weights are wanted) and b."""
     grid, dtype = Grid.of(x, w, padding), x.dtype
     a, evaluate, b = (matrix.astype(dtype) for matrix in transforms())
     u = np.ascontiguousarray(_weights(w).swapaxes(2, 3))  # products with a transposed right side are slower
@@ -231,7 +232,8 @@ def backward(
         slots = _cotangent(g[images], y[images], places, grid, rows, relu)
         tiles, outputs = slots.shape[2:]
         db += np.ones(OUT * OUT * tiles, dtype) @ slots.reshape(-1, outputs)
-        inputs.load(images, rows)
+        if weights:
+            inputs.load(images, rows)
         half = buffer("half", (IN, OUT, tiles * outputs), dtype)
         small_product(a.T, slots.reshape(OUT, -1), half.reshape(IN, -1))
         product = buffer("product", (IN, tiles, outputs), dtype)
@@ -239,8 +241,9 @@ def backward(
         halves = buffer("halves", (IN, IN, tiles * grid.channels), dtype)
         for frequency in range(IN):
             small_product(a.T, half[frequency], product.reshape(IN, -1))
-            np.matmul(inputs[frequency].swapaxes(1, 2), product, out=part)
-            dw[frequency] += part
+            if weights:
+                np.matmul(inputs[frequency].swapaxes(1, 2), product, out=part)
+                dw[frequency] += part
             if wanted:
                 np.matmul(product, u[frequency], out=back)
                 small_product(b.T, back.reshape(IN, -1), halves[frequency])
