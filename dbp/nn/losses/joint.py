@@ -50,6 +50,8 @@ class JointLoss:
         for name in self.parts:
             if not isinstance(name, str) or not name.isidentifier():
                 raise UserError(f"the name of a target must be an identifier, such as energy, but is {brief(name)}")
+            if name == "kind":
+                raise UserError("a target must not have the name kind, by which a loss is chosen; rename it")
         if not any(part.weight for part in self.parts.values()):
             raise UserError(f"loss has weight 0 for {shortened([*self.parts])}, so that nothing is trained; raise one")
 
