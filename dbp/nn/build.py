@@ -17,7 +17,7 @@ import numpy as np
 
 from dbp.autodiff import Recomputed, ShapeError, Tensor, Value
 from dbp.autodiff.primitives import identity, reshape, sigmoid, softmax, transpose
-from dbp.errors import UserError, remedy
+from dbp.errors import UserError, remedy, unknown
 from dbp.files import machine_memory
 from dbp.named_arrays import each, row_count, shapes_of
 from dbp.nn.call import Call, RandomKey, call_with, masks_of, read_only
@@ -290,10 +290,17 @@ def check_model_weights(shapes: Mapping[str, Shape], weights: Mapping[str, Array
             raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {needed}")
 
 
+class _NamedInputs(dict[str, Array]):
+    """Inputs by name, of which one that there is not is an error of the user."""
+
+    def __missing__(self, name: str) -> Array:
+        raise unknown("input of the model", name, self)
+
+
 def _call(model: Model, scope: Scope, inputs: Arrays) -> Value:
     """Return the model's outputs; turn errors about shapes into UserErrors that name the user's line."""
     try:
-        return model(scope, inputs)
+        return model(scope, _NamedInputs(inputs) if isinstance(inputs, Mapping) else inputs)
     except ShapeError as error:
         line = user_line(error)[0]
         raise UserError(f"{line}: {error}" if line else str(error)) from None

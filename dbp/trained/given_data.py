@@ -91,7 +91,8 @@ def _in_memory(given: Any, data: Data, meaning: Meaning, scale: Numbers | None, 
 
 def _columns_of(given: Any, meaning: Meaning, with_targets: bool) -> dict[str, Any]:
     """Return the columns that are given, by name, without those that are not used."""
-    if isinstance(given, Mapping) and given and all(f"inputs.{name}" in meaning for name in given):
+    has_names = any(column.startswith("inputs.") for column in meaning)
+    if isinstance(given, Mapping) and given and has_names and not any(name in COLUMNS for name in given):
         given = {"inputs": given}  # the inputs themselves, by their names
     if isinstance(given, tuple):
         if len(given) not in (2, 3):
