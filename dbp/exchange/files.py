@@ -72,13 +72,18 @@ class SafeWeights:
         """Read the values."""
         with _reading(self._path, self._error):
             kind = self._file.get_slice(name).get_dtype()
-            if kind[0] in "IU" or kind in ("F64", "F32", "F16"):
+            if kind[0] in "IU" or kind in ("F64", "F32", "F16", "C64"):
                 return np.asarray(self._file.get_tensor(name))
         raise UserError(f"weights {self._path}: {name!r} is of type {kind}, which NumPy lacks; save it as float32")
 
 
 def _safetensors(weights: Mapping[str, Array], properties: Mapping[str, str]) -> bytes:
     arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
+    for name, array in arrays.items():
+        if array.dtype == np.complex128:
+            raise UserError(
+                f"{name!r} is of type {array.dtype}, which .safetensors files do not hold; take .npz or .pt"
+            )
     metadata = {"dbp": json.dumps(dict(properties))}  # one entry, as the library writes several in random order
     content: bytes = library("safetensors.numpy", SAFETENSORS).save(arrays, metadata=metadata)
     return content
@@ -96,7 +101,7 @@ def _npz(weights: Mapping[str, Array], _properties: Mapping[str, str]) -> bytes:
 
 READERS: dict[str, Callable[[Path], Weights]] = {
     ".safetensors": SafeWeights,
-    ".npz": lambda path: Archive(path, f"weights {path}"),
+    ".npz": lambda path: Archive(path, f"weights {path}", kinds="fiuc"),
 }
 WRITERS: dict[str, Callable[[Mapping[str, Array], Mapping[str, str]], bytes]] = {
     ".safetensors": _safetensors,

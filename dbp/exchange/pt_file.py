@@ -19,6 +19,7 @@ from dbp.types import Array
 
 FOLDER = "archive"
 STORAGES = {"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "int64": "LongStorage"}
+STORAGES |= {"complex64": "ComplexFloatStorage", "complex128": "ComplexDoubleStorage"}
 
 
 def pt_file(weights: Mapping[str, Array], _properties: Mapping[str, str]) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 
 from dbp import nn
 from dbp.errors import UserError
-from dbp.exchange.pytorch_rules import KINDS, Rules
+from dbp.exchange.pytorch_rules import KINDS, Rules, cross_attention
 from dbp.named_arrays import each, zeros_of
 from dbp.types import Array, Shape, Shapes
 
@@ -93,6 +93,8 @@ TAKES_CHANNELS_FIRST = (
     nn.AveragePool2d,
     nn.AveragePool3d,
     nn.SeparableConv2d,
+    nn.SpectralConv1d,
+    nn.SpectralConv2d,
     nn.Upsample,
     nn.PReLU,
     nn.BatchNorm,
@@ -153,8 +155,15 @@ class _Walk:
     rules: Rules
     orders: dict[str, Array | None] = field(default_factory=dict)
 
-    def through(self, layer: Any, path: str, flow: Any) -> Any:
-        """Add the rules of a layer and its inner layers; return the flow after it."""
+    def through(self, layer: Any, path: str, flow: Any, memory: Flow | None = None) -> Any:
+        """Add the rules of a layer and its inner layers; return the flow after it.
+
+        Args:
+            layer: the layer.
+            path: of its weights.
+            flow: of what it takes.
+            memory: the flow of what an attention attends to, if that is another value.
+        """
         if isinstance(layer, nn.Sequential):
             for name, inner in zip(layer.names, layer.layers, strict=True):
                 flow = self.through(inner, f"{path}{name}/", flow)
@@ -170,6 +179,8 @@ class _Walk:
                 self.through(shortcut, f"{path}shortcut/", flow)
             return self.through(main, path, flow)
         own = KINDS[type(layer)](layer) if type(layer) in KINDS else {}
+        if memory is not None and memory.shape[-1] != flow.shape[-1]:
+            own = cross_attention()
         for name, rule in own.items():
             theirs = rule.at(path)
             by_row = name == "weight" or not (isinstance(layer, nn.Dense) or _is_of_single_numbers(layer))
@@ -189,7 +200,9 @@ class _Walk:
             flows.setdefault(nn.INPUTS, *flows.values())
         for step in graph.steps:
             inner, taken = f"{path}{step.weights or step.name}/", [flows[source] for source in step.takes]
-            if getattr(step.layer, "takes_several", False):
+            if isinstance(step.layer, nn.Attention):
+                flows[step.name] = self.through(step.layer, inner, taken[0], memory=taken[-1])
+            elif getattr(step.layer, "takes_several", False):
                 flows[step.name] = _merged(step.layer, inner, taken, self.shapes[inner.rstrip("/")])
             else:
                 flows[step.name] = self.through(step.layer, inner, taken[0])

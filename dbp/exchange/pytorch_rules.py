@@ -141,6 +141,46 @@ def _attention(_layer: nn.Attention) -> Rules:
     return rules
 
 
+def cross_attention() -> Rules:
+    """Return the rules of attention to a memory of other channels, of which PyTorch stores each matrix by itself."""
+    apart = {f"{name}/weight": _turned(f"{name[0]}_proj_weight") for name in ("query", "key", "value")}
+    return _attention(nn.Attention(1)) | apart
+
+
+def _parts(z: Array) -> Array:
+    """Return the real parts of complex matrices (..., channels, filters), and after them the imaginary parts."""
+    if z.dtype.kind != "c":
+        raise ValueError("its numbers are not complex")
+    return np.concatenate([z.real, z.imag], axis=-1)
+
+
+def _complex(w: Array) -> Array:
+    """Return the inverse of _parts()."""
+    real, imaginary = np.split(w, 2, axis=-1)
+    return np.asarray(real + 1j * imaginary)
+
+
+def _spectral1d(_layer: nn.SpectralConv1d) -> Rules:
+    """Return the rules of SpectralConv1d as its authors have it: one complex array (channels, filters, modes)."""
+
+    def make(z: Array) -> Array:
+        return _parts(z.transpose(2, 0, 1))
+
+    return {"weight": Rule(("weights1",), make, lambda w: (_complex(w).transpose(1, 2, 0),))}
+
+
+def _spectral2d(_layer: nn.SpectralConv2d) -> Rules:
+    """Return the rules of SpectralConv2d as its authors have it: a complex array for each sign along the height."""
+
+    def make(above: Array, below: Array) -> Array:
+        return _parts(np.concatenate([z.transpose(2, 3, 0, 1) for z in (above, below)]))
+
+    def back(w: Array) -> tuple[Array, ...]:
+        return tuple(z.transpose(2, 3, 0, 1) for z in np.split(_complex(w), 2))
+
+    return {"weight": Rule(("weights1", "weights2"), make, back)}
+
+
 KINDS: dict[type, Callable[[Any], Rules]] = {
     nn.Dense: _dense,
     nn.Conv1d: _filters,
@@ -158,4 +198,6 @@ KINDS: dict[type, Callable[[Any], Rules]] = {
     nn.LSTM: _lstm,
     nn.GRU: _gru,
     nn.Attention: _attention,
+    nn.SpectralConv1d: _spectral1d,
+    nn.SpectralConv2d: _spectral2d,
 }  # embeddings and positions are the same in both

@@ -143,7 +143,7 @@ def _fill(
         made = None
         if all(math.prod(shape) <= most for shape in shapes):
             made = _made(rule, [weights.read(o) for o in old])
-        if made is None or made.shape != arrays[name].shape:
+        if made is None or made.shape != arrays[name].shape or made.dtype.kind == "c":
             given = ", ".join(f"{o} {shape}" for o, shape in zip(old, shapes, strict=True))
             misshapen[name] = f"{given} for {name} {arrays[name].shape}"
         else:

@@ -7,6 +7,7 @@ from dbp import load, nn
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
 from dbp.exchange.pytorch import rules_of
+from dbp.exchange.pytorch_rules import same
 from dbp.exchange.state_dict import state_dict_of
 from tests.jobs import dbp, newest_checkpoint
 from tests.small_data import X, Y
@@ -26,6 +27,13 @@ SEQUENCES = nn.Sequential(
     nn.LayerNorm(),
     nn.GRU(3),
 )
+FREQUENCIES = nn.Sequential(nn.FourierFeatures(3), nn.SpectralConv2d(3, 2), nn.SpectralConv2d(4, (1, 3)))
+TO_A_MEMORY = nn.Graph(
+    nn.Named(nn.SpectralConv1d(4, 2), name="queries"),
+    nn.Named(nn.Dense(6), name="memory", from_="inputs"),
+    nn.Named(nn.Attention(2), from_=("queries", "memory")),
+    nn.Named(nn.Attention(2), from_=("attention_1", "queries")),
+)
 
 
 def begun(model, shape):
@@ -39,13 +47,15 @@ def begun(model, shape):
     return initial, weights
 
 
-@pytest.mark.parametrize(("model", "shape"), [(IMAGES, (8, 6, 3)), (SEQUENCES, (9, 6))], ids=["images", "sequences"])
+@pytest.mark.parametrize(
+    ("model", "shape"), [(IMAGES, (8, 6, 3)), (SEQUENCES, (9, 6)), (FREQUENCIES, (8, 6, 2)), (TO_A_MEMORY, (5, 3))]
+)
 def test_what_comes_back_from_a_state_dict_are_the_weights(model, shape):
     initial, weights = begun(model, shape)
     found = state_dict_of(model, weights, initial, shape)
     rules = rules_of(model, initial, shape)
     for name, array in weights.items():
-        rule = rules[name]
+        rule = rules.get(name, same(name))
         made = rule.make(*(found[theirs.replace("/", ".")] for theirs in rule.names))
         np.testing.assert_array_equal(made, array, err_msg=name)
 
@@ -61,6 +71,32 @@ def test_names_and_axes_are_those_of_pytorch():
     assert found["net.0.weight"][4, 0, 1, 2] == weights["conv2d_1/weight"][1, 2, 0, 4]
     rows = weights["dense_1/weight"].reshape(13, 8, 5, 4)  # places before channels
     np.testing.assert_array_equal(found["head.weight"].reshape(4, 5, 13, 8)[3, 2], rows[:, :, 2, 3])
+
+
+def test_attention_to_a_memory_and_spectra_have_the_names_of_pytorch():
+    initial, weights = begun(TO_A_MEMORY, (5, 3))
+    found = state_dict_of(TO_A_MEMORY, weights, initial, (5, 3))
+    shapes = {name: array.shape for name, array in found.items() if not name.endswith("bias")}
+    assert shapes == {
+        "queries.weights1": (3, 4, 2),
+        "memory.weight": (6, 3),
+        "attention_1.q_proj_weight": (4, 4),
+        "attention_1.k_proj_weight": (4, 6),
+        "attention_1.v_proj_weight": (4, 6),
+        "attention_1.out_proj.weight": (4, 4),
+        "attention_2.in_proj_weight": (12, 4),
+        "attention_2.out_proj.weight": (4, 4),
+    }
+    assert (
+        found["queries.weights1"][2, 1, 0]
+        == weights["queries/weight"][0, 2, 1] + 1j * weights["queries/weight"][0, 2, 5]
+    )
+
+
+def test_complex_numbers_are_no_weights_of_real_layers(tmp_path, trained):
+    np.savez(tmp_path / "net.npz", **{name: array + 1j for name, array in load(trained[1]).weights.items()})
+    with pytest.raises(UserError, match="do not fit the config's model: of another shape: "):
+        import_weights(tmp_path / "net.npz", trained[0], tmp_path / "back.h5")
 
 
 def test_parts_of_an_array_of_pytorch_are_joined_in_the_order_of_the_rules():
