@@ -91,6 +91,33 @@ def test_squared_gradients_are_those_of_single_losses():
     cost.objective.free()
 
 
+# Of PyTorch 2.13's BatchNorm1d in float64, on all examples in one process, by torch.optim.SGD(0.5) and cross_entropy.
+TORCH_COSTS = [1.9093404199395543, 1.4246344055107276, 1.185152286680179, 1.0856684276595028, 1.0439516741924137]
+TORCH_COSTS += [1.023363258224075, 1.0109724645630052, 1.0022300504264345]
+TORCH_MEAN = [8.990136404323927, 14.203517289999747, 8.486338259463047, -7.32586456497043, -13.008553771354027]
+TORCH_VARIANCE = [24.426374221666833, 42.34148543784962, 11.094834704595796, 16.958674145194422, 36.280894890366525]
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+def test_training_takes_the_steps_of_pytorch_on_the_full_batch(shards):
+    x = np.sin(np.arange(23 * 4)).reshape(23, 4) * [1, 3, 0.2, 10] + [0, 5, 1, -20]
+    model = nn.Sequential(nn.Dense(5), TOGETHER, nn.Activation("tanh"), nn.Dense(3))
+    cost, w, running = cost_of(model, nn.CrossEntropy(), x, np.arange(23) % 3, shards=shards)
+    parameters = cost.objective.layout.views(w, writable=True)
+    parameters["dense_1/weight"][:] = np.cos(np.arange(20.0)).reshape(4, 5)
+    parameters["dense_2/weight"][:] = np.cos(2 * np.arange(15.0)).reshape(5, 3)
+    costs = []
+    for _ in TORCH_COSTS:
+        evaluation = cost.value_and_gradient(w)
+        costs.append(evaluation.cost)
+        nn.update_running_moments(running, evaluation.moments)
+        w = w - 0.5 * evaluation.gradient
+    close(costs, np.array(TORCH_COSTS))
+    close(running["batch_norm_1/"].mean, np.array(TORCH_MEAN))
+    close(running["batch_norm_1/"].variance, np.array(TORCH_VARIANCE))
+    cost.objective.free()
+
+
 def test_masked_places_do_not_count():
     """Sequences of several lengths are normalized as if their places were rows."""
     lengths, x = np.arange(13) % 5 + 1, 2 * inputs(13, 5, 3) + 1
