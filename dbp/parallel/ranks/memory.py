@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
+from collections.abc import Callable
 
 from dbp.errors import UserError
 from dbp.parallel.machine.limits import available_memory
@@ -11,7 +12,7 @@ from dbp.parallel.machine.shared_memory import RESERVED_BYTES, free_shared_memor
 from dbp.parallel.ranks.comm import Communicator
 
 # Parameters of mallopt, from glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 UNKNOWN_MEMORY = 1 << 30  # bytes that are taken for free where the system does not say
 KEPT_BYTES = (1 << 30, 1 << 25)  # largest freed array to keep; older versions of glibc accept only the second
 
@@ -55,12 +56,29 @@ def keep_freed_memory() -> bool:
 
     Memory returned to the system must be fetched again, page by page, by the next large array.
     """
-    try:
-        library = ctypes.CDLL(None)
-        mallopt, trim = library.mallopt, library.malloc_trim
-    except (OSError, AttributeError, TypeError):  # another C library, or none
+    mallopt, trim = _of_c_library("mallopt"), _of_c_library("malloc_trim")
+    if mallopt is None or trim is None:
         return False
     trim(0)
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in KEPT_BYTES) and bool(
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES[0])
     )
+
+
+def use_one_arena() -> bool:
+    """Have all threads that start later allocate where the main thread does; return True if glibc accepts that.
+
+    The arena of another thread has pieces of 64 MB that it returns to the system once they are free, and larger arrays
+    never stay in the process. So arrays of shards that are computed in threads would be fetched again in each step.
+    """
+    mallopt = _of_c_library("mallopt")
+    return mallopt is not None and bool(mallopt(M_ARENA_MAX, 1))
+
+
+def _of_c_library(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library; None if it has none of this name."""
+    try:
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError, TypeError):  # another C library, or none
+        return None
+    return found

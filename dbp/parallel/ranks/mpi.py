@@ -20,6 +20,7 @@ from dbp.parallel.ranks.clock import StageClock
 from dbp.parallel.ranks.comm import Communicator, NoSurvival, OneProcess
 from dbp.parallel.ranks.connections import Connections, is_crowded, node_number
 from dbp.parallel.ranks.deadline import Deadline, LibraryTimer
+from dbp.parallel.ranks.memory import use_one_arena
 from dbp.parallel.ranks.mpi_calls import MPICalls
 from dbp.parallel.ranks.mpi_channel import MPIChannel
 from dbp.parallel.ranks.mpi_node import MPINode
@@ -152,6 +153,7 @@ def mpi_communicator(watchdog: Watchdog, warn_after: float, end_after: float) ->
         end_after: seconds after which all end if some have not come; 0 for never.
     """
     set_for_crowded_node()
+    use_one_arena()  # before MPI starts threads
     if not set_for_survival():
         return _all_ranks(watchdog, watch_start(warn_after, end_after), fault_tolerant=False)
     # With fault tolerance on, Open MPI does not end a rank when mpirun dies.
