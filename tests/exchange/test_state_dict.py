@@ -20,6 +20,16 @@ IMAGES = nn.Sequential(
     nn.Flatten(),
     nn.Dense(4),
 )
+VOLUMES = nn.Sequential(
+    nn.Conv3d(4, (3, 2, 1), groups=2),
+    nn.PReLU(),
+    nn.ConvTranspose3d(2, (1, 2, 2), stride=2, groups=2),
+    nn.Flatten(),
+    nn.Dense(2),
+)
+SEPARABLE = nn.Sequential(
+    nn.SeparableConv2d(5, 3, multiplier=2), nn.Upsample(2), nn.Flatten(), nn.PReLU(), nn.RMSNorm()
+)
 SEQUENCES = nn.Sequential(
     nn.Conv1d(4, 3),
     nn.LSTM(4, layers=2, bidirectional=True, sequences=True),
@@ -48,7 +58,15 @@ def begun(model, shape):
 
 
 @pytest.mark.parametrize(
-    ("model", "shape"), [(IMAGES, (8, 6, 3)), (SEQUENCES, (9, 6)), (FREQUENCIES, (8, 6, 2)), (TO_A_MEMORY, (5, 3))]
+    ("model", "shape"),
+    [
+        (IMAGES, (8, 6, 3)),
+        (SEQUENCES, (9, 6)),
+        (FREQUENCIES, (8, 6, 2)),
+        (TO_A_MEMORY, (5, 3)),
+        (VOLUMES, (4, 3, 2, 4)),
+        (SEPARABLE, (4, 5, 3)),
+    ],
 )
 def test_what_comes_back_from_a_state_dict_are_the_weights(model, shape):
     initial, weights = begun(model, shape)

@@ -44,6 +44,8 @@ def _product_transposed(g: Array, w: Array, groups: int) -> Any:
     width = w.shape[0] * groups
     if groups == 1:
         return np.matmul(rows_of(g), w.T).reshape(*g.shape[:-1], width)
+    if w.shape == (1, groups):  # depth-wise
+        return g * w
     parts = np.moveaxis(g.reshape(-1, groups, w.shape[1] // groups), 1, 0)
     inputs = np.matmul(parts, np.moveaxis(w.reshape(w.shape[0], groups, -1), 1, 0).swapaxes(1, 2))
     return np.moveaxis(inputs, 0, 1).reshape(*g.shape[:-1], width)
