@@ -29,6 +29,7 @@ from dbp.reading.shard import Shard
 from dbp.types import Array
 
 INPUTS, DELTAS, SQUARES = "inputs", "deltas", "squares"  # before a parameter's name, the names of its factors
+TRANSPOSED = "transposed_"  # before the name of a factor of sums with the transposed weight
 FEW = 2  # examples of a shard that show which layers a model has
 VECTORS = 2  # of factors that the space has room for: what an optimizer averages and inverts
 
@@ -66,17 +67,21 @@ class KroneckerFactors:
 
     def __init__(self, objective: Objective, layers: Sequence[KroneckerLayer]):
         self.layers = layers
-        shapes: dict[str, tuple[int, ...]] = {
-            f"{INPUTS}/{layer.weight}": (layer.inputs, layer.inputs) for layer in layers
-        }
-        shapes |= {f"{DELTAS}/{layer.weight}": (layer.units, layer.units) for layer in layers}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in layers:
+            inputs, deltas = (layer.inputs, layer.inputs), (layer.units, layer.units)
+            shapes |= {f"{INPUTS}/{layer.weight}": inputs, f"{DELTAS}/{layer.weight}": deltas}
+            if layer.is_tied:
+                tied = {f"{INPUTS}/{layer.weight}": deltas, f"{DELTAS}/{layer.weight}": inputs}
+                shapes |= {TRANSPOSED + name: shape for name, shape in tied.items()}
+        self._counted = [name for name in shapes if INPUTS in name.partition("/")[0]]
         kronecker = {name for layer in layers for name in (layer.weight, layer.bias)}
         self._others = [name for name in objective.layout.shapes if name not in kronecker]
         shapes |= {f"{SQUARES}/{name}": objective.layout.shapes[name] for name in self._others}
         self._layout, arena = Layout(shapes), objective.arena
         self.space = Arena(arena.comm, self._layout, arena.dtype, VECTORS, share=arena.may_share)
         self._objective = objective
-        self._sum = vector_sum_for(self.space, objective.shards, 1 + len(layers))
+        self._sum = vector_sum_for(self.space, objective.shards, 1 + len(self._counted))
         self.vectors: Array = self.space.vectors(VECTORS)
         self.total: Array = self.vectors[0]
         self.finite = True
@@ -138,18 +143,20 @@ class KroneckerFactors:
         deltas = pullback(end, np.ones((), end.dtype), [*(use.z for _, use in uses), *others])
         scalars[0] += call.shard.example_weight
         for (layer, use), delta in zip(uses, deltas, strict=False):
-            mask, matrix = call.masks.get(use.z.created), views[f"{INPUTS}/{layer.weight}"]
-            scalars[1 + self.layers.index(layer)] += add_inputs(layer, use, call.example_weights, mask, matrix)
+            before, mask = TRANSPOSED if use.is_transposed else "", call.masks.get(use.z.created)
+            name = f"{before}{INPUTS}/{layer.weight}"
+            count = add_inputs(use, bool(layer.bias), call.example_weights, mask, views[name])
+            scalars[1 + self._counted.index(name)] += count
             if delta is not None:
-                rows = array_of(delta).reshape(-1, layer.units)
-                views[f"{DELTAS}/{layer.weight}"][...] += rows.T @ rows
+                rows = array_of(delta).reshape(-1, use.z.shape[-1])
+                views[f"{before}{DELTAS}/{layer.weight}"][...] += rows.T @ rows
         for name, found in zip(self._others, deltas[len(uses) :], strict=True):
             if found is not None:
                 views[f"{SQUARES}/{name}"][...] += np.square(array_of(found))
 
     def _divide(self, vector: Array, scalars: Array) -> None:
         """Divide sums by the numbers of what they are sums of, where this rank owns them."""
-        counts = {f"{INPUTS}/{layer.weight}": n for layer, n in zip(self.layers, scalars[1:], strict=True)}
+        counts = dict(zip(self._counted, scalars[1:], strict=True))
         start = 0
         for name, stop in zip(self._layout.shapes, self._layout.ends, strict=True):
             count = counts.get(name, scalars[0])

@@ -32,12 +32,14 @@ class KroneckerLayer(NamedTuple):
         bias: the name of the bias that the same sums add; "" for none.
         inputs: the number of elements of a, with a last one that is always 1 if there is a bias.
         units: the number of elements of z.
+        is_tied: whether other sums are z = a W^T + b, as in an autoencoder whose weights are tied. Then it has no bias.
     """
 
     weight: str
     bias: str
     inputs: int
     units: int
+    is_tied: bool = False
 
 
 class Sum(NamedTuple):
@@ -46,10 +48,12 @@ class Sum(NamedTuple):
     Args:
         product: the node whose input WEIGHT the weight is.
         z: the node that is the sum, with its bias.
+        is_transposed: whether it is a sum of the transposed weight.
     """
 
     product: Tensor
     z: Tensor
+    is_transposed: bool = False
 
 
 Uses = dict[KroneckerLayer, list[Sum]]
@@ -75,6 +79,19 @@ class _Graph:
     def takers(self, x: Tensor) -> list[tuple[Tensor, int]]:
         """Return the nodes that take a tensor as an input, each with its position there."""
         return self._takers.get(x.created, [])
+
+    def products(self, leaf: Tensor) -> list[Tensor]:
+        """Return the products with a weight; none if anything else takes it, but products with its transpose."""
+        takers = [(node, position) for node, position in self.takers(leaf) if not _is_transposed(node)]
+        if len(takers) < len(self.takers(leaf)) and not self.products_of_transposed(leaf):
+            return []
+        return [node for node, _ in takers] if all(_is_product(*taker) for taker in takers) else []
+
+    def products_of_transposed(self, leaf: Tensor) -> list[Tensor]:
+        """Return the products with the transpose of a weight; none if anything else takes that."""
+        transposes = [node for node, _ in self.takers(leaf) if _is_transposed(node)]
+        takers = [taker for node in transposes for taker in self.takers(node)]
+        return [node for node, _ in takers] if all(_is_product(*taker) for taker in takers) else []
 
     def sum_and_bias(self, product: Tensor) -> tuple[Sum, Tensor | None]:
         """Return the sum that a product is a part of, and the parameter that is its bias, if there is one."""
@@ -102,16 +119,18 @@ def kronecker_uses(outputs: Sequence[Value], leaves: Mapping[str, Tensor]) -> Us
     """
     graph, found = _Graph([output for output in outputs if type(output) is Tensor], leaves), Uses()
     for name, leaf in leaves.items():
-        takers = graph.takers(leaf)
-        if not takers or not all(_is_product(node, position) for node, position in takers):
+        if not (nodes := graph.products(leaf)):
             continue
-        sums, biases = zip(*(graph.sum_and_bias(node) for node, _ in takers), strict=True)
+        tied = graph.products_of_transposed(leaf)
+        sums, biases = zip(*map(graph.sum_and_bias, nodes), strict=True)
         bias = biases[0]
-        if any(one is not bias for one in biases) or (bias is not None and len(graph.takers(bias)) != len(sums)):
-            bias, sums = None, tuple(Sum(node, node) for node, _ in takers)
+        is_common = all(one is bias for one in biases) and (bias is None or len(graph.takers(bias)) == len(sums))
+        if tied or not is_common:
+            bias, sums = None, tuple(Sum(node, node) for node in nodes)
         bias_name = "" if bias is None else graph.names[bias.created]
-        layer = KroneckerLayer(name, bias_name, math.prod(leaf.shape[:-1]) + bool(bias_name), leaf.shape[-1])
-        found[layer] = list(sums)
+        rows = math.prod(leaf.shape[:-1]) + bool(bias_name)
+        layer = KroneckerLayer(name, bias_name, rows, leaf.shape[-1], bool(tied))
+        found[layer] = [*sums, *(Sum(node, node, True) for node in tied)]
     return found
 
 
@@ -128,6 +147,13 @@ def _is_product(node: Tensor, position: int) -> bool:
     return node.primitive.name == "matmul" and np.ndim(node.inputs[0]) >= 2 and np.ndim(node.inputs[1]) == 2
 
 
+def _is_transposed(node: Tensor) -> bool:
+    """Return True if a node is the transpose of a matrix."""
+    assert node.primitive is not None
+    axes = node.options.get("axes")
+    return node.primitive.name == "transpose" and node.ndim == 2 and (axes is None or tuple(axes) == (1, 0))
+
+
 def masks_of(call: Call) -> dict[int, Array | None]:
     """Return which places of the neurons of a recorded call hold data, by the serial number of their tensor."""
     return {
@@ -138,25 +164,25 @@ def masks_of(call: Call) -> dict[int, Array | None]:
     }
 
 
-def add_inputs(layer: KroneckerLayer, use: Sum, weights: Array | None, mask: Array | None, matrix: Array) -> float:
+def add_inputs(use: Sum, has_bias: bool, weights: Array | None, mask: Array | None, matrix: Array) -> float:
     """Add the sum of a a^T over the examples and places of a sum to a matrix; return over how many it is.
 
     Args:
-        layer: of the sum.
         use: the sum.
+        has_bias: whether a has a last element that is always 1.
         weights: of the examples; None if all are 1.
         mask: which places of the sum hold data; None if all do.
         matrix: (inputs, inputs).
     """
     counts, total = _counts(use.z, weights, mask), 0.0
-    size, first = layer.inputs - bool(layer.bias), 0
+    size, first = len(matrix) - has_bias, 0
     for rows in _rows(use.product, size):
         used = None if counts is None else counts[first : first + len(rows)]
         first += len(rows)
         scaled = rows if used is None else rows * np.sqrt(used)[:, None]
         matrix[:size, :size] += scaled.T @ scaled
         weight = float(len(rows)) if used is None else float(used.sum(dtype=np.float64))
-        if layer.bias:
+        if has_bias:
             sums = rows.sum(axis=0) if used is None else used @ rows
             matrix[:size, size] += sums
             matrix[size, :size] += sums

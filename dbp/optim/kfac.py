@@ -78,17 +78,21 @@ class KFAC(Optimizer):
         return average_share(self.average, number)
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """Return the initial dampings and the number of updates; the factors follow after the first step."""
+        """Return the initial dampings, the number of updates, and the decrease that was expected of the last one.
+
+        The factors follow after the first step.
+        """
         dampings = {"damping": np.array([self.damping]), "factor_damping": np.array([math.sqrt(self.damping)])}
-        return dampings | {"updates": np.array([0])}
+        return dampings | {"updates": np.array([0]), "decrease": np.zeros(1)}
 
     def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """Update the factors and take a step; see Optimizer.step()."""
         evaluation = cost.value_and_gradient(weights)
-        if not evaluation.finite:
-            return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
         with cost.space.changing:
-            return _KFACStep(self, cost, weights, state, evaluation, number).run()
+            step = _KFACStep(self, cost, weights, state, evaluation, number)
+            if not evaluation.finite and not step.take_back():
+                return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
+            return step.run()
 
 
 class _Model(NamedTuple):
@@ -119,11 +123,23 @@ class _KFACStep(Generic[E]):
         self.products, self.evaluations = 0, 1
         self.updates = int(state.numbers["updates"][0]) + 1
 
+    def take_back(self) -> bool:
+        """Undo the last step, which led to a cost or a gradient that is not finite; return True if that helps."""
+        if not self._decrease:
+            return False
+        self._write_weights_before(self.weights)
+        self._forget_last()
+        self.evaluation = self.cost_function.value_and_gradient(self.weights)
+        self.evaluations += 1
+        return self.evaluation.finite
+
     def run(self) -> Step[E]:
         """Take the step."""
+        optimizer, numbers = self.optimizer, self.state.numbers
         copy_owned(self.space, self.evaluation.gradient, self.gradient)
         self.space.fence(self.gradient)
-        optimizer, numbers = self.optimizer, self.state.numbers
+        if self._decrease and (self.updates - 1) % optimizer.damping_interval == 0:
+            self._adapt_damping()
         factors = self.cost_function.kronecker_factors(self.weights, optimizer.factor_part, optimizer.factors_up_to)
         if not factors.finite:
             return self._stay()
@@ -136,18 +152,26 @@ class _KFACStep(Generic[E]):
         for block in cache_blocks(self.space.owned):
             self.last[block] *= model.momentum
             self.last[block] += model.length * self.direction[block]
-            np.add(self.weights[block], self.last[block], out=self.trial[block])
-        if self.updates % optimizer.damping_interval == 0 and not self._adapt_damping(model):
-            return self._stay()
-        copy_owned(self.space, self.trial, self.weights)
+            self.weights[block] += self.last[block]
+        numbers["decrease"] = np.array([model.decrease])
         return self._end()
 
     def _stay(self) -> Step[E]:
-        """Leave the weights as they are, and forget the last step; damp more."""
+        """Leave the weights as they are, and damp more."""
+        self._forget_last()
+        return self._end()
+
+    def _forget_last(self) -> None:
+        """Forget the last step, and damp more than for that."""
         for part in self.space.owned:
             self.last[part] = 0
+        self.state.numbers["decrease"] = np.zeros(1)
         self._set_damping(4 * self._damping)
-        return self._end()
+
+    def _write_weights_before(self, target: Vector) -> None:
+        """Write the weights before the last step."""
+        for block in cache_blocks(self.space.owned):
+            np.subtract(self.weights[block], self.last[block], out=target[block])
 
     def _end(self) -> Step[E]:
         if self.optimizer.average:
@@ -155,6 +179,11 @@ class _KFACStep(Generic[E]):
             for block in cache_blocks(self.space.owned):
                 average[block] += share * (self.weights[block] - average[block])
         return Step(self.evaluation, Outcome.CONTINUES, self.evaluations, self.products, self._damping)
+
+    @property
+    def _decrease(self) -> float:
+        """Return how much the last step was to lower the cost; 0 if there was none."""
+        return float(self.state.numbers["decrease"][0])
 
     @property
     def _damping(self) -> float:
@@ -218,15 +247,17 @@ class _KFACStep(Generic[E]):
         decrease = -float(slopes @ found + found @ matrix @ found / 2)
         return _Model(float(found[0]), float(found[1]) if len(found) > 1 else 0.0, decrease)
 
-    def _adapt_damping(self, model: _Model) -> bool:
-        """Damp less if the cost falls as the model predicts, more if it does not (section 6.5); False if not finite."""
+    def _adapt_damping(self) -> None:
+        """Damp less if the last step lowered the cost as its model predicted, more if it did not (section 6.5).
+
+        The cost is that of this mini-batch, which the model of the last step has not seen. On the mini-batch of the
+        step itself any step that fits its noise would look good.
+        """
+        self._write_weights_before(self.trial)
         self.evaluations += 1
-        cost, ratio = self.cost_function.value(self.trial), DAMPING_RATIO**self.optimizer.damping_interval
-        if not math.isfinite(cost):
-            return False
-        achieved = (self.evaluation.cost - cost) / model.decrease
+        achieved = (self.cost_function.value(self.trial) - self.evaluation.cost) / self._decrease
+        ratio = DAMPING_RATIO**self.optimizer.damping_interval
         if achieved > GOOD_RATIO:
             self._set_damping(self._damping * ratio)
-        elif achieved < BAD_RATIO:
+        elif not achieved >= BAD_RATIO:
             self._set_damping(self._damping / ratio)
-        return True

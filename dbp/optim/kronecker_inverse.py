@@ -20,7 +20,7 @@ from dbp.types import Array
 
 SQUARES = "squares/"
 INVERSE = "inverse_"  # before the name of a factor, among the numbers of a state
-MIN_RATIO = 1e-30  # of traces: a factor may be zero
+MIN_MEAN = 1e-30  # of the diagonal of a factor, which may be zero
 
 
 class _Job(NamedTuple):
@@ -53,9 +53,8 @@ class KroneckerInverse:
         self._layers = factors.layers
         self._where = slices_of(factors.space.shapes)
         self._jobs = self._direction_jobs(factors, space)
-        self._matrices = sorted(
-            (name for name in self._where if not name.startswith(SQUARES)), key=lambda name: -self._length(name)
-        )
+        matrices = [(layer, name) for layer in factors.layers for name in _names(layer)]
+        self._matrices = sorted(matrices, key=lambda pair: -factors.space.shapes[pair[1]][0])
 
     def _direction_jobs(self, factors: KroneckerFactors, space: VectorSpace) -> list[_Job]:
         """Return a job for each parameter, the one with most work first, to balance the load of the ranks."""
@@ -70,9 +69,6 @@ class KroneckerInverse:
             jobs.append(_Job(name, span, layer, work))
         return sorted(jobs, key=lambda job: -job.work)
 
-    def _length(self, name: str) -> int:
-        return self._factor_space.shapes[name][0]
-
     def views(self, vector: Vector) -> dict[str, Array]:
         """Return the factors in a vector by name."""
         shapes = self._factor_space.shapes
@@ -84,7 +80,7 @@ class KroneckerInverse:
         The numbers of a checkpoint are copies on each rank; the views are of vectors that ranks share.
         """
         averages, inverses = self.views(self.averages), self.views(self.inverses)
-        views = averages | {INVERSE + name: inverses[name] for name in self._matrices}
+        views = averages | {INVERSE + name: inverses[name] for _, name in self._matrices}
         if all(name in numbers for name in views):
             for vector, prefix in ((self.averages, ""), (self.inverses, INVERSE)):
                 self._write(vector, {name: numbers[prefix + name] for name in self._where if prefix + name in views})
@@ -112,19 +108,15 @@ class KroneckerInverse:
         self._factor_space.fence(self.averages)
 
     def invert(self, damping: float) -> None:
-        """Write the damped inverses of the running averages; damp the diagonal, but do not invert it."""
+        """Write the damped inverses of the running averages of all factors."""
         averages, inverses = self.views(self.averages), self.views(self.inverses)
-        dampings = {
-            name: value for layer in self._layers for name, value in _dampings(layer, averages, damping).items()
-        }
         self._factor_space.fence(self.inverses)
         for number in self._factor_space.jobs(len(self._matrices)):
-            name = self._matrices[number]
-            matrix = averages[name].astype(np.float64)
-            matrix[np.diag_indices_from(matrix)] += dampings[name]
+            layer, name = self._matrices[number]
+            matrix = _damped(layer, averages, damping)[name]
             found = np.linalg.inv(matrix)
             inverses[name][...] = (found + found.T) / 2
-        self._factor_space.fence_jobs(self.inverses, [self._where[name] for name in self._matrices])
+        self._factor_space.fence_jobs(self.inverses, [self._where[name] for _, name in self._matrices])
 
     def write_direction(self, gradient: Vector, damping: float, target: Vector) -> None:
         """Write minus the inverse times a gradient to a vector.
@@ -147,7 +139,7 @@ class KroneckerInverse:
 
     def _product(self, layer: KroneckerLayer, name: str, gradient: Vector, inverses: Mapping[str, Array]) -> Array:
         """Return the rows of A^-1 V G^-1 that belong to a layer's weight or bias, V the gradient as a matrix."""
-        inputs, deltas = inverses[f"inputs/{layer.weight}"], inverses[f"deltas/{layer.weight}"]
+        inputs, deltas = (inverses[name] for name in _names(layer))
         where = slices_of(self._space.shapes)
         rows = inputs[-1:] if name == layer.bias else inputs[:-1] if layer.bias else inputs
         of_weight = gradient[where[layer.weight]].reshape(-1, layer.units)
@@ -157,9 +149,39 @@ class KroneckerInverse:
         return product @ deltas
 
 
-def _dampings(layer: KroneckerLayer, averages: Mapping[str, Array], damping: float) -> dict[str, float]:
-    """Return what is added to the diagonals of a layer's factors, by their names."""
-    names = f"inputs/{layer.weight}", f"deltas/{layer.weight}"
-    inputs, deltas = (float(np.trace(averages[name], dtype=np.float64)) / len(averages[name]) for name in names)
-    ratio = math.sqrt(max(inputs, MIN_RATIO) / max(deltas, MIN_RATIO))
-    return {names[0]: ratio * damping, names[1]: damping / ratio}
+def _names(layer: KroneckerLayer) -> tuple[str, str]:
+    """Return the names of the two factors of a layer."""
+    return f"inputs/{layer.weight}", f"deltas/{layer.weight}"
+
+
+def _damped(layer: KroneckerLayer, averages: Mapping[str, Array], damping: float) -> dict[str, Array]:
+    """Return the damped factors of a layer by name, float64."""
+    names = _names(layer)
+    inputs, deltas = (averages[name].astype(np.float64) for name in names)
+    if layer.is_tied:
+        inputs, deltas = _with_tied(inputs, deltas, *(averages[f"transposed_{name}"] for name in names))
+    ratio = math.sqrt(_mean(inputs) / _mean(deltas))
+    for matrix, added in ((inputs, ratio * damping), (deltas, damping / ratio)):
+        matrix[np.diag_indices_from(matrix)] += added
+    return dict(zip(names, (inputs, deltas), strict=True))
+
+
+def _mean(matrix: Array) -> float:
+    """Return the mean of the diagonal, positive even if the matrix is zero."""
+    return max(float(np.trace(matrix, dtype=np.float64)) / len(matrix), MIN_MEAN)
+
+
+def _with_tied(a: Array, g: Array, tied_a: Array, tied_g: Array) -> tuple[Array, Array]:
+    """Return the factors of one product that is about the sum A x G + G' x A' of sums with W and with W^T.
+
+    It is (A + s G') x (G + A' / s), with the s that makes the trace of what this adds to the sum least, as pi does for
+    damping.
+
+    Args:
+        a: A of the sums with W.
+        g: G of them.
+        tied_a: A' of the sums with W^T.
+        tied_g: G' of them.
+    """
+    s = math.sqrt(_mean(a) * _mean(tied_a) / (_mean(tied_g) * _mean(g)))
+    return a + s * tied_g, g + tied_a / s

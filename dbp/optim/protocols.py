@@ -189,12 +189,18 @@ class KroneckerLayer(Protocol):
         """Return the number of columns of the matrix."""
         ...
 
+    @property
+    def is_tied(self) -> bool:
+        """Return True if the transpose of the weight is used too, which has factors of its own."""
+        ...
+
 
 class KroneckerFactors(Protocol):
     """The factors of the Fisher matrix of a mini-batch, which cost/kronecker_factors.py computes.
 
     They lie in a vector of a space of its own: for each layer "inputs/<weight>" (inputs, inputs) and "deltas/<weight>"
-    (units, units), for all other parameters "squares/<parameter>", the diagonal of the Fisher matrix.
+    (units, units), for all other parameters "squares/<parameter>", the diagonal of the Fisher matrix. A tied layer has
+    "transposed_inputs/<weight>" (units, units) and "transposed_deltas/<weight>" (inputs, inputs) too.
     """
 
     @property

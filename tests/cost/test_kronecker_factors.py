@@ -93,6 +93,23 @@ def test_places_count_by_their_weights_and_masks():
     )
 
 
+def test_tied_weights_have_factors_of_both_sums():
+    def tied(scope, x):
+        w = scope.parameter("w", (4, 2))
+        return nn.Dense(2)(scope.inside("dense"), ad.tanh(x @ w) @ w.T)
+
+    cost, w = cost_of(tied, Drawn(), X, 3)
+    found, values = factors(cost, w), cost.objective.layout.views(w)
+    hidden = np.tanh(X @ values["w"])
+    last = hidden @ values["w"].T
+    by_outputs = -2 * np.sin(1000 * (last @ values["dense/weight"] + values["dense/bias"])) / np.sqrt(2)
+    by_last = by_outputs @ values["dense/weight"].T
+    by_hidden = (by_last @ values["w"]) * (1 - hidden**2)
+    expected = {"inputs": X, "deltas": by_hidden, "transposed_inputs": hidden, "transposed_deltas": by_last}
+    for name, rows in expected.items():
+        np.testing.assert_allclose(found[f"{name}/w"], rows.T @ rows / 9, rtol=1e-10)
+
+
 LOSSES = {
     "cross_entropy": (nn.CrossEntropy(), 3),
     "binary_cross_entropy": (nn.BinaryCrossEntropy(), 3),

@@ -62,7 +62,10 @@ def test_layers_that_only_sum(case):
 
 def test_functions_and_shared_weights():
     assert found(function, ROWS) == {("w", ""): 2, ("v", "b"): 1}
-    assert found(tied, ROWS) == {}
+    assert found(tied, ROWS) == {("w", ""): 2}
+    assert found(lambda scope, x: x * scope.parameter("w", (4,)) @ np.eye(4), ROWS) == {}
+    assert found(lambda scope, x: x @ (w := scope.parameter("w", (4, 4))) + w[0], ROWS) == {}
+    assert found(lambda scope, x: x @ (w := scope.parameter("w", (4, 4))) + w.T[0], ROWS) == {}
 
 
 GEOMETRIES = {
@@ -85,7 +88,7 @@ def test_inputs_times_deltas_are_the_gradient(case, monkeypatch):
     assert masks_of(call) == {use.z.created: None}
     matrix = np.zeros((kronecker.inputs, kronecker.inputs))
     places = use.z.size // kronecker.units
-    assert add_inputs(kronecker, use, None, None, matrix) == places
+    assert add_inputs(use, True, None, None, matrix) == places
     rows = np.empty((places, kronecker.inputs))
     for place in range(places):
         delta = np.zeros(use.z.shape)
@@ -103,5 +106,5 @@ def test_weights_and_masks_count():
     assert layer == KroneckerLayer("dense_1/weight", "", 4, 3)
     (found_mask,) = masks_of(call).values()
     matrix, counts = np.zeros((4, 4)), weights[:, None] * mask
-    assert add_inputs(layer, use, weights, found_mask, matrix) == pytest.approx(counts.sum())
+    assert add_inputs(use, False, weights, found_mask, matrix) == pytest.approx(counts.sum())
     np.testing.assert_allclose(matrix, np.einsum("nt,nti,ntj->ij", counts, x, x))
