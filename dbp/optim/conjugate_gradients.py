@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbp.optim.blockwise import cache_blocks
+from dbp.optim.preconditioner import Preconditioner
 from dbp.optim.protocols import Vector, VectorSpace
 
 
@@ -38,13 +39,18 @@ class Workspace:
         residual: r = A x + g.
         search: the search direction p.
         scaled: the preconditioned residual y = M^-1 r; without a preconditioner the residual itself.
-        inverse: the diagonal of the inverse preconditioner M^-1, if there is one.
+        preconditioner: M^-1, if there is one.
     """
 
     residual: Vector
     search: Vector
     scaled: Vector
-    inverse: Vector | None = None
+    preconditioner: Preconditioner | None = None
+
+    def scale(self) -> None:
+        """Write the preconditioned residual."""
+        if self.preconditioner is not None:
+            self.preconditioner.apply(self.residual, self.scaled)
 
 
 def conjugate_gradients(
@@ -98,11 +104,10 @@ def conjugate_gradients(
         for block in cache_blocks(space.owned):
             x[block] += length * p[block]
             r[block] += length * bp[block] + (length * damping) * p[block]
-            if workspace.inverse is not None:
-                np.multiply(r[block], workspace.inverse[block], out=y[block])
         yield Iterate(number, model, pap / pp, reaches_boundary)
         if reaches_boundary:
             return
+        workspace.scale()
         previous_ry, ry = ry, space.dot(r, y)
         for block in cache_blocks(space.owned):
             p[block] *= ry / previous_ry
@@ -127,7 +132,7 @@ def _start(
     bx = x if is_zero else product(x)
     for block in cache_blocks(space.owned):
         workspace.residual[block] = gradient[block] + bx[block] + damping * x[block]
-        if workspace.inverse is not None:
-            np.multiply(workspace.residual[block], workspace.inverse[block], out=workspace.scaled[block])
+    workspace.scale()
+    for block in cache_blocks(space.owned):
         np.negative(workspace.scaled[block], out=workspace.search[block])
     return 0.0 if is_zero else float(space.dots([x], [workspace.residual, gradient]).sum()) / 2

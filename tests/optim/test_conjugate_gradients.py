@@ -12,11 +12,21 @@ A = RNG.normal(size=(N, N))
 A, G = A @ A.T + np.eye(N), RNG.normal(size=N)
 
 
+class Diagonal:
+    """A preconditioner that is a diagonal."""
+
+    def __init__(self, inverse):
+        self.inverse = inverse
+
+    def apply(self, residual, target):
+        target[:] = residual * self.inverse
+
+
 def solved(matrix, x=None, most=100, inverse=None, **options):
     """Return the minimum, and copies of all iterates on the way."""
     r, p, y = (np.zeros(len(matrix)) for _ in range(3))
     x = np.zeros(len(matrix)) if x is None else x.copy()
-    workspace, seen = Workspace(r, p, r if inverse is None else y, inverse), []
+    workspace, seen = Workspace(r, p, r) if inverse is None else Workspace(r, p, y, Diagonal(inverse)), []
     for iterate in conjugate_gradients(Space(len(x)), lambda v: matrix @ v, G, x, workspace, **options):
         seen.append((iterate, x.copy()))
         if iterate.number == most:

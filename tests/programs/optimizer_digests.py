@@ -27,6 +27,7 @@ METHODS = {
     "lbfgs of parts": (LBFGS(memory=3), PART, LARGE),
     "newton": (Newton(iterations=4, damping=0.1), WHOLE, LARGE),
     "newton of parts": (Newton(iterations=3, part=0.5, probes=2), PART, LARGE),
+    "newton by factors": (Newton(iterations=3, preconditioner="kronecker", damping=0.1), PART, LARGE),
     "newton with a trust region": (Newton("hessian", "trust_region", iterations=4), WHOLE, LARGE),
     "kfac": (KFAC(0.01, inverse_interval=3, factor_damping_interval=4), PART, LARGE),
     "levenberg_marquardt": (LevenbergMarquardt(), WHOLE, SMALL),
