@@ -16,7 +16,7 @@ class Start:
 
     Args:
         ranks: how many train.
-        parameters: of the model.
+        parameters: of the model, trained and frozen.
         epochs: the run's number of epochs.
         steps: mini-batches of an epoch.
         epoch: complete epochs, of an earlier start that this one resumes; else 0.

@@ -147,7 +147,7 @@ class RunEvents:
         folder = None if self._saver.folder is None else self._saver.folder.path.resolve()
         return Start(
             run.comm.size,
-            run.layout.size,
+            run.layout.size + (0 if run.frozen is None else run.frozen.arena.size),
             run.settings.epochs,
             run.batches.steps,
             progress.epoch,

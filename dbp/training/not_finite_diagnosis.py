@@ -133,9 +133,10 @@ class NotFiniteSearch:
     # --- source by source -------------------------------------------------------------------------------
 
     def at_parameters(self) -> list[Found]:
-        """Return findings in the weights, which an earlier step has spoiled."""
-        wrong = {name: int(np.count_nonzero(~np.isfinite(w))) for name, w in self._parameters.items()}
-        texts = {name: f"{n:,} of {self._parameters[name].size:,} numbers of {name}" for name, n in wrong.items() if n}
+        """Return findings in the weights, which an earlier step has spoiled, or which were given like that."""
+        weights = self._objective.with_frozen(self._parameters)
+        wrong = {name: int(np.count_nonzero(~np.isfinite(w))) for name, w in weights.items()}
+        texts = {name: f"{n:,} of {weights[name].size:,} numbers of {name}" for name, n in wrong.items() if n}
         return [self._found(PARAMETERS, place, f"the weights: {text}") for place, text in enumerate(texts.values())]
 
     def forward(self) -> list[Found]:

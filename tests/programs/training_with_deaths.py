@@ -79,6 +79,7 @@ result = dbp.fit(
     early_stopping=dbp.EarlyStopping(restore_best=True),
     watch=dbp.Watch(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
     shards=int(os.environ["SHARDS"]) if "SHARDS" in os.environ else None,
+    frozen=["dense_1/*"] if "frozen" in sys.argv else (),
     divide_state="divide" in sys.argv,
     messages="top-k" if "top-k" in sys.argv else "full",
 )

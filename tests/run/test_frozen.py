@@ -5,9 +5,9 @@ import pytest
 
 from dbp import nn
 from dbp.checkpoint import digest_arrays, find
-from dbp.config.settings import EarlyStopping
-from dbp.errors import UserError
-from dbp.optim import LBFGS, SGD, Adam, LevenbergMarquardt, Newton
+from dbp.config.settings import Checkpoint, EarlyStopping
+from dbp.errors import NotFiniteError, UserError
+from dbp.optim import KFAC, LBFGS, SGD, Adam, LevenbergMarquardt, Newton
 from dbp.run.frozen import split_shapes
 from dbp.saving.start import Start
 from tests.jobs import SMALL, dbp, digest, mpirun, newest_checkpoint
@@ -24,10 +24,10 @@ def changed(found, before):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [Adam(1e-2, average=0.5), LBFGS(), Newton(), LevenbergMarquardt()], ids=lambda one: one.kind
+    "optimizer", [Adam(1e-2, average=0.5), LBFGS(), Newton(), LevenbergMarquardt(), KFAC()], ids=lambda one: one.kind
 )
 def test_all_optimizers_move_the_trained_parameters_alone(optimizer, tmp_path):
-    settings = {"model": MODEL, "optimizer": optimizer, "frozen": FROZEN, "shards": 3}
+    settings = {"model": MODEL, "optimizer": optimizer, "frozen": FROZEN, "shards": 3, "checkpoint": Checkpoint()}
     before = run(epochs=0, **settings).weights
     found = run(tmp_path, epochs=2, early_stopping=EarlyStopping(restore_best=True), **settings)
     assert changed(found.weights, before) == set(before) - NAMES - MOMENTS
@@ -45,14 +45,14 @@ def test_a_partly_frozen_batch_norm_keeps_learning_its_moments():
 
 
 def test_a_run_resumes_to_the_bits_of_an_unbroken_one(tmp_path):
-    settings = {"model": MODEL, "frozen": FROZEN}
+    settings = {"model": MODEL, "frozen": FROZEN, "checkpoint": Checkpoint()}
     straight = run(epochs=3, **settings).weights
     run(tmp_path, epochs=1, **settings)
     assert digest_arrays(run(tmp_path, epochs=3, **settings).weights) == digest_arrays(straight)
 
 
 def test_a_run_resumes_with_other_frozen_parameters_only_where_that_is_accepted_and_arrays_fit(tmp_path):
-    settings = {"model": MODEL, "frozen": FROZEN, "optimizer": SGD(0.1)}
+    settings = {"model": MODEL, "frozen": FROZEN, "optimizer": SGD(0.1), "checkpoint": Checkpoint()}
     first = run(tmp_path, epochs=1, **settings).weights
     settings |= {"frozen": ["dense_1/*"], "epochs": 2}
     with pytest.raises(UserError, match=r"\(frozen: '.*' in the checkpoint, 'dense_1/\*' now\).* weights=FOLDER"):
@@ -114,3 +114,10 @@ def test_weights_do_not_depend_on_the_ranks(tmp_path):
         assert outcome.code == 0, outcome.text
         assert "170 of 1,210 parameters, the others frozen (float32)" in outcome.out
     assert digest(tmp_path / "one") == digest(tmp_path / "three")
+
+
+def test_frozen_numbers_that_are_none_are_named_in_the_report():
+    weights = run(epochs=0).weights
+    spoiled = weights | {"dense_1/bias": np.where(np.arange(8) == 2, np.nan, weights["dense_1/bias"])}
+    with pytest.raises(NotFiniteError, match=r"the weights: 1 of 8 numbers of dense_1/bias"):
+        run(weights=spoiled, frozen=["dense_1/*"])

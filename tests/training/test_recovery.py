@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from dbp.checkpoint import read
 from tests.jobs import PROGRAMS, best_digest, dbp, digest, launcher, mpirun, run
 from tests.shared_memory import left_in_shared_memory, shared_memory
 
@@ -59,6 +60,17 @@ def test_who_lives_finishes_with_the_same_bits(tmp_path, undisturbed, ranks, kil
     assert f"digest: {undisturbed(ranks, units, best_digest)}" in outcome.out
     assert left_in_shared_memory(before) == set()
     assert not list(tmp_path.rglob(".*"))  # no lock, nothing half-written
+
+
+def test_frozen_parameters_that_ranks_share_outlive_a_dead_one(tmp_path):
+    whole = mpirun(1, PROGRAM, tmp_path / "whole", "none:0:0", "frozen", env={"UNITS": "600", "SHARDS": "3"})
+    outcome = survivable(3, tmp_path / "run", "sum:9:0", "frozen", UNITS="600")
+    assert (whole.code, outcome.code) == (0, 0), outcome.text
+    assert "they resume from memory" in outcome.err
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+    frozen, trained = (read(tmp_path / "run" / "checkpoints" / name).model for name in ("step-000000002.h5", "best.h5"))
+    same = {name for name, array in trained.items() if np.array_equal(array, frozen[name])}
+    assert same == {"dense_1/weight", "dense_1/bias"}
 
 
 @pytest.mark.parametrize("kill", ["load:12:1", "sum:9:0"])
