@@ -160,6 +160,15 @@ def random_images(rng):
         nn.Sequential(nn.ConvTranspose2d(4, 2, name, stride=pick(1, 2)), nn.AveragePool2d(2)),
         nn.Sequential(nn.Activation(name), nn.GroupNorm(pick(1, 2, 4))),
         nn.Sequential(nn.BatchNorm(), nn.Activation(name), nn.AveragePool2d(3, 1, 1)),
+        nn.Sequential(nn.SeparableConv2d(4, pick(2, (1, 3)), name, padding=1, multiplier=pick(1, 2)), nn.RMSNorm()),
+        nn.Sequential(nn.MaxPool2d(2, 1, dilation=pick(1, 2)), nn.PReLU(pick(True, False))),
+        nn.Sequential(
+            nn.Conv2d(4, 3, padding=1, stride=2), nn.PReLU(), nn.Upsample(pick(2, (1, 2)), pick("nearest", "bilinear"))
+        ),
+        nn.Sequential(
+            nn.Conv2d(4, 2, stride=2),
+            nn.ConvTranspose2d(4, 3, name, 2, 1, groups=pick(1, 2), output_padding=pick(0, 1)),
+        ),
     )
 
 
@@ -177,6 +186,9 @@ def random_sequences(rng):
         nn.LSTM(4),
         nn.Sequential(nn.Position(), nn.BatchNorm(0.8)),
         nn.Recompute((nn.MaxPool1d(2, 1, 1), nn.Dense(4, "sigmoid"))),
+        nn.Residual((nn.Conv1d(4, pick(2, 3), "tanh", padding="causal", dilation=pick(1, 2)), nn.RMSNorm())),
+        nn.Sequential(nn.ConvTranspose1d(4, 2, stride=2), nn.PReLU(), nn.AveragePool1d(2)),
+        nn.Sequential(nn.Upsample(2, pick("nearest", "linear")), nn.Conv1d(4, 2, "elu", stride=2)),
     )
 
 
