@@ -20,6 +20,7 @@ from dbp.types import Array
 Shape = tuple[int, ...]
 MAX_HEADER_BYTES = 2**24  # of safetensors, enough for some 100,000 arrays
 SAFETENSORS = "a .safetensors file"
+PICKLED = (".pt", ".pth", ".bin")  # endings of PyTorch's files, whose pickles could run code
 
 
 class Weights(Protocol):
@@ -112,7 +113,9 @@ WRITERS: dict[str, Callable[[Mapping[str, Array], Mapping[str, str]], bytes]] = 
 def open_weights(path: Path) -> Weights:
     """Open a file of weights by its ending; raise UserError if it is missing or damaged."""
     if path.suffix not in READERS:
-        raise UserError(f"weights {path} must be a file that ends in {' or '.join(READERS)}")
+        pickled = "; in PyTorch, safetensors.torch.save_file(net.state_dict(), ...) writes one"
+        remedy = pickled if path.suffix in PICKLED else ""
+        raise UserError(f"weights {path} must be a file that ends in {' or '.join(READERS)}{remedy}")
     if not path.is_file():
         raise UserError(f"weights {path} do not exist")
     return READERS[path.suffix](path)

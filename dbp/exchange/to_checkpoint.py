@@ -163,8 +163,8 @@ def _must_fit(source: str, missing: list[str], unexpected: list[str], misshapen:
     if any(wrong.values()):
         found = "; ".join(f"{what}: {shortened(names)}" for what, names in wrong.items() if names)
         raise UserError(
-            f"{source} do not fit the config's model: {found}; change names with --rename OLD=NEW, and pass --from "
-            "pytorch for weights of PyTorch, or give the config with which they were trained"
+            f"{source} do not fit the config's model: {found}; change names with --rename OLD=NEW, pass --from pytorch "
+            "for weights of PyTorch, give the config with which they were trained, or take what fits with --partial"
         )
 
 

@@ -113,3 +113,29 @@ def test_a_parameter_that_is_not_used_has_gradient_zero():
 
     cost, w = cost_of(model, nn.CrossEntropy(), X, Y)
     assert not cost.value_and_gradient(w).gradient[:2].any()
+
+
+@pytest.mark.parametrize("frozen", [("dense_1/weight", "dense_1/bias"), ("dense_2/weight", "dense_3/bias")])
+def test_with_frozen_parameters_derivatives_are_the_parts_of_those_by_all(frozen):
+    model, loss = nn.Sequential(nn.Dense(5, "tanh"), nn.Dense(4, "sigmoid"), nn.Dense(3)), nn.CrossEntropy()
+    cost, w = cost_of(model, loss, X, Y, WEIGHTS, shards=3)
+    layout, parameters = cost.objective.layout, cost.objective.layout.views(w)
+    constant = {name: parameters[name] for name in frozen}
+    part = Layout({name: shape for name, shape in layout.shapes.items() if name not in frozen})
+    objective = Objective(model, loss, part, OneProcess(), Shards(3), w.dtype, frozen=constant)
+    alone, weights = MiniBatchCost(objective, cost.batch, 0), part.flatten(parameters, w.dtype)
+
+    def of_part(vector):
+        views = layout.views(vector)
+        return part.flatten(views, w.dtype)
+
+    assert alone.value(weights) == cost.value(w)
+    np.testing.assert_array_equal(
+        alone.value_and_gradient(weights).gradient, of_part(cost.value_and_gradient(w).gradient)
+    )
+    direction = RNG.standard_normal(part.size)
+    whole = layout.flatten(dict.fromkeys(layout.shapes, 0.0) | part.views(direction), w.dtype)
+    for product in ("hessian_product", "gauss_newton_product"):
+        by_all = getattr(cost.curvature(w), product)(whole).copy()
+        found = getattr(alone.curvature(weights), product)(direction)
+        np.testing.assert_allclose(found, of_part(by_all), rtol=1e-10, atol=1e-12)

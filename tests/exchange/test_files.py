@@ -86,7 +86,7 @@ def test_safetensors_that_lie_are_refused_in_little_memory(trained, tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"must be a file that ends in \.safetensors or \.npz"):
+    with pytest.raises(UserError, match=r"ends in \.safetensors or \.npz; in PyTorch, safetensors\.torch\.save_file"):
         open_weights(tmp_path / "weights.pt")
     with pytest.raises(UserError, match=r"weights\.npz do not exist"):
         open_weights(tmp_path / "weights.npz")
