@@ -1,8 +1,11 @@
-"""Arrays of a single column without a name, or of several columns by name: what a model takes and returns."""
+"""Arrays of a single column without a name, or a dict of several by name: what a model takes and returns.
+
+Several are a dict, and no other mapping, as all steps of a plain training ask which of both they have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,19 +15,19 @@ from dbp.types import Array, Arrays, Shapes
 
 def each(function: Callable[[Any], Any], given: Any) -> Any:
     """Return the function of an array, or of each array by name; None for None."""
-    if isinstance(given, Mapping):
+    if isinstance(given, dict):
         return {name: function(array) for name, array in given.items()}
     return None if given is None else function(given)
 
 
 def first_of(given: Any) -> Any:
     """Return an array, or the first of several by name."""
-    return next(iter(given.values())) if isinstance(given, Mapping) else given
+    return next(iter(given.values())) if isinstance(given, dict) else given
 
 
 def all_of(given: Any) -> list[Any]:
     """Return a list of an array, or of all arrays by name; empty for None."""
-    return [*given.values()] if isinstance(given, Mapping) else [] if given is None else [given]
+    return [*given.values()] if isinstance(given, dict) else [] if given is None else [given]
 
 
 def row_count(arrays: Arrays) -> int:
@@ -44,6 +47,6 @@ def shapes_of(arrays: Any) -> Any:
 
 def same_form(one: Array | Arrays, other: Array | Arrays) -> bool:
     """Return True if both are arrays without a name, or both have arrays of the same names."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
+    if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys()
-    return not isinstance(one, Mapping) and not isinstance(other, Mapping)
+    return not isinstance(one, dict) and not isinstance(other, dict)

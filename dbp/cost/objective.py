@@ -128,7 +128,7 @@ class Objective:
         """
         parameters = self.with_frozen(parameters)
         weights = shard.example_weights if draw else None
-        if isinstance(weights, Mapping):
+        if isinstance(weights, dict):
             from dbp.cost.joint import layer_weights
 
             weights = layer_weights(shard)

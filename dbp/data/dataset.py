@@ -84,11 +84,16 @@ class Examples(Mapping[str, Array]):
 
     def of_role(self, role: str) -> Arrays | None:
         """Return the column of a role, or its columns by their names; None if there is none."""
-        if role in self._columns:
-            return self._columns[role]
+        found = self._columns.get(role)
+        if found is not None or not self._has_names:
+            return found
         beginning = f"{role}."
-        found = {name[len(beginning) :]: c for name, c in self._columns.items() if name.startswith(beginning)}
-        return found or None
+        return {n[len(beginning) :]: c for n, c in self._columns.items() if n.startswith(beginning)} or None
+
+    @cached_property
+    def _has_names(self) -> bool:
+        """Return True if any column has a name besides its role."""
+        return any("." in name for name in self._columns)
 
     @property
     def inputs(self) -> Any:
@@ -217,7 +222,7 @@ def scaled_inputs(examples: Examples, scalings: Mapping[str, Scaling], dtype: An
         dtype: of the model.
     """
     inputs = examples.inputs
-    if not isinstance(inputs, Mapping):
+    if not isinstance(inputs, dict):
         return scalings.get("inputs", Scaling()).apply(inputs, dtype)
     return {name: scalings.get(f"inputs.{name}", Scaling()).apply(one, dtype) for name, one in inputs.items()}
 

@@ -300,7 +300,8 @@ class _NamedInputs(dict[str, Array]):
 def _call(model: Model, scope: Scope, inputs: Arrays) -> Value:
     """Return the model's outputs; turn errors about shapes into UserErrors that name the user's line."""
     try:
-        return model(scope, _NamedInputs(inputs) if isinstance(inputs, Mapping) else inputs)
+        outputs = model(scope, _NamedInputs(inputs) if isinstance(inputs, dict) else inputs)
+        return dict(outputs) if isinstance(outputs, Mapping) else outputs
     except ShapeError as error:
         line = user_line(error)[0]
         raise UserError(f"{line}: {error}" if line else str(error)) from None

@@ -111,14 +111,14 @@ class Call:
 
 def masks_of(given: Arrays | None) -> dict[str, Any]:
     """Return the arguments `mask` and `masks` of a call, given the mask of its inputs, or masks by name."""
-    if not isinstance(given, Mapping):
+    if not isinstance(given, dict):
         return {"mask": given}
     return {"mask": first_of(given) if given else None, "masks": given}
 
 
 def masks_with_fill(given: Arrays | None) -> Arrays | None:
     """Return a mask of inputs, or those of masks by name, of which some place holds no data; None if all do."""
-    if isinstance(given, Mapping):
+    if isinstance(given, dict):
         return {name: mask for name, mask in given.items() if not mask.all()}
     return None if given is None or given.all() else given
 

@@ -45,7 +45,7 @@ class OutputForm(NamedTuple):
 
     def _weighted(self, examples: Examples) -> Examples:
         """Return examples in which targets of masked places have weight 0."""
-        if isinstance(masks := examples.mask, Mapping):
+        if isinstance(masks := examples.mask, dict):
             kept = {name: column for name, column in examples.items() if role_of(name) != "mask"}
             mask = {"mask": masks[self.masked]} if self.masked in masks else {}
             examples = Examples({**kept, **mask})
@@ -78,7 +78,7 @@ class OutputForm(NamedTuple):
             targets = scaling.apply(targets, dtype)
         shape = places_of(self.shape, targets, weighted.mask, self.places)
         weights = None if weights is None else weights.astype(dtype)
-        inputs = examples if isinstance(examples.mask, Mapping) else weighted  # whose masks by name are all kept
+        inputs = examples if isinstance(examples.mask, dict) else weighted  # whose masks by name are all kept
         return Prepared(inputs, self.loss.prepare(targets, shape, dtype), weights)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ class Shard(NamedTuple):
     def example_weight(self) -> float:
         """Return the sum of the example weights; of named targets, each with weights of its own, the count."""
         weights = self.example_weights
-        if weights is None or isinstance(weights, Mapping):
+        if weights is None or isinstance(weights, dict):
             return float(self.count)
         return float(weights.sum(dtype=np.float64))
 
@@ -51,8 +51,8 @@ class Shard(NamedTuple):
     def counted(self) -> int:
         """Return the number of examples of which any weight is not 0."""
         weights = self.example_weights
-        if isinstance(weights, Mapping):
-            has_others = isinstance(self.targets, Mapping) and self.targets.keys() != weights.keys()
+        if isinstance(weights, dict):
+            has_others = isinstance(self.targets, dict) and self.targets.keys() != weights.keys()
             counts = [counting_rows(of_target) for of_target in weights.values()]
             return self.count if has_others else int(np.logical_or.reduce(counts).sum())
         return self.count if weights is None else int(counting_rows(weights).sum())
@@ -63,8 +63,8 @@ class Shard(NamedTuple):
 
     def of_target(self, name: str) -> Shard:
         """Return the examples with one of their named targets alone, and its weights."""
-        assert isinstance(self.targets, Mapping)
-        weights = self.example_weights.get(name) if isinstance(self.example_weights, Mapping) else None
+        assert isinstance(self.targets, dict)
+        weights = self.example_weights.get(name) if isinstance(self.example_weights, dict) else None
         return Shard(self.number, self.inputs, self.targets[name], weights, self.mask)
 
 

@@ -216,7 +216,7 @@ class ModelOnData:
         Both are by name where targets have names.
         """
         scope = use(self.parameters, self.running, mask=mask)
-        outputs = self._named(each(array_of, self.model(scope, inputs)))
+        outputs = each(array_of, self._named(self.model(scope, inputs)))
         if mask is None:
             return outputs, each(lambda _: None, outputs) if isinstance(outputs, Mapping) else None
         after = scope.mask_of_outputs(self.model)

@@ -66,7 +66,7 @@ class JointLoss:
 
     def named(self, outputs: Any) -> Any:
         """Return a model's outputs by name: a single one is that of the only target."""
-        return outputs if isinstance(outputs, Mapping) else dict.fromkeys(self.parts, outputs)
+        return dict(outputs) if isinstance(outputs, Mapping) else dict.fromkeys(self.parts, outputs)
 
     def with_losses(self, losses: Mapping[str, Loss]) -> JointLoss:
         """Return this loss with other losses for some targets."""
