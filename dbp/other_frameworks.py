@@ -216,6 +216,7 @@ NOTES = {
     "input_dim": BY_DATA,
     "input_shape": BY_DATA,
     "input_size": BY_DATA,
+    "loss_weights": "it is the weight of a target's loss, such as loss.energy.weight",
     "n_jobs": "ranks are started by dbp run -n N, or mpirun",
     "num_workers": "each rank reads its own rows, ahead of their use; leave it out",
     "per_device_train_batch_size": "it is that of all ranks together",
