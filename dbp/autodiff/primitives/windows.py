@@ -84,7 +84,7 @@ class Window:
             images: with their padding.
             positions: the number of positions along each axis.
         """
-        for tap in itertools.product(*map(range, self.size)):
-            axes = zip(tap, self.dilation, self.stride, positions, strict=True)
-            under = (slice(i * d, i * d + s * (count - 1) + 1, s) for i, d, s, count in axes)
+        axes = zip(self.size, self.dilation, self.stride, positions, strict=True)
+        slices = [[slice(i * d, i * d + s * (count - 1) + 1, s) for i in range(k)] for k, d, s, count in axes]
+        for tap, under in zip(itertools.product(*map(range, self.size)), itertools.product(*slices), strict=True):
             yield tap, images[(slice(None), *under)]

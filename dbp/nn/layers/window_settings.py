@@ -5,6 +5,7 @@ A window along sequences is one over images of height 1, so its size, stride and
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 from dbp.autodiff import Window
@@ -19,6 +20,7 @@ Padding = int | str  # "valid" (none), "same" (length / stride positions, rounde
 PADDINGS = ("valid", "same")
 CAUSAL = "causal"  # zeros before a sequence alone, so that no position sees a later one
 COUNTS = {2: "two", 3: "three"}
+WINDOWS = 256  # that are kept, as a step of training asks for those of the step before
 
 
 def per_axis(value: int | Lengths, axes: Axes = 2, of_height: int = 1) -> Lengths:
@@ -51,6 +53,7 @@ def check_padding(padding: Padding, names: tuple[str, ...] = PADDINGS) -> None:
         raise unknown("padding", padding, names)
 
 
+@functools.lru_cache(WINDOWS)
 def window_on(
     image: Lengths,
     size: Lengths,
