@@ -184,6 +184,8 @@ def random_sequences(rng):
         nn.Residual((nn.LayerNorm(), nn.Dense(7, "gelu"), nn.Dense(4))),
         nn.GRU(4),
         nn.LSTM(4),
+        nn.GRU(2, layers=2, bidirectional=True),
+        nn.Residual((nn.SpectralConv1d(4, pick(2, 4)),), (nn.Dense(4),), "gelu"),
         nn.Sequential(nn.Position(), nn.BatchNorm(0.8)),
         nn.Recompute((nn.MaxPool1d(2, 1, 1), nn.Dense(4, "sigmoid"))),
         nn.Residual((nn.Conv1d(4, pick(2, 3), "tanh", padding="causal", dilation=pick(1, 2)), nn.RMSNorm())),
