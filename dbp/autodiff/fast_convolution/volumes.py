@@ -2,7 +2,7 @@
 
 The output plane at one depth is the sum, over the taps along the depth, of 2-D convolutions of the input planes under
 them. So those planes, laid side by side as channels of one image, meet a 2-D kernel with as many times the channels.
-Volumes are folded a few at a time, so that the images stay in the cache.
+A few volumes, or a band of planes of one, are folded at a time, so that the images stay in the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Lengths = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
 
 WEIGHT_AXES = 5  # of the weights of volumes (kd, kh, kw, C, K)
-FOLDED_BYTES = 1 << 22  # of the images of a group of volumes
+FOLDED_BYTES = 1 << 22  # of the images that are folded at a time
 
 
 class Folding:
@@ -30,12 +30,15 @@ class Folding:
         self.taps, self.depth, self.plane = w.shape[0], x.shape[1], x.shape[2:]
         self.count = (self.depth + self.before + self.after - self.distance * (self.taps - 1) - 1) // self.step + 1
         self.options: dict[str, Any] = {"stride": stride[1:], "padding": padding[1:], "dilation": dilation[1:]}
-        each = self.count * self.taps * math.prod(self.plane) * x.itemsize
-        self.together = max(1, FOLDED_BYTES // max(1, each))
+        self.together = max(1, FOLDED_BYTES // max(1, self.taps * math.prod(self.plane) * x.itemsize))  # planes
 
-    def groups(self, examples: int) -> Iterator[slice]:
-        """Yield the volumes of each group that is folded at once."""
-        return (slice(i, min(i + self.together, examples)) for i in range(0, max(1, examples), self.together))
+    def groups(self, examples: int) -> Iterator[tuple[slice, slice]]:
+        """Yield the volumes and the output planes that are folded at once; without examples, all planes of none."""
+        volumes, planes = max(1, self.together // self.count), min(self.together, self.count)
+        for example in range(0, max(1, examples), volumes):
+            for plane in range(0, self.count, planes):
+                band = slice(plane, min(plane + planes, self.count))
+                yield slice(example, min(example + volumes, examples)), band
 
     def kernel(self, w: Array) -> Array:
         """Return the weights (taps, kh, kw, C, K) as those of a 2-D convolution (kh, kw, taps * C, K)."""
@@ -47,30 +50,30 @@ class Folding:
         high, wide, _, outputs = w.shape
         return np.ascontiguousarray(w.reshape(high, wide, self.taps, channels, outputs).transpose(2, 0, 1, 3, 4))
 
-    def _planes(self) -> Iterator[tuple[slice, slice]]:
-        """Yield for each tap the output planes at which it lies inside the volume, and the input planes under it."""
+    def _planes(self, band: slice) -> Iterator[tuple[slice, slice]]:
+        """Yield for each tap the planes of a band at which it lies inside the volume, and the input planes under it."""
         for tap in range(self.taps):
             shift = tap * self.distance - self.before
-            first = max(0, -(shift // self.step))
-            last = min(self.count, -((shift - self.depth) // self.step))
-            to = slice(first, max(first, last))
+            first = max(band.start, -(shift // self.step))
+            last = max(first, min(band.stop, -((shift - self.depth) // self.step)))
             begin = first * self.step + shift
-            yield to, slice(begin, begin + (to.stop - first) * self.step, self.step)
+            to = slice(first - band.start, last - band.start)
+            yield to, slice(begin, begin + (last - first) * self.step, self.step)
 
-    def fold(self, x: Array) -> Array:
-        """Return the images of some volumes, with zeros for planes of the padding."""
+    def fold(self, x: Array, band: slice) -> Array:
+        """Return the images for a band of the output planes of some volumes, with zeros for planes of the padding."""
         height, width, channels = self.plane
-        images = np.zeros((len(x), self.count, height, width, self.taps, channels), x.dtype)
-        for tap, (to, of) in enumerate(self._planes()):
+        planes = band.stop - band.start
+        images = np.zeros((len(x), planes, height, width, self.taps, channels), x.dtype)
+        for tap, (to, of) in enumerate(self._planes(band)):
             images[:, to, :, :, tap] = x[:, of]
-        return images.reshape(len(x) * self.count, height, width, self.taps * channels)
+        return images.reshape(len(x) * planes, height, width, self.taps * channels)
 
-    def unfold(self, images: Array, out: Array) -> None:
-        """Write to `out`, some volumes, what the images have for each of their planes in sum: the adjoint of fold()."""
+    def unfold(self, images: Array, out: Array, band: slice) -> None:
+        """Add to `out`, some volumes, what the images of a band have for each plane: the adjoint of fold()."""
         height, width, channels = self.plane
-        parts = images.reshape(len(out), self.count, height, width, self.taps, channels)
-        out.fill(0)
-        for tap, (to, of) in enumerate(self._planes()):
+        parts = images.reshape(len(out), band.stop - band.start, height, width, self.taps, channels)
+        for tap, (to, of) in enumerate(self._planes(band)):
             out[:, of] += parts[:, to, :, :, tap]
 
 
@@ -97,13 +100,14 @@ def forward(
         dilation: distances between taps.
         relu: whether to apply ReLU.
     """
-    folding, parts = Folding(x, w, stride, padding, dilation), []
-    kernel = folding.kernel(w)
-    for group in folding.groups(len(x)):
-        volumes = x[group]
-        part, _ = convolve(folding.fold(volumes), kernel, b, **folding.options, relu=relu, pool=0)
-        parts.append(part.reshape(len(volumes), folding.count, *part.shape[1:]))
-    return np.concatenate(parts), []
+    folding = Folding(x, w, stride, padding, dilation)
+    kernel, y = folding.kernel(w), np.empty(0, x.dtype)
+    for group, band in folding.groups(len(x)):
+        part, _ = convolve(folding.fold(x[group], band), kernel, b, **folding.options, relu=relu, pool=0)
+        if y.ndim == 1:  # the size of the outputs is known now
+            y = np.empty((len(x), folding.count, *part.shape[1:]), part.dtype)
+        y[group, band] = part.reshape(y[group, band].shape)
+    return y, []
 
 
 def backward(
@@ -139,11 +143,11 @@ def backward(
     """
     folding = Folding(x, w, stride, padding, dilation)
     kernel = folding.kernel(w)
-    dx = np.empty(x.shape, x.dtype) if wanted else None
+    dx = np.zeros(x.shape, x.dtype) if wanted else None
     dw, db = np.zeros_like(kernel), np.zeros(w.shape[-1], x.dtype) if bias else None
-    for group in folding.groups(len(x)):
-        images = folding.fold(x[group])
-        planes = [part[group].reshape(len(images), *part.shape[2:]) for part in (g, y)]
+    for group, band in folding.groups(len(x)):
+        images = folding.fold(x[group], band)
+        planes = [part[group, band].reshape(len(images), *part.shape[2:]) for part in (g, y)]
         d_images, d_kernel, d_bias = pull(
             *planes, [], images, kernel, **folding.options, relu=relu, pool=0, wanted=wanted, bias=bias, weights=weights
         )
@@ -152,5 +156,5 @@ def backward(
         if db is not None and d_bias is not None:
             db += d_bias
         if dx is not None and d_images is not None:
-            folding.unfold(d_images, dx[group])
+            folding.unfold(d_images, dx[group], band)
     return dx, folding.unfolded_kernel(dw, x.shape[-1]) if weights else None, db
