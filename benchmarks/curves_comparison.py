@@ -24,7 +24,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "SGD": SMALL | {"optimizer": {"kind": "sgd", "learning_rate": 0.01, "momentum": 0.95}},
     "Adam": SMALL | {"optimizer": {"kind": "adam", "learning_rate": 1e-3}},
     "L-BFGS": {"optimizer": {"kind": "lbfgs"}},
-    "Hessian-free": {"batch_size": 5000, "optimizer": {"kind": "newton", "damping": 45.0, "part": 0.2}},
+    "Hessian-free": {
+        "batch_size": 5000,
+        "optimizer": {"kind": "newton", "preconditioner": "kronecker", "iterations": 4},
+    },
+    "K-FAC": {"batch_size": 1000, "optimizer": {"kind": "kfac"}},
 }
 PEERS = {GOAL: "adam", "PyTorch L-BFGS": "lbfgs"}
 METHODS = (*RUNS, *PEERS)

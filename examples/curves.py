@@ -1,10 +1,11 @@
-"""The deep autoencoder of images of curves by the Hessian-free method, from random weights (Martens 2010).
+"""The deep autoencoder of images of curves by the Hessian-free method or K-FAC, from random weights (Martens 2010).
 
 The images are made as Hinton and Salakhutdinov 2006 describe them: each shows a curve through three random points, so
 that six numbers tell all about it, and the network has to find such six numbers. A cost of 40.6 is the least there
 is, as ink between 0 and 1 is uncertain. docs/optimizers.md shows how far which method gets.
     dbp run -n 2 -- examples/curves.py
-    dbp run -n 2 -- examples/curves.py --method sgd
+    dbp run -n 2 -- examples/curves.py --method kfac
+    dbp run -n 2 -- examples/curves.py --method adam
 """
 
 import argparse
@@ -17,7 +18,7 @@ import dbp
 from dbp.autodiff import sigmoid, sum_
 from dbp.metrics import Metric
 from dbp.nn import BinaryCrossEntropy, Dense
-from dbp.optim import SGD, Newton
+from dbp.optim import KFAC, SGD, Adam, Newton
 from dbp.parallel import world
 from dbp.random import generator
 
@@ -72,27 +73,24 @@ def model():
 
 SQUARED_ERROR = Metric("squared_error", squared_errors, lambda sums: sums[0] / sums[1], larger_is_better=False)
 
+METHODS = {  # with the number of images in a mini-batch
+    "newton": (Newton(preconditioner="kronecker", iterations=4), 5000),
+    "kfac": (KFAC(), 1000),
+    "adam": (Adam(1e-3), 200),
+    "sgd": (SGD(1e-2, momentum=0.95), 200),
+}
+
 
 def main():
     """Train as the command line says."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--method", choices=("newton", "sgd"), default="newton")
+    parser.add_argument("--method", choices=METHODS, default="newton")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--examples", type=int, default=20_000)
-    parser.add_argument("--batch", type=int, default=5000, help="images in a mini-batch of the Hessian-free method")
-    parser.add_argument("--iterations", type=int, default=250, help="of conjugate gradients in a step, at most")
-    parser.add_argument("--part", type=float, default=0.2, help="of a mini-batch, from which curvature is taken")
-    parser.add_argument("--rate", type=float, default=1e-2, help="the learning rate of SGD")
-    parser.add_argument("--momentum", type=float, default=0.95, help="of SGD")
     parser.add_argument("--out", help="folder for checkpoints and the history")
     options = parser.parse_args()
 
-    hessian_free = Newton(damping=45.0, iterations=options.iterations, part=options.part)
-    methods = {
-        "newton": (hessian_free, min(options.batch, options.examples)),
-        "sgd": (SGD(options.rate, options.momentum), 200),
-    }
-    optimizer, batch_size = methods[options.method]
+    optimizer, batch_size = METHODS[options.method]
     train, test = curves(options.examples, "train"), curves(options.examples // 2, "test")
     trained = dbp.fit(
         model=model(),
@@ -101,7 +99,7 @@ def main():
         data=dbp.Data(train=(train, train), test=(test, test)),  # the targets are the inputs
         optimizer=optimizer,
         epochs=options.epochs,
-        batch_size=batch_size,
+        batch_size=min(batch_size, options.examples),
         shards=4,
         out=options.out,
     )
