@@ -150,3 +150,15 @@ def test_a_sum_of_finite_gradients():
 def test_running_moments():
     found = looked_at([nn.Dropout(0.5), nn.BatchNorm(), Dense(2)], with_row(9, 1e30))
     assert found == [("the mean or variance of the inputs of layer batch_norm_1", 2, ())]
+
+
+def test_layers_that_normalize_over_the_mini_batch_blame_the_shard_of_the_first_number():
+    """All shards are spoiled by one; a gradient that is not finite is no single example's."""
+    together = nn.BatchNorm(statistics="batch")
+    found = looked_at([Dense(3), together, Dense(2)], with_row(4, 3e38))
+    assert found[0][:2] == ("the outputs of layer dense_1", 1)
+    assert {shard for _, shard, _ in found} == {0, 1, 2}
+    root = lambda scope, x: squared_root(scope, together(scope.inside("norm"), x))  # noqa: E731
+    (what, shard, rows), *_ = looked_at(root, np.zeros_like(X))
+    assert what.startswith("the gradient of ")
+    assert (shard, rows) == (0, ())
