@@ -121,23 +121,25 @@ def data_of(arguments: Namespace) -> DataFile:
     return DataFile(arguments.data, arguments.scale, dict(map(_column_name, arguments.set)))
 
 
-def _column_name(change: str) -> tuple[str, str | tuple[str, ...]]:
+def _column_name(change: str) -> tuple[str, Any]:
     """Return the setting and the name of a column, or of several, from a text such as data.inputs=x."""
     import tomllib
 
-    from dbp.config.data import NAMES, SEVERAL, column_names
+    from dbp.config.data import NAMES, SEVERAL, names_of
 
     key, equals, name = (word.strip() for word in change.partition("="))
     setting = key.removeprefix("data.")
     if setting not in NAMES or not key.startswith("data.") or not equals or not name:
         known = ", ".join(f"data.{known}=NAME" for known in NAMES)
         raise UsageError(f"--set takes the name of a column ({known}), but got {change!r}")
-    if not name.startswith("[") or setting not in SEVERAL:
+    if not name.startswith("{") and (not name.startswith("[") or setting not in SEVERAL):
         return setting, name.strip("\"'")
     try:
-        return setting, column_names(key, tomllib.loads(f"names = {name}")["names"])
+        return setting, names_of(key, setting, tomllib.loads(f"names = {name}")["names"])
     except tomllib.TOMLDecodeError:
-        raise UsageError(f'--set takes names such as {key}=["age", "size"], but got {change!r}') from None
+        raise UsageError(
+            f'--set takes names such as {key}=["age", "size"] or {key}={{image = "img"}}, but got {change!r}'
+        ) from None
 
 
 def add_hdf5_output(parser: Parser) -> None:

@@ -99,7 +99,7 @@ class Data:
             if given is not None:
                 object.__setattr__(self, key, checked or check(f"data.{key}", given))
         for name in NAMES:
-            object.__setattr__(self, name, _names_of(f"data.{name}", name, getattr(self, name)))
+            object.__setattr__(self, name, names_of(f"data.{name}", name, getattr(self, name)))
         for name in PARTS:
             object.__setattr__(self, name, self._source(name, getattr(self, name)))
         if isinstance(self.validation, (int, float)) and not 0 < self.validation < 1:
@@ -222,7 +222,7 @@ def _is_column(name: Any) -> bool:
     return isinstance(name, str) and role_of(name) in SEVERAL
 
 
-def _names_of(key: str, role: str, given: Any) -> Any:
+def names_of(key: str, role: str, given: Any) -> Any:
     """Return the name of a column, names side by side, or a table of either by the name that the column gets.
 
     Args:
@@ -315,7 +315,7 @@ def _table(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in (FILES, *NAMES):
             raise unknown("key", f"{key}.{name}", [f"{key}.{known}" for known in (FILES, *NAMES)])
     table: dict[str, Any] = {name: path_as_text(value) for name, value in given.items() if value is not None}
-    table |= {name: _names_of(f"{key}.{name}", name, table[name]) for name in NAMES if name in table}
+    table |= {name: names_of(f"{key}.{name}", name, table[name]) for name in NAMES if name in table}
     names = [one for name in table.values() for one in all_of(name)]
     if FILES in table:
         table[FILES] = _files(f"{key}.{FILES}", table[FILES])

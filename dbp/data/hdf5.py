@@ -194,9 +194,11 @@ def _ragged_columns(found: Mapping[str, HDF5Column], offsets: HDF5Column | None)
         return ragged
     borders = offsets.read(slice(0, None))
     total = int(borders[-1]) if borders.ndim == 1 and borders.size else -1
+    fits = {at: column.shape[:1] == (total,) and len(borders) != total + 1 for at, column in found.items()}
+    has_several = any(fits[at] for at in found if role_of(at) == "inputs")  # of which others may be one row an example
     for at, column in found.items():
-        is_cut = column.shape[:1] == (total,) and len(borders) != total + 1
-        if role_of(at) == "inputs" or (is_cut and role_of(at) != "mask"):
+        is_cut = fits[at] or (role_of(at) == "inputs" and not has_several)
+        if is_cut and role_of(at) != "mask":
             ragged[at] = Ragged(column, borders, offsets.what)
     return ragged
 

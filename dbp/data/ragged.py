@@ -264,12 +264,12 @@ def check_places(name: str, columns: Mapping[str, Any]) -> None:
                 f"shape {array.shape}"
             )
     ragged = {column: array for column, array in columns.items() if isinstance(array, Ragged)}
+    inputs = [column for column in ragged if column.partition(".")[0] == "inputs"]
     for column, array in ragged.items():
-        first, other = next(iter(ragged.items()))
-        if not np.array_equal(array.lengths, other.lengths):
-            raise UserError(f"{name}: {first} and {column} must have the same lengths, row by row, but have others")
-        if first.partition(".")[0] != "inputs":
+        if not inputs:
             raise UserError(f"{name}: {column} have unequal lengths, but inputs have not; pad them")
+        if column not in inputs and not any(np.array_equal(array.lengths, ragged[one].lengths) for one in inputs):
+            raise UserError(f"{name}: {inputs[0]} and {column} must have the same lengths, row by row, but have others")
 
 
 def places_of(output_shape: tuple[int, ...], targets: Array, mask: Array | None, output_places: int) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,23 +17,26 @@ MOST_PAIRS, MOST_ROWS, MOST_OUTPUTS = 10, 50, 12
 ANSWERS = ("no", "yes")  # the classes of an output
 
 
-def confusion_of(tables: dict[str, Array], classes: Sequence[str], source: str = "") -> Markup:
+def confusion_of(tables: dict[str, Array], classes: Mapping[str, Sequence[str]], source: str = "") -> Markup:
     """Return the section on the confusion matrices among the tables of a run; empty without any.
 
     Args:
-        tables: by name, such as validation/confusion_matrix.
-        classes: names of the classes; empty if they are not known.
+        tables: by name, such as validation/confusion_matrix, of a target with a name validation/confusion_matrix_kind.
+        classes: names of the classes by target, "" for one without a name; without those that are not known.
         source: what the matrices are of, where their names do not say it.
     """
     parts = []
     for name, matrix in tables.items():
-        data = source or f"{name.partition('/')[0]} data"
-        if name.rpartition("/")[2] != NAME:
+        beginning, _, last = name.rpartition("/")
+        target = last.removeprefix(NAME).removeprefix("_")
+        if last != NAME and not last.startswith(f"{NAME}_"):
             continue
+        data = (source or f"{beginning.partition('/')[0]} data") + (f", {target}" if target else "")
+        of_target = classes.get(target, ())
         if _is_confusion(matrix):
-            parts.append(_part(np.asarray(matrix, np.float64), _names(classes, len(matrix)), data))
+            parts.append(_part(np.asarray(matrix, np.float64), _names(of_target, len(matrix)), data))
         elif matrix.ndim == 3 and len(matrix) <= MOST_OUTPUTS:
-            outputs = _names(classes, len(matrix))
+            outputs = _names(of_target, len(matrix))
             parts += [
                 _part(m, ANSWERS, f"{data}, {o}") for m, o in zip(matrix, outputs, strict=True) if _is_confusion(m)
             ]

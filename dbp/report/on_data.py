@@ -40,6 +40,6 @@ def sections_on_data(record: RunRecord, data: DataFile, last: bool, code: str | 
     if mistakes is not None:
         epoch = epoch_words(checkpoint.progress)
         source = f"data {name}" + (f" ({epoch})" if epoch else "")
-        parts.append(confusion_of({NAME: mistakes.confusion}, record.classes, source))
+        parts.append(confusion_of({NAME: mistakes.confusion}, record.classes_by_target, source))
         parts.append(images_of(mistakes, record.classes, name))
     return [*parts, neurons_section(neurons, name)]

@@ -64,7 +64,7 @@ def page(
 
 def of_one_run(record: RunRecord, of_data: Sequence[Markup] = ()) -> Markup:
     """Return all parts of the report of a run, those about its model on a data set after the curves."""
-    from_run = [] if of_data else [confusion_of(record.tables, record.classes)]
+    from_run = [] if of_data else [confusion_of(record.tables, record.classes_by_target)]
     parts = [head_of(record), curves_of(record), *from_run, *of_data, rank_times_of(record.ranks)]
     return tag("article", *parts, trace_of(record.trace), events_of(record), settings_of(record))
 
@@ -85,7 +85,7 @@ def _details(record: RunRecord, of_data: Sequence[Markup]) -> list[Markup | None
     return [
         tag("p", sentence(record), class_="lead"),
         missing_of(record),
-        *(of_data or [confusion_of(record.tables, record.classes)]),
+        *(of_data or [confusion_of(record.tables, record.classes_by_target)]),
         rank_times_of(record.ranks),
         trace_of(record.trace),
         events_of(record),

@@ -24,7 +24,7 @@ from dbp.batch.status import RunStatus
 from dbp.checkpoint import opened, step_of, table_of
 from dbp.checks import MAX_CONFIG_BYTES
 from dbp.config.config_file import RUN_CONFIG
-from dbp.data import Meaning
+from dbp.data import Meaning, role_of
 from dbp.errors import DataError, UserError
 from dbp.log import LOGS
 from dbp.plain_files import open_plain, read_plain
@@ -155,10 +155,18 @@ class RunRecord:
 
     @property
     def classes(self) -> Sequence[str]:
-        """Return the names of the classes; empty if they are not known."""
-        targets = self.meaning.get("targets")
-        names = () if targets is None or targets.classes is None else targets.classes[:MOST_CLASSES]
-        return [name[:MOST_NAME] for name in names]
+        """Return the names of the classes of the only target without a name; empty if they are not known."""
+        return self.classes_by_target.get("", ())
+
+    @property
+    def classes_by_target(self) -> dict[str, Sequence[str]]:
+        """Return the names of the classes of each target, by its name, as far as they are known."""
+        known = {name: what.classes for name, what in self.meaning.items() if role_of(name) == "targets"}
+        return {
+            name.removeprefix("targets").removeprefix("."): [one[:MOST_NAME] for one in classes[:MOST_CLASSES]]
+            for name, classes in known.items()
+            if classes
+        }
 
     @contextmanager
     def or_missing(self, what: str, *errors: type[Exception]) -> Iterator[None]:

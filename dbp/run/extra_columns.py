@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 
 from dbp.config.data import Data
-from dbp.data import Dataset
+from dbp.data import Dataset, role_of
 from dbp.data.check import block_rows
+from dbp.data.dataset import example_form
 from dbp.data.source import FileSource
 from dbp.errors import UserError
 from dbp.parallel import Communicator, from_rank_0, shared_from_rank_0
 from dbp.reading.draws import ends_of
 from dbp.reading.splits import GROUPS, STRATIFIED, mark
 from dbp.reading.subset import Subset, whole_of
+from dbp.text import shortened
 from dbp.types import Array
 
 
@@ -92,10 +94,27 @@ def classes_of(full: Dataset) -> Array:
 
 def _targets(full: Dataset) -> Array:
     columns: Any = getattr(full, "columns", {})
-    if "targets" in columns:
-        return np.asarray(columns["targets"].read(slice(0, len(full))))
+    name = _target_with_classes(full)
+    if name in columns:
+        return np.asarray(columns[name].read(slice(0, len(full))))
     rows = block_rows(full)
-    blocks = [full.read(slice(start, start + rows)).targets for start in range(0, len(full), rows)]
-    if any(block is None for block in blocks):
-        raise UserError(f'{full.name}: data.validation.take = "{STRATIFIED}" needs a column targets; take others')
-    return np.concatenate([block for block in blocks if block is not None])
+    return np.concatenate([full.read(slice(start, start + rows))[name] for start in range(0, len(full), rows)])
+
+
+def _target_with_classes(full: Dataset) -> str:
+    """Return the column of the only target, or of several that of whole numbers, one for each example.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    form = example_form(full)
+    targets = [column for column in form if role_of(column) == "targets"]
+    if len(targets) > 1:
+        targets = [column for column in targets if form[column].dtype.kind in "iu" and form[column].size == 1]
+    if len(targets) != 1:
+        found = f"several have ({shortened(targets)})" if targets else "it has none"
+        raise UserError(
+            f'{full.name}: data.validation.take = "{STRATIFIED}" needs one column of targets with a class for each '
+            f"example, but {found}; take others"
+        )
+    return targets[0]

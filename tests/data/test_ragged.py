@@ -208,3 +208,22 @@ def test_a_mask_of_other_numbers_than_0_and_1_is_refused(tmp_path, rows):
     with pytest.raises(DataError, match=r"a\.h5: mask must be 1 or 0 for each place, but that of example 3 contains 2"):
         data.read(rows)
     assert data.read(slice(0, 3)).mask.all()
+
+
+def test_named_inputs_have_lengths_of_their_own(tmp_path):
+    words, sounds = (Ragged.of([np.ones((n, 2), np.float32) for n in lengths]) for lengths in ((1, 9), (20, 3)))
+    data = ArrayDataset({"words": words, "sounds": sounds, "age": np.ones((2, 1))}, {"tag": np.zeros(2)})
+    found = data.read(slice(0, 2))
+    assert {name: mask.sum(axis=1).tolist() for name, mask in found.mask.items()} == {
+        "words": [1, 9],
+        "sounds": [20, 3],
+    }
+    with pytest.raises(UserError, match="targets.tag must have the same lengths"):
+        ArrayDataset({"words": words}, {"tag": Ragged.of([np.ones(2), np.ones(9)])})
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["words"], file["begins"], file["age"] = np.ones((10, 2)), [0, 1, 10], np.ones((2, 1))
+        file["tag"] = np.zeros(2)
+    names = {"inputs": {"words": "words", "age": "age"}, "targets": {"tag": "tag"}, "offsets": "begins"}
+    stored = HDF5Dataset(tmp_path / "a.h5", **names).read(slice(0, 2))
+    assert stored.mask["words"].sum(axis=1).tolist() == [1, 9]
+    assert stored["inputs.age"].shape == (2, 1)
