@@ -218,7 +218,7 @@ def test_named_inputs_have_lengths_of_their_own(tmp_path):
         "words": [1, 9],
         "sounds": [20, 3],
     }
-    with pytest.raises(UserError, match="targets.tag must have the same lengths"):
+    with pytest.raises(UserError, match=r"targets\.tag must have the same lengths"):
         ArrayDataset({"words": words}, {"tag": Ragged.of([np.ones(2), np.ones(9)])})
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["words"], file["begins"], file["age"] = np.ones((10, 2)), [0, 1, 10], np.ones((2, 1))
