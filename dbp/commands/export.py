@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from dbp.commands.parser import Parser, add_input_shape, add_names_of_pytorch, add_overwrite, add_trained
+from dbp.commands.parser import Parser, add_code, add_input_shape, add_names_of_pytorch, add_overwrite, add_trained
 from dbp.terminal import print_output
 
 HELP = "write a checkpoint's weights or model for other programs"
@@ -28,6 +28,7 @@ def add(parser: Parser) -> None:
         help="pytorch for the names and axes of a state_dict (default: dbp)",
     )
     add_names_of_pytorch(parser)
+    add_code(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -35,7 +36,7 @@ def run(arguments: Namespace) -> int:
     from dbp.exchange import export
 
     checkpoint, out = Path(arguments.checkpoint), Path(arguments.out)
-    options = arguments.to, arguments.rename, arguments.channels
+    options = arguments.to, arguments.rename, arguments.channels, arguments.code
     line = export(checkpoint, out, arguments.overwrite, arguments.input, arguments.scale, arguments.last, *options)
     print_output(line)
     return 0

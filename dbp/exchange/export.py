@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint, epoch_words, files_of, find, table_of
-from dbp.config.own_code import kinds_in
+from dbp.config.own_code import code_at, kinds_in
 from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError, unknown
@@ -21,7 +21,7 @@ from dbp.exchange.pt_file import pt_file
 from dbp.exchange.state_dict import state_dict_of
 from dbp.files import must_be_free, remove_left, write_file
 from dbp.named_arrays import all_of, each, zeros_of
-from dbp.nn import INPUTS, check_model_weights, initial_parameters
+from dbp.nn import INPUTS, Model, check_model_weights, initial_parameters
 from dbp.nn.rename import rules_in
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import count_text, is_digits
@@ -43,6 +43,7 @@ def export(
     to: str = DBP,
     renames: Sequence[str] = (),
     channels: str | None = None,
+    code: str | None = None,
 ) -> str:
     """Write the weights for inference and running moments, or the model with them; return a line about the file.
 
@@ -57,6 +58,7 @@ def export(
         to: "dbp", or "pytorch" for the names and the order of axes of a state_dict.
         renames: for PyTorch, texts OLD=NEW of the names of layers, see renamed().
         channels: where PyTorch has the channels when it flattens, "first" or "last", if the layers do not tell.
+        code: for ONNX, the Python file, or its folder, with layers of your own that have a method onnx(scope, x).
 
     Raises:
         UserError: there is no such checkpoint, or its model cannot be expressed in the format.
@@ -66,7 +68,7 @@ def export(
     must_be_free(out, overwrite, files_of(checkpoint))
     with find(checkpoint, last) as opened:
         found = opened.load()
-    return export_model(found, out, overwrite, input_shape, scale, to, renames, channels)
+    return export_model(found, out, overwrite, input_shape, scale, to, renames, None, channels, code)
 
 
 def export_model(
@@ -77,17 +79,19 @@ def export_model(
     scale: float | None = None,
     to: str = DBP,
     renames: Sequence[str] = (),
+    model: Model | None = None,
     channels: str | None = None,
+    code: str | None = None,
 ) -> str:
     """Write what is in a checkpoint that has been loaded, as export() does.
 
-    Args and errors: those of export().
+    Args and errors: those of export(). With a `model` that of the checkpoint is not built from its config for ONNX.
     """
     _check(out, input_shape, scale, to, bool(renames or channels))
     if to == PYTORCH:
         content, about = _state_dict(checkpoint, out.suffix, input_shape, renames, channels)
     elif out.suffix == ONNX:
-        content, about = _onnx(checkpoint, input_shape, scale)
+        content, about = _onnx(checkpoint, input_shape, scale, model or _model(checkpoint, code))
     else:
         content, about = _written(checkpoint, checkpoint.inference_weights(), out.suffix)
     remove_left(out)
@@ -157,16 +161,32 @@ def _state_dict(
     return content, f"a state_dict of {about}"
 
 
-def _onnx(checkpoint: StoredCheckpoint, input_shape: Shapes | None, scale: float | None) -> tuple[bytes, str]:
-    remedy = "export its weights as .safetensors or .npz"
-    table = _table(checkpoint, "which cannot be put into ONNX", remedy)
+def _model(checkpoint: StoredCheckpoint, code: str | None) -> Model:
+    """Return the model of a checkpoint for ONNX, with code of the user's if its file is given."""
+    table = table_of(checkpoint.config)
+    kind = next(iter(kinds_in(table["model"])), None)
+    if kind is None or custom_code(table["model"]) is not None:
+        remedy = "export its weights as .safetensors or .npz"
+        return model_from(_table(checkpoint, "which cannot be put into ONNX", remedy))
+    if code is None:
+        raise UserError(
+            f"the checkpoint's model contains the Python code {kind!r}; pass its file, --code FILE.py, if the layer "
+            "has a method onnx(scope, x), or export its weights as .safetensors or .npz"
+        )
+    return model_from(table, code_at(code))
+
+
+def _onnx(
+    checkpoint: StoredCheckpoint, input_shape: Shapes | None, scale: float | None, of: Model
+) -> tuple[bytes, str]:
+    table = table_of(checkpoint.config)
     meaning = parse_meaning(checkpoint.meaning)
     data, known = data_from(table), input_shape or stored_input_shape(checkpoint.progress)
     shape, scaling = inputs_of(data, meaning, known, scale)
     targets = meaning_in(meaning, "targets") or ColumnMeaning(FLOATS)
     outputs = each(lambda what: what.standardization, targets)
     weights, properties = checkpoint.inference_weights(), _properties(checkpoint)
-    model = onnx_model(model_from(table), weights, shape, scaling, properties, outputs)
+    model = onnx_model(of, weights, shape, scaling, properties, outputs)
     dimensions = {value.name: _dimensions(value) for value in model.graph.input}
     if known is None:
         _must_be_free(dimensions, places_with_masks(data))

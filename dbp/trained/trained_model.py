@@ -334,8 +334,8 @@ class TrainedModel:
             UserError: there is such a file, or its format cannot express the model.
             StorageError: it cannot be written.
         """
-        renames = [f"{old}={new}" for old, new in (rename or {}).items()]
-        from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, scale, to, renames)
+        options = scale, to, [f"{old}={new}" for old, new in (rename or {}).items()], self.settings.model
+        from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, *options)
 
     def _export(self, path: Path, overwrite: bool, shape: Shapes | None, *options: Any) -> None:
         from dbp.exchange import ONNX, export_model

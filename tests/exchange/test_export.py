@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+import dbp as package
 from dbp.config.data import Data
 from dbp.data import ColumnMeaning, Scaling
 from dbp.errors import UserError
@@ -134,6 +135,46 @@ def test_a_model_of_the_users_own_goes_out_as_weights_alone(tmp_path):
         export(tmp_path / "run", tmp_path / "model.onnx")
     export(tmp_path / "run", tmp_path / "weights.npz")
     assert np.load(tmp_path / "weights.npz")["weight"].shape == (64, 10)
+
+
+OWN = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dbp.exchange.onnx import add
+from dbp.nn import Dense
+
+
+@dataclass(frozen=True)
+class Scaled:
+    kind: ClassVar[str] = "scaled"
+    units: int
+
+    def __call__(self, scope, x):
+        return Dense(self.units)(scope.inside("inner"), x) * scope.parameter("factor", (self.units,), "ones")
+
+    def onnx(self, scope, x):
+        inner = add(scope.inside("inner"), Dense(self.units), x)
+        return scope.apply("Mul", inner, scope.constant("factor", scope.weight("factor")))
+"""
+
+
+def test_a_layer_of_the_users_own_goes_out_with_its_file(trained, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: install the extra [test]")
+    config, _ = trained
+    (tmp_path / "my_scaled.py").write_text(OWN)
+    text = config.read_text().replace('"dense"', '"my_scaled:Scaled"').replace(', activation = "tanh"', "")
+    (tmp_path / "own.toml").write_text(text)
+    outcome = dbp("train", tmp_path / "own.toml", "--out", tmp_path / "run", "--set", "epochs=0")
+    assert outcome.code == 0, outcome.text
+    words = ("export", tmp_path / "run", tmp_path / "own.onnx")
+    assert "pass its file, --code FILE.py, if the layer has a method onnx(scope, x)" in dbp(*words).err
+    outcome = dbp(*words, "--code", tmp_path / "my_scaled.py")
+    assert outcome.code == 0, outcome.text
+    running = onnxruntime.InferenceSession(tmp_path / "own.onnx", providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).integers(0, 17, (3, 8, 8))
+    expected = package.load(tmp_path / "run", code=tmp_path / "my_scaled.py").predict(x)
+    np.testing.assert_allclose(running.run(None, {"inputs": np.float32(x)})[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_without_data_the_inputs_must_be_told():

@@ -26,13 +26,22 @@ from dbp.exchange.onnx.graph import OnnxScope, Value
 
 
 def add(scope: OnnxScope, layer: Any, x: Any) -> Any:
-    """Add a layer to the graph; raise UserError if it is the user's own."""
+    """Add a layer to the graph: one of the user's own by its method onnx(scope, x), or by the function of its kind.
+
+    Raises:
+        UserError: it is the user's own, and has no such method, or that returns no value of the graph.
+    """
+    if type(layer) not in KINDS and callable(getattr(layer, "onnx", None)):
+        y = layer.onnx(scope, x)
+        if not isinstance(y, Value):
+            raise UserError(f"{scope.path.rstrip('/')}: onnx() must return a value of the graph, but returned {y!r}")
+        return y
     if type(layer) not in KINDS:
         name = getattr(layer, "__qualname__", type(layer).__qualname__)
         where = f" at {scope.path.rstrip('/')!r}" if scope.path else ""
         raise UserError(
-            f"the model is, or contains{where}, the Python code {name!r}, which cannot be put into ONNX; export its "
-            "weights as .safetensors or .npz, or build it from dbp's layers"
+            f"the model is, or contains{where}, the Python code {name!r}, which cannot be put into ONNX; give a layer "
+            "a method onnx(scope, x), build it from dbp's layers, or export its weights as .safetensors or .npz"
         )
     return KINDS[type(layer)](scope, layer, x)
 
