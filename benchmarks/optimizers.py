@@ -57,6 +57,10 @@ RUNS: dict[str, dict[str, Any]] = {
     **{name: SMALL | {"optimizer": {"kind": kind, "learning_rate": rate}} for name, (kind, rate) in RATES.items()},
     "L-BFGS": {"optimizer": {"kind": "lbfgs"}},
     "Hessian-free": {"optimizer": {"kind": "newton", "damping": 0.01}},
+    "Hessian-free factors": {
+        "optimizer": {"kind": "newton", "damping": 0.01, "preconditioner": "kronecker", "iterations": 10}
+    },
+    "K-FAC": {"optimizer": {"kind": "kfac", "part": 1.0, "factor_part": 1.0}},
     "Newton trust region": {"optimizer": {"kind": "newton", "curvature": "hessian", "control": "trust_region"}},
     "Levenberg-Marquardt": {"optimizer": {"kind": "levenberg_marquardt"}},
     **{f"SciPy {method}": {"optimizer": {"kind": "scipy", "method": method}} for method in SCIPY},
