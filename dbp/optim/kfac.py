@@ -22,7 +22,11 @@ from dbp.optim.protocols import E, KroneckerFactors, MiniBatchCost, Vector
 
 FIRST_STEPS = 3  # after each of which the factors are inverted anew, as their averages still change much
 DAMPING_RATIO, FACTOR_DAMPING_RATIO = 19 / 20, math.sqrt(19 / 20)  # omega_1 and omega_2 to the power of one step
-GOOD_RATIO, BAD_RATIO = 3 / 4, 1 / 4  # of the actual to the predicted decrease, for less and for more damping
+# Ratios of the actual to the predicted decrease, on examples that a step has not seen. A step fits the noise of its own
+# mini-batch too, so that it never gains on others what it promises.
+GOOD_RATIO, BAD_RATIO = 1 / 4, 0.0  # for less damping and for more
+JUMP = 10  # times the predicted decrease: a rise of the cost that is looked into, and for which a step is taken back
+MAX_ATTEMPTS = 50  # per step, each with more damping, until the model promises no more than all of the cost
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,9 @@ class KFAC(Optimizer):
     kind: ClassVar[str] = "kfac"
     length_name: ClassVar[str] = "damping"
     scratch = ("gradient", "direction", "trial")
-    damping: float = 1.0
-    part: float = 0.25
-    factor_part: float = 0.125
+    damping: float = 1e-3
+    part: float = 1.0
+    factor_part: float = 0.5
     decay: float = 0.95
     momentum: bool = True
     damping_interval: int = 5
@@ -78,20 +82,22 @@ class KFAC(Optimizer):
         return average_share(self.average, number)
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """Return the initial dampings, the number of updates, and the decrease that was expected of the last one.
+        """Return the initial dampings, the number of updates, and of the last one its cost and expected decrease.
 
         The factors follow after the first step.
         """
         dampings = {"damping": np.array([self.damping]), "factor_damping": np.array([math.sqrt(self.damping)])}
-        return dampings | {"updates": np.array([0]), "decrease": np.zeros(1)}
+        return dampings | {"updates": np.array([0]), "decrease": np.zeros(1), "cost": np.zeros(1)}
 
     def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """Update the factors and take a step; see Optimizer.step()."""
         evaluation = cost.value_and_gradient(weights)
         with cost.space.changing:
             step = _KFACStep(self, cost, weights, state, evaluation, number)
-            if not evaluation.finite and not step.take_back():
-                return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
+            if not step.accepts_last():
+                step.take_back()
+            if not step.evaluation.finite:
+                return Step(step.evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
             return step.run()
 
 
@@ -123,29 +129,41 @@ class _KFACStep(Generic[E]):
         self.products, self.evaluations = 0, 1
         self.updates = int(state.numbers["updates"][0]) + 1
 
-    def take_back(self) -> bool:
-        """Undo the last step, which led to a cost or a gradient that is not finite; return True if that helps."""
+    def accepts_last(self) -> bool:
+        """Return False if the last step led to a cost or a gradient that is not finite, or to a much higher cost."""
         if not self._decrease:
+            return True
+        if not self.evaluation.finite:
             return False
+        before = float(self.state.numbers["cost"][0])
+        is_due = (self.updates - 1) % self.optimizer.damping_interval == 0
+        jumps = self.evaluation.cost - before > JUMP * self._decrease
+        if not (is_due or jumps):
+            return True
+        self._write_weights_before(self.trial)
+        self.evaluations += 1
+        before = self.cost_function.value(self.trial)
+        self._adapt_damping((before - self.evaluation.cost) / self._decrease)
+        return not self.evaluation.cost - before > JUMP * self._decrease
+
+    def take_back(self) -> None:
+        """Undo the last step, and damp more."""
         self._write_weights_before(self.weights)
         self._forget_last()
         self.evaluation = self.cost_function.value_and_gradient(self.weights)
         self.evaluations += 1
-        return self.evaluation.finite
 
     def run(self) -> Step[E]:
         """Take the step."""
         optimizer, numbers = self.optimizer, self.state.numbers
         copy_owned(self.space, self.evaluation.gradient, self.gradient)
         self.space.fence(self.gradient)
-        if self._decrease and (self.updates - 1) % optimizer.damping_interval == 0:
-            self._adapt_damping()
         factors = self.cost_function.kronecker_factors(self.weights, optimizer.factor_part, optimizer.factors_up_to)
         if not factors.finite:
             return self._stay()
         self.inverse = self._averaged(factors)
         self.curvature = self.cost_function.curvature(self.weights, optimizer.part)
-        model = self._best_model()
+        model = self._believable(self._best_model())
         numbers["updates"] = np.array([self.updates])
         if not (model.decrease > 0 and math.isfinite(model.decrease)):
             return self._stay()
@@ -153,7 +171,7 @@ class _KFACStep(Generic[E]):
             self.last[block] *= model.momentum
             self.last[block] += model.length * self.direction[block]
             self.weights[block] += self.last[block]
-        numbers["decrease"] = np.array([model.decrease])
+        numbers |= {"decrease": np.array([model.decrease]), "cost": np.array([self.evaluation.cost])}
         return self._end()
 
     def _stay(self) -> Step[E]:
@@ -207,15 +225,15 @@ class _KFACStep(Generic[E]):
     def _best_model(self) -> _Model:
         """Choose the damping of the factors, write the direction and return the model along it (section 6.6)."""
         updates, optimizer = self.updates, self.optimizer
-        gamma, best = float(self.state.numbers["factor_damping"][0]), None
+        # The damping of the factors stands for that of the model, so it is not below its root.
+        gamma = max(float(self.state.numbers["factor_damping"][0]), math.sqrt(self._damping))
         if updates % optimizer.factor_damping_interval == 0:
             ratio = FACTOR_DAMPING_RATIO**optimizer.factor_damping_interval
-            tried = [(self._model_with(g), g) for g in (gamma * ratio, gamma / ratio, gamma)]
+            least = math.sqrt(self._damping)
+            tried = [(self._model_with(g), g) for g in (max(gamma * ratio, least), gamma / ratio, gamma)]
             best, best_gamma = max(tried, key=lambda pair: pair[0].decrease)
-            if best_gamma != gamma:
-                self.state.numbers["factor_damping"] = np.array([best_gamma])
-                best = self._model_with(best_gamma)
-            return best
+            self.state.numbers["factor_damping"] = np.array([best_gamma])
+            return best if best_gamma == gamma else self._model_with(best_gamma)
         if updates % optimizer.inverse_interval == 0 or updates <= FIRST_STEPS:
             return self._model_with(gamma)
         return self._model_with(gamma, invert=False)
@@ -236,9 +254,14 @@ class _KFACStep(Generic[E]):
             along.append(self.last)
         self.products += len(along)
         products = self.space.dots(along, [self.gradient, *along])
-        matrix = self.curvature.gauss_newton_forms(along) + self._damping * products[:, 1:]
-        slopes = products[:, 0]
-        if len(along) == 2 and not matrix[1, 1] > 0:  # the last step was none
+        self._slopes, self._squares = products[:, 0], products[:, 1:]
+        self._forms = self.curvature.gauss_newton_forms(along)
+        return self._minimum()
+
+    def _minimum(self) -> _Model:
+        """Return the minimum of the model with the damping as it is now."""
+        matrix, slopes = self._forms + self._damping * self._squares, self._slopes
+        if len(slopes) == 2 and not matrix[1, 1] > 0:  # the last step was none
             matrix, slopes = matrix[:1, :1], slopes[:1]
         if not (np.isfinite(matrix).all() and np.isfinite(slopes).all() and (matrix.diagonal() > 0).all()):
             return _Model(0.0, 0.0, math.nan)
@@ -247,15 +270,24 @@ class _KFACStep(Generic[E]):
         decrease = -float(slopes @ found + found @ matrix @ found / 2)
         return _Model(float(found[0]), float(found[1]) if len(found) > 1 else 0.0, decrease)
 
-    def _adapt_damping(self) -> None:
-        """Damp less if the last step lowered the cost as its model predicted, more if it did not (section 6.5).
+    def _believable(self, model: _Model) -> _Model:
+        """Return a model that promises no more than all of the cost, with more damping if need be.
 
-        The cost is that of this mini-batch, which the model of the last step has not seen. On the mini-batch of the
-        step itself any step that fits its noise would look good.
+        Where losses are nearly flat by the outputs, as those of classes that are certain, the model knows no limit.
         """
-        self._write_weights_before(self.trial)
-        self.evaluations += 1
-        achieved = (self.cost_function.value(self.trial) - self.evaluation.cost) / self._decrease
+        attempts = 0
+        while model.decrease > abs(self.evaluation.cost) and attempts < MAX_ATTEMPTS:
+            self._set_damping(4 * self._damping)
+            model, attempts = self._minimum(), attempts + 1
+        return model
+
+    def _adapt_damping(self, achieved: float) -> None:
+        """Damp less if the last step lowered the cost, more if it did not (section 6.5).
+
+        Args:
+            achieved: the ratio of the actual to the predicted decrease. The actual one is that of this mini-batch,
+                which the model of the last step has not seen.
+        """
         ratio = DAMPING_RATIO**self.optimizer.damping_interval
         if achieved > GOOD_RATIO:
             self._set_damping(self._damping * ratio)

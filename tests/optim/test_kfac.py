@@ -89,20 +89,20 @@ class Reference:
         gradient = ad.gradient(self.cost)(self.w)
         jacobian = ad.jacobian(self.outputs)(self.w).reshape(80, -1)
         fisher = jacobian.T @ jacobian * 2 / 80
+        gamma, omega = max(self.gamma, self.damping**0.5), (19 / 20) ** (4 / 2)
+        gammas = [gamma]
         if self.k % 4 == 0:
-            omega = (19 / 20) ** (4 / 2)
-            gammas = [self.gamma * omega, self.gamma / omega, self.gamma]
-        else:
-            gammas = [self.gamma]
+            gammas = [max(gamma * omega, self.damping**0.5), gamma / omega, gamma]
         if self.k % 3 == 0 or self.k <= 3 or len(gammas) > 1:
             self.frozen = [m.copy() for m in self.averages]
         self.averages, now = self.frozen, self.averages
         tried = [(*self.model(gradient, self.direction(self.parts(gradient), g), fisher), g) for g in gammas]
         self.averages = now
-        decrease, self.last, self.gamma = max(tried, key=lambda one: one[0])
+        decrease, self.last, best = max(tried, key=lambda one: one[0])
+        self.gamma = best if len(gammas) > 1 else self.gamma
         if self.k % 2 == 0:
             ratio = (self.cost(self.w) - self.cost(self.w + self.last)) / decrease
-            self.damping *= (19 / 20) ** (2 if ratio > 3 / 4 else -2 if ratio < 1 / 4 else 0)
+            self.damping *= (19 / 20) ** (2 if ratio > 1 / 4 else -2 if ratio < 0 else 0)
         self.w = self.w + self.last
 
 
