@@ -28,7 +28,10 @@ RUNS: dict[str, dict[str, Any]] = {
         "batch_size": 5000,
         "optimizer": {"kind": "newton", "preconditioner": "kronecker", "iterations": 4},
     },
-    "K-FAC": {"batch_size": 1000, "optimizer": {"kind": "kfac"}},
+    "K-FAC": {
+        "batch_size": 2000,
+        "optimizer": {"kind": "kfac", "damping": 1e-5, "part": 0.25, "factor_part": 0.125, "average": 0.95},
+    },
 }
 PEERS = {GOAL: "adam", "PyTorch L-BFGS": "lbfgs"}
 METHODS = (*RUNS, *PEERS)

@@ -75,7 +75,7 @@ SQUARED_ERROR = Metric("squared_error", squared_errors, lambda sums: sums[0] / s
 
 METHODS = {  # with the number of images in a mini-batch
     "newton": (Newton(preconditioner="kronecker", iterations=4), 5000),
-    "kfac": (KFAC(), 1000),
+    "kfac": (KFAC(1e-5, part=0.25, factor_part=0.125, average=0.95), 2000),
     "adam": (Adam(1e-3), 200),
     "sgd": (SGD(1e-2, momentum=0.95), 200),
 }
