@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +19,7 @@ from dbp.run.frozen import freeze_moments, split_shapes
 from dbp.run.sources import open_data
 from dbp.summary.record import RecordedRow, record
 from dbp.summary.work import Work
-from dbp.text import amount, count_text, shape_text, size, table
+from dbp.text import amount, count_text, shape_text, shapes_text, size, table
 from dbp.types import Shape, Shapes
 
 LEGEND = "Columns are for one example. forward, backward: multiply-adds;\nkept: memory until backward is done."
@@ -252,7 +252,8 @@ def summary(
     try:
         initial = initial_parameters(model, zeros_of(input_shape, FEW, dtype), 0, dtype)
     except UserError as error:
-        raise UserError(f"inputs of shape {input_shape} do not fit the model: {error}") from None
+        given = shapes_text(input_shape) if isinstance(input_shape, Mapping) else input_shape
+        raise UserError(f"inputs of shape {given} do not fit the model: {error}") from None
     _, constant = split_shapes(frozen, initial)
     freeze_moments(initial.running, initial.shapes, constant)
     few, more = (record(model, initial, zeros_of(input_shape, n, dtype), loss, constant) for n in (FEW, MORE))

@@ -219,7 +219,7 @@ def test_layers_that_say_what_they_take():
         ("loss_of_it", "units 1", 5, "layer"),
     ]
     assert found.work().forward == 2 * (6 * 4 + 4) + 4 + (4 + 1)
-    with pytest.raises(UserError, match=r"'left'.* do not fit the model: no layer takes the input 'x'"):
+    with pytest.raises(UserError, match="left=3x2, right=3x2, x=1 do not fit the model: no layer takes the input 'x'"):
         summary(layers, {"left": (3, 2), "right": (3, 2), "x": (1,)})
 
 
