@@ -23,7 +23,7 @@ from dbp.cost.objective import Objective
 from dbp.errors import UserError
 from dbp.named_arrays import all_of
 from dbp.nn import RandomKey
-from dbp.parallel import Arena, Layout, Stage, SumBuffer, passes, vector_sum_for
+from dbp.parallel import Arena, Layout, Stage, SumBuffer, check_memory, passes, vector_sum_for
 from dbp.random import generator
 from dbp.reading.shard import Shard
 from dbp.types import Array
@@ -57,6 +57,9 @@ class KroneckerFactors:
         objective: model and loss on the ranks.
         layers: those with a Kronecker form.
 
+    Raises:
+        UserError: they do not fit in memory.
+
     Attributes:
         layers: likewise.
         space: of the vectors of factors.
@@ -79,6 +82,8 @@ class KroneckerFactors:
         self._others = [name for name in objective.layout.shapes if name not in kronecker]
         shapes |= {f"{SQUARES}/{name}": objective.layout.shapes[name] for name in self._others}
         self._layout, arena = Layout(shapes), objective.arena
+        length = self._layout.size * arena.dtype.itemsize
+        check_memory(arena.comm, once=VECTORS * length, each=length)  # each rank holds sums of its own
         self.space = Arena(arena.comm, self._layout, arena.dtype, VECTORS, share=arena.may_share)
         self._objective = objective
         self._sum = vector_sum_for(self.space, objective.shards, 1 + len(self._counted))

@@ -183,6 +183,35 @@ def test_factors_that_are_not_finite_are_not_averaged():
     assert found.history["damping"] == [pytest.approx(0.1 * 4**2), pytest.approx(0.1 * 4**4)]
 
 
+def test_several_targets_have_the_factors_of_their_weighted_losses():
+    """Two targets, each with one of two outputs and half of the weight, are one target with both outputs."""
+
+    def split(scope, x):
+        y = nn.Dense(2)(scope, x)
+        return {"a": y[:, :1], "b": y[:, 1:]}
+
+    half = nn.TargetLoss(Drawn(), 0.5)
+    options = {"optimizer": KFAC(0.1, **SETTINGS), "dtype": "float64", "epochs": 5, "batch_size": 40, "quiet": True}
+    options |= {"weights": nn.initial_parameters(nn.Dense(2), X, 1, "float64").parameters, "shards": 3}
+    data = {"inputs": X, "targets": {"a": Y[:, :1], "b": Y[:, 1:]}}
+    several = dbp.fit(model=split, loss={"a": half, "b": half}, data=data, **options)
+    one = dbp.fit(model=nn.Dense(2), loss=Drawn(), data=(X, Y), **options)
+    for name, array in one.weights.items():
+        np.testing.assert_allclose(several.weights[name], array, rtol=1e-7)
+
+
+def test_layers_that_sum_over_all_shards():
+    model = [nn.Dense(4), nn.BatchNorm(statistics="batch"), nn.Activation("tanh"), nn.Dense(2)]
+    cost = trained(KFAC(0.1), model=model, shards=3, epochs=10).history["cost"]
+    assert cost[-1] < cost[0]
+
+
+def test_frozen_layers_stay_as_they_are():
+    begin = nn.initial_parameters(nn.Sequential(nn.Dense(4, "tanh"), nn.Dense(2)), X, 1, "float32").parameters
+    found = trained(KFAC(0.1), weights=begin, frozen=["dense_1/*"]).weights
+    assert all((found[name] == begin[name]).all() == name.startswith("dense_1") for name in begin)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
