@@ -23,6 +23,8 @@ NOT_NEEDED = {
     "dbp.checkpoint.reading",
     "dbp.checkpoint.writing",
     "dbp.convert",
+    "dbp.cost.joint",
+    "dbp.metrics.joint",
     "dbp.data.hdf5",
     "dbp.data.output",
     "dbp.doctor",

@@ -181,14 +181,6 @@ def loss_sum(losses: Mapping[str, Value], shard: Shard, factors: Factors) -> Val
     return reduce(add, parts) if parts else 0.0
 
 
-def example_losses(losses: Any) -> Value:
-    """Return losses with the examples along the first axis: of several targets, their sum for each example."""
-    if not isinstance(losses, Mapping):
-        return losses
-    sums = [sum_(one, axis=tuple(range(1, one.ndim))) if one.ndim > 1 else one for one in losses.values()]
-    return reduce(add, sums)
-
-
 def layer_weights(shard: Shard) -> Array | None:
     """Return how much the examples of a shard count for layers that take their moments; None if all count alike.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, cast
 
 import numpy as np
 
-from dbp.autodiff import Value
+from dbp.autodiff import Value, sum_
 from dbp.metrics.metric_set import MetricSet
 from dbp.nn import JointLoss, Mixture, as_weighted
 from dbp.reading.shard import Shard
@@ -84,3 +86,11 @@ def losses_of(loss: Any, outputs: Any, shard: Shard, mixture: Mixture | None = N
         return losses
     others = as_weighted(loss(outputs, shard.targets[mixture.partners]), shard.example_weights)
     return cast("Value", mixture.of(losses, others, shard.example_weights))
+
+
+def example_losses(losses: Any) -> Any:
+    """Return losses with the examples along the first axis: of several targets, their sum for each example."""
+    if not isinstance(losses, dict):
+        return losses
+    sums = [sum_(one, axis=tuple(range(1, one.ndim))) if one.ndim > 1 else one for one in losses.values()]
+    return reduce(add, sums)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.autodiff import array_of
-from dbp.cost.joint import example_losses
+from dbp.cost.mini_batch import example_losses
 from dbp.cost.objective import Objective
 from dbp.data import Dataset
 from dbp.named_arrays import each

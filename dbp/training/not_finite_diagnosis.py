@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
-from dbp.cost.joint import example_losses
-from dbp.cost.mini_batch import losses_of
+from dbp.cost.mini_batch import example_losses, losses_of
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.named_arrays import all_of, first_of
 from dbp.nn import Call
