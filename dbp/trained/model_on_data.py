@@ -110,7 +110,7 @@ class ModelOnData:
                 raise _other_shape(data, trained_shape) from None
             raise UserError(f"{data.name}: does not fit the model: {error}") from None
         columns = [name for name in (*example_form(data), *self.standardized) if role_of(name) == "targets"]
-        self.form, self.running = output_form(loss, initial, [*dict.fromkeys(columns)]), initial.running
+        self.form, self.running = output_form(loss, initial, [*dict.fromkeys(columns)] or None), initial.running
         self.loss = self.form.loss
         self.output_shape, self._output_places = self._named(initial.output_shape), self._named(initial.output_places)
         self.example_check = ExampleCheck.of(model, self.form, initial, data, self.standardized)

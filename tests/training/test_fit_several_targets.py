@@ -6,6 +6,7 @@ import pytest
 
 import dbp
 from dbp import nn
+from dbp.data import Dataset, Examples
 from dbp.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -122,3 +123,21 @@ def test_other_inputs_are_refused_by_name(files, given, message):
 def test_wrong_names_are_refused_before_the_first_step(files, changes, message):
     with pytest.raises(UserError, match=message):
         dbp.fit(model=model, data=dbp.Data(str(files / "plain.h5"), **{**NAMES, **changes}), **REST)
+
+
+def test_a_data_set_of_ones_own_names_its_columns():
+    class Own(Dataset):
+        name = "own"
+
+        def __len__(self):
+            return ROWS
+
+        def read(self, rows):
+            columns = {"inputs.image": IMAGES[rows] / 255, "inputs.meta": META[rows], "targets.label": LABELS[rows]}
+            energy = np.nan_to_num(ENERGY[rows])
+            return Examples({**columns, "targets.energy": energy, "weights.energy": WEIGHTS[rows]})
+
+    result = dbp.fit(model=model, data=Own(), **REST)
+    assert {"cost_label", "cost_energy"} <= result.history.keys()
+    assert list(result.predict(ARRAYS["inputs"])) == ["label", "energy"]
+    assert result.evaluate(Own())["cost_label"] > 0
