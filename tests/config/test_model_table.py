@@ -106,13 +106,13 @@ def test_a_layer_of_the_users_own_keeps_a_setting_called_name():
         ({"layers": [{"kind": "dense", "units": 1, "name": "a b"}]}, "model.layers.0: name must be letters"),
         ({"layers": [{"kind": "dense", "units": 1, "from": 1}]}, "model.layers.0: from must be a name"),
         ({"layers": [{"kind": "dense", "units": 1, "form": "a"}]}, "unknown key 'model.layers.0.form'"),
-        ({"layers": [{"kind": "add", "from": ["a", "add_1"]}]}, "model: add_1: takes its own outputs"),
+        ({"layers": [{"kind": "add", "from": ["a", "add_1"]}]}, "model: add_1: takes 'add_1', which is its own name"),
         ({"layers": [{"kind": "dense", "units": 1}], "outputs": ["dens"]}, "model: outputs: no layer has the name"),
         ({"layers": [{"kind": "dense", "units": 1}], "output": ["a"]}, "unknown key 'model.output'; did .*outputs'"),
         ({"outputs": ["a"]}, "model.layers must be a list of layers"),
         (
             {"layers": [{"kind": "sequential", "name": "inner", "layers": [{"kind": "add", "from": ["add_1"]}]}]},
-            "model.layers.0: add_1: takes its own outputs",
+            "model.layers.0: add_1: takes 'add_1', which is its own name",
         ),
     ],
 )

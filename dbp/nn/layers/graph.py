@@ -155,7 +155,10 @@ class Graph:
         later = self.names[self.names.index(name) :]
         for source in takes:
             if source == name:
-                raise UserError(f"{name}: takes its own outputs; a layer takes those of layers before it")
+                raise UserError(
+                    f"{name}: takes {source!r}, which is its own name; rename the layer, if that is an input, or name "
+                    "a layer before it"
+                )
             if source in later:
                 raise UserError(
                     f"{name}: takes {source!r}, which comes after it; a layer takes the outputs of layers before it, "

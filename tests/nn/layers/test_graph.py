@@ -261,7 +261,7 @@ def test_all_inputs_are_checked_though_one_tower_needs_parameters_first():
 @pytest.mark.parametrize(
     ("layers", "outputs", "message"),
     [
-        ([Named(Dense(1), "y", "y")], None, "y: takes its own outputs"),
+        ([Named(Dense(1), "y", "y")], None, "y: takes 'y', which is its own name"),
         ([Named(Dense(1), "y", "z"), Named(Dense(1), "z", "y")], None, "y: takes 'z', which comes after it"),
         ([Named(Dense(1), "y"), Named(Dense(1), "y")], None, "2 layers have the name 'y'"),
         ([Named(Dense(1), "dense_2"), Dense(1)], None, "2 layers have the name 'dense_2'"),
