@@ -72,6 +72,7 @@ class Examples(Mapping[str, Array]):
 
     def __init__(self, columns: Mapping[str, Array]):
         self._columns = columns
+        self._has_names = "." in "".join(columns)  # whether any column has a name besides its role
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]
@@ -89,11 +90,6 @@ class Examples(Mapping[str, Array]):
             return found
         beginning = f"{role}."
         return {n[len(beginning) :]: c for n, c in self._columns.items() if n.startswith(beginning)} or None
-
-    @cached_property
-    def _has_names(self) -> bool:
-        """Return True if any column has a name besides its role."""
-        return any("." in name for name in self._columns)
 
     @property
     def inputs(self) -> Any:
