@@ -106,21 +106,23 @@ class Newton(Optimizer):
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """Name the last solution, if the next step starts from it."""
-        return ("solution",) if self._damped and self.decay else ()
+        """Name the last step, which the damping is judged by, and the last solution, if the next one starts from it."""
+        return (*["solution"] * (self.decay > 0), "step") if self._damped else ()
 
     @property
     def scratch(self) -> tuple[str, ...]:
         """Name the vectors of conjugate gradients and of the weights on trial."""
         names = ["gradient", "residual", "search", "trial"]
-        names += ["solution"] * (not self.vectors)
+        names += ["solution"] * ("solution" not in self.vectors)
         names += ["scaled"] * (self._by_factors or self._by_diagonal) + ["inverse"] * self._by_diagonal
         names += [f"iterate_{i}" for i in range(STORED_ITERATES)] * self._damped
         return tuple(names)
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        """Return the initial damping or radius."""
-        return {"damping": np.array([self.damping])} if self._damped else {"radius": np.array([self.radius])}
+        """Return the initial damping, and the decrease of the cost that the last step predicts, or the radius."""
+        if not self._damped:
+            return {"radius": np.array([self.radius])}
+        return {"damping": np.array([self.damping]), "predicted": np.zeros(1)}
 
     def step(self, cost: MiniBatchCost[E], weights: Vector, state: State, number: int, factor: float) -> Step[E]:  # noqa: ARG002
         """Minimize the model at the weights and step as far as the cost falls; see Optimizer.step()."""
@@ -153,7 +155,7 @@ class _NewtonStep(ABC, Generic[E]):
         self.gradient = state.scratch["gradient"]  # a copy, because products overwrite that of the evaluation
         copy_owned(self.space, evaluation.gradient, self.gradient)
         self.norm = math.sqrt(self.space.dot(self.gradient, self.gradient))
-        self.solution = (state.vectors if optimizer.vectors else state.scratch)["solution"]
+        self.solution = (state.vectors | state.scratch)["solution"]
 
     def run(self) -> Step[E]:
         """Make attempts until one lowers the cost."""
@@ -238,6 +240,7 @@ class _DampedStep(_NewtonStep[E]):
 
     def prepare(self) -> None:
         """Set the initial solution and the preconditioner (Martens 2010, sections 4.5 and 4.7)."""
+        self._judge_last_step()
         if "solution" not in self.state.vectors:
             self.clear_solution()
         for part in self.space.owned:
@@ -247,21 +250,13 @@ class _DampedStep(_NewtonStep[E]):
             self.products += made.products
 
     def _preconditioner(self) -> Preconditioner | None:
-        optimizer, state = self.optimizer, self.state
-        if optimizer.preconditioner == "kronecker":
-            return KroneckerPreconditioner(
-                self.cost_function, self.weights, optimizer.part, self.damping, state.derived
-            )
-        if "inverse" not in state.scratch:
+        options, state, damping = self.optimizer, self.state, self.damping
+        if options.preconditioner == "kronecker":
+            return KroneckerPreconditioner(self.cost_function, self.weights, options.part, damping, state.derived)
+        if (inverse := state.scratch.get("inverse")) is None:
             return None
-        return DiagonalPreconditioner(
-            self.space,
-            self.curvature,
-            state.scratch["inverse"],
-            self.damping,
-            optimizer.precondition,
-            optimizer.probes,
-        )
+        exponent, probes = options.precondition, options.probes
+        return DiagonalPreconditioner(self.space, self.curvature, inverse, damping, exponent, probes)
 
     @property
     def damping(self) -> float:
@@ -283,12 +278,41 @@ class _DampedStep(_NewtonStep[E]):
         slope, square = self.space.dots([best.direction], [self.gradient, best.direction])[0].tolist()
         ratio = (cost - self.cost) / (best.model - damping * square / 2)
         self.predicted = -best.model
-        self.set_damping(damping_factor(ratio if curvature > 0 else 0.0) * damping)
+        if self.cost_function.is_deterministic or not curvature > 0:
+            self.set_damping(damping_factor(ratio if curvature > 0 else 0.0) * damping)
         length = self._backtrack(best.direction, slope, cost)
+        self._keep(best, length, slope, damping * square / 2)
         if not length:
             self.clear_solution()
             self.set_damping(4 * damping)
         return best.direction, length, Outcome.LINE_SEARCH_FAILED
+
+    def _keep(self, best: _Candidate, length: float, slope: float, damped: float) -> None:
+        """Keep the step, and the decrease of the cost along it that the model without damping predicts.
+
+        Args:
+            best: the direction.
+            length: of the step along it.
+            slope: of the cost along it.
+            damped: what damping adds to the model at its end.
+        """
+        step = self.state.vectors["step"]
+        for block in cache_blocks(self.space.owned):
+            np.multiply(best.direction[block], length, out=step[block])
+        curved = best.model - damped - slope  # d.B d / 2
+        self.state.numbers["predicted"] = np.array([-length * slope - length**2 * curved])
+
+    def _judge_last_step(self) -> None:
+        """Change the damping by how far the last step lowers the cost of this mini-batch, which it was not made for.
+
+        On its own mini-batch a step keeps what the model promises, however little that says of others.
+        """
+        predicted = float(self.state.numbers["predicted"][0])
+        self.state.numbers["predicted"] = np.zeros(1)
+        if self.cost_function.is_deterministic or not predicted > 0:
+            return
+        before = self.cost_at(self.state.vectors["step"], -1.0)
+        self.set_damping(damping_factor((before - self.cost) / predicted) * self.damping)
 
     def _solve(self) -> tuple[list[_Candidate], float]:
         """Return the stored iterates and then the last one, if the model decreases, and the last curvature."""

@@ -8,9 +8,9 @@ import pytest
 import dbp
 from dbp import nn
 from dbp.errors import UserError
-from dbp.optim import Newton, Outcome
+from dbp.optim import Newton, Outcome, State
 from dbp.optim.newton import DAMPING_FACTORS, STORED_ITERATES, damping_factor
-from tests.optim.functions import Function, biggs, freudenstein_roth, logistic, quadratic, rosenbrock, steps
+from tests.optim.functions import Function, biggs, freudenstein_roth, logistic, quadratic, rosenbrock, rows_like, steps
 
 RNG = np.random.default_rng(0)
 BOTH = [(curvature, control) for curvature in ("gauss_newton", "hessian") for control in ("damping", "trust_region")]
@@ -74,6 +74,26 @@ def test_the_damping_follows_the_ratio():
     assert factors == [largest, largest, 2.0, 1.125, 1.0, 0.875, least, least]
 
 
+@pytest.mark.parametrize("misleads", [True, False])
+def test_a_step_is_judged_on_the_next_mini_batch(misleads):
+    """Each mini-batch has a minimum of its own, which its model knows; the other one may be far from it."""
+    minima = [np.full(3, 1.0), np.full(3, -1.0 if misleads else 1.0)]
+    functions = [
+        Function(lambda w, m=m: (w - m) @ (w - m) / 2, lambda w, m=m: w - m, lambda w: np.eye(3), np.zeros(3))
+        for m in minima
+    ]
+    method, w = Newton(damping=1.0), np.zeros(3)
+    state = State.of(method, rows_like(w))
+    dampings = []
+    for function in functions:
+        function.is_deterministic = False
+        method.step(function, w, state, 1, 1.0)
+        dampings.append(state.numbers["damping"][0])
+    assert dampings[0] == 1.0
+    assert (dampings[1] > 1.0) == misleads
+    assert (dampings[1] < 1.0) != misleads
+
+
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
 def test_a_minimum_within_rounding_ends_at_once(control):
     """The cost is 1 + x^2 / 2 at x = 1e-9, where it cannot fall in float64."""
@@ -113,7 +133,7 @@ def test_damping_and_radius_learn_from_the_model(control):
     for function, is_right in ((quadratic(), True), (wrong, False)):
         method = Newton(control=control, damping=1e-3, radius=1e-3 if is_right else 10.0)
         _, state, _ = steps(method, function, function.start, 1)
-        ((name, (value,)),) = state.numbers.items()
+        name, (value,) = next(iter(state.numbers.items()))
         assert (value < getattr(method, name)) == (is_right == (name == "damping"))
 
 
