@@ -25,8 +25,10 @@ def filled(name, shape, stream, dtype="float64"):
 
 def drawn_whole(name, rng, inputs, outputs):
     """Draw the same weights in one piece, as their definitions say."""
-    if name in ("zeros", "ones", "normal"):
-        return {"zeros": np.zeros, "ones": np.ones, "normal": rng.standard_normal}[name]((inputs, outputs))
+    if name in (constants := {"zeros": 0.0, "ones": 1.0, "quarters": 0.25}):
+        return np.full((inputs, outputs), constants[name])
+    if name == "normal":
+        return rng.standard_normal((inputs, outputs))
     if name == "orthogonal":
         q, r = np.linalg.qr(rng.standard_normal((max(inputs, outputs), min(inputs, outputs))))
         q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
