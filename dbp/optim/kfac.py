@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from dbp.checks import check_at_least, check_fraction, check_positive
 from dbp.errors import UserError
 from dbp.optim.blockwise import cache_blocks, copy_owned
-from dbp.optim.kronecker_inverse import KroneckerInverse
 from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step, average_share
 from dbp.optim.protocols import E, KroneckerFactors, MiniBatchCost, Vector
+
+if TYPE_CHECKING:
+    from dbp.optim.kronecker_inverse import KroneckerInverse
 
 FIRST_STEPS = 3  # after each of which the factors are inverted anew, as their averages still change much
 DAMPING_RATIO, FACTOR_DAMPING_RATIO = 19 / 20, math.sqrt(19 / 20)  # omega_1 and omega_2 to the power of one step
@@ -217,6 +219,8 @@ class _KFACStep(Generic[E]):
         derived, numbers = self.state.derived, self.state.numbers
         inverse: KroneckerInverse | None = derived.get("inverse")
         if inverse is None:
+            from dbp.optim.kronecker_inverse import KroneckerInverse  # which other optimizers do not need
+
             inverse = derived["inverse"] = KroneckerInverse(factors, self.space)
             inverse.share(numbers)
         inverse.average(factors.total, min(1 - 1 / self.updates, self.optimizer.decay))

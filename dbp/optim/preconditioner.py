@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbp.optim.blockwise import cache_blocks, copy_owned
-from dbp.optim.kronecker_inverse import KroneckerInverse
 from dbp.optim.protocols import Curvature, MiniBatchCost, Vector, VectorSpace
+
+if TYPE_CHECKING:
+    from dbp.optim.kronecker_inverse import KroneckerInverse
 
 FACTORS_UP_TO = 8192  # rows of a factor; weights with larger ones have a diagonal instead
 
@@ -70,6 +72,8 @@ class KroneckerPreconditioner:
         factors = cost.kronecker_factors(weights, part, FACTORS_UP_TO)
         self._finite = factors.finite
         if "kronecker" not in derived:
+            from dbp.optim.kronecker_inverse import KroneckerInverse  # which other optimizers do not need
+
             derived["kronecker"] = KroneckerInverse(factors, cost.space)
         self._inverse: KroneckerInverse = derived["kronecker"]
         if self._finite:

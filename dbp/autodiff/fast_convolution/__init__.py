@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.fast_convolution import columns, epilogue, volumes, winograd
+from dbp.autodiff.fast_convolution import columns, epilogue, winograd
 from dbp.autodiff.fast_convolution.columns import Padding, Pair
 from dbp.types import Array
 
 Saved = list[Array]
 
 MAX_POOL = epilogue.MAX_POOL
+VOLUME_AXES = 5  # of the weights of volumes
 MIN_CHANNELS = 16  # of the input; with fewer, the small products of the transforms are slow
 MIN_TILES = 64  # with fewer, transforming the weights takes longer than the products it saves
 
@@ -53,7 +54,9 @@ def forward(
     or the size and stride of a max pooling, which drops an incomplete last window, and 0 for volumes. `winograd` has a
     rounding error of about four times that of `columns`.
     """
-    if w.ndim == volumes.WEIGHT_AXES:
+    if w.ndim == VOLUME_AXES:
+        from dbp.autodiff.fast_convolution import volumes  # which few models need
+
         return volumes.forward(forward, x, w, b, stride=stride, padding=padding, dilation=dilation, relu=relu)
     if pool > epilogue.MAX_POOL:
         raise ValueError(f"pool must be at most {epilogue.MAX_POOL}, got {pool}: pool apart from the convolution")
@@ -82,7 +85,9 @@ def backward(
 
     The first of equal maxima, row by row, gets the cotangent.
     """
-    if w.ndim == volumes.WEIGHT_AXES:
+    if w.ndim == VOLUME_AXES:
+        from dbp.autodiff.fast_convolution import volumes
+
         options = {"stride": stride, "padding": padding, "dilation": dilation, "relu": relu}
         return volumes.backward(backward, g, y, x, w, **options, wanted=wanted, bias=bias, weights=weights)
     same: dict[str, Any] = {"padding": padding, "relu": relu, "pool": pool, "wanted": wanted, "weights": weights}

@@ -18,7 +18,6 @@ from dbp.types import Array
 Lengths = tuple[int, ...]
 Padding = tuple[tuple[int, int], ...]
 
-WEIGHT_AXES = 5  # of the weights of volumes (kd, kh, kw, C, K)
 FOLDED_BYTES = 1 << 22  # of the images that are folded at a time
 
 
