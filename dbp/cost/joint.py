@@ -28,7 +28,7 @@ from dbp.parallel import PlainSum, Shards
 from dbp.reading.shard import Shard
 from dbp.types import Array, Shape
 
-Factors = Mapping[str, float]  # of the losses of each target
+LossFactors = Mapping[str, float]  # of the losses of each target
 
 
 class JointCost:
@@ -36,20 +36,20 @@ class JointCost:
 
     Args:
         loss: of the targets.
-        of_targets: what targets have gone through, by name, which is undone for the metrics.
+        target_scaling: of the targets, by name, which is undone for the metrics.
         are_weighted: whether any target may have example weights.
     """
 
-    def __init__(self, loss: JointLoss, of_targets: Mapping[str, Scaling], are_weighted: bool):
-        self.loss, self._of_targets, self.are_weighted = loss, of_targets, are_weighted
+    def __init__(self, loss: JointLoss, target_scaling: Mapping[str, Scaling], are_weighted: bool):
+        self.loss, self._target_scaling, self.are_weighted = loss, target_scaling, are_weighted
 
     def metrics(self) -> JointMetrics:
         """Return the parts of the cost, without other metrics."""
         return JointMetrics({name: MetricSet() for name in self.loss.parts}, self.loss.weights)
 
-    def factors(
+    def loss_factors(
         self, plain_sum: PlainSum, shards: Shards, examples: Callable[[int], Iterable[Shard]]
-    ) -> tuple[Factors, bool]:
+    ) -> tuple[LossFactors, bool]:
         """Return the factor of each target's losses, and whether a rank has asked to stop; collective.
 
         Args:
@@ -70,8 +70,8 @@ class JointCost:
         total = plain_sum.total(tree)
         count, *weights = total.scalars.tolist()
         pairs = zip(parts.items(), weights, strict=True)
-        factors = {name: part.weight * count / weight if weight else 0.0 for (name, part), weight in pairs}
-        return factors, total.stop_requested
+        loss_factors = {name: part.weight * count / weight if weight else 0.0 for (name, part), weight in pairs}
+        return loss_factors, total.stop_requested
 
     def sums(
         self,
@@ -99,7 +99,7 @@ class JointCost:
             pair = weighted_sums(one, alone.example_weights)
             sums[1] += by * pair[1]
             if metrics.sets[name].width or use is not None:
-                scaling = self._of_targets.get(name, Scaling())
+                scaling = self._target_scaling.get(name, Scaling())
                 given = (scaling.undo(outputs[name]), scaling.undo(alone.targets))
                 found[name] = Predictions(*given, alone.example_weights)
             metrics.write_part(sums[2:], name, pair, found.get(name), mixture)
@@ -113,7 +113,7 @@ class JointCost:
         at: Mapping[str, Array],
         shard: Shard,
         draw: tuple[int, int, int],
-        factors: Factors,
+        loss_factors: LossFactors,
     ) -> LossCurvature:
         """Return the derivatives of the weighted sum of a shard's losses.
 
@@ -122,11 +122,11 @@ class JointCost:
             at: the parameters.
             shard: the examples.
             draw: seed, step and shard, which random signs depend on.
-            factors: of the losses of each target.
+            loss_factors: of the losses of each target.
         """
         flat = _FlatOutputs(self.loss, outputs, shard)
         found = []
-        for name, factor in factors.items():
+        for name, factor in loss_factors.items():
             weights = shard.of_target(name).example_weights
             wide = np.ones(shard.count) if weights is None else weights.astype(np.float64)
             found.append((wide * factor).reshape(-1))
@@ -168,10 +168,10 @@ class _FlatOutputs:
         return concatenate(*(reshape(one, shape=(-1,)) for one in found.values()))
 
 
-def loss_sum(losses: Mapping[str, Value], shard: Shard, factors: Factors) -> Value:
+def loss_sum(losses: Mapping[str, Value], shard: Shard, loss_factors: LossFactors) -> Value:
     """Return the sum of the losses of all targets, each with its weights and its factor; 0.0 if none counts."""
     parts = []
-    for name, factor in factors.items():
+    for name, factor in loss_factors.items():
         weights = shard.of_target(name).example_weights
         if weights is None:
             parts.append(sum_(losses[name]) * factor)

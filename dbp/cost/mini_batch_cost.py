@@ -24,7 +24,7 @@ from dbp.reading.shard import Batch, Shard
 from dbp.types import Array
 
 if TYPE_CHECKING:
-    from dbp.cost.joint import Factors
+    from dbp.cost.joint import LossFactors
     from dbp.cost.kronecker_factors import KroneckerFactors
 
 FACTORS = "Kronecker factors"  # the name by which an objective holds them
@@ -90,9 +90,9 @@ class MiniBatchCost:
         return RandomKey(self.objective.seed, self.step, shard.number)
 
     @cached_property
-    def factors(self) -> Factors | None:
+    def loss_factors(self) -> LossFactors | None:
         """Return the factors of the losses of several targets, see cost/joint.py; None for one target; collective."""
-        return None if self.objective.joint is None else self.objective.factors(self._examples)
+        return None if self.objective.joint is None else self.objective.loss_factors(self._examples)
 
     def _examples(self, number: int) -> list[Shard]:
         """Return the examples of one of this rank's shards, by its number."""
@@ -114,7 +114,7 @@ class MiniBatchCost:
         objective, gradients = self.objective, self.objective.gradients
         clock = objective.arena.comm.clock
         objective.arena.fence(weights)
-        _ = self.factors  # which all ranks find together
+        _ = self.loss_factors  # which all ranks find together
         gradients.start(shard.example_weight for shard in self.batch)
         for number, sums in passes(objective.shards, partial(self._gradient, weights), objective.allreduce):
             gradients.push(number, sums)
@@ -154,10 +154,10 @@ class MiniBatchCost:
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)
         cotangent, end = shard.example_weights, losses
-        if self.factors is not None:
+        if self.loss_factors is not None:
             from dbp.cost.joint import loss_sum
 
-            end, cotangent = loss_sum(losses, shard, self.factors), np.ones((), objective.dtype)
+            end, cotangent = loss_sum(losses, shard, self.loss_factors), np.ones((), objective.dtype)
         elif cotangent is None:
             cotangent = np.ones(shard.count, objective.dtype)
         on_ready = objective.gradients.on_ready(objective.layout) if last else None
@@ -184,8 +184,10 @@ class MiniBatchCost:
         objective = self.objective
         objective.arena.fence(weights)
         at = objective.layout.views(weights)
-        chosen, factors = self._part(part)
-        losses = {n: [objective.loss_curvature(at, shard, self.draw(shard), factors)] for n, shard in chosen.items()}
+        chosen, loss_factors = self._part(part)
+        losses = {
+            n: [objective.loss_curvature(at, shard, self.draw(shard), loss_factors)] for n, shard in chosen.items()
+        }
         return objective.curvature(lambda number: losses.get(number, []), training=True)
 
     def kronecker_factors(self, weights: Array, part: float, longest: int) -> KroneckerFactors:
@@ -207,16 +209,16 @@ class MiniBatchCost:
         found.add_up(sample)
         return found
 
-    def _part(self, part: float) -> tuple[dict[int, Shard], Factors | None]:
+    def _part(self, part: float) -> tuple[dict[int, Shard], LossFactors | None]:
         """Return a fraction of the examples of each of this rank's shards, and the factors of several targets.
 
         Collective for several targets. Shards without examples are left out.
         """
         chosen = {s.number: s.rows(self._window(s.count, part)) for s in self.batch if s.count}
-        factors = self.factors
-        if factors is not None and part < 1:
-            factors = self.objective.factors(lambda number: [chosen[number]] if number in chosen else [])
-        return chosen, factors
+        loss_factors = self.loss_factors
+        if loss_factors is not None and part < 1:
+            loss_factors = self.objective.loss_factors(lambda number: [chosen[number]] if number in chosen else [])
+        return chosen, loss_factors
 
     def _window(self, count: int, part: float) -> Any:
         """Return the indices of the examples of a shard that are used: the first ones, as batches are shuffled.

@@ -35,7 +35,7 @@ from dbp.reading.shard import Chunks, Shard
 from dbp.types import Array
 
 if TYPE_CHECKING:
-    from dbp.cost.joint import Factors, JointCost
+    from dbp.cost.joint import JointCost, LossFactors
 
 
 class Objective:
@@ -54,7 +54,7 @@ class Objective:
         messages: the form in which gradients travel between nodes; see GradientSum.
         kept: the fraction of a gradient's elements that is sent, if not all are.
         full_batch: True if every mini-batch holds all examples.
-        of_targets: what targets have gone through, which is undone for the metrics; of several targets, by name.
+        target_scaling: of the targets, by name if there are several, which is undone for the metrics.
         metrics: those of training, summed with every gradient; by default there are none.
         frozen: parameters that are not in the layout, as they are constant: by path.
         are_weighted: whether any of several targets may have example weights.
@@ -78,7 +78,7 @@ class Objective:
         messages: str = "full",
         kept: float | None = None,
         full_batch: bool = False,
-        of_targets: Any = None,
+        target_scaling: Any = None,
         metrics: MetricSet | None = None,
         frozen: Mapping[str, Array] | None = None,
         are_weighted: bool = True,
@@ -87,17 +87,17 @@ class Objective:
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self.seed, self.full_batch = dtype, running or {}, seed, full_batch
         self.stop_requested = False
-        self.joint = _joint_cost(loss, of_targets or {}, are_weighted) if isinstance(loss, JointLoss) else None
-        is_scaled = isinstance(of_targets, Scaling) and not of_targets.is_identity
-        self._of_targets: Scaling | None = of_targets if is_scaled else None
+        self.joint = _joint_cost(loss, target_scaling or {}, are_weighted) if isinstance(loss, JointLoss) else None
+        is_scaled = isinstance(target_scaling, Scaling) and not target_scaling.is_identity
+        self._target_scaling: Scaling | None = target_scaling if is_scaled else None
         none = MetricSet() if self.joint is None else self.joint.metrics()
         self.metrics = none if metrics is None else metrics
         self.scalars = 2 + self.metrics.width  # example weight, loss and metrics
-        moments = sum(place.width for place in self.running.values())
+        moment_sums = sum(moments.width for moments in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
         together = any(moments.over_shards for moments in self.running.values())
         self.allreduce = ShardAllreduce(comm, shards) if together else None
-        self.gradients = GradientSum(self.arena, shards, self.scalars + moments, messages, kept)
+        self.gradients = GradientSum(self.arena, shards, self.scalars + moment_sums, messages, kept)
         self._plain_sums: dict[int, PlainSum] = {}  # by their number of scalars
         self._is_random = False  # True if a layer has drawn random numbers
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
@@ -185,15 +185,15 @@ class Objective:
         sums[:2] = weighted_sums(losses, weights)
         if metrics.width or use is not None:
             targets = shard.targets
-            if self._of_targets is not None:
-                outputs, targets = map(self._of_targets.undo, (outputs, targets))
+            if self._target_scaling is not None:
+                outputs, targets = map(self._target_scaling.undo, (outputs, targets))
             found = Predictions(outputs, targets, weights)
             metrics.write_sums(sums[2:], found, mixture)
             if use is not None:
                 use(found)
         return sums
 
-    def factors(self, examples: Chunks) -> Factors:
+    def loss_factors(self, examples: Chunks) -> LossFactors:
         """Return the factor of each of several targets' losses in the cost of some examples; collective.
 
         Args:
@@ -201,7 +201,7 @@ class Objective:
         """
         assert self.joint is not None
         plain_sum = self._plain_sum(1 + len(self.joint.loss.parts))
-        found, stop_requested = self.joint.factors(plain_sum, self.shards, examples)
+        found, stop_requested = self.joint.loss_factors(plain_sum, self.shards, examples)
         self.stop_requested |= stop_requested
         return found
 
@@ -302,9 +302,9 @@ class Objective:
         """
         self.arena.fence(weights)
         at = self.layout.views(weights)
-        factors = None if self.joint is None else self.factors(chunks)
+        loss_factors = None if self.joint is None else self.loss_factors(chunks)
         return self.curvature(
-            lambda number: (self.loss_curvature(at, chunk.rows(...), None, factors) for chunk in chunks(number))
+            lambda number: (self.loss_curvature(at, chunk.rows(...), None, loss_factors) for chunk in chunks(number))
         )
 
     def curvature(self, examples: Callable[[int], Iterable[LossCurvature]], training: bool = False) -> Curvature:
@@ -318,7 +318,11 @@ class Objective:
         return Curvature(examples, self.arena, self.shards, self.gradients.vector_sum, allreduce)
 
     def loss_curvature(
-        self, at: Mapping[str, Array], shard: Shard, draw: RandomKey | None = None, factors: Factors | None = None
+        self,
+        at: Mapping[str, Array],
+        shard: Shard,
+        draw: RandomKey | None = None,
+        loss_factors: LossFactors | None = None,
     ) -> LossCurvature:
         """Return the derivatives of a shard's loss sum.
 
@@ -326,7 +330,7 @@ class Objective:
             at: the parameters.
             shard: the examples.
             draw: random numbers of a training pass; None for the model as in evaluation.
-            factors: of several targets, see factors(); None for one target.
+            loss_factors: of several targets, see loss_factors(); None for one target.
         """
         mixtures: list[Mixture | None] = [None]  # that of the last call, the same in each as its draws are
 
@@ -337,9 +341,9 @@ class Objective:
             return found
 
         if self.joint is not None:
-            assert factors is not None
+            assert loss_factors is not None
             both = lambda given: (outputs(given), mixtures[0])  # noqa: E731
-            return self.joint.curvature(both, at, shard, draw or (0, 0, 0), factors)
+            return self.joint.curvature(both, at, shard, draw or (0, 0, 0), loss_factors)
 
         return LossCurvature(
             outputs=outputs,
@@ -360,8 +364,8 @@ class Objective:
         self.arena.free()
 
 
-def _joint_cost(loss: JointLoss, of_targets: Mapping[str, Scaling], are_weighted: bool) -> JointCost:
+def _joint_cost(loss: JointLoss, target_scaling: Mapping[str, Scaling], are_weighted: bool) -> JointCost:
     """Return what is done with several targets, whose code no other run loads."""
     from dbp.cost.joint import JointCost
 
-    return JointCost(loss, of_targets, are_weighted)
+    return JointCost(loss, target_scaling, are_weighted)

@@ -114,18 +114,19 @@ class Examples(Mapping[str, Array]):
         """Return which places of the inputs hold data, booleans (rows, *places), if some do not."""
         return self.of_role("mask")
 
-    def of_target(self, name: str, masked: str | None = None) -> Examples:
+    def of_target(self, name: str, masked_inputs: str | None = None) -> Examples:
         """Return a named target as the only one: its column with the weights and the mask that go with it.
 
         Args:
             name: of the target.
-            masked: the name of the inputs whose places the target has; "" for inputs without a name; None for none.
+            masked_inputs: the name of the inputs whose places the target has, "" for inputs without a name; None
+                without places.
         """
         target = f"targets.{name}"
         columns = {"targets": self._columns[target]}
         if (weights := weights_for(target, self._columns)) is not None:
             columns["weights"] = self._columns[weights]
-        mask = None if masked is None else f"mask.{masked}" if masked else "mask"
+        mask = None if masked_inputs is None else f"mask.{masked_inputs}" if masked_inputs else "mask"
         if mask is not None and mask in self._columns:
             columns["mask"] = self._columns[mask]
         return Examples(columns)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
-from dbp.cost.joint import Factors, loss_sum
+from dbp.cost.joint import LossFactors, loss_sum
 from dbp.cost.mini_batch import losses_of
 from dbp.data import Meaning, Numbers
 from dbp.errors import UserError
@@ -164,14 +164,16 @@ def neurons_of(evaluator: Evaluator) -> Neurons:
     """Return the deltas of all units of an evaluator's model over its data; collective."""
     trained = evaluator.trained
     columns = agree(evaluator.comm, _Columns.of, trained)
-    factors = evaluator.objective().factors(evaluator.loader.chunks) if isinstance(trained.loss, JointLoss) else None
+    loss_factors = (
+        evaluator.objective().loss_factors(evaluator.loader.chunks) if isinstance(trained.loss, JointLoss) else None
+    )
     vector_sum = PlainSum(evaluator.comm, evaluator.shards, 0, trained.dtype, columns.width)
     tree = vector_sum.start()
     for number in evaluator.shards.mine:
         part = vector_sum.buffer()
         part.scalars[:] = 0
         for chunk in evaluator.loader.chunks(number):
-            part.scalars += columns.sums(trained, chunk, factors)
+            part.scalars += columns.sums(trained, chunk, loss_factors)
         tree.push(0, number, part)
     found = columns.figures(vector_sum.total(tree).scalars, len(trained.data))
     evaluator.check_cost(found.cost)
@@ -276,29 +278,29 @@ class _Columns:
         """Return how many numbers are summed."""
         return 3 + 4 * sum(self.units.values())
 
-    def sums(self, trained: ModelOnData, chunk: Shard, factors: Factors | None = None) -> Array:
+    def sums(self, trained: ModelOnData, chunk: Shard, loss_factors: LossFactors | None = None) -> Array:
         """Return the sums over some examples, in float64.
 
         Args:
             trained: the model.
             chunk: the examples.
-            factors: of the losses of several targets, see cost/joint.py; None for one target.
+            loss_factors: of the losses of several targets, see cost/joint.py; None for one target.
         """
         outputs, layers = _forward(trained, chunk.inputs, chunk.mask)
         losses = losses_of(trained.loss, outputs, chunk)
-        given = chunk.example_weights if factors is None else None  # else they are in the sum of the losses
+        given = chunk.example_weights if loss_factors is None else None  # else they are in the sum of the losses
         weights = np.ones(chunk.count, trained.dtype) if given is None else given
         units = [z for layer in layers.values() for z in layer.inputs]
-        if factors is None:
+        if loss_factors is None:
             deltas = iter(pullback(losses, weights, units))
             loss = np.sum(array_of(losses) * weights.astype(np.float64))
         else:
-            total = loss_sum(losses, chunk, factors)
+            total = loss_sum(losses, chunk, loss_factors)
             is_recorded = type(total) is Tensor
             deltas = iter(pullback(total, np.ones((), trained.dtype), units) if is_recorded else [None] * len(units))
             loss = np.float64(array_of(total))
         example_weights = weights.reshape(len(weights), -1).sum(axis=1, dtype=np.float64)
-        counted = np.count_nonzero(example_weights) if factors is None else chunk.counted
+        counted = np.count_nonzero(example_weights) if loss_factors is None else chunk.counted
         parts = [np.array([example_weights.sum(), loss, counted])]
         for layer in layers.values():
             of_layer = [next(deltas) for _ in layer.inputs]

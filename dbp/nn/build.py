@@ -46,7 +46,7 @@ class InitialParameters:
             their names.
         output_places: how many of its first axes are places of masked inputs.
         places_kept: the same, if they are as many places as those of the inputs; else 0.
-        places_of: the name of the inputs whose places they are, "" for inputs without a name; None without places.
+        masked_inputs: the name of the inputs whose places they are, "" for inputs without a name; None without places.
         input_checks: the paths of the layers that refuse some numbers in their inputs.
         constants: the paths of those parameters that are never trained.
     """
@@ -59,7 +59,7 @@ class InitialParameters:
     output_shape: Any = ()
     output_places: Any = 0
     places_kept: Any = 0
-    places_of: Any = None
+    masked_inputs: Any = None
     input_checks: tuple[str, ...] = ()
     constants: frozenset[str] = frozenset()
 
@@ -167,7 +167,7 @@ def initial_parameters(
         output_shape=shapes,
         output_places=places,
         places_kept=kept,
-        places_of=source,
+        masked_inputs=source,
         input_checks=tuple(call.input_checks),
         constants=frozenset(call.constants),
     )
@@ -187,7 +187,7 @@ def _check_outputs(outputs: Any, examples: int) -> None:
 
 
 def _places(output_shape: Shape, after: Array | None, inputs: Arrays, mask: Arrays | None) -> tuple[int, int, Any]:
-    """Return output_places, places_kept and places_of of one output; see InitialParameters.
+    """Return output_places, places_kept and masked_inputs of one output; see InitialParameters.
 
     Args:
         output_shape: of an example.

@@ -35,19 +35,19 @@ class OutputForm(NamedTuple):
         loss: of the outputs.
         shape: of the outputs for one example, the longest if they have unequal lengths.
         places: how many axes of the shape are places of masked inputs, as many as those of the inputs.
-        masked: the name of these inputs, "" for inputs without a name; None without places.
+        masked_inputs: the name of these inputs, "" for inputs without a name; None without places.
     """
 
     loss: Loss
     shape: Shape
     places: int = 0
-    masked: str | None = ""
+    masked_inputs: str | None = ""
 
     def _weighted(self, examples: Examples) -> Examples:
         """Return examples in which targets of masked places have weight 0."""
         if isinstance(masks := examples.mask, dict):
             kept = {name: column for name, column in examples.items() if role_of(name) != "mask"}
-            mask = {"mask": masks[self.masked]} if self.masked in masks else {}
+            mask = {"mask": masks[self.masked_inputs]} if self.masked_inputs in masks else {}
             examples = Examples({**kept, **mask})
         return weighted_by_places(examples, self.places)
 
@@ -87,31 +87,31 @@ class JointForm(NamedTuple):
 
     Args:
         loss: of all targets.
-        of_targets: the form of the output of each, by its name.
+        forms: the form of the output of each, by its name.
     """
 
     loss: JointLoss
-    of_targets: Mapping[str, OutputForm]
+    forms: Mapping[str, OutputForm]
 
     @property
     def shape(self) -> dict[str, Shape]:
         """Return the shape of each target's output for one example."""
-        return {name: form.shape for name, form in self.of_targets.items()}
+        return {name: form.shape for name, form in self.forms.items()}
 
     def check_targets(self, examples: Examples, first: int) -> None:
         """Raise UserError, which names the target, if targets or weights of some examples do not fit."""
-        for name, form in self.of_targets.items():
+        for name, form in self.forms.items():
             try:
-                form.check_targets(examples.of_target(name, form.masked), first)
+                form.check_targets(examples.of_target(name, form.masked_inputs), first)
             except UserError as error:
                 raise type(error)(f"target {name!r}: {error}") from None
 
     def prepared(self, examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any]) -> Prepared:
         """Return some examples with their targets and weights as the losses take them; see OutputForm."""
         found = {}
-        for name, form in self.of_targets.items():
+        for name, form in self.forms.items():
             own = scalings.get(f"targets.{name}")
-            of_target = examples.of_target(name, form.masked)
+            of_target = examples.of_target(name, form.masked_inputs)
             found[name] = form.prepared(of_target, {} if own is None else {"targets": own}, dtype)
         weights = {name: one.example_weights for name, one in found.items() if one.example_weights is not None}
         return Prepared(examples, {name: one.targets for name, one in found.items()}, weights or None)
@@ -139,21 +139,21 @@ def output_form(loss: Any, initial: InitialParameters, columns: Iterable[str] | 
                 f"the model returns outputs by name ({shortened([*initial.output_shape])}), but the loss is "
                 f"{loss.kind} alone; name the targets, such as data.targets = {{ energy = ... }}, and give each a loss"
             )
-        return OutputForm(loss, initial.output_shape, initial.places_kept, initial.places_of)
+        return OutputForm(loss, initial.output_shape, initial.places_kept, initial.masked_inputs)
     if not isinstance(initial.output_shape, Mapping):
         if len(loss.parts) > 1:
             raise UserError(
                 f"the model returns one array, but there are the targets {shortened([*loss.parts])}; return a "
                 "dictionary with an output for each of them"
             )
-        form = OutputForm(loss.loss_of(*loss.parts), initial.output_shape, initial.places_kept, initial.places_of)
+        form = OutputForm(loss.loss_of(*loss.parts), initial.output_shape, initial.places_kept, initial.masked_inputs)
         return JointForm(loss, dict.fromkeys(loss.parts, form))
     for name in loss.parts:
         if name not in initial.output_shape:
             raise unknown("output of the model for the target", name, initial.output_shape)
     forms = {
         name: OutputForm(
-            loss.loss_of(name), initial.output_shape[name], initial.places_kept[name], initial.places_of[name]
+            loss.loss_of(name), initial.output_shape[name], initial.places_kept[name], initial.masked_inputs[name]
         )
         for name in loss.parts
     }

@@ -52,7 +52,7 @@ def with_class_weights(
         classes = meaning["targets"].classes if "targets" in meaning else None
         return _with_factors(comm, form, classes or (), _stored(progress), totals, lambda shard: shard)
     stored, found = _stored(progress), {}
-    for name, one in form.of_targets.items():
+    for name, one in form.forms.items():
         known = stored.get(name) if isinstance(stored, Mapping) else None
         classes = meaning[f"targets.{name}"].classes if f"targets.{name}" in meaning else None
         alone = methodcaller("of_target", name)

@@ -244,7 +244,7 @@ class Run:
             settings.messages,
             settings.messages_kept,
             full_batch=self.batches.steps == 1,
-            of_targets=standardizations(self.form, self.meaning),
+            target_scaling=standardizations(self.form, self.meaning),
             metrics=self.metrics.training,
             frozen=None if self.frozen is None else self.frozen.parameters,
             are_weighted=self._are_weighted,

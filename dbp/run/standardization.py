@@ -59,8 +59,8 @@ class Standardization:
 
     def __str__(self) -> str:
         named = " and ".join(self.columns)
-        told = "; the cost is in these units, metrics and predictions in those of the data"
-        return f"{named} standardized by {self.source}{told if 'targets' in self.columns else ''}"
+        units = "; the cost is in these units, metrics and predictions in those of the data"
+        return f"{named} standardized by {self.source}{units if 'targets' in self.columns else ''}"
 
 
 def standardization_of(comm: Communicator, settings: Settings, sources: Sources, stored: Meaning) -> Standardization:
@@ -158,10 +158,10 @@ def moments_in(meaning: Meaning) -> dict[str, ColumnMeaning]:
 
 
 def standardizations(form: Form, meaning: Meaning) -> Any:
-    """Return what targets have gone through by mean and deviation; of several targets, by their names."""
+    """Return the standardization of the targets; of several, by their names."""
     if isinstance(form, OutputForm):
         return meaning.get("targets", ColumnMeaning(FLOATS)).standardization
-    return {name: meaning_of_target(meaning, name).standardization for name in form.of_targets}
+    return {name: meaning_of_target(meaning, name).standardization for name in form.forms}
 
 
 def meaning_of_target(meaning: Meaning, name: str) -> ColumnMeaning:

@@ -92,7 +92,7 @@ class Evaluator:
             self.shards,
             trained.dtype,
             trained.running,
-            of_targets=trained.of_targets,
+            target_scaling=trained.target_scaling,
         )
 
     def evaluate(self, *others: MetricKind) -> Evaluated:

@@ -152,12 +152,12 @@ class ModelOnData:
         """Return what is known of each target, by its name; "" is the name of the only one without a name."""
         if not isinstance(self.form, JointForm):
             return {"": TargetOnData(self.form.loss, self.form.shape, self.targets)}
-        forms = self.form.of_targets.items()
+        forms = self.form.forms.items()
         return {n: TargetOnData(one.loss, one.shape, meaning_of_target(self.standardized, n)) for n, one in forms}
 
     @property
-    def of_targets(self) -> Any:
-        """Return what targets have gone through by mean and deviation; of several targets, by their names."""
+    def target_scaling(self) -> Any:
+        """Return the standardization of the targets; of several, by their names."""
         return standardizations(self.form, self.standardized)
 
     def _named(self, outputs: Any) -> Any:
@@ -166,7 +166,7 @@ class ModelOnData:
 
     def in_units(self, outputs: Arrays) -> Arrays:
         """Return outputs in the units of the targets."""
-        scalings = self.of_targets
+        scalings = self.target_scaling
         if not isinstance(outputs, Mapping):
             return scalings.undo(outputs)
         return {name: scalings.get(name, Scaling()).undo(output) for name, output in outputs.items()}

@@ -81,7 +81,7 @@ def test_numbers_for_each_place_fix_its_length():
     model = [nn.Conv1d(3, 3, padding="same")]
     assert dimensions(model, (5, 2), scaling=Scaling(factor=np.ones(2) / 2))["inputs"] == ["length", 2]
     assert dimensions(model, (5, 2), scaling=Scaling(factor=np.ones((5, 1)) / 2))["inputs"] == [5, 2]
-    assert dimensions(model, (5, 2), of_targets=Scaling(center=np.ones((5, 3))))["outputs"] == [5, 3]
+    assert dimensions(model, (5, 2), target_scaling=Scaling(center=np.ones((5, 3))))["outputs"] == [5, 3]
 
 
 def test_lengths_of_several_inputs():

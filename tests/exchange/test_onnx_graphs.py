@@ -79,7 +79,7 @@ def test_targets_are_in_the_units_of_the_data():
     model = nn.Graph(Named(Dense(2), "a"), Named(Dense(1), "b", "inputs"), outputs=["a", "b"])
     weights = {name: np.float32(array) for name, array in start(model, META, "float32")[0].items()}
     undone = {"b": Scaling(center=np.float32(-3.0), factor=np.float32(0.5))}
-    running = session(onnx_model(model, weights, (3,), of_targets=undone))
+    running = session(onnx_model(model, weights, (3,), target_scaling=undone))
     expected = model(nn.use(weights), META)
     found = running.run(None, {"inputs": META})
     np.testing.assert_allclose(found[0], expected["a"], rtol=1e-5)

@@ -15,7 +15,7 @@ BOTH = replace(
     output_shape={"a": (2,), "b": (3,)},
     output_places={"a": 0, "b": 0},
     places_kept={"a": 0, "b": 0},
-    places_of={"a": None, "b": None},
+    masked_inputs={"a": None, "b": None},
 )
 HUBER, LOSSES = nn.Huber(), nn.as_loss({"a": "huber", "b": "mean_squared_error"})
 
@@ -28,7 +28,7 @@ def test_targets_without_a_name_have_one_loss():
 def test_named_targets_have_a_loss_each():
     form = output_form(LOSSES, BOTH, ["inputs.x", "targets.b", "targets.a", "weights"])
     assert isinstance(form, JointForm)
-    assert list(form.of_targets) == ["b", "a"]  # in the order of the data
+    assert list(form.forms) == ["b", "a"]  # in the order of the data
     assert form.shape == {"b": (3,), "a": (2,)}
     single = output_form(HUBER, PLAIN, ["inputs", "targets.energy"])  # a single output of a single target
     assert single.shape == {"energy": (2,)}

@@ -31,7 +31,7 @@ def onnx_model(
     input_shape: Shapes,
     scaling: Scaling | Mapping[str, Scaling] = UNCHANGED,
     properties: Mapping[str, str] | None = None,
-    of_targets: Scaling | Mapping[str, Scaling] = UNCHANGED,
+    target_scaling: Scaling | Mapping[str, Scaling] = UNCHANGED,
 ) -> Any:
     """Return an onnx.ModelProto that computes the outputs of the model in evaluation, for any number of examples.
 
@@ -47,8 +47,7 @@ def onnx_model(
         input_shape: shape of one example, channels last; shapes by name for several inputs.
         scaling: what the graph does to its inputs first, likewise.
         properties: metadata of the file besides the version of dbp.
-        of_targets: what the targets went through in training, which the graph undoes for its outputs; by the names of
-            these for several.
+        target_scaling: of the targets in training, which the graph undoes for its outputs; by name for several.
 
     Raises:
         UserError: a layer is the user's own, weights and model do not fit together, or onnx is not installed.
@@ -62,7 +61,7 @@ def onnx_model(
 
     def build(shapes: Mapping[str, Shape], weights: Mapping[str, Array] = blank) -> Built:
         given = {name: Value.plain(name, shape) for name, shape in shapes.items()}
-        return _built(Graph(weights, dtype), model, given, has_names, scaling, of_targets)
+        return _built(Graph(weights, dtype), model, given, has_names, scaling, target_scaling)
 
     def takes(shapes: Mapping[str, Shape]) -> bool:
         return _shapes_of_weights(model, shapes if has_names else shapes[INPUTS], dtype) == needed
@@ -74,7 +73,7 @@ def onnx_model(
 
 
 def _built(
-    graph: Graph, model: Any, given: Mapping[str, Value], has_names: bool, scaling: Any, of_targets: Any
+    graph: Graph, model: Any, given: Mapping[str, Value], has_names: bool, scaling: Any, target_scaling: Any
 ) -> Built:
     """Return the graph, to which the model is added, with its inputs and outputs; arguments are those of onnx_model().
 
@@ -84,13 +83,13 @@ def _built(
         given: the inputs by name.
         has_names: whether the model takes its inputs by name.
         scaling: what the graph does to its inputs first.
-        of_targets: what it undoes for its outputs.
+        target_scaling: of the targets in training, which the graph undoes for its outputs.
     """
     top, scalings, x = OnnxScope(graph), _by_name(scaling, INPUTS), dict(given)
     for name, value in given.items():
         x[name] = _scaled(top, value, scalings.get(name, UNCHANGED), name)
     y = add(top, model, x if has_names else x[INPUTS])
-    undone = _by_name(of_targets, OUTPUTS)
+    undone = _by_name(target_scaling, OUTPUTS)
     outputs: dict[str, Value] = {}
     for output, value in _by_name(y, OUTPUTS).items():
         name = f"{output}_output" if output in given else output

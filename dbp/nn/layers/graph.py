@@ -139,7 +139,7 @@ class Graph:
                 shared = self._shared(name, layer, steps)
                 layer, weights = shared.layer, shared.weights or shared.name
             self._check_takes(name, layer, takes)
-            steps.append(Step(name, layer, takes, takes != (before,), weights))
+            steps.append(Step(name, layer, takes, takes == (before,), weights))
         return tuple(steps)
 
     def _shared(self, name: str, layer: Shared, earlier: Sequence[Step]) -> Step:
@@ -219,7 +219,7 @@ class Graph:
         left = self._users.copy()
         for step in self.steps if has_mask else self._fused:
             given, mask = self._given(step, values, masks)
-            values[step.gives], masks[step.gives] = step.apply(scope, given, mask)
+            values[step.output], masks[step.output] = step.apply(scope, given, mask)
             del given
             for source in step.takes:  # whose memory evaluation can use again
                 left[source] -= 1
@@ -279,7 +279,7 @@ class Graph:
 
     def _no_source(self, step: Step, source: str, given: tuple[str, ...]) -> str:
         """Return what is wrong with the name of a source that is neither an input nor a layer."""
-        if source == INPUTS and not step.says_takes:
+        if source == INPUTS and step.follows:
             return f"takes the only input, but there are {', '.join(given)}; say which, such as from = {given[0]!r}"
         earlier = self.names[: self.names.index(step.name)]
         hint = remedy(source, [*given, *earlier])

@@ -21,7 +21,7 @@ class Step(NamedTuple):
         name: of the layer.
         layer: the layer.
         takes: the names of what it takes; empty for the outputs of the step before.
-        says_takes: whether `takes` is something else than the outputs of the layer before.
+        follows: whether `takes` is the outputs of the layer before alone.
         weights: the name of the layer whose weights it uses; empty for its own.
         pool_name: the name of the pooling layer.
         pool: the pooling layer; None without one that is fused.
@@ -30,14 +30,14 @@ class Step(NamedTuple):
     name: str
     layer: Layer
     takes: tuple[str, ...] = ()
-    says_takes: bool = False
+    follows: bool = True
     weights: str = ""
     pool_name: str = ""
     pool: MaxPool2d | None = None
 
     @property
-    def gives(self) -> str:
-        """Return the name of what comes out of the step."""
+    def output(self) -> str:
+        """Return the name of the step's outputs, which is that of its last layer."""
         return self.pool_name or self.name
 
     def apply(self, scope: Scope, x: Value, mask: Any) -> tuple[Value, Any]:
@@ -59,7 +59,7 @@ class Step(NamedTuple):
             y = layer.pooled(inner, x, pool.tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
             after = None if mask is None else inner.mask_after(layer)
             if trace is not None:
-                trace.name, trace.takes = self.name, self.takes if self.says_takes else ()
+                trace.name, trace.takes = self.name, () if self.follows else self.takes
                 trace.end(y, scope.inside(self.pool_name).trace_layer(pool) if pool else None)
         except PoolError as error:
             raise error_in(self.pool_name, UserError(str(error))) from None
@@ -87,7 +87,7 @@ def with_pooling(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[St
     """
     fused: list[Step] = []
     for step in steps:
-        pool, before = step.layer, fused[-1] if fused and not step.says_takes else None
+        pool, before = step.layer, fused[-1] if fused and step.follows else None
         fits = before and isinstance(before.layer, Conv2d) and before.pool is None and before.name not in apart
         if before and fits and isinstance(pool, MaxPool2d) and pool.tiles:
             fused[-1] = before._replace(pool_name=step.name, pool=pool)

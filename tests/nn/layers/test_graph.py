@@ -237,7 +237,7 @@ def test_masks_follow_the_values():
     assert after["both"] is None
     np.testing.assert_array_equal(after["each"], masks["beside"])
     initial = nn.initial_parameters(model, x, 0, mask=masks)
-    assert initial.places_of == {"both": None, "each": "beside"}
+    assert initial.masked_inputs == {"both": None, "each": "beside"}
 
 
 def test_all_inputs_are_checked_though_one_tower_needs_parameters_first():

@@ -26,7 +26,7 @@ def test_layers_are_numbered_by_kind():
 def test_pooling_is_a_part_of_the_step_of_its_convolution(layers, apart, expected):
     steps = with_pooling([Step(str(i), layer) for i, layer in enumerate(layers)], apart)
     assert [(step.name, step.pool_name) for step in steps] == expected
-    assert steps[-1].gives == str(len(layers) - 1)
+    assert steps[-1].output == str(len(layers) - 1)
 
 
 def test_the_only_input():
