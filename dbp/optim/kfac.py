@@ -27,7 +27,7 @@ DAMPING_RATIO, FACTOR_DAMPING_RATIO = 19 / 20, math.sqrt(19 / 20)  # omega_1 and
 # Ratios of the actual to the predicted decrease, on examples that a step has not seen. A step fits the noise of its own
 # mini-batch too, so that it never gains on others what it promises.
 GOOD_RATIO, BAD_RATIO = 1 / 4, 0.0  # for less damping and for more
-JUMP = 10  # times the predicted decrease: a rise of the cost that is looked into, and for which a step is taken back
+JUMP = 10  # times the predicted decrease: a rise of the cost for which a step is taken back
 MAX_ATTEMPTS = 50  # per step, each with more damping, until the model promises no more than all of the cost
 
 
@@ -137,16 +137,19 @@ class _KFACStep(Generic[E]):
             return True
         if not self.evaluation.finite:
             return False
-        before = float(self.state.numbers["cost"][0])
         is_due = (self.updates - 1) % self.optimizer.damping_interval == 0
-        jumps = self.evaluation.cost - before > JUMP * self._decrease
-        if not (is_due or jumps):
+        if not is_due and not self._jumps_from(float(self.state.numbers["cost"][0])):
             return True
         self._write_weights_before(self.trial)
         self.evaluations += 1
         before = self.cost_function.value(self.trial)
-        self._adapt_damping((before - self.evaluation.cost) / self._decrease)
-        return not self.evaluation.cost - before > JUMP * self._decrease
+        if is_due:
+            self._adapt_damping((before - self.evaluation.cost) / self._decrease)
+        return not self._jumps_from(before)
+
+    def _jumps_from(self, before: float) -> bool:
+        """Return True if the cost is far higher than before the last step, and not just that of other examples."""
+        return self.evaluation.cost - before > max(JUMP * self._decrease, abs(before) / 2)
 
     def take_back(self) -> None:
         """Undo the last step, and damp more."""
