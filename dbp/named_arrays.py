@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.types import Array, Arrays, Shapes
+from dbp.types import Arrays, Shapes
 
 
 def each(function: Callable[[Any], Any], given: Any) -> Any:
@@ -45,7 +45,7 @@ def shapes_of(arrays: Any) -> Any:
     return each(lambda array: tuple(np.shape(array)[1:]), arrays)
 
 
-def same_form(one: Array | Arrays, other: Array | Arrays) -> bool:
+def same_form(one: Arrays, other: Arrays) -> bool:
     """Return True if both are arrays without a name, or both have arrays of the same names."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys()

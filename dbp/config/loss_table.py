@@ -8,25 +8,25 @@ from typing import Any
 from dbp.errors import UserError
 from dbp.nn import LOSSES, JointLoss, TargetLoss
 
-Named = Callable[[Mapping[str, type[Any]], Any, str], Any]  # reads an object of the kind that its table names
+KindReader = Callable[[Mapping[str, type[Any]], Any, str], Any]  # returns an object from the kinds, its table, its key
 
 
-def read_loss(value: Any, key: str, named: Named, others: tuple[str, ...] = ()) -> Any:
+def read_loss(value: Any, key: str, read_kind: KindReader, others: tuple[str, ...] = ()) -> Any:
     """Return a loss, or a JointLoss of those of several targets: a table by their names, which has no kind.
 
     Args:
         value: as a config has it.
         key: of the loss, for messages.
-        named: reads an object of the kind that its table names.
+        read_kind: reads an object of the kind that its table names.
         others: keys, besides `kind`, of a table that is no table of several targets.
     """
     if not isinstance(value, Mapping) or {"kind", *others} & value.keys():
-        return named(LOSSES, value, key)
+        return read_kind(LOSSES, value, key)
     parts = {}
     for name, given in value.items():
         table = dict(given) if isinstance(given, Mapping) else {"kind": given}
         weight = table.pop("weight", 1.0)
-        loss = named(LOSSES, table, f"{key}.{name}")
+        loss = read_kind(LOSSES, table, f"{key}.{name}")
         try:
             parts[name] = TargetLoss(loss, weight)
         except UserError as error:

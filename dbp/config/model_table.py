@@ -13,29 +13,29 @@ from dbp.nn import LAYERS, Graph, Layer, Named, Sequential, model_of
 from dbp.text import brief
 
 # Returns an object from the kinds there are, its table, its key, and the readers of some of its settings.
-NamedReader = Callable[[Mapping[str, type[Any]], Any, str, Any], Any]
+KindReader = Callable[[Mapping[str, type[Any]], Any, str, Any], Any]
 LISTS = (Sequential.kind, Graph.kind)  # kinds of tables with a list of layers
 KEYS = ("layers", "outputs")  # of these tables
-NAME, FROM = WORDS = ("name", "from")  # keys of any layer
+NAME, FROM = KEYS_OF_LAYER = ("name", "from")  # keys of any layer
 
 
-def read_model(value: Any, key: str, named: NamedReader) -> Layer:
+def read_model(value: Any, key: str, read_kind: KindReader) -> Layer:
     """Return the model that a table describes; raise UserError, which names the key, if it is wrong.
 
     Args:
         value: the table.
         key: its key.
-        named: reads the table of a kind that is no list of layers.
+        read_kind: reads the table of a kind that is no list of layers.
     """
     table = as_table(value, key)
     if table.get("kind", Graph.kind) not in LISTS:
-        return _layer(table, key, named)
+        return _layer(table, key, read_kind)
     for name in table:
         if name not in ("kind", *KEYS):
             raise unknown("key", f"{key}.{name}", [f"{key}.{known}" for known in KEYS])
     if not isinstance(table.get("layers"), list):
         raise UserError(f"{key}.layers must be a list of layers, such as [{{ kind = 'dense', units = 10 }}]")
-    layers = _layers(table["layers"], f"{key}.layers", named)
+    layers = _layers(table["layers"], f"{key}.layers", read_kind)
     try:
         return model_of(layers, table.get("outputs"))
     except UserError as error:
@@ -49,22 +49,22 @@ def as_table(value: Any, key: str) -> Mapping[str, Any]:
     return value
 
 
-def _layers(value: Any, key: str, named: NamedReader) -> tuple[Layer, ...]:
+def _layers(value: Any, key: str, read_kind: KindReader) -> tuple[Layer, ...]:
     """Return the layers in a list, some of which may contain layers themselves."""
     if not isinstance(value, list):
         raise UserError(f"{key} must be a list of layers, but is {brief(value)}")
-    return tuple(_layer_in_list(layer, f"{key}.{i}", named) for i, layer in enumerate(value))
+    return tuple(_layer_in_list(layer, f"{key}.{i}", read_kind) for i, layer in enumerate(value))
 
 
-def _layer_in_list(value: Any, key: str, named: NamedReader) -> Any:
+def _layer_in_list(value: Any, key: str, read_kind: KindReader) -> Any:
     """Return a layer, with its name and what it takes, if its table has any."""
     table = dict(as_table(value, key))
     own = _settings_of(table.get("kind"))
-    found = {word: table.pop(word) for word in WORDS if word in table and word not in (own or {})}
+    found = {name: table.pop(name) for name in KEYS_OF_LAYER if name in table and name not in (own or {})}
     for name in table:
         if own is not None and name not in (*own, "kind"):
-            raise unknown_setting("key", f"{key}.{name}", [f"{key}.{known}" for known in (*own, *WORDS)])
-    layer = read_model(table, key, named) if table.get("kind") in LISTS else _layer(table, key, named)
+            raise unknown_setting("key", f"{key}.{name}", [f"{key}.{known}" for known in (*own, *KEYS_OF_LAYER)])
+    layer = read_model(table, key, read_kind) if table.get("kind") in LISTS else _layer(table, key, read_kind)
     if not found:
         return layer
     try:
@@ -73,10 +73,12 @@ def _layer_in_list(value: Any, key: str, named: NamedReader) -> Any:
         raise UserError(f"{key}: {error}") from None
 
 
-def _layer(table: Mapping[str, Any], key: str, named: NamedReader) -> Layer:
+def _layer(table: Mapping[str, Any], key: str, read_kind: KindReader) -> Layer:
     are_counted = (_settings_of(table.get("kind")) or {}).get("layers") is int  # those that a layer stacks
-    layers = lambda value, inner: _layers(value, inner, named)  # noqa: E731
-    return typing.cast(Layer, named(LAYERS, table, key, {} if are_counted else {"layers": layers, "shortcut": layers}))
+    layers = lambda value, inner: _layers(value, inner, read_kind)  # noqa: E731
+    return typing.cast(
+        Layer, read_kind(LAYERS, table, key, {} if are_counted else {"layers": layers, "shortcut": layers})
+    )
 
 
 def _settings_of(kind: Any) -> dict[str, Any] | None:

@@ -65,14 +65,14 @@ class Flow:
         """
         if len(shape) == 1:
             return Flow(shape)
-        if _is_of_single_numbers(layer):
+        if _ignores_channels(layer):
             return replace(self, shape=shape)
         takes = FIRST if isinstance(layer, TAKES_CHANNELS_FIRST) else LAST
         is_as_before = len(self.shape) == 1 or self.channels in (takes, OF_INPUTS, OF_RESHAPE)
         return Flow(shape, takes if is_as_before else UNKNOWN)
 
 
-def _is_of_single_numbers(layer: Any) -> bool:
+def _ignores_channels(layer: Any) -> bool:
     """Return True if it does not matter to a layer where the channels are."""
     if isinstance(layer, nn.PReLU):
         return layer.shared
@@ -183,7 +183,7 @@ class _Walk:
             own = cross_attention()
         for name, rule in own.items():
             theirs = rule.at(path)
-            by_row = name == "weight" or not (isinstance(layer, nn.Dense) or _is_of_single_numbers(layer))
+            by_row = name == "weight" or not (isinstance(layer, nn.Dense) or _ignores_channels(layer))
             order = flow.order if by_row else None
             if not _alike(self.orders.setdefault(path + name, order), order):
                 raise UserError(

@@ -74,10 +74,10 @@ class JointMetrics(MetricSet):
 
     def values(self, example_weight: float, sums: Array) -> dict[str, float]:  # noqa: ARG002
         """Return the values of all metrics but rankings, by the names of their columns; each target has its weight."""
-        of_targets = dict(zip(self.sets, pairs_in(sums, len(self.sets)), strict=True))
-        found = {f"{COST}_{name}": mean_of(*pair) for name, pair in of_targets.items()}
+        pairs = dict(zip(self.sets, pairs_in(sums, len(self.sets)), strict=True))
+        found = {f"{COST}_{name}": mean_of(*pair) for name, pair in pairs.items()}
         for name, one in self.sets.items():
-            values = one.values(float(of_targets[name][0]), sums[self._blocks[name]])
+            values = one.values(float(pairs[name][0]), sums[self._blocks[name]])
             found |= {f"{column}_{name}": value for column, value in values.items()}
         return found
 

@@ -27,7 +27,7 @@ from dbp.nn.names import check_name, check_names
 from dbp.nn.scope import Model, Scope
 from dbp.nn.user_line import SHAPE_MESSAGES, user_line
 from dbp.random import generator
-from dbp.types import Array, Arrays
+from dbp.types import Array, Arrays, Shapes
 
 MAX_DRAWN = 1 << 12  # elements; a larger parameter is zeros while the model is built
 
@@ -153,24 +153,8 @@ def initial_parameters(
     check_names(found.shapes, running_arrays(found.running))
     if found.shapes.keys() == call.constants:  # there are no others
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
-    shapes, after = shapes_of(outputs), scope.mask_of_outputs(model)
-    places: Any
-    kept: Any
-    if isinstance(shapes, Mapping):
-        by_name: Mapping[str, Any] = after if isinstance(after, Mapping) else {}
-        found_places = {name: _places(shapes[name], by_name.get(name), inputs, mask) for name in shapes}
-        places, kept, source = ({name: one[i] for name, one in found_places.items()} for i in range(3))
-    else:
-        places, kept, source = _places(shapes, after, inputs, mask)
-    return replace(
-        found,
-        output_shape=shapes,
-        output_places=places,
-        places_kept=kept,
-        masked_inputs=source,
-        input_checks=tuple(call.input_checks),
-        constants=frozenset(call.constants),
-    )
+    form = _output_fields(shapes_of(outputs), scope.mask_of_outputs(model), inputs, mask)
+    return replace(found, **form, input_checks=tuple(call.input_checks), constants=frozenset(call.constants))
 
 
 def _check_outputs(outputs: Any, examples: int) -> None:
@@ -184,6 +168,24 @@ def _check_outputs(outputs: Any, examples: int) -> None:
                 f"a model must return one output per example, but for {examples} examples it returned shape "
                 f"{np.shape(output)}{which}"
             )
+
+
+def _output_fields(shapes: Shapes, after: Arrays, inputs: Arrays, mask: Arrays | None) -> dict[str, Any]:
+    """Return the fields of InitialParameters that are about its outputs.
+
+    Args:
+        shapes: of the outputs for one example.
+        after: which places of the outputs hold data; None if they have none, or all do.
+        inputs: of the model.
+        mask: of the inputs.
+    """
+    fields = ("output_places", "places_kept", "masked_inputs")
+    if not isinstance(shapes, Mapping):
+        return {"output_shape": shapes, **dict(zip(fields, _places(shapes, after, inputs, mask), strict=True))}
+    masks: Mapping[str, Any] = after if isinstance(after, Mapping) else {}
+    found = {name: _places(shape, masks.get(name), inputs, mask) for name, shape in shapes.items()}
+    by_field = {field: {name: one[i] for name, one in found.items()} for i, field in enumerate(fields)}
+    return {"output_shape": shapes, **by_field}
 
 
 def _places(output_shape: Shape, after: Array | None, inputs: Arrays, mask: Arrays | None) -> tuple[int, int, Any]:

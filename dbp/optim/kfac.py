@@ -28,6 +28,7 @@ DAMPING_RATIO, FACTOR_DAMPING_RATIO = 19 / 20, math.sqrt(19 / 20)  # omega_1 and
 # mini-batch too, so that it never gains on others what it promises.
 GOOD_RATIO, BAD_RATIO = 1 / 4, 0.0  # for less damping and for more
 JUMP = 10  # times the predicted decrease: a rise of the cost for which a step is taken back
+RAISE = 4  # factor on the damping where a step was taken back, not taken, or promises too much
 MAX_ATTEMPTS = 50  # per step, each with more damping, until the model promises no more than all of the cost
 
 
@@ -152,7 +153,7 @@ class _KFACStep(Generic[E]):
         return self.evaluation.cost - before > max(JUMP * self._decrease, abs(before) / 2)
 
     def take_back(self) -> None:
-        """Undo the last step, and damp more."""
+        """Undo the last step, and raise the damping."""
         self._write_weights_before(self.weights)
         self._forget_last()
         self.evaluation = self.cost_function.value_and_gradient(self.weights)
@@ -180,16 +181,16 @@ class _KFACStep(Generic[E]):
         return self._end()
 
     def _stay(self) -> Step[E]:
-        """Leave the weights as they are, and damp more."""
+        """Leave the weights as they are, and raise the damping."""
         self._forget_last()
         return self._end()
 
     def _forget_last(self) -> None:
-        """Forget the last step, and damp more than for that."""
+        """Set the last step to zero, and raise the damping."""
         for part in self.space.owned:
             self.last[part] = 0
         self.state.numbers["decrease"] = np.zeros(1)
-        self._set_damping(4 * self._damping)
+        self._set_damping(RAISE * self._damping)
 
     def _write_weights_before(self, target: Vector) -> None:
         """Write the weights before the last step."""
@@ -284,7 +285,7 @@ class _KFACStep(Generic[E]):
         """
         attempts = 0
         while model.decrease > abs(self.evaluation.cost) and attempts < MAX_ATTEMPTS:
-            self._set_damping(4 * self._damping)
+            self._set_damping(RAISE * self._damping)
             model, attempts = self._minimum(), attempts + 1
         return model
 

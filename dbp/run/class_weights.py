@@ -105,10 +105,10 @@ def with_stored_weights(loss: Any, progress: Mapping[str, Any]) -> Any:
     """
     stored = _stored(progress)
     if isinstance(loss, JointLoss):
-        of_targets = stored if isinstance(stored, Mapping) else {}
+        by_target = stored if isinstance(stored, Mapping) else {}
         weighted = {name: part.loss for name, part in loss.parts.items() if has_class_weights(part.loss)}
-        known = {name: cast("Any", one) for name, one in weighted.items() if name in of_targets}
-        return loss.with_losses({n: one.with_factors(_checked(of_targets[n])) for n, one in known.items()})
+        known = {name: cast("Any", one) for name, one in weighted.items() if name in by_target}
+        return loss.with_losses({n: one.with_factors(_checked(by_target[n])) for n, one in known.items()})
     if not has_class_weights(loss) or stored is None:
         return loss
     if isinstance(stored, Mapping) and len(stored) == 1:  # of a single target with a name

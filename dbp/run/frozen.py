@@ -11,12 +11,10 @@ from dbp.nn import InitialParameters, RunningMoments
 from dbp.nn.name_patterns import matching_names
 from dbp.parallel import Arena, Communicator, Layout
 from dbp.text import shortened
-from dbp.types import Array
-
-Shapes = dict[str, tuple[int, ...]]
+from dbp.types import Array, Shape
 
 
-def split_shapes(patterns: Sequence[str], initial: InitialParameters) -> tuple[Shapes, Shapes]:
+def split_shapes(patterns: Sequence[str], initial: InitialParameters) -> tuple[dict[str, Shape], dict[str, Shape]]:
     """Return the shapes of the trained parameters and those of the frozen ones, by name.
 
     Args:
@@ -63,7 +61,7 @@ class FrozenParameters:
         vector: this vector, to which nobody writes after the start of the run.
     """
 
-    def __init__(self, comm: Communicator, shapes: Shapes, dtype: Any):
+    def __init__(self, comm: Communicator, shapes: Mapping[str, Shape], dtype: Any):
         self.arena = Arena(comm, Layout(shapes), dtype)
         self.vector = self.arena.vector()
 

@@ -202,7 +202,7 @@ class Run:
     def _shapes(self) -> dict[str, object]:
         shapes: dict[str, object] = {f"parameter {name}": shape for name, shape in self.layout.shapes.items()}
         shapes |= {f"frozen parameter {name}": shape for name, shape in self._frozen_shapes.items()}
-        return shapes | {f"running moments {name}": place.width for name, place in self.running.items()}
+        return shapes | {f"running moments {name}": moments.width for name, moments in self.running.items()}
 
     def _allocate(self) -> None:
         """Allocate weights, optimizer vectors and gradients, shared by the ranks of a node if possible; collective."""

@@ -99,9 +99,20 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
         source = "the moments of the checkpoint" if stored else f"the moments of {path}"
         others = from_rank_0(comm, _other_moments, settings, stored, found)
         return Standardization(with_moments(meaning, found), columns, source, others)
+    found, warnings = _computed(comm, train, columns, meaning)
+    warnings += from_rank_0(comm, _other_moments, settings, stored, found)
+    examples = count_text(len(train), "training example" if path is None else "example")
+    source = f"mean and deviation of {examples}{'' if path is None else f' in {path}'}"
+    return Standardization(with_moments(meaning, found), columns, source, warnings)
+
+
+def _computed(
+    comm: Communicator, data: Dataset, columns: Sequence[str], meaning: Meaning
+) -> tuple[dict[str, ColumnMeaning], list[str]]:
+    """Return the meaning of columns with mean and deviation from a pass over data, and warnings; collective."""
     from dbp.reading.moments import as_numbers, moments_of  # which no other start needs
 
-    moments = moments_of(comm, train, columns, stop_check(comm), write_error)
+    moments = moments_of(comm, data, columns, stop_check(comm), write_error)
     found = {
         column: meaning[column]._replace(mean=as_numbers(one.mean), deviation=as_numbers(one.deviation))
         for column, one in moments.items()
@@ -112,10 +123,7 @@ def standardization_of(comm: Communicator, settings: Settings, sources: Sources,
         for column, which in constant.items()
         if which.any()
     ]
-    warnings += from_rank_0(comm, _other_moments, settings, stored, found)
-    examples = count_text(len(train), "training example" if path is None else "example")
-    source = f"mean and deviation of {examples}{'' if path is None else f' in {path}'}"
-    return Standardization(with_moments(meaning, found), columns, source, warnings)
+    return found, warnings
 
 
 def _columns_of(roles: Sequence[str], loss: Any, meaning: Meaning) -> list[str]:
