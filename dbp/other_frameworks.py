@@ -199,7 +199,7 @@ KEYS = {
     "x_train": "data.train",
     "y_train": "data.train",
 }
-FROZEN = 'a list of patterns of the names of parameters, such as ["dense_1/*"]'
+FROZEN = 'a list of patterns of the names of parameters, such as frozen = ["dense_1/*"] of a run'
 IN_SHARDS = "a mini-batch is computed shard by shard, so raise batch_size and shards"
 SYNCHRONIZED = 'batch_norm normalizes over the whole mini-batch with statistics = "batch"'
 BY_DATA = "the data says it; leave it out"

@@ -21,8 +21,9 @@ def of_call(function, **arguments):
 
 def test_an_argument_that_has_another_name_is_told():
     assert of_call(Adam, lr=0.1) == "unknown argument of Adam 'lr'; did you mean 'learning_rate'?"
-    assert of_call(Dense, units=2, trainable=False).startswith(
-        "unknown argument of Dense 'trainable'; dbp has it as optimizer.layer_rates, in dbp.optim.Adam(layer_rates=...)"
+    assert of_call(Dense, units=2, trainable=False) == (
+        "unknown argument of Dense 'trainable'; dbp has it as frozen; a list of patterns of the names of parameters, "
+        'such as frozen = ["dense_1/*"] of a run'
     )
 
 
