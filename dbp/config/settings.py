@@ -14,7 +14,7 @@ from dbp.checks import LARGEST, check_at_least, check_between_0_and_1, check_int
 from dbp.config.data import Data, check_standardized_targets, path_as_text
 from dbp.errors import UserError, unknown, unknown_setting
 from dbp.kernels import KERNELS, NATIVE
-from dbp.nn import Model, as_loss, as_model, losses_in
+from dbp.nn import Model, as_loss, as_model, losses_by_target
 from dbp.optim import Constant, Optimizer, Schedule, as_optimizer, as_schedule
 from dbp.text import brief
 
@@ -270,7 +270,7 @@ class Settings:
         if self.schedule != Constant() and not self.optimizer.is_first_order:
             kind = self.optimizer.kind
             raise UserError(f"optimizer {kind!r} has no learning rate, so it takes no schedule; leave it out")
-        check_standardized_targets(self.data, losses_in(self.loss))
+        check_standardized_targets(self.data, [*losses_by_target(self.loss).values()])
         self._check_top_k()
         self._check_not_finite()
         if self.log.names and self.out is None:

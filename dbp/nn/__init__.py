@@ -92,7 +92,7 @@ from dbp.nn.losses import (
     check_targets,
     classes_of,
     loss_named,
-    losses_in,
+    losses_by_target,
 )
 from dbp.nn.masks import on_axes_of
 from dbp.nn.mixture import Mixture
@@ -193,7 +193,7 @@ __all__ = [
     "classes_of",
     "initial_parameters",
     "loss_named",
-    "losses_in",
+    "losses_by_target",
     "model_of",
     "moment_sums",
     "on_axes_of",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dbp.config.settings import Settings
 from dbp.errors import UserError
-from dbp.nn import InitialParameters, JointLoss, Loss, TrainingTrial
+from dbp.nn import InitialParameters, Loss, TrainingTrial, losses_by_target
 from dbp.reading.order import Batches
 from dbp.text import count_text, shortened
 
@@ -26,7 +26,7 @@ def model_warnings(loss: Any, trial: TrainingTrial, shards: int, batches: Batche
     Raises:
         UserError: a layer would normalize by the moments of a single number.
     """
-    named = {n: part.loss for n, part in loss.parts.items()} if isinstance(loss, JointLoss) else {"": loss}
+    named = losses_by_target(loss)
     endings = trial.ending if isinstance(trial.ending, Mapping) else dict.fromkeys(named, trial.ending)
     warnings = [_logits_warning(name, one, endings[name]) for name, one in named.items()]
     warnings = [warning for warning in warnings if warning]

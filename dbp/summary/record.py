@@ -13,7 +13,18 @@ import numpy as np
 
 from dbp.autodiff import MemoryCounter, Tensor, Value, graph_nodes
 from dbp.named_arrays import all_of, first_of, row_count
-from dbp.nn import Conv2d, InitialParameters, LayerTrace, Loss, MaxPool2d, Model, RandomKey, Scope, call_with
+from dbp.nn import (
+    Conv2d,
+    InitialParameters,
+    LayerTrace,
+    Loss,
+    MaxPool2d,
+    Model,
+    RandomKey,
+    Scope,
+    call_with,
+    losses_by_target,
+)
 from dbp.summary.work import NO_WORK, Work, work_of
 from dbp.text import shape_text
 from dbp.types import Arrays
@@ -75,7 +86,7 @@ def record(
     with np.errstate(divide="ignore", invalid="ignore"):  # only shapes matter
         outputs = model(Scope(call), inputs)
     rows, ends = _layer_rows(call.trace), all_of(outputs)
-    for name, part in _losses(loss).items():
+    for name, part in ({} if loss is None else losses_by_target(loss)).items():
         row, losses = _loss_row(part, initial, outputs, inputs, name)
         rows.append(row)
         ends.append(losses)
@@ -109,14 +120,6 @@ def _bytes_for_backward(node: Tensor, wanted: set[int], memory: MemoryCounter) -
         return 0
     wanted.add(node.created)
     return memory.node_bytes(node) + sum(memory.new_bytes(x.value) for x in inputs)
-
-
-def _losses(loss: Any) -> dict[str, Loss]:
-    """Return the loss of each output that has one, by the name of the output, "" for the only one."""
-    if loss is None:
-        return {}
-    parts = getattr(loss, "parts", None)
-    return {"": loss} if parts is None else {name: part.loss for name, part in parts.items()}
 
 
 def _loss_row(

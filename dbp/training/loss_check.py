@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dbp.autodiff import array_of
-from dbp.nn import FunctionLoss, JointLoss
+from dbp.nn import FunctionLoss, losses_by_target
 from dbp.parallel import agree
 from dbp.run.run import Run
 
@@ -14,15 +12,9 @@ CHECKED_EXAMPLES = 3  # of each rank
 
 def check_own_loss(run: Run) -> None:
     """Raise UserError if the loss is a function whose derivative by the model's outputs is wrong; collective."""
-    if any(isinstance(loss, FunctionLoss) for loss in _losses(run).values()):
+    if any(isinstance(loss, FunctionLoss) for loss in losses_by_target(run.form.loss).values()):
         run.arena.fence(run.weights)
         agree(run.comm, _check, run)
-
-
-def _losses(run: Run) -> dict[str, Any]:
-    """Return the losses of a run by target; "" is the name of the only target without a name."""
-    loss = run.form.loss
-    return {name: part.loss for name, part in loss.parts.items()} if isinstance(loss, JointLoss) else {"": loss}
 
 
 def _check(run: Run) -> None:
@@ -32,7 +24,7 @@ def _check(run: Run) -> None:
     if examples is None:  # a rank with nothing to do
         return
     outputs = objective.outputs(objective.call(run.layout.views(run.weights), examples, None), examples)
-    for name, loss in _losses(run).items():
+    for name, loss in losses_by_target(run.form.loss).items():
         if isinstance(loss, FunctionLoss):
             one = examples.of_target(name) if name else examples
             loss.check_derivative(array_of(outputs[name] if name else outputs), one.targets)

@@ -73,7 +73,7 @@ def close(got, want, dtype):
 
 @pytest.mark.parametrize("volumes_at_once", [0, 0.5, 1, 2, 100])
 def test_volumes_folded_in_groups_give_the_same(volumes_at_once, monkeypatch):
-    """With planes that lie in the padding alone, and with none of the volume left under a tap."""
+    """Fold planes that lie in the padding alone too, and taps with none of the volume left under them."""
     x, w, b = untied((3, 4, 3, 5, 2)), untied((3, 2, 2, 2, 4)), untied(4)
     setting = {"stride": (2, 1, 1), "padding": ((4, 1), (1, 0), (0, 0)), "dilation": (3, 1, 2), "relu": True, "pool": 0}
     y, saved = fast_convolution.forward(x, w, b, **setting)

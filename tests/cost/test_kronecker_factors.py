@@ -120,7 +120,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_drawn_targets_have_the_hessian_of_the_loss_as_their_fisher_matrix(name):
-    """The mean of products of gradients for drawn targets is the Hessian by the outputs (Martens 2014)."""
+    """Compare the mean product of gradients for drawn targets with the Hessian by the outputs (Martens 2014)."""
     loss, size = LOSSES[name]
     output = RNG.normal(size=size)
     outputs = np.tile(output, (20_000, 1))

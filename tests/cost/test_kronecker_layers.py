@@ -80,7 +80,7 @@ GEOMETRIES = {
 
 @pytest.mark.parametrize("case", GEOMETRIES)
 def test_inputs_times_deltas_are_the_gradient(case, monkeypatch):
-    """The gradient by W is the sum of a d^T; so a = dz of a convolution with a unit vector as its output."""
+    """Find each a as the gradient by W, the sum of a d^T, for a d with a single 1; compare the sum of a a^T."""
     monkeypatch.setattr("dbp.cost.kronecker_layers.PATCHES", 200)  # several pieces
     layer, x = GEOMETRIES[case]
     call, output, leaves = recorded([layer], x)

@@ -174,7 +174,7 @@ def test_embedding(sequences):
 
 
 def test_transposed_convolutions_in_groups():
-    """The reference of onnx, by which others are compared in float64 too, has none."""
+    """Compare with onnxruntime alone, as the reference of onnx, which computes in float64 too, has no groups here."""
     compare([nn.ConvTranspose1d(4, 3, "tanh", 3, 1, dilation=2, groups=2, output_padding=2)], SEQUENCE)
     compare([nn.ConvTranspose2d(8, (3, 2), "relu", (2, 3), 1, groups=4, output_padding=1)], IMAGE)
     compare([nn.ConvTranspose3d(4, 2, groups=2)], VOLUME)

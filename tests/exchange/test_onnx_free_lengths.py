@@ -85,7 +85,7 @@ def test_numbers_for_each_place_fix_its_length():
 
 
 def test_lengths_of_several_inputs():
-    """Those that must be equal are free together, and have one name."""
+    """Check that lengths which must be equal are free together, and have one name."""
     one, other = nn.Named(nn.GRU(3), "one", "left"), nn.Named(nn.GRU(3), "other", "right")
     together = [one, other, nn.Named(nn.Add(), "sum", ("one", "other"))]
     assert dimensions(together, {"left": (5, 2), "right": (5, 4)}) == {
@@ -103,7 +103,7 @@ def test_lengths_of_several_inputs():
 
 
 def test_every_step_to_another_length_is_tried(monkeypatch):
-    """A length is fixed as soon as one of them has another graph."""
+    """Check that a length is fixed as soon as one step leads to another graph."""
     monkeypatch.setattr("dbp.exchange.onnx.free_lengths.STEPS", (3, 6, -3))  # so that the windows lie alike
     assert dimensions([nn.Conv1d(3, 2, stride=3, padding="same", dilation=2)], (7, 4))["inputs"] == ["length", 4]
     assert {1, 2, 3} < set(STEPS)

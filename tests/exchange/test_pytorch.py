@@ -90,7 +90,7 @@ def test_images(tmp_path):
 
 
 def test_sequences_and_volumes(tmp_path):
-    """Transposed convolutions too, whose kernels PyTorch has with the channels of the inputs first."""
+    """Import transposed convolutions too, whose kernels PyTorch has with the channels of the inputs first."""
     module = t.Sequential(
         t.Conv1d(6, 4, 3, groups=2), t.ConvTranspose1d(4, 6, 3, 2, 1, output_padding=1, groups=2, dilation=2)
     )
@@ -119,7 +119,7 @@ class Separable(t.Module):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_separable_upsampled_and_with_slopes(tmp_path, shared):
-    """Slopes of flattened images meet their numbers."""
+    """Put the slopes of flattened images in dbp's order."""
     module = t.Sequential(
         Separable(3, 2, 4), t.PReLU(1 if shared else 4), t.Upsample(scale_factor=2, mode="bilinear"),
         t.MaxPool2d(3), t.Flatten(), t.PReLU(1 if shared else 80), t.RMSNorm(80, eps=1e-6), t.Linear(80, 5),

@@ -123,7 +123,7 @@ def test_every_step_is_that_of_the_formulas():
 
 
 def test_one_linear_layer_takes_the_step_of_newton():
-    """The Fisher matrix of linear regression is A times a number, so the first step leads to the minimum."""
+    """Train linear regression, whose Fisher matrix is A times a number, so that the first step leads to the minimum."""
     targets = X @ [1.0, -2.0, 3.0] + RNG.normal(size=40) + 5
     rows = np.hstack([X, np.ones((40, 1))])
     minimum = np.linalg.lstsq(rows, targets)[0]
@@ -169,7 +169,7 @@ def test_a_step_to_a_cost_that_is_not_finite_is_taken_back(monkeypatch):
 
 
 def test_damping_grows_where_a_step_fits_the_noise_of_its_mini_batch():
-    """Steps of tiny mini-batches of pure noise promise much, and the next mini-batches do not keep it."""
+    """Train on tiny mini-batches of pure noise, whose steps promise much that the next mini-batches do not keep."""
     noise = np.random.default_rng(3).normal(size=(400, 2))
     inputs = np.random.default_rng(4).normal(size=(400, 3))
     found = trained(KFAC(0.01, damping_interval=1, part=1.0, factor_part=1.0), inputs, noise, batch_size=10, epochs=2)
@@ -177,14 +177,14 @@ def test_damping_grows_where_a_step_fits_the_noise_of_its_mini_batch():
 
 
 def test_factors_that_are_not_finite_are_not_averaged():
-    """The gradient of float32 is finite here, its products with itself are not."""
+    """Take a gradient that is finite in float32, unlike its products with itself."""
     found = trained(KFAC(0.1, damping_interval=1000), x=X * 1e20, epochs=2)
     assert all(np.isfinite(array).all() for array in found.weights.values())
     assert found.history["damping"] == [pytest.approx(0.1 * 4**2), pytest.approx(0.1 * 4**4)]
 
 
 def test_several_targets_have_the_factors_of_their_weighted_losses():
-    """Two targets, each with one of two outputs and half of the weight, are one target with both outputs."""
+    """Compare two targets, each with one of two outputs and half of the weight, with one target of both outputs."""
 
     def split(scope, x):
         y = nn.Dense(2)(scope, x)

@@ -46,7 +46,7 @@ def test_a_trust_region_finds_a_minimum_in_few_steps():
 
 @pytest.mark.parametrize("radius", [0.1, 1.0, 10.0])
 def test_a_trust_region_does_not_get_lost_in_a_curved_valley(radius):
-    """With steps as precise as can be, it follows a valley of cost 0.243 for thousands of evaluations."""
+    """Check where it ends: steps as precise as can be follow a valley of cost 0.243 for thousands of evaluations."""
     function = biggs()
     with np.errstate(over="ignore"):
         w, _, taken = steps(Newton("hessian", "trust_region", radius=radius), function, function.start, 200)
@@ -57,7 +57,7 @@ def test_a_trust_region_does_not_get_lost_in_a_curved_valley(radius):
 
 @pytest.mark.parametrize("options", [{}, {"precondition": 0.0, "decay": 0.0}])
 def test_damping_needs_no_more_evaluations_than_a_trust_region(options):
-    """Where the least cost is not 0, steps lower it by less than rounding before the gradient is within tolerance."""
+    """Take a least cost above 0, where steps gain less than rounding before the gradient is within tolerance."""
     counts = {}
     for control in ("damping", "trust_region"):
         function = freudenstein_roth()
@@ -76,7 +76,7 @@ def test_the_damping_follows_the_ratio():
 
 @pytest.mark.parametrize("misleads", [True, False])
 def test_a_step_is_judged_on_the_next_mini_batch(misleads):
-    """Each mini-batch has a minimum of its own, which its model knows; the other one may be far from it."""
+    """Give each mini-batch a minimum of its own, which its model knows; the other one may be far from it."""
     minima = [np.full(3, 1.0), np.full(3, -1.0 if misleads else 1.0)]
     functions = [
         Function(lambda w, m=m: (w - m) @ (w - m) / 2, lambda w, m=m: w - m, lambda w: np.eye(3), np.zeros(3))
@@ -96,7 +96,7 @@ def test_a_step_is_judged_on_the_next_mini_batch(misleads):
 
 @pytest.mark.parametrize("control", ["damping", "trust_region"])
 def test_a_minimum_within_rounding_ends_at_once(control):
-    """The cost is 1 + x^2 / 2 at x = 1e-9, where it cannot fall in float64."""
+    """Minimize 1 + x^2 / 2 from x = 1e-9, where it cannot fall in float64."""
     function = Function(lambda w: 1 + float(w @ w) / 2, lambda w: w.copy(), lambda w: np.eye(len(w)))
     _, _, taken = steps(Newton(control=control, gradient_tolerance=0.0), function, np.array([1e-9, 0.0]), 1)
     assert taken.outcome is Outcome.LINE_SEARCH_FAILED

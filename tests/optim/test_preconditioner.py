@@ -30,7 +30,7 @@ def test_the_diagonal_is_a_power_of_the_squared_gradients():
 
 
 def test_one_linear_layer_takes_one_iteration_with_the_factors():
-    """The Fisher matrix of linear regression is the factor of the inputs times a number."""
+    """Train linear regression, whose Fisher matrix is the factor of the inputs times a number."""
     x = RNG.normal(size=(60, 5))
     rows = np.hstack([x, np.ones((60, 1))])
     y = rows @ RNG.normal(size=6) + RNG.normal(size=60)
@@ -50,7 +50,7 @@ def test_factors_lower_the_cost_of_a_deep_network_in_fewer_products():
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 def test_factors_that_are_not_finite_change_nothing():
-    """The gradient of float32 is finite here, its products with itself are not."""
+    """Take a gradient that is finite in float32, unlike its products with itself."""
     optimizer = Newton(preconditioner="kronecker", damping=1.0)
     begin = nn.initial_parameters(nn.as_model(DEEP), X, 1, "float32").parameters
     found = trained(optimizer, X * 1e19, X[:, :1], [*DEEP[:3], nn.Dense(1)], epochs=1, dtype="float32")

@@ -153,7 +153,7 @@ def test_running_moments():
 
 
 def test_layers_that_normalize_over_the_mini_batch_blame_the_shard_of_the_first_number():
-    """All shards are spoiled by one; a gradient that is not finite is no single example's."""
+    """Name the shard that spoils all others, and no single example for a gradient that is not finite."""
     together = nn.BatchNorm(statistics="batch")
     found = looked_at([Dense(3), together, Dense(2)], with_row(4, 3e38))
     assert found[0][:2] == ("the outputs of layer dense_1", 1)

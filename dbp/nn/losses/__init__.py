@@ -73,9 +73,9 @@ def as_loss(given: Any) -> Any:
     return cast(Loss, given)
 
 
-def losses_in(loss: Any) -> list[Loss]:
-    """Return a list of a loss, or of the losses of several targets."""
-    return [part.loss for part in loss.parts.values()] if isinstance(loss, JointLoss) else [loss]
+def losses_by_target(loss: Any) -> dict[str, Loss]:
+    """Return the loss of each target by its name; "" is the name of the only target without one."""
+    return {name: part.loss for name, part in loss.parts.items()} if isinstance(loss, JointLoss) else {"": loss}
 
 
 def _as_target_loss(name: str, given: Any) -> TargetLoss:
@@ -115,5 +115,5 @@ __all__ = [
     "check_targets",
     "classes_of",
     "loss_named",
-    "losses_in",
+    "losses_by_target",
 ]

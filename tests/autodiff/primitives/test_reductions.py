@@ -73,7 +73,7 @@ def test_masked_scores_have_a_tangent():
 
 
 def test_products_with_zeros_have_their_derivatives():
-    """The derivative of a product by a factor is the product of the others, whether factors are 0 or not."""
+    """Compare the derivative by a factor with the product of the others, whether factors are 0 or not."""
     x = np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 5.0], [1.0, 2.0, 4.0]])
     expected = [[0, 6, 0], [0, 0, 0], [8, 4, 2]]
     np.testing.assert_array_equal(ad.gradient(lambda x: p.sum_(p.prod(x, axis=1)))(x), expected)

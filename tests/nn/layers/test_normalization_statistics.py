@@ -81,7 +81,7 @@ def test_cost_and_derivatives_are_those_of_one_pass_over_all_examples(model, wei
 
 
 def test_squared_gradients_are_those_of_single_losses():
-    """Their estimate from random signs is compared with the Jacobian of the losses."""
+    """Compare their estimate from random signs with the Jacobian of the losses."""
     cost, w, running = problem("layers", 1, WEIGHTS)
     jacobian = ad.jacobian(losses_alone(cost, running, WEIGHTS))(w)
     exact = (WEIGHTS[:, None] * jacobian**2).sum(axis=0) / WEIGHTS.sum()
@@ -119,7 +119,7 @@ def test_training_takes_the_steps_of_pytorch_on_the_full_batch(shards):
 
 
 def test_masked_places_do_not_count():
-    """Sequences of several lengths are normalized as if their places were rows."""
+    """Normalize sequences of several lengths as if their places were rows."""
     lengths, x = np.arange(13) % 5 + 1, 2 * inputs(13, 5, 3) + 1
     mask = np.arange(5) < lengths[:, None]
     rows = x[mask]

@@ -25,8 +25,8 @@ def test_losses_are_given_in_all_forms():
     assert loss.loss_of("e").kind == "own"
     assert loss.weights == (1.0, 1.0, 0.5, 2.0, 1.0)
     assert nn.as_loss(loss) is loss
-    assert nn.losses_in(loss)[0] == nn.Huber()
-    assert nn.losses_in(nn.Huber()) == [nn.Huber()]
+    assert nn.losses_by_target(loss)["a"] == nn.Huber()
+    assert nn.losses_by_target(nn.Huber()) == {"": nn.Huber()}
     changed = loss.with_losses({"a": nn.MeanAbsoluteError()})
     assert (changed.loss_of("a"), changed.loss_of("b")) == (nn.MeanAbsoluteError(), nn.CrossEntropy())
 

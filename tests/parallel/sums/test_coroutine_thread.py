@@ -51,7 +51,7 @@ def test_an_error_ends_a_function_and_the_next_one_runs(thread):
 
 
 def test_a_function_is_cancelled_wherever_it_is(thread):
-    """Cancelling passes through handlers of exceptions, and does nothing to a thread whose function has ended."""
+    """Cancel through handlers of exceptions, and a thread whose function has ended, which changes nothing."""
     ended = []
 
     def function(pauses):
@@ -75,7 +75,7 @@ def test_a_function_is_cancelled_wherever_it_is(thread):
 
 
 def test_an_interrupt_while_the_function_runs_leaves_no_turn_behind(thread, monkeypatch):
-    """The calling thread is interrupted before it has seen that the function pauses."""
+    """Interrupt the calling thread before it has seen that the function pauses."""
     answers, begun = thread._answers, threading.Event()
 
     def interrupted():

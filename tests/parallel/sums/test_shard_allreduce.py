@@ -23,7 +23,7 @@ def allreduce_of():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_sums_of_several_lengths_in_one_pass(count, allreduce_of):
-    """Every second shard uses no sum, and adds zeros; types and shapes are kept."""
+    """Let every second shard use no sum, and so add zeros; types and shapes are kept."""
     allreduce, order = allreduce_of(count), []
     members = range(0, count, 2)
 
@@ -64,7 +64,7 @@ def test_every_shard_keeps_its_stage_of_the_clock(allreduce_of):
 @pytest.mark.parametrize("failing", range(3))
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError])
 def test_an_error_of_one_shard_ends_all(failing, error, allreduce_of):
-    """No shard goes on, not even past `except Exception`, and the next pass is as if nothing had happened."""
+    """Check that no shard goes on, not even past `except Exception`, and that the next pass is unharmed."""
     allreduce, after = allreduce_of(3), []
 
     def compute(number):
@@ -89,7 +89,7 @@ def test_an_error_of_one_shard_ends_all(failing, error, allreduce_of):
     ids=["lengths", "labels", "ends"],
 )
 def test_unlike_passes_are_refused(sums, allreduce_of):
-    """The third case comes to one sum together; then one shard ends, and another goes on."""
+    """Refuse sums of other lengths or labels, and an end after a common sum."""
     allreduce = allreduce_of(2)
 
     def compute(number):
