@@ -94,7 +94,10 @@ def test_a_config_is_told_the_key_of_dbp(change, message):
 
 def test_a_layer_is_told_where_parameters_are_kept_fixed_and_what_the_data_says():
     for word, message in (
-        ("trainable", 'dbp has it as frozen; a list of patterns of the names of parameters, such as frozen = ["dense_1/*"]'),
+        (
+            "trainable",
+            'dbp has it as frozen; a list of patterns of the names of parameters, such as frozen = ["dense_1/*"]',
+        ),
         ("input_shape", "the data says it; leave it out"),
         ("kernel_size", "did you mean"),
         ("momentum", "valid: "),
