@@ -9,7 +9,7 @@ import pytest
 
 import dbp
 from dbp.commands import COMMANDS
-from dbp.config.model_table import WORDS
+from dbp.config.model_table import KEYS_OF_LAYER
 from dbp.config.settings import SECTIONS, Settings
 from dbp.config.toml import settings_from
 from dbp.errors import UserError, nearest
@@ -47,7 +47,7 @@ def test_what_the_tables_name_is_there():
     assert set(KEYS.values()) - keys() <= {"model.layers", "quiet", "listeners"}
     classes = [cls for kinds in KINDS for cls in kinds.values()]
     names = set().union(*KINDS, ACTIVATIONS, INITIALIZERS, *map(fields, classes))
-    names |= {key.rpartition(".")[2] for key in keys()} | {*WORDS}
+    names |= {key.rpartition(".")[2] for key in keys()} | {*KEYS_OF_LAYER}
     assert set(ALIASES.values()) <= names
     for path in CLASSES.values():
         found = dbp
@@ -152,7 +152,7 @@ def is_of_dbp(word):
         return any(word in path.read_text() for path in (ROOT / "dbp").rglob("*.py"))
     name = word.partition("=")[0].strip()
     classes = [Split, *(cls for kinds in KINDS for cls in kinds.values())]
-    known = set().union(*KINDS, *map(fields, classes), inspect.signature(dbp.fit).parameters, ELSEWHERE, WORDS)
+    known = set().union(*KINDS, *map(fields, classes), inspect.signature(dbp.fit).parameters, ELSEWHERE, KEYS_OF_LAYER)
     return name in known | keys() | {"model.layers", "schedule.kind", "optimizer.kind", "--order", "--missing"}
 
 
