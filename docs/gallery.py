@@ -1,6 +1,6 @@
 """Draw the pictures of docs/gallery.md: run examples, and draw what their models do (needs matplotlib).
 
-dbp run -n 2 -- docs/gallery.py                 draw all pictures, in some minutes
+dbp run -n 2 -- docs/gallery.py                 draw all pictures, in half an hour
 dbp run -n 2 -- docs/gallery.py digits burgers  draw these
 """
 
@@ -17,7 +17,7 @@ from dbp.parallel import world
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FOLDER = Path(__file__).parent / "gallery"
 HEIGHT = 1.3  # of a small image with its title, in times of its width
-WRONG, RIGHT = "#c0392b", "#2c3e50"
+WRONG, RIGHT, GRAY, BLUE = "#c0392b", "#2c3e50", "#bdc3c7", "#2980b9"
 # Words after the name of an example, with which it takes minutes and not an hour.
 SHORT = {"burgers": ["--epochs", "20", "--stages", "3", "--iterations", "300"]}
 
@@ -76,26 +76,62 @@ def burgers():
     made = example("burgers")
     x, t = np.meshgrid(np.linspace(-1, 1, 401), np.linspace(0.01, 1, 100))
     u = made["solution"](use(made["result"].weights), x.reshape(-1, 1), t.reshape(-1, 1)).reshape(x.shape)
+    draw_moments(made, x, t, u)
+
+
+def draw_moments(made, x, t, u):
+    """Draw u over a grid of x and t, and three moments of it beside the exact solution."""
     plane, *moments = panels(1, 4, width=2.2, frames=True)
     plane.imshow(u.T, origin="lower", extent=(0, 1, -1, 1), aspect="auto", cmap="RdBu_r")
     plane.set_title("u(x, t)", fontsize=9, color=RIGHT)
     for ax, row in zip(moments, (25, 50, 75), strict=True):
-        ax.plot(x[row], made["exact"](x[row], t[row]), color="#bdc3c7", linewidth=5)
+        ax.plot(x[row], made["exact"](x[row], t[row]), color=GRAY, linewidth=5)
         ax.plot(x[row], u[row], color=WRONG, linewidth=1)
         ax.set_title(f"t = {t[row, 0]:.2f}", fontsize=9, color=RIGHT)
 
 
-def panels(down, across, width=1.0, frames=False):
+def co2():
+    """Draw forecasts of twelve months each beside the measurements."""
+    made = example("co2")
+    months = made["FIRST_YEAR"] + (made["first"] + np.arange(len(made["series"]))) / 12
+    ax = panels(1, 1, width=5, height=0.4, frames=True)[0]
+    ax.plot(months[-90:], made["series"][-90:], color=GRAY, linewidth=5)
+    last = len(made["series"]) - made["AHEAD"]  # where the last forecast begins
+    for back in range(0, 72, 12):
+        begin = last - back
+        found = made["forecasts"]["LSTM"][-1 - back] + made["series"][begin - 1]
+        ax.plot(months[begin : begin + made["AHEAD"]], found, color=WRONG, linewidth=1)
+    ax.set_xticks(range(1995, 2003), range(1995, 2003), fontsize=7)
+    ax.set_yticks((360, 370), ("360 ppm", "370 ppm"), fontsize=7)
+
+
+def deeponet():
+    """Draw functions, and their antiderivatives as they are and as the network finds them."""
+    made = example("deeponet")
+    u, s = made["functions"](4, made["LENGTH"], "draw")
+    found = made["antiderivative"](use(made["trained"].weights), u.astype(np.float32))
+    draw_functions(made["GRID"], u, s, found)
+
+
+def draw_functions(x, inputs, targets, found):
+    """Draw functions over x, an example in each panel: given ones (blue), wanted ones (gray) and found ones (red)."""
+    axes = panels(1, len(inputs), width=1.8, height=0.8, frames=True)
+    for ax, *values in zip(axes, inputs, targets, found, strict=True):
+        for y, color, width in zip(values, (BLUE, GRAY, WRONG), (1, 5, 1), strict=True):
+            ax.plot(x, y, color=color, linewidth=width)
+
+
+def panels(down, across, width=1.0, height=HEIGHT, frames=False):
     """Begin a picture of small images and return their axes, row by row."""
     from matplotlib import pyplot
 
-    _, axes = pyplot.subplots(down, across, figsize=(across * width, down * HEIGHT * width))
+    _, axes = pyplot.subplots(down, across, figsize=(across * width, down * height * width), squeeze=False)
     for ax in axes.flat:
         ax.set_xticks([])
         ax.set_yticks([])
         for side in ax.spines.values():
             side.set_visible(frames)
-            side.set_color("#bdc3c7")
+            side.set_color(GRAY)
     return list(axes.flat)
 
 
@@ -108,7 +144,9 @@ def save(name):
     pyplot.close()
 
 
-PICTURES = {draw.__name__: draw for draw in (digits, logistic, autoencoder, burgers)}
+GENERAL = digits, logistic, autoencoder, burgers
+SCIENCE = deeponet, co2
+PICTURES = {draw.__name__: draw for draw in GENERAL + SCIENCE}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(PICTURES)

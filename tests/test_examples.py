@@ -24,10 +24,12 @@ CURVES = ("--epochs", "3", "--examples", "400"), r"squared error of a test image
 SHORT = {
     "autoencoder.py": (("--epochs", "2"), r"autoencoder: 0\.\d+\n.*PCA with 8 components: 0\.0244"),
     "burgers.py": (("--epochs", "2", "--stages", "1", "--iterations", "3"), r"L-BFGS: relative L2 error [\d.]+ %"),
+    "co2.py": (("--epochs", "3"), r"LSTM: error [\d.]+ ppm, from [\d.]+ after one month to [\d.]+ after twelve"),
     "curves.py --method adam": CURVES,
     "curves.py --method kfac": CURVES,
     "curves.py --method newton": CURVES,
     "curves.py --method sgd": CURVES,
+    "deeponet.py": (("--functions", "400", "--epochs", "3"), r"functions that vary over 0\.1: relative L2 error \d+ %"),
     "digits-conv.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy 0\.9"),
     "digits-residual.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy 0\."),
     "digits.py": ((), r"test: cost [\d.]+  accuracy 0\.9"),
