@@ -47,6 +47,8 @@ ALIASES = {
     "features": "units",
     "global_clipnorm": "clip_norm",
     "gradient_clip_val": "clip_norm",
+    "hessian_free": "newton",
+    "hf": "newton",
     "hidden": "units",
     "hidden_size": "units",
     "input": "from",

@@ -155,7 +155,7 @@ X, Y = np.random.default_rng(0).random((60, 8, 8)), np.arange(60) % 10
         (["data.train=good.h5", "batch_size=61"], "batch_size is 61, but must not be larger than the training data"),
         (["data.train=weights.h5"], "weights must be finite and not negative, but that of example 3 is -1.0"),
         (["dtype=float8"], "unknown dtype 'float8'"),
-        (["model.layers.0={kind='dense',units=3}"], "is a flatten layer missing?"),
+        (["model.layers.0={kind='dense',units=3}"], "is a flatten or a pooling layer missing?"),
         (
             [f"model.layers={IMAGES}"],
             "conv2d_1: a window of size 9 does not fit its inputs of 8 x 8; size must be at most",

@@ -128,6 +128,8 @@ class Data:
             object.__setattr__(self, "standardize", tuple(given))
             return
         if isinstance(given, str):
+            if "." in given and _is_column(given):
+                raise UserError(f"data.standardize must be a list of columns, but is '{given}'; write [\"{given}\"]")
             raise unknown("data.standardize", given, STANDARDIZE)
         table = dict(given) if isinstance(given, Mapping) and set(given) | {COLUMNS} == {FROM, COLUMNS} else {}
         table = {key: path_as_text(value) for key, value in table.items()}
@@ -203,7 +205,9 @@ def check_standardized_targets(data: Data, losses: Sequence[Any]) -> None:
         data: the settings of the data.
         losses: the loss of the run, or those of its targets.
     """
-    if not any(role_of(one) == "targets" for one in data.standardized_roles) or any(
+    chosen = [one for one in data.standardized_roles if role_of(one) == "targets"]
+    # Of columns with names each is compared with its own loss, when the data is known.
+    if chosen in ([], [one for one in chosen if "." in one]) or any(
         getattr(one, "targets_are", "") == NUMBERS for one in losses
     ):
         return

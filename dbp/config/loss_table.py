@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
-from dbp.errors import UserError
+from dbp.errors import UserError, nearest, unknown
 from dbp.nn import LOSSES, JointLoss, TargetLoss
 
 KindReader = Callable[[Mapping[str, type[Any]], Any, str], Any]  # returns an object from the kinds, its table, its key
@@ -26,12 +27,23 @@ def read_loss(value: Any, key: str, read_kind: KindReader, others: tuple[str, ..
     for name, given in value.items():
         table = dict(given) if isinstance(given, Mapping) else {"kind": given}
         weight = table.pop("weight", 1.0)
+        for word in _unknown_words(table):
+            if nearest(word, ["weight"]):
+                raise unknown("key", f"{key}.{name}.{word}", [f"{key}.{name}.weight"])
         loss = read_kind(LOSSES, table, f"{key}.{name}")
         try:
             parts[name] = TargetLoss(loss, weight)
         except UserError as error:
             raise UserError(f"{key}.{name}: {error}") from None
     return JointLoss(parts)
+
+
+def _unknown_words(table: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a table that the loss of its kind does not have; none of a kind that is not dbp's."""
+    kind = table.get("kind")
+    cls: Any = LOSSES.get(kind) if isinstance(kind, str) else None
+    known = [field.name for field in fields(cls)] if cls else table
+    return [word for word in table if word not in ("kind", *known)]
 
 
 def loss_table(loss: JointLoss, value_of: Callable[[Any], Any]) -> dict[str, Any]:

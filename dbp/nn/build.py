@@ -271,13 +271,16 @@ def _ending(outputs: Value) -> str:
     return outputs.primitive.name if type(outputs) is Tensor and outputs.primitive else ""
 
 
-def check_model_weights(shapes: Mapping[str, Shape], weights: Mapping[str, Array], source: str) -> None:
+def check_model_weights(
+    shapes: Mapping[str, Shape], weights: Mapping[str, Array], source: str, other_shape: str = ""
+) -> None:
     """Raise UserError unless these are the weights of a model: its names, each with its shape.
 
     Args:
         shapes: of the weights of the model, or of a part of it, by name.
         weights: parameters and running moments by name, as a checkpoint or a result has them.
         source: of the weights, as an error names it.
+        other_shape: what to do about an array of another shape, as the error on it says.
     """
     for name in weights:
         if name not in shapes:
@@ -289,7 +292,8 @@ def check_model_weights(shapes: Mapping[str, Shape], weights: Mapping[str, Array
             )
         if np.shape(weights[name]) != needed:
             shape = np.shape(weights[name])
-            raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {needed}")
+            remedy_text = f"; {other_shape}" if other_shape else ""
+            raise UserError(f"{source}: {name!r} has shape {shape}, but the model needs {needed}{remedy_text}")
 
 
 class _NamedInputs(dict[str, Array]):

@@ -84,6 +84,8 @@ class Newton(Optimizer):
         for name, valid in choices.items():
             if getattr(self, name) not in valid:
                 raise unknown(name, getattr(self, name), valid)
+        if self.preconditioner == "kronecker" and not self._damped:
+            raise UserError("preconditioner 'kronecker' goes only with control 'damping'; leave one of the two out")
         check_positive(damping=self.damping, radius=self.radius)
         check_at_least(1, iterations=self.iterations, probes=self.probes)
         if not 0 < self.part <= 1:

@@ -17,6 +17,8 @@ from dbp.text import shortened
 from dbp.types import Array
 
 MOST_NAMES = 6  # of weights that one line names
+LEAVE_OUT = "leave it out of weights.only, and it is drawn from the seed"
+TAKE_PART = 'take those that fit by their names, weights = { from = ..., only = ["conv2d_*"] }'
 
 
 def meaning_of(given: InitialWeights) -> Meaning | None:
@@ -70,7 +72,7 @@ class GivenWeights:
         needed = initial.shapes_of_weights
         self._arrays = taken = self._taken(found, needed)
         expected = {name: shape for name, shape in needed.items() if name in taken} if self._given.only else needed
-        check_model_weights(expected, taken, self._given.name)
+        check_model_weights(expected, taken, self._given.name, LEAVE_OUT if self._given.only else TAKE_PART)
         moments = {name: taken[name] for name in running_arrays(initial.running) if name in taken}
         drawn = tuple(name for name in initial.shapes if name not in taken)
         return moments, self._warnings(meaning, now), drawn

@@ -32,6 +32,7 @@ from dbp.nn import JointLoss, Loss, Model, initial_parameters, on_axes_of, runni
 from dbp.reading.example_check import ExampleCheck
 from dbp.reading.output_form import JointForm, output_form
 from dbp.run.standardization import meaning_of_target, standardizations
+from dbp.text import shapes_text
 from dbp.types import Array, Arrays, Shape, Shapes
 
 
@@ -67,9 +68,11 @@ def _other_shape(data: Dataset, trained_shape: Shapes) -> UserError:
     """Return the error of data whose inputs have another shape than those of the training, which the model needs."""
     shape = each(tuple, data.input_shape)
     is_row = not isinstance(shape, Mapping) and len(shape) == 1
+    now, then = (shapes_text(one) if isinstance(one, Mapping) else one for one in (shape, trained_shape))
+    same = "columns" if is_row else "shape"
     return UserError(
-        f"{data.name}: inputs of shape {shape} do not fit the model, which was trained on inputs of shape "
-        f"{trained_shape}; give it data with the same {'columns' if is_row else 'shape'}"
+        f"{data.name}: inputs of shape {now} do not fit the model, which was trained on inputs of shape {then}; "
+        f"give it data with the same {same}"
     )
 
 

@@ -37,6 +37,7 @@ def test_a_plain_loss_with_a_weight_becomes_a_table():
     [
         ({"loss": {"a": "hubert"}}, "unknown loss.a kind 'hubert'"),
         ({"loss": {"a": {"kind": "huber", "weight": -1}}}, "loss.a: weight must be at least 0"),
+        ({"loss": {"a": {"kind": "huber", "wieght": 2}}}, r"'loss.a.wieght'; did you mean 'loss.a.weight'\?"),
         ({"loss": {"a": "huber"}, "metrics": {"b": ["rmse"]}}, "unknown target of metrics 'b'"),
         ({"loss": {"a": "huber"}, "metrics": {"a": "rmse"}}, "metrics.a must be a list"),
     ],

@@ -202,6 +202,10 @@ def test_types_are_kept():
         ({"curvature": "fisher"}, "unknown curvature 'fisher'"),
         ({"control": "damp"}, "unknown control 'damp'; did you mean 'damping'"),
         ({"preconditioner": "kfac"}, "unknown preconditioner 'kfac'; valid: kronecker, squared_gradients"),
+        (
+            {"preconditioner": "kronecker", "control": "trust_region"},
+            "preconditioner 'kronecker' goes only with control 'damping'; leave one",
+        ),
         ({"damping": 0}, "damping must be a positive number, but is 0"),
         ({"radius": math.nan}, "radius must be a positive number, but is nan"),
         ({"iterations": 0}, "iterations must be at least 1, but is 0"),

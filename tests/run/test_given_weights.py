@@ -56,7 +56,7 @@ def test_parts_get_other_names(source):
         ),
         (
             {"rename": {"dense_1": "dense_2", "dense_2": "dense_1"}, "only": ["dense_1/*"]},
-            r"'dense_1/weight' has shape \(8, 3\), but the model needs \(5, 8\)",
+            r"'dense_1/weight' has shape \(8, 3\), but the model needs \(5, 8\); leave it out of weights\.only",
         ),
     ],
 )

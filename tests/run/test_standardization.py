@@ -266,6 +266,18 @@ def test_classes_are_not_standardized(trained):
         train(settings(Data(data, standardize="targets")), OneProcess(), Start(quiet=True))
 
 
+def test_a_column_by_its_name_stands_in_a_list():
+    with pytest.raises(UserError, match=r"must be a list of columns, but is 'targets\.e'; write \[\"targets\.e\"\]"):
+        Data((X, X), standardize="targets.e")
+
+
+def test_a_target_without_a_loss_is_named_before_standardization():
+    data = Data({"inputs": X, "targets": {"sort": np.arange(240) % 2, "e": X[:, 0]}}, standardize=["targets.e"])
+    chosen = settings(data, loss={"sort": "cross_entropy"})
+    with pytest.raises(UserError, match="loss has none for the target e; add it"):
+        train(chosen, OneProcess(), Start(quiet=True))
+
+
 def test_weights_that_were_trained_with_another_mean_are_warned_of(trained, capsys):
     folder, _ = trained
     path, weights = str(folder / "train.h5"), str(folder / "run")

@@ -47,7 +47,10 @@ class Concatenate:
             raise UserError(f"takes values with axis {self.axis} and as many axes each, but gets {_text(shapes)}")
         axis = self.axis % axes
         if len({(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}) > 1:
-            raise UserError(f"takes values that differ in length along axis {axis} alone, but gets {_text(shapes)}")
+            raise UserError(
+                f"takes values that differ in length along axis {axis} alone, but gets {_text(shapes)}; give "
+                "them the same lengths otherwise, by size, stride or padding of the layers before"
+            )
         scope.pass_mask(_joined(scope.masks, shapes, axis))
         return concatenate(*x, axis=axis)
 

@@ -72,7 +72,9 @@ def _form_error(kind: str, targets: Array, output_shape: Shape) -> UserError:
     """Return the error for targets whose type or shape is none of the forms."""
     *positions, classes = output_shape
     wanted = f"integers of shape {tuple(positions)} per example, as outputs have {output_shape}"
-    remedy = "is a flatten layer missing?" if positions else "use mean_squared_error for real numbers"
+    remedy = "is a flatten or a pooling layer missing?" if positions else "use mean_squared_error for real numbers"
+    if positions and targets.ndim == len(output_shape):
+        remedy = "change the lengths of the outputs, such as by padding = 'same' or another stride"
     if targets.ndim == len(output_shape) + 1 and targets.shape[1:-1] == tuple(positions):
         remedy = f"one column per class would be {classes}, so give the model {targets.shape[-1]} outputs"
     return MisfitError(
