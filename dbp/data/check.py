@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data.dataset import Dataset, Examples, example_form, pieces_of, role_of, scalings_of, stated_scales
+from dbp.data.dataset import (
+    Dataset,
+    Examples,
+    example_form,
+    pieces_of,
+    role_of,
+    scalings_of,
+    stated_scales,
+    weights_for,
+)
 from dbp.data.placeholders import without_placeholders
 from dbp.data.scaling import Scaling
 from dbp.errors import DataError, MisfitError, UserError
@@ -43,7 +52,7 @@ class CheckedBlock(NamedTuple):
 
     Args:
         digest: of all its numbers.
-        counts: True if any example weight is not 0.
+        counts: True if any example counts for any target: its weight is not 0, or the target has no weights.
         nonzero: for each column of inputs and targets, whether any number is not 0, as it is stored and in the
             precision of the run.
     """
@@ -88,8 +97,8 @@ def check_blocks(
                 except UserError as error:
                     raise broken_rule(file, error) from None
             raise broken_rule(data.name, found) from None  # a rule that only rows of several files break
-        weights = [values for name, values in used.items() if role_of(name) == "weights"]
-        counts = not weights or any(values.any() for values in weights)
+        weights = [weights_for(name, used) for name in used if role_of(name) == "targets"]
+        counts = not weights or any(name is None or used[name].any() for name in weights)
         checked.append(CheckedBlock(_digest(stored, stated), counts, nonzero))
     return checked
 

@@ -151,3 +151,13 @@ class NamedArrays:
 
     def read(self, rows):
         return Examples({name: values[rows] for name, values in self.columns.items()})
+
+
+def test_examples_that_count_for_one_target_alone_are_enough():
+    zeros = np.zeros(4)
+    columns = {"inputs": np.ones((4, 2)), "targets.kind": zeros, "targets.energy": zeros, "weights.energy": zeros}
+    check_all(NamedArrays(columns), check(NamedArrays(columns)), np.dtype("float64"))
+    for missing in ({"weights.kind": zeros}, {"weights": zeros}):
+        data = NamedArrays({**columns, **missing})
+        with pytest.raises(UserError, match="the weights of all examples are 0"):
+            check_all(data, check(data), np.dtype("float64"))
