@@ -5,7 +5,7 @@ Several are a dict, and no other mapping, as all steps of a plain training ask w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,11 @@ def first_of(given: Any) -> Any:
 def all_of(given: Any) -> list[Any]:
     """Return a list of an array, or of all arrays by name; empty for None."""
     return [*given.values()] if isinstance(given, dict) else [] if given is None else [given]
+
+
+def as_dict(given: Any, alone: str = "") -> dict[str, Any]:
+    """Return what is given by name as a dict; anything else under the name `alone`."""
+    return dict(given) if isinstance(given, Mapping) else {alone: given}
 
 
 def row_count(arrays: Arrays) -> int:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dbp.named_arrays import each, first_of, row_count, same_form, shapes_of, zeros_of
+from dbp.named_arrays import as_dict, each, first_of, row_count, same_form, shapes_of, zeros_of
 
 
 def test_an_array_and_arrays_by_name_are_handled_alike():
@@ -18,3 +18,9 @@ def test_an_array_and_arrays_by_name_are_handled_alike():
     assert same_form(one, one)
     assert not same_form(one, several)
     assert not same_form(several, {"a": one})
+
+
+def test_what_has_no_name_gets_one():
+    assert as_dict({"a": 1}) == {"a": 1}
+    assert as_dict(2) == {"": 2}
+    assert as_dict(2, "inputs") == {"inputs": 2}

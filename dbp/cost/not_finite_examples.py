@@ -13,7 +13,7 @@ from dbp.autodiff import array_of
 from dbp.cost.mini_batch import example_losses
 from dbp.cost.objective import Objective
 from dbp.data import Dataset
-from dbp.named_arrays import each
+from dbp.named_arrays import as_dict, each
 from dbp.nn import Call, RunningMoments
 from dbp.parallel import Stage
 from dbp.reading.loader import Loader
@@ -100,13 +100,13 @@ def why_not_finite(inputs: Arrays, outputs: Arrays) -> str:
         inputs: the model's inputs of the example, one or several by name.
         outputs: the model's outputs for it, likewise.
     """
-    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    named = as_dict(inputs)
     for name, array in named.items():
         if not np.isfinite(array).all():
             return f"its inputs{name and f' {name}'} contain {array[~np.isfinite(array)][0]} as {array.dtype}"
     ranges = [f"{name and f'{name} '}from {array.min():.3g} to {array.max():.3g}" for name, array in named.items()]
     given = f"with inputs {', '.join(ranges)}"
-    for name, array in outputs.items() if isinstance(outputs, Mapping) else [("", outputs)]:
+    for name, array in as_dict(outputs).items():
         if not np.isfinite(array).all():
             which = f"the model's output {name}" if name else "the model's outputs"
             return f"{which} for it contain{'s' * bool(name)} {array[~np.isfinite(array)][0]}, {given}"

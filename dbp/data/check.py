@@ -22,6 +22,7 @@ from dbp.data.dataset import (
 from dbp.data.placeholders import without_placeholders
 from dbp.data.scaling import Scaling
 from dbp.errors import DataError, MisfitError, UserError
+from dbp.named_arrays import as_dict
 from dbp.types import Array
 
 BLOCK_BYTES, MAX_BLOCK_ROWS = 1 << 22, 4096  # of the rows that are checked at a time
@@ -35,7 +36,7 @@ def block_rows(data: Dataset) -> int:
     first = example_form(data)
     row_bytes = sum(column.nbytes for column in first.values())
     if first.mask is not None:  # the first example may be a short one
-        whole = data.input_shape if isinstance(data.input_shape, Mapping) else {"": data.input_shape}
+        whole = as_dict(data.input_shape)
         for name, shape in whole.items():
             inputs = first[f"inputs.{name}" if name else "inputs"]
             row_bytes += inputs.itemsize * (math.prod(shape) - inputs.size)

@@ -48,7 +48,7 @@ class CsvFile(OutputFile):
         table = csv.writer(text, lineterminator="\n")
         groups = dict.fromkeys(column.partition("/")[2] for column in columns if column.partition("/")[0] in VALUES)
         label_of_rows = next((column for column in SINGULAR if column in columns), None)
-        of_outputs = [_OfOutput.of(name, columns, attributes) for name in groups]
+        of_outputs = [_OutputColumns.of(name, columns, attributes) for name in groups]
         if start == 0:
             first = "row" if label_of_rows is None else SINGULAR[label_of_rows]
             table.writerow([first, *(_text(name) for output in of_outputs for name in output.names)])
@@ -60,20 +60,20 @@ class CsvFile(OutputFile):
             self._file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
-class _OfOutput(NamedTuple):
-    """The part of a table that is of one output.
+class _OutputColumns(NamedTuple):
+    """The columns of a table that are of one output.
 
     Args:
         names: of its columns.
-        parts: their values.
+        parts: arrays of their values, each with one or several of the columns.
     """
 
     names: list[str]
     parts: list[Array]
 
     @classmethod
-    def of(cls, output: str, columns: Mapping[str, Array], attributes: Attributes) -> _OfOutput:
-        """Return the part of an output by its name, with which the names of its columns begin; "" for no name."""
+    def of(cls, output: str, columns: Mapping[str, Array], attributes: Attributes) -> _OutputColumns:
+        """Return the columns of an output, whose names begin with its name; "" for no name."""
         end = f"/{output}" if output else ""
         known = {column.removesuffix(end): values for column, values in columns.items() if column.endswith(end)}
         label = next((column for column in LABELS if column in known), None)

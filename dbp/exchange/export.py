@@ -189,7 +189,7 @@ def _onnx(
     model = onnx_model(of, weights, shape, scaling, properties, outputs)
     dimensions = {value.name: _dimensions(value) for value in model.graph.input}
     if known is None:
-        _must_be_free(dimensions, places_with_masks(data))
+        _check_free_lengths(dimensions, places_with_masks(data))
     count, scalings = len(model.graph.node), all_of(scaling)
     how = "scaled as in training"
     if all(one.center is None and not isinstance(one.factor, np.ndarray) for one in scalings):
@@ -206,7 +206,7 @@ def _dimensions(value: Any) -> list[str]:
     return [str(dimension.dim_param or dimension.dim_value) for dimension in value.type.tensor_type.shape.dim]
 
 
-def _must_be_free(dimensions: Mapping[str, list[str]], places: Mapping[str, int]) -> None:
+def _check_free_lengths(dimensions: Mapping[str, list[str]], places: Mapping[str, int]) -> None:
     """Raise UserError if a graph has a fixed length along an axis of inputs of which the training data masks places.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dbp.config.data import Data
 from dbp.data import FLOATS, ColumnMeaning, Dataset, Meaning, Scaling, example_masks, meaning_of, role_of
 from dbp.errors import UserError
+from dbp.named_arrays import as_dict
 from dbp.nn import INPUTS
 from dbp.run.sources import open_data
 from dbp.run.standardization import standardized_like, with_moments
@@ -74,7 +75,7 @@ def places_with_masks(data: Data) -> dict[str, int]:
     Sequences of unequal length have masks too. The only input without a name is called "inputs".
     """
     masks = example_masks(_open(data, "give the shape of an example, such as --input 28,28,1"))(1)
-    named = masks if isinstance(masks, Mapping) else {INPUTS: masks}
+    named = as_dict(masks, INPUTS)
     return {name: mask.ndim - 1 for name, mask in named.items() if mask is not None}
 
 

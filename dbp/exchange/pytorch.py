@@ -15,7 +15,7 @@ import numpy as np
 from dbp import nn
 from dbp.errors import UserError
 from dbp.exchange.pytorch_rules import KINDS, Rules, cross_attention
-from dbp.named_arrays import each, zeros_of
+from dbp.named_arrays import as_dict, each, zeros_of
 from dbp.types import Array, Shape, Shapes
 
 IGNORED = "num_batches_tracked"  # a counter of BatchNorm that dbp does not need
@@ -195,7 +195,7 @@ class _Walk:
 
     def _through_graph(self, graph: nn.Graph, path: str, given: Any) -> Flow:
         """Add the rules of layers that say what they take; return the flow of the only, or the first, output."""
-        flows: dict[str, Flow] = dict(given) if isinstance(given, dict) else {nn.INPUTS: given}
+        flows: dict[str, Flow] = as_dict(given, nn.INPUTS)
         if len(flows) == 1:
             flows.setdefault(nn.INPUTS, *flows.values())
         for step in graph.steps:

@@ -19,7 +19,7 @@ from dbp.autodiff import Recomputed, ShapeError, Tensor, Value
 from dbp.autodiff.primitives import identity, reshape, sigmoid, softmax, transpose
 from dbp.errors import UserError, remedy, unknown
 from dbp.files import machine_memory
-from dbp.named_arrays import each, row_count, shapes_of
+from dbp.named_arrays import as_dict, each, row_count, shapes_of
 from dbp.nn.call import Call, RandomKey, call_with, masks_of, read_only
 from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, running_arrays
@@ -161,7 +161,7 @@ def _check_outputs(outputs: Any, examples: int) -> None:
     """Raise UserError unless a model has returned one output per example, or several by name."""
     if isinstance(outputs, Mapping) and not outputs:
         raise UserError("a model must return an array, or arrays by name, but returned none")
-    for name, output in outputs.items() if isinstance(outputs, Mapping) else [("", outputs)]:
+    for name, output in as_dict(outputs).items():
         if np.shape(output)[:1] != (examples,):
             which = f" as its output {name!r}" if name else ""
             raise UserError(
@@ -200,7 +200,7 @@ def _places(output_shape: Shape, after: Array | None, inputs: Arrays, mask: Arra
     if after is None:
         return 0, 0, None
     places = after.ndim - 1
-    masks: Mapping[str, Any] = mask if isinstance(mask, Mapping) else {"": mask}
+    masks = as_dict(mask)
     alike = [name for name, of_input in masks.items() if of_input is not None and of_input.shape == after.shape]
     name = next((name for name in alike if masks[name] is after), next(iter(alike), None))
     if name is None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import MemoryCounter, Tensor, Value, graph_nodes
-from dbp.named_arrays import all_of, first_of, row_count
+from dbp.named_arrays import all_of, as_dict, first_of, row_count
 from dbp.nn import (
+    INPUTS,
     Conv2d,
     InitialParameters,
     LayerTrace,
@@ -106,7 +107,7 @@ def record(
             else:
                 row.kept += memory.node_bytes(node)
                 row.work = row.work.plus(work_of(node))
-    given = inputs if isinstance(inputs, Mapping) else {"inputs": inputs}
+    given = as_dict(inputs, INPUTS)
     return [*(RecordedRow("", n, shape=x.shape[1:], kept=x.nbytes, role="input") for n, x in given.items()), *rows]
 
 

@@ -19,7 +19,7 @@ from dbp.data import Dataset, Examples, Meaning, Numbers, Rows
 from dbp.errors import UserError
 from dbp.log import now
 from dbp.metrics.metric_set import VALIDATION
-from dbp.named_arrays import each
+from dbp.named_arrays import as_dict, each
 from dbp.nn import Graph, JointLoss, Sequential
 from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
@@ -97,7 +97,7 @@ class TrainedModel:
         done = f"{count_text(self.epoch, 'epoch')}, {count_text(self.steps, 'step')}"
         lines = [f"{_layers(self.settings.model)}: {numbers:,} weights in {self.settings.dtype}, after {done}"]
         if self.classes:
-            several = self.classes if isinstance(self.classes, dict) else {"": self.classes}
+            several = as_dict(self.classes)
             texts = (f"{name}: {shortened(names)}" if name else shortened(names) for name, names in several.items())
             lines.append(f"classes: {'; '.join(texts)}")
         if figures_now := self._figures():

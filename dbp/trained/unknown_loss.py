@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from dbp.autodiff import Value
 from dbp.errors import UserError
-from dbp.nn import JointLoss, Loss
+from dbp.nn import JointLoss, Loss, losses_by_target
 from dbp.types import Array
 
 
@@ -55,6 +55,6 @@ class UnknownLoss:
 
 def check_is_known(loss: Loss | JointLoss) -> None:
     """Raise UserError if a loss, or that of a target, is the stand-in for one that is not given."""
-    for one in [part.loss for part in loss.parts.values()] if isinstance(loss, JointLoss) else [loss]:
+    for one in losses_by_target(loss).values():
         if isinstance(one, UnknownLoss):
             raise one.refusal

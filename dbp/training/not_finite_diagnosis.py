@@ -15,11 +15,11 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of, graph_nodes, pullback
 from dbp.cost.mini_batch import example_losses, losses_of
 from dbp.cost.mini_batch_cost import MiniBatchCost
-from dbp.named_arrays import all_of, first_of
+from dbp.named_arrays import all_of, as_dict, first_of
 from dbp.nn import Call
 from dbp.parallel import passes
 from dbp.reading.shard import Shard
-from dbp.types import Array, Arrays
+from dbp.types import Array
 
 SHOWN = 5  # examples of a shard that a report names
 MOST_PASSES = 64  # passes over parts of a shard, to find the examples whose own gradient is not finite
@@ -160,7 +160,7 @@ class NotFiniteSearch:
     def _in_data(self, shard: Shard) -> list[Found]:
         found = []
         roles = {"inputs": shard.inputs, "targets": shard.targets, "weights": shard.example_weights}
-        columns = {f"{role} {name}".strip(): c for role, given in roles.items() for name, c in _named(given).items()}
+        columns = {f"{role} {name}".strip(): c for role, given in roles.items() for name, c in as_dict(given).items()}
         for place, (name, column) in enumerate(columns.items()):
             if column is not None and not finite(column):
                 what = f"the {name} in the data, as {column.dtype}"
@@ -260,11 +260,6 @@ class NotFiniteSearch:
             else:
                 waiting += reversed(np.array_split(which, 2))
         return found
-
-
-def _named(given: Arrays) -> Mapping[str, Any]:
-    """Return arrays by name; one without a name under the name ""."""
-    return given if isinstance(given, Mapping) else {"": given}
 
 
 def _positions(values: Array) -> list[int]:

@@ -23,6 +23,7 @@ from dbp.exchange.onnx import (
 )
 from dbp.exchange.onnx.activations import activate
 from dbp.exchange.onnx.graph import OnnxScope, Value
+from dbp.named_arrays import as_dict
 
 
 def add(scope: OnnxScope, layer: Any, x: Any) -> Any:
@@ -54,7 +55,7 @@ def _sequential(scope: OnnxScope, layer: nn.Sequential, x: Value) -> Value:
 
 def graph(scope: OnnxScope, layer: nn.Graph, x: Any) -> Any:
     """Add layers that say what they take: inputs and outputs are values, or dicts of them as those of the model."""
-    values: dict[str, Any] = dict(x) if isinstance(x, dict) else {nn.INPUTS: x}
+    values = as_dict(x, nn.INPUTS)
     if len(values) == 1:
         values.setdefault(nn.INPUTS, *values.values())
     for step in layer.steps:

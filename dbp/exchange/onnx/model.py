@@ -14,7 +14,7 @@ from dbp.exchange.onnx.free_lengths import Built, Dimensions, FreeLengths
 from dbp.exchange.onnx.graph import Graph, OnnxScope, Shape, Value
 from dbp.exchange.onnx.layers import add
 from dbp.library import library
-from dbp.named_arrays import zeros_of
+from dbp.named_arrays import as_dict, zeros_of
 from dbp.nn import INPUTS, Model, as_model, check_model_weights, initial_parameters
 from dbp.types import Array, Shapes
 from dbp.version import VERSION
@@ -56,7 +56,7 @@ def onnx_model(
     model, dtype = as_model(model), next(iter(weights.values())).dtype
     needed = _shapes_of_weights(model, input_shape, dtype)
     check_model_weights(needed, weights, f"inputs of shape {input_shape}")
-    shapes, has_names = _by_name(input_shape, INPUTS), isinstance(input_shape, Mapping)
+    shapes, has_names = as_dict(input_shape, INPUTS), isinstance(input_shape, Mapping)
     blank = {name: np.broadcast_to(np.zeros((), dtype), np.shape(array)) for name, array in weights.items()}
 
     def build(shapes: Mapping[str, Shape], weights: Mapping[str, Array] = blank) -> Built:
@@ -85,13 +85,13 @@ def _built(
         scaling: what the graph does to its inputs first.
         target_scaling: of the targets in training, which the graph undoes for its outputs.
     """
-    top, scalings, x = OnnxScope(graph), _by_name(scaling, INPUTS), dict(given)
+    top, scalings, x = OnnxScope(graph), as_dict(scaling, INPUTS), dict(given)
     for name, value in given.items():
         x[name] = _scaled(top, value, scalings.get(name, UNCHANGED), name)
     y = add(top, model, x if has_names else x[INPUTS])
-    undone = _by_name(target_scaling, OUTPUTS)
+    undone = as_dict(target_scaling, OUTPUTS)
     outputs: dict[str, Value] = {}
-    for output, value in _by_name(y, OUTPUTS).items():
+    for output, value in as_dict(y, OUTPUTS).items():
         name = f"{output}_output" if output in given else output
         unscaled = _unscaled(top, top.plain(value), undone.get(output, UNCHANGED), output)
         outputs[name] = _of_its_own(graph, unscaled, {*given, *(other.name for other in outputs.values())})
@@ -99,11 +99,6 @@ def _built(
         graph.rename(value.name, name)
         outputs[name] = replace(value, name=name)
     return Built(graph, dict(given), outputs)
-
-
-def _by_name(given: Any, only: str) -> dict[str, Any]:
-    """Return what is of one input or output without a name, or of several by name, by name."""
-    return dict(given) if isinstance(given, Mapping) else {only: given}
 
 
 def _scaled(top: OnnxScope, x: Value, scaling: Scaling, name: str) -> Value:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NoReturn
 
 from dbp.autodiff import Value
 from dbp.errors import UserError, nearest, remedy
+from dbp.named_arrays import as_dict
 from dbp.nn.call import InputsCheckedError
 from dbp.nn.layers.layer import Layer, check_layer, error_in
 from dbp.nn.layers.steps import Step, numbered, with_pooling
@@ -208,7 +209,7 @@ class Graph:
         Raises:
             UserError: a layer takes an input that is not there, or an input is taken by none.
         """
-        values: dict[str, Value] = dict(x) if isinstance(x, dict) else {INPUTS: x}
+        values: dict[str, Value] = as_dict(x, INPUTS)
         self._check_inputs(tuple(values))
         if len(values) == 1:
             values.setdefault(INPUTS, *values.values())
