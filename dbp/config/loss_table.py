@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from dbp.errors import UserError, nearest, unknown
-from dbp.nn import LOSSES, JointLoss, TargetLoss
+from dbp.nn import LOSSES, JointLoss, TargetLoss, as_loss
 
 KindReader = Callable[[Mapping[str, type[Any]], Any, str], Any]  # returns an object from the kinds, its table, its key
 
@@ -32,7 +32,7 @@ def read_loss(value: Any, key: str, read_kind: KindReader, others: tuple[str, ..
                 raise unknown("key", f"{key}.{name}.{word}", [f"{key}.{name}.weight"])
         loss = read_kind(LOSSES, table, f"{key}.{name}")
         try:
-            parts[name] = TargetLoss(loss, weight)
+            parts[name] = TargetLoss(as_loss(loss), weight)
         except UserError as error:
             raise UserError(f"{key}.{name}: {error}") from None
     return JointLoss(parts)

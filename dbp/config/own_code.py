@@ -14,12 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from dbp.errors import UserError
+from dbp.errors import UserError, remedy
 
 OWN_KIND = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 PYTHON = ".py"
 CODE = "code"  # the key of the folder of the files
-WITH_KINDS = ("model", "loss", "metrics", "schedule")  # keys of what may be code of the user's
+LOSS = "loss"
+WITH_KINDS = ("model", LOSS, "metrics", "schedule")  # keys of what may be code of the user's
 PACKAGE_FOLDER = Path(__file__).parents[1]
 
 
@@ -30,7 +31,16 @@ def is_own_kind(kind: Any) -> bool:
 
 def own_kinds(table: Mapping[str, Any]) -> list[str]:
     """Return the kinds in the table of a config that name code of the user's, in their order."""
-    return [kind for key in WITH_KINDS for kind in kinds_in(table.get(key))]
+    return [
+        kind for key in WITH_KINDS for kind in kinds_in(_by_target(table.get(key)) if key == LOSS else table.get(key))
+    ]
+
+
+def _by_target(loss: Any) -> Any:
+    """Return a loss, or a table of losses by target, which are tables in place of names of code of the user's."""
+    if not isinstance(loss, Mapping) or "kind" in loss:
+        return loss
+    return {target: {"kind": one} if is_own_kind(one) else one for target, one in loss.items()}
 
 
 def kinds_in(value: Any) -> list[str]:
@@ -65,6 +75,7 @@ def with_own_code(table: Mapping[str, Any], code: Path | None) -> dict[str, Any]
     Raises:
         UserError: there is a kind that names code, and the code cannot be had.
     """
+    table = {key: _by_target(value) if key == LOSS else value for key, value in table.items()}
     inside = {key: _with_code(value, key, code) if key in WITH_KINDS else value for key, value in table.items()}
     return {key: value for key, value in inside.items() if key != CODE}
 
@@ -104,7 +115,8 @@ def imported(kind: str, code: Path | None, key: str) -> Any:
             raise UserError(f"{what} is in a file {file}, but the one given is {code}; pass --code {file}")
     found = _module(module, file, folder, what)
     if not hasattr(found, name):
-        raise UserError(f"{what}: {folder / file} has no {name}")
+        names = [one for one in vars(found) if not one.startswith("_")]
+        raise UserError(f"{what}: {folder / file} has no {name}; {remedy(name, names)}")
     thing = getattr(found, name)
     if hasattr(thing, "__qualname__") and getattr(thing, "__module__", None) != found.__name__:
         raise UserError(f"{what}: {name} is defined in {thing.__module__}; name the file that defines it")

@@ -226,7 +226,7 @@ def _split_and_check(
     if settings.examples_per_step(len(train)) > len(train):
         raise UserError(
             f"batch_size is {settings.batch_size}, but must not be larger than the training data, which has "
-            f"{count_text(len(train), 'example')}"
+            f"{count_text(len(train), 'example')}; for all of them set it to 'all'"
         )
     for purpose, other in files.items():
         if other is not None and not _have_like_examples(other, full):

@@ -9,6 +9,7 @@ from dbp import load
 from dbp.config.own_code import imported, is_own_kind, kind_of, own_kinds
 from dbp.config.toml import read_settings, table_from
 from dbp.errors import UserError
+from dbp.nn import FunctionLoss
 from tests.jobs import dbp, digest, mpirun
 
 MODULE = '''
@@ -89,10 +90,20 @@ def test_a_config_names_code_beside_it(own):
     assert kind_of(type(settings.model.layers[0])) == f"{name}:Scale"
 
 
+def test_each_target_may_have_a_loss_of_such_code(own):
+    folder, name = own
+    losses = {"a": f"{name}:steep", "b": {"kind": f"{name}:steep", "weight": 0.5}}
+    given = [f"loss={{a='{name}:steep',b={{kind='{name}:steep',weight=0.5}}}}", "metrics={a=[],b=[]}"]
+    settings = read_settings(folder / "config.toml", given)
+    assert all(isinstance(part.loss, FunctionLoss) for part in settings.loss.parts.values())
+    assert table_from(settings)["loss"] == losses
+    assert own_kinds({"loss": losses}) == [f"{name}:steep"] * 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("loss=NAME:steeper", r"loss 'NAME:steeper': \S+NAME.py has no steeper"),
+        ("loss=NAME:steeper", r"loss 'NAME:steeper': \S+NAME.py has no steeper; did you mean 'steep'\?"),
         ("loss=other:steep", r"loss 'other:steep': there is no file \S+other.py"),
         ("loss=json:loads", r"loss 'json:loads': there is no file"),
         ("model.layers.0.kind=NAME:steep", r"model.layers.0.by: NAME:steep is no class, so it takes no settings"),
