@@ -338,11 +338,11 @@ class TrainedModel:
         from_rank_0(ranks_of_job(), self._export, Path(path), overwrite, input_shape, *options)
 
     def _export(self, path: Path, overwrite: bool, shape: Shapes | None, *options: Any) -> None:
-        from dbp.exchange import ONNX, export_model
+        from dbp.exchange import ONNX, PYTORCH, export_model
         from dbp.files import must_be_free
 
         must_be_free(path, overwrite, self._files, "overwrite=True")
-        shape = self._shape(shape) if path.suffix == ONNX or shape is not None else None
+        shape = self._shape(shape) if path.suffix == ONNX or PYTORCH in options or shape is not None else None
         export_model(self._checkpoint(), path, overwrite, shape, *options)
 
     @property

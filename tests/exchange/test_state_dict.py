@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dbp import load, nn
+from dbp import Data, load, nn
 from dbp.errors import UserError
 from dbp.exchange import export, import_weights
 from dbp.exchange.pytorch import rules_of
@@ -140,6 +140,16 @@ def test_the_command_writes_them_and_says_so(trained, tmp_path, ending):
 def test_a_model_in_the_hand_writes_them_too(trained, tmp_path):
     load(trained[1]).export(tmp_path / "net.npz", to="pytorch", rename={"dense_1": "first"})
     assert {"first.weight", "dense_2.bias", "batch_norm_1.running_mean"} <= set(np.load(tmp_path / "net.npz"))
+
+
+def test_a_model_of_masked_arrays_asks_for_the_shape_of_an_example(tmp_path):
+    data = {"inputs": np.ones((4, 5, 3)), "targets": np.ones((4, 1)), "mask": np.ones((4, 5), bool)}
+    layers = [nn.GRU(2, sequences=False), nn.Dense(1)]
+    trained = run(model=layers, loss="mean_squared_error", data=Data(data), shards=1, batch_size=4)
+    with pytest.raises(UserError, match=r"pass it, such as input_shape=\(28, 28, 1\)"):
+        trained.export(tmp_path / "net.npz", to="pytorch")
+    trained.export(tmp_path / "net.npz", to="pytorch", input_shape=(5, 3))
+    assert "gru_1.weight_ih_l0" in np.load(tmp_path / "net.npz")
 
 
 @pytest.mark.parametrize(
