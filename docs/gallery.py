@@ -16,9 +16,10 @@ from dbp.parallel import world
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FOLDER = Path(__file__).parent / "gallery"
+COLORS = 96  # of a picture
 HEIGHT = 1.3  # of a small image with its title, in times of its width
 WRONG, RIGHT, GRAY, BLUE = "#c0392b", "#2c3e50", "#bdc3c7", "#2980b9"
-# Words after the name of an example, with which it takes minutes and not an hour.
+# Words after the name of an example, with which it takes minutes.
 SHORT = {"burgers": ["--epochs", "20", "--stages", "3", "--iterations", "300"]}
 
 
@@ -113,6 +114,75 @@ def deeponet():
     draw_functions(made["GRID"], u, s, found)
 
 
+def fourier_operator():
+    """Draw beginnings, and what they become by the equation and by the network."""
+    made = example("fourier_operator")
+    inputs, targets = made["pairs"](4, 256, "draw")
+    draw_functions(inputs[0, :, 1], inputs[:, :, 0], targets[:, :, 0], made["trained"].predict(inputs)[:, :, 0])
+
+
+def inverse_burgers():
+    """Draw the solution that the network finds with the coefficients, and three moments of it beside the exact one."""
+    made = example("inverse_burgers")
+    x, t = np.meshgrid(np.linspace(-1, 1, 201), np.linspace(0.01, 1, 100))
+    places = np.stack([x.ravel(), t.ravel()], axis=1)
+    draw_moments(made, x, t, made["model"](use(made["trained"].weights), places)[:, 0].reshape(x.shape))
+
+
+def poisson():
+    """Draw a cut through the solution, and the errors of all three results there, on one scale."""
+    made = example("poisson")
+    x, y = np.meshgrid(np.linspace(0, 1, 41), np.linspace(0, 1, 41))
+    places = np.stack([x, y, np.full(x.shape, 0.5)], axis=-1).reshape(-1, 3)
+    exact = made["exact"](places)
+    errors = [made["solution"](use(made[name].weights), places) - exact for name in ("begun", "further", "trained")]
+    titles = "u(x, y, 1/2)", "error: L-BFGS", "L-BFGS, more steps", "Gauss-Newton"
+    for ax, title, values in zip(panels(1, 4, width=1.8, height=1.2), titles, [exact, *errors], strict=True):
+        largest = abs(errors[0] if ax.get_subplotspec().colspan.start else exact).max()
+        ax.imshow(values.reshape(x.shape), cmap="RdBu_r", vmin=-largest, vmax=largest)
+        ax.set_title(title, fontsize=9, color=RIGHT)
+
+
+def surrogate():
+    """Draw the conductivity of four plates, and their temperature as it is and as the network finds it."""
+    made = example("surrogate")
+    inputs, targets = made["test"]["inputs"], made["test"]["targets"]
+    found = made["trained"].predict(inputs)["temperature"]
+    axes = panels(3, 4, height=1.2)
+    for row in range(4):
+        low, high = 0, targets["temperature"][row].max()
+        axes[row].imshow(inputs["conductivity"][row, :, :, 0], cmap="gray")
+        axes[4 + row].imshow(targets["temperature"][row, :, :, 0], cmap="inferno", vmin=low, vmax=high)
+        axes[8 + row].imshow(found[row, :, :, 0], cmap="inferno", vmin=low, vmax=high)
+    for ax, title in zip(axes[::4], ("conductivity", "temperature", "found"), strict=True):
+        ax.set_ylabel(title, fontsize=7, color=RIGHT)
+
+
+def tied():
+    """Draw the cost of both methods over the steps."""
+    trained = example("tied")["trained"]
+    ax = panels(1, 1, width=4, height=0.5, frames=True)[0]
+    for color, (name, model) in zip((BLUE, WRONG), trained.items(), strict=True):
+        costs = np.array(model.history["cost"])
+        ax.plot(np.arange(1, len(costs) + 1) * model.steps / len(costs), costs, color=color, linewidth=1, label=name)
+    ax.set_xscale("log")
+    ax.set_xticks((10, 100, 1000), ("10", "100", "1,000"), fontsize=7)
+    ax.set_yticks((0.3, 0.4, 0.5, 0.6), ("0.3", "0.4", "0.5", "0.6"), fontsize=7)
+    ax.set_xlabel("steps", fontsize=7)
+    ax.set_ylabel("cost of the training images", fontsize=7)
+    ax.legend(fontsize=7, frameon=False)
+
+
+def unet():
+    """Draw test images above the disks in them, and the disks that the network finds."""
+    made = example("unet")
+    axes = panels(3, 8, height=1.05)
+    for row in range(8):
+        axes[row].imshow(made["test"][0][row, :, :, 0], cmap="gray_r")
+        axes[8 + row].imshow(made["disks"][row, :, :, 0], cmap="gray_r", vmax=1.3)
+        axes[16 + row].imshow(made["found"][row, :, :, 0], cmap="Reds", vmin=0, vmax=1.3)
+
+
 def draw_functions(x, inputs, targets, found):
     """Draw functions over x, an example in each panel: given ones (blue), wanted ones (gray) and found ones (red)."""
     axes = panels(1, len(inputs), width=1.8, height=0.8, frames=True)
@@ -136,16 +206,19 @@ def panels(down, across, width=1.0, height=HEIGHT, frames=False):
 
 
 def save(name):
-    """Write the picture."""
+    """Write the picture, in few colors, so that the file is small."""
     from matplotlib import pyplot
+    from PIL import Image  # comes with matplotlib
 
+    file = FOLDER / f"{name}.png"
     pyplot.tight_layout(pad=0.4)
-    pyplot.savefig(FOLDER / f"{name}.png", dpi=150, facecolor="white")
+    pyplot.savefig(file, dpi=150, facecolor="white")
     pyplot.close()
+    Image.open(file).convert("RGB").quantize(COLORS).save(file, optimize=True)
 
 
 GENERAL = digits, logistic, autoencoder, burgers
-SCIENCE = deeponet, co2
+SCIENCE = inverse_burgers, poisson, deeponet, fourier_operator, surrogate, tied, unet, co2
 PICTURES = {draw.__name__: draw for draw in GENERAL + SCIENCE}
 
 if __name__ == "__main__":

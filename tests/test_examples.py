@@ -36,10 +36,28 @@ SHORT = {
     "digits.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy 0\."),
     "fashion-conv.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy [\d.]+  \(64 examples\)"),
     "fashion.toml": (TWO_EPOCHS, r"test: cost [\d.]+  accuracy [\d.]+  \(64 examples\)"),
+    "fourier_operator.py": (
+        ("--functions", "100", "--epochs", "2", "--points", "32"),
+        r"64 points: relative L2 error \d+ %",
+    ),
+    "inverse_burgers.py": (
+        ("--measurements", "200", "--epochs", "5", "--iterations", "3"),
+        r"L-BFGS: a = [-\d.]+ \([\d.]+ % off\), b = 0\.\d+ ",
+    ),
     "logistic.py": (("--epochs", "2"), r"test: cost [\d.]+  accuracy 0\."),
     "mlflow_run.py": ((), r"test: cost [\d.]+  accuracy 0\.[89]"),
+    "poisson.py": (
+        ("--steps", "3", "--more", "2", "--gauss-newton", "2"),
+        r"Gauss-Newton, 2 steps instead: cost 0\.\d+, relative",
+    ),
+    "surrogate.py": (
+        ("--plates", "100", "--epochs", "2"),
+        r"temperature: relative L2 error \d+ %\nheat: relative L2 error \d+ %",
+    ),
     "text.py lstm": (("--text", "fox.txt", "--epochs", "2"), r" \.\.\. [Tthequickbrownfxjmpsvlazydg\s]+"),
     "text.py transformer": (("--text", "fox.txt", "--epochs", "2"), r" \.\.\. [Tthequickbrownfxjmpsvlazydg\s]+"),
+    "tied.py": (("--epochs", "2"), r"K-FAC, 2 epochs, 4 steps: mean squared error of test images 0\.\d+"),
+    "unet.py": (("--images", "40", "--epochs", "2"), r"intersection over union: \d\.\d+"),
     "wandb_run.py": ((), r"test: cost [\d.]+  accuracy 0\.[89]"),
 }
 
