@@ -13,6 +13,7 @@ from dbp.errors import UserError, unknown_setting
 from dbp.text import brief
 
 FROM, ONLY, RENAME = KEYS = ("from", "only", "rename")
+FOREIGN = (".npz", ".safetensors", ".pt", ".pth")  # endings of weights that dbp import makes a checkpoint of
 EXAMPLE = 'weights = { from = "runs/a", only = ["conv2d_*"] }'
 
 
@@ -40,7 +41,7 @@ class InitialWeights(NamedTuple):
                 "weights must be a checkpoint, the folder of a run, a table of weights or a TrainedModel, but is "
                 f"{brief(given)}"
             )
-        return cls(source)
+        return cls(_not_foreign("weights", source))
 
     @classmethod
     def _of_table(cls, table: Mapping[str, Any]) -> InitialWeights:
@@ -58,7 +59,7 @@ class InitialWeights(NamedTuple):
             raise UserError(f"weights.{ONLY} is empty; leave it out to take all weights")
         if not isinstance(rename, Mapping) or not _are_texts([*rename, *rename.values()]):
             raise UserError(f"weights.{RENAME} must be a table of new names by old ones, but is {brief(rename)}")
-        return cls(source, tuple(only), dict(rename))
+        return cls(_not_foreign(f"weights.{FROM}", source), tuple(only), dict(rename))
 
     @property
     def path(self) -> str | None:
@@ -111,3 +112,13 @@ def _digest(weights: Mapping[str, Any]) -> str:
     for name, array in weights.items():
         digest.update(f"{name}\0{np.asarray(array).dtype}\0".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _not_foreign(key: str, source: Any) -> Any:
+    """Return a source of weights; raise UserError for a file that must first become a checkpoint."""
+    if isinstance(source, str) and source.endswith(FOREIGN):
+        raise UserError(
+            f"{key} must be a checkpoint or the folder of a run, but is {source!r}; make a checkpoint of it: "
+            f"dbp import {source} CONFIG weights.h5"
+        )
+    return source

@@ -57,7 +57,7 @@ def check_standardized(settings: Settings, initial: InitialParameters) -> None:
     if initial.input_checks and "inputs" in settings.data.standardized_roles:
         raise UserError(
             f"{initial.input_checks[0]}: takes whole numbers, but data.standardize makes others of the inputs; "
-            'set it to "targets", or leave it out'
+            'set it to "targets", or to a list of columns without it, such as ["inputs.meta"], or leave it out'
         )
 
 

@@ -36,6 +36,8 @@ def test_a_config_holds_the_table_with_a_digest_of_arrays():
         (3, "weights must be a checkpoint, the folder of a run, a table of weights or a TrainedModel, but is 3"),
         ({"only": ["a"]}, r"weights\.from is missing; name a checkpoint or the folder of a run, as in weights = \{"),
         ({"from": 3}, r"weights\.from must be a checkpoint or the folder of a run, but is 3"),
+        ("x.npz", r"weights must be .* but is 'x\.npz'; make a checkpoint of it: dbp import x\.npz CONFIG weights\.h5"),
+        ({"from": "y.safetensors"}, r"weights\.from must be .* 'y\.safetensors'; make a checkpoint of it"),
         ({"from": "a", "onyl": []}, r"unknown key 'weights\.onyl'; did you mean 'weights\.only'\?"),
         ({"from": "a", "only": "dense_*"}, r"weights\.only must be a list of patterns, as in weights = .*'dense_\*'"),
         ({"from": "a", "only": []}, r"weights\.only is empty; leave it out to take all weights"),
