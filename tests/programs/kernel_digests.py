@@ -4,6 +4,7 @@ Started by tests/test_kernels.py.
 """
 
 import itertools
+import math
 import sys
 
 import numpy as np
@@ -16,7 +17,7 @@ from dbp.nn.activations import ACTIVATIONS
 from dbp.optim import KFAC, LBFGS, OPTIMIZERS, LevenbergMarquardt, Newton, Scipy
 from dbp.optim.scipy_driver import METHODS
 from tests.nn.models import DRAW, inputs, start
-from tests.nn.test_layers import CASES
+from tests.nn.test_layers import CASES, CONSTANTS, several_in_one
 
 EXAMPLES, CLASSES = 24, 5
 LAYERS = {f"layer {name}": case for name, case in CASES.items()}
@@ -43,11 +44,13 @@ assert {method.kind for method in OPTIMIZER.values()} == set(OPTIMIZERS)
 def of_layer(layer, shape, dtype):
     """Return the outputs of a layer and its gradients."""
     is_table = isinstance(layer, nn.Embedding)
+    if shape and isinstance(shape[0], tuple):  # of a layer of several values
+        layer, shape = several_in_one(layer, shape), (sum(map(math.prod, shape)),)
     x = RNG.integers(0, 4, (EXAMPLES, *shape)) if is_table else inputs(EXAMPLES, *shape).astype(dtype)
     parameters, running = start(layer, x, dtype)
-    leaves = {path: ad.Tensor(array) for path, array in parameters.items()}
+    leaves = {path: ad.Tensor(array) for path, array in parameters.items() if path not in CONSTANTS}
     leaves |= {} if is_table else {"x": ad.Tensor(x)}
-    output = layer(nn.Scope(nn.call_with(leaves, running, DRAW)), leaves.get("x", x))
+    output = layer(nn.Scope(nn.call_with(parameters | leaves, running, DRAW)), leaves.get("x", x))
     return [output.value, *ad.pullback(output, np.sin(output.value), [*leaves.values()])]
 
 
