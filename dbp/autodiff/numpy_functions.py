@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import primitives as p
-from dbp.autodiff.primitives.shapes import Axes, reduced_axes
+from dbp.autodiff.primitives.shapes import Axes, along
 from dbp.autodiff.tensor import NUMPY_FUNCTIONS, Tensor, Value, array_of, name_of_numpy
 
 UFUNCS: dict[np.ufunc, Callable[..., Value]] = {
@@ -72,14 +72,8 @@ def _reduced(function: Callable[..., Value]) -> Callable[..., Value]:
     return lambda a, axis=None, *, keepdims=False: function(a, axis=axis, keepdims=keepdims)
 
 
-def _var(a: Value, axis: Axes = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
-    count = math.prod(np.shape(a)[i] for i in reduced_axes(a, axis))
-    found = p.square(a - p.mean(a, axis=axis, keepdims=True))
-    return p.sum_(found, axis=axis, keepdims=keepdims) / (count - ddof)
-
-
-def _std(a: Value, axis: Axes = None, *, ddof: float = 0, keepdims: bool = False) -> Value:
-    return p.std(a, axis, keepdims) if not ddof else p.sqrt(_var(a, axis, ddof=ddof, keepdims=keepdims))
+def _deviation(function: Callable[..., Value]) -> Callable[..., Value]:
+    return lambda a, axis=None, *, ddof=0, keepdims=False: function(a, axis, keepdims, ddof)
 
 
 def _cumsum(a: Value, axis: int | None = None) -> Value:
@@ -139,8 +133,7 @@ def _split(ary: Value, indices_or_sections: Any, axis: int = 0) -> list[Value]:
     if isinstance(indices_or_sections, (int, np.integer)):
         return p.split(ary, int(indices_or_sections), axis)
     ends = [0, *indices_or_sections, np.shape(ary)[axis]]
-    index = (slice(None),) * (axis % np.ndim(ary))
-    return [p.take(ary, index=(*index, slice(*pair))) for pair in pairwise(ends)]
+    return [p.take(ary, index=along(axis, np.ndim(ary), slice(*pair))) for pair in pairwise(ends)]
 
 
 def _where(condition: Any, x: Value = None, y: Value = None) -> Value:
@@ -164,7 +157,7 @@ def _pad(array: Value, pad_width: Any, mode: str = "constant") -> Value:
 def _take(a: Value, indices: Any, axis: int | None = None) -> Value:
     if axis is None:
         return p.take(_ravel(a), index=np.asarray(indices))
-    return p.take(a, index=(*(slice(None),) * (axis % np.ndim(a)), np.asarray(indices)))
+    return p.take(a, index=along(axis, np.ndim(a), np.asarray(indices)))
 
 
 def _trace(a: Value) -> Value:
@@ -186,9 +179,9 @@ def _dot(a: Value, b: Value) -> Value:
 
 
 def _diff(a: Value, n: int = 1, axis: int = -1) -> Value:
-    index = (slice(None),) * (axis % np.ndim(a))
+    after, before = (along(axis, np.ndim(a), part) for part in (slice(1, None), slice(None, -1)))
     for _ in range(n):
-        a = p.take(a, index=(*index, slice(1, None))) - p.take(a, index=(*index, slice(None, -1)))
+        a = p.take(a, index=after) - p.take(a, index=before)
     return a
 
 
@@ -213,8 +206,8 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.amax: _reduced(p.max_),
     np.min: _reduced(p.min_),
     np.amin: _reduced(p.min_),
-    np.var: _var,
-    np.std: _std,
+    np.var: _deviation(p.variance),
+    np.std: _deviation(p.std),
     np.cumsum: _cumsum,
     np.sort: _sort,
     np.reshape: _reshape,
@@ -247,13 +240,13 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.tile: _tile,
     np.diff: _diff,
     np.dot: _dot,
-    np.outer: lambda a, b: p.outer(a, b),
-    np.kron: lambda a, b: p.kron(a, b),
-    np.tensordot: lambda a, b, axes=2: p.tensordot(a, b, axes),
+    np.outer: p.outer,
+    np.kron: p.kron,
+    np.tensordot: p.tensordot,
     np.einsum: _einsum,
     np.copy: lambda a: p.identity(a),
     np.linalg.norm: _norm,
-    np.linalg.solve: lambda a, b: p.solve(a, b),
+    np.linalg.solve: p.solve,
     np.linalg.inv: lambda a: p.inv(a),
     np.linalg.det: lambda a: p.det(a),
     np.linalg.cholesky: lambda a: p.cholesky(a),

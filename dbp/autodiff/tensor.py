@@ -146,8 +146,6 @@ def _comparison(compare: np.ufunc) -> Callable[[Tensor, Any], Any]:
     return lambda self, other: compare(self.value, array_of(other))
 
 
-OPERATORS = {"add", "subtract", "multiply", "divide", "matmul", "power"}
-COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 SHAPE_FUNCTIONS = {np.shape, np.ndim, np.size}
 
 
@@ -240,13 +238,8 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Apply the operators between arrays and tensors, and the elementwise functions that dbp.autodiff has."""
-        name = ufunc.__name__
-        if method == "__call__" and not options and name in OPERATORS:
-            return PRIMITIVES[name](*inputs)
-        if method == "__call__" and not options and name in COMPARISONS:
-            return ufunc(*map(array_of, inputs))
         if method != "__call__":
-            raise _refusal(f"np.{name}.{method}")
+            raise _refusal(f"np.{ufunc.__name__}.{method}")
         return _call_numpy(ufunc, inputs, options)
 
     def __array_function__(self, function: Callable[..., Any], _: Any, inputs: Any, options: Any) -> Any:

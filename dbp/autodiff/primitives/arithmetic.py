@@ -147,7 +147,7 @@ _inside: Primitive = Primitive(  # 1 in [low, high], else 0; the derivative is z
 # --- products ---------------------------------------------------------------------------------------
 
 
-def _swap(x: Value) -> Value:
+def swap_last(x: Value) -> Value:
     """Exchange the last two axes."""
     n = np.ndim(x)
     return transpose(x) if n == 2 else transpose(x, axes=(*range(n - 2), n - 1, n - 2))
@@ -196,8 +196,8 @@ matmul: Primitive = Primitive(  # of vectors, matrices, and stacks of matrices, 
     "matmul",
     _matmul,
     reverse=[
-        lambda g, y, a, b: _in_shape_of(unbroadcast(_as_matrix_product(g, a, b) @ _swap(_column(b)), _row(a)), a),
-        lambda g, y, a, b: _in_shape_of(unbroadcast(_swap(_row(a)) @ _as_matrix_product(g, a, b), _column(b)), b),
+        lambda g, y, a, b: _in_shape_of(unbroadcast(_as_matrix_product(g, a, b) @ swap_last(_column(b)), _row(a)), a),
+        lambda g, y, a, b: _in_shape_of(unbroadcast(swap_last(_row(a)) @ _as_matrix_product(g, a, b), _column(b)), b),
     ],
     forward=[lambda t, y, a, b: t @ b, lambda t, y, a, b: a @ t],
 )

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.primitives.arithmetic import tril
-from dbp.autodiff.primitives.shapes import reshape, sum_, transpose, unbroadcast
+from dbp.autodiff.primitives.arithmetic import swap_last, tril
+from dbp.autodiff.primitives.shapes import reshape, sum_, unbroadcast
 from dbp.autodiff.tensor import Primitive, ShapeError, Value
 from dbp.errors import UserError
 from dbp.types import Array
@@ -53,12 +53,6 @@ def _result_type(*xs: Any) -> Any:
     return np.result_type(*xs, np.float32)  # integers become float64
 
 
-def _swap(x: Value) -> Value:
-    """Exchange the last two axes."""
-    n = np.ndim(x)
-    return transpose(x, axes=(*range(n - 2), n - 1, n - 2))
-
-
 def _solve(a: Array, b: Array) -> Any:
     _check_square("solve", a)
     count = np.shape(a)[-1]
@@ -72,8 +66,8 @@ _of_matrices: Primitive = Primitive(  # x with a x = b, for matrices b
     "solve",
     _solve,
     reverse=[
-        lambda g, y, a, b: unbroadcast(-_of_matrices(_swap(a), g) @ _swap(y), a),
-        lambda g, y, a, b: unbroadcast(_of_matrices(_swap(a), g), b),
+        lambda g, y, a, b: unbroadcast(-_of_matrices(swap_last(a), g) @ swap_last(y), a),
+        lambda g, y, a, b: unbroadcast(_of_matrices(swap_last(a), g), b),
     ],
     forward=[
         lambda t, y, a, b: -_of_matrices(a, t @ y),
@@ -106,7 +100,7 @@ def _inv(a: Array) -> Any:
 inv: Primitive = Primitive(  # the inverse of square matrices (..., n, n)
     "inv",
     _inv,
-    reverse=[lambda g, y, a: -(_swap(y) @ g @ _swap(y))],
+    reverse=[lambda g, y, a: -(swap_last(y) @ g @ swap_last(y))],
     forward=[lambda t, y, a: -(y @ t @ y)],
 )
 
@@ -121,13 +115,11 @@ def _times_matrices(x: Value, matrices: Value) -> Value:
     return reshape(x, shape=(*np.shape(x), 1, 1)) * matrices
 
 
-det: Primitive = (
-    Primitive(  # the determinant of square matrices (..., n, n), which must not be singular for a derivative
-        "det",
-        _det,
-        reverse=[lambda g, y, a: _times_matrices(g * y, _swap(inv(a)))],
-        forward=[lambda t, y, a: y * sum_(_swap(inv(a)) * t, axis=(-2, -1))],
-    )
+det: Primitive = Primitive(  # of square matrices (..., n, n); for a derivative they must not be singular
+    "det",
+    _det,
+    reverse=[lambda g, y, a: _times_matrices(g * y, swap_last(inv(a)))],
+    forward=[lambda t, y, a: y * sum_(swap_last(inv(a)) * t, axis=(-2, -1))],
 )
 
 
@@ -142,18 +134,18 @@ def _lower_half(x: Value) -> Value:
 
 
 def _symmetric(x: Value) -> Value:
-    return 0.5 * (x + _swap(x))
+    return 0.5 * (x + swap_last(x))
 
 
 def _pull_cholesky(g: Value, y: Value) -> Value:
-    middle = _lower_half(_swap(y) @ tril(g))
-    outer = _of_matrices(_swap(y), _swap(_of_matrices(_swap(y), _swap(middle))))  # y^-T middle y^-1
+    middle = _lower_half(swap_last(y) @ tril(g))
+    outer = _of_matrices(swap_last(y), swap_last(_of_matrices(swap_last(y), swap_last(middle))))  # y^-T middle y^-1
     return _symmetric(outer)
 
 
 def _push_cholesky(t: Value, y: Value) -> Value:
     half_way = _of_matrices(y, _symmetric(t))
-    return y @ _lower_half(_swap(_of_matrices(y, _swap(half_way))))
+    return y @ _lower_half(swap_last(_of_matrices(y, swap_last(half_way))))
 
 
 cholesky: Primitive = Primitive(  # the lower factor of symmetric positive definite matrices (..., n, n)

@@ -14,6 +14,7 @@ from dbp.autodiff.primitives.shapes import (
     axes_of,
     broadcast_back,
     concatenate,
+    flip,
     keepdims_shape,
     reduced_axes,
     reshape,
@@ -34,16 +35,22 @@ def mean(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
     return sum_(x, axis=axis, keepdims=keepdims) / _count(x, axis)
 
 
-def variance(x: Value, axis: Axes = None) -> Value:
-    """Return the mean squared distance from the mean over some axes, by default over all."""
-    difference = x - reshape(mean(x, axis), shape=keepdims_shape(x, axis))
-    return mean(square(difference), axis)
+def variance(x: Value, axis: Axes = None, keepdims: bool = False, ddof: float = 0) -> Value:
+    """Return the mean squared distance from the mean over some axes, by default over all.
+
+    Args:
+        x: the numbers.
+        axis: the axes.
+        keepdims: whether the axes stay, with length 1.
+        ddof: what is subtracted from the number of elements, by which the sum is divided.
+    """
+    difference = x - mean(x, axis, keepdims=True)
+    return sum_(square(difference), axis=axis, keepdims=keepdims) / (_count(x, axis) - ddof)
 
 
-def std(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
+def std(x: Value, axis: Axes = None, keepdims: bool = False, ddof: float = 0) -> Value:
     """Return the square root of the variance over some axes, by default over all; its derivative is 0 where it is 0."""
-    found = _root(variance(x, axis))
-    return reshape(found, shape=keepdims_shape(x, axis)) if keepdims else found
+    return _root(variance(x, axis, keepdims, ddof))
 
 
 def norm(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
@@ -98,8 +105,7 @@ def prod(x: Value, axis: Axes = None, keepdims: bool = False) -> Value:
 
 def _cumulated_back(g: Value, axis: int) -> Value:
     """Return for each element the sum of it and of all that follow it along the axis."""
-    back = (*(slice(None),) * (axis % np.ndim(g)), slice(None, None, -1))
-    return take(cumsum(take(g, index=back), axis=axis), index=back)
+    return flip(cumsum(flip(g, axis), axis=axis), axis)
 
 
 cumsum: Primitive = Primitive(  # along one axis

@@ -32,6 +32,11 @@ def keepdims_shape(x: Value, axis: Axes) -> tuple[int, ...]:
     return tuple(1 if i in removed else length for i, length in enumerate(np.shape(x)))
 
 
+def along(axis: int, ndim: int, part: Any) -> tuple[Any, ...]:
+    """Return the index that takes a part of one of so many axes."""
+    return (*(slice(None),) * (axis % ndim), part)
+
+
 def broadcast_back(g: Value, x: Value, axis: Axes) -> Value:
     """Broadcast g, which has the shape of a reduction of x over `axis`, to the shape of x."""
     return broadcast_to(reshape(g, shape=keepdims_shape(x, axis)), shape=np.shape(x))
@@ -148,8 +153,8 @@ def split(x: Value, parts: int, axis: int = 0) -> list[Value]:
     length, rest = divmod(np.shape(x)[axis], parts)
     if rest:
         raise ValueError(f"split: axis {axis} of shape {np.shape(x)} cannot be cut into {parts} equal parts")
-    index = [slice(None)] * (axis % np.ndim(x))
-    return [take(x, index=(*index, slice(i * length, (i + 1) * length))) for i in range(parts)]
+    spans = [slice(i * length, (i + 1) * length) for i in range(parts)]
+    return [take(x, index=along(axis, np.ndim(x), span)) for span in spans]
 
 
 # --- indexing ---------------------------------------------------------------------------------------
@@ -214,11 +219,6 @@ scatter_rows: Primitive = Primitive(  # the adjoint of pick: the matrix with x[i
 # --- rearrangements by index ------------------------------------------------------------------------
 
 
-def _along(axis: int, ndim: int, part: Any) -> tuple[Any, ...]:
-    """Return the index that takes a part of one axis."""
-    return (*(slice(None),) * (axis % ndim), part)
-
-
 def flip(x: Value, axis: Axes = None) -> Value:
     """Return x with its elements in reverse order along some axes, by default along all."""
     axes = reduced_axes(x, axis)
@@ -231,7 +231,7 @@ def roll(x: Value, shift: int | Sequence[int], axis: Axes = None) -> Value:
         return reshape(roll(reshape(x, shape=(-1,)), shift, axis=0), shape=np.shape(x))
     for by, which in np.broadcast(shift, axis):
         length = np.shape(x)[which]
-        x = take(x, index=_along(int(which), np.ndim(x), np.roll(np.arange(length), int(by))))
+        x = take(x, index=along(int(which), np.ndim(x), np.roll(np.arange(length), int(by))))
     return x
 
 
@@ -239,7 +239,7 @@ def repeat(x: Value, repeats: int | Sequence[int], axis: int | None = None) -> V
     """Return x with each element repeated along an axis, by default of the flat x."""
     if axis is None:
         return repeat(reshape(x, shape=(-1,)), repeats, axis=0)
-    return take(x, index=_along(axis, np.ndim(x), np.repeat(np.arange(np.shape(x)[axis]), repeats)))
+    return take(x, index=along(axis, np.ndim(x), np.repeat(np.arange(np.shape(x)[axis]), repeats)))
 
 
 def take_along_axis(x: Value, index: Any, axis: int = -1) -> Value:
