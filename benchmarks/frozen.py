@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "steps"))
 from cases import CASES
-from dbp_steps import layer_of
+from dbp_layers import layers_of
 
 from dbp import nn, optim
 from dbp.config.settings import Settings
@@ -31,29 +31,7 @@ from dbp.training.fit import start_run
 EXAMPLES, CLASSES = 64, 10
 
 
-def normalized(filters: int, size: int = 3, stride: int = 1) -> list[nn.Layer]:
-    """Return a convolution without bias, and batch normalization."""
-    return [nn.Conv2d(filters, size, stride=stride, padding=size // 2, bias=False), nn.BatchNorm()]
-
-
-def block(filters: int, stride: int) -> list[nn.Layer]:
-    """Return two convolutions beside a shortcut, as in He et al. 2015."""
-    shortcut = normalized(filters, 1, stride) if stride > 1 else []
-    inner = [*normalized(filters, stride=stride), nn.Activation("relu"), *normalized(filters)]
-    return [nn.Residual(inner, shortcut=shortcut), nn.Activation("relu")]
-
-
-RESNET = [
-    *normalized(32),
-    nn.Activation("relu"),
-    *block(32, 1),
-    *block(64, 2),
-    *block(128, 2),
-    nn.GlobalAveragePool(),
-    nn.Dense(CLASSES),
-]
-CNN = [layer_of(layer) for layer in CASES["cnn"].network]
-MODELS = {"cnn": (CNN, (28, 28, 1), "dense_1/*"), "resnet": (RESNET, (32, 32, 3), "")}
+OTHERS = {"cnn": ["dense_1/*"], "resnet": ["batch_norm_*", "residual_*"]}  # frozen besides the convolutions
 
 
 def settings_of(layers: Sequence[nn.Layer], shape: tuple[int, ...], frozen: Sequence[str]) -> Settings:
@@ -87,8 +65,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="in a round")
     parser.add_argument("--rounds", type=int, default=7)
     given, comm = parser.parse_args(), world()
-    for name, (layers, shape, others) in MODELS.items():
-        frozen = ["conv2d_*", *([others] if others else ["batch_norm_*", "residual_*"])]
+    for name, others in OTHERS.items():
+        layers, shape, frozen = layers_of(CASES[name].network), CASES[name].shape, ["conv2d_*", *others]
         with (
             start_run(settings_of(layers, shape, ()), comm, Start(fresh=True, quiet=True)) as (whole, _, _),
             start_run(settings_of(layers, shape, frozen), comm, Start(fresh=True, quiet=True)) as (last, _, _),

@@ -87,16 +87,60 @@ def disturbance_table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def memory_table(results: Results, cases: list[str]) -> str:
-    """Return a table of a rank's memory: the framework's own, and the peak that the steps add."""
-    variants, titles = [v for v in ("dbp", "DDP") if v in results], {"before_mb": "before", "grown_mb": "steps"}
-    lines = [line("MB of a rank", (f"{v} {title} " for v in variants for title in titles.values()))]
+def spread_table(rounds: list[Results], variants: Iterable[str], cases: Iterable[str]) -> str:
+    """Return a table of the least and the largest figures of all rounds, and of the names of the best peers.
+
+    Args:
+        rounds: the results of each round.
+        variants: the peers.
+        cases: the cases.
+    """
+    lines = [line("least to largest", ("dbp ms", "best ms", "best/dbp", "best peer"))]
     for case in cases:
-        lines += [line(case, (number(results[v].get(case, {}).get(key), 1) for v in variants for key in titles))]
+        own = [results["dbp"][case]["ms"] for results in rounds]
+        peers = [min(((r[v][case]["ms"], v) for v in variants if case in r.get(v, {})), default=None) for r in rounds]
+        found = [peer for peer in peers if peer]
+        ratios = [peer[0] / ms for peer, ms in zip(peers, own, strict=True) if peer]
+        names = ", ".join(sorted({name for _, name in found}))
+        lines.append(line(case, (span(own), span([ms for ms, _ in found]), span(ratios))) + f"   {names}")
+    return "\n".join(lines)
+
+
+def span(values: list[float]) -> str:
+    """Return the least and the largest of some numbers as text."""
+    if not values:
+        return "-"
+    digits = 3 if max(values) < 1 else 2 if max(values) < 100 else 1
+    return f"{min(values):.{digits}f}-{max(values):.{digits}f}"
+
+
+MEMORY = ("dbp", "DDP", "PyTorch")  # variants whose memory is measured
+
+
+def memory_table(results: Results, cases: list[str], ranks: int) -> str:
+    """Return a table of the memory of a process: the framework's own, and the peak that the steps add.
+
+    Args:
+        results: of one round.
+        cases: the cases.
+        ranks: of dbp and of DDP; PyTorch does their work in one process.
+    """
+    variants, titles = [v for v in MEMORY if v in results], {"before_mb": "before", "grown_mb": "steps"}
+    times = {"DDP": 1, "PyTorch": ranks}  # processes of dbp beside one of the peer's
+    peers = [variant for variant in variants if variant in times]
+    columns = [f"{v} {title} " for v in variants for title in titles.values()]
+    lines = [line("MB of a process", (*columns, *(f"{peer}/dbp " for peer in peers)))]
+    for case in cases:
+        found = {v: results[v].get(case, {}) for v in variants}
+        cells = [number(found[v].get(key), 1) for v in variants for key in titles]
+        grown = {v: found[v].get("grown_mb") for v in variants}
+        ratios = [number(None if grown[p] is None else grown[p] / (times[p] * grown["dbp"])) for p in peers]
+        lines.append(line(case, (*cells, *ratios)))
     return "\n".join(
         [
             *lines,
             "before: after imports, the start of MPI or Gloo, and steps of the smallest network; steps: the most",
-            "that the case added; memory that ranks share counts for each of them in full",
+            "that the case added; memory that ranks share counts for each of them in full; ratios are those of steps,",
+            f"for PyTorch's one process beside {ranks} ranks of dbp",
         ]
     )

@@ -1,19 +1,20 @@
 """dbp beside PyTorch DistributedDataParallel, one-process PyTorch and JAX: time and memory of a training step.
 
     python benchmarks/versus_torch.py [--cases cnn,vgg] [--rounds 3] [--repeats 3] [--json FILE] [--jax-python PATH]
-    python benchmarks/versus_torch.py --memory [--cases ...]     the resident memory of a rank instead
+    python benchmarks/versus_torch.py --memory [--cases ...]     the resident memory of a process instead
     python benchmarks/versus_torch.py --profile cnn              where the time of dbp's step goes
 
-Six networks, the same work for all: two ranks with one BLAS thread each, or one process with two threads and
-the mini-batch of both; random inputs, always the same mini-batch, so that no data is loaded. dbp's step is that
-of dbp.fit: forward, loss, backward, the sum over ranks, the check for finite numbers, the optimizer. DDP is
-torchrun with two processes over Gloo, with gradient_as_bucket_view and static_graph; "best DDP" is the best of
+Thirteen networks (steps/cases.py), the same work for all: two ranks with one BLAS thread each, or one process with
+two threads and the mini-batch of both; random inputs, always the same mini-batch, so that no data is loaded. dbp's
+step is that of dbp.fit: forward, loss, backward, the sum over ranks, the check for finite numbers, the optimizer. DDP
+is torchrun with two processes over Gloo, with gradient_as_bucket_view and static_graph; "best DDP" is the best of
 that, DDP(model) as it is, and, for images, channels last. "PyTorch" is one process, the better of both layouts.
 JAX is the whole step jitted, in the layout that is faster in a trial.
 
 In each round dbp and its peers run one after the other. A time is the median over rounds of the median over
-repetitions; a ratio is the median of the rounds' ratios. As a time counts only if nothing else ran, the
-processor time that others used while it was measured is shown too. A peer that is not installed is left out.
+repetitions; a ratio is the median of the rounds' ratios; the least and the largest of the rounds are shown below. As a
+time counts only if nothing else ran, the processor time that others used while it was measured is shown too. A peer
+that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from commands import Notes, carry_out, case_names, few_cores, footnotes, parsed,
 from programs import Program, installed_programs, own_program
 from rounds import Measured, measure_all
 from steps.cases import CASES, RANKS
-from tables import Comparison, Results, disturbance_table, memory_table, summary, time_table
+from tables import MEMORY, Comparison, Results, disturbance_table, memory_table, spread_table, summary, time_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
 
@@ -43,9 +44,9 @@ def measure_memory(programs: list[Program], cases: list[str], notes: Notes) -> M
     """Measure the memory of each case in separate processes, so that none reuses memory of another."""
     results: Results = {}
     versions: dict[str, str] = {}
-    two_ranks = [program for program in programs if program.name in ("dbp", "DDP")]
+    chosen = [program for program in programs if program.name in MEMORY]
     for case in cases:
-        one = measure_all(two_ranks, [case], 1, notes, "--memory")
+        one = measure_all(chosen, [case], 1, notes, "--memory")
         for variant, by_case in one.rounds[0].items():
             results.setdefault(variant, {}).update(by_case)
         versions |= one.versions
@@ -72,7 +73,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--repeats", type=positive, default=3, help="least number of repetitions in a round (3)")
     known.add_argument("--jax-python", type=python, default=sys.executable, metavar="PATH", help="a Python with jax")
     what = known.add_mutually_exclusive_group()
-    what.add_argument("--memory", action="store_true", help="measure resident memory, of dbp and DDP")
+    what.add_argument("--memory", action="store_true", help="measure resident memory")
     what.add_argument("--profile", type=case_names, metavar="CASE", help="tell where dbp's time goes")
     args = parsed(known)
     if args.memory and not Path("/proc/self/status").exists():
@@ -87,14 +88,15 @@ def report_times(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     found = installed_programs(args.jax_python, notes)
     measured = measure_all(found, args.cases, args.rounds, notes, "--repeats", str(args.repeats))
     rows = {case: summary(COMPARISON, measured.rounds, case) for case in args.cases}
-    print(time_table("ms per step", rows), disturbance_table(rows), footnotes(measured.versions, notes), sep="\n\n")
+    tables = time_table("ms per step", rows), spread_table(measured.rounds, PEERS, args.cases), disturbance_table(rows)
+    print(*tables, footnotes(measured.versions, notes), sep="\n\n")
     return {"summary": rows, "rounds": measured.rounds, "versions": measured.versions}
 
 
 def report_memory(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Measure memory, print it, and return all figures."""
     measured = measure_memory(installed_programs(None, notes), args.cases, notes)
-    print(memory_table(measured.rounds[0], args.cases), footnotes(measured.versions, notes), sep="\n\n")
+    print(memory_table(measured.rounds[0], args.cases, RANKS), footnotes(measured.versions, notes), sep="\n\n")
     return {"memory": measured.rounds[0], "versions": measured.versions}
 
 

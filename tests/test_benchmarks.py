@@ -1,13 +1,17 @@
 """The benchmarks run, print their tables and write their measurements; the figures are not checked."""
 
 import json
+import math
 import runpy
 import sys
 
 import pytest
 import scaling
+import tables
+from cases import CASES
 from programs import last_words
 
+from dbp import nn
 from tests.jobs import ROOT, run
 
 pytestmark = pytest.mark.slow
@@ -69,6 +73,60 @@ def test_a_folder_that_is_missing_is_found_before_anything_is_measured(name, mon
         runpy.run_path(str(ROOT / "benchmarks" / name), run_name="__main__")
     assert caught.value.code == 2
     assert "there is no folder /nonexistent" in capsys.readouterr().err
+
+
+def parameters_and_outputs(case):
+    """Return the number of parameters of dbp's network, and the shape of its outputs for two examples."""
+    from dbp_layers import layers_of
+    from dbp_steps import data_of
+
+    initial = nn.initial_parameters(nn.as_model(layers_of(case.network)), data_of(case, 2)[0], 0)
+    return sum(map(math.prod, initial.shapes.values())), (2, *initial.output_shape)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pytorch_has_a_network_of_the_same_size(name):
+    pytest.importorskip("torch")
+    from torch_layers import model_of, spare_biases
+    from torch_steps import cost_of, data_of
+
+    case = CASES[name]
+    x, targets = data_of(case, 2)
+    model = model_of(case.network, x[:1])
+    outputs = model(x)
+    assert cost_of(case, outputs, targets).isfinite()
+    count = sum(parameter.numel() for parameter in model.parameters()) - spare_biases(case.network)
+    assert (count, tuple(outputs.shape)) == parameters_and_outputs(case)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_jax_has_a_network_of_the_same_size(name):
+    jax = pytest.importorskip("jax")
+    from jax_layers import Builder
+    from jax_steps import data_of
+
+    case = CASES[name]
+    for layout in ("NHWC", "NCHW") if case.images else ("NHWC",):
+        x = data_of(case, layout)[0][:2]
+        parameters, forward = Builder(layout).network(case.network, x)
+        count = sum(leaf.size for leaf in jax.tree.leaves(parameters))
+        assert (count, jax.eval_shape(forward, parameters, x).shape) == parameters_and_outputs(case)
+
+
+def test_the_spread_of_rounds_is_of_the_best_peer_in_each_round():
+    rounds = [{"dbp": {"a": {"ms": 10}}, "X": {"a": {"ms": x}}, "Y": {"a": {"ms": 30}}} for x in (20, 31)]
+    (row,) = tables.spread_table(rounds, ("X", "Y", "Z"), ["a"]).splitlines()[1:]
+    assert row.split() == ["a", "10.00-10.00", "20.00-30.00", "2.00-3.00", "X,", "Y"]
+    (row,) = tables.spread_table(rounds, ("Z",), ["a"]).splitlines()[1:]
+    assert row.split() == ["a", "10.00-10.00", "-", "-"]
+
+
+def test_the_memory_of_pytorch_in_one_process_is_compared_with_all_ranks():
+    results = {
+        v: {"a": {"before_mb": 1.0, "grown_mb": mb}} for v, mb in (("dbp", 4.0), ("DDP", 6.0), ("PyTorch", 20.0))
+    }
+    row = tables.memory_table(results, ["a"], ranks=2).splitlines()[1]
+    assert row.split()[-2:] == ["1.50", "2.50"]
 
 
 def test_the_model_of_scaling_takes_the_larger_of_computing_and_sending():

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
-from cases import CASES, CLASSES, Case, Layer
+from cases import CASES, CLASSES, TOKENS, Case
+from dbp_layers import layers_of
 from measure import Report, Step, take_first_steps
 
 import dbp
-from dbp import nn, optim
+from dbp import optim
 from dbp.autodiff.blocks.dense import PIECE
 from dbp.config.settings import Settings
 from dbp.parallel import Communicator, blas_threads, world
@@ -25,24 +26,22 @@ from dbp.training import loop
 from dbp.training.fit import start_run
 
 
-def layer_of(layer: Layer) -> nn.Layer:
-    """Return the layer as dbp's layers."""
-    activation = "relu" if layer.relu else "linear"
-    if layer.kind == "dense":
-        return nn.Dense(layer.size, activation)
-    if layer.kind == "conv":
-        return nn.Conv2d(layer.size, 3, activation, padding=layer.padding)
-    return nn.MaxPool2d(2) if layer.kind == "pool" else nn.Flatten()
+def data_of(case: Case, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inputs and targets of one mini-batch."""
+    rng = np.random.default_rng(0)
+    if case.language:
+        tokens = rng.integers(TOKENS, size=(examples, case.shape[0] + 1))
+        return tokens[:, :-1], tokens[:, 1:]
+    inputs = rng.standard_normal((examples, *case.shape), np.float32)
+    return inputs, inputs if case.autoencoder else rng.integers(CLASSES, size=examples)
 
 
 def settings_of(case: Case, examples: int, shards: int | None = None) -> Settings:
     """Return the settings of a run whose data is one mini-batch."""
-    rng = np.random.default_rng(0)
-    inputs = rng.standard_normal((examples, *case.shape), np.float32)
     return Settings.of(
-        model=[layer_of(layer) for layer in case.network],
+        model=layers_of(case.network),
         loss="mean_squared_error" if case.autoencoder else "cross_entropy",
-        data=(inputs, inputs if case.autoencoder else rng.integers(CLASSES, size=examples)),
+        data=data_of(case, examples),
         optimizer=optim.Adam(1e-3) if case.adam else optim.SGD(0.01, momentum=0.9),
         epochs=1,
         batch_size=examples,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from cases import CLASSES, RANKS, Case
+from cases import CLASSES, RANKS, TOKENS, Case
 from measure import Alone, Report, Step, take_first_steps
 
 if hasattr(os, "sched_setaffinity"):  # XLA starts a thread for each processor that it may use
@@ -14,60 +14,7 @@ if hasattr(os, "sched_setaffinity"):  # XLA starts a thread for each processor t
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-DIMENSIONS = {"NHWC": ("NHWC", "HWIO", "NHWC"), "NCHW": ("NCHW", "OIHW", "NCHW")}
-Parameters = list[tuple[jax.Array, jax.Array]]
-
-
-def forward(case: Case, layout: str, parameters: Parameters, x: jax.Array) -> jax.Array:
-    """Return the network's outputs."""
-    remaining = iter(parameters)
-    for layer in case.network:
-        if layer.kind == "pool":
-            x = pool(x, layout)
-        elif layer.kind == "flatten":
-            x = x.reshape(len(x), -1)
-        else:
-            w, b = next(remaining)
-            x = (x @ w if layer.kind == "dense" else convolve(x, w, layer.padding, layout)) + b
-            x = jax.nn.relu(x) if layer.relu else x
-    return x
-
-
-def convolve(x: jax.Array, w: jax.Array, padding: int, layout: str) -> jax.Array:
-    """Return a convolution with zero padding on every side."""
-    sides = [(padding, padding)] * 2
-    return jax.lax.conv_general_dilated(x, w, (1, 1), sides, dimension_numbers=DIMENSIONS[layout])
-
-
-def pool(x: jax.Array, layout: str) -> jax.Array:
-    """Return the largest of every 2 x 2 values, in the form that XLA runs faster on CPUs than reduce_window."""
-    down = layout.index("H")
-    height, width = x.shape[down : down + 2]
-    tiles = x.reshape(*x.shape[:down], height // 2, 2, width // 2, 2, *x.shape[down + 2 :])
-    return tiles.max((down + 1, down + 3))
-
-
-def initial_parameters(case: Case, layout: str) -> Parameters:
-    """Return the weights and biases of each layer that has some, by He's rule."""
-    rng, parameters, shape = np.random.default_rng(0), [], case.shape
-    for layer in case.network:
-        if layer.kind == "pool":
-            shape = (shape[0] // 2, shape[1] // 2, shape[2])
-        elif layer.kind == "flatten":
-            shape = (int(np.prod(shape)),)
-        else:
-            of_weight, of_bias = (shape[0], layer.size), (layer.size,)
-            if layer.kind == "conv":
-                lost = 2 - 2 * layer.padding
-                of_weight = (3, 3, shape[2], layer.size)
-                shape = (shape[0] - lost, shape[1] - lost)
-            w = rng.standard_normal(of_weight, np.float32) * np.float32(np.sqrt(2 / np.prod(of_weight[:-1])))
-            if layer.kind == "conv" and layout == "NCHW":
-                w, of_bias = w.transpose(3, 2, 0, 1), (layer.size, 1, 1)
-            shape = (*shape, layer.size) if layer.kind == "conv" else (layer.size,)
-            parameters.append((jnp.array(w), jnp.zeros(of_bias)))
-    return parameters
+from jax_layers import DIMENSIONS, Builder
 
 
 def sgd(w: jax.Array, g: jax.Array, state: tuple[jax.Array, ...], _number: jax.Array) -> tuple:
@@ -85,16 +32,19 @@ def adam(w: jax.Array, g: jax.Array, state: tuple[jax.Array, ...], number: jax.A
 
 
 def cost_of(case: Case, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Return the mean of the losses."""
+    """Return the mean of the losses, over the places too if each has one."""
     if case.autoencoder:
         return jnp.mean((outputs - targets) ** 2)
-    chosen = jnp.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
-    return jnp.mean(jax.nn.logsumexp(outputs, axis=1) - chosen)
+    chosen = jnp.take_along_axis(outputs, targets[..., None], axis=-1)[..., 0]
+    return jnp.mean(jax.nn.logsumexp(outputs, axis=-1) - chosen)
 
 
 def data_of(case: Case, layout: str) -> tuple[jax.Array, jax.Array]:
     """Return the inputs and targets of one mini-batch."""
     rng, examples = np.random.default_rng(0), case.batch * RANKS
+    if case.language:
+        tokens = rng.integers(TOKENS, size=(examples, case.shape[0] + 1))
+        return jnp.array(tokens[:, :-1]), jnp.array(tokens[:, 1:])
     inputs = rng.standard_normal((examples, *case.shape), np.float32)
     if case.images and layout == "NCHW":
         inputs = inputs.transpose(0, 3, 1, 2)
@@ -105,11 +55,12 @@ def data_of(case: Case, layout: str) -> tuple[jax.Array, jax.Array]:
 def step_of(case: Case, layout: str) -> tuple[Step, Alone]:
     """Return a training step, and the ranks object that waits for it."""
     x, targets = data_of(case, layout)
+    parameters, forward = Builder(layout).network(case.network, x)
     rule, vectors = (adam, 2) if case.adam else (sgd, 1)
 
-    def update(parameters: Parameters, state: list, number: jax.Array, x: jax.Array, targets: jax.Array) -> tuple:
-        def cost(parameters: Parameters) -> jax.Array:
-            return cost_of(case, forward(case, layout, parameters, x), targets)
+    def update(parameters: list, state: list, number: jax.Array, x: jax.Array, targets: jax.Array) -> tuple:
+        def cost(parameters: list) -> jax.Array:
+            return cost_of(case, forward(parameters, x), targets)
 
         value, gradient = jax.value_and_grad(cost)(parameters)
         leaves, tree = jax.tree.flatten(parameters)
@@ -117,7 +68,6 @@ def step_of(case: Case, layout: str) -> tuple[Step, Alone]:
         return jax.tree.unflatten(tree, [w for w, _ in new]), [s for _, s in new], number + 1, value
 
     jitted = jax.jit(update, donate_argnums=(0, 1, 2))
-    parameters = initial_parameters(case, layout)
     state = [tuple(jnp.zeros_like(w) for _ in range(vectors)) for w in jax.tree.leaves(parameters)]
     now = [parameters, state, jnp.float32(1), jnp.float32(0)]
 

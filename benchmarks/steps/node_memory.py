@@ -74,7 +74,7 @@ def activations(case: Case, itemsize: int) -> int:
 
     These are the errors of its outputs after and before the ReLU, and of its inputs.
     """
-    widths = [layer.size for layer in case.network]
+    widths = [layer.units for layer in case.network]
     return case.batch * (sum(widths) + 3 * max(widths)) * itemsize
 
 

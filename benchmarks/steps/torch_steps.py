@@ -10,9 +10,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812  the name that everyone gives it
-from cases import CASES, CLASSES, RANKS, Case, Layer
+from cases import CASES, CLASSES, RANKS, TOKENS, Case
 from measure import Alone, Ranks, Report, Step, take_first_steps
 from torch import nn
+from torch_layers import model_of
 
 # The settings of DistributedDataParallel that a user who reads its manual takes; "plain" leaves them out.
 TUNED = {"gradient_as_bucket_view": True, "static_graph": True}
@@ -35,35 +36,25 @@ class Gloo:
         return values
 
 
-def modules_of(layer: Layer, inputs: int) -> Iterator[nn.Module]:
-    """Yield PyTorch's modules for a layer with a number of inputs or channels."""
-    if layer.kind == "dense":
-        yield nn.Linear(inputs, layer.size)
-    elif layer.kind == "conv":
-        yield nn.Conv2d(inputs, layer.size, 3, padding=layer.padding)
-    elif layer.kind == "pool":
-        yield nn.MaxPool2d(2)
-    else:
-        yield nn.Flatten()
-    if layer.relu and layer.kind in ("dense", "conv"):
-        yield nn.ReLU()
-
-
-def network_of(case: Case) -> nn.Sequential:
-    """Return the case's network; a forward pass of one example finds the number of inputs of each layer."""
-    modules = []
-    x = torch.zeros(1, *channels_first(case.shape))
-    for layer in case.network:
-        for module in modules_of(layer, x.shape[1]):
-            modules.append(module)
-            with torch.no_grad():
-                x = module(x)
-    return nn.Sequential(*modules)
-
-
 def channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of an example with channels first."""
     return (shape[-1], *shape[:-1])
+
+
+def data_of(case: Case, examples: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the inputs and targets of one mini-batch."""
+    if case.language:
+        tokens = torch.randint(0, TOKENS, (examples, case.shape[0] + 1))
+        return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    x = torch.randn(examples, *channels_first(case.shape))
+    return x, x if case.autoencoder else torch.randint(0, CLASSES, (examples,))
+
+
+def cost_of(case: Case, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the losses, over the places too if each has one."""
+    if case.autoencoder:
+        return F.mse_loss(outputs, targets)
+    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
 
 
 def step_of(case: Case, examples: int, channels_last: bool, ddp: dict[str, bool] | None) -> Step:
@@ -76,8 +67,8 @@ def step_of(case: Case, examples: int, channels_last: bool, ddp: dict[str, bool]
         ddp: arguments of DistributedDataParallel; None for one process.
     """
     torch.manual_seed(0)
-    model, x = network_of(case), torch.randn(examples, *channels_first(case.shape))
-    targets = x if case.autoencoder else torch.randint(0, CLASSES, (examples,))
+    x, targets = data_of(case, examples)
+    model: nn.Module = model_of(case.network, x[:1])
     if channels_last:
         model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     if ddp is not None:
@@ -87,11 +78,10 @@ def step_of(case: Case, examples: int, channels_last: bool, ddp: dict[str, bool]
         if case.adam
         else torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     )
-    loss = F.mse_loss if case.autoencoder else F.cross_entropy
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(model(x), targets).backward()
+        cost_of(case, model(x), targets).backward()
         optimizer.step()
 
     return step
@@ -113,7 +103,7 @@ def measure_one_process(report: Report, ranks: Ranks) -> None:
     for name, case in report.cases.items():
         examples = case.batch * RANKS
         report.add("PyTorch", name, step_of(case, examples, False, None), ranks)
-        if case.images:
+        if case.images and not report.args.memory:
             report.add("PyTorch channels last", name, step_of(case, examples, True, None), ranks)
 
 
@@ -141,8 +131,8 @@ def main() -> None:
     torch.set_num_threads(1 if distributed else RANKS)
     report.versions = versions()
     with gloo() if distributed else contextlib.nullcontext(Alone()) as ranks:
-        if distributed and report.args.memory:  # what PyTorch loads at the first step is no memory of the step
-            take_first_steps(step_of(CASES["mlp-small"], 1, False, TUNED))
+        if report.args.memory:  # what PyTorch loads at the first step is no memory of the step
+            take_first_steps(step_of(CASES["mlp-small"], 1, False, TUNED if distributed else None))
         report.start_counting_memory()
         (measure_ddp if distributed else measure_one_process)(report, ranks)
         report.write(ranks)
