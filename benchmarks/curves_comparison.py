@@ -30,7 +30,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "K-FAC": {
         "batch_size": 2000,
-        "optimizer": {"kind": "kfac", "damping": 1e-5, "part": 0.25, "factor_part": 0.125, "average": 0.95},
+        "optimizer": {"kind": "kfac", "damping": 1e-5, "part": 0.25, "factor_part": 0.125, "average": 0.98},
     },
 }
 PEERS = {GOAL: "adam", "PyTorch L-BFGS": "lbfgs"}

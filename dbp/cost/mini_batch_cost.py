@@ -85,6 +85,11 @@ class MiniBatchCost:
         """Return True if this is the same function at every step."""
         return self.objective.is_deterministic
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the number of mini-batches that together hold every example once; 0 if that is not known."""
+        return self.objective.steps_per_epoch
+
     def draw(self, shard: Shard) -> RandomKey:
         """Return the key of the random numbers that a shard draws in this step."""
         return RandomKey(self.objective.seed, self.step, shard.number)

@@ -53,7 +53,7 @@ class Objective:
         arena: where the weights lie; by default every rank has its own.
         messages: the form in which gradients travel between nodes; see GradientSum.
         kept: the fraction of a gradient's elements that is sent, if not all are.
-        full_batch: True if every mini-batch holds all examples.
+        steps_per_epoch: the mini-batches that together hold every example once; 0 if that is not known.
         target_scaling: of the targets, by name if there are several, which is undone for the metrics.
         metrics: those of training, summed with every gradient; by default there are none.
         frozen: parameters that are not in the layout, as they are constant: by path.
@@ -77,7 +77,7 @@ class Objective:
         arena: Arena | None = None,
         messages: str = "full",
         kept: float | None = None,
-        full_batch: bool = False,
+        steps_per_epoch: int = 0,
         target_scaling: Any = None,
         metrics: MetricSet | None = None,
         frozen: Mapping[str, Array] | None = None,
@@ -85,7 +85,7 @@ class Objective:
     ):
         self.frozen = frozen or {}
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
-        self.dtype, self.running, self.seed, self.full_batch = dtype, running or {}, seed, full_batch
+        self.dtype, self.running, self.seed, self.steps_per_epoch = dtype, running or {}, seed, steps_per_epoch
         self.stop_requested = False
         self.joint = _joint_cost(loss, target_scaling or {}, are_weighted) if isinstance(loss, JointLoss) else None
         is_scaled = isinstance(target_scaling, Scaling) and not target_scaling.is_identity
@@ -103,6 +103,11 @@ class Objective:
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradient_views: dict[int, tuple[SumBuffer, list[Array]]] = {}
         self.made_once: dict[str, Any] = {}  # objects with free() that mini-batches make once, by name
+
+    @property
+    def full_batch(self) -> bool:
+        """Return True if every mini-batch holds all examples."""
+        return self.steps_per_epoch == 1
 
     @property
     def is_deterministic(self) -> bool:

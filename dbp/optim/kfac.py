@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 FIRST_STEPS = 3  # after each of which the factors are inverted anew, as their averages still change much
 DAMPING_RATIO, FACTOR_DAMPING_RATIO = 19 / 20, math.sqrt(19 / 20)  # omega_1 and omega_2 to the power of one step
-# Ratios of the actual to the predicted decrease, on examples that a step has not seen. A step fits the noise of its own
-# mini-batch too, so that it never gains on others what it promises.
-GOOD_RATIO, BAD_RATIO = 1 / 4, 0.0  # for less damping and for more
+# Ratios of the decrease of the cost of all examples to the predicted one: for less damping, and for more. A step fits
+# the noise of its mini-batch too. Near the end noise moves the weights about a minimum: the mean of the ratio is then 0
+# with any damping, and as the limits are as far above as below, damping does not drift. A full batch has no noise.
+GOOD_RATIO, BAD_RATIO, BAD_RATIO_OF_FULL_BATCH = 1 / 4, -1 / 4, 0.0
 JUMP = 10  # times the predicted decrease: a rise of the cost for which a step is taken back
 RAISE = 4  # factor on the damping where a step was taken back, not taken, or promises too much
 MAX_ATTEMPTS = 50  # per step, each with more damping, until the model promises no more than all of the cost
@@ -104,6 +105,22 @@ class KFAC(Optimizer):
             return step.run()
 
 
+def decrease_of_all(seen: float, predicted: float, steps_per_epoch: int) -> float:
+    """Return an estimate of how much a step has lowered the cost of all examples.
+
+    Args:
+        seen: by how much it has lowered the cost of a mini-batch that it was not made for.
+        predicted: by how much it lowers the cost of its own mini-batch, as the model says.
+        steps_per_epoch: the mini-batches that together hold every example once; 0 if that is not known.
+    """
+    if steps_per_epoch == 1:  # both are the same mini-batch
+        return seen
+    # Without its own mini-batch the estimate would be too low, as the noise of the others of an epoch is, in sum, the
+    # opposite of its own.
+    own = 1 / steps_per_epoch if steps_per_epoch else 0.0
+    return own * predicted + (1 - own) * seen
+
+
 class _Model(NamedTuple):
     """The minimum of the quadratic model along the direction and the last step.
 
@@ -145,7 +162,8 @@ class _KFACStep(Generic[E]):
         self.evaluations += 1
         before = self.cost_function.value(self.trial)
         if is_due:
-            self._adapt_damping((before - self.evaluation.cost) / self._decrease)
+            steps, seen = self.cost_function.steps_per_epoch, before - self.evaluation.cost
+            self._adapt_damping(decrease_of_all(seen, self._decrease, steps) / self._decrease, full_batch=steps == 1)
         return not self._jumps_from(before)
 
     def _jumps_from(self, before: float) -> bool:
@@ -289,15 +307,15 @@ class _KFACStep(Generic[E]):
             model, attempts = self._minimum(), attempts + 1
         return model
 
-    def _adapt_damping(self, achieved: float) -> None:
-        """Damp less if the last step lowered the cost, more if it did not (section 6.5).
+    def _adapt_damping(self, achieved: float, full_batch: bool) -> None:
+        """Damp less if the last step lowered the cost, more if it raised it (section 6.5).
 
         Args:
-            achieved: the ratio of the actual to the predicted decrease. The actual one is that of this mini-batch,
-                which the model of the last step has not seen.
+            achieved: the ratio of the actual to the predicted decrease of the cost of all examples.
+            full_batch: True if every mini-batch holds all examples.
         """
         ratio = DAMPING_RATIO**self.optimizer.damping_interval
         if achieved > GOOD_RATIO:
             self._set_damping(self._damping * ratio)
-        elif not achieved >= BAD_RATIO:
+        elif not achieved >= (BAD_RATIO_OF_FULL_BATCH if full_batch else BAD_RATIO):
             self._set_damping(self._damping / ratio)

@@ -250,6 +250,11 @@ class MiniBatchCost(Protocol[E_co]):
         """Return True if it is the same function at every step: a full batch, and nothing random."""
         ...
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the number of mini-batches that together hold every example once; 0 if that is not known."""
+        ...
+
     def value_and_gradient(self, weights: Vector, early: bool = False) -> E_co:
         """Return cost and gradient at these weights.
 

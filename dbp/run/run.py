@@ -243,7 +243,7 @@ class Run:
             self.arena,
             settings.messages,
             settings.messages_kept,
-            full_batch=self.batches.steps == 1,
+            steps_per_epoch=self.batches.steps,
             target_scaling=standardizations(self.form, self.meaning),
             metrics=self.metrics.training,
             frozen=None if self.frozen is None else self.frozen.parameters,

@@ -52,7 +52,7 @@ class Problem:
             self.running,
             seed=3,
             arena=Arena(OneProcess(), self.layout, dtype, share=share),
-            full_batch=full_batch,
+            steps_per_epoch=int(full_batch),
         )
         columns = [None if a is None else a.astype(dtype) if a.dtype.kind == "f" else a for a in (X, targets, weights)]
         rows = [np.array(parts.of_batch(len(X), n), int) for n in range(shards)]

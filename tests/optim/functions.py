@@ -71,6 +71,7 @@ class Function:
     """
 
     is_deterministic = True
+    steps_per_epoch = 1
 
     def __init__(self, value, gradient, hessian=None, start=(), minimum=None, gauss_newton=None):
         self.value_of, self.gradient_of, self.hessian_of = value, gradient, hessian

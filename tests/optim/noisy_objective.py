@@ -31,6 +31,7 @@ class Noisy:
     """
 
     is_deterministic = False
+    steps_per_epoch = 0
 
     def __init__(self, dtype=np.float64, bad=(), shapes=None):
         self.shapes = shapes or SHAPES
