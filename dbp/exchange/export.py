@@ -194,7 +194,9 @@ def _onnx(
     how = "scaled as in training"
     if all(one.center is None and not isinstance(one.factor, np.ndarray) for one in scalings):
         factors = {1.0 if one.factor is None else one.factor for one in scalings}
-        how = f"multiplied by {', '.join(f'{factor:g}' for factor in sorted(factors))}" if len(factors) == 1 else how
+        if len(factors) == 1:
+            (factor,) = factors
+            how = "taken as they are" if factor == 1 else f"multiplied by {factor:g}"
     named = dimensions if isinstance(shape, Mapping) else {"": dimensions[INPUTS]}
     shapes = " and ".join(f"{name} ({', '.join(lengths)})".strip() for name, lengths in named.items())
     about = f"{count_text(count, 'operator')}, inputs of shape {shapes} that are {how}"
