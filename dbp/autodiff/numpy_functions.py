@@ -55,6 +55,9 @@ UFUNCS: dict[np.ufunc, Callable[..., Value]] = {
     np.sinh: p.sinh,
     np.cosh: p.cosh,
     np.tanh: p.tanh,
+    np.arcsinh: p.arcsinh,
+    np.arccosh: p.arccosh,
+    np.arctanh: p.arctanh,
 }
 WITHOUT_DERIVATIVE: set[Callable[..., Any]] = {  # whose results are plain arrays
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),

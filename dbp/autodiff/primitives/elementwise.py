@@ -110,6 +110,24 @@ tanh = Primitive(
     reverse=[lambda g, y, x: g * (1 - y * y)],
     forward=[lambda t, y, x: t * (1 - y * y)],
 )
+arcsinh = Primitive(
+    "arcsinh",
+    np.arcsinh,
+    reverse=[lambda g, y, x: g / sqrt(x * x + 1)],
+    forward=[lambda t, y, x: t / sqrt(x * x + 1)],
+)
+arccosh = Primitive(
+    "arccosh",
+    np.arccosh,
+    reverse=[lambda g, y, x: g / sqrt(x * x - 1)],
+    forward=[lambda t, y, x: t / sqrt(x * x - 1)],
+)
+arctanh = Primitive(
+    "arctanh",
+    np.arctanh,
+    reverse=[lambda g, y, x: g / (1 - x * x)],
+    forward=[lambda t, y, x: t / (1 - x * x)],
+)
 sigmoid = Primitive(  # by tanh, which neither overflows nor warns for large arguments
     "sigmoid",
     lambda x: 0.5 * np.tanh(np.multiply(0.5, x)) + 0.5,
