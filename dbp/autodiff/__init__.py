@@ -14,6 +14,7 @@ from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
 from dbp.autodiff.memory import MemoryCounter, owner
 from dbp.autodiff.numpy_functions import register
+from dbp.autodiff.plan import Plan, UnplannableError
 from dbp.autodiff.primitives import (
     Window,
     abs_,
@@ -124,10 +125,12 @@ __all__ = [
     "Linearization",
     "MemoryCounter",
     "OtherParts",
+    "Plan",
     "Primitive",
     "Recomputed",
     "ShapeError",
     "Tensor",
+    "UnplannableError",
     "Value",
     "Window",
     "abs_",

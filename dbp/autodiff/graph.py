@@ -44,7 +44,7 @@ def depends_on_others(output: Tensor, leaves: Sequence[Tensor]) -> bool:
     return bool(sources) or _reachable([output], leaves)[1]
 
 
-def _nodes_between(leaves: Sequence[Tensor], outputs: Iterable[Tensor]) -> list[Tensor]:
+def nodes_between(leaves: Sequence[Tensor], outputs: Iterable[Tensor]) -> list[Tensor]:
     """Return the tensors that depend on a leaf and that an output depends on, in the order of creation."""
     found, _ = _reachable(outputs, leaves)
     dependent = {leaf.created for leaf in leaves}
@@ -88,7 +88,7 @@ def pullback(
     Returns:
         One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
     """
-    nodes = _nodes_between(leaves, [output])
+    nodes = nodes_between(leaves, [output])
     keep = {leaf.created for leaf in leaves}
     wanted = keep | {node.created for node in nodes}
     cotangents: dict[int, Value] = {output.created: cotangent}
@@ -199,7 +199,7 @@ def pushforward(
     """Return the tangent of each output for given tangents of leaves (forward mode); None where it has none."""
     known: dict[int, Value] = {leaf.created: t for leaf, t in tangents}
     ends = [output for output in outputs if type(output) is Tensor]
-    for node in _nodes_between([leaf for leaf, _ in tangents], ends):
+    for node in nodes_between([leaf for leaf, _ in tangents], ends):
         if node.created in known:  # given by the caller
             continue
         assert node.primitive is not None

@@ -38,6 +38,20 @@ class OutputSlot(NamedTuple):
     on_ready: Callable[[int], None]  # called with i as soon as all elements from i on are final
 
 
+class PlannedNode(NamedTuple):
+    """Two functions that compute a node of a graph again, on memory that stays where it is.
+
+    Args:
+        forward: takes nothing; writes the output.
+        backward: takes the cotangent of the output, and for each input the array to write its cotangent to, or None.
+        has_cotangent: for each input, whether backward() computes its cotangent.
+    """
+
+    forward: Callable[[], object]
+    backward: Callable[[Array, Sequence[Array | None]], object]
+    has_cotangent: Sequence[bool]
+
+
 class Primitive:
     """An elementary operation with its derivatives.
 
@@ -119,8 +133,36 @@ class Primitive:
                 total = part if total is None else total + part
         return total
 
+    def plan(self, inputs: Sequence[Any], options: dict[str, Any], output: Array) -> PlannedNode:
+        """Return the functions that compute this again for other numbers in the same arrays.
+
+        Args:
+            inputs: arrays, and numbers that stay as they are.
+            options: likewise.
+            output: the array for the output.
+        """
+        value = self.value
+
+        def forward() -> None:
+            output[...] = value(*inputs, **options)
+
+        def backward(g: Array, targets: Sequence[Array | None]) -> None:
+            wanted = [target is not None for target in targets]
+            write_parts(self.pull(g, output, inputs, options, wanted), targets)
+
+        in_place = isinstance(value, np.ufunc) and not options
+        has_cotangent = [rule is not None for rule in _rules(self.reverse, len(inputs))]
+        return PlannedNode(functools.partial(value, *inputs, output) if in_place else forward, backward, has_cotangent)
+
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
+
+def write_parts(parts: Sequence[Array | None], targets: Sequence[Array | None]) -> None:
+    """Write cotangents to their targets; ignore those without a target."""
+    for part, target in zip(parts, targets, strict=True):
+        if target is not None:
+            target[...] = part
 
 
 def _rules(rules: Sequence[Rule | None] | Rule, count: int) -> Sequence[Rule | None]:

@@ -16,7 +16,7 @@ from dbp.reading.shard import Shard
 from dbp.types import Array
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no truth value
+@dataclass(slots=True, eq=False)  # arrays have no truth value
 class ExampleSums:
     """Sums over examples.
 
@@ -36,7 +36,8 @@ class ExampleSums:
     @classmethod
     def of(cls, scalars: Array, target_weights: tuple[float, ...] = ()) -> ExampleSums:
         """Return the sums from an array of them: example weight, loss and metrics."""
-        return cls(float(scalars[0]), float(scalars[1]), scalars[2:].copy(), target_weights)
+        example_weight, loss = scalars[:2].tolist()
+        return cls(example_weight, loss, scalars[2:].copy(), target_weights)
 
     @property
     def cost(self) -> float:

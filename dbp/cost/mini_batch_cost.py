@@ -6,9 +6,10 @@ The gradient is exactly that of the weighted mean of the losses of all examples,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from dbp.autodiff import Tensor, array_of, pullback
 from dbp.cost.curvature import Curvature
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
+from dbp.cost.planned_passes import cotangent_of
 from dbp.named_arrays import each
 from dbp.nn import RandomKey, moment_sums
 from dbp.parallel import Arena, Arriving, Stage, SumBuffer, passes
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
     from dbp.cost.joint import LossFactors
     from dbp.cost.kronecker_factors import KroneckerFactors
 
+OnReady = Callable[[int, int], None]  # see pullback()
+NO_MOMENTS = np.empty(0)
 FACTORS = "Kronecker factors"  # the name by which an objective holds them
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """The cost of a mini-batch, its gradient by the flat weights, and the sums behind them.
 
     Args:
@@ -54,7 +57,7 @@ class Evaluation:
         return self.totals.cost
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class MiniBatchCost:
     """The cost of one mini-batch as a function of the flat weights: the MiniBatchCost of optim/protocols.py.
 
@@ -119,7 +122,8 @@ class MiniBatchCost:
         objective, gradients = self.objective, self.objective.gradients
         clock = objective.arena.comm.clock
         objective.arena.fence(weights)
-        _ = self.loss_factors  # which all ranks find together
+        if objective.joint is not None:
+            _ = self.loss_factors  # which all ranks find together
         gradients.start(shard.example_weight for shard in self.batch)
         for number, sums in passes(objective.shards, partial(self._gradient, weights), objective.allreduce):
             gradients.push(number, sums)
@@ -128,7 +132,7 @@ class MiniBatchCost:
         clock.enter(Stage.UPDATE)
         objective.stop_requested |= total.stop_requested
         totals = ExampleSums.of(total.scalars[: objective.scalars], objective.metrics.target_weights)
-        moments = total.scalars[objective.scalars :].copy()
+        moments = total.scalars[objective.scalars :].copy() if objective.running else NO_MOMENTS
         finite = total.finite and math.isfinite(totals.loss)
         if objective.running:
             finite = finite and bool(np.isfinite(moments).all())
@@ -153,19 +157,32 @@ class MiniBatchCost:
     def _write_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, last: bool) -> None:
         """Write the gradient of a shard's loss sum, and its sums, to a buffer."""
         objective = self.objective
+        on_ready = objective.gradients.on_ready(objective.layout) if last else None
+        planned = objective.planned.find(weights, shard) if on_ready is None else None
+        if planned is None:
+            self._record_gradient(weights, shard, sums, on_ready)
+            return
+        clock = objective.arena.comm.clock
+        clock.enter(Stage.FORWARD)
+        planned.forward(shard)  # 2 forward, 3 loss
+        clock.enter(Stage.BACKWARD)
+        planned.backward(shard, objective.gradient_views(sums))  # 4 backward
+        sums.scalars[:] = objective.sums(planned.losses, planned.outputs, shard)
+
+    def _record_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None) -> None:
+        """Do what _write_gradient() does by a graph, from which the pass may be planned."""
+        objective = self.objective
         clock, leaves = objective.arena.comm.clock, objective.leaves(weights)
         call = objective.call(leaves, shard, self.draw(shard))
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)
-        cotangent, end = shard.example_weights, losses
-        if self.loss_factors is not None:
+        end, cotangent = losses, cotangent_of(shard, objective.dtype)
+        if objective.joint is not None:
             from dbp.cost.joint import loss_sum
 
+            assert self.loss_factors is not None
             end, cotangent = loss_sum(losses, shard, self.loss_factors), np.ones((), objective.dtype)
-        elif cotangent is None:
-            cotangent = np.ones(shard.count, objective.dtype)
-        on_ready = objective.gradients.on_ready(objective.layout) if last else None
         into = objective.gradient_views(sums)
         if type(end) is Tensor:
             pullback(end, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
@@ -175,6 +192,8 @@ class MiniBatchCost:
         sums.scalars[: objective.scalars] = objective.sums(*found, shard, call.mixture)
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, call.observed))
+        if on_ready is None:
+            objective.planned.learn(weights, shard, call, losses, outputs, list(leaves.values()), into)
 
     def curvature(self, weights: Array, part: float = 1.0) -> Curvature:
         """Return the second derivatives at weights that must not change.

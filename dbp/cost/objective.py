@@ -14,6 +14,7 @@ import numpy as np
 from dbp.autodiff import Tensor, Value, array_of
 from dbp.cost.curvature import Curvature, LossCurvature
 from dbp.cost.mini_batch import ExampleSums, losses_of, weighted_sums
+from dbp.cost.planned_passes import PlannedPasses, is_fixed
 from dbp.data import Scaling
 from dbp.metrics.metric_set import MetricSet
 from dbp.metrics.predictions import Predictions
@@ -61,6 +62,7 @@ class Objective:
 
     Attributes:
         stop_requested: True if a rank has asked all ranks to stop, by a flag that travels with every sum.
+        planned: the training passes that are planned.
         allreduce: sums over all shards within their training passes, which passes() then starts; None if no layer does.
     """
 
@@ -98,6 +100,8 @@ class Objective:
         together = any(moments.over_shards for moments in self.running.values())
         self.allreduce = ShardAllreduce(comm, shards) if together else None
         self.gradients = GradientSum(self.arena, shards, self.scalars + moment_sums, messages, kept)
+        is_plannable = not (self.running or self.joint) and is_fixed((model, loss))
+        self.planned = PlannedPasses(is_plannable, [*self.frozen.values()])
         self._plain_sums: dict[int, PlainSum] = {}  # by their number of scalars
         self._is_random = False  # True if a layer has drawn random numbers
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
@@ -187,7 +191,7 @@ class Objective:
         if self.joint is not None:
             return self.joint.sums(losses, outputs, shard, metrics, mixture, use)
         sums, weights = np.empty(2 + metrics.width), shard.example_weights
-        sums[:2] = weighted_sums(losses, weights)
+        sums[0], sums[1] = weighted_sums(losses, weights)
         if metrics.width or use is not None:
             targets = shard.targets
             if self._target_scaling is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -82,8 +83,15 @@ class Predictions:
 
     @cached_property
     def right_classes(self) -> Array:
-        """Return where the predicted class is that of the target, (examples, *positions)."""
-        return np.asarray(self.predicted_classes == self.target_classes)
+        """Return where the predicted class is that of the target, (examples, *positions).
+
+        Most runs ask for nothing else, in every step, so this takes less time than predicted_classes.
+        """
+        right = np.asarray(self.outputs.argmax(-1) == self.target_classes)
+        flat = self.outputs.reshape(-1)
+        if not math.isfinite(flat.dot(flat)):  # else all outputs are
+            right &= np.isfinite(self.largest)
+        return right
 
     # --- answers yes or no -----------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class Schedule(ABC):
     """
 
     kind: ClassVar[str]
+    uses_costs: ClassVar[bool] = True  # False saves the collection of past costs in every step
     warmup_steps: int = 0
 
     @property
@@ -74,6 +75,7 @@ class Constant(Schedule):
     """The factor 1 at every step."""
 
     kind: ClassVar[str] = "constant"
+    uses_costs: ClassVar[bool] = False
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002
         """Return the factor for this step."""
@@ -85,6 +87,7 @@ class StepDecay(Schedule):
     """A factor that is multiplied by gamma after every `every_steps` steps."""
 
     kind: ClassVar[str] = "step"
+    uses_costs: ClassVar[bool] = False
     every_steps: int = 1000
     gamma: float = 0.1
 
@@ -103,6 +106,7 @@ class Exponential(Schedule):
     """A factor that is multiplied by gamma after every step."""
 
     kind: ClassVar[str] = "exponential"
+    uses_costs: ClassVar[bool] = False
     gamma: float = 0.999
 
     def __post_init__(self) -> None:
@@ -122,6 +126,7 @@ class ToHorizon(Schedule):
         epochs: the number of epochs in which it does; 0 for those of the run.
     """
 
+    uses_costs: ClassVar[bool] = False
     epochs: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -256,6 +261,7 @@ class ScheduleFunction(Schedule):
     """
 
     kind: ClassVar[str] = "function"
+    uses_costs: ClassVar[bool] = False
     function: Callable[[int, int], float] = field(kw_only=True)
 
     def after_warmup(self, step: int, steps: int, costs: Sequence[float]) -> float:  # noqa: ARG002

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, Generic, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ class Outcome(Enum):
     INFLUENCE_LOST = "influence lost"
 
 
-@dataclass(frozen=True)
-class Step(Generic[E]):
+class Step(NamedTuple, Generic[E]):
     """The result of a step.
 
     Args:

@@ -7,6 +7,7 @@ sum has the same bits whichever rank computed which shard.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dbp.checks import check_at_least
 
@@ -37,7 +38,7 @@ class Shards:
         """Return the numbers of the shards that a rank owns; empty for an idle rank."""
         return parts(self.count, self.ranks, rank)
 
-    @property
+    @cached_property
     def mine(self) -> range:
         """Return the numbers of this rank's shards."""
         return self.of_rank(self.rank)

@@ -119,11 +119,12 @@ def step(run: Run, batch: Batch, total_steps: int) -> Step[Evaluation]:
         total_steps: steps up to the end of the schedule.
     """
     settings, progress = run.settings, run.progress
-    values = progress.to_minimize(run.schedule_by)
-    factor = settings.schedule.factor(progress.step, total_steps, values) * progress.not_finite.rate_factor
+    schedule = settings.schedule
+    values = progress.to_minimize(run.schedule_by) if schedule.uses_costs else ()
+    factor = schedule.factor(progress.step, total_steps, values) * progress.not_finite.rate_factor
     cost = MiniBatchCost(run.objective, batch, progress.step)
     taken = settings.optimizer.step(cost, run.weights, run.state, progress.updates + 1, factor)
-    if taken.done:
+    if taken.done and run.running:
         run.update_moments(taken.evaluation.moments)
     return taken
 

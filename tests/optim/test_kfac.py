@@ -1,6 +1,6 @@
 """K-FAC against the paper's formulas with whole matrices, and on problems with known solutions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -159,7 +159,7 @@ def test_a_step_to_a_cost_that_is_not_finite_is_taken_back(monkeypatch):
     def fails_once(self, weights):
         found = evaluate(self, weights)
         calls.append(found.cost)
-        return replace(found, finite=False) if len(calls) == 2 else found
+        return found._replace(finite=False) if len(calls) == 2 else found
 
     monkeypatch.setattr(MiniBatchCost, "value_and_gradient", fails_once)
     found = trained(KFAC(0.1, damping_interval=1000), epochs=3, batch_size=40)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbp.autodiff.recompute import Recomputed
-from dbp.autodiff.tensor import PRIMITIVES, Tensor, Value, new_node
+from dbp.autodiff.tensor import PRIMITIVES, PlannedNode, Tensor, Value, new_node, write_parts
 from dbp.types import Array
 
 Options = dict[str, Any]
@@ -22,6 +22,8 @@ class Block(Recomputed):
         backward: (g, output, kept, wanted, slots, *arrays, **options) -> cotangents of the inputs, None where not
             wanted. Where slots holds an OutputSlot for an input, the cotangent may be written there.
         tangent: (tangents, output, *arrays, **options) -> tangent of the output; by default that of the specification.
+        planned: (arrays, options, output) -> a PlannedNode with less overhead than the passes above, as a plan runs for
+            small arrays, with the same bits; or None where it has none.
     """
 
     takes_output_slots = True
@@ -33,9 +35,11 @@ class Block(Recomputed):
         forward: Callable[..., tuple[Array, Any]],
         backward: Callable[..., Sequence[Value | None]],
         tangent: Callable[..., Value] | None = None,
+        planned: Callable[[Sequence[Any], Options, Array], PlannedNode | None] | None = None,
     ):
         super().__init__(specification)
         self.name, self.value, self._backward, self._tangent = name, forward, backward, tangent
+        self._planned = planned
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
@@ -68,3 +72,22 @@ class Block(Recomputed):
         if self._tangent is None or any(type(x) is Tensor for x in (*tangents, *inputs)):
             return super().push(tangents, y, inputs, options["own"])
         return self._tangent(tangents, y, *inputs, **options["own"])
+
+    def plan(self, inputs: Sequence[Any], options: Options, output: Array) -> PlannedNode:
+        """Return the functions that compute this again for other numbers in the same arrays; see Primitive.plan()."""
+        lean = None if self._planned is None else self._planned(inputs, options, output)
+        if lean is not None:
+            return lean
+        computed: list[Any] = [None, None]  # output and what is kept for backward, between both passes
+        no_slots = [None] * len(inputs)
+
+        def forward() -> None:
+            computed[:] = self.value(*inputs, **options)
+            output[...] = computed[0]
+
+        def backward(g: Array, targets: Sequence[Array | None]) -> None:
+            wanted = [target is not None for target in targets]
+            write_parts(self._backward(g, *computed, wanted, no_slots, *inputs, **options), targets)
+            computed[:] = None, None
+
+        return PlannedNode(forward, backward, [True] * len(inputs))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.blocks.block import Block, Options
 from dbp.autodiff.primitives import relu, reshape
 from dbp.autodiff.primitives.shapes import rows_of
-from dbp.autodiff.tensor import OutputSlot, Value
+from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value
 from dbp.types import Array
 
 PIECE = 1 << 18  # elements of a gradient computed in one matrix product; fewer would cost speed
@@ -85,5 +85,38 @@ def _dense_tangent(
     return t.reshape(y.shape)
 
 
-dense_block = Block("dense_block", _dense, _dense_forward, _dense_backward, _dense_tangent)
+def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> PlannedNode | None:
+    """Return the same passes on fixed memory, for matrices whose weight's gradient is a single product.
+
+    The method dot() takes less time than matmul(), with the same bits for matrices of several rows and columns.
+    """
+    (x, w, b), relu_after = inputs, options["relu_after"]
+    if x.ndim != 2 or w.size > PIECE or min(*x.shape, *w.shape) < 2:
+        return None
+    xt, wt, zero = x.T, w.T, np.zeros((), output.dtype)
+    gz, is_positive = np.empty_like(output), np.empty(output.shape, np.bool_)
+
+    def forward() -> None:
+        x.dot(w, output)
+        if b is not None:
+            np.add(output, b, output)
+        if relu_after:
+            np.maximum(output, zero, out=output)
+
+    def backward(g: Array, targets: Sequence[Array | None]) -> None:
+        by_x, by_w, by_b = targets
+        if relu_after:
+            np.greater(output, zero, is_positive)
+            g = np.multiply(g, is_positive, gz)
+        if by_b is not None:
+            np.add.reduce(g, axis=0, out=by_b)
+        if by_w is not None:
+            xt.dot(g, by_w)
+        if by_x is not None:
+            g.dot(wt, by_x)
+
+    return PlannedNode(forward, backward, [True] * 3)
+
+
+dense_block = Block("dense_block", _dense, _dense_forward, _dense_backward, _dense_tangent, _planned_dense)
 dense_block.separable = True

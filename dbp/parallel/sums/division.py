@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -16,8 +17,7 @@ class Division:
     """The division of a sum of vectors by the sum of one of the scalars.
 
     Args:
-        scalars: the sums of the scalars.
-        index: of the scalar to divide by; None, and a sum of zero, divide by 1, which changes no bit.
+        value: of this sum; zero divides by 1, which changes no bit.
         dtype: of the vectors.
 
     Attributes:
@@ -25,12 +25,17 @@ class Division:
             were summed are finite in float32.
     """
 
-    def __init__(self, scalars: Array, index: int | None, dtype: np.dtype[np.generic]):
-        value = 1.0 if index is None else float(scalars[index]) or 1.0
+    def __init__(self, value: float, dtype: np.dtype[np.generic]):
+        value = value or 1.0
         power_of_two = 1 <= value < 2**60 and math.frexp(value)[0] == 0.5  # its inverse is exact, and faster
         self._operation = np.multiply if power_of_two else np.divide
         self._operand = dtype.type(1 / value if power_of_two else value)
         self.cannot_overflow = abs(value) > SMALLEST_SAFE_DIVISOR
+
+    @classmethod
+    def by(cls, scalars: Array, index: int | None, dtype: np.dtype[np.generic]) -> Division:
+        """Return the division by the scalar of an index; by 1 for None."""
+        return division(1.0 if index is None else float(scalars[index]), dtype)
 
     def divide(self, source: Array, target: Array) -> None:
         """Write the quotient of a source to a target, which may be the source."""
@@ -42,3 +47,6 @@ class Division:
         self.divide(source, target)
         # A sum of squares is finite only if all elements are; that of large finite elements may overflow.
         return math.isfinite(np.dot(target, target)) or bool(np.isfinite(target).all())
+
+
+division = functools.lru_cache(maxsize=64)(Division)  # as most mini-batches have the same weight

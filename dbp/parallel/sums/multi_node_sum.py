@@ -85,7 +85,7 @@ class MultiNodeSum:
         message = self._scalars.start_total(scalars, is_in_doubt=not self._allreduce.wait_until_added())
         self._allreduce.wait_for(0, [message])
         total = self._scalars.finish_total()
-        division = Division(total.scalars, divisor, self._vector.dtype)
+        division = Division.by(total.scalars, divisor, self._vector.dtype)
         if not (total.finite and division.cannot_overflow):
             self._allreduce.finish()
             return self._complete(total, divisor)
@@ -106,7 +106,7 @@ class MultiNodeSum:
     def _complete(self, total: Total, divisor: int | None) -> Total:
         """Divide the vector, all of which has arrived."""
         self._sums[:] = total.scalars
-        divide, finite = Division(self._sums, divisor, self._vector.dtype), True
+        divide, finite = Division.by(self._sums, divisor, self._vector.dtype), True
         for piece in self._pieces:
             finite &= divide(piece, piece)
         finite = all_finite(self._arena, self._buffers, finite)

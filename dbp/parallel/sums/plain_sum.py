@@ -79,7 +79,7 @@ class PlainSum:
         for branch, part in zip(self._all_branches, self._parts, strict=True):
             tree.push(*branch, part)
         total = tree.total()
-        divide = Division(total.scalars, divisor, total.vector.dtype)
+        divide = Division.by(total.scalars, divisor, total.vector.dtype)
         finite = [divide(piece, piece) for piece in self._pieces]
         stop_requested, doubted = (any(own[number] for own in self._flags) for number in range(2))
         return Total(total.vector, total.scalars, all(finite) and not doubted, stop_requested)

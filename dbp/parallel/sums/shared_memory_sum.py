@@ -71,12 +71,12 @@ class SharedMemorySum:
         flags[self._buffers.position] = self._comm.asks_to_stop()
         self._comm.node.barrier()
         (self._scalars[:],) = self._scalar_adders[0].add()
-        divide, finite = Division(self._scalars, divisor, self._vector.dtype), True
+        divide, finite = Division.by(self._scalars, divisor, self._vector.dtype), True
         for adder, piece in zip(self._adders[0], self._pieces, strict=True):
             finite &= divide(adder.add()[0], piece)
         if self._arena.dealt:
             finite = all_finite(self._arena, self._buffers, finite)
-        stop_requested = bool(flags.any())
+        stop_requested = any(flags.tobytes())  # with less overhead than flags.any()
         if not self._arena.dealt:
             self._turn()
         return Total(self._vector, self._scalars, finite, stop_requested)

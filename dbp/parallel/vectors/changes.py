@@ -19,7 +19,7 @@ class Changes:
 
     def __init__(self, memory: Bytes, position: int):
         self._counts = memory.view(np.int64).reshape(-1, LINE_BYTES // 8)[:, :2]
-        self._mine = self._counts[position]
+        self._mine = self._counts[position].data  # with less overhead than an array, for single numbers
 
     def __enter__(self) -> None:
         self._mine[0] += 1

@@ -35,7 +35,7 @@ def test_a_division_has_the_bits_of_a_division_and_sees_every_element(by, values
         source, target = np.array(values, np.float32), np.empty(len(values), np.float32)
         with np.errstate(all="ignore"):
             expected = source / np.float32(divisor or 1)
-            finite = Division(np.array([divisor]), 0, target.dtype)(source, target)
+            finite = Division(divisor, target.dtype)(source, target)
         np.testing.assert_array_equal(target, expected)
         assert finite == np.isfinite(expected).all()
 

@@ -1,0 +1,229 @@
+"""Plans: a recorded graph as two lists of calls on fixed memory, which compute it again for other numbers.
+
+For small arrays, most of the time of a pass is spent on finding out what to do next: calling the model, recording the
+graph and walking through it. A plan finds it out once. It is valid only for functions that do the same operations
+whatever the numbers are: the caller sees to that. The plan itself refuses graphs with arrays of unknown origin, such as
+random masks, because a later pass would need other ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.graph import nodes_between
+from dbp.autodiff.primitives.windows import Window
+from dbp.autodiff.tensor import PRIMITIVES, PlannedNode, Primitive, Tensor
+from dbp.types import Array
+
+MAX_BYTES = 1 << 21  # of a graph's values; beyond, the time that a plan saves is too small for the memory it keeps
+FIXED = (bool, int, float, str, slice, np.generic, np.dtype, Window, type(None))  # values that do not change
+
+Call = tuple[Callable[[Array, Sequence[Any]], object], Array, list[Any]]  # function, cotangent of a node, targets
+
+
+class UnplannableError(Exception):
+    """A graph that cannot be computed again by a plan; the message says why."""
+
+
+class Plan:
+    """The passes of a recorded graph, forward and backward, on fixed memory.
+
+    Args:
+        end: the tensor whose cotangent backward() takes.
+        leaves: the tensors to differentiate by. Their arrays are read again in each pass.
+        given: the arrays that a pass takes, contiguous. Other arrays must not depend on them, but by the graph.
+        constants: further arrays in the graph, which stay as they are.
+
+    Raises:
+        UnplannableError: the graph is too large, or contains an array that is none of these.
+    """
+
+    def __init__(self, end: Tensor, leaves: Sequence[Tensor], given: Sequence[Array], constants: Sequence[Array] = ()):
+        nodes = nodes_between(leaves, [end])
+        _check(end, leaves, nodes)
+        self._memory = _Memory(leaves, given, constants)
+        planned = [self._memory.plan(node) for node in nodes]
+        self._forward = [node.forward for node in planned]
+        self._cotangent = np.empty(end.shape, end.dtype)
+        self._backward = _BackwardCalls(leaves, nodes, planned, end, self._cotangent)
+
+    def value_of(self, tensor: Tensor) -> Array:
+        """Return the array that holds the value of a tensor of the recorded graph after forward()."""
+        found: Array = self._memory.of(tensor)
+        return found
+
+    def forward(self, given: Sequence[Array]) -> None:
+        """Compute all values.
+
+        Args:
+            given: the arrays that the pass takes, in the order, shapes and types of those of the recorded graph.
+        """
+        for copy, array in zip(self._memory.given, given, strict=True):
+            copy[...] = array
+        for compute in self._forward:
+            compute()
+
+    def backward(self, cotangent: Array, into: Sequence[Array]) -> None:
+        """Write the cotangents of the leaves, after forward().
+
+        Args:
+            cotangent: of the end.
+            into: an array for each leaf. Calls are faster if it is the same list as in an earlier one.
+        """
+        self._cotangent[...] = cotangent
+        for call, g, targets in self._backward.into(into):
+            call(g, targets)
+
+
+def _check(end: Tensor, leaves: Sequence[Tensor], nodes: Sequence[Tensor]) -> None:
+    """Raise UnplannableError unless a graph consists of few numbers of one type, computed by known primitives."""
+    if not nodes or nodes[-1] is not end:
+        raise UnplannableError("the end does not depend on any leaf")
+    if sum(node.value.nbytes for node in nodes) > MAX_BYTES:
+        raise UnplannableError(f"the graph has more than {MAX_BYTES} bytes")
+    if len({tensor.dtype for tensor in (*leaves, *nodes)}) > 1:
+        raise UnplannableError("the graph has values of several types")
+    if not all(node.value.flags.c_contiguous for node in nodes):  # products may have other bits for other strides
+        raise UnplannableError("a value is a view that is not contiguous")
+    for primitive in {cast(Primitive, node.primitive) for node in nodes}:
+        if type(primitive) not in (Primitive, Block) or PRIMITIVES.get(primitive.name) is not primitive:
+            raise UnplannableError(f"{primitive.name} may do something else in another pass")
+
+
+class _Memory:
+    """The fixed memory of all values of a graph.
+
+    Args:
+        leaves: of the graph.
+        given: the arrays that a pass takes.
+        constants: further arrays in the graph.
+
+    Attributes:
+        given: a copy of each array that a pass takes.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor], given: Sequence[Array], constants: Sequence[Array]):
+        self.given = [array.copy() for array in given]
+        self._known = [*zip(given, self.given, strict=True), *zip(constants, constants, strict=True)]
+        if len({_address(array) for array in given}) < len(given):
+            raise UnplannableError("two of the given arrays lie at the same place")
+        self._of_tensor = {leaf.created: leaf.value for leaf in leaves}
+
+    def plan(self, node: Tensor) -> PlannedNode:
+        """Return the functions that compute a node, all of whose inputs have been planned."""
+        assert node.primitive is not None
+        options = node.options["own"] if isinstance(node.primitive, Block) else node.options
+        output = self._of_tensor[node.created] = np.empty(node.shape, node.dtype)
+        own = {name: self.of(value) for name, value in options.items()}
+        return node.primitive.plan([self.of(x) for x in node.inputs], own, output)
+
+    def of(self, x: Any) -> Any:
+        """Return what stands for a value in each pass: its fixed memory, or the value itself if it does not change."""
+        if type(x) is Tensor:
+            if x.created not in self._of_tensor:
+                raise UnplannableError("a tensor depends on no leaf")
+            return self._of_tensor[x.created]
+        if isinstance(x, np.ndarray):
+            return self._of_array(x)
+        if isinstance(x, FIXED) or (isinstance(x, tuple) and all(isinstance(part, FIXED) for part in x)):
+            return x
+        raise UnplannableError(f"an option is a {type(x).__name__}")
+
+    def _of_array(self, x: Array) -> Array:
+        """Return the memory of an array that is known, or a reshaped view of one."""
+        for known, memory in self._known:
+            same = x.dtype == known.dtype and x.size == known.size and x.flags.c_contiguous and known.flags.c_contiguous
+            if same and _address(x) == _address(known):
+                return memory.reshape(x.shape)
+        raise UnplannableError(f"an array of shape {x.shape} is of unknown origin")
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+class _BackwardCalls:
+    """The calls of the backward pass, in their order, for any arrays of the leaves' cotangents.
+
+    Args:
+        leaves: of the graph.
+        nodes: of the graph, in the order of creation.
+        planned: the functions of each node.
+        end: the last node.
+        cotangent: of the end.
+    """
+
+    def __init__(
+        self,
+        leaves: Sequence[Tensor],
+        nodes: Sequence[Tensor],
+        planned: Sequence[PlannedNode],
+        end: Tensor,
+        cotangent: Array,
+    ):
+        self._numbers = {leaf.created: number for number, leaf in enumerate(leaves)}
+        self._uses = Counter(x.created for node in nodes for x in node.inputs if type(x) is Tensor)
+        self._wanted = {*self._numbers, *(node.created for node in nodes)}
+        self._cotangents = {end.created: cotangent}
+        self._calls: list[Call] = []  # a target that is a number stands for the array of the leaf of that number
+        self._written: set[int] = set()  # numbers of the leaves whose arrays are targets
+        self._bound: dict[int, tuple[Sequence[Array], list[Call]]] = {}  # by the identity of the leaves' arrays
+        for node, functions in zip(reversed(nodes), reversed(planned), strict=True):
+            g = self._cotangents.pop(node.created, None)
+            if g is not None:
+                self._add(node, functions, g)
+        for created, number in self._numbers.items():
+            if created in self._cotangents:
+                self._calls.append((_copy, self._cotangents[created], [number]))
+            elif number not in self._written:
+                self._calls.append((_fill_with_zeros, cotangent, [number]))
+
+    def _add(self, node: Tensor, functions: PlannedNode, g: Array) -> None:
+        """Add the call of a node, and additions to the cotangents of inputs that have other uses."""
+        sums: list[Call] = []
+        targets = [
+            self._target(x, sums) if reached and type(x) is Tensor and x.created in self._wanted else None
+            for x, reached in zip(node.inputs, functions.has_cotangent, strict=True)
+        ]
+        self._calls += [(functions.backward, g, targets), *sums]
+
+    def _target(self, x: Tensor, sums: list[Call]) -> Any:
+        """Return where to write a part of the cotangent of an input: its first part, or one that is added to it."""
+        number = self._numbers.get(x.created)
+        if number is not None and self._uses[x.created] == 1:
+            self._written.add(number)
+            return number
+        part, before = np.empty(x.shape, x.dtype), self._cotangents.get(x.created)
+        if before is None:
+            self._cotangents[x.created] = part
+        else:
+            sums.append((_add_to, part, [before]))
+        return part
+
+    def into(self, arrays: Sequence[Array]) -> list[Call]:
+        """Return the calls that write the cotangents of the leaves to these arrays."""
+        found = self._bound.get(id(arrays))
+        if found is None:
+            calls = [
+                (call, g, [arrays[target] if type(target) is int else target for target in targets])
+                for call, g, targets in self._calls
+            ]
+            found = self._bound[id(arrays)] = arrays, calls
+        return found[1]
+
+
+def _add_to(part: Array, targets: Sequence[Array]) -> None:
+    np.add(targets[0], part, targets[0])
+
+
+def _copy(source: Array, targets: Sequence[Array]) -> None:
+    targets[0][...] = source
+
+
+def _fill_with_zeros(_cotangent: Array, targets: Sequence[Array]) -> None:
+    targets[0].fill(0)

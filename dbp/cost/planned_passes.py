@@ -1,0 +1,177 @@
+"""Training passes as plans: what a small model does in each step is found out once, and then only computed.
+
+A pass is planned when examples of its shapes come a second time. The plan's first run is a trial beside the ordinary
+pass, on other examples: it is used from then on if losses, outputs and gradient have the same bits. What a plan cannot
+do takes the ordinary way, with the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff import Plan, Tensor, UnplannableError
+from dbp.nn import Call
+from dbp.reading.shard import Shard
+from dbp.types import Array
+
+MOST_PASSES = 8  # that are known at a time; examples of unequal lengths may have many more shapes
+OWN = "dbp.nn."  # the modules whose models and losses do the same operations whatever their numbers are
+
+
+def is_fixed(part: Any) -> bool:
+    """Return True if a model or a loss consists of layers and losses of dbp alone, without functions of users."""
+    if isinstance(part, (str, int, float, type(None))):
+        return True
+    if isinstance(part, (list, tuple)):
+        return all(map(is_fixed, part))
+    if isinstance(part, Mapping):
+        return all(map(is_fixed, part.values()))
+    is_own = type(part).__module__.startswith(OWN) and dataclasses.is_dataclass(part)
+    return is_own and all(is_fixed(getattr(part, field.name)) for field in dataclasses.fields(part))
+
+
+def cotangent_of(shard: Shard, dtype: np.dtype[Any]) -> Array:
+    """Return the factor of each loss in the loss sum of a shard of a single target: its weight."""
+    weights: Array | None = shard.example_weights
+    return np.ones(shard.count, dtype) if weights is None else weights
+
+
+def key_of(shard: Shard) -> tuple[Any, ...] | None:
+    """Return the shapes and types of a shard's arrays; None unless it has one input, one target and no mask."""
+    inputs, targets, weights = shard.inputs, shard.targets, shard.example_weights
+    if shard.mask is not None or type(inputs) is not np.ndarray:
+        return None
+    if not (inputs.flags.c_contiguous and targets.flags.c_contiguous):
+        return None  # as products may have other bits for arrays with other strides
+    of_weights = None if weights is None else (weights.shape, weights.dtype)
+    return inputs.shape, inputs.dtype, targets.shape, targets.dtype, of_weights
+
+
+class PlannedPass:
+    """A plan of the pass of a shard, forward and backward.
+
+    Args:
+        losses: of the recorded pass.
+        outputs: likewise.
+        leaves: the parameters.
+        shard: of the recorded pass.
+        constants: arrays that all passes share.
+
+    Raises:
+        UnplannableError: there can be no plan.
+    """
+
+    def __init__(
+        self, losses: Tensor, outputs: Tensor, leaves: Sequence[Tensor], shard: Shard, constants: Sequence[Array]
+    ):
+        self._plan = Plan(losses, leaves, (shard.inputs, shard.targets), constants)
+        self.losses, self.outputs = self._plan.value_of(losses), self._plan.value_of(outputs)
+        self._cotangent = cotangent_of(shard, losses.dtype)  # for shards without example weights
+
+    def forward(self, shard: Shard) -> None:
+        """Compute losses and outputs."""
+        self._plan.forward((shard.inputs, shard.targets))
+
+    def backward(self, shard: Shard, into: Sequence[Array]) -> None:
+        """Write the gradient of the loss sum by each parameter, after forward()."""
+        weights: Array | None = shard.example_weights
+        self._plan.backward(self._cotangent if weights is None else weights, into)
+
+    def agrees(self, shard: Shard, losses: Tensor, outputs: Tensor, gradient: Sequence[Array]) -> bool:
+        """Return True if the plan computes, to the last bit, what the ordinary pass of a shard has computed."""
+        found = [np.empty_like(array) for array in gradient]
+        self.forward(shard)
+        self.backward(shard, found)
+        pairs = zip([self.losses, self.outputs, *found], [losses.value, outputs.value, *gradient], strict=True)
+        return all(one.tobytes() == other.tobytes() for one, other in pairs)
+
+
+@dataclasses.dataclass(eq=False)
+class Form:
+    """What a plan is made for, and the plan.
+
+    Args:
+        weights: the flat weights that are read.
+        key: the shapes and types of a shard's arrays.
+        planned: the pass, as soon as it is planned.
+        is_trusted: whether it has passed its trial.
+        is_refused: whether there is no plan for it.
+    """
+
+    weights: Array
+    key: tuple[Any, ...]
+    planned: PlannedPass | None = None
+    is_trusted: bool = False
+    is_refused: bool = False
+
+
+class PlannedPasses:
+    """The training passes of an objective that are planned.
+
+    Args:
+        is_possible: whether passes of the same shapes do the same operations.
+        constants: arrays that all passes share, such as frozen parameters.
+    """
+
+    def __init__(self, is_possible: bool, constants: Sequence[Array] = ()):
+        self._is_possible, self._constants = is_possible, constants
+        self._forms: list[Form] = []  # the one that was used last comes first
+
+    def find(self, weights: Array, shard: Shard) -> PlannedPass | None:
+        """Return the pass of a shard if it is planned, and has passed its trial."""
+        key = key_of(shard) if self._is_possible else None
+        form = None if key is None else self._form(weights, key)
+        return form.planned if form is not None and form.is_trusted else None
+
+    def _form(self, weights: Array, key: tuple[Any, ...]) -> Form | None:
+        """Return the form of a pass, if such a pass has been before."""
+        for number, form in enumerate(self._forms):
+            if form.weights is weights and form.key == key:
+                if number:
+                    self._forms.insert(0, self._forms.pop(number))
+                return form
+        return None
+
+    def learn(
+        self,
+        weights: Array,
+        shard: Shard,
+        call: Call,
+        losses: Any,
+        outputs: Any,
+        leaves: Sequence[Tensor],
+        gradient: Sequence[Array],
+    ) -> None:
+        """Learn from an ordinary pass: note its form, plan it, or try its plan.
+
+        Args:
+            weights: the flat weights.
+            shard: the examples.
+            call: of the model.
+            losses: of the pass.
+            outputs: of the pass.
+            leaves: the parameters.
+            gradient: of the loss sum by each parameter.
+        """
+        reports = call.drawn or call.observed or call.mixtures or call.input_checks
+        tensors = type(losses) is Tensor and type(outputs) is Tensor
+        key = key_of(shard) if self._is_possible and tensors and not reports else None
+        if key is None:
+            return
+        form = self._form(weights, key)
+        if form is None:
+            self._forms.insert(0, Form(weights, key))
+            del self._forms[MOST_PASSES:]
+        elif form.planned is not None:
+            form.is_trusted = form.planned.agrees(shard, losses, outputs, gradient)
+            form.is_refused = not form.is_trusted
+            form.planned = form.planned if form.is_trusted else None
+        elif not form.is_refused:
+            try:
+                form.planned = PlannedPass(losses, outputs, leaves, shard, self._constants)
+            except UnplannableError:
+                form.is_refused = True

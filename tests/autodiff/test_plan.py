@@ -1,0 +1,117 @@
+"""Plans: the bits of the ordinary passes for other numbers, and what cannot be planned."""
+
+import numpy as np
+import pytest
+
+import dbp.autodiff as ad
+from dbp.autodiff import plan as plan_module
+
+RNG = np.random.default_rng(0)
+WEIGHTS = {"w": (6, 5), "b": (5,), "v": (5, 3), "unused": (2,)}
+
+
+def two_layers(w, b, v, x, y):
+    return ad.cross_entropy_block(
+        ad.dense_block(ad.dense_block(x, w, b, relu_after=True), v, None, relu_after=False), targets=y
+    )
+
+
+def shared(w, b, v, x, y):
+    """Use a leaf, and a value, several times, and reshape what is given."""
+    z = ad.tanh(ad.reshape(x, shape=(len(x), 6)) @ w + b) * b
+    return ad.logsumexp(ad.concatenate(z @ v, z * z, axis=1) * ad.sum_(v), axis=1) + y
+
+
+def squares(w, _b, v, x, y):
+    return ad.mean(ad.square(ad.softplus(x @ w) @ v - ad.reshape(y, shape=(-1, 1))), axis=1)
+
+
+def convolutions(w, b, _v, x, y):
+    images = ad.reshape(x, shape=(-1, 3, 2, 1))
+    kernel = ad.reshape(w[:4], shape=(2, 2, 1, 5))
+    z = ad.convolution_block(images, kernel, b, window=ad.Window((2, 2)), relu_after=True)
+    return ad.sum_(ad.reshape(z, shape=(len(x), 10)), axis=1) * y
+
+
+def example(function, seed, dtype):
+    """Return leaves, inputs and targets."""
+    rng = np.random.default_rng(seed)
+    leaves = {name: ad.Tensor(rng.standard_normal(shape).astype(dtype)) for name, shape in WEIGHTS.items()}
+    targets = rng.integers(0, 3, 8) if function is two_layers else rng.standard_normal(8).astype(dtype)
+    return leaves, rng.standard_normal((8, 6)).astype(dtype), targets
+
+
+def recorded(function, leaves, x, y):
+    return function(leaves["w"], leaves["b"], leaves["v"], x, y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("function", [two_layers, shared, squares, convolutions])
+def test_other_numbers_have_the_bits_of_the_ordinary_passes(function, dtype):
+    leaves, x, y = example(function, 0, dtype)
+    end = recorded(function, leaves, x, y)
+    plan = ad.Plan(end, list(leaves.values()), [x, y])
+    others, x, y = example(function, 1, dtype)
+    for leaf, other in zip(leaves.values(), others.values(), strict=True):
+        leaf.value[...] = other.value  # as an optimizer changes weights
+    g = RNG.standard_normal(8).astype(dtype)
+    into = [np.full_like(leaf.value, np.nan) for leaf in leaves.values()]
+    for _ in range(2):
+        plan.forward([x, y])
+        plan.backward(g, into)
+    again = recorded(function, leaves, x, y)
+    assert plan.value_of(end).tobytes() == again.value.tobytes()
+    for found, part in zip(into, ad.pullback(again, g, list(leaves.values())), strict=True):
+        assert found.tobytes() == (np.zeros_like(found) if part is None else part).tobytes()
+
+
+def refusal(function, *given, leaves=None):
+    leaves = example(function, 0, "float64")[0] if leaves is None else leaves
+    with pytest.raises(ad.UnplannableError) as caught:
+        ad.Plan(recorded(function, leaves, *given), list(leaves.values()), given)
+    return str(caught.value)
+
+
+def test_arrays_of_unknown_origin_are_refused():
+    _, x, y = example(two_layers, 0, "float64")
+    masked = lambda w, b, v, x, y: ad.sum_((x @ w) * (RNG.random((8, 5)) < 0.5), axis=1) * y  # noqa: E731
+    indexed = lambda w, b, v, x, y: ad.sum_(w[y % 3], axis=1)  # noqa: E731
+    assert "unknown origin" in refusal(masked, x, y)
+    assert "unknown origin" in refusal(indexed, x, y)
+
+
+def test_functions_that_are_called_again_are_refused():
+    _, x, y = example(squares, 0, "float64")
+    again = lambda w, b, v, x, y: ad.recompute(lambda w: ad.sum_(x @ w, axis=1))(w) * y  # noqa: E731
+    assert "something else" in refusal(again, x, y)
+
+
+def test_large_graphs_and_values_of_several_types_are_refused(monkeypatch):
+    leaves, x, y = example(squares, 0, "float64")
+    monkeypatch.setattr(plan_module, "MAX_BYTES", 100)
+    assert "100 bytes" in refusal(squares, x, y)
+    monkeypatch.undo()
+    leaves["v"] = ad.Tensor(leaves["v"].value.astype("float32"))
+    assert "types" in refusal(squares, x, y, leaves=leaves)
+
+
+def test_a_view_of_other_strides_is_refused():
+    _, x, y = example(squares, 0, "float64")
+    transposed = lambda w, b, v, x, y: ad.sum_(ad.transpose(ad.transpose(x @ w) * 2.0), axis=1) * y  # noqa: E731
+    assert "contiguous" in refusal(transposed, x, y)
+
+
+def test_inputs_that_are_the_targets_are_refused():
+    leaves, x, _ = example(squares, 0, "float64")
+    end = ad.sum_(ad.square(x @ (leaves["w"] @ leaves["v"]) - x[:, :3]), axis=1)
+    with pytest.raises(ad.UnplannableError, match="same place"):
+        ad.Plan(end, list(leaves.values()), [x, x])
+
+
+def test_a_constant_stays_as_it_is():
+    leaves, x, y = example(squares, 0, "float64")
+    constant = RNG.standard_normal(5)
+    end = ad.sum_((x @ leaves["w"]) * constant, axis=1)
+    plan = ad.Plan(end, list(leaves.values()), [x, y], [constant])
+    plan.forward([2 * x, y])
+    np.testing.assert_array_equal(plan.value_of(end), 2 * end.value)

@@ -1,0 +1,135 @@
+"""Planned passes: the bits of ordinary ones in training; passes that differ from step to step are not planned."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dbp import nn
+from dbp.cost.mini_batch_cost import MiniBatchCost
+from dbp.cost.planned_passes import MOST_PASSES, PlannedPasses, is_fixed
+from tests.jobs import PROGRAMS, mpirun, slow
+from tests.nn.models import cost_of, in_shards
+
+RNG = np.random.default_rng(0)
+STEPS = 6
+MODELS = {
+    "dense": [nn.Dense(7, "relu"), nn.Dense(5, "tanh"), nn.Dense(3)],
+    "shortcut": [nn.Residual([nn.Dense(6, "sigmoid")]), nn.Flatten(), nn.Dense(3)],
+    "images": [nn.Reshape((3, 2, 1)), nn.Conv2d(4, 2, "relu", padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Dense(3)],
+    "normalized": [nn.Dense(4), nn.LayerNorm(), nn.Activation("gelu"), nn.Dense(3)],
+}
+
+
+def trained(model, loss, sizes, planned, weights=False, shards=1, infinite=False):
+    """Return the weights and costs of steps on mini-batches of these sizes, and the objective."""
+    rng = np.random.default_rng(1)
+    is_class = loss.targets_are == "classes"
+    x, y = rng.standard_normal((max(sizes), 6)), rng.integers(0, 3, max(sizes))
+    cost, w, _ = cost_of(nn.as_model(model), loss, x, y if is_class else np.tanh(x[:, :3]), None, shards)
+    objective, costs = cost.objective, []
+    if not planned:
+        objective.planned = PlannedPasses(False)
+    for step, size in enumerate(sizes):
+        x, y = rng.standard_normal((size, 6)), rng.integers(0, 3, size)
+        x[0, 0] = np.inf if infinite and step % 2 else x[0, 0]
+        batch = in_shards(x, y if is_class else np.tanh(x[:, :3]), rng.random(size) if weights else None, shards)
+        found = MiniBatchCost(objective, batch, step).value_and_gradient(w)
+        if found.finite:
+            w -= 0.1 * found.gradient
+        costs.append((found.cost, found.finite, *found.totals.metrics))
+    return w, costs, objective
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropy(), nn.MeanSquaredError()], ids=lambda loss: loss.kind)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_planned_steps_have_the_bits_of_ordinary_ones(model, loss):
+    with_plans, costs, objective = trained(model, loss, [8] * STEPS, True)
+    without, same_costs, _ = trained(model, loss, [8] * STEPS, False)
+    assert [form.is_trusted for form in objective.planned._forms] == [True]
+    assert with_plans.tobytes() == without.tobytes()
+    assert costs == same_costs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [
+        ([8, 8, 8, 5] * 4, {}),
+        ([8] * STEPS, {"weights": True}),
+        ([8] * STEPS, {"shards": 3}),
+        ([2] * STEPS, {"shards": 3}),
+        ([8] * 8, {"infinite": True}),
+    ],
+    ids=["short batches", "example weights", "shards", "empty shards", "not finite"],
+)
+def test_any_examples_of_a_step_have_the_bits_of_ordinary_passes(sizes, options):
+    model, loss = MODELS["dense"], nn.CrossEntropy()
+    with np.errstate(invalid="ignore"):
+        with_plans, costs, objective = trained(model, loss, sizes, True, **options)
+        without, same_costs, _ = trained(model, loss, sizes, False, **options)
+    assert all(form.is_trusted for form in objective.planned._forms)
+    assert with_plans.tobytes() == without.tobytes()
+    assert repr(costs) == repr(same_costs)  # as a cost that is NaN is not equal to itself
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        [nn.Dense(5), nn.Dropout(0.5), nn.Dense(3)],
+        [nn.Dense(5), nn.BatchNorm(), nn.Dense(3)],
+        [nn.Mixup(1.0), nn.Dense(3)],
+        [nn.Recompute([nn.Dense(3)])],
+        lambda scope, x: x @ scope.parameter("weight", (6, 3)),
+    ],
+    ids=["random", "moments", "mixed", "computed again", "a function"],
+)
+def test_passes_that_may_differ_are_not_planned(model):
+    _, _, objective = trained(model, nn.CrossEntropy(), [8] * STEPS, True)
+    assert not any(form.is_trusted for form in objective.planned._forms)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnLayer(nn.Dense):
+    """A layer of the user's, which may do anything."""
+
+
+def test_functions_and_layers_of_users_are_not_fixed():
+    assert is_fixed(nn.as_model(MODELS["shortcut"]))
+    assert is_fixed(nn.CrossEntropy(0.1, {"0": 2.0}))
+    assert not is_fixed(nn.as_loss(lambda outputs, targets: outputs - targets))
+    assert not is_fixed(nn.Sequential(OwnLayer(3)))
+
+
+def test_a_plan_that_does_not_agree_is_dropped(monkeypatch):
+    """A block whose passes for plans are wrong costs nothing but a trial."""
+    from dbp.autodiff import dense_block
+
+    wrong = lambda inputs, options, output: plan(inputs, options, output)._replace(forward=lambda: output.fill(1))  # noqa: E731
+    plan = dense_block._planned
+    monkeypatch.setattr(dense_block, "_planned", wrong)
+    with_plans, _, objective = trained(MODELS["dense"], nn.CrossEntropy(), [8] * STEPS, True)
+    without, _, _ = trained(MODELS["dense"], nn.CrossEntropy(), [8] * STEPS, False)
+    assert [form.is_refused for form in objective.planned._forms] == [True]
+    assert with_plans.tobytes() == without.tobytes()
+
+
+def test_few_forms_are_known_at_a_time():
+    sizes = [*range(2, 2 + 2 * MOST_PASSES)] * 2
+    _, _, objective = trained(MODELS["dense"], nn.CrossEntropy(), sizes, True)
+    assert len(objective.planned._forms) == MOST_PASSES
+    assert not any(form.planned for form in objective.planned._forms)
+
+
+@pytest.mark.parametrize("ranks", [1, *slow(2, 3)])
+def test_whole_runs_have_the_same_digests_with_and_without_plans(tmp_path, ranks):
+    """Runs with frozen layers, schedules, weights, short batches, steps that are not finite, and a second start."""
+    program = PROGRAMS / "planned_digests.py"
+    with_plans = mpirun(ranks, program, tmp_path / "planned", timeout=120).out
+    without = mpirun(1, program, tmp_path / "ordinary", "ordinary", timeout=120).out
+    assert "planned passes: 0" not in with_plans
+    assert digests(with_plans) == digests(without)
+    assert len(digests(with_plans)) == 4
+
+
+def digests(text):
+    return [line for line in text.splitlines() if "digest" in line]
