@@ -115,6 +115,7 @@ def test_the_page_on_derivatives_names_every_primitive_of_the_package():
         "dense_block",
         "normalize_block",
         "rms_normalize_block",
+        "transposed_convolution_block",
     }
     hidden |= {"owner", "pullback", "pushforward"}
     members = {name.rpartition(".")[2] for name in documented() if name.startswith("dbp.autodiff.")}

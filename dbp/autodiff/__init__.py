@@ -9,6 +9,7 @@ from dbp.autodiff.blocks import (
     moments_of,
     normalize_block,
     rms_normalize_block,
+    transposed_convolution_block,
 )
 from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
@@ -233,6 +234,7 @@ __all__ = [
     "tensordot",
     "top_k",
     "transpose",
+    "transposed_convolution_block",
     "tril",
     "triu",
     "value_and_gradient",

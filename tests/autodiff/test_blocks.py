@@ -14,6 +14,7 @@ X, W, B = RNG.standard_normal((2, 6, 5, 3)), RNG.standard_normal((3, 2, 3, 4)), 
 ROWS, SCALE = RNG.standard_normal((4, 3)), RNG.standard_normal(3)
 VOLUMES = np.random.default_rng(4).standard_normal((2, 4, 3, 2, 3))
 WINDOW = ad.Window((3, 2), padding=((1, 1), (0, 1)))
+PLAIN = {"window": WINDOW, "groups": 1, "relu_after": False, "pool": ()}
 
 # The block, what it is made of, its inputs, and its options.
 CASES = {
@@ -29,14 +30,39 @@ CASES = {
         {"axes": (0, 1, 2), "epsilon": 0.1, "weights": RNG.integers(0, 3, (2, 6, 5, 1)).astype(float)},
     ),
     "normalize by root mean square": ("rms_normalize_block", [X, SCALE], {"epsilon": 0.1}),
-    "convolution": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": False, "pool": 0}),
-    "convolution without bias": ("convolution_block", [X, W, None], {"window": WINDOW, "relu_after": True, "pool": 0}),
+    "convolution": ("convolution_block", [X, W, B], PLAIN),
+    "convolution without bias": ("convolution_block", [X, W, None], PLAIN | {"relu_after": True}),
     "convolution of volumes": (
         "convolution_block",
         [VOLUMES, np.sin(np.arange(36.0)).reshape(3, 2, 1, 3, 2), B[:2]],
-        {"window": ad.Window((3, 2, 1), (2, 1, 1), ((2, 1), (0, 1), (1, 0)), (1, 2, 1)), "relu_after": True, "pool": 0},
+        PLAIN | {"window": ad.Window((3, 2, 1), (2, 1, 1), ((2, 1), (0, 1), (1, 0)), (1, 2, 1)), "relu_after": True},
     ),
-    "convolution with pooling": ("convolution_block", [X, W, B], {"window": WINDOW, "relu_after": True, "pool": 2}),
+    "convolution in groups": (
+        "convolution_block",
+        [np.repeat(X, 2, axis=-1), W[:, :, :2, [0, 1, 2, 3, 0, 1]], B[[0, 1, 2, 3, 0, 1]]],
+        PLAIN | {"groups": 3, "relu_after": True, "pool": (2, 2)},
+    ),
+    "depth-wise convolution": (
+        "convolution_block",
+        [X, W[:, :, :1, [0, 1, 2, 3, 0, 1]], B[[0, 1, 2, 3, 0, 1]]],
+        PLAIN | {"window": ad.Window((3, 2), (2, 1), ((1, 1), (0, 1))), "groups": 3, "relu_after": True},
+    ),
+    "convolution of sequences": (
+        "convolution_block",
+        [X.reshape(2, 1, 30, 3), W.reshape(1, 6, 3, 4), B],
+        PLAIN | {"window": ad.Window((1, 6), (1, 2), ((0, 0), (2, 3))), "relu_after": True, "pool": (1, 2)},
+    ),
+    "transposed convolution": (
+        "transposed_convolution_block",
+        [X, W[..., :3], B[:3]],
+        {"window": ad.Window((3, 2), (2, 1), ((1, 1), (0, 1))), "image": (11, 5), "groups": 1},
+    ),
+    "transposed convolution in groups": (
+        "transposed_convolution_block",
+        [X, W[:, :, :1, :3], B[[0, 1, 2]]],
+        {"window": ad.Window((3, 2), (1, 2), ((0, 0), (1, 0))), "image": (8, 9), "groups": 3},
+    ),
+    "convolution with pooling": ("convolution_block", [X, W, B], PLAIN | {"relu_after": True, "pool": (2, 2)}),
 }
 WINOGRAD = [RNG.standard_normal((4, 16, 16, 16)), RNG.standard_normal((3, 3, 16, 4)), RNG.standard_normal(4)]
 
@@ -83,7 +109,7 @@ def test_any_part_of_the_inputs_may_be_asked_for(name, chosen):
 @pytest.mark.parametrize("chosen", subsets(WINOGRAD), ids=str)
 def test_any_part_may_be_asked_for_of_winograd_too(chosen):
     inputs = [array.astype(np.float32) for array in WINOGRAD]
-    options = {"window": ad.Window((3, 3)), "relu_after": False, "pool": 0}
+    options = PLAIN | {"window": ad.Window((3, 3))}
     by, block = tuple(range(len(chosen))), PRIMITIVES["convolution_block"]
     points = [inputs[i] for i in chosen]
     fast = ad.gradient(of_chosen(block, inputs, chosen, options), by)(*points)

@@ -91,8 +91,12 @@ CASES = {
     "elu": (p.elu, [X]),
     "dense_block": (lambda x, w, b: ad.dense_block(x, w, b, relu_after=True), [CUBE, X.T.copy(), X[0, :3]]),
     "convolution_block": (
-        lambda x, w, b: ad.convolution_block(x, w, b, window=WINDOW, relu_after=True, pool=2),
+        lambda x, w, b: ad.convolution_block(x, w, b, window=WINDOW, relu_after=True, pool=(2, 2)),
         [IMAGES[..., :2], KERNEL, X[0, :1].repeat(6)],
+    ),
+    "transposed_convolution_block": (
+        lambda x, w, b: ad.transposed_convolution_block(x, w, b, image=(5, 4), **HOW),
+        [OUTPUTS, KERNEL, X[0, :1].repeat(4)],
     ),
     "rms_normalize_block": (lambda x, scale: ad.rms_normalize_block(x, scale, epsilon=0.1), [CUBE, X[0]]),
     "normalize_block": (

@@ -9,6 +9,7 @@ from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
 from dbp.autodiff.blocks.normalization import OtherParts, moments_of, normalize_block, rms_normalize_block
+from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
 
 __all__ = [
     "Block",
@@ -19,4 +20,5 @@ __all__ = [
     "moments_of",
     "normalize_block",
     "rms_normalize_block",
+    "transposed_convolution_block",
 ]

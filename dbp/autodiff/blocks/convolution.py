@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,28 +11,29 @@ from dbp.autodiff import fast_convolution
 from dbp.autodiff.blocks.block import Block, Options
 from dbp.autodiff.primitives import Window, convolve, max_pool, relu
 from dbp.autodiff.primitives.convolution import check_kernel
+from dbp.autodiff.primitives.windows import Lengths
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
 
 def _convolution(
-    x: Value, w: Value, b: Value | None, window: Window, groups: int = 1, relu_after: bool = False, pool: int = 0
+    x: Value, w: Value, b: Value | None, window: Window, groups: int, relu_after: bool, pool: Lengths
 ) -> Value:
     y = convolve(x, w, window=window, groups=groups)
     y = y if b is None else y + b
     y = relu(y) if relu_after else y
-    return max_pool(y, window=Window((pool, pool), (pool, pool))) if pool else y
+    return max_pool(y, window=Window(pool, pool)) if pool else y
 
 
 def _convolution_forward(
-    x: Array, w: Array, b: Array | None, window: Window, relu_after: bool, pool: int
+    x: Array, w: Array, b: Array | None, window: Window, groups: int, relu_after: bool, pool: Lengths
 ) -> tuple[Array, Any]:
-    check_kernel(x.shape[-1], w, window)
+    check_kernel(x.shape[-1], w, window, groups)
     positions = window.positions(x.shape[1:-1])
     if pool:
-        Window((pool, pool), (pool, pool)).positions(positions)
+        Window(pool, pool).positions(positions)
     x, w = _same_dtype(x, w)
-    return fast_convolution.forward(x, w, b, **_window_options(window), relu=relu_after, pool=pool)
+    return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool))
 
 
 def _same_dtype(x: Array, w: Array) -> tuple[Array, Array]:
@@ -52,23 +52,35 @@ def _convolution_backward(
     w: Array,
     _b: Array | None,
     window: Window,
+    groups: int,
     relu_after: bool,
-    pool: int,
+    pool: Lengths,
 ) -> Sequence[Array | None]:
-    options = _window_options(window) | {"relu": relu_after, "pool": pool}
+    options = _options(window, groups, relu_after, pool)
     options |= dict(zip(("wanted", "weights", "bias"), wanted, strict=True))
     return fast_convolution.backward(g, y, kept, *_same_dtype(x, w), **options)
 
 
-def _window_options(window: Window) -> Options:
+def _options(window: Window, groups: int, relu_after: bool, pool: Lengths) -> Options:
+    """Return the options of the fast convolutions."""
+    return {**_sliding(window), "groups": groups, "relu": relu_after, "pool": pool[-1] if pool else 0}
+
+
+def _sliding(window: Window) -> Options:
     return {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
 
 
-_one_group = Block("convolution_block", _convolution, _convolution_forward, _convolution_backward)
+_block = Block("convolution_block", _convolution, _convolution_forward, _convolution_backward)
 
 
 def convolution_block(
-    x: Value, w: Value, b: Value | None, window: Window, groups: int = 1, relu_after: bool = False, pool: int = 0
+    x: Value,
+    w: Value,
+    b: Value | None,
+    window: Window,
+    groups: int = 1,
+    relu_after: bool = False,
+    pool: Lengths = (),
 ) -> Value:
     """Return max_pool(relu(convolve(x, w) + b)); bias, ReLU and pooling are optional.
 
@@ -79,11 +91,9 @@ def convolution_block(
         window: of the convolution.
         groups: the channels are split into so many groups.
         relu_after: whether to apply ReLU.
-        pool: size and stride of the max pooling of images, 0 for none and for volumes.
+        pool: lengths of the windows of a max pooling side by side; none without it.
     """
-    block = (
-        _one_group
-        if groups == 1 and pool <= fast_convolution.MAX_POOL and len(window.size) > 1
-        else functools.partial(_convolution, groups=groups)
-    )
-    return block(x, w, b, window=window, relu_after=relu_after, pool=pool)
+    fused = not pool or fast_convolution.fuses_pool(np.shape(x), np.shape(w), _sliding(window), groups, pool)
+    convolution = _block if len(window.size) > 1 else _convolution  # along one axis; sequences are images of height 1
+    y = convolution(x, w, b, window=window, groups=groups, relu_after=relu_after, pool=pool if fused else ())
+    return y if fused else max_pool(y, window=Window(pool, pool))

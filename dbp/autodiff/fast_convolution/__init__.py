@@ -1,7 +1,9 @@
 """Fast 2-D and 3-D convolution fused with bias, ReLU and max pooling, in NumPy: forward and backward pass.
 
 Arrays are channels last: images (N, H, W, C), weights (kh, kw, C, K). `winograd` does 3x3 kernels with enough channels,
-`columns` all others. Volumes (N, D, H, W, C) with weights (kd, kh, kw, C, K) become images in `volumes`.
+`sequences` does images of height 1, `columns` all others. Volumes (N, D, H, W, C) with weights (kd, kh, kw, C, K)
+become images in `volumes`. With groups, weights are (*size, C / groups, K): `depthwise` does groups of one channel,
+`grouped` all others.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.fast_convolution import columns, epilogue, winograd
+from dbp.autodiff.fast_convolution import columns, depthwise, epilogue, grouped, sequences, winograd
 from dbp.autodiff.fast_convolution.columns import Padding, Pair
 from dbp.types import Array
 
-Saved = list[Array]
+Lengths = tuple[int, ...]
 
 MAX_POOL = epilogue.MAX_POOL
 VOLUME_AXES = 5  # of the weights of volumes
@@ -37,6 +39,26 @@ def _by_winograd(x: Array, w: Array, stride: Pair, padding: Padding, dilation: P
     return tiles >= MIN_TILES and 2 * pixels >= winograd.OUT**2 * tiles  # at least half of the tiles' outputs are used
 
 
+def fuses_pool(x: Lengths, w: Lengths, window: dict[str, Any], groups: int, pool: Lengths) -> bool:
+    """Return True if a max pooling, side by side with windows of these lengths, is done with the convolution.
+
+    Args:
+        x: shape of the images or volumes.
+        w: shape of the weights.
+        window: stride, padding and dilation.
+        groups: of the channels.
+        pool: lengths of the pooling's windows.
+    """
+    if len(w) == VOLUME_AXES or max(pool) > MAX_POOL or is_depthwise(w, groups):
+        return False
+    return pool[0] == pool[1] or (pool[0] == 1 and sequences.fits(x, w, **window, pool=pool[1]))
+
+
+def is_depthwise(w: Lengths, groups: int) -> bool:
+    """Return True if each group has one channel; one group alone is done as any other convolution."""
+    return groups > 1 and w[-2] == 1
+
+
 def forward(
     x: Array,
     w: Array,
@@ -47,28 +69,36 @@ def forward(
     dilation: Any,
     relu: bool,
     pool: int,
-) -> tuple[Array, Saved]:
+    groups: int = 1,
+) -> tuple[Array, Any]:
     """Return y = pool(relu(convolution(x, w) + b)), as cross-correlation, and arrays to save for backward().
 
     `stride` and `dilation` have a number for each axis, `padding` a pair, ((top, bottom), (left, right)); `pool` is 0
-    or the size and stride of a max pooling, which drops an incomplete last window, and 0 for volumes. `winograd` has a
-    rounding error of about four times that of `columns`.
+    or the size and stride of a max pooling, which drops an incomplete last window and does not go along a height of 1;
+    it is 0 where fuses_pool() is False. `winograd` has a rounding error of about four times that of `columns`.
     """
+    window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    if is_depthwise(w.shape, groups):
+        return depthwise.forward(x, w, b, **window, relu=relu), []
+    if groups > 1:
+        return grouped.forward(forward, x, w, b, groups, **window, relu=relu, pool=pool)
     if w.ndim == VOLUME_AXES:
         from dbp.autodiff.fast_convolution import volumes  # which few models need
 
-        return volumes.forward(forward, x, w, b, stride=stride, padding=padding, dilation=dilation, relu=relu)
+        return volumes.forward(forward, x, w, b, **window, relu=relu)
     if pool > epilogue.MAX_POOL:
         raise ValueError(f"pool must be at most {epilogue.MAX_POOL}, got {pool}: pool apart from the convolution")
+    if sequences.fits(x.shape, w.shape, **window):
+        return sequences.forward(x, w, b, **window, relu=relu, pool=pool)
     if _by_winograd(x, w, stride, padding, dilation, pool):
         return winograd.forward(x, w, b, padding=padding, relu=relu, pool=pool)
-    return columns.forward(x, w, b, stride=stride, padding=padding, dilation=dilation, relu=relu, pool=pool)
+    return columns.forward(x, w, b, **window, relu=relu, pool=pool)
 
 
 def backward(
     g: Array,
     y: Array,
-    saved: Saved,
+    saved: Any,
     x: Array,
     w: Array,
     *,
@@ -80,19 +110,28 @@ def backward(
     wanted: bool,
     bias: bool,
     weights: bool = True,
+    groups: int = 1,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Return the cotangents of x (None unless wanted), w (None unless its weights are wanted), and b (likewise).
 
     The first of equal maxima, row by row, gets the cotangent.
     """
+    window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    which: dict[str, Any] = {"wanted": wanted, "weights": weights}
+    if is_depthwise(w.shape, groups):
+        return depthwise.backward(g, y, x, w, **window, relu=relu, **which, bias=bias)
+    if groups > 1:
+        options = window | which | {"relu": relu, "pool": pool, "bias": bias}
+        return grouped.backward(backward, g, y, saved, x, w, groups, **options)
     if w.ndim == VOLUME_AXES:
         from dbp.autodiff.fast_convolution import volumes
 
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "relu": relu}
-        return volumes.backward(backward, g, y, x, w, **options, wanted=wanted, bias=bias, weights=weights)
-    same: dict[str, Any] = {"padding": padding, "relu": relu, "pool": pool, "wanted": wanted, "weights": weights}
-    if _by_winograd(x, w, stride, padding, dilation, pool):
-        dx, dw, db = winograd.backward(g, y, saved, x, w, **same)
+        return volumes.backward(backward, g, y, x, w, **window, relu=relu, **which, bias=bias)
+    same: dict[str, Any] = {"relu": relu, "pool": pool, **which}
+    if sequences.fits(x.shape, w.shape, **window):
+        dx, dw, db = sequences.backward(g, y, saved, x, w, **window, **same)
+    elif _by_winograd(x, w, stride, padding, dilation, pool):
+        dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, **same)
     else:
-        dx, dw, db = columns.backward(g, y, saved, x, w, stride=stride, dilation=dilation, **same)
+        dx, dw, db = columns.backward(g, y, saved, x, w, **window, **same)
     return dx, dw if weights else None, db if bias else None

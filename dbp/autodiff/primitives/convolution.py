@@ -28,6 +28,14 @@ def check_kernel(channels: int, w: Array, window: Window, groups: int = 1, outpu
         raise ValueError(f"weights for {fit}{groups_too} do not fit {given} channels")
 
 
+def check_transposed(g: Array, w: Array, window: Window, image: Lengths, groups: int = 1) -> None:
+    """Raise ValueError unless cotangents and weights are those of a convolution of images with these lengths."""
+    channels = w.shape[-2] * groups if w.ndim > 1 else 0
+    check_kernel(channels, w, window, groups, g.shape[-1])
+    if window.positions(image) != g.shape[1:-1]:
+        raise ValueError(f"the window has {window.positions(image)} positions on images of {image}")
+
+
 def _product(x: Array, w: Array, groups: int) -> Any:
     """Multiply x (examples, *positions, C) by w (C / groups, K), each group of channels by its own part of w."""
     if groups == 1:
@@ -71,11 +79,8 @@ def _convolve(x: Array, w: Array, window: Window, groups: int = 1) -> Any:
 
 
 def _convolve_transposed(g: Array, w: Array, window: Window, image: Lengths, groups: int = 1) -> Any:
-    channels = w.shape[-2] * groups if w.ndim > 1 else 0
-    check_kernel(channels, w, window, groups, g.shape[-1])
-    if window.positions(image) != g.shape[1:-1]:
-        raise ValueError(f"the window has {window.positions(image)} positions on images of {image}")
-    padded = window.blank((len(g), *image, channels), np.result_type(g, w))
+    check_transposed(g, w, window, image, groups)
+    padded = window.blank((len(g), *image, w.shape[-2] * groups), np.result_type(g, w))
     for tap, pixels in window.taps(padded, g.shape[1:-1]):
         pixels += _product_transposed(g, w[tap], groups)
     return np.ascontiguousarray(window.unpadded(padded))

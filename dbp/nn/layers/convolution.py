@@ -82,7 +82,7 @@ class Conv2d:
             pool: size and stride of the pooling window; 0 for no pooling.
         """
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
-        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), pool)
+        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), (pool, pool) * bool(pool))
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,25 @@ class Conv1d:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
+        return self.pooled(scope, x, 0)
+
+    def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
+        """Return the outputs after max pooling, fused so that they stay in the cache.
+
+        Args:
+            scope: holds the parameters.
+            x: sequences, without a mask if they are pooled.
+            pool: size and stride of the pooling window; 0 for no pooling.
+        """
         check_axes(x, ("length", "channels"), "put a reshape layer in front")
         n, length, channels = np.shape(x)
         window = convolution_window(self, (1, length))
+        pools = (1, pool) * bool(pool)
+        _check_pool(window.positions((1, length)), pools, 1)
         mask = scope.mask_of(x)
         images = reshape(zero_filled(x, mask), shape=(n, 1, length, channels))
         after = None if mask is None else mask_after_window(mask[:, None], window, self.padding in ("same", CAUSAL))
-        y = _convolved(self, scope, images, window, 0, after)
+        y = _convolved(self, scope, images, window, pools, after)
         if after is not None:
             y = zero_filled(y, after)
             scope.pass_mask(after[:, 0])
@@ -173,7 +185,7 @@ class Conv3d:
         """Return the activated outputs."""
         axes = "depth", "height", "width", "channels"
         check_axes(x, axes, "put a reshape layer in front, such as to (16, 16, 16, 1)")
-        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), 0)
+        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), ())
 
 
 @dataclass(frozen=True)
@@ -253,27 +265,27 @@ def convolution_window(layer: Convolution, image: Lengths) -> Window:
     return window_on(image, size, stride, layer.padding, dilation, axes)
 
 
-def _check_pool(positions: Lengths, pool: int) -> None:
+def _check_pool(positions: Lengths, pool: Lengths, axes: Axes = 2) -> None:
     """Raise PoolError if the pooling window does not fit; the pooling layer is then named as the culprit."""
     try:
-        window_on(positions, (pool, pool), (pool, pool), "valid")
+        if pool:
+            window_on(positions, pool, pool, "valid", axes=axes)
     except UserError as error:
         raise PoolError(str(error)) from None
 
 
-def _convolved_masked(layer: Conv2d | Conv3d, scope: Scope, x: Value, window: Window, pool: int) -> Value:
+def _convolved_masked(layer: Conv2d | Conv3d, scope: Scope, x: Value, window: Window, pool: Lengths) -> Value:
     """Return the outputs for images or volumes x, of which some places may be masked, and pass on which count."""
-    if pool:
-        _check_pool(window.positions(np.shape(x)[1:-1]), pool)
+    _check_pool(window.positions(np.shape(x)[1:-1]), pool)
     if (mask := scope.mask_of(x)) is None:
         return _convolved(layer, scope, x, window, pool)
     mask = as_images(mask, x)
     scope.pass_mask(after := mask_after_window(mask, window, layer.padding == "same"))
-    return zero_filled(_convolved(layer, scope, zero_filled(x, mask), window, 0, after), after)
+    return zero_filled(_convolved(layer, scope, zero_filled(x, mask), window, (), after), after)
 
 
 def _convolved(
-    layer: Convolution, scope: Scope, x: Value, window: Window, pool: int, after: Array | None = None
+    layer: Convolution, scope: Scope, x: Value, window: Window, pool: Lengths, after: Array | None = None
 ) -> Value:
     """Return the outputs for images or volumes x; ReLU and pooling are fused unless weighted inputs are recorded.
 
@@ -286,8 +298,8 @@ def _convolved(
     w = scope.parameter("weight", (*window.size, channels // layer.groups, layer.filters), layer.initializer)
     b = scope.parameter("bias", (layer.filters,), "zeros") if layer.bias else None
     fused = layer.activation == "relu" and not scope.records_neurons
-    y = convolution_block(x, w, b, window=window, groups=layer.groups, relu_after=fused, pool=pool if fused else 0)
+    y = convolution_block(x, w, b, window=window, groups=layer.groups, relu_after=fused, pool=pool if fused else ())
     if fused:
         return y
     y = scope.neurons(y, activation(layer.activation), after)
-    return max_pool(y, window=Window((pool, pool), (pool, pool))) if pool else y
+    return max_pool(y, window=Window(pool, pool)) if pool else y

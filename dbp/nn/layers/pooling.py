@@ -60,6 +60,13 @@ class _Pool:
         size, stride, dilation = (per_axis(v, self.axes) for v in (self.size, stride, self.dilation))
         return window_on(image, size, stride, self.padding, dilation, self.axes)
 
+    @property
+    def tiles(self) -> int:
+        """Return the size if windows are of one length, side by side and not padded, so that they fuse; else 0."""
+        side_by_side = self.stride in (None, self.size) and self.dilation in (1, (1, 1))
+        plain = isinstance(self.size, int) and side_by_side and self.padding in ("valid", 0)
+        return int(self.size) if plain and isinstance(self.size, int) else 0
+
     def _apply(self, pool: Pool, scope: Scope, x: Value) -> Value:
         remedy = "put a reshape layer in front" + ", such as to (28, 28, 1)" * (self.axes == 2)
         check_axes(x, (*self.axis_names, "channels"), remedy)
@@ -153,13 +160,6 @@ class MaxPool2d(_Pool2d):
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return (examples, down, across, channels)."""
         return self._apply(max_pool, scope, x)
-
-    @property
-    def tiles(self) -> int:
-        """Return the size if windows are squares side by side without padding, as a convolution can fuse; else 0."""
-        side_by_side = self.stride in (None, self.size) and self.dilation in (1, (1, 1))
-        plain = isinstance(self.size, int) and side_by_side and self.padding in ("valid", 0)
-        return int(self.size) if plain and isinstance(self.size, int) else 0
 
 
 @dataclass(frozen=True)

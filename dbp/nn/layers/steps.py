@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError
-from dbp.nn.layers.convolution import Conv2d, PoolError
+from dbp.nn.layers.convolution import Conv1d, Conv2d, PoolError
 from dbp.nn.layers.layer import Layer, error_in
-from dbp.nn.layers.pooling import MaxPool2d
+from dbp.nn.layers.pooling import MaxPool1d, MaxPool2d
 from dbp.nn.scope import Scope
 
 
@@ -33,7 +33,7 @@ class Step(NamedTuple):
     follows: bool = True
     weights: str = ""
     pool_name: str = ""
-    pool: MaxPool2d | None = None
+    pool: MaxPool1d | MaxPool2d | None = None
 
     @property
     def output(self) -> str:
@@ -56,7 +56,7 @@ class Step(NamedTuple):
         try:
             inner = scope.inside(self.weights or self.name, mask)
             trace = inner.trace_layer(layer)
-            y = layer.pooled(inner, x, pool.tiles) if pool and isinstance(layer, Conv2d) else layer(inner, x)
+            y = layer.pooled(inner, x, pool.tiles) if pool and isinstance(layer, Conv1d | Conv2d) else layer(inner, x)
             after = None if mask is None else inner.mask_after(layer)
             if trace is not None:
                 trace.name, trace.takes = self.name, () if self.follows else self.takes
@@ -79,7 +79,7 @@ def numbered(layers: Sequence[Any]) -> tuple[str, ...]:
 
 
 def with_pooling(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[Step, ...]:
-    """Return steps in which a max pooling without overlap is a part of the step of the Conv2d right before it.
+    """Return steps in which a max pooling without overlap is a part of the step of the convolution right before it.
 
     Args:
         steps: one for each layer.
@@ -88,12 +88,18 @@ def with_pooling(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[St
     fused: list[Step] = []
     for step in steps:
         pool, before = step.layer, fused[-1] if fused and step.follows else None
-        fits = before and isinstance(before.layer, Conv2d) and before.pool is None and before.name not in apart
-        if before and fits and isinstance(pool, MaxPool2d) and pool.tiles:
+        fits = before and before.pool is None and before.name not in apart and _fuses(before.layer, pool)
+        if before and fits and isinstance(pool, MaxPool1d | MaxPool2d) and pool.tiles:
             fused[-1] = before._replace(pool_name=step.name, pool=pool)
         else:
             fused.append(step)
     return tuple(fused)
+
+
+def _fuses(layer: Layer, pool: Layer) -> bool:
+    """Return True if the layers are a convolution and a max pooling of the same kind of inputs."""
+    images = isinstance(layer, Conv2d) and isinstance(pool, MaxPool2d)
+    return images or (isinstance(layer, Conv1d) and isinstance(pool, MaxPool1d))
 
 
 def only_input(x: Any) -> Value:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, Window, convolve_transposed, reshape
+from dbp.autodiff import Value, Window, reshape, transposed_convolution_block
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
@@ -83,11 +83,11 @@ class _ConvTranspose:
             mask = as_images(mask if self.axes > 1 else mask[:, None], images)
             after = mask_after_transposed(mask, window, image)
             scope.pass_mask(after if self.axes > 1 else after[:, 0])
-        z = convolve_transposed(
-            zero_filled(images, mask), self._kernel(scope, np.shape(x)), image=image, window=window, groups=self.groups
+        w = self._kernel(scope, np.shape(x))
+        b = scope.parameter("bias", (self.filters,), "zeros") if self.bias else None
+        z = transposed_convolution_block(
+            zero_filled(images, mask), w, b, window=window, image=image, groups=self.groups
         )
-        if self.bias:
-            z = z + scope.parameter("bias", (self.filters,), "zeros")
         y = zero_filled(scope.neurons(z, activation(self.activation), after), after)
         return y if self.axes > 1 else reshape(y, shape=(len(x), *np.shape(y)[2:]))
 

@@ -110,9 +110,11 @@ def test_conv3d_is_the_sum_of_the_convolutions_of_its_planes(size):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("draw", [None, DRAW])
-def test_a_convolution_fused_with_its_pooling_gives_the_same(activation, size, draw):
-    x = inputs(3, 9, 8, 2)
-    layers = nn.Conv2d(4, 3, activation, padding="same"), nn.MaxPool2d(size)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_a_convolution_fused_with_its_pooling_gives_the_same(activation, size, draw, axes):
+    lengths = (9, 8)[-axes:]
+    x, convolve = inputs(3, *lengths, 2), (nn.Conv1d, nn.Conv2d)[axes - 1]
+    layers = convolve(4, 3, activation, padding="same"), (nn.MaxPool1d, nn.MaxPool2d)[axes - 1](size)
     model = nn.Sequential(*layers, nn.Flatten(), nn.Dense(2))
     parameters, _ = start(model, x)
 
@@ -131,4 +133,4 @@ def test_a_convolution_fused_with_its_pooling_gives_the_same(activation, size, d
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
-    assert neurons == [{}, {"conv2d_1": [(3, 9, 8, 4)], "dense_1": [(3, 2)]}] * 2
+    assert neurons == [{}, {f"conv{axes}d_1": [(3, *(1, *lengths)[-2:], 4)], "dense_1": [(3, 2)]}] * 2

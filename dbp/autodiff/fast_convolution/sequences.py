@@ -1,0 +1,252 @@
+"""Convolution of sequences, as matrix products with views of the sequences.
+
+What is under the window at one position is contiguous in memory. The windows at every P-th position, P taps apart, do
+not overlap: they are the rows of a matrix, without a copy. So P products, each with windows one place further on, do
+all positions. The sequences lie one after the other, with their padding, and the products run across their borders: the
+outputs there are left out.
+
+A stride is a change of shape: s places of C channels are one place of s C channels, and so are the taps. With a
+dilation of d, every d-th place belongs to a sequence of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima
+from dbp.autodiff.fast_convolution.padding import overlap
+from dbp.autodiff.fast_convolution.scratch import buffer
+from dbp.types import Array
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+Lengths = tuple[int, ...]
+
+GROUP_BYTES = 1 << 22  # of the sequences and outputs of a group, whose products are done together
+PIECE_BYTES = 1 << 17  # of the outputs that the epilogue goes over at a time
+
+
+def fits(x: Lengths, w: Lengths, stride: Pair, padding: Padding, dilation: Pair, pool: int = 0) -> bool:
+    """Return True for images of shape x that are sequences, of height 1, along which a window of several taps slides.
+
+    Stride and dilation are not for both at once, and max pooling, `pool` outputs at a time, not for dilation.
+    """
+    flat = x[1] == w[0] == 1 and padding[0] == (0, 0) and w[1] > 1 and 0 not in w
+    return flat and 1 in (stride[1], dilation[1]) and not (pool and dilation[1] > 1)
+
+
+class Layout(NamedTuple):
+    """The layout of sequences one after the other; a place is one of the window's steps.
+
+    Args:
+        stride: places of x that are one place here.
+        dilation: sequences that each of x becomes.
+        taps: of the window, in places.
+        before: zeros in front of x.
+        length: of x.
+        outputs: of x.
+        channels: of x.
+    """
+
+    stride: int
+    dilation: int
+    taps: int
+    before: int
+    length: int
+    outputs: int
+    channels: int
+
+    @classmethod
+    def of(cls, x: Array, w: Array, stride: int, padding: Pair, dilation: int) -> Layout:
+        """Return the layout for x (examples, 1, length, C) and weights (1, taps, C, K)."""
+        length, taps = x.shape[2], w.shape[1]
+        outputs = (length + sum(padding) - dilation * (taps - 1) - 1) // stride + 1
+        return cls(stride, dilation, -(-taps // stride), padding[0], length, outputs, x.shape[3])
+
+    @property
+    def longest(self) -> int:
+        """The number of outputs of a sequence, of those that have most."""
+        return -(-self.outputs // self.dilation)
+
+    @property
+    def places(self) -> int:
+        """The number of places of a sequence with its padding."""
+        return self.longest + self.taps - 1
+
+    @property
+    def width(self) -> int:
+        """The number of channels of a place."""
+        return self.stride * self.channels
+
+    def groups(self, x: Array, outputs: int) -> Iterator[slice]:
+        """Yield the examples of each group."""
+        return _in_steps(len(x), GROUP_BYTES, self.dilation * self.places * (self.width + outputs) * x.itemsize)
+
+    def parts(self) -> Iterator[tuple[int, slice, slice]]:
+        """Yield each sequence of an example, its places in the padded sequences, and these places of x."""
+        for first in range(self.dilation):
+            yield first, *overlap(self.places * self.stride, self.dilation, first - self.before, self.length)
+
+    def kernel(self, w: Array) -> Array:
+        """Return the weights (taps, channels of a place, K), with zeros for taps that a whole stride has beyond."""
+        missing = self.taps * self.stride - w.shape[1]
+        whole = w[0] if not missing else np.concatenate([w[0], np.zeros((missing, *w.shape[2:]), w.dtype)])
+        return whole.reshape(self.taps, self.width, w.shape[3])
+
+    def padded(self, x: Array) -> Array:
+        """Return the places of all sequences, one after the other (places, channels of a place); a view if they are."""
+        whole = self.before == 0 and self.dilation == 1 and self.places * self.stride == self.length
+        if whole and x.flags.c_contiguous:
+            return x.reshape(-1, self.width)
+        memory = buffer("padded", (len(x), self.dilation, self.places * self.stride, self.channels), x.dtype)
+        for first, places, source in self.parts():
+            memory[:, first, : places.start] = 0
+            memory[:, first, places.stop :] = 0
+            np.copyto(memory[:, first, places], x[:, 0, source])
+        return memory.reshape(-1, self.width)
+
+    def by_sequence(self, places: Array) -> Array:
+        """Return a view (examples, sequences of each, places, channels) of places one after the other."""
+        return places.reshape(-1, self.dilation, self.places, places.shape[1])
+
+    def ordered(self, sequences: Array, y: Array) -> Iterator[tuple[Array, Array]]:
+        """Yield views of the same outputs, in the sequences of some examples and in y (examples, 1, outputs, K)."""
+        for first in range(self.dilation):
+            part = y[:, 0, first :: self.dilation]
+            yield sequences[:, first, : part.shape[1]], part
+
+
+def _phases(taps: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Yield the first place of every product, and how many windows side by side it has."""
+    for first in range(taps):
+        yield first, (rows - first) // taps
+
+
+def _side_by_side(places: Array, first: int, count: int, taps: int) -> Array:
+    """Return a view of windows as the rows of a matrix."""
+    return places[first : first + count * taps].reshape(count, taps * places.shape[1])
+
+
+def _every(places: Array, first: int, count: int, taps: int) -> Array:
+    """Return a view of every P-th place."""
+    return places[first : first + (count - 1) * taps + 1 : taps] if count else places[:0]
+
+
+def _correlate(places: Array, kernel: Array, out: Array) -> None:
+    """Write the sums under the window at each place, as long as it does not leave the places, to `out`."""
+    taps, flat = len(kernel), kernel.reshape(-1, kernel.shape[2])
+    for first, count in _phases(taps, len(places)):
+        np.matmul(_side_by_side(places, first, count, taps), flat, out=_every(out, first, count, taps))
+
+
+def _in_steps(count: int, most: int, each: int) -> Iterator[slice]:
+    """Yield slices of so many examples together as have `most` bytes, one at least."""
+    step = max(1, most // max(1, each))
+    for first in range(0, count, step):
+        yield slice(first, min(first + step, count))
+
+
+def _windows(z: Array, pool: int) -> list[Array]:
+    """Return `pool` views of z (examples, outputs, K), each with one place of every complete window of the pooling."""
+    return [z[:, i : z.shape[1] // pool * pool : pool] for i in range(pool)]
+
+
+def forward(
+    x: Array, w: Array, b: Array | None, *, stride: Pair, padding: Padding, dilation: Pair, relu: bool, pool: int
+) -> tuple[Array, list[Array]]:
+    """Return y and the positions of the maxima, as forward of the package does."""
+    layout, outputs = Layout.of(x, w, stride[1], padding[1], dilation[1]), w.shape[3]
+    kernel, activation = layout.kernel(w), Activation(b, relu)
+    y = np.empty((len(x), 1, layout.outputs // max(pool, 1), outputs), x.dtype)
+    maxima = np.empty(y.shape if pool else 0, np.uint8)
+    for group in layout.groups(x, outputs):
+        places = layout.padded(x[group])
+        found = buffer("outputs", (len(places), outputs), x.dtype)
+        _correlate(places, kernel, found)
+        group_y, group_maxima = y[group], maxima[group]
+        for some in _in_steps(len(group_y), PIECE_BYTES, layout.outputs * outputs * x.itemsize):
+            z, piece = layout.by_sequence(found)[some], group_y[some]
+            if pool:
+                maximum(_windows(z[:, 0, : layout.outputs], pool), piece[:, 0], group_maxima[some, 0])
+            else:
+                for mine, other in layout.ordered(z, piece):
+                    np.copyto(other, mine)
+            activation.apply(piece)
+            if pool and relu:
+                drop_cut_off(group_maxima[some], piece)
+    return y, [maxima] if pool else []
+
+
+def backward(
+    g: Array,
+    y: Array,
+    saved: list[Array],
+    x: Array,
+    w: Array,
+    *,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    relu: bool,
+    pool: int,
+    wanted: bool,
+    weights: bool = True,
+) -> tuple[Array | None, Array, Array]:
+    """Return the cotangents of x (None unless wanted), w (zeros unless its weights are wanted) and b."""
+    layout, outputs = Layout.of(x, w, stride[1], padding[1], dilation[1]), w.shape[3]
+    flipped = np.ascontiguousarray(layout.kernel(w)[::-1].swapaxes(1, 2))
+    dw, db = np.zeros((layout.taps * layout.width, outputs), x.dtype), np.zeros(outputs, x.dtype)
+    dx = np.empty(x.shape, x.dtype) if wanted else None
+    for group in layout.groups(x, outputs):
+        before = _cotangent(g[group], y[group], saved[0][group] if pool else None, layout, relu, pool)
+        body = before[layout.taps - 1 :]
+        db += np.ones(len(body), x.dtype) @ body
+        if weights:
+            _add_weights_gradient(layout.padded(x[group]), body, layout.taps, dw)
+        if dx is not None:
+            spread = buffer("spread", (len(body), layout.width), x.dtype)
+            _correlate(before, flipped, spread)
+            _pull_back(spread, layout, dx[group])
+    return dx, dw.reshape(-1, x.shape[3], outputs)[: w.shape[1]].reshape(w.shape), db
+
+
+def _cotangent(g: Array, y: Array, maxima: Array | None, layout: Layout, relu: bool, pool: int) -> Array:
+    """Return the cotangent of the bare convolution, with as many zeros around each sequence as the window has places.
+
+    It is (places + taps - 1, K): taps - 1 zeros come first, then the outputs of each sequence and zeros.
+    """
+    ahead, outputs = layout.taps - 1, g.shape[3]
+    memory = buffer("cotangent", (len(g) * layout.dilation * layout.places + ahead, outputs), g.dtype)
+    memory[:ahead] = 0
+    sequences = layout.by_sequence(memory[ahead:])
+    for some in _in_steps(len(g), PIECE_BYTES, layout.outputs * outputs * g.itemsize):
+        piece = sequences[some]
+        if maxima is not None:
+            whole = layout.outputs // pool * pool
+            scatter_to_maxima(g[some, 0], maxima[some, 0], _windows(piece[:, 0, :whole], pool))
+            piece[:, 0, whole:] = 0
+            continue
+        piece[:, :, layout.outputs // layout.dilation :] = 0
+        for mine, other in layout.ordered(piece, masked(g[some], y[some], relu)):
+            np.copyto(mine, other)
+    return memory
+
+
+def _add_weights_gradient(places: Array, body: Array, taps: int, dw: Array) -> None:
+    """Add the sum of the outer products of each window and the cotangent of its output."""
+    part = buffer("part", dw.shape, dw.dtype)
+    for first, count in _phases(taps, len(places)):
+        windows = _side_by_side(places, first, count, taps)
+        dw += np.matmul(windows.T, _every(body, first, count, taps), out=part)
+
+
+def _pull_back(spread: Array, layout: Layout, dx: Array) -> None:
+    """Write the cotangents of the places to those of the sequences."""
+    if layout.places * layout.stride * layout.dilation < layout.before + layout.length:
+        dx[...] = 0  # places at the end that no window reaches
+    parts = spread.reshape(len(dx), layout.dilation, -1, layout.channels)
+    for first, places, source in layout.parts():
+        np.copyto(dx[:, 0, source], parts[:, first, places])
