@@ -15,6 +15,7 @@ ROWS, SCALE = RNG.standard_normal((4, 3)), RNG.standard_normal(3)
 VOLUMES = np.random.default_rng(4).standard_normal((2, 4, 3, 2, 3))
 WINDOW = ad.Window((3, 2), padding=((1, 1), (0, 1)))
 PLAIN = {"window": WINDOW, "groups": 1, "relu_after": False, "pool": ()}
+COUNTS = np.random.default_rng(5).integers(0, 3, (2, 6, 5)).astype(float)
 
 # The block, what it is made of, its inputs, and its options.
 CASES = {
@@ -27,8 +28,24 @@ CASES = {
     "normalize by weights": (
         "normalize_block",
         [X, SCALE, SCALE[::-1].copy()],
-        {"axes": (0, 1, 2), "epsilon": 0.1, "weights": RNG.integers(0, 3, (2, 6, 5, 1)).astype(float)},
+        {"axes": (0, 1, 2), "epsilon": 0.1, "weights": COUNTS[..., None]},
     ),
+    "batch normalize": (
+        "batch_normalize_block",
+        [X, SCALE, SCALE[::-1].copy()],
+        {"epsilon": 0.1, "moments": ad.channel_moments(X)},
+    ),
+    "batch normalize by weights, with ReLU": (
+        "batch_normalize_block",
+        [X, SCALE, SCALE[::-1].copy()],
+        {"epsilon": 0.1, "moments": ad.channel_moments(X, COUNTS), "weights": COUNTS, "relu_after": True},
+    ),
+    "batch normalize by fixed moments, with ReLU": (
+        "batch_normalize_block",
+        [X, SCALE, SCALE[::-1].copy()],
+        {"epsilon": 0.1, "moments": (SCALE - 1, SCALE**2), "fixed": True, "relu_after": True},
+    ),
+    "sum with ReLU": ("add_relu_block", [X, np.cos(X)], {}),
     "normalize by root mean square": ("rms_normalize_block", [X, SCALE], {"epsilon": 0.1}),
     "convolution": ("convolution_block", [X, W, B], PLAIN),
     "convolution without bias": ("convolution_block", [X, W, None], PLAIN | {"relu_after": True}),

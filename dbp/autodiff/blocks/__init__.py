@@ -4,20 +4,24 @@ The specification of a block is the composition itself. On plain arrays a fused 
 its place. When the derivative is to be differentiated again, the block records its specification instead.
 """
 
+from dbp.autodiff.blocks.addition import add_relu_block
+from dbp.autodiff.blocks.batch_normalization import batch_normalize_block, channel_moments
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
-from dbp.autodiff.blocks.normalization import OtherParts, moments_of, normalize_block, rms_normalize_block
+from dbp.autodiff.blocks.normalization import OtherParts, normalize_block, rms_normalize_block
 from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
 
 __all__ = [
     "Block",
     "OtherParts",
+    "add_relu_block",
+    "batch_normalize_block",
+    "channel_moments",
     "convolution_block",
     "cross_entropy_block",
     "dense_block",
-    "moments_of",
     "normalize_block",
     "rms_normalize_block",
     "transposed_convolution_block",

@@ -56,7 +56,7 @@ def moments_of(x: Array, axes: tuple[int, ...], weights: Array | None = None) ->
     return center, np.add.reduce(squares, axis=axes, keepdims=True) / total
 
 
-def _normalize(
+def normalize(
     x: Value,
     scale: Value,
     shift: Value,
@@ -66,6 +66,7 @@ def _normalize(
     moments: Any = None,  # noqa: ARG001
     others: OtherParts | None = None,
 ) -> Value:
+    """Return the specification of the block, composed of primitives."""
     shape = keepdims_shape(x, axes)
 
     def mean_of(values: Value) -> Value:
@@ -140,7 +141,7 @@ def _normalize_backward(
     return by_x, by_scale, by_shift
 
 
-normalize_block = Block("normalize_block", _normalize, _normalize_forward, _normalize_backward)
+normalize_block = Block("normalize_block", normalize, _normalize_forward, _normalize_backward)
 
 
 def _rms_normalize(x: Value, scale: Value, epsilon: float) -> Value:

@@ -131,7 +131,7 @@ def backward(
     if sequences.fits(x.shape, w.shape, **window):
         dx, dw, db = sequences.backward(g, y, saved, x, w, **window, **same)
     elif _by_winograd(x, w, stride, padding, dilation, pool):
-        dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, **same)
+        dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, **same, bias=bias)
     else:
-        dx, dw, db = columns.backward(g, y, saved, x, w, **window, **same)
+        dx, dw, db = columns.backward(g, y, saved, x, w, **window, **same, bias=bias)
     return dx, dw if weights else None, db if bias else None

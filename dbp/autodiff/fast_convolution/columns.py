@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -23,6 +24,24 @@ ROUND_BYTES = 1 << 20  # of the rows and outputs of a round, which share the cac
 MIN_PIXELS = 256  # of a round; fewer make slow matrix products
 MAX_GATHER_RATIO = 3  # output per input channels; above, scattering cotangents is less work than gathering them
 MIN_CHANNELS = 8  # with fewer, the channels of a pixel are too short to be copied one pixel after the other
+
+
+class Phase(NamedTuple):
+    """The pixels at whole strides from one another along an axis, and the outputs whose windows have them.
+
+    Args:
+        pixels: along the axis.
+        taps: of the kernel that meet these pixels.
+        outputs: whose cotangents are summed.
+        padding: zeros before and after these outputs.
+        distance: between the outputs that two adjacent taps bring to a pixel.
+    """
+
+    pixels: slice
+    taps: slice
+    outputs: slice
+    padding: Pair
+    distance: int
 
 
 class Columns:
@@ -44,11 +63,11 @@ class Columns:
         """The size (height, width) of the output."""
         return self.high // self.scale, self.wide // self.scale
 
-    def groups(self) -> Iterator[slice]:
-        """Yield the images of each group of rounds."""
+    def groups(self, images: int) -> Iterator[slice]:
+        """Yield which of so many images are in each group of rounds."""
         together = max(1, self.pixels // max(1, self.high * self.wide))
-        for image in range(0, len(self.x), together):
-            yield slice(image, min(image + together, len(self.x)))
+        for image in range(0, images, together):
+            yield slice(image, min(image + together, images))
 
     def bands(self, images: slice) -> Iterator[slice]:
         """Yield the output rows of each round: all rows for several images, without those that the pooling drops."""
@@ -73,27 +92,53 @@ class Columns:
     def back(self, before: Array, w: Array, dx: Array) -> None:
         """Write the cotangent of some images to `dx`, from that of their convolution, `before` (images, high, wide, K).
 
-        With stride 1 it is a convolution with the flipped kernel; otherwise, or where that is more work, each pixel's
-        cotangent is scattered to the pixels that it came from.
+        Pixels at whole strides from one another, a phase of the image, meet the same taps of the kernel: the cotangent
+        of a phase is a convolution of `before`, with stride 1, with those taps flipped. Where that is more work, each
+        output's cotangent is scattered to the pixels that it came from.
         """
-        pads = [
-            (step * (taps - 1) - pad, length - wanted + pad)
-            for step, taps, pad, length, wanted in zip(
-                self.dilation, self.kernel, (self.top, self.left), dx.shape[1:3], before.shape[1:3], strict=False
-            )
-        ]
-        gather = w.shape[3] <= MAX_GATHER_RATIO * w.shape[2] and min(map(min, pads)) >= 0
-        if self.stride == (1, 1) and gather:
-            flipped = w[::-1, ::-1].swapaxes(2, 3)
-            whole = Columns(before, flipped, (1, 1), (pads[0], pads[1]), self.dilation, 0)
-            whole.correlate(flipped, dx)
-        else:
-            self._scatter(before, w, dx)
+        if w.shape[3] > MAX_GATHER_RATIO * w.shape[2]:
+            for images in self.groups(len(dx)):
+                self._scatter(before[images], w, dx[images])
+            return
+        for rows in self._phases(0):
+            for columns in self._phases(1):
+                self._gather(before, w, dx[:, rows.pixels, columns.pixels], rows, columns)
+
+    def _phases(self, axis: int) -> list[Phase]:
+        """Return the phases of the image along height or width."""
+        taps, stride, dilation = self.kernel[axis], self.stride[axis], self.dilation[axis]
+        padding, length, outputs = (self.top, self.left)[axis], self.x.shape[1 + axis], (self.high, self.wide)[axis]
+        common = math.gcd(stride, dilation)
+        found = []
+        for pixel in range(min(stride, length)):
+            met = [tap for tap in range(taps) if (pixel + padding - tap * dilation) % stride == 0]
+            pixels, reach = slice(pixel, length, stride), dilation // common
+            first = (pixel + padding - met[-1] * dilation) // stride if met else 0
+            needed = len(range(length)[pixels]) + reach * (len(met) - 1)
+            inside = slice(*(min(max(end, 0), outputs) for end in (first, first + needed)))
+            zeros = min(needed, max(0, -first))
+            padded = zeros, needed - zeros - (inside.stop - inside.start)
+            of_kernel = slice(met[0], None, stride // common) if met else slice(0)
+            found.append(Phase(pixels, of_kernel, inside, padded, reach))
+        return found
+
+    def _gather(self, before: Array, w: Array, target: Array, rows: Phase, columns: Phase) -> None:
+        """Write the cotangent of one phase of the images."""
+        flipped = w[rows.taps, columns.taps][::-1, ::-1].swapaxes(2, 3)
+        if flipped.size == 0:
+            target[...] = 0
+            return
+        source, distances = before[:, rows.outputs, columns.outputs], (rows.distance, columns.distance)
+        phase = Columns(source, flipped, (1, 1), (rows.padding, columns.padding), distances, 0)
+        out = target if target.flags.c_contiguous else buffer("phase", target.shape, target.dtype)
+        phase.correlate(flipped, out)
+        if out is not target:
+            np.copyto(target, out)
 
     def correlate(self, w: Array, out: Array) -> None:
         """Write the convolution of all images to contiguous `out`."""
         flat = w.reshape(-1, w.shape[3])
-        for images in self.groups():
+        for images in self.groups(len(self.x)):
             for rows in self.bands(images):
                 np.matmul(self.matrix(images, rows), flat, out=out[images, rows].reshape(-1, w.shape[3]))
 
@@ -176,7 +221,7 @@ def forward(
     y = np.empty((len(x), *columns.pooled, outputs), x.dtype)
     places = np.empty(y.shape if pool else 0, np.uint8)
     activation = Activation(b, relu)
-    for images in columns.groups():
+    for images in columns.groups(len(x)):
         for rows in columns.bands(images):
             matrix = columns.matrix(images, rows)
             band = images, slice(rows.start // scale, rows.stop // scale)
@@ -206,13 +251,14 @@ def backward(
     pool: int,
     wanted: bool,
     weights: bool = True,
+    bias: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """Return the cotangents of x (None unless wanted), w (zeros unless its weights are wanted) and b."""
+    """Return the cotangents of x (None unless wanted), w and b (zeros unless wanted)."""
     columns, outputs = Columns(x, w, stride, padding, dilation, pool), w.shape[3]
     dw, db = np.zeros((w.size // max(outputs, 1), outputs), x.dtype), np.zeros(outputs, x.dtype)
     part = buffer("part", dw.shape, x.dtype)
     dx = np.empty(x.shape, x.dtype) if wanted else None
-    for images in columns.groups():
+    for images in columns.groups(len(x)):
         before = masked(g[images], y[images], relu and not pool)
         if pool:
             whole = buffer("outputs", (len(x[images]), columns.high, columns.wide, outputs), x.dtype)
@@ -224,7 +270,10 @@ def backward(
             band = before[:, rows].reshape(-1, outputs)
             if weights:
                 dw += np.matmul(columns.matrix(images, rows).T, band, out=part)
-            db += np.ones(len(band), x.dtype) @ band
-        if dx is not None:
+            if bias:
+                db += np.ones(len(band), x.dtype) @ band
+        if dx is not None and (relu or pool):
             columns.back(before, w, dx[images])
+    if dx is not None and not (relu or pool):
+        columns.back(g, w, dx)
     return dx, dw.reshape(w.shape), db

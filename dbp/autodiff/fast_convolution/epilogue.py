@@ -80,9 +80,12 @@ class Activation:
             np.maximum(flat, self.zeros[: pixels * size], out=flat)
 
 
-def masked(g: Array, y: Array, relu: bool) -> Array:
-    """Return the cotangent before ReLU, zero where the output is zero; in scratch memory, or `g` itself."""
-    if not relu:
-        return g
+def gate(g: Array, y: Array, out: Array) -> Array:
+    """Write `g` where the output y of ReLU is positive, else zero, to `out`: the cotangent before ReLU."""
     positive = np.greater(y, 0, out=buffer("positive", y.shape, np.bool_))
-    return np.multiply(g, positive, out=buffer("masked", g.shape, g.dtype))
+    return np.multiply(g, positive, out=out)
+
+
+def masked(g: Array, y: Array, relu: bool) -> Array:
+    """Return the cotangent before ReLU, in scratch memory, or `g` itself without ReLU."""
+    return gate(g, y, buffer("masked", g.shape, g.dtype)) if relu else g

@@ -219,8 +219,9 @@ def backward(
     pool: int,
     wanted: bool,
     weights: bool = True,
+    bias: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """Return the cotangents of x (None unless wanted), w (zeros unless its weights are wanted) and b."""
+    """Return the cotangents of x (None unless wanted), w and b (zeros unless wanted)."""
     grid, dtype = Grid.of(x, w, padding), x.dtype
     a, evaluate, b = (matrix.astype(dtype) for matrix in transforms())
     u = np.ascontiguousarray(_weights(w).swapaxes(2, 3))  # products with a transposed right side are slower
@@ -231,7 +232,8 @@ def backward(
         places = saved[number] if pool else None
         slots = _cotangent(g[images], y[images], places, grid, rows, relu)
         tiles, outputs = slots.shape[2:]
-        db += np.ones(OUT * OUT * tiles, dtype) @ slots.reshape(-1, outputs)
+        if bias:
+            db += np.ones(OUT * OUT * tiles, dtype) @ slots.reshape(-1, outputs)
         if weights:
             inputs.load(images, rows)
         half = buffer("half", (IN, OUT, tiles * outputs), dtype)

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from dbp.autodiff import ShapeError, Value
+from dbp.autodiff import ShapeError, Value, add_relu_block
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.layers.graph import Graph, Named, Shared, layers_of
 from dbp.nn.layers.layer import Layer, check_not_a_class, error_in
-from dbp.nn.layers.steps import Step, numbered, only_input, with_pooling
+from dbp.nn.layers.steps import Step, numbered, only_input, with_fused
 from dbp.nn.scope import Model, Scope, recomputed
 
 
@@ -49,12 +49,12 @@ class Sequential:
 
     @cached_property
     def _apart(self) -> tuple[Step, ...]:
-        """Return the steps for inputs with a mask, which lies between a convolution and its pooling."""
+        """Return the steps for inputs with a mask, which lies between a layer and the one that it is fused with."""
         return tuple(Step(name, layer) for name, layer in zip(self.names, self.layers, strict=True))
 
     @cached_property
     def _steps(self) -> tuple[Step, ...]:
-        return with_pooling(self._apart)
+        return with_fused(self._apart)
 
 
 def model_of(layers: Sequence[Any], outputs: Any = None) -> Sequential | Graph:
@@ -123,6 +123,8 @@ class Residual:
         if scope.mask is not None:
             one, other = scope.mask_after(main), beside.mask_after(shortcut) if shortcut else scope.mask
             scope.pass_mask(None if one is None or other is None else one & other)
+        if self.activation == "relu":
+            return add_relu_block(y, straight)
         return activation(self.activation)(y + straight)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +13,8 @@ from dbp.autodiff import Value, Window, convolution_block, max_pool, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
-from dbp.nn.layers.layer import check_axes, check_counts
+from dbp.nn.layers.layer import Layer, check_axes, check_counts
+from dbp.nn.layers.pooling import MaxPool1d, MaxPool2d
 from dbp.nn.layers.window_settings import (
     CAUSAL,
     PADDINGS,
@@ -73,6 +76,11 @@ class Conv2d:
         """Return the activated outputs."""
         return self.pooled(scope, x, 0)
 
+    def followed_by(self, after: Layer) -> Callable[[Scope, Value], Value] | None:
+        """Return the layer together with a max pooling without overlap; None for another layer."""
+        tiles = after.tiles if isinstance(after, MaxPool2d) else 0
+        return functools.partial(self.pooled, pool=tiles) if tiles else None
+
     def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
         """Return the outputs after max pooling, fused so that they stay in the cache.
 
@@ -123,6 +131,11 @@ class Conv1d:
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
         return self.pooled(scope, x, 0)
+
+    def followed_by(self, after: Layer) -> Callable[[Scope, Value], Value] | None:
+        """Return the layer together with a max pooling without overlap; None for another layer."""
+        tiles = after.tiles if isinstance(after, MaxPool1d) else 0
+        return functools.partial(self.pooled, pool=tiles) if tiles else None
 
     def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
         """Return the outputs after max pooling, fused so that they stay in the cache.

@@ -13,7 +13,7 @@ from dbp.checks import is_integer
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
-from dbp.nn.layers.layer import check_counts
+from dbp.nn.layers.layer import Layer, check_counts
 from dbp.nn.masks import zero_filled
 from dbp.nn.scope import Scope
 
@@ -75,6 +75,11 @@ class Activation:
     def __call__(self, scope: Scope, x: Value) -> Value:  # noqa: ARG002
         """Return the function of each input; softmax works along the last axis."""
         return activation(self.function)(x)
+
+
+def is_relu(layer: Layer) -> bool:
+    """Return True if the layer is ReLU alone, which others fuse with what they do."""
+    return isinstance(layer, Activation) and layer.function == "relu"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dbp.errors import UserError, nearest, remedy
 from dbp.named_arrays import as_dict
 from dbp.nn.call import InputsCheckedError
 from dbp.nn.layers.layer import Layer, check_layer, error_in
-from dbp.nn.layers.steps import Step, numbered, with_pooling
+from dbp.nn.layers.steps import Step, numbered, with_fused
 from dbp.nn.scope import Scope
 
 INPUTS = "inputs"  # the name of the inputs of a model that has one without a name
@@ -197,7 +197,7 @@ class Graph:
 
     @cached_property
     def _fused(self) -> tuple[Step, ...]:
-        return with_pooling(self.steps, [name for name in self.names if self._users[name] > 1])
+        return with_fused(self.steps, [name for name in self.names if self._users[name] > 1])
 
     def __call__(self, scope: Scope, x: Value | Mapping[str, Value]) -> Any:
         """Return the outputs of the last layer, or a dict of outputs by name.

@@ -20,6 +20,9 @@ class Layer(Protocol):
 
     A layer that takes several values declares `takes_several = True`: then x is a tuple of them, in the order in which
     `from` names them, and scope.masks is the tuple of their masks.
+
+    A layer that is faster together with the layer after it has a method `followed_by(after)`, which returns a callable
+    (scope, x) that computes both, or None where it cannot; `after` finds no parameters in that scope.
     """
 
     kind: ClassVar[str]

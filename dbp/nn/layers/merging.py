@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, concatenate
+from dbp.autodiff import Value, add_relu_block, concatenate
 from dbp.checks import is_integer
 from dbp.errors import UserError
+from dbp.nn.layers.dense import is_relu
+from dbp.nn.layers.layer import Layer
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
@@ -79,6 +81,11 @@ class _Elementwise:
         Raises:
             UserError: their shapes differ otherwise.
         """
+        self._pass_common_mask(scope, x)
+        return self._of(x)
+
+    def _pass_common_mask(self, scope: Scope, x: Sequence[Value]) -> None:
+        """Pass on which places hold data in all values; UserError unless their shapes fit."""
         shapes = _shapes(x)
         lengths = [set(of_axis) - {1} for of_axis in zip(*shapes, strict=False)]
         if len({len(shape) for shape in shapes}) > 1 or any(len(found) > 1 for found in lengths):
@@ -87,7 +94,6 @@ class _Elementwise:
                 "them a dense layer, a convolution of size 1 or a reshape first"
             )
         scope.pass_mask(_common(scope.masks, shapes))
-        return self._of(x)
 
     def _of(self, x: Sequence[Value]) -> Value:
         raise NotImplementedError
@@ -101,6 +107,14 @@ class Add(_Elementwise):
 
     def _of(self, x: Sequence[Value]) -> Value:
         return functools.reduce(operator.add, x)
+
+    def followed_by(self, after: Layer) -> Callable[[Scope, Sequence[Value]], Value] | None:
+        """Return the layer together with ReLU after it, in one pass; None for another layer."""
+        return self._with_relu if is_relu(after) else None
+
+    def _with_relu(self, scope: Scope, x: Sequence[Value]) -> Value:
+        self._pass_common_mask(scope, x)
+        return add_relu_block(functools.reduce(operator.add, x[:-1]), x[-1])
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import OtherParts, Value, array_of, moments_of, normalize_block, reshape, rms_normalize_block
+from dbp.autodiff import (
+    OtherParts,
+    Value,
+    array_of,
+    batch_normalize_block,
+    channel_moments,
+    normalize_block,
+    reshape,
+    rms_normalize_block,
+)
 from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError, unknown
-from dbp.nn.layers.layer import check_counts
+from dbp.nn.layers.dense import is_relu
+from dbp.nn.layers.layer import Layer, check_counts
 from dbp.nn.masks import has_places, on_axes_of
-from dbp.nn.moments import Moments
+from dbp.nn.moments import Moments, RunningMoments
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
@@ -58,36 +70,49 @@ class BatchNorm:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
-        over_shards = self.statistics == "batch"
-        running = scope.running_moments(np.shape(x)[-1], self.decay, over_shards)
+        return self._normalized(scope, x, relu_after=False)
+
+    def followed_by(self, after: Layer) -> Callable[[Scope, Value], Value] | None:
+        """Return the layer together with ReLU after it, in one pass; None for another layer."""
+        return functools.partial(self._normalized, relu_after=True) if is_relu(after) else None
+
+    def _normalized(self, scope: Scope, x: Value, relu_after: bool) -> Value:
+        """Return the normalized inputs, after ReLU if asked for."""
+        running = scope.running_moments(np.shape(x)[-1], self.decay, self.statistics == "batch")
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
-        if not scope.training or running.frozen:
-            return (x - running.mean) / np.sqrt(running.variance + self.epsilon) * scale + shift
-        axes, weights = tuple(range(np.ndim(x) - 1)), scope.weights_of(x)
+        if scope.training and not running.frozen:
+            options = self._moments_in_training(scope, x, running)
+        else:
+            dtype = np.result_type(array_of(x), array_of(scale))
+            moments = (array.astype(dtype, copy=False) for array in (running.mean, running.variance))
+            options = {"moments": tuple(moments), "fixed": True}
+        return batch_normalize_block(x, scale, shift, epsilon=self.epsilon, relu_after=relu_after, **options)
+
+    def _moments_in_training(self, scope: Scope, x: Value, running: RunningMoments) -> dict[str, Any]:
+        """Return the options of the block for a training pass, and report the moments of the shard."""
+        weights = scope.weights_of(x)
         is_empty = weights is not None and not weights.any()  # a shard of which nothing counts
-        column = None if weights is None or is_empty else weights[..., None]
-        options = {"axes": axes, "epsilon": self.epsilon, "weights": column}
-        found = moments_of(array_of(x), axes, column)
-        mine = None if is_empty else _moments(*found, weights, math.prod(np.shape(x)[:-1]))
+        counted = None if is_empty else weights
+        found = channel_moments(array_of(x), counted)
+        mine = None if is_empty else _moments(*found, counted, math.prod(np.shape(x)[:-1]))
         if mine is not None:
             scope.observe(replace(mine, normalizes=self.statistics))
-        if over_shards:
+        if running.over_shards:
             weight, *of_batch = moments_over_shards(scope, mine, running.mean)
             if weight:  # else nothing of the whole mini-batch counts
-                options["others"] = OtherParts(scope.sum_over_shards, weight)
-                options["weights"] = None if weights is None else weights[..., None]
-                mean, variance = (a.astype(found[0].dtype).reshape(found[0].shape) for a in of_batch)
-                found = mean, variance
-        return normalize_block(x, scale, shift, moments=found, **options)
+                mean, variance = (array.astype(found[0].dtype) for array in of_batch)
+                others = OtherParts(scope.sum_over_shards, weight)
+                return {"moments": (mean, variance), "weights": weights, "others": others}
+        return {"moments": found, "weights": counted}
 
 
 def _moments(center: Array, variance: Array, weights: Array | None, count: int) -> Moments:
     """Return the moments of a shard."""
     if weights is None:
-        return Moments(center.reshape(-1), variance.reshape(-1), count)
+        return Moments(center, variance, count)
     exact = weights.astype(np.float64)
     total, squared = float(exact.sum()), float(np.square(exact).sum())
-    return Moments(center.reshape(-1), variance.reshape(-1), total, squared)
+    return Moments(center, variance, total, squared)
 
 
 def moments_over_shards(scope: Scope, mine: Moments | None, near: Array) -> tuple[float, Array, Array]:

@@ -1,21 +1,20 @@
-"""The steps of a list of layers: one layer each, or a convolution together with the pooling after it."""
+"""The steps of a list of layers: one layer each, or two that are computed at once, such as convolution and pooling."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from dbp.autodiff import ShapeError, Value
 from dbp.errors import UserError
-from dbp.nn.layers.convolution import Conv1d, Conv2d, PoolError
+from dbp.nn.layers.convolution import PoolError
 from dbp.nn.layers.layer import Layer, error_in
-from dbp.nn.layers.pooling import MaxPool1d, MaxPool2d
 from dbp.nn.scope import Scope
 
 
 class Step(NamedTuple):
-    """A layer to apply, alone or with the max pooling after it, which is fused with a convolution.
+    """A layer to apply, alone or fused with the layer after it.
 
     Args:
         name: of the layer.
@@ -23,8 +22,9 @@ class Step(NamedTuple):
         takes: the names of what it takes; empty for the outputs of the step before.
         follows: whether `takes` is the outputs of the layer before alone.
         weights: the name of the layer whose weights it uses; empty for its own.
-        pool_name: the name of the pooling layer.
-        pool: the pooling layer; None without one that is fused.
+        after_name: the name of the layer after it that is fused with it; empty without one.
+        after: that layer; None without one.
+        fused: computes both layers at once; None without one.
     """
 
     name: str
@@ -32,13 +32,14 @@ class Step(NamedTuple):
     takes: tuple[str, ...] = ()
     follows: bool = True
     weights: str = ""
-    pool_name: str = ""
-    pool: MaxPool1d | MaxPool2d | None = None
+    after_name: str = ""
+    after: Layer | None = None
+    fused: Callable[[Scope, Any], Value] | None = None
 
     @property
     def output(self) -> str:
         """Return the name of the step's outputs, which is that of its last layer."""
-        return self.pool_name or self.name
+        return self.after_name or self.name
 
     def apply(self, scope: Scope, x: Value, mask: Any) -> tuple[Value, Any]:
         """Return the outputs of the layer, and their mask.
@@ -52,17 +53,17 @@ class Step(NamedTuple):
             UserError: the layer does not take it; the message begins with the name of the layer.
             ShapeError: likewise.
         """
-        layer, pool = self.layer, self.pool
+        layer = self.layer
         try:
             inner = scope.inside(self.weights or self.name, mask)
             trace = inner.trace_layer(layer)
-            y = layer.pooled(inner, x, pool.tiles) if pool and isinstance(layer, Conv1d | Conv2d) else layer(inner, x)
+            y = (self.fused or layer)(inner, x)
             after = None if mask is None else inner.mask_after(layer)
             if trace is not None:
                 trace.name, trace.takes = self.name, () if self.follows else self.takes
-                trace.end(y, scope.inside(self.pool_name).trace_layer(pool) if pool else None)
+                trace.end(y, scope.inside(self.after_name).trace_layer(self.after) if self.after else None)
         except PoolError as error:
-            raise error_in(self.pool_name, UserError(str(error))) from None
+            raise error_in(self.after_name, UserError(str(error))) from None
         except (UserError, ShapeError) as error:
             raise error_in(self.name, error) from None
         return y, after
@@ -78,28 +79,23 @@ def numbered(layers: Sequence[Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def with_pooling(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[Step, ...]:
-    """Return steps in which a max pooling without overlap is a part of the step of the convolution right before it.
+def with_fused(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[Step, ...]:
+    """Return steps in which a layer that the one right before it can be fused with is a part of the step of that one.
 
     Args:
         steps: one for each layer.
         apart: the names of steps whose outputs are not those of the next step alone.
     """
-    fused: list[Step] = []
+    found: list[Step] = []
     for step in steps:
-        pool, before = step.layer, fused[-1] if fused and step.follows else None
-        fits = before and before.pool is None and before.name not in apart and _fuses(before.layer, pool)
-        if before and fits and isinstance(pool, MaxPool1d | MaxPool2d) and pool.tiles:
-            fused[-1] = before._replace(pool_name=step.name, pool=pool)
+        before = found[-1] if found and step.follows else None
+        fuse = getattr(before.layer, "followed_by", None) if before and before.name not in apart else None
+        fused = fuse(step.layer) if fuse and before and before.after is None else None
+        if before and fused:
+            found[-1] = before._replace(after_name=step.name, after=step.layer, fused=fused)
         else:
-            fused.append(step)
-    return tuple(fused)
-
-
-def _fuses(layer: Layer, pool: Layer) -> bool:
-    """Return True if the layers are a convolution and a max pooling of the same kind of inputs."""
-    images = isinstance(layer, Conv2d) and isinstance(pool, MaxPool2d)
-    return images or (isinstance(layer, Conv1d) and isinstance(pool, MaxPool1d))
+            found.append(step)
+    return tuple(found)
 
 
 def only_input(x: Any) -> Value:
