@@ -103,6 +103,13 @@ CASES = {
         lambda x, scale, shift: ad.normalize_block(x, scale, shift, axes=(0, 2), epsilon=0.1),
         [CUBE, X + 0.3, X[:, :1]],
     ),
+    "batch_normalize_block": (
+        lambda x, scale, shift: ad.batch_normalize_block(
+            x, scale, shift, moments=ad.channel_moments(ad.array_of(x)), epsilon=0.1
+        ),
+        [CUBE, X[0], X[1]],
+    ),
+    "add_relu_block": (ad.add_relu_block, [CUBE, CUBE[::-1] ** 2]),
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
     "min": (lambda x: p.min_(x, axis=1), [X]),
     "cumsum": (lambda x: p.cumsum(x, axis=0), [X]),

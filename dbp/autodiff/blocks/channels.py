@@ -39,7 +39,8 @@ def on_rows(vector: Array, matrix: Array) -> Array:
 
 
 def _long_rows_of_piece(matrix: Array) -> int:
-    return max(1, PIECE // max(1, matrix.shape[1]))
+    long: int = matrix.shape[1]
+    return max(1, PIECE // max(1, long))
 
 
 def on_channels(weights: Array, matrix: Array) -> Array:
@@ -73,4 +74,5 @@ class ChannelSums:
 
     def total(self, channels: int) -> Array:
         """Return the sum of each channel, in float64."""
-        return np.add.reduce(self._sums.reshape(-1, max(1, channels)), axis=0, dtype=np.float64)
+        sums: Array = np.add.reduce(self._sums.reshape(-1, max(1, channels)), axis=0, dtype=np.float64)
+        return sums
