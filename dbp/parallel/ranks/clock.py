@@ -82,6 +82,7 @@ class StageClock:
         check: Callable[[], None] | None = None,
         stage: Stage = Stage.WAITING,
         awaited: str = "",
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         """Wait until done() returns True.
 
@@ -91,6 +92,7 @@ class StageClock:
             check: called now and then; by default the clock's own.
             stage: the one that the time belongs to.
             awaited: what is waited for, for messages about stalls, if it is not ranks.
+            sleep: sleeps until this rank is woken up, at most some seconds; None if nobody would.
         """
         for _ in range(QUICK_POLLS):
             if done():
@@ -102,7 +104,7 @@ class StageClock:
                 if (now := time.perf_counter()) - checked > CHECK_SECONDS:
                     (check or self.check)()
                     checked = now
-                self._backoff.pause(start)
+                self._backoff.pause(start, sleep)
         finally:
             self.missing, self.awaited = no_ranks, ""
             self.enter(before)

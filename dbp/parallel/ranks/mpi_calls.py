@@ -66,10 +66,16 @@ class MPICalls:
         request = self.call(begin, *arguments)
         self.wait_until(lambda: bool(self.call(request.Test)), request)
 
-    def wait_until(self, done: Callable[[], bool], *needed: Any) -> None:
-        """Wait until done() returns True. If ranks die meanwhile, keep what is needed, as MPI might still use it."""
+    def wait_until(self, done: Callable[[], bool], *needed: Any, sleep: Callable[[float], None] | None = None) -> None:
+        """Wait until done() returns True. If ranks die meanwhile, keep what is needed, as MPI might still use it.
+
+        Args:
+            done: called again and again.
+            needed: what MPI might use.
+            sleep: sleeps until this rank is woken up, at most some seconds; None if nobody would.
+        """
         try:
-            self.clock.wait_until(done)
+            self.clock.wait_until(done, sleep=sleep)
         except BaseException:
             keep(*needed)
             raise

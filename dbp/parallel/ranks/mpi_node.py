@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dbp.parallel.machine.shared_memory import SharedFile, SharedMemory
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.connections import Connections
@@ -24,6 +26,7 @@ class MPINode(NodeGroup):
         self._comm, self._calls, self._ranks = comm, calls, connections.node
         self._name, self._files = name, 0
         self._counters: NodeBarrier | None = None  # as soon as the ranks of a node share memory
+        self._sleep: Callable[[float], None] | None = None
 
     def allocate(self, length: int) -> SharedMemory | None:
         """Map a file that a node's first rank creates; its pages lie near the rank that writes to them first."""
@@ -33,6 +36,8 @@ class MPINode(NodeGroup):
             ranks = self._ranks.Get_size()
             if counters := self._shared(NodeBarrier.length(ranks)):
                 self._counters = NodeBarrier(counters, ranks, self._ranks.Get_rank())
+                if self._counters.can_sleep and self._comm.nodes.count == 1:  # else messages wait for this rank too
+                    self._sleep = self._counters.sleep
         return memory
 
     def _shared(self, length: int) -> SharedMemory | None:
@@ -62,7 +67,7 @@ class MPINode(NodeGroup):
             self._calls.complete(self._ranks.Ibarrier)
         else:
             self._counters.arrive()
-            self._calls.wait_until(self._have_all_arrived)
+            self._calls.wait_until(self._have_all_arrived, sleep=self._sleep)
         self.memory_barrier()
 
     def _have_all_arrived(self) -> bool:

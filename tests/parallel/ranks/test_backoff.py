@@ -7,8 +7,10 @@ import pytest
 
 from dbp.parallel.ranks.backoff import (
     CONTESTED_SECONDS,
+    HOLD_SECONDS,
     LONG_YIELD_SECONDS,
     LONGEST_NAP,
+    LONGEST_SLEEP,
     SHORTEST_NAP,
     SPIN_SECONDS,
     SPIN_SECONDS_CROWDED,
@@ -22,6 +24,10 @@ class Clock:
     def __init__(self):
         self.now, self.yield_seconds, self.naps = 100.0, 1e-6, []
 
+    def read(self):
+        self.now += 1e-7
+        return self.now
+
     def sleep(self, seconds):
         self.naps.append(seconds)
         self.now += seconds
@@ -33,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", clock.read)
     monkeypatch.setattr(time, "sleep", clock.sleep)
     monkeypatch.setattr(os, "sched_yield", clock.sched_yield)
     return clock
@@ -62,10 +68,23 @@ def test_a_rank_that_shares_its_core_soon_sleeps_in_growing_naps(clock):
     assert (naps[0], naps[-1]) == (SHORTEST_NAP, LONGEST_NAP)
 
 
-def test_a_rank_whose_core_is_taken_sleeps_as_if_its_node_were_crowded(clock):
+def test_a_rank_whose_core_is_taken_sleeps_at_once(clock):
     backoff = Backoff()
     clock.yield_seconds = 2 * LONG_YIELD_SECONDS
-    assert wait(backoff, clock, 0.01)[1] == pytest.approx(clock.yield_seconds)
+    first = wait(backoff, clock, 0.01)[1]
+    assert first == pytest.approx(HOLD_SECONDS + clock.yield_seconds, rel=0.1)
+    assert wait(backoff, clock, 0.01)[1] == pytest.approx(0, abs=1e-5)
     clock.yield_seconds = 1e-6
     clock.now += CONTESTED_SECONDS
     assert wait(backoff, clock, SPIN_SECONDS / 2) == ([], None)
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_rank_that_can_be_woken_up_sleeps_until_then(clock, crowded):
+    slept = []
+    backoff, start = Backoff(crowded), clock.now
+    while not slept:
+        backoff.pause(start, slept.append)
+    assert clock.now - start == pytest.approx(SPIN_SECONDS_CROWDED if crowded else SPIN_SECONDS, rel=0.1)
+    assert slept == [LONGEST_SLEEP]
+    assert clock.naps == []

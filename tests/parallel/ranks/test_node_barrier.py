@@ -1,6 +1,8 @@
 """The barrier of a node's ranks, with the counters of all ranks in one process."""
 
 import random
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -22,3 +24,32 @@ def test_nobody_passes_before_all_have_arrived(ranks):
             assert not any(passed) or arriving == ranks - 1
         assert barriers[0].has_passed()  # it releases the others
         assert all(barrier.has_passed() for barrier in barriers)
+
+
+def test_a_rank_that_sleeps_is_woken_up_by_the_one_that_it_waits_for():
+    """The ranks are threads here, which share memory as processes do."""
+    ranks, rounds = 3, 50
+    memory = SharedMemory(np.zeros(NodeBarrier.length(ranks), np.uint8))
+    passed = []
+
+    def run(index):
+        barrier, rng = NodeBarrier(memory, ranks, index), random.Random(index)
+        if not barrier.can_sleep:
+            return
+        for _ in range(rounds):
+            time.sleep(rng.choice((0, 1e-4)))
+            barrier.arrive()
+            while not barrier.has_passed():
+                barrier.sleep(30.0)
+        passed.append(index)
+
+    start = time.perf_counter()
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if not passed:
+        pytest.skip("this system has no semaphores that processes share")
+    assert sorted(passed) == [*range(ranks)]
+    assert time.perf_counter() - start < 30  # nobody slept to the end
