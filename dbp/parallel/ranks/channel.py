@@ -26,12 +26,20 @@ class Channel(ABC):
         """Start Communicator.gather_bytes() and return it as a message, which done() tests; collective."""
 
     @abstractmethod
+    def gather_bytes_between_nodes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
+        """Do the same among the first ranks of the nodes; collective among these."""
+
+    @abstractmethod
     def start(self, messages: Sequence[Any]) -> None:
         """Begin to send or receive prepared messages."""
 
     @abstractmethod
     def done(self, messages: Sequence[Any]) -> bool:
         """Return True if all messages are sent or received; give MPI a chance to send and receive."""
+
+    @abstractmethod
+    def keep(self, *needed: Any) -> None:
+        """Keep messages and their memory until the process ends, as they might still arrive, after ranks have died."""
 
     @abstractmethod
     def discard(self, messages: Sequence[Any]) -> None:
@@ -52,10 +60,15 @@ class NoChannel(Channel):
         assert list(counts) == [len(mine)]
         everyones[:] = mine
 
+    gather_bytes_between_nodes = gather_bytes
+
     def start(self, messages: Sequence[Any]) -> None:
         """Return: there are no messages."""
 
     discard = start
+
+    def keep(self, *needed: Any) -> None:
+        """Return: nothing is on its way."""
 
     def done(self, messages: Sequence[Any]) -> bool:  # noqa: ARG002
         """Return True."""

@@ -28,7 +28,7 @@ class MPIChannel(Channel):
 
     def __init__(self, calls: MPICalls, connections: Connections):
         self._calls, self._mpi = calls, calls.mpi
-        self._messages, self._all = connections.messages, connections.all
+        self._messages, self._all, self._first = connections.messages, connections.all, connections.first
 
     def outgoing(self, array: Array, rank: int, tag: int) -> Any:
         """Call MPI_Send_init."""
@@ -41,6 +41,10 @@ class MPIChannel(Channel):
     def gather_bytes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
         """Call MPI_Iallgatherv."""
         return self._calls.call(self._all.Iallgatherv, *self.gather_buffers(mine, everyones, counts))
+
+    def gather_bytes_between_nodes(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> Any:
+        """Call MPI_Iallgatherv among the first ranks of the nodes."""
+        return self._calls.call(self._first.Iallgatherv, *self.gather_buffers(mine, everyones, counts))
 
     def gather_buffers(self, mine: Bytes, everyones: Bytes, counts: Sequence[int]) -> tuple[Any, Any]:
         """Return the arguments of MPI_Allgatherv, with counts in units of 8 bytes, so that 16 GiB fit."""
@@ -57,6 +61,10 @@ class MPIChannel(Channel):
     def done(self, messages: Sequence[Any]) -> bool:
         """Call MPI_Testall."""
         return bool(self._calls.call(self._mpi.Request.Testall, messages)) if messages else True
+
+    def keep(self, *needed: Any) -> None:
+        """Keep messages and their memory, to which MPI might still write."""
+        keep(*needed)
 
     def discard(self, messages: Sequence[Any]) -> None:
         """Call MPI_Request_free, if need be after MPI has given up what a dead rank does not send or receive.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -36,6 +37,14 @@ class Nodes:
         return [range(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
 
     @cached_property
+    def _starts(self) -> list[int]:
+        return [run.start for run in self.runs]
+
+    def of_rank(self, rank: int) -> int:
+        """Return the index of a rank's node."""
+        return bisect_right(self._starts, rank) - 1
+
+    @cached_property
     def mine(self) -> int:
         """Return the index of this rank's node."""
-        return next(node for node, run in enumerate(self.runs) if self.rank in run)
+        return self.of_rank(self.rank)

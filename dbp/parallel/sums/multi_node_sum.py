@@ -13,7 +13,8 @@ from dbp.parallel.ranks.wire import Wire
 from dbp.parallel.shards import Shards, pieces
 from dbp.parallel.sums.division import Division
 from dbp.parallel.sums.node_allreduce import NodeAllreduce
-from dbp.parallel.sums.plain_sum import BLOCK_ELEMENTS, PlainSum
+from dbp.parallel.sums.node_scalars import NodeScalars
+from dbp.parallel.sums.plain_sum import BLOCK_ELEMENTS
 from dbp.parallel.sums.shared_buffers import SharedBuffers
 from dbp.parallel.sums.shared_memory_sum import all_finite
 from dbp.parallel.sums.summation_tree import TreeSum
@@ -52,7 +53,9 @@ class MultiNodeSum:
             progress=buffers.progress,
             wire=wire,
         )
-        self._scalars = PlainSum(arena.comm, shards, 0, arena.dtype, scalars)
+        parts = [part.scalars for part in buffers.sets[0]]
+        shared = buffers.flags[1], buffers.ready, buffers.scalar_words
+        self._scalars = NodeScalars(arena.comm, buffers.nodes, buffers.branches, scalars, parts, *shared)
         buffers.publish()
 
     def start(self) -> TreeSum[SumBuffer]:
@@ -70,9 +73,11 @@ class MultiNodeSum:
 
     def total(self, mine: TreeSum[SumBuffer], divisor: int | None = None) -> Total:
         """Return the sum over the shards of all ranks; see VectorSum.total()."""
-        scalars = self._pack(mine)
+        assert self._buffers.hold(mine)
+        self._scalars.start()
         self._allreduce.finish()
-        return self._complete(self._scalars.total(scalars), divisor)
+        self._scalars.wait()
+        return self._complete(divisor)
 
     def early_total(self, mine: TreeSum[SumBuffer], divisor: int | None = None) -> Total:
         """Return total(), as soon as it is known to be finite; the vector may still be arriving.
@@ -81,36 +86,26 @@ class MultiNodeSum:
             mine: the sum over this rank's shards.
             divisor: the index of the scalar by whose sum the vector is divided, unless that sum is zero.
         """
-        scalars = self._pack(mine)
-        message = self._scalars.start_total(scalars, is_in_doubt=not self._allreduce.wait_until_added())
-        self._allreduce.wait_for(0, [message])
-        total = self._scalars.finish_total()
-        division = Division.by(total.scalars, divisor, self._vector.dtype)
-        if not (total.finite and division.cannot_overflow):
-            self._allreduce.finish()
-            return self._complete(total, divisor)
-        self._sums[:] = total.scalars
-        arriving = ArrivingTotal(self._allreduce, self._arena, self._vector, division)
-        return Total(self._vector, self._sums, True, total.stop_requested, arriving)
-
-    def _pack(self, mine: TreeSum[SumBuffer]) -> TreeSum[SumBuffer]:
-        """Return the sum over this rank's shards without the vectors."""
         assert self._buffers.hold(mine)
-        tree = self._scalars.start()
-        for level, index, part in mine.branches:
-            sums = self._scalars.buffer()
-            sums.scalars[:] = part.scalars
-            tree.push(level, index, sums)
-        return tree
+        self._scalars.start(is_in_doubt=not self._allreduce.wait_until_added())
+        self._allreduce.wait_for(0, self._scalars.has_arrived)
+        sums, stop_requested, is_in_doubt = self._scalars.total()
+        division = Division.by(sums, divisor, self._vector.dtype)
+        if is_in_doubt or not division.cannot_overflow:
+            self._allreduce.finish()
+            return self._complete(divisor)
+        self._sums[:] = sums
+        arriving = ArrivingTotal(self._allreduce, self._arena, self._vector, division)
+        return Total(self._vector, self._sums, True, stop_requested, arriving)
 
-    def _complete(self, total: Total, divisor: int | None) -> Total:
+    def _complete(self, divisor: int | None) -> Total:
         """Divide the vector, all of which has arrived."""
-        self._sums[:] = total.scalars
+        self._sums[:], stop_requested, _ = self._scalars.total()
         divide, finite = Division.by(self._sums, divisor, self._vector.dtype), True
         for piece in self._pieces:
             finite &= divide(piece, piece)
         finite = all_finite(self._arena, self._buffers, finite)
-        return Total(self._vector, self._sums, finite, total.stop_requested)
+        return Total(self._vector, self._sums, finite, stop_requested)
 
     def is_total(self, vector: Array) -> bool:
         """Return True if this is the vector of a total; see VectorSum.is_total()."""

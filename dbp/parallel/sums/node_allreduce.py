@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -263,19 +263,17 @@ class NodeAllreduce:
         ranks = self._deal.nodes.runs[self._deal.nodes.mine]
         return [rank for rank, written in zip(ranks, self._progress, strict=False) if written < all_written]
 
-    def wait_for(self, buckets: int, messages: Sequence[Any] = ()) -> None:
-        """Wait until the sum of some buckets and these messages have arrived; call wait_until_added() before.
+    def wait_for(self, buckets: int, others_arrived: Callable[[], bool] = lambda: True) -> None:
+        """Wait until the sum of some buckets has arrived; call wait_until_added() before.
 
         The sum may be changed then: what of it this rank sends to others has been sent.
 
         Args:
             buckets: how many.
-            messages: other messages.
+            others_arrived: returns True when what else is waited for has arrived too.
         """
         self._pause()
-        self._comm.clock.wait_until(
-            lambda: self._have_arrived(buckets) and self._comm.channel.done(messages), self._senders
-        )
+        self._comm.clock.wait_until(lambda: self._have_arrived(buckets) and others_arrived(), self._senders)
 
     def finish(self) -> None:
         """Wait until the sum has arrived, and nothing is left to be sent."""

@@ -13,11 +13,11 @@ import numpy as np
 from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.shards import Shards, pieces
 from dbp.parallel.sums.division import Division
-from dbp.parallel.sums.summation_tree import TreeSum, branches_of
+from dbp.parallel.sums.summation_tree import TreeSum, branches_of, rounds
 from dbp.parallel.sums.vector_sum import SumBuffer, Total
 from dbp.types import Array
 
-FLAG_BYTES = 8  # after a rank's sums: flag 0 asks all ranks to stop, flag 1 says that its vector may not be finite
+FLAG_BYTES = 8  # after a rank's sums; the first asks all ranks to stop
 BLOCK_ELEMENTS = 65536  # that are worked on at a time, so that a sum is still in the cache when it is divided
 
 
@@ -40,14 +40,27 @@ class PlainSum:
         self._sent = np.zeros(self._counts[shards.rank], np.uint8)
         self._received = np.zeros(sum(self._counts), np.uint8)
         self._sent_parts = self._views(self._sent, len(self._branches[shards.rank]))
-        self._all_branches = [branch for of_rank in self._branches for branch in of_rank]
-        by_rank = np.split(self._received, np.cumsum(self._counts)[:-1])
-        views = [self._views(own, len(branches)) for own, branches in zip(by_rank, self._branches, strict=True)]
-        self._parts = [part for of_rank in views for part in of_rank]
-        self._flags = [own[-FLAG_BYTES:] for own in by_rank]
-        self._vector = self._parts[0].vector  # where the tree's sum ends up
+        all_branches = [branch for of_rank in self._branches for branch in of_rank]
+        ends = np.cumsum(self._counts)
+        self._vectors = self._received_vectors(ends) if size else []
+        self._rounds = rounds(all_branches)  # many ranks' scalars are added in one operation a round
+        self._words = self._received.view(np.float64)
+        self._places = self._scalar_places(ends, length, scalars)
+        self._flags = ends - FLAG_BYTES
+        self._vector = self._vectors[0] if size else np.empty(0, dtype)  # where the tree's sum ends up
         self._pieces = [self._vector[piece] for piece in pieces(slice(0, size), BLOCK_ELEMENTS)]
         self._free: list[SumBuffer] = []
+
+    def _received_vectors(self, ends: Array) -> list[Array]:
+        """Return the vector of each part that is received."""
+        of_ranks = zip(np.split(self._received, ends[:-1]), self._branches, strict=True)
+        return [part.vector for own, branches in of_ranks for part in self._views(own, len(branches))]
+
+    def _scalar_places(self, ends: Array, length: int, scalars: int) -> Array:
+        """Return where the scalars of each part lie among the words that are received, (parts, scalars)."""
+        of_ranks = zip(ends - FLAG_BYTES, self._branches, strict=True)
+        stops = np.concatenate([end - length * np.arange(len(branches))[::-1] for end, branches in of_ranks])
+        return stops.astype(np.intp)[:, None] // 8 - scalars + np.arange(scalars)
 
     def start(self) -> TreeSum[SumBuffer]:
         """Start a new sum; see VectorSum.start()."""
@@ -61,28 +74,14 @@ class PlainSum:
         """Return the sum over the shards of all ranks; see VectorSum.total()."""
         self._pack(mine)
         self.comm.gather_bytes(self._sent, self._received, self._counts)
-        return self.finish_total(divisor)
-
-    def start_total(self, mine: TreeSum[SumBuffer], is_in_doubt: bool) -> Any:
-        """Start total() without waiting; return a message. When it has arrived, finish_total() returns the total.
-
-        Args:
-            mine: the sum over this rank's shards.
-            is_in_doubt: True if the total must not count as finite on any rank.
-        """
-        self._pack(mine, is_in_doubt)
-        return self.comm.channel.gather_bytes(self._sent, self._received, self._counts)
-
-    def finish_total(self, divisor: int | None = None) -> Total:
-        """Return the total of what all ranks have sent."""
-        tree: TreeSum[SumBuffer] = TreeSum()
-        for branch, part in zip(self._all_branches, self._parts, strict=True):
-            tree.push(*branch, part)
-        total = tree.total()
-        divide = Division.by(total.scalars, divisor, total.vector.dtype)
+        scalars = self._words[self._places]
+        for left, right in self._rounds:
+            scalars[left] += scalars[right]
+            for one, other in zip(left, right, strict=True) if self._vectors else ():
+                self._vectors[one] += self._vectors[other]
+        divide = Division.by(scalars[0], divisor, self._vector.dtype)
         finite = [divide(piece, piece) for piece in self._pieces]
-        stop_requested, doubted = (any(own[number] for own in self._flags) for number in range(2))
-        return Total(total.vector, total.scalars, all(finite) and not doubted, stop_requested)
+        return Total(self._vector, scalars[0], all(finite), bool(self._received[self._flags].any()))
 
     def is_total(self, vector: Array) -> bool:
         """Return True if this is the vector of a total; see VectorSum.is_total()."""
@@ -96,11 +95,10 @@ class PlainSum:
             return []
         return [SumBuffer(*self._shape, memory=piece) for piece in np.split(memory[:-FLAG_BYTES], count)]
 
-    def _pack(self, mine: TreeSum[SumBuffer], is_in_doubt: bool = False) -> None:
+    def _pack(self, mine: TreeSum[SumBuffer]) -> None:
         """Write what this rank sends to the others."""
         assert [branch[:2] for branch in mine.branches] == self._branches[self.shards.rank]
         for (_, _, part), place in zip(mine.branches, self._sent_parts, strict=True):
             place.bytes[:] = part.bytes
             self._free.append(part)
-        self._sent[-FLAG_BYTES:] = 0
-        self._sent[-FLAG_BYTES : 2 - FLAG_BYTES] = self.comm.asks_to_stop(), is_in_doubt
+        self._sent[-FLAG_BYTES] = self.comm.asks_to_stop()

@@ -9,6 +9,7 @@ import numpy as np
 from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.shards import Shards
+from dbp.parallel.sums.node_scalars import WORD, NodeScalars
 from dbp.parallel.sums.summation_tree import Branch, TreeSum, branches_of
 from dbp.parallel.sums.vector_sum import SumBuffer
 from dbp.parallel.vectors.arena import Arena
@@ -32,20 +33,23 @@ class SharedBuffers:
         sets: sets of buffers of all ranks of this node.
         flags: two rows, of one byte a rank.
         progress: one number per rank.
+        ready: another.
+        scalar_words: memory for the scalars of all nodes, if there are several.
         received: memory for the sum over nodes, if there are several.
     """
 
     def __init__(self, arena: Arena, shards: Shards, scalars: int, memory: SharedMemory):
         self._memory, self._comm, self._shape = memory, arena.comm, (arena.size, arena.dtype, scalars)
         self.nodes = sharing_nodes(arena)
-        by_rank = [[_remaining(shards.of_rank(rank), self.nodes.count) for rank in ranks] for ranks in self.nodes.runs]
-        self.branches = [[branch for of_rank in ranks for branch in of_rank] for ranks in by_rank]
-        here = by_rank[self.nodes.mine]
+        self.branches = _branches_of_nodes(self.nodes, shards)
+        here = [_remaining(shards.of_rank(rank), self.nodes.count) for rank in self.nodes.runs[self.nodes.mine]]
         self.position = shards.rank - self.nodes.runs[self.nodes.mine].start
-        flags, progress, *parts = cut(memory.bytes, buffer_lengths(arena, shards, scalars))
-        self.flags, self.progress = flags.reshape(2, -1), progress.view(np.int64)
-        self.flags[:, self.position] = 0
-        self.progress[self.position] = 0
+        flags, counters, words, *parts = cut(memory.bytes, buffer_lengths(arena, shards, scalars))
+        self.flags, self.scalar_words = flags.reshape(2, -1), words.view(np.int64)
+        self.progress, self.ready = counters.view(np.int64).reshape(2, -1)
+        for of_ranks in (self.flags[0], self.flags[1], self.progress, self.ready):
+            of_ranks[self.position] = 0
+        self.scalar_words[:1] = 0
         self.received: Array | None = parts.pop().view(arena.dtype) if self.nodes.count > 1 else None
         sums, count = [SumBuffer(*self._shape, memory=part) for part in parts], sum(map(len, here))
         self.sets = [sums[i : i + count] for i in range(0, max(len(sums), 1), max(count, 1))]
@@ -116,11 +120,23 @@ def sharing_nodes(arena: Arena) -> Nodes:
     return arena.nodes if arena.dealt else arena.comm.nodes
 
 
+def _branches_of_nodes(nodes: Nodes, shards: Shards) -> list[list[Branch]]:
+    """Return for each node which branches of the tree the buffers of its ranks hold."""
+    return [
+        [branch for rank in ranks for branch in _remaining(shards.of_rank(rank), nodes.count)] for ranks in nodes.runs
+    ]
+
+
 def buffer_lengths(arena: Arena, shards: Shards, scalars: int) -> list[int]:
-    """Return the bytes of two flags and a number for each rank, of each buffer, and of the sum over nodes."""
+    """Return the bytes of what a node's ranks share.
+
+    These are two flags and two numbers for each rank, and, of several nodes, the scalars; then each buffer; and the sum
+    over nodes.
+    """
     part, nodes = SumBuffer.length(arena.size, arena.dtype, scalars), sharing_nodes(arena)
     ranks = nodes.runs[nodes.mine]
     count = sum(len(_remaining(shards.of_rank(rank), nodes.count)) for rank in ranks)
     sets = 1 if arena.dealt or arena.comm.size == 1 else 2
     total = [arena.size * arena.dtype.itemsize] if nodes.count > 1 else []
-    return [2 * len(ranks), 8 * len(ranks), *[part] * count * sets, *total]
+    words = NodeScalars.word_count(_branches_of_nodes(nodes, shards), scalars) if nodes.count > 1 else 0
+    return [2 * len(ranks), 16 * len(ranks), WORD * words, *[part] * count * sets, *total]

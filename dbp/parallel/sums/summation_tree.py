@@ -94,6 +94,37 @@ class Additions(NamedTuple):
     branches: list[Branch]
 
 
+def _recorded(branches: Sequence[Branch], to_root: bool) -> tuple[list[tuple[int, int]], TreeSum[_Recorded]]:
+    """Return the pairs (left, right) of parts of which the left becomes their sum, in order, and what remains."""
+    record: list[tuple[int, int]] = []
+    tree: TreeSum[_Recorded] = TreeSum()
+    for number, branch in enumerate(branches):
+        tree.push(*branch, _Recorded(number, record))
+    if to_root and branches:
+        tree.total()
+    return record, tree
+
+
+def rounds(branches: Sequence[Branch]) -> list[tuple[Array, Array]]:
+    """Return the additions that sum up all branches, in rounds of which each needs only those before.
+
+    Args:
+        branches: from left to right, all of the tree.
+
+    Returns:
+        the numbers of the left and of the right parts of each round; the left become the sums, at last the first.
+    """
+    record, _ = _recorded(branches, to_root=True)
+    ready, found = [0] * len(branches), list[list[tuple[int, int]]]()
+    for left, right in record:
+        number = max(ready[left], ready[right])
+        ready[left] = number + 1
+        if number == len(found):
+            found.append([])
+        found[number].append((left, right))
+    return [tuple(np.array(pairs, np.intp).T) for pairs in found]
+
+
 def additions(branches: Sequence[Branch], to_root: bool = True) -> Additions:
     """Return the additions of parts that are these branches of the tree.
 
@@ -102,12 +133,7 @@ def additions(branches: Sequence[Branch], to_root: bool = True) -> Additions:
         to_root: True if there are no other branches, so that one sum remains; else they are summed as far as the tree
             allows.
     """
-    record: list[tuple[int, int]] = []
-    tree: TreeSum[_Recorded] = TreeSum()
-    for number, branch in enumerate(branches):
-        tree.push(*branch, _Recorded(number, record))
-    if to_root and branches:
-        tree.total()
+    record, tree = _recorded(branches, to_root)
     count = len(branches)
     slot, free, steps = list(range(count)), list(range(2 * count, count, -1)), []
     for left, right in record:

@@ -21,7 +21,7 @@ class Deal:
     """A vector dealt to the ranks.
 
     It is cut into buckets, a bucket into a part for each node, which finishes its sum, and such a part into one for
-    each rank of a node. So every node, and every rank of a node, has the same share of each bucket.
+    each rank of a node. So every node, and every rank of a node, has the same share, over as many buckets.
 
     Args:
         size: of the vector.
@@ -43,9 +43,19 @@ class Deal:
 
     def added(self, bucket: slice, node: int, rank: int) -> slice:
         """Return the part that a rank adds up over the ranks of its own node, of what another node finishes."""
-        home = _cut(bucket, self.nodes.count, node)
-        own = next(ranks for ranks in self.nodes.runs if rank in ranks)
-        return _cut(home, len(own), rank - own.start)
+        own = self.nodes.runs[self.nodes.of_rank(rank)]
+        return _cut(self._home(bucket, node), len(own), self._turned(bucket, len(own), rank - own.start))
+
+    def _home(self, bucket: slice, node: int) -> slice:
+        """Return the part of a bucket that a node finishes."""
+        return _cut(bucket, self.nodes.count, self._turned(bucket, self.nodes.count, node))
+
+    def _turned(self, bucket: slice, count: int, index: int) -> int:
+        """Return which of `count` parts the index-th node, or rank, has: in each bucket another.
+
+        Where there are more of them than grains, most have none, and in the next bucket others.
+        """
+        return (index + int(bucket.start) // self.bucket) % count
 
     def finished(self, bucket: slice) -> slice:
         """Return the part that this rank adds up over all nodes."""
@@ -69,7 +79,7 @@ class Deal:
 
     def common(self, bucket: slice, node: int) -> list[slice]:
         """Return the part that a node finishes in pieces, each dealt to a single rank on every node."""
-        home, sizes = _cut(bucket, self.nodes.count, node), set(self.nodes.sizes)
+        home, sizes = self._home(bucket, node), set(self.nodes.sizes)
         edges = {_cut(home, size, rank).start for size in sizes for rank in range(size)} | {home.start, home.stop}
         return [slice(*pair) for pair in pairwise(sorted(edges))]
 

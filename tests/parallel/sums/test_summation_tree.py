@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.parallel import OneProcess, PlainSum, Shards, SumBuffer, TreeSum, parts
-from dbp.parallel.sums.summation_tree import Adder, additions, branches_of
+from dbp.parallel.sums.summation_tree import Adder, additions, branches_of, rounds
 
 
 def leaf(value):
@@ -88,3 +88,14 @@ def test_sums_keep_float64_beside_float32():
     sums += leaf(1)
     assert sums.scalars[0] == 2 + 2.0**-40
     assert sums.vector.dtype == np.float32
+
+
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_rounds_add_the_parts_along_the_tree(count, ranks):
+    branches = [branch for rank in range(ranks) for branch in branches_of(parts(count, ranks, rank))]
+    values = np.random.default_rng(count).standard_normal(count).astype(np.float32)
+    found = np.array([recursive(values[index << level : (index + 1) << level]) for level, index in branches])
+    for left, right in rounds(branches):
+        found[left] += found[right]
+    assert found[0] == recursive(values)
+    assert len(rounds(branches)) <= 2 * count.bit_length()
