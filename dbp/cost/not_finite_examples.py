@@ -13,7 +13,7 @@ from dbp.autodiff import array_of
 from dbp.cost.mini_batch import example_losses
 from dbp.cost.objective import Objective
 from dbp.data import Dataset
-from dbp.named_arrays import as_dict, each
+from dbp.named_arrays import all_finite, as_dict, each
 from dbp.nn import Call, RunningMoments
 from dbp.parallel import Stage
 from dbp.reading.loader import Loader
@@ -90,6 +90,8 @@ def _in_shard(
 
 def finite_rows(values: Array) -> Array:
     """Return for each row whether all its numbers are finite."""
+    if all_finite(values):
+        return np.ones(len(values), np.bool_)
     return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
 
 

@@ -22,7 +22,7 @@ from dbp.data.dataset import (
 from dbp.data.placeholders import without_placeholders
 from dbp.data.scaling import Scaling
 from dbp.errors import DataError, MisfitError, UserError
-from dbp.named_arrays import as_dict
+from dbp.named_arrays import all_finite, as_dict
 from dbp.types import Array
 
 BLOCK_BYTES, MAX_BLOCK_ROWS = 1 << 22, 4096  # of the rows that are checked at a time
@@ -165,7 +165,7 @@ def combined(digests: list[bytes]) -> str:
 
 
 def _check_inputs(name: str, inputs: Array, first: int) -> None:
-    if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
+    if not all_finite(inputs):
         row = int(np.argmax(~np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)))
         value = inputs[row].ravel()[np.argmax(~np.isfinite(inputs[row].ravel()))]
         raise UserError(
@@ -212,7 +212,7 @@ def _check_largest(
     column: str, values: Array, scale: float | None, dtype: np.dtype[Any], first: int
 ) -> tuple[bool, bool]:
     """Return and raise what _check_precision() does, from the number of largest magnitude alone."""
-    if values.size == 0 or (values.dtype.kind != "f" and scale is None):
+    if values.size == 0 or (scale is None and (values.dtype.kind != "f" or values.dtype == dtype)):
         return True, True
     size = max(abs(values.max().item()), abs(values.min().item()))
     with np.errstate(all="ignore"):

@@ -12,6 +12,7 @@ from dbp.parallel.ranks.memory import check_memory, free_memory, keep_freed_memo
 from dbp.parallel.ranks.messages import gather_on_rank_0
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
+from dbp.parallel.ranks.shared_rows import SharedRows
 from dbp.parallel.ranks.shared_value import shared_from_rank_0
 from dbp.parallel.ranks.watchdog import END_AFTER, WARN_AFTER
 from dbp.parallel.ranks.world import (
@@ -69,6 +70,7 @@ __all__ = [
     "Shards",
     "SharedMemory",
     "SharedMemorySum",
+    "SharedRows",
     "Stage",
     "StageClock",
     "SumBuffer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,12 +15,12 @@ from dbp.config.settings import Settings
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
 from dbp.data import Dataset, Meaning, Numbers, RowCheck, aligned, is_checked_at_start, parse_meaning
-from dbp.errors import NotFiniteError, UserError
+from dbp.errors import DataError, NotFiniteError, UserError
 from dbp.metrics.metric_set import MetricKind
 from dbp.nn import as_loss, as_model
 from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
 from dbp.reading.loader import Loader
-from dbp.reading.shard import CountedChunks
+from dbp.reading.shard import Chunks, CountedChunks, Shard
 from dbp.run.evaluation import Evaluated
 from dbp.run.fitted_metrics import Metrics, all_outputs, fitted_metrics, values_of, with_others
 from dbp.run.snapshot import stored_input_shape
@@ -56,6 +56,8 @@ class Evaluator:
         comm: the ranks.
         shards: number of parts of the data, on which the bits of sums depend; by default the number of ranks.
         metrics: as settings have them; None for those that the loss reports by default.
+        checks_first: whether all rows are checked before they are used, where that takes little time; else each chunk
+            of them is when it is read, which is faster in one pass, as it is in the cache then.
 
     Raises:
         UserError: targets or weights of the data do not fit the model's outputs, or its loss is not known.
@@ -67,11 +69,12 @@ class Evaluator:
         comm: Communicator,
         shards: int | None = None,
         metrics: Metrics = None,
+        checks_first: bool = True,
     ):
         agree(comm, check_is_known, trained.loss)
         print_warnings(comm, trained.data)
         check: RowCheck | None = None
-        if is_checked_at_start(trained.data):
+        if checks_first and is_checked_at_start(trained.data):
             check_together(comm, trained.data, trained.dtype, trained.example_check)
         else:
             check = RowCheck(trained.data, trained.dtype, trained.example_check)
@@ -102,6 +105,7 @@ class Evaluator:
             others: metrics besides those of the evaluator.
 
         Raises:
+            DataError: an example breaks a rule, or none counts.
             NotFiniteError: the cost is not finite.
             UserError: a metric does not fit the loss, or needs other examples than the data has.
         """
@@ -111,9 +115,11 @@ class Evaluator:
         metrics = fitted_metrics(self.comm, chosen, trained.loss, shape, meaning, self.loader)
         kept = all_outputs(metrics, self.comm, len(trained.data), shape, trained.dtype.itemsize)
         weights = objective.layout.flatten(trained.parameters, trained.dtype)
-        chunks = CountedChunks(self.loader.chunks)
+        failures: list[UserError] = []
+        chunks = CountedChunks(_until_failure(self.loader.chunks, failures))
         totals = objective.evaluate(weights, chunks, metrics=metrics, use=None if kept is None else kept.add)
         counted = sum(self.comm.gather(chunks.count))
+        agree(self.comm, _check_counted, failures, counted, trained.data.name)
         self.check_cost(totals.cost)
         values = values_of(totals, metrics, kept, trained.data.name)
         return Evaluated(values, counted, metrics.tables(totals.metrics), metrics.without_details(values))
@@ -132,6 +138,27 @@ class Evaluator:
             )
 
 
+def _until_failure(chunks: Chunks, failures: list[UserError]) -> Chunks:
+    """Return chunks that end, and note why, at the first row that breaks a rule: all ranks learn of it later."""
+
+    def checked(number: int) -> Iterator[Shard]:
+        try:
+            if not failures:
+                yield from chunks(number)
+        except UserError as error:
+            failures.append(error)
+
+    return checked
+
+
+def _check_counted(failures: Sequence[UserError], counted: int, data: str) -> None:
+    """Raise the error of a row that breaks a rule, or DataError if no example counts."""
+    if failures:
+        raise failures[0]
+    if not counted:
+        raise DataError(f"{data}: the weights of all examples are 0, so that none of them counts")
+
+
 def evaluator_of(
     model: Any,
     loss: Any,
@@ -143,8 +170,9 @@ def evaluator_of(
     standardized: Meaning | None = None,
     metrics: Metrics = None,
     trained_shape: Shapes | None = None,
+    checks_first: bool = True,
 ) -> Evaluator:
-    """Return the evaluator of a model on data, all of it checked; collective.
+    """Return the evaluator of a model on data, which is checked; collective.
 
     Args:
         model: a model, or a list of layers.
@@ -158,6 +186,7 @@ def evaluator_of(
             the run that a Data standardizes like.
         metrics: as settings have them; None for those that the loss reports by default.
         trained_shape: of an example's inputs in the data that it was trained on, for messages; None if not known.
+        checks_first: see Evaluator.
 
     Raises:
         UserError: weights, model and data do not fit together.
@@ -170,7 +199,7 @@ def evaluator_of(
     opened = open_on_all_ranks(comm, data, data.train)
     assert opened is not None
     trained = agree(comm, ModelOnData, model, loss, weights, opened, dtype, standardized, trained_shape)
-    return Evaluator(trained, comm, shards, metrics)
+    return Evaluator(trained, comm, shards, metrics, checks_first)
 
 
 def evaluator_of_checkpoint(
@@ -179,6 +208,7 @@ def evaluator_of_checkpoint(
     file: DataFile,
     comm: Communicator,
     dtype: np.dtype[Any] | None = None,
+    checks_first: bool = True,
 ) -> Evaluator:
     """Return the evaluator of a checkpoint's model on the data in a file; collective.
 
@@ -188,6 +218,7 @@ def evaluator_of_checkpoint(
         file: the data.
         comm: the ranks.
         dtype: type to compute in; by default that of the run.
+        checks_first: see Evaluator.
 
     Raises:
         UserError: checkpoint and data do not fit together.
@@ -205,6 +236,7 @@ def evaluator_of_checkpoint(
         meaning,
         settings.metrics,
         stored_input_shape(checkpoint.progress),
+        checks_first,
     )
 
 

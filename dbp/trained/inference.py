@@ -75,7 +75,7 @@ def evaluate(
         comm: the ranks.
         report: whether a table with a line for each class or output follows, and the confusion matrix.
     """
-    evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm)
+    evaluator = evaluator_of_checkpoint(settings, checkpoint, file, comm, checks_first=False)
     if not report:
         found = evaluator.evaluate()
         return _figures(found.shown, found.counted, checkpoint)

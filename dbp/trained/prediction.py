@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -11,14 +12,15 @@ import numpy as np
 from dbp.cost.not_finite_examples import finite_rows, why_not_finite
 from dbp.data import FLOATS, ColumnMeaning, Meaning
 from dbp.errors import DataError, NotFiniteError, UserError, unknown
-from dbp.named_arrays import each
+from dbp.named_arrays import as_dict, each
 from dbp.nn import JointLoss, on_axes_of
-from dbp.parallel import Communicator, agree
+from dbp.parallel import Communicator, SharedRows, agree, parts
 from dbp.run.standardization import meaning_of_target
 from dbp.trained.model_on_data import ModelOnData
 from dbp.types import Array, Arrays
 
 OUTPUTS = "outputs"  # what a model predicts, as files name it
+ROUND_BYTES = 1 << 21  # of outputs that a rank predicts between two exchanges, or at least one block of rows
 REFUSE, MARK = NOT_FINITE_ROWS = ("refuse", "mark")  # what predict does with rows that are not finite
 
 
@@ -42,11 +44,12 @@ class Prediction(NamedTuple):
 def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFUSE) -> Iterator[Prediction]:
     """Yield the outputs for all rows of a data set, some at a time and in their order, on every rank; collective.
 
-    Rows are cut into blocks that do not depend on the number of ranks, and neither do the bits.
+    Rows are cut into blocks that do not depend on the number of ranks, and neither do the bits. The outputs are valid
+    until the next are asked for.
 
     Args:
         trained: the model and its data set.
-        comm: the ranks, each of which computes every so many-th block.
+        comm: the ranks, each of which computes some blocks of a round.
         not_finite: REFUSE or MARK rows whose inputs or outputs are not finite.
 
     Raises:
@@ -56,30 +59,52 @@ def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFU
     """
     agree(comm, check_not_finite, not_finite)
     count, rows = trained.rows_at_a_time, len(trained.data)
-    for start in range(0, rows, count * comm.size):
-        mine = range(min(start + comm.rank * count, rows), min(start + (comm.rank + 1) * count, rows))
-        found = agree(comm, prediction_of, trained, mine, not_finite)
-        yield _joined([piece for piece in comm.gather(found) if piece is not None])
+    blocks = [range(start, min(start + count, rows)) for start in range(0, rows, count)]
+    numbers = sum(map(math.prod, as_dict(trained.output_shape).values()))
+    of_round = comm.size * max(1, ROUND_BYTES // (count * numbers * trained.dtype.itemsize))
+    exchange = _Exchange(comm, of_round * count)
+    for first in range(0, len(blocks), of_round):
+        now = blocks[first : first + of_round]
+        of_ranks = [now[own.start : own.stop] for own in (parts(len(now), comm.size, r) for r in range(comm.size))]
+        found = agree(comm, _predictions_of, trained, of_ranks[comm.rank], not_finite)
+        yield exchange.joined(found, [sum(map(len, of_rank)) for of_rank in of_ranks])
 
 
-def _joined(pieces: Sequence[Prediction]) -> Prediction:
-    """Return the predictions for consecutive blocks of rows as one."""
-    if len(pieces) == 1:
-        return pieces[0]
-    labels = pieces[0].row_names
-    return Prediction(
-        pieces[0].first,
-        _joined_arrays([piece.outputs for piece in pieces]),
-        {label: np.concatenate([piece.row_names[label] for piece in pieces]) for label in labels},
-        np.concatenate([piece.marked for piece in pieces]),
-    )
+def _predictions_of(trained: ModelOnData, blocks: Sequence[range], not_finite: str) -> list[Prediction]:
+    """Return the outputs for some blocks of rows, see prediction_of()."""
+    return [prediction_of(trained, rows, not_finite) for rows in blocks]
 
 
-def _joined_arrays(pieces: Sequence[Arrays]) -> Arrays:
-    """Return arrays of consecutive rows as one, or those of each name as one."""
-    if not isinstance(pieces[0], Mapping):
-        return np.concatenate(pieces)
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+class _Exchange:
+    """The exchange of what ranks have predicted, round after round.
+
+    Args:
+        comm: the ranks.
+        rows: the most that all ranks predict in one round.
+    """
+
+    def __init__(self, comm: Communicator, rows: int):
+        self._comm, self._rows = comm, rows
+        self._outputs: dict[str, SharedRows] = {}  # by the name of the output
+
+    def joined(self, mine: Sequence[Prediction], counts: Sequence[int]) -> Prediction:
+        """Return the predictions of all ranks as one, whose outputs are valid until the next call; collective.
+
+        Args:
+            mine: those of this rank, for consecutive blocks of rows.
+            counts: how many rows each rank has.
+        """
+        outputs = [as_dict(piece.outputs) for piece in mine]
+        forms = {name: (array.shape[1:], array.dtype) for name, array in outputs[0].items()} if mine else {}
+        labels = [(piece.first, piece.row_names, piece.marked) for piece in mine]
+        found = [one for one in self._comm.gather((labels, forms)) if one[0]]
+        if not self._outputs:
+            of_names = found[0][1].items()
+            self._outputs = {name: SharedRows(self._comm, self._rows, *form) for name, form in of_names}
+        joined = {n: rows.all([of_block[n] for of_block in outputs], counts) for n, rows in self._outputs.items()}
+        firsts, names, marked = zip(*(one for of_rank, _ in found for one in of_rank), strict=True)
+        row_names = {label: np.concatenate([of_block[label] for of_block in names]) for label in names[0]}
+        return Prediction(firsts[0], joined.get("", joined), row_names, np.concatenate(marked))
 
 
 def check_not_finite(value: str) -> None:
@@ -88,8 +113,8 @@ def check_not_finite(value: str) -> None:
         raise unknown("not_finite", value, NOT_FINITE_ROWS)
 
 
-def prediction_of(trained: ModelOnData, rows: range, not_finite: str) -> Prediction | None:
-    """Return the outputs for some rows; None for no rows.
+def prediction_of(trained: ModelOnData, rows: range, not_finite: str) -> Prediction:
+    """Return the outputs for some rows.
 
     Args:
         trained: the model and its data set.
@@ -100,8 +125,6 @@ def prediction_of(trained: ModelOnData, rows: range, not_finite: str) -> Predict
         DataError: a row is refused as its inputs are not finite.
         NotFiniteError: likewise as the model's outputs for finite inputs are not.
     """
-    if not rows:
-        return None
     inputs, counted, mask = trained.read(slice(rows.start, rows.stop))
     try:
         trained.example_check.check_inputs(inputs, mask, rows.start)

@@ -235,8 +235,8 @@ class TrainedModel:
 
         with self._on_ranks() as comm:
             trained = self._on(data, comm, scale, with_targets=True)
-            evaluator = Evaluator(trained, comm, int(self.progress["shards"]), self.settings.metrics)
-            return evaluator.evaluate().values
+            shards = int(self.progress["shards"])
+            return Evaluator(trained, comm, shards, self.settings.metrics, checks_first=False).evaluate().values
 
     def _predict(
         self, column: str, inputs: Any, scale: Numbers | None, not_finite: str, output: str | None = None
