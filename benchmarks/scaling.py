@@ -1,20 +1,27 @@
 """Scaling of a training step over ranks and hosts, and predictions of a model for larger clusters.
 
-    python benchmarks/scaling.py [--case mlp-adam] [--rate 1gbit] [--hosts 2,4] [--json FILE]
+    python benchmarks/scaling.py [--case mlp-adam] [--ranks 16,32,64] [--rate 1gbit] [--hosts 2,4] [--json FILE]
 
 On one machine: the time of a step with 1, 2, ... ranks up to the number of cores, each with as many examples as in
-the case (weak scaling), and all together with as many as two ranks have (strong scaling). Over emulated hosts, joined
-by links of that speed (see hosts.py; left out where namespaces are not permitted): the time of a step with one rank per
-host, beside what the link alone takes for the bytes of the step, PyTorch DDP over the same link, and the model.
+the case (weak scaling), and all together with as many as two ranks have (strong scaling). Then with more ranks than
+cores (--ranks): a step of the same mini-batch in as many shards as there are most ranks, beside the same on as many
+ranks as cores; what a barrier takes while cores are shared, dbp's within the node and MPI's; the memory of a rank; and
+whether the weights have the same bits. Over emulated hosts, joined by links of that speed (see hosts.py; left out where
+namespaces are not permitted): the time of a step with one rank per host, beside what the link alone takes for the bytes
+of the step, PyTorch DDP over the same link, and the model.
 
 The model: backward hands over its first bucket after `first` seconds; from then on each host sends, and receives at
 the same time, 2 (N - 1) / N of the gradient, at the bandwidth that plain TCP reached on that link, while the rest is
-computed, and then the weights of one bucket after the other are updated:
+computed, and then the weights of one bucket after the other are updated. A rank works `message` seconds for each
+message. Each host tells all others a few scalars:
 
-    step = max(compute + update, first + bytes / bandwidth + update of the last bucket) + 4 latencies
+    step = max(compute + update, first + bytes / bandwidth + update of the last bucket,
+               first + messages * message + update of the last bucket)
+           + 4 latencies + N * (64 bytes / bandwidth + 1 microsecond)
 
-Computing is taken from one rank alone, and slower by as much as ranks share cores. Its parameters are printed, so
-that its table for larger clusters, with 10 and 100 Gbit/s, can be computed anew for other machines.
+Computing is taken from one rank alone, and slower by as much as ranks share cores; the time of a message from ranks of
+this machine that take themselves for nodes of their own (DBP_NODE_SIZES). The parameters are printed, so that the table
+for larger clusters, with one rank and with 64 on a host, can be computed anew for other machines.
 """
 
 from __future__ import annotations
@@ -22,61 +29,22 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from commands import Notes, carry_out, footnotes, machine, parsed, parser, say
+from commands import Notes, carry_out, counts, footnotes, machine, parsed, parser, say
 from programs import STEPS, Program, has_torch, own_program
 from rounds import measured_or_noted
+from scaling_model import RANKS, Model, clusters_table
 from steps.cases import CASES
 from tables import line, number
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
 
-from dbp.parallel.vectors.deal import BUCKET
 from tests.hosts import Hosts, environment, why_not
 
-CLUSTERS = (2, 4, 8, 16, 64, 256)
-LINKS = {"1 Gbit/s": (1e9, 100e-6), "10 Gbit/s": (1e10, 30e-6), "100 Gbit/s": (1e11, 3e-6)}  # and latencies in s
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model of the time of a step.
-
-    Args:
-        parameters: of the network.
-        compute: seconds of forward, loss and backward on a core of its own.
-        first: seconds until the first bucket is complete.
-        update: seconds of the optimizer on all parameters.
-        ranks: of a host, which divide the update and share its link.
-    """
-
-    parameters: int
-    compute: float
-    first: float
-    update: float
-    ranks: int = 1
-
-    def bytes(self, hosts: int) -> float:
-        """Return the bytes that each host sends, and receives."""
-        return 2 * (hosts - 1) / hosts * 4 * self.parameters
-
-    def step(self, hosts: int, bandwidth: float, latency: float, slower: float = 1.0) -> float:
-        """Return the seconds of a step.
-
-        Args:
-            hosts: how many.
-            bandwidth: bytes per second, each way.
-            latency: seconds of a small message.
-            slower: how many times as long computing takes, where ranks share cores.
-        """
-        if hosts == 1:
-            return (self.compute + self.update / self.ranks) * slower
-        update = slower * self.update / self.ranks
-        sent = slower * self.first + self.bytes(hosts) / bandwidth + update * min(1, BUCKET / self.parameters)
-        return max(slower * self.compute + update, sent) + 4 * latency
+EMULATED = 16  # nodes of one rank on this machine, for the time of a message
 
 
 def measured(program: Program, case: str, *words: str) -> dict[str, Any]:
@@ -96,6 +64,24 @@ def on_one_machine(case: str, cores: int) -> tuple[list[dict[str, float]], Model
         if ranks == 1:
             model = model_of(weak)
     return rows, model
+
+
+def shared_cores(case: str, cores: int, numbers: list[int]) -> list[dict[str, Any]]:
+    """Return a step, barriers, memory and bits of more ranks than cores, after those of as many as there are cores."""
+    shards, rows = max(numbers), []
+    for ranks in [cores, *numbers]:
+        say(f"{ranks} ranks on {cores} cores")
+        program = own_program("crowded_steps.py", ranks)
+        rows.append({"ranks": ranks} | program.measure("--case", case, "--shards", str(shards))["results"])
+    return rows
+
+
+def seconds_of_a_message(case: str, model: Model, cores: int) -> float:
+    """Return a rank's work for a message, from many nodes of one rank that are emulated on this machine."""
+    say(f"{EMULATED} emulated nodes on this machine")
+    program = replace(own_program(ranks=EMULATED), environment={"DBP_NODE_SIZES": ",".join(["1"] * EMULATED)})
+    seconds = measured(program, case)["dbp"][case]["ms"] / 1e3 * min(1, cores / EMULATED)
+    return max(0.0, seconds - model.compute - model.update) / model.messages(EMULATED)
 
 
 def model_of(told: dict[str, Any]) -> Model:
@@ -159,6 +145,17 @@ def machine_table(rows: list[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def shared_table(rows: list[dict[str, Any]], cores: int) -> str:
+    """Return a table of steps, barriers, memory and bits of ranks that share cores."""
+    titles = ("ranks", "step ms", "times", "barrier ms", "MPI's", "MB a rank", "bits")
+    lines = [line(f"on {cores} cores", titles)]
+    for row in rows:
+        same = "equal" if row["bits"] == rows[0]["bits"] else "DIFFER"
+        figures = [row["step"], row["step"] / rows[0]["step"], row["node barrier"], row["MPI barrier"], row["memory"]]
+        lines.append(line("", [str(row["ranks"]), *map(number, figures), same]))
+    return "\n".join(lines)
+
+
 def hosts_table(rows: list[dict[str, Any]], rate: str) -> str:
     """Return a table that compares a step over hosts with the link, the model and DDP."""
     titles = ("hosts", "dbp ms", "compute", "link", "dbp/larger", "model", "model/dbp", "DDP ms")
@@ -171,43 +168,32 @@ def hosts_table(rows: list[dict[str, Any]], rate: str) -> str:
     return "\n".join(lines)
 
 
-def clusters_table(model: Model) -> str:
-    """Return a table of the efficiency predicted for larger clusters: the fraction of time spent computing."""
-    lines = [line("efficiency, model", [f"{hosts} hosts" for hosts in CLUSTERS])]
-    for name, (bits, latency) in LINKS.items():
-        alone = model.step(1, 1, 0)
-        lines.append(line(name, [number(alone / model.step(n, bits / 8, latency)) for n in CLUSTERS]))
-    return "\n".join(lines)
-
-
 def report(args: argparse.Namespace, notes: Notes) -> dict[str, Any]:
     """Measure, print tables, and return all figures."""
     cores = machine()["cores"]
     rows, model = on_one_machine(args.case, cores)
-    tables, over_hosts = [machine_table(rows)], []
+    shared = shared_cores(args.case, cores, args.ranks)
+    model = replace(model, message=seconds_of_a_message(args.case, model, cores))
+    tables, over_hosts = [machine_table(rows), shared_table(shared, cores)], []
     if reason := why_not():
         notes.append(f"no hosts were emulated: {reason}")
     else:
         with_torch = has_torch(notes)
         over_hosts = [on_hosts(args.case, count, args.rate, model, cores, with_torch, notes) for count in args.hosts]
         tables.append(hosts_table(over_hosts, args.rate))
-    tables.append(clusters_table(model))
+    tables.append(clusters_table([replace(model, ranks=ranks) for ranks in RANKS]))
     facts = {name: f"{value:.6g}" for name, value in asdict(model).items()}
     print(*tables, footnotes({f"model: {name}": text for name, text in facts.items()}, notes), sep="\n\n")
-    return {"machine_rows": rows, "hosts": over_hosts, "model": asdict(model)}
-
-
-def counts(text: str) -> list[int]:
-    """Parse numbers of hosts, separated by commas."""
-    return [int(part) for part in text.split(",") if int(part) > 1]
+    return {"machine_rows": rows, "shared_cores": shared, "hosts": over_hosts, "model": asdict(model)}
 
 
 def main() -> int:
     """Measure what the command line names."""
     known = parser(__doc__)
     known.add_argument("--case", choices=list(CASES), default="mlp-adam", help="of steps/cases.py (mlp-adam)")
+    known.add_argument("--ranks", type=counts, default=[16, 32, 64], help="more than cores (16,32,64)")
     known.add_argument("--rate", default="1gbit", help="what each host may send (1gbit)")
-    known.add_argument("--hosts", type=counts, default=[2, 4], help="numbers of hosts (2,4)")
+    known.add_argument("--hosts", type=counts, default=[2, 4], help="numbers of hosts, at least 2 (2,4)")
     return carry_out(report, parsed(known))
 
 

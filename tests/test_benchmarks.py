@@ -6,7 +6,7 @@ import runpy
 import sys
 
 import pytest
-import scaling
+import scaling_model
 import tables
 from cases import CASES
 from programs import last_words
@@ -130,12 +130,26 @@ def test_the_memory_of_pytorch_in_one_process_is_compared_with_all_ranks():
 
 
 def test_the_model_of_scaling_takes_the_larger_of_computing_and_sending():
-    model = scaling.Model(parameters=1_000_000, compute=0.010, first=0.004, update=0.002, ranks=2)
+    model = scaling_model.Model(parameters=1_000_000, compute=0.010, first=0.004, update=0.002, ranks=2)
     assert model.step(1, 1.0, 0.0) == pytest.approx(0.011)
     assert model.bytes(2) == 4e6
-    assert model.step(2, bandwidth=1e9, latency=0.0) == pytest.approx(0.011)  # 4 ms + 4 ms of sending are hidden
-    last = 0.001 * scaling.BUCKET / 1_000_000  # the rest is updated while that bucket still travels
-    assert model.step(2, bandwidth=1e8, latency=1e-4) == pytest.approx(0.004 + 0.040 + last + 0.0004)
+    scalars, work = 2 * scaling_model.SCALAR_BYTES, 2 * scaling_model.SCALAR_SECONDS
+    sent = model.step(2, bandwidth=1e9, latency=0.0)
+    assert sent == pytest.approx(0.011 + scalars / 1e9 + work)  # 4 ms + 4 ms of sending are hidden
+    last = 0.001 * scaling_model.BUCKET / 1_000_000  # the rest is updated while that bucket still travels
+    expected = 0.004 + 0.040 + last + 0.0004 + scalars / 1e8 + work
+    assert model.step(2, bandwidth=1e8, latency=1e-4) == pytest.approx(expected)
+
+
+def test_the_model_of_scaling_names_what_limits_a_cluster():
+    model = scaling_model.Model(parameters=128 * scaling_model.BUCKET, compute=0.1, first=0.05, update=0.0)
+    assert model.limit(8192, bandwidth=1e9, latency=1e-6) == "bytes"
+    chatty = scaling_model.Model(128 * scaling_model.BUCKET, 0.1, 0.05, 0.0, message=1e-4)
+    assert chatty.messages(2) == 4 * 128 * 2 / 2  # each of two hosts finishes half of a bucket
+    assert chatty.limit(8192, bandwidth=1e12, latency=1e-6) == "messages"
+    assert chatty.step(8192, 1e12, 0.0) > model.step(8192, 1e12, 0.0)
+    small = scaling_model.Model(1000, 0.1, 0.05, 0.0, ranks=64)
+    assert small.limit(8192, bandwidth=1e10, latency=1e-6) == "scalars"
 
 
 def test_last_words_name_the_error():

@@ -1,8 +1,9 @@
 """Test arrays of one column without a name, and of several by name."""
 
 import numpy as np
+import pytest
 
-from dbp.named_arrays import as_dict, each, first_of, row_count, same_form, shapes_of, zeros_of
+from dbp.named_arrays import all_finite, as_dict, each, first_of, row_count, same_form, shapes_of, zeros_of
 
 
 def test_an_array_and_arrays_by_name_are_handled_alike():
@@ -24,3 +25,16 @@ def test_what_has_no_name_gets_one():
     assert as_dict({"a": 1}) == {"a": 1}
     assert as_dict(2) == {"": 2}
     assert as_dict(2, "inputs") == {"inputs": 2}
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_numbers_that_are_not_finite_are_found_and_large_ones_are_not(dtype):
+    largest = np.full((3, 5), np.finfo(dtype).max, dtype)
+    assert all_finite(largest)
+    assert all_finite(largest[:, ::2])
+    for wrong in (np.nan, np.inf, -np.inf):
+        changed = largest.copy()
+        changed[1, 2] = wrong
+        assert not all_finite(changed)
+        assert not all_finite(changed[:, ::2])
+    assert all_finite(np.arange(3))
