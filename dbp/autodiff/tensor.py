@@ -159,9 +159,9 @@ class Primitive:
 
 
 def write_parts(parts: Sequence[Array | None], targets: Sequence[Array | None]) -> None:
-    """Write cotangents to their targets; ignore those without a target."""
+    """Write cotangents to their targets, unless they are there already; ignore those without a target."""
     for part, target in zip(parts, targets, strict=True):
-        if target is not None:
+        if target is not None and part is not target:
             target[...] = part
 
 

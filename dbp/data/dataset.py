@@ -71,8 +71,10 @@ class Examples(Mapping[str, Array]):
     """
 
     def __init__(self, columns: Mapping[str, Array]):
-        self._columns = columns
-        self._has_names = "." in "".join(columns)  # whether any column has a name besides its role
+        self._columns, names = columns, "".join(columns)
+        self._has_names = "." in names  # whether any column has a name besides its role
+        # Whether all rows count alike: no weights, no masks. A name such as inputs.mask only costs a closer look.
+        self.count_alike = not ("weights" in names or "mask" in names)
 
     def __getitem__(self, name: str) -> Array:
         return self._columns[name]

@@ -71,12 +71,12 @@ class OutputForm(NamedTuple):
             scalings: of their columns, by name.
             dtype: of the run.
         """
-        weighted = self._weighted(examples)
+        weighted = examples if examples.count_alike else self._weighted(examples)
         targets, weights, scaling = weighted.targets, weighted.weights, scalings.get("targets")
         assert targets is not None
         if scaling is not None:
             targets = scaling.apply(targets, dtype)
-        shape = places_of(self.shape, targets, weighted.mask, self.places)
+        shape = places_of(self.shape, targets, weighted.mask, self.places) if self.places else self.shape
         weights = None if weights is None else weights.astype(dtype)
         inputs = examples if isinstance(examples.mask, dict) else weighted  # whose masks by name are all kept
         return Prepared(inputs, self.loss.prepare(targets, shape, dtype), weights)

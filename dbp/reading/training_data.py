@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from dbp.data import ArrayDataset, Dataset
@@ -14,6 +14,7 @@ from dbp.reading.subset import whole_of
 if TYPE_CHECKING:
     from dbp.reading.read_ahead import ReadAhead
 
+NOTHING_AHEAD = nullcontext()
 Orders = Callable[[int], RowOrder]  # returns the order of an epoch
 
 
@@ -55,14 +56,9 @@ class TrainingData:
         stream, warnings = read_ahead(comm, train, orders, epochs, memory)
         return cls(train, stream, warnings)
 
-    @contextlib.contextmanager
-    def batch(self, order: RowOrder, epoch: int, positions: range) -> Iterator[None]:
-        """Read a mini-batch in a with statement; see ReadAhead."""
-        if self._stream is None:
-            yield
-        else:
-            with self._stream.batch(order, epoch, positions):
-                yield
+    def batch(self, order: RowOrder, epoch: int, positions: range) -> AbstractContextManager[None]:
+        """Return the context in which a mini-batch is read; see ReadAhead."""
+        return NOTHING_AHEAD if self._stream is None else self._stream.batch(order, epoch, positions)
 
     def advice(self, nodes: int) -> str:
         """Return what makes reading quicker for a run on so many nodes; "" for arrays, which no disk holds up."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dbp.autodiff.recompute import Recomputed
-from dbp.autodiff.tensor import PRIMITIVES, PlannedNode, Tensor, Value, new_node, write_parts
+from dbp.autodiff.tensor import PRIMITIVES, OutputSlot, PlannedNode, Tensor, Value, new_node, write_parts
 from dbp.types import Array
 
 Options = dict[str, Any]
@@ -79,7 +79,6 @@ class Block(Recomputed):
         if lean is not None:
             return lean
         computed: list[Any] = [None, None]  # output and what is kept for backward, between both passes
-        no_slots = [None] * len(inputs)
 
         def forward() -> None:
             computed[:] = self.value(*inputs, **options)
@@ -87,7 +86,12 @@ class Block(Recomputed):
 
         def backward(g: Array, targets: Sequence[Array | None]) -> None:
             wanted = [target is not None for target in targets]
-            write_parts(self._backward(g, *computed, wanted, no_slots, *inputs, **options), targets)
+            slots = [None if target is None else OutputSlot(target, _nobody_waits) for target in targets]
+            write_parts(self._backward(g, *computed, wanted, slots, *inputs, **options), targets)
             computed[:] = None, None
 
         return PlannedNode(forward, backward, [True] * len(inputs))
+
+
+def _nobody_waits(start: int) -> None:
+    """Ignore that the elements from one on are final."""

@@ -93,7 +93,7 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
     (x, w, b), relu_after = inputs, options["relu_after"]
     if x.ndim != 2 or w.size > PIECE or min(*x.shape, *w.shape) < 2:
         return None
-    xt, wt, zero = x.T, w.T, np.zeros((), output.dtype)
+    xt, wt, zeros = x.T, w.T, np.zeros_like(output)  # NumPy compares arrays faster than an array and a number
     gz, is_positive = np.empty_like(output), np.empty(output.shape, np.bool_)
 
     def forward() -> None:
@@ -101,13 +101,14 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
         if b is not None:
             np.add(output, b, output)
         if relu_after:
-            np.maximum(output, zero, out=output)
+            np.maximum(output, zeros, out=output)
 
     def backward(g: Array, targets: Sequence[Array | None]) -> None:
         by_x, by_w, by_b = targets
         if relu_after:
-            np.greater(output, zero, is_positive)
-            g = np.multiply(g, is_positive, gz)
+            np.greater(output, zeros, is_positive)
+            gz[...] = is_positive
+            g = np.multiply(gz, g, gz)
         if by_b is not None:
             np.add.reduce(g, axis=0, out=by_b)
         if by_w is not None:
